@@ -1,0 +1,103 @@
+"""Every failure Darkroom knows, by what the caller does next.
+
+    DarkroomError
+    ├── Retry         try the same thing again, after a while
+    │   ├── RateLimited       … and slower: the provider said 429
+    │   └── Unverified        … the file came, but is not what was promised (cut short, not decodable)
+    ├── Park          the provider is out: keep the work as it is, use up no attempt
+    ├── SubmitUnknown the submit answer was lost: the job may exist, so it is neither repeated nor given up
+    ├── Permanent     never again: the same request would fail the same way
+    │   ├── BadInput          the caller's input: names the field and the remedy
+    │   └── Refused           what arrived must not be stored (host, size, pixels, type)
+    └── NeedsHuman    a person decides
+
+Each is constructible from one message string, because Prefect's JSON results rebuild exceptions that way. The message
+may carry the provider's words, never the prompt. Foreign exceptions are translated once, in the block that meets them.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import ClassVar
+
+
+class DarkroomError(Exception):
+    """Base of the tree. `code` is a short machine-readable word, `class` in the API is `kind`."""
+
+    kind: ClassVar[str] = "error"
+    code: str = "error"
+    retry_after: timedelta | None = None
+
+    def __init__(self, message: str = "", *, code: str | None = None, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        if code:
+            self.code = code
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class Retry(DarkroomError):
+    """Transient: the same request may succeed later. Nothing was paid."""
+
+    kind = "retry"
+    code = "transient"
+
+
+class RateLimited(Retry):
+    """The provider asked for less. Wait `retry_after`."""
+
+    code = "rate_limited"
+
+
+class Unverified(Retry):
+    """A file was cut short or does not decode. Fetch it again; the generation itself is paid and kept."""
+
+    code = "file_unverified"
+
+
+class Park(DarkroomError):
+    """The provider is out of service. Keep the request queued."""
+
+    kind = "park"
+    code = "provider_down"
+
+
+class SubmitUnknown(DarkroomError):
+    """No answer to a submit: fal may have the job. Its webhook or `reconcile` settles it."""
+
+    kind = "unknown"
+    code = "submit_unknown"
+
+
+class Permanent(DarkroomError):
+    """The same request would fail the same way. Change it, or read the provider's words."""
+
+    kind = "permanent"
+    code = "permanent"
+
+
+class BadInput(Permanent):
+    """The caller's input is wrong. `field` names it; the message names the remedy."""
+
+    code = "bad_input"
+
+    def __init__(self, message: str = "", *, field: str = "", code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.field = field
+
+
+class Refused(Permanent):
+    """What came back must not be stored: foreign host, too large, too many pixels, wrong type."""
+
+    code = "file_refused"
+
+
+class NeedsHuman(DarkroomError):
+    """Only a person can decide, e.g. whether to pay for a training a second time."""
+
+    kind = "needs_human"
+    code = "needs_human"

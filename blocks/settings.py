@@ -1,0 +1,72 @@
+"""Everything Darkroom reads from the environment, in one class.
+
+Sources, strongest first: the environment (prefix `DARKROOM_`), then `$DARKROOM_HOME/stack.env`, the file in which
+`darkroom up` records how its parts reach each other (mode 0600: it holds secrets). Settings are read at the edge
+(commands, gateway start, flow entry) and passed in.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_HOME = ".darkroom"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", populate_by_name=True)
+
+    home: Path = Field(Path(DEFAULT_HOME), description="Folder of the local stack's state and secrets.")
+    ledger_url: str = Field("", description="Postgres URL of the ledger. `darkroom up` sets it for its own stack.")
+    public_url: str | None = Field(
+        None, description="Where the provider reaches the gateway, e.g. https://media.example.com. Unset: polling."
+    )
+    gateway_url: str = Field(
+        "http://127.0.0.1:8700", description="Where operators' browsers and the CLI reach the gateway."
+    )
+    store: str = Field(
+        "", description="Media store: a folder, s3://bucket/prefix, or block:<type-slug>/<name>. Default: $HOME/media."
+    )
+    fal_user_id: str | None = Field(None, description="fal user id that webhooks must carry. Unset: learned.")
+    patience: timedelta = Field(
+        timedelta(seconds=5), description="How long a run waits in its process before it suspends (seconds or ISO 8601)."
+    )
+    signing_key: SecretStr = Field(
+        SecretStr(""), description="Key of the links to assets. Every gateway and worker of one installation shares it."
+    )
+    fal_key: SecretStr | None = Field(None, validation_alias=AliasChoices("FAL_KEY", "fal_key"))
+
+    @field_validator("public_url", "fal_user_id", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: str | None) -> str | None:
+        return value or None
+
+    @field_validator("patience", mode="before")
+    @classmethod
+    def _bare_number_is_seconds(cls, value: object) -> object:
+        try:
+            return timedelta(seconds=float(str(value)))
+        except ValueError:
+            return value
+
+    @property
+    def media_store(self) -> str:
+        return self.store or str(self.home.resolve() / "media")
+
+    @property
+    def webhook_url(self) -> str | None:
+        """The address given to fal, without a request's own token."""
+        return f"{self.public_url.rstrip('/')}/webhooks/fal" if self.public_url else None
+
+    @property
+    def browser_url(self) -> str:
+        return (self.public_url or self.gateway_url).rstrip("/")
+
+
+def load_settings() -> Settings:
+    home = Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)
+    return Settings(_env_file=home / "stack.env", home=home)  # type: ignore[call-arg]
