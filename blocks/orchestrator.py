@@ -1,0 +1,168 @@
+"""What Darkroom asks of Prefect: runs, their queues, the events that wake them, and their states.
+
+Thread-safe. A call is repeated only where doing it twice is the same as doing it once: runs carry an idempotency key,
+events their own id. The rest raises `Retry`, and `reconcile` does it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID, uuid4
+
+from blocks.clock import utc_now
+from blocks.errors import NeedsHuman
+from blocks.prefect_api import PrefectApi
+
+WORK_POOL = "darkroom"
+# The events on which the automation resumes a run.
+RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted", "darkroom.run.woken")
+# States in which a run may have lost its process. A suspended run has none by right.
+RECOVERABLE = frozenset({"CRASHED", "RUNNING", "PENDING"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """A flow run's state. `type` is Prefect's (`RUNNING`, `PAUSED`, …), `name` what the UI shows (`Suspended`, …)."""
+
+    type: str
+    name: str
+    timestamp: datetime
+
+
+def queue_name(user_id: str) -> str:
+    return f"user-{user_id}"
+
+
+class Orchestrator:
+    def __init__(self, api: PrefectApi | None = None) -> None:
+        self._api = api or PrefectApi.from_environment()
+        self._deployment_ids: dict[str, UUID] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._api.close()
+
+    def ensure_queue(self, user_id: str, *, limit: int) -> None:
+        """The user's work queue exists and lets at most `limit` of its runs execute at once."""
+        self.ensure_named_queue(queue_name(user_id), limit=limit)
+
+    def ensure_named_queue(self, name: str, *, limit: int) -> None:
+        queues = f"/work_pools/{WORK_POOL}/queues"
+        if self._api.call("PATCH", f"{queues}/{name}", json={"concurrency_limit": limit}, absent=True) is not None:
+            return
+        queue = {"name": name, "concurrency_limit": limit}
+        if self._api.call("POST", f"{queues}/", json=queue, absent=True, conflict=True) is None:
+            raise NeedsHuman(f"Prefect has no work pool '{WORK_POOL}': run `darkroom provision`")
+
+    def create_run(
+        self,
+        *,
+        deployment: str,
+        run_key: str,
+        user_id: str,
+        plan: str,
+        parameters: Mapping[str, Any],
+        name: str | None = None,
+    ) -> UUID:
+        """The flow run of this `run_key`: made now, or the one made before. Its queue must exist (`ensure_queue`)."""
+        body = {
+            "parameters": dict(parameters),
+            "idempotency_key": run_key,
+            "work_queue_name": queue_name(user_id),
+            "tags": [f"user:{user_id}", f"plan:{plan}"],
+            # The API draws a random name where none is given, and refuses an explicit null.
+            **({"name": name} if name else {}),
+        }
+        run = self._create_from(deployment, body) or self._create_from(deployment, body)
+        if run is None:
+            raise _unknown_deployment(deployment)
+        return UUID(run["id"])
+
+    def run_state(self, flow_run_id: UUID) -> RunState | None:
+        """None if there is no such run."""
+        run = self._api.call("GET", f"/flow_runs/{flow_run_id}", absent=True)
+        state = run and run.get("state")
+        if not state:
+            return None
+        return RunState(type=state["type"], name=state["name"], timestamp=datetime.fromisoformat(state["timestamp"]))
+
+    def add_tags(self, flow_run_id: UUID, tags: Iterable[str]) -> None:
+        path = f"/flow_runs/{flow_run_id}"
+        present = set(self._api.call("GET", path)["tags"])
+        if missing := set(tags) - present:
+            self._api.call("PATCH", path, json={"tags": sorted(present | missing)})
+
+    def wake(self, flow_run_id: UUID, *, event: str, request_ref: str, payload: Mapping[str, Any]) -> None:
+        """Emit the event on which the automation resumes the run.
+
+        Each call is a new event: Prefect drops a repeated id for 30 minutes. The automation resumes the first flow run
+        among the event's resources, so exactly one is named.
+        """
+        run = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "flow-run"}
+        body = {
+            "id": str(uuid4()),
+            "occurred": utc_now().isoformat(),
+            "event": event,
+            "resource": {"prefect.resource.id": f"fal.request.{request_ref}"},
+            "related": [run],
+            "payload": dict(payload),
+        }
+        self._api.call("POST", "/events", json=[body])
+
+    def resume(self, flow_run_id: UUID) -> bool:
+        """True if the run was paused or suspended and now goes on; False if it was neither, or does not exist."""
+        path = f"/flow_runs/{flow_run_id}/resume"
+        return _accepted(self._api.call("POST", path, json={}, absent=True, repeatable=False))
+
+    def recover(self, flow_run_id: UUID) -> bool:
+        """Put a run whose process is gone back into its queue. False if its state says there is nothing to recover.
+
+        Without force, so Prefect's own rules still apply, and never repeated: a second `Scheduled` could overtake the
+        worker that has just taken the first.
+        """
+        state = self.run_state(flow_run_id)
+        if state is None or state.type not in RECOVERABLE:
+            return False
+        return self._set_state(flow_run_id, type="SCHEDULED", name="Recovering")
+
+    def cancel_run(self, flow_run_id: UUID) -> None:
+        """Ask for the end of the run. One without a process is cancelled at once, a finished one stays as it is."""
+        self._set_state(flow_run_id, type="CANCELLING", name="Cancelling")
+
+    def _create_from(self, deployment: str, body: Mapping[str, Any]) -> Any:
+        """None if the deployment we knew was deleted meanwhile: it may exist again under a new id."""
+        path = f"/deployments/{self._deployment_id(deployment)}/create_flow_run"
+        run = self._api.call("POST", path, json=body, absent=True)
+        if run is None:
+            self._deployment_ids.pop(deployment, None)
+        return run
+
+    def _deployment_id(self, deployment: str) -> UUID:
+        if deployment not in self._deployment_ids:
+            found = self._api.call("GET", f"/deployments/name/{deployment}", absent=True)
+            if found is None:
+                raise _unknown_deployment(deployment)
+            self._deployment_ids[deployment] = UUID(found["id"])
+        return self._deployment_ids[deployment]
+
+    def _set_state(self, flow_run_id: UUID, *, type: str, name: str) -> bool:
+        body = {"state": {"type": type, "name": name}, "force": False}
+        path = f"/flow_runs/{flow_run_id}/set_state"
+        return _accepted(self._api.call("POST", path, json=body, absent=True, repeatable=False))
+
+
+def _accepted(outcome: Any) -> bool:
+    return bool(outcome) and outcome.get("status") == "ACCEPT"
+
+
+def _unknown_deployment(deployment: str) -> NeedsHuman:
+    return NeedsHuman(f"Prefect has no deployment '{deployment}': run `darkroom provision`")
