@@ -1,0 +1,71 @@
+"""The ledger: every job, every paid call, every webhook, every file, in Postgres.
+
+`Ledger(url)` opens it; its parts are `users`, `jobs`, `requests`, `runs` and `grants`. Changes return what they imply
+outside (`Implied`); the caller carries that out after the commit.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from blocks.ledger.database import Bell, listen, make_engine
+from blocks.ledger.effects import NOTHING, Implied, Start, Wake
+from blocks.ledger.granting import Granted, Grants
+from blocks.ledger.jobs import Jobs, Posted, StoredFile
+from blocks.ledger.migrations import migrate
+from blocks.ledger.requests import Arrival, Outcome, Requests, RequestSpec, Verdict
+from blocks.ledger.runs import Runs, Work
+from blocks.ledger.states import Happening, JobStatus, Lane, RequestStatus
+from blocks.ledger.tables import Account, Asset, Job, Plan, Request, Run, User
+from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
+
+__all__ = [
+    "NOTHING",
+    "OPERATOR",
+    "Account",
+    "Arrival",
+    "Asset",
+    "Bell",
+    "Caller",
+    "Granted",
+    "Happening",
+    "Implied",
+    "Job",
+    "JobStatus",
+    "Lane",
+    "Ledger",
+    "NewKey",
+    "Outcome",
+    "Plan",
+    "Posted",
+    "Request",
+    "RequestSpec",
+    "RequestStatus",
+    "Run",
+    "Start",
+    "StoredFile",
+    "User",
+    "Verdict",
+    "Wake",
+    "Work",
+    "migrate",
+]
+
+
+class Ledger:
+    def __init__(self, url: str) -> None:
+        if not url:
+            raise ValueError("No ledger: set DARKROOM_LEDGER_URL, or start one with `darkroom up`.")
+        self._engine = make_engine(url)
+        self.users = Users(self._engine)
+        self.jobs = Jobs(self._engine)
+        self.requests = Requests(self._engine)
+        self.runs = Runs(self._engine)
+        self.grants = Grants(self._engine)
+
+    def listen(self, channel: str) -> AbstractContextManager[Bell]:
+        """A connection that rings when something was committed for that channel, e.g. a run's id."""
+        return listen(self._engine, channel)
+
+    def close(self) -> None:
+        self._engine.dispose()

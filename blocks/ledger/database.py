@@ -1,0 +1,74 @@
+"""The connection to Postgres: transactions, named SQL text, and a bell to wait for news with.
+
+The statements that run for every job are text in `queries.sql`, by name: the ORM costs about six times their CPU.
+A `Bell` is one connection that LISTENs; Postgres rings it when a transaction that notified has committed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engine, text
+from sqlalchemy.engine import make_url
+
+from blocks.ledger.canonical import dumps
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for a `postgresql://` URL of any driver spelling; READ COMMITTED, as the locking rules assume."""
+    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    return create_engine(
+        parsed,
+        pool_size=8,
+        max_overflow=32,
+        pool_pre_ping=True,
+        json_serializer=dumps,
+        connect_args={"prepare_threshold": 2},
+    )
+
+
+@cache
+def query(name: str) -> TextClause:
+    return text(_queries()[name])
+
+
+def run(connection: Connection, name: str, **parameters: Any) -> CursorResult[Any]:
+    """Executes the statement of that name."""
+    return connection.execute(query(name), parameters)
+
+
+@cache
+def _queries() -> dict[str, str]:
+    source = (files("blocks.ledger") / "queries.sql").read_text()
+    parts = re.split(r"^-- name: (\w+)\n", source, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], (body.strip() for body in parts[2::2]), strict=True))
+
+
+class Bell:
+    """Rings when something was committed for the one who listens. Rings are kept while nobody waits."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def wait(self, seconds: float) -> bool:
+        """True as soon as it has rung, False after that many seconds. Rings in between count as one."""
+        rung = any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
+        if rung:
+            for _ in self._connection.notifies(timeout=0):
+                pass
+        return rung
+
+
+@contextmanager
+def listen(engine: Engine, channel: str) -> Iterator[Bell]:
+    url = engine.url.set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        yield Bell(connection)

@@ -1,0 +1,47 @@
+"""What a committed change asks for outside the ledger, as data.
+
+A transition returns these; its caller carries them out after the commit (`blocks/dispatch.py`), and `reconcile` does
+again whatever was not done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wake:
+    """A run that left is to be told that something came."""
+
+    flow_run_id: UUID
+    ref: str
+    event: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A run on record for which a Prefect flow run is to be created."""
+
+    run_id: str
+    kind: str
+    user_id: str
+    plan: str
+    in_flight: int
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Implied:
+    wakes: tuple[Wake, ...] = ()
+    starts: tuple[Start, ...] = ()
+    grant: bool = False  # a slot became free, or a row came to wait for one
+
+    def __add__(self, other: Implied) -> Implied:
+        return Implied(
+            wakes=self.wakes + other.wakes, starts=self.starts + other.starts, grant=self.grant or other.grant
+        )
+
+
+NOTHING = Implied()

@@ -1,0 +1,62 @@
+"""`grant()`: who gets the free slots. Weighted fair between users, at most the plan's number for each.
+
+Its own transaction: the first statement locks the account, so that grants happen one after the other; the second
+counts and picks. It never waits for a request row (SKIP LOCKED): whoever holds one asks for another grant afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from blocks.clock import utc_now
+from blocks.ledger.database import run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Granted:
+    ref: str
+    job_id: str
+    run_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    ref: str
+    endpoint: str
+
+
+class Grants:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def grant(self, account_id: str = "fal") -> list[Granted]:
+        """Gives every slot that is free to the rows whose turn it is."""
+        now = utc_now()
+        with self._engine.begin() as connection:
+            account = run(connection, "account_lock", account_id=account_id).one()
+            held = {row.endpoint: row.held for row in run(connection, "held", account_id=account_id)}
+            if sum(held.values()) >= account.slots:
+                return []
+            candidates = [
+                Candidate(**row._mapping) for row in run(connection, "grantable", account_id=account_id, now=now)
+            ]
+            picked = pick(candidates, held=held, slots=account.slots, caps=account.endpoint_caps or {})
+            locked = list(run(connection, "grant_lock", refs=picked).scalars())
+            return [Granted(**row._mapping) for row in run(connection, "grant", refs=locked, now=now)]
+
+
+def pick(candidates: Iterable[Candidate], *, held: Mapping[str, int], slots: int, caps: Mapping[str, int]) -> list[str]:
+    """The refs that fit, in the order given, below the account's slots and each endpoint's cap."""
+    counts = dict(held)
+    picked = []
+    for candidate in candidates:
+        if sum(counts.values()) >= slots:
+            break
+        count = counts.get(candidate.endpoint, 0)
+        if count < caps.get(candidate.endpoint, slots):
+            counts[candidate.endpoint] = count + 1
+            picked.append(candidate.ref)
+    return picked

@@ -1,0 +1,218 @@
+"""Jobs: posted once per idempotency key, followed, ended, with the files they made and the news of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row
+
+from blocks.clock import utc_now
+from blocks.errors import BadInput
+from blocks.ledger.canonical import content_hash, dumps
+from blocks.ledger.database import run
+from blocks.ledger.effects import NOTHING, Implied
+from blocks.ledger.requests import RequestSpec, as_request, cancel_open, insert_request, lock_run, tell
+from blocks.ledger.states import JobStatus, Lane
+from blocks.ledger.tables import Asset, Job, new_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posted:
+    job: Job
+    new: bool
+    implied: Implied
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file as it lies in the media store."""
+
+    key: str
+    sha256: str
+    content_type: str
+    bytes: int
+    width: int
+    height: int
+
+
+def as_job(row: Row[Any]) -> Job:
+    columns = dict(row._mapping)
+    return Job(**columns | {"status": JobStatus(columns["status"])})
+
+
+def insert_job(
+    connection: Connection,
+    *,
+    user_id: str,
+    kind: str,
+    parameters: Mapping[str, Any],
+    now: datetime,
+    run_id: str | None = None,
+    idempotency_key: str | None = None,
+) -> Job | None:
+    """None if the user has a job under that idempotency key."""
+    row = run(
+        connection,
+        "job_insert",
+        id=new_id("job_"),
+        user_id=user_id,
+        kind=kind,
+        run_id=run_id,
+        parameters=dumps(dict(parameters)),
+        idempotency_key=idempotency_key,
+        body_hash=content_hash(kind, parameters),
+        now=now,
+    ).one_or_none()
+    return None if row is None else as_job(row)
+
+
+class Jobs:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def post(
+        self,
+        *,
+        user_id: str,
+        kind: str,
+        parameters: Mapping[str, Any],
+        first: RequestSpec,
+        idempotency_key: str | None = None,
+    ) -> Posted:
+        """The job and its first request in one transaction, before anything is paid.
+
+        The same key with the same body gives the job that is there; with another body it raises `BadInput`.
+        """
+        now = utc_now()
+        with self._engine.begin() as connection:
+            job = insert_job(
+                connection,
+                user_id=user_id,
+                kind=kind,
+                parameters=parameters,
+                idempotency_key=idempotency_key,
+                now=now,
+            )
+            if job is None:
+                return Posted(
+                    job=_repeated(connection, user_id, idempotency_key, kind, parameters), new=False, implied=NOTHING
+                )
+            insert_request(connection, job.id, first, now=now)
+            return Posted(job=job, new=True, implied=Implied(grant=True))
+
+    def get(self, job_id: str) -> Job | None:
+        with self._engine.begin() as connection:
+            row = run(connection, "job_get", job_id=job_id).one_or_none()
+            return None if row is None else as_job(row)
+
+    def page(
+        self, user_id: str, *, limit: int, before: tuple[datetime, str] | None = None, status: JobStatus | None = None
+    ) -> list[Job]:
+        """The user's jobs, newest first; `before` is the time and id of the last one of the page before."""
+        before_at, before_id = before or (None, None)
+        with self._engine.begin() as connection:
+            rows = run(
+                connection,
+                "jobs_page",
+                user_id=user_id,
+                limit=limit,
+                before_at=before_at,
+                before_id=before_id,
+                status=status,
+            )
+            return [as_job(row) for row in rows]
+
+    def of_run(self, run_id: str) -> list[Job]:
+        with self._engine.begin() as connection:
+            return [as_job(row) for row in run(connection, "jobs_of_run", run_id=run_id)]
+
+    def started(self, job_id: str) -> None:
+        with self._engine.begin() as connection:
+            run(connection, "job_started", job_id=job_id, now=utc_now())
+
+    def finish(self, job_id: str, status: JobStatus, *, error: Mapping[str, Any] | None = None) -> Implied:
+        """Ends the job and tells its user. Rows it leaves open are ended, or asked to end at the provider."""
+        now = utc_now()
+        with self._engine.begin() as connection:
+            lock_run(connection, run(connection, "run_of_job", job_id=job_id).scalar_one())
+            freed = _end_rows(connection, job_id, now=now)
+            document = None if error is None else dumps(dict(error))
+            job = run(
+                connection, "job_finish", job_id=job_id, status=status.value, error=document, now=now
+            ).one_or_none()
+            if job is None:
+                return NOTHING
+            run(connection, "notify_user", user_id=job.user_id, job_id=job_id, event=f"job.{status.value}", now=now)
+            return Implied(grant=freed)
+
+    def cancel(self, job_id: str) -> Implied:
+        """Asks for the end of a job: unpaid rows end now, the rest when the provider is done with them."""
+        now = utc_now()
+        with self._engine.begin() as connection:
+            locked = lock_run(connection, run(connection, "run_of_job", job_id=job_id).scalar_one())
+            if run(connection, "job_cancel", job_id=job_id, now=now).one_or_none() is None:
+                return NOTHING
+            freed = _end_rows(connection, job_id, now=now)
+            return Implied(grant=freed) + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
+
+    def unplaced(self) -> list[str]:
+        """Jobs with a granted row that no run has taken."""
+        with self._engine.begin() as connection:
+            return list(run(connection, "jobs_unplaced").scalars())
+
+    def add_asset(self, job: Job, *, ref: str | None, step: str, n: int, file: StoredFile) -> Asset:
+        with self._engine.begin() as connection:
+            row = run(
+                connection,
+                "asset_insert",
+                id=new_id("ast_"),
+                job_id=job.id,
+                user_id=job.user_id,
+                ref=ref,
+                step=step,
+                n=n,
+                now=utc_now(),
+                **vars(file),
+            ).one()
+            return Asset(**row._mapping)
+
+    def asset(self, asset_id: str) -> Asset | None:
+        return self._asset("asset_get", asset_id=asset_id)
+
+    def asset_at(self, job_id: str, *, step: str, n: int) -> Asset | None:
+        return self._asset("asset_at", job_id=job_id, step=step, n=n)
+
+    def assets(self, job_id: str) -> list[Asset]:
+        with self._engine.begin() as connection:
+            return [Asset(**row._mapping) for row in run(connection, "assets_of_job", job_id=job_id)]
+
+    def place_in_line(self, *, lane: Lane, created_at: datetime) -> int:
+        """How many queued rows stand before one of that lane and time, over all users."""
+        with self._engine.begin() as connection:
+            return int(run(connection, "place_in_line", lane=int(lane), created_at=created_at).scalar_one())
+
+    def _asset(self, name: str, **parameters: Any) -> Asset | None:
+        with self._engine.begin() as connection:
+            row = run(connection, name, **parameters).one_or_none()
+            return None if row is None else Asset(**row._mapping)
+
+
+def _repeated(connection: Connection, user_id: str, key: str | None, kind: str, parameters: Mapping[str, Any]) -> Job:
+    job = as_job(run(connection, "job_by_key", user_id=user_id, idempotency_key=key).one())
+    if job.body_hash != content_hash(kind, parameters):
+        raise BadInput(
+            "This Idempotency-Key came with another body before. Use a new key for a new request.",
+            field="Idempotency-Key",
+            code="idempotency_conflict",
+        )
+    return job
+
+
+def _end_rows(connection: Connection, job_id: str, *, now: datetime) -> bool:
+    """True if a slot or a place in the queue came free."""
+    rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
+    ended = [cancel_open(connection, row, now=now) for row in rows]
+    return any(ended)

@@ -1,0 +1,231 @@
+-- The statements that run for every job, by name. `:now` is always the caller's clock.
+
+-- name: run_lock
+SELECT * FROM run WHERE id = :run_id FOR UPDATE
+
+-- name: run_of_request
+SELECT job.run_id FROM request JOIN job ON job.id = request.job_id WHERE request.ref = :ref
+
+-- name: run_of_job
+SELECT run_id FROM job WHERE id = :job_id
+
+-- name: run_insert
+INSERT INTO run (id, user_id, kind, shared, flow_run_id, created_at, alive_until)
+VALUES (:id, :user_id, :kind, :shared, :flow_run_id, :now, :alive_until)
+RETURNING *
+
+-- name: run_enter
+UPDATE run SET flow_run_id = :flow_run_id, left_at = NULL, woken_at = NULL, alive_until = :alive_until
+WHERE flow_run_id = :flow_run_id OR id = :run_id
+RETURNING *
+
+-- name: run_created
+UPDATE run SET flow_run_id = :flow_run_id WHERE id = :run_id AND flow_run_id IS NULL
+
+-- name: run_renew
+UPDATE run SET alive_until = :alive_until WHERE id = :run_id AND closed_at IS NULL AND left_at IS NULL
+
+-- name: run_left
+UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL WHERE id = :run_id
+
+-- name: run_woken
+UPDATE run SET left_at = NULL, woken_at = :now, alive_until = NULL WHERE id = :run_id
+
+-- name: run_close
+UPDATE run SET closed_at = :now, alive_until = NULL, left_at = NULL, woken_at = NULL WHERE id = :run_id
+
+-- name: run_ring
+SELECT pg_notify(:channel, '')
+
+-- name: run_candidates
+SELECT run.id FROM run
+LEFT JOIN job ON job.run_id = run.id AND job.finished_at IS NULL
+WHERE run.user_id = :user_id AND run.kind = :kind AND run.shared AND run.closed_at IS NULL
+GROUP BY run.id HAVING count(job.id) < :most_jobs
+ORDER BY count(job.id), run.created_at
+LIMIT 1
+
+-- name: run_open_jobs
+SELECT id, cancel_requested_at FROM job WHERE run_id = :run_id AND finished_at IS NULL ORDER BY created_at, id
+
+-- name: runs_not_closed
+SELECT * FROM run WHERE closed_at IS NULL ORDER BY created_at
+
+-- name: run_has_granted
+SELECT EXISTS (
+    SELECT FROM request JOIN job ON job.id = request.job_id
+    WHERE job.run_id = :run_id AND request.status = 'granted' AND job.finished_at IS NULL
+)
+
+-- name: job_insert
+INSERT INTO job (id, user_id, kind, status, run_id, parameters, idempotency_key, body_hash, created_at)
+VALUES (:id, :user_id, :kind, 'pending', :run_id, CAST(:parameters AS jsonb), :idempotency_key, :body_hash, :now)
+ON CONFLICT (user_id, idempotency_key) DO NOTHING
+RETURNING *
+
+-- name: job_by_key
+SELECT * FROM job WHERE user_id = :user_id AND idempotency_key = :idempotency_key
+
+-- name: job_get
+SELECT * FROM job WHERE id = :job_id
+
+-- name: job_lock
+SELECT * FROM job WHERE id = :job_id FOR UPDATE
+
+-- name: job_place
+UPDATE job SET run_id = :run_id WHERE id = :job_id AND run_id IS NULL AND finished_at IS NULL RETURNING id
+
+-- name: jobs_page
+SELECT * FROM job
+WHERE user_id = :user_id AND parent_id IS NULL
+  AND (CAST(:before_at AS timestamptz) IS NULL OR (created_at, id) < (:before_at, :before_id))
+  AND (CAST(:status AS text) IS NULL OR status = :status)
+ORDER BY created_at DESC, id DESC
+LIMIT :limit
+
+-- name: jobs_of_run
+SELECT * FROM job WHERE run_id = :run_id ORDER BY created_at, id
+
+-- name: job_started
+UPDATE job SET status = 'running', started_at = COALESCE(started_at, :now)
+WHERE id = :job_id AND status = 'pending'
+
+-- name: job_finish
+UPDATE job SET status = :status, error = CAST(:error AS jsonb), finished_at = :now
+WHERE id = :job_id AND finished_at IS NULL
+RETURNING *
+
+-- name: job_cancel
+UPDATE job SET cancel_requested_at = COALESCE(cancel_requested_at, :now) WHERE id = :job_id AND finished_at IS NULL
+RETURNING *
+
+-- name: jobs_unplaced
+SELECT DISTINCT job.id FROM job JOIN request ON request.job_id = job.id
+WHERE job.run_id IS NULL AND job.finished_at IS NULL AND request.status <> 'queued'
+
+-- name: user_plan
+SELECT plan.name AS plan, plan.in_flight FROM "user" JOIN plan ON plan.name = "user".plan WHERE "user".id = :user_id
+
+-- name: notify_user
+WITH numbered AS (UPDATE "user" SET notified = notified + 1 WHERE id = :user_id RETURNING notified)
+INSERT INTO notification (user_id, number, job_id, event, created_at)
+SELECT :user_id, notified, :job_id, :event, :now FROM numbered
+
+-- name: request_insert
+INSERT INTO request (
+    ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, lane, status, token,
+    not_before, estimate_usd, created_at)
+SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:input AS jsonb), :input_hash, :lane,
+    'queued', :token, :not_before, :estimate_usd, :now
+FROM job WHERE job.id = :job_id
+ON CONFLICT (job_id, step, attempt) DO NOTHING
+
+-- name: request_latest
+SELECT * FROM request WHERE job_id = :job_id AND step = :step ORDER BY attempt DESC LIMIT 1
+
+-- name: request_get
+SELECT * FROM request WHERE ref = :ref
+
+-- name: request_lock
+SELECT * FROM request WHERE ref = :ref FOR UPDATE
+
+-- name: request_by_provider_id
+SELECT * FROM request WHERE request_id = :request_id
+
+-- name: request_by_token
+SELECT * FROM request WHERE token = :token
+
+-- name: requests_of_job
+SELECT * FROM request WHERE job_id = :job_id ORDER BY created_at, ref
+
+-- name: requests_of_job_lock
+SELECT * FROM request WHERE job_id = :job_id ORDER BY ref FOR UPDATE
+
+-- name: requests_of_run_in_flight
+SELECT request.* FROM request JOIN job ON job.id = request.job_id
+WHERE job.run_id = :run_id AND job.finished_at IS NULL AND request.status = 'in_flight'
+ORDER BY request.submitted_at
+
+-- name: requests_holding_slots
+SELECT * FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') ORDER BY submitted_at
+
+-- name: requests_actionable
+SELECT ref FROM request
+WHERE ref = ANY(:refs) AND status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
+
+-- name: requests_next_due
+SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :now
+
+-- name: request_output
+UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref
+
+-- name: delivery_insert
+INSERT INTO delivery (provider, request_id, ref, verdict, body_sha256, cost_usd, received_at)
+VALUES ('fal', :request_id, :ref, :verdict, :body_sha256, :cost_usd, :now)
+
+-- name: account_lock
+SELECT * FROM account WHERE id = :account_id FOR UPDATE
+
+-- name: account_get
+SELECT * FROM account WHERE id = :account_id
+
+-- name: account_learn
+UPDATE account SET provider_user_id = :provider_user_id WHERE id = :account_id AND provider_user_id IS NULL
+
+-- name: held
+SELECT endpoint, count(*) AS held FROM request
+WHERE account_id = :account_id AND status IN ('granted', 'submitting', 'in_flight', 'unknown')
+GROUP BY endpoint
+
+-- name: grantable
+-- Per user the oldest rows of the best lane, at most as many as the plan leaves free; then weighted fair over all users.
+WITH held AS (
+    SELECT user_id, count(*) AS n FROM request
+    WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
+), waiting AS (
+    SELECT DISTINCT user_id FROM request WHERE status = 'queued'
+)
+SELECT candidate.ref, candidate.endpoint
+FROM waiting
+JOIN "user" ON "user".id = waiting.user_id
+JOIN plan ON plan.name = "user".plan
+LEFT JOIN held ON held.user_id = waiting.user_id
+CROSS JOIN LATERAL (
+    SELECT ref, endpoint, lane, created_at, row_number() OVER (ORDER BY lane, created_at, ref) AS rank
+    FROM request
+    WHERE user_id = waiting.user_id AND status = 'queued' AND account_id = :account_id
+      AND (not_before IS NULL OR not_before <= :now)
+    ORDER BY lane, created_at, ref
+    LIMIT greatest(plan.in_flight - COALESCE(held.n, 0), 0)
+) AS candidate
+ORDER BY candidate.lane, (COALESCE(held.n, 0) + candidate.rank) / plan.weight, candidate.created_at
+
+-- name: grant_lock
+SELECT ref FROM request WHERE ref = ANY(:refs) AND status = 'queued' FOR UPDATE SKIP LOCKED
+
+-- name: grant
+UPDATE request SET status = 'granted', granted_at = :now
+FROM job WHERE request.ref = ANY(:refs) AND job.id = request.job_id
+RETURNING request.ref, request.job_id, job.run_id
+
+-- name: place_in_line
+SELECT count(*) FROM request WHERE status = 'queued' AND (lane, created_at) < (:lane, :created_at)
+
+-- name: asset_insert
+INSERT INTO asset (id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, created_at)
+VALUES (:id, :job_id, :user_id, :ref, :step, :n, :key, :sha256, :content_type, :bytes, :width, :height, :now)
+ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,
+    content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height
+RETURNING *
+
+-- name: asset_get
+SELECT * FROM asset WHERE id = :asset_id
+
+-- name: assets_of_job
+SELECT * FROM asset WHERE job_id = :job_id ORDER BY step, n
+
+-- name: asset_at
+SELECT * FROM asset WHERE job_id = :job_id AND step = :step AND n = :n
+
+-- name: deliveries_of_request
+SELECT * FROM delivery WHERE ref = :ref ORDER BY id

@@ -1,0 +1,281 @@
+"""Paid calls: reserved, granted, submitted, settled. The one place that writes a request's status.
+
+Locking: the run row first, then the request row, each in a statement of its own; the next statement reads what the
+lock made stable (READ COMMITTED). Nobody here takes the account row.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, text
+
+from blocks.clock import utc_now
+from blocks.ledger.canonical import content_hash, dumps
+from blocks.ledger.database import run
+from blocks.ledger.effects import NOTHING, Implied, Wake
+from blocks.ledger.states import Happening, Lane, RequestStatus, next_status
+from blocks.ledger.tables import Request, Run, new_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSpec:
+    """A paid call as it is asked for."""
+
+    step: str
+    endpoint: str
+    input: Mapping[str, Any]
+    estimate_usd: Decimal
+    lane: Lane = Lane.INTERACTIVE
+    attempt: int = 1
+    not_before: datetime | None = None
+    account_id: str = "fal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a request ended at the provider. A success without output is one whose result has yet to be fetched."""
+
+    happening: Happening
+    output: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    cost_usd: Decimal | None = None
+
+
+class Verdict(StrEnum):
+    SETTLED = "settled"  # this ended the request
+    DUPLICATE = "duplicate"  # it had ended already
+    LATE = "late"  # a success after it was given up or cancelled: kept and costed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """A verified webhook."""
+
+    request_id: str
+    body_sha256: str
+
+
+def as_request(row: Row[Any]) -> Request:
+    columns = dict(row._mapping)
+    return Request(**columns | {"status": RequestStatus(columns["status"]), "lane": Lane(columns["lane"])})
+
+
+def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, now: datetime) -> None:
+    """Writes the row unless this attempt of this step of this job is on record already."""
+    run(
+        connection,
+        "request_insert",
+        ref=new_id("req_"),
+        job_id=job_id,
+        account_id=spec.account_id,
+        step=spec.step,
+        attempt=spec.attempt,
+        endpoint=spec.endpoint,
+        input=dumps(dict(spec.input)),
+        input_hash=content_hash(spec.endpoint, spec.input),
+        lane=int(spec.lane),
+        token=secrets.token_hex(16),
+        not_before=spec.not_before,
+        estimate_usd=spec.estimate_usd,
+        now=now,
+    )
+
+
+class Requests:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def reserve(self, job_id: str, spec: RequestSpec) -> Request:
+        """The row of this step: a new one, queued, or the one that is on record. Ask for a grant after a new one."""
+        with self._engine.begin() as connection:
+            insert_request(connection, job_id, spec, now=utc_now())
+            return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
+
+    def latest(self, job_id: str, step: str) -> Request | None:
+        return self._one("request_latest", job_id=job_id, step=step)
+
+    def get(self, ref: str) -> Request:
+        row = self._one("request_get", ref=ref)
+        if row is None:
+            raise LookupError(f"request {ref} is not on record")
+        return row
+
+    def of_job(self, job_id: str) -> list[Request]:
+        return self._many("requests_of_job", job_id=job_id)
+
+    def in_flight_of_run(self, run_id: str) -> list[Request]:
+        return self._many("requests_of_run_in_flight", run_id=run_id)
+
+    def holding_slots(self) -> list[Request]:
+        return self._many("requests_holding_slots")
+
+    def by_provider_id(self, request_id: str) -> Request | None:
+        return self._one("request_by_provider_id", request_id=request_id)
+
+    def by_token(self, token: str) -> Request | None:
+        return self._one("request_by_token", token=token)
+
+    def next_due(self) -> datetime | None:
+        """When the next queued row that waits for its time may be granted."""
+        with self._engine.begin() as connection:
+            due: datetime | None = run(connection, "requests_next_due", now=utc_now()).scalar()
+            return due
+
+    def begin_submit(self, ref: str, *, deadline: timedelta) -> Request | None:
+        """Commits that the one POST is about to leave; None if the row is not granted (any more)."""
+        now = utc_now()
+        with self._engine.begin() as connection:
+            _, row = _lock(connection, ref)
+            if not _write(connection, row, Happening.SUBMIT, submitted_at=now, deadline_at=now + deadline):
+                return None
+            return as_request(run(connection, "request_get", ref=ref).one())
+
+    def accepted(self, ref: str, *, request_id: str) -> Request:
+        """Notes the provider's id. After a webhook that came first, this only fills in what is missing."""
+        with self._engine.begin() as connection:
+            _, row = _lock(connection, ref)
+            ids = {"request_id": row.request_id or request_id, "accepted_at": row.accepted_at or utc_now()}
+            if not _write(connection, row, Happening.ACCEPT, **ids):
+                _set(connection, ref, ids)
+            return as_request(run(connection, "request_get", ref=ref).one())
+
+    def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None) -> Implied:
+        """Back to the queue: the provider surely did not take it. Its slot is free."""
+        return self._change(
+            ref, Happening.REFUSE, error=error, not_before=not_before, submitted_at=None, granted_at=None
+        )
+
+    def answer_lost(self, ref: str) -> Implied:
+        return self._change(ref, Happening.LOSE)
+
+    def settle(
+        self, ref: str, outcome: Outcome, *, via: str | None, arrival: Arrival | None = None
+    ) -> tuple[Verdict, Implied]:
+        """Ends the request; the first ending wins and the rest are recorded duplicates.
+
+        With an `arrival` the webhook is put on record in the same transaction, and a row without an id adopts it.
+        """
+        now = utc_now()
+        with self._engine.begin() as connection:
+            locked_run, row = _lock(connection, ref)
+            verdict = _verdict(row, outcome, arrival)
+            if arrival is not None:
+                _record(connection, row, arrival, verdict, outcome.cost_usd, now=now)
+            if verdict is Verdict.DUPLICATE:
+                return verdict, NOTHING
+            columns: dict[str, Any] = {"output": outcome.output, "cost_usd": outcome.cost_usd, "finished_at": now}
+            if arrival is not None and row.request_id is None:
+                columns |= {"request_id": arrival.request_id, "accepted_at": now}
+            if verdict is Verdict.LATE:
+                _set(connection, ref, columns | {"finished_at": row.finished_at})
+                return verdict, NOTHING
+            _write(connection, row, outcome.happening, error=outcome.error, delivered_via=via, **columns)
+            return verdict, tell(connection, locked_run, row.ref, _event(outcome), now=now) + Implied(grant=True)
+
+    def fill_output(self, ref: str, *, output: dict[str, Any], cost_usd: Decimal | None) -> None:
+        """The result of a success that was announced without it."""
+        with self._engine.begin() as connection:
+            run(connection, "request_output", ref=ref, output=dumps(output), cost_usd=cost_usd)
+
+    def _change(self, ref: str, happening: Happening, **columns: Any) -> Implied:
+        with self._engine.begin() as connection:
+            _, row = _lock(connection, ref)
+            changed = _write(connection, row, happening, **columns)
+            return Implied(grant=changed)
+
+    def _one(self, name: str, **parameters: Any) -> Request | None:
+        with self._engine.begin() as connection:
+            row = run(connection, name, **parameters).one_or_none()
+            return None if row is None else as_request(row)
+
+    def _many(self, name: str, **parameters: Any) -> list[Request]:
+        with self._engine.begin() as connection:
+            return [as_request(row) for row in run(connection, name, **parameters)]
+
+
+def lock_run(connection: Connection, run_id: str | None) -> Run | None:
+    if run_id is None:
+        return None
+    row = run(connection, "run_lock", run_id=run_id).one()
+    return Run(**row._mapping)
+
+
+def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:
+    """Rings for the run in its process; one that has left is marked as woken and its wake is implied."""
+    if locked is None:
+        return NOTHING
+    run(connection, "run_ring", channel=locked.id)
+    if locked.left_at is None or locked.flow_run_id is None:
+        return NOTHING
+    run(connection, "run_woken", run_id=locked.id, now=now)
+    return Implied(wakes=(Wake(flow_run_id=locked.flow_run_id, ref=ref, event=event),))
+
+
+def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
+    """Ends a row that nothing was paid for; asks for the cancel of one that the provider may have."""
+    if row.status in (RequestStatus.QUEUED, RequestStatus.GRANTED):
+        return _write(connection, row, Happening.CANCEL, finished_at=now, cancel_requested_at=now)
+    if not row.status.terminal:
+        _set(connection, row.ref, {"cancel_requested_at": row.cancel_requested_at or now})
+    return False
+
+
+def _lock(connection: Connection, ref: str) -> tuple[Run | None, Request]:
+    run_id = run(connection, "run_of_request", ref=ref).scalar_one()
+    locked = lock_run(connection, run_id)
+    return locked, as_request(run(connection, "request_lock", ref=ref).one())
+
+
+def _verdict(row: Request, outcome: Outcome, arrival: Arrival | None) -> Verdict:
+    if arrival is not None and row.request_id not in (None, arrival.request_id):
+        return Verdict.DUPLICATE  # a second job at the provider for one row: paid, and on record
+    if next_status(row.status, outcome.happening) is not None:
+        return Verdict.SETTLED
+    given_up = row.status in (RequestStatus.EXPIRED, RequestStatus.CANCELLED)
+    if given_up and outcome.happening is Happening.SUCCEED and row.output is None:
+        return Verdict.LATE
+    return Verdict.DUPLICATE
+
+
+def _record(
+    connection: Connection, row: Request, arrival: Arrival, verdict: Verdict, cost: Decimal | None, *, now: datetime
+) -> None:
+    """A duplicate costs something only if it is another job at the provider than the one on record."""
+    another = row.request_id not in (None, arrival.request_id)
+    run(
+        connection,
+        "delivery_insert",
+        request_id=arrival.request_id,
+        ref=row.ref,
+        verdict=verdict.value,
+        body_sha256=arrival.body_sha256,
+        cost_usd=cost if another else None,
+        now=now,
+    )
+
+
+def _event(outcome: Outcome) -> str:
+    return "fal.job.completed" if outcome.happening is Happening.SUCCEED else "fal.job.failed"
+
+
+def _write(connection: Connection, row: Request, happening: Happening, **columns: Any) -> bool:
+    status = next_status(row.status, happening)
+    if status is None:
+        return False
+    _set(connection, row.ref, {"status": status.value, **columns})
+    return True
+
+
+def _set(connection: Connection, ref: str, columns: Mapping[str, Any]) -> None:
+    values = {k: dumps(v) if isinstance(v, dict) else v for k, v in columns.items()}
+    assignments = ", ".join(
+        f"{k} = CAST(:{k} AS jsonb)" if k in ("output", "error") else f"{k} = :{k}" for k in columns
+    )
+    connection.execute(text(f"UPDATE request SET {assignments} WHERE ref = :ref"), {"ref": ref, **values})

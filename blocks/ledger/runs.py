@@ -1,0 +1,186 @@
+"""Prefect flow runs as the ledger knows them: opened, handed work, left, woken, closed.
+
+Everything that decides whether a run has work takes its row `FOR UPDATE` first and looks in the next statement. So a
+job handed to a run and a run that closes, or a webhook and a run that leaves, see each other in one order or the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Row
+
+from blocks.clock import utc_now
+from blocks.ledger.database import run
+from blocks.ledger.effects import NOTHING, Implied, Start
+from blocks.ledger.jobs import as_job, insert_job
+from blocks.ledger.requests import lock_run, tell
+from blocks.ledger.tables import Job, Run, new_id
+
+MOST_JOBS = 48  # beyond it the time from webhook to next line grows; a second run of the user opens
+SLOT_GRANTED = "darkroom.slot.granted"
+LEASE = timedelta(seconds=30)  # how long a run counts as alive after its process last said so
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a run finds when it looks: its open jobs, and which of them can go on."""
+
+    open: tuple[str, ...]
+    ready: tuple[str, ...]
+
+
+class Runs:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def place(self, job_id: str) -> Implied:
+        """Hands the job to an open run of its user and kind, or puts a new run on record for it."""
+        now = utc_now()
+        with self._engine.begin() as connection:
+            job = as_job(run(connection, "job_get", job_id=job_id).one())
+            taker = _taker(connection, job)
+            run_id = taker.id if taker else new_id("run_")
+            if taker is None:
+                _insert(connection, job, run_id=run_id, now=now)
+            if run(connection, "job_place", job_id=job_id, run_id=run_id).one_or_none() is None:
+                connection.rollback()  # somebody else has placed it meanwhile
+                return NOTHING
+            if taker is None:
+                return Implied(starts=(_start(connection, job, run_id),))
+            return tell(connection, taker, job_id, SLOT_GRANTED, now=now)
+
+    def enter(self, flow_run_id: UUID, *, run_key: str | None) -> Run | None:
+        """A process takes up the run: it is neither left nor woken any more. None if the ledger does not know it."""
+        with self._engine.begin() as connection:
+            found = run(
+                connection,
+                "run_enter",
+                flow_run_id=flow_run_id,
+                run_id=run_key,
+                alive_until=utc_now() + LEASE,
+            ).one_or_none()
+            return None if found is None else Run(**found._mapping)
+
+    def open_own(self, flow_run_id: UUID, *, user_id: str, kind: str, parameters: Mapping[str, Any]) -> Run:
+        """Puts a run that a person started on record, with the one job it is for."""
+        now = utc_now()
+        with self._engine.begin() as connection:
+            row = run(
+                connection,
+                "run_insert",
+                id=new_id("run_"),
+                user_id=user_id,
+                kind=kind,
+                shared=False,
+                flow_run_id=flow_run_id,
+                now=now,
+                alive_until=now + LEASE,
+            ).one()
+            insert_job(connection, user_id=user_id, kind=kind, parameters=parameters, run_id=row.id, now=now)
+            return Run(**row._mapping)
+
+    def created(self, run_id: str, flow_run_id: UUID) -> None:
+        """Notes the flow run that was created for the run."""
+        with self._engine.begin() as connection:
+            run(connection, "run_created", run_id=run_id, flow_run_id=flow_run_id)
+
+    def renew(self, run_id: str) -> None:
+        with self._engine.begin() as connection:
+            run(connection, "run_renew", run_id=run_id, alive_until=utc_now() + LEASE)
+
+    def look(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
+        """`waits`: what each job known to the process waits for, by request ref. A job not in it is ready."""
+        with self._engine.begin() as connection:
+            return _look(connection, run_id, waits)
+
+    def left(self, run_id: str, waits: Mapping[str, Collection[str]]) -> bool:
+        """Notes that Prefect has accepted the suspension; False if something came meanwhile: then wake it oneself."""
+        now = utc_now()
+        with self._engine.begin() as connection:
+            lock_run(connection, run_id)
+            came = bool(_look(connection, run_id, waits).ready)
+            run(connection, "run_woken" if came else "run_left", run_id=run_id, now=now)
+            return not came
+
+    def close(self, run_id: str) -> bool:
+        """Ends the run unless it has an open job."""
+        with self._engine.begin() as connection:
+            lock_run(connection, run_id)
+            if run(connection, "run_open_jobs", run_id=run_id).first() is not None:
+                return False
+            run(connection, "run_close", run_id=run_id, now=utc_now())
+            return True
+
+    def ring(self, run_id: str, ref: str) -> Implied:
+        """Tells the run that a row of it was granted."""
+        with self._engine.begin() as connection:
+            locked = lock_run(connection, run_id)
+            assert locked is not None
+            return tell(connection, locked, ref, SLOT_GRANTED, now=utc_now())
+
+    def not_closed(self) -> list[Run]:
+        with self._engine.begin() as connection:
+            return [Run(**row._mapping) for row in run(connection, "runs_not_closed")]
+
+    def has_granted(self, run_id: str) -> bool:
+        with self._engine.begin() as connection:
+            return bool(run(connection, "run_has_granted", run_id=run_id).scalar())
+
+    def mark_woken(self, run_id: str) -> None:
+        with self._engine.begin() as connection:
+            lock_run(connection, run_id)
+            run(connection, "run_woken", run_id=run_id, now=utc_now())
+
+    def start_again(self, run_id: str) -> Implied:
+        """The creation of a flow run for a run on record, as it was implied when the run was made."""
+        with self._engine.begin() as connection:
+            job = run(connection, "jobs_of_run", run_id=run_id).first()
+            return NOTHING if job is None else Implied(starts=(_start(connection, as_job(job), run_id),))
+
+
+def _taker(connection: Connection, job: Job) -> Run | None:
+    """An open run with room, locked; looked at again after the lock, because it may have closed meanwhile."""
+    found = run(connection, "run_candidates", user_id=job.user_id, kind=job.kind, most_jobs=MOST_JOBS).one_or_none()
+    if found is None:
+        return None
+    locked = lock_run(connection, found.id)
+    return locked if locked is not None and locked.closed_at is None else None
+
+
+def _insert(connection: Connection, job: Job, *, run_id: str, now: datetime) -> Row[Any]:
+    return run(
+        connection,
+        "run_insert",
+        id=run_id,
+        user_id=job.user_id,
+        kind=job.kind,
+        shared=True,
+        flow_run_id=None,
+        now=now,
+        alive_until=None,
+    ).one()
+
+
+def _start(connection: Connection, job: Job, run_id: str) -> Start:
+    owner = run(connection, "user_plan", user_id=job.user_id).one()
+    return Start(
+        run_id=run_id,
+        kind=job.kind,
+        user_id=job.user_id,
+        plan=owner.plan,
+        in_flight=owner.in_flight,
+        parameters=job.parameters | {"user": job.user_id},
+    )
+
+
+def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
+    jobs = run(connection, "run_open_jobs", run_id=run_id).all()
+    refs = sorted({ref for job in jobs for ref in waits.get(job.id, ())})
+    came = set(run(connection, "requests_actionable", refs=refs).scalars()) if refs else set()
+    ready = tuple(job.id for job in jobs if job.id not in waits or came.intersection(waits[job.id]))
+    return Work(open=tuple(job.id for job in jobs), ready=ready)

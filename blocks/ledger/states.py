@@ -1,0 +1,101 @@
+"""The life of a paid request, as pure functions.
+
+`next_status` is the whole state machine: what a row in one status becomes when something happens to it, or None where
+the happening changes nothing (a duplicate, or an answer that comes too late). `requests.py` is the one place that
+writes what is decided here.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class RequestStatus(StrEnum):
+    QUEUED = "queued"  # on record, nothing paid, waits for a slot
+    GRANTED = "granted"  # holds a slot, from here to a terminal status
+    SUBMITTING = "submitting"  # the one POST is on its way
+    IN_FLIGHT = "in_flight"  # the provider has it and told us its id
+    UNKNOWN = "unknown"  # the answer was lost: the provider may have it
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"  # given up: no sign of it within its time
+
+    @property
+    def terminal(self) -> bool:
+        return self in TERMINAL
+
+    @property
+    def holds_slot(self) -> bool:
+        return self in HOLDS_SLOT
+
+
+TERMINAL = frozenset(
+    {RequestStatus.SUCCEEDED, RequestStatus.FAILED, RequestStatus.CANCELLED, RequestStatus.EXPIRED},
+)
+HOLDS_SLOT = frozenset(
+    {RequestStatus.GRANTED, RequestStatus.SUBMITTING, RequestStatus.IN_FLIGHT, RequestStatus.UNKNOWN},
+)
+# What a run can act on: a granted row wants its submit, a terminal one wants collecting.
+ACTIONABLE = frozenset({RequestStatus.GRANTED}) | TERMINAL
+
+
+class JobStatus(StrEnum):
+    PENDING = "pending"  # no flow run has taken it up yet
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"  # a dead letter: its rows say what failed and what was paid
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Lane(IntEnum):
+    CONTINUE = 0  # a later step of a job under way
+    INTERACTIVE = 1
+    BATCH = 2
+    TRAINING = 3
+
+
+class Happening(StrEnum):
+    GRANT = "grant"
+    SUBMIT = "submit"  # about to POST
+    ACCEPT = "accept"  # the provider answered with an id, or the row was found there
+    REFUSE = "refuse"  # surely not accepted, may be tried again
+    LOSE = "lose"  # no answer: it may or may not be there
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+
+
+_Q, _G, _S, _F, _U = (
+    RequestStatus.QUEUED,
+    RequestStatus.GRANTED,
+    RequestStatus.SUBMITTING,
+    RequestStatus.IN_FLIGHT,
+    RequestStatus.UNKNOWN,
+)
+
+_ENDS = {
+    Happening.SUCCEED: RequestStatus.SUCCEEDED,
+    Happening.FAIL: RequestStatus.FAILED,
+    Happening.CANCEL: RequestStatus.CANCELLED,
+    Happening.EXPIRE: RequestStatus.EXPIRED,
+}
+
+_TABLE: dict[RequestStatus, dict[Happening, RequestStatus]] = {
+    _Q: {Happening.GRANT: _G, Happening.CANCEL: RequestStatus.CANCELLED, Happening.FAIL: RequestStatus.FAILED},
+    _G: {Happening.SUBMIT: _S, Happening.CANCEL: RequestStatus.CANCELLED, Happening.FAIL: RequestStatus.FAILED},
+    # A webhook may overtake the submit answer, so a submitting row can end at once.
+    _S: {Happening.ACCEPT: _F, Happening.REFUSE: _Q, Happening.LOSE: _U, **_ENDS},
+    _F: {**_ENDS},
+    _U: {Happening.ACCEPT: _F, **_ENDS},
+}
+
+
+def next_status(status: RequestStatus, happening: Happening) -> RequestStatus | None:
+    """The status after the happening; None where it changes nothing: the first ending wins."""
+    return _TABLE.get(status, {}).get(happening)

@@ -1,0 +1,224 @@
+"""The tables of the ledger. `request` is the heart: one row for every paid call, at once the fair queue, the crash
+journal, the webhook inbox and the audit trail.
+
+Defined once, as SQLModel classes; instances also serve as the rows that the hot SQL statements return. Migrations
+live beside in `migrations/`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Numeric,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from blocks.clock import utc_now
+from blocks.ledger.states import JobStatus, Lane, RequestStatus
+
+Json = dict[str, Any]
+
+
+def new_id(prefix: str = "") -> str:
+    """A random id whose beginning is the time, so that rows written together lie together in the index."""
+    return f"{prefix}{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+
+
+def _when(*, now: bool = False) -> Any:
+    if now:
+        return Field(default_factory=utc_now, sa_type=DateTime(timezone=True))
+    return Field(default=None, sa_type=DateTime(timezone=True))
+
+
+def _usd(default: Decimal | None = None) -> Any:
+    return Field(default=default, sa_type=Numeric(12, 6))
+
+
+def _json() -> Any:
+    return Field(default=None, sa_type=JSONB)
+
+
+class Account(SQLModel, table=True):
+    """An account at a provider, and what it allows at once."""
+
+    id: str = Field(primary_key=True)  # "fal"
+    slots: int
+    endpoint_caps: Json = _json()  # endpoint → most at once
+    provider_user_id: str | None = None  # learned from the first webhook whose request id we hold
+
+
+class Plan(SQLModel, table=True):
+    name: str = Field(primary_key=True)
+    in_flight: int  # most slots one user of this plan holds at once
+    weight: Decimal = Field(sa_type=Numeric(8, 3))
+    daily_budget_usd: Decimal | None = _usd()
+
+
+class User(SQLModel, table=True):
+    """Who asks for work. A user of a service (`parent_id`) is made on first use by that service's key."""
+
+    __table_args__ = (UniqueConstraint("parent_id", "name", postgresql_nulls_not_distinct=True),)
+
+    id: str = Field(primary_key=True)
+    name: str
+    parent_id: str | None = Field(default=None, foreign_key="user.id")
+    plan: str = Field(foreign_key="plan.name")
+    notified: int = 0  # number of the last notification
+    created_at: datetime = _when(now=True)
+
+
+class ApiKey(SQLModel, table=True):
+    __tablename__ = "api_key"
+
+    digest: str = Field(primary_key=True)  # SHA-256 of the key: it is 256 random bits, so no salt and no stretching
+    user_id: str = Field(foreign_key="user.id", index=True)
+    service: bool = False  # may act for its own end users
+    created_at: datetime = _when(now=True)
+    revoked_at: datetime | None = _when()
+
+
+class Run(SQLModel, table=True):
+    """One Prefect flow run of ours: the outbox for its creation, and the lock under which work is handed to it."""
+
+    __table_args__ = (
+        Index("run_open", "user_id", "kind", postgresql_where=text("closed_at IS NULL")),
+        Index("run_not_closed", "created_at", postgresql_where=text("closed_at IS NULL")),
+    )
+
+    id: str = Field(primary_key=True)  # also the idempotency key under which the flow run is created
+    user_id: str = Field(foreign_key="user.id")
+    kind: str  # name of the flow
+    shared: bool  # takes further jobs of its user; a run that a person started does not
+    flow_run_id: UUID | None = Field(default=None, unique=True)
+    created_at: datetime = _when(now=True)
+    left_at: datetime | None = _when()  # Prefect has accepted its suspension: only an event brings it back
+    woken_at: datetime | None = _when()  # the event was due; unset again when the run enters
+    alive_until: datetime | None = _when()  # renewed by the process that carries it
+    closed_at: datetime | None = _when()
+
+
+class Job(SQLModel, table=True):
+    """What a user asked for."""
+
+    __table_args__ = (
+        UniqueConstraint("user_id", "idempotency_key"),
+        Index("job_by_user", "user_id", "created_at", "id"),
+        Index("job_unplaced", "created_at", postgresql_where=text("run_id IS NULL AND finished_at IS NULL")),
+    )
+
+    id: str = Field(primary_key=True)
+    user_id: str = Field(foreign_key="user.id")
+    kind: str
+    status: JobStatus = Field(default=JobStatus.PENDING, sa_type=Text)
+    run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
+    parent_id: str | None = Field(default=None, foreign_key="job.id", index=True)
+    manifest_row: int | None = None  # place in the parent's manifest
+    parameters: Json = _json()
+    idempotency_key: str | None = None
+    body_hash: str | None = None  # of the body that came with the idempotency key
+    cancel_requested_at: datetime | None = _when()
+    error: Json | None = _json()
+    created_at: datetime = _when(now=True)
+    started_at: datetime | None = _when()
+    finished_at: datetime | None = _when()
+
+
+class Request(SQLModel, table=True):
+    """One paid call."""
+
+    __table_args__ = (
+        UniqueConstraint("job_id", "step", "attempt"),
+        Index("request_queue", "user_id", "lane", "created_at", postgresql_where=text("status = 'queued'")),
+        Index(
+            "request_slots",
+            "user_id",
+            "endpoint",
+            postgresql_where=text("status IN ('granted', 'submitting', 'in_flight', 'unknown')"),
+        ),
+    )
+
+    ref: str = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.id", index=True)
+    user_id: str = Field(foreign_key="user.id")
+    account_id: str = Field(foreign_key="account.id")
+    step: str
+    attempt: int
+    endpoint: str
+    input: Json = _json()
+    input_hash: str
+    lane: Lane = Field(sa_type=SmallInteger)
+    status: RequestStatus = Field(default=RequestStatus.QUEUED, sa_type=Text)
+    token: str = Field(unique=True)  # 128 random bits in the webhook's URL: the signature does not cover the query
+    request_id: str | None = Field(default=None, unique=True)  # the provider's
+    not_before: datetime | None = _when()
+    created_at: datetime = _when(now=True)
+    granted_at: datetime | None = _when()
+    submitted_at: datetime | None = _when()
+    accepted_at: datetime | None = _when()
+    deadline_at: datetime | None = _when()
+    cancel_requested_at: datetime | None = _when()
+    finished_at: datetime | None = _when()
+    delivered_via: str | None = None  # "webhook" or "poll"
+    output: Json | None = _json()  # the provider's answer; None on a success means: fetch it
+    error: Json | None = _json()
+    estimate_usd: Decimal = _usd(Decimal(0))
+    cost_usd: Decimal | None = _usd()
+
+
+class Asset(SQLModel, table=True):
+    """A verified file in the media store."""
+
+    __table_args__ = (UniqueConstraint("job_id", "step", "n"),)
+
+    id: str = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.id")
+    user_id: str = Field(foreign_key="user.id")
+    ref: str | None = Field(default=None, foreign_key="request.ref")  # the paid call it came from
+    step: str
+    n: int
+    key: str
+    sha256: str
+    content_type: str
+    bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    width: int
+    height: int
+    created_at: datetime = _when(now=True)
+
+
+class Delivery(SQLModel, table=True):
+    """A webhook that was verified, and what became of it."""
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    provider: str
+    request_id: str = Field(index=True)
+    ref: str | None = Field(default=None, foreign_key="request.ref", index=True)
+    verdict: str
+    body_sha256: str
+    cost_usd: Decimal | None = _usd()  # of a duplicate that was paid
+    received_at: datetime = _when(now=True)
+
+
+class Notification(SQLModel, table=True):
+    """News for a user, numbered without gaps for each."""
+
+    user_id: str = Field(foreign_key="user.id", primary_key=True)
+    number: int = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.id")
+    event: str
+    created_at: datetime = _when(now=True)

@@ -1,0 +1,171 @@
+"""Users, their keys and plans, and the accounts at the providers: what operators set, live, without a restart."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import Engine
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import Session, col, select
+
+from blocks.clock import utc_now
+from blocks.errors import BadInput
+from blocks.ledger.tables import Account, ApiKey, Plan, User, new_id
+
+OPERATOR = "operator"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """A key in clear: the only time it is seen. The ledger keeps its digest."""
+
+    user_id: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Whom a key belongs to. A service may act for its own end users."""
+
+    user_id: str
+    service: bool
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class Users:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, name: str, *, plan: str = "pro", service: bool = False) -> NewKey:
+        with Session(self._engine) as session:
+            if self._named(session, name):
+                raise BadInput(
+                    f"A user {name!r} exists. Choose another name, or rotate the key of that one.", field="name"
+                )
+            _require_plan(session, plan)
+            user = User(id=new_id("u"), name=name, plan=plan)
+            session.add(user)
+            session.flush()
+            key = _new_key(session, user.id, service=service)
+            session.commit()
+            return key
+
+    def all(self) -> list[User]:
+        with Session(self._engine) as session:
+            return [*session.exec(select(User).order_by(col(User.created_at)))]
+
+    def rotate(self, name: str) -> NewKey:
+        """A new key; the old ones stop working."""
+        with Session(self._engine) as session:
+            user = self._require(session, name)
+            was = session.exec(select(ApiKey).where(ApiKey.user_id == user.id)).all()
+            service = any(key.service for key in was)
+            _revoke(session, user.id)
+            key = _new_key(session, user.id, service=service)
+            session.commit()
+            return key
+
+    def revoke(self, name: str) -> None:
+        with Session(self._engine) as session:
+            _revoke(session, self._require(session, name).id)
+            session.commit()
+
+    def authenticate(self, key: str) -> Caller | None:
+        with Session(self._engine) as session:
+            found = session.get(ApiKey, digest(key))
+            if found is None or found.revoked_at is not None:
+                return None
+            return Caller(user_id=found.user_id, service=found.service)
+
+    def end_user(self, service_user_id: str, name: str) -> User:
+        """The end user of a service, made on first use with the service's own plan."""
+        with Session(self._engine) as session:
+            owner = session.get_one(User, service_user_id)
+            values = {"id": new_id("u"), "name": name, "parent_id": owner.id, "plan": owner.plan, "notified": 0}
+            statement = insert(User).values(**values, created_at=utc_now()).on_conflict_do_nothing()
+            session.execute(statement)
+            session.commit()
+            return session.exec(select(User).where(User.parent_id == service_user_id, User.name == name)).one()
+
+    def find(self, name_or_id: str) -> User:
+        with Session(self._engine) as session:
+            user = session.get(User, name_or_id) or self._named(session, name_or_id)
+            if user is None:
+                raise BadInput(f"There is no user {name_or_id!r}. Add one: darkroom user add NAME.", field="user")
+            return user
+
+    def plan_of(self, user_id: str) -> Plan:
+        with Session(self._engine) as session:
+            return session.get_one(Plan, session.get_one(User, user_id).plan)
+
+    def plans(self) -> list[Plan]:
+        with Session(self._engine) as session:
+            return [*session.exec(select(Plan).order_by(col(Plan.in_flight)))]
+
+    def set_plan(self, name: str, *, in_flight: int, weight: Decimal, daily_budget_usd: Decimal | None = None) -> Plan:
+        """Changes the plan or makes it. Takes effect with the next grant."""
+        with Session(self._engine) as session:
+            plan = session.merge(Plan(name=name, in_flight=in_flight, weight=weight, daily_budget_usd=daily_budget_usd))
+            session.commit()
+            session.refresh(plan)
+            return plan
+
+    def account(self, account_id: str = "fal") -> Account:
+        with Session(self._engine) as session:
+            return session.get_one(Account, account_id)
+
+    def set_account(
+        self, account_id: str, *, slots: int | None = None, endpoint_caps: Mapping[str, int] | None = None
+    ) -> Account:
+        """Changes what is given; caps are merged by endpoint. Takes effect with the next grant."""
+        with Session(self._engine) as session:
+            account = session.get(Account, account_id, with_for_update=True) or Account(id=account_id, slots=10)
+            account.slots = account.slots if slots is None else slots
+            account.endpoint_caps = {**(account.endpoint_caps or {}), **(endpoint_caps or {})}
+            session.add(account)
+            session.commit()
+            session.refresh(account)
+            return account
+
+    def learn_provider_user(self, account_id: str, provider_user_id: str) -> str:
+        """The provider's id of our account: the first one learned stays. Returns the one that stands."""
+        with Session(self._engine) as session:
+            account = session.get_one(Account, account_id, with_for_update=True)
+            account.provider_user_id = account.provider_user_id or provider_user_id
+            session.commit()
+            return account.provider_user_id
+
+    def _named(self, session: Session, name: str) -> User | None:
+        return session.exec(select(User).where(User.name == name, col(User.parent_id).is_(None))).one_or_none()
+
+    def _require(self, session: Session, name: str) -> User:
+        user = self._named(session, name)
+        if user is None:
+            raise BadInput(f"There is no user {name!r}. See: darkroom user list.", field="name")
+        return user
+
+
+def _new_key(session: Session, user_id: str, *, service: bool) -> NewKey:
+    key = f"dk_{secrets.token_urlsafe(32)}"
+    session.add(ApiKey(digest=digest(key), user_id=user_id, service=service))
+    return NewKey(user_id=user_id, key=key)
+
+
+def _revoke(session: Session, user_id: str) -> None:
+    for key in session.exec(select(ApiKey).where(ApiKey.user_id == user_id, col(ApiKey.revoked_at).is_(None))):
+        key.revoked_at = utc_now()
+        session.add(key)
+
+
+def _require_plan(session: Session, name: str) -> None:
+    if session.get(Plan, name) is None:
+        raise BadInput(
+            f"There is no plan {name!r}. Make one: darkroom plan set {name} --in-flight N --weight W.", field="plan"
+        )
