@@ -1,0 +1,65 @@
+"""Carries out what a committed change implies: wakes runs, creates them, hands out free slots.
+
+Called after the commit, by whoever made the change. Nothing here is the only chance: what fails is logged and done
+again by `reconcile`, which finds it on record.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from blocks.errors import DarkroomError
+from blocks.ledger import Granted, Implied, Ledger, Start, Wake
+from blocks.orchestrator import Orchestrator
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    def __init__(self, ledger: Ledger, orchestrator: Orchestrator) -> None:
+        self._ledger = ledger
+        self._orchestrator = orchestrator
+
+    def carry_out(self, implied: Implied) -> None:
+        self.reach_prefect(implied)
+        if implied.grant:
+            self.grant()
+
+    def reach_prefect(self, implied: Implied) -> None:
+        """The part of it that concerns Prefect; the grant is left to the caller."""
+        for wake in implied.wakes:
+            self._wake(wake)
+        for start in implied.starts:
+            self._start(start)
+
+    def grant(self) -> int:
+        """Hands out the slots that are free and tells the runs. Returns how many rows were granted."""
+        granted = self._ledger.grants.grant()
+        for each in granted:
+            self.reach_prefect(self._tell(each))
+        return len(granted)
+
+    def _tell(self, granted: Granted) -> Implied:
+        if granted.run_id is None:
+            return self._ledger.runs.place(granted.job_id)
+        return self._ledger.runs.ring(granted.run_id, granted.ref)
+
+    def _wake(self, wake: Wake) -> None:
+        try:
+            self._orchestrator.wake(wake.flow_run_id, event=wake.event, request_ref=wake.ref, payload={"ref": wake.ref})
+        except DarkroomError as error:
+            logger.warning("Run %s was not told of %s: %s", wake.flow_run_id, wake.event, error)
+
+    def _start(self, start: Start) -> None:
+        try:
+            self._orchestrator.ensure_queue(start.user_id, limit=start.in_flight)
+            flow_run_id = self._orchestrator.create_run(
+                deployment=f"{start.kind}/on-demand",
+                run_key=start.run_id,
+                user_id=start.user_id,
+                plan=start.plan,
+                parameters=start.parameters,
+            )
+            self._ledger.runs.created(start.run_id, flow_run_id)
+        except DarkroomError as error:
+            logger.warning("Run %s was not started: %s", start.run_id, error)
