@@ -1,0 +1,71 @@
+"""Answers that several of fal's hosts share: its refusals, its ingress' error page, and no answer at all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from .book import ACCOUNTS, Account, new_request_id
+
+_NGINX_PAGE = (
+    "<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n<body>\r\n"
+    "<center><h1>503 Service Temporarily Unavailable</h1></center>\r\n<hr><center>nginx</center>\r\n"
+    "</body>\r\n</html>\r\n"
+)
+
+
+class FalError(Exception):
+    """Ends a request with fal's own JSON; the HTTP side turns it into the answer."""
+
+    def __init__(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        super().__init__(str(body))
+        self.status = status
+        self.body = body
+        self.headers = headers or {}
+
+
+async def answer_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, FalError)
+    headers = {"x-fal-request-id": new_request_id(), **error.headers}
+    return JSONResponse(error.body, status_code=error.status, headers=headers)
+
+
+def account_of(request: Request) -> Account:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if not key:
+        raise FalError(401, {"detail": "Authentication is required to access this application."})
+    if scheme != "Key" or key not in ACCOUNTS:
+        raise FalError(401, {"detail": "No user found for Key ID and Secret"})
+    return ACCOUNTS[key]
+
+
+def user_is_locked() -> FalError:
+    detail = "User is locked. Reason: Exhausted balance. Top up your balance at fal.ai/dashboard/billing."
+    return FalError(403, {"detail": detail})
+
+
+def ingress_error() -> Response:
+    """fal itself never saw the request: no x-fal-request-id, and a page that names nginx."""
+    return HTMLResponse(_NGINX_PAGE, status_code=503)
+
+
+async def no_answer(request: Request) -> Response:
+    """Close the connection under the client. The response returned is never sent."""
+    request.state.transport.abort()
+    await _gone(request)
+    return Response()
+
+
+async def break_off(request: Request) -> None:
+    """Send what has been written, then close in the middle of the answer."""
+    request.state.transport.close()
+    await _gone(request)
+
+
+async def _gone(request: Request) -> None:
+    async with asyncio.timeout(10):
+        while (await request.receive())["type"] != "http.disconnect":
+            pass

@@ -1,0 +1,127 @@
+"""The provider's own book: who submitted what, what became of it, and which webhooks went out.
+
+All in memory and touched by one event loop only. Tests and benchmarks read it through `/_sim/requests` and
+`/_sim/stats` to learn what really happened on the provider's side, e.g. that a lost submit answer made one request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from .faults import Faults
+
+
+class State(StrEnum):
+    IN_QUEUE = "IN_QUEUE"  # waits for one of the account's slots; free
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"  # over, for better or worse: there is no FAILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    key: str
+    user_id: str
+    locked: bool = False  # balance exhausted: every submit is refused
+
+
+ACCOUNTS = {
+    account.key: account
+    for account in (
+        Account(key="sim:key", user_id="sim-user"),
+        Account(key="sim:other", user_id="other-user"),
+        Account(key="sim:locked", user_id="locked-user", locked=True),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a request ended: the answer to its result GET, and the words in its status and webhook."""
+
+    http_status: int
+    body: dict[str, Any]
+    billable_units: str = "0"
+    error_type: str | None = None  # platform failures only: a model's own rejection carries none
+
+    @property
+    def succeeded(self) -> bool:
+        return self.http_status == 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One webhook POST and what came of it."""
+
+    at: datetime
+    kind: str
+    status_code: int | None
+    error: str | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class Entry:
+    request_id: str
+    endpoint: str
+    input: dict[str, Any]
+    account: Account
+    webhook_url: str | None
+    faults: Faults
+    gateway_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    state: State = State.IN_QUEUE
+    submitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    outcome: Outcome | None = None
+    cancel_requested: bool = False
+    result_reads: int = 0
+    deliveries: list[Delivery] = field(default_factory=list)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    announced: asyncio.Event = field(default_factory=asyncio.Event)  # the first webhook attempt is over
+
+    def start(self) -> None:
+        self.state = State.IN_PROGRESS
+        self.started_at = datetime.now(UTC)
+
+    def finish(self, outcome: Outcome) -> None:
+        self.state = State.COMPLETED
+        self.finished_at = datetime.now(UTC)
+        self.outcome = outcome
+        self.finished.set()
+
+    @property
+    def inference_seconds(self) -> float:
+        if self.started_at is None or self.finished_at is None:
+            return 0.0
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+class Book:
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self.submit_calls = 0
+
+    def add(self, entry: Entry) -> None:
+        self._entries[entry.request_id] = entry
+
+    def get(self, request_id: str) -> Entry | None:
+        return self._entries.get(request_id)
+
+    def entries(self) -> list[Entry]:
+        return list(self._entries.values())
+
+
+def new_request_id() -> str:
+    """A version 7 UUID, as fal's are: time first, so that ids sort by age."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))

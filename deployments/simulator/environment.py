@@ -1,0 +1,48 @@
+"""What a process needs in its environment to reach the simulator under fal's production addresses.
+
+httpx, and so fal's own client, honours these variables: a proxy for https, the certificates to trust, and the hosts
+that are reached directly. Nothing is patched, and the code under test runs as it does in production.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import certifi
+
+from .certificates import ensure_authority, write_atomically
+
+API_KEY = "sim:key"
+# Object stores are reached directly: the simulator is no proxy to the world and refuses other hosts.
+_DIRECT_HOSTS = ("127.0.0.1", "localhost", "::1", ".amazonaws.com")
+
+
+def client_environment(*, port: int, home: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """The variables to add to `base`. May be called before the simulator runs: its authority is made if missing."""
+    return {
+        "FAL_KEY": API_KEY,
+        "SSL_CERT_FILE": str(_trust_bundle(home, base)),
+        **_both_spellings("HTTPS_PROXY", f"http://127.0.0.1:{port}"),
+        **_both_spellings("NO_PROXY", ",".join(_direct_hosts(base))),
+    }
+
+
+def _trust_bundle(home: Path, base: Mapping[str, str]) -> Path:
+    """The public authorities of `base` and the simulator's, in one file, since SSL_CERT_FILE names just one."""
+    ensure_authority(home)
+    bundle = home / "bundle.pem"
+    public = Path(base.get("SSL_CERT_FILE") or certifi.where())
+    if public.resolve() != bundle.resolve():
+        write_atomically(bundle, public.read_bytes() + b"\n" + (home / "ca.pem").read_bytes())
+    return bundle
+
+
+def _direct_hosts(base: Mapping[str, str]) -> list[str]:
+    existing = f"{base.get('NO_PROXY', '')},{base.get('no_proxy', '')}".split(",")
+    return list(dict.fromkeys([*_DIRECT_HOSTS, *(host.strip() for host in existing if host.strip())]))
+
+
+def _both_spellings(name: str, value: str) -> dict[str, str]:
+    """Where both are set the lower-case one wins, so setting only one could change nothing."""
+    return {name: value, name.lower(): value}

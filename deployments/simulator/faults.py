@@ -1,0 +1,127 @@
+"""How the simulator misbehaves: rules that operators set, and which of them applies to a submit.
+
+A rule names the requests it is meant for (a substring of the prompt, an endpoint, how many, with what chance) and what
+goes wrong with them. The first rule that applies decides; what it says is copied to the request, so that taking rules
+away changes nothing about requests already under way.
+"""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class WebhookFault(StrEnum):
+    NORMAL = "normal"
+    LOST = "lost"  # never sent
+    EARLY = "early"  # sent and answered before the submit answer is returned
+    TWICE = "twice"  # sent again after it was taken
+    FORGED = "forged"  # the signature is not fal's
+    OLD = "old"  # signed by fal, six minutes ago
+    OTHER_ACCOUNT = "other_account"  # signed by fal, for another customer
+    FOREIGN_TOKEN = "foreign_token"  # genuine, but posted to `foreign_url`; unset: our URL with another token
+    NULL_PAYLOAD = "null_payload"  # a success whose payload could not be serialized
+
+
+class SubmitFault(StrEnum):
+    NORMAL = "normal"
+    CUT = "cut"  # the request is accepted, the connection closes without an answer
+    RATE_LIMITED = "429"  # not accepted; Retry-After is `retry_after`
+    SERVER_ERROR = "500_fal"  # not accepted; fal's own JSON, with x-fal-request-id
+    INGRESS_ERROR = "503_nginx"  # not accepted; the ingress' page, without x-fal-request-id
+    LOCKED = "403_locked"  # not accepted; balance exhausted
+
+
+class FileFault(StrEnum):
+    NORMAL = "normal"
+    MISSING = "missing"  # 404
+    TRUNCATED = "truncated"  # the connection closes in the middle
+    TRUNCATED_ONCE = "truncated_once"  # … the first time
+    CUT_SHORT = "cut_short"  # half a picture under an honest Content-Length
+    HTML = "html"  # a web page where a picture should be
+    FOREIGN_HOST = "foreign_host"  # the result points outside fal's CDN
+    REDIRECT = "redirect"  # fal's URL redirects outside fal's CDN
+    HUGE = "huge"  # declares and sends `file_bytes`
+    HUGE_UNDECLARED = "huge_undeclared"  # sends `file_bytes` without a Content-Length
+    PIXEL_BOMB = "pixel_bomb"  # a small PNG of 20000 × 20000
+
+
+class Faults(BaseModel):
+    """What goes wrong with one request. Without arguments: nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latency: float | None = Field(None, ge=0, description="Seconds in progress, instead of the simulator's own.")
+    hold: bool = Field(False, description="Stay IN_PROGRESS until POST /_sim/requests/{id}/release.")
+    submit: SubmitFault = SubmitFault.NORMAL
+    submit_delay: float = Field(0, ge=0, description="Seconds between accepting a request and answering.")
+    retry_after: int = Field(2, ge=0, description="Seconds, for submit=429.")
+    result: str = Field(
+        "normal",
+        pattern=r"^(normal|422_content_policy|500|504_once|error:[a-z_]+)$",
+        description="504_once: a success whose result is unreadable the first time. error:<any of fal's error types>.",
+    )
+    webhook: WebhookFault = WebhookFault.NORMAL
+    webhook_delay: float = Field(0, ge=0, description="Seconds from completion to the webhook.")
+    webhook_then_good: bool = Field(False, description="After a false one, send the genuine one as well.")
+    foreign_url: str | None = None
+    file: FileFault = FileFault.NORMAL
+    file_bytes: int = Field(1024**3, ge=1, description="For the huge files.")
+
+
+class Rule(Faults):
+    match: str | None = Field(None, description="Substring of the prompt.")
+    endpoint: str | None = None
+    times: int | None = Field(None, ge=1, description="Apply to so many requests, then no more.")
+    chance: float = Field(1, ge=0, le=1)
+    seeded: bool = Field(True, description="Draw the chance from the simulator's seed and the number of the submit.")
+
+    def faults(self) -> Faults:
+        return Faults(**{name: getattr(self, name) for name in Faults.model_fields})
+
+
+class RuleBook:
+    def __init__(self, *, seed: int) -> None:
+        self._seed = seed
+        self._rules: dict[int, Rule] = {}
+        self._left: dict[int, int] = {}
+        self._last_id = 0
+
+    def add(self, rule: Rule) -> int:
+        self._last_id += 1
+        self._rules[self._last_id] = rule
+        if rule.times is not None:
+            self._left[self._last_id] = rule.times
+        return self._last_id
+
+    def clear(self) -> None:
+        self._rules.clear()
+        self._left.clear()
+
+    def listing(self) -> dict[int, Rule]:
+        return dict(self._rules)
+
+    def faults_for(self, *, endpoint: str, prompt: str, submit_number: int) -> Faults:
+        for rule_id, rule in self._rules.items():
+            if self._applies(rule_id, rule, endpoint, prompt, submit_number):
+                self._use_up(rule_id)
+                return rule.faults()
+        return Faults()
+
+    def _applies(self, rule_id: int, rule: Rule, endpoint: str, prompt: str, submit_number: int) -> bool:
+        return (
+            self._left.get(rule_id) != 0
+            and (rule.endpoint is None or rule.endpoint == endpoint)
+            and (rule.match is None or rule.match in prompt)
+            and (rule.chance >= 1 or self._draw(rule_id, rule, submit_number) < rule.chance)
+        )
+
+    def _draw(self, rule_id: int, rule: Rule, submit_number: int) -> float:
+        """Seeded: the same order of submits meets the same faults again, whatever else happens in between."""
+        return random.Random(f"{self._seed}/{submit_number}/{rule_id}").random() if rule.seeded else random.random()
+
+    def _use_up(self, rule_id: int) -> None:
+        if rule_id in self._left:
+            self._left[rule_id] -= 1

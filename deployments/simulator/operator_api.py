@@ -1,0 +1,160 @@
+"""The operators' side, plain HTTP on the same port: set rules, read the book, decide outcomes, shut the doors.
+
+POST   /_sim/rules                    a rule (see faults.py) → {"id"}; DELETE takes all away; GET lists
+GET    /_sim/requests[?match=…]       the book; /_sim/requests/{id} one of it
+POST   /_sim/requests/{id}/release    lets a held request finish; a body of fault fields changes its end
+GET    /_sim/stats                    counts, and the most that was ever in progress at once
+POST   /_sim/webhook                  sends any webhook: {url, body, sign?, user_id?, request_id?, timestamp_offset?}
+POST   /_sim/outage                   {seconds, mode?: "nginx" | "refuse"}; 0 seconds ends it
+POST   /_sim/rotate                   a new signing key; the old one stays published
+GET    /_sim/health                   200 when it runs
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .book import Entry
+from .faults import Faults, Rule
+from .outage import OutageMode
+from .provider import Provider
+from .signing import signed_headers
+
+Order = TypeVar("Order", bound=BaseModel)
+
+
+class _OutageOrder(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: float = Field(ge=0)
+    mode: OutageMode = OutageMode.NGINX
+
+
+class _WebhookOrder(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    url: str
+    body: Any
+    sign: bool = True
+    user_id: str = "sim-user"
+    request_id: str | None = Field(None, description="Of the header. Unset: the body's.")
+    timestamp_offset: int = Field(0, description="Seconds; negative is the past.")
+
+
+class OperatorApi:
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/_sim/health", self.health, methods=["GET"]),
+            Route("/_sim/rules", self.rules, methods=["GET"]),
+            Route("/_sim/rules", self.add_rule, methods=["POST"]),
+            Route("/_sim/rules", self.clear_rules, methods=["DELETE"]),
+            Route("/_sim/requests", self.requests, methods=["GET"]),
+            Route("/_sim/requests/{request_id}", self.request, methods=["GET"]),
+            Route("/_sim/requests/{request_id}/release", self.release, methods=["POST"]),
+            Route("/_sim/stats", self.stats, methods=["GET"]),
+            Route("/_sim/webhook", self.send_webhook, methods=["POST"]),
+            Route("/_sim/outage", self.outage, methods=["POST"]),
+            Route("/_sim/rotate", self.rotate, methods=["POST"]),
+        ]
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def rules(self, _: Request) -> Response:
+        listing = self._provider.rules.listing()
+        return JSONResponse([{"id": rule_id, **rule.model_dump()} for rule_id, rule in listing.items()])
+
+    async def add_rule(self, request: Request) -> Response:
+        return JSONResponse({"id": self._provider.rules.add(await _order(request, Rule))}, status_code=201)
+
+    async def clear_rules(self, _: Request) -> Response:
+        self._provider.rules.clear()
+        return Response(status_code=204)
+
+    async def requests(self, request: Request) -> Response:
+        match = request.query_params.get("match", "")
+        entries = self._provider.book.entries()
+        return JSONResponse([_row(entry) for entry in entries if match in str(entry.input.get("prompt", ""))])
+
+    async def request(self, request: Request) -> Response:
+        return JSONResponse(_row(self._entry(request)))
+
+    async def release(self, request: Request) -> Response:
+        entry = self._entry(request)
+        changes = await _order(request, Faults) if await request.body() else Faults()
+        entry.faults = entry.faults.model_copy(update=changes.model_dump(exclude_unset=True))
+        entry.released.set()
+        return JSONResponse(_row(entry))
+
+    async def stats(self, _: Request) -> Response:
+        return JSONResponse(self._provider.stats())
+
+    async def send_webhook(self, request: Request) -> Response:
+        order = await _order(request, _WebhookOrder)
+        body = json.dumps(order.body).encode()
+        headers = self._headers(order, body) if order.sign else {}
+        delivery = await self._provider.sender.post(order.url, body=body, headers=headers, kind="operator")
+        return JSONResponse({"status_code": delivery.status_code, "error": delivery.error})
+
+    def _headers(self, order: _WebhookOrder, body: bytes) -> dict[str, str]:
+        named = order.body.get("request_id") if isinstance(order.body, dict) else None
+        return signed_headers(
+            body,
+            key=self._provider.keys.current,
+            request_id=order.request_id or str(named or ""),
+            user_id=order.user_id,
+            timestamp=int(time.time()) + order.timestamp_offset,
+        )
+
+    async def outage(self, request: Request) -> Response:
+        order = await _order(request, _OutageOrder)
+        self._provider.outage.begin(order.seconds, mode=order.mode)
+        return Response(status_code=204)
+
+    async def rotate(self, _: Request) -> Response:
+        self._provider.keys.rotate()
+        return JSONResponse(self._provider.keys.jwks())
+
+    def _entry(self, request: Request) -> Entry:
+        entry = self._provider.book.get(request.path_params["request_id"])
+        if entry is None:
+            raise HTTPException(404, "No such request")
+        return entry
+
+
+async def _order(request: Request, kind: type[Order]) -> Order:
+    try:
+        return kind.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    return {
+        "request_id": entry.request_id,
+        "gateway_request_id": entry.gateway_request_id,
+        "endpoint": entry.endpoint,
+        "input": entry.input,
+        "account": entry.account.user_id,
+        "webhook_url": entry.webhook_url,
+        "status": entry.state.value,
+        "http_status": entry.outcome and entry.outcome.http_status,
+        "billable_units": entry.outcome and entry.outcome.billable_units,
+        "cancel_requested": entry.cancel_requested,
+        "submitted_at": entry.submitted_at.isoformat(),
+        "started_at": entry.started_at and entry.started_at.isoformat(),
+        "finished_at": entry.finished_at and entry.finished_at.isoformat(),
+        "webhooks": [{**asdict(delivery), "at": delivery.at.isoformat()} for delivery in entry.deliveries],
+    }

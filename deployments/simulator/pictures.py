@@ -1,0 +1,151 @@
+"""Pictures drawn from prompt and seed: layered hills under a glowing sky, with the prompt as a small caption.
+
+The same prompt, seed, size and format give the same bytes. Drawn with Pillow on a canvas of bounded size and scaled to
+the size asked for, so a large picture costs little more than a small one.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+import io
+import math
+import random
+import struct
+import zlib
+from dataclasses import dataclass
+
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+
+Color = tuple[int, int, int]
+Points = list[tuple[float, float]]
+
+MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+_CANVAS_EDGE = 1024
+_CAPTION_CHARACTERS = 64
+_BOMB_EDGE = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    prompt: str
+    seed: int
+    width: int
+    height: int
+    format: str = "jpeg"
+
+
+@functools.lru_cache(maxsize=64)
+def draw(picture: Picture) -> bytes:
+    rng = random.Random(f"{picture.seed}/{picture.prompt}")
+    canvas = _landscape(rng, _canvas_size(picture))
+    if canvas.size != (picture.width, picture.height):
+        canvas = canvas.resize((picture.width, picture.height), Image.Resampling.BICUBIC)
+    _caption(canvas, picture.prompt)
+    return _encode(canvas, picture.format)
+
+
+@functools.cache
+def pixel_bomb() -> bytes:
+    """A valid black PNG of 400 million pixels in about 50 KB, written by hand: Pillow would need 400 MB for it."""
+    rows = b"\0" * (1 + _BOMB_EDGE // 8)
+    compressor = zlib.compressobj(9)
+    data = b"".join(compressor.compress(rows) for _ in range(_BOMB_EDGE)) + compressor.flush()
+    header = struct.pack(">IIBBBBB", _BOMB_EDGE, _BOMB_EDGE, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(name, content) for name, content in chunks)
+
+
+def _png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def _canvas_size(picture: Picture) -> tuple[int, int]:
+    scale = _CANVAS_EDGE / max(picture.width, picture.height)
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+
+
+def _landscape(rng: random.Random, size: tuple[int, int]) -> Image.Image:
+    hue = rng.random()
+    canvas = _sky(size, hue)
+    canvas = _glow(canvas, rng, hue)
+    layers = rng.randint(4, 6)
+    for layer in range(layers):
+        canvas = _hill(canvas, rng, hue, depth=(layer + 1) / layers)
+    return _grain(canvas)
+
+
+def _sky(size: tuple[int, int], hue: float) -> Image.Image:
+    top, horizon = _color(hue, 0.62, 0.34), _color(hue + 0.09, 0.42, 0.98)
+    gradient = Image.linear_gradient("L").resize(size)
+    return Image.composite(Image.new("RGB", size, horizon), Image.new("RGB", size, top), gradient)
+
+
+def _glow(canvas: Image.Image, rng: random.Random, hue: float) -> Image.Image:
+    """A sun: a disc, and its light on the sky around it."""
+    width, height = canvas.size
+    x, y = width * rng.uniform(0.2, 0.8), height * rng.uniform(0.22, 0.5)
+    reach, radius = 0.55 * max(width, height), rng.uniform(0.05, 0.1) * min(width, height)
+    light = ImageChops.invert(Image.radial_gradient("L")).point(lambda value: value * value // 400)
+    mask = Image.new("L", canvas.size)
+    mask.paste(light.resize((int(2 * reach), int(2 * reach))), (int(x - reach), int(y - reach)))
+    warm = _color(hue + 0.12, 0.25, 1.0)
+    canvas = Image.composite(Image.new("RGB", canvas.size, warm), canvas, mask)
+    disc = Image.new("L", canvas.size)
+    ImageDraw.Draw(disc).ellipse((x - radius, y - radius, x + radius, y + radius), fill=235)
+    canvas.paste(_color(hue + 0.13, 0.1, 1.0), mask=disc.filter(ImageFilter.GaussianBlur(1.2)))
+    return canvas
+
+
+def _hill(canvas: Image.Image, rng: random.Random, hue: float, *, depth: float) -> Image.Image:
+    """The nearer (depth 1), the lower, the darker and the sharper."""
+    width, height = canvas.size
+    mask = Image.new("L", canvas.size)
+    ridge = _ridge(rng, width, base=height * (0.4 + 0.5 * depth), swing=height * (0.16 - 0.07 * depth))
+    ImageDraw.Draw(mask).polygon([(0, height), *ridge, (width, height)], fill=255)
+    color = _color(hue + 0.1 - 0.14 * depth, 0.3 + 0.38 * depth, 0.82 - 0.66 * depth)
+    canvas.paste(color, mask=mask.filter(ImageFilter.GaussianBlur(2.4 - 1.6 * depth)))
+    return canvas
+
+
+def _ridge(rng: random.Random, width: int, *, base: float, swing: float) -> Points:
+    waves = [(rng.uniform(0.6, 1.4) * octave, rng.uniform(0, math.tau), 1 / octave) for octave in (1, 2, 5, 11)]
+
+    def height_at(x: float) -> float:
+        return base - swing * sum(a * math.sin(math.tau * f * x / width + phase) for f, phase, a in waves)
+
+    return [(x, height_at(x)) for x in range(0, width + 4, 4)]
+
+
+def _grain(canvas: Image.Image) -> Image.Image:
+    """A fixed fine pattern keeps gradients from showing bands."""
+    noise = _noise().resize(canvas.size, Image.Resampling.NEAREST)
+    return ImageChops.add(canvas, Image.merge("RGB", (noise, noise, noise)), offset=-4)
+
+
+@functools.cache
+def _noise() -> Image.Image:
+    return Image.frombytes("L", (512, 512), bytes(byte % 9 for byte in random.Random(0).randbytes(512 * 512)))
+
+
+def _caption(canvas: Image.Image, prompt: str) -> None:
+    text = " ".join(prompt.split())
+    if len(text) > _CAPTION_CHARACTERS:
+        text = text[: _CAPTION_CHARACTERS - 1].rstrip() + "…"
+    size = max(9.0, min(canvas.width / 48, 28.0))
+    place = (size, canvas.height - size)
+    pen = ImageDraw.Draw(canvas)
+    pen.text(place, text, font=ImageFont.load_default(size), fill=(255, 255, 255), anchor="lb")
+
+
+def _encode(canvas: Image.Image, image_format: str) -> bytes:
+    buffer = io.BytesIO()
+    options = {"compress_level": 3} if image_format == "png" else {"quality": 90}
+    canvas.save(buffer, format=image_format, **options)
+    return buffer.getvalue()
+
+
+def _color(hue: float, saturation: float, value: float) -> Color:
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)

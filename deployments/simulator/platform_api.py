@@ -1,0 +1,80 @@
+"""api.fal.ai: the account's own list of requests, where an orphan whose submit answer was lost can be found."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .answers import FalError, account_of
+from .book import Entry
+from .provider import Provider
+
+_MAX_LIMIT = 100
+
+
+class PlatformApi:
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/models/requests/by-endpoint", self.requests_by_endpoint, methods=["GET"]),
+            Route("/v1/meta", self.meta, methods=["GET"]),
+        ]
+
+    async def requests_by_endpoint(self, request: Request) -> Response:
+        """Newest first; `cursor` is the id of the last request of the page before."""
+        account, query = account_of(request), request.query_params
+        limit = min(int(query.get("limit", "50")), _MAX_LIMIT)
+        start, end = _moment(query.get("start")), _moment(query.get("end"))
+        matching = [
+            entry
+            for entry in reversed(self._provider.book.entries())
+            if entry.account is account
+            and entry.endpoint == query.get("endpoint_id")
+            and (start is None or entry.submitted_at >= start)
+            and (end is None or entry.submitted_at < end)
+            and ("cursor" not in query or entry.request_id < query["cursor"])
+        ]
+        page, has_more = matching[:limit], len(matching) > limit
+        with_payloads = "payloads" in query.get("expand", "")
+        return JSONResponse(
+            {
+                "items": [_item(entry, with_payloads=with_payloads) for entry in page],
+                "next_cursor": page[-1].request_id if has_more else None,
+                "has_more": has_more,
+            }
+        )
+
+    async def meta(self, _: Request) -> Response:
+        return JSONResponse({"webhook_ip_ranges": ["127.0.0.1/32"]})
+
+
+def _item(entry: Entry, *, with_payloads: bool) -> dict[str, Any]:
+    outcome = entry.outcome
+    item: dict[str, Any] = {
+        "request_id": entry.request_id,
+        "endpoint_id": entry.endpoint,
+        "sent_at": entry.submitted_at.isoformat(),
+        "started_at": entry.started_at and entry.started_at.isoformat(),
+        "ended_at": entry.finished_at and entry.finished_at.isoformat(),
+        "status_code": outcome and outcome.http_status,
+        "duration": entry.inference_seconds,
+    }
+    if with_payloads:
+        item |= {"json_input": entry.input, "json_output": outcome and outcome.body}
+    return item
+
+
+def _moment(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise FalError(422, {"detail": f"Not an ISO 8601 time: {text}"}) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

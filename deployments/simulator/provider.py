@@ -1,0 +1,129 @@
+"""The provider as a whole: accounts and their lines, rules, book, files and webhooks, put together.
+
+The HTTP sides (`queue_api`, `storage_api`, `platform_api`, `operator_api`) translate between requests and this object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .book import Account, Book, Entry, Outcome, State, new_request_id
+from .cdn import Cdn
+from .faults import Faults, RuleBook
+from .inference import Inference
+from .line import Line
+from .outage import Outage
+from .outcomes import platform_failure
+from .signing import SigningKeys
+from .webhooks import WebhookSender
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    home: Path
+    port: int = 9100
+    latency: float = 2.0
+    concurrency: int = 10
+    seed: int = 0
+    fixed_pictures: bool = False
+    webhook_retry: float = 1.0
+
+
+class Provider:
+    def __init__(self, options: Options, *, outage: Outage) -> None:
+        self.options = options
+        self.outage = outage
+        self.book = Book()
+        self.rules = RuleBook(seed=options.seed)
+        self.cdn = Cdn()
+        self.keys = SigningKeys(options.home)
+        self.sender = WebhookSender(self.keys, first_retry_seconds=options.webhook_retry)
+        self._inference = Inference(self.cdn, latency=options.latency, fixed_pictures=options.fixed_pictures)
+        self._lines: dict[str, Line] = {}
+        self._running = 0
+        self._peak = 0
+        self._announcements: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        for task in self._announcements:
+            task.cancel()
+        self._inference.close()
+        await self.sender.close()
+
+    def faults_for(self, endpoint: str, arguments: dict[str, Any]) -> Faults:
+        """Counts the submit, whether it will be accepted or not."""
+        self.book.submit_calls += 1
+        prompt = str(arguments.get("prompt", ""))
+        return self.rules.faults_for(endpoint=endpoint, prompt=prompt, submit_number=self.book.submit_calls)
+
+    def accept(
+        self,
+        account: Account,
+        *,
+        endpoint: str,
+        arguments: dict[str, Any],
+        faults: Faults,
+        webhook_url: str | None = None,
+        start_timeout: float | None = None,
+    ) -> Entry:
+        entry = Entry(
+            request_id=new_request_id(),
+            endpoint=endpoint,
+            input=arguments,
+            account=account,
+            webhook_url=webhook_url,
+            faults=faults,
+        )
+        self.book.add(entry)
+        on_timeout = platform_failure("request_timeout")
+        self.line(account).join(entry, start_timeout=start_timeout, on_timeout=on_timeout)
+        return entry
+
+    def cancel(self, entry: Entry) -> bool:
+        """In the queue: removed, and never run. Running: only noted, as most models do. False: it is over."""
+        if entry.state is State.COMPLETED:
+            return False
+        entry.cancel_requested = True
+        self.line(entry.account).leave(entry, platform_failure("client_cancelled"))
+        return True
+
+    def line(self, account: Account) -> Line:
+        if account.user_id not in self._lines:
+            self._lines[account.user_id] = Line(slots=self.options.concurrency, work=self._run, done=self._on_finished)
+        return self._lines[account.user_id]
+
+    def stats(self) -> dict[str, Any]:
+        entries = self.book.entries()
+        lines = self._lines.values()
+        outcomes = [entry.outcome for entry in entries if entry.outcome]
+        return {
+            "submit_calls": self.book.submit_calls,
+            "submits": len(entries),
+            "in_queue": sum(line.waiting for line in lines),
+            "in_progress": self._running,
+            "max_in_progress": self._peak,
+            "max_in_progress_by_account": {user_id: line.peak for user_id, line in self._lines.items()},
+            "succeeded": sum(outcome.succeeded for outcome in outcomes),
+            "failed": sum(not outcome.succeeded for outcome in outcomes),
+            "webhook_posts": sum(len(entry.deliveries) for entry in entries),
+            "cdn_reads_with_key": self.cdn.reads_with_key,
+        }
+
+    async def _run(self, entry: Entry) -> Outcome:
+        self._running += 1
+        self._peak = max(self._peak, self._running)
+        try:
+            return await self._inference.run(entry)
+        finally:
+            self._running -= 1
+
+    def _on_finished(self, entry: Entry) -> None:
+        if entry.webhook_url is None:
+            entry.announced.set()
+            return
+        task = asyncio.get_running_loop().create_task(self.sender.announce(entry))
+        self._announcements.add(task)
+        task.add_done_callback(self._announcements.discard)

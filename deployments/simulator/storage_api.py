@@ -1,0 +1,176 @@
+"""rest.fal.ai and *.fal.media: upload tokens, the webhook keys, uploads of all three kinds, and the files.
+
+Files need no key. Those that belong to a request may be served badly, as its rule says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import secrets
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from .answers import FalError, account_of, break_off
+from .cdn import UPLOAD_HOST, StoredFile
+from .faults import FileFault
+from .provider import Provider
+
+_TOKEN_LIFETIME = timedelta(hours=1)
+_FOREIGN_URL = "https://evil.example/picture.jpg"
+_CHUNK_BYTES = 256 * 1024
+
+
+class StorageApi:
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._cdn = provider.cdn
+        self._tokens: set[str] = set()
+        self._tickets: dict[str, str] = {}  # PUT path → path of the file it fills
+        self._parts: dict[str, dict[int, bytes]] = {}
+
+    def control_routes(self) -> list[Route]:
+        return [
+            Route("/.well-known/jwks.json", self.jwks, methods=["GET"]),
+            Route("/storage/auth/token", self.token, methods=["POST"]),
+            Route("/storage/upload/initiate", self.initiate, methods=["POST"]),
+        ]
+
+    def file_routes(self) -> list[Route]:
+        multipart = "/files/{path:path}/multipart/{upload_id}"
+        return [
+            Route("/files/upload", self.upload, methods=["POST"]),
+            Route("/files/upload/multipart", self.begin_multipart, methods=["POST"]),
+            Route(f"{multipart}/complete", self.complete_multipart, methods=["POST"]),
+            Route(f"{multipart}/{{number:int}}", self.upload_part, methods=["PUT"]),
+            Route("/upload/{ticket}", self.upload_by_ticket, methods=["PUT"]),
+            Route("/files/{path:path}", self.file, methods=["GET"]),
+        ]
+
+    async def jwks(self, _: Request) -> Response:
+        return JSONResponse(self._provider.keys.jwks(), headers={"cache-control": "public, max-age=3600"})
+
+    async def token(self, request: Request) -> Response:
+        account_of(request)
+        token = secrets.token_urlsafe(24)
+        self._tokens.add(token)
+        return JSONResponse(
+            {
+                "token": token,
+                "token_type": "Bearer",
+                "base_url": f"https://{UPLOAD_HOST}",
+                "expires_at": (datetime.now(UTC) + _TOKEN_LIFETIME).isoformat(),
+            }
+        )
+
+    async def initiate(self, request: Request) -> Response:
+        account_of(request)
+        wanted = await request.json()
+        file_url = self._reserve(str(wanted.get("file_name") or "upload.bin"))
+        ticket = secrets.token_urlsafe(16)
+        self._tickets[ticket] = urlsplit(file_url).path
+        return JSONResponse({"upload_url": f"https://{UPLOAD_HOST}/upload/{ticket}", "file_url": file_url})
+
+    async def upload_by_ticket(self, request: Request) -> Response:
+        path = self._tickets.pop(request.path_params["ticket"], None)
+        if path is None:
+            raise FalError(403, {"detail": "The upload URL is not valid"})
+        self._cdn.put(path, await request.body(), content_type=_content_type(request))
+        return Response()
+
+    async def upload(self, request: Request) -> Response:
+        self._check_token(request)
+        url = self._reserve(request.headers.get("x-fal-file-name") or "upload.bin")
+        self._cdn.put(urlsplit(url).path, await request.body(), content_type=_content_type(request))
+        return JSONResponse({"access_url": url})
+
+    async def begin_multipart(self, request: Request) -> Response:
+        self._check_token(request)
+        upload_id = secrets.token_hex(8)
+        self._parts[upload_id] = {}
+        url = self._reserve(request.headers.get("x-fal-file-name") or "upload.bin")
+        return JSONResponse({"access_url": url, "uploadId": upload_id})
+
+    async def upload_part(self, request: Request) -> Response:
+        content = await request.body()
+        self._upload_in_parts(request)[request.path_params["number"]] = content
+        return Response(headers={"etag": _etag(content)})
+
+    async def complete_multipart(self, request: Request) -> Response:
+        parts = self._upload_in_parts(request)
+        listed = (await request.json())["parts"]
+        if {part["partNumber"]: part["etag"] for part in listed} != {n: _etag(part) for n, part in parts.items()}:
+            raise FalError(400, {"detail": "The listed parts are not the uploaded ones"})
+        path = f"/files/{request.path_params['path']}"
+        content = b"".join(parts[number] for number in sorted(parts))
+        del self._parts[request.path_params["upload_id"]]
+        self._cdn.put(path, content, content_type=mimetypes.guess_type(path)[0] or "application/octet-stream")
+        return Response()
+
+    async def file(self, request: Request) -> Response:
+        if "authorization" in request.headers:
+            self._cdn.reads_with_key += 1
+        file = self._cdn.read(request.url.path)
+        if file is None or file.fault is FileFault.MISSING:
+            raise FalError(404, {"detail": "Not Found"})
+        return _serve(request, file)
+
+    def _upload_in_parts(self, request: Request) -> dict[int, bytes]:
+        self._check_token(request)
+        parts = self._parts.get(request.path_params["upload_id"])
+        if parts is None:
+            raise FalError(404, {"detail": "No such upload"})
+        return parts
+
+    def _check_token(self, request: Request) -> None:
+        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self._tokens:
+            raise FalError(401, {"detail": "The upload token is not valid"})
+
+    def _reserve(self, file_name: str) -> str:
+        """Each upload gets an address of its own, whatever it is called."""
+        suffix = f".{file_name.rsplit('.', 1)[1]}" if "." in file_name else ""
+        return f"https://{UPLOAD_HOST}/files/b/{secrets.token_hex(4)}/{secrets.token_urlsafe(12)}{suffix}"
+
+
+def _serve(request: Request, file: StoredFile) -> Response:
+    size = len(file.content)
+    if file.fault is FileFault.REDIRECT:
+        return RedirectResponse(_FOREIGN_URL, status_code=302)
+    if file.fault is FileFault.TRUNCATED:
+        return _stream(_cut(request, file.content[: size // 2]), file, declared=size)
+    if file.fault is FileFault.HUGE:
+        return _stream(_padded(file.content, file.faults.file_bytes), file, declared=file.faults.file_bytes)
+    if file.fault is FileFault.HUGE_UNDECLARED:
+        return _stream(_padded(file.content, file.faults.file_bytes), file, declared=None)
+    return Response(file.content, media_type=file.content_type, headers={"cache-control": "public, max-age=31536000"})
+
+
+def _stream(body: AsyncIterator[bytes], file: StoredFile, *, declared: int | None) -> Response:
+    headers = {} if declared is None else {"content-length": str(declared)}
+    return StreamingResponse(body, media_type=file.content_type, headers=headers)
+
+
+async def _cut(request: Request, beginning: bytes) -> AsyncIterator[bytes]:
+    yield beginning
+    await break_off(request)
+
+
+async def _padded(content: bytes, total: int) -> AsyncIterator[bytes]:
+    yield content[:total]
+    left = total - len(content)
+    while left > 0:
+        yield bytes(min(left, _CHUNK_BYTES))
+        left -= _CHUNK_BYTES
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type") or "application/octet-stream"
+
+
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
