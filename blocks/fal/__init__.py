@@ -1,0 +1,35 @@
+"""fal.ai: the account, the queue, the models, the webhooks and the files, behind one door."""
+
+from __future__ import annotations
+
+from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount
+from blocks.fal.catalogue import CATALOGUE, Model, RemoteFile, Unit, find_model
+from blocks.fal.client import Fal, ProviderResult, ProviderStatus, Submitted
+from blocks.fal.failures import classify_failure, classify_webhook_error, is_outcome
+from blocks.fal.files import FetchedImage, fetch_image
+from blocks.fal.jwks import Jwks
+from blocks.fal.webhook import Rejection, WebhookEnvelope, WebhookRejected, verify_webhook
+
+__all__ = [
+    "CATALOGUE",
+    "DEFAULT_ACCOUNT",
+    "Fal",
+    "FalAccount",
+    "FetchedImage",
+    "Jwks",
+    "Model",
+    "ProviderResult",
+    "ProviderStatus",
+    "Rejection",
+    "RemoteFile",
+    "Submitted",
+    "Unit",
+    "WebhookEnvelope",
+    "WebhookRejected",
+    "classify_failure",
+    "classify_webhook_error",
+    "fetch_image",
+    "find_model",
+    "is_outcome",
+    "verify_webhook",
+]

@@ -1,0 +1,177 @@
+"""Fetching a generated picture, believing nothing about it: not its address, its size, its type, nor that it is whole.
+
+The address must be one of fal's file hosts at every redirect; the bytes are counted while they stream, against the cap
+and against the length that was declared; then the picture is decoded to its last row within a pixel cap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+
+import httpx
+from PIL import Image
+
+from blocks.errors import DarkroomError, Refused, Retry, Unverified
+from blocks.fal.http import tls_context
+
+MAX_BYTES = 64 * 1024 * 1024
+MAX_PIXELS = 50_000_000
+MAX_REDIRECTS = 3
+PATIENCE_SECONDS = 120.0
+FILE_HOST = re.compile(rb"(?:[a-z0-9-]+\.)*fal\.media")
+FORMATS = {"JPEG": ("image/jpeg", "jpg"), "PNG": ("image/png", "png"), "WEBP": ("image/webp", "webp")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedImage:
+    """A whole picture. Type and size are those of the decoded bytes, `sha256` is in hex."""
+
+    content: bytes
+    content_type: str
+    extension: str
+    width: int
+    height: int
+    sha256: str
+
+
+def fetch_image(
+    url: str, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, client: httpx.Client | None = None
+) -> FetchedImage:
+    """Raises Refused for what must not be stored, Unverified or Retry for what another try may bring."""
+    with _client_or_own(client) as http:
+        content = _download(http, url, max_bytes=max_bytes)
+    name, width, height = _decode(content, max_pixels=max_pixels)
+    content_type, extension = FORMATS[name]
+    return FetchedImage(
+        content=content,
+        content_type=content_type,
+        extension=extension,
+        width=width,
+        height=height,
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def check_address(url: str | httpx.URL) -> httpx.URL:
+    """The URL as httpx will use it, so that no second parser can read another host out of it."""
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise Refused("the file's address is not a URL", code="foreign_host") from error
+    plain = parsed.scheme == "https" and not parsed.userinfo and parsed.port is None
+    if not plain or not FILE_HOST.fullmatch(parsed.raw_host):
+        raise Refused("the file is not at one of fal's file hosts", code="foreign_host")
+    return parsed
+
+
+@contextmanager
+def _client_or_own(client: httpx.Client | None) -> Iterator[httpx.Client]:
+    if client is not None:
+        yield client
+        return
+    with httpx.Client(timeout=httpx.Timeout(30.0, connect=5.0), verify=tls_context()) as own:
+        yield own
+
+
+def _download(http: httpx.Client, url: str, *, max_bytes: int) -> bytes:
+    target = check_address(url)
+    try:
+        for _ in range(MAX_REDIRECTS + 1):
+            response = _open(http, target)
+            try:
+                if not response.has_redirect_location:
+                    return _read(response, max_bytes=max_bytes)
+                target = check_address(target.join(response.headers["location"]))
+            finally:
+                response.close()
+    except httpx.InvalidURL as error:
+        raise Refused("the file redirects to what is not a URL", code="foreign_host") from error
+    except httpx.HTTPError as error:
+        raise Retry(f"the file could not be fetched ({type(error).__name__})", code="file_unreachable") from error
+    raise Refused("the file redirects without end", code="too_many_redirects")
+
+
+def _open(http: httpx.Client, target: httpx.URL) -> httpx.Response:
+    request = http.build_request("GET", target, headers={"Accept-Encoding": "identity"})
+    # Files are public and their hosts must never see the key, whatever client was handed in.
+    request.headers.pop("Authorization", None)
+    return http.send(request, stream=True, auth=None, follow_redirects=False)
+
+
+def _read(response: httpx.Response, *, max_bytes: int) -> bytes:
+    if response.status_code != 200:
+        raise _status_failure(response.status_code)
+    declared = _declared_length(response)
+    if declared is not None and declared > max_bytes:
+        raise _too_large(max_bytes)
+    content = _stream(response, max_bytes=max_bytes)
+    if declared is not None and len(content) != declared:
+        raise Unverified(f"the file was cut short: {len(content)} of {declared} bytes")
+    return content
+
+
+def _stream(response: httpx.Response, *, max_bytes: int) -> bytes:
+    content = bytearray()
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    try:
+        for chunk in response.iter_raw():
+            content += chunk
+            if len(content) > max_bytes:
+                raise _too_large(max_bytes)
+            if time.monotonic() > give_up:
+                raise Retry("the file came too slowly", code="file_slow")
+    except (httpx.RemoteProtocolError, httpx.ReadError) as error:
+        raise Unverified(f"the file was cut short after {len(content)} bytes") from error
+    return bytes(content)
+
+
+def _declared_length(response: httpx.Response) -> int | None:
+    value = response.headers.get("content-length", "")
+    return int(value) if value.isascii() and value.isdigit() else None
+
+
+def _status_failure(status: int) -> DarkroomError:
+    if status in (404, 410):
+        return Retry(f"the file is not there (HTTP {status})", code="file_missing")
+    return Retry(f"the file host answered HTTP {status}", code="file_unreachable")
+
+
+def _too_large(max_bytes: int) -> Refused:
+    return Refused(f"the file is larger than {max_bytes} bytes", code="too_large")
+
+
+def _decode(content: bytes, *, max_pixels: int) -> tuple[str, int, int]:
+    name = _sniff(content)
+    try:
+        with Image.open(BytesIO(content), formats=(name,)) as image:
+            if image.width * image.height > max_pixels:
+                raise _too_many_pixels(max_pixels)
+            image.load()
+            return name, image.width, image.height
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels(max_pixels) from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # Pillow has no error of its own: these are what its decoders raise for a damaged file.
+        raise Unverified(f"the file does not decode as {name}") from error
+
+
+def _sniff(content: bytes) -> str:
+    if not content:
+        raise Unverified("the file is empty")
+    if content.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "WEBP"
+    raise Refused("the file is not a JPEG, PNG or WebP picture", code="wrong_type")
+
+
+def _too_many_pixels(max_pixels: int) -> Refused:
+    return Refused(f"the picture has more than {max_pixels} pixels", code="too_many_pixels")
