@@ -18,15 +18,20 @@ may carry the provider's words, never the prompt. Foreign exceptions are transla
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class DarkroomError(Exception):
-    """Base of the tree. `code` is a short machine-readable word, `class` in the API is `kind`."""
+    """Base of the tree. `code` is a short machine-readable word, `class` in the API is `kind`.
+
+    `step` and `ref` are set where a failure belongs to a step of a job and to a paid call.
+    """
 
     kind: ClassVar[str] = "error"
     code: str = "error"
     retry_after: timedelta | None = None
+    step: str | None = None
+    ref: str | None = None
 
     def __init__(self, message: str = "", *, code: str | None = None, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
@@ -34,6 +39,10 @@ class DarkroomError(Exception):
             self.code = code
         if retry_after is not None:
             self.retry_after = retry_after
+
+    def of(self, *, step: str, ref: str) -> Self:
+        self.step, self.ref = step, ref
+        return self
 
     @property
     def message(self) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
-from blocks.errors import DarkroomError, Permanent, Retry
-from blocks.fal import Fal, Model, WebhookEnvelope, classify_webhook_error, find_model
+from blocks.errors import DarkroomError, Park, Permanent, Retry
+from blocks.fal import Fal, WebhookEnvelope, classify_webhook_error, find_model, is_outcome
 from blocks.ledger import Happening, Outcome, Request
 
 
 def webhook_outcome(request: Request, envelope: WebhookEnvelope) -> Outcome:
     """A success whose payload could not be put into the webhook has no output: it is fetched when it is collected."""
     if envelope.status == "ERROR":
-        return failure(request, classify_webhook_error(envelope.body))
-    return success(find_model(request.endpoint), request, envelope.payload)
+        return failure(request, classify_webhook_error({"error": envelope.error, "payload": envelope.payload}))
+    return success(request, envelope.payload)
 
 
 def ask_provider(fal: Fal, request: Request) -> Outcome | None:
@@ -26,36 +27,44 @@ def ask_provider(fal: Fal, request: Request) -> Outcome | None:
 
 
 def fetch_result(fal: Fal, request: Request, request_id: str) -> Outcome | None:
-    """The result GET decides: a request can be COMPLETED and rejected."""
+    """The result GET decides: a request can be COMPLETED and rejected. Raises where the result is gone for good."""
     try:
         result = fal.result(request.endpoint, request_id)
-    except Permanent as error:
-        return failure(request, error)
-    except Retry as error:
-        return None if error.code in ("in_progress", "transient") else failure(request, error)
-    model = find_model(request.endpoint)
-    cost = model.cost(request.input, result.output, result.billable_units)
-    return Outcome(happening=Happening.SUCCEED, output=dict(result.output), cost_usd=cost)
+    except DarkroomError as error:
+        if is_outcome(error):
+            return failure(request, error)
+        if isinstance(error, Retry | Park):
+            return None
+        raise
+    return success(request, result.output, billable_units=result.billable_units)
 
 
-def success(model: Model, request: Request, output: dict[str, Any] | None) -> Outcome:
-    cost = None if output is None else model.cost(request.input, output, None)
+def success(request: Request, output: dict[str, Any] | None, *, billable_units: Decimal | None = None) -> Outcome:
+    cost = None if output is None else _cost(request, output, billable_units)
     return Outcome(happening=Happening.SUCCEED, output=output, cost_usd=cost)
+
+
+def _cost(request: Request, output: dict[str, Any], billable_units: Decimal | None) -> Decimal:
+    """An answer nobody can read was paid for all the same: as much as was expected."""
+    try:
+        return find_model(request.endpoint).cost(request.input, output, billable_units)
+    except Permanent:
+        return request.estimate_usd
 
 
 def failure(request: Request, error: DarkroomError) -> Outcome:
     cancelled = request.cancel_requested_at is not None and error.code == "client_cancelled"
     happening = Happening.CANCEL if cancelled else Happening.FAIL
-    return Outcome(happening=happening, error=error_document(error, request))
+    return Outcome(happening=happening, error=error_document(error.of(step=request.step, ref=request.ref)))
 
 
-def error_document(error: DarkroomError, request: Request | None = None) -> dict[str, Any]:
+def error_document(error: DarkroomError) -> dict[str, Any]:
     """The failure as the API shows it."""
     return {
         "code": error.code,
         "class": error.kind,
         "message": error.message,
-        "step": request.step if request else None,
-        "ref": request.ref if request else None,
+        "step": error.step,
+        "ref": error.ref,
         "retryable": error.kind == "retry",
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from blocks.ledger.database import Bell, listen, make_engine
+from blocks.ledger.database import Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, StoredFile
@@ -66,6 +66,10 @@ class Ledger:
     def listen(self, channel: str) -> AbstractContextManager[Bell]:
         """A connection that rings when something was committed for that channel, e.g. a run's id."""
         return listen(self._engine, channel)
+
+    def only_one(self, name: str) -> AbstractContextManager[bool]:
+        """Gives True to one holder of the name at a time, in all processes, and False to the others."""
+        return only_one(self._engine, name)
 
     def close(self) -> None:
         self._engine.dispose()

@@ -67,6 +67,18 @@ class Bell:
 
 
 @contextmanager
+def only_one(engine: Engine, name: str) -> Iterator[bool]:
+    """True for one holder of the name at a time, in all processes; the lock ends with the connection."""
+    with engine.connect() as connection:
+        chosen = connection.execute(text("SELECT pg_try_advisory_lock(hashtext(:name))"), {"name": name}).scalar_one()
+        connection.commit()
+        try:
+            yield bool(chosen)
+        finally:
+            connection.invalidate()
+
+
+@contextmanager
 def listen(engine: Engine, channel: str) -> Iterator[Bell]:
     url = engine.url.set(drivername="postgresql")
     with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:

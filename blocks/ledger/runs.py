@@ -116,6 +116,14 @@ class Runs:
             run(connection, "run_close", run_id=run_id, now=utc_now())
             return True
 
+    def end(self, run_id: str) -> list[str]:
+        """Closes a run that has ended at Prefect, for good or ill. Returns its open jobs: no run carries them now."""
+        with self._engine.begin() as connection:
+            lock_run(connection, run_id)
+            jobs = [job.id for job in run(connection, "run_open_jobs", run_id=run_id)]
+            run(connection, "run_close", run_id=run_id, now=utc_now())
+            return jobs
+
     def ring(self, run_id: str, ref: str) -> Implied:
         """Tells the run that a row of it was granted."""
         with self._engine.begin() as connection:

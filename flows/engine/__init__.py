@@ -1,0 +1,10 @@
+"""The runner, and the vocabulary job functions are written in.
+
+A flow hands its parameters and a *job function* to `drive`. The function is plain Python that is called from its top
+whenever something it waits for has happened; what it already has, it gets from the ledger.
+"""
+
+from flows.engine.job import Inference, Job, Waiting
+from flows.engine.runner import JobFunction, drive
+
+__all__ = ["Inference", "Job", "JobFunction", "Waiting", "drive"]

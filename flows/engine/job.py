@@ -1,0 +1,190 @@
+"""What a job function can say: `infer`, `start`, `wait_all`, `store`.
+
+Each asks the ledger first. A step that is on record is not done again; one that is not finished raises `Waiting`, and
+the runner calls the function again, from its top, when something has come. So between steps it must not have effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from blocks import errors
+from blocks.clock import utc_now
+from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
+from blocks.fal import RemoteFile, find_model
+from blocks.ledger import Asset, Lane, Request, RequestSpec, RequestStatus
+from blocks.ledger import Job as JobRow
+from blocks.outcomes import fetch_result
+from flows.engine import tasks
+from flows.engine.backoff import MOST_ATTEMPTS, next_try
+from flows.engine.resources import Resources
+
+
+class Waiting(BaseException):
+    """Nothing to do until one of these requests moves. Not an `Exception`: a job function must not swallow it."""
+
+    def __init__(self, refs: Iterable[str]) -> None:
+        super().__init__()
+        self.refs = frozenset(refs)
+
+
+class Cancelled(DarkroomError):
+    """The job's request was cancelled, and so is the job."""
+
+    kind = "cancelled"
+    code = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """A finished paid call: what the provider answered, and the files it made."""
+
+    ref: str
+    attempt: int
+    step: str
+    output: Mapping[str, Any]
+    files: tuple[RemoteFile, ...]
+
+
+class Job:
+    def __init__(self, row: JobRow, resources: Resources) -> None:
+        self.id = row.id
+        self.user_id = row.user_id
+        self.parameters: Mapping[str, Any] = row.parameters
+        self._row = row
+        self._resources = resources
+        self._requests = resources.ledger.requests
+
+    def infer(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> Inference:
+        """The finished call, or `Waiting`. Raises the tree of `blocks.errors` if it failed for good."""
+        return self.wait_all(self.start(endpoint, arguments, step=step))[0]
+
+    def start(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> str:
+        """Reserves the call without waiting for it, so that several are under way at once. Returns its step."""
+        row = self._requests.latest(self.id, step) or self._reserve(endpoint, arguments, step=step)
+        while (following := self._advance(row)) is not None:
+            row = following
+        return step
+
+    def wait_all(self, *steps: str) -> list[Inference]:
+        """What came of started steps, in their order; `Waiting` until all have come."""
+        rows = [self._on_record(step) for step in steps]
+        pending = [row.ref for row in rows if row.status is not RequestStatus.SUCCEEDED]
+        if pending:
+            raise Waiting(pending)
+        return [self._collect(row) for row in rows]
+
+    def store(self, inference: Inference) -> list[Asset]:
+        """Brings the call's files into the media store, each verified, each once."""
+        return [self._store(inference, file, n=n) for n, file in enumerate(inference.files)]
+
+    def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+        jobs = self._resources.ledger.jobs
+        if (asset := jobs.asset_at(self.id, step=inference.step, n=n)) is not None:
+            return asset
+        try:
+            asset_id = tasks.store_file(
+                self.id, file, ref=inference.ref, attempt=inference.attempt, step=inference.step, n=n
+            )
+        except DarkroomError as error:
+            raise error.of(step=inference.step, ref=inference.ref) from error
+        stored = jobs.asset(asset_id)
+        assert stored is not None
+        return stored
+
+    def _reserve(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> Request:
+        if self._row.cancel_requested_at is not None:
+            raise Cancelled("The job was cancelled.")
+        model = find_model(endpoint)
+        checked = model.validate(arguments)
+        first = not self._requests.of_job(self.id)
+        return self._queue(
+            RequestSpec(
+                step=step,
+                endpoint=endpoint,
+                input=checked,
+                estimate_usd=model.estimate(checked),
+                lane=Lane.INTERACTIVE if first else Lane.CONTINUE,
+            )
+        )
+
+    def _queue(self, spec: RequestSpec) -> Request:
+        row = self._requests.reserve(self.id, spec)
+        self._resources.dispatcher.grant()
+        return self._requests.get(row.ref)
+
+    def _advance(self, row: Request) -> Request | None:
+        """Does what the row asks for and returns what it became; None when there is nothing left to do now."""
+        match row.status:
+            case RequestStatus.GRANTED:
+                return self._submit(row)
+            case RequestStatus.FAILED | RequestStatus.EXPIRED:
+                return self._again(row)
+            case RequestStatus.CANCELLED:
+                raise Cancelled("The job was cancelled.").of(step=row.step, ref=row.ref)
+            case _:
+                return None
+
+    def _submit(self, row: Request) -> Request | None:
+        with suppress(DarkroomError):  # it is on record: the row says what became of it
+            tasks.submit(row.ref, step=row.step, key=f"{self.id}/{row.step}/{row.attempt}")
+        now = self._requests.get(row.ref)
+        return None if now.status is RequestStatus.GRANTED else now
+
+    def _again(self, row: Request) -> Request:
+        """A new attempt, both on record; raises if the failure is for good."""
+        error = _rebuild(row)
+        if row.attempt >= MOST_ATTEMPTS or not isinstance(error, Retry):
+            raise error
+        return self._queue(
+            RequestSpec(
+                step=row.step,
+                endpoint=row.endpoint,
+                input=row.input,
+                estimate_usd=row.estimate_usd,
+                lane=Lane.CONTINUE,
+                attempt=row.attempt + 1,
+                not_before=next_try(error, tries=row.attempt, now=utc_now()),
+            )
+        )
+
+    def _on_record(self, step: str) -> Request:
+        row = self._requests.latest(self.id, step)
+        assert row is not None, f"wait_all({step!r}) comes after start(…, step={step!r})"
+        return row
+
+    def _collect(self, row: Request) -> Inference:
+        output = row.output if row.output is not None else self._fetch(row)
+        files = find_model(row.endpoint).files(output)
+        return Inference(ref=row.ref, attempt=row.attempt, step=row.step, output=output, files=tuple(files))
+
+    def _fetch(self, row: Request) -> dict[str, Any]:
+        """The result of a success that was announced without its payload."""
+        assert row.request_id is not None
+        outcome = fetch_result(self._resources.fal, row, row.request_id)
+        if outcome is None:
+            lost = Retry("The provider says the request succeeded, but its result cannot be fetched.")
+            raise lost.of(step=row.step, ref=row.ref)
+        if outcome.output is None:
+            raise _from_document(outcome.error or {}).of(step=row.step, ref=row.ref)
+        self._requests.fill_output(row.ref, output=outcome.output, cost_usd=outcome.cost_usd)
+        return outcome.output
+
+
+def _rebuild(row: Request) -> DarkroomError:
+    if row.status is RequestStatus.EXPIRED:
+        return Retry("The provider gave no sign of the request within its time.", code="expired")
+    return _from_document(row.error or {}).of(step=row.step, ref=row.ref)
+
+
+_CLASSES: dict[str, type[DarkroomError]] = {
+    each.kind: each for each in (errors.Retry, errors.Park, Permanent, NeedsHuman)
+}
+
+
+def _from_document(document: Mapping[str, Any]) -> DarkroomError:
+    kind = _CLASSES.get(str(document.get("class")), Permanent)
+    return kind(str(document.get("message", "")), code=document.get("code"))

@@ -1,0 +1,68 @@
+"""What a flow run works with: opened once at its entry, closed at its end, found again inside tasks.
+
+Tasks take only names and ids as parameters, so they look their resources up here: `current()` is a context variable,
+and the runner copies its context into the threads it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from blocks.dispatch import Dispatcher
+from blocks.errors import NeedsHuman
+from blocks.fal import Fal, FalAccount
+from blocks.ledger import Ledger
+from blocks.media_store import MediaStore, open_media_store
+from blocks.orchestrator import Orchestrator
+from blocks.settings import Settings, load_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    settings: Settings
+    ledger: Ledger
+    orchestrator: Orchestrator
+    dispatcher: Dispatcher
+    fal: Fal
+    store: MediaStore
+
+
+_current: ContextVar[Resources] = ContextVar("resources")
+
+
+def current() -> Resources:
+    return _current.get()
+
+
+@contextmanager
+def open_resources() -> Iterator[Resources]:
+    settings = load_settings()
+    with ExitStack() as opened:
+        ledger = Ledger(settings.ledger_url)
+        opened.callback(ledger.close)
+        orchestrator = opened.enter_context(Orchestrator())
+        fal = _fal()
+        opened.callback(fal.close)
+        resources = Resources(
+            settings=settings,
+            ledger=ledger,
+            orchestrator=orchestrator,
+            dispatcher=Dispatcher(ledger, orchestrator),
+            fal=fal,
+            store=open_media_store(settings),
+        )
+        token = _current.set(resources)
+        opened.callback(_current.reset, token)
+        yield resources
+
+
+def _fal() -> Fal:
+    try:
+        account = FalAccount.load("default")
+    except ValueError as error:
+        raise NeedsHuman("Prefect has no block fal-account/default: run `darkroom provision`.") from error
+    assert isinstance(account, FalAccount)
+    return account.client()
