@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from .book import ACCOUNTS, Account, new_request_id
 
+_CLOSE_SECONDS = 10
 _NGINX_PAGE = (
     "<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n<body>\r\n"
     "<center><h1>503 Service Temporarily Unavailable</h1></center>\r\n<hr><center>nginx</center>\r\n"
@@ -66,6 +68,11 @@ async def break_off(request: Request) -> None:
 
 
 async def _gone(request: Request) -> None:
-    async with asyncio.timeout(10):
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await _disconnect(request)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -96,6 +96,10 @@ class RuleBook:
             self._left[self._last_id] = rule.times
         return self._last_id
 
+    def remove(self, rule_id: int) -> bool:
+        self._left.pop(rule_id, None)
+        return self._rules.pop(rule_id, None) is not None
+
     def clear(self) -> None:
         self._rules.clear()
         self._left.clear()

@@ -1,6 +1,7 @@
 """The operators' side, plain HTTP on the same port: set rules, read the book, decide outcomes, shut the doors.
 
-POST   /_sim/rules                    a rule (see faults.py) → {"id"}; DELETE takes all away; GET lists
+POST   /_sim/rules                    a rule (see faults.py) → {"id"}; GET lists them
+    DELETE /_sim/rules[/{id}]             takes all away, or one
 GET    /_sim/requests[?match=…]       the book; /_sim/requests/{id} one of it
 POST   /_sim/requests/{id}/release    lets a held request finish; a body of fault fields changes its end
 GET    /_sim/stats                    counts, and the most that was ever in progress at once
@@ -60,6 +61,7 @@ class OperatorApi:
             Route("/_sim/rules", self.rules, methods=["GET"]),
             Route("/_sim/rules", self.add_rule, methods=["POST"]),
             Route("/_sim/rules", self.clear_rules, methods=["DELETE"]),
+            Route("/_sim/rules/{rule_id:int}", self.remove_rule, methods=["DELETE"]),
             Route("/_sim/requests", self.requests, methods=["GET"]),
             Route("/_sim/requests/{request_id}", self.request, methods=["GET"]),
             Route("/_sim/requests/{request_id}/release", self.release, methods=["POST"]),
@@ -81,6 +83,11 @@ class OperatorApi:
 
     async def clear_rules(self, _: Request) -> Response:
         self._provider.rules.clear()
+        return Response(status_code=204)
+
+    async def remove_rule(self, request: Request) -> Response:
+        if not self._provider.rules.remove(request.path_params["rule_id"]):
+            raise HTTPException(404, "No such rule")
         return Response(status_code=204)
 
     async def requests(self, request: Request) -> Response:

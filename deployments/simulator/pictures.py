@@ -6,7 +6,6 @@ the size asked for, so a large picture costs little more than a small one.
 
 from __future__ import annotations
 
-import colorsys
 import functools
 import io
 import math
@@ -25,6 +24,17 @@ EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 _CANVAS_EDGE = 1024
 _CAPTION_CHARACTERS = 64
 _BOMB_EDGE = 20_000
+# Top of the sky, horizon, light, farthest hill, nearest hill.
+_PALETTES: tuple[tuple[Color, Color, Color, Color, Color], ...] = (
+    ((38, 44, 92), (246, 150, 106), (255, 226, 178), (176, 112, 128), (28, 22, 48)),  # dusk
+    ((72, 132, 190), (250, 224, 190), (255, 250, 228), (148, 178, 190), (24, 58, 66)),  # morning
+    ((18, 22, 52), (78, 96, 158), (226, 232, 255), (70, 84, 138), (8, 10, 26)),  # moonlight
+    ((104, 50, 108), (250, 158, 152), (255, 232, 206), (186, 104, 138), (40, 16, 48)),  # rose
+    ((30, 92, 98), (196, 226, 190), (252, 252, 220), (110, 166, 150), (10, 38, 40)),  # sea green
+    ((120, 66, 42), (250, 206, 120), (255, 246, 206), (202, 138, 84), (52, 26, 20)),  # desert
+    ((66, 70, 104), (214, 204, 220), (255, 248, 244), (150, 148, 178), (34, 34, 56)),  # mist
+    ((12, 52, 76), (108, 214, 186), (226, 255, 236), (54, 130, 136), (6, 24, 40)),  # aurora
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,46 +77,44 @@ def _canvas_size(picture: Picture) -> tuple[int, int]:
 
 
 def _landscape(rng: random.Random, size: tuple[int, int]) -> Image.Image:
-    hue = rng.random()
-    canvas = _sky(size, hue)
-    canvas = _glow(canvas, rng, hue)
+    top, horizon, light, far, near = rng.choice(_PALETTES)
+    canvas = _sky(size, top, horizon)
+    _glow(canvas, rng, light)
     layers = rng.randint(4, 6)
     for layer in range(layers):
-        canvas = _hill(canvas, rng, hue, depth=(layer + 1) / layers)
+        depth = layer / (layers - 1)
+        _hill(canvas, rng, _mix(far, near, depth), depth=depth)
     return _grain(canvas)
 
 
-def _sky(size: tuple[int, int], hue: float) -> Image.Image:
-    top, horizon = _color(hue, 0.62, 0.34), _color(hue + 0.09, 0.42, 0.98)
-    gradient = Image.linear_gradient("L").resize(size)
+def _sky(size: tuple[int, int], top: Color, horizon: Color) -> Image.Image:
+    # The horizon's colour is reached where the hills begin.
+    gradient = Image.linear_gradient("L").point(lambda value: min(255, value * 3 // 2)).resize(size)
     return Image.composite(Image.new("RGB", size, horizon), Image.new("RGB", size, top), gradient)
 
 
-def _glow(canvas: Image.Image, rng: random.Random, hue: float) -> Image.Image:
+def _glow(canvas: Image.Image, rng: random.Random, color: Color) -> None:
     """A sun: a disc, and its light on the sky around it."""
     width, height = canvas.size
     x, y = width * rng.uniform(0.2, 0.8), height * rng.uniform(0.22, 0.5)
     reach, radius = 0.55 * max(width, height), rng.uniform(0.05, 0.1) * min(width, height)
-    light = ImageChops.invert(Image.radial_gradient("L")).point(lambda value: value * value // 400)
+    # Pillow's gradient is 180 at the middle of its edges; from there outwards there is no light.
+    light = Image.radial_gradient("L").point(lambda value: max(0, 180 - value) ** 2 // 200)
     mask = Image.new("L", canvas.size)
     mask.paste(light.resize((int(2 * reach), int(2 * reach))), (int(x - reach), int(y - reach)))
-    warm = _color(hue + 0.12, 0.25, 1.0)
-    canvas = Image.composite(Image.new("RGB", canvas.size, warm), canvas, mask)
+    canvas.paste(color, mask=mask)
     disc = Image.new("L", canvas.size)
     ImageDraw.Draw(disc).ellipse((x - radius, y - radius, x + radius, y + radius), fill=235)
-    canvas.paste(_color(hue + 0.13, 0.1, 1.0), mask=disc.filter(ImageFilter.GaussianBlur(1.2)))
-    return canvas
+    canvas.paste(color, mask=disc.filter(ImageFilter.GaussianBlur(1.2)))
 
 
-def _hill(canvas: Image.Image, rng: random.Random, hue: float, *, depth: float) -> Image.Image:
+def _hill(canvas: Image.Image, rng: random.Random, color: Color, *, depth: float) -> None:
     """The nearer (depth 1), the lower, the darker and the sharper."""
     width, height = canvas.size
     mask = Image.new("L", canvas.size)
-    ridge = _ridge(rng, width, base=height * (0.4 + 0.5 * depth), swing=height * (0.16 - 0.07 * depth))
+    ridge = _ridge(rng, width, base=height * (0.52 + 0.38 * depth), swing=height * (0.12 - 0.05 * depth))
     ImageDraw.Draw(mask).polygon([(0, height), *ridge, (width, height)], fill=255)
-    color = _color(hue + 0.1 - 0.14 * depth, 0.3 + 0.38 * depth, 0.82 - 0.66 * depth)
-    canvas.paste(color, mask=mask.filter(ImageFilter.GaussianBlur(2.4 - 1.6 * depth)))
-    return canvas
+    canvas.paste(color, mask=mask.filter(ImageFilter.GaussianBlur(2.2 - 1.4 * depth)))
 
 
 def _ridge(rng: random.Random, width: int, *, base: float, swing: float) -> Points:
@@ -133,7 +141,7 @@ def _caption(canvas: Image.Image, prompt: str) -> None:
     text = " ".join(prompt.split())
     if len(text) > _CAPTION_CHARACTERS:
         text = text[: _CAPTION_CHARACTERS - 1].rstrip() + "…"
-    size = max(9.0, min(canvas.width / 48, 28.0))
+    size = max(9.0, min(min(canvas.size) / 40, 28.0))
     place = (size, canvas.height - size)
     pen = ImageDraw.Draw(canvas)
     pen.text(place, text, font=ImageFont.load_default(size), fill=(255, 255, 255), anchor="lb")
@@ -146,6 +154,6 @@ def _encode(canvas: Image.Image, image_format: str) -> bytes:
     return buffer.getvalue()
 
 
-def _color(hue: float, saturation: float, value: float) -> Color:
-    red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
+def _mix(first: Color, second: Color, share: float) -> Color:
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    return red, green, blue

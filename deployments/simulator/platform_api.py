@@ -29,7 +29,7 @@ class PlatformApi:
     async def requests_by_endpoint(self, request: Request) -> Response:
         """Newest first; `cursor` is the id of the last request of the page before."""
         account, query = account_of(request), request.query_params
-        limit = min(int(query.get("limit", "50")), _MAX_LIMIT)
+        limit = _limit(query.get("limit", "50"))
         start, end = _moment(query.get("start")), _moment(query.get("end"))
         matching = [
             entry
@@ -68,6 +68,12 @@ def _item(entry: Entry, *, with_payloads: bool) -> dict[str, Any]:
     if with_payloads:
         item |= {"json_input": entry.input, "json_output": outcome and outcome.body}
     return item
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MAX_LIMIT:
+        raise FalError(422, {"detail": f"limit must be a number from 1 to {_MAX_LIMIT}"})
+    return int(text)
 
 
 def _moment(text: str | None) -> datetime | None:

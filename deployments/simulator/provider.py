@@ -6,6 +6,7 @@ The HTTP sides (`queue_api`, `storage_api`, `platform_api`, `operator_api`) tran
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from .outage import Outage
 from .outcomes import platform_failure
 from .signing import SigningKeys
 from .webhooks import WebhookSender
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,10 @@ class Provider:
         self._peak = max(self._peak, self._running)
         try:
             return await self._inference.run(entry)
+        except Exception:
+            # A request that never ended would keep its slot for ever.
+            _log.exception("request %s failed inside the simulator", entry.request_id)
+            return platform_failure("internal_error")
         finally:
             self._running -= 1
 

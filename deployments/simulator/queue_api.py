@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -65,7 +66,8 @@ class QueueApi:
         if faults.submit_delay:
             await asyncio.sleep(faults.submit_delay)
         if faults.webhook is WebhookFault.EARLY:
-            await asyncio.wait_for(entry.announced.wait(), _EARLY_WEBHOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(entry.announced.wait(), _EARLY_WEBHOOK_SECONDS)
         return JSONResponse(self._submitted(entry), headers={"x-fal-request-id": entry.request_id})
 
     def _submitted(self, entry: Entry) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""Fixtures for tests against one real dependency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import fal_client
+import pytest
+from simulated_fal import Receiver, SimulatedFal, fal_client_with, receiving, start_simulator
+
+
+@pytest.fixture(scope="session")
+def simulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedFal]:
+    simulator = start_simulator(
+        tmp_path_factory.mktemp("simulator"), "--latency", "0.05", "--concurrency", "2", "--webhook-retry", "0.1"
+    )
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture
+def simulator(simulator_process: SimulatedFal, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedFal]:
+    """A fal with two slots and quick answers; this process's clients reach it under fal's own addresses."""
+    for name, value in simulator_process.environment().items():
+        monkeypatch.setenv(name, value)
+    yield simulator_process
+    simulator_process.reset()
+
+
+@pytest.fixture
+def fal(simulator: SimulatedFal) -> Iterator[fal_client.SyncClient]:
+    """fal's own client, as it comes."""
+    with fal_client_with("sim:key") as client:
+        yield client
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver

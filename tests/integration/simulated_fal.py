@@ -1,0 +1,149 @@
+"""A running simulator for tests: the process, its operators' side, and a real receiver for its webhooks."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fal_client
+import httpx
+
+from deployments.simulator.environment import client_environment
+
+
+def wait_until(predicate: Callable[[], Any], *, seconds: float = 10) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := predicate()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return value
+
+
+class SimulatedFal:
+    def __init__(self, process: subprocess.Popen[str], *, port: int, home: Path) -> None:
+        self.process = process
+        self.port = port
+        self.home = home
+        self.operator = httpx.Client(base_url=f"http://127.0.0.1:{port}/_sim", trust_env=False)
+
+    def environment(self) -> dict[str, str]:
+        return client_environment(port=self.port, home=self.home, base=os.environ)
+
+    def rule(self, **fields: Any) -> int:
+        return int(self._posted("/rules", fields).json()["id"])
+
+    def release(self, request_id: str, **changes: Any) -> None:
+        self._posted(f"/requests/{request_id}/release", changes)
+
+    def outage(self, seconds: float, *, mode: str = "nginx") -> None:
+        self._posted("/outage", {"seconds": seconds, "mode": mode})
+
+    def send_webhook(self, **order: Any) -> int | None:
+        status_code: int | None = self._posted("/webhook", order).json()["status_code"]
+        return status_code
+
+    def rotate(self) -> None:
+        self._posted("/rotate", {})
+
+    def requests(self, match: str = "") -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.operator.get("/requests", params={"match": match}).json()
+        return rows
+
+    def stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = self.operator.get("/stats").json()
+        return stats
+
+    def reset(self) -> None:
+        self.operator.delete("/rules").raise_for_status()
+        self.outage(0)
+
+    def stop(self) -> int:
+        self.operator.close()
+        self.process.terminate()
+        with self.process:
+            return self.process.wait(10)
+
+    def _posted(self, path: str, body: Any) -> httpx.Response:
+        return self.operator.post(path, json=body, timeout=30).raise_for_status()
+
+
+def start_simulator(home: Path, *options: str) -> SimulatedFal:
+    command = [sys.executable, "-m", "deployments.simulator", "--home", str(home), "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    ready = process.stdout.readline()
+    port = re.search(r":(\d+)$", ready)
+    assert port, f"the simulator did not start: {ready!r}"
+    return SimulatedFal(process, port=int(port[1]), home=home)
+
+
+@contextmanager
+def fal_client_with(key: str) -> Iterator[fal_client.SyncClient]:
+    """fal's client has no way to be closed, and an open connection at the end of a test is a warning."""
+    client = fal_client.SyncClient(key=key)
+    yield client
+    client._client.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float = field(default_factory=time.monotonic)
+
+
+class Receiver:
+    """Takes webhooks; answers with `answers` in turn, then 200."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/webhooks/fal?token=abc"
+        self.received: list[Received] = []
+        self.answers: list[int] = []
+
+    def wait_for(self, number: int) -> list[Received]:
+        wait_until(lambda: len(self.received) >= number)
+        return self.received
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    receiver = _Handler.receivers[server] = Receiver(server.server_port)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        del _Handler.receivers[server]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    receivers: dict[Any, Receiver] = {}  # noqa: RUF012
+
+    def do_POST(self) -> None:
+        receiver = self.receivers[self.server]
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        receiver.received.append(Received(path=self.path, headers=headers, body=body))
+        self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
