@@ -6,6 +6,7 @@ outside (`Implied`); the caller carries that out after the commit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from blocks.ledger.database import Bell, listen, make_engine, only_one
@@ -18,6 +19,7 @@ from blocks.ledger.runs import Runs, Work
 from blocks.ledger.states import Happening, JobStatus, Lane, RequestStatus
 from blocks.ledger.tables import Account, Asset, Job, Plan, Request, Run, User
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
+from blocks.ledger.why import look
 
 __all__ = [
     "NOTHING",
@@ -62,6 +64,10 @@ class Ledger:
         self.requests = Requests(self._engine)
         self.runs = Runs(self._engine)
         self.grants = Grants(self._engine)
+
+    def waiting_for(self, job: Job, requests: Sequence[Request]) -> str | None:
+        """One sentence on what the job waits for, from its rows; None if it has ended."""
+        return look(self._engine, job, requests)
 
     def listen(self, channel: str) -> AbstractContextManager[Bell]:
         """A connection that rings when something was committed for that channel, e.g. a run's id."""

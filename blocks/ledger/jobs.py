@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
@@ -14,7 +15,8 @@ from blocks.errors import BadInput
 from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied
-from blocks.ledger.requests import RequestSpec, as_request, cancel_open, insert_request, lock_run, tell
+from blocks.ledger.locking import lock_run_of_job, tell
+from blocks.ledger.requests import RequestSpec, as_request, cancel_open, insert_request
 from blocks.ledger.states import JobStatus, Lane
 from blocks.ledger.tables import Asset, Job, new_id
 
@@ -135,26 +137,19 @@ class Jobs:
 
     def finish(self, job_id: str, status: JobStatus, *, error: Mapping[str, Any] | None = None) -> Implied:
         """Ends the job and tells its user. Rows it leaves open are ended, or asked to end at the provider."""
-        now = utc_now()
         with self._engine.begin() as connection:
-            lock_run(connection, run(connection, "run_of_job", job_id=job_id).scalar_one())
-            freed = _end_rows(connection, job_id, now=now)
-            document = None if error is None else dumps(dict(error))
-            job = run(
-                connection, "job_finish", job_id=job_id, status=status.value, error=document, now=now
-            ).one_or_none()
-            if job is None:
-                return NOTHING
-            run(connection, "notify_user", user_id=job.user_id, job_id=job_id, event=f"job.{status.value}", now=now)
-            return Implied(grant=freed)
+            lock_run_of_job(connection, job_id)
+            return _finish(connection, job_id, status, error=error, now=utc_now())
 
     def cancel(self, job_id: str) -> Implied:
         """Asks for the end of a job: unpaid rows end now, the rest when the provider is done with them."""
         now = utc_now()
         with self._engine.begin() as connection:
-            locked = lock_run(connection, run(connection, "run_of_job", job_id=job_id).scalar_one())
+            locked = lock_run_of_job(connection, job_id)
             if run(connection, "job_cancel", job_id=job_id, now=now).one_or_none() is None:
                 return NOTHING
+            if locked is None:  # nothing of it was submitted, and no run would end it
+                return _finish(connection, job_id, JobStatus.CANCELLED, error=None, now=now)
             freed = _end_rows(connection, job_id, now=now)
             return Implied(grant=freed) + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
@@ -189,6 +184,12 @@ class Jobs:
         with self._engine.begin() as connection:
             return [Asset(**row._mapping) for row in run(connection, "assets_of_job", job_id=job_id)]
 
+    def cost(self, job_id: str) -> Decimal:
+        """What was paid for the job in USD, as far as is known."""
+        with self._engine.begin() as connection:
+            paid: Decimal | None = run(connection, "job_cost", job_id=job_id).scalar_one()
+            return paid or Decimal(0)
+
     def place_in_line(self, *, lane: Lane, created_at: datetime) -> int:
         """How many queued rows stand before one of that lane and time, over all users."""
         with self._engine.begin() as connection:
@@ -209,6 +210,18 @@ def _repeated(connection: Connection, user_id: str, key: str | None, kind: str, 
             code="idempotency_conflict",
         )
     return job
+
+
+def _finish(
+    connection: Connection, job_id: str, status: JobStatus, *, error: Mapping[str, Any] | None, now: datetime
+) -> Implied:
+    document = None if error is None else dumps(dict(error))
+    job = run(connection, "job_finish", job_id=job_id, status=status.value, error=document, now=now).one_or_none()
+    if job is None:
+        return NOTHING  # it has ended before, and its rows with it
+    freed = _end_rows(connection, job_id, now=now)
+    run(connection, "notify_user", user_id=job.user_id, job_id=job_id, event=f"job.{status.value}", now=now)
+    return Implied(grant=freed)
 
 
 def _end_rows(connection: Connection, job_id: str, *, now: datetime) -> bool:

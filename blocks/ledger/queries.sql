@@ -3,8 +3,11 @@
 -- name: run_lock
 SELECT * FROM run WHERE id = :run_id FOR UPDATE
 
+-- name: run_get
+SELECT * FROM run WHERE id = :run_id
+
 -- name: run_of_request
-SELECT job.run_id FROM request JOIN job ON job.id = request.job_id WHERE request.ref = :ref
+SELECT job.id, job.run_id FROM request JOIN job ON job.id = request.job_id WHERE request.ref = :ref
 
 -- name: run_of_job
 SELECT run_id FROM job WHERE id = :job_id
@@ -49,7 +52,10 @@ LIMIT 1
 SELECT id, cancel_requested_at FROM job WHERE run_id = :run_id AND finished_at IS NULL ORDER BY created_at, id
 
 -- name: runs_not_closed
-SELECT * FROM run WHERE closed_at IS NULL ORDER BY created_at
+SELECT * FROM run WHERE closed_at IS NULL
+UNION
+SELECT run.* FROM run JOIN job ON job.run_id = run.id WHERE job.finished_at IS NULL
+ORDER BY created_at
 
 -- name: run_has_granted
 SELECT EXISTS (
@@ -70,7 +76,7 @@ SELECT * FROM job WHERE user_id = :user_id AND idempotency_key = :idempotency_ke
 SELECT * FROM job WHERE id = :job_id
 
 -- name: job_lock
-SELECT * FROM job WHERE id = :job_id FOR UPDATE
+SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
 -- name: job_place
 UPDATE job SET run_id = :run_id WHERE id = :job_id AND run_id IS NULL AND finished_at IS NULL RETURNING id
@@ -78,7 +84,7 @@ UPDATE job SET run_id = :run_id WHERE id = :job_id AND run_id IS NULL AND finish
 -- name: jobs_page
 SELECT * FROM job
 WHERE user_id = :user_id AND parent_id IS NULL
-  AND (CAST(:before_at AS timestamptz) IS NULL OR (created_at, id) < (:before_at, :before_id))
+  AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
   AND (CAST(:status AS text) IS NULL OR status = :status)
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
@@ -99,6 +105,14 @@ RETURNING *
 UPDATE job SET cancel_requested_at = COALESCE(cancel_requested_at, :now) WHERE id = :job_id AND finished_at IS NULL
 RETURNING *
 
+-- name: job_cost
+-- What was paid for it, duplicates at the provider included.
+SELECT sum(paid.cost_usd) FROM (
+    SELECT cost_usd FROM request WHERE job_id = :job_id
+    UNION ALL
+    SELECT delivery.cost_usd FROM delivery JOIN request ON request.ref = delivery.ref WHERE request.job_id = :job_id
+) AS paid
+
 -- name: jobs_unplaced
 SELECT DISTINCT job.id FROM job JOIN request ON request.job_id = job.id
 WHERE job.run_id IS NULL AND job.finished_at IS NULL AND request.status <> 'queued'
@@ -114,10 +128,12 @@ SELECT :user_id, notified, :job_id, :event, :now FROM numbered
 -- name: request_insert
 INSERT INTO request (
     ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, lane, status, token,
-    not_before, estimate_usd, created_at)
+    not_before, estimate_usd, created_at, finished_at)
 SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:input AS jsonb), :input_hash, :lane,
-    'queued', :token, :not_before, :estimate_usd, :now
-FROM job WHERE job.id = :job_id
+    CASE WHEN over THEN 'cancelled' ELSE 'queued' END, :token, :not_before, :estimate_usd, :now,
+    CASE WHEN over THEN CAST(:now AS timestamptz) END
+FROM job CROSS JOIN LATERAL (SELECT cancel_requested_at IS NOT NULL OR finished_at IS NOT NULL AS over)
+WHERE job.id = :job_id
 ON CONFLICT (job_id, step, attempt) DO NOTHING
 
 -- name: request_latest
@@ -164,13 +180,8 @@ INSERT INTO delivery (provider, request_id, ref, verdict, body_sha256, cost_usd,
 VALUES ('fal', :request_id, :ref, :verdict, :body_sha256, :cost_usd, :now)
 
 -- name: account_lock
-SELECT * FROM account WHERE id = :account_id FOR UPDATE
-
--- name: account_get
-SELECT * FROM account WHERE id = :account_id
-
--- name: account_learn
-UPDATE account SET provider_user_id = :provider_user_id WHERE id = :account_id AND provider_user_id IS NULL
+-- NO KEY: a new request's foreign key looks at the account too, and need not wait for a grant.
+SELECT * FROM account WHERE id = :account_id FOR NO KEY UPDATE
 
 -- name: held
 SELECT endpoint, count(*) AS held FROM request
@@ -198,7 +209,7 @@ CROSS JOIN LATERAL (
     ORDER BY lane, created_at, ref
     LIMIT greatest(plan.in_flight - COALESCE(held.n, 0), 0)
 ) AS candidate
-ORDER BY candidate.lane, (COALESCE(held.n, 0) + candidate.rank) / plan.weight, candidate.created_at
+ORDER BY candidate.lane, (COALESCE(held.n, 0) + candidate.rank) / plan.weight, candidate.created_at, candidate.ref
 
 -- name: grant_lock
 SELECT ref FROM request WHERE ref = ANY(:refs) AND status = 'queued' FOR UPDATE SKIP LOCKED
@@ -210,6 +221,22 @@ RETURNING request.ref, request.job_id, job.run_id
 
 -- name: place_in_line
 SELECT count(*) FROM request WHERE status = 'queued' AND (lane, created_at) < (:lane, :created_at)
+
+-- name: line
+-- How full it is where a row of this user waits for this endpoint.
+SELECT account.slots,
+    CAST(account.endpoint_caps ->> :endpoint AS integer) AS endpoint_cap,
+    plan.in_flight AS plan_slots,
+    count(request.ref) AS in_use,
+    count(request.ref) FILTER (WHERE request.endpoint = :endpoint) AS endpoint_in_use,
+    count(request.ref) FILTER (WHERE request.user_id = "user".id) AS own_in_use
+FROM account
+CROSS JOIN "user"
+JOIN plan ON plan.name = "user".plan
+LEFT JOIN request ON request.account_id = account.id
+    AND request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+WHERE account.id = :account_id AND "user".id = :user_id
+GROUP BY account.id, plan.name, "user".id
 
 -- name: asset_insert
 INSERT INTO asset (id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, created_at)
