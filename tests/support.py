@@ -9,10 +9,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], *, timeout: float = 10, what: str = "") -> T:
+def wait_until(predicate: Callable[[], T], *, timeout: float = 10, every: float = 0.01, what: str = "") -> T:
     """What the predicate gives as soon as it is true."""
     deadline = time.monotonic() + timeout
     while not (value := predicate()):
         assert time.monotonic() < deadline, f"waited {timeout} s in vain{what and f' for {what}'}"
-        time.sleep(0.01)
+        time.sleep(every)
     return value

@@ -18,7 +18,7 @@ from blocks.clock import utc_now
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied, Start
 from blocks.ledger.jobs import as_job, insert_job
-from blocks.ledger.requests import lock_run, tell
+from blocks.ledger.locking import lock_run, tell
 from blocks.ledger.tables import Job, Run, new_id
 
 MOST_JOBS = 48  # beyond it the time from webhook to next line grows; a second run of the user opens
@@ -94,7 +94,10 @@ class Runs:
             run(connection, "run_renew", run_id=run_id, alive_until=utc_now() + LEASE)
 
     def look(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
-        """`waits`: what each job known to the process waits for, by request ref. A job not in it is ready."""
+        """`waits`: what each job known to the process waits for; a job that is not in it is ready.
+
+        That is refs of requests, and the job's own id where the process has not yet acted on the job's cancel.
+        """
         with self._engine.begin() as connection:
             return _look(connection, run_id, waits)
 
@@ -127,11 +130,15 @@ class Runs:
     def ring(self, run_id: str, ref: str) -> Implied:
         """Tells the run that a row of it was granted."""
         with self._engine.begin() as connection:
-            locked = lock_run(connection, run_id)
-            assert locked is not None
-            return tell(connection, locked, ref, SLOT_GRANTED, now=utc_now())
+            return tell(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=utc_now())
+
+    def get(self, run_id: str) -> Run | None:
+        with self._engine.begin() as connection:
+            row = run(connection, "run_get", run_id=run_id).one_or_none()
+            return None if row is None else Run(**row._mapping)
 
     def not_closed(self) -> list[Run]:
+        """Open runs, and those that were ended but still have an open job: whoever ended them did not get to it."""
         with self._engine.begin() as connection:
             return [Run(**row._mapping) for row in run(connection, "runs_not_closed")]
 
@@ -157,7 +164,7 @@ def _taker(connection: Connection, job: Job) -> Run | None:
     if found is None:
         return None
     locked = lock_run(connection, found.id)
-    return locked if locked is not None and locked.closed_at is None else None
+    return locked if locked.closed_at is None else None
 
 
 def _insert(connection: Connection, job: Job, *, run_id: str, now: datetime) -> Row[Any]:
@@ -190,5 +197,6 @@ def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[st
     jobs = run(connection, "run_open_jobs", run_id=run_id).all()
     refs = sorted({ref for job in jobs for ref in waits.get(job.id, ())})
     came = set(run(connection, "requests_actionable", refs=refs).scalars()) if refs else set()
+    came |= {job.id for job in jobs if job.cancel_requested_at is not None}
     ready = tuple(job.id for job in jobs if job.id not in waits or came.intersection(waits[job.id]))
     return Work(open=tuple(job.id for job in jobs), ready=ready)

@@ -1,0 +1,47 @@
+"""One stack for all acceptance tests, and what must hold after each of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+from running import Stack, running_stack
+from support import wait_until
+
+from blocks.ledger import RequestStatus
+
+PATIENCE = 2  # seconds: shorter than the default, so that waiting longer than it takes little time
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("stack") / "home"
+    with running_stack(home, "--latency", "0.3", DARKROOM_PATIENCE=str(PATIENCE)) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(running: Stack) -> Iterator[Stack]:
+    """The stack; afterwards no slot is held, no request is open, no run waits, and every file is what its row says."""
+    yield running
+    running.simulator.delete("/_sim/rules")
+    wait_until(lambda: not running.ledger.requests.holding_slots(), timeout=30, every=0.1, what="every slot to be free")
+    wait_until(lambda: not running.ledger.runs.not_closed(), timeout=30, every=0.1, what="every run to be closed")
+    _files_are_what_they_should_be(running)
+
+
+def _files_are_what_they_should_be(stack: Stack) -> None:
+    media = stack.home / "media"
+    for job in (path.name for path in media.glob("images/*/*")):
+        for asset in stack.ledger.jobs.assets(job):
+            assert hashlib.sha256((media / asset.key).read_bytes()).hexdigest() == asset.sha256
+        assert all(row.status is not RequestStatus.QUEUED for row in stack.rows(job))
+
+
+@pytest.fixture
+def prompt(request: pytest.FixtureRequest) -> str:
+    """A prompt that no other test uses, so that rules and the provider's book tell them apart."""
+    return f"a fox in {request.node.name}"
+
+

@@ -1,0 +1,208 @@
+"""A whole stack, as a user starts it: `darkroom up` in a home of its own, on free ports, and what a test asks of it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import psutil
+from support import wait_until
+
+from blocks.ledger import Ledger, Request
+
+DARKROOM = str(Path(sys.executable).with_name("darkroom"))
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+ENDED = ("completed", "failed", "cancelled")
+
+
+@dataclass
+class Stack:
+    home: Path
+    process: subprocess.Popen[str]
+    environment: dict[str, str]  # what `darkroom env` exports, on top of the test's own
+    simulator: httpx.Client
+    gateway: httpx.Client
+    prefect: httpx.Client
+    ledger: Ledger
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            arguments, env=self.environment | environment, text=True, capture_output=True, check=check, timeout=90
+        )
+
+    def bearer(self, user: str) -> dict[str, str]:
+        """Of a user that is made on first use."""
+        if user not in self.keys:
+            self.keys[user] = self.command(DARKROOM, "user", "add", user, "--plan", "studio").stdout.strip()
+        return {"Authorization": f"Bearer {self.keys[user]}"}
+
+    def order(self, prompt: str, *, user: str = "ann", **body: Any) -> str:
+        answer = self.gateway.post("/v1/images", json={"prompt": prompt, **body}, headers=self.bearer(user))
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["job_id"])
+
+    def job(self, job_id: str, *, user: str = "ann") -> dict[str, Any]:
+        answer = self.gateway.get(f"/v1/jobs/{job_id}", headers=self.bearer(user))
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def ended(self, job_id: str, *, user: str = "ann", timeout: float = 60) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            job = self.job(job_id, user=user)
+            return job if job["status"] in ENDED else None
+
+        found = wait_until(look, timeout=timeout, every=0.2, what=f"the end of {job_id}")
+        assert found is not None
+        return found
+
+    def misbehave(self, prompt: str, **faults: Any) -> None:
+        """From now on for every request with that prompt."""
+        self.simulator.post("/_sim/rules", json={"match": prompt, **faults}).raise_for_status()
+
+    def at_provider(self, prompt: str) -> list[dict[str, Any]]:
+        """The provider's own book of the requests with that prompt."""
+        answer = self.simulator.get("/_sim/requests", params={"match": prompt}).json()
+        return list(answer["requests"] if isinstance(answer, dict) else answer)
+
+    def release(self, prompt: str) -> None:
+        for request in self.at_provider(prompt):
+            self.simulator.post(f"/_sim/requests/{request['request_id']}/release").raise_for_status()
+
+    def rows(self, job_id: str) -> list[Request]:
+        return self.ledger.requests.of_job(job_id)
+
+    def flow_run_id(self, job_id: str) -> UUID:
+        def look() -> UUID | None:
+            job = self.ledger.jobs.get(job_id)
+            run = self.ledger.runs.get(job.run_id) if job and job.run_id else None
+            return run.flow_run_id if run else None
+
+        found = wait_until(look, timeout=30, every=0.1, what="a flow run")
+        assert found is not None
+        return found
+
+    def flow_run(self, flow_run_id: UUID) -> dict[str, Any]:
+        return dict(self.prefect.get(f"/flow_runs/{flow_run_id}").raise_for_status().json())
+
+    def in_state(self, flow_run_id: UUID, *names: str, timeout: float = 60) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            run = self.flow_run(flow_run_id)
+            return run if run["state_name"] in names else None
+
+        found = wait_until(look, timeout=timeout, every=0.2, what=f"the state {names}")
+        assert found is not None
+        return found
+
+    def history(self, flow_run_id: UUID) -> list[str]:
+        states = self.prefect.get("/flow_run_states/", params={"flow_run_id": str(flow_run_id)}).json()
+        return [state["name"] for state in sorted(states, key=lambda state: state["timestamp"])]
+
+    def events(self, **wanted: Any) -> list[dict[str, Any]]:
+        """Prefect's event feed; it is written up to 5 s late."""
+        answer = self.prefect.post("/events/filter", json={"filter": wanted, "limit": 50}).raise_for_status()
+        return list(answer.json()["events"])
+
+    def flow_processes(self, flow_run_id: UUID) -> list[psutil.Process]:
+        return [
+            process
+            for process in psutil.process_iter()
+            if _environment(process).get("PREFECT__FLOW_RUN_ID", "").replace("-", "") == flow_run_id.hex
+        ]
+
+    def reconcile(self) -> None:
+        """One turn of the cron deployment, now."""
+        name = self.prefect.get("/deployments/name/reconcile/every-minute").raise_for_status().json()["id"]
+        run = self.prefect.post(f"/deployments/{name}/create_flow_run", json={}).raise_for_status().json()
+        self.in_state(UUID(run["id"]), "Completed")
+
+
+def _environment(process: psutil.Process) -> Mapping[str, str]:
+    try:
+        return process.environ()
+    except (psutil.Error, OSError):
+        return {}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_stack(home: Path, *arguments: str, **environment: str) -> Iterator[Stack]:
+    """Starts it, waits until it says that it is ready, and ends it; asserts that it leaves no process behind."""
+    ports = {"port": free_port(), "prefect-port": free_port(), "simulator-port": free_port()}
+    flags = [part for name, port in ports.items() for part in (f"--{name}", str(port))]
+    log = home.with_suffix(".log")
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [DARKROOM, "up", "--home", str(home), *flags, *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_base() | environment,
+        )
+        try:
+            wait_until(lambda: _is_ready(process, log), timeout=100, every=0.1, what=f"the stack, see {log}")
+            yield from _opened(home, process, ports, environment)
+        finally:
+            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=40)
+            left = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+            assert not left, f"left behind: {left}"
+
+
+def _opened(
+    home: Path, process: subprocess.Popen[str], ports: Mapping[str, int], environment: Mapping[str, str]
+) -> Iterator[Stack]:
+    exported = _exports(home)
+    user, _, password = exported["PREFECT_API_AUTH_STRING"].partition(":")
+    ledger = Ledger(exported["DARKROOM_LEDGER_URL"])
+    with (
+        httpx.Client(base_url=f"http://127.0.0.1:{ports['simulator-port']}") as simulator,
+        httpx.Client(base_url=f"http://127.0.0.1:{ports['port']}", timeout=20) as gateway,
+        httpx.Client(base_url=exported["PREFECT_API_URL"], auth=(user, password), timeout=20) as prefect,
+    ):
+        yield Stack(
+            home=home,
+            process=process,
+            environment=_base() | dict(environment) | exported,
+            simulator=simulator,
+            gateway=gateway,
+            prefect=prefect,
+            ledger=ledger,
+        )
+    ledger.close()
+
+
+def _base() -> dict[str, str]:
+    """The test's own environment, without what would point a stack at another one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("DARKROOM_", "PREFECT_", "FAL_"))}
+
+
+def _is_ready(process: subprocess.Popen[str], log: Path) -> bool:
+    said = log.read_text()
+    assert process.poll() is None, f"the stack has ended:\n{said}"
+    return "darkroom is ready" in said
+
+
+def _exports(home: Path) -> dict[str, str]:
+    shell = subprocess.run(
+        [DARKROOM, "env"], env=_base() | {"DARKROOM_HOME": str(home)}, text=True, capture_output=True, check=True
+    )
+    words = [shlex.split(line) for line in shell.stdout.splitlines() if line.startswith("export ")]
+    return dict(word.split("=", 1) for _, word in words)
