@@ -24,6 +24,15 @@ _METHOD = b"CONNECT "
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
+class _Connection(H11Protocol):
+    def shutdown(self) -> None:
+        """A polite end of TLS waits for the client's reply, which an idle client does not give."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+
 class FrontDoor(asyncio.Protocol):
     def __init__(
         self,
@@ -84,7 +93,7 @@ class FrontDoor(asyncio.Protocol):
     def _hand_over(self, transport: asyncio.Transport) -> None:
         # Handlers find the transport in the request's state: some faults consist in closing it.
         app_state = {**self._app_state, "transport": transport}
-        inner = H11Protocol(self._config, self._server_state, app_state)
+        inner = _Connection(self._config, self._server_state, app_state)
         transport.set_protocol(inner)
         inner.connection_made(transport)
         if self._received:

@@ -147,12 +147,17 @@ def _serve(request: Request, file: StoredFile) -> Response:
         return _stream(_padded(file.content, file.faults.file_bytes), file, declared=file.faults.file_bytes)
     if file.fault is FileFault.HUGE_UNDECLARED:
         return _stream(_padded(file.content, file.faults.file_bytes), file, declared=None)
-    return Response(file.content, media_type=file.content_type, headers={"cache-control": "public, max-age=31536000"})
+    return Response(file.content, headers=_headers(file) | {"cache-control": "public, max-age=31536000"})
 
 
 def _stream(body: AsyncIterator[bytes], file: StoredFile, *, declared: int | None) -> Response:
-    headers = {} if declared is None else {"content-length": str(declared)}
-    return StreamingResponse(body, media_type=file.content_type, headers=headers)
+    length = {} if declared is None else {"content-length": str(declared)}
+    return StreamingResponse(body, headers=_headers(file) | length)
+
+
+def _headers(file: StoredFile) -> dict[str, str]:
+    """Not by `media_type`, which would add a charset that the uploader did not state."""
+    return {"content-type": file.content_type}
 
 
 async def _cut(request: Request, beginning: bytes) -> AsyncIterator[bytes]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -81,18 +82,33 @@ def start_simulator(home: Path, *options: str) -> SimulatedFal:
     command = [sys.executable, "-m", "deployments.simulator", "--home", str(home), "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    ready = process.stdout.readline()
-    port = re.search(r":(\d+)$", ready)
-    assert port, f"the simulator did not start: {ready!r}"
-    return SimulatedFal(process, port=int(port[1]), home=home)
+    ready = re.search(r":(\d+)$", process.stdout.readline())
+    if ready is None:
+        with process:
+            process.kill()
+        raise RuntimeError("the simulator did not start")
+    return SimulatedFal(process, port=int(ready[1]), home=home)
+
+
+class _TidyClient(fal_client.SyncClient):
+    """fal's client has no way to be closed and opens one more for each upload; here a forgotten one is an error."""
+
+    def _get_cdn_client(self) -> httpx.Client:
+        client = super()._get_cdn_client()
+        self._opened.append(client)
+        return client
+
+    @cached_property
+    def _opened(self) -> list[httpx.Client]:
+        return [self._client]
 
 
 @contextmanager
 def fal_client_with(key: str) -> Iterator[fal_client.SyncClient]:
-    """fal's client has no way to be closed, and an open connection at the end of a test is a warning."""
-    client = fal_client.SyncClient(key=key)
+    client = _TidyClient(key=key)
     yield client
-    client._client.close()
+    for opened in client._opened:
+        opened.close()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,170 @@
+"""The simulator's files: pictures that decode to what was asked for, uploads, and files that are not what they seem."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fal_client
+import httpx
+import pytest
+from PIL import Image
+from simulated_fal import SimulatedFal
+
+DEV = "fal-ai/flux/dev"
+
+
+def picture_url(fal: fal_client.SyncClient, endpoint: str = DEV, **arguments: Any) -> str:
+    output = fal.subscribe(endpoint, {"prompt": "a fox", **arguments})
+    url: str = output["images"][0]["url"]
+    return url
+
+
+def faulty_url(simulator: SimulatedFal, fal: fal_client.SyncClient, **rule: Any) -> str:
+    prompt = f"a fox {uuid.uuid4().hex}"
+    simulator.rule(match=prompt, **rule)
+    return picture_url(fal, prompt=prompt)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "size", "image_format"),
+    [
+        ("fal-ai/flux/dev", {}, (1024, 768), "JPEG"),
+        ("fal-ai/flux/schnell", {"image_size": "square", "output_format": "png"}, (512, 512), "PNG"),
+        ("fal-ai/flux-lora", {"image_size": {"width": 300, "height": 200}}, (300, 200), "JPEG"),
+        ("openai/gpt-image-2", {"image_size": {"width": 1024, "height": 1536}}, (1024, 1536), "PNG"),
+        ("openai/gpt-image-2", {"image_size": "auto", "output_format": "webp"}, (1024, 1024), "WEBP"),
+    ],
+)
+def test_a_picture_has_the_size_and_format_asked_for(
+    fal: fal_client.SyncClient, endpoint: str, arguments: dict[str, Any], size: tuple[int, int], image_format: str
+) -> None:
+    """A real file of that type, from fal's CDN, without a key."""
+    answer = httpx.get(picture_url(fal, endpoint, **arguments))
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        picture.load()
+        assert (picture.size, picture.format) == (size, image_format)
+    assert answer.headers["content-type"] == f"image/{image_format.lower()}"
+    assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+def test_the_same_prompt_and_seed_give_the_same_picture(fal: fal_client.SyncClient) -> None:
+    """Byte for byte, under an address of its own each time; another seed gives another picture."""
+    first, again, other = (picture_url(fal, seed=seed, image_size="square") for seed in (5, 5, 6))
+    assert first != again
+    assert httpx.get(first).content == httpx.get(again).content != httpx.get(other).content
+
+
+def test_with_sync_mode_the_picture_is_a_data_uri(fal: fal_client.SyncClient) -> None:
+    """Nothing is left on the CDN."""
+    assert picture_url(fal, sync_mode=True, image_size="square").startswith("data:image/jpeg;base64,/9j/")
+
+
+def test_reading_a_file_with_the_key_is_noticed(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """Files are public; a client that sends its key along shows it to whoever serves the file."""
+    url, before = picture_url(fal), simulator.stats()["cdn_reads_with_key"]
+    httpx.get(url)
+    assert simulator.stats()["cdn_reads_with_key"] == before
+    httpx.get(url, headers={"Authorization": "Key sim:key"})
+    assert simulator.stats()["cdn_reads_with_key"] == before + 1
+
+
+def test_an_upload_can_be_read_back(fal: fal_client.SyncClient) -> None:
+    """fal's client: token, then one POST. Two uploads of the same bytes have two addresses."""
+    urls = {fal.upload(b"some bytes", "text/x-test", "notes.txt") for _ in range(2)}
+    assert len(urls) == 2
+    for url in urls:
+        answer = httpx.get(url)
+        assert (answer.content, answer.headers["content-type"]) == (b"some bytes", "text/x-test")
+
+
+def test_a_large_upload_goes_in_parts(
+    fal: fal_client.SyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fal's client does so above its threshold, which is lowered here; the parts come out in order."""
+    monkeypatch.setattr("fal_client.client.MULTIPART_THRESHOLD", 1000)
+    monkeypatch.setattr("fal_client.client.MULTIPART_CHUNK_SIZE", 400)
+    content = bytes(range(256)) * 8
+    file = tmp_path / "large.bin"
+    file.write_bytes(content)
+    assert httpx.get(fal.upload_file(file)).content == content
+
+
+def test_an_upload_by_the_older_way_can_be_read_back(fal: fal_client.SyncClient) -> None:
+    """initiate and PUT, which fal's client falls back to; the address to PUT to serves once."""
+    headers = {"Authorization": "Key sim:key"}
+    ticket = httpx.post(
+        "https://rest.fal.ai/storage/upload/initiate?storage_type=gcs",
+        json={"file_name": "a.txt", "content_type": "text/plain"},
+        headers=headers,
+    ).json()
+    put = [httpx.put(ticket["upload_url"], content=b"x", headers={"Content-Type": "text/plain"}) for _ in range(2)]
+    assert [answer.status_code for answer in put] == [200, 403]
+    assert httpx.get(ticket["file_url"]).content == b"x"
+
+
+def test_an_upload_needs_a_token_and_a_token_needs_a_key(simulator: SimulatedFal) -> None:
+    """401 for both."""
+    assert httpx.post("https://v3.fal.media/files/upload", content=b"x").status_code == 401
+    assert httpx.post("https://rest.fal.ai/storage/auth/token", json={}).status_code == 401
+
+
+def test_a_file_can_be_missing(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """404, though the result names it."""
+    assert httpx.get(faulty_url(simulator, fal, file="missing")).status_code == 404
+
+
+def test_a_file_can_break_off(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """The connection ends before the declared length."""
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(faulty_url(simulator, fal, file="truncated"))
+
+
+def test_a_file_can_break_off_once(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """The second read gets all of it."""
+    url = faulty_url(simulator, fal, file="truncated_once")
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(url)
+    with Image.open(io.BytesIO(httpx.get(url).content)) as picture:
+        picture.load()
+
+
+def test_a_file_can_be_half_a_picture(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """The length is honest, the picture does not decode."""
+    content = httpx.get(faulty_url(simulator, fal, file="cut_short")).content
+    with Image.open(io.BytesIO(content)) as picture, pytest.raises(OSError, match="truncated"):
+        picture.load()
+
+
+def test_a_file_can_be_a_web_page(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """Under a picture's name."""
+    url = faulty_url(simulator, fal, file="html")
+    assert url.endswith(".jpg")
+    assert httpx.get(url).headers["content-type"].startswith("text/html")
+
+
+def test_a_result_can_point_elsewhere(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """To a host that is not fal's, at once or by a redirect."""
+    assert faulty_url(simulator, fal, file="foreign_host").startswith("https://evil.example/")
+    redirect = httpx.get(faulty_url(simulator, fal, file="redirect"))
+    assert (redirect.status_code, redirect.headers["location"]) == (302, "https://evil.example/picture.jpg")
+
+
+@pytest.mark.parametrize(("file", "declared"), [("huge", "3000000"), ("huge_undeclared", None)])
+def test_a_file_can_be_huge(
+    simulator: SimulatedFal, fal: fal_client.SyncClient, file: str, declared: str | None
+) -> None:
+    """As many bytes as the rule says, declared beforehand or not."""
+    answer = httpx.get(faulty_url(simulator, fal, file=file, file_bytes=3_000_000))
+    assert answer.headers.get("content-length") == declared
+    assert len(answer.content) == 3_000_000
+
+
+def test_a_file_can_be_a_pixel_bomb(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """A small and valid PNG of 400 million pixels."""
+    content = httpx.get(faulty_url(simulator, fal, file="pixel_bomb")).content
+    assert len(content) < 100_000
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(content))

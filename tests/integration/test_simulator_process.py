@@ -1,0 +1,87 @@
+"""The simulator as a process: starting, stopping, what lasts, and the door that lets only fal's hosts through."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+
+import certifi
+import httpx
+import pytest
+from simulated_fal import SimulatedFal, start_simulator
+
+from deployments.simulator.environment import client_environment
+
+_JWKS = "https://rest.fal.ai/.well-known/jwks.json"
+
+
+def test_it_ends_cleanly_and_keeps_its_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM is exit code 0; after a restart the same authority and the same webhook keys are there."""
+    identities = []
+    for _ in range(2):
+        simulator = start_simulator(tmp_path)
+        for name, value in simulator.environment().items():
+            monkeypatch.setenv(name, value)
+        with httpx.Client() as client:
+            identities.append(((tmp_path / "ca.pem").read_bytes(), client.get(_JWKS).json()))
+            assert simulator.stop() == 0
+    assert identities[0] == identities[1]
+
+
+def test_its_secrets_are_for_its_owner_only(simulator: SimulatedFal) -> None:
+    """Whoever reads them could speak for fal to processes that trust the simulator."""
+    for name in ("authority.pem", "webhook-keys.pem"):
+        assert (simulator.home / name).stat().st_mode & 0o077 == 0
+
+
+def test_it_is_no_proxy_to_the_world(simulator: SimulatedFal) -> None:
+    """CONNECT to any other host is refused, in words that say what to do."""
+    with pytest.raises(httpx.ProxyError, match=r"403 .*no proxy for example\.com.*NO_PROXY"):
+        httpx.get("https://example.com")
+
+
+def test_its_authority_cannot_speak_for_other_hosts(simulator: SimulatedFal) -> None:
+    """A certificate of fal's is good for that host only, even where the simulator's authority is trusted."""
+    context = ssl.create_default_context(cafile=str(simulator.home / "ca.pem"))
+    with socket.create_connection(("127.0.0.1", simulator.port)) as connection:
+        connection.sendall(b"CONNECT fal.run:443 HTTP/1.1\r\nHost: fal.run:443\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+            context.wrap_socket(connection, server_hostname="queue.fal.run")
+
+
+def test_a_port_in_use_is_an_error(simulator: SimulatedFal, tmp_path: Path) -> None:
+    """The second one ends at once, and says why."""
+    with pytest.raises(RuntimeError, match="did not start"):
+        start_simulator(tmp_path, "--port", str(simulator.port))
+
+
+def test_rules_are_checked_and_can_be_taken_away(simulator: SimulatedFal) -> None:
+    """An unknown fault is a 422 that names it, not a rule that never does anything."""
+    refused = simulator.operator.post("/rules", json={"webhook": "sometimes"})
+    assert (refused.status_code, "sometimes" in refused.text) == (422, True)
+    first, second = simulator.rule(match="a"), simulator.rule(match="b", times=3)
+    assert simulator.operator.delete(f"/rules/{first}").status_code == 204
+    assert simulator.operator.delete(f"/rules/{first}").status_code == 404
+    assert [rule["id"] for rule in simulator.operator.get("/rules").json()] == [second]
+
+
+def test_a_clients_environment_adds_to_what_is_there(tmp_path: Path) -> None:
+    """Public authorities stay trusted, hosts that were reached directly still are, and the proxy replaces any other."""
+    base = {"NO_PROXY": "intranet, 127.0.0.1", "https_proxy": "http://elsewhere:3128"}
+    environment = client_environment(port=9100, home=tmp_path, base=base)
+    bundle = Path(environment["SSL_CERT_FILE"]).read_bytes()
+    assert Path(certifi.where()).read_bytes() in bundle
+    assert (tmp_path / "ca.pem").read_bytes() in bundle
+    assert environment["HTTPS_PROXY"] == environment["https_proxy"] == "http://127.0.0.1:9100"
+    assert environment["NO_PROXY"].split(",") == ["127.0.0.1", "localhost", "::1", ".amazonaws.com", "intranet"]
+    assert environment["FAL_KEY"] == "sim:key"
+
+
+def test_a_clients_environment_can_be_made_from_itself(tmp_path: Path) -> None:
+    """A process that already has it may start another: the bundle is not doubled."""
+    once = client_environment(port=9100, home=tmp_path, base={})
+    bundle = Path(once["SSL_CERT_FILE"]).read_bytes()
+    assert client_environment(port=9100, home=tmp_path, base=once) == once
+    assert Path(once["SSL_CERT_FILE"]).read_bytes() == bundle
