@@ -1,7 +1,6 @@
 """Paid calls: reserved, granted, submitted, settled. The one place that writes a request's status.
 
-Locking: the run row first, then the request row, each in a statement of its own; the next statement reads what the
-lock made stable (READ COMMITTED). Nobody here takes the account row.
+Each change locks the run, then the row, decides by `next_status`, writes, and returns what it implies (`locking.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ from sqlalchemy import Connection, Engine, Row, text
 from blocks.clock import utc_now
 from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import run
-from blocks.ledger.effects import NOTHING, Implied, Wake
+from blocks.ledger.effects import NOTHING, Implied
+from blocks.ledger.locking import lock_run_of_job, lock_run_of_request, tell
 from blocks.ledger.states import Happening, Lane, RequestStatus, next_status
-from blocks.ledger.tables import Request, Run, new_id
+from blocks.ledger.tables import Delivery, Request, Run, new_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,12 @@ class Requests:
         self._engine = engine
 
     def reserve(self, job_id: str, spec: RequestSpec) -> Request:
-        """The row of this step: a new one, queued, or the one that is on record. Ask for a grant after a new one."""
+        """The row of this step: a new one, queued, or the one that is on record. Ask for a grant after a new one.
+
+        For a job that was cancelled or has ended, a new one is cancelled from the beginning: it would be paid for nobody.
+        """
         with self._engine.begin() as connection:
+            lock_run_of_job(connection, job_id)
             insert_request(connection, job_id, spec, now=utc_now())
             return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
 
@@ -122,6 +126,11 @@ class Requests:
     def by_token(self, token: str) -> Request | None:
         return self._one("request_by_token", token=token)
 
+    def deliveries(self, ref: str) -> list[Delivery]:
+        """The verified webhooks of a request, in the order they came."""
+        with self._engine.begin() as connection:
+            return [Delivery(**row._mapping) for row in run(connection, "deliveries_of_request", ref=ref)]
+
     def next_due(self) -> datetime | None:
         """When the next queued row that waits for its time may be granted."""
         with self._engine.begin() as connection:
@@ -147,13 +156,23 @@ class Requests:
             return as_request(run(connection, "request_get", ref=ref).one())
 
     def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None) -> Implied:
-        """Back to the queue: the provider surely did not take it. Its slot is free."""
-        return self._change(
-            ref, Happening.REFUSE, error=error, not_before=not_before, submitted_at=None, granted_at=None
-        )
+        """Back to the queue, its slot free: the provider surely did not take it. Ends if its cancel was asked for."""
+        now = utc_now()
+        with self._engine.begin() as connection:
+            locked, row = _lock(connection, ref)
+            if row.cancel_requested_at is None:
+                back = {"not_before": not_before, "granted_at": None, "submitted_at": None, "deadline_at": None}
+                return Implied(grant=_write(connection, row, Happening.REFUSE, error=error, **back))
+            if not _write(connection, row, Happening.CANCEL, error=error, finished_at=now):
+                return NOTHING
+            return tell(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
 
     def answer_lost(self, ref: str) -> Implied:
-        return self._change(ref, Happening.LOSE)
+        """Notes that the provider may have it. It keeps its slot, so nothing is implied."""
+        with self._engine.begin() as connection:
+            _, row = _lock(connection, ref)
+            _write(connection, row, Happening.LOSE)
+            return NOTHING
 
     def settle(
         self, ref: str, outcome: Outcome, *, via: str | None, arrival: Arrival | None = None
@@ -164,31 +183,26 @@ class Requests:
         """
         now = utc_now()
         with self._engine.begin() as connection:
-            locked_run, row = _lock(connection, ref)
+            locked, row = _lock(connection, ref)
             verdict = _verdict(row, outcome, arrival)
             if arrival is not None:
                 _record(connection, row, arrival, verdict, outcome.cost_usd, now=now)
             if verdict is Verdict.DUPLICATE:
                 return verdict, NOTHING
-            columns: dict[str, Any] = {"output": outcome.output, "cost_usd": outcome.cost_usd, "finished_at": now}
+            result: dict[str, Any] = {"output": outcome.output, "cost_usd": outcome.cost_usd}
             if arrival is not None and row.request_id is None:
-                columns |= {"request_id": arrival.request_id, "accepted_at": now}
+                result |= {"request_id": arrival.request_id, "accepted_at": now}
             if verdict is Verdict.LATE:
-                _set(connection, ref, columns | {"finished_at": row.finished_at})
+                _set(connection, ref, result)
                 return verdict, NOTHING
-            _write(connection, row, outcome.happening, error=outcome.error, delivered_via=via, **columns)
-            return verdict, tell(connection, locked_run, row.ref, _event(outcome), now=now) + Implied(grant=True)
+            ending = {"error": outcome.error, "delivered_via": via, "finished_at": now}
+            _write(connection, row, outcome.happening, **result, **ending)
+            return verdict, tell(connection, locked, ref, _event(outcome), now=now) + Implied(grant=True)
 
     def fill_output(self, ref: str, *, output: dict[str, Any], cost_usd: Decimal | None) -> None:
         """The result of a success that was announced without it."""
         with self._engine.begin() as connection:
             run(connection, "request_output", ref=ref, output=dumps(output), cost_usd=cost_usd)
-
-    def _change(self, ref: str, happening: Happening, **columns: Any) -> Implied:
-        with self._engine.begin() as connection:
-            _, row = _lock(connection, ref)
-            changed = _write(connection, row, happening, **columns)
-            return Implied(grant=changed)
 
     def _one(self, name: str, **parameters: Any) -> Request | None:
         with self._engine.begin() as connection:
@@ -198,24 +212,6 @@ class Requests:
     def _many(self, name: str, **parameters: Any) -> list[Request]:
         with self._engine.begin() as connection:
             return [as_request(row) for row in run(connection, name, **parameters)]
-
-
-def lock_run(connection: Connection, run_id: str | None) -> Run | None:
-    if run_id is None:
-        return None
-    row = run(connection, "run_lock", run_id=run_id).one()
-    return Run(**row._mapping)
-
-
-def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:
-    """Rings for the run in its process; one that has left is marked as woken and its wake is implied."""
-    if locked is None:
-        return NOTHING
-    run(connection, "run_ring", channel=locked.id)
-    if locked.left_at is None or locked.flow_run_id is None:
-        return NOTHING
-    run(connection, "run_woken", run_id=locked.id, now=now)
-    return Implied(wakes=(Wake(flow_run_id=locked.flow_run_id, ref=ref, event=event),))
 
 
 def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
@@ -228,8 +224,7 @@ def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
 
 
 def _lock(connection: Connection, ref: str) -> tuple[Run | None, Request]:
-    run_id = run(connection, "run_of_request", ref=ref).scalar_one()
-    locked = lock_run(connection, run_id)
+    locked = lock_run_of_request(connection, ref)
     return locked, as_request(run(connection, "request_lock", ref=ref).one())
 
 

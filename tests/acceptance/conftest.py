@@ -43,5 +43,3 @@ def _files_are_what_they_should_be(stack: Stack) -> None:
 def prompt(request: pytest.FixtureRequest) -> str:
     """A prompt that no other test uses, so that rules and the provider's book tell them apart."""
     return f"a fox in {request.node.name}"
-
-

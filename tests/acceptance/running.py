@@ -83,6 +83,14 @@ class Stack:
     def rows(self, job_id: str) -> list[Request]:
         return self.ledger.requests.of_job(job_id)
 
+    def verdicts(self, ref: str) -> list[str]:
+        """What became of the webhooks of a request, in the order they came."""
+        return [delivery.verdict for delivery in self.ledger.requests.deliveries(ref)]
+
+    def webhook_answers(self, prompt: str) -> list[int]:
+        """What the gateway answered to the provider's webhooks."""
+        return [attempt["status_code"] for request in self.at_provider(prompt) for attempt in request["webhooks"]]
+
     def flow_run_id(self, job_id: str) -> UUID:
         def look() -> UUID | None:
             job = self.ledger.jobs.get(job_id)
@@ -141,10 +149,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def free_ports() -> dict[str, int]:
+    return {name: free_port() for name in ("port", "prefect-port", "simulator-port")}
+
+
 @contextmanager
-def running_stack(home: Path, *arguments: str, **environment: str) -> Iterator[Stack]:
+def running_stack(
+    home: Path, *arguments: str, ports: Mapping[str, int] | None = None, **environment: str
+) -> Iterator[Stack]:
     """Starts it, waits until it says that it is ready, and ends it; asserts that it leaves no process behind."""
-    ports = {"port": free_port(), "prefect-port": free_port(), "simulator-port": free_port()}
+    ports = ports or free_ports()
     flags = [part for name, port in ports.items() for part in (f"--{name}", str(port))]
     log = home.with_suffix(".log")
     with log.open("w") as output:

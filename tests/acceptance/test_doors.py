@@ -1,0 +1,50 @@
+"""The ways in beside the HTTP API: the Prefect command line and the UI's form."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from running import PREFECT, Stack
+from support import wait_until
+
+
+def test_prefect_deployment_run_makes_a_picture_tagged_with_its_user(stack: Stack, prompt: str) -> None:
+    stack.bearer("bea")
+    bea = stack.ledger.users.find("bea")
+    answer = stack.command(
+        PREFECT, "deployment", "run", "generate-image/on-demand", "-p", f"prompt={prompt}", "-p", "user=bea", "--watch"
+    )
+    (request,) = stack.at_provider(prompt)
+    row = stack.ledger.requests.by_provider_id(request["request_id"])
+    assert row is not None and row.user_id == bea.id
+    run = stack.in_state(stack.flow_run_id(row.job_id), "Completed")
+    assert {f"user:{bea.id}", "plan:studio"} <= set(run["tags"]), answer.stdout
+    assert wait_until(lambda: stack.ledger.jobs.assets(row.job_id), timeout=5)
+
+
+def test_the_operator_is_the_default_user(stack: Stack, prompt: str) -> None:
+    stack.command(PREFECT, "deployment", "run", "generate-image/on-demand", "-p", f"prompt={prompt}", "--watch")
+    (request,) = stack.at_provider(prompt)
+    row = stack.ledger.requests.by_provider_id(request["request_id"])
+    assert row is not None and row.user_id == "operator"
+
+
+def test_the_form_explains_itself(stack: Stack) -> None:
+    """Every field of the custom-run form has a title and a description; ranges and choices are there."""
+    schema = stack.prefect.get("/deployments/name/generate-image/on-demand").json()["parameter_openapi_schema"]
+    fields = schema["properties"]
+    assert list(fields) == ["prompt", "model", "image_size", "seed", "num_images", "arguments", "user"]
+    assert all(field.get("title") and field.get("description") for field in fields.values()), fields
+    assert schema["required"] == ["prompt"]
+    assert (fields["num_images"]["minimum"], fields["num_images"]["maximum"]) == (1, 4)
+    assert "fal-ai/flux/dev" in fields["model"]["enum"]
+
+
+def test_a_run_with_bad_input_says_so_and_queues_nothing(stack: Stack, prompt: str) -> None:
+    """What the model does not accept is found before anything is on record."""
+    deployment = stack.prefect.get("/deployments/name/generate-image/on-demand").json()["id"]
+    body = {"parameters": {"prompt": prompt, "model": "openai/gpt-image-2", "seed": 1}}
+    run = stack.prefect.post(f"/deployments/{deployment}/create_flow_run", json=body).raise_for_status().json()
+    failed = stack.in_state(UUID(run["id"]), "Failed")
+    assert "seed" in failed["state"]["message"]
+    assert stack.at_provider(prompt) == []
