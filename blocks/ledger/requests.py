@@ -95,7 +95,7 @@ class Requests:
     def reserve(self, job_id: str, spec: RequestSpec) -> Request:
         """The row of this step: a new one, queued, or the one that is on record. Ask for a grant after a new one.
 
-        For a job that was cancelled or has ended, a new one is cancelled from the beginning: it would be paid for nobody.
+        For a job that was cancelled or has ended, a new one is cancelled from the start: it would be paid for nobody.
         """
         with self._engine.begin() as connection:
             lock_run_of_job(connection, job_id)

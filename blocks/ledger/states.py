@@ -86,9 +86,16 @@ _ENDS = {
     Happening.EXPIRE: RequestStatus.EXPIRED,
 }
 
+# Nobody gives up what was never sent. A success of it follows a refusal that was none: it is paid, so it is kept.
+_ENDS_UNSENT: dict[Happening, RequestStatus] = {
+    Happening.SUCCEED: RequestStatus.SUCCEEDED,
+    Happening.FAIL: RequestStatus.FAILED,
+    Happening.CANCEL: RequestStatus.CANCELLED,
+}
+
 _TABLE: dict[RequestStatus, dict[Happening, RequestStatus]] = {
-    _Q: {Happening.GRANT: _G, Happening.CANCEL: RequestStatus.CANCELLED, Happening.FAIL: RequestStatus.FAILED},
-    _G: {Happening.SUBMIT: _S, Happening.CANCEL: RequestStatus.CANCELLED, Happening.FAIL: RequestStatus.FAILED},
+    _Q: {Happening.GRANT: _G, **_ENDS_UNSENT},
+    _G: {Happening.SUBMIT: _S, **_ENDS_UNSENT},
     # A webhook may overtake the submit answer, so a submitting row can end at once.
     _S: {Happening.ACCEPT: _F, Happening.REFUSE: _Q, Happening.LOSE: _U, **_ENDS},
     _F: {**_ENDS},

@@ -1,0 +1,54 @@
+"""The first rule of the ledger's concurrency: the run row first.
+
+Whoever changes what a run waits for, adds a job to it, closes it or asks whether it has left, locks its row `FOR
+UPDATE` in a statement of its own and looks in the next one. READ COMMITTED gives each statement the state at *its*
+beginning: one that waited for a lock and decides in the same breath decides by what was true before the wait.
+
+The order is run, job, request. Nobody who holds one of them takes the account row.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from blocks.ledger.database import run
+from blocks.ledger.effects import NOTHING, Implied, Wake
+from blocks.ledger.tables import Run
+
+
+def lock_run(connection: Connection, run_id: str) -> Run:
+    return Run(**run(connection, "run_lock", run_id=run_id).one()._mapping)
+
+
+def lock_run_of_job(connection: Connection, job_id: str) -> Run | None:
+    run_id = run(connection, "run_of_job", job_id=job_id).scalar_one()
+    return lock_run(connection, run_id) if run_id is not None else _lock_unplaced(connection, job_id)
+
+
+def lock_run_of_request(connection: Connection, ref: str) -> Run | None:
+    job = run(connection, "run_of_request", ref=ref).one()
+    return lock_run(connection, job.run_id) if job.run_id is not None else _lock_unplaced(connection, job.id)
+
+
+def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:
+    """Rings for the run in its process; one that has left is marked as woken and its wake is implied."""
+    if locked is None:
+        return NOTHING
+    run(connection, "run_ring", channel=locked.id)
+    if locked.left_at is None or locked.flow_run_id is None:
+        return NOTHING
+    run(connection, "run_woken", run_id=locked.id, now=now)
+    return Implied(wakes=(Wake(flow_run_id=locked.flow_run_id, ref=ref, event=event),))
+
+
+def _lock_unplaced(connection: Connection, job_id: str) -> Run | None:
+    """Locks the job itself, so that no run takes it meanwhile; if one just has, lets go and locks that run."""
+    savepoint = connection.begin_nested()
+    run_id = run(connection, "job_lock", job_id=job_id).scalar_one()
+    if run_id is None:
+        savepoint.commit()
+        return None
+    savepoint.rollback()
+    return lock_run(connection, run_id)
