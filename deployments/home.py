@@ -1,0 +1,113 @@
+"""The folder a local stack lives in: where its parts keep what, its secrets, and the addresses commands need.
+
+Secrets are made once and stay, because the databases depend on them. `stack.env` is written at every start: it is what
+a command or a flow needs in its environment to work with this stack, and what `darkroom env` prints.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import secrets
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from dotenv import dotenv_values
+
+from blocks.errors import NeedsHuman
+
+FOLDER_MODE = 0o700
+# Postgres does not run as root, so there its own user must get through to its folder. It may pass, not list.
+FOLDER_MODE_FOR_ROOT = 0o711
+FILE_MODE = 0o600
+
+
+class Home:
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.run = self.path / "run"
+        self.log = self.path / "log"
+        self.postgres = self.path / "postgres"
+        self.prefect = self.path / "prefect"
+        self.results = self.path / "results"
+        self.simulator = self.path / "simulator"
+        self.operator_key = self.path / "operator.key"
+
+    def prepare(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(FOLDER_MODE_FOR_ROOT if os.geteuid() == 0 else FOLDER_MODE)
+        for folder in (self.run, self.log, self.prefect, self.results, self.simulator):
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+    def lock(self) -> IO[str]:
+        """Held as long as the file stays open; two stacks in one folder would fight over its database."""
+        handle = (self.run / "lock").open("w")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.close()
+            raise NeedsHuman(f"a stack runs in {self.path} already: stop it, or choose another --home") from error
+        return handle
+
+    def secrets(self) -> dict[str, str]:
+        file = self.path / "secrets.env"
+        if not file.exists():
+            write_environment(file, _new_secrets())
+        return read_environment(file)
+
+    def environment(self) -> dict[str, str]:
+        """What `write` recorded, or nothing if no stack was started here yet."""
+        return read_environment(self.path / "stack.env")
+
+    def record_environment(self, environment: Mapping[str, str]) -> None:
+        write_environment(self.path / "stack.env", environment)
+
+    def pid_file(self, part: str) -> Path:
+        return self.run / f"{part}.pid"
+
+    def log_file(self, part: str) -> Path:
+        return self.log / f"{part}.log"
+
+
+def read_environment(file: Path) -> dict[str, str]:
+    if not file.exists():
+        return {}
+    return {name: value or "" for name, value in dotenv_values(file, interpolate=False).items()}
+
+
+def write_environment(file: Path, environment: Mapping[str, str]) -> None:
+    write_private(file, "".join(f"{name}={_quoted(value)}\n" for name, value in environment.items()))
+
+
+def write_private(file: Path, content: str) -> None:
+    """Replaces the file in one step; nobody but its owner ever sees the content."""
+    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "w") as handle:
+        handle.write(content)
+    draft.replace(file)
+
+
+def shell_exports(environment: Mapping[str, str]) -> str:
+    return "".join(f"export {name}={_always_quoted(value)}\n" for name, value in environment.items())
+
+
+def _new_secrets() -> dict[str, str]:
+    return {
+        "PREFECT_API_AUTH_STRING": f"darkroom:{secrets.token_urlsafe(24)}",
+        # The form of a Fernet key.
+        "PREFECT_SERVER_ENCRYPTION_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "DARKROOM_SIGNING_KEY": secrets.token_urlsafe(32),
+    }
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _always_quoted(value: str) -> str:
+    quoted = shlex.quote(value)
+    return quoted if quoted.startswith("'") else f"'{quoted}'"

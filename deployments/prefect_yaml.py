@@ -1,0 +1,82 @@
+"""prefect.yaml as deployments, with one import of Prefect instead of the CLI's.
+
+The file is the one source: `prefect deploy --all` reads it too, and a test holds the two against each other. Only what
+the file uses is understood here; anything else is an error rather than silently left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+
+PROJECT = Path(__file__).parents[1]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PoolPlace(_Strict):
+    name: str
+    work_queue_name: str | None = None
+
+
+class ScheduleEntry(_Strict):
+    cron: str
+    # Identifies the schedule, so that deploying again changes it instead of adding one.
+    slug: str
+
+
+class DeploymentEntry(_Strict):
+    name: str
+    entrypoint: str
+    description: str | None = None
+    tags: list[str] = []
+    work_pool: PoolPlace
+    schedules: list[ScheduleEntry] = []
+
+
+class PrefectYaml(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    deployments: list[DeploymentEntry]
+
+
+def read_prefect_yaml(file: Path = PROJECT / "prefect.yaml") -> PrefectYaml:
+    return PrefectYaml.model_validate(yaml.safe_load(file.read_text()))
+
+
+def deploy_all(file: Path = PROJECT / "prefect.yaml") -> list[str]:
+    """Creates or updates every deployment of the file. Returns their names as `flow/deployment`."""
+    names = []
+    for entry in read_prefect_yaml(file).deployments:
+        deployment = _deployment(entry, project=file.parent)
+        deployment.apply()
+        names.append(deployment.full_name)
+    return names
+
+
+def _deployment(entry: DeploymentEntry, *, project: Path) -> RunnerDeployment:
+    """Its code is where it is now: workers go to that folder, as after `prefect deploy` without a pull step."""
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.runner.storage import LocalStorage
+    from prefect.schedules import Cron
+
+    deployment = RunnerDeployment.from_storage(
+        storage=LocalStorage(path=str(project)),
+        entrypoint=entry.entrypoint,
+        name=entry.name,
+        description=entry.description,
+        tags=entry.tags,
+        schedules=[Cron(schedule.cron, slug=schedule.slug) for schedule in entry.schedules],
+        work_pool_name=entry.work_pool.name,
+        work_queue_name=entry.work_pool.work_queue_name,
+    )
+    assert isinstance(deployment, RunnerDeployment)  # a coroutine only where a loop runs
+    return deployment

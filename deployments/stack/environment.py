@@ -1,0 +1,115 @@
+"""The environments of the parts, as pure functions of the options, the secrets and the caller's environment.
+
+Whatever is not set here is inherited, so Prefect's, AWS's and the proxies' own variables mean what they always mean.
+A misspelt Prefect setting is ignored silently: a test holds every name against Prefect's own list.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from blocks.errors import NeedsHuman
+from deployments.home import Home
+from deployments.simulator.environment import API_KEY as SIMULATOR_KEY
+from deployments.simulator.environment import client_environment
+from deployments.stack.options import LOOPBACK, Provider, StackOptions
+from deployments.stack.postgres import Cluster
+
+# They choose a profile of the operator's own Prefect, which does not exist in the stack's.
+FOREIGN = ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
+
+
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment, with the commands of this installation first on the path."""
+    kept = {name: value for name, value in environment.items() if name not in FOREIGN}
+    path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -> dict[str, str]:
+    """Prefect's server: in Postgres, closed to everybody without the auth string, and keeping what it was told."""
+    secrets = home.secrets()
+    own_ui = ",".join(f"http://{host}:{options.prefect_port}" for host in (LOOPBACK, "localhost"))
+    return {
+        "PREFECT_HOME": str(home.prefect),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": cluster.url("prefect", scheme="postgresql+asyncpg"),
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "30",
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE": "10",
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_MAX_OVERFLOW": "20",
+        "PREFECT_SERVER_API_HOST": LOOPBACK,
+        "PREFECT_SERVER_API_PORT": str(options.prefect_port),
+        "PREFECT_SERVER_API_AUTH_STRING": secrets["PREFECT_API_AUTH_STRING"],
+        "PREFECT_SERVER_ENCRYPTION_KEY": secrets["PREFECT_SERVER_ENCRYPTION_KEY"],
+        # By default any web page an operator opens could read the API, and with it the keys in the blocks.
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": own_ui,
+        "PREFECT_SERVER_UI_API_URL": f"{options.prefect_url}/api",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # In memory, slots held when the server restarts would be lost for good.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # By default only events are ever deleted.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        # Halves the server's work for task runs. An interval below 1 becomes 0, and the server spins.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+        # The event feed is what one looks at after a callback.
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+        # A minutely schedule, planned an hour ahead by default: after an outage all of that would run at once.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT2M",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "2",
+    }
+
+
+def client_settings(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapping[str, str]) -> dict[str, str]:
+    """What gateway, worker, flows and commands need: the content of `stack.env`."""
+    secrets = home.secrets()
+    return {
+        "PREFECT_HOME": str(home.prefect),
+        "PREFECT_API_URL": f"{options.prefect_url}/api",
+        "PREFECT_API_AUTH_STRING": secrets["PREFECT_API_AUTH_STRING"],
+        # Small JSON in a folder of its own: whoever can write there runs code in the workers.
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home.results),
+        "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+        "DARKROOM_HOME": str(home.path),
+        "DARKROOM_LEDGER_URL": cluster.url("darkroom"),
+        "DARKROOM_GATEWAY_URL": options.gateway_url,
+        "DARKROOM_SIGNING_KEY": secrets["DARKROOM_SIGNING_KEY"],
+        **_chosen_by_caller(base),
+        **_provider_settings(options, home=home, base=base),
+    }
+
+
+def worker_settings() -> dict[str, str]:
+    return {
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        # A run taken before it is due would hold a place of its user's queue while it waits.
+        "PREFECT_WORKER_PREFETCH_SECONDS": "0",
+        "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
+    }
+
+
+def _chosen_by_caller(base: Mapping[str, str]) -> dict[str, str]:
+    """So that a command in another shell has the same as the parts."""
+    chosen = {name: base[name] for name in ("DARKROOM_PATIENCE", "DARKROOM_FAL_USER_ID") if name in base}
+    if store := base.get("DARKROOM_STORE"):
+        is_folder = "://" not in store and not store.startswith("block:")
+        chosen["DARKROOM_STORE"] = str(Path(store).resolve()) if is_folder else store
+    return chosen
+
+
+def _provider_settings(options: StackOptions, *, home: Home, base: Mapping[str, str]) -> dict[str, str]:
+    if options.provider is Provider.SIMULATED:
+        # Set but empty means that nothing can reach us, so Darkroom polls.
+        public_url = base.get("DARKROOM_PUBLIC_URL", options.gateway_url)
+        reach = client_environment(port=options.simulator_port, home=home.simulator, base=base)
+        return {**reach, "DARKROOM_PUBLIC_URL": public_url}
+    if base.get("FAL_KEY") == SIMULATOR_KEY:
+        raise NeedsHuman(
+            "this shell still has the simulator's environment (FAL_KEY): start a new one for --provider live"
+        )
+    return {"DARKROOM_PUBLIC_URL": base.get("DARKROOM_PUBLIC_URL", "")}

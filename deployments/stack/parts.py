@@ -1,0 +1,162 @@
+"""The parts of a local stack: how each is started, what must be there before, and how one knows that it works."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+
+from blocks.orchestrator import WORK_POOL
+from deployments.home import Home
+from deployments.stack.environment import inherited, server_environment, worker_settings
+from deployments.stack.options import LOOPBACK, Provider, StackOptions
+from deployments.stack.postgres import Cluster, Identity
+from deployments.work_pool import POOL_TYPE
+
+PROJECT = Path(__file__).parents[2]
+WORKER_NAME = "local"
+PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    # Called with the time of the part's last start.
+    ready: Callable[[datetime], bool]
+    needs: frozenset[str] = frozenset()
+    run_once: bool = False
+    folder: Path = PROJECT
+    identity: Identity = field(default_factory=Identity)
+    stop_signal: signal.Signals = signal.SIGTERM
+    # What the kernel sends it when we are killed.
+    death_signal: signal.Signals = signal.SIGKILL
+    grace_seconds: float = 5.0
+
+
+def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapping[str, str]) -> list[Part]:
+    """In the order in which they end, reversed."""
+    common = inherited(base)
+    client = {**common, **home.environment()}
+    server = {**common, **server_environment(options, home=home, cluster=cluster)}
+    probe = Probe(options, auth=home.secrets()["PREFECT_API_AUTH_STRING"])
+    simulated = [_simulator(options, home=home, environment=common, probe=probe)]
+    return [
+        _postgres(cluster, environment=common),
+        _prefect(options, environment=server, probe=probe),
+        _provision(environment=client),
+        *(simulated if options.provider is Provider.SIMULATED else []),
+        _gateway(options, environment=client, probe=probe),
+        _worker(environment={**client, **worker_settings()}, probe=probe),
+    ]
+
+
+class Probe:
+    """Asks the parts over HTTP whether they work."""
+
+    def __init__(self, options: StackOptions, *, auth: str) -> None:
+        self._options = options
+        user, _, password = auth.partition(":")
+        # Our own parts are on this machine, whatever proxy the caller's environment names.
+        self._http = httpx.Client(timeout=PROBE_SECONDS, trust_env=False, auth=(user, password))
+
+    def answers(self, url: str) -> bool:
+        try:
+            return self._http.get(url).is_success
+        except httpx.TransportError:
+            return False
+
+    def worker_online(self, since: datetime) -> bool:
+        """A heartbeat of this start: Prefect shows a worker that was killed as online for a while."""
+        try:
+            workers = self._http.post(f"{self._options.prefect_url}/api/work_pools/{WORK_POOL}/workers/filter", json={})
+        except httpx.TransportError:
+            return False
+        if not workers.is_success:
+            return False
+        return any(
+            worker["name"] == WORKER_NAME and datetime.fromisoformat(worker["last_heartbeat_time"]) >= since
+            for worker in workers.json()
+        )
+
+
+def _module(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", name, *arguments]
+
+
+def _postgres(cluster: Cluster, *, environment: Mapping[str, str]) -> Part:
+    return Part(
+        name="postgres",
+        command=cluster.command(),
+        environment=environment,
+        ready=lambda _: cluster.answers(),
+        folder=cluster.data,
+        identity=cluster.identity,
+        # "Fast" shutdown: sessions are ended, nothing needs recovery at the next start.
+        stop_signal=signal.SIGINT,
+        death_signal=signal.SIGINT,
+        grace_seconds=15,
+    )
+
+
+def _prefect(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
+    """uvicorn itself, not `prefect server start`: nothing stands between the pid we know and the server."""
+    arguments = ["--factory", "--host", LOOPBACK, "--port", str(options.prefect_port)]
+    limits = ["--timeout-keep-alive", "5", "--timeout-graceful-shutdown", "2", "--log-level", "warning"]
+    return Part(
+        name="prefect",
+        command=_module("uvicorn", "prefect.server.api.server:create_app", *arguments, *limits),
+        environment=environment,
+        ready=lambda _: probe.answers(f"{options.prefect_url}/api/health"),
+        needs=frozenset({"postgres"}),
+        grace_seconds=8,
+    )
+
+
+def _provision(*, environment: Mapping[str, str]) -> Part:
+    """Starts beside Prefect's server: its imports and the ledger's migrations take as long as that needs to answer."""
+    return Part(
+        name="provision",
+        command=_module("deployments.provision"),
+        environment=environment,
+        ready=lambda _: False,
+        needs=frozenset({"postgres"}),
+        run_once=True,
+    )
+
+
+def _simulator(options: StackOptions, *, home: Home, environment: Mapping[str, str], probe: Probe) -> Part:
+    place = ["--port", str(options.simulator_port), "--home", str(home.simulator)]
+    return Part(
+        name="simulator",
+        command=_module("deployments.simulator", *place, "--latency", str(options.latency_seconds)),
+        environment=environment,
+        ready=lambda _: probe.answers(f"http://{LOOPBACK}:{options.simulator_port}/_sim/stats"),
+    )
+
+
+def _gateway(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
+    return Part(
+        name="gateway",
+        command=_module("deployments.gateway", "--host", LOOPBACK, "--port", str(options.port)),
+        environment=environment,
+        ready=lambda _: probe.answers(f"{options.gateway_url}/readyz"),
+        needs=frozenset({"provision"}),
+    )
+
+
+def _worker(*, environment: Mapping[str, str], probe: Probe) -> Part:
+    return Part(
+        name="worker",
+        command=_module("prefect", "worker", "start", "--pool", WORK_POOL, "--type", POOL_TYPE, "--name", WORKER_NAME),
+        environment=environment,
+        ready=probe.worker_online,
+        needs=frozenset({"prefect", "provision"}),
+        grace_seconds=8,
+    )

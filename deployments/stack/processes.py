@@ -1,0 +1,101 @@
+"""Child processes that end with us, and the grandchildren they leave behind.
+
+On Linux a part is told by the kernel when we die (PR_SET_PDEATHSIG), so even SIGKILL leaves nothing running; and what a
+dead part leaves behind becomes our child (PR_SET_CHILD_SUBREAPER), so it can be found and ended. Elsewhere both do
+nothing. Parts are started by the main thread only: the kernel's signal comes when the *thread* ends that forked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from deployments.stack.postgres import Identity
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+LINUX = sys.platform == "linux"
+# Loaded before any fork: in the child of a threaded process hardly anything may be done safely.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def adopt_orphans() -> None:
+    if LINUX:
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    folder: Path,
+    death_signal: signal.Signals,
+    identity: Identity,
+) -> subprocess.Popen[bytes]:
+    """In a session of its own: Ctrl-C in the terminal is for us, and we end the parts in order."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_dies_with(os.getpid(), death_signal) if LINUX else None,
+            **identity,
+        )
+
+
+def left_behind(parts: Collection[int]) -> list[psutil.Process]:
+    """Our children that are no parts: processes whose part died before them. Dead ones are reaped on the way."""
+    alive = []
+    for child in psutil.Process().children():
+        if child.pid in parts:
+            continue
+        with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
+            else:
+                alive.append(child)
+    return alive
+
+
+def below(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return list(psutil.Process(pid).children(recursive=True))
+    return []
+
+
+def end(processes: Iterable[psutil.Process], *, how: signal.Signals = signal.SIGTERM, grace_seconds: float) -> None:
+    """Politely, then for good."""
+    asked = [process for process in processes if _send(process, how)]
+    _, stubborn = psutil.wait_procs(asked, timeout=grace_seconds)
+    for process in stubborn:
+        _send(process, signal.SIGKILL)
+    psutil.wait_procs(stubborn, timeout=5)
+
+
+def _send(process: psutil.Process, how: signal.Signals) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(how)
+        return True
+    return False
+
+
+def _dies_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
+    def in_child() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        if os.getppid() != parent:  # it died before we could ask to be told
+            os._exit(1)
+
+    return in_child

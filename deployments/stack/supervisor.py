@@ -1,0 +1,213 @@
+"""`darkroom up`: starts the parts as their needs are met, restarts one that dies, and ends them all in order.
+
+One loop in the main thread looks at every part several times a second; everything that happens to a part happens there.
+The parts keep nothing in us, so the restart of one is no concern of the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psutil
+
+from blocks.clock import utc_now
+from blocks.errors import DarkroomError, NeedsHuman
+from deployments.home import Home
+from deployments.stack.environment import client_settings
+from deployments.stack.options import LOOPBACK, StackOptions
+from deployments.stack.parts import Part, all_parts
+from deployments.stack.postgres import prepare_cluster
+from deployments.stack.processes import adopt_orphans, below, end, left_behind, spawn
+
+TICK_SECONDS = 0.15
+REAP_EVERY = timedelta(seconds=5)
+FIRST_PAUSE = timedelta(seconds=0.5)
+LONGEST_PAUSE = timedelta(seconds=15)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+# A part that ran this long was well: its next pause is the first again.
+WELL_AFTER = timedelta(seconds=30)
+START_DEADLINE = timedelta(seconds=150)
+# A part that ends this often before the stack was ever ready will not come up.
+ATTEMPTS_TO_START = 4
+# A run that is told to end still reports that to Prefect.
+RUN_GRACE_SECONDS = 5.0
+
+
+class StartFailed(DarkroomError):
+    """A part does not come up. Its log says why."""
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A part and what became of it."""
+
+    part: Part
+    process: subprocess.Popen[bytes] | None = None
+    started_at: datetime = LONG_AGO
+    ready: bool = False
+    endings: int = 0
+    pause: timedelta = FIRST_PAUSE
+    not_before: datetime = LONG_AGO
+
+    def ended(self) -> None:
+        self.process, self.ready = None, False
+        self.endings += 1
+        if utc_now() - self.started_at > WELL_AFTER:
+            self.pause = FIRST_PAUSE
+        self.not_before = utc_now() + self.pause
+        self.pause = min(self.pause * 2, LONGEST_PAUSE)
+
+
+class Stack:
+    """The parts under one roof. `on_ready` is called once, in the loop, when all of them answer."""
+
+    def __init__(
+        self,
+        options: StackOptions,
+        *,
+        base: Mapping[str, str] | None = None,
+        say: Callable[[str], None] = print,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.options = options
+        self.home = Home(options.home)
+        self._base = dict(os.environ if base is None else base)
+        self._say = say
+        self._on_ready = on_ready
+        self._announced = False
+        self._stop = threading.Event()
+        self._parts: dict[str, Running] = {}
+
+    def stop(self) -> None:
+        """Ask `run` to end everything and return. From any thread or signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Until `stop` or SIGINT/SIGTERM. Raises `NeedsHuman` or `StartFailed` when the stack cannot be had."""
+        self.home.prepare()
+        with self.home.lock(), _signals_call(self.stop):
+            _require_free_ports(self.options)
+            adopt_orphans()
+            self._prepare()
+            try:
+                self._supervise()
+            finally:
+                self._end_all()
+
+    def _prepare(self) -> None:
+        cluster = prepare_cluster(self.home.postgres)
+        settings = client_settings(self.options, home=self.home, cluster=cluster, base=self._base)
+        self.home.record_environment(settings)
+        parts = all_parts(self.options, home=self.home, cluster=cluster, base=self._base)
+        self._parts = {part.name: Running(part=part) for part in parts}
+
+    def _supervise(self) -> None:
+        deadline, next_reap = utc_now() + START_DEADLINE, utc_now()
+        while not self._stop.wait(TICK_SECONDS):
+            for running in self._parts.values():
+                self._look_at(running)
+            if not self._announced:
+                self._look_at_the_whole(deadline)
+            if utc_now() > next_reap:  # seldom: it reads the whole process table
+                left_behind(self._pids())
+                next_reap = utc_now() + REAP_EVERY
+
+    def _look_at_the_whole(self, deadline: datetime) -> None:
+        missing = [name for name, running in self._parts.items() if not running.ready]
+        if not missing:
+            self._announced = True
+            self._on_ready()
+        elif utc_now() > deadline:
+            raise StartFailed("; ".join(f"{name} is not ready: {self._last_words(name)}" for name in missing))
+
+    def _look_at(self, running: Running) -> None:
+        if running.process is None:
+            if self._may_start(running):
+                self._start(running)
+        elif (code := running.process.poll()) is not None:
+            self._ended(running, code)
+        elif not running.ready:
+            running.ready = running.part.ready(running.started_at)
+
+    def _may_start(self, running: Running) -> bool:
+        if running.ready or utc_now() < running.not_before:  # ready without a process: it ran once, and that was all
+            return False
+        return all(self._parts[name].ready for name in running.part.needs)
+
+    def _start(self, running: Running) -> None:
+        part = running.part
+        running.started_at = utc_now()
+        running.process = spawn(
+            part.command,
+            environment=part.environment,
+            log=self.home.log_file(part.name),
+            folder=part.folder,
+            death_signal=part.death_signal,
+            identity=part.identity,
+        )
+        if not part.run_once:
+            self.home.pid_file(part.name).write_text(f"{running.process.pid}\n")
+
+    def _ended(self, running: Running, code: int) -> None:
+        name, pause = running.part.name, running.pause
+        running.ended()
+        if running.part.run_once and code == 0:
+            running.ready = True
+            return
+        if not self._announced and (running.part.run_once or running.endings >= ATTEMPTS_TO_START):
+            raise StartFailed(f"{name} does not start: {self._last_words(name)}")
+        self._say(f"{name} ended ({_how(code)}); starting it again in {pause.total_seconds():g} s")
+
+    def _end_all(self) -> None:
+        """Those first that use the others. The runs of a worker go with it; the next start takes them up again."""
+        for running in reversed(self._parts.values()):
+            if running.process is not None:
+                self._end(running.process.pid, running.part)
+            self.home.pid_file(running.part.name).unlink(missing_ok=True)
+
+    def _end(self, pid: int, part: Part) -> None:
+        children = below(pid)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            end([psutil.Process(pid)], how=part.stop_signal, grace_seconds=part.grace_seconds)
+        end([*children, *left_behind(self._pids())], grace_seconds=RUN_GRACE_SECONDS)
+
+    def _pids(self) -> set[int]:
+        return {running.process.pid for running in self._parts.values() if running.process}
+
+    def _last_words(self, name: str) -> str:
+        log = self.home.log_file(name)
+        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+        spoken = [line for line in lines if line.strip()]
+        return f"{spoken[-1] if spoken else 'no output'} (all of it in {log})"
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _require_free_ports(options: StackOptions) -> None:
+    for option, port in options.ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError as error:
+                raise NeedsHuman(f"port {port} is taken: choose another with {option}") from error
+
+
+@contextlib.contextmanager
+def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
+    before = {each: signal.signal(each, lambda *_: stop()) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -1,0 +1,43 @@
+"""The work pool of all flows, and the queues that exist before any user does."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from blocks.orchestrator import WORK_POOL, Orchestrator
+from blocks.prefect_api import PrefectApi
+
+POOL_TYPE = "process"
+# Without it each run starts two interpreters, one after the other: the first only looks where the code is.
+COMMAND = "python -m prefect.engine"
+# Runs per queue at once. `default` takes what is started in the UI without a queue; `system` keeps reconcile going
+# however many of those there are.
+QUEUES = {"default": 4, "system": 2}
+
+
+def ensure_work_pool(api: PrefectApi, *, overwrite: bool) -> None:
+    """An existing pool stays as operators set it up, unless `overwrite`."""
+    path = f"/work_pools/{WORK_POOL}"
+    if api.call("GET", path, absent=True) is None:
+        body = {
+            "name": WORK_POOL,
+            "type": POOL_TYPE,
+            "description": "Runs the flows of Darkroom.",
+            "base_job_template": _template(),
+        }
+        api.call("POST", "/work_pools/", json=body, conflict=True)
+    elif overwrite:
+        api.call("PATCH", path, json={"base_job_template": _template()})
+    orchestrator = Orchestrator(api)
+    for name, limit in QUEUES.items():
+        orchestrator.ensure_named_queue(name, limit=limit)
+
+
+def _template() -> dict[str, Any]:
+    """Prefect's own for this type of pool. Secrets have no place in it: flows load them from blocks."""
+    from prefect.workers.process import ProcessWorker
+
+    template: dict[str, Any] = deepcopy(ProcessWorker.get_default_base_job_template())
+    template["variables"]["properties"]["command"]["default"] = COMMAND
+    return template
