@@ -26,11 +26,15 @@ RECOVERABLE = frozenset({"CRASHED", "RUNNING", "PENDING"})
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """A flow run's state. `type` is Prefect's (`RUNNING`, `PAUSED`, …), `name` what the UI shows (`Suspended`, …)."""
+    """A flow run's state. `type` is Prefect's (`RUNNING`, `PAUSED`, …), `name` what the UI shows (`Suspended`, …).
+
+    `deployed`: a worker can start it again; a run that somebody started as a script has only its own process.
+    """
 
     type: str
     name: str
     timestamp: datetime
+    deployed: bool = True
 
 
 def queue_name(user_id: str) -> str:
@@ -93,7 +97,12 @@ class Orchestrator:
         state = run and run.get("state")
         if not state:
             return None
-        return RunState(type=state["type"], name=state["name"], timestamp=datetime.fromisoformat(state["timestamp"]))
+        return RunState(
+            type=state["type"],
+            name=state["name"],
+            timestamp=datetime.fromisoformat(state["timestamp"]),
+            deployed=run["deployment_id"] is not None,
+        )
 
     def add_tags(self, flow_run_id: UUID, tags: Iterable[str]) -> None:
         path = f"/flow_runs/{flow_run_id}"

@@ -43,6 +43,7 @@ class ForRun(StrEnum):
     CREATE = "create"  # on record, but Prefect does not know it
     WAKE = "wake"  # it has work and has left, or its wake was not heard
     RECOVER = "recover"  # its process is gone
+    HAND_OVER = "hand over"  # … and no worker can start it again: its jobs go to a run that one can
     CLOSE = "close"  # it has ended at Prefect: its jobs end with it
 
 
@@ -72,7 +73,9 @@ def decide_run(run: Run, state: RunState | None, *, now: datetime, has_granted: 
         return ForRun.CLOSE
     if state.type == "PAUSED":
         return ForRun.WAKE if _ought_to_be_awake(run, now=now, has_granted=has_granted) else ForRun.NOTHING
-    return ForRun.RECOVER if _lost(run, state, now=now) else ForRun.NOTHING
+    if not _lost(run, state, now=now):
+        return ForRun.NOTHING
+    return ForRun.RECOVER if state.deployed else ForRun.HAND_OVER
 
 
 def _lost(run: Run, state: RunState, *, now: datetime) -> bool:
@@ -151,6 +154,9 @@ class Reconciler:
             orchestrator.resume(run.flow_run_id)
         elif run.flow_run_id is not None and what is ForRun.RECOVER:
             orchestrator.recover(run.flow_run_id)
+        elif what is ForRun.HAND_OVER:
+            for job_id in self._ledger.runs.hand_over(run.id):
+                self._place(job_id)
         elif what is ForRun.CLOSE and state is not None:
             self._close(run, state)
         if what is not ForRun.NOTHING:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+
+
+_SUSPECT = re.compile(r"\\u(?:0000|d[89a-f])")  # as they are escaped; whole pairs are found too, and stay
 
 
 def _plain(value: object) -> object:
@@ -19,7 +24,31 @@ def _plain(value: object) -> object:
 
 
 def dumps(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    """What Postgres' jsonb refuses is replaced: providers echo what users type, and their answers are paid for."""
+    try:
+        written = _dumps(value)
+    except ValueError:  # NaN or infinity
+        return _dumps(_storable(value))
+    return _dumps(_storable(value)) if _SUSPECT.search(written) else written
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain, allow_nan=False)
+
+
+def _storable(value: Any) -> Any:
+    """Without U+0000, half surrogate pairs, and numbers that are none."""
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case float() if not math.isfinite(value):
+            return None
+        case Mapping():
+            return {_storable(key): _storable(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_storable(each) for each in value]
+        case _:
+            return value
 
 
 def content_hash(*parts: Mapping[str, Any] | str) -> str:

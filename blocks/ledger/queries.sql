@@ -81,6 +81,9 @@ SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 -- name: job_place
 UPDATE job SET run_id = :run_id WHERE id = :job_id AND run_id IS NULL AND finished_at IS NULL RETURNING id
 
+-- name: jobs_take_off
+UPDATE job SET run_id = NULL WHERE run_id = :run_id AND finished_at IS NULL RETURNING id
+
 -- name: jobs_page
 SELECT * FROM job
 WHERE user_id = :user_id AND parent_id IS NULL
@@ -116,6 +119,9 @@ SELECT sum(paid.cost_usd) FROM (
 -- name: jobs_unplaced
 SELECT DISTINCT job.id FROM job JOIN request ON request.job_id = job.id
 WHERE job.run_id IS NULL AND job.finished_at IS NULL AND request.status <> 'queued'
+
+-- name: key_caller
+SELECT user_id, service FROM api_key WHERE digest = :digest AND revoked_at IS NULL
 
 -- name: user_plan
 SELECT plan.name AS plan, plan.in_flight FROM "user" JOIN plan ON plan.name = "user".plan WHERE "user".id = :user_id

@@ -127,6 +127,13 @@ class Runs:
             run(connection, "run_close", run_id=run_id, now=utc_now())
             return jobs
 
+    def hand_over(self, run_id: str) -> list[str]:
+        """Closes a run that cannot go on and takes its open jobs off it: each is to be placed again."""
+        with self._engine.begin() as connection:
+            lock_run(connection, run_id)
+            run(connection, "run_close", run_id=run_id, now=utc_now())
+            return list(run(connection, "jobs_take_off", run_id=run_id).scalars())
+
     def ring(self, run_id: str, ref: str) -> Implied:
         """Tells the run that a row of it was granted."""
         with self._engine.begin() as connection:

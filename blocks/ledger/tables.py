@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     DateTime,
     Identity,
@@ -64,6 +65,8 @@ class Account(SQLModel, table=True):
 
 
 class Plan(SQLModel, table=True):
+    __table_args__ = (CheckConstraint("weight > 0"),)  # the grant divides by it
+
     name: str = Field(primary_key=True)
     in_flight: int  # most slots one user of this plan holds at once
     weight: Decimal = Field(sa_type=Numeric(8, 3))
@@ -118,7 +121,8 @@ class Job(SQLModel, table=True):
 
     __table_args__ = (
         UniqueConstraint("user_id", "idempotency_key"),
-        Index("job_by_user", "user_id", "created_at", "id"),
+        Index("job_by_user", "user_id", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
+        Index("job_carried", "run_id", postgresql_where=text("run_id IS NOT NULL AND finished_at IS NULL")),
         Index("job_unplaced", "created_at", postgresql_where=text("run_id IS NULL AND finished_at IS NULL")),
     )
 
@@ -145,6 +149,7 @@ class Request(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("job_id", "step", "attempt"),
         Index("request_queue", "user_id", "lane", "created_at", postgresql_where=text("status = 'queued'")),
+        Index("request_due", "not_before", postgresql_where=text("status = 'queued' AND not_before IS NOT NULL")),
         Index(
             "request_slots",
             "user_id",

@@ -10,13 +10,18 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from blocks.clock import utc_now
 from blocks.errors import BadInput
+from blocks.ledger.database import run
 from blocks.ledger.tables import Account, ApiKey, Plan, User, new_id
 
 OPERATOR = "operator"
+_LEAST_WEIGHT, _MOST_WEIGHT = Decimal("0.001"), Decimal("99999.999")
+# Foreign keys of new rows look at users and accounts too, and need not wait for us.
+_NO_KEY = {"key_share": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +50,14 @@ class Users:
 
     def add(self, name: str, *, plan: str = "pro", service: bool = False) -> NewKey:
         with Session(self._engine) as session:
-            if self._named(session, name):
-                raise BadInput(
-                    f"A user {name!r} exists. Choose another name, or rotate the key of that one.", field="name"
-                )
             _require_plan(session, plan)
             user = User(id=new_id("u"), name=name, plan=plan)
             session.add(user)
-            session.flush()
+            try:
+                session.flush()
+            except IntegrityError as error:
+                taken = f"A user {name!r} exists. Choose another name, or rotate the key of that one."
+                raise BadInput(taken, field="name") from error
             key = _new_key(session, user.id, service=service)
             session.commit()
             return key
@@ -78,11 +83,9 @@ class Users:
             session.commit()
 
     def authenticate(self, key: str) -> Caller | None:
-        with Session(self._engine) as session:
-            found = session.get(ApiKey, digest(key))
-            if found is None or found.revoked_at is not None:
-                return None
-            return Caller(user_id=found.user_id, service=found.service)
+        with self._engine.begin() as connection:
+            found = run(connection, "key_caller", digest=digest(key)).one_or_none()
+            return None if found is None else Caller(**found._mapping)
 
     def end_user(self, service_user_id: str, name: str) -> User:
         """The end user of a service, made on first use with the service's own plan."""
@@ -111,6 +114,10 @@ class Users:
 
     def set_plan(self, name: str, *, in_flight: int, weight: Decimal, daily_budget_usd: Decimal | None = None) -> Plan:
         """Changes the plan or makes it. Takes effect with the next grant."""
+        _require_limit("in_flight", in_flight)
+        _require_limit("daily_budget_usd", daily_budget_usd)
+        if not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
+            raise BadInput(f"A weight is between {_LEAST_WEIGHT} and {_MOST_WEIGHT}.", field="weight")
         with Session(self._engine) as session:
             plan = session.merge(Plan(name=name, in_flight=in_flight, weight=weight, daily_budget_usd=daily_budget_usd))
             session.commit()
@@ -125,8 +132,11 @@ class Users:
         self, account_id: str, *, slots: int | None = None, endpoint_caps: Mapping[str, int] | None = None
     ) -> Account:
         """Changes what is given; caps are merged by endpoint. Takes effect with the next grant."""
+        _require_limit("slots", slots)
+        for endpoint, cap in (endpoint_caps or {}).items():
+            _require_limit(endpoint, cap)
         with Session(self._engine) as session:
-            account = session.get(Account, account_id, with_for_update=True) or Account(id=account_id, slots=10)
+            account = session.get(Account, account_id, with_for_update=_NO_KEY) or Account(id=account_id, slots=10)
             account.slots = account.slots if slots is None else slots
             account.endpoint_caps = {**(account.endpoint_caps or {}), **(endpoint_caps or {})}
             session.add(account)
@@ -137,7 +147,7 @@ class Users:
     def learn_provider_user(self, account_id: str, provider_user_id: str) -> str:
         """The provider's id of our account: the first one learned stays. Returns the one that stands."""
         with Session(self._engine) as session:
-            account = session.get_one(Account, account_id, with_for_update=True)
+            account = session.get_one(Account, account_id, with_for_update=_NO_KEY)
             account.provider_user_id = account.provider_user_id or provider_user_id
             session.commit()
             return account.provider_user_id
@@ -146,9 +156,11 @@ class Users:
         return session.exec(select(User).where(User.name == name, col(User.parent_id).is_(None))).one_or_none()
 
     def _require(self, session: Session, name: str) -> User:
+        """Locked: of two who rotate the key at once, the second revokes the first one's."""
         user = self._named(session, name)
         if user is None:
             raise BadInput(f"There is no user {name!r}. See: darkroom user list.", field="name")
+        session.refresh(user, with_for_update=_NO_KEY)
         return user
 
 
@@ -162,6 +174,11 @@ def _revoke(session: Session, user_id: str) -> None:
     for key in session.exec(select(ApiKey).where(ApiKey.user_id == user_id, col(ApiKey.revoked_at).is_(None))):
         key.revoked_at = utc_now()
         session.add(key)
+
+
+def _require_limit(field: str, value: Decimal | int | None) -> None:
+    if value is not None and value < 0:
+        raise BadInput(f"{field} is {value}; give 0 (nothing at all) or more.", field=field)
 
 
 def _require_plan(session: Session, name: str) -> None:

@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("weight", sa.Numeric(precision=8, scale=3), nullable=False),
         sa.Column("daily_budget_usd", sa.Numeric(precision=12, scale=6), nullable=True),
         sa.PrimaryKeyConstraint("name"),
+        sa.CheckConstraint("weight > 0"),
     )
     op.create_table(
         "user",
@@ -117,7 +118,20 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_job_parent_id"), "job", ["parent_id"], unique=False)
     op.create_index(op.f("ix_job_run_id"), "job", ["run_id"], unique=False)
-    op.create_index("job_by_user", "job", ["user_id", "created_at", "id"], unique=False)
+    op.create_index(
+        "job_by_user",
+        "job",
+        ["user_id", "created_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("parent_id IS NULL"),
+    )
+    op.create_index(
+        "job_carried",
+        "job",
+        ["run_id"],
+        unique=False,
+        postgresql_where=sa.text("run_id IS NOT NULL AND finished_at IS NULL"),
+    )
     op.create_index(
         "job_unplaced",
         "job",
@@ -194,6 +208,13 @@ def upgrade() -> None:
         ["user_id", "lane", "created_at"],
         unique=False,
         postgresql_where=sa.text("status = 'queued'"),
+    )
+    op.create_index(
+        "request_due",
+        "request",
+        ["not_before"],
+        unique=False,
+        postgresql_where=sa.text("status = 'queued' AND not_before IS NOT NULL"),
     )
     op.create_index(
         "request_slots",

@@ -1,0 +1,30 @@
+"""When a step is tried again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from blocks.errors import DarkroomError, Park, RateLimited, Retry
+from flows.engine.backoff import next_try
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "longest"),
+    [
+        (Retry("again"), 1, 4),
+        (Retry("again"), 3, 16),
+        (Retry("again"), 30, 300),
+        (Park("out"), 1, 30),
+        (RateLimited("slower", retry_after=timedelta(seconds=10)), 1, 14),
+    ],
+)
+def test_the_wait_grows_is_jittered_and_obeys_retry_after(error: DarkroomError, tries: int, longest: float) -> None:
+    """Full jitter between the provider's Retry-After and the longest wait."""
+    first = next_try(error, tries=tries, now=NOW, draw=lambda: 0.0)
+    last = next_try(error, tries=tries, now=NOW, draw=lambda: 1.0)
+    assert first == NOW + (error.retry_after or timedelta(0))
+    assert last == NOW + timedelta(seconds=longest)
