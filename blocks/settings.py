@@ -33,7 +33,8 @@ class Settings(BaseSettings):
     )
     fal_user_id: str | None = Field(None, description="fal user id that webhooks must carry. Unset: learned.")
     patience: timedelta = Field(
-        timedelta(seconds=5), description="How long a run waits in its process before it suspends (seconds or ISO 8601)."
+        timedelta(seconds=5),
+        description="How long a run waits in its process before it suspends (seconds or ISO 8601).",
     )
     signing_key: SecretStr = Field(
         SecretStr(""), description="Key of the links to assets. Every gateway and worker of one installation shares it."
@@ -69,4 +70,4 @@ class Settings(BaseSettings):
 
 def load_settings() -> Settings:
     home = Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)
-    return Settings(_env_file=home / "stack.env", home=home)  # type: ignore[call-arg]
+    return Settings(_env_file=home / "stack.env", home=home)
