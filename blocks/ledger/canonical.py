@@ -11,7 +11,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-
 _SUSPECT = re.compile(r"\\u(?:0000|d[89a-f])")  # as they are escaped; whole pairs are found too, and stay
 
 

@@ -117,8 +117,9 @@ SELECT sum(paid.cost_usd) FROM (
 ) AS paid
 
 -- name: jobs_unplaced
-SELECT DISTINCT job.id FROM job JOIN request ON request.job_id = job.id
-WHERE job.run_id IS NULL AND job.finished_at IS NULL AND request.status <> 'queued'
+SELECT DISTINCT job.id FROM request JOIN job ON job.id = request.job_id
+WHERE request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+  AND job.run_id IS NULL AND job.finished_at IS NULL
 
 -- name: key_caller
 SELECT user_id, service FROM api_key WHERE digest = :digest AND revoked_at IS NULL
@@ -196,11 +197,15 @@ GROUP BY endpoint
 
 -- name: grantable
 -- Per user the oldest rows of the best lane, at most as many as the plan leaves free; then weighted fair over all users.
-WITH held AS (
+-- Who waits is found by hopping from user to user in the index: a DISTINCT would read the whole backlog.
+WITH RECURSIVE waiting AS (
+    (SELECT user_id FROM request WHERE status = 'queued' ORDER BY user_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT user_id FROM request WHERE status = 'queued' AND user_id > waiting.user_id ORDER BY user_id LIMIT 1)
+    FROM waiting WHERE waiting.user_id IS NOT NULL
+), held AS (
     SELECT user_id, count(*) AS n FROM request
     WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
-), waiting AS (
-    SELECT DISTINCT user_id FROM request WHERE status = 'queued'
 )
 SELECT candidate.ref, candidate.endpoint
 FROM waiting

@@ -123,7 +123,6 @@ class Job(SQLModel, table=True):
         UniqueConstraint("user_id", "idempotency_key"),
         Index("job_by_user", "user_id", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
         Index("job_carried", "run_id", postgresql_where=text("run_id IS NOT NULL AND finished_at IS NULL")),
-        Index("job_unplaced", "created_at", postgresql_where=text("run_id IS NULL AND finished_at IS NULL")),
     )
 
     id: str = Field(primary_key=True)
@@ -148,7 +147,7 @@ class Request(SQLModel, table=True):
 
     __table_args__ = (
         UniqueConstraint("job_id", "step", "attempt"),
-        Index("request_queue", "user_id", "lane", "created_at", postgresql_where=text("status = 'queued'")),
+        Index("request_queue", "user_id", "lane", "created_at", "ref", postgresql_where=text("status = 'queued'")),
         Index("request_due", "not_before", postgresql_where=text("status = 'queued' AND not_before IS NOT NULL")),
         Index(
             "request_slots",

@@ -132,13 +132,6 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("run_id IS NOT NULL AND finished_at IS NULL"),
     )
-    op.create_index(
-        "job_unplaced",
-        "job",
-        ["created_at"],
-        unique=False,
-        postgresql_where=sa.text("run_id IS NULL AND finished_at IS NULL"),
-    )
     op.create_table(
         "notification",
         sa.Column("user_id", sa.String(), nullable=False),
@@ -205,7 +198,7 @@ def upgrade() -> None:
     op.create_index(
         "request_queue",
         "request",
-        ["user_id", "lane", "created_at"],
+        ["user_id", "lane", "created_at", "ref"],
         unique=False,
         postgresql_where=sa.text("status = 'queued'"),
     )
