@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, Row
 
 from blocks.clock import utc_now
 from blocks.ledger.database import run
@@ -35,17 +37,26 @@ class Grants:
     def grant(self, account_id: str = "fal") -> list[Granted]:
         """Gives every slot that is free to the rows whose turn it is."""
         now = utc_now()
+        granted: list[Granted] = []
         with self._engine.begin() as connection:
             account = run(connection, "account_lock", account_id=account_id).one()
-            held = {row.endpoint: row.held for row in run(connection, "held", account_id=account_id)}
-            if sum(held.values()) >= account.slots:
-                return []
-            candidates = [
-                Candidate(**row._mapping) for row in run(connection, "grantable", account_id=account_id, now=now)
-            ]
-            picked = pick(candidates, held=held, slots=account.slots, caps=account.endpoint_caps or {})
-            locked = list(run(connection, "grant_lock", refs=picked).scalars())
-            return [Granted(**row._mapping) for row in run(connection, "grant", refs=locked, now=now)]
+            # An endpoint that becomes full in one round is passed over in the next, so it holds up no other.
+            while batch := _round(connection, account, now=now):
+                granted += batch
+        return granted
+
+
+def _round(connection: Connection, account: Row[Any], *, now: datetime) -> list[Granted]:
+    held = {row.endpoint: row.held for row in run(connection, "held", account_id=account.id)}
+    free = account.slots - sum(held.values())
+    if free <= 0:
+        return []
+    full = [endpoint for endpoint, cap in account.endpoint_caps.items() if held.get(endpoint, 0) >= cap]
+    rows = run(connection, "grantable", account_id=account.id, free=free, full=full, now=now)
+    candidates = (Candidate(ref=row.ref, endpoint=row.endpoint) for row in rows)
+    picked = pick(candidates, held=held, slots=account.slots, caps=account.endpoint_caps)
+    locked = list(run(connection, "grant_lock", refs=picked).scalars())
+    return [Granted(**row._mapping) for row in run(connection, "grant", refs=locked, now=now)]
 
 
 def pick(candidates: Iterable[Candidate], *, held: Mapping[str, int], slots: int, caps: Mapping[str, int]) -> list[str]:

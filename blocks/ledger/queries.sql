@@ -216,14 +216,14 @@ CROSS JOIN LATERAL (
     SELECT ref, endpoint, lane, created_at, row_number() OVER (ORDER BY lane, created_at, ref) AS rank
     FROM request
     WHERE user_id = waiting.user_id AND status = 'queued' AND account_id = :account_id
-      AND (not_before IS NULL OR not_before <= :now)
+      AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
     ORDER BY lane, created_at, ref
-    LIMIT greatest(plan.in_flight - COALESCE(held.n, 0), 0)
+    LIMIT greatest(least(plan.in_flight - COALESCE(held.n, 0), :free), 0)
 ) AS candidate
 ORDER BY candidate.lane, (COALESCE(held.n, 0) + candidate.rank) / plan.weight, candidate.created_at, candidate.ref
 
 -- name: grant_lock
-SELECT ref FROM request WHERE ref = ANY(:refs) AND status = 'queued' FOR UPDATE SKIP LOCKED
+SELECT ref FROM request WHERE ref = ANY(:refs) AND status = 'queued' FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: grant
 UPDATE request SET status = 'granted', granted_at = :now
