@@ -53,6 +53,10 @@ class MediaStore:
         with _translated():
             return cast(bytes, _call(self._filesystem.read_path, path=_checked(key)))
 
+    def is_at(self, store: str) -> bool:
+        """Whether this is the place a store setting names. A `block:` setting is what its block says."""
+        return store.startswith("block:") or _place(self._filesystem) == _place(make_store_block(store))
+
 
 def open_media_store(settings: Settings) -> MediaStore:
     """The store the settings name, from its block. Asks Prefect's API, so keep what it returns."""
@@ -77,6 +81,10 @@ def make_store_block(store: str) -> Block:
     if store.startswith("s3://"):
         return _s3_block(store.removeprefix("s3://"), os.environ)
     return LocalFileSystem(basepath=str(Path(store).expanduser().resolve()))
+
+
+def _place(filesystem: Block) -> tuple[object, ...]:
+    return tuple(getattr(filesystem, name, None) for name in ("basepath", "bucket_name", "bucket_folder"))
 
 
 def _s3_block(place: str, environment: Mapping[str, str]) -> Block:

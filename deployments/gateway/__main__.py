@@ -1,0 +1,43 @@
+"""`python -m deployments.gateway --host 127.0.0.1 --port 8700`: the gateway, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import uvicorn
+
+from blocks.errors import DarkroomError
+from blocks.settings import load_settings
+from deployments.gateway.app import create_app
+
+HOST = "127.0.0.1"
+PORT = 8700
+SECONDS_TO_FINISH = 10
+
+
+def serve(*, host: str = HOST, port: int = PORT) -> None:
+    uvicorn.run(
+        create_app(load_settings()),
+        host=host,
+        port=port,
+        # Its lines would hold the tokens of webhooks and the signatures of links.
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SECONDS_TO_FINISH,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m deployments.gateway", description="Darkroom's HTTP door.")
+    parser.add_argument("--host", default=HOST)
+    parser.add_argument("--port", type=int, default=PORT)
+    arguments = parser.parse_args()
+    try:
+        serve(host=arguments.host, port=arguments.port)
+    except DarkroomError as error:
+        sys.exit(f"error: {error.message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The application: its endpoints, its handlers, and what it opens when it starts.
+
+`create_app` is the seam for tests: they give it the keys and the blocks of their own provider and store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+
+from blocks.errors import NeedsHuman
+from blocks.fal import Jwks
+from blocks.settings import Settings
+from deployments.gateway import assets, health, images, jobs, webhooks
+from deployments.gateway.limits import Limits
+from deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, with_problems
+from deployments.gateway.problems import add_handlers
+from deployments.gateway.services import open_services
+from deployments.gateway.watch import Blocks
+
+
+def create_app(settings: Settings, *, jwks: Jwks | None = None, blocks: Blocks | None = None) -> FastAPI:
+    if not settings.signing_key.get_secret_value():
+        raise NeedsHuman("DARKROOM_SIGNING_KEY is not set: a long random text, the same for all gateways and workers")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with open_services(settings, jwks=jwks or Jwks(), blocks=blocks) as services:
+            app.state.services = services
+            yield
+
+    # Documentation that loads nothing from elsewhere: a private network has no elsewhere.
+    app = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
+        static_url="/docs/static",
+        title=TITLE,
+        version=version("darkroom"),
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0, "persistAuthorization": True, "tryItOutEnabled": True},
+        lifespan=lifespan,
+    )
+    _add_routes(app)
+    add_handlers(app)
+    app.add_middleware(Limits)
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    for part in (images, jobs, assets, webhooks, health):
+        app.include_router(part.router)
+
+    @app.get("/", include_in_schema=False)
+    def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = with_problems(generate())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

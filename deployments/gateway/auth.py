@@ -1,0 +1,71 @@
+"""Who is asking: a bearer key, and for the key of a service the end user it acts for.
+
+`UserId` is what endpoints take: the id of the user for whom the request counts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Header
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from deployments.gateway.problems import Problem
+from deployments.gateway.services import ServicesOf
+
+LONGEST_NAME = 200
+
+bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="API key",
+    description="The key that `darkroom user add NAME` printed, as `Authorization: Bearer <key>`.",
+)
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+EndUser = Annotated[
+    str | None,
+    Header(
+        alias="Darkroom-User",
+        description="Only with the key of a service: which of its end users it acts for. Made on first use.",
+    ),
+]
+
+
+def acting_user(services: ServicesOf, credentials: Credentials, end_user: EndUser = None) -> str:
+    """Raises 401 without a good key, 403 for acting for somebody without being a service."""
+    caller = services.ledger.users.authenticate(credentials.credentials) if credentials else None
+    if caller is None:
+        raise _no_key()
+    if end_user is None:
+        return caller.user_id
+    if not caller.service:
+        raise Problem(
+            403,
+            "This key is no service's, so it acts for its own user only.",
+            field="Darkroom-User",
+            remedy="Leave the header out, or use the key of a service.",
+        )
+    return services.ledger.users.end_user(caller.user_id, _checked(end_user)).id
+
+
+UserId = Annotated[str, Depends(acting_user)]
+
+
+def _no_key() -> Problem:
+    return Problem(
+        401,
+        "There is no key, or it is not valid (any more).",
+        field="Authorization",
+        remedy="Send `Authorization: Bearer <key>`; `darkroom user add NAME` (or `rotate`) prints one.",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def _checked(name: str) -> str:
+    if name.strip() and len(name) <= LONGEST_NAME and name.isprintable():
+        return name
+    raise Problem(
+        422,
+        f"The name of an end user is 1 to {LONGEST_NAME} printable characters.",
+        field="Darkroom-User",
+        remedy="Send your own id of that user, for instance its number in your database.",
+    )

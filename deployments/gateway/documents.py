@@ -1,0 +1,147 @@
+"""The JSON of the API, as models: what the endpoints answer, and what the documentation shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from blocks.ledger import Asset, Job, JobStatus, Request, RequestStatus
+from blocks.links import asset_url
+from blocks.settings import Settings
+
+# A number in JSON: nobody computes with it there, and a text would only be in the way.
+Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(populate_by_name=True, from_attributes=True)
+
+
+class Links(_Document):
+    job: str = Field(alias="self", examples=["/v1/jobs/job_019aa1f0c5d2"])
+
+
+class Accepted(_Document):
+    """The order is on record and will be carried out."""
+
+    job_id: str = Field(examples=["job_019aa1f0c5d2"])
+    status: JobStatus
+    links: Links
+
+
+class RequestDocument(_Document):
+    """One paid call."""
+
+    ref: str = Field(description="Our id of the call.", examples=["req_019aa1f0c5d3"])
+    step: str = Field(examples=["generate"])
+    attempt: int = Field(examples=[1])
+    endpoint: str = Field(examples=["fal-ai/flux/dev"])
+    request_id: str | None = Field(description="The provider's id.")
+    status: RequestStatus
+    delivered_via: Literal["webhook", "poll"] | None = Field(description="How its end reached us.")
+    cost_usd: Usd | None = Field(examples=[0.025])
+    created_at: datetime
+    submitted_at: datetime | None
+    finished_at: datetime | None
+
+
+class AssetDocument(_Document):
+    """A file in the media store."""
+
+    id: str = Field(examples=["ast_019aa1f0d8b4"])
+    key: str = Field(
+        description="Where it lies in the store.", examples=["images/u019a/job_019aa1f0c5d2/generate-0.jpg"]
+    )
+    url: str = Field(description="A link that needs no key and holds for an hour.")
+    sha256: str
+    content_type: str = Field(examples=["image/jpeg"])
+    bytes: int
+    width: int
+    height: int
+
+
+class ErrorDocument(_Document):
+    """Why a job failed."""
+
+    code: str = Field(examples=["content_policy_violation"])
+    kind: str = Field(alias="class", description="What to do next: retry, park, permanent, needs_human.")
+    message: str = Field(description="The provider's words, where they are its.")
+    step: str | None
+    ref: str | None
+    retryable: bool
+
+
+class JobSummary(_Document):
+    id: str = Field(examples=["job_019aa1f0c5d2"])
+    kind: str = Field(examples=["generate-image"])
+    status: JobStatus
+    user_id: str
+    error: ErrorDocument | None
+    created_at: datetime
+    finished_at: datetime | None
+    links: Links
+
+
+class JobDocument(JobSummary):
+    waiting_for: str | None = Field(
+        description="One sentence; null once it has ended.", examples=["slot: 10 of 10 in use, place 37"]
+    )
+    requests: list[RequestDocument]
+    assets: list[AssetDocument]
+    cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
+
+
+class JobPage(_Document):
+    items: list[JobSummary]
+    next: str | None = Field(description="The `cursor` of the next page; null on the last.")
+
+
+def links(job: Job) -> Links:
+    return Links(job=f"/v1/jobs/{job.id}")
+
+
+def accepted(job: Job) -> Accepted:
+    return Accepted(job_id=job.id, status=job.status, links=links(job))
+
+
+def summary(job: Job) -> JobSummary:
+    return JobSummary(**_head(job))
+
+
+def job_document(
+    job: Job,
+    *,
+    requests: Sequence[Request],
+    assets: Sequence[Asset],
+    waiting_for: str | None,
+    cost: Decimal,
+    settings: Settings,
+) -> JobDocument:
+    return JobDocument(
+        **_head(job),
+        waiting_for=waiting_for,
+        requests=[RequestDocument.model_validate(row) for row in requests],
+        assets=[asset_document(asset, settings) for asset in assets],
+        cost_usd=cost,
+    )
+
+
+def asset_document(asset: Asset, settings: Settings) -> AssetDocument:
+    return AssetDocument(**asset.model_dump(), url=asset_url(asset.id, settings))
+
+
+def _head(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "status": job.status,
+        "user_id": job.user_id,
+        "error": job.error,
+        "created_at": job.created_at,
+        "finished_at": job.finished_at,
+        "links": links(job),
+    }

@@ -1,0 +1,51 @@
+"""What a committed change implies at Prefect, done after the answer and beside it.
+
+A few threads of their own: with Prefect out, each call takes seconds, and neither orders nor webhooks may wait
+for that. Past its bound an errand is dropped: `reconcile` does again whatever was not done.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from blocks.dispatch import Dispatcher
+from blocks.ledger import Implied
+
+logger = logging.getLogger(__name__)
+
+THREADS = 4
+MOST_WAITING = 1000
+
+
+class Errands:
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._places = threading.BoundedSemaphore(MOST_WAITING)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="errand")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def run(self, implied: Implied) -> None:
+        """Returns at once. The grant is not part of it: that is the granter's."""
+        if not implied.wakes and not implied.starts:
+            return
+        if not self._places.acquire(blocking=False):
+            logger.warning("Prefect is behind: %s wake(s) are left to reconcile", len(implied.wakes))
+            return
+        self._threads.submit(self._go, implied)
+
+    def _go(self, implied: Implied) -> None:
+        try:
+            self._dispatcher.reach_prefect(implied)
+        except Exception:
+            logger.exception("An errand to Prefect failed")
+        finally:
+            self._places.release()

@@ -1,0 +1,72 @@
+"""The one thread of a gateway that hands out slots.
+
+Endpoints only raise a flag, so a burst of orders is one grant and no order waits for it. The thread also comes when a
+queued row is due, and every few seconds for what other processes queued. What fails is logged and done again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from blocks.clock import utc_now
+from blocks.dispatch import Dispatcher
+from blocks.errors import DarkroomError
+from blocks.ledger import Ledger
+
+logger = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 10.0
+AFTER_FAILURE_SECONDS = 1.0
+
+
+class Granter:
+    def __init__(self, ledger: Ledger, dispatcher: Dispatcher) -> None:
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._flag = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="granter", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stopping.set()
+        self._flag.set()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """There may be something to grant. Returns at once."""
+        self._flag.set()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._flag.clear()
+            self._flag.wait(self._grant())
+
+    def _grant(self) -> float:
+        """Grants, and tells for how many seconds there will be nothing to do unless the flag is raised."""
+        try:
+            # Asked before granting: a row that falls due in between is granted or waited for, never overlooked.
+            due = self._ledger.requests.next_due()
+            self._dispatcher.grant()
+        except (DarkroomError, SQLAlchemyError) as error:
+            logger.warning("No slots were granted: %s", type(error).__name__)
+            return AFTER_FAILURE_SECONDS
+        except Exception:
+            logger.exception("No slots were granted")
+            return AFTER_FAILURE_SECONDS
+        return seconds_until(due, now=utc_now())
+
+
+def seconds_until(due: datetime | None, *, now: datetime) -> float:
+    if due is None:
+        return LONGEST_WAIT_SECONDS
+    return min(max((due - now).total_seconds(), 0.0), LONGEST_WAIT_SECONDS)

@@ -1,0 +1,96 @@
+"""`POST /v1/images`: an order for pictures.
+
+Checked against the model's own input, put on record with its first request in one transaction, and answered. What
+follows from it is the granter's: no flow run is made in a request.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Header, Response
+from pydantic import Field
+
+from blocks.errors import BadInput
+from deployments.gateway.auth import UserId
+from deployments.gateway.documents import Accepted, accepted
+from deployments.gateway.openapi import problem_responses
+from deployments.gateway.services import ServicesOf
+from flows.generate_image import KIND, Picture
+
+router = APIRouter(tags=["Images"])
+
+EXAMPLES = {
+    "simple": {"summary": "A prompt", "value": {"prompt": "a fox in the snow, woodcut"}},
+    "chosen": {
+        "summary": "Model, size and its own arguments",
+        "value": {
+            "prompt": "a poster that says OPEN",
+            "model": "openai/gpt-image-2",
+            "image_size": {"width": 1024, "height": 1536},
+            "arguments": {"quality": "low", "output_format": "webp"},
+        },
+    },
+    "again": {
+        "summary": "The same picture again: a seed",
+        "value": {"prompt": "a fox in the snow", "image_size": "square_hd", "seed": 7, "num_images": 2},
+    },
+}
+
+
+class ImageOrder(Picture):
+    """What the pictures show, and how they are made."""
+
+    post: list[Literal["upscale", "remove_background", "watermark"]] | None = Field(
+        None, description="Steps after the generation. Not available yet."
+    )
+    lora: str | None = Field(None, description="A trained style. Not available yet.")
+
+    def picture(self) -> Picture:
+        """Raises BadInput for what cannot be done yet, so that nobody pays for less than was asked."""
+        for name in ("post", "lora"):
+            if getattr(self, name):
+                raise BadInput(f"{name} is not available yet; leave it out", field=name, code="not_available_yet")
+        return Picture.model_validate(self.model_dump(exclude={"post", "lora"}))
+
+
+Order = Annotated[ImageOrder, Body(openapi_examples=EXAMPLES)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Any text, new for each order. The same key again gives the same job instead of paying twice.",
+    ),
+]
+
+
+@router.post(
+    "/v1/images",
+    status_code=202,
+    summary="Order pictures",
+    response_description="On record. `Location` is where to follow it.",
+    responses=problem_responses(401, 403, 413, 415, 422),
+)
+def order_images(
+    order: Order, user_id: UserId, services: ServicesOf, response: Response, idempotency_key: IdempotencyKey = None
+) -> Accepted:
+    """Answers at once; the pictures are made as soon as a slot is free, and then are in the job's `assets`.
+
+    Sent again with the same `Idempotency-Key` it gives the same job, also from several senders at once.
+    """
+    picture = order.picture()
+    posted = services.ledger.jobs.post(
+        user_id=user_id,
+        kind=KIND,
+        parameters=picture.model_dump(mode="json", exclude_defaults=True),
+        first=picture.spec(),
+        idempotency_key=idempotency_key,
+    )
+    services.errands.run(posted.implied)
+    if posted.implied.grant:
+        services.granter.wake()
+    document = accepted(posted.job)
+    response.headers["Location"] = document.links.job
+    return document

@@ -1,0 +1,182 @@
+"""Errors as RFC 9457 problem documents, which name the field and the remedy.
+
+Everything that goes wrong ends in one of the handlers here: `Problem` raised by an endpoint, the tree of
+`blocks.errors`, refused bodies, unknown paths, and whatever nobody expected, which shows nothing of our inside.
+Values that came in are never repeated: they may be a prompt.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Retry
+from deployments.gateway.remedies import FieldError, field_errors, remedy_of
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+_CODES = {
+    400: "bad-request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    415: "wrong-content-type",
+    422: "bad-input",
+    500: "internal-error",
+    503: "unavailable",
+}
+_REMEDIES = {
+    400: "Check the request against the documentation at /docs.",
+    404: "Check the address; /docs lists what there is.",
+    405: "Use one of the methods in the Allow header.",
+}
+
+
+class ProblemDocument(BaseModel):
+    """What went wrong, and what to do about it (RFC 9457)."""
+
+    type: str = Field(examples=["urn:darkroom:problem:bad-input"])
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["prompt: String should have at least 1 character"])
+    field: str | None = Field(None, description="What is wrong: a field of the body, a parameter or a header.")
+    remedy: str | None = Field(None, description="What to do.")
+    errors: list[FieldError] | None = Field(None, description="All of them, where several fields are wrong.")
+
+
+class Problem(HTTPException):
+    """Raised by an endpoint; becomes the answer."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        remedy: str | None = None,
+        field: str | None = None,
+        code: str | None = None,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail, headers=dict(headers or {}))
+        self.remedy = remedy
+        self.field = field
+        self.code = code or _CODES.get(status, "error")
+        self.errors = list(errors)
+
+    def document(self) -> ProblemDocument:
+        return ProblemDocument(
+            type=f"urn:darkroom:problem:{self.code}",
+            title=HTTPStatus(self.status_code).phrase,
+            status=self.status_code,
+            detail=self.detail,
+            field=self.field,
+            remedy=self.remedy,
+            errors=self.errors if len(self.errors) > 1 else None,
+        )
+
+    def response(self) -> JSONResponse:
+        content = self.document().model_dump(exclude_none=True)
+        return JSONResponse(content, self.status_code, headers=self.headers, media_type=MEDIA_TYPE)
+
+
+def not_found(what: str) -> Problem:
+    """Also for what belongs to somebody else: whether it exists is not told."""
+    return Problem(
+        404,
+        f"You have no {what} of this id.",
+        field="id",
+        remedy=f"Check the id, and whose key it is: only its owner sees a {what}.",
+    )
+
+
+def unavailable(detail: str, *, retry_after: float | None = None) -> Problem:
+    seconds = max(1, round(retry_after or RETRY_AFTER_SECONDS))
+    remedy = f"Send it again in {seconds} s."
+    return Problem(503, detail, remedy=remedy, headers={"Retry-After": str(seconds)})
+
+
+def from_error(error: DarkroomError) -> Problem:
+    match error:
+        case BadInput():
+            return Problem(
+                422,
+                error.message,
+                field=error.field or None,
+                remedy=remedy_of(error.message, field=error.field),
+                code=error.code.replace("_", "-"),
+            )
+        case Retry() | Park():
+            after = error.retry_after.total_seconds() if error.retry_after else None
+            return unavailable(error.message, retry_after=after)
+        case NeedsHuman():
+            return unavailable("An operator has to look after this installation; /readyz says what is missing.")
+        case _:
+            return internal()
+
+
+def internal() -> Problem:
+    return Problem(
+        500, "Something went wrong here.", remedy="Send it again with the same Idempotency-Key, or tell the operator."
+    )
+
+
+def from_validation(errors: Sequence[Any]) -> Problem:
+    found = field_errors(errors)
+    first = found[0]
+    return Problem(422, f"{first.field}: {first.detail}", field=first.field, remedy=first.remedy, errors=found)
+
+
+def from_http(error: HTTPException) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    return Problem(error.status_code, str(error.detail), remedy=_REMEDIES.get(error.status_code), headers=error.headers)
+
+
+def add_handlers(app: FastAPI) -> None:
+    @app.exception_handler(HTTPException)
+    def _http(_: Request, error: HTTPException) -> JSONResponse:
+        return from_http(error).response()
+
+    @app.exception_handler(RequestValidationError)
+    def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        return from_validation(error.errors()).response()
+
+    @app.exception_handler(DarkroomError)
+    def _darkroom(request: Request, error: DarkroomError) -> JSONResponse:
+        problem = from_error(error)
+        if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logger.warning("%s %s: %s (%s)", request.method, request.url.path, error.message, error.code)
+        return problem.response()
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(PoolTimeout)
+    def _ledger_down(_: Request, error: Exception) -> JSONResponse:
+        logger.warning("The ledger does not answer: %s", type(error).__name__)
+        return unavailable("The ledger does not answer.").response()
+
+    @app.exception_handler(DataError)
+    def _unstorable(_: Request, error: DataError) -> JSONResponse:
+        # NUL and lone surrogates are JSON, but no text to Postgres.
+        remedy = "Remove NUL characters and unpaired surrogates."
+        return Problem(422, "It contains characters that cannot be stored.", remedy=remedy).response()
+
+    @app.exception_handler(Exception)
+    def _unexpected(_: Request, error: Exception) -> JSONResponse:
+        # The server logs the traceback.
+        return internal().response()

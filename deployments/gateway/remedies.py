@@ -1,0 +1,69 @@
+"""What to do about input that was refused: pure functions from an error to the field it is about and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+BODY = "body"
+
+
+class FieldError(BaseModel):
+    field: str = Field(examples=["prompt"])
+    detail: str = Field(examples=["String should have at least 1 character"])
+    remedy: str = Field(examples=["Give it at least 1 character."])
+
+
+# By pydantic's type of error; filled in from its context.
+_REMEDIES = {
+    "json_invalid": "Send one JSON object.",
+    "missing": "Add it.",
+    "extra_forbidden": "Leave it out.",
+    "string_too_short": "Give it at least {min_length} character(s).",
+    "string_too_long": "Shorten it to {max_length} characters.",
+    "string_pattern_mismatch": "Write it as {pattern}.",
+    "greater_than": "Use more than {gt}.",
+    "greater_than_equal": "Use {ge} or more.",
+    "less_than": "Use less than {lt}.",
+    "less_than_equal": "Use {le} or less.",
+    "literal_error": "Use {expected}.",
+    "enum": "Use {expected}.",
+}
+
+
+def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
+    """One for each field, the innermost: of a field that may be one thing or another, each is refused on its own."""
+    found: dict[str, FieldError] = {}
+    for error in errors:
+        field = _field(error["loc"])
+        found.setdefault(field, FieldError(field=field, detail=error["msg"], remedy=_remedy(error)))
+    return [error for field, error in found.items() if not any(other.startswith(f"{field}.") for other in found)]
+
+
+def remedy_of(message: str, *, field: str) -> str:
+    """The second half of a `BadInput`'s message: those say what is wrong and then, after a stop, what to do."""
+    said = message.removeprefix(f"{field}: ")
+    for stop in (". ", "; ", ": "):
+        _, found, rest = said.partition(stop)
+        if found:
+            return rest[:1].upper() + rest[1:]
+    return said
+
+
+def _remedy(error: Mapping[str, Any]) -> str:
+    template = _REMEDIES.get(error["type"])
+    if template is None:
+        return f"{error['msg']}."
+    return template.format_map(error.get("ctx", {}))
+
+
+def _field(location: Sequence[str | int]) -> str:
+    """Without the part of the request it lies in, and without the names pydantic gives the sides of a union."""
+    names = [str(part) for part in location[1:] if not _is_union_side(part)]
+    return ".".join(names) if names and not isinstance(location[1], int) else str(location[0])
+
+
+def _is_union_side(part: str | int) -> bool:
+    return isinstance(part, str) and ((part[:1].isupper() and part.isidentifier()) or "[" in part)

@@ -1,0 +1,58 @@
+"""What the endpoints work with: opened when the application starts, closed when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from blocks.dispatch import Dispatcher
+from blocks.fal import Jwks
+from blocks.ledger import Ledger
+from blocks.orchestrator import Orchestrator
+from blocks.prefect_api import PrefectApi
+from blocks.settings import Settings
+from deployments.gateway.callbacks import Callbacks
+from deployments.gateway.errands import Errands
+from deployments.gateway.granter import Granter
+from deployments.gateway.watch import Blocks, Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    settings: Settings
+    ledger: Ledger
+    granter: Granter
+    errands: Errands
+    blocks: Blocks
+    callbacks: Callbacks
+
+
+@contextmanager
+def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = None) -> Iterator[Services]:
+    with ExitStack() as opened:
+        ledger = Ledger(settings.ledger_url)
+        opened.callback(ledger.close)
+        api = PrefectApi.from_environment()
+        orchestrator = opened.enter_context(Orchestrator(api))
+        dispatcher = Dispatcher(ledger, orchestrator)
+        blocks = blocks or opened.enter_context(Watch(settings, api))
+        yield Services(
+            settings=settings,
+            ledger=ledger,
+            granter=opened.enter_context(Granter(ledger, dispatcher)),
+            errands=opened.enter_context(Errands(dispatcher)),
+            blocks=blocks,
+            callbacks=Callbacks(ledger, jwks, blocks, fal_user_id=settings.fal_user_id),
+        )
+
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,152 @@
+"""What the gateway has from Prefect: the fal account and the media store, read from their blocks by its own thread.
+
+So no order and no webhook ever waits for Prefect: with it out, the gateway starts, takes orders, and keeps what it has
+read. The thread looks at Prefect every few seconds and reads the blocks again every minute, because they can be edited
+in its UI; what it found is what `/readyz` shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self, cast
+
+from blocks.errors import DarkroomError, Retry
+from blocks.fal import DEFAULT_ACCOUNT, Fal, FalAccount
+from blocks.media_store import MediaStore, open_media_store, store_block_slug
+from blocks.prefect_api import PrefectApi
+from blocks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+LOOK_AGAIN_SECONDS = 1.0  # while something is missing: a stack that starts is ready that much sooner
+READ_AGAIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What is wrong with each thing looked at, None where nothing is; and where environment and blocks differ."""
+
+    problems: Mapping[str, str | None]
+    differences: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        return not any(self.problems.values())
+
+
+class Blocks(Protocol):
+    """What endpoints have from the blocks. Raises Retry while it could not be read yet."""
+
+    @property
+    def fal_user_id(self) -> str | None: ...
+
+    def fal(self) -> Fal: ...
+
+    def store(self) -> MediaStore: ...
+
+    def report(self) -> Report: ...
+
+
+@dataclass
+class _Account:
+    """The account's block, and a client for it that is made anew only when the key changes."""
+
+    block: FalAccount | None = None
+    client: Fal | None = None
+    opened: ExitStack = field(default_factory=ExitStack)
+
+    def read(self) -> None:
+        block = cast(FalAccount, FalAccount.load(DEFAULT_ACCOUNT.partition("/")[2]))
+        if self.client is None or self.block is None or self.block.key != block.key:
+            # The old one may be in use: it is closed with the rest.
+            client = block.client()
+            self.opened.callback(client.close)
+            self.client = client
+        self.block = block
+
+
+class Watch:
+    def __init__(self, settings: Settings, api: PrefectApi) -> None:
+        self._settings = settings
+        self._api = api
+        self._account = _Account()
+        self._store: MediaStore | None = None
+        self._problems: dict[str, str | None] = dict.fromkeys(("prefect", "fal_account", "media_store"), "not read yet")
+        self._read_at = float("-inf")
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._account.opened.close()
+
+    @property
+    def fal_user_id(self) -> str | None:
+        return self._account.block.user_id if self._account.block else None
+
+    def fal(self) -> Fal:
+        if self._account.client is None:
+            raise Retry(f"the block {DEFAULT_ACCOUNT} could not be read yet", code="block_unread")
+        return self._account.client
+
+    def store(self) -> MediaStore:
+        if self._store is None:
+            raise Retry("the media store's block could not be read yet", code="block_unread")
+        return self._store
+
+    def report(self) -> Report:
+        return Report(problems=dict(self._problems), differences=tuple(self._differences()))
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._look()
+            self._stopping.wait(LOOK_SECONDS if self.report().good else LOOK_AGAIN_SECONDS)
+
+    def _look(self) -> None:
+        self._check("prefect", lambda: self._api.call("GET", "/health"))
+        if self.report().good and time.monotonic() - self._read_at < READ_AGAIN_SECONDS:
+            return
+        self._check("fal_account", self._account.read)
+        self._check("media_store", self._open_store)
+        self._read_at = time.monotonic()
+
+    def _open_store(self) -> None:
+        self._store = open_media_store(self._settings)
+
+    def _check(self, name: str, look: Callable[[], object]) -> None:
+        try:
+            look()
+            problem = None
+        except DarkroomError as error:
+            problem = error.message
+        except ValueError:
+            problem = f"there is no block {DEFAULT_ACCOUNT}: run `darkroom provision`"
+        except Exception as error:
+            # Whatever Prefect's client raises: the thread goes on, and the reason shows by name.
+            problem = f"cannot be read ({type(error).__name__})"
+        if problem and problem != self._problems[name]:
+            logger.warning("%s: %s", name, problem)
+        self._problems[name] = problem
+
+    def _differences(self) -> list[str]:
+        """Blocks rule over the environment, so a difference is no failure; but somebody may wonder."""
+        found = []
+        key, block = self._settings.fal_key, self._account.block
+        if key and block and key.get_secret_value().strip() != block.key.get_secret_value().strip():
+            found.append(f"FAL_KEY is not the key of the block {DEFAULT_ACCOUNT}, which is used")
+        if self._store and not self._store.is_at(self._settings.media_store):
+            slug = store_block_slug(self._settings.media_store)
+            found.append(f"DARKROOM_STORE is not the place of the block {slug}, which is used")
+        return found

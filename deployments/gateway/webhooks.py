@@ -1,0 +1,32 @@
+"""`POST /webhooks/fal`: fal brings a result. Committed, answered, and then acted upon."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
+
+from blocks.ledger import Verdict
+from deployments.gateway.services import ServicesOf
+
+router = APIRouter(prefix="/webhooks", include_in_schema=False)
+
+
+class Received(BaseModel):
+    verdict: Verdict
+
+
+async def raw_body(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.post("/fal")
+def fal_webhook(request: Request, body: Annotated[bytes, Depends(raw_body)], services: ServicesOf) -> Received:
+    """The whole body is signed, byte for byte, so it is not parsed before it is verified."""
+    token = request.query_params.get("token")
+    verdict, implied = services.callbacks.receive(request.headers, body, token=token)
+    services.errands.run(implied)
+    if implied.grant:
+        services.granter.wake()
+    return Received(verdict=verdict)
