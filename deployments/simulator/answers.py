@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import Any
 
 from starlette.requests import Request
@@ -19,6 +20,13 @@ _NGINX_PAGE = (
 )
 
 
+class Json(JSONResponse):
+    """All but ASCII escaped: what a client sent may hold half a surrogate pair, which UTF-8 cannot carry."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
+
+
 class FalError(Exception):
     """Ends a request with fal's own JSON; the HTTP side turns it into the answer."""
 
@@ -32,7 +40,7 @@ class FalError(Exception):
 async def answer_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, FalError)
     headers = {"x-fal-request-id": new_request_id(), **error.headers}
-    return JSONResponse(error.body, status_code=error.status, headers=headers)
+    return Json(error.body, status_code=error.status, headers=headers)
 
 
 def account_of(request: Request) -> Account:

@@ -46,11 +46,15 @@ class Inference:
         self._pen.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, entry: Entry) -> Outcome:
-        latency = self._latency if entry.faults.latency is None else entry.faults.latency
-        _, outcome = await asyncio.gather(asyncio.sleep(latency), self._outcome(entry))
         if entry.faults.hold:
             await entry.released.wait()
+        _, outcome = await asyncio.gather(asyncio.sleep(self._seconds(entry)), self._outcome(entry))
         return _told_failure(entry) or outcome
+
+    def _seconds(self, entry: Entry) -> float:
+        if entry.faults.hold:
+            return 0  # its time has passed when it is released
+        return self._latency if entry.faults.latency is None else entry.faults.latency
 
     async def _outcome(self, entry: Entry) -> Outcome:
         try:

@@ -22,7 +22,7 @@ class Line:
         self._work = work
         self._done = done
         self._waiting: OrderedDict[str, Entry] = OrderedDict()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
@@ -55,8 +55,8 @@ class Line:
             self.peak = max(self.peak, self.running)
             entry.start()
             task = asyncio.get_running_loop().create_task(self._run(entry))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     async def _run(self, entry: Entry) -> None:
         try:

@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from .answers import Json
 from .book import Entry
 from .faults import Faults, Rule
 from .outage import OutageMode
@@ -72,14 +73,14 @@ class OperatorApi:
         ]
 
     async def health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return Json({"status": "ok"})
 
     async def rules(self, _: Request) -> Response:
         listing = self._provider.rules.listing()
-        return JSONResponse([{"id": rule_id, **rule.model_dump()} for rule_id, rule in listing.items()])
+        return Json([{"id": rule_id, **rule.model_dump()} for rule_id, rule in listing.items()])
 
     async def add_rule(self, request: Request) -> Response:
-        return JSONResponse({"id": self._provider.rules.add(await _order(request, Rule))}, status_code=201)
+        return Json({"id": self._provider.rules.add(await _order(request, Rule))}, status_code=201)
 
     async def clear_rules(self, _: Request) -> Response:
         self._provider.rules.clear()
@@ -93,27 +94,27 @@ class OperatorApi:
     async def requests(self, request: Request) -> Response:
         match = request.query_params.get("match", "")
         entries = self._provider.book.entries()
-        return JSONResponse([_row(entry) for entry in entries if match in str(entry.input.get("prompt", ""))])
+        return Json([_row(entry) for entry in entries if match in str(entry.input.get("prompt", ""))])
 
     async def request(self, request: Request) -> Response:
-        return JSONResponse(_row(self._entry(request)))
+        return Json(_row(self._entry(request)))
 
     async def release(self, request: Request) -> Response:
         entry = self._entry(request)
         changes = await _order(request, Faults) if await request.body() else Faults()
         entry.faults = entry.faults.model_copy(update=changes.model_dump(exclude_unset=True))
         entry.released.set()
-        return JSONResponse(_row(entry))
+        return Json(_row(entry))
 
     async def stats(self, _: Request) -> Response:
-        return JSONResponse(self._provider.stats())
+        return Json(self._provider.stats())
 
     async def send_webhook(self, request: Request) -> Response:
         order = await _order(request, _WebhookOrder)
         body = json.dumps(order.body).encode()
         headers = self._headers(order, body) if order.sign else {}
         delivery = await self._provider.sender.post(order.url, body=body, headers=headers, kind="operator")
-        return JSONResponse({"status_code": delivery.status_code, "error": delivery.error})
+        return Json({"status_code": delivery.status_code, "error": delivery.error})
 
     def _headers(self, order: _WebhookOrder, body: bytes) -> dict[str, str]:
         named = order.body.get("request_id") if isinstance(order.body, dict) else None
@@ -132,7 +133,7 @@ class OperatorApi:
 
     async def rotate(self, _: Request) -> Response:
         self._provider.keys.rotate()
-        return JSONResponse(self._provider.keys.jwks())
+        return Json(self._provider.keys.jwks())
 
     def _entry(self, request: Request) -> Entry:
         entry = self._provider.book.get(request.path_params["request_id"])

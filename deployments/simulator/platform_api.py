@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from .answers import FalError, account_of
+from .answers import FalError, Json, account_of
 from .book import Entry
 from .provider import Provider
 
@@ -42,7 +42,7 @@ class PlatformApi:
         ]
         page, has_more = matching[:limit], len(matching) > limit
         with_payloads = "payloads" in query.get("expand", "")
-        return JSONResponse(
+        return Json(
             {
                 "items": [_item(entry, with_payloads=with_payloads) for entry in page],
                 "next_cursor": page[-1].request_id if has_more else None,
@@ -51,7 +51,7 @@ class PlatformApi:
         )
 
     async def meta(self, _: Request) -> Response:
-        return JSONResponse({"webhook_ip_ranges": ["127.0.0.1/32"]})
+        return Json({"webhook_ip_ranges": ["127.0.0.1/32"]})
 
 
 def _item(entry: Entry, *, with_payloads: bool) -> dict[str, Any]:

@@ -51,10 +51,12 @@ class Provider:
         self._announcements: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        for task in self._announcements:
+        tasks = [*self._announcements, *(task for line in self._lines.values() for task in line.tasks)]
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._inference.close()
-        await self.sender.close()
+        self.sender.close()
 
     def faults_for(self, endpoint: str, arguments: dict[str, Any]) -> Faults:
         """Counts the submit, whether it will be accepted or not."""

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from .answers import FalError, account_of, ingress_error, no_answer, user_is_locked
+from .answers import FalError, Json, account_of, ingress_error, no_answer, user_is_locked
 from .book import Entry, Outcome, State
 from .faults import Faults, SubmitFault, WebhookFault
 from .models import MODELS
@@ -68,7 +68,7 @@ class QueueApi:
         if faults.webhook is WebhookFault.EARLY:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(entry.announced.wait(), _EARLY_WEBHOOK_SECONDS)
-        return JSONResponse(self._submitted(entry), headers={"x-fal-request-id": entry.request_id})
+        return Json(self._submitted(entry), headers={"x-fal-request-id": entry.request_id})
 
     def _submitted(self, entry: Entry) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -82,7 +82,7 @@ class QueueApi:
 
     async def status(self, request: Request) -> Response:
         entry = self._entry(request)
-        return JSONResponse(
+        return Json(
             self._status(entry, with_logs=_with_logs(request)),
             status_code=200 if entry.state is State.COMPLETED else 202,
             headers={"x-fal-request-id": entry.request_id},
@@ -120,7 +120,7 @@ class QueueApi:
 
     async def cancel(self, request: Request) -> Response:
         if self._provider.cancel(self._entry(request)):
-            return JSONResponse({"status": "CANCELLATION_REQUESTED"}, status_code=202)
+            return Json({"status": "CANCELLATION_REQUESTED"}, status_code=202)
         raise FalError(400, {"status": "ALREADY_COMPLETED"})
 
     def _entry(self, request: Request) -> Entry:
@@ -207,12 +207,12 @@ def _result_response(entry: Entry, outcome: Outcome) -> Response:
         headers["x-fal-error-type"] = outcome.error_type
     if outcome.error_type == "request_timeout":
         headers["x-fal-request-timeout-type"] = "user"
-    return JSONResponse(outcome.body, status_code=outcome.http_status, headers=headers)
+    return Json(outcome.body, status_code=outcome.http_status, headers=headers)
 
 
 def _result_is_late(entry: Entry) -> Response:
     body = {"detail": "Timed out while fetching the result"}
-    return JSONResponse(body, status_code=504, headers={"x-fal-request-id": entry.request_id})
+    return Json(body, status_code=504, headers={"x-fal-request-id": entry.request_id})
 
 
 def _error_words(outcome: Outcome) -> dict[str, str]:

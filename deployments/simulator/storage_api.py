@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from .answers import FalError, account_of, break_off
+from .answers import FalError, Json, account_of, break_off
 from .cdn import UPLOAD_HOST, StoredFile
 from .faults import FileFault
 from .provider import Provider
@@ -53,13 +53,13 @@ class StorageApi:
         ]
 
     async def jwks(self, _: Request) -> Response:
-        return JSONResponse(self._provider.keys.jwks(), headers={"cache-control": "public, max-age=3600"})
+        return Json(self._provider.keys.jwks(), headers={"cache-control": "public, max-age=3600"})
 
     async def token(self, request: Request) -> Response:
         account_of(request)
         token = secrets.token_urlsafe(24)
         self._tokens.add(token)
-        return JSONResponse(
+        return Json(
             {
                 "token": token,
                 "token_type": "Bearer",
@@ -74,7 +74,7 @@ class StorageApi:
         file_url = self._reserve(str(wanted.get("file_name") or "upload.bin"))
         ticket = secrets.token_urlsafe(16)
         self._tickets[ticket] = urlsplit(file_url).path
-        return JSONResponse({"upload_url": f"https://{UPLOAD_HOST}/upload/{ticket}", "file_url": file_url})
+        return Json({"upload_url": f"https://{UPLOAD_HOST}/upload/{ticket}", "file_url": file_url})
 
     async def upload_by_ticket(self, request: Request) -> Response:
         path = self._tickets.pop(request.path_params["ticket"], None)
@@ -87,14 +87,14 @@ class StorageApi:
         self._check_token(request)
         url = self._reserve(request.headers.get("x-fal-file-name") or "upload.bin")
         self._cdn.put(urlsplit(url).path, await request.body(), content_type=_content_type(request))
-        return JSONResponse({"access_url": url})
+        return Json({"access_url": url})
 
     async def begin_multipart(self, request: Request) -> Response:
         self._check_token(request)
         upload_id = secrets.token_hex(8)
         self._parts[upload_id] = {}
         url = self._reserve(request.headers.get("x-fal-file-name") or "upload.bin")
-        return JSONResponse({"access_url": url, "uploadId": upload_id})
+        return Json({"access_url": url, "uploadId": upload_id})
 
     async def upload_part(self, request: Request) -> Response:
         content = await request.body()

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from .book import Delivery, Entry
 from .faults import WebhookFault
+from .poster import Poster, PostError
 from .signing import SigningKeys, signed_headers
 
 _FIRST_TIMEOUT_SECONDS = 15.0
@@ -32,13 +32,10 @@ class WebhookSender:
     def __init__(self, keys: SigningKeys, *, first_retry_seconds: float) -> None:
         self._keys = keys
         self._first_retry_seconds = first_retry_seconds
-        # Nothing of this machine's proxies: the simulator's own port may be named there.
-        self._client = httpx.AsyncClient(
-            trust_env=False, limits=httpx.Limits(max_connections=100, max_keepalive_connections=50)
-        )
+        self._poster = Poster()
 
-    async def close(self) -> None:
-        await self._client.aclose()
+    def close(self) -> None:
+        self._poster.close()
 
     async def announce(self, entry: Entry) -> None:
         """Send what this request's faults ask for. `entry.announced` is set when the first attempt is over."""
@@ -111,11 +108,10 @@ class WebhookSender:
         at = datetime.now(UTC)
         headers = {"Content-Type": "application/json", **headers}
         try:
-            async with asyncio.timeout(timeout):
-                response = await self._client.post(url, content=body, headers=headers, timeout=timeout)
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            return Delivery(at=at, kind=kind, status_code=None, error=f"{type(error).__name__}: {error}")
-        return Delivery(at=at, kind=kind, status_code=response.status_code)
+            status_code = await self._poster.post(url, body, headers=headers, timeout=timeout)
+        except PostError as error:
+            return Delivery(at=at, kind=kind, status_code=None, error=str(error))
+        return Delivery(at=at, kind=kind, status_code=status_code)
 
 
 def webhook_body(entry: Entry) -> dict[str, Any]:

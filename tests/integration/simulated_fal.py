@@ -65,8 +65,19 @@ class SimulatedFal:
         return stats
 
     def reset(self) -> None:
+        """No rule, no outage, and both slots free for the next test."""
         self.operator.delete("/rules").raise_for_status()
         self.outage(0)
+        wait_until(self._is_idle)
+
+    def _is_idle(self) -> bool:
+        stats = self.stats()
+        if stats["in_queue"] == stats["in_progress"] == 0:
+            return True
+        for row in self.requests():
+            if row["status"] != "COMPLETED":
+                self.release(row["request_id"])
+        return False
 
     def stop(self) -> int:
         self.operator.close()
@@ -149,6 +160,7 @@ def receiving() -> Iterator[Receiver]:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     receivers: dict[Any, Receiver] = {}  # noqa: RUF012
 
     def do_POST(self) -> None:

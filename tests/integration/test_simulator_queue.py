@@ -200,8 +200,6 @@ def test_the_start_timeout_ends_what_still_waits(simulator: SimulatedFal, http: 
     assert (result.status_code, result.json()["error_type"]) == (504, "request_timeout")
     assert result.headers["x-fal-request-timeout-type"] == "user"
     assert http.get(f"{QUEUE}/fal-ai/flux/requests/{ids[0]}/status").json()["status"] == "IN_PROGRESS"
-    for request_id in ids:
-        simulator.release(request_id)
 
 
 def test_a_cut_submit_leaves_one_request_and_no_answer(simulator: SimulatedFal, http: httpx.Client) -> None:
@@ -273,6 +271,14 @@ def test_a_body_that_is_no_object_is_a_bad_request(http: httpx.Client) -> None:
     for body in ('["a fox"]', "{"):
         answer = http.post(f"{QUEUE}/{DEV}", content=body, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
+
+
+def test_a_broken_character_spoils_nothing(simulator: SimulatedFal, http: httpx.Client) -> None:
+    """Half a surrogate pair in a prompt is this request's 422, and the book can still be read."""
+    submitted = http.post(f"{QUEUE}/{DEV}", content=b'{"prompt": "a fox \\ud83e"}').json()
+    wait_until(lambda: http.get(submitted["status_url"]).status_code == 200)
+    assert http.get(submitted["response_url"]).json()["detail"][0]["type"] == "string_unicode"
+    assert submitted["request_id"] in {row["request_id"] for row in simulator.requests()}
 
 
 def test_another_accounts_request_does_not_exist(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
