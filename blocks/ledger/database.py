@@ -30,6 +30,7 @@ def make_engine(url: str) -> Engine:
         max_overflow=32,
         pool_pre_ping=True,
         json_serializer=dumps,
+        hide_parameters=True,  # those of a failed statement may be a prompt, and its error is logged
         connect_args={"prepare_threshold": 2},
     )
 
