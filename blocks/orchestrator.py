@@ -22,6 +22,7 @@ WORK_POOL = "darkroom"
 RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted", "darkroom.run.woken")
 # States in which a run may have lost its process. A suspended run has none by right.
 RECOVERABLE = frozenset({"CRASHED", "RUNNING", "PENDING"})
+FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,10 @@ class RunState:
     name: str
     timestamp: datetime
     deployed: bool = True
+
+    @property
+    def is_final(self) -> bool:
+        return self.type in FINAL
 
 
 def queue_name(user_id: str) -> str:
@@ -97,12 +102,12 @@ class Orchestrator:
         state = run and run.get("state")
         if not state:
             return None
-        return RunState(
-            type=state["type"],
-            name=state["name"],
-            timestamp=datetime.fromisoformat(state["timestamp"]),
-            deployed=run["deployment_id"] is not None,
-        )
+        return _run_state(state, deployed=run["deployment_id"] is not None)
+
+    def history(self, flow_run_id: UUID) -> list[RunState]:
+        """Every state the run was in, oldest first."""
+        states = self._api.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
+        return sorted(map(_run_state, states), key=lambda state: state.timestamp)
 
     def add_tags(self, flow_run_id: UUID, tags: Iterable[str]) -> None:
         path = f"/flow_runs/{flow_run_id}"
@@ -167,6 +172,11 @@ class Orchestrator:
         body = {"state": {"type": type, "name": name}, "force": False}
         path = f"/flow_runs/{flow_run_id}/set_state"
         return _accepted(self._api.call("POST", path, json=body, absent=True, repeatable=False))
+
+
+def _run_state(state: Mapping[str, str], *, deployed: bool = True) -> RunState:
+    timestamp = datetime.fromisoformat(state["timestamp"])
+    return RunState(type=state["type"], name=state["name"], timestamp=timestamp, deployed=deployed)
 
 
 def _accepted(outcome: Any) -> bool:

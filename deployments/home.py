@@ -23,6 +23,8 @@ FOLDER_MODE = 0o700
 # Postgres does not run as root, so there its own user must get through to its folder. It may pass, not list.
 FOLDER_MODE_FOR_ROOT = 0o711
 FILE_MODE = 0o600
+# Set by `darkroom env` in the shell it is evaluated in: the folder whose stack that shell speaks to.
+EXPORTED_FROM = "DARKROOM_EXPORTED_FROM"
 
 
 class Home:
@@ -62,6 +64,12 @@ class Home:
         """What `write` recorded, or nothing if no stack was started here yet."""
         return read_environment(self.path / "stack.env")
 
+    def exports(self) -> str:
+        """For a shell to evaluate. Empty if no stack was started here yet."""
+        environment = self.environment()
+        marked = {**environment, EXPORTED_FROM: str(self.path)} if environment else {}
+        return "".join(f"export {name}={_always_quoted(value)}\n" for name, value in marked.items())
+
     def record_environment(self, environment: Mapping[str, str]) -> None:
         write_environment(self.path / "stack.env", environment)
 
@@ -88,10 +96,6 @@ def write_private(file: Path, content: str) -> None:
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "w") as handle:
         handle.write(content)
     draft.replace(file)
-
-
-def shell_exports(environment: Mapping[str, str]) -> str:
-    return "".join(f"export {name}={_always_quoted(value)}\n" for name, value in environment.items())
 
 
 def _new_secrets() -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from blocks.errors import NeedsHuman
-from deployments.home import Home
+from deployments.home import EXPORTED_FROM, Home
 from deployments.simulator.environment import API_KEY as SIMULATOR_KEY
 from deployments.simulator.environment import client_environment
 from deployments.stack.options import LOOPBACK, Provider, StackOptions
@@ -20,6 +20,13 @@ from deployments.stack.postgres import Cluster
 
 # They choose a profile of the operator's own Prefect, which does not exist in the stack's.
 FOREIGN = ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
+
+
+def callers_own(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what `darkroom env` put there: those are the addresses of some earlier stack, not the caller's choice."""
+    exported_from = environment.get(EXPORTED_FROM)
+    exported = Home(Path(exported_from)).environment() if exported_from else {}
+    return {name: value for name, value in environment.items() if exported.get(name) != value}
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What `darkroom up` was asked for."""
+"""What `darkroom up` was asked for, and where its parts are then. Imports nothing: the commands' help is made of it."""
 
 from __future__ import annotations
 
@@ -36,3 +36,13 @@ class StackOptions:
         """By the option that chooses them."""
         simulated = {"--simulator-port": self.simulator_port} if self.provider is Provider.SIMULATED else {}
         return {"--port": self.port, "--prefect-port": self.prefect_port, **simulated}
+
+    def ready_message(self) -> str:
+        return "\n".join(
+            [
+                "darkroom is ready",
+                f"  API         {self.gateway_url}  (its documentation: {self.gateway_url}/docs)",
+                f"  Prefect UI  {self.prefect_url}  (the auth string: PREFECT_API_AUTH_STRING in `darkroom env`)",
+                f"  provider    {self.provider}",
+            ]
+        )

@@ -21,7 +21,7 @@ import psutil
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman
 from deployments.home import Home
-from deployments.stack.environment import client_settings
+from deployments.stack.environment import callers_own, client_settings
 from deployments.stack.options import LOOPBACK, StackOptions
 from deployments.stack.parts import Part, all_parts
 from deployments.stack.postgres import prepare_cluster
@@ -79,7 +79,7 @@ class Stack:
     ) -> None:
         self.options = options
         self.home = Home(options.home)
-        self._base = dict(os.environ if base is None else base)
+        self._base = callers_own(os.environ if base is None else base)
         self._say = say
         self._on_ready = on_ready
         self._announced = False

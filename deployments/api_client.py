@@ -1,0 +1,76 @@
+"""The gateway's HTTP API as the commands use it: one key, JSON, and problem documents as errors."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from blocks.errors import DarkroomError, NeedsHuman
+from blocks.settings import Settings
+from deployments.home import Home
+
+POLL_SECONDS = 0.5
+ENDED = frozenset({"completed", "failed", "cancelled"})
+
+Json = dict[str, Any]
+
+
+class ApiClient:
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.gateway_url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self._url, headers={"Authorization": f"Bearer {_key(settings)}"}, timeout=30, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.close()
+
+    def order_image(self, body: Mapping[str, Any]) -> Json:
+        return self._call("POST", "/v1/images", json=body)
+
+    def job(self, job_id: str) -> Json:
+        return self._call("GET", f"/v1/jobs/{job_id}")
+
+    def wait(self, job_id: str, *, seen: Callable[[Json], None] = lambda _: None) -> Json:
+        """The job when it has ended. `seen` gets every look at it."""
+        while True:
+            job = self.job(job_id)
+            seen(job)
+            if job["status"] in ENDED:
+                return job
+            time.sleep(POLL_SECONDS)
+
+    def _call(self, method: str, path: str, *, json: Any = None) -> Json:
+        try:
+            response = self._http.request(method, path, json=json)
+        except httpx.TransportError as error:
+            raise NeedsHuman(f"no gateway answers at {self._url}: start the stack with `darkroom up`") from error
+        if response.is_error:
+            raise DarkroomError(_problem(response))
+        return dict(response.json())
+
+
+def _key(settings: Settings) -> str:
+    if key := os.environ.get("DARKROOM_API_KEY"):
+        return key
+    file = Home(settings.home).operator_key
+    if not file.exists():
+        raise NeedsHuman(f"no API key: set DARKROOM_API_KEY (there is no {file}, which `darkroom provision` writes)")
+    return file.read_text().strip()
+
+
+def _problem(response: httpx.Response) -> str:
+    """The sentence of a problem document (RFC 9457); the status line for anything else."""
+    try:
+        problem = response.json()
+        return str(problem.get("detail") or problem["title"])
+    except (ValueError, KeyError, AttributeError):
+        return f"the gateway answered {response.status_code} {response.reason_phrase}"

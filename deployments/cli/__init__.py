@@ -1,0 +1,39 @@
+"""`darkroom`: the commands of users and operators.
+
+What a command needs is imported inside it, so that the light ones answer at once. Every failure is one line on stderr
+and exit code 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from deployments.cli import admin, jobs, parts
+
+app = typer.Typer(
+    help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(parts.up, parts.env, parts.demo, parts.gateway, parts.provision),
+    *(jobs.generate, jobs.status, jobs.why),
+)
+for command in COMMANDS:
+    app.command()(command)
+app.add_typer(admin.user, name="user")
+app.add_typer(admin.plan, name="plan")
+app.add_typer(admin.account, name="account")
+
+
+def main() -> None:
+    from blocks.errors import DarkroomError
+
+    try:
+        app()
+    except (DarkroomError, ValueError) as error:
+        sys.exit(f"darkroom: {error}")

@@ -1,0 +1,51 @@
+"""How commands find what they work on, and how they speak.
+
+A local stack is found by its folder (`DARKROOM_HOME`, else `.darkroom`); what the environment says rules over what
+that stack recorded there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from blocks.ledger import Ledger
+    from blocks.settings import Settings
+
+DEFAULT_HOME = Path(".darkroom")
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="DARKROOM_HOME", help="Folder of the stack's state, which lasts.")
+]
+
+
+def join_stack() -> None:
+    """What the stack in our folder recorded, for whatever the environment leaves open."""
+    from deployments.home import Home
+
+    for name, value in Home(Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)).environment().items():
+        os.environ.setdefault(name, value)
+
+
+def settings() -> Settings:
+    from blocks.settings import load_settings
+
+    join_stack()
+    return load_settings()
+
+
+@contextmanager
+def open_ledger() -> Iterator[Ledger]:
+    from blocks.ledger import Ledger
+
+    with closing(Ledger(settings().ledger_url)) as ledger:
+        yield ledger
+
+
+def say(line: str) -> None:
+    typer.echo(line)

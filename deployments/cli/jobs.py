@@ -1,0 +1,68 @@
+"""Commands for work: the HTTP API, from a terminal. They print what it answers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli.common import settings
+
+if TYPE_CHECKING:
+    from deployments.api_client import ApiClient
+
+Job = Annotated[str, typer.Argument(help="A job's id, as `darkroom generate` gives it.")]
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    model: Annotated[str | None, typer.Option(help="An endpoint of the catalogue.")] = None,
+    image_size: Annotated[str | None, typer.Option(help="A named size, e.g. landscape_4_3, or WIDTHxHEIGHT.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed and prompt, same picture.")] = None,
+    num_images: Annotated[int | None, typer.Option(help="How many pictures.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the job has ended; exit code 1 if it failed.")] = False,
+) -> None:
+    """Order a picture. Prints the job."""
+    asked = {"model": model, "image_size": _size(image_size), "seed": seed, "num_images": num_images}
+    with _client() as client:
+        answer = client.order_image({"prompt": prompt, **{k: v for k, v in asked.items() if v is not None}})
+        job = client.wait(answer["job_id"]) if wait else answer
+    _show(job)
+    if wait and job["status"] != "completed":
+        raise typer.Exit(1)
+
+
+def status(job: Job) -> None:
+    """Show a job: its requests, pictures, cost and error."""
+    with _client() as client:
+        _show(client.job(job))
+
+
+def why(job: Job) -> None:
+    """Say in one sentence what a job waits for."""
+    with _client() as client:
+        found = client.job(job)
+    typer.echo(found["waiting_for"] or _ended(found))
+
+
+def _ended(job: dict[str, Any]) -> str:
+    error = job["error"]
+    return f"Nothing: it has {job['status']}, {error['message']}" if error else f"Nothing: it is {job['status']}."
+
+
+def _size(text: str | None) -> str | dict[str, int] | None:
+    width, _, height = (text or "").partition("x")
+    if width.isdigit() and height.isdigit():
+        return {"width": int(width), "height": int(height)}
+    return text
+
+
+def _client() -> ApiClient:
+    from deployments.api_client import ApiClient
+
+    return ApiClient(settings())
+
+
+def _show(answer: dict[str, Any]) -> None:
+    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))

@@ -1,0 +1,77 @@
+"""Commands that run things: the whole stack, or one part of it as in production."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from blocks.errors import NeedsHuman
+from deployments.cli.common import DEFAULT_HOME, HomeOption, join_stack, say, settings
+from deployments.stack.options import Provider, StackOptions
+
+
+def up(
+    home: HomeOption = DEFAULT_HOME,
+    port: Annotated[int, typer.Option(help="Of the gateway.")] = StackOptions.port,
+    prefect_port: Annotated[int, typer.Option(help="Of Prefect's API and UI.")] = StackOptions.prefect_port,
+    provider: Annotated[
+        Provider, typer.Option(help="simulated: nothing is paid. live: fal.ai, with FAL_KEY.")
+    ] = StackOptions.provider,
+    simulator_port: Annotated[int, typer.Option(help="Of the simulated provider.")] = StackOptions.simulator_port,
+    latency: Annotated[
+        float, typer.Option(help="Seconds the simulated provider takes for a picture.")
+    ] = StackOptions.latency_seconds,
+) -> None:
+    """Run the whole stack on this machine, in the foreground, until Ctrl-C."""
+    from deployments.stack.supervisor import Stack
+
+    options = StackOptions(
+        home=home,
+        port=port,
+        prefect_port=prefect_port,
+        provider=provider,
+        simulator_port=simulator_port,
+        latency_seconds=latency,
+    )
+    say(f"starting in {home.resolve()}")
+    Stack(options, say=say, on_ready=lambda: say(options.ready_message())).run()
+
+
+def env(home: HomeOption = DEFAULT_HOME) -> None:
+    """Shell exports for commands against the stack in HOME: eval "$(darkroom env)"."""
+    from deployments.home import Home
+
+    exports = Home(home).exports()
+    if not exports:
+        raise NeedsHuman(f"no stack was started in {home.resolve()} yet: `darkroom up`, or name its folder with --home")
+    sys.stdout.write(exports)
+
+
+def demo(home: HomeOption = DEFAULT_HOME) -> None:
+    """Start the stack, make one picture, show each step of its way, and stop."""
+    from deployments.demo import run_demo
+
+    raise typer.Exit(run_demo(home, say=say))
+
+
+def gateway(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = StackOptions.port,
+) -> None:
+    """Run the HTTP door alone, as in production."""
+    join_stack()
+    os.execv(sys.executable, [sys.executable, "-m", "deployments.gateway", "--host", host, "--port", str(port)])
+
+
+def provision(
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace blocks and pool settings that exist.")
+    ] = False,
+) -> None:
+    """Create or update what this version needs in the ledger and in Prefect. May be repeated."""
+    from deployments.provision import provision as run
+
+    run(settings(), overwrite=overwrite, say=say)
