@@ -19,10 +19,10 @@ class Line:
         self.slots = slots
         self.running = 0
         self.peak = 0
+        self.tasks: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them alive
         self._work = work
         self._done = done
         self._waiting: OrderedDict[str, Entry] = OrderedDict()
-        self.tasks: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:

@@ -1,7 +1,7 @@
 """Webhooks as fal sends them: signed, repeated with growing waits until somebody answers 2xx, never after a 3xx.
 
-Each attempt is signed anew, since receivers refuse a timestamp older than five minutes. fal drops targets on private
-and loopback addresses; the simulator exists to reach those, and does not.
+Each attempt is signed anew, since receivers refuse a timestamp older than five minutes. Unlike fal, which drops
+targets on private and loopback addresses, the simulator sends there: that is where a stack on one machine listens.
 """
 
 from __future__ import annotations
