@@ -60,7 +60,8 @@ def _no_key() -> Problem:
     )
 
 
-def _checked(name: str) -> str:
+def _checked(header: str) -> str:
+    name = _as_utf8(header)
     if name.strip() and len(name) <= LONGEST_NAME and name.isprintable():
         return name
     raise Problem(
@@ -69,3 +70,11 @@ def _checked(name: str) -> str:
         field="Darkroom-User",
         remedy="Send your own id of that user, for instance its number in your database.",
     )
+
+
+def _as_utf8(header: str) -> str:
+    """Headers come as latin-1 by the letter of HTTP, and as UTF-8 from about everybody."""
+    try:
+        return header.encode("latin-1").decode()
+    except ValueError:
+        return header

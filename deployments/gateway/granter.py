@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 10.0
 AFTER_FAILURE_SECONDS = 1.0
+SECONDS_TO_FINISH = 5.0  # a call to Prefect may hang for longer
 
 
 class Granter:
@@ -40,7 +41,7 @@ class Granter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stopping.set()
         self._flag.set()
-        self._thread.join()
+        self._thread.join(SECONDS_TO_FINISH)
 
     def wake(self) -> None:
         """There may be something to grant. Returns at once."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Header, Response
+from fastapi import APIRouter, BackgroundTasks, Body, Header, Response
 from pydantic import Field
 
 from blocks.errors import BadInput
+from blocks.ledger import RequestSpec
 from deployments.gateway.auth import UserId
 from deployments.gateway.documents import Accepted, accepted
 from deployments.gateway.openapi import problem_responses
@@ -74,7 +75,12 @@ IdempotencyKey = Annotated[
     responses=problem_responses(401, 403, 413, 415, 422),
 )
 def order_images(
-    order: Order, user_id: UserId, services: ServicesOf, response: Response, idempotency_key: IdempotencyKey = None
+    order: Order,
+    user_id: UserId,
+    services: ServicesOf,
+    response: Response,
+    after: BackgroundTasks,
+    idempotency_key: IdempotencyKey = None,
 ) -> Accepted:
     """Answers at once; the pictures are made as soon as a slot is free, and then are in the job's `assets`.
 
@@ -85,12 +91,20 @@ def order_images(
         user_id=user_id,
         kind=KIND,
         parameters=picture.model_dump(mode="json", exclude_defaults=True),
-        first=picture.spec(),
+        first=_first_call(picture),
         idempotency_key=idempotency_key,
     )
-    services.errands.run(posted.implied)
-    if posted.implied.grant:
-        services.granter.wake()
+    after.add_task(services.act_on, posted.implied)
     document = accepted(posted.job)
     response.headers["Location"] = document.links.job
     return document
+
+
+def _first_call(picture: Picture) -> RequestSpec:
+    """The model knows its fields as one flat input; here some of them are given inside `arguments`."""
+    try:
+        return picture.spec()
+    except BadInput as error:
+        if error.field.partition(".")[0] in picture.arguments:
+            error.field = f"arguments.{error.field}"
+        raise

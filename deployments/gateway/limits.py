@@ -6,8 +6,6 @@ to its end, within bounds, before it is refused: a connection closed on a sender
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -76,29 +74,29 @@ def wrong_type() -> Problem:
     )
 
 
-@dataclass
 class _Body:
     """The stream of a request's body, counted."""
 
-    _receive: Receive
-    cap: int
-    size: int = 0
+    def __init__(self, receive: Receive, *, cap: int) -> None:
+        self._receive = receive
+        self._cap = cap
+        self._size = 0
 
     async def receive(self) -> Message:
         message = await self._next()
-        if self.size > self.cap:
+        if self._size > self._cap:
             if message.get("more_body"):
                 await self.drain()
-            raise too_large(self.cap)
+            raise too_large(self._cap)
         return message
 
     async def drain(self) -> None:
-        while self.size <= DRAINED:
+        while self._size <= DRAINED:
             message = await self._next()
             if message["type"] != "http.request" or not message.get("more_body"):
                 return
 
     async def _next(self) -> Message:
         message = await self._receive()
-        self.size += len(message.get("body", b""))
+        self._size += len(message.get("body", b""))
         return message

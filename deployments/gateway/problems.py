@@ -40,10 +40,11 @@ _CODES = {
     500: "internal-error",
     503: "unavailable",
 }
-_REMEDIES = {
-    400: "Check the request against the documentation at /docs.",
-    404: "Check the address; /docs lists what there is.",
-    405: "Use one of the methods in the Allow header.",
+# What the framework refuses by itself: detail and remedy.
+_OWN_WORDS = {
+    400: ("The body cannot be read.", "Send one JSON object; /docs shows its fields."),
+    404: ("There is nothing at this address.", "Check it against /docs."),
+    405: ("This address has no such method.", "Use one of those in the header Allow."),
 }
 
 
@@ -51,7 +52,7 @@ class ProblemDocument(BaseModel):
     """What went wrong, and what to do about it (RFC 9457)."""
 
     type: str = Field(examples=["urn:darkroom:problem:bad-input"])
-    title: str = Field(examples=["Unprocessable Content"])
+    title: str = Field(examples=["Bad input"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["prompt: String should have at least 1 character"])
     field: str | None = Field(None, description="What is wrong: a field of the body, a parameter or a header.")
@@ -82,7 +83,7 @@ class Problem(HTTPException):
     def document(self) -> ProblemDocument:
         return ProblemDocument(
             type=f"urn:darkroom:problem:{self.code}",
-            title=HTTPStatus(self.status_code).phrase,
+            title=self.code.replace("-", " ").capitalize(),
             status=self.status_code,
             detail=self.detail,
             field=self.field,
@@ -145,7 +146,8 @@ def from_validation(errors: Sequence[Any]) -> Problem:
 def from_http(error: HTTPException) -> Problem:
     if isinstance(error, Problem):
         return error
-    return Problem(error.status_code, str(error.detail), remedy=_REMEDIES.get(error.status_code), headers=error.headers)
+    detail, remedy = _OWN_WORDS.get(error.status_code, (str(error.detail), None))
+    return Problem(error.status_code, detail, remedy=remedy, headers=error.headers)
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-BODY = "body"
+_STOP = re.compile(r"(?<!e\.g)[.;:] ")
 
 
 class FieldError(BaseModel):
@@ -20,6 +21,7 @@ class FieldError(BaseModel):
 _REMEDIES = {
     "json_invalid": "Send one JSON object.",
     "missing": "Add it.",
+    "model_attributes_type": "Send one JSON object.",
     "extra_forbidden": "Leave it out.",
     "string_too_short": "Give it at least {min_length} character(s).",
     "string_too_long": "Shorten it to {max_length} characters.",
@@ -45,18 +47,17 @@ def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
 def remedy_of(message: str, *, field: str) -> str:
     """The second half of a `BadInput`'s message: those say what is wrong and then, after a stop, what to do."""
     said = message.removeprefix(f"{field}: ")
-    for stop in (". ", "; ", ": "):
-        _, found, rest = said.partition(stop)
-        if found:
-            return rest[:1].upper() + rest[1:]
-    return said
+    halves = _STOP.split(said, maxsplit=1)
+    return _sentence(halves[-1])
 
 
 def _remedy(error: Mapping[str, Any]) -> str:
     template = _REMEDIES.get(error["type"])
-    if template is None:
-        return f"{error['msg']}."
-    return template.format_map(error.get("ctx", {}))
+    return template.format_map(error.get("ctx", {})) if template else _sentence(error["msg"])
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "?")) else ".")
 
 
 def _field(location: Sequence[str | int]) -> str:

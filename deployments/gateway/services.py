@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from blocks.dispatch import Dispatcher
 from blocks.fal import Jwks
-from blocks.ledger import Ledger
+from blocks.ledger import Implied, Ledger
 from blocks.orchestrator import Orchestrator
 from blocks.prefect_api import PrefectApi
 from blocks.settings import Settings
@@ -29,6 +29,12 @@ class Services:
     errands: Errands
     blocks: Blocks
     callbacks: Callbacks
+
+    def act_on(self, implied: Implied) -> None:
+        """What a committed change implies. To be called after the answer; returns at once."""
+        self.errands.run(implied)
+        if implied.grant:
+            self.granter.wake()
 
 
 @contextmanager

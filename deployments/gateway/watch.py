@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, cast
 
-from blocks.errors import DarkroomError, Retry
+from blocks.errors import DarkroomError, NeedsHuman, Retry
 from blocks.fal import DEFAULT_ACCOUNT, Fal, FalAccount
 from blocks.media_store import MediaStore, open_media_store, store_block_slug
 from blocks.prefect_api import PrefectApi
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 LOOK_AGAIN_SECONDS = 1.0  # while something is missing: a stack that starts is ready that much sooner
 READ_AGAIN_SECONDS = 60.0
+SECONDS_TO_FINISH = 5.0  # a call to Prefect may hang for longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +64,20 @@ class _Account:
     opened: ExitStack = field(default_factory=ExitStack)
 
     def read(self) -> None:
-        block = cast(FalAccount, FalAccount.load(DEFAULT_ACCOUNT.partition("/")[2]))
+        block = _load_account()
         if self.client is None or self.block is None or self.block.key != block.key:
             # The old one may be in use: it is closed with the rest.
             client = block.client()
             self.opened.callback(client.close)
             self.client = client
         self.block = block
+
+
+def _load_account() -> FalAccount:
+    try:
+        return cast(FalAccount, FalAccount.load(DEFAULT_ACCOUNT.partition("/")[2]))
+    except ValueError as error:
+        raise NeedsHuman(f"there is no usable block {DEFAULT_ACCOUNT}: run `darkroom provision`") from error
 
 
 class Watch:
@@ -89,7 +97,7 @@ class Watch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(SECONDS_TO_FINISH)
         self._account.opened.close()
 
     @property
@@ -107,7 +115,8 @@ class Watch:
         return self._store
 
     def report(self) -> Report:
-        return Report(problems=dict(self._problems), differences=tuple(self._differences()))
+        found = differences(self._settings, account=self._account.block, store=self._store)
+        return Report(problems=dict(self._problems), differences=tuple(found))
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -131,8 +140,6 @@ class Watch:
             problem = None
         except DarkroomError as error:
             problem = error.message
-        except ValueError:
-            problem = f"there is no block {DEFAULT_ACCOUNT}: run `darkroom provision`"
         except Exception as error:
             # Whatever Prefect's client raises: the thread goes on, and the reason shows by name.
             problem = f"cannot be read ({type(error).__name__})"
@@ -140,13 +147,15 @@ class Watch:
             logger.warning("%s: %s", name, problem)
         self._problems[name] = problem
 
-    def _differences(self) -> list[str]:
-        """Blocks rule over the environment, so a difference is no failure; but somebody may wonder."""
-        found = []
-        key, block = self._settings.fal_key, self._account.block
-        if key and block and key.get_secret_value().strip() != block.key.get_secret_value().strip():
-            found.append(f"FAL_KEY is not the key of the block {DEFAULT_ACCOUNT}, which is used")
-        if self._store and not self._store.is_at(self._settings.media_store):
-            slug = store_block_slug(self._settings.media_store)
-            found.append(f"DARKROOM_STORE is not the place of the block {slug}, which is used")
-        return found
+
+def differences(settings: Settings, *, account: FalAccount | None, store: MediaStore | None) -> list[str]:
+    """Where the environment says otherwise than the blocks. Those rule, so it is no failure, but worth knowing."""
+    found = []
+    key = settings.fal_key
+    if key and account and key.get_secret_value().strip() != account.key.get_secret_value().strip():
+        found.append(f"FAL_KEY is not the key of the block {DEFAULT_ACCOUNT}, which is used")
+    if store and not store.is_at(settings.media_store):
+        found.append(
+            f"DARKROOM_STORE is not the place of the block {store_block_slug(settings.media_store)}, which is used"
+        )
+    return found

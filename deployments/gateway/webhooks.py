@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Request
 from pydantic import BaseModel
 
 from blocks.ledger import Verdict
@@ -22,11 +22,11 @@ async def raw_body(request: Request) -> bytes:
 
 
 @router.post("/fal")
-def fal_webhook(request: Request, body: Annotated[bytes, Depends(raw_body)], services: ServicesOf) -> Received:
+def fal_webhook(
+    request: Request, body: Annotated[bytes, Depends(raw_body)], services: ServicesOf, after: BackgroundTasks
+) -> Received:
     """The whole body is signed, byte for byte, so it is not parsed before it is verified."""
     token = request.query_params.get("token")
     verdict, implied = services.callbacks.receive(request.headers, body, token=token)
-    services.errands.run(implied)
-    if implied.grant:
-        services.granter.wake()
+    after.add_task(services.act_on, implied)
     return Received(verdict=verdict)
