@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
-from ledger_databases import Databases, running_postgres
+from ledger_databases import Databases, Db, running_postgres
+from psycopg.rows import dict_row
 
 from blocks.ledger import Ledger
 
@@ -28,3 +30,10 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
     ledger = Ledger(ledger_url)
     yield ledger
     ledger.close()
+
+
+@pytest.fixture
+def db(ledger_url: str) -> Iterator[Db]:
+    """What is committed in that ledger, past its own words; rows are dictionaries."""
+    with psycopg.connect(ledger_url, autocommit=True, row_factory=dict_row) as connection:
+        yield connection

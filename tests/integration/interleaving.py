@@ -1,0 +1,73 @@
+"""Forces two transactions into a given order on a real Postgres, without sleeping.
+
+A gate is a trigger: whoever writes to its table stops there, in the middle of its transaction and holding the locks it
+has taken, until the gate is opened. Postgres itself tells who stands still (`pg_stat_activity`), so the test goes on
+exactly when the first has reached the gate and the second either waits for a lock or is through.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from ledger_databases import Db
+from support import wait_until
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+_GATE = 7001  # any number: the advisory lock behind which writers wait
+
+
+def overlap(db: Db, first: Callable[[], A], second: Callable[[], B], *, at: str) -> tuple[A, B]:
+    """`first` goes up to its first `at` (e.g. "UPDATE ON run"), `second` as far as it gets; then both to their ends."""
+    with ThreadPoolExecutor(2) as pool, _closed_gate(db, at):
+        one = pool.submit(first)
+        wait_until(lambda: _standing_still(db) == 1 or one.done())
+        assert not one.done(), f"the first went through without an {at}: {one.result()}"
+        two = pool.submit(second)
+        wait_until(lambda: _standing_still(db) == 2 or two.done())
+        _open(db)
+        return one.result(timeout=20), two.result(timeout=20)
+
+
+def all_at_once(actions: Sequence[Callable[[], A]]) -> list[A]:
+    """Each in a thread of its own, started together; what each gave, in the order given. Raises what one raised."""
+    barrier = threading.Barrier(len(actions))
+
+    def after_the_others(action: Callable[[], A]) -> A:
+        barrier.wait(timeout=20)
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        futures: list[Future[A]] = [pool.submit(after_the_others, action) for action in actions]
+        return [future.result(timeout=60) for future in futures]
+
+
+@contextmanager
+def _closed_gate(db: Db, at: str) -> Iterator[None]:
+    db.execute(
+        f"CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN PERFORM pg_advisory_xact_lock_shared({_GATE}); RETURN NEW; END $$"
+    )
+    db.execute(f"CREATE TRIGGER gate BEFORE {at} FOR EACH ROW EXECUTE FUNCTION gate()")
+    db.execute(f"SELECT pg_advisory_lock({_GATE})")
+    try:
+        yield
+    finally:
+        _open(db)  # whoever still stands there must get through before the threads are joined
+
+
+def _open(db: Db) -> None:
+    db.execute("SELECT pg_advisory_unlock_all()")
+
+
+def _standing_still(db: Db) -> int:
+    found = db.execute(
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchone()
+    assert found is not None
+    return int(found["n"])

@@ -1,0 +1,215 @@
+"""A cancel beside everything else that happens to the job: nothing is queued, paid or held for it afterwards.
+
+And nobody waits in a circle: run, job, request, in this order; the grant takes the account and waits for no request.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from interleaving import all_at_once, overlap
+from ledger_databases import Db
+from ledger_scenes import (
+    FAILURE,
+    SUCCESS,
+    Picture,
+    granted_picture,
+    picture_in_flight,
+    post,
+    spec,
+    submitting_picture,
+)
+
+from blocks.ledger import Job, JobStatus, Ledger, RequestStatus, Verdict
+
+JOBS = 40
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> str:
+    return ledger.users.add("ann", plan="studio").user_id
+
+
+def statuses(ledger: Ledger, job_id: str) -> list[RequestStatus]:
+    return [row.status for row in ledger.requests.of_job(job_id)]
+
+
+def test_a_cancel_ends_a_row_that_is_being_granted(ledger: Ledger, db: Db, ann: str) -> None:
+    """It waits for the grant and finds the slot taken; a cancel that had read before would leave it held for ever."""
+    job = post(ledger, ann)
+    granted, implied = overlap(db, ledger.grants.grant, lambda: ledger.jobs.cancel(job.id), at="UPDATE ON request")
+    assert [each.job_id for each in granted] == [job.id]
+    assert implied.grant
+    assert statuses(ledger, job.id) == [RequestStatus.CANCELLED]
+    assert ledger.requests.holding_slots() == []
+
+
+def test_a_row_that_is_being_cancelled_is_not_granted(ledger: Ledger, db: Db, ann: str) -> None:
+    """The grant passes it over instead of waiting."""
+    job = post(ledger, ann)
+    _, granted = overlap(db, lambda: ledger.jobs.cancel(job.id), ledger.grants.grant, at="UPDATE ON request")
+    assert granted == []
+    assert statuses(ledger, job.id) == [RequestStatus.CANCELLED]
+
+
+def test_a_result_that_is_being_written_stands(ledger: Ledger, db: Db, ann: str) -> None:
+    """What has ended is not asked to end."""
+    picture = picture_in_flight(ledger, ann)
+    (verdict, _), _ = overlap(db, picture.settle, lambda: ledger.jobs.cancel(picture.job_id), at="UPDATE ON request")
+    assert verdict is Verdict.SETTLED
+    assert (picture.row.status, picture.row.cancel_requested_at) == (RequestStatus.SUCCEEDED, None)
+
+
+def test_a_result_that_comes_while_the_job_is_cancelled_is_kept(ledger: Ledger, db: Db, ann: str) -> None:
+    """It is paid."""
+    picture = picture_in_flight(ledger, ann)
+    _, (verdict, _) = overlap(db, lambda: ledger.jobs.cancel(picture.job_id), picture.settle, at="UPDATE ON job")
+    assert verdict is Verdict.SETTLED
+    assert picture.row.status is RequestStatus.SUCCEEDED
+    assert picture.row.cancel_requested_at is not None
+
+
+ENDS: dict[str, Callable[[Picture], object]] = {
+    "cancel": lambda picture: picture.ledger.jobs.cancel(picture.job_id),
+    "finish": lambda picture: picture.ledger.jobs.finish(picture.job_id, JobStatus.FAILED),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+@pytest.mark.parametrize("reserve_first", [True, False], ids=["step first", "end first"])
+def test_a_step_reserved_beside_the_end_of_its_job_is_not_queued(
+    ledger: Ledger, db: Db, ann: str, end: Callable[[Picture], object], reserve_first: bool
+) -> None:
+    """Without the run's lock in `reserve` the row would be granted, and hold its slot with nobody to submit it."""
+    picture = granted_picture(ledger, ann)
+
+    def reserve() -> object:
+        return ledger.requests.reserve(picture.job_id, spec(step="upscale"))
+
+    if reserve_first:
+        overlap(db, reserve, lambda: end(picture), at="INSERT ON request")
+    else:
+        overlap(db, lambda: end(picture), reserve, at="UPDATE ON job")
+    assert statuses(ledger, picture.job_id) == [RequestStatus.CANCELLED, RequestStatus.CANCELLED]
+
+
+def test_a_cancelled_row_is_not_submitted(ledger: Ledger, db: Db, ann: str) -> None:
+    """The POST leaves only after the row says so, and a row that was cancelled cannot say so."""
+    picture = granted_picture(ledger, ann)
+    ledger.jobs.cancel(picture.job_id)
+    with pytest.raises(AssertionError):
+        picture.submit()
+    assert picture.row.submitted_at is None
+
+
+@pytest.mark.parametrize("picture_of", [submitting_picture, picture_in_flight])
+def test_a_cancel_keeps_the_slot_of_what_the_provider_may_have(
+    ledger: Ledger, ann: str, picture_of: Callable[[Ledger, str], Picture]
+) -> None:
+    """A running job runs on and is billed: the slot is free when the provider is done with it."""
+    picture = picture_of(ledger, ann)
+    status = picture.row.status
+    assert not ledger.jobs.cancel(picture.job_id).grant
+    assert (picture.row.status, picture.row.finished_at) == (status, None)
+    assert picture.row.cancel_requested_at is not None
+    assert picture.settle()[1].grant
+
+
+def test_a_refusal_after_the_cancel_ends_the_row(ledger: Ledger, ann: str) -> None:
+    """Back in the queue it would be submitted, and paid, for a job that was cancelled."""
+    picture = submitting_picture(ledger, ann)
+    ledger.jobs.cancel(picture.job_id)
+    assert ledger.requests.refused(picture.ref, error={"code": "rate_limited"}, not_before=None).grant
+    assert picture.row.status is RequestStatus.CANCELLED
+    assert ledger.grants.grant() == []
+
+
+def test_a_cancel_of_what_has_ended_changes_nothing(ledger: Ledger, ann: str) -> None:
+    """Neither the job's status nor its news."""
+    picture = granted_picture(ledger, ann)
+    ledger.jobs.finish(picture.job_id, JobStatus.COMPLETED)
+    ledger.jobs.cancel(picture.job_id)
+    assert (picture.job.status, picture.job.cancel_requested_at) == (JobStatus.COMPLETED, None)
+
+
+def test_nobody_waits_in_a_circle(ledger: Ledger, db: Db, ann: str) -> None:
+    """Eight threads do anything to the same few jobs, in any order: no deadlock, and at the end no slot is held.
+
+    With request before account, or job after request for a job without a run, Postgres ends some with an error.
+    """
+    jobs = [post(ledger, ann) for _ in range(JOBS)]
+
+    def meddle(seed: int) -> None:
+        chance = random.Random(seed)
+        for job in jobs:
+            for action in chance.sample(ACTIONS, k=6):
+                action(ledger, job, chance)
+
+    all_at_once([lambda seed=seed: meddle(seed) for seed in range(8)])
+    for job in jobs:
+        ledger.jobs.cancel(job.id)
+        ledger.jobs.finish(job.id, JobStatus.CANCELLED)
+        for row in ledger.requests.of_job(job.id):
+            ledger.requests.settle(row.ref, FAILURE, via="poll")
+    assert ledger.requests.holding_slots() == []
+    assert ledger.grants.grant() == []
+
+
+def _grant(ledger: Ledger, job: Job, chance: random.Random) -> None:
+    for granted in ledger.grants.grant():
+        if granted.run_id is None:
+            ledger.runs.place(granted.job_id)
+        else:
+            ledger.runs.ring(granted.run_id, granted.ref)
+
+
+def _place(ledger: Ledger, job: Job, chance: random.Random) -> None:
+    for start in ledger.runs.place(job.id).starts:
+        ledger.runs.created(start.run_id, uuid4())
+
+
+def _leave_or_close(ledger: Ledger, job: Job, chance: random.Random) -> None:
+    run_id = _run_id(ledger, job)
+    if run_id is not None:
+        waits = {each.id: {row.ref for row in ledger.requests.of_job(each.id)} for each in ledger.jobs.of_run(run_id)}
+        ledger.runs.left(run_id, waits)
+        ledger.runs.close(run_id)
+
+
+def _submit(ledger: Ledger, job: Job, chance: random.Random) -> None:
+    for row in ledger.requests.of_job(job.id):
+        if ledger.requests.begin_submit(row.ref, deadline=timedelta(hours=1)) is None:
+            continue
+        if chance.random() < 0.5:
+            ledger.requests.answer_lost(row.ref)
+        else:
+            ledger.requests.accepted(row.ref, request_id=row.ref)
+
+
+def _settle(ledger: Ledger, job: Job, chance: random.Random) -> None:
+    for row in ledger.requests.of_job(job.id):
+        ledger.requests.settle(row.ref, chance.choice([SUCCESS, FAILURE]), via="webhook")
+
+
+def _reserve(ledger: Ledger, job: Job, chance: random.Random) -> None:
+    ledger.requests.reserve(job.id, spec(step=chance.choice(["upscale", "watermark"])))
+
+
+def _cancel(ledger: Ledger, job: Job, chance: random.Random) -> None:
+    ledger.jobs.cancel(job.id)
+
+
+def _finish(ledger: Ledger, job: Job, chance: random.Random) -> None:
+    ledger.jobs.finish(job.id, chance.choice([JobStatus.COMPLETED, JobStatus.FAILED]))
+
+
+def _run_id(ledger: Ledger, job: Job) -> str | None:
+    found = ledger.jobs.get(job.id)
+    return found and found.run_id
+
+
+ACTIONS = [_grant, _place, _leave_or_close, _submit, _settle, _reserve, _cancel, _finish]

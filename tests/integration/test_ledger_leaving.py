@@ -1,0 +1,123 @@
+"""A run that leaves, and what comes for it at that moment: exactly one of the two wakes it, in either order.
+
+Whatever comes either finds the run present, and then the run's last look finds what came; or finds it gone, and then
+wakes it. Both lock the run's row first and look in the next statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from interleaving import overlap
+from ledger_databases import Db
+from ledger_scenes import FAILURE, SUCCESS, Picture, picture_in_flight, post, spec
+
+from blocks.ledger import NOTHING, Implied, Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comer:
+    """Something that comes for a run whose picture is in flight, and the write at which it can be held up."""
+
+    comes: Callable[[Picture], Implied]
+    at: str
+
+
+def grant_of_a_second_step(picture: Picture) -> Implied:
+    granted = picture.ledger.grants.grant()
+    return sum((picture.ledger.runs.ring(picture.run_id, each.ref) for each in granted), NOTHING)
+
+
+def further_job(picture: Picture) -> Implied:
+    return picture.ledger.runs.place(post(picture.ledger, picture.user_id).id)
+
+
+COMERS = {
+    "success": Comer(comes=lambda picture: picture.settle(SUCCESS)[1], at="UPDATE ON request"),
+    "failure": Comer(comes=lambda picture: picture.settle(FAILURE)[1], at="UPDATE ON request"),
+    "grant": Comer(comes=grant_of_a_second_step, at="UPDATE ON request"),
+    "cancel": Comer(comes=lambda picture: picture.ledger.jobs.cancel(picture.job_id), at="UPDATE ON job"),
+    "further job": Comer(comes=further_job, at="UPDATE ON job"),
+}
+each_comer = pytest.mark.parametrize("comer", COMERS.values(), ids=COMERS.keys())
+
+
+@pytest.fixture
+def picture(ledger: Ledger) -> Picture:
+    return picture_in_flight(ledger, ledger.users.add("ann").user_id)
+
+
+@pytest.fixture
+def leave(picture: Picture) -> Callable[[], bool]:
+    """The run waits for its picture, for a second step that is queued beside it, and for word of a cancel."""
+    second = picture.ledger.requests.reserve(picture.job_id, spec(step="upscale"))
+    return lambda: picture.ledger.runs.left(picture.run_id, {picture.job_id: {picture.ref, second.ref, picture.job_id}})
+
+
+@each_comer
+def test_what_is_not_committed_yet_when_the_run_leaves_wakes_it(
+    db: Db, picture: Picture, leave: Callable[[], bool], comer: Comer
+) -> None:
+    """Without its row's lock the run would look past what is about to be committed, and be told by nobody."""
+    implied, left = overlap(db, lambda: comer.comes(picture), leave, at=comer.at)
+    assert len(implied.wakes) == (1 if left else 0)
+    assert picture.run.left_at is None and picture.run.woken_at is not None
+
+
+@each_comer
+def test_what_comes_between_the_last_look_and_the_leaving_wakes_it(
+    db: Db, picture: Picture, leave: Callable[[], bool], comer: Comer
+) -> None:
+    """Without the run's lock the comer would read a run that is still there, and tell nobody."""
+    left, implied = overlap(db, leave, lambda: comer.comes(picture), at="UPDATE ON run")
+    assert left
+    assert [wake.flow_run_id for wake in implied.wakes] == [picture.flow_run_id]
+    assert picture.run.left_at is None and picture.run.woken_at is not None
+
+
+@each_comer
+def test_a_run_that_is_woken_is_not_woken_again(picture: Picture, leave: Callable[[], bool], comer: Comer) -> None:
+    """The second event would find a run that is not suspended any more, and fail in Prefect's feed."""
+    assert leave()
+    picture.ledger.runs.ring(picture.run_id, picture.ref)
+    assert comer.comes(picture).wakes == ()
+
+
+def test_the_wake_says_what_came(picture: Picture, leave: Callable[[], bool]) -> None:
+    """The automation and the feed know completed from failed."""
+    assert leave()
+    (wake,) = picture.settle(FAILURE)[1].wakes
+    assert (wake.ref, wake.event) == (picture.ref, "fal.job.failed")
+
+
+def test_a_run_that_comes_back_counts_as_present(picture: Picture, leave: Callable[[], bool]) -> None:
+    """What comes then is found by its look; an event would fail."""
+    assert leave()
+    picture.ledger.runs.enter(picture.flow_run_id, run_key=None)
+    assert picture.settle()[1].wakes == ()
+    assert picture.look() == (picture.job_id,)
+
+
+def test_a_run_that_is_present_is_rung(picture: Picture) -> None:
+    """The process that waits hears it at once, also if it rang before it began to wait."""
+    with picture.ledger.listen(picture.run_id) as bell:
+        picture.settle()
+        assert bell.wait(5)
+        assert not bell.wait(0)
+
+
+def test_a_ring_comes_with_the_commit(db: Db, picture: Picture) -> None:
+    """A ring for something that cannot be seen yet would send the run to look in vain, and then to sleep."""
+    with picture.ledger.listen(picture.run_id) as bell:
+        overlap(db, picture.settle, lambda: bell.wait(0), at="UPDATE ON request")
+        assert bell.wait(5)
+        assert picture.look() == (picture.job_id,)
+
+
+def test_a_cancel_is_news_until_the_process_has_acted_on_it(picture: Picture) -> None:
+    """Then the job waits for the provider again: it would be called without end otherwise."""
+    picture.ledger.jobs.cancel(picture.job_id)
+    assert picture.look() == (picture.job_id,)
+    assert picture.ledger.runs.look(picture.run_id, {picture.job_id: {picture.ref}}).ready == ()

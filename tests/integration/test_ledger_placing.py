@@ -1,0 +1,149 @@
+"""A job is handed to exactly one run, to one that is open, and whoever changes the job meanwhile finds it."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from interleaving import all_at_once, overlap
+from ledger_databases import Db
+from ledger_scenes import KIND, Picture, granted_picture, post, spec
+
+from blocks.ledger import Job, JobStatus, Ledger
+from blocks.ledger.runs import MOST_JOBS
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> str:
+    return ledger.users.add("ann", plan="studio").user_id
+
+
+@pytest.fixture
+def idle(ledger: Ledger, ann: str) -> Picture:
+    """A run that has finished its job and lingers."""
+    picture = granted_picture(ledger, ann)
+    ledger.jobs.finish(picture.job_id, JobStatus.COMPLETED)
+    return picture
+
+
+@pytest.fixture
+def job(ledger: Ledger, ann: str) -> Job:
+    return post(ledger, ann)
+
+
+def run_and_its_end(db: Db, job: Job) -> tuple[str, bool]:
+    """Which run carries the job, and whether that one is closed."""
+    found = db.execute(
+        "SELECT run.id, run.closed_at FROM job JOIN run ON run.id = job.run_id WHERE job.id = %s", [job.id]
+    ).fetchone()
+    assert found is not None, "no run carries the job"
+    return found["id"], found["closed_at"] is not None
+
+
+def test_a_job_that_is_being_added_keeps_the_run_open(ledger: Ledger, db: Db, idle: Picture, job: Job) -> None:
+    """A close that asks in one statement with the wait (`UPDATE … WHERE NOT EXISTS`) closes over the new job."""
+    implied, closed = overlap(
+        db, lambda: ledger.runs.place(job.id), lambda: ledger.runs.close(idle.run_id), at="UPDATE ON job"
+    )
+    assert not closed
+    assert implied.starts == ()
+    assert run_and_its_end(db, job) == (idle.run_id, False)
+
+
+def test_a_job_that_comes_while_the_run_closes_gets_another(ledger: Ledger, db: Db, idle: Picture, job: Job) -> None:
+    """Looked at before the lock only, the closing run would be handed the job, and nobody would ever carry it."""
+    closed, implied = overlap(
+        db, lambda: ledger.runs.close(idle.run_id), lambda: ledger.runs.place(job.id), at="UPDATE ON run"
+    )
+    assert closed
+    (start,) = implied.starts
+    assert start.run_id != idle.run_id
+    assert run_and_its_end(db, job) == (start.run_id, False)
+
+
+def test_a_run_that_ended_is_found_until_its_jobs_have(ledger: Ledger, ann: str) -> None:
+    """Whoever closes a dead run may die himself before he has ended its jobs."""
+    picture = granted_picture(ledger, ann)
+    assert ledger.runs.end(picture.run_id) == [picture.job_id]
+    assert [run.id for run in ledger.runs.not_closed()] == [picture.run_id]
+    ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
+    assert ledger.runs.not_closed() == []
+
+
+def test_two_who_place_one_job_make_one_run(ledger: Ledger, db: Db, job: Job) -> None:
+    """The granter of each gateway, and reconcile: one hands it over, the other leaves nothing behind."""
+    one, two = overlap(db, lambda: ledger.runs.place(job.id), lambda: ledger.runs.place(job.id), at="INSERT ON run")
+    (start,) = one.starts + two.starts
+    assert run_and_its_end(db, job) == (start.run_id, False)
+    assert db.execute("SELECT id FROM run").fetchall() == [{"id": start.run_id}]
+
+
+def test_many_who_place_many_jobs_leave_none_without_a_run(ledger: Ledger, db: Db, ann: str) -> None:
+    """Runs close all the while; in the end every job is in an open one."""
+    jobs = [post(ledger, ann) for _ in range(24)]
+
+    def place_and_close(mine: Job) -> None:
+        for start in ledger.runs.place(mine.id).starts:
+            ledger.runs.created(start.run_id, uuid4())
+        for run in ledger.runs.not_closed():
+            ledger.runs.close(run.id)
+
+    all_at_once([lambda mine=each: place_and_close(mine) for each in jobs for _ in range(2)])
+    assert [run_and_its_end(db, each)[1] for each in jobs] == [False] * len(jobs)
+
+
+def test_a_job_goes_to_the_open_run_of_its_user_and_kind(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
+    """Not to another user's, not to one of another kind, not to one that a person started for himself."""
+    bob = ledger.users.add("bob").user_id
+    ledger.runs.open_own(uuid4(), user_id=bob, kind=KIND, parameters={})
+    hers, his = post(ledger, ann), post(ledger, bob)
+    other = ledger.jobs.post(user_id=ann, kind="train-lora", parameters={}, first=spec(step="train")).job
+    placed = {each.id: ledger.runs.place(each.id) for each in (hers, his, other)}
+    assert run_and_its_end(db, hers)[0] == idle.run_id
+    assert [len(implied.starts) for implied in placed.values()] == [0, 1, 1]
+
+
+def test_a_full_run_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
+    """Past one process's strength a second run of the user opens, and then the emptier one is preferred."""
+    for _ in range(MOST_JOBS):
+        assert ledger.runs.place(post(ledger, ann).id).starts == ()
+    (start,) = ledger.runs.place(post(ledger, ann).id).starts
+    last = post(ledger, ann)
+    ledger.runs.place(last.id)
+    assert run_and_its_end(db, last)[0] == start.run_id
+
+
+def test_a_start_names_all_that_prefect_needs(ledger: Ledger, ann: str, job: Job) -> None:
+    """It can be done again from the record, word for word."""
+    first = ledger.runs.place(job.id)
+    (start,) = first.starts
+    assert (start.kind, start.user_id, start.plan, start.in_flight) == (KIND, ann, "studio", 8)
+    assert start.parameters == {"prompt": "a fox", "user": ann}
+    assert ledger.runs.start_again(start.run_id) == first
+
+
+def test_a_cancelled_job_that_no_run_carries_ends_at_once(ledger: Ledger, db: Db, ann: str, job: Job) -> None:
+    """Nothing of it was submitted; a run would be started only in order to end it."""
+    assert ledger.jobs.cancel(job.id).grant
+    cancelled = ledger.jobs.get(job.id)
+    assert cancelled is not None and cancelled.status is JobStatus.CANCELLED
+    assert ledger.runs.place(job.id).starts == ()
+    assert db.execute("SELECT id FROM run").fetchall() == []
+
+
+def test_a_job_is_not_placed_while_it_is_being_cancelled(ledger: Ledger, db: Db, job: Job) -> None:
+    """Without the job's lock a run would be started for a job that has ended."""
+    _, implied = overlap(db, lambda: ledger.jobs.cancel(job.id), lambda: ledger.runs.place(job.id), at="UPDATE ON job")
+    assert implied.starts == ()
+    assert db.execute("SELECT id FROM run").fetchall() == []
+
+
+def test_a_cancel_finds_the_run_that_has_just_been_handed_the_job(
+    ledger: Ledger, db: Db, idle: Picture, job: Job
+) -> None:
+    """Without the job's lock it would end a job that its run is about to submit."""
+    overlap(db, lambda: ledger.runs.place(job.id), lambda: ledger.jobs.cancel(job.id), at="UPDATE ON job")
+    (row,) = ledger.requests.of_job(job.id)
+    found = ledger.jobs.get(job.id)
+    assert found is not None and found.finished_at is None
+    assert ledger.runs.look(idle.run_id, {job.id: {row.ref, job.id}}).ready == (job.id,)

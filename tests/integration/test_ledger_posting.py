@@ -1,0 +1,93 @@
+"""A job is posted once for each idempotency key, however often and however fast it is sent."""
+
+from __future__ import annotations
+
+import pytest
+from interleaving import all_at_once, overlap
+from ledger_databases import Db
+from ledger_scenes import KIND, post, spec
+
+from blocks.errors import BadInput
+from blocks.ledger import JobStatus, Ledger, RequestStatus
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> str:
+    return ledger.users.add("ann").user_id
+
+
+def test_a_post_is_on_record_before_anything_is_paid(ledger: Ledger, ann: str) -> None:
+    """The job and its first request in one transaction, waiting for a slot."""
+    job = post(ledger, ann)
+    (row,) = ledger.requests.of_job(job.id)
+    assert (job.status, job.run_id) == (JobStatus.PENDING, None)
+    assert (row.status, row.user_id, row.step, row.attempt) == (RequestStatus.QUEUED, ann, "generate", 1)
+    assert (row.input, row.request_id, row.cost_usd) == ({"prompt": "a fox"}, None, None)
+
+
+def test_twelve_posts_at_once_with_one_key_make_one_job(ledger: Ledger, db: Db, ann: str) -> None:
+    """All twelve are told the same job; one of them that it is new; one call will be paid."""
+    posts = all_at_once(
+        [
+            lambda: ledger.jobs.post(
+                user_id=ann, kind=KIND, parameters={"prompt": "a fox"}, first=spec(), idempotency_key="k"
+            )
+        ]
+        * 12
+    )
+    assert len({posted.job.id for posted in posts}) == 1
+    assert sum(posted.new for posted in posts) == 1
+    assert sum(posted.implied.grant for posted in posts) == 1
+    assert db.execute("SELECT count(*) AS n FROM request").fetchall() == [{"n": 1}]
+
+
+def test_a_post_waits_for_the_one_that_came_first(ledger: Ledger, db: Db, ann: str) -> None:
+    """Whether the key is taken is known only when the first has committed."""
+    one, two = overlap(
+        db, lambda: post(ledger, ann, key="k"), lambda: post(ledger, ann, key="k"), at="INSERT ON request"
+    )
+    assert one.id == two.id
+
+
+def test_the_same_key_with_another_body_is_refused(ledger: Ledger, db: Db, ann: str) -> None:
+    """It would get the picture of another prompt, and believe it was its own."""
+    post(ledger, ann, key="k")
+    with pytest.raises(BadInput, match="Use a new key") as refused:
+        post(ledger, ann, key="k", input={"prompt": "a box"})
+    assert (refused.value.field, refused.value.code) == ("Idempotency-Key", "idempotency_conflict")
+    assert db.execute("SELECT count(*) AS n FROM job").fetchall() == [{"n": 1}]
+
+
+def test_keys_belong_to_their_user(ledger: Ledger, ann: str) -> None:
+    """Nobody learns of another's job by guessing keys."""
+    assert post(ledger, ann, key="k").id != post(ledger, ledger.users.add("bob").user_id, key="k").id
+
+
+def test_posts_without_a_key_are_all_new(ledger: Ledger, ann: str) -> None:
+    """Two equal pictures may be wanted."""
+    assert post(ledger, ann).id != post(ledger, ann).id
+
+
+def test_a_step_is_reserved_once(ledger: Ledger, db: Db, ann: str) -> None:
+    """Whoever comes again adopts the row: the function is called from its top each time."""
+    job = post(ledger, ann)
+    rows = all_at_once([lambda: ledger.requests.reserve(job.id, spec(step="upscale"))] * 6)
+    assert len({row.ref for row in rows}) == 1
+    assert ledger.requests.latest(job.id, "upscale") == rows[0]
+    assert ledger.requests.latest(job.id, "watermark") is None
+
+
+def test_attempts_stand_beside_each_other(ledger: Ledger, ann: str) -> None:
+    """The one given up stays on record; the newest is the step's."""
+    job = post(ledger, ann)
+    second = ledger.requests.reserve(job.id, spec(attempt=2))
+    assert [row.attempt for row in ledger.requests.of_job(job.id)] == [1, 2]
+    assert ledger.requests.latest(job.id, "generate") == second
+
+
+def test_what_postgres_does_not_take_is_stored_readable(ledger: Ledger, ann: str) -> None:
+    """A webhook with it would be refused for ever, though it is paid."""
+    job = post(ledger, ann)
+    (row,) = ledger.requests.of_job(job.id)
+    ledger.requests.fill_output(row.ref, output={"a\0": "half \ud83d", "n": float("nan")}, cost_usd=None)
+    assert ledger.requests.get(row.ref).output == {"a\ufffd": "half \ufffd", "n": None}
