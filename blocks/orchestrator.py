@@ -69,7 +69,7 @@ class Orchestrator:
         if self._api.call("PATCH", f"{queues}/{name}", json={"concurrency_limit": limit}, absent=True) is not None:
             return
         queue = {"name": name, "concurrency_limit": limit}
-        if self._api.call("POST", f"{queues}/", json=queue, absent=True, conflict=True) is None:
+        if self._api.call("POST", queues, json=queue, absent=True, conflict=True) is None:
             raise NeedsHuman(f"Prefect has no work pool '{WORK_POOL}': run `darkroom provision`")
 
     def create_run(
@@ -134,6 +134,9 @@ class Orchestrator:
 
     def resume(self, flow_run_id: UUID) -> bool:
         """True if the run was paused or suspended and now goes on; False if it was neither, or does not exist."""
+        state = self.run_state(flow_run_id)
+        if state is None or state.type != "PAUSED":  # the API answers 500 for a run that does not exist
+            return False
         path = f"/flow_runs/{flow_run_id}/resume"
         return _accepted(self._api.call("POST", path, json={}, absent=True, repeatable=False))
 

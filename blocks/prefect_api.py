@@ -64,7 +64,7 @@ class PrefectApi:
             return None
         if conflict and response.status_code == HTTPStatus.CONFLICT:
             return {}
-        if response.is_error:
+        if not response.is_success:  # a redirect is a path spelt wrong, and nothing happened
             raise _refusal(response)
         return response.json() if response.content else {}
 

@@ -64,7 +64,13 @@ class Probe:
         self._options = options
         user, _, password = auth.partition(":")
         # Our own parts are on this machine, whatever proxy the caller's environment names.
-        self._http = httpx.Client(timeout=PROBE_SECONDS, trust_env=False, auth=(user, password))
+        # None is kept open: the parts may be restarted at any time.
+        self._http = httpx.Client(
+            timeout=PROBE_SECONDS,
+            trust_env=False,
+            auth=(user, password),
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
 
     def answers(self, url: str) -> bool:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import fal_client
 import pytest
+from prefect_server import PrefectServer, running_prefect
 from simulated_fal import Receiver, SimulatedFal, fal_client_with, receiving, start_simulator
 
 
@@ -40,3 +41,10 @@ def fal(simulator: SimulatedFal) -> Iterator[fal_client.SyncClient]:
 def receiver() -> Iterator[Receiver]:
     with receiving() as receiver:
         yield receiver
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[PrefectServer]:
+    """A Prefect server as the local stack runs it, provisioned; no worker takes anything."""
+    with running_prefect() as server:
+        yield server

@@ -1,0 +1,99 @@
+"""A Prefect server as the local stack runs it, provisioned, without worker and gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from support import wait_until
+
+from blocks.clock import utc_now
+from blocks.prefect_api import PrefectApi
+from deployments.home import Home
+from deployments.stack.environment import callers_own, client_settings, inherited
+from deployments.stack.options import StackOptions
+from deployments.stack.parts import Part, all_parts
+from deployments.stack.postgres import prepare_cluster
+from deployments.stack.processes import end, spawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefectServer:
+    home: Path
+    environment: dict[str, str]
+    api: PrefectApi
+
+    def provision(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """`darkroom provision`, against this server."""
+        command = [sys.executable, "-m", "deployments.provision", *arguments]
+        return self.run(command, check=check, **environment)
+
+    def run(
+        self, command: list[str], *, check: bool = True, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            env=self.environment | environment,
+            cwd=cwd,
+            check=check,
+            text=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        return self.api.call(method, path, **arguments)
+
+
+@contextmanager
+def running_prefect() -> Iterator[PrefectServer]:
+    with tempfile.TemporaryDirectory(prefix="darkroom-tests-") as folder:
+        home = Home(Path(folder) / "home")
+        home.prepare()
+        options = StackOptions(home=home.path, port=free_port(), prefect_port=free_port(), simulator_port=free_port())
+        base = callers_own(os.environ)
+        cluster = prepare_cluster(home.postgres)
+        settings = client_settings(options, home=home, cluster=cluster, base=base)
+        home.record_environment(settings)
+        parts = {part.name: part for part in all_parts(options, home=home, cluster=cluster, base=base)}
+        with _running(parts["postgres"], home), _running(parts["prefect"], home):
+            api = PrefectApi(settings["PREFECT_API_URL"], auth=settings["PREFECT_API_AUTH_STRING"])
+            server = PrefectServer(home=home.path, environment=inherited(base) | settings, api=api)
+            with contextlib.closing(api):
+                server.provision()
+                yield server
+
+
+@contextmanager
+def _running(part: Part, home: Home) -> Iterator[None]:
+    since = utc_now()
+    process = spawn(
+        part.command,
+        environment=part.environment,
+        log=home.log_file(part.name),
+        folder=part.folder,
+        death_signal=part.death_signal,
+        identity=part.identity,
+    )
+    try:
+        wait_until(lambda: part.ready(since), timeout=60, every=0.1, what=f"{part.name}, see {home.log}")
+        yield
+    finally:
+        end([psutil.Process(process.pid)], how=part.stop_signal, grace_seconds=part.grace_seconds)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,261 @@
+"""The orchestrator against a real Prefect server, and against servers that fail on demand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from uuid import UUID, uuid4
+
+import pytest
+from prefect_server import PrefectServer, free_port
+from support import wait_until
+
+from blocks.errors import NeedsHuman, Retry
+from blocks.orchestrator import Orchestrator
+from blocks.prefect_api import PrefectApi
+
+DEPLOYMENT = "generate-image/on-demand"
+
+
+@pytest.fixture
+def orchestrator(prefect: PrefectServer) -> Orchestrator:
+    return Orchestrator(prefect.api)
+
+
+@pytest.fixture
+def run(orchestrator: Orchestrator) -> UUID:
+    """A run of its own for the test. No worker is there, so it stays where it is put."""
+    return make_run(orchestrator)
+
+
+def make_run(orchestrator: Orchestrator, *, key: str | None = None) -> UUID:
+    orchestrator.ensure_queue("u_1", limit=3)
+    return orchestrator.create_run(
+        deployment=DEPLOYMENT,
+        run_key=key or uuid4().hex,
+        user_id="u_1",
+        plan="pro",
+        parameters={"prompt": "a fox"},
+    )
+
+
+def put(prefect: PrefectServer, run: UUID, **state: object) -> None:
+    """Into that state, whatever Prefect's rules say."""
+    prefect.call("POST", f"/flow_runs/{run}/set_state", json={"state": state, "force": True})
+
+
+def suspend(prefect: PrefectServer, run: UUID) -> None:
+    put(prefect, run, type="RUNNING", name="Running")
+    put(prefect, run, type="PAUSED", name="Suspended", state_details={"pause_reschedule": True})
+
+
+def name_of(orchestrator: Orchestrator, run: UUID) -> str:
+    state = orchestrator.run_state(run)
+    assert state is not None
+    return state.name
+
+
+# -- queues and runs -------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_in_no_pool_is_for_a_human() -> None:
+    """Before anything was provisioned, the message says what to do."""
+    with failing_server(["404", "404"]) as (api, _), pytest.raises(NeedsHuman, match="darkroom provision"):
+        Orchestrator(api).ensure_queue("u_1", limit=3)
+
+
+def test_a_queue_is_made_with_its_limit_and_follows_it(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
+    """Made on first use; a changed plan changes the limit of the queue that is there."""
+    user = uuid4().hex
+    for limit in (3, 8, 8):
+        orchestrator.ensure_queue(user, limit=limit)
+        queue = prefect.call("GET", f"/work_pools/darkroom/queues/user-{user}")
+        assert queue["concurrency_limit"] == limit
+
+
+def test_a_run_is_created_once_for_its_key(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
+    """Twelve at once for one key are one run, in the user's queue and with the user's tags."""
+    found: list[UUID] = []
+    threads = [threading.Thread(target=lambda: found.append(make_run(orchestrator, key="one"))) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 12
+    assert len(set(found)) == 1
+    run = prefect.call("GET", f"/flow_runs/{found[0]}")
+    assert run["work_queue_name"] == "user-u_1"
+    assert {"user:u_1", "plan:pro"} <= set(run["tags"])
+
+
+def test_an_unknown_deployment_is_for_a_human(orchestrator: Orchestrator) -> None:
+    """The message says what to do."""
+    with pytest.raises(NeedsHuman, match="darkroom provision"):
+        orchestrator.create_run(deployment="no/such", run_key="x", user_id="u_1", plan="pro", parameters={})
+
+
+def test_a_deployment_that_was_made_anew_is_found_again(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
+    """Its id is remembered, but not beyond its life."""
+    make_run(orchestrator)
+    old = prefect.call("GET", f"/deployments/name/{DEPLOYMENT}")["id"]
+    prefect.call("DELETE", f"/deployments/{old}")
+    prefect.provision()
+    run = prefect.call("GET", f"/flow_runs/{make_run(orchestrator)}")
+    assert run["deployment_id"] != old
+
+
+def test_tags_are_added_to_those_there_are(prefect: PrefectServer, orchestrator: Orchestrator, run: UUID) -> None:
+    """None is lost, none doubled."""
+    orchestrator.add_tags(run, ["user:u_1", "user:u_2"])
+    tags = prefect.call("GET", f"/flow_runs/{run}")["tags"]
+    assert sorted(tags) == ["darkroom", "plan:pro", "user:u_1", "user:u_2"]
+
+
+def test_a_run_that_does_not_exist_has_no_state(orchestrator: Orchestrator) -> None:
+    """None, not an error: a run may have been deleted in the UI."""
+    assert orchestrator.run_state(uuid4()) is None
+
+
+# -- waking ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_wake_resumes_a_suspended_run_through_the_automation(
+    prefect: PrefectServer, orchestrator: Orchestrator, run: UUID
+) -> None:
+    """The event names the run, the automation resumes it, and no action fails; as often as the run suspends."""
+    for event in ("fal.job.completed", "darkroom.slot.granted", "fal.job.completed"):
+        suspend(prefect, run)
+        orchestrator.wake(run, event=event, request_ref="r_1", payload={"ref": "r_1"})
+        wait_until(lambda: name_of(orchestrator, run) == "Resuming", every=0.05, what="the automation")
+
+
+def test_a_direct_resume_says_whether_the_run_goes_on(
+    prefect: PrefectServer, orchestrator: Orchestrator, run: UUID
+) -> None:
+    """True for a suspended run, False for one that is not, or is not there."""
+    assert orchestrator.resume(run) is False
+    suspend(prefect, run)
+    assert orchestrator.resume(run) is True
+    assert name_of(orchestrator, run) == "Resuming"
+    assert orchestrator.resume(run) is False
+    assert orchestrator.resume(uuid4()) is False
+
+
+@pytest.mark.parametrize("state", ["CRASHED", "RUNNING", "PENDING"])
+def test_a_run_without_a_process_is_put_back(
+    prefect: PrefectServer, orchestrator: Orchestrator, run: UUID, state: str
+) -> None:
+    """Scheduled again under a name of its own, so that the history shows it."""
+    put(prefect, run, type=state)
+    assert orchestrator.recover(run) is True
+    assert name_of(orchestrator, run) == "Recovering"
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "CANCELLED", "SCHEDULED", "CANCELLING"])
+def test_a_run_that_is_over_or_under_way_is_left_alone(
+    prefect: PrefectServer, orchestrator: Orchestrator, run: UUID, state: str
+) -> None:
+    """Nothing is started a second time."""
+    put(prefect, run, type=state)
+    before = orchestrator.run_state(run)
+    assert orchestrator.recover(run) is False
+    assert orchestrator.run_state(run) == before
+
+
+def test_a_suspended_run_is_not_recovered(prefect: PrefectServer, orchestrator: Orchestrator, run: UUID) -> None:
+    """It has no process by right, and only what it waits for brings it back."""
+    suspend(prefect, run)
+    assert orchestrator.recover(run) is False
+    assert name_of(orchestrator, run) == "Suspended"
+
+
+def test_a_run_is_cancelled_at_once_where_it_has_no_process(
+    prefect: PrefectServer, orchestrator: Orchestrator, run: UUID
+) -> None:
+    """A second time, and for a run that is over, nothing happens."""
+    suspend(prefect, run)
+    for _ in range(2):
+        orchestrator.cancel_run(run)
+        assert name_of(orchestrator, run) == "Cancelled"
+
+
+# -- a server that fails ---------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_auth_string_is_for_a_human(prefect: PrefectServer) -> None:
+    """The server is closed to everybody else, and the message names the variable."""
+    stranger = Orchestrator(PrefectApi(prefect.environment["PREFECT_API_URL"], auth="darkroom:guess"))
+    with stranger, pytest.raises(NeedsHuman, match="PREFECT_API_AUTH_STRING"):
+        stranger.run_state(uuid4())
+
+
+def test_a_server_that_is_not_there_is_worth_another_try() -> None:
+    """Whoever called keeps what is to be done on record."""
+    with Orchestrator(PrefectApi(f"http://127.0.0.1:{free_port()}/api")) as nobody, pytest.raises(Retry):
+        nobody.resume(uuid4())
+
+
+def test_a_creation_is_repeated_when_its_answer_is_lost() -> None:
+    """The idempotency key makes the second call the same as the first."""
+    run = uuid4()
+    with failing_server(["cut", "503", f'{{"id": "{run}"}}']) as (api, seen):
+        orchestrator = Orchestrator(api)
+        orchestrator._deployment_ids[DEPLOYMENT] = uuid4()
+        found = orchestrator.create_run(deployment=DEPLOYMENT, run_key="k", user_id="u", plan="pro", parameters={})
+    assert found == run
+    assert len(seen) == 3
+
+
+def test_a_change_of_state_is_never_repeated() -> None:
+    """Its answer was lost: whether it happened is for reconcile to see, not to be guessed."""
+    for answer in ("cut", "503"):
+        with failing_server([answer]) as (api, seen), pytest.raises(Retry):
+            Orchestrator(api).cancel_run(uuid4())
+        assert len(seen) == 1
+
+
+def test_a_repeated_event_keeps_its_id() -> None:
+    """Prefect drops the second one if the first had come after all."""
+    with failing_server(["cut", ""]) as (api, seen):
+        Orchestrator(api).wake(uuid4(), event="fal.job.completed", request_ref="r", payload={})
+    assert len(seen) == 2
+    assert seen[0] == seen[1]
+
+
+@contextmanager
+def failing_server(answers: list[str]) -> Iterator[tuple[PrefectApi, list[bytes]]]:
+    """Answers call after call with that status or that body, or by cutting the connection. Keeps the bodies."""
+    seen: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            seen.append(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = answers[len(seen) - 1]
+            if answer == "cut":
+                self.close_connection = True
+                return
+            status, body = (int(answer), b"") if answer.isdigit() else (200, answer.encode())
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PATCH = do_POST
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        api = PrefectApi(f"http://127.0.0.1:{server.server_port}/api")
+        try:
+            yield api, seen
+        finally:
+            api.close()
+            server.shutdown()
+            thread.join()
