@@ -21,7 +21,9 @@ class FieldError(BaseModel):
 _REMEDIES = {
     "json_invalid": "Send one JSON object.",
     "missing": "Add it.",
+    "model_type": "Send one JSON object.",
     "model_attributes_type": "Send one JSON object.",
+    "dict_type": "Send one JSON object.",
     "extra_forbidden": "Leave it out.",
     "string_too_short": "Give it at least {min_length} character(s).",
     "string_too_long": "Shorten it to {max_length} characters.",

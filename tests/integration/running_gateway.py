@@ -1,0 +1,148 @@
+"""A running gateway for tests: the application behind a real server, and a Prefect that records what it is asked."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import uvicorn
+from support import wait_until
+
+from blocks.errors import Retry
+from blocks.fal import Fal
+from blocks.ledger import NewKey
+from blocks.media_store import MediaStore
+from blocks.settings import Settings
+from deployments.gateway.app import create_app
+from deployments.gateway.watch import Blocks, Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenBlocks:
+    """Blocks that need no Prefect."""
+
+    client: Fal | None = None
+    media: MediaStore | None = None
+    fal_user_id: str | None = None
+
+    def fal(self) -> Fal:
+        if self.client is None:
+            raise Retry("the block could not be read yet")
+        return self.client
+
+    def store(self) -> MediaStore:
+        if self.media is None:
+            raise Retry("the block could not be read yet")
+        return self.media
+
+    def report(self) -> Report:
+        return Report(problems={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningGateway:
+    url: str
+    http: httpx.Client
+
+    def webhook_url(self, token: str | None) -> str:
+        return f"{self.url}/webhooks/fal" + (f"?token={token}" if token else "")
+
+    def as_user(self, key: NewKey | str) -> Customer:
+        return Customer(key=key if isinstance(key, str) else key.key, http=self.http)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Customer:
+    """The gateway as somebody with that key uses it."""
+
+    key: str
+    http: httpx.Client
+
+    def order(self, body: object = None, **headers: str) -> httpx.Response:
+        return self.send(json={"prompt": "a fox"} if body is None else body, **headers)
+
+    def send(self, *, json: object = None, content: bytes | None = None, **headers: str) -> httpx.Response:
+        """Headers by their names with underscores."""
+        return self.http.post("/v1/images", json=json, content=content, headers=self._headers(headers))
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.http.get(path, headers=self._headers(headers))
+
+    def _headers(self, more: dict[str, str]) -> dict[str, bytes]:
+        given = {"Authorization": f"Bearer {self.key}"} | more
+        return {name.replace("_", "-"): value.encode() for name, value in given.items()}
+
+
+@contextmanager
+def running_gateway(settings: Settings, *, blocks: Blocks | None = None) -> Iterator[RunningGateway]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = uvicorn.Config(create_app(settings, blocks=blocks), access_log=False, log_level="warning")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_until(lambda: server.started or not thread.is_alive(), what="the gateway")
+            with httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
+                yield RunningGateway(url=url, http=http)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@dataclass
+class RecordingPrefect:
+    """Accepts what Darkroom asks of Prefect's API, and remembers it."""
+
+    url: str
+    calls: list[tuple[str, str, Any]] = field(default_factory=list)
+    flow_run_id: str = field(default_factory=lambda: str(uuid4()))
+
+    def bodies(self, path: str) -> list[Any]:
+        """What was sent to paths that match."""
+        return [body for _, called, body in list(self.calls) if re.search(path, called)]
+
+
+@contextmanager
+def recording_prefect() -> Iterator[RecordingPrefect]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Prefect)
+    server.daemon_threads = True
+    prefect = _Prefect.recorders[server] = RecordingPrefect(url=f"http://127.0.0.1:{server.server_port}/api")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield prefect
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        del _Prefect.recorders[server]
+
+
+class _Prefect(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    recorders: dict[Any, RecordingPrefect] = {}  # noqa: RUF012
+
+    def _answer(self) -> None:
+        prefect = self.recorders[self.server]
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        prefect.calls.append((self.command, self.path, json.loads(sent) if sent else None))
+        answer = json.dumps({"id": prefect.flow_run_id}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_PATCH = _answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass

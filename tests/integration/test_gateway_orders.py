@@ -1,0 +1,302 @@
+"""Orders over HTTP: each is one job and one request, and what is wrong is refused with its field and remedy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from ledger_databases import Databases
+from pydantic import SecretStr
+from running_gateway import (
+    Customer,
+    GivenBlocks,
+    RecordingPrefect,
+    RunningGateway,
+    recording_prefect,
+    running_gateway,
+)
+from support import wait_until
+
+from blocks.ledger import Ledger
+from blocks.settings import Settings
+from deployments.gateway.limits import API_CAP
+from deployments.gateway.problems import MEDIA_TYPE
+
+SECRET = "a prompt nobody else should read"
+PICTURE = {"prompt": SECRET}
+
+
+@pytest.fixture
+def prefect_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingPrefect]:
+    with recording_prefect() as prefect:
+        monkeypatch.setenv("PREFECT_API_URL", prefect.url)
+        yield prefect
+
+
+@pytest.fixture
+def gateway(ledger_url: str, tmp_path: Path, prefect_calls: RecordingPrefect) -> Iterator[RunningGateway]:
+    with running_gateway(settings(ledger_url, tmp_path), blocks=GivenBlocks()) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def ann(gateway: RunningGateway, ledger: Ledger) -> Customer:
+    return gateway.as_user(ledger.users.add("ann"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusals:
+    """A gateway at which nothing is ever queued, so many tests can share it."""
+
+    ledger_url: str
+    gateway: RunningGateway
+    customer: Customer
+
+    def nothing_queued(self) -> bool:
+        return not counted(self.ledger_url).total()
+
+
+@pytest.fixture(scope="module")
+def refusals(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refusals]:
+    with databases.fresh() as url, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+        ledger = Ledger(url)
+        key = ledger.users.add("ann")
+        ledger.close()
+        home = tmp_path_factory.mktemp("home")
+        with running_gateway(settings(url, home), blocks=GivenBlocks()) as gateway:
+            yield Refusals(ledger_url=url, gateway=gateway, customer=gateway.as_user(key))
+
+
+def settings(ledger_url: str, home: Path) -> Settings:
+    return Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
+
+
+def counted(ledger_url: str) -> Counter[str]:
+    with psycopg.connect(ledger_url) as connection:
+        return Counter(
+            {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("job", "request")}
+        )
+
+
+def test_an_order_is_accepted_and_followed_at_its_address(ann: Customer, ledger: Ledger) -> None:
+    """202 with the job's id; `Location` and `links` lead to the document, which shows the one request."""
+    answer = ann.order({"prompt": "a fox", "seed": 7, "image_size": "square"})
+
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == answer.json()["links"]["self"]
+    job = ann.get(answer.headers["Location"]).json()
+    assert job["id"] == answer.json()["job_id"]
+    assert [(row["step"], row["attempt"], row["endpoint"]) for row in job["requests"]] == [
+        ("generate", 1, "fal-ai/flux/dev")
+    ]
+    (row,) = ledger.requests.of_job(job["id"])
+    assert row.input == {"prompt": "a fox", "seed": 7, "image_size": "square"}
+
+
+def test_an_order_becomes_a_run_in_its_users_queue(
+    ann: Customer, ledger: Ledger, prefect_calls: RecordingPrefect
+) -> None:
+    """Without the request waiting for it: granted by the gateway's thread, created from the deployment."""
+    answer = ann.order({"prompt": "a fox"})
+
+    (created,) = wait_until(lambda: prefect_calls.bodies("create_flow_run"), what="the run")
+    user_id = ann.get(answer.headers["Location"]).json()["user_id"]
+    assert created["work_queue_name"] == f"user-{user_id}"
+    assert created["tags"] == [f"user:{user_id}", "plan:pro"]
+    assert created["parameters"] == {"prompt": "a fox", "user": user_id}
+
+
+def test_more_orders_than_slots_wait_as_rows(ann: Customer, ledger: Ledger, prefect_calls: RecordingPrefect) -> None:
+    """The plan's number is granted, the rest tell what they wait for, and no run is made for them."""
+    answers = [ann.order({"prompt": f"fox {n}"}) for n in range(4)]
+
+    last = answers[-1].headers["Location"]
+    waiting = wait_until(
+        lambda: (job := ann.get(last).json()) and "plan" in (job["waiting_for"] or "") and job, what="the grant"
+    )
+    assert waiting["waiting_for"] == "slot: 3 of the plan's 3 in use, place 1"
+    assert waiting["status"] == "pending"
+    wait_until(lambda: prefect_calls.bodies("create_flow_run"), what="the run")
+
+
+def test_twelve_at_once_with_one_key_are_one_job(ann: Customer, ledger_url: str) -> None:
+    """However many senders repeat an order at the same time, it is one job and one paid call."""
+    with ThreadPoolExecutor(12) as senders:
+        answers = list(senders.map(lambda _: ann.order(PICTURE, Idempotency_Key="k1"), range(12)))
+
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    assert counted(ledger_url) == {"job": 1, "request": 1}
+
+
+def test_the_same_key_with_another_body_is_refused(ann: Customer, ledger_url: str) -> None:
+    """Else one of the two orders would be lost without a word. Defaults written out are the same body."""
+    first = ann.order({"prompt": "a fox"}, Idempotency_Key="k1")
+    same = ann.order({"prompt": "a fox", "num_images": 1, "model": "fal-ai/flux/dev"}, Idempotency_Key="k1")
+    other = ann.order({"prompt": "a cat"}, Idempotency_Key="k1")
+
+    assert same.json()["job_id"] == first.json()["job_id"]
+    assert (other.status_code, other.json()["field"]) == (422, "Idempotency-Key")
+    assert counted(ledger_url) == {"job": 1, "request": 1}
+
+
+def test_keys_of_different_users_do_not_meet(gateway: RunningGateway, ledger: Ledger) -> None:
+    """An idempotency key is its user's own."""
+    ann, bob = (gateway.as_user(ledger.users.add(name)) for name in ("ann", "bob"))
+
+    jobs = {user.order({"prompt": "a fox"}, Idempotency_Key="k1").json()["job_id"] for user in (ann, bob)}
+
+    assert len(jobs) == 2
+
+
+WRONG: dict[str, tuple[object, str]] = {
+    "an empty prompt": ({"prompt": ""}, "prompt"),
+    "a blank prompt": ({"prompt": " \n"}, "prompt"),
+    "a prompt with NUL": ({"prompt": "a\x00fox"}, "prompt"),
+    "no prompt": ({}, "prompt"),
+    "an unknown model": ({"prompt": SECRET, "model": "fal-ai/flux/nonesuch"}, "model"),
+    "a size of nothing": ({"prompt": SECRET, "image_size": {"width": 0, "height": 512}}, "image_size.width"),
+    "a size of no name": ({"prompt": SECRET, "image_size": "enormous"}, "image_size"),
+    "a size its model cannot do": (
+        {"prompt": SECRET, "model": "openai/gpt-image-2", "image_size": {"width": 3840, "height": 640}},
+        "image_size",
+    ),
+    "a size only another model can do": (
+        {"prompt": SECRET, "image_size": {"width": 3840, "height": 64}},
+        "image_size.width",
+    ),
+    "a seed for a model without": ({"prompt": SECRET, "model": "openai/gpt-image-2", "seed": 1}, "seed"),
+    "an argument its model does not have": ({"prompt": SECRET, "arguments": {"quality": "low"}}, "arguments.quality"),
+    "an argument out of range": ({"prompt": SECRET, "arguments": {"guidance_scale": 99}}, "arguments.guidance_scale"),
+    "a misspelt field": ({"prompt": SECRET, "promt": "x"}, "promt"),
+    "a step that does not exist yet": ({"prompt": SECRET, "post": ["upscale"]}, "post"),
+    "a style that does not exist yet": ({"prompt": SECRET, "lora": "lora_1"}, "lora"),
+    "a list": ([SECRET], "body"),
+}
+
+
+@pytest.mark.parametrize(("order", "field"), WRONG.values(), ids=WRONG)
+def test_a_wrong_order_is_refused_with_field_and_remedy(refusals: Refusals, order: object, field: str) -> None:
+    """A problem document, nothing queued, and nothing of the order repeated."""
+    answer = refusals.customer.order(order)
+
+    assert answer.status_code == 422
+    assert_problem(answer, field=field)
+    assert refusals.nothing_queued()
+
+
+def test_a_body_that_is_no_json_is_refused(refusals: Refusals) -> None:
+    """Cut short, nested without end, or with half a surrogate pair."""
+    for body in (b'{"prompt": "a fo', b"[" * 200_000, b'{"prompt": "\\ud83e"}', b"\xff\xfe"):
+        answer = refusals.customer.send(content=body, Content_Type="application/json")
+        assert answer.status_code in (400, 422), body[:20]
+        assert answer.json()["remedy"]
+    assert refusals.nothing_queued()
+
+
+def test_a_body_that_is_not_declared_as_json_is_refused(refusals: Refusals) -> None:
+    """415, naming the header and the type to send."""
+    answer = refusals.customer.send(content=b'{"prompt": "a fox"}', Content_Type="text/plain")
+
+    assert answer.status_code == 415
+    assert_problem(answer, field="Content-Type")
+    assert "application/json" in answer.json()["remedy"]
+    assert refusals.nothing_queued()
+
+
+def test_a_large_body_is_refused(refusals: Refusals) -> None:
+    """413, whether it declares its size or streams without, and the sender gets to read it."""
+    declared = refusals.customer.send(content=b" " * (2 * API_CAP), Content_Type="application/json")
+    assert declared.status_code == 413
+    assert_problem(declared, field="body")
+
+    chunks = (b" " * 100_000 for _ in range(2 * API_CAP // 100_000))
+    headers = {"Authorization": f"Bearer {refusals.customer.key}", "Content-Type": "application/json"}
+    streamed = httpx.post(f"{refusals.gateway.url}/v1/images", content=chunks, headers=headers, trust_env=False)
+    assert streamed.status_code == 413
+    assert_problem(streamed, field="body")
+    assert refusals.nothing_queued()
+
+
+@pytest.mark.parametrize("key", ["", "dk_nonsense", "é"])
+def test_a_bad_key_is_refused(refusals: Refusals, key: str) -> None:
+    """401, with the way to get one."""
+    headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
+    answer = refusals.gateway.http.post("/v1/images", json={"prompt": "a fox"}, headers=headers)
+
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert_problem(answer, field="Authorization")
+    assert refusals.nothing_queued()
+
+
+def test_a_revoked_key_is_refused_at_once(ann: Customer, ledger: Ledger) -> None:
+    """The ledger is asked each time."""
+    assert ann.order().status_code == 202
+    ledger.users.revoke("ann")
+    assert ann.order().status_code == 401
+
+
+def test_a_service_orders_for_its_end_users(gateway: RunningGateway, ledger: Ledger) -> None:
+    """Each is made on first use, is the same person later, and sees only what is theirs."""
+    service = gateway.as_user(ledger.users.add("studio", service=True))
+
+    first = service.order({"prompt": "a fox"}, Darkroom_User="Zoë").headers["Location"]
+    service.order({"prompt": "a cat"}, Darkroom_User="bob")
+
+    (mine,) = service.get("/v1/jobs", Darkroom_User="Zoë").json()["items"]
+    assert mine["links"]["self"] == first
+    assert service.get(first, Darkroom_User="bob").status_code == 404
+    assert service.get(first).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "status"), [(False, "bob", 403), (True, "", 422), (True, "x" * 201, 422), (True, "a\tb", 422)]
+)
+def test_acting_for_somebody_is_a_services_right(
+    gateway: RunningGateway, ledger: Ledger, service: bool, name: str, status: int
+) -> None:
+    """An ordinary key may not, and a service gives a proper name."""
+    customer = gateway.as_user(ledger.users.add("ann", service=service))
+
+    answer = customer.order({"prompt": "a fox"}, Darkroom_User=name)
+
+    assert answer.status_code == status
+    assert_problem(answer, field="Darkroom-User")
+
+
+def test_an_unknown_address_and_a_wrong_method_are_problems_too(gateway: RunningGateway) -> None:
+    """No corner of the API answers in another form."""
+    for answer, status in ((gateway.http.get("/v2"), 404), (gateway.http.delete("/v1/jobs"), 405)):
+        assert answer.status_code == status
+        assert answer.headers["Content-Type"] == MEDIA_TYPE
+        assert answer.json()["remedy"]
+
+
+def test_the_documentation_needs_no_internet(gateway: RunningGateway) -> None:
+    """The page loads its script and style from the gateway, and the document describes every error."""
+    page = gateway.http.get("/", follow_redirects=True).text
+
+    assert "cdn" not in page
+    assert gateway.http.get("/docs/static/swagger-ui-bundle.js").status_code == 200
+    document = gateway.http.get("/openapi.json").json()
+    answers = document["paths"]["/v1/images"]["post"]["responses"]
+    assert set(answers) == {"202", "401", "403", "413", "415", "422"}
+    assert answers["422"]["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
+    assert "remedy" in document["components"]["schemas"]["Problem"]["properties"]
+
+
+def assert_problem(answer: httpx.Response, *, field: str) -> None:
+    problem = answer.json()
+    assert answer.headers["Content-Type"] == MEDIA_TYPE
+    assert problem["status"] == answer.status_code
+    assert problem["field"] == field
+    assert problem["remedy"]
+    assert SECRET not in answer.text

@@ -1,0 +1,114 @@
+"""The gateway's small decisions: whose webhook it is, when to grant again, what to log, what differs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prefect.filesystems import LocalFileSystem
+from pydantic import SecretStr
+
+from blocks.errors import BadInput
+from blocks.fal import FalAccount
+from blocks.ledger import Job, Request
+from blocks.media_store import MediaStore
+from blocks.settings import Settings
+from deployments.gateway.callbacks import Match, match
+from deployments.gateway.granter import LONGEST_WAIT_SECONDS, seconds_until
+from deployments.gateway.jobs import read_cursor, write_cursor
+from deployments.gateway.sampler import INTERVAL_SECONDS, Sampler
+from deployments.gateway.watch import differences
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+OURS = Request(ref="req_1", token="a" * 32)
+
+MATCHES = {
+    "known by its id, with its token": ("a" * 32, OURS, None, Match.HELD),
+    "known by its id, without a token": (None, OURS, None, Match.HELD),
+    "known by its id, with another's token": ("b" * 32, OURS, None, Match.FOREIGN_TOKEN),
+    "known by its id, with nonsense for a token": ("é", OURS, None, Match.FOREIGN_TOKEN),
+    "known by its id, with an empty token": ("", OURS, None, Match.FOREIGN_TOKEN),
+    "known by its token alone": ("a" * 32, None, OURS, Match.CONFIRM),
+    "known by nothing": ("b" * 32, None, None, Match.UNKNOWN),
+}
+
+
+@pytest.mark.parametrize(("token", "by_id", "by_token", "found"), MATCHES.values(), ids=MATCHES)
+def test_a_webhook_is_matched_by_id_first_and_by_token_with_care(
+    token: str | None, by_id: Request | None, by_token: Request | None, found: Match
+) -> None:
+    """fal's signature covers the id and not the token: a token alone has to be confirmed."""
+    assert match(token, by_id=by_id, by_token=by_token) is found
+
+
+@pytest.mark.parametrize(
+    ("due", "seconds"),
+    [
+        (None, LONGEST_WAIT_SECONDS),
+        (NOW + timedelta(seconds=3), 3),
+        (NOW + timedelta(hours=1), LONGEST_WAIT_SECONDS),
+        (NOW - timedelta(seconds=1), 0),
+    ],
+)
+def test_the_granter_comes_when_a_row_is_due(due: datetime | None, seconds: float) -> None:
+    """And in any case every few seconds, for what other processes queued."""
+    assert seconds_until(due, now=NOW) == seconds
+
+
+def test_strangers_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """One line per reason and minute, which tells how many there were; each reason on its own."""
+    time = [0.0]
+    sampler = Sampler("webhooks refused", clock=lambda: time[0])
+
+    for _ in range(100):
+        sampler.count("bad_signature")
+    sampler.count("stale")
+    time[0] = INTERVAL_SECONDS
+    sampler.count("bad_signature")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "webhooks refused: 1 × bad_signature",
+        "webhooks refused: 1 × stale",
+        "webhooks refused: 100 × bad_signature",
+    ]
+    assert sampler.counts == {"bad_signature": 101, "stale": 1}
+
+
+def test_a_cursor_leads_back_to_its_job() -> None:
+    """To the microsecond: two jobs of the same second are told apart."""
+    job = Job(id="job_1", user_id="u1", kind="generate-image", created_at=NOW.replace(microsecond=123456))
+
+    assert read_cursor(write_cursor(job)) == (job.created_at, "job_1")
+
+
+@pytest.mark.parametrize(
+    "cursor", ["abc", "é", "2026", "MjAyNi0xMS0yMFQxMjowMDowMCBqb2JfMQ==", "////", "MjAyNi0xMS0yMFQxMjowMDowMFogAA=="]
+)
+def test_a_made_up_cursor_is_bad_input(cursor: str) -> None:
+    """Not base64, not a time, a time without a zone, or an id that cannot be one."""
+    with pytest.raises(BadInput) as refusal:
+        read_cursor(cursor)
+    assert refusal.value.field == "cursor"
+
+
+def test_a_difference_between_environment_and_block_is_told_without_showing_it(tmp_path: Path) -> None:
+    """Blocks rule; whoever changed the environment instead finds out why nothing happened."""
+    settings = Settings(fal_key=SecretStr("new:key"), store=str(tmp_path / "new"))
+    account = FalAccount(key=SecretStr("old:key"))
+    store = MediaStore(LocalFileSystem(basepath=str(tmp_path / "old")))
+
+    found = differences(settings, account=account, store=store)
+
+    assert [text.split()[0] for text in found] == ["FAL_KEY", "DARKROOM_STORE"]
+    assert "key" not in " ".join(found).replace("FAL_KEY is not the key of", "")
+
+
+def test_equal_settings_and_blocks_do_not_differ(tmp_path: Path) -> None:
+    """A line end pasted with the key is no difference, and what could not be read yet is none either."""
+    settings = Settings(fal_key=SecretStr("a:key\n"), store=str(tmp_path))
+    account = FalAccount(key=SecretStr("a:key"))
+    store = MediaStore(LocalFileSystem(basepath=str(tmp_path)))
+
+    assert differences(settings, account=account, store=store) == []
+    assert differences(settings, account=None, store=None) == []

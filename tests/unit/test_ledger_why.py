@@ -1,0 +1,101 @@
+"""What a job waits for is said in one sentence, for every state its rows can be in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from blocks.ledger import Job, JobStatus, Lane, Request, RequestStatus
+from blocks.ledger.why import Line, waiting_for
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+AGO = NOW - timedelta(seconds=12)
+LINE = Line(before=36, in_use=10, slots=10, own_in_use=1, plan_slots=3, endpoint_in_use=2, endpoint_cap=None)
+GPT = "openai/gpt-image-2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    says: str | None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    job: dict[str, Any] = field(default_factory=dict)
+    line: dict[str, Any] = field(default_factory=dict)
+
+
+def row(status: RequestStatus, **values: Any) -> dict[str, Any]:
+    return {"status": status, "submitted_at": AGO, **values}
+
+
+QUEUED = row(RequestStatus.QUEUED)
+CASES = {
+    "no step yet": Case(says="its run to begin"),
+    "in line": Case(rows=[QUEUED], says="slot: 10 of 10 in use, place 37"),
+    "slots are free, the next grant is about to come": Case(
+        rows=[QUEUED], line={"in_use": 0, "before": 0}, says="slot: 0 of 10 in use, place 1"
+    ),
+    "the plan is used up": Case(
+        rows=[QUEUED], line={"own_in_use": 3, "before": 0}, says="slot: 3 of the plan's 3 in use, place 1"
+    ),
+    "the endpoint is used up": Case(
+        rows=[row(RequestStatus.QUEUED, endpoint=GPT)],
+        line={"endpoint_in_use": 2, "endpoint_cap": 2, "before": 4},
+        says="slot: 2 of 2 for openai/gpt-image-2 in use, place 5",
+    ),
+    "a retry is due later": Case(
+        rows=[row(RequestStatus.QUEUED, not_before=NOW + timedelta(seconds=190))], says="a retry at 12:03:10 UTC"
+    ),
+    "a retry is due now": Case(
+        rows=[row(RequestStatus.QUEUED, not_before=AGO)], says="slot: 10 of 10 in use, place 37"
+    ),
+    "granted, and no run has it": Case(rows=[row(RequestStatus.GRANTED)], says="a run: it has its slot"),
+    "granted, and its run has yet to submit": Case(
+        rows=[row(RequestStatus.GRANTED)], job={"run_id": "run_1"}, says="its run to submit: it has its slot"
+    ),
+    "on its way to the provider": Case(
+        rows=[row(RequestStatus.SUBMITTING, submitted_at=NOW)], says="fal-ai/flux/dev at fal: submitted 0 s ago"
+    ),
+    "at the provider": Case(rows=[row(RequestStatus.IN_FLIGHT)], says="fal-ai/flux/dev at fal: submitted 12 s ago"),
+    "at the provider for minutes": Case(
+        rows=[row(RequestStatus.IN_FLIGHT, submitted_at=NOW - timedelta(seconds=150))],
+        says="fal-ai/flux/dev at fal: submitted 2 min ago",
+    ),
+    "at the provider for hours": Case(
+        rows=[row(RequestStatus.IN_FLIGHT, submitted_at=NOW - timedelta(hours=3))],
+        says="fal-ai/flux/dev at fal: submitted 3 h ago",
+    ),
+    "at the provider, to be cancelled": Case(
+        rows=[row(RequestStatus.IN_FLIGHT, cancel_requested_at=NOW)],
+        says="fal-ai/flux/dev at fal: submitted 12 s ago, cancel asked for",
+    ),
+    "nobody knows whether the provider has it": Case(
+        rows=[row(RequestStatus.UNKNOWN)],
+        says="a sign of fal-ai/flux/dev at fal: the submit's answer was lost 12 s ago",
+    ),
+    "several at once": Case(
+        rows=[row(RequestStatus.SUCCEEDED), row(RequestStatus.IN_FLIGHT), row(RequestStatus.GRANTED), QUEUED],
+        says="fal-ai/flux/dev at fal: submitted 12 s ago; and 2 more",
+    ),
+    "all done, to be stored": Case(rows=[row(RequestStatus.SUCCEEDED)], says="its run to store the result"),
+    "failed, to be decided": Case(rows=[row(RequestStatus.FAILED)], says="its run to take the next step"),
+    "cancelled before it was submitted": Case(
+        rows=[row(RequestStatus.CANCELLED)], job={"cancel_requested_at": NOW}, says="its run to end it: it is cancelled"
+    ),
+    "completed": Case(rows=[row(RequestStatus.SUCCEEDED)], job={"status": JobStatus.COMPLETED}, says=None),
+    "cancelled, though the provider is not done": Case(
+        rows=[row(RequestStatus.IN_FLIGHT)], job={"status": JobStatus.CANCELLED}, says=None
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_job_says_what_it_waits_for(case: Case) -> None:
+    """One sentence about the first row that is not finished; none about a job that has ended."""
+    defaults = {"endpoint": "fal-ai/flux/dev", "step": "generate", "attempt": 1, "lane": Lane.INTERACTIVE}
+    rows = [Request(**defaults | values) for values in case.rows]
+    job = Job(**{"id": "job_1", "user_id": "u1", "kind": "generate-image", "status": JobStatus.RUNNING} | case.job)
+    line = Line(**vars(LINE) | case.line)
+
+    assert waiting_for(job, rows, line=line, now=NOW) == case.says
