@@ -26,7 +26,7 @@ from ledger_scenes import (
 
 from blocks.ledger import Job, JobStatus, Ledger, RequestStatus, Verdict
 
-JOBS = 40
+JOBS = 12
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""Jobs on record: in pages, to their ends, with their files and the news of them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from interleaving import all_at_once
+from ledger_databases import Db
+from ledger_scenes import KIND, granted_picture, post
+
+from blocks.ledger import Job, JobStatus, Ledger, RequestStatus, StoredFile
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> str:
+    return ledger.users.add("ann").user_id
+
+
+def file(key: str) -> StoredFile:
+    return StoredFile(key=key, sha256="0" * 64, content_type="image/png", bytes=3 * 2**30, width=64, height=32)
+
+
+def all_pages(ledger: Ledger, user_id: str, *, limit: int, status: JobStatus | None = None) -> list[str]:
+    found: list[Job] = []
+    while page := ledger.jobs.page(
+        user_id, limit=limit, before=(found[-1].created_at, found[-1].id) if found else None, status=status
+    ):
+        found += page
+    return [job.id for job in found]
+
+
+def test_pages_together_are_all_jobs_newest_first(ledger: Ledger, db: Db, ann: str) -> None:
+    """Each once, also where many are of one moment, and nobody else's."""
+    mine = [post(ledger, ann).id for _ in range(7)]
+    post(ledger, ledger.users.add("bob").user_id)
+    db.execute("UPDATE job SET created_at = now() WHERE id = ANY(%s)", [mine[2:5]])
+    newest_first = db.execute("SELECT id FROM job WHERE user_id = %s ORDER BY created_at DESC, id DESC", [ann])
+    assert all_pages(ledger, ann, limit=2) == [row["id"] for row in newest_first]
+
+
+def test_pages_can_be_of_one_status(ledger: Ledger, ann: str) -> None:
+    """E.g. what has failed."""
+    jobs = [post(ledger, ann).id for _ in range(4)]
+    ledger.jobs.finish(jobs[1], JobStatus.FAILED)
+    ledger.jobs.finish(jobs[3], JobStatus.FAILED)
+    assert all_pages(ledger, ann, limit=1, status=JobStatus.FAILED) == [jobs[3], jobs[1]]
+
+
+def test_a_job_runs_from_its_first_call(ledger: Ledger, ann: str) -> None:
+    """And stays what it is when it is called again."""
+    picture = granted_picture(ledger, ann)
+    ledger.jobs.started(picture.job_id)
+    first = picture.job
+    ledger.jobs.started(picture.job_id)
+    assert first.status is JobStatus.RUNNING and picture.job == first
+
+
+def test_a_job_ends_once(ledger: Ledger, db: Db, ann: str) -> None:
+    """Of several endings at once the first stands, and there is one piece of news."""
+    picture = granted_picture(ledger, ann)
+    endings = [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED] * 2
+    all_at_once([lambda status=status: ledger.jobs.finish(picture.job_id, status) for status in endings])
+    news = db.execute("SELECT number, event FROM notification").fetchall()
+    assert news == [{"number": 1, "event": f"job.{picture.job.status.value}"}]
+
+
+def test_an_ending_keeps_its_error(ledger: Ledger, ann: str) -> None:
+    """A failed job is a dead letter."""
+    job = post(ledger, ann)
+    ledger.jobs.finish(job.id, JobStatus.FAILED, error={"code": "content_policy", "cost": Decimal("0.1")})
+    ended = ledger.jobs.get(job.id)
+    assert ended is not None and ended.error == {"code": "content_policy", "cost": "0.1"}
+
+
+def test_a_job_that_ends_leaves_nothing_queued(ledger: Ledger, ann: str) -> None:
+    """A row nobody collects would hold its slot for ever."""
+    picture = granted_picture(ledger, ann)
+    assert ledger.jobs.finish(picture.job_id, JobStatus.FAILED).grant
+    assert picture.row.status is RequestStatus.CANCELLED
+
+
+def test_news_is_numbered_without_gaps(ledger: Ledger, db: Db, ann: str) -> None:
+    """For each user, also when twelve jobs end at once: a client asks for what comes after the last it saw."""
+    jobs = [post(ledger, ann).id for _ in range(12)]
+    other = post(ledger, ledger.users.add("bob").user_id).id
+    all_at_once([lambda job=job: ledger.jobs.finish(job, JobStatus.COMPLETED) for job in [*jobs, other]])
+    numbers = db.execute("SELECT number FROM notification WHERE user_id = %s ORDER BY number", [ann]).fetchall()
+    assert [row["number"] for row in numbers] == list(range(1, 13))
+
+
+def test_a_file_is_on_record_once(ledger: Ledger, ann: str) -> None:
+    """Stored again, it keeps its id: links to it stay good."""
+    job = post(ledger, ann)
+    first = ledger.jobs.add_asset(job, ref=None, step="generate", n=0, file=file("a.png"))
+    again = ledger.jobs.add_asset(job, ref=None, step="generate", n=0, file=file("b.png"))
+    second = ledger.jobs.add_asset(job, ref=None, step="generate", n=1, file=file("c.png"))
+    assert (again.id, again.key, again.bytes) == (first.id, "b.png", 3 * 2**30)
+    assert [asset.id for asset in ledger.jobs.assets(job.id)] == [first.id, second.id]
+    assert ledger.jobs.asset_at(job.id, step="generate", n=1) == ledger.jobs.asset(second.id)
+    assert ledger.jobs.asset_at(job.id, step="generate", n=2) is None
+
+
+def test_a_run_that_a_person_started_has_its_own_job(ledger: Ledger, ann: str) -> None:
+    """On record with the run, and waiting in the same queue as everybody's once it reserves."""
+    flow_run_id = uuid4()
+    run = ledger.runs.open_own(flow_run_id, user_id=ann, kind=KIND, parameters={"prompt": "a fox"})
+    (job,) = ledger.jobs.of_run(run.id)
+    assert (job.user_id, job.kind, job.parameters) == (ann, KIND, {"prompt": "a fox"})
+    assert ledger.runs.look(run.id, {}).ready == (job.id,)
+    found = ledger.runs.enter(flow_run_id, run_key=None)
+    assert found is not None and found.id == run.id
+    assert ledger.runs.enter(uuid4(), run_key=None) is None
+
+
+def test_jobs_that_were_granted_and_not_placed_are_found(ledger: Ledger, ann: str) -> None:
+    """Whoever granted them may have died before he told a run."""
+    job = post(ledger, ann)
+    assert ledger.jobs.unplaced() == []
+    ledger.grants.grant()
+    assert ledger.jobs.unplaced() == [job.id]
+    ledger.runs.place(job.id)
+    assert ledger.jobs.unplaced() == []
+
+
+def test_one_at_a_time_works_under_a_name(ledger: Ledger) -> None:
+    """The others leave at once; and it is free again when its holder has gone."""
+    with ledger.only_one("reconcile") as first, ledger.only_one("reconcile") as second, ledger.only_one("x") as other:
+        assert (first, second, other) == (True, False, True)
+    with ledger.only_one("reconcile") as again:
+        assert again

@@ -1,0 +1,142 @@
+"""Users, keys, plans and accounts: keys are seen once and stored as digests, limits are checked before they count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from interleaving import all_at_once, overlap
+from ledger_databases import Db
+
+from blocks.errors import BadInput
+from blocks.ledger import OPERATOR, Caller, Ledger, NewKey
+
+
+def test_a_key_opens_for_its_user(ledger: Ledger) -> None:
+    """And no other text does."""
+    ann = ledger.users.add("ann")
+    assert ledger.users.authenticate(ann.key) == Caller(user_id=ann.user_id, service=False)
+    assert ledger.users.authenticate(ann.key[:-1]) is None
+    assert ledger.users.authenticate("") is None
+
+
+def test_a_key_is_nowhere_in_the_database(ledger: Ledger, db: Db) -> None:
+    """Whoever reads the database, or a backup of it, cannot act for anybody."""
+    keys = [ledger.users.add("ann").key, ledger.users.add("shop", service=True).key, ledger.users.rotate("ann").key]
+    tables = [row["tablename"] for row in db.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+    assert {"user", "api_key", "job"} <= set(tables)
+    for table in tables:
+        found = db.execute(f'SELECT CAST(t AS text) AS row FROM "{table}" t').fetchall()
+        assert not [row for row in found if any(key.removeprefix("dk_") in row["row"] for key in keys)]
+
+
+def test_a_rotated_key_stops_working(ledger: Ledger) -> None:
+    """The new one belongs to the same user, with the same rights."""
+    shop = ledger.users.add("shop", service=True)
+    new = ledger.users.rotate("shop")
+    assert ledger.users.authenticate(shop.key) is None
+    assert ledger.users.authenticate(new.key) == Caller(user_id=shop.user_id, service=True)
+
+
+def test_a_revoked_user_has_no_key(ledger: Ledger) -> None:
+    """Until the next rotation."""
+    ann = ledger.users.add("ann")
+    ledger.users.revoke("ann")
+    assert ledger.users.authenticate(ann.key) is None
+    assert ledger.users.authenticate(ledger.users.rotate("ann").key) is not None
+
+
+def test_of_two_rotations_at_once_one_key_works(ledger: Ledger, db: Db) -> None:
+    """Without the user's lock neither would revoke the other's, and a key nobody knows of would stay valid."""
+    ledger.users.add("ann")
+    keys = overlap(db, lambda: ledger.users.rotate("ann"), lambda: ledger.users.rotate("ann"), at="INSERT ON api_key")
+    assert [ledger.users.authenticate(new.key) is not None for new in keys] == [False, True]
+
+
+def test_a_name_is_taken_once(ledger: Ledger) -> None:
+    """Also of twelve who want it at once."""
+
+    def add() -> NewKey | str:
+        try:
+            return ledger.users.add("ann")
+        except BadInput as error:
+            return error.field
+
+    outcomes = all_at_once([add] * 12)
+    assert sum(isinstance(outcome, NewKey) for outcome in outcomes) == 1
+    assert outcomes.count("name") == 11
+
+
+def test_an_end_user_is_made_on_first_use(ledger: Ledger) -> None:
+    """Once, also by twelve first uses at once, with the plan of the service."""
+    shop = ledger.users.add("shop", plan="studio", service=True)
+    users = all_at_once([lambda: ledger.users.end_user(shop.user_id, "customer 7")] * 12)
+    assert len({user.id for user in users}) == 1
+    assert (users[0].parent_id, users[0].plan) == (shop.user_id, "studio")
+
+
+def test_end_users_of_two_services_are_two(ledger: Ledger) -> None:
+    """And neither is the user of that name."""
+    names = ("shop", "club")
+    services = [ledger.users.add(name, service=True).user_id for name in names]
+    ids = {ledger.users.end_user(service, "ann").id for service in services}
+    assert len(ids | {ledger.users.add("ann").user_id}) == 3
+
+
+def test_a_user_is_found_by_name_or_id(ledger: Ledger) -> None:
+    """And an unknown one with the remedy."""
+    ann = ledger.users.add("ann")
+    assert ledger.users.find("ann").id == ledger.users.find(ann.user_id).id == ann.user_id
+    assert ledger.users.find(OPERATOR).id == OPERATOR
+    with pytest.raises(BadInput, match="darkroom user add"):
+        ledger.users.find("bob")
+
+
+WRONG: dict[str, tuple[str, Callable[[Ledger], object]]] = {
+    "an unknown plan": ("plan", lambda ledger: ledger.users.add("ann", plan="gold")),
+    "a user nobody knows": ("name", lambda ledger: ledger.users.rotate("bob")),
+    "a weight of nothing": ("weight", lambda ledger: ledger.users.set_plan("pro", in_flight=1, weight=Decimal(0))),
+    "a weight that rounds to nothing": (
+        "weight",
+        lambda ledger: ledger.users.set_plan("pro", in_flight=1, weight=Decimal("0.0004")),
+    ),
+    "a weight beyond the column": (
+        "weight",
+        lambda ledger: ledger.users.set_plan("pro", in_flight=1, weight=Decimal(100_000)),
+    ),
+    "less than none in flight": (
+        "in_flight",
+        lambda ledger: ledger.users.set_plan("pro", in_flight=-1, weight=Decimal(1)),
+    ),
+    "less than no slots": ("slots", lambda ledger: ledger.users.set_account("fal", slots=-1)),
+    "a cap below nothing": (
+        "fal-ai/flux/dev",
+        lambda ledger: ledger.users.set_account("fal", endpoint_caps={"fal-ai/flux/dev": -1}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("field", "act"), WRONG.values(), ids=WRONG.keys())
+def test_what_an_operator_gets_wrong_is_named(ledger: Ledger, field: str, act: Callable[[Ledger], object]) -> None:
+    """A weight of 0 would end the grant for everybody with a division by it."""
+    with pytest.raises(BadInput) as wrong:
+        act(ledger)
+    assert wrong.value.field == field
+
+
+def test_plans_and_accounts_are_changed_and_made(ledger: Ledger) -> None:
+    """Caps are merged by endpoint; what is not given stays."""
+    ledger.users.set_plan("gold", in_flight=20, weight=Decimal("2.5"), daily_budget_usd=Decimal(10))
+    ledger.users.set_account("fal", endpoint_caps={"a": 1, "b": 2})
+    account = ledger.users.set_account("fal", slots=40, endpoint_caps={"b": 3})
+    assert [plan.name for plan in ledger.users.plans()] == ["free", "pro", "studio", "gold"]
+    assert (account.slots, account.endpoint_caps) == (40, {"a": 1, "b": 3})
+    assert ledger.users.set_account("other").slots == 10
+
+
+def test_the_provider_is_believed_once(ledger: Ledger) -> None:
+    """Who our account is at the provider is learned from the first webhook whose id we hold, and then stands."""
+    told = all_at_once([lambda name=name: ledger.users.learn_provider_user("fal", name) for name in "abcdef"])
+    assert len(set(told)) == 1
+    assert ledger.users.account("fal").provider_user_id == told[0]
