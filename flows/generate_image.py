@@ -23,12 +23,6 @@ from flows.engine import Job, drive
 KIND = "generate-image"
 STEP = "generate"
 
-Prompt = Annotated[str, Field(title="Prompt", description="What the picture shows.", min_length=1, max_length=4000)]
-ModelName = Annotated[
-    Literal["fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"],
-    Field(title="Model", description="FLUX dev: good and cheap. schnell: drafts. GPT Image 2: text in pictures."),
-]
-
 
 class Size(BaseModel):
     """A size of your own, in pixels."""
@@ -39,20 +33,26 @@ class Size(BaseModel):
     height: int = Field(title="Height", ge=64, le=3840, description="Pixels.")
 
 
+Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
+ModelName = Literal["fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"]
 Preset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9", "auto"]
-ImageSize = Annotated[
-    Preset | Size | None,
-    Field(title="Size", description="A named size, or width and height. Empty: the model's own (landscape 4:3)."),
-]
-Seed = Annotated[
-    int | None,
-    Field(title="Seed", ge=0, le=2**53 - 1, description="Same seed and prompt: same picture. GPT Image 2 has none."),
-]
-Count = Annotated[int, Field(title="Number of pictures", ge=1, le=4, description="Each is paid.")]
-Arguments = Annotated[
-    dict[str, Any],
-    Field(title="More arguments", description='The model\'s own, e.g. {"output_format": "png", "quality": "low"}.'),
-]
+ImageSize = Preset | Size | None
+Seed = Annotated[int, Field(ge=0, le=2**53 - 1)] | None
+Count = Annotated[int, Field(ge=1, le=4)]
+
+
+def _shown(title: str, description: str, default: Any = ...) -> Any:
+    """A field of the form. Prefect's form overwrites a field's own title, but not one among the extras."""
+    return Field(default, description=description, json_schema_extra={"title": title})
+
+
+PROMPT = _shown("Prompt", "What the picture shows.")
+MODEL = _shown("Model", "FLUX dev: good and cheap. schnell: drafts. GPT Image 2: text in pictures.", "fal-ai/flux/dev")
+IMAGE_SIZE = _shown("Size", "A named size, or width and height. Empty: the model's own (landscape 4:3).", None)
+SEED = _shown("Seed", "Same seed and prompt: same picture. Empty: a new one. GPT Image 2 has none.", None)
+NUM_IMAGES = _shown("Number of pictures", "1 to 4; each is paid.", 1)
+ARGUMENTS = _shown("More arguments", 'The model\'s own, e.g. {"output_format": "png", "guidance_scale": 5}.', {})
+USER = _shown("User", "Who it is for: a user's name or id.", OPERATOR)
 
 
 class Picture(BaseModel):
@@ -60,12 +60,12 @@ class Picture(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt: Prompt
-    model: ModelName = "fal-ai/flux/dev"
-    image_size: ImageSize = None
-    seed: Seed = None
-    num_images: Count = 1
-    arguments: Arguments = Field(default_factory=dict)
+    prompt: Prompt = PROMPT
+    model: ModelName = MODEL
+    image_size: ImageSize = IMAGE_SIZE
+    seed: Seed = SEED
+    num_images: Count = NUM_IMAGES
+    arguments: dict[str, Any] = ARGUMENTS
 
     def spec(self) -> RequestSpec:
         """The paid call it takes. Raises BadInput for what the model does not accept."""
@@ -89,13 +89,13 @@ def generate(job: Job) -> None:
 
 @flow(name=KIND, flow_run_name="{model}", retries=0, log_prints=False)
 def generate_image(
-    prompt: Prompt,
-    model: ModelName = "fal-ai/flux/dev",
-    image_size: ImageSize = None,
-    seed: Seed = None,
-    num_images: Count = 1,
-    arguments: Arguments = {},  # noqa: B006  (the UI's form shows it; nobody changes it)
-    user: Annotated[str, Field(title="User", description="For whom: a user's name or id.")] = OPERATOR,
+    prompt: Prompt = PROMPT,
+    model: ModelName = MODEL,
+    image_size: ImageSize = IMAGE_SIZE,
+    seed: Seed = SEED,
+    num_images: Count = NUM_IMAGES,
+    arguments: dict[str, Any] = ARGUMENTS,
+    user: str = USER,
 ) -> State[Any]:
     """A prompt becomes a picture in the media store."""
     picture = Picture(

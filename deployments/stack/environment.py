@@ -11,9 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from blocks.errors import NeedsHuman
 from deployments.home import EXPORTED_FROM, Home
-from deployments.simulator.environment import API_KEY as SIMULATOR_KEY
 from deployments.simulator.environment import client_environment
 from deployments.stack.options import LOOPBACK, Provider, StackOptions
 from deployments.stack.postgres import Cluster
@@ -115,8 +113,4 @@ def _provider_settings(options: StackOptions, *, home: Home, base: Mapping[str, 
         public_url = base.get("DARKROOM_PUBLIC_URL", options.gateway_url)
         reach = client_environment(port=options.simulator_port, home=home.simulator, base=base)
         return {**reach, "DARKROOM_PUBLIC_URL": public_url}
-    if base.get("FAL_KEY") == SIMULATOR_KEY:
-        raise NeedsHuman(
-            "this shell still has the simulator's environment (FAL_KEY): start a new one for --provider live"
-        )
     return {"DARKROOM_PUBLIC_URL": base.get("DARKROOM_PUBLIC_URL", "")}

@@ -33,7 +33,8 @@ def test_the_form_explains_itself(stack: Stack) -> None:
     """Every field of the custom-run form has a title and a description; ranges and choices are there."""
     schema = stack.prefect.get("/deployments/name/generate-image/on-demand").json()["parameter_openapi_schema"]
     fields = schema["properties"]
-    assert list(fields) == ["prompt", "model", "image_size", "seed", "num_images", "arguments", "user"]
+    in_order = sorted(fields, key=lambda name: fields[name]["position"])
+    assert in_order == ["prompt", "model", "image_size", "seed", "num_images", "arguments", "user"]
     assert all(field.get("title") and field.get("description") for field in fields.values()), fields
     assert schema["required"] == ["prompt"]
     assert (fields["num_images"]["minimum"], fields["num_images"]["maximum"]) == (1, 4)
