@@ -1,15 +1,15 @@
 """fal's queue: submit, status, result, cancel, upload.
 
 Submitting is one plain POST of our own, because fal has no idempotency key and `fal_client.submit` repeats a POST whose
-answer was lost (up to ten billed jobs). Everything else goes through `fal_client`'s handles, whose patience (ten tries
-of 120 s) is cut to what a scheduler can afford. Failures are translated in `failures.py`.
+answer was lost (up to ten billed jobs). Status, result and cancel use `fal_client`'s handles for where to call, but not
+for calling: their patience is ten tries of 120 s, fixed in the module, and `get()` polls ten times a second and drops
+the header with the billed units. Uploads are `fal_client`'s alone. Failures are translated in `failures.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -27,20 +27,14 @@ from blocks.fal.http import tls_context
 
 SUBMIT_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 CONFIRM_TIMEOUT = httpx.Timeout(5.0, connect=3.0)
-# Two tries of at most 3 + 4 s: the handles' own patience is a module constant, so it is cut there.
-fal_client_module.MAX_ATTEMPTS = 2
-fal_client_module.QUEUE_POLL_TIMEOUT = httpx.Timeout(4.0, connect=3.0)
+CALL_TIMEOUT = httpx.Timeout(4.0, connect=3.0)  # two tries come to 14 s at most
+UPLOAD_TIMEOUT_SECONDS = 30.0
 
 # Nothing of the request has left when these are raised. Every other transport error may have come after fal read it.
-NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
+STATES = frozenset({"IN_QUEUE", "IN_PROGRESS", "COMPLETED"})
 State = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "NOT_FOUND"]
 Cancelled = Literal["requested", "already_completed", "not_found"]
 
@@ -102,19 +96,19 @@ class Fal:
                 headers={"X-Fal-Request-Timeout": str(start_timeout.total_seconds())},
             )
         except NOT_SENT as error:
-            raise Park(f"fal cannot be reached ({type(error).__name__})", code="unreachable") from error
+            raise _transport_failure(error) from error
         except httpx.HTTPError as error:
             raise SubmitUnknown(f"the answer to the submit was lost ({type(error).__name__})") from error
         return _read_submit_answer(response)
 
     def status(self, endpoint: str, request_id: str) -> ProviderStatus:
-        with _translated():
-            try:
-                return _read_status(self._handle(endpoint, request_id).status(with_logs=True))
-            except fal_client.FalClientHTTPError as error:
-                if _says_not_found(error.response):
-                    return ProviderStatus(state="NOT_FOUND")
-                raise
+        response = self._call("GET", self._handle(endpoint, request_id).status_url, params={"logs": "1"})
+        if _says_not_found(response):
+            return ProviderStatus(state="NOT_FOUND")
+        body = _json(response)
+        if response.status_code not in (200, 202) or not isinstance(body, dict):
+            raise _answer_failure(response)
+        return _read_status(body)
 
     def result(self, endpoint: str, request_id: str) -> ProviderResult:
         """The output of a finished request.
@@ -122,10 +116,7 @@ class Fal:
         Raises Permanent for a rejected generation, Retry for one that may be submitted again or a GET to be repeated
         (`is_outcome` tells which), Retry(code="in_progress") while it runs, Permanent(code="not_found").
         """
-        handle = self._handle(endpoint, request_id)
-        with _translated():
-            # Not `handle.get()`: it polls until the request is over, and drops the header with the billed units.
-            response = self._get_twice(handle.response_url)
+        response = self._call("GET", self._handle(endpoint, request_id).response_url)
         output = _json(response)
         if response.status_code != 200 or not isinstance(output, dict):
             raise _answer_failure(response)
@@ -133,24 +124,22 @@ class Fal:
 
     def cancel(self, endpoint: str, request_id: str) -> Cancelled:
         """Asks fal to cancel. A request that already runs usually goes on, and is billed."""
-        with _translated():
-            try:
-                self._handle(endpoint, request_id).cancel()
-            except fal_client.FalClientHTTPError as error:
-                if _says_not_found(error.response):
-                    return "not_found"
-                if _field(_json(error.response), "status") == "ALREADY_COMPLETED":
-                    return "already_completed"
-                raise
-        return "requested"
+        response = self._call("PUT", self._handle(endpoint, request_id).cancel_url)
+        if response.is_success:
+            return "requested"
+        if _says_not_found(response):
+            return "not_found"
+        if _field(_json(response), "status") == "ALREADY_COMPLETED":
+            return "already_completed"
+        raise _answer_failure(response)
 
     def confirm(self, endpoint: str, request_id: str) -> bool:
-        """Whether the request is this account's: one GET, for a caller who has a webhook sender waiting."""
+        """Whether the request is this account's: one GET, for a caller who has a webhook's sender waiting."""
         try:
             response = self._http.get(self._handle(endpoint, request_id).status_url, timeout=CONFIRM_TIMEOUT)
         except httpx.HTTPError as error:
             raise _transport_failure(error) from error
-        if response.status_code in (200, 202) and _field(_json(response), "status"):
+        if response.status_code in (200, 202) and _field(_json(response), "status") in STATES:
             return True
         if _says_not_found(response):
             return False
@@ -159,26 +148,37 @@ class Fal:
         raise failure if isinstance(failure, Retry | Park) else Retry(failure.message, code=failure.code)
 
     def upload(self, content: bytes, *, content_type: str, file_name: str) -> str:
-        """Puts a file on fal's CDN and returns its URL, which is public."""
-        with _translated():
+        """Puts a file on fal's CDN and returns its URL, which is public. fal_client repeats it, for up to a minute."""
+        try:
             return self._uploader.upload(content, content_type, file_name)
+        except fal_client.FalClientHTTPError as error:
+            # Not `from error`: its text is the whole answer, and may quote what was sent.
+            raise _answer_failure(error.response) from None
+        except httpx.HTTPStatusError as error:
+            raise _answer_failure(error.response) from error
+        except httpx.HTTPError as error:
+            raise _transport_failure(error) from error
 
     @cached_property
     def _uploader(self) -> fal_client.SyncClient:
-        return fal_client.SyncClient(key=self._key)
+        return fal_client.SyncClient(key=self._key, default_timeout=UPLOAD_TIMEOUT_SECONDS)
 
     def _handle(self, endpoint: str, request_id: str) -> fal_client.SyncRequestHandle:
+        """fal_client's knowledge of where a request's three addresses are."""
         if not REQUEST_ID.fullmatch(request_id):
             raise Permanent("that is not a request id of fal's", code="not_found")
         return fal_client.SyncRequestHandle.from_request_id(self._http, endpoint, request_id)
 
-    def _get_twice(self, url: str) -> httpx.Response:
+    def _call(self, method: str, url: str, *, params: Mapping[str, str] | None = None) -> httpx.Response:
         """Once more after a transport error: a connection the server had just closed is not worth a failure."""
-        timeout = fal_client_module.QUEUE_POLL_TIMEOUT
         try:
-            return self._http.get(url, timeout=timeout)
+            return self._http.request(method, url, params=params, timeout=CALL_TIMEOUT)
         except httpx.TransportError:
-            return self._http.get(url, timeout=timeout)
+            pass
+        try:
+            return self._http.request(method, url, params=params, timeout=CALL_TIMEOUT)
+        except httpx.HTTPError as error:
+            raise _transport_failure(error) from error
 
 
 def _read_submit_answer(response: httpx.Response) -> Submitted:
@@ -198,40 +198,26 @@ def _surely_refused(response: httpx.Response, body: object) -> bool:
     return response.status_code == 503 and is_ingress_page(503, body, response.headers)
 
 
-def _read_status(status: fal_client.Status) -> ProviderStatus:
-    match status:
-        case fal_client.Queued(position=position):
-            return ProviderStatus(state="IN_QUEUE", queue_position=position)
-        case fal_client.InProgress(logs=logs):
-            return ProviderStatus(state="IN_PROGRESS", logs=tuple(logs or ()))
-        case fal_client.Completed(logs=logs, error=error, error_type=error_type):
-            return ProviderStatus(state="COMPLETED", logs=tuple(logs or ()), error=error, error_type=error_type)
-    raise ValueError("unknown status")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except fal_client.FalClientHTTPError as error:
-        # Not `from error`: its text is the whole answer, prompt included, and a logged traceback would show it.
-        raise _answer_failure(error.response, error_type=error.error_type) from None
-    except httpx.HTTPStatusError as error:
-        raise _answer_failure(error.response) from error
-    except httpx.HTTPError as error:
-        raise _transport_failure(error) from error
-    except (KeyError, TypeError, ValueError) as error:
-        # fal_client reads answers without looking: a missing field or a new state word ends up here.
-        raise Retry("fal's answer could not be read", code="unexpected_answer") from error
-
-
-def _answer_failure(response: httpx.Response, *, error_type: str | None = None) -> DarkroomError:
-    return classify_failure(
-        http_status=response.status_code, body=_json(response), error_type=error_type, headers=response.headers
+def _read_status(body: Mapping[str, Any]) -> ProviderStatus:
+    state, logs, position = body.get("status"), body.get("logs"), body.get("queue_position")
+    if state not in STATES:
+        raise Retry("fal's queue speaks of a state that is not documented", code="unexpected_answer")
+    return ProviderStatus(
+        state=state,
+        queue_position=position if isinstance(position, int) else None,
+        logs=tuple(line for line in logs if isinstance(line, dict)) if isinstance(logs, list) else (),
+        error=_field(body, "error"),
+        error_type=_field(body, "error_type"),
     )
 
 
+def _answer_failure(response: httpx.Response) -> DarkroomError:
+    return classify_failure(http_status=response.status_code, body=_json(response), headers=response.headers)
+
+
 def _transport_failure(error: httpx.HTTPError) -> DarkroomError:
+    if isinstance(error, httpx.PoolTimeout):
+        return Retry("too many calls to fal at once from this process", code="transient")
     if isinstance(error, NOT_SENT):
         return Park(f"fal cannot be reached ({type(error).__name__})", code="unreachable")
     return Retry(f"the connection to fal broke ({type(error).__name__})")

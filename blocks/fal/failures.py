@@ -41,7 +41,7 @@ RETRYABLE_TYPES = frozenset(
     }
 )
 CANCELLED_TYPES = frozenset({"client_cancelled", "client_disconnected"})
-TRANSIENT_STATUSES = frozenset({408, 409, 425})
+TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
 
 # Codes of failures of a call or of the account: they say nothing about how the generation ended.
 CALL_CODES = frozenset(
@@ -74,8 +74,8 @@ def classify_failure(
         return RateLimited(_say(body, http_status), retry_after=_retry_after(found))
     if is_ingress_page(http_status, body, found):
         return Park(f"fal's entrance answered HTTP {http_status}: the service behind it is out")
-    if account_error := _account_error(http_status, body):
-        return account_error
+    if refused := _refused_call(http_status, body):
+        return refused
     return _outcome(http_status, body, error_type or found.get("x-fal-error-type"))
 
 
@@ -110,10 +110,14 @@ def is_ingress_page(http_status: int | None, body: object, headers: Mapping[str,
     )
 
 
-def _account_error(http_status: int | None, body: object) -> DarkroomError | None:
+def _refused_call(http_status: int | None, body: object) -> DarkroomError | None:
     words = _say(body, http_status)
     if http_status == 401:
         return Permanent(f"{words} (check the key in the block fal-account/default)", code="unauthorized")
+    if http_status == 404:
+        # A page of something in between proves nothing about what was asked for.
+        known = isinstance(body, Mapping)
+        return Permanent(words, code="not_found") if known else Retry(words, code="unexpected_answer")
     if http_status not in (402, 403):
         return None
     if http_status == 402 or "exhausted balance" in words.lower():
@@ -138,8 +142,6 @@ def _outcome(http_status: int | None, body: object, error_type: str | None) -> D
 def _by_status(http_status: int | None, words: str) -> DarkroomError:
     if http_status in (202, 400, 500) and "still in progress" in words.lower():
         return Retry(words, code="in_progress")
-    if http_status == 404:
-        return Permanent(words, code="not_found")
     if http_status == 499:
         return Permanent(words, code="client_cancelled")
     if http_status is None or http_status >= 500 or http_status in TRANSIENT_STATUSES:

@@ -53,6 +53,7 @@ class WebhookEnvelope:
     payload: dict[str, Any] | None
     error: str | None
     payload_error: str | None
+    body: Mapping[str, Any]
     body_sha256: str
 
 
@@ -118,6 +119,7 @@ def _read_body(body: bytes, *, user_id: str, body_sha256: str) -> WebhookEnvelop
         payload=fields.get("payload"),
         error=_text(fields.get("error")),
         payload_error=_text(fields.get("payload_error")),
+        body=fields,
         body_sha256=body_sha256,
     )
 

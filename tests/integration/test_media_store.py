@@ -1,0 +1,237 @@
+"""The media store over a real folder, a real S3 protocol, and real Prefect blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from prefect import flow, task
+from prefect.filesystems import LocalFileSystem, WritableFileSystem
+from prefect.testing.utilities import prefect_test_harness
+
+from blocks.errors import BadInput, Permanent, Retry
+from blocks.media_store import MediaStore, make_store_block, open_media_store, store_block_slug
+from blocks.settings import Settings
+
+KEY = "images/usr_1/job_1/generate-0.png"
+BUCKET = "darkroom-test"
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment of an operator whose bucket is on another S3."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_endpoint)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    return s3_endpoint
+
+
+@pytest.fixture(params=["folder", "s3"])
+def setting(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return str(tmp_path / "media")
+    request.getfixturevalue("aws")
+    return f"s3://{BUCKET}/made/by/{tmp_path.name}"
+
+
+@pytest.fixture
+def store(setting: str) -> MediaStore:
+    block = make_store_block(setting)
+    assert isinstance(block, WritableFileSystem)
+    return MediaStore(block)
+
+
+@pytest.fixture(scope="module")
+def prefect_api() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=90):
+        yield
+
+
+def test_what_is_written_is_read(store: MediaStore) -> None:
+    """Bytes come back as they were, also large ones that S3 takes in parts."""
+    large = os.urandom(1024) * 9 * 1024
+    store.write(KEY, b"\x00\xffsmall")
+    store.write("images/usr_1/job_1/large.png", large)
+    assert store.read(KEY) == b"\x00\xffsmall"
+    assert store.read("images/usr_1/job_1/large.png") == large
+
+
+def test_a_key_is_replaced_by_a_second_write(store: MediaStore) -> None:
+    """A step that is done again after a crash leaves one whole file, also when the new one is shorter."""
+    store.write(KEY, b"first and longer")
+    store.write(KEY, b"second")
+    assert store.read(KEY) == b"second"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/etc/passwd",
+        "../outside.png",
+        "images/../../outside.png",
+        "images/./x.png",
+        "images//x.png",
+        "images/",
+        "~/x.png",
+        ".hidden",
+        "images/.hidden",
+        "images\\x.png",
+        "images/x\x00.png",
+        "images/x\n.png",
+        "images/a b.png",
+        "images/ü.png",
+        "s3://other/x.png",
+        "x" * 513,
+    ],
+)
+def test_a_hostile_key_reaches_no_file(store: MediaStore, tmp_path: Path, key: str) -> None:
+    """Only plain relative keys are used, for reading and for writing."""
+    for call in (lambda: store.write(key, b"x"), lambda: store.read(key)):
+        with pytest.raises(Permanent) as caught:
+            call()
+        assert caught.value.code == "bad_key"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_key_nobody_wrote_is_missing(store: MediaStore) -> None:
+    """For good: asking again will not bring it."""
+    store.write(KEY, b"x")
+    with pytest.raises(Permanent) as caught:
+        store.read("images/usr_1/job_1/never.png")
+    assert caught.value.code == "media_missing"
+
+
+def test_it_works_from_tasks_threads_and_under_a_running_loop(store: MediaStore, prefect_api: None) -> None:
+    """Prefect's methods turn into coroutines where a loop runs; the store's never do."""
+
+    @task
+    def write_in_task(key: str) -> None:
+        store.write(key, b"task")
+
+    @flow
+    def write_in_flow() -> None:
+        write_in_task("a/task.png")
+        store.write("a/flow.png", b"flow")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(store.write, "a/thread.png", b"thread").result()
+
+    async def write_under_a_loop() -> None:
+        store.write("a/loop.png", b"loop")
+
+    write_in_flow()
+    asyncio.run(write_under_a_loop())
+    for name in ("task", "flow", "thread", "loop"):
+        assert store.read(f"a/{name}.png") == name.encode()
+
+
+def test_many_threads_share_one_store(store: MediaStore) -> None:
+    """The runner stores several pictures at once."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: store.write(f"many/{n}.png", b"%d" % n), range(24)))
+        assert list(pool.map(lambda n: store.read(f"many/{n}.png"), range(24))) == [b"%d" % n for n in range(24)]
+
+
+def test_the_block_saved_by_provision_is_what_the_settings_open(setting: str, prefect_api: None) -> None:
+    """One setting names the block, makes it and finds it again, credentials included."""
+    kind, name = store_block_slug(setting).split("/")
+    assert (kind, name) == ("s3-bucket" if setting.startswith("s3") else "local-file-system", "darkroom-media")
+    make_store_block(setting).save(name, overwrite=True)
+    open_media_store(Settings(store=setting)).write(KEY, b"opened")
+    again = open_media_store(Settings(store=f"block:{kind}/{name}"))
+    assert again.read(KEY) == b"opened"
+
+
+def test_a_block_that_is_not_there_is_named(prefect_api: None) -> None:
+    """The error says which one, and what makes it."""
+    with pytest.raises(Permanent, match=r"local-file-system/never-saved.*darkroom provision"):
+        open_media_store(Settings(store="block:local-file-system/never-saved"))
+
+
+def test_a_block_that_holds_no_files_is_refused(prefect_api: None) -> None:
+    """A setting may name any block; only file systems will do."""
+    from prefect.blocks.system import Secret
+
+    Secret(value="x").save("not-a-store", overwrite=True)
+    with pytest.raises(Permanent, match="secret/not-a-store") as caught:
+        open_media_store(Settings(store="block:secret/not-a-store"))
+    assert caught.value.code == "store_misconfigured"
+
+
+def test_a_file_system_written_by_hand_will_do() -> None:
+    """Prefect's interface is async; a plain one is as good."""
+
+    class Memory(WritableFileSystem):
+        files: dict[str, bytes] = {}  # noqa: RUF012
+
+        async def read_path(self, path: str) -> bytes:
+            return self.files[path]
+
+        def write_path(self, path: str, content: bytes) -> None:  # type: ignore[override]
+            self.files[path] = content
+
+    store = MediaStore(Memory())
+    store.write(KEY, b"kept")
+    assert store.read(KEY) == b"kept"
+
+
+def test_a_full_or_broken_folder_is_told_from_a_forbidden_one(tmp_path: Path) -> None:
+    """A file where a folder should be will not mend itself; the error does not tell where the folder is."""
+    (tmp_path / "images").write_bytes(b"in the way")
+    with pytest.raises(Permanent) as caught:
+        MediaStore(LocalFileSystem(basepath=str(tmp_path))).write(KEY, b"x")
+    assert caught.value.code == "store_refused"
+    assert str(tmp_path) not in caught.value.message
+
+
+def test_a_bucket_that_does_not_exist_is_a_lasting_failure(aws: str) -> None:
+    """Waiting does not make a bucket."""
+    store = MediaStore(make_store_block("s3://no-such-bucket-here/x"))  # type: ignore[arg-type]
+    with pytest.raises(Permanent, match="NoSuchBucket"):
+        store.write(KEY, b"x")
+
+
+def test_a_store_that_is_down_is_tried_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection is a Retry, and the error comes within seconds."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    store = MediaStore(make_store_block(f"s3://{BUCKET}"))  # type: ignore[arg-type]
+    with pytest.raises(Retry) as caught:
+        store.write(KEY, b"x")
+    assert caught.value.code == "store_unavailable"
+
+
+def test_temporary_keys_are_not_saved_with_the_block(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be stale within hours; without them boto3 asks the environment of whoever uses the block."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "for an hour")
+    block = make_store_block(f"s3://{BUCKET}")
+    assert "for an hour" not in repr(block)
+    assert block.credentials.aws_access_key_id is None  # type: ignore[attr-defined]
+    MediaStore(block).write(KEY, b"x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("setting", ["block:gcs-bucket/mine", "s3://", "s3:///prefix"])
+def test_what_cannot_be_made_is_refused(setting: str) -> None:
+    """Operators' own blocks are theirs to save, and a bucket needs a name."""
+    with pytest.raises(BadInput):
+        make_store_block(setting)

@@ -1,0 +1,198 @@
+"""What may be asked of each model, what it will cost, and how its output is read."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from blocks.errors import BadInput, Permanent
+from blocks.fal import CATALOGUE, RemoteFile, find_model
+
+DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"
+EVERY_MODEL = pytest.mark.parametrize("endpoint", [DEV, SCHNELL, LORA, GPT])
+URL = "https://v3b.fal.media/files/b/0a1b2c3d/fox.jpg"
+
+
+def image(**fields: Any) -> dict[str, Any]:
+    return {"url": URL, **fields}
+
+
+def test_the_four_image_models_are_sold() -> None:
+    """The catalogue is found by endpoint, and each entry knows its own."""
+    assert set(CATALOGUE) == {DEV, SCHNELL, LORA, GPT}
+    assert all(find_model(endpoint).endpoint == endpoint for endpoint in CATALOGUE)
+
+
+def test_an_unknown_model_is_answered_with_the_known_ones() -> None:
+    """The error names the field and what to choose from."""
+    with pytest.raises(BadInput, match="openai/gpt-image-2") as caught:
+        find_model("fal-ai/unheard-of")
+    assert caught.value.field == "model"
+
+
+@EVERY_MODEL
+def test_a_prompt_alone_is_enough(endpoint: str) -> None:
+    """Only what was given is sent, so fal's defaults stay fal's."""
+    assert find_model(endpoint).validate({"prompt": "a fox"}) == {"prompt": "a fox"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments"),
+    [
+        (DEV, {"image_size": "square_hd", "seed": 0, "num_images": 4, "acceleration": "high"}),
+        (DEV, {"image_size": {"width": 64, "height": 2048}, "guidance_scale": 5, "enable_safety_checker": False}),
+        (SCHNELL, {"num_inference_steps": 12, "output_format": "png"}),
+        (LORA, {"loras": [{"path": "https://v3.fal.media/files/b/x/fox.safetensors", "scale": 0.8}]}),
+        (GPT, {"image_size": "auto", "quality": "low", "output_format": "webp"}),
+        (GPT, {"image_size": {"width": 3840, "height": 2160}}),
+    ],
+)
+def test_what_fal_documents_is_accepted(endpoint: str, arguments: dict[str, Any]) -> None:
+    """The edges of the ranges are inside, and nothing is added or changed."""
+    assert find_model(endpoint).validate({"prompt": "a fox", **arguments}) == {"prompt": "a fox", **arguments}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "field"),
+    [
+        (DEV, {"prompt": ""}, "prompt"),
+        (DEV, {"prompt": " \n\t"}, "prompt"),
+        (DEV, {"prompt": "x" * 4001}, "prompt"),
+        (DEV, {"prompt": "nul \x00"}, "prompt"),
+        (DEV, {"prompt": "half a pair \ud800"}, "prompt"),
+        (DEV, {"prompt": None}, "prompt"),
+        (DEV, {"num_images": 5}, "num_images"),
+        (DEV, {"num_images": 0}, "num_images"),
+        (DEV, {"num_images": "2"}, "num_images"),
+        (DEV, {"num_images": True}, "num_images"),
+        (DEV, {"seed": -1}, "seed"),
+        (DEV, {"seed": 2**60}, "seed"),
+        (DEV, {"guidance_scale": float("nan")}, "guidance_scale"),
+        (DEV, {"image_size": "enormous"}, "image_size"),
+        (DEV, {"image_size": 7}, "image_size"),
+        (DEV, {"image_size": {"width": 63, "height": 64}}, "image_size.width"),
+        (DEV, {"image_size": {"width": 64}}, "image_size.height"),
+        (DEV, {"image_size": {"width": 64, "height": 64, "depth": 1}}, "image_size.depth"),
+        (DEV, {"sync_mode": True}, "sync_mode"),
+        (DEV, {"webhookUrl": "https://example.com"}, "webhookUrl"),
+        (SCHNELL, {"num_inference_steps": 28}, "num_inference_steps"),
+        (LORA, {"acceleration": "high"}, "acceleration"),
+        (LORA, {"loras": [{"path": "x", "scale": 9.0}]}, "loras.0.scale"),
+        (GPT, {"seed": 1}, "seed"),
+        (GPT, {"quality": "best"}, "quality"),
+        (GPT, {"image_size": {"width": 1000, "height": 1024}}, "image_size.width"),
+        (GPT, {"image_size": {"width": 3840, "height": 1024}}, "image_size"),
+        (GPT, {"image_size": {"width": 512, "height": 512}}, "image_size"),
+    ],
+)
+def test_what_a_model_does_not_take_is_refused_by_field(endpoint: str, arguments: dict[str, Any], field: str) -> None:
+    """The field is named as the caller wrote it, the message begins with it or says what to do."""
+    with pytest.raises(BadInput) as caught:
+        find_model(endpoint).validate({"prompt": "a fox", **arguments})
+    assert caught.value.field == field
+    assert field in caught.value.message
+
+
+@EVERY_MODEL
+def test_a_missing_prompt_is_named(endpoint: str) -> None:
+    """Not having one is an error of that field too."""
+    with pytest.raises(BadInput, match="prompt") as caught:
+        find_model(endpoint).validate({})
+    assert caught.value.field == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name", "remedy"),
+    [
+        (GPT, "seed", "use fal-ai/flux/dev"),
+        (DEV, "sync_mode", "leave the field out"),
+        (DEV, "stepz", "it accepts prompt, "),
+    ],
+)
+def test_a_refused_field_comes_with_its_remedy(endpoint: str, name: str, remedy: str) -> None:
+    """The message says what to do instead."""
+    with pytest.raises(BadInput, match=remedy):
+        find_model(endpoint).validate({"prompt": "a fox", name: 1})
+
+
+def test_a_refusal_never_quotes_the_prompt() -> None:
+    """Neither the message nor what a logged traceback shows repeats what the user typed."""
+    secret = "a fox nobody may read about" * 200
+    with pytest.raises(BadInput) as caught:
+        find_model(DEV).validate({"prompt": secret})
+    assert "nobody" not in caught.value.message
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "usd"),
+    [
+        (DEV, {}, "0.025"),
+        (DEV, {"image_size": "square_hd"}, "0.025"),
+        (DEV, {"image_size": {"width": 1024, "height": 1025}}, "0.050"),
+        (DEV, {"image_size": {"width": 2048, "height": 2048}, "num_images": 4}, "0.400"),
+        (SCHNELL, {"num_images": 2}, "0.006"),
+        (LORA, {}, "0.035"),
+        (GPT, {}, "0.19"),
+        (GPT, {"quality": "auto"}, "0.19"),
+        (GPT, {"quality": "low", "num_images": 3}, "0.06"),
+        (GPT, {"quality": "medium", "image_size": "auto"}, "0.07"),
+    ],
+)
+def test_the_estimate_counts_every_picture(endpoint: str, arguments: dict[str, Any], usd: str) -> None:
+    """Begun megapixels times pictures, or the price of the quality times pictures."""
+    assert find_model(endpoint).estimate({"prompt": "a fox", **arguments}) == Decimal(usd)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "images", "units", "usd"),
+    [
+        (DEV, {"num_images": 4}, [image()], "3", "0.075"),
+        (DEV, {}, [image()], "0", "0"),
+        (DEV, {"num_images": 2}, [image(width=1024, height=768)], None, "0.025"),
+        (DEV, {"image_size": {"width": 2048, "height": 1024}}, [image(), image()], None, "0.100"),
+        (GPT, {"quality": "low"}, [image(), image()], None, "0.04"),
+        (GPT, {"quality": "low"}, [image()], "1.5", "0.03"),
+    ],
+)
+def test_the_cost_follows_fals_count_or_else_the_pictures(
+    endpoint: str, arguments: dict[str, Any], images: list[Any], units: str | None, usd: str
+) -> None:
+    """Billed units decide where they are known; else the pictures that came, at their size or the size asked for."""
+    billed = None if units is None else Decimal(units)
+    cost = find_model(endpoint).cost({"prompt": "a fox", **arguments}, {"images": images}, billed)
+    assert cost == Decimal(usd)
+    assert cost.as_tuple().exponent == -6
+
+
+def test_the_files_of_an_output_are_listed() -> None:
+    """URL, type and size where the provider tells them; nulls and nonsense in the extras are passed over."""
+    odd = image(content_type=7, width="wide", height=True)
+    full = image(content_type="image/jpeg", width=1024, height=768, file_name="fox.jpg", file_size=None)
+    assert find_model(DEV).files({"images": [full, odd]}) == [
+        RemoteFile(url=URL, content_type="image/jpeg", width=1024, height=768),
+        RemoteFile(url=URL),
+    ]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {},
+        {"images": []},
+        {"images": None},
+        {"images": [URL]},
+        {"images": [{}]},
+        {"images": [{"url": None}]},
+        {"images": [{"url": "data:image/png;base64,AAAA"}]},
+        {"images": [{"url": "http://v3.fal.media/x"}]},
+        {"images": [image()] * 17},
+    ],
+)
+def test_an_output_without_pictures_is_a_lasting_failure(output: dict[str, Any]) -> None:
+    """What cannot be read as a list of web addresses will not get better by asking again."""
+    with pytest.raises(Permanent) as caught:
+        find_model(DEV).files(output)
+    assert caught.value.code == "unexpected_output"
