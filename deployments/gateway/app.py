@@ -26,8 +26,7 @@ from deployments.gateway.watch import Blocks
 
 
 def create_app(settings: Settings, *, jwks: Jwks | None = None, blocks: Blocks | None = None) -> FastAPI:
-    if not settings.signing_key.get_secret_value():
-        raise NeedsHuman("DARKROOM_SIGNING_KEY is not set: a long random text, the same for all gateways and workers")
+    _require_settings(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,6 +50,13 @@ def create_app(settings: Settings, *, jwks: Jwks | None = None, blocks: Blocks |
     add_handlers(app)
     app.add_middleware(Limits)
     return app
+
+
+def _require_settings(settings: Settings) -> None:
+    if not settings.ledger_url:
+        raise NeedsHuman("DARKROOM_LEDGER_URL is not set: point it at Postgres, or start a stack with `darkroom up`")
+    if not settings.signing_key.get_secret_value():
+        raise NeedsHuman("DARKROOM_SIGNING_KEY is not set: a long random text, the same for all gateways and workers")
 
 
 def _add_routes(app: FastAPI) -> None:

@@ -1,0 +1,240 @@
+"""What became of an order: its document, the list, and the files, each to its owner or by a signed link."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from prefect.filesystems import LocalFileSystem
+from pydantic import SecretStr
+from running_gateway import Customer, GivenBlocks, RunningGateway, recording_prefect, running_gateway
+
+from blocks.clock import utc_now
+from blocks.ledger import Asset, Job, JobStatus, Ledger, RequestSpec, StoredFile
+from blocks.links import asset_url
+from blocks.media_store import MediaStore
+from blocks.settings import Settings
+
+PICTURE = b"\xff\xd8 a picture, for all that a store knows"
+KEY = "images/u1/job_1/generate-0.jpg"
+
+
+@pytest.fixture
+def settings(ledger_url: str, tmp_path: Path) -> Settings:
+    return Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MediaStore:
+    return MediaStore(LocalFileSystem(basepath=str(tmp_path)))
+
+
+@pytest.fixture
+def gateway(settings: Settings, store: MediaStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningGateway]:
+    with recording_prefect() as prefect:
+        monkeypatch.setenv("PREFECT_API_URL", prefect.url)
+        with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
+            yield gateway
+
+
+@pytest.fixture
+def ann(gateway: RunningGateway, ledger: Ledger) -> Customer:
+    return gateway.as_user(ledger.users.add("ann"))
+
+
+@pytest.fixture
+def bob(gateway: RunningGateway, ledger: Ledger) -> Customer:
+    return gateway.as_user(ledger.users.add("bob"))
+
+
+def post(ledger: Ledger, name: str, *, prompt: str = "a fox") -> Job:
+    first = RequestSpec(
+        step="generate", endpoint="fal-ai/flux/dev", input={"prompt": prompt}, estimate_usd=Decimal("0.025")
+    )
+    user_id = ledger.users.find(name).id
+    return ledger.jobs.post(user_id=user_id, kind="generate-image", parameters={"prompt": prompt}, first=first).job
+
+
+def store_picture(ledger: Ledger, store: MediaStore, job: Job) -> Asset:
+    store.write(KEY, PICTURE)
+    file = StoredFile(
+        key=KEY,
+        sha256=hashlib.sha256(PICTURE).hexdigest(),
+        content_type="image/jpeg",
+        bytes=len(PICTURE),
+        width=64,
+        height=64,
+    )
+    return ledger.jobs.add_asset(job, ref=None, step="generate", n=0, file=file)
+
+
+def test_a_finished_job_shows_its_files_and_its_error_is_null(ann: Customer, ledger: Ledger, store: MediaStore) -> None:
+    """With a link to each file that needs no key, and nothing to wait for."""
+    job = post(ledger, "ann")
+    asset = store_picture(ledger, store, job)
+    ledger.jobs.finish(job.id, JobStatus.COMPLETED)
+
+    document = ann.get(f"/v1/jobs/{job.id}").json()
+
+    assert (document["status"], document["error"], document["waiting_for"]) == ("completed", None, None)
+    (file,) = document["assets"]
+    assert (file["id"], file["key"], file["bytes"], file["width"]) == (asset.id, KEY, len(PICTURE), 64)
+    assert file["sha256"] == hashlib.sha256(PICTURE).hexdigest()
+
+
+def test_a_failed_job_says_why(ann: Customer, ledger: Ledger) -> None:
+    """By code and class, in words, with the step and the paid call it failed at."""
+    job = post(ledger, "ann")
+    error = {
+        "code": "content_policy_violation",
+        "class": "permanent",
+        "message": "The content was flagged.",
+        "step": "generate",
+        "ref": "req_1",
+        "retryable": False,
+    }
+    ledger.jobs.finish(job.id, JobStatus.FAILED, error=error)
+
+    assert ann.get(f"/v1/jobs/{job.id}").json()["error"] == error
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/{job}", "/v1/assets/{asset}", "/v1/jobs/job_nonesuch", "/v1/assets/%00"])
+def test_what_is_not_yours_is_not_there(
+    ann: Customer, bob: Customer, ledger: Ledger, store: MediaStore, path: str
+) -> None:
+    """Another user's job reads exactly like one that does not exist."""
+    job = post(ledger, "ann")
+    asset = store_picture(ledger, store, job)
+
+    answer = bob.get(path.format(job=job.id, asset=asset.id))
+
+    assert answer.status_code in (404, 422)
+    assert answer.json()["remedy"]
+    assert bob.get("/v1/jobs").json()["items"] == []
+
+
+def test_the_list_is_paged_newest_first_without_gaps(ann: Customer, ledger: Ledger) -> None:
+    """Also while new jobs come in between: a page goes on where the one before ended."""
+    jobs = [post(ledger, "ann", prompt=f"fox {n}").id for n in range(5)]
+
+    seen: list[str] = []
+    cursor: str | None = ""
+    for limit in itertools.repeat(2):
+        page = ann.get(f"/v1/jobs?limit={limit}" + (f"&cursor={cursor}" if cursor else "")).json()
+        seen += [item["id"] for item in page["items"]]
+        post(ledger, "ann", prompt="one more")
+        if (cursor := page["next"]) is None:
+            break
+
+    assert seen == jobs[::-1]
+
+
+def test_the_list_can_be_narrowed_to_a_status(ann: Customer, ledger: Ledger) -> None:
+    """A word that is none is refused with those that are."""
+    done, _ = post(ledger, "ann"), post(ledger, "ann")
+    ledger.jobs.finish(done.id, JobStatus.COMPLETED)
+
+    assert [item["id"] for item in ann.get("/v1/jobs?status=completed").json()["items"]] == [done.id]
+    refusal = ann.get("/v1/jobs?status=done")
+    assert (refusal.status_code, refusal.json()["field"]) == (422, "status")
+    assert "completed" in refusal.json()["remedy"]
+
+
+@pytest.mark.parametrize(("query", "field"), [("limit=0", "limit"), ("limit=201", "limit"), ("cursor=abc", "cursor")])
+def test_a_page_that_cannot_be_is_refused(ann: Customer, query: str, field: str) -> None:
+    """With its parameter and remedy."""
+    refusal = ann.get(f"/v1/jobs?{query}")
+
+    assert (refusal.status_code, refusal.json()["field"]) == (422, field)
+
+
+def test_a_link_shows_the_picture_without_a_key(
+    ann: Customer, gateway: RunningGateway, ledger: Ledger, store: MediaStore
+) -> None:
+    """As an `<img>` in any page would ask for it; browsers neither guess at it nor run it."""
+    job = post(ledger, "ann")
+    store_picture(ledger, store, job)
+    (file,) = ann.get(f"/v1/jobs/{job.id}").json()["assets"]
+
+    answer = gateway.http.get(relative(file["url"]))
+
+    assert (answer.status_code, answer.content) == (200, PICTURE)
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Disposition"] == 'inline; filename="generate-0.jpg"'
+    assert "private" in answer.headers["Cache-Control"]
+
+
+def test_a_picture_is_not_sent_twice(ann: Customer, ledger: Ledger, store: MediaStore) -> None:
+    """Its ETag is its hash; who has it gets a 304."""
+    asset = store_picture(ledger, store, post(ledger, "ann"))
+    path = f"/v1/assets/{asset.id}"
+
+    tag = ann.get(path).headers["ETag"]
+    again = ann.get(path, If_None_Match=tag)
+
+    assert tag == f'"{asset.sha256}"'
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "change", "field"),
+    [
+        (timedelta(hours=1), lambda url: url[:-4] + "0000", "signature"),
+        (timedelta(hours=1), lambda url: url.replace("expires=1", "expires=2"), "signature"),
+        (timedelta(hours=1), lambda url: url.partition("&")[0], "signature"),
+        (timedelta(seconds=-5), lambda url: url, "expires"),
+    ],
+    ids=["forged", "prolonged", "unsigned", "expired"],
+)
+def test_a_bad_link_opens_nothing(
+    gateway: RunningGateway,
+    ann: Customer,
+    ledger: Ledger,
+    store: MediaStore,
+    settings: Settings,
+    lifetime,
+    change,
+    field,
+) -> None:
+    """403, naming what is wrong with it."""
+    asset = store_picture(ledger, store, post(ledger, "ann"))
+
+    answer = gateway.http.get(relative(change(asset_url(asset.id, settings, lifetime=lifetime, now=utc_now()))))
+
+    assert (answer.status_code, answer.json()["field"]) == (403, field)
+
+
+def test_an_owner_gets_the_file_or_its_document(ann: Customer, ledger: Ledger, store: MediaStore) -> None:
+    """By what is asked for; without key and link there is neither."""
+    asset = store_picture(ledger, store, post(ledger, "ann"))
+    path = f"/v1/assets/{asset.id}"
+
+    assert ann.get(path).content == PICTURE
+    assert ann.get(path, Accept="application/json").json()["sha256"] == asset.sha256
+    assert ann.http.get(path).status_code == 401
+
+
+def test_a_file_that_is_gone_is_told_apart_from_one_that_never_was(
+    ann: Customer, ledger: Ledger, store: MediaStore, tmp_path: Path
+) -> None:
+    """The record stays; somebody has removed the file from the store."""
+    asset = store_picture(ledger, store, post(ledger, "ann"))
+    (tmp_path / KEY).unlink()
+
+    answer = ann.get(f"/v1/assets/{asset.id}")
+
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:darkroom:problem:file-missing"
+
+
+def relative(url: str) -> str:
+    """The gateway of a test is not where the settings say."""
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}"

@@ -1,0 +1,142 @@
+"""The gateway as a process: ready with Prefect, and of use without."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect_server import PrefectServer, free_port
+from support import wait_until
+
+from blocks.ledger import Ledger
+
+NO_PREFECT = "http://127.0.0.1:9/api"
+
+
+@contextmanager
+def gateway_process(environment: Mapping[str, str], log: Path) -> Iterator[httpx.Client]:
+    port = free_port()
+    command = [sys.executable, "-m", "deployments.gateway", "--port", str(port)]
+    with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
+                wait_until(lambda: _lives(http, process), timeout=60, every=0.05, what=f"the gateway, see {log}")
+                yield http
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def _lives(http: httpx.Client, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "the gateway ended"
+    try:
+        return http.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def readiness(http: httpx.Client) -> dict[str, Any]:
+    answer: dict[str, Any] = http.get("/readyz").json()
+    return answer
+
+
+def test_it_is_ready_when_ledger_prefect_and_blocks_are(prefect: PrefectServer, tmp_path: Path) -> None:
+    """Each is a check by name; nothing differs from the environment it was provisioned with."""
+    with gateway_process(prefect.environment, tmp_path / "log") as http:
+        wait_until(lambda: http.get("/readyz").status_code == 200, timeout=30, every=0.1, what="readiness")
+
+        ready = readiness(http)
+
+    assert {name for name, check in ready["checks"].items() if check["ok"]} == {
+        "ledger",
+        "prefect",
+        "fal_account",
+        "media_store",
+    }
+    assert ready["differences"] == []
+
+
+def test_it_tells_where_the_environment_differs_from_the_blocks(prefect: PrefectServer, tmp_path: Path) -> None:
+    """The blocks rule, so it is ready; no key is shown."""
+    other = prefect.environment | {"FAL_KEY": "other:key", "DARKROOM_STORE": str(tmp_path / "elsewhere")}
+    with gateway_process(other, tmp_path / "log") as http:
+        wait_until(lambda: http.get("/readyz").status_code == 200, timeout=30, every=0.1, what="readiness")
+
+        answer = http.get("/readyz")
+
+    assert [text.split()[0] for text in answer.json()["differences"]] == ["FAL_KEY", "DARKROOM_STORE"]
+    assert "other:key" not in answer.text
+    assert "sim:key" not in answer.text
+
+
+def test_it_takes_orders_while_prefect_is_out(ledger: Ledger, ledger_url: str, tmp_path: Path) -> None:
+    """They are on record and will be carried out; `/readyz` says what is missing."""
+    environment = os.environ | {
+        "DARKROOM_LEDGER_URL": ledger_url,
+        "DARKROOM_HOME": str(tmp_path),
+        "DARKROOM_SIGNING_KEY": "a long random text",
+        "PREFECT_API_URL": NO_PREFECT,
+    }
+    key = ledger.users.add("ann").key
+    with gateway_process(environment, tmp_path / "log") as http:
+        order = http.post("/v1/images", json={"prompt": "a fox"}, headers={"Authorization": f"Bearer {key}"})
+        assert order.status_code == 202
+
+        wait_until(lambda: "prefect" in problems(http), timeout=30, every=0.1, what="the look at Prefect")
+        assert http.get("/readyz").status_code == 503
+        assert "ledger" not in problems(http)
+
+    log = (tmp_path / "log").read_text()
+    assert "a fox" not in log
+    assert key not in log
+    assert "Traceback" not in log
+
+
+def test_it_is_not_ready_without_its_ledger(tmp_path: Path) -> None:
+    """It lives, answers 503 with a problem document, and goes on trying."""
+    environment = os.environ | {
+        "DARKROOM_LEDGER_URL": "postgresql://nobody@127.0.0.1:9/nothing",
+        "DARKROOM_HOME": str(tmp_path),
+        "DARKROOM_SIGNING_KEY": "a long random text",
+        "PREFECT_API_URL": NO_PREFECT,
+    }
+    with gateway_process(environment, tmp_path / "log") as http:
+        assert "ledger" in problems(http)
+        answer = http.get("/v1/jobs", headers={"Authorization": "Bearer dk_1"})
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert answer.json()["type"] == "urn:darkroom:problem:unavailable"
+
+
+@pytest.mark.parametrize("missing", ["DARKROOM_SIGNING_KEY", "DARKROOM_LEDGER_URL"])
+def test_it_does_not_start_half_configured(tmp_path: Path, missing: str) -> None:
+    """One line names the setting."""
+    environment = os.environ | {
+        "DARKROOM_LEDGER_URL": "postgresql://nobody@127.0.0.1:9/nothing",
+        "DARKROOM_HOME": str(tmp_path),
+        "DARKROOM_SIGNING_KEY": "a long random text",
+        "PREFECT_API_URL": NO_PREFECT,
+        missing: "",
+    }
+    command = [sys.executable, "-m", "deployments.gateway", "--port", str(free_port())]
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert missing in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def problems(http: httpx.Client) -> set[str]:
+    """The checks that have failed; those not made yet are not among them."""
+    checks = readiness(http)["checks"]
+    return {name for name, check in checks.items() if not check["ok"] and check["problem"] != "not read yet"}
