@@ -1,0 +1,174 @@
+"""Provisioning against a real Prefect server: complete, repeatable, and respectful of what operators changed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect_server import PrefectServer
+
+from blocks.ledger import Ledger
+from deployments.automations import RESUME_ON_CALLBACK
+
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+PROJECT = Path(__file__).parents[2]
+DEPLOYMENTS = ("generate-image/on-demand", "reconcile/every-minute")
+# What differs between two deployments of the same thing.
+VOLATILE = {
+    "id",
+    "created",
+    "updated",
+    "last_polled",
+    "status",
+    "created_by",
+    "updated_by",
+    "version_id",
+    "version_info",
+}
+
+
+def automations(prefect: PrefectServer) -> list[dict[str, Any]]:
+    wanted = {"automations": {"name": {"any_": [RESUME_ON_CALLBACK["name"]]}}}
+    return list(prefect.call("POST", "/automations/filter", json=wanted))
+
+
+def snapshot(prefect: PrefectServer) -> str:
+    """All there is of the deployments but ids and times."""
+    found = [prefect.call("GET", f"/deployments/name/{name}") for name in DEPLOYMENTS]
+    return json.dumps(_without(found), sort_keys=True, indent=1)
+
+
+def _without(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(inner) for name, inner in value.items() if name not in VOLATILE}
+    return [_without(inner) for inner in value] if isinstance(value, list) else value
+
+
+def fal_key(prefect: PrefectServer) -> str:
+    path = "/block_types/slug/fal-account/block_documents/name/default?include_secrets=true"
+    return str(prefect.call("GET", path)["data"]["key"])
+
+
+def test_a_second_time_changes_nothing(prefect: PrefectServer) -> None:
+    """Every step looks first: same deployments, one automation, one key."""
+    deployments, found = snapshot(prefect), automations(prefect)
+    key = (prefect.home / "operator.key").read_text()
+    prefect.provision()
+    assert snapshot(prefect) == deployments
+    assert automations(prefect) == found
+    assert len(found) == 1
+    assert (prefect.home / "operator.key").read_text() == key
+
+
+def test_prefect_deploy_gives_the_same_deployments(prefect: PrefectServer) -> None:
+    """`prefect deploy --all` and provision read one file and agree on everything in it."""
+    before = snapshot(prefect)
+    prefect.run([PREFECT, "--no-prompt", "deploy", "--all"], cwd=PROJECT)
+    assert snapshot(prefect) == before
+
+
+def test_the_pool_starts_one_interpreter_per_run_and_holds_no_secret(prefect: PrefectServer) -> None:
+    """The command is set in the base job template; keys are loaded from blocks."""
+    pool = prefect.call("GET", "/work_pools/darkroom")
+    template = pool["base_job_template"]
+    assert template["variables"]["properties"]["command"]["default"] == "python -m prefect.engine"
+    assert fal_key(prefect) not in json.dumps(pool)
+    assert fal_key(prefect) not in snapshot(prefect)
+
+
+def test_queues_are_limited_before_anything_runs(prefect: PrefectServer) -> None:
+    """What nobody limited would be without limit."""
+    queues = prefect.call("POST", "/work_pools/darkroom/queues/filter", json={})
+    limits = {queue["name"]: queue["concurrency_limit"] for queue in queues}
+    assert limits["default"] == 4
+    assert limits["system"] == 2
+    assert limits["user-operator"] == 3
+
+
+def test_reconcile_runs_every_minute_beside_everything_else(prefect: PrefectServer) -> None:
+    """One schedule, active, in a queue of its own."""
+    deployment = prefect.call("GET", "/deployments/name/reconcile/every-minute")
+    (schedule,) = deployment["schedules"]
+    assert schedule["active"]
+    assert schedule["schedule"]["cron"] == "* * * * *"
+    assert deployment["work_queue_name"] == "system"
+
+
+def test_the_operators_key_is_theirs_alone_and_works(prefect: PrefectServer) -> None:
+    """Readable by its owner only; renewed when it is not valid any more."""
+    file = prefect.home / "operator.key"
+    assert file.stat().st_mode & 0o777 == 0o600
+    ledger = Ledger(prefect.environment["DARKROOM_LEDGER_URL"])
+    for _ in range(2):
+        caller = ledger.users.authenticate(file.read_text().strip())
+        assert caller is not None
+        assert caller.user_id == "operator"
+        ledger.users.revoke("operator")
+        prefect.provision()
+    ledger.close()
+
+
+def test_a_block_that_exists_rules_unless_told_otherwise(prefect: PrefectServer) -> None:
+    """An account edited in the UI stays; `--overwrite` takes what the environment says; no key is ever printed."""
+    said = prefect.provision("--overwrite", FAL_KEY="mine:secret").stdout
+    said += prefect.provision(FAL_KEY="other:secret").stdout
+    assert fal_key(prefect) == "mine:secret"
+    assert "--overwrite replaces it" in said
+    assert "secret" not in said
+    prefect.provision()  # with the simulator's: the one change that needs no asking
+    assert fal_key(prefect) == "sim:key"
+
+
+def test_an_automation_is_repaired_and_stays_switched_off(prefect: PrefectServer) -> None:
+    """Brought back to what it must be, without duplicates, and whether it is enabled is the operator's choice."""
+    (found,) = automations(prefect)
+    broken = {**RESUME_ON_CALLBACK, "enabled": False, "trigger": {**RESUME_ON_CALLBACK["trigger"], "within": 60}}
+    prefect.call("PUT", f"/automations/{found['id']}", json=broken)
+    prefect.call("POST", "/automations/", json=RESUME_ON_CALLBACK)
+    prefect.provision()
+    (repaired,) = automations(prefect)
+    assert repaired["trigger"]["within"] == 0
+    prefect.call("PATCH", f"/automations/{repaired['id']}", json={"enabled": True})
+
+
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [
+        ({"DARKROOM_STORE": "block:local-file-system/nowhere"}, "local-file-system/nowhere"),
+        ({"PREFECT_API_AUTH_STRING": "darkroom:guess"}, "PREFECT_API_AUTH_STRING"),
+        ({"DARKROOM_LEDGER_URL": "", "DARKROOM_HOME": "/nonexistent"}, "DARKROOM_LEDGER_URL"),
+    ],
+)
+def test_what_is_missing_is_named_in_one_line(prefect: PrefectServer, missing: dict[str, str], remedy: str) -> None:
+    """Exit code 1, one line on stderr, and the line names the remedy."""
+    done = prefect.provision(check=False, **missing)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("Still processing"))  # Prefect's own
+    assert line.startswith("darkroom: ")
+    assert remedy in line
+
+
+def test_the_server_is_closed_to_strangers_and_to_other_pages(prefect: PrefectServer) -> None:
+    """No answer without the auth string, and no page but its own UI may read it from a browser."""
+    url = prefect.environment["PREFECT_API_URL"]
+    assert httpx.post(f"{url}/flow_runs/filter", json={}).status_code == 401
+    user, _, password = prefect.environment["PREFECT_API_AUTH_STRING"].partition(":")
+    answer = httpx.get(f"{url}/health", auth=(user, password), headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+    own = url.removesuffix("/api")
+    answer = httpx.get(f"{url}/health", auth=(user, password), headers={"Origin": own})
+    assert answer.headers["access-control-allow-origin"] == own
+
+
+def test_the_server_keeps_to_its_settings(prefect: PrefectServer) -> None:
+    """A misspelt setting is ignored silently, so the server itself is asked."""
+    server = prefect.call("GET", "/admin/settings")["server"]
+    assert server["analytics_enabled"] is False
+    assert server["concurrency"]["lease_storage"].endswith("filesystem")
+    assert set(server["services"]["db_vacuum"]["enabled"]) == {"events", "flow_runs"}
+    assert server["services"]["task_run_recorder"]["batch_size"] == 100
+    assert server["services"]["task_run_recorder"]["flush_interval"] >= 1
