@@ -1,0 +1,59 @@
+# Everything sets itself up: on a fresh clone only Python 3.11 or newer, make and git are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help install demo up check test bench chaos browser
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     one picture the whole way, on real parts, and the record of it"
+	@echo "make up       the whole stack on this machine, until Ctrl-C"
+	@echo "make test     check, then every test"
+	@echo "make check    lint, format, types, direction of imports"
+	@echo "make bench    how fast it is"
+	@echo "make chaos    what it survives"
+
+install: $(VENV)/installed
+
+demo: install
+	@$(BIN)/darkroom demo
+
+up: install
+	@$(BIN)/darkroom up
+
+check: $(VENV)/installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: check browser
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance
+
+bench: $(VENV)/installed-dev
+	@$(BIN)/python -m pytest tests/benchmarks --timeout 1800
+
+chaos: $(VENV)/installed-dev
+	@$(BIN)/python -m pytest tests/chaos --timeout 1800
+
+# Tests that look at the UI use Debian's Chromium; they skip themselves where it cannot be had.
+browser:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| echo "There is no chromium: tests in the browser are skipped."
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Darkroom needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV), once …"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing with the tools for tests into $(VENV), once …"
+	@$(PIP) install --editable '.[dev]'
+	@touch $@ $(VENV)/installed
