@@ -1,11 +1,12 @@
 """With `--provider live` the stack talks to whatever answers for fal's hosts behind `HTTPS_PROXY`.
 
-Nothing else is set than a production set-up has: the key, the proxy, its certificates. Here the simulator, started as
-a process of its own, answers for the hosts.
+Nothing else is set than a production set-up has: the key, the proxy, its certificates, a bucket. Here the simulator,
+started as a process of its own, answers for fal's hosts, and moto's server speaks S3.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -13,9 +14,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import boto3
 import httpx
-from running import Stack, free_port, free_ports, running_stack
+from moto.server import ThreadedMotoServer
+from running import Stack, free_ports, running_stack
 from support import wait_until
 
 from deployments.simulator.environment import client_environment
@@ -46,20 +50,50 @@ def _answers(port: int) -> bool:
         return False
 
 
+@contextmanager
+def _bucket(name: str) -> Iterator[dict[str, str]]:
+    """A bucket on a server that speaks S3, and the environment of an operator who has it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        aws = {"AWS_ENDPOINT_URL_S3": f"http://{host}:{port}", "AWS_REGION": "us-east-1"}
+        aws |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
+        _s3(aws).create_bucket(Bucket=name)
+        yield aws
+    finally:
+        server.stop()
+
+
+def _s3(aws: dict[str, str]) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=aws["AWS_ENDPOINT_URL_S3"],
+        region_name=aws["AWS_REGION"],
+        aws_access_key_id=aws["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=aws["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
 def _upload(stack: Stack) -> str:
     return stack.command(sys.executable, "-c", UPLOAD).stdout.strip()
 
 
 def test_a_proxy_that_answers_for_fal_is_all_it_takes(tmp_path: Path) -> None:
-    """Submit, webhook (JWKS), file and upload go to production addresses, through the proxy."""
-    ports = free_ports() | {"simulator-port": free_port()}
-    with _provider(tmp_path / "provider", ports["simulator-port"]):
+    """Submit, webhook (JWKS), file and upload go to production addresses, through the proxy; the file goes to S3."""
+    ports = free_ports()
+    with _provider(tmp_path / "provider", ports["simulator-port"]), _bucket("pictures") as aws:
         proxied = client_environment(port=ports["simulator-port"], home=tmp_path / "provider", base=os.environ)
         environment = {name: proxied[name] for name in ("FAL_KEY", "HTTPS_PROXY", "SSL_CERT_FILE", "NO_PROXY")}
-        public = {"DARKROOM_PUBLIC_URL": f"http://127.0.0.1:{ports['port']}"}
-        with running_stack(tmp_path / "home", "--provider", "live", ports=ports, **environment, **public) as stack:
+        environment["DARKROOM_PUBLIC_URL"] = f"http://127.0.0.1:{ports['port']}"
+        environment["DARKROOM_STORE"] = "s3://pictures/made"
+        with running_stack(tmp_path / "home", "--provider", "live", ports=ports, **environment, **aws) as stack:
             job = stack.ended(stack.order("a fox behind a proxy"))
             assert job["status"] == "completed", job
             assert job["requests"][0]["delivered_via"] == "webhook"
+            (asset,) = job["assets"]
+            stored = _s3(aws).get_object(Bucket="pictures", Key=f"made/{asset['key']}")["Body"].read()
+            assert hashlib.sha256(stored).hexdigest() == asset["sha256"]
+            assert httpx.get(asset["url"]).content == stored
             assert _upload(stack).startswith("https://v3.fal.media/")
             assert not (stack.home / "run" / "simulator.pid").exists()
