@@ -19,7 +19,7 @@ from blocks.fal import Jwks
 from blocks.settings import Settings
 from deployments.gateway import assets, health, images, jobs, webhooks
 from deployments.gateway.limits import Limits
-from deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, with_problems
+from deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, completed
 from deployments.gateway.problems import add_handlers
 from deployments.gateway.services import open_services
 from deployments.gateway.watch import Blocks
@@ -43,7 +43,9 @@ def create_app(settings: Settings, *, jwks: Jwks | None = None, blocks: Blocks |
         version=version("darkroom"),
         description=DESCRIPTION,
         openapi_tags=TAGS,
-        swagger_ui_parameters={"defaultModelsExpandDepth": 0, "persistAuthorization": True, "tryItOutEnabled": True},
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0, "tryItOutEnabled": True},
+        # Generated clients name their methods after these.
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
     _add_routes(app)
@@ -71,7 +73,7 @@ def _add_routes(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = with_problems(generate())
+            app.openapi_schema = completed(generate())
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

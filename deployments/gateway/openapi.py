@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from deployments.gateway.problems import MEDIA_TYPE, ProblemDocument
+from deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument
 
 TITLE = "Darkroom"
 DESCRIPTION = """
@@ -27,6 +28,7 @@ TAGS = [
     {"name": "Assets", "description": "The files."},
     {"name": "Operations", "description": "For load balancers and operators."},
 ]
+_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 _DESCRIPTIONS = {
     401: "No key, or not a valid one.",
     403: "Not with this key or link.",
@@ -35,20 +37,46 @@ _DESCRIPTIONS = {
     415: "The body is not JSON.",
     422: "Something in it is wrong: `field` says what, `remedy` what to do. Nothing was queued.",
 }
+_EXAMPLES = {
+    401: Problem(401, "There is no key.", field="Authorization", remedy="Send `Authorization: Bearer <key>`."),
+    403: Problem(403, "This key is no service's.", field="Darkroom-User", remedy="Leave the header out."),
+    404: Problem(404, "You have no job of this id.", field="id", remedy="Check the id, and whose key it is."),
+    413: Problem(413, "The body is larger than 1 MiB.", field="body", remedy="Send at most 1 MiB."),
+    415: Problem(415, "The body is not declared as JSON.", field="Content-Type", remedy="Send JSON."),
+    422: Problem(
+        422,
+        "image_size.width: Input should be greater than or equal to 64",
+        field="image_size.width",
+        remedy="Use 64 or more.",
+    ),
+}
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in statuses
-    }
+    return {status: _response(status) for status in statuses}
 
 
-def with_problems(document: dict[str, Any]) -> dict[str, Any]:
-    """The schema that `problem_responses` refers to: FastAPI would offer a model as `application/json` only."""
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """The schema that the responses refer to (FastAPI would offer it as `application/json` only), and plain types."""
     schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    for name, part in schema.pop("$defs", {}).items():
-        document["components"]["schemas"][name] = part
-    document["components"]["schemas"]["Problem"] = schema
+    document["components"]["schemas"] |= schema.pop("$defs", {}) | {"Problem": schema}
+    for parameter in _parameters(document):
+        parameter["schema"] = _without_null(parameter["schema"])
     return document
+
+
+def _response(status: int) -> dict[str, Any]:
+    example = _EXAMPLES[status].document().model_dump(exclude_none=True)
+    return {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": _SCHEMA, "example": example}}}
+
+
+def _parameters(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in document["paths"].values():
+        for operation in path.values():
+            yield from operation.get("parameters", [])
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that may be left out is never null: it is just not there."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    return {**kinds[0], "title": schema.get("title", "")} if len(kinds) == 1 else schema

@@ -55,8 +55,10 @@ class ProblemDocument(BaseModel):
     title: str = Field(examples=["Bad input"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["prompt: String should have at least 1 character"])
-    field: str | None = Field(None, description="What is wrong: a field of the body, a parameter or a header.")
-    remedy: str | None = Field(None, description="What to do.")
+    field: str | None = Field(
+        None, description="What is wrong: a field of the body, a parameter or a header.", examples=["prompt"]
+    )
+    remedy: str | None = Field(None, description="What to do.", examples=["Give it at least 1 character(s)."])
     errors: list[FieldError] | None = Field(None, description="All of them, where several fields are wrong.")
 
 
