@@ -53,7 +53,6 @@ class WebhookEnvelope:
     payload: dict[str, Any] | None
     error: str | None
     payload_error: str | None
-    body: Mapping[str, Any]
     body_sha256: str
 
 
@@ -119,7 +118,6 @@ def _read_body(body: bytes, *, user_id: str, body_sha256: str) -> WebhookEnvelop
         payload=fields.get("payload"),
         error=_text(fields.get("error")),
         payload_error=_text(fields.get("payload_error")),
-        body=fields,
         body_sha256=body_sha256,
     )
 

@@ -312,7 +312,7 @@ def test_an_error_webhook_carries_the_providers_words(
     request_id = submit(client, prompt, webhook_url=receiver.url).request_id
     received = receiver.wait_for(1)[0]
     envelope = Jwks().verify(received.headers, received.body, utc_now())
-    told = classify_webhook_error(envelope.body)
+    told = classify_webhook_error({"error": envelope.error, "payload": envelope.payload})
     asked = failure(lambda: client.result(DEV, request_id))
     assert envelope.status == "ERROR"
     assert (type(told), told.code, told.message) == (type(asked), asked.code, asked.message)

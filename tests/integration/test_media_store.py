@@ -7,13 +7,20 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from prefect import flow, task
 from prefect.filesystems import LocalFileSystem, WritableFileSystem
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
+from prefect_server import PrefectServer
 
 from blocks.errors import BadInput, Permanent, Retry
 from blocks.media_store import MediaStore, make_store_block, open_media_store, store_block_slug
@@ -62,9 +69,13 @@ def store(setting: str) -> MediaStore:
     return MediaStore(block)
 
 
-@pytest.fixture(scope="module")
-def prefect_api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=90):
+@pytest.fixture
+def prefect_api(prefect: PrefectServer) -> Iterator[None]:
+    """This process as a client of the server."""
+    url, auth = (prefect.environment[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING"))
+    with temporary_settings(
+        {PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: auth, PREFECT_LOGGING_TO_API_ENABLED: False}
+    ):
         yield
 
 
@@ -153,14 +164,28 @@ def test_many_threads_share_one_store(store: MediaStore) -> None:
         assert list(pool.map(lambda n: store.read(f"many/{n}.png"), range(24))) == [b"%d" % n for n in range(24)]
 
 
-def test_the_block_saved_by_provision_is_what_the_settings_open(setting: str, prefect_api: None) -> None:
-    """One setting names the block, makes it and finds it again, credentials included."""
-    kind, name = store_block_slug(setting).split("/")
-    assert (kind, name) == ("s3-bucket" if setting.startswith("s3") else "local-file-system", "darkroom-media")
-    make_store_block(setting).save(name, overwrite=True)
-    open_media_store(Settings(store=setting)).write(KEY, b"opened")
-    again = open_media_store(Settings(store=f"block:{kind}/{name}"))
-    assert again.read(KEY) == b"opened"
+@pytest.mark.parametrize(
+    ("given", "slug"),
+    [
+        ("/var/lib/darkroom/media", "local-file-system/darkroom-media"),
+        ("s3://bucket/prefix", "s3-bucket/darkroom-media"),
+        ("block:gcs-bucket/mine", "gcs-bucket/mine"),
+    ],
+)
+def test_a_givennames_its_block(given: str, slug: str) -> None:
+    """Darkroom's own under one name, an operator's as it is."""
+    assert store_block_slug(given) == slug
+
+
+def test_a_saved_block_opens_as_the_store_it_was_made_for(setting: str, prefect_api: None) -> None:
+    """Made from a setting, saved in Prefect, loaded by name: credentials included."""
+    kind, _ = store_block_slug(setting).split("/")
+    name = f"media-{uuid4().hex}"
+    block = make_store_block(setting)
+    block.save(name)
+    opened = open_media_store(Settings(store=f"block:{kind}/{name}"))
+    opened.write(KEY, b"opened")
+    assert MediaStore(block).read(KEY) == b"opened"  # type: ignore[arg-type]
 
 
 def test_a_block_that_is_not_there_is_named(prefect_api: None) -> None:
@@ -230,8 +255,8 @@ def test_temporary_keys_are_not_saved_with_the_block(aws: str, monkeypatch: pyte
     MediaStore(block).write(KEY, b"x")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("setting", ["block:gcs-bucket/mine", "s3://", "s3:///prefix"])
-def test_what_cannot_be_made_is_refused(setting: str) -> None:
+@pytest.mark.parametrize("given", ["block:gcs-bucket/mine", "s3://", "s3:///prefix"])
+def test_what_cannot_be_made_is_refused(given: str) -> None:
     """Operators' own blocks are theirs to save, and a bucket needs a name."""
     with pytest.raises(BadInput):
-        make_store_block(setting)
+        make_store_block(given)

@@ -82,7 +82,6 @@ def test_an_error_and_a_success_without_payload_are_read() -> None:
         "Invalid status code: 422",
         {"detail": []},
     )
-    assert envelope.body["error"] == "Invalid status code: 422"
     bare = encoded(payload=None, payload_error="too large")
     envelope = verify_webhook(signed(bare), bare, keys=[KEY.public_key()], now=NOW)
     assert (envelope.status, envelope.payload, envelope.payload_error) == ("OK", None, "too large")
