@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount
+from blocks.fal.answers import ProviderResult, ProviderStatus, Submitted
 from blocks.fal.catalogue import CATALOGUE, Model, RemoteFile, Unit, find_model
-from blocks.fal.client import Fal, ProviderResult, ProviderStatus, Submitted
+from blocks.fal.client import Fal
 from blocks.fal.failures import classify_failure, classify_webhook_error, is_outcome
 from blocks.fal.files import FetchedImage, fetch_image
 from blocks.fal.jwks import Jwks

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from blocks.errors import Refused
-from blocks.fal.client import REQUEST_ID
+from blocks.fal.answers import REQUEST_ID
 
 TOLERANCE = timedelta(seconds=300)
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
