@@ -27,7 +27,7 @@ STEP = "generate"
 class Size(BaseModel):
     """A size of your own, in pixels."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", title="Width and height")
 
     width: int = Field(title="Width", ge=64, le=3840, description="Pixels.")
     height: int = Field(title="Height", ge=64, le=3840, description="Pixels.")
@@ -36,8 +36,8 @@ class Size(BaseModel):
 Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
 ModelName = Literal["fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"]
 Preset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9", "auto"]
-ImageSize = Preset | Size | None
-Seed = Annotated[int, Field(ge=0, le=2**53 - 1)] | None
+ImageSize = Annotated[Preset, Field(title="Named size")] | Size | None
+Seed = Annotated[int, Field(title="Number", ge=0, le=2**53 - 1)] | None
 Count = Annotated[int, Field(ge=1, le=4)]
 
 

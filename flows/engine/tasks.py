@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from blocks.links import ARTIFACT_LIFETIME, asset_url
 from prefect import task
 from prefect.artifacts import create_image_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
@@ -20,6 +19,7 @@ from blocks.clock import utc_now
 from blocks.errors import DarkroomError, Park, Permanent, Retry, SubmitUnknown
 from blocks.fal import RemoteFile, fetch_image, find_model
 from blocks.ledger import Asset, Happening, Implied, Outcome, Request, StoredFile
+from blocks.links import ARTIFACT_LIFETIME, asset_url
 from blocks.outcomes import error_document
 from flows.engine.backoff import next_try
 from flows.engine.resources import Resources, current
@@ -119,6 +119,6 @@ def _show(resources: Resources, asset: Asset) -> None:
     """The picture in Prefect's UI, through a link of the gateway: a browser sends no bearer."""
     create_image_artifact(
         image_url=asset_url(asset.id, resources.settings, lifetime=ARTIFACT_LIFETIME),
-        key=asset.id.replace("_", "-"),
+        key=f"picture-{asset.id.removeprefix('ast_')}",
         description=f"`{asset.key}`: {asset.width} × {asset.height}, {asset.bytes:,} bytes",
     )
