@@ -1,0 +1,232 @@
+"""`darkroom up` keeps its promises: parts come back, state lasts, nothing is left behind, mistakes are named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from running import DARKROOM, Stack, free_ports, running_stack
+from support import wait_until
+
+PARTS = ("postgres", "prefect", "gateway", "worker", "simulator")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose parts may be killed."""
+    with running_stack(tmp_path_factory.mktemp("own") / "home", "--latency", "0.3") as stack:
+        yield stack
+
+
+def pid(stack: Stack, part: str) -> int:
+    return int((stack.home / "run" / f"{part}.pid").read_text())
+
+
+def answers(stack: Stack) -> bool:
+    """The gateway says that all it needs is there, the provider answers, and Prefect has a worker."""
+    try:
+        stack.gateway.get("/readyz").raise_for_status()
+        stack.simulator.get("/_sim/stats").raise_for_status()
+        workers = stack.prefect.post("/work_pools/darkroom/workers/filter", json={}).raise_for_status().json()
+    except httpx.HTTPError:
+        return False
+    return any(worker["status"] == "ONLINE" for worker in workers)
+
+
+def up(home: Path, **ports: int) -> subprocess.CompletedProcess[str]:
+    flags = [word for name, port in {**free_ports(), **ports}.items() for word in (f"--{name}", str(port))]
+    return subprocess.run(
+        [DARKROOM, "up", "--home", str(home), *flags], text=True, capture_output=True, timeout=30, env=bare()
+    )
+
+
+def bare() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("DARKROOM_", "PREFECT_", "FAL_"))}
+
+
+def below(pid: int) -> list[psutil.Process]:
+    return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_is_killed_comes_back(own: Stack, part: str) -> None:
+    """SIGKILL to the pid on file ends the part; another takes its place, and the next picture is made."""
+    before = psutil.Process(pid(own, part))
+    before.kill()
+    wait_until(lambda: gone([before]), timeout=10, what="its end")
+    wait_until(lambda: pid(own, part) != before.pid, timeout=20, every=0.1, what="its successor")
+    wait_until(lambda: answers(own), timeout=60, every=0.2, what="the stack to be whole again")
+    assert own.ended(own.order(f"a fox after {part}"), timeout=90)["status"] == "completed"
+
+
+def test_every_part_says_what_it_does_in_a_log_of_its_own(own: Stack) -> None:
+    """And none of them holds a key."""
+    logs = {part: (own.home / "log" / f"{part}.log").read_text() for part in PARTS}
+    assert "database system is ready" in logs["postgres"]
+    assert "Worker 'local' started" in logs["worker"]
+    for secret in ("PREFECT_API_AUTH_STRING", "DARKROOM_SIGNING_KEY"):
+        assert not any(own.environment[secret] in log for log in logs.values())
+
+
+def test_only_the_owner_can_read_what_is_secret(own: Stack) -> None:
+    """Secrets, keys and what Prefect keeps: others may not even list the folder."""
+    assert own.home.stat().st_mode & 0o066 == 0
+    for name in ("secrets.env", "stack.env", "operator.key"):
+        assert (own.home / name).stat().st_mode & 0o777 == 0o600
+    for name in ("postgres", "prefect", "results", "log", "run"):
+        assert (own.home / name).stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_is_open_to_other_machines(own: Stack) -> None:
+    """Every port is on loopback, and Postgres has none."""
+    open_at = {
+        process.name(): {connection.laddr.ip for connection in process.net_connections(kind="tcp")}
+        for process in below(own.process.pid)
+    }
+    assert "postgres" in open_at
+    assert not open_at.pop("postgres")
+    assert set().union(*open_at.values()) <= {"127.0.0.1"}
+
+
+# -- start and end ----------------------------------------------------------------------------------------------------
+
+
+def test_state_lasts_from_one_start_to_the_next(home: Path) -> None:
+    """Jobs, keys and secrets are there again; the addresses may be others."""
+    with running_stack(home, "--latency", "0.1") as stack:
+        job_id = stack.order("a fox that lasts")
+        first = stack.ended(job_id)
+        keys, secrets = stack.keys, (home / "secrets.env").read_text()
+    with running_stack(home, "--latency", "0.1") as stack:
+        stack.keys.update(keys)
+        second = stack.job(job_id)
+        assert second["status"] == first["status"] == "completed"
+        assert [asset["sha256"] for asset in second["assets"]] == [asset["sha256"] for asset in first["assets"]]
+        assert (home / "secrets.env").read_text() == secrets
+        assert stack.ended(stack.order("a fox after all"))["status"] == "completed"
+
+
+def test_a_stack_that_is_killed_takes_its_parts_with_it_and_starts_again(home: Path) -> None:
+    """SIGKILL leaves nobody to clean up: the kernel ends the parts, and the next start finds its way."""
+    with running_stack(home) as stack:
+        family = below(stack.process.pid)
+        stack.process.kill()
+        stack.process.wait()
+        wait_until(lambda: gone(family), timeout=15, every=0.1, what="the end of all parts")
+    with running_stack(home, "--latency", "0.1") as stack:
+        assert stack.ended(stack.order("a fox after the end"))["status"] == "completed"
+
+
+def test_sigterm_ends_a_stack_with_a_run_under_way(home: Path) -> None:
+    """In order and within seconds: also the process of the run, which is taken up again by the next start."""
+    with running_stack(home, "--latency", "60", DARKROOM_PATIENCE="60") as stack:
+        flow_run_id = stack.flow_run_id(stack.order("a slow fox"))
+        stack.in_state(flow_run_id, "Running")
+        wait_until(lambda: stack.flow_processes(flow_run_id), timeout=10, every=0.1, what="its process")
+        family = below(stack.process.pid)
+        stack.process.send_signal(signal.SIGTERM)
+        assert stack.process.wait(timeout=30) == 0
+        assert gone(family)
+
+
+def test_a_port_that_is_taken_is_named_with_its_option(home: Path) -> None:
+    """At once, and nothing was started."""
+    for option in ("port", "prefect-port", "simulator-port"):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            number = taken.getsockname()[1]
+            done = up(home, **{option: number})
+        assert done.returncode == 1
+        assert done.stderr == f"darkroom: port {number} is taken: choose another with --{option}\n"
+
+
+def test_two_stacks_in_one_folder_are_refused(own: Stack) -> None:
+    """They would fight over one database."""
+    done = up(own.home)
+    assert done.returncode == 1
+    assert "runs in" in done.stderr
+    assert answers(own)
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_commands_find_the_stack_of_their_folder(own: Stack) -> None:
+    """In the folder beside `.darkroom`, or with DARKROOM_HOME, nothing has to be exported."""
+    environment = bare() | {"DARKROOM_HOME": str(own.home)}
+
+    def darkroom(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [DARKROOM, *arguments], env=environment, text=True, capture_output=True, check=check, timeout=60
+        )
+
+    job = json.loads(darkroom("generate", "a fox, by command", "--image-size", "256x192", "--wait").stdout)
+    assert job["status"] == "completed"
+    assert [(asset["width"], asset["height"]) for asset in job["assets"]] == [(256, 192)]
+    assert json.loads(darkroom("status", job["id"]).stdout)["id"] == job["id"]
+    assert darkroom("why", job["id"]).stdout == "Nothing: it is completed.\n"
+    refused = darkroom("generate", " ", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("darkroom: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_key_is_printed_once_and_alone(own: Stack) -> None:
+    """So that it can be piped; rotating ends the old one, revoking ends all."""
+    first = own.command(DARKROOM, "user", "add", "eve").stdout.strip()
+    second = own.command(DARKROOM, "user", "rotate", "eve").stdout.strip()
+    assert "\n" not in first + second
+    assert first != second
+    assert "eve" in own.command(DARKROOM, "user", "list").stdout
+
+    def status(key: str) -> int:
+        return own.gateway.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code
+
+    assert (status(first), status(second)) == (401, 200)
+    own.command(DARKROOM, "user", "revoke", "eve")
+    assert status(second) == 401
+    again = own.command(DARKROOM, "user", "add", "eve", check=False)
+    assert again.returncode == 1
+    assert "exists" in again.stderr
+
+
+def test_plans_and_accounts_change_while_everything_runs(own: Stack) -> None:
+    """Unknown plans are made; caps are kept by endpoint."""
+    own.command(DARKROOM, "plan", "set", "team", "--in-flight", "5", "--weight", "1.5", "--daily-budget", "20")
+    own.command(DARKROOM, "user", "add", "mia", "--plan", "team")
+    plan = own.ledger.users.plan_of(own.ledger.users.find("mia").id)
+    assert (plan.in_flight, str(plan.weight.normalize()), plan.daily_budget_usd) == (5, "1.5", 20)
+    own.command(DARKROOM, "account", "set", "fal", "--slots", "12", "--endpoint", "openai/gpt-image-2=10")
+    account = own.ledger.users.account()
+    assert (account.slots, account.endpoint_caps["openai/gpt-image-2"]) == (12, 10)
+
+
+def test_the_environment_of_another_stack_is_not_inherited(own: Stack, home: Path) -> None:
+    """A shell that evaluated `darkroom env` of one stack can start another, which gets addresses of its own."""
+    exported = own.command("sh", "-c", f'eval "$({DARKROOM} env --home {own.home})"; env -0').stdout
+    inherited = dict(pair.split("=", 1) for pair in exported.split("\0") if pair)
+    inherited.pop("DARKROOM_HOME")
+    with running_stack(home, "--latency", "0.1", **inherited) as other:
+        assert other.environment["DARKROOM_PUBLIC_URL"] == other.environment["DARKROOM_GATEWAY_URL"]
+        assert other.ended(other.order("a fox elsewhere"))["requests"][0]["delivered_via"] == "webhook"

@@ -1,0 +1,199 @@
+"""What the parts of a stack find in their environment."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from prefect.settings.models.root import Settings as PrefectSettings
+from pydantic import BaseModel
+
+from blocks.errors import NeedsHuman
+from blocks.settings import load_settings
+from deployments.home import EXPORTED_FROM, Home, read_environment, write_environment
+from deployments.stack.environment import (
+    callers_own,
+    client_settings,
+    inherited,
+    server_environment,
+    worker_settings,
+)
+from deployments.stack.options import Provider, StackOptions
+from deployments.stack.postgres import LONGEST_SOCKET_FOLDER, Cluster, prepare_cluster
+
+# Prefect reads it in the server's encryption module, outside its settings.
+OUTSIDE_SETTINGS = {"PREFECT_SERVER_ENCRYPTION_KEY"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    return home
+
+
+@pytest.fixture
+def cluster(home: Home) -> Cluster:
+    return Cluster(data=home.postgres, sockets=home.postgres, identity={})
+
+
+def client(home: Home, cluster: Cluster, base: Mapping[str, str], **options: object) -> dict[str, str]:
+    return client_settings(StackOptions(home=home.path, **options), home=home, cluster=cluster, base=base)  # type: ignore[arg-type]
+
+
+def known_names(model: type[BaseModel]) -> set[str]:
+    """Every environment variable that Prefect's settings understand."""
+    names: set[str] = set()
+    for field, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            names |= known_names(info.annotation)
+        else:
+            names.add(f"{model.model_config.get('env_prefix', '')}{field}".upper())
+            names |= {str(choice).upper() for choice in getattr(info.validation_alias, "choices", [])}
+    return names
+
+
+def test_prefect_knows_every_setting_it_is_given(home: Home, cluster: Cluster) -> None:
+    """A misspelt name would be ignored silently."""
+    options = StackOptions(home=home.path)
+    given = {
+        **server_environment(options, home=home, cluster=cluster),
+        **client(home, cluster, {}),
+        **worker_settings(),
+    }
+    prefects = {name for name in given if name.startswith("PREFECT_")}
+    assert prefects - OUTSIDE_SETTINGS - known_names(PrefectSettings) == set()
+
+
+def test_prefect_accepts_every_value_it_is_given(home: Home, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own settings are made of it, as the server's are when it starts."""
+    options = StackOptions(home=home.path, prefect_port=4300)
+    for name, value in {**server_environment(options, home=home, cluster=cluster), **worker_settings()}.items():
+        monkeypatch.setenv(name, value)
+    settings = PrefectSettings()
+    assert settings.server.database.connection_url is not None
+    assert settings.server.services.db_vacuum.enabled == {"events", "flow_runs"}
+    assert settings.server.services.task_run_recorder.flush_interval >= 1
+    assert settings.server.api.cors_allowed_origins == "http://127.0.0.1:4300,http://localhost:4300"
+    assert settings.worker.query_seconds == 1
+
+
+@pytest.mark.parametrize(
+    ("base", "provider", "public_url"),
+    [
+        ({}, Provider.SIMULATED, "http://127.0.0.1:8700"),
+        ({"DARKROOM_PUBLIC_URL": "https://me.example"}, Provider.SIMULATED, "https://me.example"),
+        ({"DARKROOM_PUBLIC_URL": ""}, Provider.SIMULATED, ""),
+        ({}, Provider.LIVE, ""),
+        ({"DARKROOM_PUBLIC_URL": "https://me.example"}, Provider.LIVE, "https://me.example"),
+    ],
+)
+def test_the_public_url_is_the_callers_choice(
+    home: Home, cluster: Cluster, base: dict[str, str], provider: Provider, public_url: str
+) -> None:
+    """Only the simulator reaches a loopback address; set but empty means that nothing reaches us."""
+    assert client(home, cluster, base, provider=provider)["DARKROOM_PUBLIC_URL"] == public_url
+
+
+def test_a_live_stack_reaches_the_provider_as_the_caller_does(home: Home, cluster: Cluster) -> None:
+    """Proxy, certificates and key are inherited, and not written down."""
+    base = {"FAL_KEY": "id:secret", "HTTPS_PROXY": "http://proxy.example", "SSL_CERT_FILE": "/etc/ca.pem"}
+    settings = client(home, cluster, base, provider=Provider.LIVE)
+    assert not base.keys() & settings.keys()
+    assert inherited(base).items() >= base.items()
+
+
+@pytest.mark.parametrize(
+    ("store", "recorded"),
+    [
+        ("s3://bucket/prefix", "s3://bucket/prefix"),
+        ("block:s3-bucket/mine", "block:s3-bucket/mine"),
+        ("pictures", str(Path("pictures").resolve())),
+    ],
+)
+def test_a_folder_means_the_same_from_everywhere(home: Home, cluster: Cluster, store: str, recorded: str) -> None:
+    """Parts run elsewhere than the caller stands."""
+    assert client(home, cluster, {"DARKROOM_STORE": store})["DARKROOM_STORE"] == recorded
+
+
+def test_the_callers_prefect_profile_stays_outside() -> None:
+    """It names a profile that the stack's Prefect does not have."""
+    assert "PREFECT_PROFILE" not in inherited({"PREFECT_PROFILE": "cloud", "PREFECT_LOGGING_LEVEL": "DEBUG"})
+    assert inherited({"PREFECT_LOGGING_LEVEL": "DEBUG"})["PREFECT_LOGGING_LEVEL"] == "DEBUG"
+
+
+def test_what_an_earlier_stack_exported_is_not_the_callers_own(home: Home) -> None:
+    """What the caller set besides is."""
+    home.record_environment({"DARKROOM_PUBLIC_URL": "http://127.0.0.1:8700", "DARKROOM_PATIENCE": "5"})
+    shell = {
+        "DARKROOM_PUBLIC_URL": "http://127.0.0.1:8700",
+        "DARKROOM_PATIENCE": "1",
+        "TERM": "x",
+        EXPORTED_FROM: str(home.path),
+    }
+    assert callers_own(shell).keys() == {"DARKROOM_PATIENCE", "TERM", EXPORTED_FROM}
+    assert callers_own({"DARKROOM_PATIENCE": "5"}) == {"DARKROOM_PATIENCE": "5"}
+
+
+@pytest.mark.parametrize("value", ["plain", "", "with space", "it's", 'say "hi"', "$HOME `x` \\n", "a=b#c"])
+def test_a_value_survives_the_file_the_settings_and_the_shell(
+    home: Home, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is in it."""
+    home.record_environment({"DARKROOM_SIGNING_KEY": value})
+    assert home.environment() == {"DARKROOM_SIGNING_KEY": value}
+    monkeypatch.setenv("DARKROOM_HOME", str(home.path))
+    monkeypatch.delenv("DARKROOM_SIGNING_KEY", raising=False)
+    assert load_settings().signing_key.get_secret_value() == value
+    script = f'{home.exports()}printf %s "$DARKROOM_SIGNING_KEY"'
+    assert subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout == value
+
+
+def test_exports_are_lines_a_shell_and_a_reader_understand(home: Home) -> None:
+    """`export NAME='value'`, and nothing where no stack was ever started."""
+    assert home.exports() == ""
+    home.record_environment({"PREFECT_API_URL": "http://127.0.0.1:4200/api"})
+    first, *_ = home.exports().splitlines()
+    assert first == "export PREFECT_API_URL='http://127.0.0.1:4200/api'"
+    assert all(len(shlex.split(line)) == 2 for line in home.exports().splitlines())
+
+
+def test_secrets_are_made_once_and_are_for_their_owner(home: Home) -> None:
+    """The databases depend on them."""
+    first = home.secrets()
+    assert home.secrets() == first
+    assert len(set(first.values())) == len(first) == 3
+    assert (home.path / "secrets.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    """No draft is left, and a file that others could read cannot be read by them any more."""
+    file = tmp_path / "stack.env"
+    file.write_text("OLD='x'\n")
+    file.chmod(0o644)
+    write_environment(file, {"NEW": "y"})
+    assert read_environment(file) == {"NEW": "y"}
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_two_stacks_in_one_home_are_refused(home: Home) -> None:
+    """And the folder is free again when the first has ended."""
+    with home.lock(), pytest.raises(NeedsHuman, match="--home"):
+        home.lock()
+    home.lock().close()
+
+
+def test_a_socket_finds_a_place_below_a_long_path(tmp_path: Path) -> None:
+    """A socket's path is limited to some hundred bytes; the data stay where they were asked for."""
+    data = tmp_path / ("deep" * 40) / "postgres"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").touch()
+    sockets = prepare_cluster(data).sockets
+    assert len(str(sockets)) <= LONGEST_SOCKET_FOLDER
+    assert sockets.stat().st_mode & 0o777 == 0o700
+    assert prepare_cluster(data).sockets == sockets
+    sockets.rmdir()

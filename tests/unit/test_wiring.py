@@ -1,0 +1,95 @@
+"""Everything that is found by name at run time is there: flows, deployments, schedules, commands, settings."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from typer.testing import CliRunner
+
+from blocks.orchestrator import RESUME_EVENTS, WORK_POOL
+from deployments.automations import RESUME_ON_CALLBACK
+from deployments.cli import app
+from deployments.prefect_yaml import DeploymentEntry, read_prefect_yaml
+from deployments.work_pool import QUEUES
+
+PROJECT = Path(__file__).parents[2]
+FLOW_FILES = sorted(path for path in (PROJECT / "flows").glob("*.py") if path.name != "__init__.py")
+ENTRIES = read_prefect_yaml().deployments
+DEPLOYED = [
+    "generate-image/on-demand",
+    "reconcile/every-minute",
+]  # what users, the gateway and docs name
+COMMANDS = ["up", "env", "demo", "gateway", "provision", "generate", "status", "why", "user", "plan", "account"]
+
+
+def flow_of(entry: DeploymentEntry) -> Flow[..., object]:
+    return load_flow_from_entrypoint(str(PROJECT / entry.entrypoint))
+
+
+@pytest.mark.parametrize("file", FLOW_FILES, ids=lambda file: file.stem)
+def test_a_flow_file_imports_and_holds_a_flow(file: Path) -> None:
+    """One flow per file, named like the file."""
+    module = importlib.import_module(f"flows.{file.stem}")
+    flow = getattr(module, file.stem)
+    assert isinstance(flow, Flow)
+    assert flow.name == file.stem.replace("_", "-")
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.entrypoint)
+def test_a_deployment_resolves(entry: DeploymentEntry) -> None:
+    """Its flow loads, its schedule parses, and its queue is one that provisioning makes."""
+    flow = flow_of(entry)
+    assert entry.work_pool.name == WORK_POOL
+    assert entry.work_pool.work_queue_name in {None, *QUEUES}
+    assert flow.retries == 0  # a retried flow forgets its pauses, and would wait again for what has come
+    for schedule in entry.schedules:
+        CronSchedule(cron=schedule.cron)
+
+
+def test_the_deployments_are_those_that_others_name() -> None:
+    """Names are public: users' scripts hold them."""
+    assert sorted(f"{flow_of(entry).name}/{entry.name}" for entry in ENTRIES) == DEPLOYED
+
+
+def test_prefect_yaml_has_nothing_that_provision_would_leave_out() -> None:
+    """`prefect deploy` understands more than we do; what only one of the two understands makes them differ."""
+    assert set(yaml.safe_load((PROJECT / "prefect.yaml").read_text())) == {"name", "deployments"}
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.entrypoint)
+def test_every_parameter_explains_itself(entry: DeploymentEntry) -> None:
+    """Parameters are the form in the UI: each has a title and a description, and none is a secret."""
+    for name, field in parameter_schema(flow_of(entry)).properties.items():
+        assert field.get("title"), name
+        assert field.get("description"), name
+        assert not {"key", "token", "secret", "password"} & set(name.split("_"))
+
+
+def test_the_automation_waits_for_what_is_sent() -> None:
+    """Each event that wakes a run is expected, and one event is one resume."""
+    trigger = RESUME_ON_CALLBACK["trigger"]
+    assert set(trigger["expect"]) == set(RESUME_EVENTS)
+    assert (trigger["threshold"], trigger["within"]) == (1, 0)
+
+
+def test_the_console_script_is_there() -> None:
+    """`darkroom` is what pyproject says it is."""
+    script = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["scripts"]["darkroom"]
+    module, _, name = script.partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    """`--help` works without a stack, a ledger or Prefect."""
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert done.output.strip()
