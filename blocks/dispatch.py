@@ -7,6 +7,10 @@ again by `reconcile`, which finds it on record.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from blocks.errors import DarkroomError
 from blocks.ledger import Granted, Implied, Ledger, Start, Wake
@@ -36,7 +40,8 @@ class Dispatcher:
         """Hands out the slots that are free and tells the runs. Returns how many rows were granted."""
         granted = self._ledger.grants.grant()
         for each in granted:
-            self.reach_prefect(self._tell(each))
+            with _left_to_reconcile(f"The run of {each.ref} was not told of its slot"):
+                self.reach_prefect(self._tell(each))
         return len(granted)
 
     def _tell(self, granted: Granted) -> Implied:
@@ -45,13 +50,11 @@ class Dispatcher:
         return self._ledger.runs.ring(granted.run_id, granted.ref)
 
     def _wake(self, wake: Wake) -> None:
-        try:
+        with _left_to_reconcile(f"Flow run {wake.flow_run_id} was not told of {wake.event}"):
             self._orchestrator.wake(wake.flow_run_id, event=wake.event, request_ref=wake.ref, payload={"ref": wake.ref})
-        except DarkroomError as error:
-            logger.warning("Run %s was not told of %s: %s", wake.flow_run_id, wake.event, error)
 
     def _start(self, start: Start) -> None:
-        try:
+        with _left_to_reconcile(f"Run {start.run_id} was not started"):
             self._orchestrator.ensure_queue(start.user_id, limit=start.in_flight)
             flow_run_id = self._orchestrator.create_run(
                 deployment=f"{start.kind}/on-demand",
@@ -61,5 +64,12 @@ class Dispatcher:
                 parameters=start.parameters,
             )
             self._ledger.runs.created(start.run_id, flow_run_id)
-        except DarkroomError as error:
-            logger.warning("Run %s was not started: %s", start.run_id, error)
+
+
+@contextmanager
+def _left_to_reconcile(what: str) -> Iterator[None]:
+    """One effect that fails does not keep the next from happening."""
+    try:
+        yield
+    except (DarkroomError, SQLAlchemyError) as error:
+        logger.warning("%s; reconcile will do it: %s", what, error)

@@ -155,8 +155,7 @@ class Reconciler:
         elif run.flow_run_id is not None and what is ForRun.RECOVER:
             orchestrator.recover(run.flow_run_id)
         elif what is ForRun.HAND_OVER:
-            for job_id in self._ledger.runs.hand_over(run.id):
-                self._place(job_id)
+            self._resources.dispatcher.carry_out(self._ledger.runs.hand_over(run.id))
         elif what is ForRun.CLOSE and state is not None:
             self._close(run, state)
         if what is not ForRun.NOTHING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount
+from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount, load_account
 from blocks.fal.answers import ProviderResult, ProviderStatus, Submitted
 from blocks.fal.catalogue import CATALOGUE, Model, RemoteFile, Unit, find_model
 from blocks.fal.client import Fal
@@ -32,5 +32,6 @@ __all__ = [
     "fetch_image",
     "find_model",
     "is_outcome",
+    "load_account",
     "verify_webhook",
 ]

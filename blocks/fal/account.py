@@ -5,11 +5,12 @@ Flows and gateway load `fal-account/default`; `darkroom provision` creates it fr
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
+from blocks.errors import NeedsHuman
 from blocks.fal.client import Fal
 
 DEFAULT_ACCOUNT = "fal-account/default"
@@ -39,3 +40,11 @@ class FalAccount(Block):
     def client(self) -> Fal:
         """A client of this account, to be closed by the caller; one serves all threads of a process."""
         return Fal(self.key.get_secret_value())
+
+
+def load_account() -> FalAccount:
+    """The account as it stands in Prefect. Raises NeedsHuman if there is none."""
+    try:
+        return cast(FalAccount, FalAccount.load(DEFAULT_ACCOUNT.partition("/")[2]))
+    except ValueError as error:
+        raise NeedsHuman(f"there is no usable block {DEFAULT_ACCOUNT}: run `darkroom provision`") from error

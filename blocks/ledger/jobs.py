@@ -17,7 +17,7 @@ from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
 from blocks.ledger.requests import RequestSpec, as_request, cancel_open, insert_request
-from blocks.ledger.states import JobStatus, Lane
+from blocks.ledger.states import JobStatus
 from blocks.ledger.tables import Asset, Job, new_id
 
 
@@ -189,11 +189,6 @@ class Jobs:
         with self._engine.begin() as connection:
             paid: Decimal | None = run(connection, "job_cost", job_id=job_id).scalar_one()
             return paid or Decimal(0)
-
-    def place_in_line(self, *, lane: Lane, created_at: datetime) -> int:
-        """How many queued rows stand before one of that lane and time, over all users."""
-        with self._engine.begin() as connection:
-            return int(run(connection, "place_in_line", lane=int(lane), created_at=created_at).scalar_one())
 
     def _asset(self, name: str, **parameters: Any) -> Asset | None:
         with self._engine.begin() as connection:

@@ -23,13 +23,19 @@ def lock_run(connection: Connection, run_id: str) -> Run:
 
 
 def lock_run_of_job(connection: Connection, job_id: str) -> Run | None:
+    """None if no run has the job. One that was handed over while we waited for the lock is followed to its new run."""
     run_id = run(connection, "run_of_job", job_id=job_id).scalar_one()
-    return lock_run(connection, run_id) if run_id is not None else _lock_unplaced(connection, job_id)
+    if run_id is None:
+        return _lock_unplaced(connection, job_id)
+    locked = lock_run(connection, run_id)
+    if locked.closed_at is None:
+        return locked
+    now_of = run(connection, "run_of_job", job_id=job_id).scalar_one()
+    return locked if now_of == run_id else lock_run(connection, now_of)
 
 
 def lock_run_of_request(connection: Connection, ref: str) -> Run | None:
-    job = run(connection, "run_of_request", ref=ref).one()
-    return lock_run(connection, job.run_id) if job.run_id is not None else _lock_unplaced(connection, job.id)
+    return lock_run_of_job(connection, run(connection, "job_of_request", ref=ref).scalar_one())
 
 
 def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:

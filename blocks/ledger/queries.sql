@@ -6,8 +6,8 @@ SELECT * FROM run WHERE id = :run_id FOR UPDATE
 -- name: run_get
 SELECT * FROM run WHERE id = :run_id
 
--- name: run_of_request
-SELECT job.id, job.run_id FROM request JOIN job ON job.id = request.job_id WHERE request.ref = :ref
+-- name: job_of_request
+SELECT job_id FROM request WHERE ref = :ref
 
 -- name: run_of_job
 SELECT run_id FROM job WHERE id = :job_id
@@ -81,8 +81,8 @@ SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 -- name: job_place
 UPDATE job SET run_id = :run_id WHERE id = :job_id AND run_id IS NULL AND finished_at IS NULL RETURNING id
 
--- name: jobs_take_off
-UPDATE job SET run_id = NULL WHERE run_id = :run_id AND finished_at IS NULL RETURNING id
+-- name: jobs_hand_over
+UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NULL
 
 -- name: jobs_page
 SELECT * FROM job

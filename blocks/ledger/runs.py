@@ -127,12 +127,19 @@ class Runs:
             run(connection, "run_close", run_id=run_id, now=utc_now())
             return jobs
 
-    def hand_over(self, run_id: str) -> list[str]:
-        """Closes a run that cannot go on and takes its open jobs off it: each is to be placed again."""
+    def hand_over(self, run_id: str) -> Implied:
+        """Closes a run that cannot go on and gives its open jobs, if it has any, to a new run."""
+        now = utc_now()
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
-            run(connection, "run_close", run_id=run_id, now=utc_now())
-            return list(run(connection, "jobs_take_off", run_id=run_id).scalars())
+            open_job = run(connection, "run_open_jobs", run_id=run_id).first()
+            run(connection, "run_close", run_id=run_id, now=now)
+            if open_job is None:
+                return NOTHING
+            job = as_job(run(connection, "job_get", job_id=open_job.id).one())
+            new = _insert(connection, job, run_id=new_id("run_"), now=now)
+            run(connection, "jobs_hand_over", run_id=run_id, new_run_id=new.id)
+            return Implied(starts=(_start(connection, job, new.id),))
 
     def ring(self, run_id: str, ref: str) -> Implied:
         """Tells the run that a row of it was granted."""

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Protocol, Self
 
-from blocks.errors import DarkroomError, NeedsHuman, Retry
-from blocks.fal import DEFAULT_ACCOUNT, Fal, FalAccount
+from blocks.errors import DarkroomError, Retry
+from blocks.fal import DEFAULT_ACCOUNT, Fal, FalAccount, load_account
 from blocks.media_store import MediaStore, open_media_store, store_block_slug
 from blocks.prefect_api import PrefectApi
 from blocks.settings import Settings
@@ -64,20 +64,13 @@ class _Account:
     opened: ExitStack = field(default_factory=ExitStack)
 
     def read(self) -> None:
-        block = _load_account()
+        block = load_account()
         if self.client is None or self.block is None or self.block.key != block.key:
             # The old one may be in use: it is closed with the rest.
             client = block.client()
             self.opened.callback(client.close)
             self.client = client
         self.block = block
-
-
-def _load_account() -> FalAccount:
-    try:
-        return cast(FalAccount, FalAccount.load(DEFAULT_ACCOUNT.partition("/")[2]))
-    except ValueError as error:
-        raise NeedsHuman(f"there is no usable block {DEFAULT_ACCOUNT}: run `darkroom provision`") from error
 
 
 class Watch:

@@ -14,6 +14,7 @@ import certifi
 from .certificates import ensure_authority, write_atomically
 
 API_KEY = "sim:key"
+USER_ID = "sim-user"  # whose key that is
 # Object stores are reached directly: the simulator is no proxy to the world and refuses other hosts.
 _DIRECT_HOSTS = ("127.0.0.1", "localhost", "::1", ".amazonaws.com")
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deployments.home import EXPORTED_FROM, Home
-from deployments.simulator.environment import client_environment
+from deployments.simulator.environment import USER_ID, client_environment
 from deployments.stack.options import LOOPBACK, Provider, StackOptions
 from deployments.stack.postgres import Cluster
 
@@ -112,5 +112,5 @@ def _provider_settings(options: StackOptions, *, home: Home, base: Mapping[str, 
         # Set but empty means that nothing can reach us, so Darkroom polls.
         public_url = base.get("DARKROOM_PUBLIC_URL", options.gateway_url)
         reach = client_environment(port=options.simulator_port, home=home.simulator, base=base)
-        return {**reach, "DARKROOM_PUBLIC_URL": public_url}
+        return {**reach, "DARKROOM_PUBLIC_URL": public_url, "DARKROOM_FAL_USER_ID": USER_ID}
     return {"DARKROOM_PUBLIC_URL": base.get("DARKROOM_PUBLIC_URL", "")}

@@ -12,8 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from blocks.dispatch import Dispatcher
-from blocks.errors import NeedsHuman
-from blocks.fal import Fal, FalAccount
+from blocks.fal import Fal, load_account
 from blocks.ledger import Ledger
 from blocks.media_store import MediaStore, open_media_store
 from blocks.orchestrator import Orchestrator
@@ -44,7 +43,7 @@ def open_resources() -> Iterator[Resources]:
         ledger = Ledger(settings.ledger_url)
         opened.callback(ledger.close)
         orchestrator = opened.enter_context(Orchestrator())
-        fal = _fal()
+        fal = load_account().client()
         opened.callback(fal.close)
         resources = Resources(
             settings=settings,
@@ -57,12 +56,3 @@ def open_resources() -> Iterator[Resources]:
         token = _current.set(resources)
         opened.callback(_current.reset, token)
         yield resources
-
-
-def _fal() -> Fal:
-    try:
-        account = FalAccount.load("default")
-    except ValueError as error:
-        raise NeedsHuman("Prefect has no block fal-account/default: run `darkroom provision`.") from error
-    assert isinstance(account, FalAccount)
-    return account.client()

@@ -138,7 +138,8 @@ class Runner:
                 self._cancel_at_provider(row)
             self._function(Job(row, self._resources))
         except Waiting as waiting:
-            self._waits[job_id] = waiting.refs
+            not_yet_cancelled = frozenset({job_id} if row.cancel_requested_at is None else ())
+            self._waits[job_id] = waiting.refs | not_yet_cancelled
         except Cancelled:
             self._finish(row, JobStatus.CANCELLED, None)
         except DarkroomError as error:
