@@ -24,7 +24,7 @@ from ledger_scenes import (
     submitting_picture,
 )
 
-from blocks.ledger import Job, JobStatus, Ledger, RequestStatus, Verdict
+from blocks.ledger import Granted, Job, JobStatus, Ledger, RequestStatus, Verdict
 
 JOBS = 12
 
@@ -39,7 +39,7 @@ def statuses(ledger: Ledger, job_id: str) -> list[RequestStatus]:
 
 
 def test_a_cancel_ends_a_row_that_is_being_granted(ledger: Ledger, db: Db, ann: str) -> None:
-    """It waits for the grant and finds the slot taken; a cancel that had read before would leave it held for ever."""
+    """It waits for the grant, and the slot is free again."""
     job = post(ledger, ann)
     granted, implied = overlap(db, ledger.grants.grant, lambda: ledger.jobs.cancel(job.id), at="UPDATE ON request")
     assert [each.job_id for each in granted] == [job.id]
@@ -49,10 +49,15 @@ def test_a_cancel_ends_a_row_that_is_being_granted(ledger: Ledger, db: Db, ann: 
 
 
 def test_a_row_that_is_being_cancelled_is_not_granted(ledger: Ledger, db: Db, ann: str) -> None:
-    """The grant passes it over instead of waiting."""
+    """The grant passes it over: one that waited for a row, with the account locked, could wait in a circle."""
     job = post(ledger, ann)
-    _, granted = overlap(db, lambda: ledger.jobs.cancel(job.id), ledger.grants.grant, at="UPDATE ON request")
+
+    def grant_and_look() -> tuple[list[Granted], list[RequestStatus]]:
+        return ledger.grants.grant(), statuses(ledger, job.id)
+
+    _, (granted, seen) = overlap(db, lambda: ledger.jobs.cancel(job.id), grant_and_look, at="UPDATE ON request")
     assert granted == []
+    assert seen == [RequestStatus.QUEUED], "the grant waited until the cancel had committed"
     assert statuses(ledger, job.id) == [RequestStatus.CANCELLED]
 
 
@@ -139,7 +144,7 @@ def test_a_cancel_of_what_has_ended_changes_nothing(ledger: Ledger, ann: str) ->
 def test_nobody_waits_in_a_circle(ledger: Ledger, db: Db, ann: str) -> None:
     """Eight threads do anything to the same few jobs, in any order: no deadlock, and at the end no slot is held.
 
-    With request before account, or job after request for a job without a run, Postgres ends some with an error.
+    With the request locked before its run, or the rows of a job before the job, Postgres ends some with an error.
     """
     jobs = [post(ledger, ann) for _ in range(JOBS)]
 

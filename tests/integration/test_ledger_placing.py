@@ -132,7 +132,7 @@ def test_a_cancelled_job_that_no_run_carries_ends_at_once(ledger: Ledger, db: Db
 
 
 def test_a_job_is_not_placed_while_it_is_being_cancelled(ledger: Ledger, db: Db, job: Job) -> None:
-    """Without the job's lock a run would be started for a job that has ended."""
+    """The hand-over asks again as it writes; a run would be started for a job that has ended."""
     _, implied = overlap(db, lambda: ledger.jobs.cancel(job.id), lambda: ledger.runs.place(job.id), at="UPDATE ON job")
     assert implied.starts == ()
     assert db.execute("SELECT id FROM run").fetchall() == []

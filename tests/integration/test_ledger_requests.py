@@ -93,7 +93,7 @@ def test_a_late_answer_fills_in_the_id_that_a_poll_could_not_know(ledger: Ledger
 
 @pytest.mark.parametrize("answer_first", [True, False], ids=["answer first", "webhook first"])
 def test_answer_and_webhook_at_once_end_the_row(ledger: Ledger, db: Db, ann: str, answer_first: bool) -> None:
-    """Without the row's lock the answer would set back to in_flight what has ended."""
+    """Without a lock the answer would set back to in_flight what has ended."""
     picture = submitting_picture(ledger, ann)
     actions = [picture.accept, lambda: picture.settle(SUCCESS, webhook("fal-1"))]
     first, second = actions if answer_first else reversed(actions)
