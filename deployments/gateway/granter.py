@@ -21,7 +21,7 @@ from blocks.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
-LONGEST_WAIT_SECONDS = 10.0
+LONGEST_WAIT_SECONDS = 2.0
 AFTER_FAILURE_SECONDS = 1.0
 SECONDS_TO_FINISH = 5.0  # a call to Prefect may hang for longer
 

@@ -23,15 +23,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(running: Stack) -> Iterator[Stack]:
-    """The stack; afterwards no slot is held, no request is open, no run waits, and every file is what its row says."""
+    """The stack, in which a test leaves nothing behind."""
     yield running
-    running.simulator.delete("/_sim/rules")
-    wait_until(lambda: not running.ledger.requests.holding_slots(), timeout=30, every=0.1, what="every slot to be free")
-    wait_until(lambda: not running.ledger.runs.not_closed(), timeout=30, every=0.1, what="every run to be closed")
-    _files_are_what_they_should_be(running)
+    leaves_nothing(running)
 
 
-def _files_are_what_they_should_be(stack: Stack) -> None:
+def leaves_nothing(stack: Stack) -> None:
+    """No slot is held, no request is open, no run waits, and every file is what its row says."""
+    stack.simulator.delete("/_sim/rules")
+    wait_until(lambda: not stack.ledger.requests.holding_slots(), timeout=30, every=0.1, what="every slot to be free")
+    wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=30, every=0.1, what="every run to be closed")
     media = stack.home / "media"
     for job in (path.name for path in media.glob("images/*/*")):
         for asset in stack.ledger.jobs.assets(job):
