@@ -1,0 +1,69 @@
+"""What is killed comes back, and what was paid for is not paid for again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import httpx
+from running import Stack
+from support import wait_until
+
+from blocks.ledger import RequestStatus
+
+
+def _in_flight(stack: Stack, job_id: str) -> Callable[[], bool]:
+    return lambda: [row.status for row in stack.rows(job_id)] == [RequestStatus.IN_FLIGHT]
+
+
+def _kill(stack: Stack, part: str) -> None:
+    os.kill(int((stack.home / "run" / f"{part}.pid").read_text()), signal.SIGKILL)
+
+
+def _is_up(stack: Stack) -> bool:
+    try:
+        return stack.gateway.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _completed_once(stack: Stack, prompt: str, job_id: str) -> None:
+    assert stack.ended(job_id, timeout=150)["status"] == "completed"
+    assert len(stack.at_provider(prompt)) == 1
+
+
+def test_a_flow_process_killed_while_it_waits_is_started_again_and_pays_once(stack: Stack, prompt: str) -> None:
+    """SIGKILL after the submit: Crashed, put back as *Recovering* by reconcile, and the row is adopted."""
+    stack.misbehave(prompt, hold=True)
+    job_id = stack.order(prompt)
+    flow_run_id = stack.flow_run_id(job_id)
+    wait_until(_in_flight(stack, job_id), timeout=30, every=0.02, what="the submit")
+    (process,) = stack.flow_processes(flow_run_id)
+    process.kill()
+    stack.release(prompt)
+    _completed_once(stack, prompt, job_id)
+    assert "Recovering" in stack.history(flow_run_id)
+
+
+def test_a_gateway_killed_before_the_webhook_gets_it_after_its_restart(stack: Stack, prompt: str) -> None:
+    """The provider tries again until somebody has committed it."""
+    stack.misbehave(prompt, hold=True)
+    job_id = stack.order(prompt)
+    wait_until(_in_flight(stack, job_id), timeout=30, every=0.1, what="the submit")
+    _kill(stack, "gateway")
+    stack.release(prompt)
+    wait_until(lambda: _is_up(stack), timeout=60, every=0.2, what="the gateway's restart")
+    _completed_once(stack, prompt, job_id)
+
+
+def test_a_prefect_server_killed_before_the_wake_is_made_up_for_by_reconcile(stack: Stack, prompt: str) -> None:
+    """The webhook is committed; the event that nobody heard is not the only chance."""
+    stack.misbehave(prompt, hold=True)
+    job_id = stack.order(prompt)
+    stack.in_state(stack.flow_run_id(job_id), "Suspended")
+    _kill(stack, "prefect")
+    stack.release(prompt)
+    wait_until(lambda: stack.rows(job_id)[0].status is RequestStatus.SUCCEEDED, timeout=30, every=0.1)
+    wait_until(lambda: _is_up(stack), timeout=60, every=0.2, what="the server's restart")
+    _completed_once(stack, prompt, job_id)
