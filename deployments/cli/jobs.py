@@ -1,13 +1,17 @@
-"""Commands for work: the HTTP API, from a terminal. They print what it answers."""
+"""Commands for work: the HTTP API, from a terminal. They print what it answers.
+
+With `DARKROOM_API_KEY` they are that user's; without it they are the operator's, who sees every job, from the ledger.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.common import settings
+from deployments.cli.common import open_ledger, settings
 
 if TYPE_CHECKING:
     from deployments.api_client import ApiClient
@@ -35,15 +39,31 @@ def generate(
 
 def status(job: Job) -> None:
     """Show a job: its requests, pictures, cost and error."""
-    with _client() as client:
-        _show(client.job(job))
+    _show(_find(job))
 
 
 def why(job: Job) -> None:
     """Say in one sentence what a job waits for."""
-    with _client() as client:
-        found = client.job(job)
+    found = _find(job)
     typer.echo(found["waiting_for"] or _ended(found))
+
+
+def _find(job_id: str) -> dict[str, Any]:
+    if os.environ.get("DARKROOM_API_KEY"):
+        with _client() as client:
+            return client.job(job_id)
+    return _from_ledger(job_id)
+
+
+def _from_ledger(job_id: str) -> dict[str, Any]:
+    from blocks.errors import BadInput
+    from deployments.gateway.documents import job_document
+
+    with open_ledger() as ledger:
+        job = ledger.jobs.get(job_id)
+        if job is None:
+            raise BadInput(f"There is no job {job_id}.", field="JOB")
+        return job_document(job, ledger, settings()).model_dump(mode="json", by_alias=True)
 
 
 def _ended(job: dict[str, Any]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from blocks.ledger import Asset, Job, JobStatus, Request, RequestStatus
+from blocks.ledger import Asset, Job, JobStatus, Ledger, RequestStatus
 from blocks.links import asset_url
 from blocks.settings import Settings
 
@@ -112,21 +111,14 @@ def summary(job: Job) -> JobSummary:
     return JobSummary(**_head(job))
 
 
-def job_document(
-    job: Job,
-    *,
-    requests: Sequence[Request],
-    assets: Sequence[Asset],
-    waiting_for: str | None,
-    cost: Decimal,
-    settings: Settings,
-) -> JobDocument:
+def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
+    requests = ledger.requests.of_job(job.id)
     return JobDocument(
         **_head(job),
-        waiting_for=waiting_for,
+        waiting_for=ledger.waiting_for(job, requests),
         requests=[RequestDocument.model_validate(row) for row in requests],
-        assets=[asset_document(asset, settings) for asset in assets],
-        cost_usd=cost,
+        assets=[asset_document(asset, settings) for asset in ledger.jobs.assets(job.id)],
+        cost_usd=ledger.jobs.cost(job.id),
     )
 
 

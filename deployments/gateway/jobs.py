@@ -42,15 +42,7 @@ def get_job(id: str, user_id: UserId, services: ServicesOf) -> JobDocument:
     job = services.ledger.jobs.get(id)
     if job is None or job.user_id != user_id:
         raise not_found("job")
-    requests = services.ledger.requests.of_job(job.id)
-    return job_document(
-        job,
-        requests=requests,
-        assets=services.ledger.jobs.assets(job.id),
-        waiting_for=services.ledger.waiting_for(job, requests),
-        cost=services.ledger.jobs.cost(job.id),
-        settings=services.settings,
-    )
+    return job_document(job, services.ledger, services.settings)
 
 
 def write_cursor(job: Job) -> str:

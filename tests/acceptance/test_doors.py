@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
-from running import PREFECT, Stack
+from running import DARKROOM, PREFECT, Stack
 from support import wait_until
 
 
@@ -49,3 +50,27 @@ def test_a_run_with_bad_input_says_so_and_queues_nothing(stack: Stack, prompt: s
     failed = stack.in_state(UUID(run["id"]), "Failed")
     assert "seed" in failed["state"]["message"]
     assert stack.at_provider(prompt) == []
+
+
+def test_why_and_status_tell_the_operator_of_any_job(stack: Stack, prompt: str) -> None:
+    """One sentence while it waits; the same document as the API's when it has ended."""
+    stack.misbehave(prompt, hold=True)
+    job_id = stack.order(prompt)
+    wait_until(lambda: stack.at_provider(prompt), timeout=30, every=0.1)
+    waiting = stack.command(DARKROOM, "why", job_id).stdout
+    assert "fal-ai/flux/dev" in waiting and waiting.count("\n") == 1, waiting
+    assert stack.command(DARKROOM, "why", "job_unknown", check=False).returncode == 1
+    stack.release(prompt)
+    stack.ended(job_id)
+    status = json.loads(stack.command(DARKROOM, "status", job_id).stdout)
+    asked = stack.job(job_id)
+    assert status["requests"] == asked["requests"] and status["status"] == "completed"
+
+
+def test_generate_waits_for_the_picture_and_says_whether_it_came(stack: Stack, prompt: str) -> None:
+    """Exit code 0 with the job's document; 1 where it failed."""
+    made = stack.command(DARKROOM, "generate", prompt, "--wait", "--image-size", "512x256", "--seed", "7")
+    (asset,) = json.loads(made.stdout)["assets"]
+    assert (asset["width"], asset["height"]) == (512, 256)
+    stack.misbehave(prompt, result="422_content_policy")
+    assert stack.command(DARKROOM, "generate", prompt, "--wait", check=False).returncode == 1
