@@ -91,10 +91,11 @@ class Orchestrator:
             # The API draws a random name where none is given, and refuses an explicit null.
             **({"name": name} if name else {}),
         }
-        run = self._create_from(deployment, body) or self._create_from(deployment, body)
-        if run is None:
-            raise _unknown_deployment(deployment)
-        return UUID(run["id"])
+        return self._create(deployment, body)
+
+    def run_now(self, deployment: str) -> UUID:
+        """One more run of a deployment that takes no parameters, in its own queue."""
+        return self._create(deployment, {"idempotency_key": uuid4().hex})
 
     def run_state(self, flow_run_id: UUID) -> RunState | None:
         """None if there is no such run."""
@@ -155,13 +156,13 @@ class Orchestrator:
         """Ask for the end of the run. One without a process is cancelled at once, a finished one stays as it is."""
         self._set_state(flow_run_id, type="CANCELLING", name="Cancelling")
 
-    def _create_from(self, deployment: str, body: Mapping[str, Any]) -> Any:
-        """None if the deployment we knew was deleted meanwhile: it may exist again under a new id."""
-        path = f"/deployments/{self._deployment_id(deployment)}/create_flow_run"
-        run = self._api.call("POST", path, json=body, absent=True)
-        if run is None:
+    def _create(self, deployment: str, body: Mapping[str, Any]) -> UUID:
+        for _ in range(2):  # the deployment we knew may have been deleted, and made anew under another id
+            path = f"/deployments/{self._deployment_id(deployment)}/create_flow_run"
+            if run := self._api.call("POST", path, json=body, absent=True):
+                return UUID(run["id"])
             self._deployment_ids.pop(deployment, None)
-        return run
+        raise _unknown_deployment(deployment)
 
     def _deployment_id(self, deployment: str) -> UUID:
         if deployment not in self._deployment_ids:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PREFECT_DEADLINE_SECONDS = 90.0
 POLL_SECONDS = 0.2
+RECONCILE = "reconcile/every-minute"
 
 
 def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str], None] = print) -> None:
@@ -43,7 +44,8 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
     api = PrefectApi.from_environment()
     _wait_for_prefect(api)
     ensure_work_pool(api, overwrite=overwrite)
-    Orchestrator(api).ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
+    orchestrator = Orchestrator(api)
+    orchestrator.ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
     say("work pool and queues: ready")
     ensure_account(settings, overwrite=overwrite, say=say)
     ensure_store(api, settings, overwrite=overwrite, say=say)
@@ -51,6 +53,9 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         say(f"deployment {name}: up to date")
     ensure_automation(api, RESUME_ON_CALLBACK)
     say(f"automation {RESUME_ON_CALLBACK['name']!r}: ready")
+    if ledger.runs.not_closed():
+        orchestrator.run_now(RECONCILE)
+        say("reconcile: looks at once at the runs that were under way")
     api.close()
     ledger.close()
 

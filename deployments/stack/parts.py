@@ -38,6 +38,9 @@ class Part:
     # What the kernel sends it when we are killed.
     death_signal: signal.Signals = signal.SIGKILL
     grace_seconds: float = 5.0
+    # Its children are flow runs. They are told before it is, as it would kill them: so they can still say that they
+    # crashed, and reconcile puts them back as soon as the stack is up again.
+    carries_runs: bool = False
 
 
 def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapping[str, str]) -> list[Part]:
@@ -163,6 +166,7 @@ def _worker(*, environment: Mapping[str, str], probe: Probe) -> Part:
         command=_module("prefect", "worker", "start", "--pool", WORK_POOL, "--type", POOL_TYPE, "--name", WORKER_NAME),
         environment=environment,
         ready=probe.worker_online,
+        carries_runs=True,
         needs=frozenset({"prefect", "provision"}),
         grace_seconds=8,
     )

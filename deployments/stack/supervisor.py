@@ -167,13 +167,15 @@ class Stack:
         self._say(f"{name} ended ({_how(code)}); starting it again in {pause.total_seconds():g} s")
 
     def _end_all(self) -> None:
-        """Those first that use the others. The runs of a worker go with it; the next start takes them up again."""
+        """Those first that use the others."""
         for running in reversed(self._parts.values()):
             if running.process is not None:
                 self._end(running.process.pid, running.part)
             self.home.pid_file(running.part.name).unlink(missing_ok=True)
 
     def _end(self, pid: int, part: Part) -> None:
+        if part.carries_runs:
+            end(below(pid), grace_seconds=RUN_GRACE_SECONDS)
         children = below(pid)
         with contextlib.suppress(psutil.NoSuchProcess):
             end([psutil.Process(pid)], how=part.stop_signal, grace_seconds=part.grace_seconds)

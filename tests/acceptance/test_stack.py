@@ -137,16 +137,22 @@ def test_a_stack_that_is_killed_takes_its_parts_with_it_and_starts_again(home: P
         assert stack.ended(stack.order("a fox after the end"))["status"] == "completed"
 
 
-def test_sigterm_ends_a_stack_with_a_run_under_way(home: Path) -> None:
-    """In order and within seconds: also the process of the run, which is taken up again by the next start."""
+def test_a_run_that_the_stacks_end_cut_short_goes_on_with_the_next_start(home: Path) -> None:
+    """SIGTERM leaves no process, also none of the run; the same run finishes the job, and nothing is paid twice."""
     with running_stack(home, "--latency", "60", DARKROOM_PATIENCE="60") as stack:
-        flow_run_id = stack.flow_run_id(stack.order("a slow fox"))
-        stack.in_state(flow_run_id, "Running")
-        wait_until(lambda: stack.flow_processes(flow_run_id), timeout=10, every=0.1, what="its process")
+        job_id = stack.order("a slow fox")
+        flow_run_id = stack.flow_run_id(job_id)
+        wait_until(lambda: stack.rows(job_id)[0].submitted_at, timeout=30, every=0.1, what="its submission")
         family = below(stack.process.pid)
+        assert stack.flow_processes(flow_run_id)
         stack.process.send_signal(signal.SIGTERM)
         assert stack.process.wait(timeout=30) == 0
         assert gone(family)
+        keys = stack.keys
+    with running_stack(home, DARKROOM_PATIENCE="1") as stack:
+        stack.keys.update(keys)
+        wait_until(lambda: "Recovering" in stack.history(flow_run_id), timeout=40, every=0.2, what="its recovery")
+        assert len(stack.rows(job_id)) == 1
 
 
 def test_a_port_that_is_taken_is_named_with_its_option(home: Path) -> None:
