@@ -1,8 +1,9 @@
 """Child processes that end with us, and the grandchildren they leave behind.
 
-On Linux a part is told by the kernel when we die (PR_SET_PDEATHSIG), so even SIGKILL leaves nothing running; and what a
+On Linux a part is told by the kernel when we die (PR_SET_PDEATHSIG), so even SIGKILL leaves no part running; and what a
 dead part leaves behind becomes our child (PR_SET_CHILD_SUBREAPER), so it can be found and ended. Elsewhere both do
-nothing. Parts are started by the main thread only: the kernel's signal comes when the *thread* ends that forked.
+nothing, and the mark in the environment finds them all. Parts are started by the main thread only: the kernel's signal
+comes when the *thread* ends that forked.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import psutil
 
 from deployments.stack.postgres import Identity
 
+# In the environment of every part, and so of all that it starts: of which start of which stack it is.
+MARK = "DARKROOM_STACK"
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LINUX = sys.platform == "linux"
@@ -68,6 +71,17 @@ def left_behind(parts: Collection[int]) -> list[psutil.Process]:
             else:
                 alive.append(child)
     return alive
+
+
+def marked(wanted: Callable[[str], bool]) -> list[psutil.Process]:
+    """Every other process of a stack whose mark is wanted, whoever its parent is now."""
+    return [each for each in psutil.process_iter() if each.pid != os.getpid() and wanted(_mark(each))]
+
+
+def _mark(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error, OSError):
+        return str(process.environ().get(MARK, ""))
+    return ""
 
 
 def below(pid: int) -> list[psutil.Process]:

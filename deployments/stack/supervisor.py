@@ -11,10 +11,12 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import psutil
 
@@ -23,9 +25,9 @@ from blocks.errors import DarkroomError, NeedsHuman
 from deployments.home import Home
 from deployments.stack.environment import callers_own, client_settings
 from deployments.stack.options import LOOPBACK, StackOptions
-from deployments.stack.parts import Part, all_parts
+from deployments.stack.parts import PROJECT, Part, all_parts
 from deployments.stack.postgres import prepare_cluster
-from deployments.stack.processes import adopt_orphans, below, end, left_behind, spawn
+from deployments.stack.processes import MARK, adopt_orphans, below, end, left_behind, marked, spawn
 
 TICK_SECONDS = 0.15
 REAP_EVERY = timedelta(seconds=5)
@@ -85,6 +87,8 @@ class Stack:
         self._announced = False
         self._stop = threading.Event()
         self._parts: dict[str, Running] = {}
+        self._mark = f"{self.home.path}#{uuid4().hex}"
+        self._janitor: subprocess.Popen[bytes] | None = None
 
     def stop(self) -> None:
         """Ask `run` to end everything and return. From any thread or signal handler."""
@@ -94,13 +98,21 @@ class Stack:
         """Until `stop` or SIGINT/SIGTERM. Raises `NeedsHuman` or `StartFailed` when the stack cannot be had."""
         self.home.prepare()
         with self.home.lock(), _signals_call(self.stop):
+            end(marked(lambda mark: mark.startswith(f"{self.home.path}#")), grace_seconds=RUN_GRACE_SECONDS)
             _require_free_ports(self.options)
             adopt_orphans()
-            self._prepare()
-            try:
-                self._supervise()
-            finally:
-                self._end_all()
+            with self._watched_by_janitor():
+                self._prepare()
+                try:
+                    self._supervise()
+                finally:
+                    self._end_all()
+
+    @contextlib.contextmanager
+    def _watched_by_janitor(self) -> Iterator[None]:
+        command = [sys.executable, "-m", "deployments.stack.janitor", self._mark]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True) as self._janitor:
+            yield  # then its input is closed, and it is waited for
 
     def _prepare(self) -> None:
         cluster = prepare_cluster(self.home.postgres)
@@ -147,7 +159,7 @@ class Stack:
         running.started_at = utc_now()
         running.process = spawn(
             part.command,
-            environment=part.environment,
+            environment={**part.environment, MARK: self._mark},
             log=self.home.log_file(part.name),
             folder=part.folder,
             death_signal=part.death_signal,
@@ -182,7 +194,9 @@ class Stack:
         end([*children, *left_behind(self._pids())], grace_seconds=RUN_GRACE_SECONDS)
 
     def _pids(self) -> set[int]:
-        return {running.process.pid for running in self._parts.values() if running.process}
+        """Our children that are meant to be."""
+        parts = {running.process.pid for running in self._parts.values() if running.process}
+        return parts | ({self._janitor.pid} if self._janitor else set())
 
     def _last_words(self, name: str) -> str:
         log = self.home.log_file(name)

@@ -126,15 +126,17 @@ def test_state_lasts_from_one_start_to_the_next(home: Path) -> None:
         assert stack.ended(stack.order("a fox after all"))["status"] == "completed"
 
 
-def test_a_stack_that_is_killed_takes_its_parts_with_it_and_starts_again(home: Path) -> None:
-    """SIGKILL leaves nobody to clean up: the kernel ends the parts, and the next start finds its way."""
-    with running_stack(home) as stack:
-        family = below(stack.process.pid)
+def test_a_stack_that_is_killed_takes_everything_with_it_and_starts_again(home: Path) -> None:
+    """SIGKILL leaves nobody to clean up: the kernel ends the parts, the janitor the runs, and the next start works."""
+    with running_stack(home, "--latency", "60", DARKROOM_PATIENCE="60") as stack:
+        flow_run_id = stack.flow_run_id(stack.order("a slow fox"))
+        wait_until(lambda: stack.flow_processes(flow_run_id), timeout=20, every=0.1, what="its process")
+        family = [psutil.Process(stack.process.pid), *psutil.Process(stack.process.pid).children(recursive=True)]
         stack.process.kill()
         stack.process.wait()
-        wait_until(lambda: gone(family), timeout=15, every=0.1, what="the end of all parts")
+        wait_until(lambda: gone(family), timeout=15, every=0.1, what="the end of them all")
     with running_stack(home, "--latency", "0.1") as stack:
-        assert stack.ended(stack.order("a fox after the end"))["status"] == "completed"
+        assert stack.ended(stack.order("a fox after the end", user="bob"), user="bob")["status"] == "completed"
 
 
 def test_a_run_that_the_stacks_end_cut_short_goes_on_with_the_next_start(home: Path) -> None:
