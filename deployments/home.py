@@ -36,12 +36,13 @@ class Home:
         self.prefect = self.path / "prefect"
         self.results = self.path / "results"
         self.simulator = self.path / "simulator"
+        self.temporary = self.path / "tmp"
         self.operator_key = self.path / "operator.key"
 
     def prepare(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(FOLDER_MODE_FOR_ROOT if os.geteuid() == 0 else FOLDER_MODE)
-        for folder in (self.run, self.log, self.prefect, self.results, self.simulator):
+        for folder in (self.run, self.log, self.prefect, self.results, self.simulator, self.temporary):
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
     def lock(self) -> IO[str]:

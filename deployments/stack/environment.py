@@ -89,8 +89,10 @@ def client_settings(options: StackOptions, *, home: Home, cluster: Cluster, base
     }
 
 
-def worker_settings() -> dict[str, str]:
+def worker_settings(home: Home) -> dict[str, str]:
     return {
+        # Prefect's runner keeps its files in a folder of one fixed name, which belongs to the user who came first.
+        "TMPDIR": str(home.temporary),
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         # A run taken before it is due would hold a place of its user's queue while it waits.
         "PREFECT_WORKER_PREFETCH_SECONDS": "0",

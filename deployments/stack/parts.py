@@ -56,7 +56,7 @@ def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapp
         _provision(environment=client),
         *(simulated if options.provider is Provider.SIMULATED else []),
         _gateway(options, environment=client, probe=probe),
-        _worker(environment={**client, **worker_settings()}, probe=probe),
+        _worker(environment={**client, **worker_settings(home)}, probe=probe),
     ]
 
 

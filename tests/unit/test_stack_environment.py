@@ -62,7 +62,7 @@ def test_prefect_knows_every_setting_it_is_given(home: Home, cluster: Cluster) -
     given = {
         **server_environment(options, home=home, cluster=cluster),
         **client(home, cluster, {}),
-        **worker_settings(),
+        **worker_settings(home),
     }
     prefects = {name for name in given if name.startswith("PREFECT_")}
     assert prefects - OUTSIDE_SETTINGS - known_names(PrefectSettings) == set()
@@ -71,7 +71,7 @@ def test_prefect_knows_every_setting_it_is_given(home: Home, cluster: Cluster) -
 def test_prefect_accepts_every_value_it_is_given(home: Home, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own settings are made of it, as the server's are when it starts."""
     options = StackOptions(home=home.path, prefect_port=4300)
-    for name, value in {**server_environment(options, home=home, cluster=cluster), **worker_settings()}.items():
+    for name, value in {**server_environment(options, home=home, cluster=cluster), **worker_settings(home)}.items():
         monkeypatch.setenv(name, value)
     settings = PrefectSettings()
     assert settings.server.database.connection_url is not None
