@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -39,25 +40,22 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         raise NeedsHuman("DARKROOM_LEDGER_URL is not set: point it at a Postgres database")
     migrate(settings.ledger_url)
     say("ledger: tables are up to date")
-    ledger = Ledger(settings.ledger_url)
-    ensure_operator_key(ledger, settings, say=say)
-    api = PrefectApi.from_environment()
-    _wait_for_prefect(api)
-    ensure_work_pool(api, overwrite=overwrite)
-    orchestrator = Orchestrator(api)
-    orchestrator.ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
-    say("work pool and queues: ready")
-    ensure_account(settings, overwrite=overwrite, say=say)
-    ensure_store(api, settings, overwrite=overwrite, say=say)
-    for name in deploy_all():
-        say(f"deployment {name}: up to date")
-    ensure_automation(api, RESUME_ON_CALLBACK)
-    say(f"automation {RESUME_ON_CALLBACK['name']!r}: ready")
-    if ledger.runs.not_closed():
-        orchestrator.run_now(RECONCILE)
-        say("reconcile: looks at once at the runs that were under way")
-    api.close()
-    ledger.close()
+    with closing(Ledger(settings.ledger_url)) as ledger, closing(PrefectApi.from_environment()) as api:
+        ensure_operator_key(ledger, settings, say=say)
+        _wait_for_prefect(api)
+        ensure_work_pool(api, overwrite=overwrite)
+        orchestrator = Orchestrator(api)
+        orchestrator.ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
+        say("work pool and queues: ready")
+        ensure_account(settings, overwrite=overwrite, say=say)
+        ensure_store(api, settings, overwrite=overwrite, say=say)
+        for name in deploy_all():
+            say(f"deployment {name}: up to date")
+        ensure_automation(api, RESUME_ON_CALLBACK)
+        say(f"automation {RESUME_ON_CALLBACK['name']!r}: ready")
+        if ledger.runs.not_closed():
+            orchestrator.run_now(RECONCILE)
+            say("reconcile: looks at once at the runs that were under way")
 
 
 def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[str], None]) -> None:

@@ -13,12 +13,12 @@ import httpx
 
 from blocks.orchestrator import WORK_POOL
 from deployments.home import Home
+from deployments.prefect_yaml import PROJECT
 from deployments.stack.environment import inherited, server_environment, worker_settings
 from deployments.stack.options import LOOPBACK, Provider, StackOptions
 from deployments.stack.postgres import Cluster, Identity
 from deployments.work_pool import POOL_TYPE
 
-PROJECT = Path(__file__).parents[2]
 WORKER_NAME = "local"
 PROBE_SECONDS = 2.0
 
