@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from running import Stack, running_stack
@@ -11,7 +12,15 @@ from support import wait_until
 
 from blocks.ledger import RequestStatus
 
+# A lost webhook is adopted by a cron deployment that comes every minute, and a stack takes its time to start.
+SECONDS_PER_TEST = 300
 PATIENCE = 2  # seconds: shorter than the default, so that waiting longer than it takes little time
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(SECONDS_PER_TEST))
 
 
 @pytest.fixture(scope="session")
