@@ -30,6 +30,8 @@ class Part:
     environment: Mapping[str, str]
     # Called with the time of the part's last start.
     ready: Callable[[datetime], bool]
+    # Where it answers. Another stack may have taken the port since we looked, and would answer in its place.
+    port: int | None = None
     needs: frozenset[str] = frozenset()
     run_once: bool = False
     folder: Path = PROJECT
@@ -123,6 +125,7 @@ def _prefect(options: StackOptions, *, environment: Mapping[str, str], probe: Pr
         command=_module("uvicorn", "prefect.server.api.server:create_app", *arguments, *limits),
         environment=environment,
         ready=lambda _: probe.answers(f"{options.prefect_url}/api/health"),
+        port=options.prefect_port,
         needs=frozenset({"postgres"}),
         grace_seconds=8,
     )
@@ -147,6 +150,7 @@ def _simulator(options: StackOptions, *, home: Home, environment: Mapping[str, s
         command=_module("deployments.simulator", *place, "--latency", str(options.latency_seconds)),
         environment=environment,
         ready=lambda _: probe.answers(f"http://{LOOPBACK}:{options.simulator_port}/_sim/stats"),
+        port=options.simulator_port,
     )
 
 
@@ -156,6 +160,7 @@ def _gateway(options: StackOptions, *, environment: Mapping[str, str], probe: Pr
         command=_module("deployments.gateway", "--host", LOOPBACK, "--port", str(options.port)),
         environment=environment,
         ready=lambda _: probe.answers(f"{options.gateway_url}/readyz"),
+        port=options.port,
         needs=frozenset({"provision"}),
     )
 

@@ -113,3 +113,12 @@ def _dies_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
             os._exit(1)
 
     return in_child
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether this very process accepts connections on that port of ours."""
+    try:
+        sockets = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.Error:
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)

@@ -28,7 +28,7 @@ from deployments.stack.environment import callers_own, client_settings
 from deployments.stack.options import LOOPBACK, StackOptions
 from deployments.stack.parts import Part, all_parts
 from deployments.stack.postgres import prepare_cluster
-from deployments.stack.processes import MARK, adopt_orphans, below, end, left_behind, marked, spawn
+from deployments.stack.processes import MARK, adopt_orphans, below, end, left_behind, listens, marked, spawn
 
 TICK_SECONDS = 0.15
 REAP_EVERY = timedelta(seconds=5)
@@ -148,7 +148,7 @@ class Stack:
         elif (code := running.process.poll()) is not None:
             self._ended(running, code)
         elif not running.ready:
-            running.ready = running.part.ready(running.started_at)
+            running.ready = _has_its_port(running.part, running.process.pid) and running.part.ready(running.started_at)
 
     def _may_start(self, running: Running) -> bool:
         if running.ready or utc_now() < running.not_before:  # ready without a process: it ran once, and that was all
@@ -218,6 +218,10 @@ def _require_free_ports(options: StackOptions) -> None:
                 probe.bind((LOOPBACK, port))
             except OSError as error:
                 raise NeedsHuman(f"port {port} is taken: choose another with {option}") from error
+
+
+def _has_its_port(part: Part, pid: int) -> bool:
+    return part.port is None or listens(pid, part.port)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import httpx
 from running import DARKROOM, PREFECT, Stack
 from support import wait_until
 
@@ -74,3 +76,22 @@ def test_generate_waits_for_the_picture_and_says_whether_it_came(stack: Stack, p
     assert (asset["width"], asset["height"]) == (512, 256)
     stack.misbehave(prompt, result="422_content_policy")
     assert stack.command(DARKROOM, "generate", prompt, "--wait", check=False).returncode == 1
+
+
+def test_twelve_orders_at_once_with_one_idempotency_key_are_one_request_at_the_provider(
+    stack: Stack, prompt: str
+) -> None:
+    """The same key with another body is refused."""
+    headers = stack.bearer("ann") | {"Idempotency-Key": prompt}
+
+    def order(_: int) -> httpx.Response:
+        return httpx.post(f"{stack.gateway.base_url}/v1/images", json={"prompt": prompt}, headers=headers, timeout=20)
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(order, range(12)))
+    assert {answer.status_code for answer in answers} == {202}
+    (job_id,) = {answer.json()["job_id"] for answer in answers}
+    assert stack.ended(job_id)["status"] == "completed"
+    assert len(stack.at_provider(prompt)) == 1
+    other = stack.gateway.post("/v1/images", json={"prompt": f"{prompt}, in winter"}, headers=headers)
+    assert (other.status_code, other.json()["field"]) == (422, "Idempotency-Key")
