@@ -33,10 +33,10 @@ test: check browser
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance
 
 bench: $(VENV)/installed-dev
-	@$(BIN)/python -m pytest tests/benchmarks --timeout 1800
+	@$(BIN)/python -m pytest tests/benchmarks --timeout 1800 --capture no
 
 chaos: $(VENV)/installed-dev
-	@$(BIN)/python -m pytest tests/chaos --timeout 1800
+	@$(BIN)/python -m pytest tests/acceptance/test_kills.py tests/acceptance/test_stack.py
 
 # Tests that look at the UI use Debian's Chromium; they skip themselves where it cannot be had.
 browser:
