@@ -36,6 +36,7 @@ class ForRequest(StrEnum):
     LOSE = "lose"  # submitting for too long: unknown from now on
     CANCEL = "cancel"  # its end was asked for, and the provider has it
     EXPIRE = "expire"  # no sign of it within its time: given up, a new attempt follows
+    OVERDUE = "overdue"  # the provider has it still, past its deadline: asked once more, else cancelled and given up
 
 
 class ForRun(StrEnum):
@@ -59,6 +60,8 @@ def decide_request(
             return ForRequest.EXPIRE
         case RequestStatus.IN_FLIGHT if row.cancel_requested_at is not None:
             return ForRequest.CANCEL
+        case RequestStatus.IN_FLIGHT if row.deadline_at is not None and now > row.deadline_at:
+            return ForRequest.OVERDUE
         case RequestStatus.IN_FLIGHT if not webhooks or since > max(timedelta(seconds=20), 3 * expected):
             return ForRequest.POLL
         case _:
@@ -131,6 +134,8 @@ class Reconciler:
             case ForRequest.CANCEL if row.request_id is not None:
                 self._resources.fal.cancel(row.endpoint, row.request_id)
                 self._settle(row, ask_provider(self._resources.fal, row), via="poll")
+            case ForRequest.OVERDUE:
+                self._settle(row, ask_provider(self._resources.fal, row) or self._give_up(row), via="poll")
             case ForRequest.LOSE:
                 self._ledger.requests.answer_lost(row.ref)
             case ForRequest.EXPIRE:
@@ -138,6 +143,12 @@ class Reconciler:
             case _:
                 return
         get_run_logger().info("Request %s: %s", row.ref, what)
+
+    def _give_up(self, row: Request) -> Outcome:
+        """A request that runs on regardless is billed: its late result is kept and costed."""
+        assert row.request_id is not None
+        self._resources.fal.cancel(row.endpoint, row.request_id)
+        return Outcome(happening=Happening.EXPIRE)
 
     def _settle(self, row: Request, outcome: Outcome | None, *, via: str | None) -> None:
         if outcome is not None:

@@ -29,6 +29,7 @@ def ago(seconds: float) -> datetime:
         (RequestStatus.IN_FLIGHT, 31, True, False, ForRequest.POLL),
         (RequestStatus.IN_FLIGHT, 1, False, False, ForRequest.POLL),
         (RequestStatus.IN_FLIGHT, 1, True, True, ForRequest.CANCEL),
+        (RequestStatus.IN_FLIGHT, 1801, True, False, ForRequest.OVERDUE),
         (RequestStatus.UNKNOWN, 689, True, False, ForRequest.NOTHING),
         (RequestStatus.UNKNOWN, 691, True, False, ForRequest.EXPIRE),
         (RequestStatus.SUCCEEDED, 9999, True, False, ForRequest.NOTHING),
@@ -37,9 +38,13 @@ def ago(seconds: float) -> datetime:
 def test_a_request_is_touched_only_when_its_time_is_over(
     status: RequestStatus, seconds: float, webhooks: bool, cancelled: bool, expected: ForRequest
 ) -> None:
-    """Expected 10 s, start time-out 600 s: unknown is given up after 600 + 3 × 10 + 60 s."""
+    """Expected 10 s, start time-out 600 s, deadline 1800 s: unknown is given up after 600 + 3 × 10 + 60 s."""
     row = Request(
-        ref="req", status=status, submitted_at=ago(seconds), cancel_requested_at=ago(1) if cancelled else None
+        ref="req",
+        status=status,
+        submitted_at=ago(seconds),
+        deadline_at=ago(seconds - 1800),
+        cancel_requested_at=ago(1) if cancelled else None,
     )
     decided = decide_request(
         row, now=NOW, expected=timedelta(seconds=10), start_timeout=timedelta(seconds=600), webhooks=webhooks
