@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from blocks.ledger.database import Bell, listen, make_engine, only_one
+from sqlalchemy import text
+
+from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, StoredFile
@@ -24,6 +26,7 @@ from blocks.ledger.why import look
 __all__ = [
     "NOTHING",
     "OPERATOR",
+    "OUTAGES",
     "Account",
     "Arrival",
     "Asset",
@@ -76,6 +79,14 @@ class Ledger:
     def only_one(self, name: str) -> AbstractContextManager[bool]:
         """Gives True to one holder of the name at a time, in all processes, and False to the others."""
         return only_one(self._engine, name)
+
+    def answers(self) -> bool:
+        try:
+            with self._engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except OUTAGES:
+            return False
+        return True
 
     def close(self) -> None:
         self._engine.dispose()

@@ -17,8 +17,12 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from blocks.ledger.canonical import dumps
+
+# The ledger cannot be reached, or gave up on a statement. Nothing of the transaction has happened.
+OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError)
 
 
 def make_engine(url: str) -> Engine:

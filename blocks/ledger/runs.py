@@ -23,7 +23,7 @@ from blocks.ledger.tables import Job, Run, new_id
 
 MOST_JOBS = 48  # beyond it the time from webhook to next line grows; a second run of the user opens
 SLOT_GRANTED = "darkroom.slot.granted"
-LEASE = timedelta(seconds=30)  # how long a run counts as alive after its process last said so
+LEASE = timedelta(seconds=15)  # how long a run counts as alive after its process last said so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,9 @@ class Runs:
 
 def _taker(connection: Connection, job: Job) -> Run | None:
     """An open run with room, locked; looked at again after the lock, because it may have closed meanwhile."""
-    found = run(connection, "run_candidates", user_id=job.user_id, kind=job.kind, most_jobs=MOST_JOBS).one_or_none()
+    found = run(
+        connection, "run_candidates", user_id=job.user_id, kind=job.kind, most_jobs=MOST_JOBS, now=utc_now()
+    ).one_or_none()
     if found is None:
         return None
     locked = lock_run(connection, found.id)

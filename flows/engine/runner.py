@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from prefect.states import Completed, Failed
 
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError
-from blocks.ledger import Bell, JobStatus, Run
+from blocks.ledger import OUTAGES, Bell, JobStatus, Run
 from blocks.ledger import Job as JobRow
 from blocks.outcomes import ask_provider, error_document
 from flows.engine.job import Cancelled, Job, Waiting
@@ -37,6 +37,7 @@ SIDE_BY_SIDE = 8  # job functions called at once; each is short, the provider's 
 LINGER = timedelta(seconds=2)  # how long a run that others may share stays for the user's next job
 RENEWAL = timedelta(seconds=5)
 TICK = 1.0  # seconds between looks when nobody rings (a lost connection, a private network)
+LONGEST_OUTAGE = timedelta(minutes=2)  # of the ledger, before the run gives up its process
 NET = timedelta(hours=24)  # Prefect's time-out is only the net under the ledger's deadlines
 
 
@@ -69,12 +70,30 @@ class Runner:
         self._waits: dict[str, frozenset[str]] = {}  # what each job waits for; a job that is not here is ready
 
     def carry(self) -> None:
-        """Until no job is open, and none came while it lingered."""
-        while True:
-            if self._work():
-                self._leave()
-            elif not self._another_comes() and self._ledger.runs.close(self._run_id):
-                return
+        """Until no job is open, and none came while it lingered. A ledger that restarts meanwhile is waited for."""
+        closed = False
+        while not closed:
+            try:
+                closed = self._round()
+            except OUTAGES as error:
+                self._until_the_ledger_is_back(error)
+
+    def _round(self) -> bool:
+        """Works, then leaves or closes. True if the run is closed."""
+        if self._work():
+            self._leave()
+            return False
+        return not self._another_comes() and self._ledger.runs.close(self._run_id)
+
+    def _until_the_ledger_is_back(self, error: Exception) -> None:
+        """Then every job is called afresh: what was under way is on record, or it did not happen."""
+        get_run_logger().warning("The ledger cannot be reached, waiting for it: %s", type(error).__name__)
+        deadline = time.monotonic() + LONGEST_OUTAGE.total_seconds()
+        while not self._ledger.answers():
+            if time.monotonic() > deadline:
+                raise error
+            time.sleep(TICK)
+        self._waits.clear()
 
     def _work(self) -> bool:
         """Calls what can go on until nothing has moved for the patience. True if jobs are still open."""
@@ -144,6 +163,8 @@ class Runner:
             self._finish(row, JobStatus.CANCELLED, None)
         except DarkroomError as error:
             self._finish(row, JobStatus.FAILED, error)
+        except OUTAGES:
+            raise  # the ledger's failure is not the job's
         except Exception as error:
             get_run_logger().exception("Job %s failed in our own code", job_id)
             self._finish(row, JobStatus.FAILED, DarkroomError(type(error).__name__, code="internal_error"))
@@ -195,7 +216,8 @@ class Runner:
 
         def renew() -> None:
             while not done.wait(RENEWAL.total_seconds()):
-                self._ledger.runs.renew(self._run_id)
+                with suppress(*OUTAGES):
+                    self._ledger.runs.renew(self._run_id)
 
         thread = threading.Thread(target=renew, daemon=True, name="alive")
         thread.start()

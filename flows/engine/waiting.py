@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -16,6 +17,7 @@ from prefect.exceptions import Pause
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 
 from blocks.errors import DarkroomError
+from blocks.ledger import OUTAGES
 from blocks.orchestrator import Orchestrator
 
 _PATIENCE_OF_THE_DOORKEEPER = 0.2  # seconds between looks at whether Prefect shows the run as paused
@@ -27,7 +29,8 @@ def suspend(*, timeout: timedelta, when_left: Callable[[], None]) -> None:
         # A fresh key: one that was used in the run before is answered with "already fired", and the run would spin.
         suspend_flow_run(timeout=int(timeout.total_seconds()), key=str(uuid4()))
     except Pause:
-        when_left()
+        with suppress(*OUTAGES):  # reconcile finds a suspended run that was never marked as left
+            when_left()
         raise
 
 

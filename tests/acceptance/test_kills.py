@@ -67,3 +67,17 @@ def test_a_prefect_server_killed_before_the_wake_is_made_up_for_by_reconcile(sta
     wait_until(lambda: stack.rows(job_id)[0].status is RequestStatus.SUCCEEDED, timeout=30, every=0.1)
     wait_until(lambda: _is_up(stack), timeout=60, every=0.2, what="the server's restart")
     _completed_once(stack, prompt, job_id)
+
+
+def test_a_postgres_killed_under_a_run_is_waited_for(stack: Stack, prompt: str) -> None:
+    """Both databases are gone for a moment; the run neither fails nor forgets, and the job is paid once."""
+    stack.misbehave(prompt, hold=True)
+    job_id = stack.order(prompt)
+    flow_run_id = stack.flow_run_id(job_id)
+    wait_until(_in_flight(stack, job_id), timeout=30, every=0.02, what="the submit")
+    _kill(stack, "postgres")
+    wait_until(stack.ledger.answers, timeout=30, every=0.1, what="Postgres to be back")
+    wait_until(lambda: _is_up(stack), timeout=60, every=0.2, what="the stack to be whole again")
+    stack.release(prompt)
+    _completed_once(stack, prompt, job_id)
+    assert "Failed" not in stack.history(flow_run_id)
