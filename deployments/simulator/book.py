@@ -119,7 +119,7 @@ class Book:
 
 
 def new_request_id() -> str:
-    """A version 7 UUID, as fal's are: time first, so that ids sort by age."""
+    """A version 7 UUID, as fal's are: time first, so that ids sort by age, to the millisecond."""
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
