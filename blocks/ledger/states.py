@@ -25,10 +25,6 @@ class RequestStatus(StrEnum):
     def terminal(self) -> bool:
         return self in TERMINAL
 
-    @property
-    def holds_slot(self) -> bool:
-        return self in HOLDS_SLOT
-
 
 TERMINAL = frozenset(
     {RequestStatus.SUCCEEDED, RequestStatus.FAILED, RequestStatus.CANCELLED, RequestStatus.EXPIRED},
