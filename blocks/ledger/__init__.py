@@ -17,7 +17,7 @@ from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, StoredFile
 from blocks.ledger.migrations import migrate
 from blocks.ledger.requests import Arrival, Outcome, Requests, RequestSpec, Verdict
-from blocks.ledger.runs import Runs, Work
+from blocks.ledger.runs import READY, Runs, Work
 from blocks.ledger.states import Happening, JobStatus, Lane, RequestStatus
 from blocks.ledger.tables import Account, Asset, Job, Plan, Request, Run, User
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
@@ -27,6 +27,7 @@ __all__ = [
     "NOTHING",
     "OPERATOR",
     "OUTAGES",
+    "READY",
     "Account",
     "Arrival",
     "Asset",

@@ -24,6 +24,7 @@ from blocks.ledger.tables import Job, Run, new_id
 MOST_JOBS = 48  # beyond it the time from webhook to next line grows; a second run of the user opens
 SLOT_GRANTED = "darkroom.slot.granted"
 LEASE = timedelta(seconds=15)  # how long a run counts as alive after its process last said so
+READY = "run_ready"  # the channel that workers listen on: a flow run was created
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +86,10 @@ class Runs:
             return Run(**row._mapping)
 
     def created(self, run_id: str, flow_run_id: UUID) -> None:
-        """Notes the flow run that was created for the run."""
+        """Notes the flow run that was created for the run, and tells the workers that it is there."""
         with self._engine.begin() as connection:
             run(connection, "run_created", run_id=run_id, flow_run_id=flow_run_id)
+            run(connection, "run_ring", channel=READY)
 
     def renew(self, run_id: str) -> None:
         with self._engine.begin() as connection:

@@ -119,11 +119,11 @@ def _postgres(cluster: Cluster, *, environment: Mapping[str, str]) -> Part:
 def _prefect(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
     """uvicorn itself, not `prefect server start`: nothing stands between the pid we know and the server."""
     arguments = ["--factory", "--host", LOOPBACK, "--port", str(options.prefect_port)]
-    limits = ["--timeout-keep-alive", "5", "--timeout-graceful-shutdown", "2", "--log-level", "warning"]
+    limits = ["--timeout-keep-alive", "5", "--timeout-graceful-shutdown", "2"]
     return Part(
         name="prefect",
         command=_module("uvicorn", "prefect.server.api.server:create_app", *arguments, *limits),
-        environment=environment,
+        environment={"UVICORN_LOG_LEVEL": "warning", **environment},
         ready=lambda _: probe.answers(f"{options.prefect_url}/api/health"),
         port=options.prefect_port,
         needs=frozenset({"postgres"}),

@@ -9,7 +9,7 @@ from interleaving import all_at_once, overlap
 from ledger_databases import Db
 from ledger_scenes import KIND, Picture, granted_picture, post, spec
 
-from blocks.ledger import Job, JobStatus, Ledger
+from blocks.ledger import READY, Job, JobStatus, Ledger
 from blocks.ledger.runs import MOST_JOBS
 
 
@@ -147,3 +147,12 @@ def test_a_cancel_finds_the_run_that_has_just_been_handed_the_job(
     found = ledger.jobs.get(job.id)
     assert found is not None and found.finished_at is None
     assert ledger.runs.look(idle.run_id, {job.id: {row.ref, job.id}}).ready == (job.id,)
+
+
+def test_workers_are_told_once_the_flow_run_of_a_run_exists(ledger: Ledger, job: Job) -> None:
+    """After the commit, not before: a worker that asks Prefect then finds it."""
+    with ledger.listen(READY) as bell:
+        (start,) = ledger.runs.place(job.id).starts
+        assert not bell.wait(0)
+        ledger.runs.created(start.run_id, uuid4())
+        assert bell.wait(5)
