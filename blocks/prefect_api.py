@@ -1,7 +1,7 @@
 """Prefect's REST API over plain httpx: where it is, how a refused call reads, and which calls may be repeated.
 
-One client kept open, instead of Prefect's own: that one is made anew for each call unless one is careful, and every SSL
-context costs 20 ms. Prefect is not imported unless the environment says nothing about where its API is.
+One client kept open, instead of Prefect's own: that one is made anew for each call unless one is careful. Prefect is
+not imported unless the environment says nothing about where its API is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
+from blocks.tls import tls_context
 
 REPEAT_AFTER_SECONDS = (0.1, 0.4, 1.0)
 # Below uvicorn's keep-alive of 5 s: a connection the server is just closing would lose a call that may not be repeated.
@@ -30,6 +31,7 @@ class PrefectApi:
             headers=_authorization(auth),
             timeout=httpx.Timeout(15.0, connect=5.0),
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+            verify=tls_context(),
         )
 
     @classmethod

@@ -7,7 +7,7 @@ from blocks.fal.answers import ProviderResult, ProviderStatus, Submitted
 from blocks.fal.catalogue import CATALOGUE, Model, RemoteFile, Unit, find_model
 from blocks.fal.client import Fal
 from blocks.fal.failures import classify_failure, classify_webhook_error, is_outcome
-from blocks.fal.files import FetchedImage, fetch_image
+from blocks.fal.files import FetchedImage, fetch_image, file_client
 from blocks.fal.jwks import Jwks
 from blocks.fal.webhook import Rejection, WebhookEnvelope, WebhookRejected, verify_webhook
 
@@ -30,6 +30,7 @@ __all__ = [
     "classify_failure",
     "classify_webhook_error",
     "fetch_image",
+    "file_client",
     "find_model",
     "is_outcome",
     "load_account",

@@ -33,7 +33,7 @@ from blocks.fal.answers import (
     read_status,
     read_submit,
 )
-from blocks.fal.http import tls_context
+from blocks.tls import tls_context
 
 SUBMIT_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 CONFIRM_TIMEOUT = httpx.Timeout(5.0, connect=3.0)

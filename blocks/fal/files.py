@@ -18,7 +18,7 @@ import httpx
 from PIL import Image
 
 from blocks.errors import DarkroomError, Refused, Retry, Unverified
-from blocks.fal.http import tls_context
+from blocks.tls import tls_context
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 50_000_000
@@ -38,6 +38,11 @@ class FetchedImage:
     width: int
     height: int
     sha256: str
+
+
+def file_client() -> httpx.Client:
+    """A client for files alone: it knows no key, and keeps its connections for the next file."""
+    return httpx.Client(timeout=httpx.Timeout(30.0, connect=5.0), verify=tls_context())
 
 
 def fetch_image(
@@ -75,7 +80,7 @@ def _client_or_own(client: httpx.Client | None) -> Iterator[httpx.Client]:
     if client is not None:
         yield client
         return
-    with httpx.Client(timeout=httpx.Timeout(30.0, connect=5.0), verify=tls_context()) as own:
+    with file_client() as own:
         yield own
 
 
@@ -150,10 +155,13 @@ def _decode(content: bytes, *, max_pixels: int) -> tuple[str, int, int]:
     name = _sniff(content)
     try:
         with Image.open(BytesIO(content), formats=(name,)) as image:
-            if image.width * image.height > max_pixels:
+            width, height = image.size
+            if width * height > max_pixels:
                 raise _too_many_pixels(max_pixels)
+            # A JPEG at an eighth of its scale: every entropy-coded byte is still read, at 40 % of the cost.
+            image.draft(None, (1, 1))
             image.load()
-            return name, image.width, image.height
+            return name, width, height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels(max_pixels) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -16,8 +16,8 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from blocks.errors import Retry
-from blocks.fal.http import tls_context
 from blocks.fal.webhook import Rejection, WebhookEnvelope, WebhookRejected, verify_webhook
+from blocks.tls import tls_context
 
 JWKS_URL = "https://rest.fal.ai/.well-known/jwks.json"
 FETCH_TIMEOUT = httpx.Timeout(3.0)

@@ -11,8 +11,10 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+import httpx
+
 from blocks.dispatch import Dispatcher
-from blocks.fal import Fal, load_account
+from blocks.fal import Fal, file_client, load_account
 from blocks.ledger import Ledger
 from blocks.media_store import MediaStore, open_media_store
 from blocks.orchestrator import Orchestrator
@@ -26,6 +28,7 @@ class Resources:
     orchestrator: Orchestrator
     dispatcher: Dispatcher
     fal: Fal
+    files: httpx.Client  # for the provider's file hosts, without its key
     store: MediaStore
 
 
@@ -51,6 +54,7 @@ def open_resources() -> Iterator[Resources]:
             orchestrator=orchestrator,
             dispatcher=Dispatcher(ledger, orchestrator),
             fal=fal,
+            files=opened.enter_context(file_client()),
             store=open_media_store(settings),
         )
         token = _current.set(resources)

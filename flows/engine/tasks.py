@@ -79,7 +79,7 @@ def store(job_id: str, url: str, *, ref: str, step: str, n: int, key: str) -> st
     resources = current()
     job = resources.ledger.jobs.get(job_id)
     assert job is not None
-    image = fetch_image(url)
+    image = fetch_image(url, client=resources.files)
     place = f"images/{job.user_id}/{job.id}/{step}-{n}.{image.extension}"
     resources.store.write(place, image.content)
     file = StoredFile(

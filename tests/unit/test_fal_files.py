@@ -175,6 +175,13 @@ def test_half_a_picture_is_not_a_picture(kind: str, part: float) -> None:
     assert type(failure(content[: max(int(len(content) * part), 12)])) is Unverified
 
 
+def test_a_jpeg_without_its_last_bytes_is_noticed() -> None:
+    """Though it is decoded at an eighth of its scale, its stream is read to the end."""
+    content = picture("JPEG", size=(100, 100))
+    assert fetch(content).width == 100
+    assert all(type(failure(content[:-cut])) is Unverified for cut in (1, 3, 10, 40))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_damaged_picture_is_fetched_again(kind: str) -> None:
     """Zeros in its middle are damage, not another type."""

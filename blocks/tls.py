@@ -1,6 +1,7 @@
-"""What every HTTP client of this block shares: one TLS context.
+"""One TLS context for every HTTP client of a process, and of the processes forked from it.
 
-Building a TLS context costs about 20 ms, and a short run would build three or four of them.
+Building a context costs about 20 ms and a run makes several clients. A process that forks others calls `tls_context()`
+before the fork: its children find it in the cache.
 """
 
 from __future__ import annotations
