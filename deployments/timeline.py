@@ -61,6 +61,8 @@ def _of_request(ledger: Ledger, row: Request) -> Iterator[Step]:
 
 def _of_assets(assets: Iterable[Asset]) -> Iterator[Step]:
     for asset in assets:
+        if asset.collected_at:
+            yield Step(at=asset.collected_at, name="collected", detail="the flow has the answer and fetches the file")
         detail = (
             f"{asset.width}×{asset.height} {asset.content_type}, {asset.bytes:,} bytes, SHA-256 {asset.sha256[:12]}…"
         )

@@ -158,7 +158,17 @@ class Jobs:
         with self._engine.begin() as connection:
             return list(run(connection, "jobs_unplaced").scalars())
 
-    def add_asset(self, job: Job, *, ref: str | None, step: str, n: int, file: StoredFile) -> Asset:
+    def add_asset(
+        self,
+        job: Job,
+        *,
+        ref: str | None,
+        step: str,
+        n: int,
+        file: StoredFile,
+        collected_at: datetime | None = None,
+    ) -> Asset:
+        """`collected_at`: when the provider's answer was in hand."""
         with self._engine.begin() as connection:
             row = run(
                 connection,
@@ -169,6 +179,7 @@ class Jobs:
                 ref=ref,
                 step=step,
                 n=n,
+                collected_at=collected_at,
                 now=utc_now(),
                 **vars(file),
             ).one()

@@ -251,10 +251,12 @@ WHERE account.id = :account_id AND "user".id = :user_id
 GROUP BY account.id, plan.name, "user".id
 
 -- name: asset_insert
-INSERT INTO asset (id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, created_at)
-VALUES (:id, :job_id, :user_id, :ref, :step, :n, :key, :sha256, :content_type, :bytes, :width, :height, :now)
+INSERT INTO asset (
+    id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, collected_at, created_at)
+VALUES (
+    :id, :job_id, :user_id, :ref, :step, :n, :key, :sha256, :content_type, :bytes, :width, :height, :collected_at, :now)
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,
-    content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height
+    content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height, collected_at = excluded.collected_at
 RETURNING *
 
 -- name: asset_get

@@ -202,6 +202,7 @@ class Asset(SQLModel, table=True):
     bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
     width: int
     height: int
+    collected_at: datetime | None = _when()  # the provider's answer was in hand, the fetch of the file began
     created_at: datetime = _when(now=True)
 
 

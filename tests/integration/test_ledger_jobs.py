@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import uuid4
 
@@ -94,9 +95,11 @@ def test_a_file_is_on_record_once(ledger: Ledger, ann: str) -> None:
     """Stored again, it keeps its id: links to it stay good."""
     job = post(ledger, ann)
     first = ledger.jobs.add_asset(job, ref=None, step="generate", n=0, file=file("a.png"))
-    again = ledger.jobs.add_asset(job, ref=None, step="generate", n=0, file=file("b.png"))
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    again = ledger.jobs.add_asset(job, ref=None, step="generate", n=0, file=file("b.png"), collected_at=at)
     second = ledger.jobs.add_asset(job, ref=None, step="generate", n=1, file=file("c.png"))
     assert (again.id, again.key, again.bytes) == (first.id, "b.png", 3 * 2**30)
+    assert (first.collected_at, again.collected_at) == (None, at)
     assert [asset.id for asset in ledger.jobs.assets(job.id)] == [first.id, second.id]
     assert ledger.jobs.asset_at(job.id, step="generate", n=1) == ledger.jobs.asset(second.id)
     assert ledger.jobs.asset_at(job.id, step="generate", n=2) is None
