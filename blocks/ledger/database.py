@@ -6,9 +6,11 @@ A `Bell` is one connection that LISTENs; Postgres rings it when a transaction th
 
 from __future__ import annotations
 
+import multiprocessing.connection
 import re
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -57,18 +59,36 @@ def _queries() -> dict[str, str]:
 
 
 class Bell:
-    """Rings when something was committed for the one who listens. Rings are kept while nobody waits."""
+    """Rings when something was committed for the one who listens, and when somebody in this process rings it.
+
+    Rings are kept while nobody waits.
+    """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        self._hand, self._clapper = socket.socketpair()
+        self._clapper.setblocking(False)
+        self._hand.setblocking(False)
 
     def wait(self, seconds: float) -> bool:
         """True as soon as it has rung, False after that many seconds. Rings in between count as one."""
-        rung = any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
-        if rung:
-            for _ in self._connection.notifies(timeout=0):
+        readable = multiprocessing.connection.wait([self._connection.fileno(), self._clapper], max(0.0, seconds))
+        if self._clapper in readable:
+            self._clapper.recv(4096)
+        if self._connection.fileno() in readable:
+            self._connection.pgconn.consume_input()  # raises where the connection is lost
+            while self._connection.pgconn.notifies() is not None:
                 pass
-        return rung
+        return bool(readable)
+
+    def ring(self) -> None:
+        """From any thread of this process."""
+        with suppress(BlockingIOError):  # it has rung so often already that nobody can have missed it
+            self._hand.send(b"!")
+
+    def close(self) -> None:
+        self._hand.close()
+        self._clapper.close()
 
 
 @contextmanager
@@ -88,4 +108,5 @@ def listen(engine: Engine, channel: str) -> Iterator[Bell]:
     url = engine.url.set(drivername="postgresql")
     with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        yield Bell(connection)
+        with closing(Bell(connection)) as bell:
+            yield bell

@@ -1,0 +1,44 @@
+"""The bell that a waiting process listens to: Postgres rings it, and so do threads of its own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from ledger_databases import Db
+
+from blocks.ledger import OUTAGES, Ledger
+
+
+def test_rings_from_both_sides_count_as_one(ledger: Ledger, db: Db) -> None:
+    """However many there were, one wait hears them all, and the next hears none."""
+    with ledger.listen("fox") as bell:
+        for _ in range(100):
+            bell.ring()
+            db.execute("SELECT pg_notify('fox', '')")
+        assert bell.wait(5)
+        assert not bell.wait(0.05)
+
+
+def test_a_thread_of_the_process_ends_the_wait(ledger: Ledger) -> None:
+    """A call that has ended need not go through Postgres to be heard."""
+    with ledger.listen("fox") as bell, ThreadPoolExecutor(1) as pool:
+        pool.submit(bell.ring)
+        assert bell.wait(20)
+
+
+def test_a_ring_never_blocks(ledger: Ledger) -> None:
+    """Not even when nobody has listened for very long."""
+    with ledger.listen("fox") as bell:
+        for _ in range(100_000):
+            bell.ring()
+        assert bell.wait(0)
+
+
+def test_a_lost_connection_is_an_outage(ledger: Ledger, db: Db) -> None:
+    """Silence would be taken for nothing having happened."""
+    with ledger.listen("fox") as bell:
+        db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        with pytest.raises(OUTAGES):
+            while bell.wait(5):
+                pass
