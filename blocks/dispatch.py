@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import SQLAlchemyError
 
 from blocks.errors import DarkroomError
-from blocks.ledger import Granted, Implied, Ledger, Start, Wake
+from blocks.ledger import NOTHING, Implied, Ledger, Start, Wake
 from blocks.orchestrator import Orchestrator
 
 logger = logging.getLogger(__name__)
@@ -36,18 +36,22 @@ class Dispatcher:
         for start in implied.starts:
             self._start(start)
 
-    def grant(self) -> int:
-        """Hands out the slots that are free and tells the runs. Returns how many rows were granted."""
-        granted = self._ledger.grants.grant()
-        for each in granted:
-            with _left_to_reconcile(f"The run of {each.ref} was not told of its slot"):
-                self.reach_prefect(self._tell(each))
-        return len(granted)
+    def grant(self) -> None:
+        """Hands out the slots that are free, tells the runs, and makes those that are missing."""
+        self.reach_prefect(self.hand_out())
 
-    def _tell(self, granted: Granted) -> Implied:
-        if granted.run_id is None:
-            return self._ledger.runs.place(granted.job_id)
-        return self._ledger.runs.ring(granted.run_id, granted.ref)
+    def hand_out(self) -> Implied:
+        """The ledger's part of it: returns what concerns Prefect."""
+        granted = self._ledger.grants.grant()
+        implied = NOTHING
+        # One ring wakes a run for all its rows: it looks for what is granted.
+        for run_id, ref in {each.run_id: each.ref for each in granted if each.run_id}.items():
+            with _left_to_reconcile(f"Run {run_id} was not told of its slots"):
+                implied += self._ledger.runs.ring(run_id, ref)
+        if unplaced := [each.job_id for each in granted if each.run_id is None]:
+            with _left_to_reconcile(f"{len(unplaced)} jobs with a slot were not handed to a run"):
+                implied += self._ledger.runs.place(*unplaced)
+        return implied
 
     def _wake(self, wake: Wake) -> None:
         with _left_to_reconcile(f"Flow run {wake.flow_run_id} was not told of {wake.event}"):

@@ -40,7 +40,7 @@ UPDATE run SET closed_at = :now, alive_until = NULL, left_at = NULL, woken_at = 
 -- name: run_ring
 SELECT pg_notify(:channel, '')
 
--- name: run_candidates
+-- name: run_candidate
 SELECT run.id FROM run
 LEFT JOIN job ON job.run_id = run.id AND job.finished_at IS NULL
 WHERE run.user_id = :user_id AND run.kind = :kind AND run.shared AND run.closed_at IS NULL
@@ -51,6 +51,9 @@ LIMIT 1
 
 -- name: run_open_jobs
 SELECT id, cancel_requested_at FROM job WHERE run_id = :run_id AND finished_at IS NULL ORDER BY created_at, id
+
+-- name: run_count_open_jobs
+SELECT count(*) FROM job WHERE run_id = :run_id AND finished_at IS NULL
 
 -- name: runs_not_closed
 SELECT * FROM run WHERE closed_at IS NULL
@@ -79,8 +82,20 @@ SELECT * FROM job WHERE id = :job_id
 -- name: job_lock
 SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
--- name: job_place
-UPDATE job SET run_id = :run_id WHERE id = :job_id AND run_id IS NULL AND finished_at IS NULL RETURNING id
+-- name: jobs_to_place
+SELECT user_id, kind, array_agg(id) AS job_ids FROM job
+WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL
+GROUP BY user_id, kind
+
+-- name: jobs_place_lock
+-- In one order for all, so two who place the same jobs do not wait for each other.
+SELECT * FROM job WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL
+ORDER BY created_at, id
+LIMIT :room
+FOR NO KEY UPDATE
+
+-- name: jobs_place
+UPDATE job SET run_id = :run_id WHERE id = ANY(:job_ids)
 
 -- name: jobs_hand_over
 UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NULL

@@ -39,21 +39,42 @@ class Runs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def place(self, job_id: str) -> Implied:
-        """Hands the job to an open run of its user and kind, or puts a new run on record for it."""
+    def place(self, *job_ids: str) -> Implied:
+        """Hands the jobs to open runs of their user and kind, and puts new runs on record for the rest.
+
+        One transaction for each run that takes some: it locks that run alone, so two who place cannot wait for each
+        other's. Jobs that another has placed or ended meanwhile are left alone.
+        """
+        implied = NOTHING
+        for owner in self._owners(job_ids):
+            left = set(owner.job_ids)
+            while left:
+                taken, more = self._place_some(owner.user_id, owner.kind, left)
+                left -= taken
+                implied += more
+                if not taken:
+                    break
+        return implied
+
+    def _owners(self, job_ids: Collection[str]) -> list[Row[Any]]:
+        """The jobs that nobody has placed, by user and kind."""
+        with self._engine.begin() as connection:
+            return list(run(connection, "jobs_to_place", job_ids=list(job_ids)))
+
+    def _place_some(self, user_id: str, kind: str, job_ids: Collection[str]) -> tuple[set[str], Implied]:
+        """As many as one run takes. None are taken only if none is left to place."""
         now = utc_now()
         with self._engine.begin() as connection:
-            job = as_job(run(connection, "job_get", job_id=job_id).one())
-            taker = _taker(connection, job)
-            run_id = taker.id if taker else new_id("run_")
+            taker, room = _taker(connection, user_id, kind, now=now)
+            jobs = [as_job(row) for row in run(connection, "jobs_place_lock", job_ids=list(job_ids), room=room)]
+            if not jobs:
+                return set(), NOTHING
+            taken = {job.id for job in jobs}
+            run_id = taker.id if taker else _insert(connection, jobs[0], run_id=new_id("run_"), now=now).id
+            run(connection, "jobs_place", job_ids=list(taken), run_id=run_id)
             if taker is None:
-                _insert(connection, job, run_id=run_id, now=now)
-            if run(connection, "job_place", job_id=job_id, run_id=run_id).one_or_none() is None:
-                connection.rollback()  # somebody else has placed it meanwhile
-                return NOTHING
-            if taker is None:
-                return Implied(starts=(_start(connection, job, run_id),))
-            return tell(connection, taker, job_id, SLOT_GRANTED, now=now)
+                return taken, Implied(starts=(_start(connection, jobs[0], run_id),))
+            return taken, tell(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
 
     def enter(self, flow_run_id: UUID, *, run_key: str | None) -> Run | None:
         """A process takes up the run: it is neither left nor woken any more. None if the ledger does not know it."""
@@ -174,15 +195,20 @@ class Runs:
             return NOTHING if job is None else Implied(starts=(_start(connection, as_job(job), run_id),))
 
 
-def _taker(connection: Connection, job: Job) -> Run | None:
-    """An open run with room, locked; looked at again after the lock, because it may have closed meanwhile."""
-    found = run(
-        connection, "run_candidates", user_id=job.user_id, kind=job.kind, most_jobs=MOST_JOBS, now=utc_now()
-    ).one_or_none()
+def _taker(connection: Connection, user_id: str, kind: str, *, now: datetime) -> tuple[Run | None, int]:
+    """An open run, locked, and for how many jobs it has room; or none, and the room of a new one.
+
+    Looked at again after the lock: it may have closed or taken others meanwhile.
+    """
+    found = run(connection, "run_candidate", user_id=user_id, kind=kind, most_jobs=MOST_JOBS, now=now).one_or_none()
     if found is None:
-        return None
+        return None, MOST_JOBS
     locked = lock_run(connection, found.id)
-    return locked if locked.closed_at is None else None
+    if locked.closed_at is not None:
+        return None, MOST_JOBS
+    carried: int = run(connection, "run_count_open_jobs", run_id=locked.id).scalar_one()
+    # At least one, lest nobody takes it; a run that has filled meanwhile carries one more than is best.
+    return locked, max(MOST_JOBS - carried, 1)
 
 
 def _insert(connection: Connection, job: Job, *, run_id: str, now: datetime) -> Row[Any]:

@@ -35,16 +35,20 @@ class Errands:
 
     def run(self, implied: Implied) -> None:
         """Returns at once. The grant is not part of it: that is the granter's."""
-        if not implied.wakes and not implied.starts:
-            return
-        if not self._places.acquire(blocking=False):
-            logger.warning("Prefect is behind: %s wake(s) are left to reconcile", len(implied.wakes))
-            return
-        self._threads.submit(self._go, implied)
+        for wake in implied.wakes:
+            self._submit(Implied(wakes=(wake,)))
+        for start in implied.starts:
+            self._submit(Implied(starts=(start,)))
 
-    def _go(self, implied: Implied) -> None:
+    def _submit(self, errand: Implied) -> None:
+        if not self._places.acquire(blocking=False):
+            logger.warning("Prefect is behind: a run is left to reconcile")
+            return
+        self._threads.submit(self._go, errand)
+
+    def _go(self, errand: Implied) -> None:
         try:
-            self._dispatcher.reach_prefect(implied)
+            self._dispatcher.reach_prefect(errand)
         except Exception:
             logger.exception("An errand to Prefect failed")
         finally:

@@ -1,7 +1,8 @@
 """The one thread of a gateway that hands out slots.
 
 Endpoints only raise a flag, so a burst of orders is one grant and no order waits for it. The thread also comes when a
-queued row is due, and every few seconds for what other processes queued. What fails is logged and done again.
+queued row is due, and every few seconds for what other processes queued. What fails is logged and done again. What
+follows at Prefect is an errand: a run that is being made there does not hold up the next slot.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError
 from blocks.ledger import Ledger
+from deployments.gateway.errands import Errands
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 2.0
 AFTER_FAILURE_SECONDS = 1.0
-SECONDS_TO_FINISH = 5.0  # a call to Prefect may hang for longer
+SECONDS_TO_FINISH = 5.0  # a statement may hang for longer
 
 
 class Granter:
-    def __init__(self, ledger: Ledger, dispatcher: Dispatcher) -> None:
+    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, errands: Errands) -> None:
         self._ledger = ledger
         self._dispatcher = dispatcher
+        self._errands = errands
         self._flag = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="granter", daemon=True)
@@ -57,7 +60,7 @@ class Granter:
         try:
             # Asked before granting: a row that falls due in between is granted or waited for, never overlooked.
             due = self._ledger.requests.next_due()
-            self._dispatcher.grant()
+            self._errands.run(self._dispatcher.hand_out())
         except (DarkroomError, SQLAlchemyError) as error:
             logger.warning("No slots were granted: %s", type(error).__name__)
             return AFTER_FAILURE_SECONDS

@@ -46,11 +46,12 @@ def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = Non
         orchestrator = opened.enter_context(Orchestrator(api))
         dispatcher = Dispatcher(ledger, orchestrator)
         blocks = blocks or opened.enter_context(Watch(settings, api))
+        errands = opened.enter_context(Errands(dispatcher))
         yield Services(
             settings=settings,
             ledger=ledger,
-            granter=opened.enter_context(Granter(ledger, dispatcher)),
-            errands=opened.enter_context(Errands(dispatcher)),
+            granter=opened.enter_context(Granter(ledger, dispatcher, errands)),
+            errands=errands,
             blocks=blocks,
             callbacks=Callbacks(ledger, jwks, blocks, fal_user_id=settings.fal_user_id),
         )

@@ -113,6 +113,84 @@ def test_a_full_run_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle:
     assert run_and_its_end(db, last)[0] == start.run_id
 
 
+def test_jobs_of_one_grant_fill_runs_one_after_the_other(ledger: Ledger, db: Db, ann: str) -> None:
+    """A burst is as few runs as can keep up with it: full ones, and one for the rest."""
+    jobs = [post(ledger, ann).id for _ in range(2 * MOST_JOBS + 5)]
+    implied = ledger.runs.place(*jobs)
+    sizes = db.execute("SELECT count(*) AS n FROM job GROUP BY run_id ORDER BY n").fetchall()
+    assert [row["n"] for row in sizes] == [5, MOST_JOBS, MOST_JOBS]
+    assert {start.run_id for start in implied.starts} == {run.id for run in ledger.runs.not_closed()}
+    assert [ledger.runs.start_again(start.run_id).starts for start in implied.starts] == [
+        (start,) for start in implied.starts
+    ]
+
+
+def test_a_run_with_room_takes_what_it_can_and_is_rung(ledger: Ledger, ann: str, idle: Picture) -> None:
+    """The rest of the batch opens a second run; nobody waits for the first to be through."""
+    jobs = [post(ledger, ann).id for _ in range(MOST_JOBS + 2)]
+    with ledger.listen(idle.run_id) as bell:
+        (start,) = ledger.runs.place(*jobs).starts
+        assert bell.wait(5)
+    assert len(ledger.jobs.of_run(idle.run_id)) == 1 + MOST_JOBS
+    assert [job.id for job in ledger.jobs.of_run(start.run_id)] == jobs[MOST_JOBS:]
+
+
+def test_jobs_of_several_users_and_kinds_are_kept_apart(ledger: Ledger, ann: str) -> None:
+    """One grant gives slots to many; a run carries one user's jobs of one kind."""
+    bob = ledger.users.add("bob").user_id
+    other = ledger.jobs.post(user_id=ann, kind="train-lora", parameters={}, first=spec(step="train")).job
+    jobs = [post(ledger, ann).id, post(ledger, bob).id, post(ledger, ann).id, other.id]
+    starts = ledger.runs.place(*jobs).starts
+    placed = {(start.user_id, start.kind): [job.id for job in ledger.jobs.of_run(start.run_id)] for start in starts}
+    assert placed == {(ann, KIND): [jobs[0], jobs[2]], (bob, KIND): [jobs[1]], (ann, "train-lora"): [other.id]}
+
+
+def test_two_who_place_the_same_jobs_share_them_out(ledger: Ledger, db: Db, ann: str) -> None:
+    """What the other has just taken is left to it: each job ends up in one run, and no run is left empty."""
+    jobs = [post(ledger, ann).id for _ in range(6)]
+    one, two = overlap(
+        db, lambda: ledger.runs.place(*jobs[:4]), lambda: ledger.runs.place(*reversed(jobs[2:])), at="UPDATE ON job"
+    )
+    starts = one.starts + two.starts
+    carried = [job.id for start in starts for job in ledger.jobs.of_run(start.run_id)]
+    assert sorted(carried) == sorted(jobs)
+    assert {start.run_id for start in starts} == {run.id for run in ledger.runs.not_closed()}
+
+
+def test_a_run_that_closes_while_a_batch_comes_takes_none_of_it(
+    ledger: Ledger, db: Db, ann: str, idle: Picture
+) -> None:
+    """The whole batch goes to a run that is open."""
+    jobs = [post(ledger, ann).id for _ in range(3)]
+    closed, implied = overlap(
+        db, lambda: ledger.runs.close(idle.run_id), lambda: ledger.runs.place(*jobs), at="UPDATE ON run"
+    )
+    assert closed
+    (start,) = implied.starts
+    assert [job.id for job in ledger.jobs.of_run(start.run_id)] == jobs
+
+
+def test_a_batch_that_is_being_added_keeps_the_run_open(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
+    """The close waits for the run's row, and then finds the jobs."""
+    jobs = [post(ledger, ann).id for _ in range(3)]
+    implied, closed = overlap(
+        db, lambda: ledger.runs.place(*jobs), lambda: ledger.runs.close(idle.run_id), at="UPDATE ON job"
+    )
+    assert (implied.starts, closed) == ((), False)
+
+
+def test_two_batches_for_one_run_do_not_overfill_it(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
+    """Counted before the lock only, both would see the whole room."""
+    jobs = [post(ledger, ann).id for _ in range(2 * MOST_JOBS - 10)]
+    half = len(jobs) // 2
+    one, two = overlap(
+        db, lambda: ledger.runs.place(*jobs[:half]), lambda: ledger.runs.place(*jobs[half:]), at="UPDATE ON job"
+    )
+    assert len(one.starts + two.starts) == 1
+    sizes = db.execute("SELECT count(*) AS n FROM job WHERE finished_at IS NULL GROUP BY run_id ORDER BY n").fetchall()
+    assert [row["n"] for row in sizes] == [len(jobs) - MOST_JOBS, MOST_JOBS]
+
+
 def test_a_start_names_all_that_prefect_needs(ledger: Ledger, ann: str, job: Job) -> None:
     """It can be done again from the record, word for word."""
     first = ledger.runs.place(job.id)

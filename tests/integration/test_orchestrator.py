@@ -75,6 +75,17 @@ def test_a_queue_is_made_with_its_limit_and_follows_it(prefect: PrefectServer, o
         assert queue["concurrency_limit"] == limit
 
 
+def test_a_queue_that_was_just_ensured_is_not_asked_about() -> None:
+    """A burst of runs of one user is one call for its queue, until the plan changes; a refusal is not remembered."""
+    with failing_server(["500", "200", "200", "200"]) as (api, seen):
+        orchestrator = Orchestrator(api)
+        with pytest.raises(Retry):
+            orchestrator.ensure_queue("u_1", limit=3)
+        for limit in (3, 3, 3, 8, 8, 3):
+            orchestrator.ensure_queue("u_1", limit=limit)
+    assert seen == [b'{"concurrency_limit":3}'] * 2 + [b'{"concurrency_limit":8}', b'{"concurrency_limit":3}']
+
+
 def test_a_run_is_created_once_for_its_key(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
     """Twelve at once for one key are one run, in the user's queue and with the user's tags."""
     found: list[UUID] = []
