@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 from blocks.orchestrator import WORK_POOL, Orchestrator
 from blocks.prefect_api import PrefectApi
 
-POOL_TYPE = "process"
-# Without it each run starts two interpreters, one after the other: the first only looks where the code is.
-COMMAND = "python -m prefect.engine"
+POOL_TYPE = "warm"
 # Runs per queue at once. `default` takes what is started in the UI without a queue; `system` keeps reconcile going
 # however many of those there are.
 QUEUES = {"default": 4, "system": 2}
@@ -36,8 +33,6 @@ def ensure_work_pool(api: PrefectApi, *, overwrite: bool) -> None:
 
 def _template() -> dict[str, Any]:
     """Prefect's own for this type of pool. Secrets have no place in it: flows load them from blocks."""
-    from prefect.workers.process import ProcessWorker
+    from deployments.worker import WarmWorker
 
-    template: dict[str, Any] = deepcopy(ProcessWorker.get_default_base_job_template())
-    template["variables"]["properties"]["command"]["default"] = COMMAND
-    return template
+    return WarmWorker.get_default_base_job_template()

@@ -10,7 +10,7 @@ import typer
 
 from blocks.errors import NeedsHuman
 from deployments.cli.common import DEFAULT_HOME, HomeOption, join_stack, say, settings
-from deployments.stack.options import Provider, StackOptions
+from deployments.stack.options import Provider, StackOptions, WorkerType
 
 
 def up(
@@ -24,6 +24,9 @@ def up(
     latency: Annotated[
         float, typer.Option(help="Seconds the simulated provider takes for a picture.")
     ] = StackOptions.latency_seconds,
+    worker_type: Annotated[
+        WorkerType, typer.Option(help="warm: runs start in a blink. process: Prefect's own, for comparison.")
+    ] = StackOptions.worker_type,
 ) -> None:
     """Run the whole stack on this machine, in the foreground, until Ctrl-C."""
     from deployments.stack.supervisor import Stack
@@ -35,6 +38,7 @@ def up(
         provider=provider,
         simulator_port=simulator_port,
         latency_seconds=latency,
+        worker_type=worker_type,
     )
     say(f"starting in {home.resolve()}")
     Stack(options, say=say, on_ready=lambda: say(options.ready_message())).run()

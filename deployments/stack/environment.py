@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deployments.home import EXPORTED_FROM, Home
 from deployments.simulator.environment import USER_ID, client_environment
-from deployments.stack.options import LOOPBACK, Provider, StackOptions
+from deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
 from deployments.stack.postgres import Cluster
 
 # They choose a profile of the operator's own Prefect, which does not exist in the stack's.
@@ -80,6 +80,9 @@ def client_settings(options: StackOptions, *, home: Home, cluster: Cluster, base
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home.results),
         "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+        # Two requests less for every run: this server is of the same version, and has no CSRF protection switched on.
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
         "DARKROOM_HOME": str(home.path),
         "DARKROOM_LEDGER_URL": cluster.url("darkroom"),
         "DARKROOM_GATEWAY_URL": options.gateway_url,
@@ -89,11 +92,15 @@ def client_settings(options: StackOptions, *, home: Home, cluster: Cluster, base
     }
 
 
-def worker_settings(home: Home) -> dict[str, str]:
+def worker_settings(options: StackOptions, *, home: Home) -> dict[str, str]:
+    warm = options.worker_type is WorkerType.WARM
+    # Prefect's runner keeps its files in a folder of one fixed name, which belongs to the user who came first.
+    # The warm worker has none, and a socket, for whose name a home may be too deep.
+    folder = {} if warm else {"TMPDIR": str(home.temporary)}
     return {
-        # Prefect's runner keeps its files in a folder of one fixed name, which belongs to the user who came first.
-        "TMPDIR": str(home.temporary),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        **folder,
+        # The warm worker is told of what is ready and polls only for what it was not told of.
+        "PREFECT_WORKER_QUERY_SECONDS": "2" if warm else "1",
         # A run taken before it is due would hold a place of its user's queue while it waits.
         "PREFECT_WORKER_PREFETCH_SECONDS": "0",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",

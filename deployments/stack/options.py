@@ -14,10 +14,16 @@ class Provider(StrEnum):
     LIVE = "live"  # whatever answers for fal's addresses, with FAL_KEY
 
 
+class WorkerType(StrEnum):
+    WARM = "warm"  # children forked from a process that has imported it all
+    PROCESS = "process"  # Prefect's own: an interpreter for each attempt, anywhere that Python runs
+
+
 @dataclass(frozen=True, kw_only=True)
 class StackOptions:
     home: Path
     provider: Provider = Provider.SIMULATED
+    worker_type: WorkerType = WorkerType.WARM
     port: int = 8700
     prefect_port: int = 4200
     simulator_port: int = 9100

@@ -15,9 +15,8 @@ from blocks.orchestrator import WORK_POOL
 from deployments.home import Home
 from deployments.prefect_yaml import PROJECT
 from deployments.stack.environment import inherited, server_environment, worker_settings
-from deployments.stack.options import LOOPBACK, Provider, StackOptions
+from deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
 from deployments.stack.postgres import Cluster, Identity
-from deployments.work_pool import POOL_TYPE
 
 WORKER_NAME = "local"
 PROBE_SECONDS = 2.0
@@ -40,8 +39,8 @@ class Part:
     # What the kernel sends it when we are killed.
     death_signal: signal.Signals = signal.SIGKILL
     grace_seconds: float = 5.0
-    # Its children are flow runs. They are told before it is, as it would kill them: so they can still say that they
-    # crashed, and reconcile puts them back as soon as the stack is up again.
+    # Its children are flow runs, and it would kill them without asking. They are told before it is, so that they can
+    # still say that they crashed, and reconcile puts them back as soon as the stack is up again.
     carries_runs: bool = False
 
 
@@ -58,7 +57,7 @@ def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapp
         _provision(environment=client),
         *(simulated if options.provider is Provider.SIMULATED else []),
         _gateway(options, environment=client, probe=probe),
-        _worker(environment={**client, **worker_settings(home)}, probe=probe),
+        _worker(options, environment={**client, **worker_settings(options, home=home)}, probe=probe),
     ]
 
 
@@ -165,13 +164,14 @@ def _gateway(options: StackOptions, *, environment: Mapping[str, str], probe: Pr
     )
 
 
-def _worker(*, environment: Mapping[str, str], probe: Probe) -> Part:
+def _worker(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
+    start = ["worker", "start", "--pool", WORK_POOL, "--type", options.worker_type, "--name", WORKER_NAME]
     return Part(
         name="worker",
-        command=_module("prefect", "worker", "start", "--pool", WORK_POOL, "--type", POOL_TYPE, "--name", WORKER_NAME),
+        command=_module("prefect", *start),
         environment=environment,
         ready=probe.worker_online,
-        carries_runs=True,
+        carries_runs=options.worker_type is WorkerType.PROCESS,
         needs=frozenset({"prefect", "provision"}),
         grace_seconds=8,
     )

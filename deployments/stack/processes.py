@@ -1,38 +1,27 @@
 """Child processes that end with us, and the grandchildren they leave behind.
 
-On Linux a part is told by the kernel when we die (PR_SET_PDEATHSIG), so even SIGKILL leaves no part running; and what a
-dead part leaves behind becomes our child (PR_SET_CHILD_SUBREAPER), so it can be found and ended. Elsewhere both do
-nothing, and the mark in the environment finds them all. Parts are started by the main thread only: the kernel's signal
-comes when the *thread* ends that forked.
+On Linux the kernel tells a part when we die, so even SIGKILL leaves no part running; and what a dead part leaves behind
+becomes our child, so it can be found and ended. Elsewhere the mark in the environment finds them all. Parts are started
+by the main thread only: the kernel's signal comes when the *thread* ends that forked.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
 
+from deployments.kernel import LINUX, die_with
 from deployments.stack.postgres import Identity
 
 # In the environment of every part, and so of all that it starts: of which start of which stack it is.
 MARK = "DARKROOM_STACK"
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
-LINUX = sys.platform == "linux"
-# Loaded before any fork: in the child of a threaded process hardly anything may be done safely.
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def adopt_orphans() -> None:
-    if LINUX:
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def spawn(
@@ -54,7 +43,7 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_dies_with(os.getpid(), death_signal) if LINUX else None,
+            preexec_fn=partial(die_with, os.getpid(), death_signal) if LINUX else None,
             **identity,
         )
 
@@ -104,15 +93,6 @@ def _send(process: psutil.Process, how: signal.Signals) -> bool:
         process.send_signal(how)
         return True
     return False
-
-
-def _dies_with(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
-    def in_child() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it died before we could ask to be told
-            os._exit(1)
-
-    return in_child
 
 
 def listens(pid: int, port: int) -> bool:

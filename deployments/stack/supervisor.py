@@ -23,12 +23,13 @@ import psutil
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman
 from deployments.home import Home
+from deployments.kernel import adopt_orphans
 from deployments.prefect_yaml import PROJECT
 from deployments.stack.environment import callers_own, client_settings
 from deployments.stack.options import LOOPBACK, StackOptions
 from deployments.stack.parts import Part, all_parts
 from deployments.stack.postgres import prepare_cluster
-from deployments.stack.processes import MARK, adopt_orphans, below, end, left_behind, listens, marked, spawn
+from deployments.stack.processes import MARK, below, end, left_behind, listens, marked, spawn
 
 TICK_SECONDS = 0.15
 REAP_EVERY = timedelta(seconds=5)

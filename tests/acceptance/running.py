@@ -123,24 +123,21 @@ class Stack:
         return list(answer.json()["events"])
 
     def flow_processes(self, flow_run_id: UUID) -> list[psutil.Process]:
-        return [
-            process
-            for process in psutil.process_iter()
-            if _environment(process).get("PREFECT__FLOW_RUN_ID", "").replace("-", "") == flow_run_id.hex
-        ]
+        """The process that Prefect has on record for it, if that still runs it: its name says which run it is."""
+        pid = self.flow_run(flow_run_id)["infrastructure_pid"]
+        if pid is None or not psutil.pid_exists(int(pid)):
+            return []
+        try:
+            process = psutil.Process(int(pid))
+            return [process] if f"flow-{flow_run_id.hex}".startswith(process.name()) else []
+        except psutil.NoSuchProcess:
+            return []
 
     def reconcile(self) -> None:
         """One turn of the cron deployment, now."""
         name = self.prefect.get("/deployments/name/reconcile/every-minute").raise_for_status().json()["id"]
         run = self.prefect.post(f"/deployments/{name}/create_flow_run", json={}).raise_for_status().json()
         self.in_state(UUID(run["id"]), "Completed")
-
-
-def _environment(process: psutil.Process) -> Mapping[str, str]:
-    try:
-        return process.environ()
-    except (psutil.Error, OSError):
-        return {}
 
 
 def free_port() -> int:

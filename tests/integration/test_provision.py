@@ -71,11 +71,10 @@ def test_prefect_deploy_gives_the_same_deployments(prefect: PrefectServer) -> No
     assert snapshot(prefect) == before
 
 
-def test_the_pool_starts_one_interpreter_per_run_and_holds_no_secret(prefect: PrefectServer) -> None:
-    """The command is set in the base job template; keys are loaded from blocks."""
+def test_the_pool_is_the_warm_workers_and_holds_no_secret(prefect: PrefectServer) -> None:
+    """Keys are loaded from blocks."""
     pool = prefect.call("GET", "/work_pools/darkroom")
-    template = pool["base_job_template"]
-    assert template["variables"]["properties"]["command"]["default"] == "python -m prefect.engine"
+    assert pool["type"] == "warm"
     assert fal_key(prefect) not in json.dumps(pool)
     assert fal_key(prefect) not in snapshot(prefect)
 

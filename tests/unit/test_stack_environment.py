@@ -62,7 +62,7 @@ def test_prefect_knows_every_setting_it_is_given(home: Home, cluster: Cluster) -
     given = {
         **server_environment(options, home=home, cluster=cluster),
         **client(home, cluster, {}),
-        **worker_settings(home),
+        **worker_settings(options, home=home),
     }
     prefects = {name for name in given if name.startswith("PREFECT_")}
     assert prefects - OUTSIDE_SETTINGS - known_names(PrefectSettings) == set()
@@ -71,14 +71,15 @@ def test_prefect_knows_every_setting_it_is_given(home: Home, cluster: Cluster) -
 def test_prefect_accepts_every_value_it_is_given(home: Home, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own settings are made of it, as the server's are when it starts."""
     options = StackOptions(home=home.path, prefect_port=4300)
-    for name, value in {**server_environment(options, home=home, cluster=cluster), **worker_settings(home)}.items():
+    server = server_environment(options, home=home, cluster=cluster)
+    for name, value in {**server, **worker_settings(options, home=home)}.items():
         monkeypatch.setenv(name, value)
     settings = PrefectSettings()
     assert settings.server.database.connection_url is not None
     assert settings.server.services.db_vacuum.enabled == {"events", "flow_runs"}
     assert settings.server.services.task_run_recorder.flush_interval >= 1
     assert settings.server.api.cors_allowed_origins == "http://127.0.0.1:4300,http://localhost:4300"
-    assert settings.worker.query_seconds == 1
+    assert settings.worker.query_seconds == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,8 @@
+"""The worker type `warm`: flow runs that start in a blink, each still a process of its own.
+
+`prefect worker start --pool darkroom --type warm`. Prefect finds it by the entry point group `prefect.collections`.
+"""
+
+from deployments.worker.warm import WarmWorker
+
+__all__ = ["WarmWorker"]

@@ -1,0 +1,114 @@
+"""One attempt of one flow run, in a process of its own that was forked ready to go.
+
+What `python -m prefect.engine` does, less what the worker has done already: it need not read the run, its deployment or
+its code. It begins when the worker has put the run on record as this process's, and dies with the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import SyncClientContext, refresh_global_settings_context
+from prefect.engine import handle_engine_signals
+from prefect.flow_engine import load_flow, run_flow
+from prefect.flows import Flow
+from prefect.logging.loggers import flow_run_logger
+
+from deployments.kernel import die_with, show_as
+from deployments.worker.internals import drive, suspended_from_outside, terminate_as_cancelled
+from deployments.worker.orders import Order, Suspended, Word
+
+
+def main(order: Order, line: Connection) -> None:
+    from deployments.worker import preload  # here, as the worker imports this module too
+
+    die_with(preload.PID)
+    show_as(f"flow-{order.flow_run.id.hex}")
+    _take_place(order)
+    go = threading.Event()
+    threading.Thread(target=_obey, args=(order.flow_run, line, go), daemon=True, name="line").start()
+    with _client(preload, order.environment):
+        go.wait()
+        if order.hooks_for is None:
+            _run(order)
+        else:
+            _run_hooks(order)
+
+
+def _take_place(order: Order) -> None:
+    """The environment, folder and signals that a process of the run's own would have been started with."""
+    os.setsid()  # Ctrl-C in a terminal is for the worker
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(order.environment)
+    os.chdir(order.folder)
+    if not order.stream_output:
+        with Path(os.devnull).open("wb") as nowhere:
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _obey(flow_run: FlowRun, line: Connection, go: threading.Event) -> None:
+    while True:
+        try:
+            said = line.recv()
+        except (EOFError, OSError):
+            os.kill(os.getpid(), signal.SIGKILL)  # the worker is gone, and whoever puts the run back may not meet us
+        match said:
+            case Word.GO:
+                go.set()
+            case Word.CANCEL:
+                terminate_as_cancelled()
+                os.kill(os.getpid(), signal.SIGTERM)
+            case Suspended(state=state):
+                suspended_from_outside(flow_run.id, state)
+
+
+@contextmanager
+def _client(preload: ModuleType, environment: Mapping[str, str]) -> Iterator[None]:
+    """Prefect's client as the preload made it, unless this deployment has settings of its own."""
+    if preload.settings_in(environment) == preload.SETTINGS:
+        with preload.CLIENT:
+            yield
+    else:
+        refresh_global_settings_context()
+        with SyncClientContext():
+            yield
+
+
+def _run(order: Order) -> None:
+    flow_run = order.flow_run
+    with handle_engine_signals(flow_run.id):
+        flow = _flow(order)
+        logger = cast(logging.Logger, flow_run_logger(flow_run))
+        drive(flow, run_flow(flow, flow_run=flow_run, error_logger=logger))
+
+
+def _run_hooks(order: Order) -> None:
+    state, flow = order.hooks_for, _flow(order)
+    assert state is not None
+    for hook in (flow.on_crashed_hooks if state.is_crashed() else flow.on_cancellation_hooks) or []:
+        result = hook(flow, order.flow_run, state)
+        if asyncio.iscoroutine(result):
+            asyncio.run(result)
+
+
+def _flow(order: Order) -> Flow[..., Any]:
+    if order.flow is None:
+        return load_flow(order.flow_run)
+    module, _, name = order.flow.partition(":")
+    flow: Flow[..., Any] = getattr(importlib.import_module(module), name)
+    return flow

@@ -1,0 +1,58 @@
+"""A child as the worker sees it: told things over its line, waited for without a thread, ended politely or for good."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+
+from deployments.worker.orders import Suspended, Word
+
+
+class Child:
+    def __init__(self, process: ForkServerProcess, line: Connection) -> None:
+        assert process.pid is not None
+        self.pid = process.pid
+        self._process = process
+        self._line = line
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(process.sentinel, self._reap)
+
+    async def ended(self) -> int:
+        """Its exit status: negative for a signal, 255 if the forkserver died and took it along."""
+        return await asyncio.shield(self._ended)
+
+    def say(self, word: Word | Suspended) -> None:
+        with suppress(OSError):  # it has ended, or is ending
+            self._line.send(word)
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def end(self, *, grace: timedelta) -> int:
+        self._process.terminate()
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(self.ended(), grace.total_seconds())
+        self.kill()
+        return await self.ended()
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._process.sentinel)
+        self._process.join()
+        assert self._process.exitcode is not None
+        self._ended.set_result(self._process.exitcode)
+        self._line.close()
+        self._process.close()
+
+
+def explain(status: int) -> str:
+    """For the run's state: what this ending usually means."""
+    if status == -signal.SIGKILL:
+        return "Its process was killed (SIGKILL), by somebody or for want of memory."
+    if status < 0:
+        return f"Its process was ended by {signal.Signals(-status).name}."
+    return f"Its process exited with status {status}."

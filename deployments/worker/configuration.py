@@ -1,0 +1,139 @@
+"""How a run is to be started: its job variables over the pool's template, and where its code is.
+
+Deployments and flows are read once and kept for a few seconds, so that a burst of runs does not ask for the same again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.workers.base import BaseJobConfiguration, BaseVariables
+from pydantic import Field, field_validator
+
+import flows
+
+KEPT_SECONDS = 10.0  # so long an edited deployment may still start as it was
+SET_FOLDER = "prefect.deployments.steps.set_working_directory"
+PROJECT = Path(flows.__file__).parents[1]
+
+STREAM_OUTPUT = Field(default=True, description="What the run prints goes to the worker's own output.")
+WORKING_DIR = Field(
+    default=None,
+    title="Working Directory",
+    description="The folder the run starts in. Empty: where its code is, or a temporary folder.",
+)
+
+
+class WarmVariables(BaseVariables):
+    stream_output: bool = STREAM_OUTPUT
+    working_dir: Path | None = WORKING_DIR
+
+
+class WarmJobConfiguration(BaseJobConfiguration):
+    stream_output: bool = STREAM_OUTPUT
+    working_dir: Path | None = WORKING_DIR
+
+    @field_validator("command")
+    @classmethod
+    def _no_command(cls, command: str | None) -> str | None:
+        if command:
+            raise ValueError("`command`: a warm worker starts none. Leave it empty, or use a pool of type `process`.")
+        return command
+
+    def prepare_for_flow_run(self, flow_run: FlowRun, *arguments: Any, **named: Any) -> None:
+        """As a process of the worker would inherit it: the worker's environment, and over it the run's own."""
+        own = dict(self.env)
+        super().prepare_for_flow_run(flow_run, *arguments, **named)
+        merged = {**self.env, **os.environ, **own}
+        self.env = {name: value for name, value in merged.items() if value is not None}
+        self.command = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {name: value for name, value in self.env.items() if value is not None}
+
+
+@dataclass(kw_only=True)
+class Recipe:
+    """A run's flow and deployment, as Prefect has them."""
+
+    flow: Flow
+    deployment: DeploymentResponse | None
+    read_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def fresh(self) -> bool:
+        return time.monotonic() - self.read_at < KEPT_SECONDS
+
+    async def configuration(
+        self, flow_run: FlowRun, *, client: PrefectClient, work_pool: WorkPool, worker_name: str, worker_id: UUID | None
+    ) -> WarmJobConfiguration:
+        # A copy: Prefect puts the run's own variables into the deployment's.
+        deployment = self.deployment and self.deployment.model_copy(deep=True)
+        return await WarmJobConfiguration.resolve_for_flow_run(
+            flow_run,
+            client=_WithFlow(client, self.flow),  # type: ignore[arg-type]
+            work_pool=work_pool,
+            worker_name=worker_name,
+            worker_id=worker_id,
+            deployment=deployment,
+        )
+
+    def preloaded(self) -> tuple[str, Path] | None:
+        """`module:name` of its flow and the project's folder, if its code is what the forkserver has imported."""
+        if self.deployment is None or not self.deployment.entrypoint:
+            return None
+        folder = _folder(self.deployment.pull_steps or [])
+        file, _, name = self.deployment.entrypoint.partition(":")
+        if folder is None or folder.resolve() != PROJECT or not name or not file.endswith(".py"):
+            return None
+        parts = Path(file).with_suffix("").parts
+        return (f"{'.'.join(parts)}:{name}", PROJECT) if parts[0] == "flows" else None
+
+
+class Recipes:
+    def __init__(self) -> None:
+        self._by_flow_run: dict[tuple[UUID, UUID | None], Recipe] = {}
+
+    async def of(self, flow_run: FlowRun, client: PrefectClient) -> Recipe:
+        """Raises ObjectNotFound if its deployment does not exist any more."""
+        key = (flow_run.flow_id, flow_run.deployment_id)
+        known = self._by_flow_run.get(key)
+        if known is None or not known.fresh:
+            deployment = await client.read_deployment(flow_run.deployment_id) if flow_run.deployment_id else None
+            known = Recipe(flow=await client.read_flow(flow_run.flow_id), deployment=deployment)
+            self._by_flow_run[key] = known
+        return known
+
+    def forget(self) -> None:
+        self._by_flow_run.clear()
+
+
+class _WithFlow:
+    """Prefect's client, with the flow at hand that it would be asked for."""
+
+    def __init__(self, client: PrefectClient, flow: Flow) -> None:
+        self._client = client
+        self._flow = flow
+
+    async def read_flow(self, flow_id: UUID) -> Flow:
+        return self._flow
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def _folder(pull_steps: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Where the code is, if all there is to do is to go there."""
+    if len(pull_steps) != 1 or SET_FOLDER not in pull_steps[0]:
+        return None
+    return Path(pull_steps[0][SET_FOLDER]["directory"])

@@ -1,0 +1,81 @@
+"""How the worker hears at once of what concerns it, instead of asking Prefect ever more often.
+
+Two sources, each only faster than the poll behind it: the ledger notifies when a flow run of ours was created (after
+the commit, so the next poll finds it), and Prefect's event stream tells of runs that were resumed, started by hand,
+cancelled or suspended. While a source is out, polling goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
+
+from prefect.events import Event
+from prefect.events.clients import get_events_subscriber
+from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
+
+from blocks.ledger import OUTAGES, READY, Ledger
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "prefect.flow-run."
+LOOK_AGAIN_SECONDS = 5.0
+
+
+class Changes:
+    """State changes of the pool's flow runs, by the state's name."""
+
+    READY = frozenset({"Scheduled", "Resuming", "Recovering", "AwaitingRetry", "Late"})
+    CANCELLING = "Cancelling"
+    SUSPENDED = "Suspended"
+
+
+async def hear_prefect(pool_id: UUID, tell: Callable[[str, UUID, datetime], None]) -> None:
+    """Calls `tell(name of the state, flow run, when)` for ever."""
+    names = [PREFIX + name for name in (*Changes.READY, Changes.CANCELLING, Changes.SUSPENDED)]
+    wanted = EventFilter(
+        event=EventNameFilter(name=names), any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{pool_id}"])
+    )
+    while True:
+        try:
+            async with get_events_subscriber(filter=wanted) as events:
+                async for event in events:
+                    tell(*_read(event))
+        except Exception as error:
+            logger.warning("Prefect's events cannot be heard (%s); polling meanwhile", type(error).__name__)
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _read(event: Event) -> tuple[str, UUID, datetime]:
+    run = event.resource.id.rpartition(".")[2]
+    return event.event.removeprefix(PREFIX), UUID(run), event.occurred
+
+
+class LedgerEar:
+    """A thread that waits for the ledger's bell and calls `ring` in the loop."""
+
+    def __init__(self, ledger_url: str, ring: Callable[[], None]) -> None:
+        self._ledger = Ledger(ledger_url)
+        self._ring = ring
+        self._loop = asyncio.get_running_loop()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True, name="ledger-ear")
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopping.set()
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._ledger.listen(READY) as bell:
+                    while not self._stopping.is_set():
+                        if bell.wait(LOOK_AGAIN_SECONDS):
+                            self._loop.call_soon_threadsafe(self._ring)
+            except OUTAGES as error:
+                logger.warning("The ledger cannot be heard (%s); polling meanwhile", type(error).__name__)
+                self._stopping.wait(LOOK_AGAIN_SECONDS)

@@ -1,0 +1,41 @@
+"""Every private name of Prefect that the warm worker leans on, and why. Prefect is pinned to 3.8 for them.
+
+Beside these functions `WarmWorker` overrides two methods of `BaseWorker` that are private by name (`_submit_run`,
+`_submit_scheduled_flow_runs`) and calls `_propose_pending_state`, `_propose_crashed_state`, `_release_limit_slot` and
+`_mark_flow_run_as_cancelled`; and `nursery` closes multiprocessing's `_forkserver_alive_fd`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from prefect import flow_engine
+from prefect._flow_run_suspension import mark_flow_run_suspension_requested
+from prefect._internal import control_listener
+from prefect.client.schemas.objects import State
+from prefect.engine import _drive_run_flow_result as drive
+
+__all__ = ["drive", "leave_observing_to_the_worker", "suspended_from_outside", "terminate_as_cancelled"]
+
+
+def terminate_as_cancelled() -> None:
+    """The next SIGTERM is a cancel: the engine then ends in Cancelled and runs its hooks. Without it, in Crashed."""
+    control_listener._set_intent("cancel")
+
+
+def suspended_from_outside(flow_run_id: UUID, state: State[Any]) -> None:
+    """The run was suspended by somebody else: the engine stops at the next boundary of a task."""
+    mark_flow_run_suspension_requested(flow_run_id, state)
+
+
+def leave_observing_to_the_worker() -> None:
+    """By default each run opens a websocket to hear of its own suspension: 80 ms. The worker hears for all of them."""
+
+    @contextmanager
+    def unobserved(flow_run_id: UUID, suspension_request: Any, polling_interval: float = 10) -> Iterator[None]:
+        yield
+
+    flow_engine.observe_flow_run_suspension = unobserved  # type: ignore[attr-defined]

@@ -1,0 +1,102 @@
+"""Where children come from: one `multiprocessing` forkserver with one generation of code.
+
+A forkserver imports once and forks for each run, from a process that has no threads. multiprocessing keeps one of them
+per process and hands it to every `Process`; to take up new code a second one is made and put in its place. The old one
+is let go: it ends by itself with the last of its children.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from multiprocessing import forkserver, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from types import ModuleType
+from typing import Any
+
+PRELOAD = "deployments.worker.preload"
+_in_charge: ContextVar[forkserver.ForkServer] = ContextVar("in_charge")
+_main_lock = threading.Lock()
+
+
+def _connect_to_new_process(fds: Sequence[int]) -> tuple[int, int]:
+    connected: tuple[int, int] = _in_charge.get().connect_to_new_process(fds)
+    return connected
+
+
+forkserver.connect_to_new_process = _connect_to_new_process
+
+
+class CannotPreload(RuntimeError):
+    """The code of this generation cannot be imported, or starts threads. Mend it, then send the worker SIGHUP."""
+
+
+class Nursery:
+    def __init__(self) -> None:
+        self._server = forkserver.ForkServer()
+        self._server.set_forkserver_preload([PRELOAD])
+        self._server.ensure_running()
+        try:
+            self._check()
+        except BaseException:
+            self.retire()
+            raise
+
+    def retire(self) -> None:
+        """Lets it end with the last of its children. Each of those holds the same pipe open."""
+        server: Any = self._server
+        alive, server._forkserver_alive_fd = server._forkserver_alive_fd, None
+        if alive is not None:
+            os.close(alive)
+            threading.Thread(target=os.waitpid, args=(server._forkserver_pid, 0), daemon=True, name="reaper").start()
+
+    def start(self, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
+        """Forks a child that calls `target(*arguments, its end of the line)`. Returns it and our end."""
+        with _without_main():
+            return self._start(target, *arguments)
+
+    def _start(self, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
+        ours, theirs = get_context("forkserver").Pipe()
+        process = get_context("forkserver").Process(target=target, args=(*arguments, theirs))
+        token = _in_charge.set(self._server)
+        try:
+            process.start()
+        finally:
+            _in_charge.reset(token)
+            theirs.close()
+        return process, ours
+
+    def _check(self) -> None:
+        """Waits for the preload, whose failure multiprocessing would keep to itself."""
+        process, line = self._start(_tell_problem)  # with our `__main__`: others may start children meanwhile
+        with line:
+            try:
+                problem = line.recv()
+            except EOFError:
+                problem = "the forkserver has died"
+        process.join()
+        if problem:
+            raise CannotPreload(problem)
+
+
+def _tell_problem(line: Connection) -> None:
+    from deployments.worker import preload
+
+    line.send(preload.PROBLEM)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """multiprocessing imports our `__main__` in every child: the `prefect` command, 100 to 220 ms of it."""
+    with _main_lock:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

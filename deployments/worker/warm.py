@@ -1,0 +1,236 @@
+"""The worker: polls like any other, and runs each flow run in a child forked from a process that has imported it all.
+
+It differs from Prefect's process worker in what it leaves out: no interpreter is started, no deployment is read twice,
+no websocket is opened for each run. A child that dies hurts only itself; it is reported as crashed only while the run
+is still this child's, because a suspended run may long have been resumed elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import anyio
+import anyio.abc
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import InfrastructureNotAvailable, ObjectNotFound
+from prefect.states import Cancelling, Crashed
+from prefect.workers.base import BaseWorker, BaseWorkerResult
+
+from blocks.settings import load_settings
+from deployments.worker import child
+from deployments.worker.children import Child, explain
+from deployments.worker.configuration import Recipes, WarmJobConfiguration, WarmVariables
+from deployments.worker.ears import Changes, LedgerEar, hear_prefect
+from deployments.worker.nursery import CannotPreload, Nursery
+from deployments.worker.orders import Order, Suspended, Word
+
+logger = logging.getLogger(__name__)
+
+# Of a child that is asked to end: when its run is cancelled, and when the worker itself is stopped.
+CANCEL_GRACE = timedelta(seconds=30)
+STOP_GRACE = timedelta(seconds=5)
+
+
+class WarmWorkerResult(BaseWorkerResult):
+    """How the child ended: its exit status, negative for a signal, and its pid."""
+
+
+class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResult]):
+    type = "warm"
+    job_configuration = WarmJobConfiguration
+    job_configuration_variables = WarmVariables
+    _display_name = "Warm"
+    _description = "Runs flow runs in processes forked from one that has imported Prefect and the flows."
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._nursery: Nursery | None = None
+        self._children: dict[UUID, Child] = {}
+        self._recipes = Recipes()
+        # Resumed while their child was still ending: one process at a time for a run.
+        self._ready_too_soon: set[UUID] = set()
+        self._rung = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ledger_ear: LedgerEar | None = None
+
+    async def setup(self) -> None:
+        # Before anything else: a flow that cannot be imported is told to who starts the worker, not to each run.
+        self._nursery = await anyio.to_thread.run_sync(Nursery)
+        await super().setup()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
+        self._tasks = [asyncio.create_task(self._poll_when_rung()), asyncio.create_task(self._hear_prefect())]
+        if url := load_settings().ledger_url:
+            self._ledger_ear = LedgerEar(url, self._rung.set)
+
+    async def teardown(self, *exc_info: Any) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        if self._ledger_ear:
+            self._ledger_ear.close()
+        for task in self._tasks:
+            task.cancel()
+        await super().teardown(*exc_info)
+        if self._nursery:
+            self._nursery.retire()
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: WarmJobConfiguration,
+        task_status: anyio.abc.TaskStatus[int] | None = None,
+    ) -> WarmWorkerResult:
+        """Forks a child, puts the run on record as the child's, lets it go, and waits for its end."""
+        with await self._order(flow_run, configuration) as order:
+            child = await self._fork(order)
+            self._children[flow_run.id] = child
+            try:
+                # First, so that a child that dies is known to be the one that had the run.
+                await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(child.pid))
+                child.say(Word.GO)
+                if task_status is not None:
+                    task_status.started(child.pid)
+                status = await child.ended()
+            except BaseException:
+                with anyio.CancelScope(shield=True):  # the worker is being stopped
+                    await child.end(grace=STOP_GRACE)
+                raise
+            finally:
+                del self._children[flow_run.id]
+        return WarmWorkerResult(status_code=status, identifier=str(child.pid))
+
+    async def kill_infrastructure(
+        self, infrastructure_pid: str, configuration: WarmJobConfiguration, grace_seconds: int = 30
+    ) -> None:
+        """Prefect asks for it when a run is cancelled before its flow has begun."""
+        child = next((each for each in self._children.values() if str(each.pid) == infrastructure_pid), None)
+        if child is None:
+            raise InfrastructureNotAvailable(f"No child of this worker has the pid {infrastructure_pid}.")
+        await child.end(grace=timedelta(seconds=grace_seconds))
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        """Prefect's own asks for the deployment twice, and says five things more that nobody needs."""
+        try:
+            configuration = await self._ready_to_run(flow_run)
+            if configuration is not None:
+                result = await self.run(flow_run, configuration)
+                await self._report(flow_run, configuration, result)
+        except Exception as error:
+            self.get_flow_run_logger(flow_run).exception("The run could not be carried out.")
+            await self._propose_crashed_state(flow_run, f"It could not be carried out: {type(error).__name__}: {error}")
+        finally:
+            self._release_limit_slot(flow_run.id)
+            self._submitting_flow_run_ids.discard(flow_run.id)
+            if self._limit is not None or flow_run.id in self._ready_too_soon:
+                self._ready_too_soon.discard(flow_run.id)
+                self._rung.set()
+
+    async def _ready_to_run(self, flow_run: FlowRun) -> WarmJobConfiguration | None:
+        """None if it must not run: its deployment is gone, or the server says that somebody else has it."""
+        try:
+            recipe = await self._recipes.of(flow_run, self.client)
+        except ObjectNotFound:
+            await self._mark_flow_run_as_cancelled(flow_run, {"message": "Its deployment no longer exists."})
+            return None
+        configuration = await recipe.configuration(
+            flow_run,
+            client=self.client,
+            work_pool=self.work_pool,
+            worker_name=self.name,
+            worker_id=self.backend_id,
+        )
+        return configuration if await self._propose_pending_state(flow_run) else None
+
+    async def _order(
+        self, flow_run: FlowRun, configuration: WarmJobConfiguration, *, hooks_for: State[Any] | None = None
+    ) -> AbstractContextManager[Order]:
+        flow, folder = (await self._recipes.of(flow_run, self.client)).preloaded() or (None, None)
+        order = Order(
+            flow_run=flow_run,
+            flow=flow,
+            folder=str(configuration.working_dir or folder or ""),
+            environment=configuration.environment,
+            stream_output=configuration.stream_output,
+            hooks_for=hooks_for,
+        )
+        return nullcontext(order) if order.folder else _in_temporary_folder(order)
+
+    async def _fork(self, order: Order) -> Child:
+        assert self._nursery is not None
+        return Child(*await anyio.to_thread.run_sync(self._nursery.start, child.main, order))
+
+    async def _report(self, flow_run: FlowRun, configuration: WarmJobConfiguration, result: WarmWorkerResult) -> None:
+        """Says what the child could not say itself, if the run is still that child's to speak for."""
+        now = await self.client.read_flow_run(flow_run.id) if result.status_code != 0 else None
+        if now is None or now.state is None or now.infrastructure_pid != result.identifier:
+            return
+        message = explain(result.status_code)
+        if now.state.type in (StateType.PENDING, StateType.RUNNING):
+            await self._propose_crashed_state(flow_run, message)
+            await self._run_hooks(flow_run, configuration, Crashed(message=message))
+        elif now.state.type == StateType.CANCELLING:
+            await self._run_hooks(flow_run, configuration, Cancelling(message=message))
+            await self._mark_flow_run_as_cancelled(flow_run, {"message": message})
+
+    async def _run_hooks(self, flow_run: FlowRun, configuration: WarmJobConfiguration, state: State[Any]) -> None:
+        """The flow's hooks for a state that its own process did not live to see, in a process of their own."""
+        with await self._order(flow_run, configuration, hooks_for=state) as order:
+            hooks = await self._fork(order)
+            hooks.say(Word.GO)
+            await hooks.ended()
+
+    async def _poll_when_rung(self) -> None:
+        while True:
+            await self._rung.wait()
+            self._rung.clear()
+            try:
+                await self.get_and_submit_flow_runs()
+            except Exception as error:
+                logger.warning("Prefect could not be asked for runs (%s); polling goes on", type(error).__name__)
+
+    async def _hear_prefect(self) -> None:
+        while self._work_pool is None:  # Prefect did not answer yet
+            await asyncio.sleep(1)
+        await hear_prefect(self._work_pool.id, self._heard)
+
+    def _heard(self, state: str, flow_run_id: UUID, when: datetime) -> None:
+        child = self._children.get(flow_run_id)
+        if state in Changes.READY:
+            if flow_run_id in self._submitting_flow_run_ids:
+                self._ready_too_soon.add(flow_run_id)
+            else:
+                self._rung.set()
+        elif child and state == Changes.CANCELLING:
+            child.say(Word.CANCEL)
+            asyncio.get_running_loop().call_later(CANCEL_GRACE.total_seconds(), child.kill)
+        elif child and state == Changes.SUSPENDED:
+            child.say(Suspended(state=State(type=StateType.PAUSED, name=state, timestamp=when)))
+
+    def _renew(self) -> None:
+        """SIGHUP: new code. What runs finishes on the old."""
+        self._tasks.append(asyncio.create_task(self._take_up_new_code()))
+
+    async def _take_up_new_code(self) -> None:
+        try:
+            nursery = await anyio.to_thread.run_sync(Nursery)
+        except CannotPreload as error:
+            logger.error("The new code is not taken up, the old goes on: %s", error)
+            return
+        old, self._nursery = self._nursery, nursery
+        self._recipes.forget()
+        if old:
+            old.retire()
+        logger.info("New code is taken up; what runs finishes on the old")
+
+
+@contextmanager
+def _in_temporary_folder(order: Order) -> Iterator[Order]:
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as folder:
+        yield replace(order, folder=folder)
