@@ -1,0 +1,133 @@
+"""`python -m benchmarks --into DIR`, in `tests/`: everything, in one go. `QUICK=1`: in three minutes instead of twelve.
+
+Ends with 0 if everything could be measured, whatever the figures are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.asleep import Asleep, asleep
+from benchmarks.contestants import Contestant, Darkroom, running_darkroom, running_floor
+from benchmarks.figures import Result
+from benchmarks.plan import FULL, QUICK, Plan
+from benchmarks.provider import Provider, running_provider
+from benchmarks.targets import DARKROOM, STOCK, verdicts
+from benchmarks.workloads import ALONE, LINGERING, SUSPENDED, alone, burst, limited
+
+FLOOR = "floor"
+
+
+class Bench:
+    def __init__(self, plan: Plan, provider: Provider, home: Path) -> None:
+        self._plan = plan
+        self._provider = provider
+        self._home = home
+        self.results: list[Result] = []
+        self.sleepers: Asleep | None = None
+        self.prefect_requests: dict[str, int] = {}
+
+    def floor(self) -> None:
+        with running_floor(self._home / "floor", self._provider) as pool:
+            self._all_at_once(pool)
+            self._one_by_one(pool, ALONE)
+
+    def darkroom(self) -> None:
+        home = self._home / "warm"
+        with running_darkroom(DARKROOM, home, self._provider, worker="warm") as stack:
+            self._one_by_one(stack, ALONE)
+            self._one_by_one(stack, LINGERING)
+            self._all_at_once(stack)
+            self._keep_requests(stack)
+        with running_darkroom(DARKROOM, home, self._provider, worker="warm", patience_seconds=0) as stack:
+            self._one_by_one(stack, SUSPENDED)
+            self._say("W4")
+            plan = self._plan
+            self.sleepers = asleep(stack, self._provider, runs=plan.asleep_runs, seconds=plan.asleep_seconds)
+
+    def stock(self) -> None:
+        home, plan = self._home / "stock", self._plan
+        if plan.stock_within_patience:
+            with running_darkroom(STOCK, home, self._provider, worker="process") as stack:
+                self._keep(alone(stack, self._provider, pictures=plan.stock_alone_pictures, workload=ALONE))
+                self._keep(burst(stack, self._provider, pictures=plan.stock_burst_pictures, rounds=1))
+        with running_darkroom(STOCK, home, self._provider, worker="process", patience_seconds=0) as stack:
+            self._keep(alone(stack, self._provider, pictures=plan.stock_alone_pictures, workload=SUSPENDED))
+
+    def _one_by_one(self, contestant: Contestant, workload: str) -> None:
+        self._keep(alone(contestant, self._provider, pictures=self._plan.alone_pictures, workload=workload))
+
+    def _all_at_once(self, contestant: Contestant) -> None:
+        plan = self._plan
+        self._keep(burst(contestant, self._provider, pictures=plan.burst_pictures, rounds=plan.burst_rounds))
+        for pictures, latency in ((plan.limited_fast_pictures, 0.5), (plan.limited_slow_pictures, 2.0)):
+            self._keep(limited(contestant, self._provider, pictures=pictures, latency=latency))
+
+    def _keep(self, result: Result) -> None:
+        self.results.append(result)
+        self._say(f"{result.workload}, {result.contestant}: CPU {report.cell(result.figures['cpu_ms'])} ms a picture")
+
+    def _keep_requests(self, stack: Darkroom) -> None:
+        stack.prefect_requests()
+        self.prefect_requests = dict(stack.access_log.requests)
+
+    def _say(self, what: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+CONTESTANTS = (DARKROOM, STOCK, FLOOR)
+
+
+def main() -> None:
+    arguments = _arguments()
+    began = time.monotonic()
+    with _folder(arguments.home) as home, running_provider(home / "provider") as provider:
+        bench = Bench(QUICK if os.environ.get("QUICK") else FULL, provider, home)
+        for name in arguments.only or CONTESTANTS:
+            getattr(bench, name)()
+    made = _report(bench, seconds=time.monotonic() - began)
+    made.write(arguments.into)
+    print(made.markdown())
+
+
+@contextmanager
+def _folder(chosen: Path | None) -> Iterator[Path]:
+    if chosen is not None:
+        yield chosen.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="darkroom-bench-") as folder:
+        yield Path(folder)
+
+
+def _report(bench: Bench, *, seconds: float) -> report.Report:
+    results = sorted(bench.results, key=lambda each: (each.workload, CONTESTANTS.index(each.contestant)))
+    return report.Report(
+        at=report.now(),
+        machine=report.machine(),
+        versions=report.versions(),
+        results=results,
+        sleepers=bench.sleepers,
+        verdicts=verdicts(results, bench.sleepers),
+        prefect_requests=bench.prefect_requests,
+        seconds=seconds,
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast Darkroom is, what it costs.")
+    parser.add_argument("--into", type=Path, default=Path("../build/bench"), help="folder for bench.md and bench.json")
+    parser.add_argument("--home", type=Path, help="new folder for the stacks, which stays; without it: one that goes")
+    parser.add_argument("--only", action="append", choices=CONTESTANTS, help="this contestant; may be repeated")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

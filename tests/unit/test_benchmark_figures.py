@@ -1,0 +1,192 @@
+"""The benchmark's own arithmetic: what is read from the kernel, what is made of it, when a promise counts as kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from benchmarks.figures import Picture, Result, Round, Slice, Spread, largest, percentile, result, spread
+from benchmarks.meters import AccessLog, Process, cpu_seconds, parse_stat, requested, trees
+from benchmarks.report import cell, number
+from benchmarks.targets import DARKROOM, STOCK, verdicts
+from benchmarks.workloads import ALONE, BURST, SUSPENDED
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _after(seconds: float) -> datetime:
+    return BEGAN + timedelta(seconds=seconds)
+
+
+def _picture(*, finished: float, webhook: float = 1, next_line: float | None = 1.25, stored: float = 1.5) -> Picture:
+    return Picture(
+        began_at=BEGAN,
+        webhook_at=_after(webhook),
+        next_line_at=None if next_line is None else _after(next_line),
+        stored_at=_after(stored),
+        finished_at=_after(finished),
+    )
+
+
+def _round(*pictures: Picture, ideal: float | None = 1, in_line: bool = False, slices: int = 1) -> Round:
+    used = Slice(
+        pictures=len(pictures) // slices, cpu_seconds={"worker": 0.1, "flow processes": 0.3}, prefect_requests=4
+    )
+    return Round(
+        pictures=pictures,
+        latency_seconds=1,
+        ideal_seconds=ideal,
+        in_line=in_line,
+        slices=[used] * slices,
+        memory_at_rest_bytes={"worker": 10},
+        peak_memory_bytes={"worker": 2_000_000},
+        provider_cpu_seconds=0.02,
+        driver_cpu_seconds=0.02,
+        other_cores=0.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "percent", "expected"),
+    [([3, 1, 2], 50, 2), ([1, 2], 50, 1.5), ([7], 95, 7), (range(101), 95, 95), ([0, 10], 95, 9.5)],
+)
+def test_a_percentile_lies_between_its_nearest_ranks(values: list[float], percent: float, expected: float) -> None:
+    """In whatever order the values come."""
+    assert percentile(values, percent) == pytest.approx(expected)
+
+
+def test_figures_are_medians_over_rounds_with_what_they_lie_between() -> None:
+    """Two pictures in two seconds against an ideal of one, and a slower round."""
+    quick = _round(_picture(finished=1.5), _picture(finished=2))
+    slow = _round(_picture(finished=2), _picture(finished=4))
+    figures = result("darkroom", BURST, [quick, slow, quick]).figures
+    assert figures["pictures_per_second"] == Spread(median=1, low=0.5, high=1)
+    assert figures["wall_to_ideal"] == Spread(median=2, low=2, high=4)
+    assert figures["overhead_ms_p50"] == Spread(median=750, low=750, high=2000)
+    assert figures["next_line_ms_p50"] == Spread(median=250, low=250, high=250)
+    assert figures["stored_ms_p95"] == Spread(median=500, low=500, high=500)
+    assert figures["peak_memory_mb"] == Spread(median=2, low=2, high=2)
+
+
+def test_cpu_and_requests_are_per_picture_and_by_part() -> None:
+    """A slice of two pictures."""
+    made = result("darkroom", BURST, [_round(_picture(finished=2), _picture(finished=2))])
+    assert made.figures["cpu_ms"] == spread([200])
+    assert made.cpu_ms["flow processes"] == spread([150])
+    assert made.figures["prefect_requests"] == spread([2])
+
+
+def test_what_says_nothing_is_left_out() -> None:
+    """The pace where the driver rested, the overhead of pictures that waited in line, a time that nobody recorded."""
+    rested = result("darkroom", ALONE, [_round(_picture(finished=2, next_line=None), ideal=None)]).figures
+    assert rested["pictures_per_second"] is rested["wall_to_ideal"] is rested["next_line_ms_p95"] is None
+    assert result("darkroom", "W3", [_round(_picture(finished=2), in_line=True)]).figures["overhead_ms_p50"] is None
+
+
+def test_a_process_is_read_whatever_it_calls_itself() -> None:
+    """A name may hold brackets and blanks; times are in ticks of 10 ms."""
+    line = "42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 100 50 30 20 20 0 1 0 99"
+    assert parse_stat(line) == Process(parent=7, own_seconds=1.5, reaped_seconds=0.5)
+
+
+TABLE = {
+    1: Process(parent=0, own_seconds=100, reaped_seconds=100),
+    10: Process(parent=1, own_seconds=1, reaped_seconds=2),  # the supervisor
+    20: Process(parent=10, own_seconds=3, reaped_seconds=4),  # Postgres, and a backend
+    21: Process(parent=20, own_seconds=5, reaped_seconds=0),
+    30: Process(parent=10, own_seconds=7, reaped_seconds=11),  # the worker, its forkserver, and a run
+    31: Process(parent=30, own_seconds=13, reaped_seconds=17),
+    32: Process(parent=31, own_seconds=19, reaped_seconds=0),
+}
+ROOTS = {"supervisor": 10, "postgres": 20, "worker": 30}
+
+
+def test_cpu_is_counted_once_and_where_it_belongs() -> None:
+    """Everything below the worker, living or ended, is flow processes; the parts are not the supervisor's."""
+    assert cpu_seconds(TABLE, ROOTS) == {
+        "supervisor": 1,
+        "postgres": 12,
+        "worker": 7,
+        "flow processes": 11 + 13 + 17 + 19,
+    }
+    assert trees(TABLE, ROOTS)["flow processes"] == [31, 32]
+
+
+def test_a_part_that_has_gone_counts_for_nothing() -> None:
+    """Its pid may be in a file still."""
+    assert cpu_seconds({}, ROOTS) == {"supervisor": 0, "postgres": 0, "worker": 0, "flow processes": 0}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('uvicorn.access - 127.0.0.1:1 - "GET /api/health HTTP/1.1" 200', "GET /api/health"),
+        (
+            '- "POST /api/flow_runs/01a1fd68-4894-78fe-abea-cc337deeaaf5/set_state?x=1 HTTP/1.1" 201',
+            "POST /api/flow_runs/…/set_state",
+        ),
+        ('- "GET /api/deployments/name/reconcile/every-minute HTTP/1.1" 200', "GET /api/deployments/name/…"),
+        ('127.0.0.1:1 - "WebSocket /api/events/in" [accepted]', "WebSocket /api/events/in"),
+        ("INFO | Uvicorn running on http://127.0.0.1", None),
+    ],
+)
+def test_a_request_is_known_by_its_line_without_its_ids(line: str, expected: str | None) -> None:
+    """So that requests of one kind are counted as one."""
+    assert requested(line) == expected
+
+
+def test_requests_are_counted_as_they_are_logged_each_once(tmp_path: Path) -> None:
+    """A line that is half written is counted when it is whole."""
+    file = tmp_path / "access.log"
+    log = AccessLog(file)
+    assert log.total() == 0
+    file.write_text('- "GET /a HTTP/1.1" 200\n- "GET /b HT')
+    assert log.total() == 1
+    file.write_text('- "GET /a HTTP/1.1" 200\n- "GET /b HTTP/1.1" 200\n')
+    assert log.total() == log.total() == 2
+
+
+def test_the_largest_share_dominates() -> None:
+    """Of nothing at all, nothing does."""
+    assert largest({"prefect": 30, "gateway": 10}) == ("prefect", 0.75)
+    assert largest({"prefect": 0}) == ("prefect", 0)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(123.4, "123"), (12.34, "12.3"), (9.999, "10.0"), (0.126, "0.13")])
+def test_a_number_has_three_figures_as_far_as_there_are_any(value: float, shown: str) -> None:
+    """A table is read, not calculated with."""
+    assert number(value) == shown
+
+
+def test_a_cell_shows_the_spread_where_there_is_one() -> None:
+    """And a dash where nothing was measured."""
+    shown = [cell(each) for each in (spread([1]), spread([1, 2, 4]), None)]
+    assert shown == ["1.00", "2.00 (1.00–4.00)", "–"]
+
+
+def _with(contestant: str, workload: str, cpu_ms: Mapping[str, float], **figures: float) -> Result:
+    missing = {f"{name}_p{percent}": None for name in ("overhead_ms", "next_line_ms") for percent in (50, 95)}
+    return Result(
+        contestant=contestant,
+        workload=workload,
+        rounds=[],
+        figures=missing | {name: spread([value]) for name, value in figures.items()},
+        cpu_ms={part: spread([value]) for part, value in cpu_ms.items()},
+    )
+
+
+@pytest.mark.parametrize(("flow_ms", "met"), [(90.0, True), (91.0, False)])
+def test_the_suspension_may_cost_an_eighth_of_what_it_costs_on_the_stock_worker(flow_ms: float, met: bool) -> None:
+    """Worker and flow processes together; the server is the same for both."""
+    own = _with(DARKROOM, SUSPENDED, {"worker": 10, "flow processes": flow_ms, "prefect": 900})
+    stock = _with(STOCK, SUSPENDED, {"worker": 200, "flow processes": 600, "prefect": 900})
+    assert verdicts([own, stock], None)[0].met is met
+
+
+def test_a_promise_that_was_not_measured_is_neither_kept_nor_broken() -> None:
+    """The others are held against their bounds, from above or from below."""
+    found = {each.target: each.met for each in verdicts([_with(DARKROOM, SUSPENDED, {}, overhead_ms_p50=999)], None)}
+    assert found.pop(f"{SUSPENDED}: overhead p50, ms ≤ 1000") is True
+    assert set(found.values()) == {None}
