@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engine, text
+from sqlalchemy import Connection, CursorResult, Engine, Row, TextClause, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlmodel import SQLModel
 
 from blocks.ledger.canonical import dumps
+
+M = TypeVar("M", bound=SQLModel)
 
 # The ledger cannot be reached, or gave up on a statement. Nothing of the transaction has happened.
 OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError)
@@ -49,6 +52,11 @@ def query(name: str) -> TextClause:
 def run(connection: Connection, name: str, **parameters: Any) -> CursorResult[Any]:
     """Executes the statement of that name."""
     return connection.execute(query(name), parameters)
+
+
+def plain(model: type[M], row: Row[Any], **instead: Any) -> M:
+    """The row as an instance that is only read. One that could be changed and saved costs six times the CPU."""
+    return cast(M, model.model_construct(**{**row._mapping, **instead}))
 
 
 @cache

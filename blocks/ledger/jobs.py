@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row
 from blocks.clock import utc_now
 from blocks.errors import BadInput
 from blocks.ledger.canonical import content_hash, dumps
-from blocks.ledger.database import run
+from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
 from blocks.ledger.requests import RequestSpec, as_request, cancel_open, insert_request
@@ -41,8 +41,7 @@ class StoredFile:
 
 
 def as_job(row: Row[Any]) -> Job:
-    columns = dict(row._mapping)
-    return Job(**columns | {"status": JobStatus(columns["status"])})
+    return plain(Job, row, status=JobStatus(row.status))
 
 
 def insert_job(

@@ -10,32 +10,40 @@ The order is run, job, request. Nobody who holds one of them takes the account r
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from blocks.ledger.database import run
+from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied, Wake
 from blocks.ledger.tables import Run
 
 
 def lock_run(connection: Connection, run_id: str) -> Run:
-    return Run(**run(connection, "run_lock", run_id=run_id).one()._mapping)
+    return as_run(run(connection, "run_lock", run_id=run_id).one())
 
 
 def lock_run_of_job(connection: Connection, job_id: str) -> Run | None:
     """None if no run has the job. One that was handed over while we waited for the lock is followed to its new run."""
-    run_id = run(connection, "run_of_job", job_id=job_id).scalar_one()
-    if run_id is None:
+    found = run(connection, "run_lock_of_job", job_id=job_id).one_or_none()
+    if found is None:
         return _lock_unplaced(connection, job_id)
-    locked = lock_run(connection, run_id)
-    if locked.closed_at is None:
-        return locked
+    if found.closed_at is None:
+        return as_run(found)
     now_of = run(connection, "run_of_job", job_id=job_id).scalar_one()
-    return locked if now_of == run_id else lock_run(connection, now_of)
+    return as_run(found) if now_of == found.id else lock_run(connection, now_of)
 
 
 def lock_run_of_request(connection: Connection, ref: str) -> Run | None:
+    """In one journey where the run is open, which is nearly always."""
+    found = run(connection, "run_lock_of_request", ref=ref).one_or_none()
+    if found is not None and found.closed_at is None:
+        return as_run(found)
     return lock_run_of_job(connection, run(connection, "job_of_request", ref=ref).scalar_one())
+
+
+def as_run(row: Row[Any]) -> Run:
+    return plain(Run, row)
 
 
 def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:

@@ -6,6 +6,17 @@ SELECT * FROM run WHERE id = :run_id FOR UPDATE
 -- name: run_get
 SELECT * FROM run WHERE id = :run_id
 
+-- name: run_lock_of_job
+SELECT run.* FROM job JOIN run ON run.id = job.run_id WHERE job.id = :job_id FOR UPDATE OF run
+
+-- name: run_lock_of_request
+SELECT run.* FROM request JOIN job ON job.id = request.job_id JOIN run ON run.id = job.run_id
+WHERE request.ref = :ref FOR UPDATE OF run
+
+-- name: run_lock_of_provider_id
+SELECT run.* FROM request JOIN job ON job.id = request.job_id JOIN run ON run.id = job.run_id
+WHERE request.request_id = :request_id FOR UPDATE OF run
+
 -- name: job_of_request
 SELECT job_id FROM request WHERE ref = :ref
 
@@ -82,14 +93,13 @@ SELECT * FROM job WHERE id = :job_id
 -- name: job_lock
 SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
--- name: jobs_to_place
-SELECT user_id, kind, array_agg(id) AS job_ids FROM job
-WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL
-GROUP BY user_id, kind
+-- name: job_to_place
+SELECT user_id, kind FROM job WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL LIMIT 1
 
 -- name: jobs_place_lock
 -- In one order for all, so two who place the same jobs do not wait for each other.
-SELECT * FROM job WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL
+SELECT * FROM job
+WHERE id = ANY(:job_ids) AND user_id = :user_id AND kind = :kind AND run_id IS NULL AND finished_at IS NULL
 ORDER BY created_at, id
 LIMIT :room
 FOR NO KEY UPDATE
@@ -167,6 +177,9 @@ SELECT * FROM request WHERE ref = :ref
 
 -- name: request_lock
 SELECT * FROM request WHERE ref = :ref FOR UPDATE
+
+-- name: request_lock_by_provider_id
+SELECT * FROM request WHERE request_id = :request_id FOR UPDATE
 
 -- name: request_by_provider_id
 SELECT * FROM request WHERE request_id = :request_id

@@ -6,7 +6,7 @@ Each change locks the run, then the row, decides by `next_status`, writes, and r
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,9 +17,9 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from blocks.clock import utc_now
 from blocks.ledger.canonical import content_hash, dumps
-from blocks.ledger.database import run
+from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
-from blocks.ledger.locking import lock_run_of_job, lock_run_of_request, tell
+from blocks.ledger.locking import as_run, lock_run_of_job, lock_run_of_request, tell
 from blocks.ledger.states import Happening, Lane, RequestStatus, next_status
 from blocks.ledger.tables import Delivery, Request, Run, new_id
 
@@ -63,8 +63,7 @@ class Arrival:
 
 
 def as_request(row: Row[Any]) -> Request:
-    columns = dict(row._mapping)
-    return Request(**columns | {"status": RequestStatus(columns["status"]), "lane": Lane(columns["lane"])})
+    return plain(Request, row, status=RequestStatus(row.status), lane=Lane(row.lane))
 
 
 def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, now: datetime) -> None:
@@ -181,23 +180,23 @@ class Requests:
 
         With an `arrival` the webhook is put on record in the same transaction, and a row without an id adopts it.
         """
-        now = utc_now()
         with self._engine.begin() as connection:
             locked, row = _lock(connection, ref)
-            verdict = _verdict(row, outcome, arrival)
-            if arrival is not None:
-                _record(connection, row, arrival, verdict, outcome.cost_usd, now=now)
-            if verdict is Verdict.DUPLICATE:
-                return verdict, NOTHING
-            result: dict[str, Any] = {"output": outcome.output, "cost_usd": outcome.cost_usd}
-            if arrival is not None and row.request_id is None:
-                result |= {"request_id": arrival.request_id, "accepted_at": now}
-            if verdict is Verdict.LATE:
-                _set(connection, ref, result)
-                return verdict, NOTHING
-            ending = {"error": outcome.error, "delivered_via": via, "finished_at": now}
-            _write(connection, row, outcome.happening, **result, **ending)
-            return verdict, tell(connection, locked, ref, _event(outcome), now=now) + Implied(grant=True)
+            return _settle(connection, locked, row, outcome, via=via, arrival=arrival)
+
+    def settle_arrival(
+        self, arrival: Arrival, outcome_of: Callable[[Request], Outcome]
+    ) -> tuple[Verdict, Implied] | None:
+        """Finds the request by the provider's id and settles it in one transaction; None if no row has that id.
+
+        `outcome_of` sees the locked row; what it raises leaves everything as it was.
+        """
+        with self._engine.begin() as connection:
+            found = _lock_by_provider_id(connection, arrival.request_id)
+            if found is None:
+                return None
+            locked, row = found
+            return _settle(connection, locked, row, outcome_of(row), via="webhook", arrival=arrival)
 
     def fill_output(self, ref: str, *, output: dict[str, Any], cost_usd: Decimal | None) -> None:
         """The result of a success that was announced without it."""
@@ -226,6 +225,40 @@ def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
 def _lock(connection: Connection, ref: str) -> tuple[Run | None, Request]:
     locked = lock_run_of_request(connection, ref)
     return locked, as_request(run(connection, "request_lock", ref=ref).one())
+
+
+def _lock_by_provider_id(connection: Connection, request_id: str) -> tuple[Run | None, Request] | None:
+    found = run(connection, "run_lock_of_provider_id", request_id=request_id).one_or_none()
+    if found is not None and found.closed_at is None:
+        return as_run(found), as_request(run(connection, "request_lock_by_provider_id", request_id=request_id).one())
+    row = run(connection, "request_by_provider_id", request_id=request_id).one_or_none()
+    return None if row is None else _lock(connection, row.ref)
+
+
+def _settle(
+    connection: Connection,
+    locked: Run | None,
+    row: Request,
+    outcome: Outcome,
+    *,
+    via: str | None,
+    arrival: Arrival | None,
+) -> tuple[Verdict, Implied]:
+    now = utc_now()
+    verdict = _verdict(row, outcome, arrival)
+    if arrival is not None:
+        _record(connection, row, arrival, verdict, outcome.cost_usd, now=now)
+    if verdict is Verdict.DUPLICATE:
+        return verdict, NOTHING
+    result: dict[str, Any] = {"output": outcome.output, "cost_usd": outcome.cost_usd}
+    if arrival is not None and row.request_id is None:
+        result |= {"request_id": arrival.request_id, "accepted_at": now}
+    if verdict is Verdict.LATE:
+        _set(connection, row.ref, result)
+        return verdict, NOTHING
+    ending = {"error": outcome.error, "delivered_via": via, "finished_at": now}
+    _write(connection, row, outcome.happening, **result, **ending)
+    return verdict, tell(connection, locked, row.ref, _event(outcome), now=now) + Implied(grant=True)
 
 
 def _verdict(row: Request, outcome: Outcome, arrival: Arrival | None) -> Verdict:

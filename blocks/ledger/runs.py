@@ -18,7 +18,7 @@ from blocks.clock import utc_now
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied, Start
 from blocks.ledger.jobs import as_job, insert_job
-from blocks.ledger.locking import lock_run, tell
+from blocks.ledger.locking import as_run, lock_run, tell
 from blocks.ledger.tables import Job, Run, new_id
 
 MOST_JOBS = 48  # beyond it the time from webhook to next line grows; a second run of the user opens
@@ -45,30 +45,25 @@ class Runs:
         One transaction for each run that takes some: it locks that run alone, so two who place cannot wait for each
         other's. Jobs that another has placed or ended meanwhile are left alone.
         """
-        implied = NOTHING
-        for owner in self._owners(job_ids):
-            left = set(owner.job_ids)
-            while left:
-                taken, more = self._place_some(owner.user_id, owner.kind, left)
-                left -= taken
-                implied += more
-                if not taken:
-                    break
+        implied, left = NOTHING, set(job_ids)
+        while left and (placed := self._place_some(left)) is not None:
+            taken, more = placed
+            left -= taken
+            implied += more
         return implied
 
-    def _owners(self, job_ids: Collection[str]) -> list[Row[Any]]:
-        """The jobs that nobody has placed, by user and kind."""
-        with self._engine.begin() as connection:
-            return list(run(connection, "jobs_to_place", job_ids=list(job_ids)))
-
-    def _place_some(self, user_id: str, kind: str, job_ids: Collection[str]) -> tuple[set[str], Implied]:
-        """As many as one run takes. None are taken only if none is left to place."""
+    def _place_some(self, job_ids: Collection[str]) -> tuple[set[str], Implied] | None:
+        """As many of one user and kind as one run takes; None if all of them are placed or have ended."""
         now = utc_now()
         with self._engine.begin() as connection:
-            taker, room = _taker(connection, user_id, kind, now=now)
-            jobs = [as_job(row) for row in run(connection, "jobs_place_lock", job_ids=list(job_ids), room=room)]
+            owner = run(connection, "job_to_place", job_ids=list(job_ids)).one_or_none()
+            if owner is None:
+                return None
+            taker, room = _taker(connection, owner.user_id, owner.kind, now=now)
+            rows = run(connection, "jobs_place_lock", job_ids=list(job_ids), room=room, **owner._mapping)
+            jobs = [as_job(row) for row in rows]
             if not jobs:
-                return set(), NOTHING
+                return set(), NOTHING  # somebody else has just placed them
             taken = {job.id for job in jobs}
             run_id = taker.id if taker else _insert(connection, jobs[0], run_id=new_id("run_"), now=now).id
             run(connection, "jobs_place", job_ids=list(taken), run_id=run_id)
@@ -86,7 +81,7 @@ class Runs:
                 run_id=run_key,
                 alive_until=utc_now() + LEASE,
             ).one_or_none()
-            return None if found is None else Run(**found._mapping)
+            return None if found is None else as_run(found)
 
     def open_own(self, flow_run_id: UUID, *, user_id: str, kind: str, parameters: Mapping[str, Any]) -> Run:
         """Puts a run that a person started on record, with the one job it is for."""
@@ -104,7 +99,7 @@ class Runs:
                 alive_until=now + LEASE,
             ).one()
             insert_job(connection, user_id=user_id, kind=kind, parameters=parameters, run_id=row.id, now=now)
-            return Run(**row._mapping)
+            return as_run(row)
 
     def created(self, run_id: str, flow_run_id: UUID) -> None:
         """Notes the flow run that was created for the run, and tells the workers that it is there."""
@@ -172,12 +167,12 @@ class Runs:
     def get(self, run_id: str) -> Run | None:
         with self._engine.begin() as connection:
             row = run(connection, "run_get", run_id=run_id).one_or_none()
-            return None if row is None else Run(**row._mapping)
+            return None if row is None else as_run(row)
 
     def not_closed(self) -> list[Run]:
         """Open runs, and those that were ended but still have an open job: whoever ended them did not get to it."""
         with self._engine.begin() as connection:
-            return [Run(**row._mapping) for row in run(connection, "runs_not_closed")]
+            return [as_run(row) for row in run(connection, "runs_not_closed")]
 
     def has_granted(self, run_id: str) -> bool:
         with self._engine.begin() as connection:

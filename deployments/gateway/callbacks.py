@@ -15,7 +15,7 @@ from enum import Enum
 from blocks.clock import utc_now
 from blocks.errors import Permanent
 from blocks.fal import Jwks, WebhookEnvelope, WebhookRejected
-from blocks.ledger import Arrival, Implied, Ledger, Request, Verdict
+from blocks.ledger import Arrival, Implied, Ledger, Outcome, Request, Verdict
 from blocks.outcomes import webhook_outcome
 from deployments.gateway.problems import Problem
 from deployments.gateway.sampler import Sampler
@@ -54,11 +54,20 @@ class Callbacks:
         expected = self._account()
         if expected is not None and envelope.user_id != expected:
             raise self._refused(403, "other_account", "This webhook is for another account.")
+        arrival = Arrival(request_id=envelope.request_id, body_sha256=envelope.body_sha256)
+        if expected is not None:  # nearly always, and then nearly always known by its id: one transaction
+            settled = self._ledger.requests.settle_arrival(arrival, lambda row: self._outcome(row, envelope, token))
+            if settled is not None:
+                return settled
         row = self._find(envelope, token)
         if expected is None:
             self._learn(envelope.user_id)
-        arrival = Arrival(request_id=envelope.request_id, body_sha256=envelope.body_sha256)
         return self._ledger.requests.settle(row.ref, webhook_outcome(row, envelope), via="webhook", arrival=arrival)
+
+    def _outcome(self, row: Request, envelope: WebhookEnvelope, token: str | None) -> Outcome:
+        if match(token, by_id=row, by_token=None) is Match.FOREIGN_TOKEN:
+            raise self._foreign_token()
+        return webhook_outcome(row, envelope)
 
     def _verify(self, headers: Mapping[str, str], body: bytes) -> WebhookEnvelope:
         try:
@@ -80,7 +89,7 @@ class Callbacks:
         found = match(token, by_id=by_id, by_token=by_token)
         row = by_id or by_token
         if found is Match.FOREIGN_TOKEN:
-            raise self._refused(403, "foreign_token", "The token is another request's.")
+            raise self._foreign_token()
         if row is None or (found is Match.CONFIRM and not self._is_ours(row, envelope.request_id)):
             raise self._refused(404, "unknown_request", "There is no such request.")
         return row
@@ -98,6 +107,9 @@ class Callbacks:
         """Only now: the request is one of ours, so its account is too."""
         if self._ledger.users.learn_provider_user(ACCOUNT, user_id) != user_id:
             raise self._refused(403, "other_account", "This webhook is for another account.")
+
+    def _foreign_token(self) -> Problem:
+        return self._refused(403, "foreign_token", "The token is another request's.")
 
     def _refused(self, status: int, reason: str, detail: str) -> Problem:
         self._sampler.count(reason)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
-from ledger_scenes import KIND, Picture, granted_picture, post, spec
+from ledger_scenes import KIND, SUCCESS, Picture, granted_picture, picture_in_flight, post, spec, webhook
+from sqlalchemy import Connection
 
-from blocks.ledger import READY, Job, JobStatus, Ledger
+from blocks.ledger import READY, Job, JobStatus, Ledger, Run, Verdict
+from blocks.ledger.database import make_engine
+from blocks.ledger.locking import lock_run_of_job, lock_run_of_request
 from blocks.ledger.runs import MOST_JOBS
 
 
@@ -189,6 +193,45 @@ def test_two_batches_for_one_run_do_not_overfill_it(ledger: Ledger, db: Db, ann:
     assert len(one.starts + two.starts) == 1
     sizes = db.execute("SELECT count(*) AS n FROM job WHERE finished_at IS NULL GROUP BY run_id ORDER BY n").fetchall()
     assert [row["n"] for row in sizes] == [len(jobs) - MOST_JOBS, MOST_JOBS]
+
+
+FINDERS: dict[str, Callable[[Connection, Picture], Run | None]] = {
+    "by the job": lambda connection, picture: lock_run_of_job(connection, picture.job_id),
+    "by the request": lambda connection, picture: lock_run_of_request(connection, picture.ref),
+}
+
+
+@pytest.mark.parametrize("find", FINDERS.values(), ids=FINDERS)
+def test_a_job_that_is_handed_over_is_followed(
+    ledger: Ledger, ledger_url: str, db: Db, ann: str, find: Callable[[Connection, Picture], Run | None]
+) -> None:
+    """Whoever waited for the old run would else tell one that is closed, and nobody the one that has the job."""
+    picture = picture_in_flight(ledger, ann)
+
+    def lock() -> str | None:
+        engine = make_engine(ledger_url)
+        with engine.begin() as connection:
+            locked = find(connection, picture)
+        engine.dispose()
+        return locked and locked.id
+
+    implied, found = overlap(db, lambda: ledger.runs.hand_over(picture.run_id), lock, at="UPDATE ON job")
+    (start,) = implied.starts
+    assert found == start.run_id
+
+
+def test_a_webhook_settles_a_job_that_is_being_handed_over(ledger: Ledger, db: Db, ann: str) -> None:
+    """It waits for the old run's row, and what it settles is found by the new run."""
+    picture = picture_in_flight(ledger, ann)
+    implied, settled = overlap(
+        db,
+        lambda: ledger.runs.hand_over(picture.run_id),
+        lambda: ledger.requests.settle_arrival(webhook("fal-1"), lambda _: SUCCESS),
+        at="UPDATE ON job",
+    )
+    assert settled is not None and settled[0] is Verdict.SETTLED
+    (start,) = implied.starts
+    assert ledger.runs.look(start.run_id, picture.waits).ready == (picture.job_id,)
 
 
 def test_a_start_names_all_that_prefect_needs(ledger: Ledger, ann: str, job: Job) -> None:
