@@ -14,7 +14,7 @@ from sqlalchemy import text
 from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.granting import Granted, Grants
-from blocks.ledger.jobs import Jobs, Posted, StoredFile
+from blocks.ledger.jobs import Jobs, Posted, Record, StoredFile
 from blocks.ledger.migrations import migrate
 from blocks.ledger.requests import Arrival, Outcome, Requests, RequestSpec, Verdict
 from blocks.ledger.runs import READY, Runs, Work
@@ -44,6 +44,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "Posted",
+    "Record",
     "Request",
     "RequestSpec",
     "RequestStatus",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,7 +18,7 @@ from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
 from blocks.ledger.requests import RequestSpec, as_request, cancel_open, insert_request
 from blocks.ledger.states import JobStatus
-from blocks.ledger.tables import Asset, Job, new_id
+from blocks.ledger.tables import Asset, Job, Request, new_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,15 @@ class Posted:
     job: Job
     new: bool
     implied: Implied
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A job and everything that is on record of it, as of one moment: its paid calls oldest first, and its files."""
+
+    job: Job
+    requests: tuple[Request, ...]
+    assets: tuple[Asset, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +139,31 @@ class Jobs:
         with self._engine.begin() as connection:
             return [as_job(row) for row in run(connection, "jobs_of_run", run_id=run_id)]
 
-    def started(self, job_id: str) -> None:
+    def endings(self, run_id: str) -> dict[JobStatus, int]:
+        """How many jobs of the run are in each status."""
         with self._engine.begin() as connection:
-            run(connection, "job_started", job_id=job_id, now=utc_now())
+            return {JobStatus(row.status): row.n for row in run(connection, "jobs_of_run_endings", run_id=run_id)}
+
+    def take_up(self, job_ids: Sequence[str]) -> list[Record]:
+        """What is on record of jobs about to be called, which run from now on. Those that have ended are left out.
+
+        Four statements for all of them: their functions ask the record, not the ledger.
+        """
+        ids = list(job_ids)
+        with self._engine.begin() as connection:
+            run(connection, "jobs_started", job_ids=ids, now=utc_now())
+            jobs = {row.id: as_job(row) for row in run(connection, "jobs_unfinished", job_ids=ids)}
+            requests = [as_request(row) for row in run(connection, "requests_of_jobs", job_ids=ids)]
+            assets = [Asset(**row._mapping) for row in run(connection, "assets_of_jobs", job_ids=ids)]
+        return [
+            Record(
+                job=jobs[job_id],
+                requests=tuple(row for row in requests if row.job_id == job_id),
+                assets=tuple(asset for asset in assets if asset.job_id == job_id),
+            )
+            for job_id in ids
+            if job_id in jobs
+        ]
 
     def finish(self, job_id: str, status: JobStatus, *, error: Mapping[str, Any] | None = None) -> Implied:
         """Ends the job and tells its user. Rows it leaves open are ended, or asked to end at the provider."""
@@ -185,10 +216,9 @@ class Jobs:
             return Asset(**row._mapping)
 
     def asset(self, asset_id: str) -> Asset | None:
-        return self._asset("asset_get", asset_id=asset_id)
-
-    def asset_at(self, job_id: str, *, step: str, n: int) -> Asset | None:
-        return self._asset("asset_at", job_id=job_id, step=step, n=n)
+        with self._engine.begin() as connection:
+            row = run(connection, "asset_get", asset_id=asset_id).one_or_none()
+            return None if row is None else Asset(**row._mapping)
 
     def assets(self, job_id: str) -> list[Asset]:
         with self._engine.begin() as connection:
@@ -199,11 +229,6 @@ class Jobs:
         with self._engine.begin() as connection:
             paid: Decimal | None = run(connection, "job_cost", job_id=job_id).scalar_one()
             return paid or Decimal(0)
-
-    def _asset(self, name: str, **parameters: Any) -> Asset | None:
-        with self._engine.begin() as connection:
-            row = run(connection, name, **parameters).one_or_none()
-            return None if row is None else Asset(**row._mapping)
 
 
 def _repeated(connection: Connection, user_id: str, key: str | None, kind: str, parameters: Mapping[str, Any]) -> Job:

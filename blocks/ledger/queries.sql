@@ -121,9 +121,18 @@ LIMIT :limit
 -- name: jobs_of_run
 SELECT * FROM job WHERE run_id = :run_id ORDER BY created_at, id
 
--- name: job_started
+-- name: jobs_started
 UPDATE job SET status = 'running', started_at = COALESCE(started_at, :now)
-WHERE id = :job_id AND status = 'pending'
+WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE)
+
+-- name: jobs_unfinished
+SELECT * FROM job WHERE id = ANY(:job_ids) AND finished_at IS NULL
+
+-- name: jobs_of_run_first_two
+SELECT id FROM job WHERE run_id = :run_id LIMIT 2
+
+-- name: jobs_of_run_endings
+SELECT status, count(*) AS n FROM job WHERE run_id = :run_id GROUP BY status
 
 -- name: job_finish
 UPDATE job SET status = :status, error = CAST(:error AS jsonb), finished_at = :now
@@ -190,6 +199,9 @@ SELECT * FROM request WHERE token = :token
 -- name: requests_of_job
 SELECT * FROM request WHERE job_id = :job_id ORDER BY created_at, ref
 
+-- name: requests_of_jobs
+SELECT * FROM request WHERE job_id = ANY(:job_ids) ORDER BY created_at, ref
+
 -- name: requests_of_job_lock
 SELECT * FROM request WHERE job_id = :job_id ORDER BY ref FOR UPDATE
 
@@ -202,7 +214,7 @@ ORDER BY request.submitted_at
 SELECT * FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') ORDER BY submitted_at
 
 -- name: requests_actionable
-SELECT ref FROM request
+SELECT ref, status FROM request
 WHERE ref = ANY(:refs) AND status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
 
 -- name: requests_next_due
@@ -293,8 +305,8 @@ SELECT * FROM asset WHERE id = :asset_id
 -- name: assets_of_job
 SELECT * FROM asset WHERE job_id = :job_id ORDER BY step, n
 
--- name: asset_at
-SELECT * FROM asset WHERE job_id = :job_id AND step = :step AND n = :n
+-- name: assets_of_jobs
+SELECT * FROM asset WHERE job_id = ANY(:job_ids) ORDER BY step, n
 
 -- name: deliveries_of_request
 SELECT * FROM delivery WHERE ref = :ref ORDER BY id

@@ -19,6 +19,7 @@ from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied, Start
 from blocks.ledger.jobs import as_job, insert_job
 from blocks.ledger.locking import as_run, lock_run, tell
+from blocks.ledger.states import RequestStatus
 from blocks.ledger.tables import Job, Run, new_id
 
 MOST_JOBS = 48  # beyond it the time from webhook to next line grows; a second run of the user opens
@@ -29,7 +30,10 @@ READY = "run_ready"  # the channel that workers listen on: a flow run was create
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a run finds when it looks: its open jobs, and which of them can go on."""
+    """What a run finds when it looks: its open jobs, and which of them can go on.
+
+    Those for which a result has come are first in line: they free memory and slots, a submit only adds to them.
+    """
 
     open: tuple[str, ...]
     ready: tuple[str, ...]
@@ -127,6 +131,11 @@ class Runs:
             came = bool(_look(connection, run_id, waits).ready)
             run(connection, "run_woken" if came else "run_left", run_id=run_id, now=now)
             return not came
+
+    def has_had_several(self, run_id: str) -> bool:
+        """Whether more than one job was ever handed to the run."""
+        with self._engine.begin() as connection:
+            return len(run(connection, "jobs_of_run_first_two", run_id=run_id).all()) > 1
 
     def close(self, run_id: str) -> bool:
         """Ends the run unless it has an open job."""
@@ -235,7 +244,9 @@ def _start(connection: Connection, job: Job, run_id: str) -> Start:
 def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
     jobs = run(connection, "run_open_jobs", run_id=run_id).all()
     refs = sorted({ref for job in jobs for ref in waits.get(job.id, ())})
-    came = set(run(connection, "requests_actionable", refs=refs).scalars()) if refs else set()
-    came |= {job.id for job in jobs if job.cancel_requested_at is not None}
-    ready = tuple(job.id for job in jobs if job.id not in waits or came.intersection(waits[job.id]))
-    return Work(open=tuple(job.id for job in jobs), ready=ready)
+    rows = run(connection, "requests_actionable", refs=refs) if refs else ()
+    came = {row.ref: RequestStatus(row.status).terminal for row in rows}
+    came |= {job.id: True for job in jobs if job.cancel_requested_at is not None}
+    ready = [job.id for job in jobs if job.id not in waits or any(ref in came for ref in waits[job.id])]
+    ready.sort(key=lambda job_id: not any(came.get(ref) for ref in waits.get(job_id, ())))
+    return Work(open=tuple(job.id for job in jobs), ready=tuple(ready))

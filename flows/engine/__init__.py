@@ -4,7 +4,8 @@ A flow hands its parameters and a *job function* to `drive`. The function is pla
 whenever something it waits for has happened; what it already has, it gets from the ledger.
 """
 
+from flows.engine.calls import JobFunction
 from flows.engine.job import Inference, Job, Waiting
-from flows.engine.runner import JobFunction, drive
+from flows.engine.runner import drive
 
 __all__ = ["Inference", "Job", "JobFunction", "Waiting", "drive"]

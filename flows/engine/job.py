@@ -1,24 +1,26 @@
 """What a job function can say: `infer`, `start`, `wait_all`, `store`.
 
-Each asks the ledger first. A step that is on record is not done again; one that is not finished raises `Waiting`, and
-the runner calls the function again, from its top, when something has come. So between steps it must not have effects.
+Each asks first what is on record. A step that is there is not done again; one that is not finished raises `Waiting`,
+and the runner calls the function again, from its top, when something has come. So between steps it must not have
+effects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import random
 from typing import Any
 
 from blocks import errors
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
 from blocks.fal import RemoteFile, find_model
-from blocks.ledger import Asset, Lane, Request, RequestSpec, RequestStatus
-from blocks.ledger import Job as JobRow
+from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus
 from blocks.outcomes import fetch_result
-from flows.engine import tasks
+from flows.engine import steps, tasks
 from flows.engine.backoff import MOST_ATTEMPTS, next_try
 from flows.engine.resources import Resources
 
@@ -38,6 +40,14 @@ class Cancelled(DarkroomError):
     code = "cancelled"
 
 
+class Later(BaseException):
+    """The provider's file could not be had, and another try may bring it: call the job again after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inference:
     """A finished paid call: what the provider answered, and the files it made."""
@@ -47,16 +57,37 @@ class Inference:
     step: str
     output: Mapping[str, Any]
     files: tuple[RemoteFile, ...]
+    collected_at: datetime = field(default_factory=utc_now)
 
 
 class Job:
-    def __init__(self, row: JobRow, resources: Resources) -> None:
+    """One call of a job's function: what is on record, and what the call adds to it.
+
+    `named`: each step is a Prefect task. `setbacks`: how often its files could not be had, in calls before.
+    """
+
+    def __init__(self, record: Record, resources: Resources, *, named: bool, setbacks: int = 0) -> None:
+        row = record.job
         self.id = row.id
         self.user_id = row.user_id
+        self.created_at = row.created_at
         self.parameters: Mapping[str, Any] = row.parameters
         self._row = row
         self._resources = resources
         self._requests = resources.ledger.requests
+        self._named = named
+        self._setbacks = setbacks
+        self._calls = {(call.step, call.attempt): call for call in record.requests}
+        self._files = {(asset.step, asset.n): asset for asset in record.assets}
+
+    @property
+    def calls(self) -> list[Request]:
+        """Its paid calls, as the job last saw them."""
+        return list(self._calls.values())
+
+    @property
+    def assets(self) -> list[Asset]:
+        return list(self._files.values())
 
     def infer(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> Inference:
         """The finished call, or `Waiting`. Raises the tree of `blocks.errors` if it failed for good."""
@@ -64,7 +95,7 @@ class Job:
 
     def start(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> str:
         """Reserves the call without waiting for it, so that several are under way at once. Returns its step."""
-        row = self._requests.latest(self.id, step) or self._reserve(endpoint, arguments, step=step)
+        row = self._latest(step) or self._reserve(endpoint, arguments, step=step)
         while (following := self._advance(row)) is not None:
             row = following
         return step
@@ -79,28 +110,55 @@ class Job:
 
     def store(self, inference: Inference) -> list[Asset]:
         """Brings the call's files into the media store, each verified, each once."""
-        return [self._store(inference, file, n=n) for n, file in enumerate(inference.files)]
+        return [self._stored(inference, file, n=n) for n, file in enumerate(inference.files)]
 
-    def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
-        jobs = self._resources.ledger.jobs
-        if (asset := jobs.asset_at(self.id, step=inference.step, n=n)) is not None:
-            return asset
-        try:
-            asset_id = tasks.store_file(
-                self.id, file, ref=inference.ref, attempt=inference.attempt, step=inference.step, n=n
-            )
-        except DarkroomError as error:
-            raise error.of(step=inference.step, ref=inference.ref) from error
-        stored = jobs.asset(asset_id)
+    def _stored(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+        place = (inference.step, n)
+        if place not in self._files:
+            try:
+                store = self._store_named if self._named else self._store
+                self._files[place] = store(inference, file, n=n)
+            except DarkroomError as error:
+                raise error.of(step=inference.step, ref=inference.ref) from error
+        return self._files[place]
+
+    def _store_named(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+        asset_id = tasks.store(
+            self.id,
+            file.url,
+            ref=inference.ref,
+            step=inference.step,
+            n=n,
+            key=f"{self.id}/{inference.step}-{n}/{inference.attempt}",
+            collected_at=inference.collected_at,
+        )
+        stored = self._resources.ledger.jobs.asset(asset_id)
         assert stored is not None
         return stored
+
+    def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+        try:
+            return steps.store(
+                self._resources,
+                self._row,
+                file,
+                ref=inference.ref,
+                step=inference.step,
+                n=n,
+                collected_at=inference.collected_at,
+            )
+        except Retry as error:
+            if self._setbacks >= len(steps.STORE_AGAIN_AFTER_SECONDS):
+                raise
+            # Not slept here: the thread is another job's meanwhile.
+            raise Later(steps.STORE_AGAIN_AFTER_SECONDS[self._setbacks] * (1 + random())) from error
 
     def _reserve(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> Request:
         if self._row.cancel_requested_at is not None:
             raise Cancelled("The job was cancelled.")
         model = find_model(endpoint)
         checked = model.validate(arguments)
-        first = not self._requests.of_job(self.id)
+        first = not self._calls
         return self._queue(
             RequestSpec(
                 step=step,
@@ -114,7 +172,14 @@ class Job:
     def _queue(self, spec: RequestSpec) -> Request:
         row = self._requests.reserve(self.id, spec)
         self._resources.dispatcher.grant()
-        return self._requests.get(row.ref)
+        return self._noted(self._requests.get(row.ref))
+
+    def _noted(self, row: Request) -> Request:
+        self._calls[row.step, row.attempt] = row
+        return row
+
+    def _latest(self, step: str) -> Request | None:
+        return max((row for row in self.calls if row.step == step), key=lambda row: row.attempt, default=None)
 
     def _advance(self, row: Request) -> Request | None:
         """Does what the row asks for and returns what it became; None when there is nothing left to do now."""
@@ -130,8 +195,11 @@ class Job:
 
     def _submit(self, row: Request) -> Request | None:
         with suppress(DarkroomError):  # it is on record: the row says what became of it
-            tasks.submit(row.ref, step=row.step, key=f"{self.id}/{row.step}/{row.attempt}")
-        now = self._requests.get(row.ref)
+            if not self._named:
+                return self._noted(steps.submit(self._resources, row.ref, endpoint=row.endpoint))
+            key = f"{self.id}/{row.step}/{row.attempt}"
+            tasks.submit(row.ref, endpoint=row.endpoint, step=row.step, key=key)
+        now = self._noted(self._requests.get(row.ref))
         return None if now.status is RequestStatus.GRANTED else now
 
     def _again(self, row: Request) -> Request:
@@ -152,7 +220,7 @@ class Job:
         )
 
     def _on_record(self, step: str) -> Request:
-        row = self._requests.latest(self.id, step)
+        row = self._latest(step)
         assert row is not None, f"wait_all({step!r}) comes after start(…, step={step!r})"
         return row
 
@@ -171,6 +239,7 @@ class Job:
         if outcome.output is None:
             raise _from_document(outcome.error or {}).of(step=row.step, ref=row.ref)
         self._requests.fill_output(row.ref, output=outcome.output, cost_usd=outcome.cost_usd)
+        self._noted(self._requests.get(row.ref))
         return outcome.output
 
 

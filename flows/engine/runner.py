@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -23,18 +21,14 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from blocks.clock import utc_now
-from blocks.errors import DarkroomError
-from blocks.ledger import OUTAGES, Bell, JobStatus, Run
-from blocks.ledger import Job as JobRow
-from blocks.outcomes import ask_provider, error_document
-from flows.engine.job import Cancelled, Job, Waiting
+from blocks.ledger import OUTAGES, JobStatus, Ledger, Run, Work
+from flows.engine.calls import Calls, JobFunction
+from flows.engine.polling import Poller
+from flows.engine.report import Reports
 from flows.engine.resources import Resources, open_resources
 from flows.engine.waiting import pause, suspend
 
-JobFunction = Callable[[Job], object]
-
-SIDE_BY_SIDE = 8  # job functions called at once; each is short, the provider's time is not spent here
-LINGER = timedelta(seconds=2)  # how long a run that others may share stays for the user's next job
+LINGER = timedelta(seconds=5)  # how long a run that others may share stays for the user's next job
 RENEWAL = timedelta(seconds=5)
 TICK = 1.0  # seconds between looks when nobody rings (a lost connection, a private network)
 LONGEST_OUTAGE = timedelta(minutes=2)  # of the ledger, before the run gives up its process
@@ -54,7 +48,7 @@ def drive(function: JobFunction, *, parameters: Mapping[str, Any], user: str) ->
         run = _enter(resources, context.flow_run, kind=context.flow.name, parameters=parameters, user=user)
         if run.closed_at is None:
             Runner(resources, run, function, deployed=context.flow_run.deployment_id is not None).carry()
-        return _final_state(resources, resources.ledger.jobs.of_run(run.id))
+        return _final_state(resources.ledger, run.id)
 
 
 class Runner:
@@ -65,9 +59,12 @@ class Runner:
         self._run_id = run.id
         self._flow_run_id: UUID = run.flow_run_id
         self._shared = run.shared
-        self._function = function
         self._deployed = deployed
-        self._waits: dict[str, frozenset[str]] = {}  # what each job waits for; a job that is not here is ready
+        self._reports = Reports(resources, run.flow_run_id)
+        self._calls = Calls(function, resources, self._reports)
+        self._poller = Poller(resources, run.id)
+        self._only: str | None = None  # the one job that the run has had so far
+        self._several = self._ledger.runs.has_had_several(run.id)
 
     def carry(self) -> None:
         """Until no job is open, and none came while it lingered. A ledger that restarts meanwhile is waited for."""
@@ -83,109 +80,51 @@ class Runner:
         if self._work():
             self._leave()
             return False
-        return not self._another_comes() and self._ledger.runs.close(self._run_id)
+        return self._ledger.runs.close(self._run_id)
 
     def _until_the_ledger_is_back(self, error: Exception) -> None:
-        """Then every job is called afresh: what was under way is on record, or it did not happen."""
         get_run_logger().warning("The ledger cannot be reached, waiting for it: %s", type(error).__name__)
         deadline = time.monotonic() + LONGEST_OUTAGE.total_seconds()
         while not self._ledger.answers():
             if time.monotonic() > deadline:
                 raise error
             time.sleep(TICK)
-        self._waits.clear()
+        self._calls.forget()
 
     def _work(self) -> bool:
-        """Calls what can go on until nothing has moved for the patience. True if jobs are still open."""
-        patience = self._resources.settings.patience.total_seconds()
-        with self._alive(), self._ledger.listen(self._run_id) as bell, self._pool() as pool:
-            until = time.monotonic() + patience
+        """Calls what can go on until nothing has moved for as long as it stays. True if jobs are still open."""
+        with (
+            self._alive(),
+            self._ledger.listen(self._run_id) as bell,
+            self._reports.sending(),
+            self._poller.threads(),
+            self._calls.threads(bell),
+        ):
+            moved = time.monotonic()
             while True:
-                work = self._ledger.runs.look(self._run_id, self._waits)
-                if work.ready:
-                    self._call_all(pool, work.ready)
-                    until = time.monotonic() + patience
-                elif not work.open:
-                    return False
-                elif time.monotonic() >= until:
-                    return True
-                else:
-                    self._wait(bell, until)
+                self._calls.take_in()
+                work = self._ledger.runs.look(self._run_id, self._calls.waits)
+                self._calls.start(work.ready, named=self._is_alone(work))
+                if self._calls.busy:
+                    moved = time.monotonic()
+                left = moved + self._stay(work) - time.monotonic()
+                if left <= 0 and not self._calls.busy:
+                    return bool(work.open)
+                bell.wait(min(TICK, self._calls.next_due, TICK if self._calls.busy else left))
+                self._poller.ask_all()
+                self._reports.send_what_is_due()
 
-    def _wait(self, bell: Bell, until: float) -> None:
-        if bell.wait(max(0.0, min(TICK, until - time.monotonic()))):
-            return
-        if self._resources.settings.webhook_url is None:
-            self._poll()
+    def _stay(self, work: Work) -> float:
+        """Seconds it stays in its process though nothing moves: for an answer, or for the user's next job."""
+        if work.open:
+            return self._resources.settings.patience.total_seconds()
+        return LINGER.total_seconds() if self._shared else 0
 
-    def _poll(self) -> None:
-        for row in self._ledger.requests.in_flight_of_run(self._run_id):
-            try:
-                outcome = ask_provider(self._resources.fal, row)
-            except DarkroomError as error:
-                get_run_logger().info("%s could not be polled: %s", row.ref, error)
-                continue
-            if outcome is not None:
-                _, implied = self._ledger.requests.settle(row.ref, outcome, via="poll")
-                self._resources.dispatcher.carry_out(implied)
-
-    def _another_comes(self) -> bool:
-        """Lingers for the user's next job, where the run takes any."""
-        until = time.monotonic() + (LINGER.total_seconds() if self._shared else 0)
-        with self._alive(), self._ledger.listen(self._run_id) as bell:
-            while not self._ledger.runs.look(self._run_id, {}).open:
-                if (left := until - time.monotonic()) <= 0:
-                    return False
-                bell.wait(min(TICK, left))
-        return True
-
-    def _call_all(self, pool: ThreadPoolExecutor, job_ids: Iterable[str]) -> None:
-        """One job in this thread, several side by side; each thread sees the run's context, so tasks belong to it."""
-        ids = list(job_ids)
-        if len(ids) == 1:
-            self._call(ids[0])
-            return
-        for future in [pool.submit(copy_context().run, self._call, job_id) for job_id in ids]:
-            future.result()
-
-    def _call(self, job_id: str) -> None:
-        row = self._ledger.jobs.get(job_id)
-        assert row is not None
-        self._ledger.jobs.started(job_id)
-        try:
-            if row.cancel_requested_at is not None:
-                self._cancel_at_provider(row)
-            self._function(Job(row, self._resources))
-        except Waiting as waiting:
-            not_yet_cancelled = frozenset({job_id} if row.cancel_requested_at is None else ())
-            self._waits[job_id] = waiting.refs | not_yet_cancelled
-        except Cancelled:
-            self._finish(row, JobStatus.CANCELLED, None)
-        except DarkroomError as error:
-            self._finish(row, JobStatus.FAILED, error)
-        except OUTAGES:
-            raise  # the ledger's failure is not the job's
-        except Exception as error:
-            get_run_logger().exception("Job %s failed in our own code", job_id)
-            self._finish(row, JobStatus.FAILED, DarkroomError(type(error).__name__, code="internal_error"))
-        else:
-            self._finish(row, JobStatus.COMPLETED, None)
-
-    def _cancel_at_provider(self, job: JobRow) -> None:
-        """The slot stays held until the provider is done with it: a running request runs on and is billed."""
-        for row in self._ledger.requests.of_job(job.id):
-            if row.status.terminal or row.request_id is None:
-                continue
-            try:
-                self._resources.fal.cancel(row.endpoint, row.request_id)
-            except DarkroomError as error:
-                get_run_logger().warning("%s could not be cancelled at the provider: %s", row.ref, error)
-
-    def _finish(self, job: JobRow, status: JobStatus, error: DarkroomError | None) -> None:
-        self._waits.pop(job.id, None)
-        document = None if error is None else error_document(error)
-        self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, status, error=document))
-        get_run_logger().info("Job %s %s%s", job.id, status, f": {error}" if error else "")
+    def _is_alone(self, work: Work) -> bool:
+        """Whether the run has only ever had one job: then each step of it is shown."""
+        self._only = self._only or next(iter(work.open), None)
+        self._several = self._several or any(job_id != self._only for job_id in work.open)
+        return not self._several
 
     def _leave(self) -> None:
         """Nothing has come for the patience: give the process back."""
@@ -197,7 +136,7 @@ class Runner:
             self._ledger.runs.enter(self._flow_run_id, run_key=None)
 
     def _left(self) -> None:
-        if not self._ledger.runs.left(self._run_id, self._waits):
+        if not self._ledger.runs.left(self._run_id, self._calls.waits):
             self._resources.orchestrator.wake(
                 self._flow_run_id, event="darkroom.run.woken", request_ref=self._run_id, payload={}
             )
@@ -205,9 +144,6 @@ class Runner:
     def _until_the_net(self) -> timedelta:
         deadlines = [row.deadline_at for row in self._ledger.requests.in_flight_of_run(self._run_id)]
         return NET + max([due - utc_now() for due in deadlines if due is not None], default=timedelta(0))
-
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="job")
 
     @contextmanager
     def _alive(self) -> Iterator[None]:
@@ -237,10 +173,11 @@ def _enter(resources: Resources, flow_run: FlowRun, *, kind: str, parameters: Ma
     return resources.ledger.runs.open_own(flow_run.id, user_id=owner.id, kind=kind, parameters=parameters)
 
 
-def _final_state(resources: Resources, jobs: list[JobRow]) -> State[Any]:
-    """One job: its own ending. Several: completed, and the message counts them. The data are ids, never content."""
-    data = [{"job": job.id, "status": job.status.value} for job in jobs]
-    if len(jobs) == 1 and jobs[0].status is JobStatus.FAILED:
-        return Failed(message=str((jobs[0].error or {}).get("message")), data=data)
-    counts = {status: sum(job.status is status for job in jobs) for status in JobStatus}
-    return Completed(message=", ".join(f"{n} {status.value}" for status, n in counts.items() if n), data=data)
+def _final_state(ledger: Ledger, run_id: str) -> State[Any]:
+    """One job: its own ending. Several: completed, and the message counts them."""
+    endings = ledger.jobs.endings(run_id)
+    message = ", ".join(f"{endings[status]} {status.value}" for status in JobStatus if status in endings)
+    if endings == {JobStatus.FAILED: 1}:
+        (job,) = ledger.jobs.of_run(run_id)
+        return Failed(message=str((job.error or {}).get("message")))
+    return Completed(message=message)

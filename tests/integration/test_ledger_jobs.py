@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from interleaving import all_at_once
 from ledger_databases import Db
-from ledger_scenes import KIND, granted_picture, post
+from ledger_scenes import KIND, granted_picture, post, spec
 
 from blocks.ledger import Job, JobStatus, Ledger, RequestStatus, StoredFile
 
@@ -52,10 +52,21 @@ def test_pages_can_be_of_one_status(ledger: Ledger, ann: str) -> None:
 def test_a_job_runs_from_its_first_call(ledger: Ledger, ann: str) -> None:
     """And stays what it is when it is called again."""
     picture = granted_picture(ledger, ann)
-    ledger.jobs.started(picture.job_id)
-    first = picture.job
-    ledger.jobs.started(picture.job_id)
-    assert first.status is JobStatus.RUNNING and picture.job == first
+    (first,) = ledger.jobs.take_up([picture.job_id])
+    (again,) = ledger.jobs.take_up([picture.job_id])
+    assert first.job.status is JobStatus.RUNNING and again == first
+
+
+def test_jobs_are_taken_up_with_all_that_is_on_record_of_each(ledger: Ledger, ann: str) -> None:
+    """In the order asked for, each with its own calls and files; one that has ended is not called again."""
+    jobs = [post(ledger, ann) for _ in range(3)]
+    ledger.requests.reserve(jobs[2].id, spec(attempt=2))
+    asset = ledger.jobs.add_asset(jobs[0], ref=None, step="generate", n=0, file=file("a.png"))
+    ledger.jobs.finish(jobs[1].id, JobStatus.FAILED)
+    records = ledger.jobs.take_up([jobs[2].id, jobs[1].id, jobs[0].id])
+    assert [record.job.id for record in records] == [jobs[2].id, jobs[0].id]
+    assert [[row.attempt for row in record.requests] for record in records] == [[1, 2], [1]]
+    assert [record.assets for record in records] == [(), (asset,)]
 
 
 def test_a_job_ends_once(ledger: Ledger, db: Db, ann: str) -> None:
@@ -101,8 +112,7 @@ def test_a_file_is_on_record_once(ledger: Ledger, ann: str) -> None:
     assert (again.id, again.key, again.bytes) == (first.id, "b.png", 3 * 2**30)
     assert (first.collected_at, again.collected_at) == (None, at)
     assert [asset.id for asset in ledger.jobs.assets(job.id)] == [first.id, second.id]
-    assert ledger.jobs.asset_at(job.id, step="generate", n=1) == ledger.jobs.asset(second.id)
-    assert ledger.jobs.asset_at(job.id, step="generate", n=2) is None
+    assert ledger.jobs.asset(second.id) == second
 
 
 def test_a_run_that_a_person_started_has_its_own_job(ledger: Ledger, ann: str) -> None:

@@ -1,0 +1,155 @@
+"""Calls of job functions: which are under way, and what each job waits for once its call has ended.
+
+The loop of the runner starts calls and takes in their ends; only it touches what is kept here. The calls themselves
+happen in a few threads and return what is to be kept. A job's failure is its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from itertools import islice
+
+from prefect.logging import get_run_logger
+
+from blocks.errors import DarkroomError
+from blocks.ledger import OUTAGES, Bell, JobStatus, Record
+from blocks.outcomes import error_document
+from flows.engine.job import Cancelled, Job, Later, Waiting
+from flows.engine.report import Reports
+from flows.engine.resources import Resources
+
+JobFunction = Callable[[Job], object]
+
+SIDE_BY_SIDE = 8  # job functions called at once; each is short, the provider's time is not spent here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What a call left: refs that its job waits for, or seconds after which it is called again; or it has ended."""
+
+    waits: frozenset[str] | None = None
+    again_after: float | None = None
+
+
+class Calls:
+    def __init__(self, function: JobFunction, resources: Resources, reports: Reports) -> None:
+        self._function = function
+        self._resources = resources
+        self._ledger = resources.ledger
+        self._reports = reports
+        self._under_way: dict[str, Future[Left]] = {}
+        self._waits: dict[str, frozenset[str]] = {}
+        self._setbacks: Counter[str] = Counter()
+        self._due: dict[str, float] = {}  # monotonic; of jobs whose file is to be tried again
+
+    @property
+    def waits(self) -> Mapping[str, frozenset[str]]:
+        """What each job waits for; a job that is not in it can be called."""
+        return self._waits
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._under_way or self._due)
+
+    @property
+    def next_due(self) -> float:
+        """Seconds until a job is to be called again by itself; endless while there is no room for it."""
+        if not self._due or len(self._under_way) >= SIDE_BY_SIDE:
+            return float("inf")
+        return max(0.0, min(self._due.values()) - time.monotonic())
+
+    @contextmanager
+    def threads(self, bell: Bell) -> Iterator[None]:
+        """Calls can be started here; the bell rings at the end of each. Leaving it waits for those under way."""
+        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="job") as self._pool:
+            self._bell = bell
+            yield
+
+    def take_in(self) -> None:
+        """Keeps what ended calls have left. Raises what one of them raised: the ledger's failure is not the job's."""
+        for job_id, call in list(self._under_way.items()):
+            if call.done():
+                del self._under_way[job_id]
+                self._keep(job_id, call.result())
+
+    def start(self, ready: Sequence[str], *, named: bool) -> None:
+        """Calls as many as there is room for, first come first served. `named`: with their steps as Prefect tasks."""
+        now = time.monotonic()
+        self._due = {job_id: due for job_id, due in self._due.items() if job_id in ready}
+        callable_now = (each for each in ready if each not in self._under_way and self._due.get(each, now) <= now)
+        chosen = list(islice(callable_now, SIDE_BY_SIDE - len(self._under_way)))
+        for record in self._ledger.jobs.take_up(chosen) if chosen else ():
+            self._due.pop(record.job.id, None)
+            # Each in a copy of the run's context, so that tasks belong to it.
+            call = self._pool.submit(copy_context().run, self._call, record, named)
+            self._under_way[record.job.id] = call
+            call.add_done_callback(lambda _: self._bell.ring())
+
+    def forget(self) -> None:
+        """Every job is called afresh: what was under way is on record, or it did not happen."""
+        self._under_way.clear()
+        self._waits.clear()
+        self._due.clear()
+
+    def _keep(self, job_id: str, left: Left) -> None:
+        if left.waits is None:
+            self._waits.pop(job_id, None)
+        else:
+            self._waits[job_id] = left.waits
+        if left.again_after is None:
+            self._setbacks.pop(job_id, None)
+        else:
+            self._setbacks[job_id] += 1
+            self._due[job_id] = time.monotonic() + left.again_after
+
+    def _call(self, record: Record, named: bool) -> Left:
+        row = record.job
+        job = Job(record, self._resources, named=named, setbacks=self._setbacks[row.id])
+        try:
+            if row.cancel_requested_at is not None:
+                self._cancel_at_provider(job)
+            self._function(job)
+        except Waiting as waiting:
+            not_yet_cancelled = frozenset({row.id} if row.cancel_requested_at is None else ())
+            return Left(waits=waiting.refs | not_yet_cancelled)
+        except Later as later:
+            return Left(again_after=later.seconds)
+        except Cancelled:
+            self._finish(job, JobStatus.CANCELLED, None, named=named)
+        except DarkroomError as error:
+            self._finish(job, JobStatus.FAILED, error, named=named)
+        except OUTAGES:
+            raise
+        except Exception as error:
+            get_run_logger().exception("Job %s failed in our own code", row.id)
+            ours = DarkroomError(type(error).__name__, code="internal_error")
+            self._finish(job, JobStatus.FAILED, ours, named=named)
+        else:
+            self._finish(job, JobStatus.COMPLETED, None, named=named)
+        return Left()
+
+    def _cancel_at_provider(self, job: Job) -> None:
+        """The slot stays held until the provider is done with it: a running request runs on and is billed."""
+        for row in job.calls:
+            if row.status.terminal or row.request_id is None:
+                continue
+            try:
+                self._resources.fal.cancel(row.endpoint, row.request_id)
+            except DarkroomError as error:
+                get_run_logger().warning("%s could not be cancelled at the provider: %s", row.ref, error)
+
+    def _finish(self, job: Job, status: JobStatus, error: DarkroomError | None, *, named: bool) -> None:
+        document = None if error is None else error_document(error)
+        self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, status, error=document))
+        # After the user has been told: what follows is for whoever looks at Prefect.
+        if named:
+            get_run_logger().info("Job %s %s%s", job.id, status, f": {error}" if error else "")
+            self._reports.show(job)
+        else:
+            self._reports.add(job, status, error)

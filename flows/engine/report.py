@@ -1,0 +1,133 @@
+"""What a person sees in Prefect of the jobs: a lone one's pictures, and one line each for those a run carries.
+
+A task run and an artifact for every job would cost more than the jobs, so the lines are shown by the handful: one task
+run, one table. They are sent beside the work and are for looking only: what a crash keeps from being shown is in the
+ledger.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from prefect.logging import get_run_logger
+
+from blocks.clock import utc_now
+from blocks.errors import DarkroomError
+from blocks.ledger import Asset, JobStatus
+from blocks.links import ARTIFACT_LIFETIME, asset_url
+from flows.engine.job import Job
+from flows.engine.resources import Resources
+
+HANDFUL = 10
+OLDEST_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A job that has ended, as the table shows it."""
+
+    ended: JobStatus
+    cells: dict[str, str]
+
+
+class Reports:
+    """Thread-safe. `sending()` is entered where lines may come; leaving it has sent all of them."""
+
+    def __init__(self, resources: Resources, flow_run_id: UUID) -> None:
+        self._resources = resources
+        self._flow_run_id = flow_run_id
+        self._lock = threading.Lock()
+        self._lines: list[Line] = []
+        self._oldest = 0.0
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        with ThreadPoolExecutor(1, thread_name_prefix="report") as self._sender:
+            try:
+                yield
+            finally:
+                self._flush()
+
+    def show(self, job: Job) -> None:
+        """The pictures of the run's only job."""
+        for asset in job.assets:
+            with self._for_looking_only():
+                self._resources.orchestrator.show_picture(
+                    self._flow_run_id,
+                    key=f"picture-{asset.id.removeprefix('ast_')}",
+                    url=_link(asset, self._resources),
+                    description=f"`{asset.key}`: {asset.width} × {asset.height}, {asset.bytes:,} bytes",
+                )
+
+    def add(self, job: Job, ended: JobStatus, error: DarkroomError | None) -> None:
+        with self._lock:
+            if not self._lines:
+                self._oldest = time.monotonic()
+            self._lines.append(Line(ended=ended, cells=_cells(job, ended, error, self._resources)))
+            full = len(self._lines) >= HANDFUL
+        if full:
+            self._flush()
+
+    def send_what_is_due(self) -> None:
+        if self._lines and time.monotonic() - self._oldest > OLDEST_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        with self._lock:
+            lines, self._lines = self._lines, []
+        if lines:
+            self._sender.submit(copy_context().run, self._send, lines)
+
+    def _send(self, lines: list[Line]) -> None:
+        with self._for_looking_only():
+            self._resources.orchestrator.show_table(
+                self._flow_run_id,
+                key=f"jobs-{self._flow_run_id}",
+                name=f"{len(lines)} job{'s' if len(lines) > 1 else ''}",
+                message=_counted(lines),
+                table=[line.cells for line in lines],
+            )
+
+    @contextmanager
+    def _for_looking_only(self) -> Iterator[None]:
+        try:
+            yield
+        except DarkroomError as error:
+            get_run_logger().warning("Prefect was not shown what came of it, the ledger knows: %s", error)
+
+
+def _counted(lines: list[Line]) -> str:
+    counts = Counter(line.ended for line in lines)
+    return ", ".join(f"{counts[status]} {status.value}" for status in JobStatus if counts[status])
+
+
+def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: Resources) -> dict[str, str]:
+    """Never the prompt, and of an error only its code: words of the provider may repeat it."""
+    at_provider = sum(
+        (row.finished_at - row.submitted_at).total_seconds()
+        for row in job.calls
+        if row.finished_at is not None and row.submitted_at is not None
+    )
+    return {
+        "Job": job.id,
+        "Ended": ended.value if error is None else f"{ended.value}: {error.code}",
+        "Attempts": str(max((row.attempt for row in job.calls), default=0)),
+        "At the provider": f"{at_provider:.1f} s",
+        "In all": f"{(utc_now() - job.created_at).total_seconds():.1f} s",
+        "Size": ", ".join(f"{asset.width}×{asset.height}, {asset.bytes // 1024:,} KB" for asset in job.assets),
+        "Cost": f"${sum((row.cost_usd or Decimal(0) for row in job.calls), Decimal(0)):.3f}",
+        "Picture": " ".join(_link(asset, resources) for asset in job.assets),
+    }
+
+
+def _link(asset: Asset, resources: Resources) -> str:
+    return asset_url(asset.id, resources.settings, lifetime=ARTIFACT_LIFETIME)
