@@ -28,6 +28,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
 from blocks.clock import utc_now
@@ -227,3 +228,7 @@ class Notification(SQLModel, table=True):
     job_id: str = Field(foreign_key="job.id")
     event: str
     created_at: datetime = _when(now=True)
+
+
+# Now, and not with the first session: rows are read without one (`database.plain`), and their attributes need it.
+configure_mappers()

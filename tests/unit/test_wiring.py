@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -93,3 +95,9 @@ def test_every_command_explains_itself(command: str) -> None:
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0
     assert done.output.strip()
+
+
+def test_rows_can_be_read_in_a_process_that_has_opened_no_session() -> None:
+    """The ORM finishes its classes with its first session, and a gateway may never open one."""
+    program = "from blocks.ledger import Run; print(Run.model_construct(id='run_1').id)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "run_1\n"
