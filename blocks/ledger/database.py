@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing.connection
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
@@ -17,14 +18,17 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, CursorResult, Engine, Row, TextClause, create_engine, text
+from sqlalchemy import Connection, CursorResult, Engine, Row, TextClause, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import SQLModel
 
 from blocks.ledger.canonical import dumps
 
 M = TypeVar("M", bound=SQLModel)
+
+IDLE_SECONDS = 1.0  # a connection that was not used for so long is tried first
 
 # The ledger cannot be reached, or gave up on a statement. Nothing of the transaction has happened.
 OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError)
@@ -33,15 +37,37 @@ OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError)
 def make_engine(url: str) -> Engine:
     """An engine for a `postgresql://` URL of any driver spelling; READ COMMITTED, as the locking rules assume."""
     parsed = make_url(url).set(drivername="postgresql+psycopg")
-    return create_engine(
+    engine = create_engine(
         parsed,
         pool_size=8,
         max_overflow=32,
-        pool_pre_ping=True,
         json_serializer=dumps,
         hide_parameters=True,  # those of a failed statement may be a prompt, and its error is logged
         connect_args={"prepare_threshold": 2},
     )
+    _ping_when_idle(engine)
+    return engine
+
+
+def _ping_when_idle(engine: Engine) -> None:
+    """A connection that lay idle is tried before it is used, so that a restart of Postgres is not noticed.
+
+    Not one that was in use a moment ago, as `pool_pre_ping` would: under load that is one journey more for every
+    transaction, and there what a restart cuts off fails anyway, and is tried again.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        if time.monotonic() - record.info.get("used_at", time.monotonic()) < IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error  # none of the pool's is used again without being made anew
 
 
 @cache

@@ -40,23 +40,29 @@ class Grants:
         granted: list[Granted] = []
         with self._engine.begin() as connection:
             account = run(connection, "account_lock", account_id=account_id).one()
-            # An endpoint that becomes full in one round is passed over in the next, so it holds up no other.
-            while batch := _round(connection, account, now=now):
+            again = True
+            while again:
+                batch, again = _round(connection, account, now=now)
                 granted += batch
         return granted
 
 
-def _round(connection: Connection, account: Row[Any], *, now: datetime) -> list[Granted]:
+def _round(connection: Connection, account: Row[Any], *, now: datetime) -> tuple[list[Granted], bool]:
+    """What was granted, and whether more can be: an endpoint that has become full is passed over in the next round."""
     held = {row.endpoint: row.held for row in run(connection, "held", account_id=account.id)}
     free = account.slots - sum(held.values())
     if free <= 0:
-        return []
+        return [], False
     full = [endpoint for endpoint, cap in account.endpoint_caps.items() if held.get(endpoint, 0) >= cap]
     rows = run(connection, "grantable", account_id=account.id, free=free, full=full, now=now)
-    candidates = (Candidate(ref=row.ref, endpoint=row.endpoint) for row in rows)
+    candidates = [Candidate(ref=row.ref, endpoint=row.endpoint) for row in rows]
     picked = pick(candidates, held=held, slots=account.slots, caps=account.endpoint_caps)
+    if not picked:
+        return [], False
     locked = list(run(connection, "grant_lock", refs=picked).scalars())
-    return [Granted(**row._mapping) for row in run(connection, "grant", refs=locked, now=now)]
+    granted = [Granted(**row._mapping) for row in run(connection, "grant", refs=locked, now=now)]
+    # Whoever holds a row that was skipped asks for a grant of his own.
+    return granted, 0 < len(granted) < free and len(picked) < len(candidates)
 
 
 def pick(candidates: Iterable[Candidate], *, held: Mapping[str, int], slots: int, caps: Mapping[str, int]) -> list[str]:

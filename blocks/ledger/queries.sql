@@ -218,7 +218,7 @@ SELECT ref, status FROM request
 WHERE ref = ANY(:refs) AND status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
 
 -- name: requests_next_due
-SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :now
+SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :after
 
 -- name: request_output
 UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref

@@ -130,10 +130,10 @@ class Requests:
         with self._engine.begin() as connection:
             return [Delivery(**row._mapping) for row in run(connection, "deliveries_of_request", ref=ref)]
 
-    def next_due(self) -> datetime | None:
-        """When the next queued row that waits for its time may be granted."""
+    def next_due(self, *, after: datetime) -> datetime | None:
+        """When the next queued row that waits for a time after that one may be granted."""
         with self._engine.begin() as connection:
-            due: datetime | None = run(connection, "requests_next_due", now=utc_now()).scalar()
+            due: datetime | None = run(connection, "requests_next_due", after=after).scalar()
             return due
 
     def begin_submit(self, ref: str, *, deadline: timedelta) -> Request | None:

@@ -58,9 +58,10 @@ class Granter:
     def _grant(self) -> float:
         """Grants, and tells for how many seconds there will be nothing to do unless the flag is raised."""
         try:
-            # Asked before granting: a row that falls due in between is granted or waited for, never overlooked.
-            due = self._ledger.requests.next_due()
+            before = utc_now()
             self._errands.run(self._dispatcher.hand_out())
+            # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
+            due = self._ledger.requests.next_due(after=before)
         except (DarkroomError, SQLAlchemyError) as error:
             logger.warning("No slots were granted: %s", type(error).__name__)
             return AFTER_FAILURE_SECONDS

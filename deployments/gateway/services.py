@@ -30,8 +30,8 @@ class Services:
     blocks: Blocks
     callbacks: Callbacks
 
-    def act_on(self, implied: Implied) -> None:
-        """What a committed change implies. To be called after the answer; returns at once."""
+    async def act_on(self, implied: Implied) -> None:
+        """What a committed change implies. To be called after the answer; returns at once, so it needs no thread."""
         self.errands.run(implied)
         if implied.grant:
             self.granter.wake()
@@ -57,7 +57,8 @@ def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = Non
         )
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
+    """Not a plain function: that would be a journey to another thread and back, for every request."""
     services: Services = request.app.state.services
     return services
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Request
-from pydantic import BaseModel
+from fastapi.responses import JSONResponse
 
-from blocks.ledger import Verdict
 from deployments.gateway.services import ServicesOf
 
 router = APIRouter(prefix="/webhooks", include_in_schema=False)
-
-
-class Received(BaseModel):
-    verdict: Verdict
 
 
 async def raw_body(request: Request) -> bytes:
@@ -24,9 +19,9 @@ async def raw_body(request: Request) -> bytes:
 @router.post("/fal")
 def fal_webhook(
     request: Request, body: Annotated[bytes, Depends(raw_body)], services: ServicesOf, after: BackgroundTasks
-) -> Received:
+) -> JSONResponse:
     """The whole body is signed, byte for byte, so it is not parsed before it is verified."""
     token = request.query_params.get("token")
     verdict, implied = services.callbacks.receive(request.headers, body, token=token)
     after.add_task(services.act_on, implied)
-    return Received(verdict=verdict)
+    return JSONResponse({"verdict": verdict})
