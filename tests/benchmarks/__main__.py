@@ -10,13 +10,14 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import report
 from benchmarks.asleep import Asleep, asleep
-from benchmarks.contestants import Contestant, Darkroom, running_darkroom, running_floor
+from benchmarks.contestants import Contestant, running_darkroom, running_floor
 from benchmarks.figures import Result
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.provider import Provider, running_provider
@@ -33,7 +34,6 @@ class Bench:
         self._home = home
         self.results: list[Result] = []
         self.sleepers: Asleep | None = None
-        self.prefect_requests: dict[str, int] = {}
 
     def floor(self) -> None:
         with running_floor(self._home / "floor", self._provider) as pool:
@@ -46,7 +46,6 @@ class Bench:
             self._one_by_one(stack, ALONE)
             self._one_by_one(stack, LINGERING)
             self._all_at_once(stack)
-            self._keep_requests(stack)
         with running_darkroom(DARKROOM, home, self._provider, worker="warm", patience_seconds=0) as stack:
             self._one_by_one(stack, SUSPENDED)
             self._say("W4")
@@ -75,10 +74,6 @@ class Bench:
         self.results.append(result)
         self._say(f"{result.workload}, {result.contestant}: CPU {report.cell(result.figures['cpu_ms'])} ms a picture")
 
-    def _keep_requests(self, stack: Darkroom) -> None:
-        stack.prefect_requests()
-        self.prefect_requests = dict(stack.access_log.requests)
-
     def _say(self, what: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
@@ -91,11 +86,21 @@ def main() -> None:
     began = time.monotonic()
     with _folder(arguments.home) as home, running_provider(home / "provider") as provider:
         bench = Bench(QUICK if os.environ.get("QUICK") else FULL, provider, home)
-        for name in arguments.only or CONTESTANTS:
-            getattr(bench, name)()
+        failed = [name for name in arguments.only or CONTESTANTS if not _measured(getattr(bench, name))]
     made = _report(bench, seconds=time.monotonic() - began)
     made.write(arguments.into)
     print(made.markdown())
+    sys.exit(f"could not be measured: {', '.join(failed)}" if failed else 0)
+
+
+def _measured(contest: Callable[[], None]) -> bool:
+    """What cannot be measured does not take the figures of the others with it."""
+    try:
+        contest()
+    except Exception:
+        traceback.print_exc()
+        return False
+    return True
 
 
 @contextmanager
@@ -116,7 +121,6 @@ def _report(bench: Bench, *, seconds: float) -> report.Report:
         results=results,
         sleepers=bench.sleepers,
         verdicts=verdicts(results, bench.sleepers),
-        prefect_requests=bench.prefect_requests,
         seconds=seconds,
     )
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,10 @@ class Contestant(Protocol):
     @property
     def door(self) -> Door: ...
 
+    @property
+    def settle_seconds(self) -> float:
+        """How long that takes which is under way when all is at rest: a process ends, events are written."""
+
     def processes(self) -> dict[str, int]:
         """Part → its first process."""
 
@@ -77,19 +82,21 @@ class Contestant(Protocol):
 
     def ways(self, ids: Collection[str]) -> list[Way]: ...
 
-    def prefect_requests(self) -> int | None:
-        """So far. None where there is no Prefect."""
+    def prefect_requests(self) -> Counter[str] | None:
+        """So far, by method and path. None where there is no Prefect."""
 
 
 class Darkroom:
     """The whole stack, as `darkroom up` starts it."""
+
+    settle_seconds = 1.0
 
     def __init__(self, name: str, stack: Stack, rows: Rows, *, port: int, key: str) -> None:
         self.name = name
         self.stack = stack
         self.rows = rows
         self.door = Door(port=port, headers={"Authorization": f"Bearer {key}"})
-        self.access_log = AccessLog(stack.home / "log" / "prefect.log")
+        self._access_log = AccessLog(stack.home / "log" / "prefect.log")
 
     def processes(self) -> dict[str, int]:
         parts = ("prefect", "postgres", "gateway", "worker")
@@ -108,14 +115,15 @@ class Darkroom:
     def ways(self, ids: Collection[str]) -> list[Way]:
         return [Way(**row) for row in self.rows.execute(WAY_OF_JOBS, [list(ids)])]
 
-    def prefect_requests(self) -> int:
-        return self.access_log.total()
+    def prefect_requests(self) -> Counter[str]:
+        return self._access_log.look()
 
 
 class Floor:
     """The plain pool of a tutorial (`floor.py`), with a Postgres of its own."""
 
     name = "floor"
+    settle_seconds = 0.0
 
     def __init__(self, rows: Rows, *, port: int, processes: Mapping[str, int]) -> None:
         self._rows = rows
@@ -157,17 +165,11 @@ def running_darkroom(
     }
     if patience_seconds is not None:
         environment["DARKROOM_PATIENCE"] = f"{patience_seconds:g}"
-    flags = ("--provider", "live", *_worker_type(worker))
+    flags = ("--provider", "live", "--worker-type", worker)
     with running_stack(home, *flags, ports=ports, **environment) as stack:
         key = _user(stack)
         with _rows(stack.environment["DARKROOM_LEDGER_URL"]) as rows:
             yield Darkroom(name, stack, rows, port=ports["port"], key=key)
-
-
-def _worker_type(worker: str) -> tuple[str, ...]:
-    """A stack that has no choice of workers yet runs the stock one."""
-    known = "--worker-type" in subprocess.run([DARKROOM, "up", "--help"], capture_output=True, text=True).stdout
-    return ("--worker-type", worker) if known else ()
 
 
 def _user(stack: Stack) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +27,7 @@ class Slice:
 
     pictures: int
     cpu_seconds: Mapping[str, float]  # by part
-    prefect_requests: int | None
+    prefect_requests: Counter[str] | None  # by method and path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ def _figures(rounds: Sequence[Round]) -> dict[str, Spread | None]:
         **_of_pictures("stored_ms", rounds, lambda each: since_webhook(each, lambda one: one.stored_at)),
         "cpu_ms": spread(1000 * sum(each.cpu_seconds.values()) / each.pictures for each in slices),
         "prefect_requests": _spread_of(
-            each.prefect_requests / each.pictures for each in slices if each.prefect_requests is not None
+            each.prefect_requests.total() / each.pictures for each in slices if each.prefect_requests is not None
         ),
         "peak_memory_mb": spread(sum(each.peak_memory_bytes.values()) / 1e6 for each in rounds),
         "provider_cpu_ms": spread(1000 * each.provider_cpu_seconds / len(each.pictures) for each in rounds),
@@ -149,6 +150,14 @@ def _cpu_ms(rounds: Sequence[Round]) -> dict[str, Spread]:
     slices = [each for round_ in rounds for each in round_.slices]
     parts = dict.fromkeys(part for each in slices for part in each.cpu_seconds)
     return {part: spread(1000 * each.cpu_seconds.get(part, 0.0) / each.pictures for each in slices) for part in parts}
+
+
+def requests_per_picture(result: Result) -> dict[str, float]:
+    """To Prefect's server, by method and path, the most frequent first."""
+    slices = [each for round_ in result.rounds for each in round_.slices]
+    all_of_them: Counter[str] = sum((each.prefect_requests or Counter() for each in slices), Counter())
+    pictures = sum(each.pictures for each in slices)
+    return {what: count / pictures for what, count in all_of_them.most_common()}
 
 
 def largest(parts: Mapping[str, float]) -> tuple[str, float]:

@@ -111,15 +111,16 @@ class AccessLog:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._read = 0
-        self.requests: Counter[str] = Counter()
+        self._requests: Counter[str] = Counter()
 
-    def total(self) -> int:
+    def look(self) -> Counter[str]:
+        """All so far, by method and path."""
         with suppress(OSError), self._file.open("rb") as log:
             log.seek(self._read)
             whole, _, _ = log.read().rpartition(b"\n")
             self._read += len(whole)
-            self.requests.update(filter(None, map(requested, whole.decode(errors="replace").split("\n"))))
-        return self.requests.total()
+            self._requests.update(filter(None, map(requested, whole.decode(errors="replace").split("\n"))))
+        return self._requests.copy()
 
 
 def requested(line: str) -> str | None:

@@ -24,11 +24,11 @@ FULL = Plan()
 # Within three minutes; of the stock worker only what the first target is held against.
 QUICK = Plan(
     burst_rounds=1,
-    alone_pictures=5,
-    stock_alone_pictures=2,
+    alone_pictures=3,
+    stock_alone_pictures=1,
     stock_within_patience=False,
     limited_fast_pictures=100,
     limited_slow_pictures=20,
-    asleep_runs=100,
-    asleep_seconds=5,
+    asleep_runs=50,
+    asleep_seconds=3,
 )

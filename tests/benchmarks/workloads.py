@@ -29,8 +29,6 @@ LIMITED_FAST = "W3 10 in flight, 0.5 s"
 LIMITED_SLOW = "W3 10 in flight, 2 s"
 IN_FLIGHT = 10
 
-# What is still under way when the last run has closed (a process that ends, events that are written) is counted too.
-SETTLE_SECONDS = 1.5
 LONGEST_SECONDS = 240.0
 _numbers = count(1)
 
@@ -71,7 +69,6 @@ def _at_once(contestant: Contestant, provider: Provider, pictures: int, *, laten
     with _watched(contestant, provider) as watch:
         posted = post_all(contestant.door, [f"{marker}{n}" for n in range(pictures)])
         _at_rest(contestant)
-        time.sleep(SETTLE_SECONDS)
         watch.cut(pictures)
     ideal = math.ceil(pictures / in_flight) * latency
     seen = _pictures(contestant, provider, posted, marker)
@@ -87,8 +84,6 @@ def _one_by_one(
         for n in range(pictures):
             posted += post_all(contestant.door, [f"{marker}{n}"])
             until(contestant)
-            if until is _at_rest:
-                time.sleep(SETTLE_SECONDS)
             watch.cut(1)
     seen = _pictures(contestant, provider, posted, marker)
     return watch.round(seen, latency=1, ideal=None if until is _at_rest else pictures)
@@ -100,6 +95,7 @@ def _finished(contestant: Contestant) -> None:
 
 def _at_rest(contestant: Contestant) -> None:
     wait_until(contestant.at_rest, timeout=LONGEST_SECONDS, every=0.1, what="every picture, and rest")
+    time.sleep(contestant.settle_seconds)
 
 
 class Watch:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from benchmarks.figures import Picture, Result, Round, Slice, Spread, largest, percentile, result, spread
+from benchmarks.figures import (
+    Picture,
+    Result,
+    Round,
+    Slice,
+    Spread,
+    largest,
+    percentile,
+    requests_per_picture,
+    result,
+    spread,
+)
 from benchmarks.meters import AccessLog, Process, cpu_seconds, parse_stat, requested, trees
 from benchmarks.report import cell, number
 from benchmarks.targets import DARKROOM, STOCK, verdicts
@@ -32,7 +44,9 @@ def _picture(*, finished: float, webhook: float = 1, next_line: float | None = 1
 
 def _round(*pictures: Picture, ideal: float | None = 1, in_line: bool = False, slices: int = 1) -> Round:
     used = Slice(
-        pictures=len(pictures) // slices, cpu_seconds={"worker": 0.1, "flow processes": 0.3}, prefect_requests=4
+        pictures=len(pictures) // slices,
+        cpu_seconds={"worker": 0.1, "flow processes": 0.3},
+        prefect_requests=Counter({"GET /a": 3, "GET /b": 1}),
     )
     return Round(
         pictures=pictures,
@@ -76,6 +90,7 @@ def test_cpu_and_requests_are_per_picture_and_by_part() -> None:
     assert made.figures["cpu_ms"] == spread([200])
     assert made.cpu_ms["flow processes"] == spread([150])
     assert made.figures["prefect_requests"] == spread([2])
+    assert requests_per_picture(made) == {"GET /a": 1.5, "GET /b": 0.5}
 
 
 def test_what_says_nothing_is_left_out() -> None:
@@ -141,11 +156,11 @@ def test_requests_are_counted_as_they_are_logged_each_once(tmp_path: Path) -> No
     """A line that is half written is counted when it is whole."""
     file = tmp_path / "access.log"
     log = AccessLog(file)
-    assert log.total() == 0
+    assert not log.look()
     file.write_text('- "GET /a HTTP/1.1" 200\n- "GET /b HT')
-    assert log.total() == 1
+    assert log.look() == {"GET /a": 1}
     file.write_text('- "GET /a HTTP/1.1" 200\n- "GET /b HTTP/1.1" 200\n')
-    assert log.total() == log.total() == 2
+    assert log.look() == log.look() == {"GET /a": 1, "GET /b": 1}
 
 
 def test_the_largest_share_dominates() -> None:
