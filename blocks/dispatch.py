@@ -53,6 +53,11 @@ class Dispatcher:
                 implied += self._ledger.runs.place(*unplaced)
         return implied
 
+    def start_ahead(self, count: int) -> Implied:
+        """Places the next so many in line that need a run of their own: its process is there when the slot comes."""
+        job_ids = self._ledger.grants.next_without_run(count)
+        return self._ledger.runs.place(*job_ids)
+
     def _wake(self, wake: Wake) -> None:
         with _left_to_reconcile(f"Flow run {wake.flow_run_id} was not told of {wake.event}"):
             self._orchestrator.wake(wake.flow_run_id, event=wake.event, request_ref=wake.ref, payload={"ref": wake.ref})

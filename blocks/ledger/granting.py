@@ -46,6 +46,13 @@ class Grants:
                 granted += batch
         return granted
 
+    def next_without_run(self, count: int, account_id: str = "fal") -> list[str]:
+        """The jobs among the next so many in line that no run carries and no open run would take."""
+        with self._engine.begin() as connection:
+            line = run(connection, "grantable", account_id=account_id, free=count, full=[], now=utc_now())
+            job_ids = [row.job_id for row in line.fetchmany(count)]
+            return list(run(connection, "jobs_without_run", job_ids=job_ids).scalars()) if job_ids else []
+
 
 def _round(connection: Connection, account: Row[Any], *, now: datetime) -> tuple[list[Granted], bool]:
     """What was granted, and whether more can be: an endpoint that has become full is passed over in the next round."""

@@ -248,13 +248,13 @@ WITH RECURSIVE waiting AS (
     SELECT user_id, count(*) AS n FROM request
     WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
 )
-SELECT candidate.ref, candidate.endpoint
+SELECT candidate.ref, candidate.job_id, candidate.endpoint
 FROM waiting
 JOIN "user" ON "user".id = waiting.user_id
 JOIN plan ON plan.name = "user".plan
 LEFT JOIN held ON held.user_id = waiting.user_id
 CROSS JOIN LATERAL (
-    SELECT ref, endpoint, lane, created_at, row_number() OVER (ORDER BY lane, created_at, ref) AS rank
+    SELECT ref, job_id, endpoint, lane, created_at, row_number() OVER (ORDER BY lane, created_at, ref) AS rank
     FROM request
     WHERE user_id = waiting.user_id AND status = 'queued' AND account_id = :account_id
       AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
@@ -270,6 +270,15 @@ SELECT ref FROM request WHERE ref = ANY(:refs) AND status = 'queued' FOR NO KEY 
 UPDATE request SET status = 'granted', granted_at = :now
 FROM job WHERE request.ref = ANY(:refs) AND job.id = request.job_id
 RETURNING request.ref, request.job_id, job.run_id
+
+-- name: jobs_without_run
+-- Of these jobs the ones that no run carries and no open run would take, where the user's queue has room for a run.
+SELECT job.id FROM job JOIN "user" ON "user".id = job.user_id JOIN plan ON plan.name = "user".plan
+WHERE job.id = ANY(:job_ids) AND job.run_id IS NULL AND job.finished_at IS NULL
+  AND NOT EXISTS (
+    SELECT FROM run WHERE run.user_id = job.user_id AND run.kind = job.kind AND run.shared AND run.closed_at IS NULL
+  )
+  AND plan.in_flight > (SELECT count(*) FROM run WHERE run.user_id = job.user_id AND run.closed_at IS NULL)
 
 -- name: place_in_line
 SELECT count(*) FROM request WHERE status = 'queued' AND (lane, created_at) < (:lane, :created_at)

@@ -30,11 +30,12 @@ class Services:
     blocks: Blocks
     callbacks: Callbacks
 
-    async def act_on(self, implied: Implied) -> None:
+    async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
         """What a committed change implies. To be called after the answer; returns at once, so it needs no thread."""
         self.errands.run(implied)
         if implied.grant:
-            self.granter.wake()
+            wake = self.granter.slot_freed if slot_freed else self.granter.wake
+            wake()
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = Non
         yield Services(
             settings=settings,
             ledger=ledger,
-            granter=opened.enter_context(Granter(ledger, dispatcher, errands)),
+            granter=opened.enter_context(Granter(ledger, dispatcher, errands, patience=settings.patience)),
             errands=errands,
             blocks=blocks,
             callbacks=Callbacks(ledger, jwks, blocks, fal_user_id=settings.fal_user_id),

@@ -23,5 +23,5 @@ def fal_webhook(
     """The whole body is signed, byte for byte, so it is not parsed before it is verified."""
     token = request.query_params.get("token")
     verdict, implied = services.callbacks.receive(request.headers, body, token=token)
-    after.add_task(services.act_on, implied)
+    after.add_task(services.act_on, implied, slot_freed=True)
     return JSONResponse({"verdict": verdict})

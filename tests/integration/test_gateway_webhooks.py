@@ -317,3 +317,24 @@ def leave(scene: Scene) -> str:
 def deliveries(ledger_url: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(ledger_url) as connection:
         return connection.execute("SELECT request_id, ref, verdict FROM delivery ORDER BY id").fetchall()
+
+
+def test_the_run_of_the_next_in_line_is_made_ahead_of_its_slot(scene: Scene) -> None:
+    """While slots come free: else each would stand empty while a process starts."""
+    scene.ledger.users.set_account("fal", slots=1)
+    jobs = []
+    for name in ("bob", "eve", "zoe"):
+        user = scene.ledger.users.add(name).user_id
+        spec = RequestSpec(step="generate", endpoint=ENDPOINT, input={"prompt": name}, estimate_usd=Decimal("0.025"))
+        jobs.append(scene.ledger.jobs.post(user_id=user, kind="generate-image", parameters={}, first=spec).job.id)
+    scene.simulator.rule(match=scene.prompt, hold=True)
+    scene.simulator.release(scene.submit())
+
+    def placed() -> list[bool]:
+        found = [scene.ledger.jobs.get(job_id) for job_id in jobs]
+        return [job is not None and job.run_id is not None for job in found]
+
+    wait_until(lambda: sum(placed()) == 2, what="the run of the second")
+    assert placed() == [True, True, False]
+    statuses = [scene.ledger.requests.of_job(job_id)[0].status for job_id in jobs]
+    assert statuses == [RequestStatus.GRANTED, RequestStatus.QUEUED, RequestStatus.QUEUED]

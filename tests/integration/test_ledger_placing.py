@@ -277,3 +277,52 @@ def test_workers_are_told_once_the_flow_run_of_a_run_exists(ledger: Ledger, job:
         assert not bell.wait(0)
         ledger.runs.created(start.run_id, uuid4())
         assert bell.wait(5)
+
+
+# -- runs that are made a little ahead of their slots ------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(ledger: Ledger, ann: str) -> Picture:
+    """The account's one slot is taken, by ann's picture."""
+    ledger.users.set_account("fal", slots=1)
+    return picture_in_flight(ledger, ann)
+
+
+def test_the_next_in_line_are_those_whose_turn_it_is(ledger: Ledger, full: Picture) -> None:
+    """No more than asked for, in the order of the grant, though no slot is free."""
+    bob, eve = (ledger.users.add(name).user_id for name in ("bob", "eve"))
+    jobs = [post(ledger, bob).id, post(ledger, eve).id, post(ledger, bob).id]
+    assert ledger.grants.grant() == []
+    assert ledger.grants.next_without_run(1) == jobs[:1]
+    assert set(ledger.grants.next_without_run(2)) == set(jobs[:2])
+
+
+def test_nobody_is_next_for_whom_an_open_run_is_there(ledger: Ledger, ann: str, full: Picture) -> None:
+    """It takes the job when its slot comes. Nor somebody whose plan is used up: his slot is not next."""
+    post(ledger, ann)
+    assert ledger.grants.next_without_run(9) == []
+    free = ledger.users.add("free", plan="free").user_id
+    ledger.users.set_account("fal", slots=2)
+    post(ledger, free)
+    assert len(ledger.grants.grant()) == 1
+    post(ledger, free)
+    assert ledger.grants.next_without_run(9) == []
+
+
+def test_no_more_runs_are_made_ahead_than_the_users_queue_lets_run(ledger: Ledger, full: Picture) -> None:
+    """Another one would wait at Prefect, in front of runs that have something to do."""
+    free = ledger.users.add("free", plan="free").user_id
+    ledger.runs.open_own(uuid4(), user_id=free, kind=KIND, parameters={})
+    post(ledger, free)
+    assert ledger.grants.next_without_run(9) == []
+
+
+def test_a_job_that_was_placed_ahead_is_granted_to_its_run(ledger: Ledger, full: Picture) -> None:
+    """Its run is rung, as for any further slot, and it is not made again."""
+    job = post(ledger, ledger.users.add("bob").user_id)
+    (start,) = ledger.runs.place(*ledger.grants.next_without_run(1)).starts
+    assert ledger.grants.next_without_run(1) == []
+    full.settle()
+    (granted,) = ledger.grants.grant()
+    assert (granted.job_id, granted.run_id) == (job.id, start.run_id)

@@ -15,7 +15,7 @@ from blocks.ledger import Job, Request
 from blocks.media_store import MediaStore
 from blocks.settings import Settings
 from deployments.gateway.callbacks import Match, match
-from deployments.gateway.granter import LONGEST_WAIT_SECONDS, seconds_until
+from deployments.gateway.granter import LONGEST_WAIT_SECONDS, seconds_until, soon_free
 from deployments.gateway.jobs import read_cursor, write_cursor
 from deployments.gateway.sampler import INTERVAL_SECONDS, Sampler
 from deployments.gateway.watch import differences
@@ -54,6 +54,23 @@ def test_a_webhook_is_matched_by_id_first_and_by_token_with_care(
 def test_the_granter_comes_when_a_row_is_due(due: datetime | None, seconds: float) -> None:
     """And in any case every few seconds, for what other processes queued."""
     assert seconds_until(due, now=NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("freed", "within", "soon"),
+    [
+        ([], 1, 0),
+        ([99.0], 1, 1),
+        ([94.0], 1, 0),
+        ([95.5, 96, 97, 98, 99], 1, 1),
+        ([99.0] * 6, 1, 2),
+        ([99.9] * 100, 1, 20),
+        ([99.9] * 100, 0, 0),
+    ],
+)
+def test_as_many_runs_are_made_ahead_as_slots_will_soon_come_free(freed: list[float], within: float, soon: int) -> None:
+    """By the pace of the last seconds; where none came free lately, the wait would be longer than a run's patience."""
+    assert soon_free(freed, now=100.0, within=within) == soon
 
 
 def test_strangers_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
