@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import psycopg
-from acceptance.running import DARKROOM, Stack, free_port, running_stack
+from acceptance.running import Stack, free_port, running_stack
 from psycopg.rows import dict_row
 from support import wait_until
 
@@ -25,6 +26,7 @@ from benchmarks.meters import SUPERVISOR, AccessLog
 from benchmarks.provider import NO_LIMIT, Provider
 from deployments.stack.postgres import prepare_cluster
 
+FAL, USER = "fal", "bench"
 Rows = psycopg.Connection[dict[str, Any]]
 
 # When the file was asked for is the flow's next line after the webhook; older ledgers do not say.
@@ -104,7 +106,7 @@ class Darkroom:
         return {**pids, SUPERVISOR: self.stack.process.pid}
 
     def limit(self, slots: int | None) -> None:
-        self.stack.command(DARKROOM, "account", "set", "fal", "--slots", str(slots or NO_LIMIT))
+        self.stack.ledger.users.set_account(FAL, slots=slots or NO_LIMIT)
 
     def open(self) -> int:
         return _count(self.rows, OPEN_JOBS)
@@ -173,10 +175,11 @@ def running_darkroom(
 
 
 def _user(stack: Stack) -> str:
-    stack.command(DARKROOM, "plan", "set", "bench", "--in-flight", str(NO_LIMIT), "--weight", "1")
-    known = "bench" in stack.command(DARKROOM, "user", "list").stdout
-    command = ("rotate", "bench") if known else ("add", "bench", "--plan", "bench")
-    return stack.command(DARKROOM, "user", *command).stdout.strip()
+    """The key of a user whom only the account limits."""
+    users = stack.ledger.users
+    users.set_plan(USER, in_flight=NO_LIMIT, weight=Decimal(1))
+    known = any(each.name == USER for each in users.all())
+    return users.rotate(USER).key if known else users.add(USER, plan=USER).key
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -47,7 +47,10 @@ class Report:
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.md").write_text(self.markdown())
-        (folder / "bench.json").write_text(json.dumps(asdict(self), indent=1, default=str) + "\n")
+        (folder / "bench.json").write_text(self.json() + "\n")
+
+    def json(self) -> str:
+        return json.dumps(self, indent=1, default=_plain)
 
     def markdown(self) -> str:
         sections = [
@@ -65,6 +68,10 @@ class Report:
             NOTES,
         ]
         return "\n\n".join(sections) + "\n"
+
+
+def _plain(value: object) -> object:
+    return vars(value) if is_dataclass(value) else str(value)
 
 
 def machine() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from benchmarks.figures import (
     spread,
 )
 from benchmarks.meters import AccessLog, Process, cpu_seconds, parse_stat, requested, trees
-from benchmarks.report import cell, number
+from benchmarks.report import Report, cell, machine, number
 from benchmarks.targets import DARKROOM, STOCK, verdicts
 from benchmarks.workloads import ALONE, BURST, SUSPENDED
 
@@ -190,6 +191,20 @@ def _with(contestant: str, workload: str, cpu_ms: Mapping[str, float], **figures
         figures=missing | {name: spread([value]) for name, value in figures.items()},
         cpu_ms={part: spread([value]) for part, value in cpu_ms.items()},
     )
+
+
+def test_a_report_is_a_table_and_the_same_in_json() -> None:
+    """With each picture's times, from which other figures can be made later."""
+    made = result(DARKROOM, BURST, [_round(_picture(finished=2), _picture(finished=2))])
+    judged = verdicts([made], None)
+    report = Report(
+        at=BEGAN, machine=machine(), versions={}, results=[made], sleepers=None, verdicts=judged, seconds=60
+    )
+    assert f"| {BURST} | {DARKROOM} | 2 | 1.00 | 2.00 | 1000 / 1000 |" in report.markdown()
+    assert f"- MISS {BURST}: pictures per second ≥ 30: 1" in report.markdown()
+    kept = json.loads(report.json())["results"][0]
+    assert kept["rounds"][0]["pictures"][0]["began_at"] == str(BEGAN)
+    assert kept["rounds"][0]["slices"][0]["prefect_requests"] == {"GET /a": 3, "GET /b": 1}
 
 
 @pytest.mark.parametrize(("flow_ms", "met"), [(90.0, True), (91.0, False)])
