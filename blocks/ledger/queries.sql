@@ -220,6 +220,17 @@ WHERE ref = ANY(:refs) AND status IN ('granted', 'succeeded', 'failed', 'cancell
 -- name: requests_next_due
 SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :after
 
+-- name: request_begin_submit
+UPDATE request SET status = 'submitting', submitted_at = :now, deadline_at = :deadline_at
+WHERE ref = :ref AND status = ANY(:before)
+RETURNING *
+
+-- name: request_accepted
+UPDATE request SET request_id = COALESCE(request_id, :request_id), accepted_at = COALESCE(accepted_at, :now),
+    status = CASE WHEN status = ANY(:before) THEN 'in_flight' ELSE status END
+WHERE ref = :ref
+RETURNING *
+
 -- name: request_output
 UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref
 

@@ -20,7 +20,7 @@ from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import as_run, lock_run_of_job, lock_run_of_request, tell
-from blocks.ledger.states import Happening, Lane, RequestStatus, next_status
+from blocks.ledger.states import Happening, Lane, RequestStatus, next_status, statuses_before
 from blocks.ledger.tables import Delivery, Request, Run, new_id
 
 
@@ -137,22 +137,29 @@ class Requests:
             return due
 
     def begin_submit(self, ref: str, *, deadline: timedelta) -> Request | None:
-        """Commits that the one POST is about to leave; None if the row is not granted (any more)."""
+        """Commits that the one POST is about to leave; None if the row is not granted (any more).
+
+        Done by the run itself, and nothing that it waits for: its row need not be locked, and a burst does not queue
+        for it. The same holds for `accepted`.
+        """
         now = utc_now()
         with self._engine.begin() as connection:
-            _, row = _lock(connection, ref)
-            if not _write(connection, row, Happening.SUBMIT, submitted_at=now, deadline_at=now + deadline):
-                return None
-            return as_request(run(connection, "request_get", ref=ref).one())
+            row = run(
+                connection,
+                "request_begin_submit",
+                ref=ref,
+                before=statuses_before(Happening.SUBMIT),
+                now=now,
+                deadline_at=now + deadline,
+            ).one_or_none()
+            return None if row is None else as_request(row)
 
     def accepted(self, ref: str, *, request_id: str) -> Request:
         """Notes the provider's id. After a webhook that came first, this only fills in what is missing."""
         with self._engine.begin() as connection:
-            _, row = _lock(connection, ref)
-            ids = {"request_id": row.request_id or request_id, "accepted_at": row.accepted_at or utc_now()}
-            if not _write(connection, row, Happening.ACCEPT, **ids):
-                _set(connection, ref, ids)
-            return as_request(run(connection, "request_get", ref=ref).one())
+            before = statuses_before(Happening.ACCEPT)
+            row = run(connection, "request_accepted", ref=ref, before=before, request_id=request_id, now=utc_now())
+            return as_request(row.one())
 
     def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None) -> Implied:
         """Back to the queue, its slot free: the provider surely did not take it. Ends if its cancel was asked for."""

@@ -102,3 +102,8 @@ _TABLE: dict[RequestStatus, dict[Happening, RequestStatus]] = {
 def next_status(status: RequestStatus, happening: Happening) -> RequestStatus | None:
     """The status after the happening; None where it changes nothing: the first ending wins."""
     return _TABLE.get(status, {}).get(happening)
+
+
+def statuses_before(happening: Happening) -> list[str]:
+    """The statuses in which the happening changes something."""
+    return [status.value for status, changes in _TABLE.items() if happening in changes]

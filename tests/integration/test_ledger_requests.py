@@ -54,6 +54,35 @@ def test_of_two_who_submit_one_may(ledger: Ledger, ann: str) -> None:
     assert sum(row is not None for row in begun) == 1
 
 
+def test_a_submit_that_comes_after_a_cancel_is_not_sent(ledger: Ledger, db: Db, ann: str) -> None:
+    """It waits for the cancel's end and sees it."""
+    picture = granted_picture(ledger, ann)
+    _, begun = overlap(
+        db,
+        lambda: ledger.jobs.cancel(picture.job_id),
+        lambda: ledger.requests.begin_submit(picture.ref, deadline=timedelta(hours=1)),
+        at="UPDATE ON request",
+    )
+    assert (begun, picture.row.status) == (None, RequestStatus.CANCELLED)
+
+
+def test_a_cancel_that_comes_after_a_submit_asks_for_the_end_of_it(ledger: Ledger, db: Db, ann: str) -> None:
+    """The provider may have it by then."""
+    picture = granted_picture(ledger, ann)
+    overlap(db, picture.submit, lambda: ledger.jobs.cancel(picture.job_id), at="UPDATE ON request")
+    assert (picture.row.status, picture.row.cancel_requested_at is not None) == (RequestStatus.SUBMITTING, True)
+
+
+def test_a_submit_and_its_answer_do_not_queue_for_the_run(ledger: Ledger, db: Db, ann: str) -> None:
+    """Whoever holds the run's row, e.g. for a webhook of another job, does not hold them up."""
+    picture = granted_picture(ledger, ann)
+    with db.transaction():
+        db.execute("SELECT id FROM run WHERE id = %s FOR UPDATE", [picture.run_id])
+        picture.submit()
+        picture.accept()
+    assert picture.row.status is RequestStatus.IN_FLIGHT
+
+
 def test_a_webhook_ends_the_row(ledger: Ledger, db: Db, ann: str) -> None:
     """With its output, its cost and the way it came, in one transaction with the delivery."""
     picture = picture_in_flight(ledger, ann)

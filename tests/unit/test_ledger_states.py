@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from blocks.ledger.states import ACTIONABLE, HOLDS_SLOT, TERMINAL, Happening, RequestStatus, next_status
+from blocks.ledger.states import (
+    ACTIONABLE,
+    HOLDS_SLOT,
+    TERMINAL,
+    Happening,
+    RequestStatus,
+    next_status,
+    statuses_before,
+)
 
 # One line for each status, one word for each happening; a dot is a happening that changes nothing.
 TABLE = """
@@ -40,6 +48,13 @@ def test_a_happening_leads_where_the_table_says(
 ) -> None:
     """One next status for each pair, or none."""
     assert next_status(status, happening) is then
+
+
+def test_what_a_happening_changes_is_told_from_the_same_table() -> None:
+    """Statements that change a row without reading it first ask for that."""
+    for happening in Happening:
+        before = [status.value for status, each, then in CASES if each is happening and then is not None]
+        assert statuses_before(happening) == before
 
 
 def test_the_first_ending_wins() -> None:
