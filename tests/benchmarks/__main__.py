@@ -37,15 +37,18 @@ class Bench:
 
     def floor(self) -> None:
         with running_floor(self._home / "floor", self._provider) as pool:
-            self._all_at_once(pool)
+            self._burst(pool)
             self._one_by_one(pool, ALONE)
+            if self._plan.floor_limited:
+                self._limited(pool)
 
     def darkroom(self) -> None:
         home = self._home / "warm"
         with running_darkroom(DARKROOM, home, self._provider, worker="warm") as stack:
             self._one_by_one(stack, ALONE)
             self._one_by_one(stack, LINGERING)
-            self._all_at_once(stack)
+            self._burst(stack)
+            self._limited(stack)
         with running_darkroom(DARKROOM, home, self._provider, worker="warm", patience_seconds=0) as stack:
             self._one_by_one(stack, SUSPENDED)
             self._say("W4")
@@ -64,9 +67,12 @@ class Bench:
     def _one_by_one(self, contestant: Contestant, workload: str) -> None:
         self._keep(alone(contestant, self._provider, pictures=self._plan.alone_pictures, workload=workload))
 
-    def _all_at_once(self, contestant: Contestant) -> None:
+    def _burst(self, contestant: Contestant) -> None:
         plan = self._plan
         self._keep(burst(contestant, self._provider, pictures=plan.burst_pictures, rounds=plan.burst_rounds))
+
+    def _limited(self, contestant: Contestant) -> None:
+        plan = self._plan
         for pictures, latency in ((plan.limited_fast_pictures, 0.5), (plan.limited_slow_pictures, 2.0)):
             self._keep(limited(contestant, self._provider, pictures=pictures, latency=latency))
 

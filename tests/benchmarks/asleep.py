@@ -54,7 +54,7 @@ ASLEEP = "SELECT count(*) AS asleep FROM run WHERE closed_at IS NULL AND left_at
 class Standing:
     """What the stack uses while nothing happens."""
 
-    cpu_ms_per_second: Mapping[str, float]  # by part; the median second, so without what cron does each minute
+    cpu_ms_per_second: Mapping[str, float]  # by part; the median of the seconds in which cron did nothing
     memory_bytes: Mapping[str, int]
     flow_processes: int
     reconcile_cpu_seconds: float  # of what cron does each minute, all parts together
@@ -125,38 +125,61 @@ def _suspended() -> dict[str, Any]:
 
 
 def _standing(darkroom: Darkroom, seconds: int) -> Standing:
-    """First what cron does each minute, so that it has just been done, then quiet seconds."""
+    """First what cron does each minute, then seconds without it."""
     _until_quiet(darkroom)
     before = _cpu(darkroom)
     darkroom.stack.reconcile()
     _until_quiet(darkroom)
-    looks = [_cpu(darkroom)]
-    reconcile = sum(looks[0].values()) - sum(before.values())
+    looks = [_look(darkroom)]
+    reconcile = sum(looks[0].cpu_seconds.values()) - sum(before.values())
     for _ in range(seconds):
         time.sleep(1)
-        looks.append(_cpu(darkroom))
+        looks.append(_look(darkroom))
     return Standing(
-        cpu_ms_per_second={part: 1000 * _median_step([look[part] for look in looks]) for part in looks[0]},
+        cpu_ms_per_second=quiet_cpu_ms(looks),
         memory_bytes=memory_bytes(darkroom.processes()),
-        flow_processes=len(trees(processes(), darkroom.processes())[FLOW_PROCESSES]),
+        flow_processes=min(look.flow_processes for look in looks),
         reconcile_cpu_seconds=reconcile,
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    cpu_seconds: Mapping[str, float]  # so far, by part
+    flow_processes: int
+
+
+def quiet_cpu_ms(looks: Sequence[Look]) -> dict[str, float]:
+    """By part, the median of the steps in which no flow process was there but those that stay."""
+    fewest = min(look.flow_processes for look in looks)
+    steps = [
+        (before.cpu_seconds, after.cpu_seconds)
+        for before, after in pairwise(looks)
+        if before.flow_processes == after.flow_processes == fewest
+    ]
+    if not steps:
+        raise RuntimeError("There was no second without a flow run.")
+    return {part: 1000 * median(after[part] - before[part] for before, after in steps) for part in steps[0][0]}
+
+
 def _until_quiet(darkroom: Darkroom) -> None:
     """No flow process has done anything for a second."""
-    used = -1.0
-    while (now := _cpu(darkroom)[FLOW_PROCESSES]) - used > QUIET_CPU_SECONDS or now < used:
-        used = now
-        time.sleep(1)
+    seen = [0.0]
+
+    def quiet() -> bool:
+        seen.append(_cpu(darkroom)[FLOW_PROCESSES])
+        return abs(seen[-1] - seen[-2]) < QUIET_CPU_SECONDS
+
+    wait_until(quiet, timeout=60, every=1, what="flow processes that do nothing")
 
 
 def _cpu(darkroom: Darkroom) -> dict[str, float]:
     return cpu_seconds(processes(), darkroom.processes())
 
 
-def _median_step(readings: Sequence[float]) -> float:
-    return median(after - before for before, after in pairwise(readings))
+def _look(darkroom: Darkroom) -> Look:
+    table, roots = processes(), darkroom.processes()
+    return Look(cpu_seconds=cpu_seconds(table, roots), flow_processes=len(trees(table, roots)[FLOW_PROCESSES]))
 
 
 def _wake(darkroom: Darkroom, provider: Provider) -> int:

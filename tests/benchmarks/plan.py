@@ -17,11 +17,12 @@ class Plan:
     limited_fast_pictures: int = 1000  # at 0.5 s
     limited_slow_pictures: int = 200  # at 2 s
     asleep_runs: int = 500
-    asleep_seconds: int = 15
+    asleep_seconds: int = 20
+    floor_limited: bool = True
 
 
 FULL = Plan()
-# Within three minutes; of the stock worker only what the first target is held against.
+# Of the stock worker only what the first target is held against.
 QUICK = Plan(
     burst_rounds=1,
     alone_pictures=3,
@@ -30,5 +31,6 @@ QUICK = Plan(
     limited_fast_pictures=100,
     limited_slow_pictures=20,
     asleep_runs=50,
-    asleep_seconds=3,
+    asleep_seconds=6,
+    floor_limited=False,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
@@ -28,15 +28,16 @@ SUSPENDED = "W2 alone, suspension forced"
 LIMITED_FAST = "W3 10 in flight, 0.5 s"
 LIMITED_SLOW = "W3 10 in flight, 2 s"
 IN_FLIGHT = 10
+LATENCY = 1.0  # seconds, where the workload does not name another
 
 LONGEST_SECONDS = 240.0
 _numbers = count(1)
 
 
 def burst(contestant: Contestant, provider: Provider, *, pictures: int, rounds: int) -> Result:
-    provider.takes(seconds=1)
+    provider.takes(seconds=LATENCY)
     contestant.limit(None)
-    seen = [_at_once(contestant, provider, pictures, latency=1, in_flight=pictures) for _ in range(rounds)]
+    seen = [_at_once(contestant, provider, pictures, latency=LATENCY, in_flight=pictures) for _ in range(rounds)]
     return result(contestant.name, BURST, seen)
 
 
@@ -49,11 +50,10 @@ def limited(contestant: Contestant, provider: Provider, *, pictures: int, latenc
 
 def alone(contestant: Contestant, provider: Provider, *, pictures: int, workload: str) -> Result:
     """Each when no trace of the one before is left; while the run lingers: each as soon as the last is finished."""
-    provider.takes(seconds=1)
+    provider.takes(seconds=LATENCY)
     contestant.limit(None)
     _warm_up(contestant, workload)
-    lingering = workload == LINGERING
-    seen = _one_by_one(contestant, provider, pictures, until=_finished if lingering else _at_rest)
+    seen = _one_by_one(contestant, provider, pictures, rests=workload != LINGERING)
     return result(contestant.name, workload, [seen])
 
 
@@ -75,18 +75,21 @@ def _at_once(contestant: Contestant, provider: Provider, pictures: int, *, laten
     return watch.round(seen, latency=latency, ideal=ideal, in_line=pictures > in_flight)
 
 
-def _one_by_one(
-    contestant: Contestant, provider: Provider, pictures: int, *, until: Callable[[Contestant], None]
-) -> Round:
+def _one_by_one(contestant: Contestant, provider: Provider, pictures: int, *, rests: bool) -> Round:
+    until = _at_rest if rests else _finished
     marker = f"bench {next(_numbers)}."
     posted: list[Posted] = []
     with _watched(contestant, provider) as watch:
         for n in range(pictures):
             posted += post_all(contestant.door, [f"{marker}{n}"])
+            time.sleep(LATENCY)  # nothing is finished before: no need to ask
             until(contestant)
-            watch.cut(1)
+            if rests:
+                watch.cut(1)
+        if not rests:
+            watch.cut(pictures)
     seen = _pictures(contestant, provider, posted, marker)
-    return watch.round(seen, latency=1, ideal=None if until is _at_rest else pictures)
+    return watch.round(seen, latency=LATENCY, ideal=None if rests else pictures * LATENCY)
 
 
 def _finished(contestant: Contestant) -> None:
@@ -94,7 +97,7 @@ def _finished(contestant: Contestant) -> None:
 
 
 def _at_rest(contestant: Contestant) -> None:
-    wait_until(contestant.at_rest, timeout=LONGEST_SECONDS, every=0.1, what="every picture, and rest")
+    wait_until(contestant.at_rest, timeout=LONGEST_SECONDS, every=0.2, what="every picture, and rest")
     time.sleep(contestant.settle_seconds)
 
 
