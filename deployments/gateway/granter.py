@@ -5,7 +5,7 @@ queued row is due, and every few seconds for what other processes queued. What f
 follows at Prefect is an errand: a run that is being made there does not hold up the next slot.
 
 While slots come free, the runs of those who are next in line are made a little ahead, as many as will be granted within
-the second that a run takes to start. Much earlier they would suspend before the slot comes, which costs more than it saves.
+the second that a run takes to start. Made much earlier they would suspend again, which costs more than it saves.
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ def serve(options: Options) -> None:
         _Application(options),
         host=_HOST,
         port=options.port,
+        loop="asyncio",  # uvloop, which uvicorn takes where it is installed, has transports of another kind
         http=FrontDoor,  # hands over to uvicorn's own protocol
         ws="none",
         lifespan="on",
