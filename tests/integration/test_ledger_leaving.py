@@ -121,3 +121,16 @@ def test_a_cancel_is_news_until_the_process_has_acted_on_it(picture: Picture) ->
     picture.ledger.jobs.cancel(picture.job_id)
     assert picture.look() == (picture.job_id,)
     assert picture.ledger.runs.look(picture.run_id, {picture.job_id: {picture.ref}}).ready == ()
+
+
+def test_those_for_which_a_result_came_are_first_in_line(picture: Picture) -> None:
+    """Before jobs that are new or may submit: a burst of those would make finished pictures wait."""
+    ledger = picture.ledger
+    new = post(ledger, picture.user_id)
+    ledger.grants.grant()
+    ledger.runs.place(new.id)
+    picture.settle()
+    assert picture.look() == (picture.job_id, new.id)
+    waits = {new.id: {row.ref for row in ledger.requests.of_job(new.id)}, **picture.waits}
+    assert ledger.runs.look(picture.run_id, waits).ready == (picture.job_id, new.id)
+    assert ledger.runs.look(picture.run_id, waits | {picture.job_id: {"nothing"}}).ready == (new.id,)

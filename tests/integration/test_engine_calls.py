@@ -1,0 +1,175 @@
+"""Calls of job functions side by side, on a real ledger: none holds up another, none happens twice at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from uuid import uuid4
+
+import httpx
+import pytest
+from ledger_scenes import post
+from support import wait_until
+
+from blocks.dispatch import Dispatcher
+from blocks.errors import DarkroomError
+from blocks.fal import Fal
+from blocks.ledger import Bell, JobStatus, Ledger
+from blocks.media_store import MediaStore, make_store_block
+from blocks.orchestrator import Orchestrator
+from blocks.prefect_api import PrefectApi
+from blocks.settings import Settings
+from flows.engine import Job, Waiting
+from flows.engine.calls import SIDE_BY_SIDE, Calls
+from flows.engine.job import Later
+from flows.engine.report import Reports
+from flows.engine.resources import Resources
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+class Unheard(Reports):
+    """There is no Prefect to show anything to."""
+
+    def add(self, job: Job, ended: JobStatus, error: DarkroomError | None) -> None:
+        pass
+
+
+@pytest.fixture
+def resources(ledger: Ledger) -> Iterator[Resources]:
+    """The ledger is real; nothing else is asked for anything."""
+    with ExitStack() as opened:
+        orchestrator = opened.enter_context(Orchestrator(PrefectApi(NOWHERE)))
+        yield Resources(
+            settings=Settings(),
+            ledger=ledger,
+            orchestrator=orchestrator,
+            dispatcher=Dispatcher(ledger, orchestrator),
+            fal=opened.enter_context(Fal("key")),
+            files=opened.enter_context(httpx.Client()),
+            store=MediaStore(make_store_block("/nowhere")),
+        )
+
+
+@pytest.fixture
+def jobs(ledger: Ledger) -> list[str]:
+    """As many as may be called at once, and two more. What is called does not depend on the run that carries it."""
+    user_id = ledger.users.add("ann").user_id
+    return [post(ledger, user_id).id for _ in range(SIDE_BY_SIDE + 2)]
+
+
+@contextmanager
+def calling(resources: Resources, function: Callable[[Job], object]) -> Iterator[tuple[Calls, Bell]]:
+    calls = Calls(function, resources, Unheard(resources, uuid4()))
+    with resources.ledger.listen("fox") as bell, calls.threads(bell):
+        yield calls, bell
+
+
+def status(resources: Resources, job_id: str) -> str:
+    job = resources.ledger.jobs.get(job_id)
+    assert job is not None
+    return job.status.value
+
+
+def test_a_slow_call_does_not_hold_up_the_others(resources: Resources, jobs: list[str]) -> None:
+    """The second is called, ends and is called again while the first is still under way."""
+    slow, quick = pair = jobs[:2]
+    go_on = threading.Event()
+    called: Counter[str] = Counter()
+
+    def function(job: Job) -> None:
+        called[job.id] += 1
+        if job.id == slow:
+            go_on.wait(20)
+        elif called[quick] == 1:
+            raise Waiting(["something"])
+
+    with calling(resources, function) as (calls, _):
+        calls.start(pair, named=False)
+        wait_until(lambda: (calls.take_in(), quick in calls.waits)[1])
+        calls.start(pair, named=False)
+        wait_until(lambda: status(resources, quick) == "completed")
+        assert calls.busy
+        go_on.set()
+    assert called == {slow: 1, quick: 2}
+
+
+def test_a_job_is_not_called_again_before_the_end_of_its_call_was_taken_in(
+    resources: Resources, jobs: list[str]
+) -> None:
+    """What it waits for is not known before: it would be taken for one that can go on."""
+    called: Counter[str] = Counter()
+
+    def function(job: Job) -> None:
+        called[job.id] += 1
+        raise Waiting(["something"])
+
+    with calling(resources, function) as (calls, bell):
+        calls.start(jobs[:1], named=False)
+        assert bell.wait(20), "the bell rings at the end of a call"
+        calls.start(jobs[:1], named=False)
+        calls.take_in()
+        assert calls.waits == {jobs[0]: {"something", jobs[0]}}
+    assert called == {jobs[0]: 1}
+
+
+def test_no_more_are_called_than_there_is_room_for(resources: Resources, jobs: list[str]) -> None:
+    """Those further back in line are read when their turn comes."""
+    go_on = threading.Event()
+    called: Counter[str] = Counter()
+
+    def function(job: Job) -> None:
+        called[job.id] += 1
+        go_on.wait(20)
+
+    with calling(resources, function) as (calls, _):
+        calls.start(jobs, named=False)
+        wait_until(lambda: len(called) == SIDE_BY_SIDE)
+        calls.start(jobs, named=False)
+        go_on.set()
+    assert called == dict.fromkeys(jobs[:SIDE_BY_SIDE], 1)
+
+
+def test_a_file_that_could_not_be_had_is_tried_again_when_it_is_due(resources: Resources, jobs: list[str]) -> None:
+    """The run stays for it, and no thread sleeps meanwhile."""
+    called: Counter[str] = Counter()
+
+    def function(job: Job) -> None:
+        called[job.id] += 1
+        if called[job.id] == 1:
+            raise Later(0.2)
+
+    with calling(resources, function) as (calls, bell):
+        calls.start(jobs[:1], named=False)
+        assert bell.wait(20)
+        calls.take_in()
+        calls.start(jobs[:1], named=False)
+        assert called == {jobs[0]: 1}
+        assert calls.busy and 0 < calls.next_due <= 0.2
+        wait_until(lambda: (calls.start(jobs[:1], named=False), called[jobs[0]] == 2)[1])
+
+
+def test_a_job_that_ended_elsewhere_is_not_waited_for(resources: Resources, jobs: list[str]) -> None:
+    """E.g. its run was ended in Prefect while its file was to be tried again: the run would never close."""
+
+    def function(job: Job) -> None:
+        raise Later(60)
+
+    with calling(resources, function) as (calls, bell):
+        calls.start(jobs[:1], named=False)
+        assert bell.wait(20)
+        calls.take_in()
+        assert calls.busy
+        calls.start([], named=False)
+        assert not calls.busy
+
+
+def test_a_job_that_has_ended_is_not_called(resources: Resources, ledger: Ledger, jobs: list[str]) -> None:
+    """It was open when the run looked."""
+    ledger.jobs.finish(jobs[0], JobStatus.CANCELLED)
+    called: list[str] = []
+    with calling(resources, lambda job: called.append(job.id)) as (calls, _):
+        calls.start(jobs[:2], named=False)
+    assert called == [jobs[1]]
