@@ -99,6 +99,8 @@ class Orchestrator:
         body = {
             "parameters": dict(parameters),
             "idempotency_key": run_key,
+            # The gateway has checked them, and the flow does. The server's check costs it 8 ms.
+            "enforce_parameter_schema": False,
             "work_queue_name": queue_name(user_id),
             "tags": [f"user:{user_id}", f"plan:{plan}"],
             # The API draws a random name where none is given, and refuses an explicit null.

@@ -20,15 +20,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, WorkQueue
 from prefect.context import SyncClientContext, refresh_global_settings_context
 from prefect.engine import handle_engine_signals
+from prefect.events.related import RESOURCE_CACHE
 from prefect.flow_engine import load_flow, run_flow
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
+from blocks.clock import utc_now
 from deployments.kernel import die_with, show_as
-from deployments.worker.internals import drive, suspended_from_outside, terminate_as_cancelled
+from deployments.worker.internals import (
+    drive,
+    suspended_from_outside,
+    terminate_as_cancelled,
+    use_servers_result_storage,
+)
 from deployments.worker.orders import Order, Suspended, Word
 
 
@@ -40,6 +47,7 @@ def main(order: Order, line: Connection) -> None:
     _take_place(order)
     go = threading.Event()
     threading.Thread(target=_obey, args=(order.flow_run, line, go), daemon=True, name="line").start()
+    _remember(order)
     with _client(preload, order.environment):
         go.wait()
         if order.hooks_for is None:
@@ -75,6 +83,27 @@ def _obey(flow_run: FlowRun, line: Connection, go: threading.Event) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
             case Suspended(state=state):
                 suspended_from_outside(flow_run.id, state)
+
+
+def _remember(order: Order) -> None:
+    """Prefect names these in every event of the run, and would read each of them once."""
+    run, known = order.flow_run, order.known
+    use_servers_result_storage(known.result_storage)
+    objects: dict[str, tuple[Any, Any]] = {
+        "flow": (run.flow_id, known.api_flow),
+        "deployment": (run.deployment_id, known.deployment),
+        "work-pool": (known.work_pool.name, known.work_pool),
+        "work-queue": (run.work_queue_id, _queue(order)),
+    }
+    for kind, (key, value) in objects.items():
+        RESOURCE_CACHE[f"{kind}.{key}"] = ({"kind": kind, "object": value}, utc_now())  # type: ignore[assignment]
+
+
+def _queue(order: Order) -> WorkQueue | None:
+    run = order.flow_run
+    if run.work_queue_id is None or run.work_queue_name is None:
+        return None
+    return WorkQueue(id=run.work_queue_id, name=run.work_queue_name, work_pool_id=order.known.work_pool.id)
 
 
 @contextmanager

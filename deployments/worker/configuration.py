@@ -20,8 +20,9 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, field_validator
 
 import flows
+from deployments.worker.orders import Known
 
-KEPT_SECONDS = 10.0  # so long an edited deployment may still start as it was
+KEPT_SECONDS = 30.0  # so long an edited deployment may still start as it was
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 PROJECT = Path(flows.__file__).parents[1]
 
@@ -68,6 +69,7 @@ class Recipe:
 
     flow: Flow
     deployment: DeploymentResponse | None
+    result_storage: UUID | None
     read_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -86,6 +88,11 @@ class Recipe:
             worker_name=worker_name,
             worker_id=worker_id,
             deployment=deployment,
+        )
+
+    def known(self, work_pool: WorkPool) -> Known:
+        return Known(
+            api_flow=self.flow, deployment=self.deployment, work_pool=work_pool, result_storage=self.result_storage
         )
 
     def preloaded(self) -> tuple[str, Path] | None:
@@ -110,7 +117,11 @@ class Recipes:
         known = self._by_flow_run.get(key)
         if known is None or not known.fresh:
             deployment = await client.read_deployment(flow_run.deployment_id) if flow_run.deployment_id else None
-            known = Recipe(flow=await client.read_flow(flow_run.flow_id), deployment=deployment)
+            known = Recipe(
+                flow=await client.read_flow(flow_run.flow_id),
+                deployment=deployment,
+                result_storage=(await client.read_server_default_result_storage()).default_result_storage_block_id,
+            )
             self._by_flow_run[key] = known
         return known
 

@@ -37,12 +37,12 @@ class CannotPreload(RuntimeError):
 
 
 class Nursery:
-    def __init__(self) -> None:
+    def __init__(self, preload: str = PRELOAD) -> None:
         self._server = forkserver.ForkServer()
-        self._server.set_forkserver_preload([PRELOAD])
+        self._server.set_forkserver_preload([preload])
         self._server.ensure_running()
         try:
-            self._check()
+            self._check(preload)
         except BaseException:
             self.retire()
             raise
@@ -71,9 +71,9 @@ class Nursery:
             theirs.close()
         return process, ours
 
-    def _check(self) -> None:
+    def _check(self, preload: str) -> None:
         """Waits for the preload, whose failure multiprocessing would keep to itself."""
-        process, line = self._start(_tell_problem)  # with our `__main__`: others may start children meanwhile
+        process, line = self._start(_tell_problem, preload)  # with our `__main__`: others may start children meanwhile
         with line:
             try:
                 problem = line.recv()
@@ -84,10 +84,8 @@ class Nursery:
             raise CannotPreload(problem)
 
 
-def _tell_problem(line: Connection) -> None:
-    from deployments.worker import preload
-
-    line.send(preload.PROBLEM)
+def _tell_problem(preload: str, line: Connection) -> None:
+    line.send(sys.modules[preload].PROBLEM if preload in sys.modules else f"{preload} was not imported")
 
 
 @contextmanager

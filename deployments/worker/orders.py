@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from uuid import UUID
 
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import Flow, FlowRun, State, WorkPool
+from prefect.client.schemas.responses import DeploymentResponse
 
 
 class Word(Enum):
@@ -25,6 +27,16 @@ class Suspended:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the worker has from Prefect, so that the child need not ask."""
+
+    api_flow: Flow
+    deployment: DeploymentResponse | None
+    work_pool: WorkPool
+    result_storage: UUID | None  # the block that the server names as the default
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """One attempt of a flow run.
 
@@ -33,6 +45,7 @@ class Order:
     """
 
     flow_run: FlowRun
+    known: Known
     environment: Mapping[str, str]
     folder: str
     flow: str | None = None

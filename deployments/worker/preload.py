@@ -64,10 +64,11 @@ def _warm_up() -> SyncClientContext:
     from prefect.context import SyncClientContext
 
     from blocks.tls import tls_context
-    from deployments.worker.internals import leave_observing_to_the_worker
+    from deployments.worker.internals import leave_observing_to_the_worker, share_tls_context
 
     tls_context()
     leave_observing_to_the_worker()
+    share_tls_context()
     return SyncClientContext()
 
 
