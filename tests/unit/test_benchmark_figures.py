@@ -210,6 +210,7 @@ def test_a_report_is_a_table_and_the_same_in_json() -> None:
     )
     assert f"| {BURST} | {DARKROOM} | 2 | 1.00 | 2.00 | 1000 / 1000 |" in report.markdown()
     assert f"- MISS {BURST}: pictures per second ≥ 30: 1" in report.markdown()
+    assert "Other processes used up to 0.50 cores" in report.markdown()
     kept = json.loads(report.json())["results"][0]
     assert kept["rounds"][0]["pictures"][0]["began_at"] == str(BEGAN)
     assert kept["rounds"][0]["slices"][0]["prefect_requests"] == {"GET /a": 3, "GET /b": 1}
