@@ -19,7 +19,7 @@ from blocks.clock import utc_now
 from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
-from blocks.ledger.locking import as_run, lock_run_of_job, lock_run_of_request, tell
+from blocks.ledger.locking import as_run, lock_run_of_request, tell
 from blocks.ledger.states import Happening, Lane, RequestStatus, next_status, statuses_before
 from blocks.ledger.tables import Delivery, Request, Run, new_id
 
@@ -97,7 +97,7 @@ class Requests:
         For a job that was cancelled or has ended, a new one is cancelled from the start: it would be paid for nobody.
         """
         with self._engine.begin() as connection:
-            lock_run_of_job(connection, job_id)
+            run(connection, "job_lock", job_id=job_id)  # a job that ends meanwhile would leave the new row behind
             insert_request(connection, job_id, spec, now=utc_now())
             return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
 

@@ -89,7 +89,7 @@ ENDS: dict[str, Callable[[Picture], object]] = {
 def test_a_step_reserved_beside_the_end_of_its_job_is_not_queued(
     ledger: Ledger, db: Db, ann: str, end: Callable[[Picture], object], reserve_first: bool
 ) -> None:
-    """Without the run's lock in `reserve` the row would be granted, and hold its slot with nobody to submit it."""
+    """Without the job's lock in `reserve` the row would be granted, and hold its slot with nobody to submit it."""
     picture = granted_picture(ledger, ann)
 
     def reserve() -> object:
