@@ -87,7 +87,7 @@ def generate(job: Job) -> None:
     job.store(result)
 
 
-@flow(name=KIND, flow_run_name="{model}", retries=0, log_prints=False)
+@flow(name=KIND, retries=0, log_prints=False)
 def generate_image(
     prompt: Prompt = PROMPT,
     model: ModelName = MODEL,

@@ -9,8 +9,9 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -22,7 +23,9 @@ from pydantic import Field, field_validator
 import flows
 from deployments.worker.orders import Known
 
-KEPT_SECONDS = 30.0  # so long an edited deployment may still start as it was
+# So long what was edited may still have its old effect.
+DEPLOYMENT_KEPT = timedelta(seconds=15)
+RESULT_STORAGE_KEPT = timedelta(minutes=5)
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 PROJECT = Path(flows.__file__).parents[1]
 
@@ -63,18 +66,25 @@ class WarmJobConfiguration(BaseJobConfiguration):
         return {name: value for name, value in self.env.items() if value is not None}
 
 
-@dataclass(kw_only=True)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Read(Generic[T]):
+    value: T
+    at: float = field(default_factory=time.monotonic)
+
+    def since(self, age: timedelta) -> bool:
+        return time.monotonic() - self.at < age.total_seconds()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A run's flow and deployment, as Prefect has them."""
 
     flow: Flow
     deployment: DeploymentResponse | None
     result_storage: UUID | None
-    read_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def fresh(self) -> bool:
-        return time.monotonic() - self.read_at < KEPT_SECONDS
 
     async def configuration(
         self, flow_run: FlowRun, *, client: PrefectClient, work_pool: WorkPool, worker_name: str, worker_id: UUID | None
@@ -109,24 +119,38 @@ class Recipe:
 
 class Recipes:
     def __init__(self) -> None:
-        self._by_flow_run: dict[tuple[UUID, UUID | None], Recipe] = {}
+        self._flows: dict[UUID, Flow] = {}
+        self._deployments: dict[UUID, _Read[DeploymentResponse]] = {}
+        self._result_storage: _Read[UUID | None] | None = None
 
     async def of(self, flow_run: FlowRun, client: PrefectClient) -> Recipe:
         """Raises ObjectNotFound if its deployment does not exist any more."""
-        key = (flow_run.flow_id, flow_run.deployment_id)
-        known = self._by_flow_run.get(key)
-        if known is None or not known.fresh:
-            deployment = await client.read_deployment(flow_run.deployment_id) if flow_run.deployment_id else None
-            known = Recipe(
-                flow=await client.read_flow(flow_run.flow_id),
-                deployment=deployment,
-                result_storage=(await client.read_server_default_result_storage()).default_result_storage_block_id,
-            )
-            self._by_flow_run[key] = known
-        return known
+        return Recipe(
+            flow=await self._flow(flow_run.flow_id, client),
+            deployment=await self._deployment(flow_run.deployment_id, client) if flow_run.deployment_id else None,
+            result_storage=await self._storage(client),
+        )
 
     def forget(self) -> None:
-        self._by_flow_run.clear()
+        self._deployments.clear()
+        self._result_storage = None
+
+    async def _flow(self, flow_id: UUID, client: PrefectClient) -> Flow:
+        if flow_id not in self._flows:
+            self._flows[flow_id] = await client.read_flow(flow_id)
+        return self._flows[flow_id]
+
+    async def _deployment(self, deployment_id: UUID, client: PrefectClient) -> DeploymentResponse:
+        known = self._deployments.get(deployment_id)
+        if known is None or not known.since(DEPLOYMENT_KEPT):
+            known = self._deployments[deployment_id] = _Read(await client.read_deployment(deployment_id))
+        return known.value
+
+    async def _storage(self, client: PrefectClient) -> UUID | None:
+        if self._result_storage is None or not self._result_storage.since(RESULT_STORAGE_KEPT):
+            server = await client.read_server_default_result_storage()
+            self._result_storage = _Read(server.default_result_storage_block_id)
+        return self._result_storage.value
 
 
 class _WithFlow:

@@ -23,6 +23,7 @@ from blocks.ledger import OUTAGES, READY, Ledger
 logger = logging.getLogger(__name__)
 
 PREFIX = "prefect.flow-run."
+USER_TAG = "prefect.tag.user:"
 LOOK_AGAIN_SECONDS = 5.0
 
 
@@ -44,10 +45,17 @@ async def hear_prefect(pool_id: UUID, tell: Callable[[str, UUID, datetime], None
         try:
             async with get_events_subscriber(filter=wanted) as events:
                 async for event in events:
-                    tell(*_read(event))
+                    if not _told_by_the_ledger(event):
+                        tell(*_read(event))
         except Exception as error:
             logger.warning("Prefect's events cannot be heard (%s); polling meanwhile", type(error).__name__)
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _told_by_the_ledger(event: Event) -> bool:
+    """A run of ours that was just created: Prefect tells of it before its commit, the ledger after."""
+    created = event.event == PREFIX + "Scheduled"
+    return created and any(resource.id.startswith(USER_TAG) for resource in event.related)
 
 
 def _read(event: Event) -> tuple[str, UUID, datetime]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -25,11 +25,17 @@ from prefect.engine import _drive_run_flow_result as drive
 __all__ = [
     "drive",
     "leave_observing_to_the_worker",
+    "let_heartbeats_end_by_themselves",
     "share_tls_context",
     "suspended_from_outside",
     "terminate_as_cancelled",
     "use_servers_result_storage",
 ]
+
+
+def let_heartbeats_end_by_themselves() -> None:
+    """By default a run that is over waits for the thread that beats, up to a second."""
+    flow_engine._send_heartbeats = partial(flow_engine._send_heartbeats, join_on_exit=False)
 
 
 def terminate_as_cancelled() -> None:

@@ -64,11 +64,12 @@ def _warm_up() -> SyncClientContext:
     from prefect.context import SyncClientContext
 
     from blocks.tls import tls_context
-    from deployments.worker.internals import leave_observing_to_the_worker, share_tls_context
+    from deployments.worker import internals
 
     tls_context()
-    leave_observing_to_the_worker()
-    share_tls_context()
+    internals.leave_observing_to_the_worker()
+    internals.let_heartbeats_end_by_themselves()
+    internals.share_tls_context()
     return SyncClientContext()
 
 

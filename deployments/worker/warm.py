@@ -28,7 +28,7 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult
 from blocks.settings import load_settings
 from deployments.worker import child
 from deployments.worker.children import Child, explain
-from deployments.worker.configuration import Recipes, WarmJobConfiguration, WarmVariables
+from deployments.worker.configuration import Recipe, Recipes, WarmJobConfiguration, WarmVariables
 from deployments.worker.ears import Changes, LedgerEar, hear_prefect
 from deployments.worker.nursery import CannotPreload, Nursery
 from deployments.worker.orders import Order, Suspended, Word
@@ -142,19 +142,24 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     async def _ready_to_run(self, flow_run: FlowRun) -> WarmJobConfiguration | None:
         """None if it must not run: its deployment is gone, or the server says that somebody else has it."""
-        try:
-            recipe = await self._recipes.of(flow_run, self.client)
-        except ObjectNotFound:
+        recipe, ours = await asyncio.gather(self._recipe(flow_run), self._propose_pending_state(flow_run))
+        if recipe is None:
             await self._mark_flow_run_as_cancelled(flow_run, {"message": "Its deployment no longer exists."})
+        if recipe is None or not ours:
             return None
-        configuration = await recipe.configuration(
+        return await recipe.configuration(
             flow_run,
             client=self.client,
             work_pool=self.work_pool,
             worker_name=self.name,
             worker_id=self.backend_id,
         )
-        return configuration if await self._propose_pending_state(flow_run) else None
+
+    async def _recipe(self, flow_run: FlowRun) -> Recipe | None:
+        try:
+            return await self._recipes.of(flow_run, self.client)
+        except ObjectNotFound:
+            return None
 
     async def _order(
         self, flow_run: FlowRun, configuration: WarmJobConfiguration, *, hooks_for: State[Any] | None = None
