@@ -54,8 +54,9 @@ ASLEEP = "SELECT count(*) AS asleep FROM run WHERE closed_at IS NULL AND left_at
 class Standing:
     """What the stack uses while nothing happens."""
 
-    cpu_ms_per_second: Mapping[str, float]  # by part; the median of the seconds in which cron did nothing
-    memory_bytes: Mapping[str, int]
+    # By part; the medians of the seconds in which cron did nothing.
+    cpu_ms_per_second: Mapping[str, float]
+    memory_bytes: Mapping[str, float]
     flow_processes: int
     reconcile_cpu_seconds: float  # of what cron does each minute, all parts together
 
@@ -137,7 +138,7 @@ def _standing(darkroom: Darkroom, seconds: int) -> Standing:
         looks.append(_look(darkroom))
     return Standing(
         cpu_ms_per_second=quiet_cpu_ms(looks),
-        memory_bytes=memory_bytes(darkroom.processes()),
+        memory_bytes=quiet_memory(looks),
         flow_processes=min(look.flow_processes for look in looks),
         reconcile_cpu_seconds=reconcile,
     )
@@ -146,7 +147,15 @@ def _standing(darkroom: Darkroom, seconds: int) -> Standing:
 @dataclass(frozen=True, kw_only=True)
 class Look:
     cpu_seconds: Mapping[str, float]  # so far, by part
+    memory_bytes: Mapping[str, int]
     flow_processes: int
+
+
+def quiet_memory(looks: Sequence[Look]) -> dict[str, float]:
+    """By part, the median of the moments in which no flow process was there but those that stay."""
+    fewest = min(look.flow_processes for look in looks)
+    quiet = [look.memory_bytes for look in looks if look.flow_processes == fewest]
+    return {part: median(memory[part] for memory in quiet) for part in quiet[0]}
 
 
 def quiet_cpu_ms(looks: Sequence[Look]) -> dict[str, float]:
@@ -179,7 +188,11 @@ def _cpu(darkroom: Darkroom) -> dict[str, float]:
 
 def _look(darkroom: Darkroom) -> Look:
     table, roots = processes(), darkroom.processes()
-    return Look(cpu_seconds=cpu_seconds(table, roots), flow_processes=len(trees(table, roots)[FLOW_PROCESSES]))
+    return Look(
+        cpu_seconds=cpu_seconds(table, roots),
+        memory_bytes=memory_bytes(roots),
+        flow_processes=len(trees(table, roots)[FLOW_PROCESSES]),
+    )
 
 
 def _wake(darkroom: Darkroom, provider: Provider) -> int:

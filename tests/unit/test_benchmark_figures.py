@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from benchmarks.asleep import Look, quiet_cpu_ms
+from benchmarks.asleep import Look, quiet_cpu_ms, quiet_memory
 from benchmarks.figures import (
     Picture,
     Result,
@@ -168,8 +168,12 @@ def test_requests_are_counted_as_they_are_logged_each_once(tmp_path: Path) -> No
 def test_what_the_stack_uses_at_rest_is_measured_while_no_run_is_carried() -> None:
     """Cron starts one each minute, and how long a benchmark looks must not decide whether it is in the figure."""
     used = [(0.0, 1), (0.01, 1), (0.5, 2), (0.9, 2), (0.95, 1), (0.97, 1), (0.98, 1)]
-    looks = [Look(cpu_seconds={"worker": seconds}, flow_processes=number) for seconds, number in used]
+    looks = [
+        Look(cpu_seconds={"worker": seconds}, memory_bytes={"worker": 50 * number}, flow_processes=number)
+        for seconds, number in used
+    ]
     assert quiet_cpu_ms(looks) == {"worker": pytest.approx(10)}
+    assert quiet_memory(looks) == {"worker": 50}
 
 
 def test_the_largest_share_dominates() -> None:
