@@ -22,8 +22,8 @@ from blocks.ledger.locking import as_run, lock_run, tell
 from blocks.ledger.states import RequestStatus
 from blocks.ledger.tables import Job, Run, new_id
 
-# One run's at once. A second process competes for the same cores and locks: of 200 pictures at once it took from webhook
-# to next line 1.2 s (p95) in five runs and 0.4 s in one, which needed two thirds of the CPU.
+# One run's at once. A second process competes for the same cores and locks: with 200 pictures at once, webhook to next
+# line took 1.2 s (p95) in five runs and 0.4 s in one, which needed two thirds of the CPU.
 MOST_JOBS = 256
 SLOT_GRANTED = "darkroom.slot.granted"
 LEASE = timedelta(seconds=15)  # how long a run counts as alive after its process last said so
