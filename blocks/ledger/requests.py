@@ -101,9 +101,6 @@ class Requests:
             insert_request(connection, job_id, spec, now=utc_now())
             return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
 
-    def latest(self, job_id: str, step: str) -> Request | None:
-        return self._one("request_latest", job_id=job_id, step=step)
-
     def get(self, ref: str) -> Request:
         row = self._one("request_get", ref=ref)
         if row is None:

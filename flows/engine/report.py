@@ -125,7 +125,7 @@ def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: R
         "In all": f"{(utc_now() - job.created_at).total_seconds():.1f} s",
         "Size": ", ".join(f"{asset.width}×{asset.height}, {asset.bytes // 1024:,} KB" for asset in job.assets),
         "Cost": f"${sum((row.cost_usd or Decimal(0) for row in job.calls), Decimal(0)):.3f}",
-        "Picture": " ".join(_link(asset, resources) for asset in job.assets),
+        "Picture": " ".join(f"[open]({_link(asset, resources)})" for asset in job.assets),
     }
 
 

@@ -58,7 +58,8 @@ def test_a_burst_is_carried_by_one_run_and_shown_by_the_handful(stack: Stack, pr
     assert {run["state_name"] for run in reports} == {"Completed"}
     assert len(reports) == len(tables) <= MOST_REPORTS
     assert sum(int(run["state"]["message"].split()[0]) for run in reports) == len(lines)
-    assert stack.gateway.get(lines[0]["Picture"]).status_code == 200, "the link opens without a bearer"
+    link = lines[0]["Picture"].removeprefix("[open](").removesuffix(")")
+    assert stack.gateway.get(link).status_code == 200, "it opens without a bearer"
 
 
 def test_a_process_killed_while_it_carries_many_loses_none_and_pays_none_twice(stack: Stack, prompt: str) -> None:
