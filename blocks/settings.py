@@ -36,6 +36,10 @@ class Settings(BaseSettings):
         timedelta(seconds=5),
         description="How long a run waits in its process before it suspends (seconds or ISO 8601).",
     )
+    cancel_grace: timedelta = Field(
+        timedelta(seconds=30),
+        description="How long a cancelled run may take to end before its process is killed (seconds or ISO 8601).",
+    )
     signing_key: SecretStr = Field(
         SecretStr(""), description="Key of the links to assets. Every gateway and worker of one installation shares it."
     )
@@ -46,7 +50,7 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: str | None) -> str | None:
         return value or None
 
-    @field_validator("patience", mode="before")
+    @field_validator("patience", "cancel_grace", mode="before")
     @classmethod
     def _bare_number_is_seconds(cls, value: object) -> object:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
@@ -13,9 +13,13 @@ from deployments.worker.orders import Suspended, Word
 
 
 class Child:
-    def __init__(self, process: ForkServerProcess, line: Connection) -> None:
+    """`since`: when its run became ready for it. What the run went through before concerns former processes of it."""
+
+    def __init__(self, process: ForkServerProcess, line: Connection, *, since: datetime) -> None:
         assert process.pid is not None
         self.pid = process.pid
+        self.since = since
+        self._cancelled = False
         self._process = process
         self._line = line
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -29,12 +33,20 @@ class Child:
         with suppress(OSError):  # it has ended, or is ending
             self._line.send(word)
 
+    def cancel(self, *, grace: timedelta) -> None:
+        """Once: its engine says Cancelling too, and a second signal would interrupt it before it says Cancelled."""
+        if not self._cancelled:
+            self._cancelled = True
+            self.say(Word.CANCEL)
+            asyncio.get_running_loop().call_later(grace.total_seconds(), self.kill)
+
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
+        if not self._ended.done():
             self._process.kill()
 
     async def end(self, *, grace: timedelta) -> int:
-        self._process.terminate()
+        if not self._ended.done():
+            self._process.terminate()
         with suppress(TimeoutError):
             return await asyncio.wait_for(self.ended(), grace.total_seconds())
         self.kill()

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -35,9 +35,8 @@ from deployments.worker.orders import Order, Suspended, Word
 
 logger = logging.getLogger(__name__)
 
-# Of a child that is asked to end: when its run is cancelled, and when the worker itself is stopped.
-CANCEL_GRACE = timedelta(seconds=30)
-STOP_GRACE = timedelta(seconds=5)
+STOP_GRACE = timedelta(seconds=5)  # of a child when the worker is stopped
+LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 class WarmWorkerResult(BaseWorkerResult):
@@ -58,6 +57,8 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         self._recipes = Recipes()
         # Resumed while their child was still ending: one process at a time for a run.
         self._ready_too_soon: set[UUID] = set()
+        self._cancelled_too_soon: dict[UUID, datetime] = {}  # before they had a child
+        self._cancel_grace = load_settings().cancel_grace
         self._rung = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._ledger_ear: LedgerEar | None = None
@@ -102,6 +103,8 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             try:
                 # First, so that a child that dies is known to be the one that had the run.
                 await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(child.pid))
+                if self._cancelled_too_soon.get(flow_run.id, LONG_AGO) > child.since:
+                    child.cancel(grace=self._cancel_grace)
                 child.say(Word.GO)
                 if task_status is not None:
                     task_status.started(child.pid)
@@ -136,6 +139,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         finally:
             self._release_limit_slot(flow_run.id)
             self._submitting_flow_run_ids.discard(flow_run.id)
+            self._cancelled_too_soon.pop(flow_run.id, None)
             if self._limit is not None or flow_run.id in self._ready_too_soon:
                 self._ready_too_soon.discard(flow_run.id)
                 self._rung.set()
@@ -179,7 +183,8 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     async def _fork(self, order: Order) -> Child:
         assert self._nursery is not None
-        return Child(*await anyio.to_thread.run_sync(self._nursery.start, child.main, order))
+        since = order.flow_run.state.timestamp if order.flow_run.state else LONG_AGO
+        return Child(*await anyio.to_thread.run_sync(self._nursery.start, child.main, order), since=since)
 
     async def _report(self, flow_run: FlowRun, configuration: WarmJobConfiguration, result: WarmWorkerResult) -> None:
         """Says what the child could not say itself, if the run is still that child's to speak for."""
@@ -222,10 +227,14 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
                 self._ready_too_soon.add(flow_run_id)
             else:
                 self._rung.set()
-        elif child and state == Changes.CANCELLING:
-            child.say(Word.CANCEL)
-            asyncio.get_running_loop().call_later(CANCEL_GRACE.total_seconds(), child.kill)
-        elif child and state == Changes.SUSPENDED:
+        elif child is None:
+            if state == Changes.CANCELLING and flow_run_id in self._submitting_flow_run_ids:
+                self._cancelled_too_soon[flow_run_id] = when
+        elif when <= child.since:  # a stream that is heard again begins a minute ago
+            return
+        elif state == Changes.CANCELLING:
+            child.cancel(grace=self._cancel_grace)
+        elif state == Changes.SUSPENDED:
             child.say(Suspended(state=State(type=StateType.PAUSED, name=state, timestamp=when)))
 
     def _renew(self) -> None:
