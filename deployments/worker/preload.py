@@ -14,8 +14,11 @@ import pkgutil
 import signal
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from deployments.kernel import die_with
 
 if TYPE_CHECKING:
     from prefect.context import SyncClientContext
@@ -38,7 +41,10 @@ LAZY = (
     "websockets.asyncio.client",
 )
 
+OURS = ("prefect.", "blocks.", "flows.", "deployments.")
+
 PID = os.getpid()
+die_with(os.getppid())  # a child that is deep in C does not notice that its line is cut
 PROBLEM: str | None = None
 CLIENT: SyncClientContext
 
@@ -48,7 +54,7 @@ def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in environment.items() if k.startswith("PREFECT_") and not k.startswith("PREFECT__")}
 
 
-SETTINGS = settings_in(os.environ)
+SETTINGS: dict[str, str] = {}
 
 
 def _import_everything() -> None:
@@ -60,6 +66,27 @@ def _import_everything() -> None:
         importlib.import_module(module.name)
 
 
+def _settings() -> dict[str, str]:
+    """As a job configuration names them: those of Prefect's profile too, unless the environment says otherwise."""
+    from prefect.settings import get_current_settings
+
+    return settings_in({**get_current_settings().to_environment_variables(exclude_unset=True), **os.environ})
+
+
+def _complete_models() -> None:
+    """Prefect puts off building a model's validator until its first use: in each child, 15 ms in all."""
+    from pydantic import BaseModel
+
+    waiting = [BaseModel]
+    while waiting:
+        subclasses = waiting.pop().__subclasses__()
+        waiting += subclasses
+        for model in subclasses:
+            if not model.__pydantic_complete__ and model.__module__.startswith(OURS):
+                with suppress(Exception):  # what cannot be built is for who uses it to find out
+                    model.model_rebuild()
+
+
 def _warm_up() -> SyncClientContext:
     from prefect.context import SyncClientContext
 
@@ -67,6 +94,7 @@ def _warm_up() -> SyncClientContext:
     from deployments.worker import internals
 
     tls_context()
+    _complete_models()
     internals.leave_observing_to_the_worker()
     internals.let_heartbeats_end_by_themselves()
     internals.share_tls_context()
@@ -82,6 +110,7 @@ def _threads() -> int:
 try:
     _import_everything()
     CLIENT = _warm_up()
+    SETTINGS = _settings()
     if (_count := _threads()) != 1:
         PROBLEM = f"preloading has started {_count - 1} thread(s), so forking is not safe"
 except Exception:
