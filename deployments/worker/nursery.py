@@ -3,6 +3,9 @@
 A forkserver imports once and forks for each run, from a process that has no threads. multiprocessing keeps one of them
 per process and hands it to every `Process`; to take up new code a second one is made and put in its place. The old one
 is let go: it ends by itself with the last of its children.
+
+It dies with the worker, whatever kills that, and its children die with it. The kernel ties it to the thread that
+started it, so each has a thread of its own, which starts the children too and lives until it has ended.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from multiprocessing import forkserver, get_context
@@ -40,23 +44,29 @@ class Nursery:
     def __init__(self, preload: str = PRELOAD) -> None:
         self._server = forkserver.ForkServer()
         self._server.set_forkserver_preload([preload])
-        self._server.ensure_running()
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="nursery")
         try:
-            self._check(preload)
+            self._hand.submit(self._check, preload).result()
         except BaseException:
             self.retire()
             raise
 
     def retire(self) -> None:
         """Lets it end with the last of its children. Each of those holds the same pipe open."""
+        self._hand.submit(self._see_off)
+        self._hand.shutdown(wait=False)
+
+    def _see_off(self) -> None:
         server: Any = self._server
-        alive, server._forkserver_alive_fd = server._forkserver_alive_fd, None
-        if alive is not None:
-            os.close(alive)
-            threading.Thread(target=os.waitpid, args=(server._forkserver_pid, 0), daemon=True, name="reaper").start()
+        if server._forkserver_alive_fd is not None:
+            os.close(server._forkserver_alive_fd)
+            os.waitpid(server._forkserver_pid, 0)
 
     def start(self, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
         """Forks a child that calls `target(*arguments, its end of the line)`. Returns it and our end."""
+        return self._hand.submit(self._start_without_main, target, *arguments).result()
+
+    def _start_without_main(self, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
         with _without_main():
             return self._start(target, *arguments)
 

@@ -12,7 +12,7 @@ import logging
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from uuid import UUID
 
 import anyio
 import anyio.abc
+import httpx
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import InfrastructureNotAvailable, ObjectNotFound
 from prefect.states import Cancelling, Crashed
@@ -36,6 +37,7 @@ from deployments.worker.orders import Order, Suspended, Word
 logger = logging.getLogger(__name__)
 
 STOP_GRACE = timedelta(seconds=5)  # of a child when the worker is stopped
+LAST_WORDS = timedelta(seconds=2)
 LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
@@ -110,12 +112,19 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
                     task_status.started(child.pid)
                 status = await child.ended()
             except BaseException:
-                with anyio.CancelScope(shield=True):  # the worker is being stopped
-                    await child.end(grace=STOP_GRACE)
+                await self._stop(child, flow_run, configuration)
                 raise
             finally:
                 del self._children[flow_run.id]
         return WarmWorkerResult(status_code=status, identifier=str(child.pid))
+
+    async def _stop(self, child: Child, flow_run: FlowRun, configuration: WarmJobConfiguration) -> None:
+        """The worker is being stopped: what it cannot say in time, `reconcile` finds out."""
+        with anyio.CancelScope(shield=True):
+            status = await child.end(grace=STOP_GRACE)
+        with anyio.move_on_after(LAST_WORDS.total_seconds(), shield=True), suppress(httpx.HTTPError):
+            result = WarmWorkerResult(status_code=status, identifier=str(child.pid))
+            await self._report(flow_run, configuration, result, hooks=False)
 
     async def kill_infrastructure(
         self, infrastructure_pid: str, configuration: WarmJobConfiguration, grace_seconds: int = 30
@@ -186,7 +195,9 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         since = order.flow_run.state.timestamp if order.flow_run.state else LONG_AGO
         return Child(*await anyio.to_thread.run_sync(self._nursery.start, child.main, order), since=since)
 
-    async def _report(self, flow_run: FlowRun, configuration: WarmJobConfiguration, result: WarmWorkerResult) -> None:
+    async def _report(
+        self, flow_run: FlowRun, configuration: WarmJobConfiguration, result: WarmWorkerResult, *, hooks: bool = True
+    ) -> None:
         """Says what the child could not say itself, if the run is still that child's to speak for."""
         now = await self.client.read_flow_run(flow_run.id) if result.status_code != 0 else None
         if now is None or now.state is None or now.infrastructure_pid != result.identifier:
@@ -194,9 +205,11 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         message = explain(result.status_code)
         if now.state.type in (StateType.PENDING, StateType.RUNNING):
             await self._propose_crashed_state(flow_run, message)
-            await self._run_hooks(flow_run, configuration, Crashed(message=message))
+            if hooks:
+                await self._run_hooks(flow_run, configuration, Crashed(message=message))
         elif now.state.type == StateType.CANCELLING:
-            await self._run_hooks(flow_run, configuration, Cancelling(message=message))
+            if hooks:
+                await self._run_hooks(flow_run, configuration, Cancelling(message=message))
             await self._mark_flow_run_as_cancelled(flow_run, {"message": message})
 
     async def _run_hooks(self, flow_run: FlowRun, configuration: WarmJobConfiguration, state: State[Any]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from prefect_server import PrefectServer, running_prefect
 from support import wait_until
@@ -188,3 +190,67 @@ def test_a_flow_that_suspends_itself_has_no_process_and_has_not_crashed(runs: Ru
         "Running",
         "Completed",
     ]
+
+
+# -- limits ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_holds_and_the_next_run_starts_as_the_last_ends(
+    server: PrefectServer, logs: Path, tmp_path: Path
+) -> None:
+    """`--limit 1`, on a worker that would poll again only in a minute."""
+    with running_worker(server, logs, "--limit", "1", PREFECT_WORKER_QUERY_SECONDS="60") as worker:
+        runs = Runs(server, tmp_path, worker.queue)
+        several = [runs.start(how="wait") for _ in range(3)]
+        for left in (3, 2, 1):
+            wait_until(lambda left=left: len([run for run in several if run.pids()]) == 4 - left)  # type: ignore[misc]
+            under_way = [run for run in several if run.state["type"] in {"PENDING", "RUNNING"}]
+            assert len(under_way) == 1
+            under_way[0].go()
+        for run in several:
+            run.ended("Completed")
+
+
+# -- the worker's own end --------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_stopped_ends_its_runs_as_crashed(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
+    """In less than ten seconds, also with one that will not hear, and no process is left."""
+    with running_worker(server, logs) as worker:
+        runs = Runs(server, tmp_path, worker.queue)
+        hears, deaf = runs.start(how="wait"), runs.start(how="ignore SIGTERM")
+        hears.begun()
+        deaf.deaf()
+        below = worker.below()
+        worker.signal(signal.SIGTERM)
+        worker.process.wait(timeout=10)
+        assert psutil.wait_procs(below, timeout=2)[1] == []
+        for run in (hears, deaf):
+            run.ended("Crashed", timeout=1)
+
+
+def test_a_worker_that_is_killed_leaves_no_process(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
+    """Children and forkserver go with it, whatever they are in the middle of."""
+    with running_worker(server, logs) as worker:
+        runs = Runs(server, tmp_path, worker.queue)
+        runs.start(how="wait").begun()
+        for how in ("ignore SIGTERM", "sleep in C"):
+            runs.start(how=how).deaf()
+        below = worker.below()
+        assert len(below) >= 4
+        worker.signal(signal.SIGKILL)
+        assert psutil.wait_procs(below, timeout=2)[1] == []
+
+
+def test_a_forkserver_that_is_killed_takes_its_runs_along_and_is_replaced(
+    server: PrefectServer, logs: Path, tmp_path: Path
+) -> None:
+    """They are Crashed; the next run finds a new one."""
+    with running_worker(server, logs) as worker:
+        runs = Runs(server, tmp_path, worker.queue)
+        run = runs.start(how="wait")
+        pid = run.begun()
+        worker.forkservers()[0].kill()
+        run.ended("Crashed")
+        wait_until(lambda: is_gone(pid))
+        runs.start().ended("Completed")
