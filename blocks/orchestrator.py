@@ -20,6 +20,7 @@ from blocks.errors import NeedsHuman
 from blocks.prefect_api import PrefectApi
 
 WORK_POOL = "darkroom"
+MOST_PER_PAGE = 200  # Prefect's own bound
 # The events on which the automation resumes a run.
 RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted", "darkroom.run.woken")
 # States in which a run may have lost its process. A suspended run has none by right.
@@ -117,6 +118,16 @@ class Orchestrator:
         if not state:
             return None
         return _run_state(state, deployed=run["deployment_id"] is not None)
+
+    def run_states(self, flow_run_ids: Iterable[UUID]) -> dict[UUID, RunState]:
+        """Of many at once; a run that does not exist is missing."""
+        ids, found = [str(each) for each in flow_run_ids], dict[UUID, RunState]()
+        for start in range(0, len(ids), MOST_PER_PAGE):
+            body = {"flow_runs": {"id": {"any_": ids[start : start + MOST_PER_PAGE]}}, "limit": MOST_PER_PAGE}
+            for run in self._api.call("POST", "/flow_runs/filter", json=body):
+                if state := run.get("state"):
+                    found[UUID(run["id"])] = _run_state(state, deployed=run["deployment_id"] is not None)
+        return found
 
     def history(self, flow_run_id: UUID) -> list[RunState]:
         """Every state the run was in, oldest first."""

@@ -107,8 +107,7 @@ class Reconciler:
     def once(self) -> None:
         for row in self._ledger.requests.holding_slots():
             self._each(row.ref, partial(self._request, row))
-        for run in self._ledger.runs.not_closed():
-            self._each(run.id, partial(self._run, run))
+        self._each("Every run", self._runs)
         for job_id in self._ledger.jobs.unplaced():
             self._each(job_id, partial(self._place, job_id))
         self._resources.dispatcher.grant()
@@ -130,7 +129,9 @@ class Reconciler:
         )
         match what:
             case ForRequest.POLL:
-                self._settle(row, ask_provider(self._resources.fal, row), via="poll")
+                if (outcome := ask_provider(self._resources.fal, row)) is None:
+                    return  # it runs on: nothing to tell
+                self._settle(row, outcome, via="poll")
             case ForRequest.CANCEL if row.request_id is not None:
                 self._resources.fal.cancel(row.endpoint, row.request_id)
                 self._settle(row, ask_provider(self._resources.fal, row), via="poll")
@@ -154,10 +155,19 @@ class Reconciler:
         if outcome is not None:
             self._resources.dispatcher.carry_out(self._ledger.requests.settle(row.ref, outcome, via=via)[1])
 
-    def _run(self, run: Run) -> None:
+    def _runs(self) -> None:
+        """Prefect is asked about all of them at once: hundreds may be suspended, and want nothing."""
+        runs = self._ledger.runs.not_closed()
+        states = self._resources.orchestrator.run_states(run.flow_run_id for run in runs if run.flow_run_id)
+        with_granted = self._ledger.runs.with_granted()
+        for run in runs:
+            state = states.get(run.flow_run_id) if run.flow_run_id else None
+            what = decide_run(run, state, now=utc_now(), has_granted=run.id in with_granted)
+            if what is not ForRun.NOTHING:
+                self._each(run.id, partial(self._run, run, state, what))
+
+    def _run(self, run: Run, state: RunState | None, what: ForRun) -> None:
         orchestrator = self._resources.orchestrator
-        state = None if run.flow_run_id is None else orchestrator.run_state(run.flow_run_id)
-        what = decide_run(run, state, now=utc_now(), has_granted=self._ledger.runs.has_granted(run.id))
         if what is ForRun.CREATE:
             self._resources.dispatcher.carry_out(self._ledger.runs.start_again(run.id))
         elif run.flow_run_id is not None and what is ForRun.WAKE:
@@ -169,8 +179,7 @@ class Reconciler:
             self._resources.dispatcher.carry_out(self._ledger.runs.hand_over(run.id))
         elif what is ForRun.CLOSE and state is not None:
             self._close(run, state)
-        if what is not ForRun.NOTHING:
-            get_run_logger().info("Run %s: %s", run.id, what)
+        get_run_logger().info("Run %s: %s", run.id, what)
 
     def _close(self, run: Run, state: RunState) -> None:
         """Ends the jobs of a run that was cancelled or gave up."""

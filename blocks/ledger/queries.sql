@@ -72,11 +72,9 @@ UNION
 SELECT run.* FROM run JOIN job ON job.run_id = run.id WHERE job.finished_at IS NULL
 ORDER BY created_at
 
--- name: run_has_granted
-SELECT EXISTS (
-    SELECT FROM request JOIN job ON job.id = request.job_id
-    WHERE job.run_id = :run_id AND request.status = 'granted' AND job.finished_at IS NULL
-)
+-- name: runs_with_granted
+SELECT DISTINCT job.run_id FROM request JOIN job ON job.id = request.job_id
+WHERE request.status = 'granted' AND job.run_id IS NOT NULL AND job.finished_at IS NULL
 
 -- name: job_insert
 INSERT INTO job (id, user_id, kind, status, run_id, parameters, idempotency_key, body_hash, created_at)

@@ -185,9 +185,10 @@ class Runs:
         with self._engine.begin() as connection:
             return [as_run(row) for row in run(connection, "runs_not_closed")]
 
-    def has_granted(self, run_id: str) -> bool:
+    def with_granted(self) -> set[str]:
+        """Runs of which a row holds a slot that it has not used."""
         with self._engine.begin() as connection:
-            return bool(run(connection, "run_has_granted", run_id=run_id).scalar())
+            return set(run(connection, "runs_with_granted").scalars())
 
     def mark_woken(self, run_id: str) -> None:
         with self._engine.begin() as connection:

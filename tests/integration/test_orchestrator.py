@@ -13,7 +13,7 @@ from prefect_server import PrefectServer, free_port
 from support import wait_until
 
 from blocks.errors import NeedsHuman, Retry
-from blocks.orchestrator import Orchestrator
+from blocks.orchestrator import MOST_PER_PAGE, Orchestrator
 from blocks.prefect_api import PrefectApi
 
 DEPLOYMENT = "generate-image/on-demand"
@@ -270,3 +270,13 @@ def failing_server(answers: list[str]) -> Iterator[tuple[PrefectApi, list[bytes]
             api.close()
             server.shutdown()
             thread.join()
+
+
+def test_the_states_of_many_runs_are_had_at_once(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
+    """More than Prefect gives on one page; one that does not exist is missing, not an error."""
+    deployment = prefect.call("GET", "/deployments/name/generate-image/on-demand")["id"]
+    body = {"parameters": {"prompt": "a fox"}, "state": {"type": "PAUSED", "name": "Suspended"}}
+    made = [UUID(prefect.call("POST", f"/deployments/{deployment}/create_flow_run", json=body)["id"]) for _ in range(3)]
+    unknown = [uuid4() for _ in range(MOST_PER_PAGE)]
+    states = orchestrator.run_states([made[0], *unknown, *made[1:]])
+    assert {run: state.name for run, state in states.items()} == dict.fromkeys(made, "Suspended")
