@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -35,8 +35,10 @@ class Changes:
     SUSPENDED = "Suspended"
 
 
-async def hear_prefect(pool_id: UUID, tell: Callable[[str, UUID, datetime], None]) -> None:
-    """Calls `tell(name of the state, flow run, when)` for ever."""
+async def hear_prefect(
+    pool_id: UUID, tell: Callable[[str, UUID, datetime], None], *, look: Callable[[], Awaitable[None]]
+) -> None:
+    """Calls `tell(name of the state, flow run, when)` for ever; `look` now and then while it cannot."""
     names = [PREFIX + name for name in (*Changes.READY, Changes.CANCELLING, Changes.SUSPENDED)]
     wanted = EventFilter(
         event=EventNameFilter(name=names), any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{pool_id}"])
@@ -49,6 +51,7 @@ async def hear_prefect(pool_id: UUID, tell: Callable[[str, UUID, datetime], None
                         tell(*_read(event))
         except Exception as error:
             logger.warning("Prefect's events cannot be heard (%s); polling meanwhile", type(error).__name__)
+            await look()
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 

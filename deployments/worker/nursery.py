@@ -24,7 +24,8 @@ from types import ModuleType
 from typing import Any
 
 PRELOAD = "deployments.worker.preload"
-_in_charge: ContextVar[forkserver.ForkServer] = ContextVar("in_charge")
+# The default is for whoever else uses multiprocessing in this process.
+_in_charge: ContextVar[forkserver.ForkServer] = ContextVar("in_charge", default=forkserver._forkserver)
 _main_lock = threading.Lock()
 
 
@@ -83,13 +84,14 @@ class Nursery:
 
     def _check(self, preload: str) -> None:
         """Waits for the preload, whose failure multiprocessing would keep to itself."""
-        process, line = self._start(_tell_problem, preload)  # with our `__main__`: others may start children meanwhile
-        with line:
-            try:
+        try:
+            # With our `__main__`: others may start children meanwhile.
+            process, line = self._start(_tell_problem, preload)
+            with line:
                 problem = line.recv()
-            except EOFError:
-                problem = "the forkserver has died"
-        process.join()
+            process.join()
+        except (EOFError, OSError):
+            problem = "the forkserver has died; the worker's output has the traceback"
         if problem:
             raise CannotPreload(problem)
 

@@ -21,6 +21,12 @@ from uuid import UUID
 import anyio
 import anyio.abc
 import httpx
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import InfrastructureNotAvailable, ObjectNotFound
 from prefect.states import Cancelling, Crashed
@@ -231,7 +237,18 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
     async def _hear_prefect(self) -> None:
         while self._work_pool is None:  # Prefect did not answer yet
             await asyncio.sleep(1)
-        await hear_prefect(self._work_pool.id, self._heard)
+        await hear_prefect(self._work_pool.id, self._heard, look=self._look_at_children)
+
+    async def _look_at_children(self) -> None:
+        """For what polling does not tell: that a run under way was cancelled or suspended."""
+        wanted = FlowRunFilter(
+            id=FlowRunFilterId(any_=list(self._children)),
+            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[Changes.CANCELLING, Changes.SUSPENDED])),
+        )
+        with suppress(httpx.HTTPError):
+            for run in await self.client.read_flow_runs(flow_run_filter=wanted) if self._children else []:
+                if run.state and run.state.name:
+                    self._heard(run.state.name, run.id, run.state.timestamp)
 
     def _heard(self, state: str, flow_run_id: UUID, when: datetime) -> None:
         child = self._children.get(flow_run_id)
