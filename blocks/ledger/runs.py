@@ -34,11 +34,12 @@ READY = "run_ready"  # the channel that workers listen on: a flow run was create
 class Work:
     """What a run finds when it looks: its open jobs, and which of them can go on.
 
-    Those for which a result has come are first in line: they free memory and slots, a submit only adds to them.
+    Those for which a result `came` are first in line: they free memory and slots, a submit only adds to them.
     """
 
     open: tuple[str, ...]
     ready: tuple[str, ...]
+    came: frozenset[str]
 
 
 class Runs:
@@ -248,8 +249,9 @@ def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[st
     jobs = run(connection, "run_open_jobs", run_id=run_id).all()
     refs = sorted({ref for job in jobs for ref in waits.get(job.id, ())})
     rows = run(connection, "requests_actionable", refs=refs) if refs else ()
-    came = {row.ref: RequestStatus(row.status).terminal for row in rows}
-    came |= {job.id: True for job in jobs if job.cancel_requested_at is not None}
-    ready = [job.id for job in jobs if job.id not in waits or any(ref in came for ref in waits[job.id])]
-    ready.sort(key=lambda job_id: not any(came.get(ref) for ref in waits.get(job_id, ())))
-    return Work(open=tuple(job.id for job in jobs), ready=tuple(ready))
+    news = {row.ref: RequestStatus(row.status).terminal for row in rows}
+    news |= {job.id: True for job in jobs if job.cancel_requested_at is not None}
+    ready = [job.id for job in jobs if job.id not in waits or any(ref in news for ref in waits[job.id])]
+    came = frozenset(each for each in ready if any(news.get(ref) for ref in waits.get(each, ())))
+    ready.sort(key=lambda each: each not in came)
+    return Work(open=tuple(job.id for job in jobs), ready=tuple(ready), came=came)

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
-from itertools import islice
 
 from prefect.logging import get_run_logger
 
 from blocks.errors import DarkroomError
-from blocks.ledger import OUTAGES, Bell, JobStatus, Record
+from blocks.ledger import OUTAGES, Bell, JobStatus, Record, Work
 from blocks.outcomes import error_document
 from flows.engine.job import Cancelled, Job, Later, Waiting
+from flows.engine.pace import Pace
 from flows.engine.report import Reports
 from flows.engine.resources import Resources
 
 JobFunction = Callable[[Job], object]
 
+# On two cores a process collects 60 pictures a second. Unpaced, 200 at once took 1.2 s (p95) from webhook to next line.
+SUBMITS_AT_ONCE = 24
+SUBMITS_PER_SECOND = 48
 SIDE_BY_SIDE = 8  # job functions called at once; each is short, the provider's time is not spent here
 
 
@@ -46,6 +49,8 @@ class Calls:
         self._under_way: dict[str, Future[Left]] = {}
         self._waits: dict[str, frozenset[str]] = {}
         self._setbacks: Counter[str] = Counter()
+        self._pace = Pace(at_once=SUBMITS_AT_ONCE, per_second=SUBMITS_PER_SECOND)
+        self._held_back = False  # a job could be called, but for the pace
         self._due: dict[str, float] = {}  # monotonic; of jobs whose file is to be tried again
 
     @property
@@ -55,14 +60,15 @@ class Calls:
 
     @property
     def busy(self) -> bool:
-        return bool(self._under_way or self._due)
+        return bool(self._under_way or self._due or self._held_back)
 
     @property
     def next_due(self) -> float:
-        """Seconds until a job is to be called again by itself; endless while there is no room for it."""
-        if not self._due or len(self._under_way) >= SIDE_BY_SIDE:
+        """Seconds until a job is to be called though nothing comes for it; endless while there is no room for it."""
+        if len(self._under_way) >= SIDE_BY_SIDE:
             return float("inf")
-        return max(0.0, min(self._due.values()) - time.monotonic())
+        again = min(self._due.values(), default=float("inf")) - time.monotonic()
+        return max(0.0, min(again, self._pace.seconds if self._held_back else again))
 
     @contextmanager
     def threads(self, bell: Bell) -> Iterator[None]:
@@ -78,12 +84,10 @@ class Calls:
                 del self._under_way[job_id]
                 self._keep(job_id, call.result())
 
-    def start(self, ready: Sequence[str], *, named: bool) -> None:
-        """Calls as many as there is room for, first come first served. `named`: with their steps as Prefect tasks."""
-        now = time.monotonic()
-        self._due = {job_id: due for job_id, due in self._due.items() if job_id in ready}
-        callable_now = (each for each in ready if each not in self._under_way and self._due.get(each, now) <= now)
-        chosen = list(islice(callable_now, SIDE_BY_SIDE - len(self._under_way)))
+    def start(self, work: Work, *, named: bool) -> None:
+        """Calls as many as there is room for, results first. `named`: with their steps as Prefect tasks."""
+        self._due = {job_id: due for job_id, due in self._due.items() if job_id in work.ready}
+        chosen = self._choose(work)
         for record in self._ledger.jobs.take_up(chosen) if chosen else ():
             self._due.pop(record.job.id, None)
             # Each in a copy of the run's context, so that tasks belong to it.
@@ -91,11 +95,29 @@ class Calls:
             self._under_way[record.job.id] = call
             call.add_done_callback(lambda _: self._bell.ring())
 
+    def _choose(self, work: Work) -> list[str]:
+        """What came at once, what may submit at its pace."""
+        now = time.monotonic()
+        room = SIDE_BY_SIDE - len(self._under_way)
+        self._held_back = False
+        chosen: list[str] = []
+        for job_id in work.ready:
+            if len(chosen) >= room:
+                break
+            if job_id in self._under_way or self._due.get(job_id, now) > now:
+                continue
+            if job_id not in work.came and not self._pace.take():
+                self._held_back = True
+                break
+            chosen.append(job_id)
+        return chosen
+
     def forget(self) -> None:
         """Every job is called afresh: what was under way is on record, or it did not happen."""
         self._under_way.clear()
         self._waits.clear()
         self._due.clear()
+        self._held_back = False
 
     def _keep(self, job_id: str, left: Left) -> None:
         if left.waits is None:

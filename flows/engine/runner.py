@@ -104,7 +104,7 @@ class Runner:
             while True:
                 self._calls.take_in()
                 work = self._ledger.runs.look(self._run_id, self._calls.waits)
-                self._calls.start(work.ready, named=self._is_alone(work))
+                self._calls.start(work, named=self._is_alone(work))
                 if self._calls.busy:
                     moved = time.monotonic()
                 left = moved + self._stay(work) - time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from uuid import uuid4
 
@@ -16,7 +16,7 @@ from support import wait_until
 from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError
 from blocks.fal import Fal
-from blocks.ledger import Bell, JobStatus, Ledger
+from blocks.ledger import Bell, JobStatus, Ledger, Work
 from blocks.media_store import MediaStore, make_store_block
 from blocks.orchestrator import Orchestrator
 from blocks.prefect_api import PrefectApi
@@ -67,6 +67,10 @@ def calling(resources: Resources, function: Callable[[Job], object]) -> Iterator
         yield calls, bell
 
 
+def work(ready: list[str], *, came: Collection[str] = ()) -> Work:
+    return Work(open=tuple(ready), ready=tuple(ready), came=frozenset(came))
+
+
 def status(resources: Resources, job_id: str) -> str:
     job = resources.ledger.jobs.get(job_id)
     assert job is not None
@@ -87,9 +91,9 @@ def test_a_slow_call_does_not_hold_up_the_others(resources: Resources, jobs: lis
             raise Waiting(["something"])
 
     with calling(resources, function) as (calls, _):
-        calls.start(pair, named=False)
+        calls.start(work(pair), named=False)
         wait_until(lambda: (calls.take_in(), quick in calls.waits)[1])
-        calls.start(pair, named=False)
+        calls.start(work(pair), named=False)
         wait_until(lambda: status(resources, quick) == "completed")
         assert calls.busy
         go_on.set()
@@ -107,9 +111,9 @@ def test_a_job_is_not_called_again_before_the_end_of_its_call_was_taken_in(
         raise Waiting(["something"])
 
     with calling(resources, function) as (calls, bell):
-        calls.start(jobs[:1], named=False)
+        calls.start(work(jobs[:1]), named=False)
         assert bell.wait(20), "the bell rings at the end of a call"
-        calls.start(jobs[:1], named=False)
+        calls.start(work(jobs[:1]), named=False)
         calls.take_in()
         assert calls.waits == {jobs[0]: {"something", jobs[0]}}
     assert called == {jobs[0]: 1}
@@ -125,9 +129,9 @@ def test_no_more_are_called_than_there_is_room_for(resources: Resources, jobs: l
         go_on.wait(20)
 
     with calling(resources, function) as (calls, _):
-        calls.start(jobs, named=False)
+        calls.start(work(jobs), named=False)
         wait_until(lambda: len(called) == SIDE_BY_SIDE)
-        calls.start(jobs, named=False)
+        calls.start(work(jobs), named=False)
         go_on.set()
     assert called == dict.fromkeys(jobs[:SIDE_BY_SIDE], 1)
 
@@ -142,13 +146,13 @@ def test_a_file_that_could_not_be_had_is_tried_again_when_it_is_due(resources: R
             raise Later(0.2)
 
     with calling(resources, function) as (calls, bell):
-        calls.start(jobs[:1], named=False)
+        calls.start(work(jobs[:1]), named=False)
         assert bell.wait(20)
         calls.take_in()
-        calls.start(jobs[:1], named=False)
+        calls.start(work(jobs[:1]), named=False)
         assert called == {jobs[0]: 1}
         assert calls.busy and 0 < calls.next_due <= 0.2
-        wait_until(lambda: (calls.start(jobs[:1], named=False), called[jobs[0]] == 2)[1])
+        wait_until(lambda: (calls.start(work(jobs[:1]), named=False), called[jobs[0]] == 2)[1])
 
 
 def test_a_job_that_ended_elsewhere_is_not_waited_for(resources: Resources, jobs: list[str]) -> None:
@@ -158,11 +162,11 @@ def test_a_job_that_ended_elsewhere_is_not_waited_for(resources: Resources, jobs
         raise Later(60)
 
     with calling(resources, function) as (calls, bell):
-        calls.start(jobs[:1], named=False)
+        calls.start(work(jobs[:1]), named=False)
         assert bell.wait(20)
         calls.take_in()
         assert calls.busy
-        calls.start([], named=False)
+        calls.start(work([]), named=False)
         assert not calls.busy
 
 
@@ -171,5 +175,19 @@ def test_a_job_that_has_ended_is_not_called(resources: Resources, ledger: Ledger
     ledger.jobs.finish(jobs[0], JobStatus.CANCELLED)
     called: list[str] = []
     with calling(resources, lambda job: called.append(job.id)) as (calls, _):
-        calls.start(jobs[:2], named=False)
+        calls.start(work(jobs[:2]), named=False)
     assert called == [jobs[1]]
+
+
+def test_what_came_is_not_held_back_by_the_pace_of_submits(
+    resources: Resources, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that may submit only some go at once; the loop is told when the next may."""
+    monkeypatch.setattr("flows.engine.calls.SUBMITS_AT_ONCE", 2)
+    monkeypatch.setattr("flows.engine.calls.SUBMITS_PER_SECOND", 0.01)
+    called: list[str] = []
+    with calling(resources, lambda job: called.append(job.id)) as (calls, _):
+        calls.start(work(jobs[:5], came=jobs[:2]), named=False)
+        wait_until(lambda: len(called) == 4)
+        assert calls.next_due > 10
+    assert set(called) == set(jobs[:4])
