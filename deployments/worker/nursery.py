@@ -41,9 +41,33 @@ class CannotPreload(RuntimeError):
     """The code of this generation cannot be imported, or starts threads. Mend it, then send the worker SIGHUP."""
 
 
+class _ForkServer(forkserver.ForkServer):
+    """Imports what the worker would import, not what lies in the folder where the worker was started."""
+
+    def ensure_running(self) -> None:
+        pid: int | None = self._forkserver_pid  # type: ignore[attr-defined]
+        if pid is None or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            with _safe_path():
+                super().ensure_running()
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """By default `python -c` looks there first, and `flows` is a name that many projects have."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
 class Nursery:
     def __init__(self, preload: str = PRELOAD) -> None:
-        self._server = forkserver.ForkServer()
+        self._server = _ForkServer()
         self._server.set_forkserver_preload([preload])
         self._hand = ThreadPoolExecutor(1, thread_name_prefix="nursery")
         try:

@@ -275,13 +275,13 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         try:
             nursery = await anyio.to_thread.run_sync(Nursery)
         except CannotPreload as error:
-            logger.error("The new code is not taken up, the old goes on: %s", error)
+            self._logger.error("The new code is not taken up, the old goes on: %s", error)
             return
         old, self._nursery = self._nursery, nursery
         self._recipes.forget()
         if old:
             old.retire()
-        logger.info("New code is taken up; what runs finishes on the old")
+        self._logger.info("New code is taken up; what runs finishes on the old")
 
 
 @contextmanager

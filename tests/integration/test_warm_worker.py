@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 from prefect_server import PrefectServer, running_prefect
 from support import wait_until
-from warm_worker import FlowRunOnWorker, Runs, WarmWorkerProcess, is_gone, running_worker
+from warm_worker import FlowRunOnWorker, Runs, WarmWorkerProcess, is_gone, running_worker, without_events
+
+from blocks.clock import utc_now
+from blocks.ledger import READY
+from deployments.home import Home
+
+PROJECT = Path(__file__).parents[2]
+POLLS_HARDLY = {"PREFECT_WORKER_QUERY_SECONDS": "60"}
+NO_LEDGER = {"DARKROOM_LEDGER_URL": "postgresql://127.0.0.1:9/nowhere"}
+AT_ONCE_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +45,9 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def worker(server: PrefectServer, logs: Path) -> Iterator[WarmWorkerProcess]:
-    """One for all tests that leave it as it was."""
-    with running_worker(server, logs, DARKROOM_CANCEL_GRACE="1") as worker:
+    """One for all tests that leave it as it was. Of every run it is told by Prefect's events: it hardly polls."""
+    settings = {"DARKROOM_CANCEL_GRACE": "1", "PREFECT_WORKER_HEARTBEAT_SECONDS": "600"}
+    with running_worker(server, logs, **POLLS_HARDLY, **NO_LEDGER, **settings) as worker:
         yield worker
 
 
@@ -192,23 +206,189 @@ def test_a_flow_that_suspends_itself_has_no_process_and_has_not_crashed(runs: Ru
     ]
 
 
-# -- limits ----------------------------------------------------------------------------------------------------------
+# -- being told --------------------------------------------------------------------------------------------------------
 
 
-def test_a_limit_holds_and_the_next_run_starts_as_the_last_ends(
+def test_a_run_is_taken_at_once_when_it_is_made_in_the_ui_and_when_it_is_resumed(runs: Runs) -> None:
+    """By a worker that would ask only in a minute."""
+    run = runs.start("leave")
+    first = run.begun(timeout=AT_ONCE_SECONDS)
+    wait_until(lambda: run.state["name"] == "Suspended")
+    run.resume()
+    assert run.begun(times=2, timeout=AT_ONCE_SECONDS) != first
+    run.ended("Completed")
+
+
+def test_a_run_is_taken_at_once_when_the_ledger_tells_and_as_another_ends(
     server: PrefectServer, logs: Path, tmp_path: Path
 ) -> None:
-    """`--limit 1`, on a worker that would poll again only in a minute."""
-    with running_worker(server, logs, "--limit", "1", PREFECT_WORKER_QUERY_SECONDS="60") as worker:
+    """Also where Prefect's events do not reach the worker. And never more than `--limit` allows."""
+    with (
+        without_events(server) as api,
+        running_worker(server, logs, "--limit", "1", **POLLS_HARDLY, PREFECT_API_URL=api) as worker,
+    ):
         runs = Runs(server, tmp_path, worker.queue)
         several = [runs.start(how="wait") for _ in range(3)]
-        for left in (3, 2, 1):
-            wait_until(lambda left=left: len([run for run in several if run.pids()]) == 4 - left)  # type: ignore[misc]
+        announce(server)
+        for begun in (1, 2, 3):
+            wait_until(
+                lambda begun=begun: len([run for run in several if run.pids()]) == begun,  # type: ignore[misc]
+                timeout=AT_ONCE_SECONDS,
+            )
             under_way = [run for run in several if run.state["type"] in {"PENDING", "RUNNING"}]
             assert len(under_way) == 1
             under_way[0].go()
         for run in several:
             run.ended("Completed")
+
+
+def test_a_worker_that_nobody_tells_anything_polls(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
+    """For runs that are ready, and for those of its own that were cancelled."""
+    with (
+        without_events(server) as api,
+        running_worker(server, logs, **NO_LEDGER, PREFECT_WORKER_QUERY_SECONDS="1", PREFECT_API_URL=api) as worker,
+    ):
+        run = Runs(server, tmp_path, worker.queue).start(how="wait")
+        run.begun()
+        run.cancel()
+        run.ended("Cancelled")
+
+
+def announce(server: PrefectServer) -> None:
+    """As the ledger does when it has noted a flow run."""
+    with psycopg.connect(server.environment["DARKROOM_LEDGER_URL"]) as connection:
+        connection.execute(f"NOTIFY {READY}")
+
+
+# -- whose run it is ---------------------------------------------------------------------------------------------------
+
+
+def suspended(run: FlowRunOnWorker) -> None:
+    run.suspend()
+
+
+def ready_again(run: FlowRunOnWorker) -> None:
+    run.put("SCHEDULED", name="Recovering", force=True, scheduled_time=str(utc_now() + timedelta(hours=1)))
+
+
+def somebody_elses(run: FlowRunOnWorker) -> None:
+    run.server.call("PATCH", f"/flow_runs/{run.id}", json={"infrastructure_pid": "1"})
+
+
+def over(run: FlowRunOnWorker) -> None:
+    run.put("COMPLETED", force=True)
+
+
+@pytest.mark.parametrize("become", [suspended, ready_again, somebody_elses, over], ids=lambda become: become.__name__)
+def test_a_process_that_is_killed_does_not_speak_for_a_run_that_is_no_longer_its_own(
+    runs: Runs, server: PrefectServer, worker: WarmWorkerProcess, become: Callable[[FlowRunOnWorker], None]
+) -> None:
+    """The run stays as it is, whatever became of the process that once had it."""
+    run = runs.start(how="wait")
+    pid = run.begun()
+    become(run)
+    before, reads = run.states(), requests(server).count(f"GET /api/flow_runs/{run.id}")
+    psutil.Process(pid).kill()
+    wait_until(lambda: requests(server).count(f"GET /api/flow_runs/{run.id}") > reads, what="the worker to look")
+    runs.start().ended("Completed")
+    assert run.states() == before
+    assert run.hooks() == []
+
+
+def test_a_run_that_is_ready_again_while_its_process_ends_is_taken_once_that_has_ended(runs: Runs) -> None:
+    """It is not lost, and never has two processes."""
+    run = runs.start("linger")
+    first = run.begun()
+    wait_until((run.folder / "lingers").exists)
+    run.put("SCHEDULED", name="Recovering", force=True)
+    wait_until(lambda: run.state["name"] == "Recovering")
+    assert run.pids() == [first]
+    assert not is_gone(first)
+    run.go()
+    assert run.begun(times=2) != first
+    assert json.loads((run.folder / "alone").read_text()) is True
+    run.ended("Completed")
+
+
+# -- requests ----------------------------------------------------------------------------------------------------------
+
+
+def requests(server: PrefectServer) -> list[str]:
+    """Those that Prefect's server has answered, as `GET /api/…`."""
+    found = re.findall(r'"([A-Z]+) (/api/\S*) HTTP', Home(server.home).log_file("prefect").read_text())
+    return [f"{method} {path}" for method, path in found]
+
+
+def test_nothing_is_read_twice_for_two_runs_of_one_deployment(server: PrefectServer, runs: Runs) -> None:
+    """Deployment, flow, pool, queue and default storage are known from the first, to the worker and to its child."""
+    name = "reconcile/every-minute"
+    ledger = {"env": {"DARKROOM_LEDGER_URL": server.environment["DARKROOM_LEDGER_URL"]}}
+    runs.start_deployed(name, job_variables=ledger).ended("Completed")
+    known = len(requests(server))
+    runs.start_deployed(name, job_variables=ledger).ended("Completed")
+    # What the test asks, and what the flow asks for: its blocks.
+    ours = (f"GET /api/deployments/name/{name}", "GET /api/flow_runs/", "GET /api/block_types/")
+    asked = [call for call in requests(server)[known:] if call.startswith("GET") and not call.startswith(ours)]
+    assert asked == []
+
+
+# -- new code ----------------------------------------------------------------------------------------------------------
+
+PROBE = """
+import time
+from pathlib import Path
+from prefect import flow
+
+@flow
+def probe(folder: str) -> None:
+    here = Path(folder)
+    here.mkdir(parents=True, exist_ok=True)
+    (here / "begun-1").touch()
+    while not (here / "go").exists():
+        time.sleep(0.02)
+    (here / "generation").write_text("{generation}")
+"""
+
+
+def test_new_code_is_taken_up_on_sighup(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
+    """What runs finishes on the old, the next run has the new; what cannot be forked is refused with the reason."""
+    project = copy_of_the_project(tmp_path / "project")
+    probe = project / "flows" / "probe.py"
+    probe.write_text(PROBE.format(generation=1))
+    with running_worker(server, logs, PYTHONPATH=str(project), PYTHONDONTWRITEBYTECODE="1") as worker:
+        runs = Runs(server, tmp_path, worker.queue)
+        [old] = worker.forkservers()
+        under_way = runs.start("probe", code=probe)
+        under_way.begun()
+
+        probe.write_text(PROBE.format(generation=2))
+        worker.signal(signal.SIGHUP)
+        wait_until(lambda: "New code is taken up" in worker.log, timeout=20)
+        assert generation_of(runs.start("probe", code=probe)) == "2"
+        assert old.is_running()
+        assert generation_of(under_way) == "1"
+        wait_until(lambda: not old.is_running(), what="the old forkserver to end")
+
+        starts_a_thread = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+        for code, reason in ((starts_a_thread, "1 thread(s)"), ("no Python", "SyntaxError")):
+            probe.write_text(code)
+            worker.signal(signal.SIGHUP)
+            wait_until(lambda reason=reason: reason in worker.log, timeout=20)  # type: ignore[misc]
+            wait_until(lambda: len(worker.forkservers()) == 1, what="the refused forkserver to end")
+            assert generation_of(runs.start("probe", code=probe)) == "2"
+
+
+def generation_of(run: FlowRunOnWorker) -> str:
+    run.begun()
+    run.go()
+    run.ended("Completed")
+    return (run.folder / "generation").read_text()
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    for package in ("blocks", "deployments", "flows"):
+        shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 # -- the worker's own end --------------------------------------------------------------------------------------------

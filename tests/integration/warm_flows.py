@@ -64,6 +64,21 @@ def leave(folder: str) -> None:
     _write(here / "ended", "")
 
 
+@flow
+def linger(folder: str) -> None:
+    """Its process stays until it may go, whatever becomes of the run; the second one notes whether it is alone."""
+    here = Path(folder)
+    here.mkdir(exist_ok=True, parents=True)
+    former = [int(file.name.partition("-")[2]) for file in here.glob("begun-*")]
+    if former:
+        _write(here / "alone", json.dumps(not any(Path(f"/proc/{pid}").exists() for pid in former)))
+    _write(here / f"begun-{os.getpid()}", "")
+    if not former:
+        _write(here / "lingers", "")
+        _wait(here)
+        os._exit(0)
+
+
 @task
 def first(folder: str) -> None:
     _wait(Path(folder))

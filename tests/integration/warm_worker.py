@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psutil
@@ -24,7 +29,6 @@ from deployments.stack.options import StackOptions
 HERE = Path(__file__).parent
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 POOL = "darkroom"
-GO_THERE = {"pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(HERE)}}]}
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
@@ -44,7 +48,7 @@ class WarmWorkerProcess:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def forkservers(self) -> list[psutil.Process]:
-        return [each for each in self.below() if "forkserver" in " ".join(each.cmdline()) and each.ppid() == self.pid]
+        return [each for each in psutil.Process(self.pid).children() if _is_forkserver(each)]
 
     @property
     def pid(self) -> int:
@@ -52,6 +56,13 @@ class WarmWorkerProcess:
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+
+def _is_forkserver(process: psutil.Process) -> bool:
+    try:
+        return "multiprocessing.forkserver" in " ".join(process.cmdline())
+    except psutil.Error:  # it is ending
+        return False
 
 
 @contextmanager
@@ -89,6 +100,40 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         each.kill()
 
 
+@contextmanager
+def without_events(server: PrefectServer) -> Iterator[str]:
+    """An address of Prefect's API through which everything goes but the event stream, as with a poor proxy."""
+    target = urlsplit(server.environment["PREFECT_API_URL"])
+    address = (str(target.hostname), int(target.port or 80))
+
+    class Door(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            first = self.request.recv(65536)
+            if b"/events/out" in first.partition(b"\r\n")[0]:
+                return
+            with socket.create_connection(address) as beyond:
+                beyond.sendall(first)
+                back = threading.Thread(target=_pour, args=(beyond, self.request), daemon=True)
+                back.start()
+                _pour(self.request, beyond)
+                back.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Door) as door:
+        door.daemon_threads = True
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{door.server_address[1]}{target.path}"
+        finally:
+            door.shutdown()
+
+
+def _pour(source: socket.socket, into: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            into.sendall(data)
+        into.shutdown(socket.SHUT_WR)
+
+
 class Runs:
     """Deploys flows of `warm_flows` and follows their runs, over Prefect's API."""
 
@@ -105,10 +150,11 @@ class Runs:
         deployed_with: Mapping[str, Any] | None = None,
         job_variables: Mapping[str, Any] | None = None,
         fetched: bool = False,
+        code: Path = HERE / "warm_flows.py",
         **parameters: Any,
     ) -> FlowRunOnWorker:
         """`fetched`: its code is copied to where the run starts; otherwise the run goes to where the code is."""
-        deployment = self.deploy(flow, job_variables=dict(deployed_with or {}), fetched=fetched)
+        deployment = self._deploy(flow, job_variables=dict(deployed_with or {}), fetched=fetched, code=code)
         folder = self._folder / uuid4().hex[:8]
         body = {
             "parameters": {"folder": str(folder), **parameters},
@@ -119,15 +165,27 @@ class Runs:
         made = self._server.call("POST", f"/deployments/{deployment}/create_flow_run", json=body)
         return FlowRunOnWorker(server=self._server, id=made["id"], folder=folder)
 
-    def deploy(self, flow: str, *, job_variables: Mapping[str, Any], fetched: bool) -> str:
+    def start_deployed(self, name: str, *, job_variables: Mapping[str, Any]) -> FlowRunOnWorker:
+        """A run of a deployment that is there, without parameters."""
+        deployment = self._server.call("GET", f"/deployments/name/{name}")["id"]
+        body = {
+            "work_queue_name": self._queue,
+            "job_variables": dict(job_variables),
+            "state": {"type": "SCHEDULED"},
+        }
+        made = self._server.call("POST", f"/deployments/{deployment}/create_flow_run", json=body)
+        return FlowRunOnWorker(server=self._server, id=made["id"], folder=self._folder)
+
+    def _deploy(self, flow: str, *, job_variables: Mapping[str, Any], fetched: bool, code: Path) -> str:
         key = f"{flow} {fetched} {sorted(job_variables.items())}"
         if key not in self._deployments:
             flow_id = self._server.call("POST", "/flows/", json={"name": flow.replace("_", "-")})["id"]
+            project = code.parents[1] if code.parent.name == "flows" else code.parent
             body = {
                 "name": uuid4().hex[:8],
                 "flow_id": flow_id,
-                "entrypoint": f"warm_flows.py:{flow}",
-                **(self._fetched_from() if fetched else GO_THERE),
+                "entrypoint": f"{code.relative_to(project)}:{flow}",
+                **(self._copied(code) if fetched else _go_to(project)),
                 "work_pool_name": POOL,
                 "work_queue_name": self._queue,
                 "job_variables": dict(job_variables),
@@ -135,11 +193,15 @@ class Runs:
             self._deployments[key] = self._server.call("POST", "/deployments/", json=body)["id"]
         return self._deployments[key]
 
-    def _fetched_from(self) -> dict[str, Any]:
-        code = self._folder / "code"
-        code.mkdir(exist_ok=True)
-        shutil.copy(HERE / "warm_flows.py", code)
-        return {"path": str(code)}
+    def _copied(self, code: Path) -> dict[str, Any]:
+        folder = self._folder / "code"
+        folder.mkdir(exist_ok=True)
+        shutil.copy(code, folder)
+        return {"path": str(folder)}
+
+
+def _go_to(folder: Path) -> dict[str, Any]:
+    return {"pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}]}
 
 
 @dataclass(frozen=True, kw_only=True)
