@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -26,6 +27,7 @@ from prefect.engine import handle_engine_signals
 from prefect.events.related import RESOURCE_CACHE
 from prefect.flow_engine import load_flow, run_flow
 from prefect.flows import Flow
+from prefect.logging.configuration import setup_logging
 from prefect.logging.loggers import flow_run_logger
 
 from blocks.clock import utc_now
@@ -62,6 +64,10 @@ def _take_place(order: Order) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(order.environment)
+    # What an interpreter reads when it starts.
+    time.tzset()
+    python_path = order.environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [folder for folder in python_path if folder and folder not in sys.path]
     os.chdir(order.folder)
     if not order.stream_output:
         with Path(os.devnull).open("wb") as nowhere:
@@ -114,6 +120,7 @@ def _client(preload: ModuleType, environment: Mapping[str, str]) -> Iterator[Non
             yield
     else:
         refresh_global_settings_context()
+        setup_logging()
         with SyncClientContext():
             yield
 

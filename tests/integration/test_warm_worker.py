@@ -83,6 +83,20 @@ def test_a_run_has_the_environment_and_folder_of_its_deployment_and_its_own(runs
     assert saw_two["environment"]["PREFECT__FLOW_RUN_ID"] == two.id
 
 
+def test_variables_that_work_at_the_start_of_a_process_work(runs: Runs, tmp_path: Path) -> None:
+    """Though its interpreter has long been started: time zone, where modules are found, Prefect's own settings."""
+    env = {"TZ": "Asia/Kathmandu", "PYTHONPATH": str(tmp_path), "PREFECT_LOGGING_LEVEL": "ERROR"}
+    run = runs.start(deployed_with={"env": env})
+    loud = runs.start()
+    for each in (run, loud):
+        each.ended("Completed")
+    assert seen_by(run)["time zone"] == "+0545"
+    assert str(tmp_path) in seen_by(run)["path"]
+    assert str(tmp_path) not in seen_by(loud)["path"]
+    wait_until(lambda: "a last line" in loud.log_lines())
+    assert "a last line" not in run.log_lines()
+
+
 def test_a_run_without_a_folder_has_a_temporary_one(runs: Runs) -> None:
     """What it leaves there is gone afterwards."""
     run = runs.start(fetched=True)
@@ -166,6 +180,25 @@ def test_a_flow_that_has_hardly_begun_is_cancelled(runs: Runs) -> None:
     for run in several:
         run.ended("Cancelled", timeout=10)
         wait_until(lambda run=run: all(is_gone(pid) for pid in run.pids()))  # type: ignore[misc]
+
+
+def test_a_run_that_is_cancelled_before_it_has_a_process_never_begins(runs: Runs, worker: WarmWorkerProcess) -> None:
+    """The worker has taken it, and forks while the cancel comes."""
+    beside = runs.start(how="wait")
+    beside.begun()
+    [forkserver] = worker.forkservers()
+    forkserver.suspend()
+    try:
+        run = runs.start(how="wait")
+        wait_until(lambda: run.state["name"] == "Pending", every=0.05)
+        run.cancel()
+        beside.cancel()
+        wait_until(lambda: beside.state["name"] == "Cancelled", what="what came after it to be heard")
+    finally:
+        forkserver.resume()
+    run.ended("Cancelled")
+    wait_until(lambda: all(is_gone(pid) for pid in run.pids()))
+    assert not run.pids()
 
 
 # -- suspending ------------------------------------------------------------------------------------------------------

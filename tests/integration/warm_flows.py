@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,13 @@ def witness(name: str) -> Callable[[Flow[..., Any], FlowRun, State[Any]], None]:
 def behave(folder: str, how: str = "look") -> None:
     here = Path(folder)
     here.mkdir(exist_ok=True, parents=True)
-    _write(here / f"begun-{os.getpid()}", json.dumps({"cwd": str(Path.cwd()), "environment": dict(os.environ)}))
+    seen = {
+        "cwd": str(Path.cwd()),
+        "environment": dict(os.environ),
+        "time zone": time.strftime("%z"),
+        "path": sys.path,
+    }
+    _write(here / f"begun-{os.getpid()}", json.dumps(seen))
     MANNERS[how](here)
     _write(here / "ended", "")
 

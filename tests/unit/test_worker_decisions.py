@@ -1,0 +1,169 @@
+"""What the warm worker decides without asking anybody: how an end reads, whose code is preloaded, what is news."""
+
+from __future__ import annotations
+
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.schemas.objects import Flow, FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events import Event
+from prefect.events.schemas.events import RelatedResource, Resource
+from pydantic import ValidationError
+
+from deployments.worker.children import explain
+from deployments.worker.configuration import PROJECT, SET_FOLDER, Recipe, WarmJobConfiguration
+from deployments.worker.ears import _told_by_the_ledger
+from deployments.worker.warm import WarmWorker
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (-signal.SIGKILL, ["SIGKILL", "memory"]),
+        (-signal.SIGSEGV, ["SIGSEGV"]),
+        (-signal.SIGTERM, ["SIGTERM"]),
+        (3, ["status 3"]),
+        (255, ["status 255"]),
+    ],
+)
+def test_an_end_is_explained(status: int, words: list[str]) -> None:
+    """In words that an operator can look for."""
+    assert all(word in explain(status) for word in words)
+
+
+def recipe(entrypoint: str | None, *, pull_steps: list[dict[str, Any]] | None) -> Recipe:
+    deployment = DeploymentResponse(id=uuid4(), name="d", flow_id=uuid4(), entrypoint=entrypoint, pull_steps=pull_steps)
+    return Recipe(flow=Flow(id=deployment.flow_id, name="f"), deployment=deployment, result_storage=None)
+
+
+def go_to(folder: Path | str) -> list[dict[str, Any]]:
+    return [{SET_FOLDER: {"directory": str(folder)}}]
+
+
+def test_our_own_flows_need_no_loading() -> None:
+    """They are what the forkserver has imported."""
+    found = recipe("flows/reconcile.py:reconcile", pull_steps=go_to(PROJECT)).preloaded()
+    assert found == ("flows.reconcile:reconcile", PROJECT)
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "pull_steps"),
+    [
+        ("flows/reconcile.py:reconcile", go_to("/somewhere/else")),
+        ("flows/reconcile.py:reconcile", None),
+        ("flows/reconcile.py:reconcile", [*go_to(PROJECT), *go_to(PROJECT)]),
+        ("flows/reconcile.py:reconcile", [{"prefect.deployments.steps.git_clone": {"repository": "r"}}]),
+        ("flows/reconcile.py", go_to(PROJECT)),
+        ("tests/other.py:flow", go_to(PROJECT)),
+        ("flows.reconcile.reconcile", go_to(PROJECT)),
+        (None, go_to(PROJECT)),
+    ],
+)
+def test_other_code_is_left_to_prefect(entrypoint: str | None, pull_steps: list[dict[str, Any]] | None) -> None:
+    """Whatever is not for sure the same file."""
+    assert recipe(entrypoint, pull_steps=pull_steps).preloaded() is None
+
+
+def test_a_runs_own_variables_are_over_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a variable that is set to nothing is not there at all."""
+    monkeypatch.setenv("OF_THE_WORKER", "worker")
+    monkeypatch.setenv("OF_BOTH", "worker")
+    monkeypatch.setenv("UNWANTED", "worker")
+    configuration = WarmJobConfiguration(env={"OF_BOTH": "run", "UNWANTED": None})
+    configuration.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4()))
+    environment = configuration.environment
+    assert (environment["OF_THE_WORKER"], environment["OF_BOTH"]) == ("worker", "run")
+    assert "UNWANTED" not in environment
+
+
+def test_a_command_is_refused() -> None:
+    """Nothing would start it."""
+    with pytest.raises(ValidationError, match="process"):
+        WarmJobConfiguration(command="python -m prefect.engine")
+
+
+# -- what the worker hears ---------------------------------------------------------------------------------------------
+
+
+class Told:
+    """A child that writes down what it is told."""
+
+    since = NOW
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def cancel(self, *, grace: timedelta) -> None:
+        self.words.append("cancel")
+
+    def say(self, word: object) -> None:
+        self.words.append(type(word).__name__)
+
+
+def worker_with(child: Told, flow_run: UUID) -> WarmWorker:
+    worker = WarmWorker(work_pool_name="darkroom")
+    worker._children[flow_run] = child  # type: ignore[assignment]
+    return worker
+
+
+LATER = NOW + timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("state", "when", "told"),
+    [
+        ("Cancelling", LATER, ["cancel"]),
+        ("Suspended", LATER, ["Suspended"]),
+        # of a former process of the run; heard again when the stream was out
+        ("Cancelling", NOW, []),
+        ("Suspended", NOW - timedelta(seconds=30), []),
+    ],
+)
+def test_a_child_is_told_what_became_of_its_run_since_it_has_it(state: str, when: datetime, told: list[str]) -> None:
+    """Not what came before: a resumed run would stop for the suspension it was resumed from."""
+    run, child = uuid4(), Told()
+    worker = worker_with(child, run)
+    worker._heard(state, run, when)
+    worker._heard(state, uuid4(), when)  # somebody else's
+    assert child.words == told
+    assert not worker._rung.is_set()
+
+
+@pytest.mark.parametrize("state", ["Scheduled", "Resuming", "Recovering", "AwaitingRetry", "Late"])
+def test_a_run_that_is_ready_is_asked_for_unless_its_child_still_ends(state: str) -> None:
+    """Then it is asked for as soon as that has ended."""
+    ending = uuid4()
+    worker = worker_with(Told(), ending)
+    worker._submitting_flow_run_ids.add(ending)
+    worker._heard(state, ending, LATER)
+    assert not worker._rung.is_set()
+    assert worker._ready_too_soon == {ending}
+    worker._heard(state, uuid4(), LATER)
+    assert worker._rung.is_set()
+
+
+def event(name: str, *, tag: str) -> Event:
+    run = Resource({"prefect.resource.id": f"prefect.flow-run.{uuid4()}"})
+    related = RelatedResource({"prefect.resource.id": tag, "prefect.resource.role": "tag"})
+    return Event(event=f"prefect.flow-run.{name}", resource=run, related=[related])
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "left"),
+    [
+        ("Scheduled", "prefect.tag.user:u_1", True),
+        ("Scheduled", "prefect.tag.darkroom", False),
+        ("Resuming", "prefect.tag.user:u_1", False),
+        ("Cancelling", "prefect.tag.user:u_1", False),
+    ],
+)
+def test_only_the_making_of_our_runs_is_left_to_the_ledger(name: str, tag: str, left: bool) -> None:
+    """It tells after the commit, so that the poll finds the run."""
+    assert _told_by_the_ledger(event(name, tag=tag)) is left
