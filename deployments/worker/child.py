@@ -137,9 +137,12 @@ def _run_hooks(order: Order) -> None:
     state, flow = order.hooks_for, _flow(order)
     assert state is not None
     for hook in (flow.on_crashed_hooks if state.is_crashed() else flow.on_cancellation_hooks) or []:
-        result = hook(flow, order.flow_run, state)
-        if asyncio.iscoroutine(result):
-            asyncio.run(result)
+        try:
+            result = hook(flow, order.flow_run, state)
+            if asyncio.iscoroutine(result):
+                asyncio.run(result)
+        except Exception:
+            flow_run_logger(order.flow_run).exception("A hook for %s raised", state.name)
 
 
 def _flow(order: Order) -> Flow[..., Any]:

@@ -65,7 +65,6 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         self._recipes = Recipes()
         # Resumed while their child was still ending: one process at a time for a run.
         self._ready_too_soon: set[UUID] = set()
-        self._cancelled_too_soon: dict[UUID, datetime] = {}  # before they had a child
         self._cancel_grace = load_settings().cancel_grace
         self._rung = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,8 +110,6 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             try:
                 # First, so that a child that dies is known to be the one that had the run.
                 await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(child.pid))
-                if self._cancelled_too_soon.get(flow_run.id, LONG_AGO) > child.since:
-                    child.cancel(grace=self._cancel_grace)
                 child.say(Word.GO)
                 if task_status is not None:
                     task_status.started(child.pid)
@@ -154,7 +151,6 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         finally:
             self._release_limit_slot(flow_run.id)
             self._submitting_flow_run_ids.discard(flow_run.id)
-            self._cancelled_too_soon.pop(flow_run.id, None)
             if self._limit is not None or flow_run.id in self._ready_too_soon:
                 self._ready_too_soon.discard(flow_run.id)
                 self._rung.set()
@@ -257,10 +253,9 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
                 self._ready_too_soon.add(flow_run_id)
             else:
                 self._rung.set()
-        elif child is None:
-            if state == Changes.CANCELLING and flow_run_id in self._submitting_flow_run_ids:
-                self._cancelled_too_soon[flow_run_id] = when
-        elif when <= child.since:  # a stream that is heard again begins a minute ago
+        elif child is None or when <= child.since:
+            # Somebody else's; without a process yet, which the server will not let begin; or of a former process: a
+            # stream that is heard again begins a minute ago.
             return
         elif state == Changes.CANCELLING:
             child.cancel(grace=self._cancel_grace)

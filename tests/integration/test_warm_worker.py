@@ -456,14 +456,12 @@ def test_a_worker_that_is_killed_leaves_no_process(server: PrefectServer, logs: 
 
 
 def test_a_forkserver_that_is_killed_takes_its_runs_along_and_is_replaced(
-    server: PrefectServer, logs: Path, tmp_path: Path
+    runs: Runs, worker: WarmWorkerProcess
 ) -> None:
     """They are Crashed; the next run finds a new one."""
-    with running_worker(server, logs) as worker:
-        runs = Runs(server, tmp_path, worker.queue)
-        run = runs.start(how="wait")
-        pid = run.begun()
-        worker.forkservers()[0].kill()
-        run.ended("Crashed")
-        wait_until(lambda: is_gone(pid))
-        runs.start().ended("Completed")
+    run = runs.start(how="wait")
+    pid = run.begun()
+    worker.forkservers()[0].kill()
+    run.ended("Crashed")
+    wait_until(lambda: is_gone(pid))
+    runs.start().ended("Completed")

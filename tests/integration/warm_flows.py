@@ -33,7 +33,13 @@ def witness(name: str) -> Callable[[Flow[..., Any], FlowRun, State[Any]], None]:
     return note
 
 
-@flow(on_crashed=[witness("crashed")], on_cancellation=[witness("cancelled")], on_failure=[witness("failed")])
+def break_down(_: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
+    raise RuntimeError("a hook that raises keeps no other from running")
+
+
+@flow(
+    on_crashed=[break_down, witness("crashed")], on_cancellation=[witness("cancelled")], on_failure=[witness("failed")]
+)
 def behave(folder: str, how: str = "look") -> None:
     here = Path(folder)
     here.mkdir(exist_ok=True, parents=True)
