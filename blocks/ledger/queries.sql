@@ -55,6 +55,7 @@ SELECT pg_notify(:channel, '')
 SELECT run.id FROM run
 LEFT JOIN job ON job.run_id = run.id AND job.finished_at IS NULL
 WHERE run.user_id = :user_id AND run.kind = :kind AND run.shared AND run.closed_at IS NULL
+  AND run.created_at > :oldest
   AND (run.alive_until IS NULL OR run.alive_until > :now) -- not one whose process has fallen silent
 GROUP BY run.id HAVING count(job.id) < :most_jobs
 ORDER BY count(job.id), run.created_at

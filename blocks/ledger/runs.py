@@ -25,6 +25,7 @@ from blocks.ledger.tables import Job, Run, new_id
 # One run's at once. A second process competes for the same cores and locks: with 200 pictures at once, webhook to next
 # line took 1.2 s (p95) in five runs and 0.4 s in one, which needed two thirds of the CPU.
 MOST_JOBS = 256
+TAKES_JOBS_FOR = timedelta(minutes=30)  # then it comes to an end, however busy its user is
 SLOT_GRANTED = "darkroom.slot.granted"
 LEASE = timedelta(seconds=15)  # how long a run counts as alive after its process last said so
 READY = "run_ready"  # the channel that workers listen on: a flow run was created
@@ -208,7 +209,15 @@ def _taker(connection: Connection, user_id: str, kind: str, *, now: datetime) ->
 
     Looked at again after the lock: it may have closed or taken others meanwhile.
     """
-    found = run(connection, "run_candidate", user_id=user_id, kind=kind, most_jobs=MOST_JOBS, now=now).one_or_none()
+    found = run(
+        connection,
+        "run_candidate",
+        user_id=user_id,
+        kind=kind,
+        most_jobs=MOST_JOBS,
+        now=now,
+        oldest=now - TAKES_JOBS_FOR,
+    ).one_or_none()
     if found is None:
         return None, MOST_JOBS
     locked = lock_run(connection, found.id)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from blocks.ledger import READY, Job, JobStatus, Ledger, Run, Verdict
 from blocks.ledger.database import make_engine
 from blocks.ledger.locking import lock_run_of_job, lock_run_of_request
-from blocks.ledger.runs import MOST_JOBS
+from blocks.ledger.runs import MOST_JOBS, TAKES_JOBS_FOR
 
 
 @pytest.fixture
@@ -115,6 +115,12 @@ def test_a_full_run_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle:
     last = post(ledger, ann)
     ledger.runs.place(last.id)
     assert run_and_its_end(db, last)[0] == start.run_id
+
+
+def test_a_run_of_old_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
+    """A user who always has a next job would keep it for ever, with the code and the settings of its start."""
+    db.execute("UPDATE run SET created_at = created_at - %s WHERE id = %s", [TAKES_JOBS_FOR, idle.run_id])
+    assert len(ledger.runs.place(post(ledger, ann).id).starts) == 1
 
 
 def test_jobs_of_one_grant_fill_runs_one_after_the_other(ledger: Ledger, db: Db, ann: str) -> None:
