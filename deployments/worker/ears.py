@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
+import anyio
 from prefect.events import Event
-from prefect.events.clients import get_events_subscriber
+from prefect.events.clients import PrefectEventSubscriber, get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 
 from blocks.ledger import OUTAGES, READY, Ledger
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "prefect.flow-run."
 USER_TAG = "prefect.tag.user:"
 LOOK_AGAIN_SECONDS = 5.0
+GOODBYE_SECONDS = 1.0
 
 
 class Changes:
@@ -45,7 +48,7 @@ async def hear_prefect(
     )
     while True:
         try:
-            async with get_events_subscriber(filter=wanted) as events:
+            async with _subscribed(wanted) as events:
                 async for event in events:
                     if not _told_by_the_ledger(event):
                         tell(*_read(event))
@@ -53,6 +56,18 @@ async def hear_prefect(
             logger.warning("Prefect's events cannot be heard (%s); polling meanwhile", type(error).__name__)
             await look()
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+@asynccontextmanager
+async def _subscribed(wanted: EventFilter) -> AsyncIterator[PrefectEventSubscriber]:
+    """Its goodbye would wait up to ten seconds for the server's, and a worker that is being stopped with it."""
+    events = get_events_subscriber(filter=wanted)
+    await events.__aenter__()
+    try:
+        yield events
+    finally:
+        with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
+            await events.__aexit__(None, None, None)
 
 
 def _told_by_the_ledger(event: Event) -> bool:
