@@ -12,7 +12,7 @@ help:
 	@echo "make up       the whole stack on this machine, until Ctrl-C"
 	@echo "make test     check, then every test"
 	@echo "make check    lint, format, types, direction of imports"
-	@echo "make bench    how fast it is, and what it costs, in 12 minutes; QUICK=1 make bench: in 3"
+	@echo "make bench    how fast it is, and what it costs, in 15 minutes; QUICK=1 make bench: in 4"
 	@echo "make chaos    what it survives"
 
 install: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""`python -m benchmarks --into DIR`, in `tests/`: everything, in one go. `QUICK=1`: in three minutes instead of twelve.
+"""`python -m benchmarks --into DIR`, in `tests/`: everything, in one go. `QUICK=1`: in four minutes instead of fifteen.
 
 Ends with 0 if everything could be measured, whatever the figures are.
 """
