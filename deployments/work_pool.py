@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from blocks.orchestrator import WORK_POOL, Orchestrator
 from blocks.prefect_api import PrefectApi
 
 POOL_TYPE = "warm"
+OLD_COMMAND = "python -m prefect.engine"
 # Runs per queue at once. `default` takes what is started in the UI without a queue; `system` keeps reconcile going
 # however many of those there are.
 QUEUES = {"default": 4, "system": 2}
@@ -16,7 +18,8 @@ QUEUES = {"default": 4, "system": 2}
 def ensure_work_pool(api: PrefectApi, *, overwrite: bool) -> None:
     """An existing pool stays as operators set it up, unless `overwrite`."""
     path = f"/work_pools/{WORK_POOL}"
-    if api.call("GET", path, absent=True) is None:
+    existing = api.call("GET", path, absent=True)
+    if existing is None:
         body = {
             "name": WORK_POOL,
             "type": POOL_TYPE,
@@ -24,11 +27,17 @@ def ensure_work_pool(api: PrefectApi, *, overwrite: bool) -> None:
             "base_job_template": _template(),
         }
         api.call("POST", "/work_pools/", json=body, conflict=True)
-    elif overwrite:
+    elif overwrite or _names_the_old_command(existing["base_job_template"]):
         api.call("PATCH", path, json={"base_job_template": _template()})
     orchestrator = Orchestrator(api)
     for name, limit in QUEUES.items():
         orchestrator.ensure_named_queue(name, limit=limit)
+
+
+def _names_the_old_command(template: Mapping[str, Any]) -> bool:
+    """As the first release made it, for Prefect's own worker. The warm worker starts no command and refuses one."""
+    command = template.get("variables", {}).get("properties", {}).get("command", {})
+    return bool(command.get("default") == OLD_COMMAND)
 
 
 def _template() -> dict[str, Any]:

@@ -79,6 +79,21 @@ def test_the_pool_is_the_warm_workers_and_holds_no_secret(prefect: PrefectServer
     assert fal_key(prefect) not in snapshot(prefect)
 
 
+def test_a_pool_of_the_first_release_is_made_fit_for_the_warm_worker(prefect: PrefectServer) -> None:
+    """It named a command, which a warm worker refuses; what else operators have set up stays."""
+    path = "/work_pools/darkroom"
+    now = prefect.call("GET", path)["base_job_template"]
+    command = {"default": "python -m prefect.engine", "type": "string"}
+    properties = now["variables"]["properties"] | {"command": command}
+    old = {
+        "variables": now["variables"] | {"properties": properties},
+        "job_configuration": now["job_configuration"] | {"command": "{{ command }}"},
+    }
+    prefect.call("PATCH", path, json={"base_job_template": old})
+    prefect.provision()
+    assert prefect.call("GET", path)["base_job_template"] == now
+
+
 def test_queues_are_limited_before_anything_runs(prefect: PrefectServer) -> None:
     """What nobody limited would be without limit."""
     queues = prefect.call("POST", "/work_pools/darkroom/queues/filter", json={})
