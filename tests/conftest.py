@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -37,3 +38,12 @@ def db(ledger_url: str) -> Iterator[Db]:
     """What is committed in that ledger, past its own words; rows are dictionaries."""
     with psycopg.connect(ledger_url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would every process that a test starts.
+
+    Prefect's worker stops by one that it sends to itself.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
