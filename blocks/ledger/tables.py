@@ -19,6 +19,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     Identity,
     Index,
     Numeric,
@@ -63,6 +64,29 @@ class Account(SQLModel, table=True):
     slots: int
     endpoint_caps: Json = _json()  # endpoint → most at once
     provider_user_id: str | None = None  # learned from the first webhook whose request id we hold
+    # The grant's own, written under this row's lock.
+    grants: int = Field(default=0, sa_type=BigInteger)  # so far: every tenth is the lowest lane's
+    passed: Json = Field(default_factory=dict, sa_type=JSONB)  # lane → its virtual time, see `Turn`
+    # The breaker: with `down_since` set nothing is granted but one probe whenever `probe_at` has come.
+    down_since: datetime | None = _when()
+    probe_at: datetime | None = _when()
+    failed_probes: int = 0
+    # The throttle: how often the slots were halved after a 429, and when last.
+    halvings: int = 0
+    slowed_at: datetime | None = _when()
+
+
+class Turn(SQLModel, table=True):
+    """How far a user has come in a lane: a grant moves them on by 1 / weight, and who is furthest behind is next.
+
+    Virtual time, as in start-time fair queueing. Who comes back after a pause starts where the lane is now: nobody
+    saves up turns.
+    """
+
+    account_id: str = Field(primary_key=True, foreign_key="account.id")
+    lane: Lane = Field(primary_key=True, sa_type=SmallInteger)
+    user_id: str = Field(primary_key=True, foreign_key="user.id")
+    passed: float = Field(sa_type=Double)
 
 
 class Plan(SQLModel, table=True):
@@ -72,6 +96,7 @@ class Plan(SQLModel, table=True):
     in_flight: int  # most slots one user of this plan holds at once
     weight: Decimal = Field(sa_type=Numeric(8, 3))
     daily_budget_usd: Decimal | None = _usd()
+    most_queued: int = 20_000  # rows of one user that wait; an order beyond is refused
 
 
 class User(SQLModel, table=True):
@@ -114,6 +139,8 @@ class Run(SQLModel, table=True):
     left_at: datetime | None = _when()  # Prefect has accepted its suspension: only an event brings it back
     woken_at: datetime | None = _when()  # the event was due; unset again when the run enters
     alive_until: datetime | None = _when()  # renewed by the process that carries it
+    recoveries: int = 0  # how often, in quick succession, it was brought back after its process was lost
+    recovered_at: datetime | None = _when()
     closed_at: datetime | None = _when()
 
 
@@ -137,6 +164,7 @@ class Job(SQLModel, table=True):
     idempotency_key: str | None = None
     body_hash: str | None = None  # of the body that came with the idempotency key
     cancel_requested_at: datetime | None = _when()
+    replayed_at: datetime | None = _when()  # what was tried before does not count against the attempts
     error: Json | None = _json()
     created_at: datetime = _when(now=True)
     started_at: datetime | None = _when()
@@ -156,6 +184,13 @@ class Request(SQLModel, table=True):
             "endpoint",
             postgresql_where=text("status IN ('granted', 'submitting', 'in_flight', 'unknown')"),
         ),
+        Index(
+            "request_paid",
+            "user_id",
+            "finished_at",
+            postgresql_include=["cost_usd"],
+            postgresql_where=text("cost_usd IS NOT NULL"),
+        ),
     )
 
     ref: str = Field(primary_key=True)
@@ -172,6 +207,7 @@ class Request(SQLModel, table=True):
     token: str = Field(unique=True)  # 128 random bits in the webhook's URL: the signature does not cover the query
     request_id: str | None = Field(default=None, unique=True)  # the provider's
     not_before: datetime | None = _when()
+    probe: bool = False  # granted to learn whether the provider is back
     created_at: datetime = _when(now=True)
     granted_at: datetime | None = _when()
     submitted_at: datetime | None = _when()
