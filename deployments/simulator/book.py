@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -107,6 +108,7 @@ class Book:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self.submit_calls = 0
+        self.refusals: Counter[str] = Counter()  # by the fault that asked for it
 
     def add(self, entry: Entry) -> None:
         self._entries[entry.request_id] = entry

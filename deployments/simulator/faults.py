@@ -1,14 +1,15 @@
 """How the simulator misbehaves: rules that operators set, and which of them applies to a submit.
 
 A rule names the requests it is meant for (a substring of the prompt, an endpoint, how many, with what chance) and what
-goes wrong with them. The first rule that applies decides; what it says is copied to the request, so that taking rules
-away changes nothing about requests already under way.
+goes wrong with them. The first rule that applies decides, unless it only adds its part (`combines`); what is decided is
+copied to the request, so that taking rules away changes nothing about requests already under way.
 """
 
 from __future__ import annotations
 
 import random
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,6 +33,10 @@ class SubmitFault(StrEnum):
     SERVER_ERROR = "500_fal"  # not accepted; fal's own JSON, with x-fal-request-id
     INGRESS_ERROR = "503_nginx"  # not accepted; the ingress' page, without x-fal-request-id
     LOCKED = "403_locked"  # not accepted; balance exhausted
+
+    @property
+    def refuses(self) -> bool:
+        return self not in (SubmitFault.NORMAL, SubmitFault.CUT)
 
 
 class FileFault(StrEnum):
@@ -77,9 +82,15 @@ class Rule(Faults):
     times: int | None = Field(None, ge=1, description="Apply to so many requests, then no more.")
     chance: float = Field(1, ge=0, le=1)
     seeded: bool = Field(True, description="Draw the chance from the simulator's seed and the number of the submit.")
+    combines: bool = Field(
+        False,
+        description="Later rules are looked at too, and add what this one does not name: so submit, webhook and file "
+        "can each go wrong by a chance of its own.",
+    )
 
-    def faults(self) -> Faults:
-        return Faults(**{name: getattr(self, name) for name in Faults.model_fields})
+    def named(self) -> dict[str, Any]:
+        """The faults that the rule speaks of."""
+        return self.model_dump(include=set(Faults.model_fields), exclude_unset=True)
 
 
 class RuleBook:
@@ -108,11 +119,14 @@ class RuleBook:
         return dict(self._rules)
 
     def faults_for(self, *, endpoint: str, prompt: str, submit_number: int) -> Faults:
+        said: dict[str, Any] = {}
         for rule_id, rule in self._rules.items():
             if self._applies(rule_id, rule, endpoint, prompt, submit_number):
                 self._use_up(rule_id)
-                return rule.faults()
-        return Faults()
+                said = rule.named() | said
+                if not rule.combines:
+                    break
+        return Faults(**said)
 
     def _applies(self, rule_id: int, rule: Rule, endpoint: str, prompt: str, submit_number: int) -> bool:
         return (

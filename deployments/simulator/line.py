@@ -19,6 +19,7 @@ class Line:
         self.slots = slots
         self.running = 0
         self.peak = 0
+        self.most_open = 0  # in the queue or in progress: shows a client's excess that our own slots would hide
         self.tasks: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them alive
         self._work = work
         self._done = done
@@ -29,11 +30,16 @@ class Line:
         return len(self._waiting)
 
     @property
+    def open(self) -> int:
+        return self.waiting + self.running
+
+    @property
     def is_full(self) -> bool:
         return self.running >= self.slots
 
     def join(self, entry: Entry, *, start_timeout: float | None, on_timeout: Outcome) -> None:
         self._waiting[entry.request_id] = entry
+        self.most_open = max(self.most_open, self.open)
         if start_timeout is not None:
             asyncio.get_running_loop().call_later(start_timeout, self.leave, entry, on_timeout)
         self.start_next()

@@ -4,7 +4,7 @@ POST   /_sim/rules                    a rule (see faults.py) → {"id"}; GET lis
     DELETE /_sim/rules[/{id}]             takes all away, or one
 GET    /_sim/requests[?match=…]       the book; /_sim/requests/{id} one of it
 POST   /_sim/requests/{id}/release    lets a held request finish; a body of fault fields changes its end
-GET    /_sim/stats                    counts, and the most that was ever in progress at once
+GET    /_sim/stats                    counts, and the most that was ever in progress, or open, at once
 POST   /_sim/webhook                  sends any webhook: {url, body, sign?, user_id?, request_id?, timestamp_offset?}
 POST   /_sim/outage                   {seconds, mode?: "nginx" | "refuse"}; 0 seconds ends it
 POST   /_sim/rotate                   a new signing key; the old one stays published
@@ -161,6 +161,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "http_status": entry.outcome and entry.outcome.http_status,
         "billable_units": entry.outcome and entry.outcome.billable_units,
         "cancel_requested": entry.cancel_requested,
+        "faults": entry.faults.model_dump(mode="json", exclude_defaults=True),
         "submitted_at": entry.submitted_at.isoformat(),
         "started_at": entry.started_at and entry.started_at.isoformat(),
         "finished_at": entry.finished_at and entry.finished_at.isoformat(),

@@ -62,7 +62,10 @@ class Provider:
         """Counts the submit, whether it will be accepted or not."""
         self.book.submit_calls += 1
         prompt = str(arguments.get("prompt", ""))
-        return self.rules.faults_for(endpoint=endpoint, prompt=prompt, submit_number=self.book.submit_calls)
+        faults = self.rules.faults_for(endpoint=endpoint, prompt=prompt, submit_number=self.book.submit_calls)
+        if faults.submit.refuses:
+            self.book.refusals[faults.submit.value] += 1
+        return faults
 
     def accept(
         self,
@@ -107,10 +110,12 @@ class Provider:
         return {
             "submit_calls": self.book.submit_calls,
             "submits": len(entries),
+            "refused_by_rule": dict(self.book.refusals),
             "in_queue": sum(line.waiting for line in lines),
             "in_progress": self._running,
             "max_in_progress": self._peak,
             "max_in_progress_by_account": {user_id: line.peak for user_id, line in self._lines.items()},
+            "max_open_by_account": {user_id: line.most_open for user_id, line in self._lines.items()},
             "succeeded": sum(outcome.succeeded for outcome in outcomes),
             "failed": sum(not outcome.succeeded for outcome in outcomes),
             "webhook_posts": sum(len(entry.deliveries) for entry in entries),

@@ -66,6 +66,7 @@ def test_requests_beyond_the_accounts_slots_wait_in_order(simulator: SimulatedFa
     times = [row.json()["started_at"] for row in started]
     assert times == sorted(times)
     assert simulator.stats()["max_in_progress_by_account"]["sim-user"] == 2
+    assert simulator.stats()["max_open_by_account"]["sim-user"] >= 5
 
 
 def test_a_queued_request_can_be_cancelled_and_never_runs(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:

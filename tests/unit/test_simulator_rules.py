@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deployments.simulator.faults import Faults, Rule, RuleBook, SubmitFault
+from deployments.simulator.faults import Faults, FileFault, Rule, RuleBook, SubmitFault, WebhookFault
 
 
 def results(book: RuleBook, prompts: list[str], endpoint: str = "fal-ai/flux/dev") -> list[str]:
@@ -33,6 +33,29 @@ def test_the_first_rule_that_applies_decides() -> None:
     """By a part of the prompt; a rule without one is for everybody else."""
     book = book_with({"match": "fox", "result": "500"}, {"result": "504_once"})
     assert results(book, ["a fox", "a hare"]) == ["500", "504_once"]
+
+
+def test_rules_that_combine_each_add_their_part() -> None:
+    """What the earlier one names stands; the first that does not combine is the last looked at."""
+    book = book_with(
+        {"webhook": "lost", "combines": True},
+        {"webhook": "early", "submit": "cut", "combines": True},
+        {"file": "html"},
+        {"result": "500"},
+    )
+    assert book.faults_for(endpoint="x", prompt="a fox", submit_number=1) == Faults(
+        webhook=WebhookFault.LOST, submit=SubmitFault.CUT, file=FileFault.HTML
+    )
+
+
+def test_chances_of_rules_that_combine_are_drawn_independently() -> None:
+    """Of the requests whose webhook is lost as many have a broken file as of the others."""
+    book = book_with(
+        {"webhook": "lost", "chance": 0.5, "combines": True}, {"file": "html", "chance": 0.5, "combines": True}
+    )
+    drawn = [book.faults_for(endpoint="x", prompt="a fox", submit_number=number) for number in range(1000)]
+    both = sum(each.webhook is WebhookFault.LOST and each.file is FileFault.HTML for each in drawn)
+    assert 200 <= both <= 300
 
 
 def test_a_rule_can_be_for_one_endpoint() -> None:
