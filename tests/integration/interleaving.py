@@ -1,8 +1,9 @@
 """Forces two transactions into a given order on a real Postgres, without sleeping.
 
 A gate is a trigger: whoever writes to its table stops there, in the middle of its transaction and holding the locks it
-has taken, until the gate is opened. Postgres itself tells who stands still (`pg_stat_activity`), so the test goes on
-exactly when the first has reached the gate and the second either waits for a lock or is through.
+has taken, until the gate is opened. One that is put into the commit lets all statements through and holds what makes
+them last. Postgres itself tells who stands still (`pg_stat_activity`), so the test goes on exactly when the first has
+reached the gate and the second either waits for a lock or is through.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ledger_databases import Db
@@ -34,6 +36,29 @@ def overlap(db: Db, first: Callable[[], A], second: Callable[[], B], *, at: str)
         return one.result(timeout=20), two.result(timeout=20)
 
 
+@dataclass(frozen=True)
+class Gate:
+    """A closed one, and who stands before it."""
+
+    db: Db
+
+    def reached(self) -> None:
+        """Returns as soon as somebody stands there."""
+        wait_until(lambda: _standing_still(self.db), what="a writer at the gate")
+
+    def open(self) -> None:
+        """Returns when whoever stood there is through."""
+        _open(self.db)
+        wait_until(lambda: not _in_a_transaction(self.db), what="the end of the writer's transaction")
+
+
+@contextmanager
+def closed_gate(db: Db, *, at: str, in_the_commit: bool = False) -> Iterator[Gate]:
+    """For a writer that is another process: the test tells itself when to go on."""
+    with _closed_gate(db, at, in_the_commit=in_the_commit):
+        yield Gate(db)
+
+
 def all_at_once(actions: Sequence[Callable[[], A]]) -> list[A]:
     """Each in a thread of its own, started together; what each gave, in the order given. Raises what one raised."""
     barrier = threading.Barrier(len(actions))
@@ -48,12 +73,16 @@ def all_at_once(actions: Sequence[Callable[[], A]]) -> list[A]:
 
 
 @contextmanager
-def _closed_gate(db: Db, at: str) -> Iterator[None]:
+def _closed_gate(db: Db, at: str, *, in_the_commit: bool = False) -> Iterator[None]:
     db.execute(
         f"CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN PERFORM pg_advisory_xact_lock_shared({_GATE}); RETURN NEW; END $$"
     )
-    db.execute(f"CREATE TRIGGER gate BEFORE {at} FOR EACH ROW EXECUTE FUNCTION gate()")
+    if in_the_commit:
+        how = f"CONSTRAINT TRIGGER gate AFTER {at} DEFERRABLE INITIALLY DEFERRED"
+    else:
+        how = f"TRIGGER gate BEFORE {at}"
+    db.execute(f"CREATE {how} FOR EACH ROW EXECUTE FUNCTION gate()")
     db.execute(f"SELECT pg_advisory_lock({_GATE})")
     try:
         yield
@@ -66,8 +95,16 @@ def _open(db: Db) -> None:
 
 
 def _standing_still(db: Db) -> int:
+    return _sessions(db, "wait_event_type = 'Lock'")
+
+
+def _in_a_transaction(db: Db) -> int:
+    return _sessions(db, "xact_start IS NOT NULL AND pid <> pg_backend_pid()")
+
+
+def _sessions(db: Db, which: str) -> int:
     found = db.execute(
-        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        f"SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND {which}"
     ).fetchone()
     assert found is not None
     return int(found["n"])

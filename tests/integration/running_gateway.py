@@ -1,20 +1,26 @@
-"""A running gateway for tests: the application behind a real server, and a Prefect that records what it is asked."""
+"""A running gateway for tests: the application behind a real server, or the process as it comes, and a Prefect that
+records what it is asked."""
 
 from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import uvicorn
+from prefect_server import free_port
 from support import wait_until
 
 from blocks.errors import Retry
@@ -24,6 +30,8 @@ from blocks.media_store import MediaStore
 from blocks.settings import Settings
 from deployments.gateway.app import create_app
 from deployments.gateway.watch import Blocks, Report
+
+NO_PREFECT = "http://127.0.0.1:9/api"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +105,35 @@ def running_gateway(settings: Settings, *, blocks: Blocks | None = None) -> Iter
         finally:
             server.should_exit = True
             thread.join()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayProcess(RunningGateway):
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def gateway_process(environment: Mapping[str, str], log: Path, *, port: int | None = None) -> Iterator[GatewayProcess]:
+    """Ended with the block, unless a test has killed it before."""
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "deployments.gateway", "--port", str(port)]
+    with log.open("a") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
+        try:
+            with httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
+                wait_until(lambda: _lives(http, process), timeout=60, every=0.05, what=f"the gateway, see {log}")
+                yield GatewayProcess(url=url, http=http, process=process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def _lives(http: httpx.Client, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "the gateway ended"
+    try:
+        return http.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @dataclass

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prefect_server import PrefectServer, free_port
+from running_gateway import NO_PREFECT, gateway_process
 from support import wait_until
 
 from blocks.ledger import Ledger
-
-NO_PREFECT = "http://127.0.0.1:9/api"
-
-
-@contextmanager
-def gateway_process(environment: Mapping[str, str], log: Path) -> Iterator[httpx.Client]:
-    port = free_port()
-    command = [sys.executable, "-m", "deployments.gateway", "--port", str(port)]
-    with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
-                wait_until(lambda: _lives(http, process), timeout=60, every=0.05, what=f"the gateway, see {log}")
-                yield http
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
-
-
-def _lives(http: httpx.Client, process: subprocess.Popen[bytes]) -> bool:
-    assert process.poll() is None, "the gateway ended"
-    try:
-        return http.get("/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def readiness(http: httpx.Client) -> dict[str, Any]:
@@ -50,7 +24,8 @@ def readiness(http: httpx.Client) -> dict[str, Any]:
 
 def test_it_is_ready_when_ledger_prefect_and_blocks_are(prefect: PrefectServer, tmp_path: Path) -> None:
     """Each is a check by name; nothing differs from the environment it was provisioned with."""
-    with gateway_process(prefect.environment, tmp_path / "log") as http:
+    with gateway_process(prefect.environment, tmp_path / "log") as gateway:
+        http = gateway.http
         wait_until(lambda: http.get("/readyz").status_code == 200, timeout=30, every=0.1, what="readiness")
 
         ready = readiness(http)
@@ -67,7 +42,8 @@ def test_it_is_ready_when_ledger_prefect_and_blocks_are(prefect: PrefectServer, 
 def test_it_tells_where_the_environment_differs_from_the_blocks(prefect: PrefectServer, tmp_path: Path) -> None:
     """The blocks rule, so it is ready; no key is shown."""
     other = prefect.environment | {"FAL_KEY": "other:key", "DARKROOM_STORE": str(tmp_path / "elsewhere")}
-    with gateway_process(other, tmp_path / "log") as http:
+    with gateway_process(other, tmp_path / "log") as gateway:
+        http = gateway.http
         wait_until(lambda: http.get("/readyz").status_code == 200, timeout=30, every=0.1, what="readiness")
 
         answer = http.get("/readyz")
@@ -86,7 +62,8 @@ def test_it_takes_orders_while_prefect_is_out(ledger: Ledger, ledger_url: str, t
         "PREFECT_API_URL": NO_PREFECT,
     }
     key = ledger.users.add("ann").key
-    with gateway_process(environment, tmp_path / "log") as http:
+    with gateway_process(environment, tmp_path / "log") as gateway:
+        http = gateway.http
         order = http.post("/v1/images", json={"prompt": "a fox"}, headers={"Authorization": f"Bearer {key}"})
         assert order.status_code == 202
 
@@ -108,7 +85,8 @@ def test_it_is_not_ready_without_its_ledger(tmp_path: Path) -> None:
         "DARKROOM_SIGNING_KEY": "a long random text",
         "PREFECT_API_URL": NO_PREFECT,
     }
-    with gateway_process(environment, tmp_path / "log") as http:
+    with gateway_process(environment, tmp_path / "log") as gateway:
+        http = gateway.http
         assert "ledger" in problems(http)
         answer = http.get("/v1/jobs", headers={"Authorization": "Bearer dk_1"})
 
