@@ -19,6 +19,7 @@ from blocks.clock import utc_now
 from blocks.errors import DarkroomError
 from blocks.fal import find_model
 from blocks.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
+from blocks.lost_submits import adopt_lost_submits
 from blocks.orchestrator import RunState
 from blocks.outcomes import ask_provider, error_document
 from flows.engine.resources import Resources, open_resources
@@ -105,6 +106,7 @@ class Reconciler:
         self._ledger = resources.ledger
 
     def once(self) -> None:
+        self._each("Every lost submit", self._lost_submits)
         for row in self._ledger.requests.holding_slots():
             self._each(row.ref, partial(self._request, row))
         self._each("Every run", self._runs)
@@ -117,6 +119,11 @@ class Reconciler:
             action()
         except DarkroomError as error:
             get_run_logger().warning("%s is left for the next time: %s", name, error)
+
+    def _lost_submits(self) -> None:
+        """First: what is found is polled, or cancelled, in the same turn."""
+        for ref in adopt_lost_submits(self._ledger, self._resources.fal, self._ledger.requests.holding_slots()):
+            get_run_logger().info("Request %s: found at the provider", ref)
 
     def _request(self, row: Request) -> None:
         model = find_model(row.endpoint)

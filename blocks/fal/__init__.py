@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount, load_account
-from blocks.fal.answers import ProviderResult, ProviderStatus, Submitted
+from blocks.fal.answers import ProviderResult, ProviderStatus, Sent, Submitted
 from blocks.fal.catalogue import CATALOGUE, Model, RemoteFile, Unit, find_model
-from blocks.fal.client import Fal
+from blocks.fal.client import SUBMIT_PATIENCE, Fal
 from blocks.fal.failures import classify_failure, classify_webhook_error, is_outcome
 from blocks.fal.files import FetchedImage, fetch_image, file_client
 from blocks.fal.jwks import Jwks
@@ -14,6 +14,7 @@ from blocks.fal.webhook import Rejection, WebhookEnvelope, WebhookRejected, veri
 __all__ = [
     "CATALOGUE",
     "DEFAULT_ACCOUNT",
+    "SUBMIT_PATIENCE",
     "Fal",
     "FalAccount",
     "FetchedImage",
@@ -23,6 +24,7 @@ __all__ = [
     "ProviderStatus",
     "Rejection",
     "RemoteFile",
+    "Sent",
     "Submitted",
     "Unit",
     "WebhookEnvelope",

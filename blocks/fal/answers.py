@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
@@ -47,6 +48,21 @@ class ProviderResult:
     billable_units: Decimal | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """A request as the account's own list shows it."""
+
+    request_id: str
+    sent_at: datetime
+    input: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    sent: tuple[Sent, ...]
+    next_cursor: str | None
+
+
 def read_submit(response: httpx.Response) -> Submitted:
     body = _json(response)
     request_id = _field(body, "request_id")
@@ -62,6 +78,32 @@ def _surely_refused(response: httpx.Response, body: object) -> bool:
     if response.is_client_error or (response.is_server_error and "x-fal-request-id" in response.headers):
         return True
     return response.status_code == 503 and is_ingress_page(503, body, response.headers)
+
+
+def read_page(response: httpx.Response) -> Page | None:
+    """None for a key that may not read the list. An item that lacks what it is known by is left out."""
+    if response.status_code in (401, 403, 404):
+        return None
+    body = _json(response)
+    items = body.get("items") if isinstance(body, dict) else None
+    if response.status_code != 200 or not isinstance(items, list):
+        raise answer_failure(response)
+    more = isinstance(body, dict) and body.get("has_more") is not False
+    return Page(
+        sent=tuple(sent for item in items if (sent := _sent(item))),
+        next_cursor=_field(body, "next_cursor") if more else None,
+    )
+
+
+def _sent(item: object) -> Sent | None:
+    request_id, given = _field(item, "request_id"), item.get("json_input") if isinstance(item, dict) else None
+    try:
+        sent_at = datetime.fromisoformat(_field(item, "sent_at") or "")
+    except ValueError:
+        return None
+    if not request_id or not REQUEST_ID.fullmatch(request_id) or not isinstance(given, dict):
+        return None
+    return Sent(request_id=request_id, sent_at=sent_at if sent_at.tzinfo else sent_at.replace(tzinfo=UTC), input=given)
 
 
 def read_status(response: httpx.Response) -> ProviderStatus:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from types import TracebackType
 from typing import Any
@@ -25,20 +25,27 @@ from blocks.fal.answers import (
     Cancelled,
     ProviderResult,
     ProviderStatus,
+    Sent,
     Submitted,
     answer_failure,
     read_cancel,
     read_confirmation,
+    read_page,
     read_result,
     read_status,
     read_submit,
 )
 from blocks.tls import tls_context
 
-SUBMIT_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+SUBMIT_PATIENCE = timedelta(seconds=30)
+SUBMIT_TIMEOUT = httpx.Timeout(SUBMIT_PATIENCE.total_seconds(), connect=5.0)
 CONFIRM_TIMEOUT = httpx.Timeout(5.0, connect=3.0)
 CALL_TIMEOUT = httpx.Timeout(4.0, connect=3.0)  # of one try; two come to about 15 s where nothing answers
 UPLOAD_TIMEOUT_SECONDS = 30.0
+LIST_TIMEOUT = httpx.Timeout(15.0, connect=3.0)
+LIST_URL = "https://api.fal.ai/v1/models/requests/by-endpoint"
+LIST_PAGE = 100  # fal's own bound
+MOST_PAGES = 20
 
 # Nothing of the request has left when these are raised. Every other transport error may have come after fal read it.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
@@ -106,6 +113,24 @@ class Fal:
             raise _transport_failure(error) from error
         return read_confirmation(response)
 
+    def sent(self, endpoint: str, *, since: datetime, until: datetime) -> list[Sent] | None:
+        """What this account has sent to the endpoint in that time; None if the key may not read the list.
+
+        Raises Retry for a list too long to be read: a part of it would tell half the truth.
+        """
+        query = {"endpoint_id": endpoint, "start": since.isoformat(), "end": until.isoformat()}
+        query |= {"expand": "payloads", "limit": str(LIST_PAGE)}
+        found: list[Sent] = []
+        for _ in range(MOST_PAGES):
+            page = read_page(self._call("GET", LIST_URL, params=query, timeout=LIST_TIMEOUT))
+            if page is None:
+                return None
+            found += page.sent
+            if page.next_cursor is None:
+                return found
+            query["cursor"] = page.next_cursor
+        raise Retry("fal's list of requests is too long to be searched", code="list_too_long")
+
     def upload(self, content: bytes, *, content_type: str, file_name: str) -> str:
         """Puts a file on fal's CDN and returns its URL, which is public.
 
@@ -134,12 +159,19 @@ class Fal:
             raise Permanent("that is not a request id of fal's", code="not_found")
         return fal_client.SyncRequestHandle.from_request_id(self._http, endpoint, request_id)
 
-    def _call(self, method: str, url: str, *, params: Mapping[str, str] | None = None) -> httpx.Response:
+    def _call(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout = CALL_TIMEOUT,
+    ) -> httpx.Response:
         """Once more after an error on the way: a connection the server had just closed is not worth a failure."""
         with suppress(httpx.HTTPError):
-            return self._http.request(method, url, params=params, timeout=CALL_TIMEOUT)
+            return self._http.request(method, url, params=params, timeout=timeout)
         try:
-            return self._http.request(method, url, params=params, timeout=CALL_TIMEOUT)
+            return self._http.request(method, url, params=params, timeout=timeout)
         except httpx.HTTPError as error:
             raise _transport_failure(error) from error
 

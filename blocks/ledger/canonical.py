@@ -53,3 +53,20 @@ def _storable(value: Any) -> Any:
 def content_hash(*parts: Mapping[str, Any] | str) -> str:
     """SHA-256 over the canonical form of all parts."""
     return hashlib.sha256(dumps(parts).encode()).hexdigest()
+
+
+def same(one: object, other: object) -> bool:
+    """Whether both are the same JSON: 5 and 5.0 are one number to others, 1 and true are not."""
+    return dumps(_levelled(one)) == dumps(_levelled(other))
+
+
+def _levelled(value: object) -> object:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case Mapping():
+            return {key: _levelled(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_levelled(each) for each in value]
+        case _:
+            return value

@@ -230,6 +230,16 @@ UPDATE request SET request_id = COALESCE(request_id, :request_id), accepted_at =
 WHERE ref = :ref
 RETURNING *
 
+-- name: request_adopt
+UPDATE request SET request_id = :request_id, accepted_at = :now, status = 'in_flight'
+WHERE ref = :ref AND status = 'unknown' AND request_id IS NULL
+  AND NOT EXISTS (SELECT FROM request WHERE request_id = :request_id)
+RETURNING ref
+
+-- name: requests_known
+SELECT request_id FROM request WHERE request_id = ANY(:request_ids)
+UNION SELECT request_id FROM delivery WHERE request_id = ANY(:request_ids)
+
 -- name: request_output
 UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref
 

@@ -6,7 +6,7 @@ Each change locks the run, then the row, decides by `next_status`, writes, and r
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -157,6 +157,17 @@ class Requests:
             before = statuses_before(Happening.ACCEPT)
             row = run(connection, "request_accepted", ref=ref, before=before, request_id=request_id, now=utc_now())
             return as_request(row.one())
+
+    def adopt(self, ref: str, *, request_id: str) -> bool:
+        """Notes the id under which an unknown row was found at the provider; False if it was heard of meanwhile."""
+        with self._engine.begin() as connection:
+            found = run(connection, "request_adopt", ref=ref, request_id=request_id, now=utc_now())
+            return found.one_or_none() is not None
+
+    def known_to_us(self, request_ids: Sequence[str]) -> set[str]:
+        """Those of the provider's ids that a row or a delivery of ours bears."""
+        with self._engine.begin() as connection:
+            return set(run(connection, "requests_known", request_ids=list(request_ids)).scalars())
 
     def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None) -> Implied:
         """Back to the queue, its slot free: the provider surely did not take it. Ends if its cancel was asked for."""

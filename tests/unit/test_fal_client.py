@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
-from blocks.fal import Fal, FalAccount, Submitted
+from blocks.fal import Fal, FalAccount, Sent, Submitted
 
 DEV = "fal-ai/flux/dev"
 ID = "019e1951-aaaa-7bbb-8ccc-ddddeeeeffff"
@@ -288,3 +288,44 @@ def test_the_account_block_hides_its_key() -> None:
     assert FalAccount.get_block_type_slug() == "fal-account"
     assert "secret" not in repr(account)
     account.client().close()
+
+
+# -- what was sent ---------------------------------------------------------------------------------------------------
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+def item(**changes: Any) -> dict[str, Any]:
+    return {"request_id": ID, "sent_at": "2026-11-20T12:00:01Z", "json_input": {"prompt": "a fox"}} | changes
+
+
+def sent_since_noon(queue: Queue) -> list[Sent] | None:
+    with queue.client() as fal:
+        return fal.sent(DEV, since=NOON, until=NOON + timedelta(seconds=40))
+
+
+def test_the_list_of_what_was_sent_is_read_page_by_page() -> None:
+    """With payloads, in the time asked for; items that lack what they are known by are left out."""
+    odd = [item(json_input=None), item(request_id="../x"), item(sent_at="noon"), item(sent_at=None), "x"]
+    more = {"items": [item()], "next_cursor": "c-1", "has_more": True}
+    queue = Queue(answer(200, more), answer(200, {"items": [*odd, item(request_id="r-2")], "next_cursor": None}))
+    found = sent_since_noon(queue)
+    assert found is not None
+    assert [each.request_id for each in found] == [ID, "r-2"]
+    assert found[0] == Sent(request_id=ID, sent_at=NOON + timedelta(seconds=1), input={"prompt": "a fox"})
+    first, second = (request.url.params for request in queue.asked)
+    assert (first["endpoint_id"], first["expand"], first["start"]) == (DEV, "payloads", "2026-11-20T12:00:00+00:00")
+    assert ("cursor" in first, second["cursor"]) == (False, "c-1")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_key_that_may_not_read_the_list_is_no_failure(status: int) -> None:
+    """There is no look-up then."""
+    assert sent_since_noon(Queue(answer(status, {"detail": "Forbidden"}))) is None
+
+
+def test_a_list_without_end_is_not_believed_in_part() -> None:
+    """What is further down might be another row's."""
+    assert (
+        failure(lambda: sent_since_noon(Queue(answer(200, {"items": [], "next_cursor": "c"})))).code == "list_too_long"
+    )
