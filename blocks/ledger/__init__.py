@@ -1,7 +1,7 @@
 """The ledger: every job, every paid call, every webhook, every file, in Postgres.
 
-`Ledger(url)` opens it; its parts are `users`, `jobs`, `requests`, `runs` and `grants`. Changes return what they imply
-outside (`Implied`); the caller carries that out after the commit.
+`Ledger(url)` opens it; its parts are `users`, `accounts`, `jobs`, `requests`, `runs` and `grants`. Changes return what
+they imply outside (`Implied`); the caller carries that out after the commit.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy import text
 
+from blocks.ledger.accounts import Accounts
 from blocks.ledger.canonical import same
 from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
@@ -67,6 +68,7 @@ class Ledger:
             raise ValueError("No ledger: set DARKROOM_LEDGER_URL, or start one with `darkroom up`.")
         self._engine = make_engine(url)
         self.users = Users(self._engine)
+        self.accounts = Accounts(self._engine)
         self.jobs = Jobs(self._engine)
         self.requests = Requests(self._engine)
         self.runs = Runs(self._engine)

@@ -251,43 +251,118 @@ VALUES ('fal', :request_id, :ref, :verdict, :body_sha256, :cost_usd, :now)
 -- NO KEY: a new request's foreign key looks at the account too, and need not wait for a grant.
 SELECT * FROM account WHERE id = :account_id FOR NO KEY UPDATE
 
+-- name: account_down
+UPDATE account SET down_since = :down_since, failed_probes = :failed_probes, probe_at = :probe_at WHERE id = :account_id
+
+-- name: account_back
+UPDATE account SET down_since = NULL, failed_probes = 0, probe_at = NULL
+WHERE id = :account_id AND down_since IS NOT NULL
+
+-- name: account_slowed
+UPDATE account SET halvings = :halvings, slowed_at = :now WHERE id = :account_id
+
 -- name: held
 SELECT endpoint, count(*) AS held FROM request
 WHERE account_id = :account_id AND status IN ('granted', 'submitting', 'in_flight', 'unknown')
 GROUP BY endpoint
 
 -- name: grantable
--- Per user the oldest rows of the best lane, at most as many as the plan leaves free; then weighted fair over all users.
--- Who waits is found by hopping from user to user in the index: a DISTINCT would read the whole backlog.
+-- First the users whose turn it is, by the row that is first in each one's line, no more of them than slots are free;
+-- then their oldest rows, as many as plan and budget allow. A row's turn comes at the virtual time `start` + `step` for
+-- each row of its user before it. Who waits is found by hopping from user to user in the index, from the first row of
+-- each to that of the next: a DISTINCT would read the whole backlog. `lowest`: of the lanes in which somebody waits, if asked for.
 WITH RECURSIVE waiting AS (
-    (SELECT user_id FROM request WHERE status = 'queued' ORDER BY user_id LIMIT 1)
+    (
+        SELECT user_id, lane, created_at, estimate_usd, account_id, not_before, endpoint FROM request
+        WHERE status = 'queued' ORDER BY user_id, lane, created_at, ref LIMIT 1
+    )
     UNION ALL
-    SELECT (SELECT user_id FROM request WHERE status = 'queued' AND user_id > waiting.user_id ORDER BY user_id LIMIT 1)
-    FROM waiting WHERE waiting.user_id IS NOT NULL
+    SELECT next.* FROM waiting CROSS JOIN LATERAL (
+        SELECT user_id, lane, created_at, estimate_usd, account_id, not_before, endpoint FROM request
+        WHERE status = 'queued' AND user_id > waiting.user_id ORDER BY user_id, lane, created_at, ref LIMIT 1
+    ) AS next
 ), held AS (
-    SELECT user_id, count(*) AS n FROM request
+    SELECT user_id, count(*) AS n, sum(estimate_usd) AS usd FROM request
     WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
+), open AS (
+    SELECT waiting.user_id, head.lane, head.created_at, last.lane AS last_lane,
+        greatest(turn.passed, CAST(account.passed ->> CAST(head.lane AS text) AS double precision), 0) AS start,
+        plan.in_flight - COALESCE(held.n, 0) AS room,
+        COALESCE(held.n, 0) / plan.weight AS load,
+        CAST(1 / plan.weight AS double precision) AS step,
+        plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0) AS budget
+    FROM waiting
+    JOIN "user" ON "user".id = waiting.user_id
+    JOIN plan ON plan.name = "user".plan
+    JOIN account ON account.id = :account_id
+    LEFT JOIN held ON held.user_id = waiting.user_id
+    LEFT JOIN LATERAL (
+        SELECT COALESCE(sum(cost_usd), 0) AS usd FROM request
+        WHERE user_id = waiting.user_id AND cost_usd IS NOT NULL AND finished_at >= :midnight
+    ) AS paid ON plan.daily_budget_usd IS NOT NULL
+    CROSS JOIN LATERAL (
+        SELECT waiting.account_id = :account_id AND waiting.lane >= :from_lane AND waiting.endpoint <> ALL(:full)
+            AND COALESCE(waiting.not_before <= :now, true) AS good
+    ) AS known
+    CROSS JOIN LATERAL (
+        SELECT waiting.lane, waiting.created_at, waiting.estimate_usd WHERE known.good
+        UNION ALL (
+            SELECT lane, created_at, estimate_usd FROM request
+            WHERE NOT known.good AND user_id = waiting.user_id AND status = 'queued' AND account_id = :account_id
+              AND lane >= :from_lane AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
+            ORDER BY lane, created_at, ref LIMIT 1
+        )
+    ) AS head
+    LEFT JOIN LATERAL (
+        SELECT lane FROM request
+        WHERE user_id = waiting.user_id AND status = 'queued' AND account_id = :account_id
+          AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
+        ORDER BY lane DESC LIMIT 1
+    ) AS last ON :seek_lowest
+    LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = head.lane AND turn.user_id = waiting.user_id
+    WHERE plan.in_flight > COALESCE(held.n, 0)
+      AND (paid.usd IS NULL OR head.estimate_usd <= plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0))
+), first AS (
+    SELECT * FROM open ORDER BY lane, start, load, created_at LIMIT :free
 )
-SELECT candidate.ref, candidate.job_id, candidate.endpoint
-FROM waiting
-JOIN "user" ON "user".id = waiting.user_id
-JOIN plan ON plan.name = "user".plan
-LEFT JOIN held ON held.user_id = waiting.user_id
+SELECT candidate.ref, candidate.job_id, candidate.endpoint, candidate.lane, first.user_id, first.step, own.start,
+    (SELECT max(last_lane) FROM open) AS lowest
+FROM first
+JOIN account ON account.id = :account_id
 CROSS JOIN LATERAL (
-    SELECT ref, job_id, endpoint, lane, created_at, row_number() OVER (ORDER BY lane, created_at, ref) AS rank
+    SELECT ref, job_id, endpoint, lane, created_at,
+        row_number() OVER (PARTITION BY lane ORDER BY created_at, ref) AS rank,
+        sum(estimate_usd) OVER (ORDER BY lane, created_at, ref ROWS UNBOUNDED PRECEDING) AS usd
     FROM request
-    WHERE user_id = waiting.user_id AND status = 'queued' AND account_id = :account_id
+    WHERE user_id = first.user_id AND status = 'queued' AND account_id = :account_id AND lane >= :from_lane
       AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
     ORDER BY lane, created_at, ref
-    LIMIT greatest(least(plan.in_flight - COALESCE(held.n, 0), :free), 0)
+    LIMIT least(first.room, :free)
 ) AS candidate
-ORDER BY candidate.lane, (COALESCE(held.n, 0) + candidate.rank) / plan.weight, candidate.created_at, candidate.ref
+LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = candidate.lane AND turn.user_id = first.user_id
+CROSS JOIN LATERAL (
+    SELECT greatest(turn.passed, CAST(account.passed ->> CAST(candidate.lane AS text) AS double precision), 0) AS start
+) AS own
+WHERE first.budget IS NULL OR candidate.usd <= first.budget
+ORDER BY candidate.lane, own.start + (candidate.rank - 1) * first.step, first.load + candidate.rank * first.step,
+    candidate.created_at, candidate.ref
 
 -- name: grant_lock
 SELECT ref FROM request WHERE ref = ANY(:refs) AND status = 'queued' FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: grant
-UPDATE request SET status = 'granted', granted_at = :now
+WITH moved_on AS (
+    INSERT INTO turn (account_id, lane, user_id, passed)
+    SELECT :account_id, lane, user_id, passed
+    FROM unnest(CAST(:turn_lanes AS smallint[]), CAST(:turn_users AS text[]), CAST(:turn_passed AS double precision[]))
+        AS next (lane, user_id, passed)
+    ON CONFLICT (account_id, lane, user_id) DO UPDATE SET passed = excluded.passed
+), counted AS (
+    UPDATE account SET grants = grants + cardinality(CAST(:refs AS text[])), passed = passed || CAST(:lanes AS jsonb),
+        probe_at = COALESCE(CAST(:probe_until AS timestamptz), probe_at)
+    WHERE id = :account_id
+)
+UPDATE request SET status = 'granted', granted_at = :now, probe = CAST(:probe_until AS timestamptz) IS NOT NULL
 FROM job WHERE request.ref = ANY(:refs) AND job.id = request.job_id
 RETURNING request.ref, request.job_id, job.run_id
 
