@@ -151,6 +151,12 @@ class Job(SQLModel, table=True):
         UniqueConstraint("user_id", "idempotency_key"),
         Index("job_by_user", "user_id", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
         Index("job_carried", "run_id", postgresql_where=text("run_id IS NOT NULL AND finished_at IS NULL")),
+        # Those that were put back and that no run has taken: the only ones that may wait for a run without a row queued.
+        Index(
+            "job_put_back",
+            "replayed_at",
+            postgresql_where=text("replayed_at IS NOT NULL AND run_id IS NULL AND finished_at IS NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True)

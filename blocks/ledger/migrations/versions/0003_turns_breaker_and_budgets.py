@@ -25,6 +25,12 @@ def upgrade() -> None:
     op.add_column("run", sa.Column("recoveries", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("run", sa.Column("recovered_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("job", sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index(
+        "job_put_back",
+        "job",
+        ["replayed_at"],
+        postgresql_where=sa.text("replayed_at IS NOT NULL AND run_id IS NULL AND finished_at IS NULL"),
+    )
     op.add_column("request", sa.Column("probe", sa.Boolean(), nullable=False, server_default="false"))
     op.create_table(
         "turn",
