@@ -28,6 +28,9 @@ from blocks.ledger.canonical import dumps
 
 M = TypeVar("M", bound=SQLModel)
 
+# As many as a gateway has threads, and all are kept: one that is closed after a burst's every transaction and made anew
+# costs both sides more than the transaction, and took a third off the webhooks that one core takes.
+MOST_CONNECTIONS = 40
 IDLE_SECONDS = 1.0  # a connection that was not used for so long is tried first
 
 # The ledger cannot be reached, or gave up on a statement. Nothing of the transaction has happened.
@@ -39,8 +42,8 @@ def make_engine(url: str) -> Engine:
     parsed = make_url(url).set(drivername="postgresql+psycopg")
     engine = create_engine(
         parsed,
-        pool_size=8,
-        max_overflow=32,
+        pool_size=MOST_CONNECTIONS,
+        max_overflow=0,
         json_serializer=dumps,
         hide_parameters=True,  # those of a failed statement may be a prompt, and its error is logged
         connect_args={"prepare_threshold": 2},
