@@ -7,3 +7,8 @@ from datetime import UTC, datetime
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def midnight(now: datetime) -> datetime:
+    """When the day of that moment began, in UTC: budgets are by the day."""
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

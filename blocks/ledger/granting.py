@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Engine, Row
 
-from blocks.clock import utc_now
+from blocks.clock import midnight, utc_now
 from blocks.ledger.breaker import PROBE_PATIENCE, slots_now
 from blocks.ledger.canonical import dumps
 from blocks.ledger.database import run
@@ -120,9 +120,8 @@ def _line(
     from_lane: int = 0,
     seek_lowest: bool = False,
 ) -> CursorResult[Any]:
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     limits = {"account_id": account_id, "free": free, "full": full, "from_lane": from_lane, "seek_lowest": seek_lowest}
-    return run(connection, "grantable", **limits, now=now, midnight=midnight)
+    return run(connection, "grantable", **limits, now=now, midnight=midnight(now))
 
 
 def _give(

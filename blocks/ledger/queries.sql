@@ -34,19 +34,37 @@ WHERE flow_run_id = :flow_run_id OR id = :run_id
 RETURNING *
 
 -- name: run_created
-UPDATE run SET flow_run_id = :flow_run_id WHERE id = :run_id AND flow_run_id IS NULL
+-- Over the one there was, too: that was deleted at Prefect.
+UPDATE run SET flow_run_id = :flow_run_id WHERE id = :run_id AND flow_run_id IS DISTINCT FROM :flow_run_id
 
 -- name: run_renew
 UPDATE run SET alive_until = :alive_until WHERE id = :run_id AND closed_at IS NULL AND left_at IS NULL
 
 -- name: run_left
-UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL WHERE id = :run_id
+-- It has come as far as it could: what killed it before does not do so each time.
+UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL, recoveries = 0 WHERE id = :run_id
 
 -- name: run_woken
 UPDATE run SET left_at = NULL, woken_at = :now, alive_until = NULL WHERE id = :run_id
 
+-- name: run_recovering
+UPDATE run SET recoveries = :recoveries, recovered_at = :now, alive_until = NULL, left_at = NULL, woken_at = NULL
+WHERE id = :run_id AND closed_at IS NOT DISTINCT FROM CAST(:closed_at AS timestamptz)
+  AND alive_until IS NOT DISTINCT FROM CAST(:alive_until AS timestamptz)
+  AND recovered_at IS NOT DISTINCT FROM CAST(:recovered_at AS timestamptz)
+RETURNING id
+
 -- name: run_close
 UPDATE run SET closed_at = :now, alive_until = NULL, left_at = NULL, woken_at = NULL WHERE id = :run_id
+
+-- name: run_reopen
+UPDATE run SET closed_at = NULL, alive_until = :alive_until WHERE id = :run_id RETURNING *
+
+-- name: jobs_to_replay_of_run
+-- A job that its user had cancelled stays cancelled; one that was cancelled with its run goes on with it.
+SELECT id FROM job
+WHERE run_id = :run_id AND (status = 'failed' OR status = 'cancelled' AND cancel_requested_at IS NULL)
+ORDER BY created_at, id
 
 -- name: run_ring
 SELECT pg_notify(:channel, '')
@@ -73,15 +91,26 @@ UNION
 SELECT run.* FROM run JOIN job ON job.run_id = run.id WHERE job.finished_at IS NULL
 ORDER BY created_at
 
+-- name: runs_closed_since
+SELECT * FROM run WHERE closed_at > :since AND flow_run_id IS NOT NULL
+  AND NOT EXISTS (SELECT FROM job WHERE job.run_id = run.id AND job.finished_at IS NULL)
+
 -- name: runs_with_granted
 SELECT DISTINCT job.run_id FROM request JOIN job ON job.id = request.job_id
 WHERE request.status = 'granted' AND job.run_id IS NOT NULL AND job.finished_at IS NULL
 
 -- name: job_insert
-INSERT INTO job (id, user_id, kind, status, run_id, parameters, idempotency_key, body_hash, created_at)
-VALUES (:id, :user_id, :kind, 'pending', :run_id, CAST(:parameters AS jsonb), :idempotency_key, :body_hash, :now)
-ON CONFLICT (user_id, idempotency_key) DO NOTHING
-RETURNING *
+-- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
+WITH added AS (
+    INSERT INTO job (id, user_id, kind, status, run_id, parameters, idempotency_key, body_hash, created_at)
+    VALUES (:id, :user_id, :kind, 'pending', :run_id, CAST(:parameters AS jsonb), :idempotency_key, :body_hash, :now)
+    ON CONFLICT (user_id, idempotency_key) DO NOTHING
+    RETURNING *
+)
+SELECT added.*, plan.name AS plan, plan.most_queued, plan.daily_budget_usd, plan.most_queued = 0 OR EXISTS (
+    SELECT FROM request WHERE user_id = "user".id AND status = 'queued' OFFSET greatest(plan.most_queued - 1, 0) LIMIT 1
+) AS queue_full
+FROM added JOIN "user" ON "user".id = added.user_id JOIN plan ON plan.name = "user".plan
 
 -- name: job_by_key
 SELECT * FROM job WHERE user_id = :user_id AND idempotency_key = :idempotency_key
@@ -139,8 +168,16 @@ WHERE id = :job_id AND finished_at IS NULL
 RETURNING *
 
 -- name: job_cancel
-UPDATE job SET cancel_requested_at = COALESCE(cancel_requested_at, :now) WHERE id = :job_id AND finished_at IS NULL
+UPDATE job SET cancel_requested_at = :now WHERE id = :job_id AND cancel_requested_at IS NULL AND finished_at IS NULL
 RETURNING *
+
+-- name: job_get_locked
+SELECT * FROM job WHERE id = :job_id FOR NO KEY UPDATE
+
+-- name: job_put_back
+UPDATE job SET status = 'pending', run_id = :run_id, error = NULL, cancel_requested_at = NULL, finished_at = NULL,
+    replayed_at = :now
+WHERE id = :job_id
 
 -- name: job_cost
 -- What was paid for it, duplicates at the provider included.
@@ -154,6 +191,10 @@ SELECT sum(paid.cost_usd) FROM (
 SELECT DISTINCT job.id FROM request JOIN job ON job.id = request.job_id
 WHERE request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
   AND job.run_id IS NULL AND job.finished_at IS NULL
+UNION
+SELECT id FROM job
+WHERE replayed_at IS NOT NULL AND run_id IS NULL AND finished_at IS NULL
+  AND NOT EXISTS (SELECT FROM request WHERE job_id = job.id AND status = 'queued')
 
 -- name: key_caller
 SELECT user_id, service FROM api_key WHERE digest = :digest AND revoked_at IS NULL
@@ -239,6 +280,16 @@ RETURNING ref
 -- name: requests_known
 SELECT request_id FROM request WHERE request_id = ANY(:request_ids)
 UNION SELECT request_id FROM delivery WHERE request_id = ANY(:request_ids)
+
+-- name: requests_paid_unseen
+-- Successes that came without their payload, and that nobody will collect: late ones, and those of jobs that are over.
+SELECT request.* FROM request JOIN delivery ON delivery.ref = request.ref
+WHERE delivery.verdict = 'late' AND delivery.received_at > :since
+  AND request.output IS NULL AND request.request_id IS NOT NULL
+UNION
+SELECT request.* FROM request JOIN job ON job.id = request.job_id
+WHERE request.status = 'succeeded' AND request.output IS NULL AND request.finished_at > :since
+  AND request.request_id IS NOT NULL AND job.finished_at IS NOT NULL
 
 -- name: request_output
 UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref
@@ -376,13 +427,45 @@ WHERE job.id = ANY(:job_ids) AND job.run_id IS NULL AND job.finished_at IS NULL
   AND plan.in_flight > (SELECT count(*) FROM run WHERE run.user_id = job.user_id AND run.closed_at IS NULL)
 
 -- name: place_in_line
-SELECT count(*) FROM request WHERE status = 'queued' AND (lane, created_at) < (:lane, :created_at)
+-- How many rows have their turn before this one: all of lanes before it, its user's older ones, and of each other user
+-- in its lane those whose virtual time comes first.
+WITH account AS (
+    SELECT id, COALESCE(CAST(passed ->> CAST(:lane AS text) AS double precision), 0) AS lane_time FROM account
+    WHERE id = :account_id
+), line AS (
+    SELECT waiting.user_id, waiting.rows, waiting.older, CAST(plan.weight AS double precision) AS weight,
+        greatest(turn.passed, account.lane_time) AS start
+    FROM (
+        SELECT user_id, count(*) AS rows, count(*) FILTER (WHERE (created_at, ref) < (:created_at, :ref)) AS older
+        FROM request WHERE status = 'queued' AND account_id = :account_id AND lane = :lane GROUP BY user_id
+    ) AS waiting
+    CROSS JOIN account
+    JOIN "user" ON "user".id = waiting.user_id
+    JOIN plan ON plan.name = "user".plan
+    LEFT JOIN turn ON turn.account_id = account.id AND turn.lane = :lane AND turn.user_id = waiting.user_id
+), own AS (
+    SELECT older, start + older / weight AS turn FROM line WHERE user_id = :user_id
+)
+SELECT CAST(own.older
+    + (SELECT count(*) FROM request WHERE status = 'queued' AND account_id = :account_id AND lane < :lane)
+    + COALESCE(sum(least(line.rows, ceil(greatest(own.turn - line.start, 0) * line.weight))), 0) AS integer)
+FROM own LEFT JOIN line ON line.user_id <> :user_id
+GROUP BY own.older
 
 -- name: line
--- How full it is where a row of this user waits for this endpoint.
-SELECT account.slots,
+-- What bounds the row of this user that waits for this endpoint.
+SELECT account.slots AS all_slots,
+    account.halvings,
+    account.slowed_at,
+    account.down_since,
+    account.probe_at,
     CAST(account.endpoint_caps ->> :endpoint AS integer) AS endpoint_cap,
     plan.in_flight AS plan_slots,
+    plan.daily_budget_usd AS budget_usd,
+    COALESCE(sum(request.estimate_usd) FILTER (WHERE request.user_id = "user".id), 0) + (
+        SELECT COALESCE(sum(cost_usd), 0) FROM request AS paid
+        WHERE paid.user_id = :user_id AND paid.cost_usd IS NOT NULL AND paid.finished_at >= :midnight
+    ) AS spent_usd,
     count(request.ref) AS in_use,
     count(request.ref) FILTER (WHERE request.endpoint = :endpoint) AS endpoint_in_use,
     count(request.ref) FILTER (WHERE request.user_id = "user".id) AS own_in_use

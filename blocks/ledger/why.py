@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from sqlalchemy import Engine
 
-from blocks.clock import utc_now
+from blocks.clock import midnight, utc_now
+from blocks.ledger.breaker import slots_now
 from blocks.ledger.database import run
 from blocks.ledger.states import RequestStatus
 from blocks.ledger.tables import Job, Request
@@ -19,22 +22,28 @@ from blocks.ledger.tables import Job, Request
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """How full it is where a queued row waits."""
+    """What bounds a queued row: how full it is where it waits, its user's budget, whether the provider is there."""
 
-    before: int  # queued rows that stand before it, over all users
+    before: int  # rows that have their turn before it, over all users
     in_use: int
-    slots: int  # of the account
+    slots: int  # of the account, at the moment
+    all_slots: int  # … when it is not slowed down
     own_in_use: int
     plan_slots: int  # of its user
     endpoint_in_use: int
     endpoint_cap: int | None
+    budget_usd: Decimal | None = None  # of its user, a day
+    spent_usd: Decimal = Decimal(0)  # today, and reserved for what is under way
+    down_since: datetime | None = None
+    probe_at: datetime | None = None
 
 
 def look(engine: Engine, job: Job, requests: Sequence[Request]) -> str | None:
     if job.status.terminal:
         return None
+    now = utc_now()
     queued = next((row for row in requests if row.status is RequestStatus.QUEUED), None)
-    return waiting_for(job, requests, line=_line(engine, queued) if queued else None, now=utc_now())
+    return waiting_for(job, requests, line=_line(engine, queued, now=now) if queued else None, now=now)
 
 
 def waiting_for(job: Job, requests: Sequence[Request], *, line: Line | None, now: datetime) -> str | None:
@@ -72,20 +81,38 @@ def _row(row: Request, job: Job, *, line: Line | None, now: datetime) -> str:
 
 
 def _queued(row: Request, line: Line | None, *, now: datetime) -> str:
+    if line is not None and line.down_since is not None:
+        return f"{row.account_id} is down since {line.down_since:%H:%M}, {_next_probe(line.probe_at, now=now)}"
     if row.not_before is not None and row.not_before > now:
         return f"a retry at {row.not_before:%H:%M:%S} UTC"
     if line is None:
         return "slot"
-    return f"slot: {_full(row, line)} in use, place {line.before + 1}"
+    if line.budget_usd is not None and line.spent_usd + row.estimate_usd > line.budget_usd:
+        return (
+            f"budget: {_usd(line.spent_usd)} of the plan's {_usd(line.budget_usd)} a day are spent or reserved and it "
+            f"takes {_usd(row.estimate_usd)}; the next day begins at 00:00 UTC"
+        )
+    return f"slot: {_full(row, line)}, place {line.before + 1}"
+
+
+def _next_probe(probe_at: datetime | None, *, now: datetime) -> str:
+    seconds = math.ceil((probe_at - now).total_seconds()) if probe_at else 0
+    return f"next probe in {seconds} s" if seconds > 0 else "a probe is due"
 
 
 def _full(row: Request, line: Line) -> str:
     """The narrowest of the limits that are reached; the account's while none is."""
     if line.own_in_use >= line.plan_slots:
-        return f"{line.own_in_use} of the plan's {line.plan_slots}"
+        return f"{line.own_in_use} of the plan's {line.plan_slots} in use"
     if line.endpoint_cap is not None and line.endpoint_in_use >= line.endpoint_cap:
-        return f"{line.endpoint_in_use} of {line.endpoint_cap} for {row.endpoint}"
-    return f"{line.in_use} of {line.slots}"
+        return f"{line.endpoint_in_use} of {line.endpoint_cap} for {row.endpoint} in use"
+    slowed = f" (of {line.all_slots}, fewer for a while after a 429)" if line.slots < line.all_slots else ""
+    return f"{line.in_use} of {line.slots} in use{slowed}"
+
+
+def _usd(amount: Decimal) -> str:
+    """Cents, and no less than what is needed to tell small sums apart."""
+    return f"${amount:.2f}" if amount == amount.quantize(Decimal("0.01")) else f"${amount.normalize():f}"
 
 
 def _since(then: datetime | None, now: datetime) -> str:
@@ -95,8 +122,14 @@ def _since(then: datetime | None, now: datetime) -> str:
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
-def _line(engine: Engine, row: Request) -> Line:
+def _line(engine: Engine, row: Request, *, now: datetime) -> Line:
+    place = {"account_id": row.account_id, "user_id": row.user_id}
     with engine.begin() as connection:
-        before = run(connection, "place_in_line", lane=int(row.lane), created_at=row.created_at).scalar_one()
-        found = run(connection, "line", account_id=row.account_id, user_id=row.user_id, endpoint=row.endpoint).one()
-        return Line(before=before, **found._mapping)
+        before = run(
+            connection, "place_in_line", **place, lane=int(row.lane), created_at=row.created_at, ref=row.ref
+        ).scalar()
+        found = run(connection, "line", **place, endpoint=row.endpoint, midnight=midnight(now)).one()
+    values = dict(found._mapping)
+    throttle = {name: values.pop(name) for name in ("halvings", "slowed_at")}
+    # A row that was granted in between stands nowhere.
+    return Line(before=before or 0, slots=slots_now(found.all_slots, **throttle, now=now), **values)

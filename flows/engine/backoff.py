@@ -1,20 +1,39 @@
-"""When to try again: exponential with full jitter, never before the provider's Retry-After."""
+"""When to try again, and how often: exponential with full jitter, never before the provider's Retry-After."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from blocks.errors import DarkroomError, Park
-
-MOST_ATTEMPTS = 3  # of a step whose failure may pass
-_FIRST = timedelta(seconds=2)
-_LONGEST = timedelta(minutes=5)
-_OUTAGE = timedelta(seconds=30)
+from blocks.errors import DarkroomError
 
 
-def next_try(error: DarkroomError, *, tries: int, now: datetime, draw: Callable[[], float] = random.random) -> datetime:
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """Of a step. Each attempt is a paid call of its own; refusals before the provider has taken one are none.
+
+    `resubmit_expired`: also a call of which nobody knows whether it was paid; False leaves that to a person.
+    """
+
+    attempts: int = 3
+    first: timedelta = timedelta(seconds=2)
+    longest: timedelta = timedelta(minutes=5)
+    resubmit_expired: bool = True
+
+
+USUAL = RetryPolicy()
+
+
+def next_try(
+    error: DarkroomError,
+    *,
+    tries: int,
+    now: datetime,
+    policy: RetryPolicy = USUAL,
+    draw: Callable[[], float] = random.random,
+) -> datetime:
     """`tries`: how often it was tried already. `draw` gives a number in [0, 1)."""
-    longest = _OUTAGE if isinstance(error, Park) else min(_LONGEST, _FIRST * 2**tries)
-    return now + (error.retry_after or timedelta(0)) + longest * draw()
+    doublings: int = 2 ** min(tries, 30)
+    return now + (error.retry_after or timedelta(0)) + min(policy.longest, policy.first * doublings) * draw()

@@ -21,7 +21,7 @@ from blocks.fal import RemoteFile, find_model
 from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus
 from blocks.outcomes import fetch_result
 from flows.engine import steps, tasks
-from flows.engine.backoff import MOST_ATTEMPTS, next_try
+from flows.engine.backoff import USUAL, RetryPolicy, next_try
 from flows.engine.resources import Resources
 
 
@@ -89,14 +89,14 @@ class Job:
     def assets(self) -> list[Asset]:
         return list(self._files.values())
 
-    def infer(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> Inference:
+    def infer(self, endpoint: str, arguments: Mapping[str, Any], *, step: str, retry: RetryPolicy = USUAL) -> Inference:
         """The finished call, or `Waiting`. Raises the tree of `blocks.errors` if it failed for good."""
-        return self.wait_all(self.start(endpoint, arguments, step=step))[0]
+        return self.wait_all(self.start(endpoint, arguments, step=step, retry=retry))[0]
 
-    def start(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> str:
+    def start(self, endpoint: str, arguments: Mapping[str, Any], *, step: str, retry: RetryPolicy = USUAL) -> str:
         """Reserves the call without waiting for it, so that several are under way at once. Returns its step."""
         row = self._latest(step) or self._reserve(endpoint, arguments, step=step)
-        while (following := self._advance(row)) is not None:
+        while (following := self._advance(row, retry)) is not None:
             row = following
         return step
 
@@ -181,13 +181,13 @@ class Job:
     def _latest(self, step: str) -> Request | None:
         return max((row for row in self.calls if row.step == step), key=lambda row: row.attempt, default=None)
 
-    def _advance(self, row: Request) -> Request | None:
+    def _advance(self, row: Request, retry: RetryPolicy) -> Request | None:
         """Does what the row asks for and returns what it became; None when there is nothing left to do now."""
         match row.status:
             case RequestStatus.GRANTED:
                 return self._submit(row)
             case RequestStatus.FAILED | RequestStatus.EXPIRED:
-                return self._again(row)
+                return self._again(row, retry)
             case RequestStatus.CANCELLED:
                 raise Cancelled("The job was cancelled.").of(step=row.step, ref=row.ref)
             case _:
@@ -202,10 +202,12 @@ class Job:
         now = self._noted(self._requests.get(row.ref))
         return None if now.status is RequestStatus.GRANTED else now
 
-    def _again(self, row: Request) -> Request:
+    def _again(self, row: Request, retry: RetryPolicy) -> Request:
         """A new attempt, both on record; raises if the failure is for good."""
-        error = _rebuild(row)
-        if row.attempt >= MOST_ATTEMPTS or not isinstance(error, Retry):
+        error, tries = _rebuild(row), self._tries(row.step)
+        if row.status is RequestStatus.EXPIRED and not retry.resubmit_expired:
+            raise _perhaps_paid().of(step=row.step, ref=row.ref)
+        if tries >= retry.attempts or not isinstance(error, Retry):
             raise error
         return self._queue(
             RequestSpec(
@@ -215,9 +217,14 @@ class Job:
                 estimate_usd=row.estimate_usd,
                 lane=Lane.CONTINUE,
                 attempt=row.attempt + 1,
-                not_before=next_try(error, tries=row.attempt, now=utc_now()),
+                not_before=next_try(error, tries=tries, now=utc_now(), policy=retry),
             )
         )
+
+    def _tries(self, step: str) -> int:
+        """Attempts of the step, since the job was last replayed."""
+        since = self._row.replayed_at
+        return sum(row.step == step and (since is None or row.created_at >= since) for row in self.calls)
 
     def _on_record(self, step: str) -> Request:
         row = self._latest(step)
@@ -247,6 +254,14 @@ def _rebuild(row: Request) -> DarkroomError:
     if row.status is RequestStatus.EXPIRED:
         return Retry("The provider gave no sign of the request within its time.", code="expired")
     return _from_document(row.error or {}).of(step=row.step, ref=row.ref)
+
+
+def _perhaps_paid() -> NeedsHuman:
+    return NeedsHuman(
+        "The provider gave no sign of the request within its time, and may have been paid for it. Look for it at "
+        "fal.ai/dashboard, then replay the job.",
+        code="expired",
+    )
 
 
 _CLASSES: dict[str, type[DarkroomError]] = {

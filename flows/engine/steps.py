@@ -9,13 +9,14 @@ from __future__ import annotations
 from datetime import datetime
 
 from blocks.clock import utc_now
-from blocks.errors import DarkroomError, Park, Permanent, Retry, SubmitUnknown
+from blocks.errors import DarkroomError, Park, RateLimited, Retry, SubmitUnknown
 from blocks.fal import RemoteFile, fetch_image, find_model
-from blocks.ledger import Asset, Happening, Implied, Job, Outcome, Request, StoredFile
+from blocks.ledger import NOTHING, Asset, Happening, Implied, Job, Outcome, Request, StoredFile
 from blocks.outcomes import error_document
 from flows.engine.backoff import next_try
 from flows.engine.resources import Resources
 
+MOST_REFUSALS = 8  # by errors of the provider's own, about five minutes; 429s and outages are waited for
 STORE_AGAIN_AFTER_SECONDS = (1, 4, 15)  # a file that could not be had; up to twice as long, drawn by chance
 
 
@@ -39,7 +40,9 @@ def submit(resources: Resources, ref: str, *, endpoint: str) -> Request:
     except DarkroomError as error:
         resources.dispatcher.carry_out(_refused(resources, row, error))
         raise
-    return requests.accepted(ref, request_id=submitted.request_id)
+    accepted = requests.accepted(ref, request_id=submitted.request_id)
+    resources.dispatcher.carry_out(_answered(resources, row))
+    return accepted
 
 
 def store(
@@ -63,12 +66,28 @@ def store(
 def _refused(resources: Resources, row: Request, error: DarkroomError) -> Implied:
     """A sure refusal: for good, or back to the queue until it may pass."""
     document = error_document(error.of(step=row.step, ref=row.ref))
-    if isinstance(error, Permanent) or not isinstance(error, Retry | Park):
+    if isinstance(error, Park):
+        # Told to the account first: the row waits for the breaker then, not for a time of its own.
+        resources.ledger.accounts.out(row.account_id, probe=row.probe)
+        return resources.ledger.requests.refused(row.ref, error=document, not_before=None)
+    implied = _answered(resources, row)
+    before = row.error or {}
+    refusals, errors = before.get("refusals", 0) + 1, before.get("errors", 0)
+    if isinstance(error, RateLimited):
+        resources.ledger.accounts.slow_down(row.account_id)
+    else:
+        errors += 1
+    if not isinstance(error, Retry) or errors > MOST_REFUSALS:
         outcome = Outcome(happening=Happening.FAIL, error=document)
-        return resources.ledger.requests.settle(row.ref, outcome, via=None)[1]
-    refusals = (row.error or {}).get("refusals", 0) + 1
+        return implied + resources.ledger.requests.settle(row.ref, outcome, via=None)[1]
+    document |= {"refusals": refusals, "errors": errors}
     due = next_try(error, tries=refusals, now=utc_now())
-    return resources.ledger.requests.refused(row.ref, error=document | {"refusals": refusals}, not_before=due)
+    return implied + resources.ledger.requests.refused(row.ref, error=document, not_before=due)
+
+
+def _answered(resources: Resources, row: Request) -> Implied:
+    """Whatever it says: the provider is there again, if that was the question."""
+    return resources.ledger.accounts.back(row.account_id) if row.probe else NOTHING
 
 
 def _webhook_url(resources: Resources, row: Request) -> str | None:

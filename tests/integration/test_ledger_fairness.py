@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from ledger_scenes import SUCCESS, post
 
-from blocks.ledger import Granted, Lane, Ledger
+from blocks.ledger import Granted, Job, Lane, Ledger
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def ann(ledger: Ledger) -> str:
 class Slots:
     """All slots of the account, held; the one held longest is freed first."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *_: Job) -> None:
         self._ledger = ledger
         self._held = deque(ledger.grants.grant())
 
@@ -104,3 +104,24 @@ def test_limits_hold_from_the_next_grant_on(ledger: Ledger, ann: str) -> None:
     ledger.users.set_plan("studio", in_flight=8, weight=Decimal(1))
     ledger.users.set_account("fal", endpoint_caps={"fal-ai/flux/dev": 6})
     assert len(ledger.grants.grant()) == 1
+
+
+def test_the_place_in_line_is_the_number_of_grants_before_it(ledger: Ledger, ann: str) -> None:
+    """By turns, not by age: the first row of a user who comes late stands before most of a batch."""
+    ledger.users.set_plan("double", in_flight=10, weight=Decimal(2))
+    users = [ann, ledger.users.add("bob", plan="double").user_id, ledger.users.add("eve", plan="studio").user_id]
+    lanes = [Lane.INTERACTIVE, Lane.INTERACTIVE, Lane.BATCH]
+    slots = Slots(ledger, *(post(ledger, ann) for _ in range(10)))
+    jobs = [post(ledger, users[n % 3 if n > 20 else 0], lane=lanes[n % 3]) for n in range(60)]
+    places = {job.id: _place(ledger, job) for job in jobs}
+    granted = [each.job_id for each in slots.free(59)]
+    interactive = [each for each in granted if ledger.requests.of_job(each)[0].lane is Lane.INTERACTIVE]
+    in_turn = [places[each] for each in interactive]
+    assert in_turn == sorted(in_turn)
+    assert all(0 <= n - place <= 1 for n, place in enumerate(in_turn, 1)), "two whose turn is at once share a place"
+
+
+def _place(ledger: Ledger, job: Job) -> int:
+    said = ledger.waiting_for(job, ledger.requests.of_job(job.id))
+    assert said is not None
+    return int(said.rpartition("place ")[2])

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from blocks.errors import DarkroomError, Park, RateLimited, Retry
-from flows.engine.backoff import next_try
+from blocks.errors import DarkroomError, RateLimited, Retry
+from flows.engine.backoff import RetryPolicy, next_try
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -18,7 +18,6 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
         (Retry("again"), 1, 4),
         (Retry("again"), 3, 16),
         (Retry("again"), 30, 300),
-        (Park("out"), 1, 30),
         (RateLimited("slower", retry_after=timedelta(seconds=10)), 1, 14),
     ],
 )
@@ -28,3 +27,10 @@ def test_the_wait_grows_is_jittered_and_obeys_retry_after(error: DarkroomError, 
     last = next_try(error, tries=tries, now=NOW, draw=lambda: 1.0)
     assert first == NOW + (error.retry_after or timedelta(0))
     assert last == NOW + timedelta(seconds=longest)
+
+
+def test_a_step_may_have_its_own_patience() -> None:
+    """A policy is given where the step is asked for."""
+    policy = RetryPolicy(first=timedelta(minutes=1), longest=timedelta(minutes=3))
+    waits = [next_try(Retry(), tries=tries, now=NOW, policy=policy, draw=lambda: 1.0) - NOW for tries in (1, 2, 200)]
+    assert waits == [timedelta(minutes=2), timedelta(minutes=3), timedelta(minutes=3)]

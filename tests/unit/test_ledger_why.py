@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ from blocks.ledger.why import Line, waiting_for
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 AGO = NOW - timedelta(seconds=12)
-LINE = Line(before=36, in_use=10, slots=10, own_in_use=1, plan_slots=3, endpoint_in_use=2, endpoint_cap=None)
+LINE = Line(
+    before=36, in_use=10, slots=10, all_slots=10, own_in_use=1, plan_slots=3, endpoint_in_use=2, endpoint_cap=None
+)
+DOWN = NOW - timedelta(minutes=7)
 GPT = "openai/gpt-image-2"
 
 
@@ -43,6 +47,32 @@ CASES = {
         rows=[row(RequestStatus.QUEUED, endpoint=GPT)],
         line={"endpoint_in_use": 2, "endpoint_cap": 2, "before": 4},
         says="slot: 2 of 2 for openai/gpt-image-2 in use, place 5",
+    ),
+    "the account is slowed down": Case(
+        rows=[QUEUED],
+        line={"in_use": 5, "slots": 5},
+        says="slot: 5 of 5 in use (of 10, fewer for a while after a 429), place 37",
+    ),
+    "the provider is out": Case(
+        rows=[QUEUED],
+        line={"down_since": DOWN, "probe_at": NOW + timedelta(seconds=39.2)},
+        says="fal is down since 11:53, next probe in 40 s",
+    ),
+    "the provider is out, a retry of its own comes later": Case(
+        rows=[row(RequestStatus.QUEUED, not_before=NOW + timedelta(seconds=190))],
+        line={"down_since": DOWN, "probe_at": AGO},
+        says="fal is down since 11:53, a probe is due",
+    ),
+    "the day's budget is spent": Case(
+        rows=[row(RequestStatus.QUEUED, estimate_usd=Decimal("0.025"))],
+        line={"budget_usd": Decimal(5), "spent_usd": Decimal("4.98")},
+        says="budget: $4.98 of the plan's $5.00 a day are spent or reserved and it takes $0.025; "
+        "the next day begins at 00:00 UTC",
+    ),
+    "it just fits the budget": Case(
+        rows=[row(RequestStatus.QUEUED, estimate_usd=Decimal("0.02"))],
+        line={"budget_usd": Decimal(5), "spent_usd": Decimal("4.98")},
+        says="slot: 10 of 10 in use, place 37",
     ),
     "a retry is due later": Case(
         rows=[row(RequestStatus.QUEUED, not_before=NOW + timedelta(seconds=190))], says="a retry at 12:03:10 UTC"
@@ -93,7 +123,13 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_job_says_what_it_waits_for(case: Case) -> None:
     """One sentence about the first row that is not finished; none about a job that has ended."""
-    defaults = {"endpoint": "fal-ai/flux/dev", "step": "generate", "attempt": 1, "lane": Lane.INTERACTIVE}
+    defaults = {
+        "endpoint": "fal-ai/flux/dev",
+        "step": "generate",
+        "attempt": 1,
+        "lane": Lane.INTERACTIVE,
+        "account_id": "fal",
+    }
     rows = [Request(**defaults | values) for values in case.rows]
     job = Job(**{"id": "job_1", "user_id": "u1", "kind": "generate-image", "status": JobStatus.RUNNING} | case.job)
     line = Line(**vars(LINE) | case.line)

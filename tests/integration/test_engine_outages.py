@@ -1,0 +1,253 @@
+"""A provider that is out, or wants less: jobs stay rows, use nothing up, and go on by themselves behind one probe.
+
+The ledger is real; fal is a function behind the client's own transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+from decimal import Decimal
+
+import httpx
+import pytest
+from ledger_databases import Db
+from ledger_scenes import post
+
+from blocks.clock import utc_now
+from blocks.dispatch import Dispatcher
+from blocks.errors import DarkroomError
+from blocks.fal import Fal
+from blocks.ledger import Granted, Ledger, Request, RequestStatus
+from blocks.media_store import MediaStore, make_store_block
+from blocks.orchestrator import Orchestrator
+from blocks.prefect_api import PrefectApi
+from blocks.settings import Settings
+from flows.engine import steps
+from flows.engine.resources import Resources
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def nginx() -> httpx.Response:
+    return httpx.Response(503, text="<html><center>nginx</center></html>")
+
+
+def too_many() -> httpx.Response:
+    return httpx.Response(429, json={"detail": "slower"}, headers={"Retry-After": "3"})
+
+
+def broken() -> httpx.Response:
+    return httpx.Response(500, json={"detail": "internal"}, headers={"x-fal-request-id": "x"})
+
+
+def locked() -> httpx.Response:
+    return httpx.Response(403, json={"detail": "User is locked. Reason: Exhausted balance."})
+
+
+def taken() -> httpx.Response:
+    return httpx.Response(200, json={"request_id": f"019e1951-0000-7000-8000-{next(_numbers):012d}"})
+
+
+_numbers = iter(range(1_000_000))
+
+
+class Provider:
+    """Answers every submit as it is told to."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[], httpx.Response] = taken
+        self.submits = 0
+
+    def __call__(self, _: httpx.Request) -> httpx.Response:
+        self.submits += 1
+        return self.answer()
+
+
+class NoGrant(Dispatcher):
+    """Slots are handed out when the test says so."""
+
+    def grant(self) -> None:
+        pass
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider()
+
+
+@pytest.fixture
+def resources(ledger: Ledger, provider: Provider) -> Iterator[Resources]:
+    with ExitStack() as opened:
+        orchestrator = opened.enter_context(Orchestrator(PrefectApi(NOWHERE)))
+        yield Resources(
+            settings=Settings(),
+            ledger=ledger,
+            orchestrator=orchestrator,
+            dispatcher=NoGrant(ledger, orchestrator),
+            fal=opened.enter_context(Fal("key", transport=httpx.MockTransport(provider))),
+            files=opened.enter_context(httpx.Client()),
+            store=MediaStore(make_store_block("/nowhere")),
+        )
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> str:
+    ledger.users.set_plan("studio", in_flight=10, weight=Decimal(1))
+    return ledger.users.add("ann", plan="studio").user_id
+
+
+def submit(resources: Resources, granted: Granted) -> Request:
+    row = resources.ledger.requests.get(granted.ref)
+    with suppress(DarkroomError):
+        steps.submit(resources, row.ref, endpoint=row.endpoint)
+    return resources.ledger.requests.get(row.ref)
+
+
+def time_passes(db: Db, seconds: float = 60) -> None:
+    """For whatever the account and the queue are waiting for."""
+    by = timedelta(seconds=seconds)
+    db.execute("UPDATE account SET probe_at = probe_at - %(by)s, slowed_at = slowed_at - %(by)s", {"by": by})
+    db.execute("UPDATE request SET not_before = not_before - %(by)s", {"by": by})
+
+
+def test_an_outage_stops_the_grants_and_uses_up_no_attempt(
+    resources: Resources, provider: Provider, ledger: Ledger, ann: str
+) -> None:
+    """What was refused is back in the queue as it was, and nobody else is sent into the same outage."""
+    post(ledger, ann)
+    (granted,) = ledger.grants.grant()
+    post(ledger, ann)
+    provider.answer = nginx
+    row = submit(resources, granted)
+    assert (row.status, row.attempt, row.not_before) == (RequestStatus.QUEUED, 1, None)
+    assert ledger.grants.grant() == []
+    assert ledger.users.account().down_since is not None
+
+
+def test_one_probe_goes_ahead_and_its_answer_lets_all_go_on(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str
+) -> None:
+    """However many wait and however many slots are free."""
+    for _ in range(5):
+        post(ledger, ann)
+    granted = ledger.grants.grant()
+    provider.answer = nginx
+    for each in granted:
+        submit(resources, each)
+    time_passes(db)
+    (probe,) = ledger.grants.grant()
+    assert ledger.grants.grant() == [], "one at a time"
+    provider.answer = taken
+    assert submit(resources, probe).status is RequestStatus.IN_FLIGHT
+    assert ledger.users.account().down_since is None
+    assert len(ledger.grants.grant()) == 4
+
+
+def test_a_probe_that_fails_is_followed_by_a_later_one(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str
+) -> None:
+    """Twice as long each time; since when it is down stays as it was."""
+    post(ledger, ann)
+    provider.answer = nginx
+    pauses, since = [], set()
+    for _ in range(4):
+        (granted,) = ledger.grants.grant()
+        submit(resources, granted)
+        account = ledger.users.account()
+        assert account.probe_at is not None
+        pauses.append(round((account.probe_at - utc_now()).total_seconds()))
+        since.add(account.down_since)
+        time_passes(db)
+    assert (pauses, len(since)) == ([1, 2, 4, 8], 1)
+
+
+def test_a_probe_whose_process_died_is_followed_by_another(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str
+) -> None:
+    """It was granted and never heard of again: it keeps its slot, and the account its chance."""
+    post(ledger, ann)
+    provider.answer = nginx
+    submit(resources, ledger.grants.grant()[0])
+    post(ledger, ann)
+    time_passes(db)
+    (lost,) = ledger.grants.grant()
+    assert ledger.grants.grant() == []
+    time_passes(db)
+    (following,) = ledger.grants.grant()
+    assert following.ref != lost.ref
+
+
+@pytest.mark.parametrize("answer", [too_many, broken, locked], ids=["429", "500 of its own", "403"])
+def test_any_answer_of_the_provider_itself_closes_the_breaker(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str, answer: Callable[[], httpx.Response]
+) -> None:
+    """It may refuse this one, but it is there."""
+    post(ledger, ann)
+    provider.answer = nginx
+    submit(resources, ledger.grants.grant()[0])
+    time_passes(db)
+    (probe,) = ledger.grants.grant()
+    provider.answer = answer
+    submit(resources, probe)
+    assert ledger.users.account().down_since is None
+
+
+def test_a_429_halves_the_slots_and_they_come_back(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str
+) -> None:
+    """Ten become five, however many of one burst were refused; a while later it is ten again. No job fails by it."""
+    for _ in range(25):
+        post(ledger, ann)
+    granted = ledger.grants.grant()
+    assert len(granted) == 10
+    provider.answer = too_many
+    rows = [submit(resources, each) for each in granted]
+    assert {row.status for row in rows} == {RequestStatus.QUEUED}
+    assert all(row.not_before is not None for row in rows), "never before the Retry-After"
+    assert len(ledger.grants.grant()) == 5
+    time_passes(db)
+    assert len(ledger.grants.grant()) == 5
+    assert len(ledger.requests.holding_slots()) == 10
+
+
+def test_a_provider_that_refuses_one_request_for_ever_ends_it(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str
+) -> None:
+    """With errors of its own, not with 429s: every accepted job ends."""
+    job = post(ledger, ann)
+    provider.answer = broken
+    while granted := ledger.grants.grant():
+        submit(resources, granted[0])
+        time_passes(db, 3600)
+    (row,) = ledger.requests.of_job(job.id)
+    assert row.status is RequestStatus.FAILED
+    assert provider.submits == steps.MOST_REFUSALS + 1
+
+
+def test_429s_are_waited_for_however_long(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str
+) -> None:
+    """They say something about us, not about the request."""
+    job = post(ledger, ann)
+    provider.answer = too_many
+    for _ in range(3 * steps.MOST_REFUSALS):
+        submit(resources, ledger.grants.grant()[0])
+        time_passes(db, 3600)
+    provider.answer = taken
+    submit(resources, ledger.grants.grant()[0])
+    assert ledger.requests.of_job(job.id)[0].status is RequestStatus.IN_FLIGHT
+
+
+def test_what_an_outage_keeps_waiting_says_so(
+    resources: Resources, provider: Provider, ledger: Ledger, ann: str
+) -> None:
+    """One sentence: since when, and when somebody looks again."""
+    job = post(ledger, ann)
+    provider.answer = nginx
+    submit(resources, ledger.grants.grant()[0])
+    down_since = ledger.users.account().down_since
+    assert down_since is not None
+    said = ledger.waiting_for(job, ledger.requests.of_job(job.id))
+    assert said == f"fal is down since {down_since:%H:%M}, next probe in 1 s"
