@@ -36,6 +36,7 @@ from blocks.clock import utc_now
 from blocks.ledger.states import JobStatus, Lane, RequestStatus
 
 Json = dict[str, Any]
+MOST_QUEUED = 20_000
 
 
 def new_id(prefix: str = "") -> str:
@@ -96,7 +97,7 @@ class Plan(SQLModel, table=True):
     in_flight: int  # most slots one user of this plan holds at once
     weight: Decimal = Field(sa_type=Numeric(8, 3))
     daily_budget_usd: Decimal | None = _usd()
-    most_queued: int = 20_000  # rows of one user that wait; an order beyond is refused
+    most_queued: int = MOST_QUEUED  # rows of one user that wait; an order beyond is refused
 
 
 class User(SQLModel, table=True):
@@ -128,6 +129,7 @@ class Run(SQLModel, table=True):
     __table_args__ = (
         Index("run_open", "user_id", "kind", postgresql_where=text("closed_at IS NULL")),
         Index("run_not_closed", "created_at", postgresql_where=text("closed_at IS NULL")),
+        Index("run_closed", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
     )
 
     id: str = Field(primary_key=True)  # also the idempotency key under which the flow run is created
@@ -151,7 +153,7 @@ class Job(SQLModel, table=True):
         UniqueConstraint("user_id", "idempotency_key"),
         Index("job_by_user", "user_id", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
         Index("job_carried", "run_id", postgresql_where=text("run_id IS NOT NULL AND finished_at IS NULL")),
-        # Those that were put back and that no run has taken: the only ones that may wait for a run without a row queued.
+        # Put back, and taken by no run yet: only such a job may wait for a run without a row in the queue.
         Index(
             "job_put_back",
             "replayed_at",
@@ -189,6 +191,11 @@ class Request(SQLModel, table=True):
             "user_id",
             "endpoint",
             postgresql_where=text("status IN ('granted', 'submitting', 'in_flight', 'unknown')"),
+        ),
+        Index(
+            "request_unseen",
+            "finished_at",
+            postgresql_where=text("status = 'succeeded' AND output IS NULL"),
         ),
         Index(
             "request_paid",
@@ -251,6 +258,8 @@ class Asset(SQLModel, table=True):
 
 class Delivery(SQLModel, table=True):
     """A webhook that was verified, and what became of it."""
+
+    __table_args__ = (Index("delivery_late", "received_at", postgresql_where=text("verdict = 'late'")),)
 
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
     provider: str

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from blocks.clock import utc_now
 from blocks.errors import BadInput
 from blocks.ledger.database import run
-from blocks.ledger.tables import Account, ApiKey, Plan, User, new_id
+from blocks.ledger.tables import MOST_QUEUED, Account, ApiKey, Plan, User, new_id
 
 OPERATOR = "operator"
 _LEAST_WEIGHT, _MOST_WEIGHT = Decimal("0.001"), Decimal("99999.999")
@@ -112,14 +112,30 @@ class Users:
         with Session(self._engine) as session:
             return [*session.exec(select(Plan).order_by(col(Plan.in_flight)))]
 
-    def set_plan(self, name: str, *, in_flight: int, weight: Decimal, daily_budget_usd: Decimal | None = None) -> Plan:
-        """Changes the plan or makes it. Takes effect with the next grant."""
+    def set_plan(
+        self,
+        name: str,
+        *,
+        in_flight: int,
+        weight: Decimal,
+        daily_budget_usd: Decimal | None = None,
+        most_queued: int = MOST_QUEUED,
+    ) -> Plan:
+        """Changes the plan or makes it, as a whole. Takes effect with the next grant."""
         _require_limit("in_flight", in_flight)
+        _require_limit("most_queued", most_queued)
         _require_limit("daily_budget_usd", daily_budget_usd)
         if not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
             raise BadInput(f"A weight is between {_LEAST_WEIGHT} and {_MOST_WEIGHT}.", field="weight")
         with Session(self._engine) as session:
-            plan = session.merge(Plan(name=name, in_flight=in_flight, weight=weight, daily_budget_usd=daily_budget_usd))
+            wanted = Plan(
+                name=name,
+                in_flight=in_flight,
+                weight=weight,
+                daily_budget_usd=daily_budget_usd,
+                most_queued=most_queued,
+            )
+            plan = session.merge(wanted)
             session.commit()
             session.refresh(plan)
             return plan

@@ -75,10 +75,13 @@ def plan_set(
         Decimal | None,
         typer.Option(parser=_positive, metavar="USD", help="Most a user spends a day. Default: no limit."),
     ] = None,
+    queued: Annotated[int, typer.Option(min=1, help="Requests of each user that may wait.")] = 20_000,
 ) -> None:
     """Change a plan, or make one. Takes effect at once."""
     with open_ledger() as ledger:
-        ledger.users.set_plan(name, in_flight=in_flight, weight=weight, daily_budget_usd=daily_budget)
+        ledger.users.set_plan(
+            name, in_flight=in_flight, weight=weight, daily_budget_usd=daily_budget, most_queued=queued
+        )
 
 
 @account.command("set")
