@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEED ?= 4
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .PHONY: help install demo up check test bench chaos browser
@@ -13,7 +14,7 @@ help:
 	@echo "make test     check, then every test"
 	@echo "make check    lint, format, types, direction of imports"
 	@echo "make bench    how fast it is, and what it costs, in 15 minutes; QUICK=1 make bench: in 4"
-	@echo "make chaos    what it survives"
+	@echo "make chaos    what it survives: 200 jobs while everything is killed; SEED=7 make chaos: another storm"
 
 install: $(VENV)/installed
 
@@ -31,13 +32,14 @@ check: $(VENV)/installed-dev
 
 test: check browser
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance
+	@$(BIN)/python -m pytest tests/chaos
 
 bench: $(VENV)/installed-dev
 	@$(BIN)/python -m pytest --quiet tests/benchmarks --timeout 1800 --capture no
 	@cd tests && $(abspath $(BIN))/python -m benchmarks --into $(CURDIR)/build/bench
 
 chaos: $(VENV)/installed-dev
-	@$(BIN)/python -m pytest tests/acceptance/test_kills.py tests/acceptance/test_stack.py
+	@$(BIN)/python -m pytest tests/chaos --jobs 200 --seed $(SEED)
 
 # Tests that look at the UI use Debian's Chromium; they skip themselves where it cannot be had.
 browser:

@@ -21,6 +21,7 @@ from deployments.simulator.environment import API_KEY, USER_ID, client_environme
 
 # What limits a workload is Darkroom's ledger or the pool's semaphore, never the provider's own line.
 NO_LIMIT = 1000
+QUICK = ("--latency", "1", "--concurrency", str(NO_LIMIT), "--fixed-pictures")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +63,11 @@ class Provider:
 
 
 @contextmanager
-def running_provider(home: Path) -> Iterator[Provider]:
+def running_provider(home: Path, *options: str) -> Iterator[Provider]:
+    """`options`: of the simulator, in place of those for benchmarks."""
     port = free_port()
     command = [sys.executable, "-m", "deployments.simulator", "--home", str(home), "--port", str(port)]
-    limits = ["--latency", "1", "--concurrency", str(NO_LIMIT), "--fixed-pictures"]
-    process = subprocess.Popen([*command, *limits], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, *(options or QUICK)], stdout=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as http:
             wait_until(lambda: _answers(http), timeout=30, every=0.1, what="the provider")

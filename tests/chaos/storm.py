@@ -1,0 +1,138 @@
+"""The storm itself: orders, kills and the outage come in their time; then it is waited for until all is at rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+from acceptance.running import DARKROOM, Stack, free_port
+from benchmarks.provider import Provider, running_provider
+
+from blocks.ledger import OUTAGES, JobStatus
+from chaos import aftermath
+from chaos.aftermath import Aftermath
+from chaos.customers import Customers
+from chaos.machine import Machine
+from chaos.scenario import Event, Kill, Order, Outage, Scenario
+
+PLAN = "storm"
+REST_SECONDS = 200.0  # longer than anything promised: what is late shall be measured, not guessed
+LOOK_EVERY_SECONDS = 0.5
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+OPEN_JOBS = [status.value for status in JobStatus if not status.terminal]
+OPEN_REQUESTS = ("queued", "granted", "submitting", "in_flight", "unknown")
+
+
+def brew(scenario: Scenario, folder: Path) -> Aftermath:
+    """Everything is in `folder`: the stack's home, its logs, the provider's keys."""
+    with ExitStack() as on:
+        options = ("--latency", f"{scenario.latency_seconds:g}", "--seed", str(scenario.seed))
+        provider = on.enter_context(running_provider(folder / "provider", *options))
+        ports = {name: free_port() for name in ("port", "prefect-port")} | {"simulator-port": provider.port}
+        url = f"http://127.0.0.1:{ports['port']}"
+        environment = {
+            **provider.environment(),
+            "DARKROOM_PUBLIC_URL": url,
+            "DARKROOM_PATIENCE": f"{scenario.patience_seconds:g}",
+        }
+        machine = Machine(folder / "home", ports=ports, environment=environment, seed=scenario.seed)
+        on.enter_context(machine)
+        keys = _open_for_business(scenario, machine.stack)
+        provider.rules(*scenario.rules())
+        customers = on.enter_context(Customers(url, keys, seed=scenario.seed))
+        storm = Storm(scenario, folder, machine=machine, provider=provider, customers=customers)
+        storm.rage()
+        return storm.settle()
+
+
+def _open_for_business(scenario: Scenario, stack: Stack) -> dict[str, str]:
+    """The keys of the users, whose plan lets three of them fill all slots."""
+    stack.command(DARKROOM, "account", "set", "fal", "--slots", str(scenario.slots))
+    stack.command(DARKROOM, "plan", "set", PLAN, "--in-flight", str(scenario.in_flight), "--weight", "1")
+    return {user: stack.ledger.users.add(user, plan=PLAN).key for user in scenario.users}
+
+
+class Storm:
+    def __init__(
+        self, scenario: Scenario, folder: Path, *, machine: Machine, provider: Provider, customers: Customers
+    ) -> None:
+        self._scenario = scenario
+        self._folder = folder
+        self._machine = machine
+        self._provider = provider
+        self._customers = customers
+        self._began = time.monotonic()
+        self._began_at = datetime.now(UTC)
+
+    def rage(self) -> None:
+        """An event that is late, because its victim had to be waited for, makes no other come earlier."""
+        for at, event in self._scenario.timeline():
+            time.sleep(max(0.0, self._began + at - time.monotonic()))
+            self._happens(event)
+
+    def settle(self) -> Aftermath:
+        """Waits for the end of every job, then for rest, each as long as can be borne; and looks."""
+        answered = self._customers.answers()
+        self._wait(
+            lambda: not self._open_jobs(), seconds=self._began + self._scenario.longest_seconds - time.monotonic()
+        )
+        settled = self._wait(self._at_rest, seconds=REST_SECONDS)
+        stack = self._machine.stack
+        tables = aftermath.look(stack)
+        return Aftermath(
+            scenario=self._scenario,
+            folder=self._folder,
+            began_at=self._began_at,
+            answered=answered,
+            kills=self._machine.kills,
+            tables=tables,
+            requests_at_provider=aftermath.in_book(self._provider),
+            provider_stats=aftermath.stats(self._provider),
+            flow_runs=aftermath.flow_runs(stack),
+            carriers=[str(each) for each in self._machine.carriers()],
+            settled_seconds=settled,
+            files_at_provider=aftermath.files_at_provider(self._provider, tables["request"]),
+        )
+
+    def _happens(self, event: Event) -> None:
+        match event:
+            case Order():
+                self._customers.order(event)
+            case Kill(victim=victim):
+                self._machine.kill(victim)
+            case Outage(seconds=seconds, mode=mode):
+                order = {"seconds": seconds, "mode": mode}
+                self._provider.http.post("/_sim/outage", json=order).raise_for_status()
+
+    def _open_jobs(self) -> int:
+        return sum(job["status"] in OPEN_JOBS for job in aftermath.look(self._machine.stack)["job"])
+
+    def _at_rest(self) -> bool:
+        tables = aftermath.look(self._machine.stack)
+        return not (
+            any(run["closed_at"] is None for run in tables["run"])
+            or any(row["status"] in OPEN_REQUESTS for row in tables["request"])
+            or self._machine.carriers()
+            or any(run["state_type"] not in FINAL for run in aftermath.flow_runs(self._machine.stack))
+        )
+
+    def _wait(self, met: Callable[[], bool], *, seconds: float) -> float | None:
+        """Seconds until it was met; None if that was not within so many."""
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < seconds:
+            if _now(met):
+                return waited
+            time.sleep(LOOK_EVERY_SECONDS)
+        return None
+
+
+def _now(met: Callable[[], bool]) -> bool:
+    """What cannot be asked just now is not met."""
+    try:
+        return met()
+    except (*OUTAGES, httpx.HTTPError):
+        return False
