@@ -13,7 +13,7 @@ help:
 	@echo "make up       the whole stack on this machine, until Ctrl-C"
 	@echo "make test     check, then every test"
 	@echo "make check    lint, format, types, direction of imports"
-	@echo "make bench    how fast it is, and what it costs, in 15 minutes; QUICK=1 make bench: in 4"
+	@echo "make bench    how fast it is, and what it costs, in 20 minutes; QUICK=1 make bench: in 5"
 	@echo "make chaos    what it survives: 200 jobs while everything is killed; SEED=7 make chaos: another storm"
 
 install: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""`python -m benchmarks --into DIR`, in `tests/`: everything, in one go. `QUICK=1`: in four minutes instead of fifteen.
+"""`python -m benchmarks --into DIR`, in `tests/`: everything, in one go. `QUICK=1`: in five minutes instead of twenty.
 
 Ends with 0 if everything could be measured, whatever the figures are.
 """
@@ -18,10 +18,12 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.asleep import Asleep, asleep
 from benchmarks.contestants import Contestant, running_darkroom, running_floor
+from benchmarks.fairness import Beside, beside
 from benchmarks.figures import Result
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.provider import Provider, running_provider
 from benchmarks.targets import DARKROOM, STOCK, verdicts
+from benchmarks.webhooks import Webhooks, webhooks
 from benchmarks.workloads import ALONE, LINGERING, SUSPENDED, alone, burst, limited
 
 FLOOR = "floor"
@@ -34,6 +36,8 @@ class Bench:
         self._home = home
         self.results: list[Result] = []
         self.sleepers: Asleep | None = None
+        self.taken: Webhooks | None = None
+        self.two_users: Beside | None = None
 
     def floor(self) -> None:
         with running_floor(self._home / "floor", self._provider) as pool:
@@ -64,6 +68,18 @@ class Bench:
         with running_darkroom(STOCK, home, self._provider, worker="process", patience_seconds=0) as stack:
             self._keep(alone(stack, self._provider, pictures=plan.stock_alone_pictures, workload=SUSPENDED))
 
+    def webhooks(self) -> None:
+        plan = self._plan
+        self._say("W5")
+        self.taken = webhooks(
+            self._home / "webhooks", self._provider, requests=plan.webhooks, rounds=plan.webhook_rounds
+        )
+
+    def fairness(self) -> None:
+        with running_darkroom(DARKROOM, self._home / "fairness", self._provider, worker="warm") as stack:
+            self._say("W6")
+            self.two_users = beside(stack, self._provider, pictures=self._plan.beside_pictures)
+
     def _one_by_one(self, contestant: Contestant, workload: str) -> None:
         self._keep(alone(contestant, self._provider, pictures=self._plan.alone_pictures, workload=workload))
 
@@ -85,6 +101,7 @@ class Bench:
 
 
 CONTESTANTS = (DARKROOM, STOCK, FLOOR)
+PARTS = (*CONTESTANTS, "webhooks", "fairness")
 
 
 def main() -> None:
@@ -92,7 +109,7 @@ def main() -> None:
     began = time.monotonic()
     with _folder(arguments.home) as home, running_provider(home / "provider") as provider:
         bench = Bench(QUICK if os.environ.get("QUICK") else FULL, provider, home)
-        failed = [name for name in arguments.only or CONTESTANTS if not _measured(getattr(bench, name))]
+        failed = [name for name in arguments.only or PARTS if not _measured(getattr(bench, name))]
     made = _report(bench, seconds=time.monotonic() - began)
     made.write(arguments.into)
     print(made.markdown())
@@ -128,6 +145,8 @@ def _report(bench: Bench, *, seconds: float) -> report.Report:
         sleepers=bench.sleepers,
         verdicts=verdicts(results, bench.sleepers),
         seconds=seconds,
+        webhooks=bench.taken,
+        beside=bench.two_users,
     )
 
 
@@ -135,7 +154,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast Darkroom is, what it costs.")
     parser.add_argument("--into", type=Path, default=Path("../build/bench"), help="folder for bench.md and bench.json")
     parser.add_argument("--home", type=Path, help="new folder for the stacks, which stays; without it: one that goes")
-    parser.add_argument("--only", action="append", choices=CONTESTANTS, help="this contestant; may be repeated")
+    parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be repeated")
     return parser.parse_args()
 
 

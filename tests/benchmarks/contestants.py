@@ -170,7 +170,7 @@ def running_darkroom(
     flags = ("--provider", "live", "--worker-type", worker)
     with running_stack(home, *flags, ports=ports, **environment) as stack:
         key = _user(stack)
-        with _rows(stack.environment["DARKROOM_LEDGER_URL"]) as rows:
+        with rows_of(stack.environment["DARKROOM_LEDGER_URL"]) as rows:
             yield Darkroom(name, stack, rows, port=ports["port"], key=key)
 
 
@@ -184,26 +184,36 @@ def _user(stack: Stack) -> str:
 
 @contextmanager
 def running_floor(home: Path, provider: Provider) -> Iterator[Floor]:
-    home.mkdir(parents=True)
     pictures, port = home / "pictures", free_port()
-    pictures.mkdir()
-    cluster = prepare_cluster(home / "postgres")
+    pictures.mkdir(parents=True)
     environment = {**os.environ, **provider.environment()}
     pool = [sys.executable, "-m", "benchmarks.floor", "--port", str(port), "--folder", str(pictures)]
-    quiet = {"cwd": cluster.data, "stderr": subprocess.DEVNULL}
-    with _running(cluster.command(), signal.SIGINT, **quiet, **cluster.identity) as postgres:
-        wait_until(cluster.answers, timeout=30, every=0.1, what="Postgres")
-        url = cluster.url("darkroom")
-        with (
-            _running([*pool, "--database", url], signal.SIGTERM, env=environment) as process,
-            _rows(url) as rows,
-        ):
-            wait_until(lambda: _answers(port), timeout=30, every=0.1, what="the floor")
-            yield Floor(rows, port=port, processes={"postgres": postgres.pid, "pool": process.pid})
+    with running_cluster(home) as cluster:
+        started = running_process([*pool, "--database", cluster.url], signal.SIGTERM, env=environment)
+        with started as process, rows_of(cluster.url) as rows:
+            wait_until(lambda: answers(port), timeout=30, every=0.1, what="the floor")
+            yield Floor(rows, port=port, processes={"postgres": cluster.pid, "pool": process.pid})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningCluster:
+    pid: int
+    url: str  # of an empty database
 
 
 @contextmanager
-def _running(command: list[str], stop: signal.Signals, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
+def running_cluster(home: Path) -> Iterator[RunningCluster]:
+    """A Postgres as the local stack runs it."""
+    home.mkdir(parents=True, exist_ok=True)
+    cluster = prepare_cluster(home / "postgres")
+    quiet = {"cwd": cluster.data, "stderr": subprocess.DEVNULL}
+    with running_process(cluster.command(), signal.SIGINT, **quiet, **cluster.identity) as postgres:
+        wait_until(cluster.answers, timeout=30, every=0.1, what="Postgres")
+        yield RunningCluster(pid=postgres.pid, url=cluster.url("darkroom"))
+
+
+@contextmanager
+def running_process(command: list[str], stop: signal.Signals, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, **how)
     try:
         yield process
@@ -212,7 +222,7 @@ def _running(command: list[str], stop: signal.Signals, **how: Any) -> Iterator[s
         process.wait(timeout=20)
 
 
-def _rows(url: str) -> Rows:
+def rows_of(url: str) -> Rows:
     return psycopg.connect(url, autocommit=True, row_factory=dict_row)
 
 
@@ -222,7 +232,7 @@ def _count(rows: Rows, statement: str) -> int:
     return int(found["open"])
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     try:
         httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
     except httpx.TransportError:

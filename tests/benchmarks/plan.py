@@ -19,6 +19,9 @@ class Plan:
     asleep_runs: int = 500
     asleep_seconds: int = 20
     floor_limited: bool = True
+    webhooks: int = 3000
+    webhook_rounds: int = 3
+    beside_pictures: int = 6
 
 
 FULL = Plan()
@@ -33,4 +36,7 @@ QUICK = Plan(
     asleep_runs=50,
     asleep_seconds=6,
     floor_limited=False,
+    webhooks=1000,
+    webhook_rounds=1,
+    beside_pictures=2,
 )

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.asleep import Asleep, Standing
-from benchmarks.figures import Result, Spread, largest, requests_per_picture
+from benchmarks.fairness import BACKLOG, Beside, One
+from benchmarks.figures import Result, Spread, largest, requests_per_picture, spread
 from benchmarks.meters import FLOW_PROCESSES, SUPERVISOR, WORKER
 from benchmarks.targets import DARKROOM, Verdict
+from benchmarks.webhooks import GATEWAY, POSTGRES, Pace, Webhooks
 from benchmarks.workloads import ALONE
 
 PARTS = ("prefect", "postgres", "gateway", WORKER, FLOW_PROCESSES, SUPERVISOR, "pool")
@@ -45,6 +47,8 @@ class Report:
     sleepers: Asleep | None
     verdicts: Sequence[Verdict]
     seconds: float
+    webhooks: Webhooks | None = None
+    beside: Beside | None = None
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +71,8 @@ class Report:
             "## Cost per picture\n\nCPU in ms.\n\n" + _table(COST_HEAD, (_cost_row(each) for each in self.results)),
             "## What dominates\n\n" + "\n".join(_dominant_line(each) for each in self.results),
             *([_sleepers_section(self.sleepers, self.results)] if self.sleepers else []),
+            *([_webhooks_section(self.webhooks)] if self.webhooks else []),
+            *([_beside_section(self.beside)] if self.beside else []),
             "## Requests to Prefect's server per picture\n\n" + "\n".join(_requests_lines(self.results)),
             NOTES,
         ]
@@ -220,6 +226,64 @@ def _waiting_mb(results: Iterable[Result]) -> list[float]:
     rounds = [each.rounds[0] for each in results if (each.contestant, each.workload) == (DARKROOM, ALONE)]
     return [
         (each.peak_memory_bytes[FLOW_PROCESSES] - each.memory_at_rest_bytes[FLOW_PROCESSES]) / 1e6 for each in rounds
+    ]
+
+
+WEBHOOKS_HEAD = (
+    "",
+    "connections",
+    "a second",
+    "answer p50 / p95, ms",
+    "gateway's CPU each, ms",
+    "Postgres's",
+    "gateway, cores",
+    "driver, cores",
+    "others, cores",
+)
+
+
+def _webhooks_section(seen: Webhooks) -> str:
+    rows = [
+        *(_pace_row("webhooks", pace) for pace in seen.taken),
+        _pace_row("webhooks, one by one", seen.one_by_one),
+        _pace_row("`/healthz`", seen.health),
+    ]
+    lines = f"Of the gateway's CPU a webhook takes {number(seen.to_health)} times what `/healthz` does."
+    return f"## W5 webhooks at a gateway on one core\n\n{_table(WEBHOOKS_HEAD, rows)}\n\n{lines}"
+
+
+def _pace_row(name: str, pace: Pace) -> list[str]:
+    return [
+        name,
+        str(pace.connections),
+        number(pace.per_second),
+        f"{number(pace.p50_ms)} / {number(pace.p95_ms)}",
+        *(number(pace.cpu_ms[part]) for part in (GATEWAY, POSTGRES)),
+        *(number(cores) for cores in (pace.gateway_cores, pace.driver_cores, pace.other_cores)),
+    ]
+
+
+BESIDE_HEAD = ("", "pictures", "seconds", "… of them until the slot", "slots the other was given meanwhile")
+
+
+def _beside_section(seen: Beside) -> str:
+    rows = [_ones_row("alone", seen.alone), _ones_row("beside a backlog", seen.beside)]
+    head = f"## W6 one picture beside {BACKLOG} of another user with all {seen.slots} slots"
+    lines = (
+        f"Beside ÷ alone: {number(seen.ratio)}; {number(seen.ideal_ratio)} is what waiting for the next slot takes, of "
+        f"which one comes free every {number(seen.latency_seconds / seen.slots)} s. "
+        f"Others used {number(seen.other_cores)} cores meanwhile."
+    )
+    return f"{head}\n\n{_table(BESIDE_HEAD, rows)}\n\n{lines}"
+
+
+def _ones_row(name: str, pictures: Sequence[One]) -> list[str]:
+    return [
+        name,
+        str(len(pictures)),
+        cell(spread(each.seconds for each in pictures)),
+        cell(spread(each.to_grant_seconds for each in pictures)),
+        cell(spread(each.overtaken_by for each in pictures)),
     ]
 
 

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks.asleep import Look, quiet_cpu_ms, quiet_memory
+from benchmarks.fairness import Beside, One
 from benchmarks.figures import (
     Picture,
     Result,
@@ -25,6 +27,7 @@ from benchmarks.figures import (
 from benchmarks.meters import AccessLog, Process, cpu_seconds, parse_stat, requested, trees
 from benchmarks.report import Report, cell, machine, number
 from benchmarks.targets import DARKROOM, STOCK, verdicts
+from benchmarks.webhooks import GATEWAY, POSTGRES, Pace, Webhooks
 from benchmarks.workloads import ALONE, BURST, SUSPENDED
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -218,6 +221,36 @@ def test_a_report_is_a_table_and_the_same_in_json() -> None:
     kept = json.loads(report.json())["results"][0]
     assert kept["rounds"][0]["pictures"][0]["began_at"] == str(BEGAN)
     assert kept["rounds"][0]["slices"][0]["prefect_requests"] == {"GET /a": 3, "GET /b": 1}
+
+
+def _pace(per_second: float, *, gateway_ms: float) -> Pace:
+    cpu = {GATEWAY: gateway_ms, POSTGRES: 0.5}
+    times = {"p50_ms": 9.5, "p95_ms": 15.0, "gateway_cores": 1.0, "driver_cores": 0.04, "other_cores": 0.0}
+    return Pace(requests=100, connections=8, per_second=per_second, cpu_ms=cpu, **times)
+
+
+def test_a_webhook_is_told_beside_a_request_that_does_nothing() -> None:
+    """By the round in the middle, whatever the best and the worst were."""
+    rounds = [_pace(800, gateway_ms=1.2), _pace(700, gateway_ms=1.4), _pace(100, gateway_ms=9)]
+    seen = Webhooks(taken=rounds, one_by_one=_pace(300, gateway_ms=2), health=_pace(4000, gateway_ms=0.2))
+    assert seen.to_health == pytest.approx(7)
+    shown = _report(webhooks=seen)
+    assert "| webhooks | 8 | 700 | 9.50 / 15.0 | 1.40 | 0.50 | 1.00 | 0.04 | 0.00 |" in shown
+    assert "7.00 times what `/healthz` does" in shown
+
+
+def test_a_picture_beside_a_backlog_is_told_against_the_wait_for_one_slot() -> None:
+    """1.5 s at the provider and ten slots: one comes free every 0.15 s."""
+    alone = [One(seconds=2.0, to_grant_seconds=0.0, overtaken_by=0)]
+    both = [One(seconds=seconds, to_grant_seconds=0.2, overtaken_by=1) for seconds in (2.2, 2.4, 4.0)]
+    seen = Beside(latency_seconds=1.5, slots=10, alone=alone, beside=both, other_cores=0.1)
+    assert (seen.ratio, seen.ideal_ratio) == (pytest.approx(1.2), pytest.approx(1.075))
+    assert "| beside a backlog | 3 | 2.40 (2.20–4.00) | 0.20 | 1.00 |" in _report(beside=seen)
+
+
+def _report(**parts: Any) -> str:
+    common = {"at": BEGAN, "machine": machine(), "versions": {}, "results": [], "sleepers": None, "verdicts": []}
+    return Report(**common, seconds=60, **parts).markdown()
 
 
 @pytest.mark.parametrize(("flow_ms", "met"), [(90.0, True), (91.0, False)])
