@@ -30,11 +30,14 @@ class Dispatcher:
             self.grant()
 
     def reach_prefect(self, implied: Implied) -> None:
-        """The part of it that concerns Prefect; the grant is left to the caller."""
+        """The part of it that concerns runs; the grant is left to the caller."""
         for wake in implied.wakes:
             self._wake(wake)
         for start in implied.starts:
             self._start(start)
+        if implied.places:
+            with _left_to_reconcile(f"{len(implied.places)} jobs were not handed to a run"):
+                self.reach_prefect(self._ledger.runs.place(*implied.places))
 
     def grant(self) -> None:
         """Hands out the slots that are free, tells the runs, and makes those that are missing."""

@@ -3,11 +3,13 @@
     DarkroomError
     ├── Retry         try the same thing again, after a while
     │   ├── RateLimited       … and slower: the provider said 429
+    │   ├── TooMany           … when less of one's own waits: the plan's queue is full
     │   └── Unverified        … the file came, but is not what was promised (cut short, not decodable)
     ├── Park          the provider is out: keep the work as it is, use up no attempt
     ├── SubmitUnknown the submit answer was lost: the job may exist, so it is neither repeated nor given up
     ├── Permanent     never again: the same request would fail the same way
     │   ├── BadInput          the caller's input: names the field and the remedy
+    │   ├── WrongState        what is asked for does not go with what it is asked of, e.g. a replay of what runs
     │   └── Refused           what arrived must not be stored (host, size, pixels, type)
     └── NeedsHuman    a person decides
 
@@ -62,6 +64,12 @@ class RateLimited(Retry):
     code = "rate_limited"
 
 
+class TooMany(Retry):
+    """As much of the user's waits as the plan allows. Nothing was written; ask again when some of it has gone."""
+
+    code = "queue_full"
+
+
 class Unverified(Retry):
     """A file was cut short or does not decode. Fetch it again; the generation itself is paid and kept."""
 
@@ -97,6 +105,12 @@ class BadInput(Permanent):
     def __init__(self, message: str = "", *, field: str = "", code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.field = field
+
+
+class WrongState(Permanent):
+    """It cannot be done to what it is asked of, as that is now. The message says what to do instead."""
+
+    code = "wrong_state"
 
 
 class Refused(Permanent):

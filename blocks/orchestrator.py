@@ -25,6 +25,7 @@ MOST_PER_PAGE = 200  # Prefect's own bound
 RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted", "darkroom.run.woken")
 # States in which a run may have lost its process. A suspended run has none by right.
 RECOVERABLE = frozenset({"CRASHED", "RUNNING", "PENDING"})
+RECOVERING = "Recovering"  # the name of the state in which such a run is put back into its queue
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 # For how long a queue is not looked at again. One that is deleted meanwhile is made anew by Prefect, without a limit.
 ENSURED_SECONDS = 60.0

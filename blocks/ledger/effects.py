@@ -36,11 +36,15 @@ class Start:
 class Implied:
     wakes: tuple[Wake, ...] = ()
     starts: tuple[Start, ...] = ()
+    places: tuple[str, ...] = ()  # jobs that go on without a slot: a run is to take them
     grant: bool = False  # a slot became free, or a row came to wait for one
 
     def __add__(self, other: Implied) -> Implied:
         return Implied(
-            wakes=self.wakes + other.wakes, starts=self.starts + other.starts, grant=self.grant or other.grant
+            wakes=self.wakes + other.wakes,
+            starts=self.starts + other.starts,
+            places=self.places + other.places,
+            grant=self.grant or other.grant,
         )
 
 

@@ -1,24 +1,27 @@
-"""Jobs: posted once per idempotency key, followed, ended, with the files they made and the news of it."""
+"""Jobs: posted once per idempotency key, followed, ended, put back, with the files they made and the news of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
 from blocks.clock import utc_now
-from blocks.errors import BadInput
+from blocks.errors import BadInput, TooMany
 from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
-from blocks.ledger.requests import RequestSpec, as_request, cancel_open, insert_request
-from blocks.ledger.states import JobStatus
+from blocks.ledger.replaying import plan_replay
+from blocks.ledger.requests import RequestSpec, adopt_late, as_request, cancel_open, insert_request
+from blocks.ledger.states import JobStatus, RequestStatus
 from blocks.ledger.tables import Asset, Job, Request, new_id
+
+QUEUE_FULL_RETRY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +65,9 @@ def insert_job(
     now: datetime,
     run_id: str | None = None,
     idempotency_key: str | None = None,
-) -> Job | None:
-    """None if the user has a job under that idempotency key."""
-    row = run(
+) -> Row[Any] | None:
+    """With what the user's plan allows; None if the user has a job under that idempotency key."""
+    return run(
         connection,
         "job_insert",
         id=new_id("job_"),
@@ -76,7 +79,23 @@ def insert_job(
         body_hash=content_hash(kind, parameters),
         now=now,
     ).one_or_none()
-    return None if row is None else as_job(row)
+
+
+def put_back(connection: Connection, job_id: str, *, run_id: str | None, now: datetime) -> Implied:
+    """A failed or cancelled job goes on: what has succeeded is reused, what has not is queued once more.
+
+    With the run of the job locked. Raises `WrongState`, and has written nothing then.
+    """
+    job = as_job(run(connection, "job_get_locked", job_id=job_id).one())
+    rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
+    replay = plan_replay(job, rows)
+    run(connection, "job_put_back", job_id=job_id, run_id=run_id, now=now)
+    for row in replay.late:
+        adopt_late(connection, row)
+    for spec in replay.again:
+        insert_request(connection, job_id, spec, now=now)
+    # A row in the queue finds its run with its slot. With none a run has to take the job as it is.
+    return Implied(grant=True) if replay.again else Implied(places=(job_id,) if run_id is None else ())
 
 
 class Jobs:
@@ -94,11 +113,13 @@ class Jobs:
     ) -> Posted:
         """The job and its first request in one transaction, before anything is paid.
 
-        The same key with the same body gives the job that is there; with another body it raises `BadInput`.
+        The same key with the same body gives the job that is there; with another body it raises `BadInput`. What the
+        plan does not allow raises `TooMany` or `BadInput`, and nothing is written. Posts do not wait for each other:
+        several at once may find the last free place in the user's queue.
         """
         now = utc_now()
         with self._engine.begin() as connection:
-            job = insert_job(
+            row = insert_job(
                 connection,
                 user_id=user_id,
                 kind=kind,
@@ -106,10 +127,12 @@ class Jobs:
                 idempotency_key=idempotency_key,
                 now=now,
             )
-            if job is None:
+            if row is None:
                 return Posted(
                     job=_repeated(connection, user_id, idempotency_key, kind, parameters), new=False, implied=NOTHING
                 )
+            _require_allowed(row, first)
+            job = as_job(row)
             insert_request(connection, job.id, first, now=now)
             return Posted(job=job, new=True, implied=Implied(grant=True))
 
@@ -174,19 +197,32 @@ class Jobs:
             return _finish(connection, job_id, status, error=error, now=utc_now())
 
     def cancel(self, job_id: str) -> Implied:
-        """Asks for the end of a job: unpaid rows end now, the rest when the provider is done with them."""
+        """Asks for the end of a job: unpaid rows end now, the rest when the provider is done with them.
+
+        A job of which nothing is paid or may come ends at once. Asked again, or of a job that has ended, it is nothing.
+        """
         now = utc_now()
         with self._engine.begin() as connection:
             locked = lock_run_of_job(connection, job_id)
             if run(connection, "job_cancel", job_id=job_id, now=now).one_or_none() is None:
                 return NOTHING
-            if locked is None:  # nothing of it was submitted, and no run would end it
-                return _finish(connection, job_id, JobStatus.CANCELLED, error=None, now=now)
             freed = _end_rows(connection, job_id, now=now)
+            rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
+            if locked is None or not any(_may_bring_a_result(row) for row in rows):
+                _finish(connection, job_id, JobStatus.CANCELLED, error=None, now=now)
             return Implied(grant=freed) + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
+    def replay(self, job_id: str) -> Implied:
+        """A failed or cancelled job goes back to work, in whatever run takes it; of several at once one does it.
+
+        Each step that has succeeded is reused, the failed one gets a new attempt, both on record. Raises `WrongState`.
+        """
+        with self._engine.begin() as connection:
+            lock_run_of_job(connection, job_id)
+            return put_back(connection, job_id, run_id=None, now=utc_now())
+
     def unplaced(self) -> list[str]:
-        """Jobs with a granted row that no run has taken."""
+        """Jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
         with self._engine.begin() as connection:
             return list(run(connection, "jobs_unplaced").scalars())
 
@@ -231,6 +267,25 @@ class Jobs:
         with self._engine.begin() as connection:
             paid: Decimal | None = run(connection, "job_cost", job_id=job_id).scalar_one()
             return paid or Decimal(0)
+
+
+def _require_allowed(row: Row[Any], first: RequestSpec) -> None:
+    if row.queue_full:
+        raise TooMany(
+            f"{row.most_queued:,} of your requests wait already, the most on the plan '{row.plan}'. "
+            "Send it again when some of them are done.",
+            retry_after=QUEUE_FULL_RETRY,
+        )
+    if row.daily_budget_usd is not None and first.estimate_usd > row.daily_budget_usd:
+        raise BadInput(
+            f"It would cost about {first.estimate_usd:f} USD, and the plan '{row.plan}' has a budget of "
+            f"{row.daily_budget_usd.normalize():f} USD a day. Ask for less at once, or the operator for another plan.",
+            code="over_budget",
+        )
+
+
+def _may_bring_a_result(row: Request) -> bool:
+    return not row.status.terminal or row.status is RequestStatus.SUCCEEDED
 
 
 def _repeated(connection: Connection, user_id: str, key: str | None, kind: str, parameters: Mapping[str, Any]) -> Job:

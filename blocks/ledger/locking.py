@@ -28,10 +28,9 @@ def lock_run_of_job(connection: Connection, job_id: str) -> Run | None:
     found = run(connection, "run_lock_of_job", job_id=job_id).one_or_none()
     if found is None:
         return _lock_unplaced(connection, job_id)
-    if found.closed_at is None:
+    if found.closed_at is None or run(connection, "run_of_job", job_id=job_id).scalar_one() == found.id:
         return as_run(found)
-    now_of = run(connection, "run_of_job", job_id=job_id).scalar_one()
-    return as_run(found) if now_of == found.id else lock_run(connection, now_of)
+    return _lock_unplaced(connection, job_id)  # put back meanwhile, or in another run's hands
 
 
 def lock_run_of_request(connection: Connection, ref: str) -> Run | None:

@@ -237,6 +237,11 @@ def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
     return False
 
 
+def adopt_late(connection: Connection, row: Request) -> None:
+    """The result that came after the row had ended counts as the step's. It is paid, and costed already."""
+    _write(connection, row, Happening.ADOPT)
+
+
 def _lock(connection: Connection, ref: str) -> tuple[Run | None, Request]:
     locked = lock_run_of_request(connection, ref)
     return locked, as_request(run(connection, "request_lock", ref=ref).one())

@@ -15,9 +15,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row
 
 from blocks.clock import utc_now
+from blocks.errors import WrongState
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied, Start
-from blocks.ledger.jobs import as_job, insert_job
+from blocks.ledger.jobs import as_job, insert_job, put_back
 from blocks.ledger.locking import as_run, lock_run, tell
 from blocks.ledger.states import RequestStatus
 from blocks.ledger.tables import Job, Run, new_id
@@ -158,6 +159,23 @@ class Runs:
             run(connection, "run_close", run_id=run_id, now=utc_now())
             return jobs
 
+    def reopen(self, run_id: str) -> tuple[Run, Implied] | None:
+        """Opens a closed run again and puts those of its jobs back that failed or ended with it; None if none did.
+
+        A job of which the provider still has a call is left as it is.
+        """
+        now = utc_now()
+        with self._engine.begin() as connection:
+            if lock_run(connection, run_id).closed_at is None:
+                return None
+            job_ids = run(connection, "jobs_to_replay_of_run", run_id=run_id).scalars().all()
+            tried = [_put_back(connection, job_id, run_id, now=now) for job_id in job_ids]
+            implied = [each for each in tried if each is not None]
+            if not implied:
+                return None
+            reopened = run(connection, "run_reopen", run_id=run_id, alive_until=now + LEASE).one()
+            return as_run(reopened), sum(implied, NOTHING)
+
     def hand_over(self, run_id: str) -> Implied:
         """Closes a run that cannot go on and gives its open jobs, if it has any, to a new run."""
         now = utc_now()
@@ -202,6 +220,14 @@ class Runs:
         with self._engine.begin() as connection:
             job = run(connection, "jobs_of_run", run_id=run_id).first()
             return NOTHING if job is None else Implied(starts=(_start(connection, as_job(job), run_id),))
+
+
+def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime) -> Implied | None:
+    """None if the job is not to be replayed, or not yet."""
+    try:
+        return put_back(connection, job_id, run_id=run_id, now=now)
+    except WrongState:
+        return None
 
 
 def _taker(connection: Connection, user_id: str, kind: str, *, now: datetime) -> tuple[Run | None, int]:

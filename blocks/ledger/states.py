@@ -65,6 +65,7 @@ class Happening(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     EXPIRE = "expire"
+    ADOPT = "adopt"  # a replay takes up the result that came after the row had been cancelled or given up
 
 
 _Q, _G, _S, _F, _U = (
@@ -96,6 +97,9 @@ _TABLE: dict[RequestStatus, dict[Happening, RequestStatus]] = {
     _S: {Happening.ACCEPT: _F, Happening.REFUSE: _Q, Happening.LOSE: _U, **_ENDS},
     _F: {**_ENDS},
     _U: {Happening.ACCEPT: _F, **_ENDS},
+    # The one way out of an ending: the result is paid and on record, and somebody wants it after all.
+    RequestStatus.CANCELLED: {Happening.ADOPT: RequestStatus.SUCCEEDED},
+    RequestStatus.EXPIRED: {Happening.ADOPT: RequestStatus.SUCCEEDED},
 }
 
 

@@ -39,6 +39,8 @@ class Errands:
             self._submit(Implied(wakes=(wake,)))
         for start in implied.starts:
             self._submit(Implied(starts=(start,)))
+        for job_id in implied.places:
+            self._submit(Implied(places=(job_id,)))
 
     def _submit(self, errand: Implied) -> None:
         if not self._places.acquire(blocking=False):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from prefect.states import Completed, Failed
 
 from blocks.clock import utc_now
 from blocks.ledger import OUTAGES, JobStatus, Ledger, Run, Work
+from blocks.orchestrator import RECOVERING, RunState
 from flows.engine.calls import Calls, JobFunction
 from flows.engine.polling import Poller
 from flows.engine.report import Reports
@@ -39,13 +40,15 @@ def drive(function: JobFunction, *, parameters: Mapping[str, Any], user: str) ->
     """Carries the run's jobs to their ends and returns the flow's final state.
 
     A run that the gateway made finds its jobs in the ledger; one that a person started opens its own, with these
-    parameters, for this user (a name or an id).
+    parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow is None:
         raise RuntimeError("drive() is called inside a flow run.")
     with open_resources() as resources:
         run = _enter(resources, context.flow_run, kind=context.flow.name, parameters=parameters, user=user)
+        if run.closed_at is not None:
+            run = _retried(resources, run, context.flow_run.id)
         if run.closed_at is None:
             Runner(resources, run, function, deployed=context.flow_run.deployment_id is not None).carry()
         return _final_state(resources.ledger, run.id)
@@ -173,6 +176,30 @@ def _enter(resources: Resources, flow_run: FlowRun, *, kind: str, parameters: Ma
     return resources.ledger.runs.open_own(flow_run.id, user_id=owner.id, kind=kind, parameters=parameters)
 
 
+def _retried(resources: Resources, run: Run, flow_run_id: UUID) -> Run:
+    """Open again where a person has asked for it and something of it failed; what has succeeded is not done again."""
+    if not is_retried(resources.orchestrator.history(flow_run_id)):
+        return run
+    reopened = resources.ledger.runs.reopen(run.id)
+    if reopened is None:
+        return run
+    run, implied = reopened
+    resources.dispatcher.carry_out(implied)
+    return run
+
+
+def is_retried(history: Sequence[RunState]) -> bool:
+    """Whether a run that had ended was set to run again, oldest state first.
+
+    By a person: in Prefect's UI (the state is named AwaitingRetry) or by `prefect flow-run retry` (Scheduled). A run
+    that crashed when its end was on record already, and was put back (Recovering), only has to say so.
+    """
+    scheduled = [n for n, state in enumerate(history) if state.type == "SCHEDULED"]
+    if not scheduled or history[scheduled[-1]].name == RECOVERING:
+        return False
+    return any(state.is_final for state in history[: scheduled[-1]])
+
+
 def _final_state(ledger: Ledger, run_id: str) -> State[Any]:
     """One job: its own ending. Several: completed, and the message counts them."""
     endings = ledger.jobs.endings(run_id)
@@ -180,4 +207,4 @@ def _final_state(ledger: Ledger, run_id: str) -> State[Any]:
     if endings == {JobStatus.FAILED: 1}:
         (job,) = ledger.jobs.of_run(run_id)
         return Failed(message=str((job.error or {}).get("message")))
-    return Completed(message=message)
+    return Completed(message=message or "Its jobs were replayed, and other runs have them.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -11,7 +12,7 @@ from ledger_databases import Db
 from ledger_scenes import KIND, SUCCESS, Picture, granted_picture, picture_in_flight, post, spec, webhook
 from sqlalchemy import Connection
 
-from blocks.ledger import READY, Job, JobStatus, Ledger, Run, Verdict
+from blocks.ledger import READY, Job, JobStatus, Ledger, RequestStatus, Run, Verdict
 from blocks.ledger.database import make_engine
 from blocks.ledger.locking import lock_run_of_job, lock_run_of_request
 from blocks.ledger.runs import MOST_JOBS, TAKES_JOBS_FOR
@@ -268,12 +269,22 @@ def test_a_job_is_not_placed_while_it_is_being_cancelled(ledger: Ledger, db: Db,
 def test_a_cancel_finds_the_run_that_has_just_been_handed_the_job(
     ledger: Ledger, db: Db, idle: Picture, job: Job
 ) -> None:
-    """Without the job's lock it would end a job that its run is about to submit."""
-    overlap(db, lambda: ledger.runs.place(job.id), lambda: ledger.jobs.cancel(job.id), at="UPDATE ON job")
+    """Without the job's lock it would end a job that its run is about to submit, whose result could yet come."""
+    ledger.grants.grant()
     (row,) = ledger.requests.of_job(job.id)
-    found = ledger.jobs.get(job.id)
-    assert found is not None and found.finished_at is None
-    assert ledger.runs.look(idle.run_id, {job.id: {row.ref, job.id}}).ready == (job.id,)
+
+    def submit() -> None:
+        ledger.runs.place(job.id)
+        ledger.requests.begin_submit(row.ref, deadline=timedelta(hours=1))
+
+    def cancel() -> None:
+        ledger.jobs.cancel(job.id)
+
+    overlap(db, submit, cancel, at="UPDATE ON job")
+    found, row = ledger.jobs.get(job.id), ledger.requests.get(row.ref)
+    assert found is not None
+    assert (found.finished_at is None) == (row.status is RequestStatus.SUBMITTING)
+    assert (found.finished_at is None) == (ledger.runs.look(idle.run_id, {}).open.count(job.id) == 1)
 
 
 def test_workers_are_told_once_the_flow_run_of_a_run_exists(ledger: Ledger, job: Job) -> None:

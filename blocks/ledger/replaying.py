@@ -1,0 +1,67 @@
+"""What a replay of a job does with its paid calls, as a pure function of the rows on record.
+
+A step that has succeeded is reused. One that has not gets a new attempt, with the input it had: nothing of what was
+asked for is lost with the process that asked. A result that came after its call had been cancelled or given up is
+taken up, as it is paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from blocks.errors import WrongState
+from blocks.ledger.requests import RequestSpec
+from blocks.ledger.states import JobStatus, RequestStatus
+from blocks.ledger.tables import Job, Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    late: tuple[Request, ...]  # rows whose result came after they had ended
+    again: tuple[RequestSpec, ...]
+
+
+def plan_replay(job: Job, rows: Sequence[Request]) -> Replay:
+    """Raises `WrongState` for a job that is not to be replayed, or not yet."""
+    _require_dead(job, rows)
+    late, again = [], []
+    for _, group in groupby(sorted(rows, key=lambda row: (row.step, row.attempt)), key=lambda row: row.step):
+        attempts = list(group)
+        last = attempts[-1]
+        if any(row.status is RequestStatus.SUCCEEDED for row in attempts):
+            continue
+        if _has_late_result(last):
+            late.append(last)
+        else:
+            again.append(_new_attempt(attempts[0], last))
+    return Replay(late=tuple(late), again=tuple(again))
+
+
+def _require_dead(job: Job, rows: Sequence[Request]) -> None:
+    if job.status is JobStatus.COMPLETED:
+        raise WrongState("The job is completed: there is nothing to replay. Order it anew to have it again.")
+    if not job.status.terminal:
+        raise WrongState("The job is under way. Wait for its end, or cancel it first.")
+    if any(not row.status.terminal for row in rows):
+        raise WrongState(
+            "The provider is not done with it: its result may yet come. Replay it once none of its requests is open."
+        )
+
+
+def _has_late_result(row: Request) -> bool:
+    return row.status in (RequestStatus.CANCELLED, RequestStatus.EXPIRED) and row.output is not None
+
+
+def _new_attempt(first: Request, last: Request) -> RequestSpec:
+    """In the lane in which the step came first: a replay does not jump the queue."""
+    return RequestSpec(
+        step=last.step,
+        endpoint=last.endpoint,
+        input=last.input or {},
+        estimate_usd=last.estimate_usd,
+        lane=first.lane,
+        attempt=last.attempt + 1,
+        account_id=last.account_id,
+    )
