@@ -60,7 +60,7 @@ class Cluster:
             "listen_addresses": "",
             "unix_socket_directories": str(self.sockets),
             "unix_socket_permissions": "0700",
-            "max_connections": "200",
+            "max_connections": "400",
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [str(BINARIES / "postgres"), "-D", str(self.data), *options]
