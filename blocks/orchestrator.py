@@ -7,6 +7,7 @@ events their own id. The rest raises `Retry`, and `reconcile` does it again.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ WORK_POOL = "darkroom"
 MOST_PER_PAGE = 200  # Prefect's own bound
 # The events on which the automation resumes a run.
 RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted", "darkroom.run.woken")
-# States in which a run may have lost its process. A suspended run has none by right.
-RECOVERABLE = frozenset({"CRASHED", "RUNNING", "PENDING"})
+# States in which a run may have lost its process. A suspended run has none by right, a cancelled one is wanted so.
+RECOVERABLE = frozenset({"CRASHED", "FAILED", "RUNNING", "PENDING"})
 RECOVERING = "Recovering"  # the name of the state in which such a run is put back into its queue
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+_EXCEPTION = re.compile(r"encountered an exception: (\w+)")
 # For how long a queue is not looked at again. One that is deleted meanwhile is made anew by Prefect, without a limit.
 ENSURED_SECONDS = 60.0
 
@@ -36,12 +38,21 @@ class RunState:
     """A flow run's state. `type` is Prefect's (`RUNNING`, `PAUSED`, …), `name` what the UI shows (`Suspended`, …).
 
     `deployed`: a worker can start it again; a run that somebody started as a script has only its own process.
+    `stranded`: it has a deployment, but its queue was deleted, and no worker is ever offered it.
     """
 
     type: str
     name: str
     timestamp: datetime
+    message: str = ""
     deployed: bool = True
+    stranded: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Without what an exception said: about refused parameters that would be the values, and so the prompt."""
+        kind = _EXCEPTION.search(self.message)
+        return f"{self.name} ({kind[1]})" if kind else self.name
 
     @property
     def is_final(self) -> bool:
@@ -108,9 +119,9 @@ class Orchestrator:
         }
         return self._create(deployment, body)
 
-    def run_now(self, deployment: str) -> UUID:
-        """One more run of a deployment that takes no parameters, in its own queue."""
-        return self._create(deployment, {"idempotency_key": uuid4().hex})
+    def run_now(self, deployment: str, **parameters: Any) -> UUID:
+        """One more run of a deployment, in the deployment's own queue."""
+        return self._create(deployment, {"idempotency_key": uuid4().hex, "parameters": parameters})
 
     def run_state(self, flow_run_id: UUID) -> RunState | None:
         """None if there is no such run."""
@@ -118,7 +129,7 @@ class Orchestrator:
         state = run and run.get("state")
         if not state:
             return None
-        return _run_state(state, deployed=run["deployment_id"] is not None)
+        return _run_state(state, run)
 
     def run_states(self, flow_run_ids: Iterable[UUID]) -> dict[UUID, RunState]:
         """Of many at once; a run that does not exist is missing."""
@@ -127,7 +138,7 @@ class Orchestrator:
             body = {"flow_runs": {"id": {"any_": ids[start : start + MOST_PER_PAGE]}}, "limit": MOST_PER_PAGE}
             for run in self._api.call("POST", "/flow_runs/filter", json=body):
                 if state := run.get("state"):
-                    found[UUID(run["id"])] = _run_state(state, deployed=run["deployment_id"] is not None)
+                    found[UUID(run["id"])] = _run_state(state, run)
         return found
 
     def history(self, flow_run_id: UUID) -> list[RunState]:
@@ -175,7 +186,21 @@ class Orchestrator:
         state = self.run_state(flow_run_id)
         if state is None or state.type not in RECOVERABLE:
             return False
+        # A run that bears a pid is cancelled by whoever has that process: nobody. Before it is ready, lest a worker
+        # has noted the next one.
+        self._api.call("PATCH", f"/flow_runs/{flow_run_id}", json={"infrastructure_pid": None}, absent=True)
         return self._set_state(flow_run_id, type="SCHEDULED", name="Recovering")
+
+    def confirm_cancel(self, flow_run_id: UUID) -> bool:
+        """Cancelling becomes Cancelled; for a run whose process is gone, and so cannot say it."""
+        state = self.run_state(flow_run_id)
+        if state is None or state.type != "CANCELLING":
+            return False
+        return self._set_state(flow_run_id, type="CANCELLED", name="Cancelled")
+
+    def give_up(self, flow_run_id: UUID, *, message: str) -> None:
+        """Failed, for good: it was lost too often to be brought back."""
+        self._set_state(flow_run_id, type="FAILED", name="Failed", message=message)
 
     def cancel_run(self, flow_run_id: UUID) -> None:
         """Ask for the end of the run. One without a process is cancelled at once, a finished one stays as it is."""
@@ -230,15 +255,22 @@ class Orchestrator:
             self._deployment_ids[deployment] = UUID(found["id"])
         return self._deployment_ids[deployment]
 
-    def _set_state(self, flow_run_id: UUID, *, type: str, name: str) -> bool:
-        body = {"state": {"type": type, "name": name}, "force": False}
+    def _set_state(self, flow_run_id: UUID, *, type: str, name: str, message: str | None = None) -> bool:
+        body = {"state": {"type": type, "name": name, "message": message}, "force": False}
         path = f"/flow_runs/{flow_run_id}/set_state"
         return _accepted(self._api.call("POST", path, json=body, absent=True, repeatable=False))
 
 
-def _run_state(state: Mapping[str, str], *, deployed: bool = True) -> RunState:
-    timestamp = datetime.fromisoformat(state["timestamp"])
-    return RunState(type=state["type"], name=state["name"], timestamp=timestamp, deployed=deployed)
+def _run_state(state: Mapping[str, Any], run: Mapping[str, Any] | None = None) -> RunState:
+    deployed = run is None or run["deployment_id"] is not None
+    return RunState(
+        type=state["type"],
+        name=state["name"],
+        timestamp=datetime.fromisoformat(state["timestamp"]),
+        message=state.get("message") or "",
+        deployed=deployed,
+        stranded=run is not None and deployed and run["work_queue_id"] is None,
+    )
 
 
 def _accepted(outcome: Any) -> bool:

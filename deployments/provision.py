@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Retry
 from blocks.ledger import OPERATOR, Ledger, migrate
 from blocks.orchestrator import Orchestrator
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 PREFECT_DEADLINE_SECONDS = 90.0
 POLL_SECONDS = 0.2
 RECONCILE = "reconcile/every-minute"
+LONGEST_STANDSTILL = timedelta(days=1)  # after which Prefect may not have heard yet of runs that had ended
 
 
 def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str], None] = print) -> None:
@@ -53,8 +56,8 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
             say(f"deployment {name}: up to date")
         ensure_automation(api, RESUME_ON_CALLBACK)
         say(f"automation {RESUME_ON_CALLBACK['name']!r}: ready")
-        if ledger.runs.not_closed():
-            orchestrator.run_now(RECONCILE)
+        if ledger.runs.not_closed() or ledger.runs.closed_since(utc_now() - LONGEST_STANDSTILL):
+            orchestrator.run_now(RECONCILE, closed_within_minutes=int(LONGEST_STANDSTILL.total_seconds() // 60))
             say("reconcile: looks at once at the runs that were under way")
 
 

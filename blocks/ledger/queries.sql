@@ -118,6 +118,9 @@ SELECT * FROM job WHERE user_id = :user_id AND idempotency_key = :idempotency_ke
 -- name: job_get
 SELECT * FROM job WHERE id = :job_id
 
+-- name: job_is_over
+SELECT finished_at FROM job WHERE id = :job_id
+
 -- name: job_lock
 SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 

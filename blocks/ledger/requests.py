@@ -116,6 +116,10 @@ class Requests:
     def holding_slots(self) -> list[Request]:
         return self._many("requests_holding_slots")
 
+    def paid_unseen(self, *, since: datetime) -> list[Request]:
+        """Successes since then that came without their payload, and that no job will ask for."""
+        return self._many("requests_paid_unseen", since=since)
+
     def by_provider_id(self, request_id: str) -> Request | None:
         return self._one("request_by_provider_id", request_id=request_id)
 
@@ -278,7 +282,16 @@ def _settle(
         return verdict, NOTHING
     ending = {"error": outcome.error, "delivered_via": via, "finished_at": now}
     _write(connection, row, outcome.happening, **result, **ending)
+    if _nobody_waits(connection, locked, row):
+        return verdict, Implied(grant=True)
     return verdict, tell(connection, locked, row.ref, _event(outcome), now=now) + Implied(grant=True)
+
+
+def _nobody_waits(connection: Connection, locked: Run | None, row: Request) -> bool:
+    """A run that has left is not woken for what is left of a job that is over. One that is there only hears a bell."""
+    if locked is None or locked.left_at is None:
+        return False
+    return run(connection, "job_is_over", job_id=row.job_id).scalar_one() is not None
 
 
 def _verdict(row: Request, outcome: Outcome, arrival: Arrival | None) -> Verdict:

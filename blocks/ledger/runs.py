@@ -185,7 +185,7 @@ class Runs:
             run(connection, "run_close", run_id=run_id, now=now)
             if open_job is None:
                 return NOTHING
-            job = as_job(run(connection, "job_get", job_id=open_job.id).one())
+            job = _job(connection, open_job.id)
             new = _insert(connection, job, run_id=new_id("run_"), now=now)
             run(connection, "jobs_hand_over", run_id=run_id, new_run_id=new.id)
             return Implied(starts=(_start(connection, job, new.id),))
@@ -205,6 +205,11 @@ class Runs:
         with self._engine.begin() as connection:
             return [as_run(row) for row in run(connection, "runs_not_closed")]
 
+    def closed_since(self, when: datetime) -> list[Run]:
+        """Runs that have closed since then, and left no job open."""
+        with self._engine.begin() as connection:
+            return [as_run(row) for row in run(connection, "runs_closed_since", since=when)]
+
     def with_granted(self) -> set[str]:
         """Runs of which a row holds a slot that it has not used."""
         with self._engine.begin() as connection:
@@ -216,10 +221,36 @@ class Runs:
             run(connection, "run_woken", run_id=run_id, now=utc_now())
 
     def start_again(self, run_id: str) -> Implied:
-        """The creation of a flow run for a run on record, as it was implied when the run was made."""
+        """The creation of a flow run for a run on record, as it was implied when the run was made.
+
+        A run that was deleted at Prefect after its last job had ended is closed.
+        """
         with self._engine.begin() as connection:
-            job = run(connection, "jobs_of_run", run_id=run_id).first()
-            return NOTHING if job is None else Implied(starts=(_start(connection, as_job(job), run_id),))
+            lock_run(connection, run_id)
+            open_job = run(connection, "run_open_jobs", run_id=run_id).first()
+            if open_job is None:
+                run(connection, "run_close", run_id=run_id, now=utc_now())
+                return NOTHING
+            return Implied(starts=(_start(connection, _job(connection, open_job.id), run_id),))
+
+    def recovering(self, seen: Run, *, recoveries: int) -> bool:
+        """Notes that the run is brought back; False if anything has become of it since it was `seen`."""
+        with self._engine.begin() as connection:
+            noted = run(
+                connection,
+                "run_recovering",
+                run_id=seen.id,
+                recoveries=recoveries,
+                now=utc_now(),
+                closed_at=seen.closed_at,
+                alive_until=seen.alive_until,
+                recovered_at=seen.recovered_at,
+            )
+            return noted.one_or_none() is not None
+
+
+def _job(connection: Connection, job_id: str) -> Job:
+    return as_job(run(connection, "job_get", job_id=job_id).one())
 
 
 def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime) -> Implied | None:

@@ -154,17 +154,20 @@ def test_a_direct_resume_says_whether_the_run_goes_on(
     assert orchestrator.resume(uuid4()) is False
 
 
-@pytest.mark.parametrize("state", ["CRASHED", "RUNNING", "PENDING"])
+@pytest.mark.parametrize("state", ["CRASHED", "FAILED", "RUNNING", "PENDING"])
 def test_a_run_without_a_process_is_put_back(
     prefect: PrefectServer, orchestrator: Orchestrator, run: UUID, state: str
 ) -> None:
-    """Scheduled again under a name of its own, so that the history shows it."""
+    """Scheduled again under a name of its own, so that the history shows it; a cancel then needs nobody's word."""
+    prefect.call("PATCH", f"/flow_runs/{run}", json={"infrastructure_pid": "4711"})
     put(prefect, run, type=state)
     assert orchestrator.recover(run) is True
     assert name_of(orchestrator, run) == "Recovering"
+    orchestrator.cancel_run(run)
+    assert name_of(orchestrator, run) == "Cancelled"
 
 
-@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "CANCELLED", "SCHEDULED", "CANCELLING"])
+@pytest.mark.parametrize("state", ["COMPLETED", "CANCELLED", "SCHEDULED", "CANCELLING"])
 def test_a_run_that_is_over_or_under_way_is_left_alone(
     prefect: PrefectServer, orchestrator: Orchestrator, run: UUID, state: str
 ) -> None:
@@ -190,6 +193,52 @@ def test_a_run_is_cancelled_at_once_where_it_has_no_process(
     for _ in range(2):
         orchestrator.cancel_run(run)
         assert name_of(orchestrator, run) == "Cancelled"
+
+
+def test_a_cancel_that_nobody_confirms_is_confirmed(
+    prefect: PrefectServer, orchestrator: Orchestrator, run: UUID
+) -> None:
+    """And only that: a run that is in any other state stays in it."""
+    put(prefect, run, type="RUNNING", name="Running")
+    assert orchestrator.confirm_cancel(run) is False
+    orchestrator.cancel_run(run)
+    assert name_of(orchestrator, run) == "Cancelling"
+    assert orchestrator.confirm_cancel(run) is True
+    assert name_of(orchestrator, run) == "Cancelled"
+
+
+@pytest.mark.parametrize("state", ["CRASHED", "FAILED", "RUNNING", "PENDING"])
+def test_a_run_that_is_given_up_has_failed(
+    prefect: PrefectServer, orchestrator: Orchestrator, run: UUID, state: str
+) -> None:
+    """With the reason as its message."""
+    put(prefect, run, type=state, name=state.capitalize())
+    orchestrator.give_up(run, message="lost ten times")
+    seen = orchestrator.run_state(run)
+    assert seen is not None
+    assert (seen.name, seen.message) == ("Failed", "lost ten times")
+
+
+def test_a_run_whose_queue_was_deleted_is_stranded(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
+    """No worker is offered it any more; a queue of the same name that is made anew does not have it."""
+    user = uuid4().hex
+    orchestrator.ensure_queue(user, limit=3)
+    run = orchestrator.create_run(
+        deployment=DEPLOYMENT, run_key=uuid4().hex, user_id=user, plan="pro", parameters={"prompt": "a fox"}
+    )
+    prefect.call("DELETE", f"/work_pools/darkroom/queues/user-{user}")
+    orchestrator.ensure_named_queue(f"user-{user}", limit=3)
+    assert orchestrator.run_states([run])[run].stranded is True
+
+
+def test_the_reason_of_a_failure_does_not_repeat_the_parameters(
+    prefect: PrefectServer, orchestrator: Orchestrator, run: UUID
+) -> None:
+    """What an exception says about them would show the prompt."""
+    put(prefect, run, type="FAILED", name="Failed", message="Flow run encountered an exception: ValueError: a fox")
+    seen = orchestrator.run_state(run)
+    assert seen is not None
+    assert seen.reason == "Failed (ValueError)"
 
 
 # -- a server that fails ---------------------------------------------------------------------------------------------

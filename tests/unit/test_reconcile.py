@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from blocks.ledger import Request, RequestStatus, Run
 from blocks.orchestrator import RunState
-from flows.reconcile import ForRequest, ForRun, decide_request, decide_run
+from flows.engine.decisions import (
+    ForRequest,
+    ForRun,
+    decide_closed_run,
+    decide_request,
+    decide_run,
+    next_recovery,
+    recent_recoveries,
+)
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 FLOW_RUN = UUID(int=7)
@@ -52,7 +61,7 @@ def test_a_request_is_touched_only_when_its_time_is_over(
     assert decided is expected
 
 
-def a_run(**times: datetime | None) -> Run:
+def a_run(**times: Any) -> Run:
     return Run(id="run", user_id="u", kind="k", shared=True, flow_run_id=FLOW_RUN, **{"created_at": ago(600)} | times)
 
 
@@ -73,9 +82,18 @@ def a_run(**times: datetime | None) -> Run:
         pytest.param(a_run(alive_until=ago(31)), ("PAUSED", 35), False, ForRun.WAKE, id="died while it left"),
         pytest.param(a_run(alive_until=ago(-20)), ("PAUSED", 1), False, ForRun.NOTHING, id="is leaving"),
         pytest.param(a_run(), ("CANCELLED", 5), False, ForRun.CLOSE, id="cancelled"),
-        pytest.param(a_run(), ("FAILED", 5), False, ForRun.CLOSE, id="failed at Prefect"),
+        pytest.param(a_run(), ("COMPLETED", 5), False, ForRun.CLOSE, id="over, with jobs it never took up"),
+        pytest.param(a_run(alive_until=ago(-9)), ("FAILED", 5), False, ForRun.RECOVER, id="failed, its jobs did not"),
+        pytest.param(a_run(), ("RUNNING", 59), False, ForRun.NOTHING, id="its flow is about to begin"),
+        pytest.param(a_run(), ("RUNNING", 61), False, ForRun.RECOVER, id="died before its first line"),
+        pytest.param(a_run(alive_until=ago(29)), ("CANCELLING", 90), False, ForRun.NOTHING, id="is ending"),
+        pytest.param(a_run(alive_until=ago(31)), ("CANCELLING", 1), False, ForRun.CONFIRM, id="nobody is left to end"),
+        pytest.param(a_run(), ("CANCELLING", 59), False, ForRun.NOTHING, id="cancelled before it began"),
+        pytest.param(a_run(), ("CANCELLING", 61), False, ForRun.CONFIRM, id="… and no worker heard it"),
         pytest.param(a_run(), None, False, ForRun.CREATE, id="Prefect never heard of it"),
         pytest.param(a_run(created_at=ago(3)), None, False, ForRun.NOTHING, id="is being created"),
+        pytest.param(a_run(alive_until=ago(29)), None, False, ForRun.NOTHING, id="deleted while it runs"),
+        pytest.param(a_run(alive_until=ago(31)), None, False, ForRun.CREATE, id="deleted, and gone"),
     ],
 )
 def test_a_run_is_brought_back_or_ended(
@@ -90,3 +108,73 @@ def test_a_script_that_died_hands_its_jobs_over() -> None:
     """No worker can start it again."""
     seen = RunState(type="CRASHED", name="Crashed", timestamp=ago(1), deployed=False)
     assert decide_run(a_run(), seen, now=NOW, has_granted=False) is ForRun.HAND_OVER
+
+
+def test_a_run_whose_queue_was_deleted_hands_its_jobs_over() -> None:
+    """No worker is ever offered it."""
+    seen = RunState(type="SCHEDULED", name="Resuming", timestamp=ago(1), stranded=True)
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False) is ForRun.HAND_OVER
+
+
+@pytest.mark.parametrize(
+    ("recoveries", "seconds", "expected"),
+    [
+        (0, None, ForRun.RECOVER),
+        (1, 1, ForRun.NOTHING),
+        (1, 2, ForRun.RECOVER),
+        (2, 3, ForRun.NOTHING),
+        (2, 4, ForRun.RECOVER),
+        (4, 15, ForRun.NOTHING),
+        (4, 16, ForRun.RECOVER),
+        (9, 29, ForRun.NOTHING),
+        (9, 30, ForRun.RECOVER),
+        (10, 31, ForRun.GIVE_UP),
+        (10, 301, ForRun.RECOVER),
+    ],
+)
+@pytest.mark.parametrize("state", ["CRASHED", "FAILED"])
+def test_a_run_that_is_lost_again_and_again_is_brought_back_more_slowly_and_then_given_up(
+    state: str, recoveries: int, seconds: float | None, expected: ForRun
+) -> None:
+    """At once, after 2, 4, 8, 16, then 30 s, ten times; the count begins anew after five quiet minutes."""
+    run = a_run(recoveries=recoveries, recovered_at=None if seconds is None else ago(seconds))
+    seen = RunState(type=state, name=state, timestamp=ago(0))
+    assert decide_run(run, seen, now=NOW, has_granted=False) is expected
+
+
+def test_the_count_of_recoveries_begins_anew() -> None:
+    """After five minutes in which it was not needed."""
+    assert recent_recoveries(a_run(recoveries=7, recovered_at=ago(299)), now=NOW) == 7
+    assert recent_recoveries(a_run(recoveries=7, recovered_at=ago(301)), now=NOW) == 0
+    assert next_recovery(a_run(recoveries=7, recovered_at=ago(301)), now=NOW) == NOW
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "expected"),
+    [
+        pytest.param({}, ("COMPLETED", 5), ForRun.NOTHING, id="as it should be"),
+        pytest.param({}, ("FAILED", 5), ForRun.NOTHING, id="its one job failed"),
+        pytest.param({}, ("CANCELLED", 5), ForRun.NOTHING, id="cancelled"),
+        pytest.param({}, None, ForRun.NOTHING, id="deleted"),
+        pytest.param({"closed_at": ago(29)}, ("RUNNING", 500), ForRun.NOTHING, id="says its last words"),
+        pytest.param({"closed_at": ago(31)}, ("RUNNING", 500), ForRun.RECOVER, id="died before its last words"),
+        pytest.param({}, ("CRASHED", 1), ForRun.RECOVER, id="… and its worker has said so"),
+        pytest.param({}, ("RUNNING", 29), ForRun.NOTHING, id="started again"),
+        pytest.param(
+            {"alive_until": ago(29)}, ("RUNNING", 50), ForRun.NOTHING, id="started again, says its last words"
+        ),
+        pytest.param({}, ("SCHEDULED", 90), ForRun.NOTHING, id="waits for a worker"),
+        pytest.param({}, ("PENDING", 59), ForRun.NOTHING, id="about to start"),
+        pytest.param({}, ("PENDING", 61), ForRun.RECOVER, id="its worker died before the start"),
+        pytest.param({}, ("CANCELLING", 31), ForRun.CONFIRM, id="cancelled as it ended"),
+        pytest.param({}, ("PAUSED", 31), ForRun.WAKE, id="suspended as it ended"),
+        pytest.param({"recoveries": 2, "recovered_at": ago(3)}, ("CRASHED", 1), ForRun.NOTHING, id="not yet again"),
+        pytest.param({"recoveries": 11, "recovered_at": ago(999)}, ("CRASHED", 1), ForRun.NOTHING, id="given up"),
+    ],
+)
+def test_a_run_that_has_closed_ends_at_prefect_too(
+    changes: dict[str, Any], state: tuple[str, float] | None, expected: ForRun
+) -> None:
+    """Its process may have died between the ledger's word and Prefect's."""
+    seen = RunState(type=state[0], name=state[0], timestamp=ago(state[1])) if state else None
+    assert decide_closed_run(a_run(**{"closed_at": ago(300)} | changes), seen, now=NOW) is expected

@@ -47,3 +47,11 @@ def upgrade() -> None:
         postgresql_include=["cost_usd"],
         postgresql_where=sa.text("cost_usd IS NOT NULL"),
     )
+    op.create_index("run_closed", "run", ["closed_at"], postgresql_where=sa.text("closed_at IS NOT NULL"))
+    op.create_index("delivery_late", "delivery", ["received_at"], postgresql_where=sa.text("verdict = 'late'"))
+    op.create_index(
+        "request_unseen",
+        "request",
+        ["finished_at"],
+        postgresql_where=sa.text("status = 'succeeded' AND output IS NULL"),
+    )

@@ -1,0 +1,113 @@
+"""What the ledger keeps of runs that were lost, and of what was paid for nobody."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from ledger_databases import Db
+from ledger_scenes import OUTPUT, SUCCESS, Picture, picture_in_flight, post, spec, webhook
+
+from blocks.clock import utc_now
+from blocks.ledger import NOTHING, Happening, Implied, JobStatus, Ledger, Outcome, Run, Verdict
+
+HOUR = timedelta(hours=1)
+EMPTY_SUCCESS = Outcome(happening=Happening.SUCCEED)
+
+
+@pytest.fixture
+def picture(ledger: Ledger) -> Picture:
+    return picture_in_flight(ledger, ledger.users.add("ann").user_id)
+
+
+def run_of(picture: Picture) -> Run:
+    run = picture.ledger.runs.get(picture.run_id)
+    assert run is not None
+    return run
+
+
+def test_a_recovery_is_counted_until_the_run_has_left_again(picture: Picture) -> None:
+    """What comes as far as leaving is not lost for the same reason each time."""
+    assert picture.ledger.runs.recovering(run_of(picture), recoveries=4)
+    run = run_of(picture)
+    assert (run.recoveries, run.alive_until) == (4, None)
+    assert run.recovered_at is not None
+    picture.ledger.runs.enter(picture.flow_run_id, run_key=None)
+    assert run_of(picture).recoveries == 4
+    picture.leave()
+    assert run_of(picture).recoveries == 0
+
+
+@pytest.mark.parametrize("what", ["entered", "recovered", "closed"])
+def test_a_run_of_which_something_was_heard_meanwhile_is_not_brought_back(picture: Picture, what: str) -> None:
+    """Between looking at it and putting it back it may have been taken up again, or have ended."""
+    seen = run_of(picture)
+    if what == "entered":
+        picture.ledger.runs.renew(picture.run_id)
+    elif what == "recovered":
+        picture.ledger.runs.recovering(seen, recoveries=1)
+    else:
+        picture.ledger.runs.end(picture.run_id)
+    before = run_of(picture)
+    assert not picture.ledger.runs.recovering(seen, recoveries=1)
+    assert run_of(picture) == before
+
+
+def test_a_run_deleted_at_prefect_is_made_anew_for_its_open_job(picture: Picture) -> None:
+    """Under the same key, with the parameters of a job that is open; the new one is noted over the old."""
+    (start,) = picture.ledger.runs.start_again(picture.run_id).starts
+    assert (start.run_id, start.parameters["user"]) == (picture.run_id, picture.user_id)
+    anew = uuid4()
+    picture.ledger.runs.created(picture.run_id, anew)
+    assert run_of(picture).flow_run_id == anew
+
+
+def test_a_run_deleted_after_its_last_job_is_closed(picture: Picture) -> None:
+    """There is nothing to start it for."""
+    picture.ledger.jobs.finish(picture.job_id, JobStatus.COMPLETED)
+    assert picture.ledger.runs.start_again(picture.run_id) == NOTHING
+    assert run_of(picture).closed_at is not None
+
+
+def test_runs_that_have_just_closed_are_told_from_those_with_open_jobs(ledger: Ledger, picture: Picture) -> None:
+    """The one may have died before Prefect heard of its end; the other's jobs are still to be ended."""
+    before = utc_now()
+    picture.ledger.runs.end(picture.run_id)
+    assert [run.id for run in ledger.runs.not_closed()] == [picture.run_id]
+    assert ledger.runs.closed_since(before) == []
+    ledger.jobs.finish(picture.job_id, JobStatus.FAILED, error={"code": "run_ended"})
+    assert ledger.runs.not_closed() == []
+    assert [run.id for run in ledger.runs.closed_since(before)] == [picture.run_id]
+    assert ledger.runs.closed_since(utc_now()) == []
+
+
+def test_a_success_without_payload_that_comes_late_is_known_to_be_paid(ledger: Ledger, picture: Picture) -> None:
+    """Until what it cost is on record."""
+    picture.settle(Outcome(happening=Happening.EXPIRE))
+    assert ledger.requests.paid_unseen(since=utc_now() - HOUR) == []
+    assert picture.settle(EMPTY_SUCCESS, webhook("fal-1"))[0] is Verdict.LATE
+    assert [row.ref for row in ledger.requests.paid_unseen(since=utc_now() - HOUR)] == [picture.ref]
+    assert ledger.requests.paid_unseen(since=utc_now()) == []
+    ledger.requests.fill_output(picture.ref, output=OUTPUT, cost_usd=SUCCESS.cost_usd)
+    assert ledger.requests.paid_unseen(since=utc_now() - HOUR) == []
+
+
+def test_a_success_without_payload_of_a_job_that_is_over_is_known_to_be_paid(ledger: Ledger, picture: Picture) -> None:
+    """As long as its job is open, the job asks for it."""
+    picture.settle(EMPTY_SUCCESS)
+    assert ledger.requests.paid_unseen(since=utc_now() - HOUR) == []
+    ledger.jobs.finish(picture.job_id, JobStatus.CANCELLED)
+    assert [row.ref for row in ledger.requests.paid_unseen(since=utc_now() - HOUR)] == [picture.ref]
+
+
+def test_a_run_that_has_left_is_not_woken_for_a_job_that_is_over(ledger: Ledger, db: Db, picture: Picture) -> None:
+    """It waits for another job; the slot that came free is all that is implied."""
+    beside = post(ledger, picture.user_id)
+    ledger.runs.place(beside.id)
+    second = ledger.requests.reserve(beside.id, spec(step="generate"))
+    waits = picture.waits | {beside.id: {second.ref, beside.id}}
+    assert ledger.runs.left(picture.run_id, waits)
+    ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
+    assert picture.settle()[1] == Implied(grant=True)
+    assert run_of(picture).left_at is not None
