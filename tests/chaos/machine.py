@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -17,15 +18,15 @@ from uuid import UUID
 import psutil
 import psycopg
 from acceptance.running import Stack, running_stack
-from support import wait_until
 
 from chaos.scenario import Victim
 from deployments.stack.processes import marked
 
 T = TypeVar("T")
 
+LOOK_EVERY_SECONDS = 0.05
 FORKSERVER = "multiprocessing.forkserver"
-SECONDS_TO_FIND = 60.0  # a victim: it may just have been killed
+SECONDS_TO_FIND = 150.0  # a victim: it may just have been killed, and a run may wait for reconcile to bring it back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,11 @@ class Machine:
         self._running.close()
 
     def kill(self, victim: Victim) -> None:
+        """As soon as there is one. None in all that time is on record as a kill of no process."""
         if victim is Victim.MACHINE:
             self._fail()
         else:
-            self._kill(victim, wait_until(lambda: self._find(victim), timeout=SECONDS_TO_FIND, what=f"a {victim}"))
+            self._kill(victim, self._wait_for(victim))
 
     def carriers(self) -> list[psutil.Process]:
         """The processes that carry jobs: not those of reconcile. By name, which the kernel cuts after ten digits."""
@@ -81,6 +83,12 @@ class Machine:
 
     def _kill(self, victim: Victim, processes: Iterable[psutil.Process]) -> None:
         self.kills.append(Killed(at=datetime.now(UTC), victim=victim, processes=sum(map(_sigkill, processes))))
+
+    def _wait_for(self, victim: Victim) -> list[psutil.Process]:
+        deadline = time.monotonic() + SECONDS_TO_FIND
+        while not (found := self._find(victim)) and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_SECONDS)
+        return found
 
     def _find(self, victim: Victim) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess, FileNotFoundError, ValueError, psycopg.OperationalError):

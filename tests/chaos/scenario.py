@@ -64,7 +64,7 @@ class Outage:
     mode: str
 
 
-Event = Order | Kill | Outage
+Disaster = Kill | Outage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,33 +99,30 @@ class Scenario:
         whole = [Victim.ALL, Victim.MACHINE] if self.thorough else []
         return [*PARTS * self.kills_of_each, *whole]
 
-    def outage(self, draw: Random) -> Outage:
-        return Outage(seconds=60.0 if self.thorough else 5.0, mode=draw.choice(["nginx", "refuse"]))
-
     def rules(self) -> list[dict[str, Any]]:
         """Of the simulator. Submit, webhook and file each go wrong by chances of their own."""
         return [*_rules("submit", SUBMITS), *_rules("webhook", WEBHOOKS), *_rules("file", FILES)]
 
-    def timeline(self) -> list[tuple[float, Event]]:
-        """Seconds from the beginning → what happens then."""
-        draw = Random(self.seed)
-        outage = (self.seconds * draw.uniform(0.2, 0.6), self.outage(draw))
-        return sorted([*self._orders(draw), *self._kills(draw), outage], key=lambda each: each[0])
+    def orders(self) -> list[tuple[float, Order]]:
+        """Seconds from the beginning → what is ordered then. In waves, every other one a burst."""
+        draw, span = Random(f"{self.seed}/orders"), self.seconds / WAVES
+        waves = [number * WAVES // self.jobs for number in range(self.jobs)]
+        late = [0.0 if wave % 2 == 0 else span * draw.random() for wave in waves]
+        found = [(span * wave + late[n], self._order(n, draw)) for n, wave in enumerate(waves)]
+        return sorted(found, key=lambda each: each[0])
 
-    def _kills(self, draw: Random) -> Iterator[tuple[float, Kill]]:
+    def disasters(self) -> list[tuple[float, Disaster]]:
+        """Seconds from the beginning → what happens then."""
+        draw = Random(f"{self.seed}/disasters")
         victims = self.victims()
         draw.shuffle(victims)
         pace = self.seconds / len(victims)
-        for n, victim in enumerate(victims):
-            yield pace * (n + draw.random()), Kill(victim=victim)
+        kills = [(pace * (n + draw.random()), Kill(victim=victim)) for n, victim in enumerate(victims)]
+        outage = (self.seconds * draw.uniform(0.2, 0.6), self._outage(draw))
+        return sorted([*kills, outage], key=lambda each: each[0])
 
-    def _orders(self, draw: Random) -> Iterator[tuple[float, Order]]:
-        """In waves, every other one a burst; the last is, so that there is something to do until the end."""
-        span = self.seconds / WAVES
-        for number in range(self.jobs):
-            wave = number * WAVES // self.jobs
-            late = 0.0 if wave % 2 == 0 else span * draw.random()
-            yield span * wave + late, self._order(number, draw)
+    def _outage(self, draw: Random) -> Outage:
+        return Outage(seconds=60.0 if self.thorough else 5.0, mode=draw.choice(["nginx", "refuse"]))
 
     def _order(self, number: int, draw: Random) -> Order:
         body = {

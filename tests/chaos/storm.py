@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 from acceptance.running import DARKROOM, Stack, free_port
@@ -17,7 +19,9 @@ from chaos import aftermath
 from chaos.aftermath import Aftermath
 from chaos.customers import Customers
 from chaos.machine import Machine
-from chaos.scenario import Event, Kill, Order, Outage, Scenario
+from chaos.scenario import Disaster, Kill, Outage, Scenario
+
+T = TypeVar("T")
 
 PLAN = "storm"
 REST_SECONDS = 200.0  # longer than anything promised: what is late shall be measured, not guessed
@@ -69,10 +73,11 @@ class Storm:
         self._began_at = datetime.now(UTC)
 
     def rage(self) -> None:
-        """An event that is late, because its victim had to be waited for, makes no other come earlier."""
-        for at, event in self._scenario.timeline():
-            time.sleep(max(0.0, self._began + at - time.monotonic()))
-            self._happens(event)
+        """Orders come in their time, however long a victim has to be waited for."""
+        with ThreadPoolExecutor(2) as both:
+            orders = both.submit(self._in_time, self._scenario.orders(), self._customers.order)
+            self._in_time(self._scenario.disasters(), self._strike)
+            orders.result()
 
     def settle(self) -> Aftermath:
         """Waits for the end of every job, then for rest, each as long as can be borne; and looks."""
@@ -98,10 +103,13 @@ class Storm:
             files_at_provider=aftermath.files_at_provider(self._provider, tables["request"]),
         )
 
-    def _happens(self, event: Event) -> None:
-        match event:
-            case Order():
-                self._customers.order(event)
+    def _in_time(self, timeline: Iterable[tuple[float, T]], happens: Callable[[T], None]) -> None:
+        for at, event in timeline:
+            time.sleep(max(0.0, self._began + at - time.monotonic()))
+            happens(event)
+
+    def _strike(self, disaster: Disaster) -> None:
+        match disaster:
             case Kill(victim=victim):
                 self._machine.kill(victim)
             case Outage(seconds=seconds, mode=mode):
