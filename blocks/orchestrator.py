@@ -241,13 +241,14 @@ class Orchestrator:
 
     def _create(self, deployment: str, body: Mapping[str, Any]) -> UUID:
         for _ in range(2):  # the deployment we knew may have been deleted, and made anew under another id
-            path = f"/deployments/{self._deployment_id(deployment)}/create_flow_run"
+            path = f"/deployments/{self.deployment_id(deployment)}/create_flow_run"
             if run := self._api.call("POST", path, json=body, absent=True):
                 return UUID(run["id"])
             self._deployment_ids.pop(deployment, None)
         raise _unknown_deployment(deployment)
 
-    def _deployment_id(self, deployment: str) -> UUID:
+    def deployment_id(self, deployment: str) -> UUID:
+        """By its full name. Remembered, as it is asked for with each run."""
         if deployment not in self._deployment_ids:
             found = self._api.call("GET", f"/deployments/name/{deployment}", absent=True)
             if found is None:

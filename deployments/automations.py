@@ -1,11 +1,13 @@
-"""The automation that resumes a run when what it waits for has come.
+"""The automations: one resumes a run when what it waits for has come, one has reconcile look at a run that ended badly.
 
-`within` is 0 because a window would fire once for everybody in it. Automations have no unique names and creating one
-twice would resume twice, so they are upserted by name, and surplus ones removed.
+Each resumption is its run's own, so `within` is 0: a window would fire once for everybody in it. That is just right for
+reconcile, which looks at all of them. Automations have no unique names and creating one twice would act twice, so they
+are upserted by name, and surplus ones removed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from blocks.orchestrator import RESUME_EVENTS
@@ -26,6 +28,31 @@ RESUME_ON_CALLBACK: dict[str, Any] = {
 }
 
 
+# A burst of cancelled runs is one turn of reconcile, and a run that crashes again and again one every so often. What
+# ends within the window after the first is found by the next turn, at the latest by the cron's.
+LOOK_WINDOW_SECONDS = 5
+
+
+def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str]) -> dict[str, Any]:
+    """For these deployments' runs, by their ids. By tags would miss those that a person started: they get theirs late.
+
+    Reconcile is none of them, or its own crash would start it again.
+    """
+    return {
+        "name": "Darkroom: reconcile on a bad end",
+        "description": "Has reconcile look at once after a run was cancelled, crashed or failed. Its cron is the net.",
+        "trigger": {
+            "type": "event",
+            "posture": "Reactive",
+            "expect": ["prefect.flow-run.Cancelled", "prefect.flow-run.Crashed", "prefect.flow-run.Failed"],
+            "match_related": {"prefect.resource.id": sorted(f"prefect.deployment.{each}" for each in deployments)},
+            "threshold": 1,
+            "within": LOOK_WINDOW_SECONDS,
+        },
+        "actions": [{"type": "run-deployment", "source": "selected", "deployment_id": reconcile}],
+    }
+
+
 def ensure_automation(api: PrefectApi, wanted: dict[str, Any]) -> None:
     """Brought up to date where it differs; whether it is enabled stays as the operator left it."""
     found = api.call("POST", "/automations/filter", json={"automations": {"name": {"any_": [wanted["name"]]}}})
@@ -39,7 +66,10 @@ def ensure_automation(api: PrefectApi, wanted: dict[str, Any]) -> None:
 
 def _differs(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
     trigger = {name: _comparable(found["trigger"].get(name)) for name in wanted["trigger"]}
-    actions = [{"type": action["type"]} for action in found["actions"]]
+    actions = [
+        {name: there.get(name) for name in action}
+        for there, action in zip(found["actions"], wanted["actions"], strict=False)
+    ]
     return {**wanted, "trigger": trigger, "actions": actions} != wanted
 
 

@@ -1,6 +1,6 @@
 """Brings an installation to what this version needs: `darkroom provision`.
 
-The ledger's tables, the operator's key, and in Prefect the work pool, queues, blocks, deployments and the automation.
+The ledger's tables, the operator's key, and in Prefect the work pool, queues, blocks, deployments and the automations.
 Every step looks first and may be repeated at any time. Blocks and pool that exist rule over the environment, as they
 can be edited in Prefect's UI; `overwrite` replaces them.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -23,7 +23,7 @@ from blocks.ledger import OPERATOR, Ledger, migrate
 from blocks.orchestrator import Orchestrator
 from blocks.prefect_api import PrefectApi
 from blocks.settings import Settings, load_settings
-from deployments.automations import RESUME_ON_CALLBACK, ensure_automation
+from deployments.automations import RESUME_ON_CALLBACK, ensure_automation, reconcile_on_bad_end
 from deployments.home import Home, write_private
 from deployments.prefect_yaml import deploy_all
 from deployments.simulator.environment import API_KEY as SIMULATOR_KEY
@@ -52,13 +52,20 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         say("work pool and queues: ready")
         ensure_account(settings, overwrite=overwrite, say=say)
         ensure_store(api, settings, overwrite=overwrite, say=say)
-        for name in deploy_all():
+        deployments = list(deploy_all())
+        for name in deployments:
             say(f"deployment {name}: up to date")
-        ensure_automation(api, RESUME_ON_CALLBACK)
-        say(f"automation {RESUME_ON_CALLBACK['name']!r}: ready")
+        for automation in (RESUME_ON_CALLBACK, _reconcile_on_bad_end(orchestrator, deployments)):
+            ensure_automation(api, automation)
+            say(f"automation {automation['name']!r}: ready")
         if ledger.runs.not_closed() or ledger.runs.closed_since(utc_now() - LONGEST_STANDSTILL):
             orchestrator.run_now(RECONCILE, closed_within_minutes=int(LONGEST_STANDSTILL.total_seconds() // 60))
             say("reconcile: looks at once at the runs that were under way")
+
+
+def _reconcile_on_bad_end(orchestrator: Orchestrator, deployments: Iterable[str]) -> dict[str, Any]:
+    ids = [str(orchestrator.deployment_id(name)) for name in deployments if name != RECONCILE]
+    return reconcile_on_bad_end(reconcile=str(orchestrator.deployment_id(RECONCILE)), deployments=ids)
 
 
 def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[str], None]) -> None:

@@ -32,8 +32,8 @@ VOLATILE = {
 
 
 def automations(prefect: PrefectServer) -> list[dict[str, Any]]:
-    wanted = {"automations": {"name": {"any_": [RESUME_ON_CALLBACK["name"]]}}}
-    return list(prefect.call("POST", "/automations/filter", json=wanted))
+    """Oldest first."""
+    return list(prefect.call("POST", "/automations/filter", json={"sort": "CREATED_DESC"}))[::-1]
 
 
 def snapshot(prefect: PrefectServer) -> str:
@@ -54,13 +54,13 @@ def fal_key(prefect: PrefectServer) -> str:
 
 
 def test_a_second_time_changes_nothing(prefect: PrefectServer) -> None:
-    """Every step looks first: same deployments, one automation, one key."""
+    """Every step looks first: same deployments, same automations, one key."""
     deployments, found = snapshot(prefect), automations(prefect)
     key = (prefect.home / "operator.key").read_text()
     prefect.provision()
     assert snapshot(prefect) == deployments
     assert automations(prefect) == found
-    assert len(found) == 1
+    assert [each["name"] for each in found] == [RESUME_ON_CALLBACK["name"], "Darkroom: reconcile on a bad end"]
     assert (prefect.home / "operator.key").read_text() == key
 
 
@@ -139,14 +139,23 @@ def test_a_block_that_exists_rules_unless_told_otherwise(prefect: PrefectServer)
 
 def test_an_automation_is_repaired_and_stays_switched_off(prefect: PrefectServer) -> None:
     """Brought back to what it must be, without duplicates, and whether it is enabled is the operator's choice."""
-    (found,) = automations(prefect)
+    found = automations(prefect)[0]
     broken = {**RESUME_ON_CALLBACK, "enabled": False, "trigger": {**RESUME_ON_CALLBACK["trigger"], "within": 60}}
     prefect.call("PUT", f"/automations/{found['id']}", json=broken)
     prefect.call("POST", "/automations/", json=RESUME_ON_CALLBACK)
     prefect.provision()
-    (repaired,) = automations(prefect)
+    repaired, _ = automations(prefect)
     assert repaired["trigger"]["within"] == 0
     prefect.call("PATCH", f"/automations/{repaired['id']}", json={"enabled": True})
+
+
+def test_an_automation_follows_a_deployment_that_was_made_anew(prefect: PrefectServer) -> None:
+    """Its id is another then, and the one that the automation would run is gone."""
+    old = prefect.call("GET", "/deployments/name/reconcile/every-minute")["id"]
+    prefect.call("DELETE", f"/deployments/{old}")
+    prefect.provision()
+    now = prefect.call("GET", "/deployments/name/reconcile/every-minute")["id"]
+    assert automations(prefect)[1]["actions"][0]["deployment_id"] == now != old
 
 
 @pytest.mark.parametrize(
