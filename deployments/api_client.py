@@ -39,6 +39,12 @@ class ApiClient:
     def job(self, job_id: str) -> Json:
         return self._call("GET", f"/v1/jobs/{job_id}")
 
+    def cancel(self, job_id: str) -> Json:
+        return self._call("POST", f"/v1/jobs/{job_id}/cancel")
+
+    def replay(self, job_id: str) -> Json:
+        return self._call("POST", f"/v1/jobs/{job_id}/replay")
+
     def wait(self, job_id: str, *, seen: Callable[[Json], None] = lambda _: None) -> Json:
         """The job when it has ended. `seen` gets every look at it."""
         while True:

@@ -273,12 +273,12 @@ def _require_allowed(row: Row[Any], first: RequestSpec) -> None:
     if row.queue_full:
         raise TooMany(
             f"{row.most_queued:,} of your requests wait already, the most on the plan '{row.plan}'. "
-            "Send it again when some of them are done.",
+            "Send it again when some are done.",
             retry_after=QUEUE_FULL_RETRY,
         )
     if row.daily_budget_usd is not None and first.estimate_usd > row.daily_budget_usd:
         raise BadInput(
-            f"It would cost about {first.estimate_usd:f} USD, and the plan '{row.plan}' has a budget of "
+            f"It would cost about {first.estimate_usd.normalize():f} USD, and the plan '{row.plan}' has a budget of "
             f"{row.daily_budget_usd.normalize():f} USD a day. Ask for less at once, or the operator for another plan.",
             code="over_budget",
         )

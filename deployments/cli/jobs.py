@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ import typer
 from deployments.cli.common import open_ledger, settings
 
 if TYPE_CHECKING:
+    from blocks.ledger import Implied, Ledger
     from deployments.api_client import ApiClient
 
 Job = Annotated[str, typer.Argument(help="A job's id, as `darkroom generate` gives it.")]
@@ -46,6 +48,50 @@ def why(job: Job) -> None:
     """Say in one sentence what a job waits for."""
     found = _find(job)
     typer.echo(found["waiting_for"] or _ended(found))
+
+
+def cancel(job: Job) -> None:
+    """Cancel a job. What the provider already runs usually runs on, is billed, and is kept. Prints the job."""
+    if os.environ.get("DARKROOM_API_KEY"):
+        with _client() as client:
+            _show(client.cancel(job))
+    else:
+        _act(lambda ledger: ledger.jobs.cancel(job), job)
+        _show(_from_ledger(job))
+
+
+def replay(jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.")]) -> None:
+    """Put failed or cancelled jobs back to work. What has succeeded of them is not paid again."""
+    from blocks.errors import DarkroomError
+
+    refused = False
+    for job in jobs:
+        try:
+            found = _replay(job)
+            typer.echo(f"{job}\t{found['status']}\t{found['waiting_for'] or ''}")
+        except DarkroomError as error:
+            refused = True
+            typer.echo(f"{job}: {error}", err=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+def _replay(job_id: str) -> dict[str, Any]:
+    if os.environ.get("DARKROOM_API_KEY"):
+        with _client() as client:
+            return client.replay(job_id)
+    _act(lambda ledger: ledger.jobs.replay(job_id), job_id)
+    return _from_ledger(job_id)
+
+
+def _act(change: Callable[[Ledger], Implied], job_id: str) -> None:
+    """A change to a job by the operator: committed, then carried out, as the gateway would."""
+    from blocks.dispatch import Dispatcher
+    from blocks.orchestrator import Orchestrator
+
+    _from_ledger(job_id)  # which says so if there is no such job
+    with open_ledger() as ledger, Orchestrator() as orchestrator:
+        Dispatcher(ledger, orchestrator).carry_out(change(ledger))
 
 
 def _find(job_id: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ IdempotencyKey = Annotated[
     status_code=202,
     summary="Order pictures",
     response_description="On record. `Location` is where to follow it.",
-    responses=problem_responses(401, 403, 413, 415, 422),
+    responses=problem_responses(401, 403, 413, 415, 422, 429),
 )
 def order_images(
     order: Order,
@@ -84,7 +84,8 @@ def order_images(
 ) -> Accepted:
     """Answers at once; the pictures are made as soon as a slot is free, and then are in the job's `assets`.
 
-    Sent again with the same `Idempotency-Key` it gives the same job, also from several senders at once.
+    Sent again with the same `Idempotency-Key` it gives the same job, also from several senders at once. Refused is an
+    order beyond what may wait on your plan, and one that costs more than the plan's budget for a day.
     """
     picture = order.picture()
     posted = services.ledger.jobs.post(

@@ -1,4 +1,4 @@
-"""`GET /v1/jobs`: what became of the orders. Everybody sees their own."""
+"""`/v1/jobs`: what became of the orders, and their end or another try. Everybody has their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import binascii
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, BackgroundTasks, Query, Response
 
 from blocks.errors import BadInput
 from blocks.ledger import Job, JobStatus
@@ -15,7 +15,7 @@ from deployments.gateway.auth import UserId
 from deployments.gateway.documents import JobDocument, JobPage, job_document, summary
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.problems import not_found
-from deployments.gateway.services import ServicesOf
+from deployments.gateway.services import Services, ServicesOf
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
 
@@ -39,10 +39,53 @@ def list_jobs(
 @router.get("/{id}", summary="Follow a job", responses=problem_responses(401, 403, 404))
 def get_job(id: str, user_id: UserId, services: ServicesOf) -> JobDocument:
     """Its paid calls, its files, what it cost, and what it waits for."""
+    return job_document(own_job(id, user_id, services), services.ledger, services.settings)
+
+
+@router.post(
+    "/{id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    response_description="Asked for. The job ends when the provider is done with it.",
+    responses={
+        200: {"model": JobDocument, "description": "It has ended: now, or before it was asked."},
+        **problem_responses(401, 403, 404),
+    },
+)
+def cancel_job(
+    id: str, user_id: UserId, services: ServicesOf, response: Response, after: BackgroundTasks
+) -> JobDocument:
+    """Ends at once what was not sent to the provider yet; what was is cancelled there.
+
+    A request that already runs there usually runs on and is billed: its result is kept. To ask twice is the same as to
+    ask once, and a job that has ended stays as it is.
+    """
+    own_job(id, user_id, services)
+    after.add_task(services.act_on, services.ledger.jobs.cancel(id))
+    document = job_document(own_job(id, user_id, services), services.ledger, services.settings)
+    response.status_code = 200 if document.status.terminal else 202
+    return document
+
+
+@router.post(
+    "/{id}/replay",
+    status_code=202,
+    summary="Replay a failed or cancelled job",
+    response_description="Back at work.",
+    responses=problem_responses(401, 403, 404, 409),
+)
+def replay_job(id: str, user_id: UserId, services: ServicesOf, after: BackgroundTasks) -> JobDocument:
+    """What has succeeded of it is reused and not paid again; the step that failed gets a new attempt."""
+    own_job(id, user_id, services)
+    after.add_task(services.act_on, services.ledger.jobs.replay(id))
+    return job_document(own_job(id, user_id, services), services.ledger, services.settings)
+
+
+def own_job(id: str, user_id: str, services: Services) -> Job:
     job = services.ledger.jobs.get(id)
     if job is None or job.user_id != user_id:
         raise not_found("job")
-    return job_document(job, services.ledger, services.settings)
+    return job
 
 
 def write_cursor(job: Job) -> str:

@@ -49,10 +49,16 @@ def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | N
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > cap:
         return too_large(cap)
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if method in WITH_BODY and not path.startswith(WEBHOOKS) and media_type != "application/json":
+    if method in WITH_BODY and not path.startswith(WEBHOOKS) and not _fits(headers):
         return wrong_type()
     return None
+
+
+def _fits(headers: Headers) -> bool:
+    """JSON, or no body at all: a cancel needs none."""
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return True
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 def too_large(cap: int) -> Problem:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument
+from blocks.errors import TooMany, WrongState
+from deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument, from_error
 
 TITLE = "Darkroom"
 DESCRIPTION = """
@@ -14,6 +15,9 @@ A prompt goes in, a picture comes out, and nothing is paid for twice.
 1. **Order**: `POST /v1/images` with a prompt. The answer, 202, comes at once: the order is on record.
 2. **Follow**: `GET /v1/jobs/{id}`, the address in `Location`. `waiting_for` says in one sentence what it waits for.
 3. **Fetch**: when `status` is `completed`, each of the job's `assets` has a `url` that needs no key and holds an hour.
+
+`POST /v1/jobs/{id}/cancel` ends a job; `POST /v1/jobs/{id}/replay` gives a failed or cancelled one another try, and
+pays only for what has not succeeded yet.
 
 Send an `Idempotency-Key` with each order: after a time-out you can then send it again, and it is one job all the same.
 
@@ -24,7 +28,7 @@ Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) that name
 """
 TAGS = [
     {"name": "Images", "description": "Order pictures."},
-    {"name": "Jobs", "description": "What became of an order."},
+    {"name": "Jobs", "description": "What became of an order; its end, or another try."},
     {"name": "Assets", "description": "The files."},
     {"name": "Operations", "description": "For load balancers and operators."},
 ]
@@ -33,14 +37,17 @@ _DESCRIPTIONS = {
     401: "No key, or not a valid one.",
     403: "Not with this key or link.",
     404: "Not there, or somebody else's.",
+    409: "The job is not one that failed or was cancelled, or the provider is not done with it.",
     413: "The body is larger than 1 MiB.",
     415: "The body is not JSON.",
     422: "Something in it is wrong: `field` says what, `remedy` what to do. Nothing was queued.",
+    429: "As much waits as the plan allows. Nothing was queued; `Retry-After` says when to try again.",
 }
 _EXAMPLES = {
     401: Problem(401, "There is no key.", field="Authorization", remedy="Send `Authorization: Bearer <key>`."),
     403: Problem(403, "This key is no service's.", field="Darkroom-User", remedy="Leave the header out."),
     404: Problem(404, "You have no job of this id.", field="id", remedy="Check the id, and whose key it is."),
+    409: from_error(WrongState("The job is completed: there is nothing to replay. Order it anew to have it again.")),
     413: Problem(413, "The body is larger than 1 MiB.", field="body", remedy="Send at most 1 MiB."),
     415: Problem(415, "The body is not declared as JSON.", field="Content-Type", remedy="Send JSON."),
     422: Problem(
@@ -48,6 +55,9 @@ _EXAMPLES = {
         "image_size.width: Input should be greater than or equal to 64",
         field="image_size.width",
         remedy="Use 64 or more.",
+    ),
+    429: from_error(
+        TooMany("20,000 of your requests wait already, the most on the plan 'pro'. Send it again when some are done.")
     ),
 }
 

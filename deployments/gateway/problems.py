@@ -20,7 +20,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Retry
+from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Retry, TooMany, WrongState
 from deployments.gateway.remedies import FieldError, field_errors, remedy_of
 
 logger = logging.getLogger(__name__)
@@ -34,9 +34,11 @@ _CODES = {
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
+    409: "wrong-state",
     413: "body-too-large",
     415: "wrong-content-type",
     422: "bad-input",
+    429: "too-many",
     500: "internal-error",
     503: "unavailable",
 }
@@ -109,9 +111,8 @@ def not_found(what: str) -> Problem:
 
 
 def unavailable(detail: str, *, retry_after: float | None = None) -> Problem:
-    seconds = max(1, round(retry_after or RETRY_AFTER_SECONDS))
-    remedy = f"Send it again in {seconds} s."
-    return Problem(503, detail, remedy=remedy, headers={"Retry-After": str(seconds)})
+    remedy = f"Send it again in {_whole(retry_after)} s."
+    return Problem(503, detail, remedy=remedy, headers=_retry_after(retry_after))
 
 
 def from_error(error: DarkroomError) -> Problem:
@@ -122,15 +123,35 @@ def from_error(error: DarkroomError) -> Problem:
                 error.message,
                 field=error.field or None,
                 remedy=remedy_of(error.message, field=error.field),
-                code=error.code.replace("_", "-"),
+                code=_code(error),
             )
+        case WrongState():
+            return Problem(409, error.message, remedy=remedy_of(error.message), code=_code(error))
+        case TooMany():
+            headers = _retry_after(_seconds(error))
+            return Problem(429, error.message, remedy=remedy_of(error.message), code=_code(error), headers=headers)
         case Retry() | Park():
-            after = error.retry_after.total_seconds() if error.retry_after else None
-            return unavailable(error.message, retry_after=after)
+            return unavailable(error.message, retry_after=_seconds(error))
         case NeedsHuman():
             return unavailable("An operator has to look after this installation; /readyz says what is missing.")
         case _:
             return internal()
+
+
+def _code(error: DarkroomError) -> str:
+    return error.code.replace("_", "-")
+
+
+def _seconds(error: DarkroomError) -> float | None:
+    return error.retry_after.total_seconds() if error.retry_after else None
+
+
+def _retry_after(seconds: float | None) -> dict[str, str]:
+    return {"Retry-After": str(_whole(seconds))}
+
+
+def _whole(seconds: float | None) -> int:
+    return max(1, round(seconds or RETRY_AFTER_SECONDS))
 
 
 def internal() -> Problem:

@@ -46,8 +46,8 @@ def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
     return [error for field, error in found.items() if not any(other.startswith(f"{field}.") for other in found)]
 
 
-def remedy_of(message: str, *, field: str) -> str:
-    """The second half of a `BadInput`'s message: those say what is wrong and then, after a stop, what to do."""
+def remedy_of(message: str, *, field: str = "") -> str:
+    """The second half of an error's message: those say what is wrong and then, after a stop, what to do."""
     said = message.removeprefix(f"{field}: ")
     halves = _STOP.split(said, maxsplit=1)
     return _sentence(halves[-1])

@@ -82,6 +82,10 @@ class Customer:
         """Headers by their names with underscores."""
         return self.http.post("/v1/images", json=json, content=content, headers=self._headers(headers))
 
+    def post(self, path: str, **headers: str) -> httpx.Response:
+        """Without a body."""
+        return self.http.post(path, headers=self._headers(headers))
+
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.http.get(path, headers=self._headers(headers))
 

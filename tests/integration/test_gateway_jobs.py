@@ -13,10 +13,18 @@ from urllib.parse import urlsplit
 import pytest
 from prefect.filesystems import LocalFileSystem
 from pydantic import SecretStr
-from running_gateway import Customer, GivenBlocks, RunningGateway, recording_prefect, running_gateway
+from running_gateway import (
+    Customer,
+    GivenBlocks,
+    RecordingPrefect,
+    RunningGateway,
+    recording_prefect,
+    running_gateway,
+)
+from support import wait_until
 
 from blocks.clock import utc_now
-from blocks.ledger import Asset, Job, JobStatus, Ledger, RequestSpec, StoredFile
+from blocks.ledger import Asset, Happening, Job, JobStatus, Ledger, Outcome, RequestSpec, StoredFile
 from blocks.links import asset_url
 from blocks.media_store import MediaStore
 from blocks.settings import Settings
@@ -36,11 +44,16 @@ def store(tmp_path: Path) -> MediaStore:
 
 
 @pytest.fixture
-def gateway(settings: Settings, store: MediaStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningGateway]:
+def prefect_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingPrefect]:
     with recording_prefect() as prefect:
         monkeypatch.setenv("PREFECT_API_URL", prefect.url)
-        with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
-            yield gateway
+        yield prefect
+
+
+@pytest.fixture
+def gateway(settings: Settings, store: MediaStore, prefect_calls: RecordingPrefect) -> Iterator[RunningGateway]:
+    with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -59,6 +72,14 @@ def post(ledger: Ledger, name: str, *, prompt: str = "a fox") -> Job:
     )
     user_id = ledger.users.find(name).id
     return ledger.jobs.post(user_id=user_id, kind="generate-image", parameters={"prompt": prompt}, first=first).job
+
+
+def submit(ledger: Ledger, job: Job) -> None:
+    """As its run would; the gateway's own thread may have granted it first."""
+    ledger.grants.grant()
+    (row,) = ledger.requests.of_job(job.id)
+    assert ledger.requests.begin_submit(row.ref, deadline=timedelta(hours=1)) is not None
+    ledger.requests.accepted(row.ref, request_id=f"fal-{job.id}")
 
 
 def store_picture(ledger: Ledger, store: MediaStore, job: Job) -> Asset:
@@ -152,6 +173,84 @@ def test_a_page_that_cannot_be_is_refused(ann: Customer, query: str, field: str)
     refusal = ann.get(f"/v1/jobs?{query}")
 
     assert (refusal.status_code, refusal.json()["field"]) == (422, field)
+
+
+def test_a_job_of_which_nothing_was_sent_is_cancelled_at_once(ann: Customer, ledger: Ledger) -> None:
+    """200 with the job as it is then; asked again, the same."""
+    job = post(ledger, "ann")
+
+    answer = ann.post(f"/v1/jobs/{job.id}/cancel")
+
+    assert answer.status_code == 200
+    assert (answer.json()["status"], answer.json()["waiting_for"]) == ("cancelled", None)
+    assert ann.post(f"/v1/jobs/{job.id}/cancel").json() == answer.json()
+
+
+def test_a_job_that_the_provider_has_is_cancelled_when_it_is_done_with_it(ann: Customer, ledger: Ledger) -> None:
+    """202: it is asked for, and its slot stays held."""
+    job = post(ledger, "ann")
+    ledger.runs.place(job.id)
+    submit(ledger, job)
+
+    answer = ann.post(f"/v1/jobs/{job.id}/cancel")
+
+    assert (answer.status_code, answer.json()["status"]) == (202, "pending")
+    assert "cancel asked for" in answer.json()["waiting_for"]
+    assert [row["status"] for row in answer.json()["requests"]] == ["in_flight"]
+
+
+def test_a_completed_job_stays_completed(ann: Customer, ledger: Ledger) -> None:
+    """A cancel of it is no error, a replay is one that says what to do instead."""
+    job = post(ledger, "ann")
+    ledger.jobs.finish(job.id, JobStatus.COMPLETED)
+
+    cancelled, replayed = ann.post(f"/v1/jobs/{job.id}/cancel"), ann.post(f"/v1/jobs/{job.id}/replay")
+
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "completed")
+    assert (replayed.status_code, replayed.json()["type"]) == (409, "urn:darkroom:problem:wrong-state")
+    assert "anew" in replayed.json()["remedy"]
+
+
+def test_a_failed_job_is_replayed_and_gets_a_run(
+    ann: Customer, ledger: Ledger, prefect_calls: RecordingPrefect
+) -> None:
+    """202 with both attempts; the new one is granted like any other. A second replay finds it under way."""
+    job = post(ledger, "ann")
+    submit(ledger, job)
+    (row,) = ledger.requests.of_job(job.id)
+    ledger.requests.settle(row.ref, Outcome(happening=Happening.FAIL), via="webhook")
+    ledger.jobs.finish(job.id, JobStatus.FAILED)
+
+    answer = ann.post(f"/v1/jobs/{job.id}/replay")
+
+    assert (answer.status_code, answer.json()["status"], answer.json()["error"]) == (202, "pending", None)
+    assert [row["attempt"] for row in answer.json()["requests"]] == [1, 2]
+    wait_until(lambda: prefect_calls.bodies("create_flow_run"), what="the run")
+    assert ann.post(f"/v1/jobs/{job.id}/replay").status_code == 409
+
+
+def test_a_replay_that_needs_no_slot_gets_a_run(ann: Customer, ledger: Ledger, prefect_calls: RecordingPrefect) -> None:
+    """Its result is paid and on record; only its file is missing."""
+    job = post(ledger, "ann")
+    submit(ledger, job)
+    (row,) = ledger.requests.of_job(job.id)
+    ledger.requests.settle(row.ref, Outcome(happening=Happening.SUCCEED, output={"images": []}), via="webhook")
+    ledger.jobs.finish(job.id, JobStatus.FAILED)
+
+    assert ann.post(f"/v1/jobs/{job.id}/replay").status_code == 202
+
+    wait_until(lambda: prefect_calls.bodies("create_flow_run"), what="the run")
+    assert [row["attempt"] for row in ann.get(f"/v1/jobs/{job.id}").json()["requests"]] == [1]
+
+
+@pytest.mark.parametrize("action", ["cancel", "replay"])
+def test_nobody_else_ends_or_replays_a_job(ann: Customer, bob: Customer, ledger: Ledger, action: str) -> None:
+    """It is not there for them, and stays as it is."""
+    job = post(ledger, "ann")
+
+    assert bob.post(f"/v1/jobs/{job.id}/{action}").status_code == 404
+    assert bob.post(f"/v1/jobs/job_nonesuch/{action}").status_code == 404
+    assert ledger.jobs.get(job.id) == job
 
 
 def test_a_link_shows_the_picture_without_a_key(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import httpx
@@ -135,6 +136,37 @@ def test_twelve_at_once_with_one_key_are_one_job(ann: Customer, ledger_url: str)
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["job_id"] for answer in answers}) == 1
     assert counted(ledger_url) == {"job": 1, "request": 1}
+
+
+def test_an_order_beyond_the_plans_queue_is_refused(ann: Customer, ledger: Ledger, ledger_url: str) -> None:
+    """429 with the plan, the number and when to come again; nothing is written. The same key is still the same job."""
+    ledger.users.set_plan("pro", in_flight=0, weight=Decimal(1), most_queued=2)
+    first = ann.order(PICTURE, Idempotency_Key="k1")
+    assert ann.order(PICTURE).status_code == 202
+
+    refusal = ann.order(PICTURE, Idempotency_Key="k3")
+
+    assert (refusal.status_code, refusal.headers["Retry-After"]) == (429, "60")
+    assert refusal.json()["type"] == "urn:darkroom:problem:queue-full"
+    assert "'pro'" in refusal.json()["detail"] and refusal.json()["detail"].startswith("2 ")
+    assert refusal.json()["remedy"]
+    assert counted(ledger_url) == {"job": 2, "request": 2}
+    assert ann.order(PICTURE, Idempotency_Key="k1").json()["job_id"] == first.json()["job_id"]
+    ledger.jobs.cancel(first.json()["job_id"])
+    assert ann.order(PICTURE, Idempotency_Key="k3").status_code == 202
+
+
+def test_an_order_above_the_budget_of_a_day_is_refused(ann: Customer, ledger: Ledger, ledger_url: str) -> None:
+    """It would wait for ever. 422 with what it would cost, and the budget; one within it is taken."""
+    ledger.users.set_plan("pro", in_flight=3, weight=Decimal(1), daily_budget_usd=Decimal("0.06"))
+
+    refusal = ann.order({"prompt": "a fox", "num_images": 4})
+
+    assert (refusal.status_code, refusal.json()["type"]) == (422, "urn:darkroom:problem:over-budget")
+    assert "0.1 USD" in refusal.json()["detail"] and "0.06 USD" in refusal.json()["detail"]
+    assert refusal.json()["remedy"].startswith("Ask for less")
+    assert not counted(ledger_url).total()
+    assert ann.order({"prompt": "a fox"}).status_code == 202
 
 
 def test_the_same_key_with_another_body_is_refused(ann: Customer, ledger_url: str) -> None:
@@ -289,7 +321,7 @@ def test_the_documentation_needs_no_internet(gateway: RunningGateway) -> None:
     assert gateway.http.get("/docs/static/swagger-ui-bundle.js").status_code == 200
     document = gateway.http.get("/openapi.json").json()
     answers = document["paths"]["/v1/images"]["post"]["responses"]
-    assert set(answers) == {"202", "401", "403", "413", "415", "422"}
+    assert set(answers) == {"202", "401", "403", "413", "415", "422", "429"}
     assert answers["422"]["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "remedy" in document["components"]["schemas"]["Problem"]["properties"]
 

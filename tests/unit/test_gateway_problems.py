@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, RateLimited
+from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, RateLimited, TooMany, WrongState
 from deployments.gateway.images import ImageOrder
 from deployments.gateway.limits import API_CAP, WEBHOOK_CAP, cap_for, refuse
 from deployments.gateway.problems import MEDIA_TYPE, from_error, from_http, from_validation
@@ -89,6 +89,8 @@ ERRORS: dict[str, tuple[DarkroomError, int, str]] = {
         422,
         "idempotency-conflict",
     ),
+    "a full queue": (TooMany("Full. Come again.", retry_after=timedelta(seconds=60)), 429, "queue-full"),
+    "what does not go together": (WrongState("It is completed. Order it anew."), 409, "wrong-state"),
     "a rate limit": (RateLimited("slower", retry_after=timedelta(seconds=7)), 503, "unavailable"),
     "an outage": (Park("fal is out"), 503, "unavailable"),
     "something for a person": (NeedsHuman("there is no block fal-account/default"), 503, "unavailable"),
@@ -109,10 +111,10 @@ def test_every_branch_of_the_error_tree_has_its_status(error: DarkroomError, sta
 
 def test_a_caller_is_told_when_to_come_again() -> None:
     """As the provider said, where it said so."""
-    told = from_error(RateLimited("slower", retry_after=timedelta(seconds=7)))
-
-    assert told.headers is not None
-    assert told.headers["Retry-After"] == "7"
+    for error in (RateLimited("slower", retry_after=timedelta(seconds=7)), TooMany(retry_after=timedelta(seconds=7))):
+        told = from_error(error)
+        assert told.headers is not None
+        assert told.headers["Retry-After"] == "7"
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
@@ -127,9 +129,16 @@ def test_what_the_framework_refuses_reads_like_the_rest(status: int) -> None:
 HEADS: dict[str, tuple[str, str, dict[str, str], int | None]] = {
     "JSON": ("POST", "/v1/images", {"content-type": "application/json", "content-length": "10"}, None),
     "JSON with a charset": ("POST", "/v1/images", {"content-type": "Application/JSON; charset=utf-8"}, None),
-    "a form": ("POST", "/v1/images", {"content-type": "application/x-www-form-urlencoded"}, 415),
-    "no type": ("POST", "/v1/images", {}, 415),
+    "a form": (
+        "POST",
+        "/v1/images",
+        {"content-type": "application/x-www-form-urlencoded", "content-length": "8"},
+        415,
+    ),
+    "no type": ("POST", "/v1/images", {"content-length": "8"}, 415),
+    "a stream of no type": ("POST", "/v1/images", {"transfer-encoding": "chunked"}, 415),
     "no body": ("GET", "/v1/jobs", {}, None),
+    "a cancel, which needs no body": ("POST", "/v1/jobs/job_1/cancel", {"content-length": "0"}, None),
     "as large as may be": (
         "POST",
         "/v1/images",

@@ -28,8 +28,13 @@ ENTRIES = read_prefect_yaml().deployments
 DEPLOYED = [
     "generate-image/on-demand",
     "reconcile/every-minute",
+    "replay/on-demand",
 ]  # what users, the gateway and docs name
-COMMANDS = ["up", "env", "demo", "gateway", "provision", "generate", "status", "why", "user", "plan", "account"]
+COMMANDS = [
+    *("up", "env", "demo", "gateway", "provision"),
+    *("generate", "status", "why", "cancel", "replay"),
+    *("user", "plan", "account"),
+]
 
 
 def flow_of(entry: DeploymentEntry) -> Flow[..., object]:
