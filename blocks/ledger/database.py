@@ -92,7 +92,25 @@ def plain(model: type[M], row: Row[Any], **instead: Any) -> M:
 def _queries() -> dict[str, str]:
     source = (files("blocks.ledger") / "queries.sql").read_text()
     parts = re.split(r"^-- name: (\w+)\n", source, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], (body.strip() for body in parts[2::2]), strict=True))
+    return dict(zip(parts[1::2], (_spelled_out(body.strip()) for body in parts[2::2]), strict=True))
+
+
+def _spelled_out(statement: str) -> str:
+    """With the columns that this code knows, where a statement says `*` of a table.
+
+    A column that a migration adds would change the type of what is prepared, and Postgres refuses that ("cached plan
+    must not change result type"): once on each connection of every process that runs on through the migration.
+    """
+
+    def columns(found: re.Match[str]) -> str:
+        written = re.findall(r"(?:INSERT INTO|UPDATE) (?!SET\b)(\w+)", statement[: found.start()])
+        name = found["of"] or found["source"] or (written[-1] if found["verb"] == "RETURNING" else "")
+        table = SQLModel.metadata.tables.get(name)
+        if table is None:  # a part of the statement itself
+            return found[0]
+        return f"{found['verb']} " + ", ".join(f"{name}.{column.name}" for column in table.columns)
+
+    return re.sub(r"(?P<verb>SELECT|RETURNING) (?:(?P<of>\w+)\.)?\*(?=\s+FROM (?P<source>\w+)|)", columns, statement)
 
 
 class Bell:
