@@ -90,7 +90,7 @@ class Orchestrator:
         fresh = {queue: at for queue, at in self._ensured.items() if now - at < ENSURED_SECONDS and queue[0] != name}
         self._ensured = fresh | {(name, limit): now}
 
-    def ensure_named_queue(self, name: str, *, limit: int) -> None:
+    def ensure_named_queue(self, name: str, *, limit: int | None) -> None:
         queues = f"/work_pools/{WORK_POOL}/queues"
         if self._api.call("PATCH", f"{queues}/{name}", json={"concurrency_limit": limit}, absent=True) is not None:
             return

@@ -11,8 +11,9 @@ from blocks.prefect_api import PrefectApi
 POOL_TYPE = "warm"
 OLD_COMMAND = "python -m prefect.engine"
 # Runs per queue at once. `default` takes what is started in the UI without a queue; `system` keeps reconcile going
-# however many of those there are.
-QUEUES = {"default": 4, "system": 2}
+# however many of those there are. It has no limit: a reconcile that dies with its worker counts as running until
+# somebody says otherwise, and as many as the limit would be the end of whoever brings runs back. One works at a time.
+QUEUES: dict[str, int | None] = {"default": 4, "system": None}
 
 
 def ensure_work_pool(api: PrefectApi, *, overwrite: bool) -> None:

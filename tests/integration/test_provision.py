@@ -99,7 +99,7 @@ def test_queues_are_limited_before_anything_runs(prefect: PrefectServer) -> None
     queues = prefect.call("POST", "/work_pools/darkroom/queues/filter", json={})
     limits = {queue["name"]: queue["concurrency_limit"] for queue in queues}
     assert limits["default"] == 4
-    assert limits["system"] == 2
+    assert limits["system"] is None  # runs of reconcile that died would take the places of those to come
     assert limits["user-operator"] == 3
 
 
