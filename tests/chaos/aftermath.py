@@ -58,7 +58,9 @@ class Aftermath:
     tables: Mapping[str, Sequence[Row]]
     requests_at_provider: Sequence[AtProvider]
     provider_stats: Mapping[str, Any]
-    flow_runs: Sequence[Row]
+    looked_at: datetime
+    flow_runs: Sequence[Row]  # that carry jobs
+    reconciles: Sequence[Row]
     carriers: Sequence[str]  # processes that carry jobs still
     settled_seconds: float | None  # from the last job's end to rest; None: not at rest yet
     files_at_provider: Mapping[str, str]  # address → SHA-256
@@ -111,11 +113,15 @@ def stats(provider: Provider) -> dict[str, Any]:
     return dict(provider.http.get("/_sim/stats").raise_for_status().json())
 
 
-def flow_runs(stack: Stack) -> list[Row]:
-    """All that Prefect has, but for reconcile's: one of those is always about to come."""
+def flow_runs(stack: Stack) -> tuple[list[Row], list[Row]]:
+    """All that Prefect has: those that carry jobs, and those of reconcile, of which one is always about to come."""
     path = "/deployments/name/reconcile/every-minute"
     reconcile = stack.prefect.get(path).raise_for_status().json()["id"]
-    return [run for run in _all_flow_runs(stack) if run["deployment_id"] != reconcile]
+    found = list(_all_flow_runs(stack))
+    return (
+        [run for run in found if run["deployment_id"] != reconcile],
+        [run for run in found if run["deployment_id"] == reconcile],
+    )
 
 
 def _all_flow_runs(stack: Stack) -> Iterator[Row]:

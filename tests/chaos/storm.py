@@ -86,8 +86,8 @@ class Storm:
             lambda: not self._open_jobs(), seconds=self._began + self._scenario.longest_seconds - time.monotonic()
         )
         settled = self._wait(self._at_rest, seconds=REST_SECONDS)
-        stack = self._machine.stack
-        tables = aftermath.look(stack)
+        tables = aftermath.look(self._machine.stack)
+        carrying, reconciles = aftermath.flow_runs(self._machine.stack)
         return Aftermath(
             scenario=self._scenario,
             folder=self._folder,
@@ -97,7 +97,9 @@ class Storm:
             tables=tables,
             requests_at_provider=aftermath.in_book(self._provider),
             provider_stats=aftermath.stats(self._provider),
-            flow_runs=aftermath.flow_runs(stack),
+            looked_at=datetime.now(UTC),
+            flow_runs=carrying,
+            reconciles=reconciles,
             carriers=[str(each) for each in self._machine.carriers()],
             settled_seconds=settled,
             files_at_provider=aftermath.files_at_provider(self._provider, tables["request"]),
@@ -125,7 +127,7 @@ class Storm:
             any(run["closed_at"] is None for run in tables["run"])
             or any(row["status"] in OPEN_REQUESTS for row in tables["request"])
             or self._machine.carriers()
-            or any(run["state_type"] not in FINAL for run in aftermath.flow_runs(self._machine.stack))
+            or any(run["state_type"] not in FINAL for run in aftermath.flow_runs(self._machine.stack)[0])
         )
 
     def _wait(self, met: Callable[[], bool], *, seconds: float) -> float | None:

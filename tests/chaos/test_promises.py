@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
+from datetime import datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
 
@@ -15,6 +16,7 @@ from chaos.scenario import BROKEN_FOR_GOOD, FILES, SUBMITS, WEBHOOKS
 from chaos.storm import FINAL, OPEN_JOBS, OPEN_REQUESTS
 
 SECONDS_TO_REST = 15.0
+LONGEST_RECONCILE = timedelta(minutes=2)  # two of its periods; it takes a second
 
 
 def test_the_storm_was_as_bad_as_it_is_said_to_be(aftermath: Aftermath) -> None:
@@ -97,6 +99,13 @@ def test_no_run_is_left_suspended_or_dead(aftermath: Aftermath) -> None:
         for run in aftermath.flow_runs
         if run["state_type"] not in FINAL or run["state_type"] == "CRASHED"
     ]
+
+
+def test_reconcile_has_not_died_of_it_either(aftermath: Aftermath) -> None:
+    """A run of it that was killed does not hold its place in the queue for ever: two of them would end reconcile."""
+    under_way = [run for run in aftermath.reconciles if run["state_type"] in ("PENDING", "RUNNING", "CANCELLING")]
+    since = [aftermath.looked_at - datetime.fromisoformat(run["state"]["timestamp"]) for run in under_way]
+    assert not [age for age in since if age > LONGEST_RECONCILE]
 
 
 def test_all_is_at_rest_soon_after_the_last_job(aftermath: Aftermath) -> None:
