@@ -189,15 +189,13 @@ def _retried(resources: Resources, run: Run, flow_run_id: UUID) -> Run:
 
 
 def is_retried(history: Sequence[RunState]) -> bool:
-    """Whether a run that had ended was set to run again, oldest state first.
+    """Whether a run that had ended was started again by a person: in Prefect's UI or by `prefect flow-run retry`.
 
-    By a person: in Prefect's UI (the state is named AwaitingRetry) or by `prefect flow-run retry` (Scheduled). A run
-    that crashed when its end was on record already, and was put back (Recovering), only has to say so.
+    `history`: oldest state first. A run that crashed when its end was on record already, and was put back
+    (Recovering), only has to say so.
     """
-    scheduled = [n for n, state in enumerate(history) if state.type == "SCHEDULED"]
-    if not scheduled or history[scheduled[-1]].name == RECOVERING:
-        return False
-    return any(state.is_final for state in history[: scheduled[-1]])
+    ends = [n for n, state in enumerate(history) if state.is_final]
+    return bool(ends) and all(state.name != RECOVERING for state in history[ends[-1] :])
 
 
 def _final_state(ledger: Ledger, run_id: str) -> State[Any]:
