@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 LOOK_EVERY_SECONDS = 0.05
 FORKSERVER = "multiprocessing.forkserver"
+SECONDS_TO_DIE = 10.0
 SECONDS_TO_FIND = 150.0  # a victim: it may just have been killed, and a run may wait for reconcile to bring it back
 
 
@@ -76,8 +77,10 @@ class Machine:
 
     def _fail(self) -> None:
         """Everything is gone at once, and nobody is left to start it again."""
-        supervisor = psutil.Process(self.stack.process.pid)
-        self._kill(Victim.MACHINE, [supervisor, *supervisor.children(recursive=True)])
+        supervisor, parts = psutil.Process(self.stack.process.pid), self._below_supervisor()
+        self._kill(Victim.MACHINE, [supervisor, *parts])
+        self.stack.process.wait(SECONDS_TO_DIE)
+        psutil.wait_procs(parts, SECONDS_TO_DIE)
         self._running.close()
         self._start()
 
