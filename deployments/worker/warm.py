@@ -194,7 +194,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     async def _fork(self, order: Order) -> Child:
         assert self._nursery is not None
-        since = order.flow_run.state.timestamp if order.flow_run.state else LONG_AGO
+        since = ready_since(order.flow_run)
         return Child(*await anyio.to_thread.run_sync(self._nursery.start, child.main, order), since=since)
 
     async def _report(
@@ -277,6 +277,11 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         if old:
             old.retire()
         self._logger.info("New code is taken up; what runs finishes on the old")
+
+
+def ready_since(flow_run: FlowRun) -> datetime:
+    """When it came to be as the server offers it to workers: its state is left out there, its last change is not."""
+    return flow_run.updated or LONG_AGO
 
 
 @contextmanager

@@ -8,13 +8,15 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import psycopg
 import pytest
+from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect_server import PrefectServer, running_prefect
 from support import wait_until
 from warm_worker import FlowRunOnWorker, Runs, WarmWorkerProcess, is_gone, running_worker, without_events
@@ -22,6 +24,7 @@ from warm_worker import FlowRunOnWorker, Runs, WarmWorkerProcess, is_gone, runni
 from blocks.clock import utc_now
 from blocks.ledger import READY
 from deployments.home import Home
+from deployments.worker.warm import ready_since
 
 PROJECT = Path(__file__).parents[2]
 POLLS_HARDLY = {"PREFECT_WORKER_QUERY_SECONDS": "60"}
@@ -237,6 +240,21 @@ def test_a_flow_that_suspends_itself_has_no_process_and_has_not_crashed(runs: Ru
         "Running",
         "Completed",
     ]
+
+
+def test_what_a_resumed_run_was_suspended_by_lies_before_it_was_ready(server: PrefectServer, tmp_path: Path) -> None:
+    """By the server's own times: a stream that is heard again tells of it again, and the run must not stop for it."""
+    queue = f"nobodys-{uuid4().hex}"
+    run = Runs(server, tmp_path, queue).start()
+    for state in ("PENDING", "RUNNING"):
+        server.call("POST", f"/flow_runs/{run.id}/set_state", json={"state": {"type": state}, "force": True})
+    run.suspend()
+    suspended_at = datetime.fromisoformat(run.state["timestamp"])
+    run.resume()
+    wanted = {"work_queue_names": [queue]}
+    (offered,) = server.call("POST", "/work_pools/darkroom/get_scheduled_flow_runs", json=wanted)
+    since = ready_since(WorkerFlowRunResponse.model_validate(offered).flow_run)
+    assert suspended_at < since <= utc_now()
 
 
 # -- being told --------------------------------------------------------------------------------------------------------
