@@ -37,9 +37,17 @@ class Stack:
     ledger: Ledger
     keys: dict[str, str] = field(default_factory=dict)
 
-    def command(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: str, check: bool = True, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            arguments, env=self.environment | environment, text=True, capture_output=True, check=check, timeout=90
+            arguments,
+            env=self.environment | environment,
+            cwd=cwd,
+            text=True,
+            capture_output=True,
+            check=check,
+            timeout=90,
         )
 
     def bearer(self, user: str) -> dict[str, str]:

@@ -1,0 +1,219 @@
+"""Around runs that sleep: Prefect's server goes and comes back, new code comes, the ledger's tables change."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import psycopg
+import pytest
+from running import DARKROOM, PREFECT, Stack, running_stack
+from support import wait_until
+
+from blocks.clock import utc_now
+from blocks.ledger import RequestStatus
+from flows.engine.decisions import WAKE_AGAIN
+
+ROOT = Path(__file__).parents[2]
+USERS = ("ann", "bob", "eve")
+SECONDS_TO_WAKE = 20  # within the minute of a reconcile by far: it has been, or was not needed
+
+NEW_LINE = "this is the new code"
+MIGRATION = '''"""A column that the code of before does not know."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "trial"
+down_revision = {newest!r}
+
+
+def upgrade() -> None:
+    for table in ("request", "job", "run", "asset", "account"):
+        op.add_column(table, sa.Column("trial", sa.Text(), nullable=True))
+'''
+
+
+# -- Prefect's server ------------------------------------------------------------------------------------------------
+
+
+def _asleep(stack: Stack, prompts: Mapping[str, str]) -> dict[str, tuple[str, UUID]]:
+    """User → job and flow run, suspended, its picture held at the provider."""
+    jobs = {}
+    for user, prompt in prompts.items():
+        stack.misbehave(prompt, hold=True)
+        jobs[user] = stack.order(prompt, user=user)
+    runs = {user: stack.flow_run_id(job_id) for user, job_id in jobs.items()}
+    for flow_run_id in runs.values():
+        stack.in_state(flow_run_id, "Suspended")
+    return {user: (jobs[user], runs[user]) for user in prompts}
+
+
+def _pid(stack: Stack, part: str) -> int:
+    return int((stack.home / "run" / f"{part}.pid").read_text())
+
+
+def _answers(stack: Stack) -> bool:
+    try:
+        return stack.prefect.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _settled(stack: Stack, job_id: str) -> bool:
+    return [row.status for row in stack.rows(job_id)] == [RequestStatus.SUCCEEDED]
+
+
+def _woken_while_it_is_away(stack: Stack, job_id: str, prompt: str, how: signal.Signals) -> None:
+    """Prefect's server ends so, and the webhook comes before it is back."""
+    ended = _pid(stack, "prefect")
+    os.kill(ended, how)
+    wait_until(lambda: not _answers(stack), timeout=20, what="the end of Prefect's server")
+    stack.release(prompt)
+    wait_until(lambda: _settled(stack, job_id), timeout=30, every=0.1, what="the webhook")
+    wait_until(lambda: _pid(stack, "prefect") != ended and _answers(stack), timeout=60, every=0.1, what="its restart")
+
+
+def _until_it_may_be_woken_again(stack: Stack, job_id: str) -> None:
+    """A wake that failed might have been heard after all, so reconcile waits a little. Or it was, and all is done."""
+    job = stack.ledger.jobs.get(job_id)
+    assert job is not None and job.run_id is not None
+    run_id = job.run_id
+
+    def due() -> bool:
+        run = stack.ledger.runs.get(run_id)
+        assert run is not None
+        return run.woken_at is None or utc_now() - run.woken_at > WAKE_AGAIN
+
+    wait_until(due, timeout=20, every=0.2, what="the time for another wake")
+
+
+def _not_ended(stack: Stack, user: str) -> list[str]:
+    """States of the user's runs that are not final, as Prefect has them."""
+    user_id = next(each.id for each in stack.ledger.users.all() if each.name == user)
+    wanted = {"flow_runs": {"tags": {"all_": [f"user:{user_id}"]}}}
+    runs = stack.prefect.post("/flow_runs/filter", json=wanted).raise_for_status().json()
+    return [run["state_name"] for run in runs if run["state_type"] not in ("COMPLETED", "FAILED", "CANCELLED")]
+
+
+def test_a_prefect_server_that_goes_finds_its_suspended_runs_when_it_is_back(stack: Stack, prompt: str) -> None:
+    """Ended by SIGTERM, then by SIGKILL, each time with a webhook meanwhile: one reconcile brings up what it missed.
+
+    The run for which nothing came sleeps on, and is woken as ever. Nobody is kept from the next picture.
+    """
+    prompts = {user: f"{prompt} for {user}" for user in USERS}
+    asleep = _asleep(stack, prompts)
+
+    for user, how in zip(USERS, (signal.SIGTERM, signal.SIGKILL), strict=False):
+        job_id, _ = asleep[user]
+        _woken_while_it_is_away(stack, job_id, prompts[user], how)
+        _until_it_may_be_woken_again(stack, job_id)
+        stack.reconcile()
+        assert stack.ended(job_id, user=user, timeout=SECONDS_TO_WAKE)["status"] == "completed"
+        assert stack.flow_run(asleep["eve"][1])["state_name"] == "Suspended"
+
+    stack.release(prompts["eve"])
+    assert stack.ended(asleep["eve"][0], user="eve", timeout=SECONDS_TO_WAKE)["status"] == "completed"
+
+    for user, (_, flow_run_id) in asleep.items():
+        stack.in_state(flow_run_id, "Completed")
+        assert _not_ended(stack, user) == []
+        assert len(stack.at_provider(prompts[user])) == 1
+    again = {user: stack.order(f"{prompt} again", user=user) for user in USERS}
+    for user, job_id in again.items():
+        assert stack.ended(job_id, user=user)["status"] == "completed"
+
+
+# -- new code, and a migration ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of this project, which a test may change while a stack runs from it."""
+    folder = tmp_path / "project"
+    for package in ("blocks", "deployments", "flows"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "prefect.yaml", folder)
+    return folder
+
+
+def _change(file: Path, before: str, after: str) -> None:
+    text = file.read_text()
+    assert text.count(before) == 1, f"{file.name} reads otherwise than this test expects"
+    file.write_text(text.replace(before, after))
+
+
+def _new_code(project: Path) -> None:
+    """The job's function says so in the run's log; and the steps are other tasks, as far as their source goes."""
+    flow = project / "flows" / "generate_image.py"
+    _change(flow, "    job.store(result)\n", f"    get_run_logger().info({NEW_LINE!r})\n    job.store(result)\n")
+    _change(
+        flow, "from prefect import flow\n", "from prefect import flow\nfrom prefect.logging import get_run_logger\n"
+    )
+    tasks = project / "flows" / "engine" / "tasks.py"
+    _change(
+        tasks,
+        '    return row.request_id or "unknown"',
+        '    request_id = row.request_id\n    return request_id or "unknown"',
+    )
+    _change(tasks, "    assert job is not None\n", "    assert job is not None, job_id\n")
+
+
+def _new_table(project: Path) -> None:
+    versions = project / "blocks" / "ledger" / "migrations" / "versions"
+    newest = max(file.name for file in versions.glob("0*.py"))[:4]
+    (versions / "trial.py").write_text(MIGRATION.format(newest=newest))
+
+
+def _says(stack: Stack, flow_run_id: UUID, line: str) -> None:
+    """In its log at Prefect, soon: that is sent every two seconds."""
+    wanted = {"logs": {"flow_run_id": {"any_": [str(flow_run_id)]}}}
+
+    def said() -> list[str]:
+        found = stack.prefect.post("/logs/filter", json=wanted).raise_for_status().json()
+        return [each["message"] for each in found]
+
+    wait_until(lambda: line in said(), timeout=20, every=0.2, what=f"the line {line!r}")
+
+
+def _columns(stack: Stack, table: str) -> set[str]:
+    with psycopg.connect(stack.environment["DARKROOM_LEDGER_URL"]) as connection:
+        found = connection.execute("SELECT column_name FROM information_schema.columns WHERE table_name = %s", [table])
+        return {name for (name,) in found}
+
+
+def test_runs_that_sleep_while_code_and_ledger_change_finish_with_the_new_and_pay_nothing_again(
+    project: Path, tmp_path: Path, prompt: str
+) -> None:
+    """Migrated and deployed while they are suspended; the worker takes the new code up when it is told to.
+
+    The gateway is of before and runs on: it takes the webhooks at the first try, though its tables have new columns.
+    """
+    own = {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "DARKROOM_PATIENCE": "0"}
+    with running_stack(tmp_path / "home", "--latency", "0.3", **own) as stack:
+        prompts = {user: f"{prompt} for {user}" for user in USERS}
+        asleep = _asleep(stack, prompts)
+        gateway = _pid(stack, "gateway")
+
+        _new_code(project)
+        _new_table(project)
+        stack.command(DARKROOM, "provision")
+        stack.command(PREFECT, "--no-prompt", "deploy", "--all", cwd=project)
+        os.kill(_pid(stack, "worker"), signal.SIGHUP)
+        log = stack.home / "log" / "worker.log"
+        wait_until(lambda: "New code is taken up" in log.read_text(), timeout=30, every=0.1, what="the new code")
+        assert "trial" in _columns(stack, "request")
+
+        for held in prompts.values():
+            stack.release(held)
+        for user, (job_id, flow_run_id) in asleep.items():
+            assert stack.ended(job_id, user=user, timeout=SECONDS_TO_WAKE)["status"] == "completed"
+            _says(stack, flow_run_id, NEW_LINE)
+            assert len(stack.at_provider(prompts[user])) == 1
+            assert stack.webhook_answers(prompts[user]) == [200]
+        assert _pid(stack, "gateway") == gateway
