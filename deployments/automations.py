@@ -28,8 +28,8 @@ RESUME_ON_CALLBACK: dict[str, Any] = {
 }
 
 
-# A burst of cancelled runs is one turn of reconcile, and a run that crashes again and again one every so often. What
-# ends within the window after the first is found by the next turn, at the latest by the cron's.
+# A burst of cancelled runs is two turns of reconcile, one for the first and one at the end of the window for the rest;
+# and a run that crashes again and again is no more.
 LOOK_WINDOW_SECONDS = 5
 
 
@@ -38,6 +38,7 @@ def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str]) -> dict[
 
     Reconcile is none of them, or its own crash would start it again.
     """
+    look: dict[str, Any] = {"type": "run-deployment", "source": "selected", "deployment_id": reconcile}
     return {
         "name": "Darkroom: reconcile on a bad end",
         "description": "Has reconcile look at once after a run was cancelled, crashed or failed. Its cron is the net.",
@@ -49,7 +50,7 @@ def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str]) -> dict[
             "threshold": 1,
             "within": LOOK_WINDOW_SECONDS,
         },
-        "actions": [{"type": "run-deployment", "source": "selected", "deployment_id": reconcile}],
+        "actions": [look, look | {"schedule_after": float(LOOK_WINDOW_SECONDS)}],
     }
 
 

@@ -1,0 +1,71 @@
+"""A run that ends badly is looked at in seconds, not at the next minute: its end itself starts reconcile.
+
+The cron is switched off meanwhile, so that it cannot be what helped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from running import Stack
+from support import wait_until
+
+from blocks.ledger import RequestStatus
+from deployments.automations import LOOK_WINDOW_SECONDS
+
+RECONCILE = "/deployments/name/reconcile/every-minute"
+SECONDS = 15  # at once takes two or three; at the end of a window that was open, up to ten
+BURST = 8
+
+
+@pytest.fixture
+def no_cron(stack: Stack) -> Iterator[str]:
+    """The deployment's id. Events alone start it from now on: what its cron has planned is taken back."""
+    deployment = str(stack.prefect.get(RECONCILE).raise_for_status().json()["id"])
+    stack.prefect.patch(f"/deployments/{deployment}", json={"paused": True}).raise_for_status()
+    yield deployment
+    stack.prefect.patch(f"/deployments/{deployment}", json={"paused": False}).raise_for_status()
+
+
+def turns(stack: Stack, deployment: str) -> int:
+    wanted = {"deployments": {"id": {"any_": [deployment]}}}
+    return int(stack.prefect.post("/flow_runs/count", json=wanted).json())
+
+
+def test_runs_cancelled_in_the_ui_are_cancelled_at_the_provider_within_seconds(
+    stack: Stack, prompt: str, no_cron: str
+) -> None:
+    """Suspended ones, of which no process is left that could do it. Many at once are a few turns, not many."""
+    stack.misbehave(prompt, hold=True)
+    jobs = {f"cancelling {n}": stack.order(prompt, user=f"cancelling {n}") for n in range(BURST)}
+    flow_runs = [stack.flow_run_id(job) for job in jobs.values()]
+    for flow_run in flow_runs:
+        stack.in_state(flow_run, "Suspended")
+    before, begun = turns(stack, no_cron), time.monotonic()
+    for flow_run in flow_runs:
+        state = {"type": "CANCELLING", "name": "Cancelling"}
+        stack.prefect.post(f"/flow_runs/{flow_run}/set_state", json={"state": state}).raise_for_status()
+    wait_until(lambda: all(each["cancel_requested"] for each in stack.at_provider(prompt)), timeout=SECONDS, every=0.1)
+    print(f"{BURST} cancels in the UI to the provider: {time.monotonic() - begun:.1f} s")
+    assert turns(stack, no_cron) - before <= 2 * (1 + SECONDS // LOOK_WINDOW_SECONDS)
+    stack.release(prompt)
+    for user, job in jobs.items():
+        assert stack.ended(job, user=user)["status"] == "cancelled"
+
+
+def test_a_flow_process_killed_is_put_back_within_seconds(stack: Stack, prompt: str, no_cron: str) -> None:
+    """Its worker says that it crashed, and that is heard."""
+    stack.misbehave(prompt, hold=True)
+    job = stack.order(prompt)
+    wait_until(lambda: [row.status for row in stack.rows(job)] == [RequestStatus.IN_FLIGHT], timeout=30, every=0.02)
+    flow_run = stack.flow_run_id(job)
+    (process,) = stack.flow_processes(flow_run)
+    process.kill()
+    begun = time.monotonic()
+    wait_until(lambda: "Recovering" in stack.history(flow_run), timeout=SECONDS, every=0.1)
+    print(f"SIGKILL to Recovering: {time.monotonic() - begun:.1f} s")
+    stack.release(prompt)
+    assert stack.ended(job)["status"] == "completed"
+    assert len(stack.at_provider(prompt)) == 1
