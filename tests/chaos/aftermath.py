@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -61,6 +62,7 @@ class Aftermath:
     looked_at: datetime
     flow_runs: Sequence[Row]  # that carry jobs
     reconciles: Sequence[Row]
+    recoveries: int  # how often a run was brought back after its process was lost
     carriers: Sequence[str]  # processes that carry jobs still
     settled_seconds: float | None  # from the last job's end to rest; None: not at rest yet
     files_at_provider: Mapping[str, str]  # address → SHA-256
@@ -122,6 +124,11 @@ def flow_runs(stack: Stack) -> tuple[list[Row], list[Row]]:
         [run for run in found if run["deployment_id"] != reconcile],
         [run for run in found if run["deployment_id"] == reconcile],
     )
+
+
+def recoveries(stack: Stack, carrying: Sequence[Row]) -> int:
+    histories = (stack.history(UUID(run["id"])) for run in carrying)
+    return sum(states.count("Recovering") for states in histories)
 
 
 def _all_flow_runs(stack: Stack) -> Iterator[Row]:

@@ -20,6 +20,7 @@ def lines(aftermath: Aftermath) -> Iterator[str]:
     rest = aftermath.settled_seconds
     yield f"at rest        {'never' if rest is None else f'{rest:.0f} s after the last job'}"
     yield f"killed         {_counted(Counter(str(kill.victim) for kill in aftermath.kills))}"
+    yield f"provider out   {_counted(Counter(map(str, aftermath.scenario.outages())))}"
     yield f"went wrong     {_counted(aftermath.faults())}"
     yield f"orders         {sum(each.tries for each in aftermath.answered)} posts for {len(aftermath.answered)} orders"
     yield f"attempts       {_counted(Counter(row['status'] for row in requests))}"
@@ -27,8 +28,7 @@ def lines(aftermath: Aftermath) -> Iterator[str]:
     yield f"delivered by   {_counted(Counter(str(row['delivered_via']) for row in requests))}"
     yield f"paid           {_paid(aftermath)}"
     yield f"at once        {aftermath.provider_stats['max_open_by_account']} at most at the provider"
-    runs = aftermath.rows("run")
-    yield f"runs           {len(runs)}, {sum(run['recoveries'] for run in runs)} recoveries"
+    yield f"runs           {len(aftermath.rows('run'))}, brought back {aftermath.recoveries} times"
 
 
 def _paid(aftermath: Aftermath) -> str:

@@ -63,6 +63,9 @@ class Outage:
     seconds: float
     mode: str
 
+    def __str__(self) -> str:
+        return f"time of {self.seconds:g} s ({self.mode})"
+
 
 Disaster = Kill | Outage
 
@@ -120,6 +123,9 @@ class Scenario:
         kills = [(pace * (n + draw.random()), Kill(victim=victim)) for n, victim in enumerate(victims)]
         outage = (self.seconds * draw.uniform(0.2, 0.6), self._outage(draw))
         return sorted([*kills, outage], key=lambda each: each[0])
+
+    def outages(self) -> list[Outage]:
+        return [each for _, each in self.disasters() if isinstance(each, Outage)]
 
     def _outage(self, draw: Random) -> Outage:
         return Outage(seconds=60.0 if self.thorough else 5.0, mode=draw.choice(["nginx", "refuse"]))

@@ -100,6 +100,7 @@ class Storm:
             looked_at=datetime.now(UTC),
             flow_runs=carrying,
             reconciles=reconciles,
+            recoveries=aftermath.recoveries(self._machine.stack, carrying),
             carriers=[str(each) for each in self._machine.carriers()],
             settled_seconds=settled,
             files_at_provider=aftermath.files_at_provider(self._provider, tables["request"]),
