@@ -100,6 +100,16 @@ class Orchestrator:
 
     def create_run(
         self,
+    def queue_limits(self) -> dict[str, int | None]:
+        """Of every queue of the pool, by its name."""
+        found: dict[str, int | None] = {}
+        while True:
+            body = {"limit": MOST_PER_PAGE, "offset": len(found)}
+            page = self._api.call("POST", f"/work_pools/{WORK_POOL}/queues/filter", json=body)
+            found |= {queue["name"]: queue["concurrency_limit"] for queue in page}
+            if len(page) < MOST_PER_PAGE:
+                return found
+
         *,
         deployment: str,
         run_key: str,

@@ -22,9 +22,17 @@ from blocks.errors import DarkroomError
 from blocks.fal import find_model
 from blocks.ledger import Happening, JobStatus, Outcome, Request, Run
 from blocks.lost_submits import adopt_lost_submits
-from blocks.orchestrator import RunState
+from blocks.orchestrator import RunState, queue_name
 from blocks.outcomes import ask_provider, error_document, fetch_result
-from flows.engine.decisions import ForRequest, ForRun, decide_closed_run, decide_request, decide_run, recent_recoveries
+from flows.engine.decisions import (
+    ForRequest,
+    ForRun,
+    decide_closed_run,
+    decide_request,
+    decide_run,
+    differing,
+    recent_recoveries,
+)
 from flows.engine.resources import Resources, open_resources
 
 # How long after its end a run is still looked at: Prefect may not have heard of it.
@@ -41,6 +49,7 @@ class Reconciler:
     def once(self) -> None:
         # Runs first: the end of one ends its jobs, and their requests are cancelled at the provider in the same turn.
         self._each("Every run", self._runs)
+        self._each("Every queue", self._queues)
         self._each("Every lost submit", self._lost_submits)
         for row in self._ledger.requests.holding_slots():
             self._each(row.ref, partial(self._request, row))
@@ -55,6 +64,13 @@ class Reconciler:
             action()
         except DarkroomError as error:
             get_run_logger().warning("%s is left for the next time: %s", name, error)
+
+    def _queues(self) -> None:
+        """A plan that was changed is its users' queues' limit from now on; a queue that was deleted is made anew."""
+        limits = {queue_name(user_id): limit for user_id, limit in self._ledger.runs.limits_of_open().items()}
+        for name, limit in differing(limits, self._resources.orchestrator.queue_limits() if limits else {}).items():
+            self._resources.orchestrator.ensure_named_queue(name, limit=limit)
+            get_run_logger().info("Queue %s: at most %s at once", name, limit)
 
     def _lost_submits(self) -> None:
         """First: what is found is polled, or cancelled, in the same turn."""

@@ -95,6 +95,11 @@ ORDER BY created_at
 SELECT * FROM run WHERE closed_at > :since AND flow_run_id IS NOT NULL
   AND NOT EXISTS (SELECT FROM job WHERE job.run_id = run.id AND job.finished_at IS NULL)
 
+-- name: runs_limits_of_open
+SELECT open.user_id, plan.in_flight
+FROM (SELECT DISTINCT user_id FROM run WHERE closed_at IS NULL) AS open
+JOIN "user" ON "user".id = open.user_id JOIN plan ON plan.name = "user".plan
+
 -- name: runs_with_granted
 SELECT DISTINCT job.run_id FROM request JOIN job ON job.id = request.job_id
 WHERE request.status = 'granted' AND job.run_id IS NOT NULL AND job.finished_at IS NULL

@@ -210,6 +210,11 @@ class Runs:
         with self._engine.begin() as connection:
             return [as_run(row) for row in run(connection, "runs_closed_since", since=when)]
 
+    def limits_of_open(self) -> dict[str, int]:
+        """How many runs each user who has an open one may have executing at once, by the user's id."""
+        with self._engine.begin() as connection:
+            return {row.user_id: row.in_flight for row in run(connection, "runs_limits_of_open")}
+
     def with_granted(self) -> set[str]:
         """Runs of which a row holds a slot that it has not used."""
         with self._engine.begin() as connection:

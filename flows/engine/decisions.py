@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -99,6 +100,11 @@ def decide_closed_run(run: Run, state: RunState | None, *, now: datetime) -> For
         return ForRun.WAKE
     again = state.deployed and run.recoveries <= MOST_RECOVERIES and now >= next_recovery(run, now=now)
     return ForRun.RECOVER if again else ForRun.NOTHING
+
+
+def differing(wanted: Mapping[str, int], found: Mapping[str, int | None]) -> dict[str, int]:
+    """The limits of the queues that have another, or that are not there."""
+    return {name: limit for name, limit in wanted.items() if name not in found or found[name] != limit}
 
 
 def recent_recoveries(run: Run, *, now: datetime) -> int:

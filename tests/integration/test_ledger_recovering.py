@@ -111,3 +111,12 @@ def test_a_run_that_has_left_is_not_woken_for_a_job_that_is_over(ledger: Ledger,
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
     assert picture.settle()[1] == Implied(grant=True)
     assert run_of(picture).left_at is not None
+
+
+def test_the_plans_of_those_with_an_open_run_are_known(ledger: Ledger, picture: Picture) -> None:
+    """As they are now: a plan may be changed while runs are under way."""
+    ledger.users.add("idle")
+    assert ledger.runs.limits_of_open() == {picture.user_id: ledger.users.plan_of(picture.user_id).in_flight}
+    picture.ledger.jobs.finish(picture.job_id, JobStatus.COMPLETED)
+    assert ledger.runs.close(picture.run_id)
+    assert ledger.runs.limits_of_open() == {}

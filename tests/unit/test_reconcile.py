@@ -16,6 +16,7 @@ from flows.engine.decisions import (
     decide_closed_run,
     decide_request,
     decide_run,
+    differing,
     next_recovery,
     recent_recoveries,
 )
@@ -178,3 +179,10 @@ def test_a_run_that_has_closed_ends_at_prefect_too(
     """Its process may have died between the ledger's word and Prefect's."""
     seen = RunState(type=state[0], name=state[0], timestamp=ago(state[1])) if state else None
     assert decide_closed_run(a_run(**{"closed_at": ago(300)} | changes), seen, now=NOW) is expected
+
+
+def test_only_queues_that_are_not_as_they_should_be_are_touched() -> None:
+    """Of another limit, of none, or deleted; queues of users without an open run are nobody's concern."""
+    found = {"user-same": 3, "user-other": 3, "user-free": None, "user-idle": 1}
+    wanted = {"user-same": 3, "user-other": 8, "user-free": 3, "user-gone": 1}
+    assert differing(wanted, found) == {"user-other": 8, "user-free": 3, "user-gone": 1}
