@@ -98,8 +98,6 @@ class Orchestrator:
         if self._api.call("POST", queues, json=queue, absent=True, conflict=True) is None:
             raise NeedsHuman(f"Prefect has no work pool '{WORK_POOL}': run `darkroom provision`")
 
-    def create_run(
-        self,
     def queue_limits(self) -> dict[str, int | None]:
         """Of every queue of the pool, by its name."""
         found: dict[str, int | None] = {}
@@ -110,6 +108,8 @@ class Orchestrator:
             if len(page) < MOST_PER_PAGE:
                 return found
 
+    def create_run(
+        self,
         *,
         deployment: str,
         run_key: str,

@@ -75,8 +75,6 @@ def test_a_queue_is_made_with_its_limit_and_follows_it(prefect: PrefectServer, o
         assert queue["concurrency_limit"] == limit
 
 
-def test_a_queue_that_was_just_ensured_is_not_asked_about() -> None:
-    """A burst of runs of one user is one call for its queue, until the plan changes; a refusal is not remembered."""
 def test_the_limits_of_all_queues_are_had_at_once(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
     """Beyond a page; a queue that Prefect made by itself has none."""
     names = [f"user-{n:03}" for n in range(MOST_PER_PAGE)]
@@ -87,6 +85,8 @@ def test_the_limits_of_all_queues_are_had_at_once(prefect: PrefectServer, orches
     assert limits["system"] is None
 
 
+def test_a_queue_that_was_just_ensured_is_not_asked_about() -> None:
+    """A burst of runs of one user is one call for its queue, until the plan changes; a refusal is not remembered."""
     with failing_server(["500", "200", "200", "200"]) as (api, seen):
         orchestrator = Orchestrator(api)
         with pytest.raises(Retry):
