@@ -21,12 +21,14 @@ from blocks.errors import NeedsHuman
 from blocks.prefect_api import PrefectApi
 
 WORK_POOL = "darkroom"
+RECONCILE = "reconcile/every-minute"
 MOST_PER_PAGE = 200  # Prefect's own bound
 # The events on which the automation resumes a run.
 RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted", "darkroom.run.woken")
 # States in which a run may have lost its process. A suspended run has none by right, a cancelled one is wanted so.
 RECOVERABLE = frozenset({"CRASHED", "FAILED", "RUNNING", "PENDING"})
 RECOVERING = "Recovering"  # the name of the state in which such a run is put back into its queue
+UNDER_WAY = frozenset({"RUNNING", "PENDING", "CANCELLING"})
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 _EXCEPTION = re.compile(r"encountered an exception: (\w+)")
 # For how long a queue is not looked at again. One that is deleted meanwhile is made anew by Prefect, without a limit.
@@ -151,6 +153,15 @@ class Orchestrator:
                     found[UUID(run["id"])] = _run_state(state, run)
         return found
 
+    def under_way_since(self, before: datetime, *, deployment: str) -> list[UUID]:
+        """Runs of the deployment that were taken up by a process before that time and have not come to an end since."""
+        wanted = {
+            "deployment_id": {"any_": [str(self.deployment_id(deployment))]},
+            "state": {"type": {"any_": sorted(UNDER_WAY)}},
+        }
+        found = self._api.call("POST", "/flow_runs/filter", json={"flow_runs": wanted, "limit": MOST_PER_PAGE})
+        return [UUID(run["id"]) for run in found if _run_state(run["state"], run).timestamp < before]
+
     def history(self, flow_run_id: UUID) -> list[RunState]:
         """Every state the run was in, oldest first."""
         states = self._api.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
@@ -209,7 +220,7 @@ class Orchestrator:
         return self._set_state(flow_run_id, type="CANCELLED", name="Cancelled")
 
     def give_up(self, flow_run_id: UUID, *, message: str) -> None:
-        """Failed, for good: it was lost too often to be brought back."""
+        """Failed, for good: nobody brings it back."""
         self._set_state(flow_run_id, type="FAILED", name="Failed", message=message)
 
     def cancel_run(self, flow_run_id: UUID) -> None:

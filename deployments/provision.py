@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Retry
 from blocks.ledger import OPERATOR, Ledger, migrate
-from blocks.orchestrator import Orchestrator
+from blocks.orchestrator import RECONCILE, Orchestrator
 from blocks.prefect_api import PrefectApi
 from blocks.settings import Settings, load_settings
 from deployments.automations import RESUME_ON_CALLBACK, ensure_automation, reconcile_on_bad_end
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 PREFECT_DEADLINE_SECONDS = 90.0
 POLL_SECONDS = 0.2
-RECONCILE = "reconcile/every-minute"
 LONGEST_STANDSTILL = timedelta(days=1)  # after which Prefect may not have heard yet of runs that had ended
 
 

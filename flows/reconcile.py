@@ -22,7 +22,7 @@ from blocks.errors import DarkroomError
 from blocks.fal import find_model
 from blocks.ledger import Happening, JobStatus, Outcome, Request, Run
 from blocks.lost_submits import adopt_lost_submits
-from blocks.orchestrator import RunState, queue_name
+from blocks.orchestrator import RECONCILE, RunState, queue_name
 from blocks.outcomes import ask_provider, error_document, fetch_result
 from flows.engine.decisions import (
     ForRequest,
@@ -37,6 +37,7 @@ from flows.engine.resources import Resources, open_resources
 
 # How long after its end a run is still looked at: Prefect may not have heard of it.
 CLOSED_WITHIN = timedelta(minutes=10)
+LONGEST_TURN = timedelta(minutes=1)
 RESULT_KEPT = timedelta(hours=1)  # by fal
 
 
@@ -47,7 +48,8 @@ class Reconciler:
         self._ledger = resources.ledger
 
     def once(self) -> None:
-        # Runs first: the end of one ends its jobs, and their requests are cancelled at the provider in the same turn.
+        self._each("Lost turns", self._end_lost_turns)
+        # Runs next: the end of one ends its jobs, and their requests are cancelled at the provider in the same turn.
         self._each("Every run", self._runs)
         self._each("Every queue", self._queues)
         self._each("Every lost submit", self._lost_submits)
@@ -58,6 +60,15 @@ class Reconciler:
         for job_id in self._ledger.jobs.unplaced():
             self._each(job_id, partial(self._place, job_id))
         self._resources.dispatcher.grant()
+
+    def _end_lost_turns(self) -> None:
+        """Earlier turns whose process was lost: nobody else ends those, and Prefect shows them as running for ever.
+
+        Whoever works holds the lock, so none of them is at work; and this one has only just begun.
+        """
+        orchestrator = self._resources.orchestrator
+        for flow_run_id in orchestrator.under_way_since(utc_now() - LONGEST_TURN, deployment=RECONCILE):
+            orchestrator.give_up(flow_run_id, message="Its process was lost.")
 
     def _each(self, name: str, action: Callable[[], None]) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import UUID, uuid4
 
@@ -12,6 +13,7 @@ import pytest
 from prefect_server import PrefectServer, free_port
 from support import wait_until
 
+from blocks.clock import utc_now
 from blocks.errors import NeedsHuman, Retry
 from blocks.orchestrator import MOST_PER_PAGE, Orchestrator
 from blocks.prefect_api import PrefectApi
@@ -217,7 +219,24 @@ def test_a_cancel_that_nobody_confirms_is_confirmed(
     assert name_of(orchestrator, run) == "Cancelled"
 
 
-@pytest.mark.parametrize("state", ["CRASHED", "FAILED", "RUNNING", "PENDING"])
+def test_runs_that_were_taken_up_and_never_ended_are_found(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
+    """Of that deployment, and older than the time that is asked for; what waits or has ended is not among them."""
+    states = ("RUNNING", "PENDING", "CANCELLING", "SCHEDULED", "CRASHED", "PAUSED")
+    runs = {state: make_run(orchestrator) for state in states}
+    for state, run in runs.items():
+        if state == "CANCELLING":  # of a run that nothing carries it would be Cancelled at once
+            put(prefect, run, type="RUNNING", name="Running")
+        put(prefect, run, type=state, name=state.capitalize())
+    lost = {runs[state] for state in ("RUNNING", "PENDING", "CANCELLING")}
+    later = utc_now() + timedelta(seconds=5)
+    assert lost == lost.intersection(orchestrator.under_way_since(later, deployment=DEPLOYMENT))
+    assert (
+        not set(runs.values()).difference(lost).intersection(orchestrator.under_way_since(later, deployment=DEPLOYMENT))
+    )
+    assert not lost.intersection(orchestrator.under_way_since(utc_now() - timedelta(minutes=1), deployment=DEPLOYMENT))
+
+
+@pytest.mark.parametrize("state", ["CRASHED", "FAILED", "RUNNING", "PENDING", "CANCELLING"])
 def test_a_run_that_is_given_up_has_failed(
     prefect: PrefectServer, orchestrator: Orchestrator, run: UUID, state: str
 ) -> None:
