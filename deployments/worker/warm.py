@@ -11,6 +11,7 @@ import asyncio
 import logging
 import signal
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -65,6 +66,8 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         self._recipes = Recipes()
         # Resumed while their child was still ending: one process at a time for a run.
         self._ready_too_soon: set[UUID] = set()
+        self._one_poll = asyncio.Lock()
+        self._said_pending: defaultdict[UUID, asyncio.Event] = defaultdict(asyncio.Event)
         self._cancel_grace = load_settings().cancel_grace
         self._rung = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -96,6 +99,20 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         await super().teardown(*exc_info)
         if self._nursery:
             self._nursery.retire()
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """One poll at a time, and none before what the last one gave is Pending.
+
+        The server counts a queue's places by what is Pending or Running, and passes over rows that are just being
+        changed: asked meanwhile, it would offer the same place once more, for another run of the queue.
+        """
+        async with self._one_poll:
+            known = set(self._submitting_flow_run_ids)
+            taken = await super().get_and_submit_flow_runs()
+            for flow_run_id in self._submitting_flow_run_ids - known:
+                await self._said_pending[flow_run_id].wait()
+            self._said_pending.clear()
+            return taken
 
     async def run(
         self,
@@ -157,7 +174,10 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     async def _ready_to_run(self, flow_run: FlowRun) -> WarmJobConfiguration | None:
         """None if it must not run: its deployment is gone, or the server says that somebody else has it."""
-        recipe, ours = await asyncio.gather(self._recipe(flow_run), self._propose_pending_state(flow_run))
+        try:
+            recipe, ours = await asyncio.gather(self._recipe(flow_run), self._propose_pending_state(flow_run))
+        finally:
+            self._said_pending[flow_run.id].set()
         if recipe is None:
             await self._mark_flow_run_as_cancelled(flow_run, {"message": "Its deployment no longer exists."})
         if recipe is None or not ours:
