@@ -19,7 +19,7 @@ from prefect.filesystems import LocalFileSystem, WritableFileSystem
 from prefect.utilities.asyncutils import run_coro_as_sync
 from pydantic import SecretStr
 
-from blocks.errors import BadInput, DarkroomError, Permanent, Retry
+from blocks.errors import BadInput, DarkroomError, Park, Permanent
 from blocks.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class MediaStore:
         self._filesystem = filesystem
 
     def write(self, key: str, content: bytes) -> None:
-        """Stores or replaces. Raises Retry while the store is out, Permanent where it will never do."""
+        """Stores or replaces. Raises Park while the store is out, Permanent where it will never do."""
         with _translated():
             _call(self._filesystem.write_path, path=_checked(key), content=content)
 
@@ -177,7 +177,7 @@ def _failure(error: Exception) -> DarkroomError:
         return Permanent("nothing is stored under this key", code="media_missing")
     if isinstance(error, NEVER) or kind in NEVER_NAMES or _s3_code(error) in NEVER_S3:
         return Permanent(f"the media store refuses ({_s3_code(error) or kind}): check its block", code="store_refused")
-    return Retry(f"the media store is out ({_s3_code(error) or kind})", code="store_unavailable")
+    return Park(f"the media store is out ({_s3_code(error) or kind})", code="store_unavailable")
 
 
 def _is_missing(error: Exception) -> bool:

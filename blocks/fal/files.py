@@ -17,7 +17,7 @@ from io import BytesIO
 import httpx
 from PIL import Image
 
-from blocks.errors import DarkroomError, Refused, Retry, Unverified
+from blocks.errors import DarkroomError, Park, Refused, Retry, Unverified
 from blocks.tls import tls_context
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -48,7 +48,8 @@ def file_client() -> httpx.Client:
 def fetch_image(
     url: str, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, client: httpx.Client | None = None
 ) -> FetchedImage:
-    """Raises Refused for what must not be stored, Unverified or Retry for what another try may bring."""
+    """Raises Refused for what must not be stored, Unverified or Retry for what another try may bring, Park for a host
+    that is out."""
     with _client_or_own(client) as http:
         content = _download(http, url, max_bytes=max_bytes)
     name, width, height = _decode(content, max_pixels=max_pixels)
@@ -98,7 +99,7 @@ def _download(http: httpx.Client, url: str, *, max_bytes: int) -> bytes:
     except httpx.InvalidURL as error:
         raise Refused("the file redirects to what is not a URL", code="foreign_host") from error
     except httpx.HTTPError as error:
-        raise Retry(f"the file could not be fetched ({type(error).__name__})", code="file_unreachable") from error
+        raise Park(f"the file host cannot be reached ({type(error).__name__})", code="file_unreachable") from error
     raise Refused("the file redirects without end", code="too_many_redirects")
 
 
@@ -144,6 +145,8 @@ def _declared_length(response: httpx.Response) -> int | None:
 def _status_failure(status: int) -> DarkroomError:
     if status in (404, 410):
         return Retry(f"the file is not there (HTTP {status})", code="file_missing")
+    if status >= 500 or status == 429:
+        return Park(f"the file host answered HTTP {status}", code="file_unreachable")
     return Retry(f"the file host answered HTTP {status}", code="file_unreachable")
 
 

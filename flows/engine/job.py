@@ -7,7 +7,7 @@ effects.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -119,8 +119,19 @@ class Job:
                 store = self._store_named if self._named else self._store
                 self._files[place] = store(inference, file, n=n)
             except DarkroomError as error:
+                self._call_again(error)
                 raise error.of(step=inference.step, ref=inference.ref) from error
         return self._files[place]
+
+    def _call_again(self, error: DarkroomError) -> None:
+        """Raises Later where another try may bring the file. Not slept here: the thread is another job's meanwhile."""
+        pauses: Sequence[int] = ()
+        if isinstance(error, errors.Park):
+            pauses = steps.OUT_AGAIN_AFTER_SECONDS
+        elif isinstance(error, Retry) and not self._named:  # the task has its own tries of these
+            pauses = steps.STORE_AGAIN_AFTER_SECONDS
+        if self._setbacks < len(pauses):
+            raise Later(pauses[self._setbacks] * (1 + random())) from error
 
     def _store_named(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
         asset_id = tasks.store(
@@ -137,21 +148,15 @@ class Job:
         return stored
 
     def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
-        try:
-            return steps.store(
-                self._resources,
-                self._row,
-                file,
-                ref=inference.ref,
-                step=inference.step,
-                n=n,
-                collected_at=inference.collected_at,
-            )
-        except Retry as error:
-            if self._setbacks >= len(steps.STORE_AGAIN_AFTER_SECONDS):
-                raise
-            # Not slept here: the thread is another job's meanwhile.
-            raise Later(steps.STORE_AGAIN_AFTER_SECONDS[self._setbacks] * (1 + random())) from error
+        return steps.store(
+            self._resources,
+            self._row,
+            file,
+            ref=inference.ref,
+            step=inference.step,
+            n=n,
+            collected_at=inference.collected_at,
+        )
 
     def _reserve(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> Request:
         if self._row.cancel_requested_at is not None:

@@ -18,6 +18,8 @@ from flows.engine.resources import Resources
 
 MOST_REFUSALS = 8  # by errors of the provider's own, about five minutes; 429s and outages are waited for
 STORE_AGAIN_AFTER_SECONDS = (1, 4, 15)  # a file that could not be had; up to twice as long, drawn by chance
+# … because its host or the media store is out: it is paid for, so it is waited for, an hour and a half.
+OUT_AGAIN_AFTER_SECONDS = (1, 4, 15, *[30] * 120)
 
 
 def submit(resources: Resources, ref: str, *, endpoint: str) -> Request:

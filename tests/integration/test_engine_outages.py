@@ -13,18 +13,19 @@ from decimal import Decimal
 import httpx
 import pytest
 from ledger_databases import Db
-from ledger_scenes import post
+from ledger_scenes import DEV, SUCCESS, post
 
 from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
-from blocks.errors import DarkroomError
+from blocks.errors import DarkroomError, Park
 from blocks.fal import Fal
 from blocks.ledger import Granted, Ledger, Request, RequestStatus
 from blocks.media_store import MediaStore, make_store_block
 from blocks.orchestrator import Orchestrator
 from blocks.prefect_api import PrefectApi
 from blocks.settings import Settings
-from flows.engine import steps
+from flows.engine import Job, steps, tasks
+from flows.engine.job import Later
 from flows.engine.resources import Resources
 
 NOWHERE = "http://127.0.0.1:9"
@@ -251,3 +252,27 @@ def test_what_an_outage_keeps_waiting_says_so(
     assert down_since is not None
     said = ledger.waiting_for(job, ledger.requests.of_job(job.id))
     assert said == f"fal is down since {down_since:%H:%M}, next probe in 1 s"
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["carried", "alone"])
+def test_a_paid_file_is_waited_for_while_its_host_is_out(
+    resources: Resources, ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """Far beyond the tries of a damaged one; after an hour and a half the job can still be replayed."""
+    job = post(ledger, ann)
+    ledger.requests.settle(ledger.grants.grant()[0].ref, SUCCESS, via="poll")
+    (record,) = ledger.jobs.take_up([job.id])
+
+    def out(*_: object, **__: object) -> object:
+        raise Park("the file host answered HTTP 503", code="file_unreachable")
+
+    monkeypatch.setattr(tasks, "store", out)
+    monkeypatch.setattr(steps, "store", out)
+    for setbacks in (0, 10, 100):
+        called = Job(record, resources, named=named, setbacks=setbacks)
+        with pytest.raises(Later) as later:
+            called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))
+        assert later.value.seconds <= 60
+    called = Job(record, resources, named=named, setbacks=len(steps.OUT_AGAIN_AFTER_SECONDS))
+    with pytest.raises(Park):
+        called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))

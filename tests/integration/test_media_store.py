@@ -22,7 +22,7 @@ from prefect.settings import (
 )
 from prefect_server import PrefectServer
 
-from blocks.errors import BadInput, Permanent, Retry
+from blocks.errors import BadInput, Park, Permanent
 from blocks.media_store import MediaStore, make_store_block, open_media_store, store_block_slug
 from blocks.settings import Settings
 
@@ -238,10 +238,10 @@ def test_a_bucket_that_does_not_exist_is_a_lasting_failure(aws: str) -> None:
 
 
 def test_a_store_that_is_down_is_tried_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No connection is a Retry, and the error comes within seconds."""
+    """No connection is an outage, and the error comes within seconds."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     store = MediaStore(make_store_block(f"s3://{BUCKET}"))  # type: ignore[arg-type]
-    with pytest.raises(Retry) as caught:
+    with pytest.raises(Park) as caught:
         store.write(KEY, b"x")
     assert caught.value.code == "store_unavailable"
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from blocks.errors import DarkroomError, Refused, Retry, Unverified
+from blocks.errors import DarkroomError, Park, Refused, Retry, Unverified
 from blocks.fal import FetchedImage, fetch_image
 
 URL = "https://v3b.fal.media/files/b/0a1b2c3d/fox.png"
@@ -231,18 +231,29 @@ def test_too_many_pixels_are_refused_before_they_are_unpacked(size: tuple[int, i
     assert (type(error), error.code) == (Refused, "too_many_pixels")
 
 
-@pytest.mark.parametrize(("status", "code"), [(404, "file_missing"), (410, "file_missing"), (500, "file_unreachable")])
-def test_a_file_that_is_not_there_yet_is_fetched_again(status: int, code: str) -> None:
-    """A missing file may appear, a failing host may recover."""
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (404, Retry, "file_missing"),
+        (410, Retry, "file_missing"),
+        (403, Retry, "file_unreachable"),
+        (429, Park, "file_unreachable"),
+        (500, Park, "file_unreachable"),
+        (503, Park, "file_unreachable"),
+    ],
+)
+def test_a_file_that_is_not_there_yet_is_fetched_again(status: int, kind: type[DarkroomError], code: str) -> None:
+    """A missing file may appear; a host that is out is waited for, as the file is paid."""
     error = failure(lambda _: sent(picture("PNG"), status))
-    assert (type(error), error.code) == (Retry, code)
+    assert (type(error), error.code) == (kind, code)
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError])
 def test_a_broken_connection_is_tried_again(error: type[httpx.TransportError]) -> None:
-    """Before the file has begun to come, any transport error is a Retry."""
+    """Before the file has begun to come, any transport error says that the host is out."""
 
     def broken(request: httpx.Request) -> httpx.Response:
         raise error("…", request=request)
 
-    assert failure(broken).code == "file_unreachable"
+    found = failure(broken)
+    assert (type(found), found.code) == (Park, "file_unreachable")
