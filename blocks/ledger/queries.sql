@@ -88,7 +88,8 @@ SELECT count(*) FROM job WHERE run_id = :run_id AND finished_at IS NULL
 -- name: runs_not_closed
 SELECT * FROM run WHERE closed_at IS NULL
 UNION
-SELECT run.* FROM run JOIN job ON job.run_id = run.id WHERE job.finished_at IS NULL
+SELECT run.* FROM (SELECT DISTINCT run_id FROM job WHERE run_id IS NOT NULL AND finished_at IS NULL) AS carried
+CROSS JOIN LATERAL (SELECT * FROM run WHERE id = carried.run_id LIMIT 1) AS run -- each by its key, never all of them
 ORDER BY created_at
 
 -- name: runs_closed_since
@@ -295,9 +296,10 @@ SELECT request.* FROM request JOIN delivery ON delivery.ref = request.ref
 WHERE delivery.verdict = 'late' AND delivery.received_at > :since
   AND request.output IS NULL AND request.request_id IS NOT NULL
 UNION
-SELECT request.* FROM request JOIN job ON job.id = request.job_id
+SELECT request.* FROM request
+CROSS JOIN LATERAL (SELECT FROM job WHERE id = request.job_id AND finished_at IS NOT NULL LIMIT 1) AS ended
 WHERE request.status = 'succeeded' AND request.output IS NULL AND request.finished_at > :since
-  AND request.request_id IS NOT NULL AND job.finished_at IS NOT NULL
+  AND request.request_id IS NOT NULL
 
 -- name: request_output
 UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref
@@ -357,7 +359,8 @@ WITH RECURSIVE waiting AS (
     LEFT JOIN held ON held.user_id = waiting.user_id
     LEFT JOIN LATERAL (
         SELECT COALESCE(sum(cost_usd), 0) AS usd FROM request
-        WHERE user_id = waiting.user_id AND cost_usd IS NOT NULL AND finished_at >= :midnight
+        WHERE plan.daily_budget_usd IS NOT NULL -- here too: else it is summed up for everybody who waits
+          AND user_id = waiting.user_id AND cost_usd IS NOT NULL AND finished_at >= :midnight
     ) AS paid ON plan.daily_budget_usd IS NOT NULL
     CROSS JOIN LATERAL (
         SELECT waiting.account_id = :account_id AND waiting.lane >= :from_lane AND waiting.endpoint <> ALL(:full)
