@@ -18,8 +18,10 @@ from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, Record, StoredFile
 from blocks.ledger.migrations import migrate
-from blocks.ledger.requests import Arrival, Outcome, Requests, RequestSpec, Verdict
+from blocks.ledger.request_rows import RequestSpec
+from blocks.ledger.requests import Requests
 from blocks.ledger.runs import READY, Runs, Work
+from blocks.ledger.settling import Arrival, Outcome, Verdict
 from blocks.ledger.states import Happening, JobStatus, Lane, RequestStatus
 from blocks.ledger.tables import Account, Asset, Job, Plan, Request, Run, User
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users

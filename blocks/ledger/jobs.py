@@ -17,7 +17,7 @@ from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
 from blocks.ledger.replaying import plan_replay
-from blocks.ledger.requests import RequestSpec, adopt_late, as_request, cancel_open, insert_request
+from blocks.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request
 from blocks.ledger.states import JobStatus, RequestStatus
 from blocks.ledger.tables import Asset, Job, Request, new_id
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from blocks.errors import WrongState
-from blocks.ledger.requests import RequestSpec
+from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.states import JobStatus, RequestStatus
 from blocks.ledger.tables import Job, Request
 
@@ -29,13 +29,12 @@ def plan_replay(job: Job, rows: Sequence[Request]) -> Replay:
     late, again = [], []
     for _, group in groupby(sorted(rows, key=lambda row: (row.step, row.attempt)), key=lambda row: row.step):
         attempts = list(group)
-        last = attempts[-1]
         if any(row.status is RequestStatus.SUCCEEDED for row in attempts):
             continue
-        if _has_late_result(last):
-            late.append(last)
+        if came_late := [row for row in attempts if _has_late_result(row)]:
+            late.append(came_late[-1])
         else:
-            again.append(_new_attempt(attempts[0], last))
+            again.append(_new_attempt(attempts[0], attempts[-1]))
     return Replay(late=tuple(late), again=tuple(again))
 
 

@@ -58,10 +58,10 @@ def waiting_for(job: Job, requests: Sequence[Request], *, line: Line | None, now
 
 
 def _run_to_go_on(job: Job, requests: Sequence[Request]) -> str:
-    if job.cancel_requested_at is not None:
-        return "its run to end it: it is cancelled"
     if any(row.status is RequestStatus.SUCCEEDED for row in requests):
         return "its run to store the result"
+    if job.cancel_requested_at is not None:
+        return "its run to end it: it is cancelled"
     return "its run to take the next step" if requests else "its run to begin"
 
 
@@ -74,10 +74,15 @@ def _row(row: Request, job: Job, *, line: Line | None, now: datetime) -> str:
         case RequestStatus.GRANTED:
             return "its run to submit: it has its slot"
         case RequestStatus.UNKNOWN:
-            return f"a sign of {row.endpoint} at fal: the submit's answer was lost {_since(row.submitted_at, now)} ago"
+            lost = f"the submit's answer was lost {_since(row.submitted_at, now)} ago"
+            return f"a sign of {row.endpoint} at {row.account_id}: {lost}{_cancel(row)}"
         case _:
-            cancel = ", cancel asked for" if row.cancel_requested_at is not None else ""
-            return f"{row.endpoint} at fal: submitted {_since(row.submitted_at, now)} ago{cancel}"
+            submitted = f"submitted {_since(row.submitted_at, now)} ago"
+            return f"{row.endpoint} at {row.account_id}: {submitted}{_cancel(row)}"
+
+
+def _cancel(row: Request) -> str:
+    return ", cancel asked for" if row.cancel_requested_at is not None else ""
 
 
 def _queued(row: Request, line: Line | None, *, now: datetime) -> str:

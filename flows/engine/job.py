@@ -184,7 +184,9 @@ class Job:
         return row
 
     def _latest(self, step: str) -> Request | None:
-        return max((row for row in self.calls if row.step == step), key=lambda row: row.attempt, default=None)
+        """The last attempt; or one before it whose success came late: that is paid, and there is no need of another."""
+        rows = [row for row in self.calls if row.step == step]
+        return max(rows, key=lambda row: (row.status is RequestStatus.SUCCEEDED, row.attempt), default=None)
 
     def _advance(self, row: Request, retry: RetryPolicy) -> Request | None:
         """Does what the row asks for and returns what it became; None when there is nothing left to do now."""

@@ -10,13 +10,13 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from ledger_scenes import post
+from ledger_scenes import DEV, OUTPUT, SUCCESS, picture_in_flight, post, spec
 from support import wait_until
 
 from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError
 from blocks.fal import Fal
-from blocks.ledger import Bell, JobStatus, Ledger, Work
+from blocks.ledger import Bell, Happening, JobStatus, Ledger, Outcome, Work
 from blocks.media_store import MediaStore, make_store_block
 from blocks.orchestrator import Orchestrator
 from blocks.prefect_api import PrefectApi
@@ -191,3 +191,19 @@ def test_what_came_is_not_held_back_by_the_pace_of_submits(
         wait_until(lambda: len(called) == 4)
         assert calls.next_due > 10
     assert set(called) == set(jobs[:4])
+
+
+def test_a_success_that_came_late_is_used_though_another_attempt_followed_it(
+    resources: Resources, ledger: Ledger
+) -> None:
+    """The first attempt was given up and the second failed; then the first one's result came, and it is paid."""
+    picture = picture_in_flight(ledger, ledger.users.add("ann").user_id)
+    picture.settle(Outcome(happening=Happening.EXPIRE))
+    second = ledger.requests.reserve(picture.job_id, spec(attempt=2))
+    ledger.requests.settle(second.ref, Outcome(happening=Happening.FAIL, error={"class": "permanent"}), via="webhook")
+    ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
+    picture.settle(SUCCESS)
+    ledger.jobs.replay(picture.job_id)
+    (record,) = ledger.jobs.take_up([picture.job_id])
+    inference = Job(record, resources, named=False).infer(DEV, {"prompt": "a fox"}, step="generate")
+    assert (inference.ref, inference.output) == (picture.ref, OUTPUT)

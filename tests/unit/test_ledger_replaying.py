@@ -51,6 +51,7 @@ def said(replay: Replay) -> list[tuple[str, int]]:
         ([row("cancelled", output=LATE)], [("generate", 0)]),
         ([row("expired", output=LATE)], [("generate", 0)]),
         ([row("failed", output=LATE)], [("generate", 2)]),
+        ([row("expired", output=LATE), row("failed", attempt=2)], [("generate", 0)]),
     ],
 )
 def test_what_has_succeeded_is_reused_and_the_rest_is_tried_once_more(

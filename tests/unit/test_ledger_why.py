@@ -104,6 +104,13 @@ CASES = {
         rows=[row(RequestStatus.UNKNOWN)],
         says="a sign of fal-ai/flux/dev at fal: the submit's answer was lost 12 s ago",
     ),
+    "nobody knows whether the provider has it, and it is to be cancelled": Case(
+        rows=[row(RequestStatus.UNKNOWN, cancel_requested_at=NOW)],
+        says="a sign of fal-ai/flux/dev at fal: the submit's answer was lost 12 s ago, cancel asked for",
+    ),
+    "cancelled, and its result is there": Case(
+        rows=[row(RequestStatus.SUCCEEDED)], job={"cancel_requested_at": NOW}, says="its run to store the result"
+    ),
     "several at once": Case(
         rows=[row(RequestStatus.SUCCEEDED), row(RequestStatus.IN_FLIGHT), row(RequestStatus.GRANTED), QUEUED],
         says="fal-ai/flux/dev at fal: submitted 12 s ago; and 2 more",
