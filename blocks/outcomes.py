@@ -5,8 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from blocks.catalogue import find_model
 from blocks.errors import DarkroomError, Park, Permanent, Retry
-from blocks.fal import Fal, WebhookEnvelope, classify_webhook_error, find_model, is_outcome
+from blocks.fal import Fal, WebhookEnvelope, classify_webhook_error, is_outcome
 from blocks.ledger import Happening, Outcome, Request
 
 

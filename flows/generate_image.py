@@ -15,8 +15,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, Field
 
+from blocks.catalogue import find_model
 from blocks.errors import BadInput
-from blocks.fal import find_model
 from blocks.ledger import OPERATOR, RequestSpec
 from flows.engine import Job, drive
 

@@ -17,9 +17,9 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from pydantic import Field
 
+from blocks.catalogue import find_model
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError
-from blocks.fal import find_model
 from blocks.ledger import Happening, JobStatus, Outcome, Request, Run
 from blocks.lost_submits import adopt_lost_submits
 from blocks.orchestrator import RECONCILE, RunState, queue_name

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount, load_account
 from blocks.fal.answers import ProviderResult, ProviderStatus, Sent, Submitted
-from blocks.fal.catalogue import CATALOGUE, Model, RemoteFile, Unit, find_model
+from blocks.fal.catalogue import CATALOGUE, Model, Unit
 from blocks.fal.client import SUBMIT_PATIENCE, Fal
 from blocks.fal.failures import classify_failure, classify_webhook_error, is_outcome
-from blocks.fal.files import FetchedImage, fetch_image, file_client
+from blocks.fal.files import fetch_file, file_client
 from blocks.fal.jwks import Jwks
 from blocks.fal.webhook import Rejection, WebhookEnvelope, WebhookRejected, verify_webhook
 
@@ -17,13 +17,11 @@ __all__ = [
     "SUBMIT_PATIENCE",
     "Fal",
     "FalAccount",
-    "FetchedImage",
     "Jwks",
     "Model",
     "ProviderResult",
     "ProviderStatus",
     "Rejection",
-    "RemoteFile",
     "Sent",
     "Submitted",
     "Unit",
@@ -31,9 +29,8 @@ __all__ = [
     "WebhookRejected",
     "classify_failure",
     "classify_webhook_error",
-    "fetch_image",
+    "fetch_file",
     "file_client",
-    "find_model",
     "is_outcome",
     "load_account",
     "verify_webhook",

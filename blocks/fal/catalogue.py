@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from blocks.errors import BadInput, Permanent
 from blocks.fal.inputs import PRESETS, FluxInput, FluxLoraInput, FluxSchnellInput, GptImageInput
+from blocks.media import RemoteFile
 
 # fal's price list gives one megapixel for 1024 × 1024.
 MEGAPIXEL = Decimal(1024 * 1024)
@@ -36,16 +37,6 @@ class Unit(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteFile:
-    """A file at fal's CDN, as the output describes it: only the URL is sure to be there."""
-
-    url: str
-    content_type: str | None = None
-    width: int | None = None
-    height: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Model:
     endpoint: str
     title: str
@@ -56,6 +47,7 @@ class Model:
     start_timeout: timedelta
     deadline: timedelta
     quality_prices: Mapping[str, Decimal] = field(default_factory=dict)
+    account_id: str = "fal"
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The input to send: only what was given, so that fal's defaults stay fal's. Raises BadInput."""
@@ -117,14 +109,6 @@ class Model:
             return BadInput(f"{path}: {first['msg']}", field=path)
         remedy = REMEDIES.get(path) or f"leave it out; it accepts {', '.join(self.input.model_fields)}"
         return BadInput(f"{self.endpoint} does not accept {path}: {remedy}", field=path)
-
-
-def find_model(endpoint: str) -> Model:
-    """Raises BadInput(field="model") for an endpoint that is not in the catalogue."""
-    try:
-        return CATALOGUE[endpoint]
-    except KeyError:
-        raise BadInput(f"unknown model; choose one of {', '.join(CATALOGUE)}", field="model") from None
 
 
 def _asked_size(full: BaseModel) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """`grant()`: who gets the free slots. Weighted fair between users, within every limit that stands at this moment.
 
-Its own transaction: the first statement locks the account, so that grants happen one after the other; the second
-counts and picks. It never waits for a request row (SKIP LOCKED): whoever holds one asks for another grant afterwards.
+Its own transaction: the first statement locks the accounts, so that grants happen one after the other; the next ones
+count and pick, at one account after the other. It never waits for a request row (SKIP LOCKED): whoever holds one asks
+for another grant afterwards.
 
 Fair over time, not at one moment: each grant moves its user on by 1 / weight in the lane's virtual time, and who is
 furthest behind is next (start-time fair queueing). Going by the slots held just now instead would leave half of twenty
@@ -57,15 +58,17 @@ class Grants:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def grant(self, account_id: str = "fal") -> list[Granted]:
-        """Gives every slot that is free to the rows whose turn it is. While the provider is out, one to a probe."""
+    def grant(self) -> list[Granted]:
+        """Gives every slot that is free to the rows whose turn it is. While a provider is out, one to a probe."""
         now = utc_now()
         granted: list[Granted] = []
         with self._engine.begin() as connection:
-            again = True
-            while again:
-                batch, again = _round(connection, account_id, now=now)
-                granted += batch
+            run(connection, "accounts_lock")
+            for account_id in run(connection, "accounts_waiting").scalars().all():
+                again = True
+                while again:
+                    batch, again = _round(connection, account_id, now=now)
+                    granted += batch
         return granted
 
     def next_without_run(self, count: int, account_id: str = "fal") -> list[str]:

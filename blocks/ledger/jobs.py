@@ -48,8 +48,9 @@ class StoredFile:
     sha256: str
     content_type: str
     bytes: int
-    width: int
-    height: int
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
 
 
 def as_job(row: Row[Any]) -> Job:

@@ -312,6 +312,17 @@ VALUES ('fal', :request_id, :ref, :verdict, :body_sha256, :cost_usd, :now)
 -- NO KEY: a new request's foreign key looks at the account too, and need not wait for a grant.
 SELECT * FROM account WHERE id = :account_id FOR NO KEY UPDATE
 
+-- name: accounts_lock
+-- All of them for each grant: a user's budget is one, whichever provider is paid.
+SELECT id FROM account ORDER BY id FOR NO KEY UPDATE
+
+-- name: accounts_waiting
+-- Where somebody may wait. At fal nearly always, so it is not asked.
+SELECT id FROM account
+WHERE id = 'fal'
+   OR EXISTS (SELECT FROM request WHERE status = 'queued' AND account_id <> 'fal' AND account_id = account.id)
+ORDER BY id
+
 -- name: account_down
 UPDATE account SET down_since = :down_since, failed_probes = :failed_probes, probe_at = :probe_at WHERE id = :account_id
 
@@ -343,12 +354,12 @@ WITH RECURSIVE waiting AS (
         WHERE status = 'queued' AND user_id > waiting.user_id ORDER BY user_id, lane, created_at, ref LIMIT 1
     ) AS next
 ), held AS (
-    SELECT user_id, count(*) AS n, sum(estimate_usd) AS usd FROM request
+    SELECT user_id, count(*) FILTER (WHERE account_id = :account_id) AS n, sum(estimate_usd) AS usd FROM request
     WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
 ), open AS (
     SELECT waiting.user_id, head.lane, head.created_at, last.lane AS last_lane,
         greatest(turn.passed, CAST(account.passed ->> CAST(head.lane AS text) AS double precision), 0) AS start,
-        plan.in_flight - COALESCE(held.n, 0) AS room,
+        COALESCE(account.user_slots, plan.in_flight) - COALESCE(held.n, 0) AS room,
         COALESCE(held.n, 0) / plan.weight AS load,
         CAST(1 / plan.weight AS double precision) AS step,
         plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0) AS budget
@@ -382,7 +393,7 @@ WITH RECURSIVE waiting AS (
         ORDER BY lane DESC LIMIT 1
     ) AS last ON :seek_lowest
     LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = head.lane AND turn.user_id = waiting.user_id
-    WHERE plan.in_flight > COALESCE(held.n, 0)
+    WHERE COALESCE(account.user_slots, plan.in_flight) > COALESCE(held.n, 0)
       AND (paid.usd IS NULL OR head.estimate_usd <= plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0))
 ), first AS (
     SELECT * FROM open ORDER BY lane, start, load, created_at LIMIT :free
@@ -471,9 +482,12 @@ SELECT account.slots AS all_slots,
     account.down_since,
     account.probe_at,
     CAST(account.endpoint_caps ->> :endpoint AS integer) AS endpoint_cap,
-    plan.in_flight AS plan_slots,
+    COALESCE(account.user_slots, plan.in_flight) AS plan_slots,
     plan.daily_budget_usd AS budget_usd,
-    COALESCE(sum(request.estimate_usd) FILTER (WHERE request.user_id = "user".id), 0) + (
+    (
+        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
+        WHERE held.user_id = :user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+    ) + (
         SELECT COALESCE(sum(cost_usd), 0) FROM request AS paid
         WHERE paid.user_id = :user_id AND paid.cost_usd IS NOT NULL AND paid.finished_at >= :midnight
     ) AS spent_usd,
@@ -490,11 +504,14 @@ GROUP BY account.id, plan.name, "user".id
 
 -- name: asset_insert
 INSERT INTO asset (
-    id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, collected_at, created_at)
+    id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, seconds, collected_at,
+    created_at)
 VALUES (
-    :id, :job_id, :user_id, :ref, :step, :n, :key, :sha256, :content_type, :bytes, :width, :height, :collected_at, :now)
+    :id, :job_id, :user_id, :ref, :step, :n, :key, :sha256, :content_type, :bytes, :width, :height, :seconds,
+    :collected_at, :now)
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,
-    content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height, collected_at = excluded.collected_at
+    content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height,
+    seconds = excluded.seconds, collected_at = excluded.collected_at
 RETURNING *
 
 -- name: asset_get

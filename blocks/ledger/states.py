@@ -48,6 +48,11 @@ class JobStatus(StrEnum):
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
+class LoraStatus(StrEnum):
+    TRAINED = "trained"  # its weights are stored; its sample pictures are yet to come
+    READY = "ready"
+
+
 class Lane(IntEnum):
     CONTINUE = 0  # a later step of a job under way
     INTERACTIVE = 1

@@ -33,7 +33,7 @@ from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
 from blocks.clock import utc_now
-from blocks.ledger.states import JobStatus, Lane, RequestStatus
+from blocks.ledger.states import JobStatus, Lane, LoraStatus, RequestStatus
 
 Json = dict[str, Any]
 MOST_QUEUED = 20_000
@@ -61,8 +61,9 @@ def _json() -> Any:
 class Account(SQLModel, table=True):
     """An account at a provider, and what it allows at once."""
 
-    id: str = Field(primary_key=True)  # "fal"
+    id: str = Field(primary_key=True)  # "fal", "gemini", "elevenlabs", "mux", "web"
     slots: int
+    user_slots: int | None = None  # most that one user holds at once; None: as many as the plan says
     endpoint_caps: Json = _json()  # endpoint → most at once
     provider_user_id: str | None = None  # learned from the first webhook whose request id we hold
     # The grant's own, written under this row's lock.
@@ -173,6 +174,8 @@ class Job(SQLModel, table=True):
     body_hash: str | None = None  # of the body that came with the idempotency key
     cancel_requested_at: datetime | None = _when()
     replayed_at: datetime | None = _when()  # what was tried before does not count against the attempts
+    progress: Json | None = _json()  # how far it has come, while it is under way: {"percent", "text"}
+    result: Json | None = _json()  # what it came to beside its files, by kind of job
     error: Json | None = _json()
     created_at: datetime = _when(now=True)
     started_at: datetime | None = _when()
@@ -185,6 +188,18 @@ class Request(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("job_id", "step", "attempt"),
         Index("request_queue", "user_id", "lane", "created_at", "ref", postgresql_where=text("status = 'queued'")),
+        # Who waits elsewhere than at fal: read with each grant, so fal's own rows are left out.
+        Index(
+            "request_queue_elsewhere",
+            "account_id",
+            postgresql_where=text("status = 'queued' AND account_id <> 'fal'"),
+        ),
+        Index(
+            "request_reusable",
+            "user_id",
+            "reuse_hash",
+            postgresql_where=text("reuse_hash IS NOT NULL AND status = 'succeeded'"),
+        ),
         Index("request_due", "not_before", postgresql_where=text("status = 'queued' AND not_before IS NOT NULL")),
         Index(
             "request_slots",
@@ -215,6 +230,8 @@ class Request(SQLModel, table=True):
     endpoint: str
     input: Json = _json()
     input_hash: str
+    reuse_hash: str | None = None  # of a call whose answer serves the user again: endpoint, input, files by content
+    reused_from: str | None = Field(default=None, foreign_key="request.ref")  # whose answer this is; nothing was paid
     lane: Lane = Field(sa_type=SmallInteger)
     status: RequestStatus = Field(default=RequestStatus.QUEUED, sa_type=Text)
     token: str = Field(unique=True)  # 128 random bits in the webhook's URL: the signature does not cover the query
@@ -241,7 +258,7 @@ class Asset(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("job_id", "step", "n"),)
 
     id: str = Field(primary_key=True)
-    job_id: str = Field(foreign_key="job.id")
+    job_id: str | None = Field(default=None, foreign_key="job.id")  # None: a user brought it
     user_id: str = Field(foreign_key="user.id")
     ref: str | None = Field(default=None, foreign_key="request.ref")  # the paid call it came from
     step: str
@@ -250,9 +267,27 @@ class Asset(SQLModel, table=True):
     sha256: str
     content_type: str
     bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
-    width: int
-    height: int
+    width: int | None = None  # pixels, of pictures and films
+    height: int | None = None
+    seconds: float | None = Field(default=None, sa_type=Double)  # of films and sound
     collected_at: datetime | None = _when()  # the provider's answer was in hand, the fetch of the file began
+    created_at: datetime = _when(now=True)
+
+
+class Lora(SQLModel, table=True):
+    """A style or face that was trained, as one version of its trigger word."""
+
+    __table_args__ = (UniqueConstraint("user_id", "trigger_word", "version"),)
+
+    id: str = Field(primary_key=True)
+    user_id: str = Field(foreign_key="user.id")
+    job_id: str = Field(foreign_key="job.id", unique=True)  # the training
+    trigger_word: str
+    version: int
+    weights_asset_id: str = Field(foreign_key="asset.id")
+    config_asset_id: str = Field(foreign_key="asset.id")
+    sample_asset_id: str | None = Field(default=None, foreign_key="asset.id")
+    status: LoraStatus = Field(sa_type=Text)
     created_at: datetime = _when(now=True)
 
 

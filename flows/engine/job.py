@@ -15,10 +15,11 @@ from random import random
 from typing import Any
 
 from blocks import errors
+from blocks.catalogue import find_model
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
-from blocks.fal import RemoteFile, find_model
 from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus
+from blocks.media import RemoteFile
 from blocks.outcomes import fetch_result
 from flows.engine import steps, tasks
 from flows.engine.backoff import USUAL, RetryPolicy, next_try

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from blocks.catalogue import find_model
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, Park, RateLimited, Retry, SubmitUnknown
-from blocks.fal import RemoteFile, fetch_image, find_model
+from blocks.fal import fetch_file
 from blocks.ledger import NOTHING, Asset, Happening, Implied, Job, Outcome, Request, StoredFile
+from blocks.media import RemoteFile
 from blocks.outcomes import error_document
 from flows.engine.backoff import next_try
 from flows.engine.resources import Resources
@@ -51,7 +53,7 @@ def store(
     resources: Resources, job: Job, file: RemoteFile, *, ref: str, step: str, n: int, collected_at: datetime
 ) -> Asset:
     """Fetches the file, verifies it, writes it to the media store and puts it on record."""
-    image = fetch_image(file.url, client=resources.files)
+    image = fetch_file(file.url, client=resources.files)
     place = f"images/{job.user_id}/{job.id}/{step}-{n}.{image.extension}"
     resources.store.write(place, image.content)
     stored = StoredFile(

@@ -17,8 +17,8 @@ from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 
 from blocks.errors import Retry
-from blocks.fal import RemoteFile
 from blocks.ledger import RequestStatus
+from blocks.media import RemoteFile
 from flows.engine import steps
 from flows.engine.resources import current
 

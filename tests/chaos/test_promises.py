@@ -10,7 +10,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from blocks.fal import find_model
+from blocks.catalogue import find_model
 from chaos.aftermath import Aftermath, AtProvider, Row
 from chaos.scenario import BROKEN_FOR_GOOD, FILES, SUBMITS, WEBHOOKS
 from chaos.storm import FINAL, OPEN_JOBS, OPEN_REQUESTS

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from blocks.catalogue import find_model
 from blocks.errors import BadInput, Permanent
-from blocks.fal import CATALOGUE, RemoteFile, find_model
+from blocks.fal import CATALOGUE
+from blocks.media import RemoteFile
 
 DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"
 EVERY_MODEL = pytest.mark.parametrize("endpoint", [DEV, SCHNELL, LORA, GPT])

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from blocks.errors import DarkroomError, Park, Refused, Retry, Unverified
-from blocks.fal import FetchedImage, fetch_image
+from blocks.fal import fetch_file
+from blocks.media import Media
 
 URL = "https://v3b.fal.media/files/b/0a1b2c3d/fox.png"
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -32,10 +33,10 @@ def sent(content: bytes, status: int = 200, **headers: str) -> httpx.Response:
     return httpx.Response(status, headers={"Content-Length": str(len(content))} | named, content=iter([content]))
 
 
-def fetch(answer: bytes | Handler, *, url: str = URL, max_bytes: int = 1_000_000) -> FetchedImage:
+def fetch(answer: bytes | Handler, *, url: str = URL, max_bytes: int = 1_000_000) -> Media:
     handler = answer if callable(answer) else (lambda _: sent(answer))
     with httpx.Client(transport=httpx.MockTransport(handler), headers={"Authorization": "Key secret"}) as client:
-        return fetch_image(url, max_bytes=max_bytes, max_pixels=10_000, client=client)
+        return fetch_file(url, max_bytes=max_bytes, max_pixels=10_000, client=client)
 
 
 def failure(answer: bytes | Handler, *, url: str = URL, max_bytes: int = 1_000_000) -> DarkroomError:
@@ -52,7 +53,7 @@ def test_a_whole_picture_is_taken_as_what_it_is(kind: str, content_type: str, ex
     """Type and size come from the decoded bytes, whatever the server calls them."""
     content = picture(kind)
     fetched = fetch(lambda _: sent(content, Content_Type="text/plain"))
-    assert fetched == FetchedImage(
+    assert fetched == Media(
         content=content,
         content_type=content_type,
         extension=extension,

@@ -1,0 +1,19 @@
+"""Everything that can be ordered, of every provider: the one place that knows them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from blocks.errors import BadInput
+from blocks.fal import CATALOGUE as FAL
+from blocks.provider import Model
+
+MODELS: Mapping[str, Model] = {**FAL}
+
+
+def find_model(endpoint: str) -> Model:
+    """Raises BadInput(field="model") for what nobody sells."""
+    try:
+        return MODELS[endpoint]
+    except KeyError:
+        raise BadInput(f"unknown model; choose one of {', '.join(MODELS)}", field="model") from None
