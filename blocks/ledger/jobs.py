@@ -65,6 +65,7 @@ def insert_job(
     parameters: Mapping[str, Any],
     now: datetime,
     run_id: str | None = None,
+    slotless: bool = False,
     idempotency_key: str | None = None,
 ) -> Row[Any] | None:
     """With what the user's plan allows; None if the user has a job under that idempotency key."""
@@ -75,6 +76,7 @@ def insert_job(
         user_id=user_id,
         kind=kind,
         run_id=run_id,
+        slotless=slotless,
         parameters=dumps(dict(parameters)),
         idempotency_key=idempotency_key,
         body_hash=content_hash(kind, parameters),
@@ -90,7 +92,7 @@ def put_back(connection: Connection, job_id: str, *, run_id: str | None, now: da
     job = as_job(run(connection, "job_get_locked", job_id=job_id).one())
     rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
     replay = plan_replay(job, rows)
-    run(connection, "job_put_back", job_id=job_id, run_id=run_id, now=now)
+    run(connection, "job_put_back", job_id=job_id, run_id=run_id, slotless=not replay.again, now=now)
     for row in replay.late:
         adopt_late(connection, row)
     for spec in replay.again:
@@ -109,10 +111,14 @@ class Jobs:
         user_id: str,
         kind: str,
         parameters: Mapping[str, Any],
-        first: RequestSpec,
+        first: RequestSpec | None = None,
+        estimate_usd: Decimal = Decimal(0),
         idempotency_key: str | None = None,
     ) -> Posted:
         """The job and its first request in one transaction, before anything is paid.
+
+        Without a `first` request, or with one whose answer is there already, a run takes the job at once.
+        `estimate_usd`: of the whole job, where it is more than the first request's.
 
         The same key with the same body gives the job that is there; with another body it raises `BadInput`. What the
         plan does not allow raises `TooMany` or `BadInput`, and nothing is written. Posts do not wait for each other:
@@ -125,6 +131,7 @@ class Jobs:
                 user_id=user_id,
                 kind=kind,
                 parameters=parameters,
+                slotless=first is None,
                 idempotency_key=idempotency_key,
                 now=now,
             )
@@ -132,10 +139,13 @@ class Jobs:
                 return Posted(
                     job=_repeated(connection, user_id, idempotency_key, kind, parameters), new=False, implied=NOTHING
                 )
-            _require_allowed(row, first)
+            _require_allowed(row, max(estimate_usd, first.estimate_usd if first else Decimal(0)))
             job = as_job(row)
-            insert_request(connection, job.id, first, now=now)
-            return Posted(job=job, new=True, implied=Implied(grant=True))
+            if first is not None and insert_request(connection, job.id, first, now=now) is RequestStatus.QUEUED:
+                return Posted(job=job, new=True, implied=Implied(grant=True))
+            if first is not None:
+                run(connection, "job_slotless", job_id=job.id)
+            return Posted(job=job, new=True, implied=Implied(places=(job.id,)))
 
     def get(self, job_id: str) -> Job | None:
         with self._engine.begin() as connection:
@@ -189,13 +199,26 @@ class Jobs:
             if job_id in jobs
         ]
 
-    def finish(self, job_id: str, status: JobStatus, *, error: Mapping[str, Any] | None = None) -> Implied:
+    def finish(
+        self,
+        job_id: str,
+        status: JobStatus,
+        *,
+        error: Mapping[str, Any] | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> Implied:
         """Ends the job and tells its user. Rows it leaves open are ended, or asked to end at the provider.
 
         Locks the job alone: nothing comes for its run by that, and a burst's endings do not queue behind its webhooks.
         """
         with self._engine.begin() as connection:
-            return _finish(connection, job_id, status, error=error, now=utc_now())
+            return _finish(connection, job_id, status, error=error, result=result, now=utc_now())
+
+    def progress(self, job_id: str, percent: float, text: str) -> bool:
+        """How far the job has come; False if that is what is on record, or it has ended."""
+        with self._engine.begin() as connection:
+            document = dumps({"percent": round(percent, 1), "text": text})
+            return run(connection, "job_progress", job_id=job_id, progress=document).one_or_none() is not None
 
     def cancel(self, job_id: str) -> Implied:
         """Asks for the end of a job: unpaid rows end now, the rest when the provider is done with them.
@@ -210,7 +233,7 @@ class Jobs:
             freed = _end_rows(connection, job_id, now=now)
             rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
             if locked is None or not any(_may_bring_a_result(row) for row in rows):
-                _finish(connection, job_id, JobStatus.CANCELLED, error=None, now=now)
+                _finish(connection, job_id, JobStatus.CANCELLED, now=now)
             return Implied(grant=freed) + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def replay(self, job_id: str) -> Implied:
@@ -254,6 +277,19 @@ class Jobs:
             ).one()
             return Asset(**row._mapping)
 
+    def add_upload(self, user_id: str, *, asset_id: str, file: StoredFile) -> Asset:
+        """A file that a user brought, under an id of `new_id("ast_")`: its key in the store may bear it."""
+        with self._engine.begin() as connection:
+            row = run(connection, "asset_upload", id=asset_id, user_id=user_id, now=utc_now(), **vars(file)).one()
+            return Asset(**row._mapping)
+
+    def reuse_assets(self, job: Job, *, ref: str, reused_from: str, step: str) -> list[Asset]:
+        """The files of a call that another job has paid, as this job's too."""
+        names = {"job_id": job.id, "ref": ref, "reused_from": reused_from, "step": step}
+        with self._engine.begin() as connection:
+            rows = run(connection, "assets_reuse", id=new_id("ast_"), now=utc_now(), **names)
+            return sorted((Asset(**row._mapping) for row in rows), key=lambda asset: asset.n)
+
     def asset(self, asset_id: str) -> Asset | None:
         with self._engine.begin() as connection:
             row = run(connection, "asset_get", asset_id=asset_id).one_or_none()
@@ -270,16 +306,16 @@ class Jobs:
             return paid or Decimal(0)
 
 
-def _require_allowed(row: Row[Any], first: RequestSpec) -> None:
+def _require_allowed(row: Row[Any], estimate_usd: Decimal) -> None:
     if row.queue_full:
         raise TooMany(
             f"{row.most_queued:,} of your requests wait already, the most on the plan '{row.plan}'. "
             "Send it again when some are done.",
             retry_after=QUEUE_FULL_RETRY,
         )
-    if row.daily_budget_usd is not None and first.estimate_usd > row.daily_budget_usd:
+    if row.daily_budget_usd is not None and estimate_usd > row.daily_budget_usd:
         raise BadInput(
-            f"It would cost about {first.estimate_usd.normalize():f} USD, and the plan '{row.plan}' has a budget of "
+            f"It would cost about {estimate_usd.normalize():f} USD, and the plan '{row.plan}' has a budget of "
             f"{row.daily_budget_usd.normalize():f} USD a day. Ask for less at once, or the operator for another plan.",
             code="over_budget",
         )
@@ -301,10 +337,16 @@ def _repeated(connection: Connection, user_id: str, key: str | None, kind: str, 
 
 
 def _finish(
-    connection: Connection, job_id: str, status: JobStatus, *, error: Mapping[str, Any] | None, now: datetime
+    connection: Connection,
+    job_id: str,
+    status: JobStatus,
+    *,
+    error: Mapping[str, Any] | None = None,
+    result: Mapping[str, Any] | None = None,
+    now: datetime,
 ) -> Implied:
-    document = None if error is None else dumps(dict(error))
-    job = run(connection, "job_finish", job_id=job_id, status=status.value, error=document, now=now).one_or_none()
+    documents = {"error": error and dumps(dict(error)), "result": result and dumps(dict(result))}
+    job = run(connection, "job_finish", job_id=job_id, status=status.value, **documents, now=now).one_or_none()
     if job is None:
         return NOTHING  # it has ended before, and its rows with it
     freed = _end_rows(connection, job_id, now=now)

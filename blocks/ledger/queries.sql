@@ -108,8 +108,9 @@ WHERE request.status = 'granted' AND job.run_id IS NOT NULL AND job.finished_at 
 -- name: job_insert
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
 WITH added AS (
-    INSERT INTO job (id, user_id, kind, status, run_id, parameters, idempotency_key, body_hash, created_at)
-    VALUES (:id, :user_id, :kind, 'pending', :run_id, CAST(:parameters AS jsonb), :idempotency_key, :body_hash, :now)
+    INSERT INTO job (id, user_id, kind, status, run_id, slotless, parameters, idempotency_key, body_hash, created_at)
+    VALUES (:id, :user_id, :kind, 'pending', :run_id, :slotless, CAST(:parameters AS jsonb), :idempotency_key,
+        :body_hash, :now)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 )
@@ -126,6 +127,9 @@ SELECT * FROM job WHERE id = :job_id
 
 -- name: job_is_over
 SELECT finished_at FROM job WHERE id = :job_id
+
+-- name: job_slotless
+UPDATE job SET slotless = true WHERE id = :job_id
 
 -- name: job_lock
 SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
@@ -172,9 +176,15 @@ SELECT id FROM job WHERE run_id = :run_id LIMIT 2
 SELECT status, count(*) AS n FROM job WHERE run_id = :run_id GROUP BY status
 
 -- name: job_finish
-UPDATE job SET status = :status, error = CAST(:error AS jsonb), finished_at = :now
+UPDATE job SET status = :status, error = CAST(:error AS jsonb), result = CAST(:result AS jsonb), progress = NULL,
+    finished_at = :now
 WHERE id = :job_id AND finished_at IS NULL
 RETURNING *
+
+-- name: job_progress
+UPDATE job SET progress = CAST(:progress AS jsonb)
+WHERE id = :job_id AND finished_at IS NULL AND progress IS DISTINCT FROM CAST(:progress AS jsonb)
+RETURNING id
 
 -- name: job_cancel
 UPDATE job SET cancel_requested_at = :now WHERE id = :job_id AND cancel_requested_at IS NULL AND finished_at IS NULL
@@ -184,8 +194,8 @@ RETURNING *
 SELECT * FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
 -- name: job_put_back
-UPDATE job SET status = 'pending', run_id = :run_id, error = NULL, cancel_requested_at = NULL, finished_at = NULL,
-    replayed_at = :now
+UPDATE job SET status = 'pending', run_id = :run_id, slotless = :slotless, error = NULL, result = NULL,
+    cancel_requested_at = NULL, finished_at = NULL, replayed_at = :now
 WHERE id = :job_id
 
 -- name: job_cost
@@ -201,9 +211,7 @@ SELECT DISTINCT job.id FROM request JOIN job ON job.id = request.job_id
 WHERE request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
   AND job.run_id IS NULL AND job.finished_at IS NULL
 UNION
-SELECT id FROM job
-WHERE replayed_at IS NOT NULL AND run_id IS NULL AND finished_at IS NULL
-  AND NOT EXISTS (SELECT FROM request WHERE job_id = job.id AND status = 'queued')
+SELECT id FROM job WHERE slotless AND run_id IS NULL AND finished_at IS NULL
 
 -- name: key_caller
 SELECT user_id, service FROM api_key WHERE digest = :digest AND revoked_at IS NULL
@@ -217,15 +225,27 @@ INSERT INTO notification (user_id, number, job_id, event, created_at)
 SELECT :user_id, notified, :job_id, :event, :now FROM numbered
 
 -- name: request_insert
+-- For a job that is over it is cancelled from the start. One whose answer the user has already, with its files in the
+-- store, has succeeded from the start, and costs nothing.
 INSERT INTO request (
-    ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, lane, status, token,
-    not_before, estimate_usd, created_at, finished_at)
-SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:input AS jsonb), :input_hash, :lane,
-    CASE WHEN over THEN 'cancelled' ELSE 'queued' END, :token, :not_before, :estimate_usd, :now,
-    CASE WHEN over THEN CAST(:now AS timestamptz) END
+    ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, reuse_hash, reused_from, output,
+    cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at)
+SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:input AS jsonb), :input_hash,
+    :reuse_hash, earlier.ref, earlier.output, CASE WHEN earlier.ref IS NOT NULL THEN 0 END, :lane,
+    CASE WHEN over THEN 'cancelled' WHEN earlier.ref IS NOT NULL THEN 'succeeded' ELSE 'queued' END,
+    :token, :not_before, :estimate_usd, :now,
+    CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END
 FROM job CROSS JOIN LATERAL (SELECT cancel_requested_at IS NOT NULL OR finished_at IS NOT NULL AS over)
+LEFT JOIN LATERAL (
+    SELECT ref, output FROM request AS paid
+    WHERE paid.user_id = job.user_id AND paid.reuse_hash = :reuse_hash AND paid.status = 'succeeded'
+      AND paid.output IS NOT NULL AND paid.reused_from IS NULL
+      AND EXISTS (SELECT FROM asset WHERE asset.job_id = paid.job_id AND asset.ref = paid.ref)
+    ORDER BY paid.finished_at DESC LIMIT 1
+) AS earlier ON CAST(:reuse_hash AS text) IS NOT NULL
 WHERE job.id = :job_id
 ON CONFLICT (job_id, step, attempt) DO NOTHING
+RETURNING status
 
 -- name: request_latest
 SELECT * FROM request WHERE job_id = :job_id AND step = :step ORDER BY attempt DESC LIMIT 1
@@ -301,12 +321,16 @@ CROSS JOIN LATERAL (SELECT FROM job WHERE id = request.job_id AND finished_at IS
 WHERE request.status = 'succeeded' AND request.output IS NULL AND request.finished_at > :since
   AND request.request_id IS NOT NULL
 
+-- name: request_output_forget
+-- The file that came within the answer lies in the store now: only what it is about stays.
+UPDATE request SET output = jsonb_set(output, CAST(:path AS text[]), CAST(:kept AS jsonb)) WHERE ref = :ref
+
 -- name: request_output
 UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref
 
 -- name: delivery_insert
 INSERT INTO delivery (provider, request_id, ref, verdict, body_sha256, cost_usd, received_at)
-VALUES ('fal', :request_id, :ref, :verdict, :body_sha256, :cost_usd, :now)
+VALUES (:provider, :request_id, :ref, :verdict, :body_sha256, :cost_usd, :now)
 
 -- name: account_lock
 -- NO KEY: a new request's foreign key looks at the account too, and need not wait for a grant.
@@ -512,6 +536,22 @@ VALUES (
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,
     content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height,
     seconds = excluded.seconds, collected_at = excluded.collected_at
+RETURNING *
+
+-- name: asset_upload
+INSERT INTO asset (id, user_id, step, n, key, sha256, content_type, bytes, width, height, seconds, created_at)
+VALUES (:id, :user_id, 'upload', 0, :key, :sha256, :content_type, :bytes, :width, :height, :seconds, :now)
+RETURNING *
+
+-- name: assets_reuse
+-- The files of a paid call of another job, as this job's too: the same bytes, under the same key of the store.
+INSERT INTO asset (
+    id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, seconds, collected_at,
+    created_at)
+SELECT :id || '-' || n, :job_id, user_id, :ref, :step, n, key, sha256, content_type, bytes, width, height, seconds,
+    :now, :now
+FROM asset WHERE job_id = (SELECT job_id FROM request WHERE ref = :reused_from) AND ref = :reused_from
+ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key
 RETURNING *
 
 -- name: asset_get

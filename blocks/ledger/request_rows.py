@@ -30,15 +30,16 @@ class RequestSpec:
     attempt: int = 1
     not_before: datetime | None = None
     account_id: str = "fal"
+    reuse_hash: str | None = None  # an answer under this hash that the user has already serves for it
 
 
 def as_request(row: Row[Any]) -> Request:
     return plain(Request, row, status=RequestStatus(row.status), lane=Lane(row.lane))
 
 
-def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, now: datetime) -> None:
-    """Writes the row unless this attempt of this step of this job is on record already."""
-    run(
+def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, now: datetime) -> RequestStatus | None:
+    """Writes the row and returns its status; None if this attempt of this step of this job is on record already."""
+    status = run(
         connection,
         "request_insert",
         ref=new_id("req_"),
@@ -49,12 +50,14 @@ def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, no
         endpoint=spec.endpoint,
         input=dumps(dict(spec.input)),
         input_hash=content_hash(spec.endpoint, spec.input),
+        reuse_hash=spec.reuse_hash,
         lane=int(spec.lane),
         token=secrets.token_hex(16),
         not_before=spec.not_before,
         estimate_usd=spec.estimate_usd,
         now=now,
-    )
+    ).scalar()
+    return None if status is None else RequestStatus(status)
 
 
 def lock_request(connection: Connection, ref: str) -> tuple[Run | None, Request]:
@@ -65,7 +68,7 @@ def lock_request(connection: Connection, ref: str) -> tuple[Run | None, Request]
 def lock_by_provider_id(connection: Connection, request_id: str) -> tuple[Run | None, Request] | None:
     found = run(connection, "run_lock_of_provider_id", request_id=request_id).one_or_none()
     if found is not None and found.closed_at is None:
-        return as_run(found), as_request(run(connection, "requestlock_by_provider_id", request_id=request_id).one())
+        return as_run(found), as_request(run(connection, "request_lock_by_provider_id", request_id=request_id).one())
     row = run(connection, "request_by_provider_id", request_id=request_id).one_or_none()
     return None if row is None else lock_request(connection, row.ref)
 

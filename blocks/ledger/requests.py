@@ -44,6 +44,17 @@ class Requests:
             insert_request(connection, job_id, spec, now=utc_now())
             return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
 
+    def reserve_all(self, job_id: str, specs: Sequence[RequestSpec]) -> list[Request]:
+        """As `reserve`, for many in one transaction, in their order."""
+        with self._engine.begin() as connection:
+            run(connection, "job_lock", job_id=job_id)
+            for spec in specs:
+                insert_request(connection, job_id, spec, now=utc_now())
+            steps = {spec.step: n for n, spec in enumerate(specs)}
+            rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
+            latest = {row.step: row for row in sorted(rows, key=lambda row: row.attempt) if row.step in steps}
+            return sorted(latest.values(), key=lambda row: steps[row.step])
+
     def get(self, ref: str) -> Request:
         row = self._one("request_get", ref=ref)
         if row is None:
@@ -164,6 +175,11 @@ class Requests:
         """The result of a success that was announced without it."""
         with self._engine.begin() as connection:
             run(connection, "request_output", ref=ref, output=dumps(output), cost_usd=cost_usd)
+
+    def forget_inline(self, ref: str, path: Sequence[str], *, kept: str) -> None:
+        """Puts `kept` in the place of a file that came within the answer and lies in the media store now."""
+        with self._engine.begin() as connection:
+            run(connection, "request_output_forget", ref=ref, path=list(path), kept=dumps(kept))
 
     def _one(self, name: str, **parameters: Any) -> Request | None:
         with self._engine.begin() as connection:

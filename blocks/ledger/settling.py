@@ -37,8 +37,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """A verified webhook."""
+    """A verified webhook. `request_id`: the provider's."""
 
+    provider: str = "fal"
     request_id: str
     body_sha256: str
 
@@ -97,6 +98,7 @@ def _record(
     run(
         connection,
         "delivery_insert",
+        provider=arrival.provider,
         request_id=arrival.request_id,
         ref=row.ref,
         verdict=verdict.value,

@@ -97,7 +97,8 @@ _ENDS_UNSENT: dict[Happening, RequestStatus] = {
 
 _TABLE: dict[RequestStatus, dict[Happening, RequestStatus]] = {
     _Q: {Happening.GRANT: _G, **_ENDS_UNSENT},
-    _G: {Happening.SUBMIT: _S, **_ENDS_UNSENT},
+    # Refused before it was sent: its files could not be brought to the provider.
+    _G: {Happening.SUBMIT: _S, Happening.REFUSE: _Q, **_ENDS_UNSENT},
     # A webhook may overtake the submit answer, so a submitting row can end at once.
     _S: {Happening.ACCEPT: _F, Happening.REFUSE: _Q, Happening.LOSE: _U, **_ENDS},
     _F: {**_ENDS},

@@ -154,12 +154,7 @@ class Job(SQLModel, table=True):
         UniqueConstraint("user_id", "idempotency_key"),
         Index("job_by_user", "user_id", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
         Index("job_carried", "run_id", postgresql_where=text("run_id IS NOT NULL AND finished_at IS NULL")),
-        # Put back, and taken by no run yet: only such a job may wait for a run without a row in the queue.
-        Index(
-            "job_put_back",
-            "replayed_at",
-            postgresql_where=text("replayed_at IS NOT NULL AND run_id IS NULL AND finished_at IS NULL"),
-        ),
+        Index("job_slotless", "id", postgresql_where=text("slotless AND run_id IS NULL AND finished_at IS NULL")),
     )
 
     id: str = Field(primary_key=True)
@@ -168,6 +163,7 @@ class Job(SQLModel, table=True):
     status: JobStatus = Field(default=JobStatus.PENDING, sa_type=Text)
     run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
     parent_id: str | None = Field(default=None, foreign_key="job.id", index=True)
+    slotless: bool = False  # no row of it waits for a slot: a run takes it as it is
     manifest_row: int | None = None  # place in the parent's manifest
     parameters: Json = _json()
     idempotency_key: str | None = None

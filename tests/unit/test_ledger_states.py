@@ -18,7 +18,7 @@ from blocks.ledger.states import (
 TABLE = """
              grant    submit      accept     refuse  lose     succeed    fail    cancel     expire   adopt
 queued       granted  .           .          .       .        succeeded  failed  cancelled  .        .
-granted      .        submitting  .          .       .        succeeded  failed  cancelled  .        .
+granted      .        submitting  .          queued  .        succeeded  failed  cancelled  .        .
 submitting   .        .           in_flight  queued  unknown  succeeded  failed  cancelled  expired  .
 in_flight    .        .           .          .       .        succeeded  failed  cancelled  expired  .
 unknown      .        .           in_flight  .       .        succeeded  failed  cancelled  expired  .
@@ -74,7 +74,7 @@ def test_a_slot_is_held_from_the_grant_to_the_end() -> None:
 def test_a_row_goes_back_to_the_queue_only_when_refused_for_sure() -> None:
     """A lost answer never does: the provider may have the job."""
     back = [(status, happening) for status, happening, then in CASES if then is RequestStatus.QUEUED]
-    assert back == [(RequestStatus.SUBMITTING, Happening.REFUSE)]
+    assert back == [(RequestStatus.GRANTED, Happening.REFUSE), (RequestStatus.SUBMITTING, Happening.REFUSE)]
 
 
 def test_a_run_can_act_on_a_grant_and_on_an_ending() -> None:

@@ -25,6 +25,17 @@ def upgrade() -> None:
     )
     for name in ("result", "progress"):
         op.add_column("job", sa.Column(name, postgresql.JSONB(astext_type=sa.Text()), nullable=True))
+    op.add_column("job", sa.Column("slotless", sa.Boolean(), nullable=False, server_default="false"))
+    op.execute(
+        "UPDATE job SET slotless = true WHERE replayed_at IS NOT NULL AND run_id IS NULL AND finished_at IS NULL"
+    )
+    op.drop_index("job_put_back", "job")
+    op.create_index(
+        "job_slotless",
+        "job",
+        ["id"],
+        postgresql_where=sa.text("slotless AND run_id IS NULL AND finished_at IS NULL"),
+    )
     op.add_column("request", sa.Column("reuse_hash", sa.String(), nullable=True))
     op.add_column("request", sa.Column("reused_from", sa.String(), sa.ForeignKey("request.ref"), nullable=True))
     op.create_index(
