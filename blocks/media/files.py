@@ -1,0 +1,63 @@
+"""What is told of a file: before it is here (`RemoteFile`), and once it was read to its end (`Media`)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a file is for. Where it lies in the store begins with it: `images/…`."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+    WEIGHTS = "weights"  # of a trained model: safetensors
+    CONFIG = "config"  # JSON that goes with them
+    ARCHIVE = "archive"  # zip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file as a provider's output describes it: only the address is sure to be there. May be a `data:` URL."""
+
+    url: str
+    kind: Kind = Kind.IMAGE
+    content_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """A whole file. Type and measures are those of the decoded bytes, `sha256` is in hex."""
+
+    content: bytes
+    content_type: str
+    extension: str
+    sha256: str
+    width: int | None = None  # pixels
+    height: int | None = None
+    seconds: float | None = None
+
+
+def whole(
+    content: bytes,
+    content_type: str,
+    extension: str,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    seconds: float | None = None,
+) -> Media:
+    """For who has read the content to its end."""
+    return Media(
+        content=content,
+        content_type=content_type,
+        extension=extension,
+        sha256=hashlib.sha256(content).hexdigest(),
+        width=width,
+        height=height,
+        seconds=seconds,
+    )
