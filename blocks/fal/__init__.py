@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount, load_account
 from blocks.fal.answers import ProviderResult, ProviderStatus, Sent, Submitted
-from blocks.fal.catalogue import CATALOGUE, Model, Unit
+from blocks.fal.catalogue import CATALOGUE
 from blocks.fal.client import SUBMIT_PATIENCE, Fal
 from blocks.fal.failures import classify_failure, classify_webhook_error, is_outcome
 from blocks.fal.files import fetch_file, file_client
 from blocks.fal.jwks import Jwks
+from blocks.fal.model import Model, Unit
 from blocks.fal.webhook import Rejection, WebhookEnvelope, WebhookRejected, verify_webhook
 
 __all__ = [

@@ -10,20 +10,23 @@ import pytest
 from blocks.catalogue import find_model
 from blocks.errors import BadInput, Permanent
 from blocks.fal import CATALOGUE
-from blocks.media import RemoteFile
+from blocks.media import Kind, RemoteFile
 
 DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"
+CLARITY, ESRGAN, BIREFNET = "fal-ai/clarity-upscaler", "fal-ai/esrgan", "fal-ai/birefnet/v2"
+TRAINING, KLING = "fal-ai/flux-lora-fast-training", "fal-ai/kling-video/v2.5-turbo/pro/image-to-video"
 EVERY_MODEL = pytest.mark.parametrize("endpoint", [DEV, SCHNELL, LORA, GPT])
 URL = "https://v3b.fal.media/files/b/0a1b2c3d/fox.jpg"
+ASSET = "asset:ast_019aa1f0d8b4"
 
 
 def image(**fields: Any) -> dict[str, Any]:
     return {"url": URL, **fields}
 
 
-def test_the_four_image_models_are_sold() -> None:
+def test_what_the_pipelines_need_is_sold() -> None:
     """The catalogue is found by endpoint, and each entry knows its own."""
-    assert set(CATALOGUE) == {DEV, SCHNELL, LORA, GPT}
+    assert set(CATALOGUE) == {DEV, SCHNELL, LORA, GPT, CLARITY, ESRGAN, BIREFNET, TRAINING, KLING}
     assert all(find_model(endpoint).endpoint == endpoint for endpoint in CATALOGUE)
 
 
@@ -97,6 +100,67 @@ def test_what_a_model_does_not_take_is_refused_by_field(endpoint: str, arguments
     assert field in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "arguments"),
+    [
+        (CLARITY, {"image_url": ASSET, "upscale_factor": 4, "creativity": 0.2, "seed": 7, "prompt": "fur"}),
+        (CLARITY, {"image_url": URL}),
+        (ESRGAN, {"image_url": ASSET, "scale": 1.5, "model": "RealESRGAN_x4plus_anime_6B", "output_format": "jpeg"}),
+        (BIREFNET, {"image_url": ASSET, "model": "Matting", "operating_resolution": "2048x2048"}),
+        (BIREFNET, {"image_url": ASSET, "model": "General Use (Dynamic)", "operating_resolution": "2304x2304"}),
+        (TRAINING, {"images_data_url": ASSET, "trigger_word": "MOCHI", "steps": 10_000, "is_style": True}),
+        (KLING, {"image_url": ASSET, "prompt": "it turns its head", "duration": "10"}),
+    ],
+)
+def test_a_model_that_works_on_a_file_takes_it_by_reference(endpoint: str, arguments: dict[str, Any]) -> None:
+    """One of our assets, or what is at fal already; the arguments as fal documents them."""
+    assert find_model(endpoint).validate(arguments) == arguments
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "asset:",
+        "asset:ast_../x",
+        "asset:ast_019a\n",
+        "ast_019aa1f0d8b4",
+        "data:image/png;base64,AAAA",
+        "http://v3.fal.media/x.png",
+        "https://example.com/x.png",
+        "https://fal.media.example.com/x.png",
+        "https://user@v3.fal.media/x.png",
+        "https://v3.fal.media:444/x.png",
+        "https://v3.fal.media/ x.png",
+        "https://v3.fal.media",
+        7,
+    ],
+)
+def test_a_file_from_elsewhere_is_refused(file: object) -> None:
+    """fal would fetch whatever address it is given, and a `data:` URL would be kept with every record of the call."""
+    with pytest.raises(BadInput) as caught:
+        find_model(CLARITY).validate({"image_url": file})
+    assert caught.value.field == "image_url"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "field"),
+    [
+        (CLARITY, {"image_url": ASSET, "upscale_factor": 4.1}, "upscale_factor"),
+        (ESRGAN, {"image_url": ASSET, "scale": 0}, "scale"),
+        (BIREFNET, {"image_url": ASSET, "output_mask": True}, "output_mask"),
+        (BIREFNET, {"image_url": ASSET, "operating_resolution": "2304x2304"}, "operating_resolution"),
+        (TRAINING, {"images_data_url": ASSET, "steps": 0}, "steps"),
+        (KLING, {"image_url": ASSET, "prompt": "it turns", "duration": 5}, "duration"),
+        (KLING, {"image_url": ASSET}, "prompt"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_there_too(endpoint: str, arguments: dict[str, Any], field: str) -> None:
+    """Nothing is sent that fal would refuse, or ignore, a minute later."""
+    with pytest.raises(BadInput) as caught:
+        find_model(endpoint).validate(arguments)
+    assert caught.value.field == field
+
+
 @EVERY_MODEL
 def test_a_missing_prompt_is_named(endpoint: str) -> None:
     """Not having one is an error of that field too."""
@@ -149,6 +213,49 @@ def test_the_estimate_counts_every_picture(endpoint: str, arguments: dict[str, A
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "arguments", "usd"),
+    [
+        (CLARITY, {}, "0.12"),
+        (CLARITY, {"upscale_factor": 4}, "0.48"),
+        (CLARITY, {"upscale_factor": 1.5}, "0.09"),
+        (ESRGAN, {"scale": 4}, "0.0111"),
+        (BIREFNET, {}, "0.00555"),
+        (KLING, {"prompt": "it turns"}, "0.35"),
+        (KLING, {"prompt": "it turns", "duration": "10"}, "0.70"),
+    ],
+)
+def test_what_is_done_to_a_picture_is_estimated_too(endpoint: str, arguments: dict[str, Any], usd: str) -> None:
+    """The megapixels of the result, seconds of film, or usual seconds of compute."""
+    assert find_model(endpoint).estimate({"image_url": ASSET, **arguments}) == Decimal(usd)
+
+
+def test_a_training_has_one_price() -> None:
+    """By the run, estimated and paid."""
+    training = find_model(TRAINING)
+    assert training.estimate({"images_data_url": ASSET, "steps": 2000}) == Decimal(2)
+    assert training.cost({"images_data_url": ASSET}, {}, None) == Decimal(2)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "output", "units", "usd"),
+    [
+        (CLARITY, {}, {"image": image(width=2048, height=1536)}, None, "0.09"),
+        (CLARITY, {}, {"image": image()}, None, "0.12"),
+        (CLARITY, {}, {"image": image()}, "16", "0.48"),
+        (ESRGAN, {}, {"image": image(width=8192, height=8192)}, None, "0.0111"),
+        (ESRGAN, {}, {"image": image()}, "2.5", "0.002775"),
+        (KLING, {"prompt": "it turns"}, {"video": image()}, None, "0.35"),
+    ],
+)
+def test_what_was_done_to_a_picture_is_costed(
+    endpoint: str, arguments: dict[str, Any], output: dict[str, Any], units: str | None, usd: str
+) -> None:
+    """By fal's count, else by the size of what came; compute that nobody counted costs what was expected."""
+    billed = None if units is None else Decimal(units)
+    assert find_model(endpoint).cost({"image_url": ASSET, **arguments}, output, billed) == Decimal(usd)
+
+
+@pytest.mark.parametrize(
     ("endpoint", "arguments", "images", "units", "usd"),
     [
         (DEV, {"num_images": 4}, [image()], "3", "0.075"),
@@ -177,6 +284,36 @@ def test_the_files_of_an_output_are_listed() -> None:
         RemoteFile(url=URL, content_type="image/jpeg", width=1024, height=768),
         RemoteFile(url=URL),
     ]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "output", "kinds"),
+    [
+        (CLARITY, {"image": image(), "seed": 7}, [Kind.IMAGE]),
+        (BIREFNET, {"image": image(), "mask_image": None}, [Kind.IMAGE]),
+        (KLING, {"video": image()}, [Kind.VIDEO]),
+        (TRAINING, {"config_file": image(), "diffusers_lora_file": image()}, [Kind.WEIGHTS, Kind.CONFIG]),
+    ],
+)
+def test_files_come_with_their_kind(endpoint: str, output: dict[str, Any], kinds: list[Kind]) -> None:
+    """In the catalogue's order, whatever the answer's."""
+    assert [file.kind for file in find_model(endpoint).files(output)] == kinds
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "output"),
+    [
+        (CLARITY, {"images": [image()]}),
+        (CLARITY, {"image": None}),
+        (TRAINING, {"diffusers_lora_file": image()}),
+        (KLING, {"video": URL}),
+    ],
+)
+def test_an_answer_that_lacks_a_file_is_a_lasting_failure(endpoint: str, output: dict[str, Any]) -> None:
+    """Weights without their config are half a LoRA."""
+    with pytest.raises(Permanent) as caught:
+        find_model(endpoint).files(output)
+    assert caught.value.code == "unexpected_output"
 
 
 @pytest.mark.parametrize(
