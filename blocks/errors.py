@@ -20,7 +20,7 @@ may carry the provider's words, never the prompt. Foreign exceptions are transla
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 
 class DarkroomError(Exception):
@@ -42,13 +42,24 @@ class DarkroomError(Exception):
         if retry_after is not None:
             self.retry_after = retry_after
 
-    def of(self, *, step: str, ref: str) -> Self:
+    def of(self, *, step: str, ref: str | None = None) -> Self:
         self.step, self.ref = step, ref
         return self
 
     @property
     def message(self) -> str:
         return str(self)
+
+    def document(self) -> dict[str, Any]:
+        """The failure as it is put on record, and as the API shows it."""
+        return {
+            "code": self.code,
+            "class": self.kind,
+            "message": self.message,
+            "step": self.step,
+            "ref": self.ref,
+            "retryable": self.kind == "retry",
+        }
 
 
 class Retry(DarkroomError):

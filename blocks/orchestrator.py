@@ -231,6 +231,21 @@ class Orchestrator:
         """An image among the run's artifacts. `key`: lowercase letters, digits and dashes."""
         self._show(key=key, type="image", data=url, description=description, flow_run_id=str(flow_run_id))
 
+    def show_costs(self, flow_run_id: UUID, *, key: str, table: Sequence[Mapping[str, str]]) -> None:
+        """A table among the run's artifacts."""
+        data = json.dumps([dict(row) for row in table])
+        self._show(key=key, type="table", data=data, description="What it cost", flow_run_id=str(flow_run_id))
+
+    def show_text(self, flow_run_id: UUID, *, key: str, markdown: str, description: str) -> None:
+        self._show(key=key, type="markdown", data=markdown, description=description, flow_run_id=str(flow_run_id))
+
+    def show_progress(self, flow_run_id: UUID, *, key: str, percent: float, text: str) -> None:
+        """A bar among the run's artifacts, moved on where it is there already."""
+        if found := self._api.call("GET", f"/artifacts/{key}/latest", absent=True):
+            self._api.call("PATCH", f"/artifacts/{found['id']}", json={"data": percent, "description": text})
+        else:
+            self._show(key=key, type="progress", flow_run_id=str(flow_run_id), data=percent, description=text)
+
     def show_table(
         self, flow_run_id: UUID, *, key: str, name: str, message: str, table: Sequence[Mapping[str, str]]
     ) -> None:
@@ -257,7 +272,7 @@ class Orchestrator:
             task_run_id=task_run["id"],
         )
 
-    def _show(self, **artifact: str) -> None:
+    def _show(self, **artifact: str | float) -> None:
         self._api.call("POST", "/artifacts/", json=artifact, repeatable=False)
 
     def _create(self, deployment: str, body: Mapping[str, Any]) -> UUID:

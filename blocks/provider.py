@@ -67,6 +67,14 @@ class Taken:
     deliver: Callable[[], None] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a call has come, in the provider's words."""
+
+    percent: float
+    text: str
+
+
 class Files(Protocol):
     """The files that a call's input names."""
 
@@ -91,6 +99,9 @@ class Provider(Protocol):
         """How it ended, by the provider's id of it; None while it is under way, or cannot be asked just now."""
 
     def cancel(self, row: Request) -> None:
-        """Asks for its end, by the provider's id of it."""
+        """Asks for its end there. Returns quietly where it has ended already."""
+
+    def progress(self, row: Request) -> Progress | None:
+        """How far it has come, where the provider tells; asked now and then while a run is suspended for it."""
 
     def close(self) -> None: ...

@@ -20,10 +20,11 @@ from pydantic import Field
 from blocks.catalogue import find_model
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError
-from blocks.ledger import Happening, JobStatus, Outcome, Request, Run
+from blocks.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
 from blocks.lost_submits import adopt_lost_submits
 from blocks.orchestrator import RECONCILE, RunState, queue_name
-from blocks.outcomes import ask_provider, error_document, fetch_result
+from blocks.outcomes import error_document
+from blocks.provider import Provider
 from flows.engine.decisions import (
     ForRequest,
     ForRun,
@@ -33,12 +34,14 @@ from flows.engine.decisions import (
     differing,
     recent_recoveries,
 )
+from flows.engine.report import artifact_key
 from flows.engine.resources import Resources, open_resources
 
 # How long after its end a run is still looked at: Prefect may not have heard of it.
 CLOSED_WITHIN = timedelta(minutes=10)
 LONGEST_TURN = timedelta(minutes=1)
 RESULT_KEPT = timedelta(hours=1)  # by fal
+LONG = timedelta(minutes=5)  # what takes that long is asked how far it has come
 
 
 class Reconciler:
@@ -55,6 +58,7 @@ class Reconciler:
         self._each("Every lost submit", self._lost_submits)
         for row in self._ledger.requests.holding_slots():
             self._each(row.ref, partial(self._request, row))
+            self._each(row.ref, partial(self._progress, row))
         for row in self._ledger.requests.paid_unseen(since=utc_now() - RESULT_KEPT):
             self._each(row.ref, partial(self._cost, row))
         for job_id in self._ledger.jobs.unplaced():
@@ -85,7 +89,10 @@ class Reconciler:
 
     def _lost_submits(self) -> None:
         """First: what is found is polled, or cancelled, in the same turn."""
-        for ref in adopt_lost_submits(self._ledger, self._resources.fal, self._ledger.requests.holding_slots()):
+        rows = [row for row in self._ledger.requests.holding_slots() if row.account_id == "fal"]
+        if not rows:
+            return
+        for ref in adopt_lost_submits(self._ledger, self._resources.fal, rows):
             get_run_logger().info("Request %s: found at the provider", ref)
 
     def _request(self, row: Request) -> None:
@@ -95,18 +102,18 @@ class Reconciler:
             now=utc_now(),
             expected=model.expected,
             start_timeout=model.start_timeout,
-            webhooks=self._resources.settings.webhook_url is not None,
+            webhooks=self._resources.settings.tells_us(row.account_id),
         )
         match what:
             case ForRequest.POLL:
-                if (outcome := ask_provider(self._resources.fal, row)) is None:
+                if (outcome := self._provider(row).ask(row)) is None:
                     return  # it runs on: nothing to tell
                 self._settle(row, outcome, via="poll")
             case ForRequest.CANCEL if row.request_id is not None:
-                self._resources.fal.cancel(row.endpoint, row.request_id)
-                self._settle(row, ask_provider(self._resources.fal, row), via="poll")
+                self._provider(row).cancel(row)
+                self._settle(row, self._provider(row).ask(row), via="poll")
             case ForRequest.OVERDUE:
-                self._settle(row, ask_provider(self._resources.fal, row) or self._give_up(row), via="poll")
+                self._settle(row, self._provider(row).ask(row) or self._give_up(row), via="poll")
             case ForRequest.LOSE:
                 self._ledger.requests.answer_lost(row.ref)
             case ForRequest.EXPIRE:
@@ -115,11 +122,25 @@ class Reconciler:
                 return
         get_run_logger().info("Request %s: %s", row.ref, what)
 
+    def _provider(self, row: Request) -> Provider:
+        return self._resources.providers.of(row.account_id)
+
     def _give_up(self, row: Request) -> Outcome:
         """A request that runs on regardless is billed: its late result is kept and costed."""
-        assert row.request_id is not None
-        self._resources.fal.cancel(row.endpoint, row.request_id)
+        self._provider(row).cancel(row)
         return Outcome(happening=Happening.EXPIRE)
+
+    def _progress(self, row: Request) -> None:
+        """What the provider tells of a long call while its run is suspended for it."""
+        if row.status is not RequestStatus.IN_FLIGHT or find_model(row.endpoint).expected < LONG:
+            return
+        if (come := self._provider(row).progress(row)) is None:
+            return
+        if self._ledger.jobs.progress(row.job_id, come.percent, come.text):
+            flow_run_id = self._ledger.runs.flow_run_of(row.job_id)
+            if flow_run_id is not None:
+                key = f"progress-{artifact_key(row.job_id)}"
+                self._resources.orchestrator.show_progress(flow_run_id, key=key, percent=come.percent, text=come.text)
 
     def _settle(self, row: Request, outcome: Outcome | None, *, via: str | None) -> None:
         if outcome is not None:
@@ -128,7 +149,7 @@ class Reconciler:
     def _cost(self, row: Request) -> None:
         """A success that nobody will collect, announced without its payload: it was paid, and is on record as that."""
         assert row.request_id is not None
-        if (outcome := fetch_result(self._resources.fal, row, row.request_id)) is not None:
+        if (outcome := self._provider(row).ask(row)) is not None:
             cost = outcome.cost_usd or Decimal(0)
             self._ledger.requests.fill_output(row.ref, output=outcome.output or {}, cost_usd=cost)
 

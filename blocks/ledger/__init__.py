@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from sqlalchemy import text
 
 from blocks.ledger.accounts import Accounts
-from blocks.ledger.canonical import same
+from blocks.ledger.canonical import content_hash, same
 from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.granting import Granted, Grants
@@ -59,6 +59,7 @@ __all__ = [
     "Verdict",
     "Wake",
     "Work",
+    "content_hash",
     "migrate",
     "same",
 ]

@@ -20,6 +20,9 @@ WHERE request.request_id = :request_id FOR UPDATE OF run
 -- name: job_of_request
 SELECT job_id FROM request WHERE ref = :ref
 
+-- name: run_flow_run_of_job
+SELECT run.flow_run_id FROM job JOIN run ON run.id = job.run_id WHERE job.id = :job_id
+
 -- name: run_of_job
 SELECT run_id FROM job WHERE id = :job_id
 

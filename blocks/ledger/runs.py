@@ -116,6 +116,12 @@ class Runs:
             run(connection, "run_created", run_id=run_id, flow_run_id=flow_run_id)
             run(connection, "run_ring", channel=READY)
 
+    def flow_run_of(self, job_id: str) -> UUID | None:
+        """Prefect's run that carries the job."""
+        with self._engine.begin() as connection:
+            found: UUID | None = run(connection, "run_flow_run_of_job", job_id=job_id).scalar()
+            return found
+
     def renew(self, run_id: str) -> None:
         with self._engine.begin() as connection:
             run(connection, "run_renew", run_id=run_id, alive_until=utc_now() + LEASE)

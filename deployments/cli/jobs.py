@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,9 +40,17 @@ def generate(
         raise typer.Exit(1)
 
 
-def status(job: Job) -> None:
-    """Show a job: its requests, pictures, cost and error."""
-    _show(_find(job))
+def status(
+    job: Job, as_json: Annotated[bool, typer.Option("--json", help="As JSON, as a pipe gets it anyway.")] = False
+) -> None:
+    """Show a job: how far it has come, its paid calls, files, cost and error."""
+    found = _find(job)
+    if as_json or not sys.stdout.isatty():
+        _show(found)
+        return
+    from deployments.cli.view import print_job
+
+    print_job(found)
 
 
 def why(job: Job) -> None:

@@ -29,6 +29,7 @@ class Accepted(_Document):
 
     job_id: str = Field(examples=["job_019aa1f0c5d2"])
     status: JobStatus
+    estimate_usd: Usd | None = Field(None, description="The most it should cost, where it takes several paid calls.")
     links: Links
 
 
@@ -59,8 +60,9 @@ class AssetDocument(_Document):
     sha256: str
     content_type: str = Field(examples=["image/jpeg"])
     bytes: int
-    width: int
-    height: int
+    width: int | None = Field(description="In pixels, of pictures and films.")
+    height: int | None
+    seconds: float | None = Field(description="Of films and sound.")
 
 
 class ErrorDocument(_Document):
@@ -85,10 +87,19 @@ class JobSummary(_Document):
     links: Links
 
 
+class ProgressDocument(_Document):
+    percent: float = Field(examples=[40])
+    text: str = Field(examples=["training: step 400 of 1000"])
+
+
 class JobDocument(JobSummary):
     waiting_for: str | None = Field(
         description="One sentence; null once it has ended.", examples=["slot: 10 of 10 in use, place 37"]
     )
+    progress: ProgressDocument | None = Field(
+        description="How far it has come; null where nobody tells, and at its end."
+    )
+    result: dict[str, Any] | None = Field(description="What it came to beside its files, by kind of job.")
     requests: list[RequestDocument]
     assets: list[AssetDocument]
     cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
@@ -103,8 +114,8 @@ def links(job: Job) -> Links:
     return Links(job=f"/v1/jobs/{job.id}")
 
 
-def accepted(job: Job) -> Accepted:
-    return Accepted(job_id=job.id, status=job.status, links=links(job))
+def accepted(job: Job, *, estimate_usd: Decimal | None = None) -> Accepted:
+    return Accepted(job_id=job.id, status=job.status, estimate_usd=estimate_usd, links=links(job))
 
 
 def summary(job: Job) -> JobSummary:
@@ -116,6 +127,8 @@ def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
     return JobDocument(
         **_head(job),
         waiting_for=ledger.waiting_for(job, requests),
+        progress=ProgressDocument.model_validate(job.progress) if job.progress else None,
+        result=job.result,
         requests=[RequestDocument.model_validate(row) for row in requests],
         assets=[asset_document(asset, settings) for asset in ledger.jobs.assets(job.id)],
         cost_usd=ledger.jobs.cost(job.id),

@@ -4,8 +4,9 @@ A flow hands its parameters and a *job function* to `drive`. The function is pla
 whenever something it waits for has happened; what it already has, it gets from the ledger.
 """
 
+from flows.engine.backoff import RetryPolicy
 from flows.engine.calls import JobFunction
-from flows.engine.job import Inference, Job, Waiting
+from flows.engine.job import Call, Inference, Job, Waiting
 from flows.engine.runner import drive
 
-__all__ = ["Inference", "Job", "JobFunction", "Waiting", "drive"]
+__all__ = ["Call", "Inference", "Job", "JobFunction", "RetryPolicy", "Waiting", "drive"]

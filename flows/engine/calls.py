@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 
 from prefect.logging import get_run_logger
 
@@ -29,6 +30,7 @@ JobFunction = Callable[[Job], object]
 # On two cores a process collects 60 pictures a second. Unpaced, 200 at once took 1.2 s (p95) from webhook to next line.
 SUBMITS_AT_ONCE = 24
 SUBMITS_PER_SECOND = 60
+MOST_BESIDE = 16  # calls of providers whose answer is the outcome, for all jobs of the run
 SIDE_BY_SIDE = 8  # job functions called at once; each is short, the provider's time is not spent here
 
 
@@ -38,6 +40,14 @@ class Left:
 
     waits: frozenset[str] | None = None
     again_after: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """A paid call under way in a thread of its own, as long as the provider's work takes."""
+
+    job_id: str
+    done: Future[object]
 
 
 class Calls:
@@ -52,6 +62,7 @@ class Calls:
         self._pace = Pace(at_once=SUBMITS_AT_ONCE, per_second=SUBMITS_PER_SECOND)
         self._held_back = False  # a job could be called, but for the pace
         self._due: dict[str, float] = {}  # monotonic; of jobs whose file is to be tried again
+        self._beside: dict[str, Errand] = {}  # by ref: paid calls whose answer is their outcome
 
     @property
     def waits(self) -> Mapping[str, frozenset[str]]:
@@ -60,7 +71,7 @@ class Calls:
 
     @property
     def busy(self) -> bool:
-        return bool(self._under_way or self._due or self._held_back)
+        return bool(self._under_way or self._due or self._held_back or self._beside)
 
     @property
     def next_due(self) -> float:
@@ -73,7 +84,10 @@ class Calls:
     @contextmanager
     def threads(self, bell: Bell) -> Iterator[None]:
         """Calls can be started here; the bell rings at the end of each. Leaving it waits for those under way."""
-        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="job") as self._pool:
+        with (
+            ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix="beside") as self._pool_beside,
+            ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="job") as self._pool,
+        ):
             self._bell = bell
             yield
 
@@ -83,6 +97,12 @@ class Calls:
             if call.done():
                 del self._under_way[job_id]
                 self._keep(job_id, call.result())
+        for ref, errand in list(self._beside.items()):
+            # Not while the job is called: what that call will say it waits for does not know of this yet.
+            if errand.done.done() and errand.job_id not in self._under_way:
+                del self._beside[ref]
+                self._waits.pop(errand.job_id, None)  # its answer is there, whatever it is
+                errand.done.result()
 
     def start(self, work: Work, *, named: bool) -> None:
         """Calls as many as there is room for, results first. `named`: with their steps as Prefect tasks."""
@@ -132,14 +152,19 @@ class Calls:
 
     def _call(self, record: Record, named: bool) -> Left:
         row = record.job
-        job = Job(record, self._resources, named=named, setbacks=self._setbacks[row.id])
+        beside = partial(self._start_beside, row.id)
+        setbacks = self._setbacks[row.id]
+        job = Job(record, self._resources, named=named, setbacks=setbacks, beside=beside, shown=self._reports)
+        result: object = None
         try:
             if row.cancel_requested_at is not None:
                 self._cancel_at_provider(job)
-            self._function(job)
+            result = self._function(job)
         except Waiting as waiting:
+            if named:
+                self._reports.show(job)
             not_yet_cancelled = frozenset({row.id} if row.cancel_requested_at is None else ())
-            return Left(waits=waiting.refs | not_yet_cancelled)
+            return Left(waits=waiting.refs - set(self._beside) | not_yet_cancelled)
         except Later as later:
             return Left(again_after=later.seconds)
         except Cancelled:
@@ -153,8 +178,14 @@ class Calls:
             ours = DarkroomError(type(error).__name__, code="internal_error")
             self._finish(job, JobStatus.FAILED, ours, named=named)
         else:
-            self._finish(job, JobStatus.COMPLETED, None, named=named)
+            self._finish(job, JobStatus.COMPLETED, None, named=named, result=result)
         return Left()
+
+    def _start_beside(self, job_id: str, ref: str, carry_out: Callable[[], object]) -> None:
+        if ref not in self._beside:
+            done = self._pool_beside.submit(copy_context().run, carry_out)
+            self._beside[ref] = Errand(job_id=job_id, done=done)
+            done.add_done_callback(lambda _: self._bell.ring())
 
     def _cancel_at_provider(self, job: Job) -> None:
         """The slot stays held until the provider is done with it: a running request runs on and is billed."""
@@ -162,16 +193,20 @@ class Calls:
             if row.status.terminal or row.request_id is None:
                 continue
             try:
-                self._resources.fal.cancel(row.endpoint, row.request_id)
+                self._resources.providers.of(row.account_id).cancel(row)
             except DarkroomError as error:
                 get_run_logger().warning("%s could not be cancelled at the provider: %s", row.ref, error)
 
-    def _finish(self, job: Job, status: JobStatus, error: DarkroomError | None, *, named: bool) -> None:
+    def _finish(
+        self, job: Job, status: JobStatus, error: DarkroomError | None, *, named: bool, result: object = None
+    ) -> None:
         document = None if error is None else error_document(error)
-        self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, status, error=document))
+        told = result if isinstance(result, Mapping) else None
+        self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, status, error=document, result=told))
         # After the user has been told: what follows is for whoever looks at Prefect.
         if named:
             get_run_logger().info("Job %s %s%s", job.id, status, f": {error}" if error else "")
             self._reports.show(job)
+            self._reports.show_costs(job)
         else:
             self._reports.add(job, status, error)

@@ -1,4 +1,4 @@
-"""What a job function can say: `infer`, `start`, `wait_all`, `store`.
+"""What a job function can say: `infer`, `start`, `wait_all`, `each`, `store`, `make`.
 
 Each asks first what is on record. A step that is there is not done again; one that is not finished raises `Waiting`,
 and the runner calls the function again, from its top, when something has come. So between steps it must not have
@@ -7,23 +7,26 @@ effects.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from random import random
-from typing import Any
+from typing import Any, Protocol
 
 from blocks import errors
 from blocks.catalogue import find_model
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
-from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus
-from blocks.media import RemoteFile
-from blocks.outcomes import fetch_result
-from flows.engine import steps, tasks
+from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, content_hash
+from blocks.media import Kind, RemoteFile
+from blocks.provider import ASSET
+from flows.engine import sending, storing, tasks
 from flows.engine.backoff import USUAL, RetryPolicy, next_try
 from flows.engine.resources import Resources
+
+Beside = Callable[[str, Callable[[], object]], None]
 
 
 class Waiting(BaseException):
@@ -58,16 +61,51 @@ class Inference:
     step: str
     output: Mapping[str, Any]
     files: tuple[RemoteFile, ...]
+    reused_from: str | None = None
     collected_at: datetime = field(default_factory=utc_now)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A paid call among several that are each on their own, see `Job.each`."""
+
+    step: str
+    endpoint: str
+    arguments: Mapping[str, Any]
+    retry: RetryPolicy = USUAL
+
+
+class Shown(Protocol):
+    """Where a person looks at what becomes of jobs."""
+
+    def show_text(self, job_id: str, name: str, markdown: str, *, description: str) -> None: ...
+
+    def show_progress(self, job_id: str, percent: float, text: str) -> None: ...
+
+    def link(self, asset: Asset) -> str: ...
+
+
+def _at_once(_: str, carry_out: Callable[[], object]) -> None:
+    carry_out()
 
 
 class Job:
     """One call of a job's function: what is on record, and what the call adds to it.
 
-    `named`: each step is a Prefect task. `setbacks`: how often its files could not be had, in calls before.
+    `named`: each step is a Prefect task. `setbacks`: how often its files could not be had, in calls before. `beside`:
+    does what lasts as long as a provider's work, under the call's ref, beside this call and at most once at a time.
     """
 
-    def __init__(self, record: Record, resources: Resources, *, named: bool, setbacks: int = 0) -> None:
+    def __init__(
+        self,
+        record: Record,
+        resources: Resources,
+        *,
+        named: bool,
+        setbacks: int = 0,
+        beside: Beside = _at_once,
+        shown: Shown | None = None,
+    ) -> None:
         row = record.job
         self.id = row.id
         self.user_id = row.user_id
@@ -78,8 +116,11 @@ class Job:
         self._requests = resources.ledger.requests
         self._named = named
         self._setbacks = setbacks
+        self._beside = beside
+        self._shown = shown
         self._calls = {(call.step, call.attempt): call for call in record.requests}
         self._files = {(asset.step, asset.n): asset for asset in record.assets}
+        self.fresh: list[Asset] = []  # stored in this call
 
     @property
     def calls(self) -> list[Request]:
@@ -90,16 +131,63 @@ class Job:
     def assets(self) -> list[Asset]:
         return list(self._files.values())
 
-    def infer(self, endpoint: str, arguments: Mapping[str, Any], *, step: str, retry: RetryPolicy = USUAL) -> Inference:
+    def infer(
+        self,
+        endpoint: str,
+        arguments: Mapping[str, Any],
+        *,
+        step: str,
+        retry: RetryPolicy = USUAL,
+        lane: Lane = Lane.INTERACTIVE,
+        reuse: bool = False,
+    ) -> Inference:
         """The finished call, or `Waiting`. Raises the tree of `blocks.errors` if it failed for good."""
-        return self.wait_all(self.start(endpoint, arguments, step=step, retry=retry))[0]
+        return self.wait_all(self.start(endpoint, arguments, step=step, retry=retry, lane=lane, reuse=reuse))[0]
 
-    def start(self, endpoint: str, arguments: Mapping[str, Any], *, step: str, retry: RetryPolicy = USUAL) -> str:
-        """Reserves the call without waiting for it, so that several are under way at once. Returns its step."""
-        row = self._latest(step) or self._reserve(endpoint, arguments, step=step)
-        while (following := self._advance(row, retry)) is not None:
-            row = following
+    def start(
+        self,
+        endpoint: str,
+        arguments: Mapping[str, Any],
+        *,
+        step: str,
+        retry: RetryPolicy = USUAL,
+        lane: Lane = Lane.INTERACTIVE,
+        reuse: bool = False,
+    ) -> str:
+        """Reserves the call without waiting for it, so that several are under way at once. Returns its step.
+
+        Files of the media store are given as their assets. `lane`: of the job's first call, the later ones continue.
+        `reuse`: an answer that the user has had to the same call, with the same files by content, serves for it.
+        """
+        row = self._latest(step)
+        if row is None:
+            row = self._queue([self._spec(endpoint, arguments, step=step, lane=lane, reuse=reuse)])[0]
+        self._advance_all(row, retry)
         return step
+
+    def each(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Inference | DarkroomError]]:
+        """What came of those that have ended, a failure being none of the others'; then `Waiting` while some have not.
+
+        They are reserved all at once.
+        """
+        self._reserve_missing(calls)
+        pending = []
+        for call in calls:
+            try:
+                self._advance_all(self._on_record(call.step), call.retry)
+                row = self._on_record(call.step)
+                if row.status is RequestStatus.SUCCEEDED:
+                    came: Inference | DarkroomError = self._collect(row)
+                else:
+                    pending.append(row.ref)
+                    continue
+            except Cancelled:
+                raise
+            except DarkroomError as error:
+                came = error
+            yield call, came
+        if pending:
+            raise Waiting(pending)
 
     def wait_all(self, *steps: str) -> list[Inference]:
         """What came of started steps, in their order; `Waiting` until all have come."""
@@ -111,14 +199,70 @@ class Job:
 
     def store(self, inference: Inference) -> list[Asset]:
         """Brings the call's files into the media store, each verified, each once."""
+        if inference.reused_from is not None:
+            return self._reused(inference, inference.reused_from)
         return [self._stored(inference, file, n=n) for n, file in enumerate(inference.files)]
+
+    def make(self, step: str, build: Callable[[], bytes], *, kind: Kind = Kind.IMAGE, n: int = 0) -> Asset:
+        """A file of our own making, made once: `build` gives its bytes and has no other effect."""
+        if (step, n) not in self._files:
+            self._require_going_on()
+            try:
+                made = self._make_named if self._named else self._make
+                asset = made(step, build, kind=kind, n=n)
+            except DarkroomError as error:
+                self._call_again(error)
+                raise error.of(step=step) from error
+            self._note_file(asset)
+        return self._files[step, n]
+
+    def asset(self, asset_id: str) -> Asset:
+        """A file of the job's user. Raises BadInput for what is none."""
+        return storing.own_asset(self._resources, asset_id, user_id=self.user_id)
+
+    def read(self, asset: Asset) -> bytes:
+        """A file's content. A media store that is out is waited for."""
+        try:
+            return self._resources.store.read(asset.key)
+        except DarkroomError as error:
+            self._call_again(error)
+            raise
+
+    def progress(self, percent: float, text: str) -> None:
+        """How far the job has come, for whoever looks at it: in the API and as a bar in Prefect's UI."""
+        if self._resources.ledger.jobs.progress(self.id, percent, text) and self._shown is not None:
+            self._shown.show_progress(self.id, percent, text)
+
+    def show(self, name: str, markdown: str, *, description: str) -> None:
+        """A text among the run's artifacts in Prefect's UI, for looking only. `name`: lowercase letters and dashes."""
+        if self._shown is not None:
+            self._shown.show_text(self.id, name, markdown, description=description)
+
+    def link(self, asset: Asset) -> str:
+        """An address for such a text, which opens the file for as long as Prefect's UI is looked at."""
+        return self._shown.link(asset) if self._shown is not None else ""
+
+    def _reused(self, inference: Inference, reused_from: str) -> list[Asset]:
+        present = [asset for (step, _), asset in sorted(self._files.items()) if step == inference.step]
+        if present:
+            return present
+        assets = self._resources.ledger.jobs.reuse_assets(
+            self._row, ref=inference.ref, reused_from=reused_from, step=inference.step
+        )
+        for asset in assets:
+            self._note_file(asset)
+        return assets
+
+    def _note_file(self, asset: Asset) -> None:
+        self._files[asset.step, asset.n] = asset
+        self.fresh.append(asset)
 
     def _stored(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
         place = (inference.step, n)
         if place not in self._files:
             try:
                 store = self._store_named if self._named else self._store
-                self._files[place] = store(inference, file, n=n)
+                self._note_file(store(inference, file, n=n))
             except DarkroomError as error:
                 self._call_again(error)
                 raise error.of(step=inference.step, ref=inference.ref) from error
@@ -128,61 +272,83 @@ class Job:
         """Raises Later where another try may bring the file. Not slept here: the thread is another job's meanwhile."""
         pauses: Sequence[int] = ()
         if isinstance(error, errors.Park):
-            pauses = steps.OUT_AGAIN_AFTER_SECONDS
+            pauses = storing.OUT_AGAIN_AFTER_SECONDS
         elif isinstance(error, Retry) and not self._named:  # the task has its own tries of these
-            pauses = steps.STORE_AGAIN_AFTER_SECONDS
+            pauses = storing.AGAIN_AFTER_SECONDS
         if self._setbacks < len(pauses):
             raise Later(pauses[self._setbacks] * (1 + random())) from error
 
+    def _make_named(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
+        key = f"{self.id}/{step}-{n}"
+        return self._asset_of_task(tasks.make(self.id, build, step=step, n=n, kind=kind, key=key))
+
+    def _make(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
+        return storing.make(self._resources, self._row, build, step=step, n=n, kind=kind)
+
     def _store_named(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
-        asset_id = tasks.store(
-            self.id,
-            file.url,
-            ref=inference.ref,
-            step=inference.step,
-            n=n,
-            key=f"{self.id}/{inference.step}-{n}/{inference.attempt}",
-            collected_at=inference.collected_at,
+        step, ref = inference.step, inference.ref
+        key = f"{self.id}/{step}-{n}/{inference.attempt}"
+        return self._asset_of_task(
+            tasks.store(self.id, ref, step=step, n=n, key=key, collected_at=inference.collected_at)
         )
+
+    def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+        step, ref, since = inference.step, inference.ref, inference.collected_at
+        return storing.store(self._resources, self._row, file, ref=ref, step=step, n=n, collected_at=since)
+
+    def _asset_of_task(self, asset_id: str) -> Asset:
         stored = self._resources.ledger.jobs.asset(asset_id)
         assert stored is not None
         return stored
 
-    def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
-        return steps.store(
-            self._resources,
-            self._row,
-            file,
-            ref=inference.ref,
-            step=inference.step,
-            n=n,
-            collected_at=inference.collected_at,
-        )
-
-    def _reserve(self, endpoint: str, arguments: Mapping[str, Any], *, step: str) -> Request:
+    def _require_going_on(self) -> None:
         if self._row.cancel_requested_at is not None:
             raise Cancelled("The job was cancelled.")
+
+    def _spec(
+        self, endpoint: str, arguments: Mapping[str, Any], *, step: str, lane: Lane, reuse: bool = False
+    ) -> RequestSpec:
+        self._require_going_on()
         model = find_model(endpoint)
-        checked = model.validate(arguments)
-        first = not self._calls
-        return self._queue(
-            RequestSpec(
-                step=step,
-                endpoint=endpoint,
-                input=checked,
-                estimate_usd=model.estimate(checked),
-                lane=Lane.INTERACTIVE if first else Lane.CONTINUE,
-            )
+        checked = model.validate(_named(arguments, lambda asset: f"{ASSET}{asset.id}"))
+        by_content = _named(arguments, lambda asset: f"sha256:{asset.sha256}")
+        return RequestSpec(
+            step=step,
+            endpoint=endpoint,
+            input=checked,
+            estimate_usd=model.estimate(checked),
+            lane=Lane.CONTINUE if self._calls else lane,
+            account_id=model.account_id,
+            reuse_hash=content_hash(endpoint, by_content) if reuse else None,
         )
 
-    def _queue(self, spec: RequestSpec) -> Request:
-        row = self._requests.reserve(self.id, spec)
-        self._resources.dispatcher.grant()
-        return self._noted(self._requests.get(row.ref))
+    def _reserve_missing(self, calls: Sequence[Call]) -> None:
+        missing = [call for call in calls if self._latest(call.step) is None]
+        if missing:
+            lane = Lane.INTERACTIVE
+            self._queue([self._spec(each.endpoint, each.arguments, step=each.step, lane=lane) for each in missing])
+
+    def _queue(self, specs: Sequence[RequestSpec]) -> list[Request]:
+        """As they are once slots were handed out."""
+        reserved = self._requests.reserve_all(self.id, specs)
+        if any(row.status is RequestStatus.QUEUED for row in reserved):
+            self._resources.dispatcher.grant()
+            reserved = [self._requests.get(reserved[0].ref)] if len(reserved) == 1 else self._as_of_now(reserved)
+        return [self._noted(row) for row in reserved]
+
+    def _as_of_now(self, rows: Sequence[Request]) -> list[Request]:
+        refs = {row.ref for row in rows}
+        return [row for row in self._requests.of_job(self.id) if row.ref in refs]
 
     def _noted(self, row: Request) -> Request:
         self._calls[row.step, row.attempt] = row
         return row
+
+    def _advance_all(self, row: Request, retry: RetryPolicy) -> None:
+        """Whatever can be done for the call just now."""
+        following: Request | None = row
+        while following is not None:
+            following = self._advance(following, retry)
 
     def _latest(self, step: str) -> Request | None:
         """The last attempt; or one before it whose success came late: that is paid, and there is no need of another."""
@@ -202,13 +368,25 @@ class Job:
                 return None
 
     def _submit(self, row: Request) -> Request | None:
-        with suppress(DarkroomError):  # it is on record: the row says what became of it
-            if not self._named:
-                return self._noted(steps.submit(self._resources, row.ref, endpoint=row.endpoint))
-            key = f"{self.id}/{row.step}/{row.attempt}"
-            tasks.submit(row.ref, endpoint=row.endpoint, step=row.step, key=key)
+        if self._is_immediate(row):
+            self._beside(row.ref, partial(self._carry_out, row))
+            return None
+        self._carry_out(row)
         now = self._noted(self._requests.get(row.ref))
         return None if now.status is RequestStatus.GRANTED else now
+
+    def _is_immediate(self, row: Request) -> bool:
+        try:
+            return self._resources.providers.of(row.account_id).immediate
+        except DarkroomError:
+            return False  # there is no such provider, which is found out, and put on record, by sending it
+
+    def _carry_out(self, row: Request) -> None:
+        with suppress(DarkroomError):  # it is on record: the row says what became of it
+            if self._named:
+                tasks.submit(row.ref, step=row.step, key=f"{self.id}/{row.step}/{row.attempt}")
+            else:
+                sending.submit(self._resources, row)
 
     def _again(self, row: Request, retry: RetryPolicy) -> Request:
         """A new attempt, both on record; raises if the failure is for good."""
@@ -217,17 +395,18 @@ class Job:
             raise _perhaps_paid().of(step=row.step, ref=row.ref)
         if tries >= retry.attempts or not isinstance(error, Retry):
             raise error
-        return self._queue(
-            RequestSpec(
-                step=row.step,
-                endpoint=row.endpoint,
-                input=row.input,
-                estimate_usd=row.estimate_usd,
-                lane=Lane.CONTINUE,
-                attempt=row.attempt + 1,
-                not_before=next_try(error, tries=tries, now=utc_now(), policy=retry),
-            )
+        following = RequestSpec(
+            step=row.step,
+            endpoint=row.endpoint,
+            input=row.input or {},
+            estimate_usd=row.estimate_usd,
+            lane=Lane.CONTINUE,
+            attempt=row.attempt + 1,
+            account_id=row.account_id,
+            reuse_hash=row.reuse_hash,
+            not_before=next_try(error, tries=tries, now=utc_now(), policy=retry),
         )
+        return self._queue([following])[0]
 
     def _tries(self, step: str) -> int:
         """Attempts of the step, since the job was last replayed."""
@@ -242,12 +421,18 @@ class Job:
     def _collect(self, row: Request) -> Inference:
         output = row.output if row.output is not None else self._fetch(row)
         files = find_model(row.endpoint).files(output)
-        return Inference(ref=row.ref, attempt=row.attempt, step=row.step, output=output, files=tuple(files))
+        return Inference(
+            ref=row.ref,
+            attempt=row.attempt,
+            step=row.step,
+            output=output,
+            files=tuple(files),
+            reused_from=row.reused_from,
+        )
 
     def _fetch(self, row: Request) -> dict[str, Any]:
         """The result of a success that was announced without its payload."""
-        assert row.request_id is not None
-        outcome = fetch_result(self._resources.fal, row, row.request_id)
+        outcome = self._resources.providers.of(row.account_id).ask(row)
         if outcome is None:
             lost = Retry("The provider says the request succeeded, but its result cannot be fetched.")
             raise lost.of(step=row.step, ref=row.ref)
@@ -256,6 +441,15 @@ class Job:
         self._requests.fill_output(row.ref, output=outcome.output, cost_usd=outcome.cost_usd)
         self._noted(self._requests.get(row.ref))
         return outcome.output
+
+
+def _named(value: Any, name: Callable[[Asset], str]) -> Any:
+    """The arguments with each asset in them as its name."""
+    if isinstance(value, Asset):
+        return name(value)
+    if isinstance(value, Mapping):
+        return {key: _named(each, name) for key, each in value.items()}
+    return [_named(each, name) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _rebuild(row: Request) -> DarkroomError:

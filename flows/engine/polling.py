@@ -12,7 +12,6 @@ from prefect.logging import get_run_logger
 
 from blocks.errors import DarkroomError
 from blocks.ledger import OUTAGES, Request
-from blocks.outcomes import ask_provider
 from flows.engine.resources import Resources
 
 EVERY_SECONDS = 1.0
@@ -39,17 +38,18 @@ class Poller:
                 self._asking.clear()
 
     def ask_all(self) -> None:
-        if self._resources.settings.webhook_url is not None or time.monotonic() < self._next:
+        settings = self._resources.settings
+        if settings.all_tell_us or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + EVERY_SECONDS
         for row in self._resources.ledger.requests.in_flight_of_run(self._run_id):
-            if row.ref not in self._asking:
+            if row.ref not in self._asking and not settings.tells_us(row.account_id):
                 self._asking.add(row.ref)
                 self._pool.submit(copy_context().run, self._ask, row)
 
     def _ask(self, row: Request) -> None:
         try:
-            outcome = ask_provider(self._resources.fal, row)
+            outcome = self._resources.providers.of(row.account_id).ask(row)
             if outcome is not None:
                 _, implied = self._resources.ledger.requests.settle(row.ref, outcome, via="poll")
                 self._resources.dispatcher.carry_out(implied)

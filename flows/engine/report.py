@@ -22,7 +22,7 @@ from prefect.logging import get_run_logger
 
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError
-from blocks.ledger import Asset, JobStatus
+from blocks.ledger import Asset, JobStatus, Request
 from blocks.links import ARTIFACT_LIFETIME, asset_url
 from flows.engine.job import Job
 from flows.engine.resources import Resources
@@ -48,6 +48,7 @@ class Reports:
         self._lock = threading.Lock()
         self._lines: list[Line] = []
         self._oldest = 0.0
+        self._texts: dict[str, str] = {}
 
     @contextmanager
     def sending(self) -> Iterator[None]:
@@ -58,15 +59,45 @@ class Reports:
                 self._flush()
 
     def show(self, job: Job) -> None:
-        """The pictures of the run's only job."""
-        for asset in job.assets:
+        """The pictures that the run's only job has come to since it was last called."""
+        for asset in job.fresh:
+            if not asset.content_type.startswith("image/"):
+                continue
             with self._for_looking_only():
                 self._resources.orchestrator.show_picture(
                     self._flow_run_id,
-                    key=f"picture-{asset.id.removeprefix('ast_')}",
+                    key=f"picture-{artifact_key(asset.id)}",
                     url=_link(asset, self._resources),
                     description=f"`{asset.key}`: {asset.width} × {asset.height}, {asset.bytes:,} bytes",
                 )
+
+    def show_costs(self, job: Job) -> None:
+        """What the run's only job has paid, call by call, where there were several."""
+        if len(job.calls) > 1:
+            with self._for_looking_only():
+                table = [_cost(row) for row in job.calls]
+                self._resources.orchestrator.show_costs(
+                    self._flow_run_id, key=f"cost-{artifact_key(job.id)}", table=table
+                )
+
+    def show_text(self, job_id: str, name: str, markdown: str, *, description: str) -> None:
+        """Once for as long as it stays the same: job functions are called again and again."""
+        key = f"{name}-{artifact_key(job_id)}"
+        if self._texts.get(key) != markdown:
+            self._texts[key] = markdown
+            with self._for_looking_only():
+                self._resources.orchestrator.show_text(
+                    self._flow_run_id, key=key, markdown=markdown, description=description
+                )
+
+    def show_progress(self, job_id: str, percent: float, text: str) -> None:
+        with self._for_looking_only():
+            key = f"progress-{artifact_key(job_id)}"
+            self._resources.orchestrator.show_progress(self._flow_run_id, key=key, percent=percent, text=text)
+
+    def link(self, asset: Asset) -> str:
+        """For what is shown in Prefect's UI."""
+        return _link(asset, self._resources)
 
     def add(self, job: Job, ended: JobStatus, error: DarkroomError | None) -> None:
         with self._lock:
@@ -123,10 +154,31 @@ def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: R
         "Attempts": str(max((row.attempt for row in job.calls), default=0)),
         "At the provider": f"{at_provider:.1f} s",
         "In all": f"{(utc_now() - job.created_at).total_seconds():.1f} s",
-        "Size": ", ".join(f"{asset.width}×{asset.height}, {asset.bytes // 1024:,} KB" for asset in job.assets),
+        "Size": ", ".join(_size(asset) for asset in job.assets),
         "Cost": f"${sum((row.cost_usd or Decimal(0) for row in job.calls), Decimal(0)):.3f}",
         "Picture": " ".join(f"[open]({_link(asset, resources)})" for asset in job.assets),
     }
+
+
+def artifact_key(id: str) -> str:
+    """Of an artifact: without the prefix, whose underscore it must not have."""
+    return id.partition("_")[2]
+
+
+def _cost(row: Request) -> dict[str, str]:
+    seconds = (row.finished_at - row.submitted_at).total_seconds() if row.finished_at and row.submitted_at else None
+    return {
+        "Step": row.step if row.attempt == 1 else f"{row.step}, attempt {row.attempt}",
+        "Model": row.endpoint,
+        "Came to": row.status.value if row.reused_from is None else "had already",
+        "Took": "" if seconds is None else f"{seconds:.1f} s",
+        "Cost": "" if row.cost_usd is None else f"${row.cost_usd:.3f}",
+    }
+
+
+def _size(asset: Asset) -> str:
+    size = f"{asset.bytes // 1024:,} KB"
+    return f"{asset.width}×{asset.height}, {size}" if asset.width else size
 
 
 def _link(asset: Asset, resources: Resources) -> str:

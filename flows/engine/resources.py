@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import httpx
 
 from blocks.dispatch import Dispatcher
-from blocks.fal import Fal, file_client, load_account
+from blocks.fal import Fal, file_client
+from blocks.fal.provider import FalProvider
 from blocks.ledger import Ledger
 from blocks.media_store import MediaStore, open_media_store
 from blocks.orchestrator import Orchestrator
+from blocks.providers import Providers
 from blocks.settings import Settings, load_settings
 
 
@@ -27,9 +29,16 @@ class Resources:
     ledger: Ledger
     orchestrator: Orchestrator
     dispatcher: Dispatcher
-    fal: Fal
+    providers: Providers
     files: httpx.Client  # for the provider's file hosts, without its key
     store: MediaStore
+
+    @property
+    def fal(self) -> Fal:
+        """fal's own client, for what only fal has: its list of requests."""
+        provider = self.providers.of("fal")
+        assert isinstance(provider, FalProvider)
+        return provider.client
 
 
 _current: ContextVar[Resources] = ContextVar("resources")
@@ -46,14 +55,14 @@ def open_resources() -> Iterator[Resources]:
         ledger = Ledger(settings.ledger_url)
         opened.callback(ledger.close)
         orchestrator = opened.enter_context(Orchestrator())
-        fal = load_account().client()
-        opened.callback(fal.close)
+        providers = Providers()
+        opened.callback(providers.close)
         resources = Resources(
             settings=settings,
             ledger=ledger,
             orchestrator=orchestrator,
             dispatcher=Dispatcher(ledger, orchestrator),
-            fal=fal,
+            providers=providers,
             files=opened.enter_context(file_client()),
             store=open_media_store(settings),
         )

@@ -7,6 +7,7 @@ is the truth; the cache only shows a finished step as finished.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -16,11 +17,12 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 
+from blocks.catalogue import find_model
 from blocks.errors import Retry
-from blocks.ledger import RequestStatus
-from blocks.media import RemoteFile
-from flows.engine import steps
-from flows.engine.resources import current
+from blocks.ledger import Job, RequestStatus
+from blocks.media import Kind
+from flows.engine import sending, storing
+from flows.engine.resources import Resources, current
 
 
 def _key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -37,12 +39,13 @@ _BY_JOB_STEP_ATTEMPT = CacheKeyFnPolicy(cache_key_fn=_key)
 
 
 @task(name="submit", task_run_name="submit {step}", persist_result=True, cache_policy=_BY_JOB_STEP_ATTEMPT)
-def submit(ref: str, *, endpoint: str, step: str, key: str) -> str:
-    """Returns the provider's request id, or "unknown" if no answer came. Not retried here, see `steps.submit`."""
-    row = steps.submit(current(), ref, endpoint=endpoint)
+def submit(ref: str, *, step: str, key: str) -> str:
+    """Returns the provider's request id, else the status it came to. Not retried here, see `sending.submit`."""
+    resources = current()
+    row = sending.submit(resources, resources.ledger.requests.get(ref))
     if row.status is RequestStatus.UNKNOWN:
         get_run_logger().warning("No answer to the submit of %s: its webhook or reconcile will settle it.", ref)
-    return row.request_id or "unknown"
+    return row.request_id or row.status.value
 
 
 @task(
@@ -50,14 +53,28 @@ def submit(ref: str, *, endpoint: str, step: str, key: str) -> str:
     task_run_name="store {step} {n}",
     persist_result=True,
     cache_policy=_BY_JOB_STEP_ATTEMPT,
-    retries=len(steps.STORE_AGAIN_AFTER_SECONDS),
-    retry_delay_seconds=list(steps.STORE_AGAIN_AFTER_SECONDS),
+    retries=len(storing.AGAIN_AFTER_SECONDS),
+    retry_delay_seconds=list(storing.AGAIN_AFTER_SECONDS),
     retry_jitter_factor=1,
     retry_condition_fn=_may_pass,
 )
-def store(job_id: str, url: str, *, ref: str, step: str, n: int, key: str, collected_at: datetime) -> str:
-    """Returns the asset's id."""
+def store(job_id: str, ref: str, *, step: str, n: int, key: str, collected_at: datetime) -> str:
+    """The n-th file of a finished call. Returns the asset's id."""
     resources = current()
+    row = resources.ledger.requests.get(ref)
+    file = find_model(row.endpoint).files(row.output or {})[n]
+    job = _job(resources, job_id)
+    return storing.store(resources, job, file, ref=ref, step=step, n=n, collected_at=collected_at).id
+
+
+@task(name="make", task_run_name="make {step}", persist_result=True, cache_policy=_BY_JOB_STEP_ATTEMPT)
+def make(job_id: str, build: Callable[[], bytes], *, step: str, n: int, kind: Kind, key: str) -> str:
+    """A file of our own making. Returns the asset's id."""
+    resources = current()
+    return storing.make(resources, _job(resources, job_id), build, step=step, n=n, kind=kind).id
+
+
+def _job(resources: Resources, job_id: str) -> Job:
     job = resources.ledger.jobs.get(job_id)
     assert job is not None
-    return steps.store(resources, job, RemoteFile(url=url), ref=ref, step=step, n=n, collected_at=collected_at).id
+    return job

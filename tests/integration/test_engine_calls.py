@@ -15,11 +15,11 @@ from support import wait_until
 
 from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError
-from blocks.fal import Fal
 from blocks.ledger import Bell, Happening, JobStatus, Ledger, Outcome, Work
 from blocks.media_store import MediaStore, make_store_block
 from blocks.orchestrator import Orchestrator
 from blocks.prefect_api import PrefectApi
+from blocks.providers import Providers
 from blocks.settings import Settings
 from flows.engine import Job, Waiting
 from flows.engine.calls import SIDE_BY_SIDE, Calls
@@ -47,7 +47,7 @@ def resources(ledger: Ledger) -> Iterator[Resources]:
             ledger=ledger,
             orchestrator=orchestrator,
             dispatcher=Dispatcher(ledger, orchestrator),
-            fal=opened.enter_context(Fal("key")),
+            providers=Providers({}),
             files=opened.enter_context(httpx.Client()),
             store=MediaStore(make_store_block("/nowhere")),
         )

@@ -19,12 +19,14 @@ from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError, Park
 from blocks.fal import Fal
+from blocks.fal.provider import FalProvider
 from blocks.ledger import Granted, Ledger, Request, RequestStatus
 from blocks.media_store import MediaStore, make_store_block
 from blocks.orchestrator import Orchestrator
 from blocks.prefect_api import PrefectApi
+from blocks.providers import Providers
 from blocks.settings import Settings
-from flows.engine import Job, steps, tasks
+from flows.engine import Job, sending, storing, tasks
 from flows.engine.job import Later
 from flows.engine.resources import Resources
 
@@ -82,12 +84,13 @@ def provider() -> Provider:
 def resources(ledger: Ledger, provider: Provider) -> Iterator[Resources]:
     with ExitStack() as opened:
         orchestrator = opened.enter_context(Orchestrator(PrefectApi(NOWHERE)))
+        fal = opened.enter_context(Fal("key", transport=httpx.MockTransport(provider)))
         yield Resources(
             settings=Settings(),
             ledger=ledger,
             orchestrator=orchestrator,
             dispatcher=NoGrant(ledger, orchestrator),
-            fal=opened.enter_context(Fal("key", transport=httpx.MockTransport(provider))),
+            providers=Providers({"fal": lambda: FalProvider(fal)}),
             files=opened.enter_context(httpx.Client()),
             store=MediaStore(make_store_block("/nowhere")),
         )
@@ -102,7 +105,7 @@ def ann(ledger: Ledger) -> str:
 def submit(resources: Resources, granted: Granted) -> Request:
     row = resources.ledger.requests.get(granted.ref)
     with suppress(DarkroomError):
-        steps.submit(resources, row.ref, endpoint=row.endpoint)
+        sending.submit(resources, row)
     return resources.ledger.requests.get(row.ref)
 
 
@@ -224,7 +227,7 @@ def test_a_provider_that_refuses_one_request_for_ever_ends_it(
         time_passes(db, 3600)
     (row,) = ledger.requests.of_job(job.id)
     assert row.status is RequestStatus.FAILED
-    assert provider.submits == steps.MOST_REFUSALS + 1
+    assert provider.submits == sending.MOST_REFUSALS + 1
 
 
 def test_429s_are_waited_for_however_long(
@@ -233,7 +236,7 @@ def test_429s_are_waited_for_however_long(
     """They say something about us, not about the request."""
     job = post(ledger, ann)
     provider.answer = too_many
-    for _ in range(3 * steps.MOST_REFUSALS):
+    for _ in range(3 * sending.MOST_REFUSALS):
         submit(resources, ledger.grants.grant()[0])
         time_passes(db, 3600)
     provider.answer = taken
@@ -267,12 +270,12 @@ def test_a_paid_file_is_waited_for_while_its_host_is_out(
         raise Park("the file host answered HTTP 503", code="file_unreachable")
 
     monkeypatch.setattr(tasks, "store", out)
-    monkeypatch.setattr(steps, "store", out)
+    monkeypatch.setattr(storing, "store", out)
     for setbacks in (0, 10, 100):
         called = Job(record, resources, named=named, setbacks=setbacks)
         with pytest.raises(Later) as later:
             called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))
         assert later.value.seconds <= 60
-    called = Job(record, resources, named=named, setbacks=len(steps.OUT_AGAIN_AFTER_SECONDS))
+    called = Job(record, resources, named=named, setbacks=len(storing.OUT_AGAIN_AFTER_SECONDS))
     with pytest.raises(Park):
         called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))

@@ -29,10 +29,12 @@ from sqlalchemy import Pool, event
 from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
 from blocks.fal import Fal
+from blocks.fal.provider import FalProvider
 from blocks.ledger import JobStatus, Ledger
 from blocks.ledger.database import _queries
 from blocks.media_store import MediaStore
 from blocks.orchestrator import Orchestrator
+from blocks.providers import Providers
 from blocks.settings import Settings
 from flows.engine.resources import Resources
 from flows.reconcile import Reconciler
@@ -196,7 +198,7 @@ def of_a_reconcile(ledger: Ledger) -> None:
         ledger=ledger,
         orchestrator=orchestrator,
         dispatcher=Dispatcher(ledger, orchestrator),
-        fal=create_autospec(Fal, instance=True),
+        providers=Providers({"fal": lambda: FalProvider(create_autospec(Fal, instance=True))}),
         files=create_autospec(httpx.Client, instance=True),
         store=create_autospec(MediaStore, instance=True),
     )

@@ -1,0 +1,42 @@
+"""The providers of an installation, each opened from its block when a call first needs it: most runs pay fal alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from blocks.errors import NeedsHuman
+from blocks.fal import load_account
+from blocks.fal.provider import FalProvider
+from blocks.provider import Provider
+
+Opener = Callable[[], Provider]
+
+
+def _fal() -> Provider:
+    return FalProvider(load_account().client())
+
+
+OPENERS: Mapping[str, Opener] = {"fal": _fal}
+
+
+class Providers:
+    """By the id of the ledger's account. Thread-safe."""
+
+    def __init__(self, openers: Mapping[str, Opener] = OPENERS) -> None:
+        self._openers = openers
+        self._opened: dict[str, Provider] = {}
+        self._lock = threading.Lock()
+
+    def of(self, account_id: str) -> Provider:
+        """Raises NeedsHuman where its block is missing."""
+        with self._lock:
+            if account_id not in self._opened:
+                if account_id not in self._openers:
+                    raise NeedsHuman(f"Nobody knows how to pay the account '{account_id}'.", code="no_provider")
+                self._opened[account_id] = self._openers[account_id]()
+            return self._opened[account_id]
+
+    def close(self) -> None:
+        for provider in self._opened.values():
+            provider.close()

@@ -1,0 +1,390 @@
+"""What job functions can say, on a real ledger and a real media store, with a provider of the test's own.
+
+Its calls are answered at once (`immediate`), or taken and answered later, as the test says.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import timedelta
+from decimal import Decimal
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from ledger_databases import Db
+from PIL import Image
+from support import wait_until
+
+from blocks import catalogue
+from blocks.dispatch import Dispatcher
+from blocks.errors import DarkroomError, Park, Permanent, Retry
+from blocks.ledger import Happening, Job, JobStatus, Ledger, Outcome, Request, RequestStatus, Work
+from blocks.media import Kind, RemoteFile
+from blocks.media_store import MediaStore, make_store_block
+from blocks.orchestrator import Orchestrator
+from blocks.prefect_api import PrefectApi
+from blocks.provider import Files, Progress, Taken
+from blocks.providers import Providers
+from blocks.settings import Settings
+from flows.engine import Call, Inference, Waiting
+from flows.engine import Job as JobCall
+from flows.engine.calls import Calls
+from flows.engine.report import Reports
+from flows.engine.resources import Resources
+
+NOWHERE = "http://127.0.0.1:9"
+ECHO = "test/echo"
+SECONDS = timedelta(seconds=5)
+
+
+def picture(colour: str = "red") -> bytes:
+    out = BytesIO()
+    Image.new("RGB", (8, 6), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+class Echo:
+    """A model whose answer is the picture it was given, within the answer."""
+
+    endpoint = ECHO
+    account_id = "gemini"
+    expected = start_timeout = deadline = SECONDS
+
+    def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(arguments)
+
+    def estimate(self, input: Mapping[str, Any]) -> Decimal:
+        return Decimal("0.01")
+
+    def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
+        return Decimal("0.01")
+
+    def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
+        return [RemoteFile(url=output["image"]["url"])]
+
+
+class EchoProvider:
+    """Answers each call by `answer`, and remembers what it was sent."""
+
+    immediate = True
+
+    def __init__(self) -> None:
+        self.answer: Callable[[Request, Mapping[str, Any]], Taken | Outcome] = lambda _, input: echoed(input)
+        self.sent: list[Mapping[str, Any]] = []
+
+    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
+        return {k: files.read(v).content if str(v).startswith("asset:") else v for k, v in input.items()}
+
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
+        self.sent.append(input)
+        return self.answer(row, input)
+
+    def ask(self, row: Request) -> Outcome | None:
+        return None
+
+    def cancel(self, row: Request) -> None:
+        pass
+
+    def progress(self, row: Request) -> Progress | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def echoed(input: Mapping[str, Any]) -> Outcome:
+    content = input.get("image", picture())
+    url = "data:image/png;base64," + base64.b64encode(content).decode()
+    return Outcome(
+        happening=Happening.SUCCEED, output={"image": {"url": url}, "said": "echo"}, cost_usd=Decimal("0.01")
+    )
+
+
+class Unheard(Reports):
+    """There is no Prefect to show anything to."""
+
+    def add(self, job: JobCall, ended: JobStatus, error: DarkroomError | None) -> None:
+        pass
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> EchoProvider:
+    monkeypatch.setattr(catalogue, "MODELS", {**catalogue.MODELS, ECHO: Echo()})
+    return EchoProvider()
+
+
+@pytest.fixture
+def resources(ledger: Ledger, provider: EchoProvider, tmp_path: Path) -> Iterator[Resources]:
+    with ExitStack() as opened:
+        orchestrator = opened.enter_context(Orchestrator(PrefectApi(NOWHERE)))
+        yield Resources(
+            settings=Settings(),
+            ledger=ledger,
+            orchestrator=orchestrator,
+            dispatcher=Dispatcher(ledger, orchestrator),
+            providers=Providers({"gemini": lambda: provider}),
+            files=opened.enter_context(httpx.Client()),
+            store=MediaStore(make_store_block(str(tmp_path))),
+        )
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> str:
+    return ledger.users.add("ann", plan="studio").user_id
+
+
+def new_job(ledger: Ledger, user_id: str) -> Job:
+    return ledger.jobs.post(user_id=user_id, kind="echo", parameters={}).job
+
+
+def call(resources: Resources, job_id: str, **changes: Any) -> JobCall:
+    (record,) = resources.ledger.jobs.take_up([job_id])
+    return JobCall(record, resources, named=False, **changes)
+
+
+def until_it_has_come(resources: Resources, job_id: str, function: Callable[[JobCall], Any]) -> Any:
+    """Calls the function as the runner does: again when what it waits for has come."""
+    for _ in range(10):
+        try:
+            return function(call(resources, job_id))
+        except Waiting:
+            continue
+    raise AssertionError("it waits for ever")
+
+
+def echo(job: JobCall, *, step: str = "echo", **arguments: Any) -> Inference:
+    return job.infer(ECHO, arguments, step=step, reuse=True)
+
+
+def rows(ledger: Ledger, job: Job) -> list[Request]:
+    return ledger.requests.of_job(job.id)
+
+
+def test_a_file_of_ones_own_is_made_once(resources: Resources, ledger: Ledger, ann: str) -> None:
+    """The next call of the function gets what is on record, with the content that was stored."""
+    job, made = new_job(ledger, ann), []
+
+    def build() -> bytes:
+        made.append("once")
+        return picture()
+
+    first = call(resources, job.id).make("grid", build)
+    again = call(resources, job.id).make("grid", build)
+    assert (again.id, made) == (first.id, ["once"])
+    assert (first.key, first.ref, first.width) == (f"images/{ann}/{job.id}/grid-0.png", None, 8)
+    assert call(resources, job.id).read(again) == picture()
+
+
+def test_what_is_made_is_verified_before_it_is_stored(resources: Resources, ledger: Ledger, ann: str) -> None:
+    """The failure names the step, and nothing is on record."""
+    job = new_job(ledger, ann)
+    with pytest.raises(DarkroomError) as failure:
+        call(resources, job.id).make("film", lambda: b"no film", kind=Kind.VIDEO)
+    assert failure.value.step == "film"
+    assert ledger.jobs.assets(job.id) == []
+
+
+def test_a_file_within_the_answer_is_stored_and_then_kept_once(resources: Resources, ledger: Ledger, ann: str) -> None:
+    """The ledger has it from the answer's commit until the media store has it; what else was said stays."""
+    job = new_job(ledger, ann)
+    inference = until_it_has_come(resources, job.id, echo)
+    (row,) = rows(ledger, job)
+    assert row.output is not None and row.output["image"]["url"].startswith("data:")
+    (asset,) = call(resources, job.id).store(inference)
+    (row,) = rows(ledger, job)
+    assert row.output == {"image": {"url": f"asset:{asset.id}"}, "said": "echo"}
+    assert call(resources, job.id).read(asset) == picture()
+    assert call(resources, job.id).store(echo(call(resources, job.id)))[0].id == asset.id
+
+
+def test_a_file_of_the_store_is_brought_along_and_recorded_by_its_id(
+    resources: Resources, provider: EchoProvider, ledger: Ledger, ann: str
+) -> None:
+    """So the input can be sent again at any time, when addresses of today are long gone."""
+    job = new_job(ledger, ann)
+    asset = call(resources, job.id).make("red", picture)
+    until_it_has_come(resources, job.id, lambda job: echo(job, image=asset))
+    assert rows(ledger, job)[0].input == {"image": f"asset:{asset.id}"}
+    assert provider.sent == [{"image": picture()}]
+
+
+def test_nobody_sends_another_users_file(
+    resources: Resources, provider: EchoProvider, ledger: Ledger, ann: str
+) -> None:
+    """Whoever wrote the input: it is looked at again when it is sent, and nothing is."""
+    bob = ledger.users.add("bob").user_id
+    asset = call(resources, new_job(ledger, bob).id).make("red", picture)
+    job = new_job(ledger, ann)
+    with pytest.raises(Permanent, match="no file"):
+        until_it_has_come(resources, job.id, lambda job: echo(job, image=f"asset:{asset.id}"))
+    with pytest.raises(Permanent, match="no file"):
+        call(resources, job.id).asset(asset.id)
+    assert provider.sent == []
+
+
+def test_an_answer_serves_again_for_the_same_call(
+    resources: Resources, provider: EchoProvider, ledger: Ledger, ann: str
+) -> None:
+    """By content: the same picture under another id. It costs nothing, and its file is the job's own."""
+    kept = []
+    for _ in range(2):
+        job = new_job(ledger, ann)
+        asset = call(resources, job.id).make("red", picture)
+        inference = until_it_has_come(resources, job.id, lambda job, asset=asset: echo(job, image=asset))
+        (stored,) = call(resources, job.id).store(inference)
+        kept.append((job, stored, rows(ledger, job)[0]))
+    (_, first, paid), (job, second, row) = kept
+    assert (len(provider.sent), row.status, row.cost_usd, row.reused_from) == (1, "succeeded", 0, paid.ref)
+    assert (second.key, second.sha256, second.job_id) == (first.key, first.sha256, job.id)
+    assert ledger.jobs.cost(job.id) == 0
+    assert call(resources, job.id).store(echo(call(resources, job.id)))[0].id == second.id
+
+
+@pytest.mark.parametrize("other", ["user", "picture", "arguments", "unstored"])
+def test_an_answer_to_another_call_does_not_serve(
+    resources: Resources, provider: EchoProvider, ledger: Ledger, ann: str, other: str
+) -> None:
+    """Nor one whose file never came to the store: its address may be gone."""
+    users = [ann, ledger.users.add("bob").user_id if other == "user" else ann]
+    for n, user_id in enumerate(users):
+        job = new_job(ledger, user_id)
+        colour = "blue" if other == "picture" and n else "red"
+        asset = call(resources, job.id).make("it", lambda colour=colour: picture(colour))
+        more = {"more": n} if other == "arguments" else {}
+        inference = until_it_has_come(resources, job.id, lambda job, a=asset, m=more: echo(job, image=a, **m))
+        if other != "unstored":
+            call(resources, job.id).store(inference)
+    assert len(provider.sent) == 2
+
+
+def test_a_job_whose_first_answer_is_there_already_needs_no_slot(
+    resources: Resources, ledger: Ledger, ann: str
+) -> None:
+    """A run takes it at once; and reconcile finds it if nobody does."""
+    job = new_job(ledger, ann)
+    assert ledger.jobs.unplaced() == [job.id]
+    assert len(ledger.runs.place(job.id).starts) == 1
+    assert ledger.jobs.unplaced() == []
+
+
+def test_each_of_many_calls_ends_for_itself(
+    resources: Resources, provider: EchoProvider, ledger: Ledger, ann: str
+) -> None:
+    """What has failed is told beside what has come, and the others go on."""
+
+    def answer(row: Request, input: Mapping[str, Any]) -> Outcome:
+        if input["n"] == 1:
+            raise Permanent("no such page", code="not_found")
+        return echoed(input)
+
+    provider.answer = answer
+    job = new_job(ledger, ann)
+    calls = [Call(step=f"echo-{n}", endpoint=ECHO, arguments={"n": n}) for n in range(3)]
+    told = until_it_has_come(resources, job.id, lambda job: list(job.each(calls)))
+    assert [(each.step, getattr(came, "code", "came")) for each, came in told] == [
+        ("echo-0", "came"),
+        ("echo-1", "not_found"),
+        ("echo-2", "came"),
+    ]
+
+
+def test_a_store_that_is_out_before_the_call_is_no_outage_of_the_provider(
+    resources: Resources, provider: EchoProvider, ledger: Ledger, db: Db, ann: str
+) -> None:
+    """The row waits in the queue, nothing was sent, and everybody else's calls go on."""
+    job = new_job(ledger, ann)
+    asset = call(resources, job.id).make("red", picture)
+
+    def out(*_: object, **__: object) -> bytes:
+        raise Park("the media store is out", code="store_unavailable")
+
+    resources.store.read = out  # type: ignore[method-assign]
+    with pytest.raises(Waiting):
+        echo(call(resources, job.id), image=asset)
+    (row,) = rows(ledger, job)
+    assert (row.status, row.attempt, row.not_before is not None) == (RequestStatus.QUEUED, 1, True)
+    assert provider.sent == []
+    assert db.execute("SELECT down_since FROM account WHERE id = 'gemini'").fetchone() == {"down_since": None}
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_what_has_yet_to_be_brought_is_brought_once_the_id_is_on_record(
+    resources: Resources, provider: EchoProvider, ledger: Ledger, ann: str, delivered: bool
+) -> None:
+    """If it cannot be, the call has failed, and may be tried again."""
+    provider.immediate = False
+    job = new_job(ledger, ann)
+    seen: list[Request] = []
+
+    def deliver() -> None:
+        seen.extend(rows(ledger, job))
+        if not delivered:
+            raise Retry("the upload broke")
+
+    provider.answer = lambda *_: Taken(request_id="upload-1", deliver=deliver)
+    with pytest.raises(Waiting):
+        echo(call(resources, job.id))
+    assert [(row.request_id, row.status) for row in seen] == [("upload-1", RequestStatus.IN_FLIGHT)]
+    now = rows(ledger, job)
+    assert now[0].status is (RequestStatus.IN_FLIGHT if delivered else RequestStatus.FAILED)
+    assert len(now) == (1 if delivered else 2), "a new attempt"
+
+
+def test_calls_that_last_do_not_hold_up_the_job(
+    resources: Resources, provider: EchoProvider, ledger: Ledger, ann: str
+) -> None:
+    """Both are under way at once, the function is called again at the end of each, and once each was sent."""
+    go_on, under_way = threading.Event(), threading.Barrier(2, timeout=20)
+
+    def answer(row: Request, input: Mapping[str, Any]) -> Outcome:
+        under_way.wait()
+        go_on.wait(20)
+        return echoed(input)
+
+    provider.answer = answer
+    job = new_job(ledger, ann)
+
+    def function(job: JobCall) -> dict[str, Any]:
+        job.start(ECHO, {"n": 1}, step="one")
+        job.start(ECHO, {"n": 2}, step="two")
+        return {"files": len([*map(job.store, job.wait_all("one", "two"))])}
+
+    calls = Calls(function, resources, Unheard(resources, uuid4()))
+    with ledger.listen("fox") as bell, calls.threads(bell):
+        work = Work(open=(job.id,), ready=(job.id,), came=frozenset())
+        calls.start(work, named=False)
+        wait_until(lambda: under_way.n_waiting == 0 and len(provider.sent) == 2)
+        wait_until(lambda: (calls.take_in(), job.id in calls.waits)[1])
+        assert calls.busy, "so the run stays for them"
+        go_on.set()
+        wait_until(lambda: (calls.take_in(), calls.start(work, named=False), _ended(ledger, job))[-1])
+        calls.take_in()
+        assert not calls.busy
+    ended = ledger.jobs.get(job.id)
+    assert ended is not None and ended.result == {"files": 2}
+    assert len(provider.sent) == 2
+
+
+def _ended(ledger: Ledger, job: Job) -> bool:
+    row = ledger.jobs.get(job.id)
+    return row is not None and row.status.terminal
+
+
+def test_how_far_a_job_has_come_is_on_record_until_it_ends(resources: Resources, ledger: Ledger, ann: str) -> None:
+    """The same news twice is no news."""
+    job = new_job(ledger, ann)
+    assert ledger.jobs.progress(job.id, 40, "step 400 of 1000")
+    assert not ledger.jobs.progress(job.id, 40.0, "step 400 of 1000")
+    found = ledger.jobs.get(job.id)
+    assert found is not None and found.progress == {"percent": 40, "text": "step 400 of 1000"}
+    ledger.jobs.finish(job.id, JobStatus.COMPLETED)
+    assert not ledger.jobs.progress(job.id, 41, "late")
+    found = ledger.jobs.get(job.id)
+    assert found is not None and found.progress is None
