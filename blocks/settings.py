@@ -40,6 +40,10 @@ class Settings(BaseSettings):
         timedelta(seconds=30),
         description="How long a cancelled run may take to end before its process is killed (seconds or ISO 8601).",
     )
+    web_allow: str = Field(
+        "",
+        description="Private addresses that files may be fetched from all the same, e.g. 10.1.0.0/16, 127.0.0.1:8999.",
+    )
     signing_key: SecretStr = Field(
         SecretStr(""), description="Key of the links to assets. Every gateway and worker of one installation shares it."
     )
@@ -66,6 +70,15 @@ class Settings(BaseSettings):
     def webhook_url(self) -> str | None:
         """The address given to fal, without a request's own token."""
         return f"{self.public_url.rstrip('/')}/webhooks/fal" if self.public_url else None
+
+    def tells_us(self, account_id: str) -> bool:
+        """Whether that provider can tell us how its calls ended; else it is asked."""
+        secret = getattr(self, "mux_webhook_secret", None)
+        return self.public_url is not None and (account_id != "mux" or secret is not None)
+
+    @property
+    def all_tell_us(self) -> bool:
+        return all(self.tells_us(account_id) for account_id in ("fal", "mux"))
 
     @property
     def browser_url(self) -> str:
