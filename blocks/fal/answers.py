@@ -16,6 +16,7 @@ import httpx
 
 from blocks.errors import DarkroomError, Park, Retry, SubmitUnknown
 from blocks.fal.failures import classify_failure, is_ingress_page
+from blocks.fal.uploads import as_recorded
 
 # Ids become parts of URLs, so only plain ones count.
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -50,7 +51,7 @@ class ProviderResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """A request as the account's own list shows it."""
+    """A request as the account's own list shows it, its input as we have ours on record."""
 
     request_id: str
     sent_at: datetime
@@ -103,7 +104,8 @@ def _sent(item: object) -> Sent | None:
         return None
     if not request_id or not REQUEST_ID.fullmatch(request_id) or not isinstance(given, dict):
         return None
-    return Sent(request_id=request_id, sent_at=sent_at if sent_at.tzinfo else sent_at.replace(tzinfo=UTC), input=given)
+    at = sent_at if sent_at.tzinfo else sent_at.replace(tzinfo=UTC)
+    return Sent(request_id=request_id, sent_at=at, input=as_recorded(given))
 
 
 def read_status(response: httpx.Response) -> ProviderStatus:

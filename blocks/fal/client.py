@@ -3,7 +3,7 @@
 Submitting is one plain POST of our own, because fal has no idempotency key and `fal_client.submit` repeats a POST whose
 answer was lost (up to ten billed jobs). Status, result and cancel use `fal_client`'s handles for where to call, but not
 for calling: their patience is ten tries of 120 s, fixed in the module, and `get()` polls ten times a second and drops
-the header with the billed units. Uploads are `fal_client`'s alone. What the answers mean is in `answers.py`.
+the header with the billed units. Uploads are `fal_client`'s (`uploads.py`). What the answers mean is in `answers.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -35,13 +34,13 @@ from blocks.fal.answers import (
     read_status,
     read_submit,
 )
+from blocks.fal.uploads import Uploads
 from blocks.tls import tls_context
 
 SUBMIT_PATIENCE = timedelta(seconds=30)
 SUBMIT_TIMEOUT = httpx.Timeout(SUBMIT_PATIENCE.total_seconds(), connect=5.0)
 CONFIRM_TIMEOUT = httpx.Timeout(5.0, connect=3.0)
 CALL_TIMEOUT = httpx.Timeout(4.0, connect=3.0)  # of one try; two come to about 15 s where nothing answers
-UPLOAD_TIMEOUT_SECONDS = 30.0
 LIST_TIMEOUT = httpx.Timeout(15.0, connect=3.0)
 LIST_URL = "https://api.fal.ai/v1/models/requests/by-endpoint"
 LIST_PAGE = 100  # fal's own bound
@@ -63,9 +62,11 @@ class Fal:
             transport=transport,
             verify=tls_context(),
         )
+        self._uploads = Uploads(self._key)
 
     def close(self) -> None:
         self._http.close()
+        self._uploads.close()
 
     def __enter__(self) -> Fal:
         return self
@@ -131,14 +132,10 @@ class Fal:
             query["cursor"] = page.next_cursor
         raise Retry("fal's list of requests is too long to be searched", code="list_too_long")
 
-    def upload(self, content: bytes, *, content_type: str, file_name: str) -> str:
-        """Puts a file on fal's CDN and returns its URL, which is public.
-
-        fal_client repeats an upload by itself, for minutes on a bad line, and leaves its connection to the garbage
-        collector.
-        """
+    def upload(self, content: bytes, *, content_type: str, file_name: str, lifetime: timedelta) -> str:
+        """Puts a file on fal's CDN and returns its URL: whoever knows it can read the file until its time is over."""
         try:
-            return self._uploader.upload(content, content_type, file_name)
+            return self._uploads.put(content, content_type=content_type, file_name=file_name, lifetime=lifetime)
         except fal_client.FalClientHTTPError as error:
             # Not `from error`: its text is the whole answer, and may quote what was sent.
             raise answer_failure(error.response) from None
@@ -148,10 +145,6 @@ class Fal:
             raise _transport_failure(error) from error
         except (KeyError, ValueError) as error:
             raise Retry("fal's answer to the upload could not be read", code="unexpected_answer") from error
-
-    @cached_property
-    def _uploader(self) -> fal_client.SyncClient:
-        return fal_client.SyncClient(key=self._key, default_timeout=UPLOAD_TIMEOUT_SECONDS)
 
     def _handle(self, endpoint: str, request_id: str) -> fal_client.SyncRequestHandle:
         """fal_client's knowledge of where a request's three addresses are."""

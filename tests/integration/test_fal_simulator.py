@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import httpx
@@ -212,21 +213,30 @@ def test_one_client_serves_many_threads(simulator: SimulatedFal, client: Fal, pr
     assert len(ids) == len(simulator.requests(prompt)) == 24
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_an_upload_can_be_fetched_again(client: Fal) -> None:
     """The URL is public and under fal's file hosts, the bytes are the same."""
     out = io.BytesIO()
     Image.new("RGB", (40, 30), "teal").save(out, "PNG")
-    url = client.upload(out.getvalue(), content_type="image/png", file_name="teal.png")
+    day = timedelta(days=1)
+    url = client.upload(out.getvalue(), content_type="image/png", file_name="teal.png", lifetime=day)
     assert fetch_file(url).content == out.getvalue()
-    # fal_client leaves its connection for uploads to the garbage collector: here, and not in somebody else's test.
+
+
+def test_uploads_share_a_connection_that_is_closed() -> None:
+    """From several threads at once; a connection that nobody closes would be a warning, and so an error here."""
+    with Fal("sim:key") as fal, ThreadPoolExecutor(4) as pool:
+        upload = partial(fal.upload, content_type="text/plain", file_name="x.txt", lifetime=timedelta(hours=1))
+        urls = set(pool.map(upload, [b"x"] * 8))
+    assert len(urls) == 8
     gc.collect()
 
 
 def test_an_upload_with_a_bad_key_is_a_lasting_failure(simulator: SimulatedFal) -> None:
     """fal_client's own errors do not come through."""
     with Fal("not:ours") as stranger:
-        error = failure(lambda: stranger.upload(b"x", content_type="text/plain", file_name="x"))
+        error = failure(
+            lambda: stranger.upload(b"x", content_type="text/plain", file_name="x", lifetime=timedelta(hours=1))
+        )
     assert (type(error), error.code) == (Permanent, "unauthorized")
 
 
