@@ -61,11 +61,4 @@ def failure(request: Request, error: DarkroomError) -> Outcome:
 
 def error_document(error: DarkroomError) -> dict[str, Any]:
     """The failure as the API shows it."""
-    return {
-        "code": error.code,
-        "class": error.kind,
-        "message": error.message,
-        "step": error.step,
-        "ref": error.ref,
-        "retryable": error.kind == "retry",
-    }
+    return error.document()

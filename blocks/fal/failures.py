@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
-from email.utils import parsedate_to_datetime
 
 from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Retry
+from blocks.transport import retry_after
 
 MESSAGE_LIMIT = 500
-LONGEST_RETRY_AFTER = timedelta(minutes=10)
 CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 INGRESS_STATUSES = frozenset({502, 503, 504})
 
@@ -71,7 +69,7 @@ def classify_failure(
     """The error for an answer that is none: `body` is the parsed JSON, or the text where it was not JSON."""
     found = {name.lower(): value for name, value in (headers or {}).items()}
     if http_status == 429:
-        return RateLimited(_say(body, http_status), retry_after=_retry_after(found))
+        return RateLimited(_say(body, http_status), retry_after=retry_after(found))
     if is_ingress_page(http_status, body, found):
         return Park(f"fal's entrance answered HTTP {http_status}: the service behind it is out")
     if refused := _refused_call(http_status, body):
@@ -178,17 +176,3 @@ def _item_words(item: Mapping[str, object]) -> str:
     parts = [str(part) for part in location if part != "body"] if isinstance(location, list | tuple) else []
     words = item.get("msg")
     return f"{'.'.join(parts)}: {words}" if parts else str(words)
-
-
-def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Seconds, or a date measured against the answer's own `Date`, so that our clock does not matter."""
-    value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value) if value.isascii() and value.isdigit() else _seconds_until(value, headers["date"])
-    except (KeyError, ValueError):
-        return None
-    return timedelta(seconds=min(max(seconds, 0), LONGEST_RETRY_AFTER.total_seconds()))
-
-
-def _seconds_until(due: str, now: str) -> float:
-    return (parsedate_to_datetime(due) - parsedate_to_datetime(now)).total_seconds()
