@@ -222,7 +222,7 @@ def test_an_upload_can_be_fetched_again(client: Fal) -> None:
     assert fetch_file(url).content == out.getvalue()
 
 
-def test_uploads_share_a_connection_that_is_closed() -> None:
+def test_uploads_share_a_connection_that_is_closed(simulator: SimulatedFal) -> None:
     """From several threads at once; a connection that nobody closes would be a warning, and so an error here."""
     with Fal("sim:key") as fal, ThreadPoolExecutor(4) as pool:
         upload = partial(fal.upload, content_type="text/plain", file_name="x.txt", lifetime=timedelta(hours=1))
