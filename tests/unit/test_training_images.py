@@ -1,0 +1,135 @@
+"""Which pictures are fit to train with. All of them are real ones, a few hundred pixels wide."""
+
+from __future__ import annotations
+
+from functools import cache
+from io import BytesIO
+
+import pytest
+from PIL import Image, ImageDraw
+
+from blocks.archives import Flaw, NamedImage, read_archive
+from blocks.errors import BadInput
+from blocks.training_images import build_archive, check_training_images
+
+
+@cache  # its grain is drawn by chance
+def drawn(number: int, *, size: int = 300) -> Image.Image:
+    """A picture unlike those of other numbers: a disc at a place and in a colour of its own."""
+    image = Image.effect_noise((size, size), 20).convert("RGB")
+    left, top = (number % 5) * size // 6, (number // 5) * size // 6
+    colour = (40 * number % 256, 90 * number % 256, 250 - 30 * number % 256)
+    ImageDraw.Draw(image).ellipse((left, top, left + size // 3, top + size // 3), fill=colour)
+    return image
+
+
+def saved(image: Image.Image, kind: str = "JPEG", **how: int) -> bytes:
+    out = BytesIO()
+    image.save(out, kind, **how)
+    return out.getvalue()
+
+
+def named(*contents: bytes) -> list[NamedImage]:
+    return [NamedImage(name=f"{number}.jpg", content=content) for number, content in enumerate(contents)]
+
+
+def refused(images: list[NamedImage], *flaws: Flaw) -> BadInput:
+    with pytest.raises(BadInput) as caught:
+        check_training_images(images, flaws=flaws)
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def good() -> list[bytes]:
+    return [saved(drawn(number)) for number in range(6)]
+
+
+def test_good_pictures_become_an_archive_of_numbers_with_their_captions(good: list[bytes]) -> None:
+    """As they are, in their order: the names that people gave them stay here."""
+    images = [
+        NamedImage(name="Grandma's fox.jpg", content=good[0], caption="a fox, painted"),
+        NamedImage(name="b.jpg", content=saved(drawn(9), "PNG")),
+        *named(*good[1:3]),
+    ]
+    archive = build_archive(check_training_images(images))
+    found = read_archive(BytesIO(archive)).images
+    assert [image.name for image in found] == ["001.jpg", "002.png", "003.jpg", "004.jpg"]
+    assert [image.caption for image in found] == ["a fox, painted", None, None, None]
+    assert [image.content for image in found] == [image.content for image in images]
+    assert archive == build_archive(check_training_images(images))
+
+
+def test_every_bad_picture_is_named_with_its_reason_in_one_error(good: list[bytes]) -> None:
+    """Who has sent forty of them mends all at once."""
+    bad = {
+        "small.png": saved(drawn(7, size=200), "PNG"),
+        "cut.jpg": good[5][:-2000],
+        "text.jpg": b"<html>no picture</html>",
+        "copy.jpg": good[0],
+        "empty.jpg": b"",
+    }
+    images = named(*good[:5]) + [NamedImage(name=name, content=content) for name, content in bad.items()]
+    error = refused(images, Flaw(name="gone.jpg", reason="is not there"))
+    assert error.field == "images"
+    assert error.message == (
+        "6 files cannot be used: gone.jpg is not there; small.png has 200 × 200 pixels, and each side needs 256; "
+        "cut.jpg does not decode: it is cut short or damaged; "
+        "text.jpg cannot be stored: the file is not a JPEG, PNG or WebP picture; "
+        "copy.jpg is the same picture as 0.jpg; empty.jpg does not decode: it is cut short or damaged."
+    )
+
+
+def test_a_picture_that_is_too_large_is_refused_before_it_is_decoded(good: list[bytes]) -> None:
+    """20 MB are a lot for a picture that a trainer makes smaller anyway."""
+    error = refused(named(*good, bytes(20_000_001)))
+    assert "6.jpg has more than 20 MB" in error.message
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda image: saved(image, "PNG"),
+        lambda image: saved(image, quality=60),
+        lambda image: saved(image.resize((280, 280)), "WEBP"),
+        lambda image: saved(image.convert("RGBA"), "PNG"),
+    ],
+    ids=["another format", "lower quality", "smaller", "with alpha"],
+)
+def test_the_same_picture_saved_otherwise_is_found(good: list[bytes], again: object) -> None:
+    """It would only be learned twice as hard."""
+    assert callable(again)
+    error = refused(named(*good, again(drawn(3))))
+    assert error.message == "One file cannot be used: 6.jpg is the same picture as 3.jpg."
+
+
+def test_an_asset_that_is_named_twice_is_found(good: list[bytes]) -> None:
+    """By its bytes, though the names are the same too."""
+    twice = [NamedImage(name="ast_1", content=good[0])] * 2
+    assert "ast_1 is the same picture as ast_1" in refused(named(*good[1:]) + twice).message
+
+
+def test_pictures_that_differ_are_not_taken_for_one(good: list[bytes]) -> None:
+    """Not by their common background."""
+    assert len(check_training_images(named(*good))) == 6
+
+
+@pytest.mark.parametrize("kind", ["P", "CMYK", "L", "LA"])
+def test_pictures_of_every_mode_are_looked_at(good: list[bytes], kind: str) -> None:
+    """Palettes, print colours and grey ones too."""
+    odd = saved(
+        drawn(8).convert(kind), "JPEG" if kind == "CMYK" else "PNG", **({"transparency": 0} if kind == "P" else {})
+    )
+    assert len(check_training_images(named(*good, odd))) == 7
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "are 0 pictures"), (1, "is one picture"), (3, "are 3 pictures")])
+def test_too_few_pictures_are_refused(good: list[bytes], count: int, words: str) -> None:
+    """The trainer takes no less than four."""
+    assert refused(named(*good[:count])).message == f"There {words}; a training takes 4 to 50."
+
+
+def test_too_many_pictures_are_refused() -> None:
+    """Counted once they are known to be good: the bad ones are told first."""
+    many = [saved(drawn(number, size=260), quality=50) for number in range(25)]
+    shifted = [saved(drawn(number, size=260).rotate(180), quality=50) for number in range(26)]
+    assert "There are 51 pictures" in refused(named(*many, *shifted)).message
