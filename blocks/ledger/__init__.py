@@ -1,7 +1,7 @@
 """The ledger: every job, every paid call, every webhook, every file, in Postgres.
 
-`Ledger(url)` opens it; its parts are `users`, `accounts`, `jobs`, `requests`, `runs` and `grants`. Changes return what
-they imply outside (`Implied`); the caller carries that out after the commit.
+`Ledger(url)` opens it; its parts are `users`, `accounts`, `jobs`, `requests`, `runs`, `grants` and `loras`. Changes
+return what they imply outside (`Implied`); the caller carries that out after the commit.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, Record, StoredFile
+from blocks.ledger.loras import Loras
 from blocks.ledger.migrations import migrate
 from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.requests import Requests
 from blocks.ledger.runs import READY, Runs, Work
 from blocks.ledger.settling import Arrival, Outcome, Verdict
-from blocks.ledger.states import Happening, JobStatus, Lane, RequestStatus
-from blocks.ledger.tables import Account, Asset, Job, Plan, Request, Run, User
+from blocks.ledger.states import Happening, JobStatus, Lane, LoraStatus, RequestStatus
+from blocks.ledger.tables import Account, Asset, Job, Lora, Plan, Request, Run, User
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
 from blocks.ledger.why import look
 
@@ -44,6 +45,8 @@ __all__ = [
     "JobStatus",
     "Lane",
     "Ledger",
+    "Lora",
+    "LoraStatus",
     "NewKey",
     "Outcome",
     "Plan",
@@ -76,6 +79,7 @@ class Ledger:
         self.requests = Requests(self._engine)
         self.runs = Runs(self._engine)
         self.grants = Grants(self._engine)
+        self.loras = Loras(self._engine)
 
     def waiting_for(self, job: Job, requests: Sequence[Request]) -> str | None:
         """One sentence on what the job waits for, from its rows; None if it has ended."""

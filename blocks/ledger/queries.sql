@@ -568,3 +568,45 @@ SELECT * FROM asset WHERE job_id = ANY(:job_ids) ORDER BY step, n
 
 -- name: deliveries_of_request
 SELECT * FROM delivery WHERE ref = :ref ORDER BY id
+
+-- name: lora_user_lock
+-- Versions are counted by one at a time. No other row is locked by who holds this.
+SELECT id FROM "user" WHERE id = :user_id FOR NO KEY UPDATE
+
+-- name: lora_register
+INSERT INTO lora (
+    id, user_id, job_id, trigger_word, version, weights_asset_id, config_asset_id, status, created_at)
+VALUES (
+    :id, :user_id, :job_id, :trigger_word,
+    (SELECT coalesce(max(version), 0) + 1 FROM lora
+     WHERE user_id = CAST(:user_id AS varchar) AND trigger_word = CAST(:trigger_word AS varchar)),
+    :weights_asset_id, :config_asset_id, 'trained', :now)
+ON CONFLICT (job_id) DO NOTHING
+
+-- name: lora_of_job
+SELECT * FROM lora WHERE job_id = :job_id
+
+-- name: lora_ready
+UPDATE lora SET status = 'ready', sample_asset_id = :sample_asset_id WHERE id = :lora_id RETURNING *
+
+-- name: lora_get
+SELECT * FROM lora WHERE id = :lora_id
+
+-- name: lora_find
+-- By its id, or the newest that is ready of those with the trigger word.
+SELECT * FROM lora
+WHERE user_id = :user_id AND (id = :called OR (trigger_word = :called AND status = 'ready'))
+ORDER BY version DESC LIMIT 1
+
+-- name: loras_page
+SELECT * FROM lora
+WHERE user_id = :user_id
+  AND (CAST(:before_at AS timestamptz) IS NULL OR (created_at, id) < (:before_at, CAST(:before_id AS text)))
+ORDER BY created_at DESC, id DESC LIMIT :limit
+
+-- name: copy_find
+SELECT url FROM provider_copy WHERE asset_id = :asset_id AND account_id = :account_id AND expires_at >= :until
+
+-- name: copy_keep
+INSERT INTO provider_copy (asset_id, account_id, url, expires_at) VALUES (:asset_id, :account_id, :url, :expires_at)
+ON CONFLICT (asset_id, account_id) DO UPDATE SET url = excluded.url, expires_at = excluded.expires_at

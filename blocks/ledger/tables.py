@@ -287,6 +287,17 @@ class Lora(SQLModel, table=True):
     created_at: datetime = _when(now=True)
 
 
+class ProviderCopy(SQLModel, table=True):
+    """Where a provider has a file of the media store, for as long as it keeps it: weights go there once a day."""
+
+    __tablename__ = "provider_copy"
+
+    asset_id: str = Field(primary_key=True, foreign_key="asset.id")
+    account_id: str = Field(primary_key=True, foreign_key="account.id")
+    url: str
+    expires_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
 class Delivery(SQLModel, table=True):
     """A webhook that was verified, and what became of it."""
 

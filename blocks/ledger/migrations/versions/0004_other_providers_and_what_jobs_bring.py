@@ -62,3 +62,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("user_id", "trigger_word", "version"),
     )
+    op.create_table(
+        "provider_copy",
+        sa.Column("asset_id", sa.String(), sa.ForeignKey("asset.id"), nullable=False),
+        sa.Column("account_id", sa.String(), sa.ForeignKey("account.id"), nullable=False),
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("asset_id", "account_id"),
+    )
