@@ -4,6 +4,7 @@ Clients are not patched. They use fal's production URLs through `HTTPS_PROXY`; t
 certificates of its own authority (`environment.client_environment` gives a process what it needs to trust them).
 Beside fal's own behaviour it misbehaves on demand: see `faults.py` and the operators' side under `/_sim/`.
 
-Known differences from the real one: webhooks may go to loopback addresses (fal drops those), the book is in memory
-(a restart forgets all requests), and nothing is ever charged.
+Known differences from the real one: webhooks may go to loopback addresses (fal drops those), models read files from
+fal's CDN only (not from elsewhere), a file's access list is not looked at, the book is in memory (a restart forgets all
+requests), and nothing is ever charged.
 """

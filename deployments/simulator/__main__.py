@@ -5,19 +5,29 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .endpoints import ENDPOINTS
 from .provider import Options
 from .server import serve
 
 
 def main() -> None:
-    serve(Options(**vars(_parser().parse_args())))
+    arguments = vars(_parser().parse_args())
+    serve(Options(**{**arguments, "latency_of": dict(arguments["latency_of"])}))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deployments.simulator", description="A fal.ai of one's own.")
     parser.add_argument("--home", type=Path, required=True, help="folder of its certificates and keys")
     parser.add_argument("--port", type=int, default=Options.port, help="0: any free one, see the line it prints")
-    parser.add_argument("--latency", type=float, default=Options.latency, help="seconds a request is in progress")
+    parser.add_argument("--latency", type=float, default=Options.latency, help="seconds a picture is in progress")
+    parser.add_argument(
+        "--latency-of",
+        type=_latency_of,
+        action="append",
+        default=[],
+        metavar="ENDPOINT=SECONDS",
+        help="for one endpoint; may be repeated. Others take a multiple of --latency: a film 5, a training 20 times",
+    )
     parser.add_argument(
         "--concurrency", type=int, default=Options.concurrency, help="requests in progress at once, per account"
     )
@@ -27,6 +37,16 @@ def _parser() -> argparse.ArgumentParser:
         "--webhook-retry", type=float, default=Options.webhook_retry, help="seconds before a webhook's first retry"
     )
     return parser
+
+
+def _latency_of(text: str) -> tuple[str, float]:
+    endpoint, _, seconds = text.partition("=")
+    if endpoint not in ENDPOINTS:
+        raise argparse.ArgumentTypeError(f"no such endpoint: {endpoint}; there are {', '.join(ENDPOINTS)}")
+    try:
+        return endpoint, float(seconds)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not ENDPOINT=SECONDS: {text}") from None
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ import os
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from .faults import Faults
@@ -74,12 +76,15 @@ class Entry:
     account: Account
     webhook_url: str | None
     faults: Faults
+    file_lifetime_seconds: float | None = None  # of what it makes
     gateway_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = State.IN_QUEUE
     submitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_at: datetime | None = None
     finished_at: datetime | None = None
     outcome: Outcome | None = None
+    seconds: float = 0.0  # that it is to be in progress
+    files_read: list[str] = field(default_factory=list)
     cancel_requested: bool = False
     result_reads: int = 0
     deliveries: list[Delivery] = field(default_factory=list)
@@ -96,6 +101,10 @@ class Entry:
         self.finished_at = datetime.now(UTC)
         self.outcome = outcome
         self.finished.set()
+
+    @cached_property
+    def text(self) -> str:
+        return text_of(self.input)
 
     @property
     def inference_seconds(self) -> float:
@@ -118,6 +127,22 @@ class Book:
 
     def entries(self) -> list[Entry]:
         return list(self._entries.values())
+
+
+def text_of(arguments: Mapping[str, Any]) -> str:
+    """What an input says, line by line: its prompt, its trigger word, the addresses of its files."""
+    return "\n".join(_strings(arguments))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and not value.startswith("data:"):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
 
 
 def new_request_id() -> str:

@@ -1,13 +1,18 @@
 """The files behind *.fal.media: what models produced and what clients uploaded, in memory within a budget.
 
-The oldest files go first when the budget is used up, like files whose lifetime on fal's CDN has ended.
+A file that was given a lifetime is gone when it is over. When the budget is used up the oldest go first, like files
+whose lifetime on fal's CDN has ended. Of every upload a record stays.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 from .faults import Faults, FileFault
 
@@ -21,6 +26,7 @@ class StoredFile:
     content: bytes
     content_type: str
     faults: Faults
+    expires_at: float | None  # on the monotonic clock
     reads: int = 0
 
     @property
@@ -30,27 +36,86 @@ class StoredFile:
             return FileFault.TRUNCATED if self.reads <= 1 else FileFault.NORMAL
         return self.faults.file
 
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and time.monotonic() >= self.expires_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """What a client brought, by whatever way; without the bytes."""
+
+    url: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    at: datetime
+    lifetime_seconds: float | None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return None if self.lifetime_seconds is None else self.at + timedelta(seconds=self.lifetime_seconds)
+
 
 class Cdn:
     def __init__(self) -> None:
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
         self._bytes = 0
         self._sharers: Counter[int] = Counter()
+        self.uploads: list[Upload] = []
         self.reads_with_key = 0  # a client that does this shows its key to whoever serves the file
 
     def publish(
-        self, content: bytes, *, content_type: str, name: str, host: str = OUTPUT_HOST, faults: Faults | None = None
+        self,
+        content: bytes,
+        *,
+        content_type: str,
+        name: str,
+        faults: Faults | None = None,
+        lifetime_seconds: float | None = None,
     ) -> str:
+        """What a model made. The address it can be read at."""
         path = f"/files/b/{secrets.token_hex(4)}/{name}"
-        self.put(path, content, content_type=content_type, faults=faults)
-        return f"https://{host}{path}"
+        self._put(path, content, content_type=content_type, faults=faults or Faults(), lifetime=lifetime_seconds)
+        return f"https://{OUTPUT_HOST}{path}"
 
-    def put(self, path: str, content: bytes, *, content_type: str, faults: Faults | None = None) -> None:
-        self._files[path] = StoredFile(content=content, content_type=content_type, faults=faults or Faults())
+    def take(self, url: str, content: bytes, *, content_type: str, lifetime_seconds: float | None) -> None:
+        """An upload, to the address that was given out for it."""
+        path = urlsplit(url).path
+        self._put(path, content, content_type=content_type, faults=Faults(), lifetime=lifetime_seconds)
+        self.uploads.append(
+            Upload(
+                url=url,
+                content_type=content_type,
+                size_bytes=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+                at=datetime.now(UTC),
+                lifetime_seconds=lifetime_seconds,
+            )
+        )
+
+    def read(self, path: str) -> StoredFile | None:
+        file = self._files.get(path)
+        if file is None:
+            return None
+        if file.has_expired:
+            self._drop(path)
+            return None
+        file.reads += 1
+        return file
+
+    def _put(self, path: str, content: bytes, *, content_type: str, faults: Faults, lifetime: float | None) -> None:
+        expires_at = None if lifetime is None else time.monotonic() + lifetime
+        self._drop(path)
+        self._files[path] = StoredFile(content=content, content_type=content_type, faults=faults, expires_at=expires_at)
         self._count(content, 1)
         while self._bytes > _BUDGET_BYTES and len(self._files) > 1:
-            _, oldest = self._files.popitem(last=False)
-            self._count(oldest.content, -1)
+            self._drop(next(iter(self._files)))
+
+    def _drop(self, path: str) -> None:
+        file = self._files.pop(path, None)
+        if file is not None:
+            self._count(file.content, -1)
 
     def _count(self, content: bytes, files: int) -> None:
         """Files that share one picture, as a benchmark's do, take its memory once."""
@@ -61,9 +126,3 @@ class Cdn:
         elif before + files == 0:
             self._bytes -= len(content)
             del self._sharers[id(content)]
-
-    def read(self, path: str) -> StoredFile | None:
-        file = self._files.get(path)
-        if file is not None:
-            file.reads += 1
-        return file

@@ -1,8 +1,8 @@
 """How the simulator misbehaves: rules that operators set, and which of them applies to a submit.
 
-A rule names the requests it is meant for (a substring of the prompt, an endpoint, how many, with what chance) and what
-goes wrong with them. The first rule that applies decides, unless it only adds its part (`combines`); what is decided is
-copied to the request, so that taking rules away changes nothing about requests already under way.
+A rule names the requests it is meant for (a substring of what their input says, an endpoint, how many, with what
+chance) and what goes wrong with them. The first rule that applies decides, unless it only adds its part (`combines`);
+what is decided is copied to the request, so that taking rules away changes nothing about requests already under way.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Faults(BaseModel):
 
 
 class Rule(Faults):
-    match: str | None = Field(None, description="Substring of the prompt.")
+    match: str | None = Field(None, description="Substring of any text in the input: prompt, file address …")
     endpoint: str | None = None
     times: int | None = Field(None, ge=1, description="Apply to so many requests, then no more.")
     chance: float = Field(1, ge=0, le=1)
@@ -118,21 +118,21 @@ class RuleBook:
     def listing(self) -> dict[int, Rule]:
         return dict(self._rules)
 
-    def faults_for(self, *, endpoint: str, prompt: str, submit_number: int) -> Faults:
+    def faults_for(self, *, endpoint: str, text: str, submit_number: int) -> Faults:
         said: dict[str, Any] = {}
         for rule_id, rule in self._rules.items():
-            if self._applies(rule_id, rule, endpoint, prompt, submit_number):
+            if self._applies(rule_id, rule, endpoint, text, submit_number):
                 self._use_up(rule_id)
                 said = rule.named() | said
                 if not rule.combines:
                     break
         return Faults(**said)
 
-    def _applies(self, rule_id: int, rule: Rule, endpoint: str, prompt: str, submit_number: int) -> bool:
+    def _applies(self, rule_id: int, rule: Rule, endpoint: str, text: str, submit_number: int) -> bool:
         return (
             self._left.get(rule_id) != 0
             and (rule.endpoint is None or rule.endpoint == endpoint)
-            and (rule.match is None or rule.match in prompt)
+            and (rule.match is None or rule.match in text)
             and (rule.chance >= 1 or self._draw(rule_id, rule, submit_number) < rule.chance)
         )
 

@@ -1,4 +1,4 @@
-"""The models the simulator knows: what they accept, and how many billable units a picture is.
+"""What the models accept, and how many billable units a picture or film is.
 
 Fields that fal's page of a model does not name are ignored, as fal does. Validation happens when a request runs, not
 when it is submitted.
@@ -22,6 +22,7 @@ _PRESETS = {
 # Assumed: the picture fal calls "square HD" is one megapixel.
 _MEGAPIXEL = 1024 * 1024
 
+FileUrl = Annotated[str, Field(min_length=1)]
 Preset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
 Prompt = Annotated[str, Field(min_length=1)]
 ImageCount = Annotated[int, Field(ge=1, le=4)]
@@ -46,9 +47,11 @@ class GptSize(BaseModel):
         return self
 
 
-class PictureInput(BaseModel):
+class ModelInput(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
+
+class PictureInput(ModelInput):
     prompt: Prompt
     num_images: ImageCount = 1
     sync_mode: bool = False
@@ -63,9 +66,7 @@ class PictureInput(BaseModel):
         return _PRESETS.get(str(chosen), _PRESETS["square_hd"])
 
     def units(self) -> int:
-        """Pictures are charged by the megapixel, each rounded up."""
-        width, height = self.size()
-        return self.num_images * math.ceil(width * height / _MEGAPIXEL)
+        return self.num_images * megapixels(*self.size())
 
 
 class FluxDevInput(PictureInput):
@@ -101,9 +102,76 @@ class GptImageInput(PictureInput):
         return self.num_images
 
 
-MODELS: dict[str, type[PictureInput]] = {
-    "fal-ai/flux/dev": FluxDevInput,
-    "fal-ai/flux/schnell": FluxSchnellInput,
-    "fal-ai/flux-lora": FluxLoraInput,
-    "openai/gpt-image-2": GptImageInput,
-}
+class ClarityInput(ModelInput):
+    image_url: FileUrl
+    upscale_factor: float = Field(2, ge=1, le=4)
+    prompt: str = "masterpiece, best quality, highres"
+    negative_prompt: str = "(worst quality, low quality, normal quality:2)"
+    creativity: float = Field(0.35, ge=0, le=1)
+    resemblance: float = Field(0.6, ge=0, le=1)
+    guidance_scale: float = Field(4, ge=0, le=20)
+    num_inference_steps: int = Field(18, ge=4, le=50)
+    seed: int | None = None
+    enable_safety_checker: bool = True
+
+
+class EsrganInput(ModelInput):
+    image_url: FileUrl
+    scale: float = Field(2, ge=1, le=8)
+    tile: int = Field(0, ge=0)
+    face: bool = False
+    model: Literal[
+        "RealESRGAN_x4plus",
+        "RealESRGAN_x2plus",
+        "RealESRGAN_x4plus_anime_6B",
+        "RealESRGAN_x4_v3",
+        "RealESRGAN_x4_wdn_v3",
+        "RealESRGAN_x4_anime_v3",
+    ] = "RealESRGAN_x4plus"
+    output_format: Literal["png", "jpeg"] = "png"
+
+
+class BirefnetInput(ModelInput):
+    image_url: FileUrl
+    model: Literal[
+        "General Use (Light)",
+        "General Use (Light 2K)",
+        "General Use (Heavy)",
+        "Matting",
+        "Portrait",
+        "General Use (Dynamic)",
+    ] = "General Use (Light)"
+    operating_resolution: Literal["1024x1024", "2048x2048", "2304x2304"] = "1024x1024"
+    output_mask: bool = False
+    mask_only: bool = False
+    refine_foreground: bool = True
+    output_format: Literal["png", "webp", "gif"] = "png"
+    sync_mode: bool = False
+
+
+class KlingInput(ModelInput):
+    prompt: Annotated[str, Field(min_length=1, max_length=2500)]
+    image_url: FileUrl
+    duration: Literal["5", "10"] = "5"
+    negative_prompt: Annotated[str, Field(max_length=2500)] = "blur, distort, and low quality"
+    cfg_scale: float = Field(0.5, ge=0, le=1)
+
+    @property
+    def seconds(self) -> int:
+        return int(self.duration)
+
+
+class TrainingInput(ModelInput):
+    images_data_url: FileUrl
+    trigger_word: str | None = None
+    is_style: bool = False
+    create_masks: bool = True
+    # fal's page states no default; its playground starts with this.
+    steps: int = Field(1000, ge=1, le=10_000)
+    is_input_format_already_preprocessed: bool = False
+    data_archive_format: str | None = None
+
+
+def megapixels(width: int, height: int) -> int:
+    """What pictures are charged by, each rounded up."""
+    return math.ceil(width * height / _MEGAPIXEL)

@@ -3,6 +3,7 @@
 POST   /_sim/rules                    a rule (see faults.py) → {"id"}; GET lists them
     DELETE /_sim/rules[/{id}]             takes all away, or one
 GET    /_sim/requests[?match=…]       the book; /_sim/requests/{id} one of it
+GET    /_sim/uploads[?match=…]        what clients uploaded, and how long it lives; by a part of the address
 POST   /_sim/requests/{id}/release    lets a held request finish; a body of fault fields changes its end
 GET    /_sim/stats                    counts, and the most that was ever in progress, or open, at once
 POST   /_sim/webhook                  sends any webhook: {url, body, sign?, user_id?, request_id?, timestamp_offset?}
@@ -26,6 +27,7 @@ from starlette.routing import Route
 
 from .answers import Json
 from .book import Entry
+from .cdn import Upload
 from .faults import Faults, Rule
 from .outage import OutageMode
 from .provider import Provider
@@ -66,6 +68,7 @@ class OperatorApi:
             Route("/_sim/requests", self.requests, methods=["GET"]),
             Route("/_sim/requests/{request_id}", self.request, methods=["GET"]),
             Route("/_sim/requests/{request_id}/release", self.release, methods=["POST"]),
+            Route("/_sim/uploads", self.uploads, methods=["GET"]),
             Route("/_sim/stats", self.stats, methods=["GET"]),
             Route("/_sim/webhook", self.send_webhook, methods=["POST"]),
             Route("/_sim/outage", self.outage, methods=["POST"]),
@@ -94,7 +97,7 @@ class OperatorApi:
     async def requests(self, request: Request) -> Response:
         match = request.query_params.get("match", "")
         entries = self._provider.book.entries()
-        return Json([_row(entry) for entry in entries if match in str(entry.input.get("prompt", ""))])
+        return Json([_row(entry) for entry in entries if match in entry.text])
 
     async def request(self, request: Request) -> Response:
         return Json(_row(self._entry(request)))
@@ -105,6 +108,10 @@ class OperatorApi:
         entry.faults = entry.faults.model_copy(update=changes.model_dump(exclude_unset=True))
         entry.released.set()
         return Json(_row(entry))
+
+    async def uploads(self, request: Request) -> Response:
+        match = request.query_params.get("match", "")
+        return Json([_upload_row(upload) for upload in self._provider.cdn.uploads if match in upload.url])
 
     async def stats(self, _: Request) -> Response:
         return Json(self._provider.stats())
@@ -155,6 +162,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "gateway_request_id": entry.gateway_request_id,
         "endpoint": entry.endpoint,
         "input": entry.input,
+        "files_read": entry.files_read,
         "account": entry.account.user_id,
         "webhook_url": entry.webhook_url,
         "status": entry.state.value,
@@ -166,4 +174,16 @@ def _row(entry: Entry) -> dict[str, Any]:
         "started_at": entry.started_at and entry.started_at.isoformat(),
         "finished_at": entry.finished_at and entry.finished_at.isoformat(),
         "webhooks": [{**asdict(delivery), "at": delivery.at.isoformat()} for delivery in entry.deliveries],
+    }
+
+
+def _upload_row(upload: Upload) -> dict[str, Any]:
+    return {
+        "url": upload.url,
+        "content_type": upload.content_type,
+        "bytes": upload.size_bytes,
+        "sha256": upload.sha256,
+        "uploaded_at": upload.at.isoformat(),
+        "lifetime_seconds": upload.lifetime_seconds,
+        "expires_at": upload.expires_at and upload.expires_at.isoformat(),
     }

@@ -31,6 +31,32 @@ _MODEL_STATUS = {
     "downstream_service_error": 500,
     "downstream_service_unavailable": 500,
 }
+Place = tuple[str | int, ...]
+
+
+class Rejection(Exception):
+    """A model does not accept what it was given: `place` in the input is wrong, in the way that `error_type` names."""
+
+    def __init__(
+        self,
+        error_type: str,
+        *,
+        place: Place,
+        given: Any,
+        context: dict[str, Any] | None = None,
+        message: str | None = None,
+    ) -> None:
+        super().__init__(error_type)
+        self.detail = {
+            "loc": ["body", *place],
+            "msg": message or _message(error_type),
+            "type": error_type,
+            "url": _documentation(error_type),
+            **({"ctx": context} if context else {}),
+            "input": given,
+        }
+
+
 _MESSAGES = {
     "content_policy_violation": "The content could not be processed because it contained material flagged by a "
     "content checker.",
@@ -39,6 +65,7 @@ _MESSAGES = {
     "no_media_generated": "No media was generated. Try a different prompt.",
     "request_timeout": "The request did not start within its time-out.",
     "client_cancelled": "Request was cancelled by the client.",
+    "invalid_archive": "Could not read or process the provided archive. Ensure it's a valid, non-corrupted archive.",
 }
 
 
@@ -64,10 +91,14 @@ def _detail(error_type: str, entry: Entry) -> dict[str, Any]:
         "loc": ["body", "prompt"],
         "msg": _message(error_type),
         "type": error_type,
-        "url": f"https://docs.fal.ai/errors#{error_type}",
+        "url": _documentation(error_type),
         "input": entry.input,
     }
 
 
 def _message(error_type: str) -> str:
     return _MESSAGES.get(error_type, error_type.replace("_", " ").capitalize())
+
+
+def _documentation(error_type: str) -> str:
+    return f"https://docs.fal.ai/errors/#{error_type}"

@@ -19,13 +19,21 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 Color = tuple[int, int, int]
 Points = list[tuple[float, float]]
 
-MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
-EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+# Top of the sky, horizon, light, farthest hill, nearest hill.
+Palette = tuple[Color, Color, Color, Color, Color]
+
+MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
+EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif"}
+_ENCODING: dict[str, dict[str, int]] = {
+    "jpeg": {"quality": 90},
+    "png": {"compress_level": 3},
+    "webp": {"quality": 90},
+    "gif": {},
+}
 _CANVAS_EDGE = 1024
 _CAPTION_CHARACTERS = 64
 _BOMB_EDGE = 20_000
-# Top of the sky, horizon, light, farthest hill, nearest hill.
-_PALETTES: tuple[tuple[Color, Color, Color, Color, Color], ...] = (
+_PALETTES: tuple[Palette, ...] = (
     ((38, 44, 92), (246, 150, 106), (255, 226, 178), (176, 112, 128), (28, 22, 48)),  # dusk
     ((72, 132, 190), (250, 224, 190), (255, 250, 228), (148, 178, 190), (24, 58, 66)),  # morning
     ((18, 22, 52), (78, 96, 158), (226, 232, 255), (70, 84, 138), (8, 10, 26)),  # moonlight
@@ -38,22 +46,31 @@ _PALETTES: tuple[tuple[Color, Color, Color, Color, Color], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a LoRA does to a picture: its colours, and how much of them (0 to 1)."""
+
+    palette: Palette
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Picture:
     prompt: str
     seed: int
     width: int
     height: int
     format: str = "jpeg"
+    looks: tuple[Look, ...] = ()
 
 
 @functools.lru_cache(maxsize=64)
 def draw(picture: Picture) -> bytes:
     rng = random.Random(f"{picture.seed}/{picture.prompt}")
-    canvas = _landscape(rng, _canvas_size(picture))
+    canvas = _landscape(rng, _canvas_size(picture), picture.looks)
     if canvas.size != (picture.width, picture.height):
         canvas = canvas.resize((picture.width, picture.height), Image.Resampling.BICUBIC)
     _caption(canvas, picture.prompt)
-    return _encode(canvas, picture.format)
+    return encode(canvas, picture.format)
 
 
 @functools.cache
@@ -76,8 +93,8 @@ def _canvas_size(picture: Picture) -> tuple[int, int]:
     return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
-def _landscape(rng: random.Random, size: tuple[int, int]) -> Image.Image:
-    top, horizon, light, far, near = rng.choice(_PALETTES)
+def _landscape(rng: random.Random, size: tuple[int, int], looks: tuple[Look, ...]) -> Image.Image:
+    top, horizon, light, far, near = _looking(rng.choice(_PALETTES), looks)
     canvas = _sky(size, top, horizon)
     _glow(canvas, rng, light)
     layers = rng.randint(4, 6)
@@ -85,6 +102,15 @@ def _landscape(rng: random.Random, size: tuple[int, int]) -> Image.Image:
         depth = layer / (layers - 1)
         _hill(canvas, rng, _mix(far, near, depth), depth=depth)
     return _grain(canvas)
+
+
+def _looking(palette: Palette, looks: tuple[Look, ...]) -> Palette:
+    for look in looks:
+        top, horizon, light, far, near = (
+            _mix(own, other, look.strength) for own, other in zip(palette, look.palette, strict=True)
+        )
+        palette = top, horizon, light, far, near
+    return palette
 
 
 def _sky(size: tuple[int, int], top: Color, horizon: Color) -> Image.Image:
@@ -147,10 +173,9 @@ def _caption(canvas: Image.Image, prompt: str) -> None:
     pen.text(place, text, font=ImageFont.load_default(size), fill=(255, 255, 255), anchor="lb")
 
 
-def _encode(canvas: Image.Image, image_format: str) -> bytes:
+def encode(canvas: Image.Image, image_format: str) -> bytes:
     buffer = io.BytesIO()
-    options = {"compress_level": 3} if image_format == "png" else {"quality": 90}
-    canvas.save(buffer, format=image_format, **options)
+    canvas.save(buffer, format=image_format, **_ENCODING[image_format])
     return buffer.getvalue()
 
 

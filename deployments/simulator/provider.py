@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .book import Account, Book, Entry, Outcome, State, new_request_id
+from .bench import Bench
+from .book import Account, Book, Entry, Outcome, State, new_request_id, text_of
 from .cdn import Cdn
+from .endpoints import Latencies
 from .faults import Faults, RuleBook
 from .inference import Inference
 from .line import Line
@@ -29,6 +33,7 @@ class Options:
     home: Path
     port: int = 9100
     latency: float = 2.0
+    latency_of: Mapping[str, float] = field(default_factory=dict)  # by endpoint
     concurrency: int = 10
     seed: int = 0
     fixed_pictures: bool = False
@@ -44,7 +49,9 @@ class Provider:
         self.cdn = Cdn()
         self.keys = SigningKeys(options.home)
         self.sender = WebhookSender(self.keys, first_retry_seconds=options.webhook_retry)
-        self._inference = Inference(self.cdn, latency=options.latency, fixed_pictures=options.fixed_pictures)
+        self._bench = Bench(self.cdn, fixed_pictures=options.fixed_pictures)
+        latencies = Latencies(seconds=options.latency, by_endpoint=options.latency_of)
+        self._inference = Inference(self._bench, latencies=latencies)
         self._lines: dict[str, Line] = {}
         self._running = 0
         self._peak = 0
@@ -55,14 +62,14 @@ class Provider:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._inference.close()
+        self._bench.close()
         self.sender.close()
 
     def faults_for(self, endpoint: str, arguments: dict[str, Any]) -> Faults:
         """Counts the submit, whether it will be accepted or not."""
         self.book.submit_calls += 1
-        prompt = str(arguments.get("prompt", ""))
-        faults = self.rules.faults_for(endpoint=endpoint, prompt=prompt, submit_number=self.book.submit_calls)
+        text = text_of(arguments)
+        faults = self.rules.faults_for(endpoint=endpoint, text=text, submit_number=self.book.submit_calls)
         if faults.submit.refuses:
             self.book.refusals[faults.submit.value] += 1
         return faults
@@ -76,6 +83,7 @@ class Provider:
         faults: Faults,
         webhook_url: str | None = None,
         start_timeout: float | None = None,
+        file_lifetime_seconds: float | None = None,
     ) -> Entry:
         entry = Entry(
             request_id=new_request_id(),
@@ -84,6 +92,7 @@ class Provider:
             account=account,
             webhook_url=webhook_url,
             faults=faults,
+            file_lifetime_seconds=file_lifetime_seconds,
         )
         self.book.add(entry)
         on_timeout = platform_failure("request_timeout")
@@ -110,6 +119,7 @@ class Provider:
         return {
             "submit_calls": self.book.submit_calls,
             "submits": len(entries),
+            "submits_by_endpoint": dict(Counter(entry.endpoint for entry in entries)),
             "refused_by_rule": dict(self.book.refusals),
             "in_queue": sum(line.waiting for line in lines),
             "in_progress": self._running,

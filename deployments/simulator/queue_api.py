@@ -14,8 +14,10 @@ from starlette.routing import Route
 
 from .answers import FalError, Json, account_of, ingress_error, no_answer, user_is_locked
 from .book import Entry, Outcome, State
+from .endpoints import ENDPOINTS
 from .faults import Faults, SubmitFault, WebhookFault
-from .models import MODELS
+from .lifecycle import OF_PREFERENCE, lifetime_asked_for
+from .logs import log_of
 from .provider import Provider
 
 # A client gives up on a submit after 30 s or more; an early webhook has this long to be answered.
@@ -56,6 +58,7 @@ class QueueApi:
             faults=faults,
             webhook_url=request.query_params.get("fal_webhook"),
             start_timeout=_start_timeout(request),
+            file_lifetime_seconds=lifetime_asked_for(request, OF_PREFERENCE),
         )
         return await self._answer_submit(request, entry)
 
@@ -104,7 +107,7 @@ class QueueApi:
         body: dict[str, Any] = {"status": entry.state.value, **_links(entry)}
         if entry.state is State.IN_QUEUE:
             return {**body, "queue_position": self._provider.line(entry.account).position(entry)}
-        body["logs"] = _logs(entry) if with_logs else None
+        body["logs"] = log_of(entry, training=ENDPOINTS[entry.endpoint].trains) if with_logs else None
         if entry.outcome is None:
             return body
         return {**body, "metrics": {"inference_time": entry.inference_seconds}, **_error_words(entry.outcome)}
@@ -150,7 +153,10 @@ class RunApi:
         if self._provider.line(account).is_full:
             raise _too_many_at_once(self._provider.line(account).slots)
         faults = self._provider.faults_for(endpoint, arguments)
-        entry = self._provider.accept(account, endpoint=endpoint, arguments=arguments, faults=faults)
+        lifetime = lifetime_asked_for(request, OF_PREFERENCE)
+        entry = self._provider.accept(
+            account, endpoint=endpoint, arguments=arguments, faults=faults, file_lifetime_seconds=lifetime
+        )
         await entry.finished.wait()
         assert entry.outcome is not None
         return _result_response(entry, entry.outcome)
@@ -158,7 +164,7 @@ class RunApi:
 
 def _known_endpoint(request: Request) -> str:
     endpoint = str(request.path_params["endpoint"]).strip("/")
-    if endpoint not in MODELS:
+    if endpoint not in ENDPOINTS:
         raise FalError(404, {"detail": f"Application '{_app(endpoint)}' not found"})
     return endpoint
 
@@ -242,10 +248,3 @@ def _is_app_of(app: str, endpoint: str) -> bool:
 
 def _with_logs(request: Request) -> bool:
     return request.query_params.get("logs", "").lower() in ("1", "true")
-
-
-def _logs(entry: Entry) -> list[dict[str, str]]:
-    lines = [("Starting inference", entry.started_at), ("Done", entry.finished_at)]
-    return [
-        {"message": text, "timestamp": at.isoformat(), "level": "INFO", "source": "USER"} for text, at in lines if at
-    ]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import re
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -19,11 +20,22 @@ from starlette.routing import Route
 from .answers import FalError, Json, account_of, break_off
 from .cdn import UPLOAD_HOST, StoredFile
 from .faults import FileFault
+from .lifecycle import OF_PREFERENCE, OF_UPLOADS, lifetime_asked_for
 from .provider import Provider
 
 _TOKEN_LIFETIME = timedelta(hours=1)
 _FOREIGN_URL = "https://evil.example/picture.jpg"
 _CHUNK_BYTES = 256 * 1024
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(kw_only=True)
+class _Expected:
+    """An upload that was announced and is still to come, in one piece or in parts."""
+
+    url: str
+    lifetime_seconds: float | None
+    parts: dict[int, bytes] = field(default_factory=dict)
 
 
 class StorageApi:
@@ -31,8 +43,8 @@ class StorageApi:
         self._provider = provider
         self._cdn = provider.cdn
         self._tokens: set[str] = set()
-        self._tickets: dict[str, str] = {}  # PUT path → path of the file it fills
-        self._parts: dict[str, dict[int, bytes]] = {}
+        self._tickets: dict[str, _Expected] = {}
+        self._in_parts: dict[str, _Expected] = {}
 
     def control_routes(self) -> list[Route]:
         return [
@@ -71,45 +83,43 @@ class StorageApi:
     async def initiate(self, request: Request) -> Response:
         account_of(request)
         wanted = await request.json()
-        file_url = self._reserve(str(wanted.get("file_name") or "upload.bin"))
+        lifetime = lifetime_asked_for(request, OF_PREFERENCE)
+        expected = _Expected(url=_address(str(wanted.get("file_name") or "")), lifetime_seconds=lifetime)
         ticket = secrets.token_urlsafe(16)
-        self._tickets[ticket] = urlsplit(file_url).path
-        return Json({"upload_url": f"https://{UPLOAD_HOST}/upload/{ticket}", "file_url": file_url})
+        self._tickets[ticket] = expected
+        return Json({"upload_url": f"https://{UPLOAD_HOST}/upload/{ticket}", "file_url": expected.url})
 
     async def upload_by_ticket(self, request: Request) -> Response:
-        path = self._tickets.pop(request.path_params["ticket"], None)
-        if path is None:
+        expected = self._tickets.pop(request.path_params["ticket"], None)
+        if expected is None:
             raise FalError(403, {"detail": "The upload URL is not valid"})
-        self._cdn.put(path, await request.body(), content_type=_content_type(request))
+        self._take(expected, await request.body(), content_type=_content_type(request))
         return Response()
 
     async def upload(self, request: Request) -> Response:
-        self._check_token(request)
-        url = self._reserve(request.headers.get("x-fal-file-name") or "upload.bin")
-        self._cdn.put(urlsplit(url).path, await request.body(), content_type=_content_type(request))
-        return Json({"access_url": url})
+        expected = self._announced(request)
+        self._take(expected, await request.body(), content_type=_content_type(request))
+        return Json({"access_url": expected.url})
 
     async def begin_multipart(self, request: Request) -> Response:
-        self._check_token(request)
         upload_id = secrets.token_hex(8)
-        self._parts[upload_id] = {}
-        url = self._reserve(request.headers.get("x-fal-file-name") or "upload.bin")
-        return Json({"access_url": url, "uploadId": upload_id})
+        self._in_parts[upload_id] = expected = self._announced(request)
+        return Json({"access_url": expected.url, "uploadId": upload_id})
 
     async def upload_part(self, request: Request) -> Response:
         content = await request.body()
-        self._upload_in_parts(request)[request.path_params["number"]] = content
+        self._upload_in_parts(request).parts[request.path_params["number"]] = content
         return Response(headers={"etag": _etag(content)})
 
     async def complete_multipart(self, request: Request) -> Response:
-        parts = self._upload_in_parts(request)
+        expected = self._upload_in_parts(request)
         listed = (await request.json())["parts"]
-        if {part["partNumber"]: part["etag"] for part in listed} != {n: _etag(part) for n, part in parts.items()}:
+        if {part["partNumber"]: part["etag"] for part in listed} != {n: _etag(p) for n, p in expected.parts.items()}:
             raise FalError(400, {"detail": "The listed parts are not the uploaded ones"})
-        path = f"/files/{request.path_params['path']}"
-        content = b"".join(parts[number] for number in sorted(parts))
-        del self._parts[request.path_params["upload_id"]]
-        self._cdn.put(path, content, content_type=mimetypes.guess_type(path)[0] or "application/octet-stream")
+        content = b"".join(expected.parts[number] for number in sorted(expected.parts))
+        del self._in_parts[request.path_params["upload_id"]]
+        content_type = mimetypes.guess_type(expected.url)[0] or "application/octet-stream"
+        self._take(expected, content, content_type=content_type)
         return Response()
 
     async def file(self, request: Request) -> Response:
@@ -120,21 +130,31 @@ class StorageApi:
             raise FalError(404, {"detail": "Not Found"})
         return _serve(request, file)
 
-    def _upload_in_parts(self, request: Request) -> dict[int, bytes]:
+    def _announced(self, request: Request) -> _Expected:
         self._check_token(request)
-        parts = self._parts.get(request.path_params["upload_id"])
-        if parts is None:
+        address = _address(request.headers.get("x-fal-file-name") or "")
+        return _Expected(url=address, lifetime_seconds=lifetime_asked_for(request, OF_UPLOADS))
+
+    def _take(self, expected: _Expected, content: bytes, *, content_type: str) -> None:
+        lifetime = expected.lifetime_seconds
+        self._cdn.take(expected.url, content, content_type=content_type, lifetime_seconds=lifetime)
+
+    def _upload_in_parts(self, request: Request) -> _Expected:
+        self._check_token(request)
+        expected = self._in_parts.get(request.path_params["upload_id"])
+        if expected is None:
             raise FalError(404, {"detail": "No such upload"})
-        return parts
+        return expected
 
     def _check_token(self, request: Request) -> None:
         if request.headers.get("authorization", "").removeprefix("Bearer ") not in self._tokens:
             raise FalError(401, {"detail": "The upload token is not valid"})
 
-    def _reserve(self, file_name: str) -> str:
-        """Each upload gets an address of its own, whatever it is called."""
-        suffix = f".{file_name.rsplit('.', 1)[1]}" if "." in file_name else ""
-        return f"https://{UPLOAD_HOST}/files/b/{secrets.token_hex(4)}/{secrets.token_urlsafe(12)}{suffix}"
+
+def _address(file_name: str) -> str:
+    """Each upload gets one of its own, whatever it is called; the name stays readable in it."""
+    name = _UNUSUAL.sub("_", file_name)[-80:] or "upload.bin"
+    return f"https://{UPLOAD_HOST}/files/b/{secrets.token_hex(4)}/{secrets.token_urlsafe(12)}_{name}"
 
 
 def _serve(request: Request, file: StoredFile) -> Response:

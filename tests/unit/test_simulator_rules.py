@@ -12,7 +12,7 @@ from deployments.simulator.faults import Faults, FileFault, Rule, RuleBook, Subm
 
 def results(book: RuleBook, prompts: list[str], endpoint: str = "fal-ai/flux/dev") -> list[str]:
     return [
-        book.faults_for(endpoint=endpoint, prompt=prompt, submit_number=number).result
+        book.faults_for(endpoint=endpoint, text=prompt, submit_number=number).result
         for number, prompt in enumerate(prompts, start=1)
     ]
 
@@ -26,7 +26,7 @@ def book_with(*rules: dict[str, Any], seed: int = 0) -> RuleBook:
 
 def test_without_rules_nothing_goes_wrong() -> None:
     """All faults are off."""
-    assert RuleBook(seed=0).faults_for(endpoint="x", prompt="a fox", submit_number=1) == Faults()
+    assert RuleBook(seed=0).faults_for(endpoint="x", text="a fox", submit_number=1) == Faults()
 
 
 def test_the_first_rule_that_applies_decides() -> None:
@@ -43,7 +43,7 @@ def test_rules_that_combine_each_add_their_part() -> None:
         {"file": "html"},
         {"result": "500"},
     )
-    assert book.faults_for(endpoint="x", prompt="a fox", submit_number=1) == Faults(
+    assert book.faults_for(endpoint="x", text="a fox", submit_number=1) == Faults(
         webhook=WebhookFault.LOST, submit=SubmitFault.CUT, file=FileFault.HTML
     )
 
@@ -53,7 +53,7 @@ def test_chances_of_rules_that_combine_are_drawn_independently() -> None:
     book = book_with(
         {"webhook": "lost", "chance": 0.5, "combines": True}, {"file": "html", "chance": 0.5, "combines": True}
     )
-    drawn = [book.faults_for(endpoint="x", prompt="a fox", submit_number=number) for number in range(1000)]
+    drawn = [book.faults_for(endpoint="x", text="a fox", submit_number=number) for number in range(1000)]
     both = sum(each.webhook is WebhookFault.LOST and each.file is FileFault.HTML for each in drawn)
     assert 200 <= both <= 300
 

@@ -1,0 +1,69 @@
+"""What is done to pictures, with Pillow and without any model: enlarged, or cut out of their background."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+
+from .bench import Drawn, Source
+from .pictures import encode
+
+# Assumed: fal's own limits are not published. These keep the simulator small.
+_MAX_EDGE = 4096
+_MAX_RESULT_EDGE = 6144
+
+
+def enlarge(source: Source, *, factor: float, format: str) -> Drawn:
+    """Transparency stays. Raises Rejection."""
+    picture = opened(source, max_edge=min(_MAX_EDGE, int(_MAX_RESULT_EDGE / factor)))
+    size = (round(picture.width * factor), round(picture.height * factor))
+    return drawn(picture.resize(size, Image.Resampling.LANCZOS), format)
+
+
+def cut_out(source: Source, *, format: str) -> tuple[Drawn, Drawn]:
+    """The picture with its background transparent, and the mask. Raises Rejection."""
+    picture = opened(source, max_edge=_MAX_EDGE).convert("RGB")
+    mask = _foreground(picture)
+    picture.putalpha(mask)
+    return drawn(picture, format), drawn(mask, "png")
+
+
+def opened(source: Source, *, max_edge: int = _MAX_EDGE) -> Image.Image:
+    """Its size is looked at before it is decoded. Raises Rejection."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(source.content), formats=("JPEG", "PNG", "WEBP", "GIF"))
+        if max(picture.size) > max_edge:
+            raise source.refused("image_too_large", max_width=max_edge, max_height=max_edge)
+        picture.load()
+    except Image.DecompressionBombError as error:
+        raise source.refused("image_too_large", max_width=max_edge, max_height=max_edge) from error
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow's words for what it cannot read
+        raise source.refused("image_load_error") from error
+    upright = ImageOps.exif_transpose(picture)
+    return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+
+
+def drawn(picture: Image.Image, format: str) -> Drawn:
+    content = encode(picture.convert("RGB") if format == "jpeg" else picture, format)
+    return Drawn(content=content, width=picture.width, height=picture.height, format=format)
+
+
+def _foreground(picture: Image.Image) -> Image.Image:
+    """What differs from the colours along the picture's upper edge; where nothing does, a disc in the middle."""
+    small = picture.resize((256, 256), Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(1))
+    background = small.crop((0, 0, 256, 8)).resize((256, 1), Image.Resampling.BOX).resize((256, 256))
+    difference = _brightest(ImageChops.difference(small, background))
+    mask = difference.point(lambda value: max(0, min(255, (value - 24) * 8))).filter(ImageFilter.MedianFilter(5))
+    if mask.getextrema() != (0, 255):
+        mask = Image.new("L", (256, 256))
+        ImageDraw.Draw(mask).ellipse((32, 32, 224, 224), fill=255)
+    return mask.resize(picture.size, Image.Resampling.BICUBIC)
+
+
+def _brightest(picture: Image.Image) -> Image.Image:
+    red, green, blue = picture.split()
+    return ImageChops.lighter(ImageChops.lighter(red, green), blue)
