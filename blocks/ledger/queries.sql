@@ -510,6 +510,7 @@ SELECT account.slots AS all_slots,
     account.probe_at,
     CAST(account.endpoint_caps ->> :endpoint AS integer) AS endpoint_cap,
     COALESCE(account.user_slots, plan.in_flight) AS plan_slots,
+    account.user_slots IS NOT NULL AS accounts_own,
     plan.daily_budget_usd AS budget_usd,
     (
         SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held

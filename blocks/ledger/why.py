@@ -30,6 +30,7 @@ class Line:
     all_slots: int  # … when it is not slowed down
     own_in_use: int
     plan_slots: int  # of its user
+    accounts_own: bool = False  # that number is not the plan's, but what this account gives each user
     endpoint_in_use: int
     endpoint_cap: int | None
     budget_usd: Decimal | None = None  # of its user, a day
@@ -108,7 +109,10 @@ def _next_probe(probe_at: datetime | None, *, now: datetime) -> str:
 def _full(row: Request, line: Line) -> str:
     """The narrowest of the limits that are reached; the account's while none is."""
     if line.own_in_use >= line.plan_slots:
-        return f"{line.own_in_use} of the plan's {line.plan_slots} in use"
+        whose = (
+            f"a user's {line.plan_slots} at {row.account_id}" if line.accounts_own else f"the plan's {line.plan_slots}"
+        )
+        return f"{line.own_in_use} of {whose} in use"
     if line.endpoint_cap is not None and line.endpoint_in_use >= line.endpoint_cap:
         return f"{line.endpoint_in_use} of {line.endpoint_cap} for {row.endpoint} in use"
     slowed = f" (of {line.all_slots}, fewer for a while after a 429)" if line.slots < line.all_slots else ""
