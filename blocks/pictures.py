@@ -40,6 +40,15 @@ def resize(picture: Media, *, max_width: int, quality: int = QUALITY) -> Media:
     return whole(out.getvalue(), *IMAGES[name], width=upright.width, height=upright.height)
 
 
+def plain(opened: Image.Image) -> Image.Image:
+    """As it is looked at: upright, in sRGB, without a palette or anything else that it carried."""
+    profile = opened.info.get("icc_profile")
+    coloured = opened.convert("RGBA") if opened.has_transparency_data else _without_palette(opened)
+    upright = ImageOps.exif_transpose(_in_srgb(coloured, profile))
+    upright.info.clear()
+    return upright
+
+
 def _smaller(opened: Image.Image, *, max_width: int) -> Image.Image:
     """Its colours as they are, but one that can be averaged."""
     lying = opened.getexif().get(Base.Orientation) in LYING
