@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -80,6 +80,12 @@ class Files(Protocol):
 
     def read(self, reference: str) -> Media:
         """The file of an `asset:…` reference. Raises Park while the media store is out."""
+
+    def copy_at(self, account_id: str, reference: str, *, until: datetime) -> str | None:
+        """Where the provider has the file already, if it keeps it until then."""
+
+    def keep_copy(self, account_id: str, reference: str, *, url: str, expires_at: datetime) -> None:
+        """Notes where it has it now."""
 
 
 class Provider(Protocol):

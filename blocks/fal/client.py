@@ -8,6 +8,7 @@ the header with the billed units. Uploads are `fal_client`'s (`uploads.py`). Wha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -75,15 +76,28 @@ class Fal:
         self.close()
 
     def submit(
-        self, endpoint: str, arguments: Mapping[str, Any], *, webhook_url: str | None, start_timeout: timedelta
+        self,
+        endpoint: str,
+        arguments: Mapping[str, Any],
+        *,
+        webhook_url: str | None,
+        start_timeout: timedelta,
+        outputs_last: timedelta | None = None,
     ) -> Submitted:
-        """Exactly one POST. Raises SubmitUnknown unless the job was surely made or surely refused."""
+        """Exactly one POST. Raises SubmitUnknown unless the job was surely made or surely refused.
+
+        `outputs_last`: how long fal keeps the files that come of it. None: as its account says, mostly for ever.
+        """
+        headers = {"X-Fal-Request-Timeout": str(start_timeout.total_seconds())}
+        if outputs_last is not None:
+            seconds = int(outputs_last.total_seconds())
+            headers["X-Fal-Object-Lifecycle-Preference"] = json.dumps({"expiration_duration_seconds": seconds})
         try:
             response = self._http.post(
                 fal_client_module.QUEUE_URL_FORMAT + endpoint,
                 params={"fal_webhook": webhook_url} if webhook_url else None,
                 json=arguments,
-                headers={"X-Fal-Request-Timeout": str(start_timeout.total_seconds())},
+                headers=headers,
             )
         except NOT_SENT as error:
             raise _transport_failure(error) from error

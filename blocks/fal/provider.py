@@ -5,12 +5,15 @@ Not part of the package's door: it speaks the ledger's language, and the rest of
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from blocks.catalogue import find_model
+from blocks.clock import utc_now
 from blocks.fal.client import Fal
+from blocks.fal.training_logs import read_steps
 from blocks.fal.uploads import file_name
 from blocks.ledger import Outcome, Request
 from blocks.media import Media
@@ -24,6 +27,12 @@ LIFETIMES = {
     "path": timedelta(days=1),  # of a LoRA's weights
     "images_data_url": timedelta(hours=5),  # faces, mostly: the training's two hours and three more
 }
+# A LoRA's weights are 90 MB, and serve one picture after the other: one copy at fal serves all of a day. It is used
+# while it lasts for longer than a picture may take.
+SHARED = frozenset({"path"})
+LASTS_BEYOND = timedelta(hours=1)
+# What a training makes is stored by us within minutes. fal would keep it, for whoever knows the address, for ever.
+OUTPUTS_LAST = {"fal-ai/flux-lora-fast-training": timedelta(days=1)}
 
 
 class FalProvider:
@@ -31,14 +40,20 @@ class FalProvider:
 
     def __init__(self, fal: Fal) -> None:
         self.client = fal
+        self._sharing = threading.Lock()
 
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
         """Files of the media store go to fal's CDN, where whoever knows the address can read them while they last."""
         return {name: self._sendable(name, value, files) for name, value in input.items()}
 
     def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
-        start_timeout = find_model(row.endpoint).start_timeout
-        taken = self.client.submit(row.endpoint, input, webhook_url=webhook_url, start_timeout=start_timeout)
+        taken = self.client.submit(
+            row.endpoint,
+            input,
+            webhook_url=webhook_url,
+            start_timeout=find_model(row.endpoint).start_timeout,
+            outputs_last=OUTPUTS_LAST.get(row.endpoint),
+        )
         return Taken(request_id=taken.request_id)
 
     def ask(self, row: Request) -> Outcome | None:
@@ -49,7 +64,13 @@ class FalProvider:
         self.client.cancel(row.endpoint, row.request_id)
 
     def progress(self, row: Request) -> Progress | None:
-        return None
+        """By the log of a training; nothing else tells how far it has come."""
+        assert row.request_id is not None
+        status = self.client.status(row.endpoint, row.request_id)
+        if status.state == "IN_QUEUE" and status.queue_position is not None:
+            return Progress(percent=0, text=f"waits at fal, {status.queue_position} before it")
+        steps = read_steps(str(line.get("message")) for line in status.logs)
+        return None if steps is None else Progress(percent=steps.percent, text=str(steps))
 
     def close(self) -> None:
         self.client.close()
@@ -62,7 +83,18 @@ class FalProvider:
         lifetime = LIFETIMES.get(name)
         if lifetime is None or not isinstance(value, str) or not value.startswith(ASSET):
             return value
+        if name in SHARED:
+            return self._share(value, files, lifetime)
         return self._upload(value, files.read(value), lifetime)
+
+    def _share(self, reference: str, files: Files, lifetime: timedelta) -> str:
+        """One after the other: the next of several at once finds the copy that the first has brought."""
+        with self._sharing:
+            now = utc_now()
+            if (url := files.copy_at("fal", reference, until=now + LASTS_BEYOND)) is None:
+                url = self._upload(reference, files.read(reference), lifetime)
+                files.keep_copy("fal", reference, url=url, expires_at=now + lifetime)
+            return url
 
     def _upload(self, reference: str, media: Media, lifetime: timedelta) -> str:
         name = file_name(reference.removeprefix(ASSET), media.extension)

@@ -53,6 +53,14 @@ class StoredFiles:
             seconds=asset.seconds,
         )
 
+    def copy_at(self, account_id: str, reference: str, *, until: datetime) -> str | None:
+        asset = own_asset(self.resources, reference.removeprefix(ASSET), user_id=self.user_id)
+        return self.resources.ledger.loras.copy_at(account_id, asset.id, until=until)
+
+    def keep_copy(self, account_id: str, reference: str, *, url: str, expires_at: datetime) -> None:
+        asset_id = reference.removeprefix(ASSET)
+        self.resources.ledger.loras.keep_copy(account_id, asset_id, url=url, expires_at=expires_at)
+
 
 def own_asset(resources: Resources, asset_id: str, *, user_id: str) -> Asset:
     """Raises BadInput for a file that is not there, or another user's: nobody learns which."""

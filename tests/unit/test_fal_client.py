@@ -68,6 +68,15 @@ def test_a_submit_is_one_post_of_the_models_input() -> None:
     assert json.loads(request.content) == {"prompt": "a fox"}
 
 
+def test_what_comes_of_a_submit_is_public_only_as_long_as_is_said() -> None:
+    """fal keeps files for ever unless it is told otherwise, and a LoRA may be somebody's face."""
+    queue = Queue(answer(200, {"request_id": ID}))
+    with queue.client() as fal:
+        fal.submit(DEV, {}, webhook_url=None, start_timeout=timedelta(minutes=10), outputs_last=timedelta(hours=24))
+    asked = json.loads(queue.asked[0].headers["x-fal-object-lifecycle-preference"])
+    assert asked == {"expiration_duration_seconds": 86400}
+
+
 def test_without_a_webhook_none_is_asked_for() -> None:
     """Polling needs no query."""
     queue = Queue(answer(200, {"request_id": ID}))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from blocks.fal import Fal
+from blocks.clock import utc_now
+from blocks.fal import Fal, ProviderStatus
 from blocks.fal.provider import FalProvider
 from blocks.fal.uploads import as_recorded
+from blocks.ledger import Request
 from blocks.media import Media
+from blocks.provider import Progress
 
 ASSET = "asset:ast_019aa1f0d8b4"
 ADDRESS = "https://v3b.fal.media/files/b/0a1b2c3d/"
@@ -21,8 +25,10 @@ class Cdn(Fal):
 
     def __init__(self) -> None:
         self.given: dict[str, timedelta] = {}
+        self.uploads = 0
 
     def upload(self, content: bytes, *, content_type: str, file_name: str, lifetime: timedelta) -> str:
+        self.uploads += 1
         assert (content, content_type) == (b"a picture", "image/png")
         self.given[file_name] = lifetime
         return ADDRESS + file_name
@@ -31,9 +37,20 @@ class Cdn(Fal):
 class Shelf:
     """Every file is a picture."""
 
+    def __init__(self) -> None:
+        self.copies: dict[str, tuple[str, datetime]] = {}
+
     def read(self, reference: str) -> Media:
         assert reference.startswith("asset:ast_")
         return Media(content=b"a picture", content_type="image/png", extension="png", sha256="")
+
+    def copy_at(self, account_id: str, reference: str, *, until: datetime) -> str | None:
+        url, expires_at = self.copies.get(reference, ("", until - timedelta(seconds=1)))
+        return url if expires_at >= until else None
+
+    def keep_copy(self, account_id: str, reference: str, *, url: str, expires_at: datetime) -> None:
+        assert account_id == "fal"
+        self.copies[reference] = (url, expires_at)
 
 
 @pytest.fixture
@@ -89,6 +106,54 @@ def test_a_file_is_known_again_in_fals_list_of_requests(cdn: Cdn) -> None:
 def test_only_our_own_files_are_known_again(listed: str, recorded: str) -> None:
     """By the name they were given, at fal's file hosts."""
     assert as_recorded({"image_url": listed}) == {"image_url": recorded}
+
+
+@pytest.mark.parametrize(("lasts", "brought"), [(timedelta(hours=2), False), (timedelta(minutes=30), True)])
+def test_weights_that_fal_has_are_not_brought_again_while_they_last(cdn: Cdn, lasts: timedelta, brought: bool) -> None:
+    """They are large, and many pictures are made with the same. A copy that could end under a picture is no good."""
+    shelf, there = Shelf(), ADDRESS + "there.safetensors"
+    shelf.keep_copy("fal", ASSET, url=there, expires_at=utc_now() + lasts)
+    sent = FalProvider(cdn).prepare({"loras": [{"path": ASSET}]}, files=shelf)
+    (address,) = [lora["path"] for lora in sent["loras"]]
+    assert (address != there, bool(cdn.given)) == (brought, brought)
+    assert shelf.copies[ASSET][0] == address
+
+
+def test_weights_are_brought_once_for_pictures_that_are_sent_at_once(cdn: Cdn) -> None:
+    """A burst of pictures with one LoRA."""
+    provider, shelf = FalProvider(cdn), Shelf()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: provider.prepare({"loras": [{"path": ASSET}]}, files=shelf), range(24)))
+    assert cdn.uploads == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "progress"),
+    [
+        (ProviderStatus(state="IN_QUEUE", queue_position=3), Progress(percent=0, text="waits at fal, 3 before it")),
+        (ProviderStatus(state="IN_PROGRESS"), None),
+        (ProviderStatus(state="IN_PROGRESS", logs=({"level": "INFO"}, {"message": "Starting"})), None),
+        (
+            ProviderStatus(
+                state="IN_PROGRESS",
+                logs=({"message": "Training:  10%|█ | 100/1000 [01:00<09:00]"}, {"message": "Saved a checkpoint"}),
+            ),
+            Progress(percent=10, text="step 100 of 1,000, about 9 min left"),
+        ),
+        (ProviderStatus(state="NOT_FOUND"), None),
+    ],
+)
+def test_how_far_a_training_has_come_is_read_from_its_log(status: ProviderStatus, progress: Progress | None) -> None:
+    """Before it writes one, its place in the queue is all there is to tell."""
+
+    class Queue(Fal):
+        def __init__(self) -> None: ...
+
+        def status(self, endpoint: str, request_id: str) -> ProviderStatus:
+            return status
+
+    row = Request(endpoint="fal-ai/flux-lora-fast-training", request_id="r-1")
+    assert FalProvider(Queue()).progress(row) == progress
 
 
 def _replaced(value: Any, one: str, other: str) -> Any:
