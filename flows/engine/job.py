@@ -371,8 +371,7 @@ class Job:
         if self._is_immediate(row):
             self._beside(row.ref, partial(self._carry_out, row))
             return None
-        self._carry_out(row)
-        now = self._noted(self._requests.get(row.ref))
+        now = self._noted(self._carry_out(row))
         return None if now.status is RequestStatus.GRANTED else now
 
     def _is_immediate(self, row: Request) -> bool:
@@ -381,12 +380,12 @@ class Job:
         except DarkroomError:
             return False  # there is no such provider, which is found out, and put on record, by sending it
 
-    def _carry_out(self, row: Request) -> None:
+    def _carry_out(self, row: Request) -> Request:
         with suppress(DarkroomError):  # it is on record: the row says what became of it
-            if self._named:
-                tasks.submit(row.ref, step=row.step, key=f"{self.id}/{row.step}/{row.attempt}")
-            else:
-                sending.submit(self._resources, row)
+            if not self._named:
+                return sending.submit(self._resources, row)
+            tasks.submit(row.ref, step=row.step, key=f"{self.id}/{row.step}/{row.attempt}")
+        return self._requests.get(row.ref)
 
     def _again(self, row: Request, retry: RetryPolicy) -> Request:
         """A new attempt, both on record; raises if the failure is for good."""
