@@ -24,6 +24,9 @@ def up(
     latency: Annotated[
         float, typer.Option(help="Seconds the simulated provider takes for a picture.")
     ] = StackOptions.latency_seconds,
+    latency_of: Annotated[
+        list[str] | None, typer.Option(metavar="ENDPOINT=SECONDS", help="The same for one endpoint; repeatable.")
+    ] = None,
     worker_type: Annotated[
         WorkerType, typer.Option(help="warm: runs start in a blink. process: Prefect's own, for comparison.")
     ] = StackOptions.worker_type,
@@ -38,6 +41,7 @@ def up(
         provider=provider,
         simulator_port=simulator_port,
         latency_seconds=latency,
+        latencies_of=tuple(latency_of or ()),
         worker_type=worker_type,
     )
     say(f"starting in {home.resolve()}")

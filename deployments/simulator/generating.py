@@ -13,6 +13,8 @@ from .pictures import Look, Picture, draw
 from .weights import NotWeights, palette_of_weights
 
 _SEED_BITS = 31
+# At full scale a little of the picture's own colours stays, so that hills of one colour are still hills.
+_STRENGTH = 0.8
 _FIXED_PICTURE = Picture(prompt="The same picture for everybody", seed=1, width=1024, height=768)
 
 
@@ -74,7 +76,7 @@ def _look(bench: Bench, entry: Entry, arguments: FluxLoraInput, number: int) -> 
     lora = arguments.loras[number]
     weights = bench.read(entry, lora.path, place=("loras", number, "path"))
     try:
-        return Look(palette=palette_of_weights(weights.content), strength=min(1.0, lora.scale))
+        return Look(palette=palette_of_weights(weights.content), strength=min(1.0, lora.scale) * _STRENGTH)
     except NotWeights as error:
         # Assumed: which type fal gives this is not known.
         raise weights.refused("value_error", message=f"Failed to load LoRA weights: {error}") from error

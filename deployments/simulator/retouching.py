@@ -13,6 +13,8 @@ from .pictures import encode
 # Assumed: fal's own limits are not published. These keep the simulator small.
 _MAX_EDGE = 4096
 _MAX_RESULT_EDGE = 6144
+_MASK_SIZE = (256, 256)
+_TOLERANCE = 48  # of 255, in the channel that differs most
 
 
 def enlarge(source: Source, *, factor: float, format: str) -> Drawn:
@@ -53,15 +55,26 @@ def drawn(picture: Image.Image, format: str) -> Drawn:
 
 
 def _foreground(picture: Image.Image) -> Image.Image:
-    """What differs from the colours along the picture's upper edge; where nothing does, a disc in the middle."""
-    small = picture.resize((256, 256), Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(1))
-    background = small.crop((0, 0, 256, 8)).resize((256, 1), Image.Resampling.BOX).resize((256, 256))
-    difference = _brightest(ImageChops.difference(small, background))
-    mask = difference.point(lambda value: max(0, min(255, (value - 24) * 8))).filter(ImageFilter.MedianFilter(5))
+    """All but what has the colours of the picture's upper edge and hangs together with it; if that is nothing or
+    everything, a disc in the middle."""
+    small = picture.resize(_MASK_SIZE, Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(1))
+    edge = small.crop((0, 0, small.width, 8)).resize((small.width, 1), Image.Resampling.BOX).resize(_MASK_SIZE)
+    difference = _brightest(ImageChops.difference(small, edge))
+    mask = _unreached(difference.point(lambda value: 255 if value > _TOLERANCE else 0))
     if mask.getextrema() != (0, 255):
-        mask = Image.new("L", (256, 256))
+        mask = Image.new("L", _MASK_SIZE)
         ImageDraw.Draw(mask).ellipse((32, 32, 224, 224), fill=255)
-    return mask.resize(picture.size, Image.Resampling.BICUBIC)
+    # The blur above has spread the foreground by a pixel.
+    soft = mask.filter(ImageFilter.MinFilter(3)).filter(ImageFilter.GaussianBlur(1))
+    return soft.resize(picture.size, Image.Resampling.BICUBIC)
+
+
+def _unreached(mask: Image.Image) -> Image.Image:
+    """What no way through black leads to from the upper corners, in white."""
+    for corner in ((0, 0), (mask.width - 1, 0)):
+        if mask.getpixel(corner) == 0:
+            ImageDraw.floodfill(mask, corner, 1)
+    return mask.point(lambda value: 0 if value == 1 else 255)
 
 
 def _brightest(picture: Image.Image) -> Image.Image:

@@ -28,6 +28,7 @@ class StackOptions:
     prefect_port: int = 4200
     simulator_port: int = 9100
     latency_seconds: float = 2.0
+    latencies_of: tuple[str, ...] = ()  # ENDPOINT=SECONDS
 
     @property
     def gateway_url(self) -> str:

@@ -144,9 +144,10 @@ def _provision(*, environment: Mapping[str, str]) -> Part:
 
 def _simulator(options: StackOptions, *, home: Home, environment: Mapping[str, str], probe: Probe) -> Part:
     place = ["--port", str(options.simulator_port), "--home", str(home.simulator)]
+    latencies = [argument for each in options.latencies_of for argument in ("--latency-of", each)]
     return Part(
         name="simulator",
-        command=_module("deployments.simulator", *place, "--latency", str(options.latency_seconds)),
+        command=_module("deployments.simulator", *place, "--latency", str(options.latency_seconds), *latencies),
         environment=environment,
         ready=lambda _: probe.answers(f"http://{LOOPBACK}:{options.simulator_port}/_sim/stats"),
         port=options.simulator_port,

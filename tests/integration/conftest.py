@@ -12,9 +12,8 @@ from simulated_fal import Receiver, SimulatedFal, fal_client_with, receiving, st
 
 @pytest.fixture(scope="session")
 def simulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedFal]:
-    simulator = start_simulator(
-        tmp_path_factory.mktemp("simulator"), "--latency", "0.05", "--concurrency", "2", "--webhook-retry", "0.1"
-    )
+    options = ["--latency", "0.05", "--latency-of", "fal-ai/flux-lora-fast-training=0.2", "--webhook-retry", "0.1"]
+    simulator = start_simulator(tmp_path_factory.mktemp("simulator"), *options, "--concurrency", "2")
     yield simulator
     simulator.stop()
 
