@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from blocks.errors import BadInput
 from blocks.fal import CATALOGUE as FAL
 from blocks.provider import Model
+from blocks.web.model import MODELS as WEB
 
-MODELS: Mapping[str, Model] = {**FAL}
+MODELS: Mapping[str, Model] = {**FAL, **{model.endpoint: model for model in WEB}}
 
 
 def find_model(endpoint: str) -> Model:

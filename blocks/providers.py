@@ -9,6 +9,9 @@ from blocks.errors import NeedsHuman
 from blocks.fal import load_account
 from blocks.fal.provider import FalProvider
 from blocks.provider import Provider
+from blocks.settings import load_settings
+from blocks.web import Reach, Web
+from blocks.web.provider import WebProvider
 
 Opener = Callable[[], Provider]
 
@@ -17,7 +20,11 @@ def _fal() -> Provider:
     return FalProvider(load_account().client())
 
 
-OPENERS: Mapping[str, Opener] = {"fal": _fal}
+def _web() -> Provider:
+    return WebProvider(Web(Reach.parse(load_settings().web_allow)))
+
+
+OPENERS: Mapping[str, Opener] = {"fal": _fal, "web": _web}
 
 
 class Providers:

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blocks.errors import BadInput, Permanent
 from blocks.media import RemoteFile
 from blocks.pictures import QUALITY
-from blocks.web.fetching import PATIENCE
 
+ENDPOINT = "web/image"
 MAX_WIDTH = 2048
 LONGEST_URL = 2048
 FREE = Decimal(0)
@@ -33,10 +33,10 @@ class WebPicture(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class WebModel:
-    endpoint: str = "web/image"
+    endpoint: str = ENDPOINT
     account_id: str = "web"
     expected: timedelta = timedelta(seconds=2)
-    start_timeout: timedelta = PATIENCE
+    start_timeout: timedelta = timedelta(0)  # nobody has it in a queue: lost with its process, it is soon given up
     deadline: timedelta = timedelta(minutes=2)
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

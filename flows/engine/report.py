@@ -28,6 +28,7 @@ from flows.engine.job import Job
 from flows.engine.resources import Resources
 
 HANDFUL = 10
+FEW = 4  # files of a job that its line shows
 OLDEST_SECONDS = 3.0
 
 
@@ -148,15 +149,16 @@ def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: R
         for row in job.calls
         if row.finished_at is not None and row.submitted_at is not None
     )
+    more = f" and {len(job.assets) - FEW} more" if len(job.assets) > FEW else ""
     return {
         "Job": job.id,
         "Ended": ended.value if error is None else f"{ended.value}: {error.code}",
         "Attempts": str(max((row.attempt for row in job.calls), default=0)),
         "At the provider": f"{at_provider:.1f} s",
         "In all": f"{(utc_now() - job.created_at).total_seconds():.1f} s",
-        "Size": ", ".join(_size(asset) for asset in job.assets),
+        "Size": ", ".join(_size(asset) for asset in job.assets[:FEW]) + more,
         "Cost": f"${sum((row.cost_usd or Decimal(0) for row in job.calls), Decimal(0)):.3f}",
-        "Picture": " ".join(f"[open]({_link(asset, resources)})" for asset in job.assets),
+        "Picture": " ".join(f"[open]({_link(asset, resources)})" for asset in job.assets[:FEW]) + more,
     }
 
 

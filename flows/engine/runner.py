@@ -36,11 +36,14 @@ LONGEST_OUTAGE = timedelta(minutes=2)  # of the ledger, before the run gives up 
 NET = timedelta(hours=24)  # Prefect's time-out is only the net under the ledger's deadlines
 
 
-def drive(function: JobFunction, *, parameters: Mapping[str, Any], user: str) -> State[Any]:
+def drive(
+    function: JobFunction, *, parameters: Mapping[str, Any], user: str, step_by_step: bool = True
+) -> State[Any]:
     """Carries the run's jobs to their ends and returns the flow's final state.
 
     A run that the gateway made finds its jobs in the ledger; one that a person started opens its own, with these
     parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
+    `step_by_step`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow is None:
@@ -50,12 +53,15 @@ def drive(function: JobFunction, *, parameters: Mapping[str, Any], user: str) ->
         if run.closed_at is not None:
             run = _retried(resources, run, context.flow_run.id)
         if run.closed_at is None:
-            Runner(resources, run, function, deployed=context.flow_run.deployment_id is not None).carry()
+            deployed = context.flow_run.deployment_id is not None
+            Runner(resources, run, function, deployed=deployed, step_by_step=step_by_step).carry()
         return _final_state(resources.ledger, run.id)
 
 
 class Runner:
-    def __init__(self, resources: Resources, run: Run, function: JobFunction, *, deployed: bool) -> None:
+    def __init__(
+        self, resources: Resources, run: Run, function: JobFunction, *, deployed: bool, step_by_step: bool
+    ) -> None:
         assert run.flow_run_id is not None
         self._resources = resources
         self._ledger = resources.ledger
@@ -63,6 +69,7 @@ class Runner:
         self._flow_run_id: UUID = run.flow_run_id
         self._shared = run.shared
         self._deployed = deployed
+        self._step_by_step = step_by_step
         self._reports = Reports(resources, run.flow_run_id)
         self._calls = Calls(function, resources, self._reports)
         self._poller = Poller(resources, run.id)
@@ -107,7 +114,7 @@ class Runner:
             while True:
                 self._calls.take_in()
                 work = self._ledger.runs.look(self._run_id, self._calls.waits)
-                self._calls.start(work, named=self._is_alone(work))
+                self._calls.start(work, named=self._step_by_step and self._is_alone(work))
                 if self._calls.busy:
                     moved = time.monotonic()
                 left = moved + self._stay(work) - time.monotonic()
