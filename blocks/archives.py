@@ -19,12 +19,12 @@ from typing import IO, cast
 
 from blocks.errors import BadInput
 
-MB = 1_000_000
+MIB = 1024 * 1024
 MOST_ENTRIES = 200
-MOST_BYTES = 500 * MB  # of all entries, unpacked
+MOST_BYTES = 500 * MIB  # of all entries, unpacked
 MOST_RATIO = 100  # of an entry's size to what it takes in the archive; pictures hardly shrink at all
-DIRECTORY_BYTES = 1_048_576  # enough for thousands of entries, and all that zipfile may read to open an archive
-LARGEST_IMAGE = 20 * MB
+DIRECTORY_BYTES = MIB  # enough for thousands of entries, and all that zipfile may read to open an archive
+LARGEST_IMAGE = 20 * MIB
 LONGEST_CAPTION = 2000  # characters
 MOST_NAMED = 60  # flaws in one error
 
@@ -110,8 +110,10 @@ def listed(flaws: Sequence[Flaw], *, field: str) -> BadInput:
     """One error that names every file and what is wrong with it."""
     named = "; ".join(f"{shown(flaw.name)} {flaw.reason}" for flaw in flaws[:MOST_NAMED])
     more = f"; and {len(flaws) - MOST_NAMED} more" if len(flaws) > MOST_NAMED else ""
-    count = "One file" if len(flaws) == 1 else f"{len(flaws)} files"
-    return BadInput(f"{count} cannot be used: {named}{more}.", field=field, code="bad_files")
+    count, remedy = ("One file", "it") if len(flaws) == 1 else (f"{len(flaws)} files", "them")
+    return BadInput(
+        f"{count} cannot be used: {named}{more}. Replace {remedy} or leave {remedy} out.", field=field, code="bad_files"
+    )
 
 
 def shown(name: str) -> str:
@@ -179,7 +181,7 @@ def _entries(archive: zipfile.ZipFile, *, archive_bytes: int, field: str) -> lis
     if len(entries) > MOST_ENTRIES:
         raise _too_many(field)
     if total > MOST_BYTES:
-        raise BadInput(f"Unpacked, the archive has more than {MOST_BYTES // MB} MB.", field=field)
+        raise BadInput(f"Unpacked, the archive has more than {MOST_BYTES // MIB} MiB.", field=field)
     if total > MOST_RATIO * archive_bytes:  # entries that share their bytes look harmless one by one
         raise BadInput(f"The archive unpacks to more than {MOST_RATIO} times its size.", field=field)
     return sorted(entries, key=lambda entry: entry.filename)
@@ -216,7 +218,7 @@ def _wrong_with(entry: zipfile.ZipInfo) -> str | None:
         (kind not in PICTURES | {CAPTION}, "is neither a JPEG, PNG or WebP picture nor a caption (.txt)"),
         (entry.file_size > MOST_RATIO * entry.compress_size, f"unpacks to more than {MOST_RATIO} times its size"),
         (kind == CAPTION and entry.file_size > 4 * LONGEST_CAPTION, "is too long for a caption"),
-        (kind in PICTURES and entry.file_size > LARGEST_IMAGE, f"has more than {LARGEST_IMAGE // MB} MB"),
+        (kind in PICTURES and entry.file_size > LARGEST_IMAGE, f"has more than {LARGEST_IMAGE // MIB} MiB"),
     )
     return next((reason for applies, reason in rules if applies), None)
 

@@ -13,7 +13,7 @@ from typing import cast
 
 from PIL import Image, ImageChops
 
-from blocks.archives import LARGEST_IMAGE, MB, Flaw, NamedImage, listed, shown, write_archive
+from blocks.archives import LARGEST_IMAGE, MIB, MOST_BYTES, Flaw, NamedImage, listed, shown, write_archive
 from blocks.errors import BadInput, DarkroomError, Unverified
 from blocks.media import Media, verify
 
@@ -53,6 +53,8 @@ def check_training_images(
     if not FEWEST_IMAGES <= len(good) <= MOST_IMAGES:
         counted = "is one picture" if len(good) == 1 else f"are {len(good)} pictures"
         raise BadInput(f"There {counted}; a training takes {FEWEST_IMAGES} to {MOST_IMAGES}.", field=field)
+    if sum(len(image.media.content) for image in good) > MOST_BYTES:
+        raise BadInput(f"Together they have more than {MOST_BYTES // MIB} MiB. Make them smaller.", field=field)
     return good
 
 
@@ -77,7 +79,7 @@ class _Seen:
 def _checked(image: NamedImage, seen: _Seen) -> Media:
     """Raises BadInput, whose message goes on from the picture's name."""
     if len(image.content) > LARGEST_IMAGE:
-        raise BadInput(f"has more than {LARGEST_IMAGE // MB} MB")
+        raise BadInput(f"has more than {LARGEST_IMAGE // MIB} MiB")
     try:
         media = verify(image.content)
     except Unverified:

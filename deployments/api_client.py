@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from mimetypes import guess_type
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,6 +38,12 @@ class ApiClient:
     def order_image(self, body: Mapping[str, Any]) -> Json:
         return self._call("POST", "/v1/images", json=body)
 
+    def upload(self, file: Path) -> Json:
+        """A picture or a zip, streamed from disk."""
+        headers = {"Content-Type": guess_type(file.name)[0] or "application/octet-stream"}
+        with file.open("rb") as content:
+            return self._call("POST", "/v1/uploads", content=content, headers=headers)
+
     def job(self, job_id: str) -> Json:
         return self._call("GET", f"/v1/jobs/{job_id}")
 
@@ -54,9 +62,9 @@ class ApiClient:
                 return job
             time.sleep(POLL_SECONDS)
 
-    def _call(self, method: str, path: str, *, json: Any = None) -> Json:
+    def _call(self, method: str, path: str, **sent: Any) -> Json:
         try:
-            response = self._http.request(method, path, json=json)
+            response = self._http.request(method, path, **sent)
         except httpx.TransportError as error:
             raise NeedsHuman(f"no gateway answers at {self._url}: start the stack with `darkroom up`") from error
         if response.is_error:

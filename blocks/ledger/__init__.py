@@ -24,7 +24,7 @@ from blocks.ledger.requests import Requests
 from blocks.ledger.runs import READY, Runs, Work
 from blocks.ledger.settling import Arrival, Outcome, Verdict
 from blocks.ledger.states import Happening, JobStatus, Lane, LoraStatus, RequestStatus
-from blocks.ledger.tables import Account, Asset, Job, Lora, Plan, Request, Run, User
+from blocks.ledger.tables import Account, Asset, Job, Lora, Plan, Request, Run, User, new_id
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
 from blocks.ledger.why import look
 
@@ -64,6 +64,7 @@ __all__ = [
     "Work",
     "content_hash",
     "migrate",
+    "new_id",
     "same",
 ]
 

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(parts.up, parts.env, parts.demo, parts.gateway, parts.provision),
-    *(jobs.generate, jobs.status, jobs.why, jobs.cancel, jobs.replay),
+    *(jobs.generate, jobs.upload, jobs.status, jobs.why, jobs.cancel, jobs.replay),
 )
 for command in COMMANDS:
     app.command()(command)

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,6 +39,15 @@ def generate(
     _show(job)
     if wait and job["status"] != "completed":
         raise typer.Exit(1)
+
+
+def upload(
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Pictures, or a zip of them.")],
+) -> None:
+    """Bring files to the media store. Prints an id for each, which orders take."""
+    with _client() as client:
+        for file in files:
+            typer.echo(client.upload(file)["id"])
 
 
 def status(

@@ -6,17 +6,27 @@ to its end, within bounds, before it is refused: a connection closed on a sender
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from blocks.archives import LARGEST_IMAGE, MIB, MOST_BYTES
 from deployments.gateway.problems import Problem
 
-MIB = 1024 * 1024
 API_CAP = MIB
 WEBHOOK_CAP = 8 * MIB  # a webhook carries a whole output, with data URIs at worst
 DRAINED = 16 * MIB
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 WEBHOOKS = "/webhooks/"
+UPLOADS = "/v1/uploads"
+ARCHIVE = "application/zip"
+UPLOAD_CAPS: Mapping[str, int] = {
+    "image/jpeg": LARGEST_IMAGE,
+    "image/png": LARGEST_IMAGE,
+    "image/webp": LARGEST_IMAGE,
+    ARCHIVE: MOST_BYTES,
+}
 
 
 class Limits:
@@ -28,7 +38,7 @@ class Limits:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        cap = cap_for(scope["path"])
+        cap = cap_for(scope["path"], headers)
         refusal = refuse(scope["method"], scope["path"], headers, cap=cap)
         body = _Body(receive, cap=cap)
         if refusal is None:
@@ -40,8 +50,15 @@ class Limits:
         await refusal.response()(scope, receive, send)
 
 
-def cap_for(path: str) -> int:
+def cap_for(path: str, headers: Headers) -> int:
+    if path == UPLOADS:
+        return UPLOAD_CAPS.get(media_type(headers), API_CAP)
     return WEBHOOK_CAP if path.startswith(WEBHOOKS) else API_CAP
+
+
+def media_type(headers: Headers) -> str:
+    """The declared type of the body, without its parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | None:
@@ -49,16 +66,18 @@ def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | N
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > cap:
         return too_large(cap)
-    if method in WITH_BODY and not path.startswith(WEBHOOKS) and not _fits(headers):
-        return wrong_type()
-    return None
+    if method not in WITH_BODY or path.startswith(WEBHOOKS):
+        return None
+    if path == UPLOADS:
+        return None if media_type(headers) in UPLOAD_CAPS else wrong_upload_type()
+    return None if _fits(headers) else wrong_type()
 
 
 def _fits(headers: Headers) -> bool:
     """JSON, or no body at all: a cancel needs none."""
     if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return True
-    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+    return media_type(headers) == "application/json"
 
 
 def too_large(cap: int) -> Problem:
@@ -80,6 +99,15 @@ def wrong_type() -> Problem:
     )
 
 
+def wrong_upload_type() -> Problem:
+    return Problem(
+        415,
+        "The body is not declared as a file that can be uploaded.",
+        field="Content-Type",
+        remedy=f"Send the file itself as the body, with its Content-Type: {', '.join(UPLOAD_CAPS)}.",
+    )
+
+
 class _Body:
     """The stream of a request's body, counted."""
 
@@ -97,7 +125,8 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        while self._size <= DRAINED:
+        enough = self._size + DRAINED
+        while self._size <= enough:
             message = await self._next()
             if message["type"] != "http.request" or not message.get("more_body"):
                 return

@@ -38,8 +38,8 @@ _DESCRIPTIONS = {
     403: "Not with this key or link.",
     404: "Not there, or somebody else's.",
     409: "The job is not one that failed or was cancelled, or the provider is not done with it.",
-    413: "The body is larger than 1 MiB.",
-    415: "The body is not JSON.",
+    413: "The body is larger than 1 MiB; of an upload, larger than its type may be.",
+    415: "The body is not JSON; of an upload, not declared as what can be uploaded.",
     422: "Something in it is wrong: `field` says what, `remedy` what to do. Nothing was queued.",
     429: "As much waits as the plan allows. Nothing was queued; `Retry-After` says when to try again.",
 }

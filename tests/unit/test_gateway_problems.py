@@ -152,6 +152,22 @@ HEADS: dict[str, tuple[str, str, dict[str, str], int | None]] = {
         413,
     ),
     "a large webhook": ("POST", "/webhooks/fal", {"content-length": str(WEBHOOK_CAP)}, None),
+    "an upload": ("POST", "/v1/uploads", {"content-type": "image/png", "content-length": str(20 * 1024**2)}, None),
+    "too large a picture": (
+        "POST",
+        "/v1/uploads",
+        {"content-type": "image/jpeg", "content-length": str(20 * 1024**2 + 1)},
+        413,
+    ),
+    "an archive": (
+        "POST",
+        "/v1/uploads",
+        {"content-type": "application/zip", "content-length": str(500 * 1024**2)},
+        None,
+    ),
+    "an upload of JSON": ("POST", "/v1/uploads", {"content-type": "application/json", "content-length": "2"}, 415),
+    "an upload of no type": ("POST", "/v1/uploads", {"content-length": "8"}, 415),
+    "a picture where JSON is due": ("POST", "/v1/images", {"content-type": "image/png", "content-length": "8"}, 415),
     "too large a webhook": ("POST", "/webhooks/fal", {"content-length": str(WEBHOOK_CAP + 1)}, 413),
 }
 
@@ -159,7 +175,7 @@ HEADS: dict[str, tuple[str, str, dict[str, str], int | None]] = {
 @pytest.mark.parametrize(("method", "path", "headers", "status"), HEADS.values(), ids=HEADS)
 def test_bodies_are_judged_by_their_head(method: str, path: str, headers: dict[str, str], status: int | None) -> None:
     """Size and type are refused before anything is read; webhooks may be larger and of any type."""
-    problem = refuse(method, path, Headers(headers), cap=cap_for(path))
+    problem = refuse(method, path, Headers(headers), cap=cap_for(path, Headers(headers)))
 
     assert (problem and problem.status_code) == status
     assert problem is None or (problem.field and problem.remedy)

@@ -8,7 +8,8 @@ from io import BytesIO
 import pytest
 from PIL import Image, ImageDraw
 
-from blocks.archives import Flaw, NamedImage, read_archive
+from blocks import training_images
+from blocks.archives import LARGEST_IMAGE, Flaw, NamedImage, read_archive
 from blocks.errors import BadInput
 from blocks.training_images import build_archive, check_training_images
 
@@ -75,14 +76,15 @@ def test_every_bad_picture_is_named_with_its_reason_in_one_error(good: list[byte
         "6 files cannot be used: gone.jpg is not there; small.png has 200 × 200 pixels, and each side needs 256; "
         "cut.jpg does not decode: it is cut short or damaged; "
         "text.jpg cannot be stored: the file is not a JPEG, PNG or WebP picture; "
-        "copy.jpg is the same picture as 0.jpg; empty.jpg does not decode: it is cut short or damaged."
+        "copy.jpg is the same picture as 0.jpg; empty.jpg does not decode: it is cut short or damaged. "
+        "Replace them or leave them out."
     )
 
 
 def test_a_picture_that_is_too_large_is_refused_before_it_is_decoded(good: list[bytes]) -> None:
-    """20 MB are a lot for a picture that a trainer makes smaller anyway."""
-    error = refused(named(*good, bytes(20_000_001)))
-    assert "6.jpg has more than 20 MB" in error.message
+    """20 MiB are a lot for a picture that a trainer makes smaller anyway."""
+    error = refused(named(*good, bytes(LARGEST_IMAGE + 1)))
+    assert "6.jpg has more than 20 MiB" in error.message
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_the_same_picture_saved_otherwise_is_found(good: list[bytes], again: obj
     """It would only be learned twice as hard."""
     assert callable(again)
     error = refused(named(*good, again(drawn(3))))
-    assert error.message == "One file cannot be used: 6.jpg is the same picture as 3.jpg."
+    assert error.message == ("One file cannot be used: 6.jpg is the same picture as 3.jpg. Replace it or leave it out.")
 
 
 def test_an_asset_that_is_named_twice_is_found(good: list[bytes]) -> None:
@@ -126,6 +128,12 @@ def test_pictures_of_every_mode_are_looked_at(good: list[bytes], kind: str) -> N
 def test_too_few_pictures_are_refused(good: list[bytes], count: int, words: str) -> None:
     """The trainer takes no less than four."""
     assert refused(named(*good[:count])).message == f"There {words}; a training takes 4 to 50."
+
+
+def test_pictures_that_are_too_large_together_are_refused(good: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them may be as large as it may be, all of them not."""
+    monkeypatch.setattr(training_images, "MOST_BYTES", sum(map(len, good)) - 1)
+    assert refused(named(*good)).message == "Together they have more than 0 MiB. Make them smaller."
 
 
 def test_too_many_pictures_are_refused() -> None:

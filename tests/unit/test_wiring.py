@@ -32,7 +32,7 @@ DEPLOYED = [
 ]  # what users, the gateway and docs name
 COMMANDS = [
     *("up", "env", "demo", "gateway", "provision"),
-    *("generate", "status", "why", "cancel", "replay"),
+    *("generate", "upload", "status", "why", "cancel", "replay"),
     *("user", "plan", "account"),
 ]
 

@@ -1,0 +1,158 @@
+"""Files that users bring: by their own door, over a real connection, into a real folder."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from prefect.filesystems import LocalFileSystem
+from pydantic import SecretStr
+from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+
+from blocks.archives import LARGEST_IMAGE
+from blocks.ledger import Ledger
+from blocks.media_store import MediaStore
+from blocks.settings import Settings
+
+
+def picture(kind: str = "PNG", *, size: tuple[int, int] = (300, 200)) -> bytes:
+    out = BytesIO()
+    Image.effect_noise(size, 50).convert("RGB").save(out, kind)
+    return out.getvalue()
+
+
+def zipped(entries: Mapping[str, bytes], *, mode: int = stat.S_IFREG) -> bytes:
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in entries.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = mode << 16
+            archive.writestr(entry, content)
+    return out.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "media"
+
+
+@pytest.fixture
+def gateway(ledger_url: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningGateway]:
+    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
+    settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
+    store = MediaStore(LocalFileSystem(basepath=str(folder)))
+    with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> dict[str, str]:
+    return {"Authorization": f"Bearer {ledger.users.add('ann', plan='pro').key}"}
+
+
+def brought(gateway: RunningGateway, who: dict[str, str], content: Any, kind: str) -> httpx.Response:
+    return gateway.http.post("/v1/uploads", content=content, headers=who | {"Content-Type": kind})
+
+
+@pytest.mark.parametrize(("kind", "extension"), [("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp")])
+def test_a_picture_lies_in_the_store_and_is_its_owners(
+    gateway: RunningGateway, ann: dict[str, str], ledger: Ledger, folder: Path, kind: str, extension: str
+) -> None:
+    """As it came, under its owner's id and its own; the answer is its document."""
+    content = picture(kind)
+    answer = brought(gateway, ann, content, f"image/{kind.lower()}")
+    assert answer.status_code == 201, answer.text
+    document = answer.json()
+    assert (document["content_type"], document["width"], document["height"]) == (f"image/{kind.lower()}", 300, 200)
+    assert document["sha256"] == hashlib.sha256(content).hexdigest()
+    asset = ledger.jobs.asset(document["id"])
+    assert asset is not None and asset.job_id is None
+    assert asset.key == f"uploads/{asset.user_id}/{asset.id}.{extension}"
+    assert (folder / asset.key).read_bytes() == content
+    assert gateway.http.get(f"/v1/assets/{asset.id}", headers=ann).content == content
+    eve = {"Authorization": f"Bearer {ledger.users.add('eve', plan='pro').key}"}
+    assert gateway.http.get(f"/v1/assets/{asset.id}", headers=eve).status_code == 404
+
+
+def test_a_picture_is_what_its_bytes_say(gateway: RunningGateway, ann: dict[str, str]) -> None:
+    """Whatever picture it was declared as."""
+    assert brought(gateway, ann, picture("PNG"), "image/jpeg").json()["content_type"] == "image/png"
+
+
+def test_an_archive_of_pictures_is_taken(gateway: RunningGateway, ann: dict[str, str]) -> None:
+    """Its pictures are decoded once they are used; that it may be read is known now."""
+    answer = brought(gateway, ann, zipped({"a.jpg": picture("JPEG"), "a.txt": b"a fox"}), "application/zip")
+    assert answer.status_code == 201, answer.text
+    assert (answer.json()["content_type"], answer.json()["width"]) == ("application/zip", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "words"),
+    [
+        (b"", "image/png", "empty"),
+        (b"<html>a picture</html>", "image/png", "not a JPEG, PNG or WebP"),
+        (picture()[:-100], "image/png", "does not decode"),
+        (zipped({"a.jpg": b"x"}), "image/png", "not a JPEG, PNG or WebP"),
+        (picture(), "application/zip", "no zip archive"),
+        (b"", "application/zip", "no zip archive"),
+        (zipped({"../a.jpg": b"x"}), "application/zip", "../a.jpg has a name that leads out"),
+        (zipped({"a.jpg": b"/etc/passwd"}, mode=stat.S_IFLNK), "application/zip", "a.jpg is a link"),
+        (zipped({"b.zip": b"x", "a.jpg": b"x"}), "application/zip", "b.zip is an archive inside"),
+    ],
+)
+def test_what_must_not_be_stored_is_refused(
+    gateway: RunningGateway, ann: dict[str, str], folder: Path, content: bytes, kind: str, words: str
+) -> None:
+    """422 with the reason, and nothing is left of it."""
+    answer = brought(gateway, ann, content, kind)
+    assert (answer.status_code, answer.json()["field"]) == (422, "body")
+    assert words in answer.json()["detail"]
+    assert answer.json()["remedy"]
+    assert not folder.exists()
+
+
+def test_a_file_that_is_too_large_is_refused(gateway: RunningGateway, ann: dict[str, str], folder: Path) -> None:
+    """413, whether it declares its size or streams without, and the sender gets to read it."""
+    declared = brought(gateway, ann, bytes(LARGEST_IMAGE + 1), "image/png")
+    streamed = brought(gateway, ann, (bytes(100_000) for _ in range(220)), "image/png")
+    for answer in (declared, streamed):
+        assert answer.status_code == 413
+        assert answer.json()["detail"] == "The body is larger than 20 MiB."
+    assert not folder.exists()
+
+
+def test_other_files_than_pictures_and_archives_are_refused(gateway: RunningGateway, ann: dict[str, str]) -> None:
+    """By their declared type, before anything is read."""
+    answer = brought(gateway, ann, b"%PDF", "application/pdf")
+    assert (answer.status_code, answer.json()["field"]) == (415, "Content-Type")
+    assert "application/zip" in answer.json()["remedy"]
+
+
+def test_a_large_file_without_a_key_is_answered(gateway: RunningGateway, folder: Path) -> None:
+    """The sender gets to read that the key is missing, though it was still sending."""
+    answer = brought(gateway, {}, bytes(LARGEST_IMAGE), "image/png")
+    assert answer.status_code == 401
+    assert not folder.exists()
+
+
+def test_a_file_of_which_the_end_never_comes_is_not_kept(
+    gateway: RunningGateway, ann: dict[str, str], folder: Path
+) -> None:
+    """The connection breaks in its middle, and the gateway lives on."""
+
+    def breaking() -> Iterator[bytes]:
+        yield picture()[:1000]
+        raise httpx.WriteError("the cable was pulled")
+
+    with pytest.raises(httpx.WriteError):
+        brought(gateway, ann, breaking(), "image/png")
+    assert brought(gateway, ann, b"", "image/png").status_code == 422
+    assert not folder.exists()
