@@ -8,5 +8,6 @@ from flows.engine.backoff import RetryPolicy
 from flows.engine.calls import JobFunction
 from flows.engine.job import Call, Inference, Job, Waiting
 from flows.engine.runner import drive
+from flows.engine.specifying import specify
 
-__all__ = ["Call", "Inference", "Job", "JobFunction", "RetryPolicy", "Waiting", "drive"]
+__all__ = ["Call", "Inference", "Job", "JobFunction", "RetryPolicy", "Waiting", "drive", "specify"]

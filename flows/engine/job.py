@@ -19,12 +19,12 @@ from blocks import errors
 from blocks.catalogue import find_model
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
-from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, content_hash
+from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus
 from blocks.media import Kind, RemoteFile
-from blocks.provider import ASSET
 from flows.engine import sending, storing, tasks
 from flows.engine.backoff import USUAL, RetryPolicy, next_try
 from flows.engine.resources import Resources
+from flows.engine.specifying import specify
 
 Beside = Callable[[str, Callable[[], object]], None]
 
@@ -118,14 +118,16 @@ class Job:
         self._setbacks = setbacks
         self._beside = beside
         self._shown = shown
-        self._calls = {(call.step, call.attempt): call for call in record.requests}
+        self._calls: dict[str, dict[int, Request]] = {}  # step → attempt → row
+        for call in record.requests:
+            self._noted(call)
         self._files = {(asset.step, asset.n): asset for asset in record.assets}
         self.fresh: list[Asset] = []  # stored in this call
 
     @property
     def calls(self) -> list[Request]:
         """Its paid calls, as the job last saw them."""
-        return list(self._calls.values())
+        return [row for attempts in self._calls.values() for row in attempts.values()]
 
     @property
     def assets(self) -> list[Asset]:
@@ -309,18 +311,7 @@ class Job:
         self, endpoint: str, arguments: Mapping[str, Any], *, step: str, lane: Lane, reuse: bool = False
     ) -> RequestSpec:
         self._require_going_on()
-        model = find_model(endpoint)
-        checked = model.validate(_named(arguments, lambda asset: f"{ASSET}{asset.id}"))
-        by_content = _named(arguments, lambda asset: f"sha256:{asset.sha256}")
-        return RequestSpec(
-            step=step,
-            endpoint=endpoint,
-            input=checked,
-            estimate_usd=model.estimate(checked),
-            lane=Lane.CONTINUE if self._calls else lane,
-            account_id=model.account_id,
-            reuse_hash=content_hash(endpoint, by_content) if reuse else None,
-        )
+        return specify(endpoint, arguments, step=step, lane=Lane.CONTINUE if self._calls else lane, reuse=reuse)
 
     def _reserve_missing(self, calls: Sequence[Call]) -> None:
         missing = [call for call in calls if self._latest(call.step) is None]
@@ -341,7 +332,7 @@ class Job:
         return [row for row in self._requests.of_job(self.id) if row.ref in refs]
 
     def _noted(self, row: Request) -> Request:
-        self._calls[row.step, row.attempt] = row
+        self._calls.setdefault(row.step, {})[row.attempt] = row
         return row
 
     def _advance_all(self, row: Request, retry: RetryPolicy) -> None:
@@ -352,7 +343,7 @@ class Job:
 
     def _latest(self, step: str) -> Request | None:
         """The last attempt; or one before it whose success came late: that is paid, and there is no need of another."""
-        rows = [row for row in self.calls if row.step == step]
+        rows = self._calls.get(step, {}).values()
         return max(rows, key=lambda row: (row.status is RequestStatus.SUCCEEDED, row.attempt), default=None)
 
     def _advance(self, row: Request, retry: RetryPolicy) -> Request | None:
@@ -410,7 +401,7 @@ class Job:
     def _tries(self, step: str) -> int:
         """Attempts of the step, since the job was last replayed."""
         since = self._row.replayed_at
-        return sum(row.step == step and (since is None or row.created_at >= since) for row in self.calls)
+        return sum(since is None or row.created_at >= since for row in self._calls[step].values())
 
     def _on_record(self, step: str) -> Request:
         row = self._latest(step)
@@ -440,15 +431,6 @@ class Job:
         self._requests.fill_output(row.ref, output=outcome.output, cost_usd=outcome.cost_usd)
         self._noted(self._requests.get(row.ref))
         return outcome.output
-
-
-def _named(value: Any, name: Callable[[Asset], str]) -> Any:
-    """The arguments with each asset in them as its name."""
-    if isinstance(value, Asset):
-        return name(value)
-    if isinstance(value, Mapping):
-        return {key: _named(each, name) for key, each in value.items()}
-    return [_named(each, name) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _rebuild(row: Request) -> DarkroomError:
