@@ -92,13 +92,15 @@ def put_back(connection: Connection, job_id: str, *, run_id: str | None, now: da
     job = as_job(run(connection, "job_get_locked", job_id=job_id).one())
     rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
     replay = plan_replay(job, rows)
-    run(connection, "job_put_back", job_id=job_id, run_id=run_id, slotless=not replay.again, now=now)
+    run(connection, "job_put_back", job_id=job_id, run_id=run_id, now=now)
     for row in replay.late:
         adopt_late(connection, row)
-    for spec in replay.again:
-        insert_request(connection, job_id, spec, now=now)
-    # A row in the queue finds its run with its slot. With none a run has to take the job as it is.
-    return Implied(grant=True) if replay.again else Implied(places=(job_id,) if run_id is None else ())
+    added = [insert_request(connection, job_id, spec, now=now) for spec in replay.again]
+    if RequestStatus.QUEUED in added:  # which finds its run with its slot
+        return Implied(grant=True)
+    # Nothing waits: its late result, or an answer that the user has had meanwhile, serves. A run has to take it so.
+    run(connection, "job_slotless", job_id=job_id)
+    return Implied(places=(job_id,) if run_id is None else ())
 
 
 class Jobs:

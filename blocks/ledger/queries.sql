@@ -197,7 +197,7 @@ RETURNING *
 SELECT * FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
 -- name: job_put_back
-UPDATE job SET status = 'pending', run_id = :run_id, slotless = :slotless, error = NULL, result = NULL,
+UPDATE job SET status = 'pending', run_id = :run_id, slotless = false, error = NULL, result = NULL,
     cancel_requested_at = NULL, finished_at = NULL, replayed_at = :now
 WHERE id = :job_id
 

@@ -63,4 +63,5 @@ def _new_attempt(first: Request, last: Request) -> RequestSpec:
         lane=first.lane,
         attempt=last.attempt + 1,
         account_id=last.account_id,
+        reuse_hash=last.reuse_hash,
     )

@@ -112,13 +112,13 @@ def granted_picture(ledger: Ledger, user_id: str, **changes: Any) -> Picture:
     )
 
 
-def submitting_picture(ledger: Ledger, user_id: str) -> Picture:
-    picture = granted_picture(ledger, user_id)
+def submitting_picture(ledger: Ledger, user_id: str, **changes: Any) -> Picture:
+    picture = granted_picture(ledger, user_id, **changes)
     picture.submit()
     return picture
 
 
-def picture_in_flight(ledger: Ledger, user_id: str) -> Picture:
-    picture = submitting_picture(ledger, user_id)
+def picture_in_flight(ledger: Ledger, user_id: str, **changes: Any) -> Picture:
+    picture = submitting_picture(ledger, user_id, **changes)
     picture.accept()
     return picture

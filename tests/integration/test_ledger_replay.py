@@ -8,10 +8,20 @@ from decimal import Decimal
 import pytest
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
-from ledger_scenes import FAILURE, SUCCESS, Picture, granted_picture, picture_in_flight, post, spec, webhook
+from ledger_scenes import (
+    FAILURE,
+    SUCCESS,
+    Picture,
+    granted_picture,
+    picture_in_flight,
+    post,
+    spec,
+    submitting_picture,
+    webhook,
+)
 
 from blocks.errors import WrongState
-from blocks.ledger import NOTHING, Implied, JobStatus, Ledger, RequestStatus, Verdict
+from blocks.ledger import NOTHING, Implied, JobStatus, Ledger, RequestStatus, StoredFile, Verdict
 
 
 @pytest.fixture
@@ -40,6 +50,11 @@ def unstored(ledger: Ledger, ann: str) -> Picture:
 def end(picture: Picture, status: JobStatus = JobStatus.FAILED) -> None:
     picture.ledger.jobs.finish(picture.job_id, status, error={"code": "content_policy", "message": "No."})
     assert picture.ledger.runs.close(picture.run_id)
+
+
+def keep_file(picture: Picture) -> None:
+    file = StoredFile(key="images/fox.png", sha256="0" * 64, content_type="image/png", bytes=1, width=1, height=1)
+    picture.ledger.jobs.add_asset(picture.job, ref=picture.ref, step="generate", n=0, file=file)
 
 
 def attempts(picture: Picture) -> list[tuple[int, RequestStatus]]:
@@ -72,6 +87,20 @@ def test_a_step_that_has_succeeded_is_not_paid_again(ledger: Ledger, db: Db, uns
     assert unstored.row == before
     assert ledger.grants.grant() == []
     assert ledger.jobs.cost(unstored.job_id) == Decimal("0.025")
+
+
+def test_an_answer_that_came_to_another_job_meanwhile_serves_a_replay(ledger: Ledger, ann: str) -> None:
+    """The step that had failed there costs nothing here, and a run takes the job though it waits for no slot."""
+    failed = picture_in_flight(ledger, ann, reuse_hash="a fox, enlarged")
+    failed.settle(FAILURE)
+    end(failed)
+    paid = submitting_picture(ledger, ann, reuse_hash="a fox, enlarged")
+    paid.settle(SUCCESS)
+    keep_file(paid)
+    assert ledger.jobs.replay(failed.job_id) == Implied(places=(failed.job_id,))
+    assert attempts(failed) == [(1, RequestStatus.FAILED), (2, RequestStatus.SUCCEEDED)]
+    assert ledger.requests.of_job(failed.job_id)[1].reused_from == paid.ref
+    assert ledger.jobs.unplaced() == [failed.job_id]
 
 
 def test_a_replayed_job_that_needs_no_slot_is_not_forgotten(ledger: Ledger, unstored: Picture) -> None:
