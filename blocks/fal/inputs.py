@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-FILE = re.compile(r"asset:ast_[0-9a-z]{1,40}|https://(?:[a-z0-9-]+\.)*fal\.media/[!-~]{1,2000}")
+FILE = re.compile(r"asset:ast_[0-9a-z-]{1,40}|https://(?:[a-z0-9-]+\.)*fal\.media/[!-~]{1,2000}")
 LARGEST_SEED = 2**53 - 1  # the largest integer every JSON reader keeps exact
 PRESETS = {
     "square_hd": (1024, 1024),

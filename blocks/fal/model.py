@@ -31,6 +31,9 @@ REMEDIES = {
 }
 
 
+Size = tuple[int, int]
+
+
 class Unit(Enum):
     """What fal counts."""
 
@@ -67,10 +70,14 @@ class Model:
             raise self._bad_input(error) from None
         return checked.model_dump(mode="json", exclude_unset=True)
 
-    def estimate(self, input: Mapping[str, Any]) -> Decimal:
-        """The most this input should cost, in USD."""
+    def estimate(self, input: Mapping[str, Any], *, size: Size | None = None) -> Decimal:
+        """The most this input should cost, in USD. `size`: of the pictures to come, if that is known."""
         full = self.input.model_validate(dict(input))
-        return _money(self._asked_units(full) * self._price(full))
+        return _money(self._asked_units(full, size or _asked_size(full)) * self._price(full))
+
+    def size(self, input: Mapping[str, Any]) -> Size:
+        """Width and height in pixels of the pictures to come, as far as the input tells."""
+        return _asked_size(self.input.model_validate(dict(input)))
 
     def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
         """What a finished request cost: by fal's own count where it is known, else by what was asked and what came."""
@@ -100,10 +107,10 @@ class Model:
                 height=_positive(file.get("height")),
             )
 
-    def _asked_units(self, full: BaseModel) -> Decimal:
+    def _asked_units(self, full: BaseModel, size: Size) -> Decimal:
         match self.unit:
             case Unit.MEGAPIXEL | Unit.IMAGE:
-                return self._picture_units(*_asked_size(full)) * int(getattr(full, "num_images", 1))
+                return self._picture_units(*size) * int(getattr(full, "num_images", 1))
             case Unit.FILM_SECOND:
                 return Decimal(str(getattr(full, "duration", 0)))
             case Unit.COMPUTE_SECOND:
@@ -112,13 +119,13 @@ class Model:
                 return Decimal(1)
 
     def _units_that_came(self, full: BaseModel, output: Mapping[str, Any]) -> Decimal:
-        if self.unit not in (Unit.MEGAPIXEL, Unit.IMAGE):
-            return self._asked_units(full)
         asked = _asked_size(full)
+        if self.unit not in (Unit.MEGAPIXEL, Unit.IMAGE):
+            return self._asked_units(full, asked)
         files = self.files(output)
         return sum((self._picture_units(file.width or asked[0], file.height or asked[1]) for file in files), Decimal(0))
 
-    def _picture_units(self, width: float, height: float) -> Decimal:
+    def _picture_units(self, width: int, height: int) -> Decimal:
         if self.unit is Unit.IMAGE:
             return Decimal(1)
         return (Decimal(width * height) / MEGAPIXEL).to_integral_value(ROUND_CEILING)
@@ -136,14 +143,14 @@ class Model:
         return BadInput(f"{self.endpoint} does not accept {path}: {remedy}", field=path)
 
 
-def _asked_size(full: BaseModel) -> tuple[float, float]:
+def _asked_size(full: BaseModel) -> Size:
     """Of the picture to come. One that is made larger is taken for a megapixel: only by how much is known here."""
     size = getattr(full, "image_size", None)
     if isinstance(size, BaseModel):
         return size.width, size.height  # type: ignore[attr-defined]
     width, height = PRESETS.get(str(size), PRESETS["square_hd"])
     factor = getattr(full, "upscale_factor", 1)
-    return width * factor, height * factor
+    return round(width * factor), round(height * factor)
 
 
 def _positive(value: object) -> int | None:

@@ -20,7 +20,7 @@ from blocks.tls import tls_context
 
 TIMEOUT_SECONDS = 30.0
 # What fal makes of a file name: `https://v3b.fal.media/files/b/0a1b2c3d/x7Yw_ast_019aa1f0d8b4.png`, or without `x7Yw_`.
-UPLOADED = re.compile(r"https://(?:[a-z0-9-]+\.)*fal\.media/\S*?(ast_[0-9a-z]+)\.[0-9a-z]+")
+UPLOADED = re.compile(r"https://(?:[a-z0-9-]+\.)*fal\.media/\S*?(ast_[0-9a-z-]+)\.[0-9a-z]+")
 
 
 class Uploads:

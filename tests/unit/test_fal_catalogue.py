@@ -105,6 +105,7 @@ def test_what_a_model_does_not_take_is_refused_by_field(endpoint: str, arguments
     [
         (CLARITY, {"image_url": ASSET, "upscale_factor": 4, "creativity": 0.2, "seed": 7, "prompt": "fur"}),
         (CLARITY, {"image_url": URL}),
+        (CLARITY, {"image_url": f"{ASSET}-0"}),
         (ESRGAN, {"image_url": ASSET, "scale": 1.5, "model": "RealESRGAN_x4plus_anime_6B", "output_format": "jpeg"}),
         (BIREFNET, {"image_url": ASSET, "model": "Matting", "operating_resolution": "2048x2048"}),
         (BIREFNET, {"image_url": ASSET, "model": "General Use (Dynamic)", "operating_resolution": "2304x2304"}),

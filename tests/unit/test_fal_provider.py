@@ -90,7 +90,7 @@ def test_nothing_else_is_taken_for_a_file(cdn: Cdn, input: dict[str, Any]) -> No
 
 def test_a_file_is_known_again_in_fals_list_of_requests(cdn: Cdn) -> None:
     """So that a submit whose answer was lost can be found there by its input."""
-    input = {"image_url": ASSET, "loras": [{"path": "asset:ast_77", "scale": 1}], "seed": 7}
+    input = {"image_url": ASSET, "loras": [{"path": "asset:ast_77-0", "scale": 1}], "seed": 7}
     assert as_recorded(FalProvider(cdn).prepare(input, files=Shelf())) == input
 
 
