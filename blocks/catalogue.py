@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from blocks.elevenlabs.model import CATALOGUE as ELEVENLABS
 from blocks.errors import BadInput
 from blocks.fal import CATALOGUE as FAL
+from blocks.gemini.model import CATALOGUE as GEMINI
+from blocks.mux.model import CATALOGUE as MUX
 from blocks.provider import Model
 from blocks.web.model import MODELS as WEB
 
-MODELS: Mapping[str, Model] = {**FAL, **{model.endpoint: model for model in WEB}}
+MODELS: Mapping[str, Model] = {**FAL, **GEMINI, **ELEVENLABS, **MUX, **{model.endpoint: model for model in WEB}}
 
 
 def find_model(endpoint: str) -> Model:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
+from blocks.accounts import OTHERS
+from blocks.credentials import ProviderAccount
 from blocks.errors import NeedsHuman
 from blocks.fal import load_account
 from blocks.fal.provider import FalProvider
@@ -24,7 +26,15 @@ def _web() -> Provider:
     return WebProvider(Web(Reach.parse(load_settings().web_allow)))
 
 
-OPENERS: Mapping[str, Opener] = {"fal": _fal, "web": _web}
+def _opener(account: type[ProviderAccount]) -> Opener:
+    return lambda: account.load_default().provider()
+
+
+OPENERS: Mapping[str, Opener] = {
+    "fal": _fal,
+    "web": _web,
+    **{account.account_id: _opener(account) for account in OTHERS},
+}
 
 
 class Providers:

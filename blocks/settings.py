@@ -48,10 +48,32 @@ class Settings(BaseSettings):
         SecretStr(""), description="Key of the links to assets. Every gateway and worker of one installation shares it."
     )
     fal_key: SecretStr | None = Field(None, validation_alias=AliasChoices("FAL_KEY", "fal_key"))
+    gemini_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("GEMINI_API_KEY", "gemini_api_key"))
+    elevenlabs_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("ELEVENLABS_API_KEY", "elevenlabs_api_key")
+    )
+    mux_token_id: str | None = Field(None, validation_alias=AliasChoices("MUX_TOKEN_ID", "mux_token_id"))
+    mux_token_secret: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("MUX_TOKEN_SECRET", "mux_token_secret")
+    )
+    mux_webhook_secret: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("MUX_WEBHOOK_SECRET", "mux_webhook_secret"),
+        description="Signing secret of the webhook endpoint at Mux. Unset: Mux is asked how an upload went.",
+    )
 
-    @field_validator("public_url", "fal_user_id", mode="before")
+    @field_validator(
+        "public_url",
+        "fal_user_id",
+        "gemini_api_key",
+        "elevenlabs_api_key",
+        "mux_token_id",
+        "mux_token_secret",
+        "mux_webhook_secret",
+        mode="before",
+    )
     @classmethod
-    def _empty_is_unset(cls, value: str | None) -> str | None:
+    def _empty_is_unset(cls, value: object) -> object:
         return value or None
 
     @field_validator("patience", "cancel_grace", mode="before")
@@ -73,8 +95,7 @@ class Settings(BaseSettings):
 
     def tells_us(self, account_id: str) -> bool:
         """Whether that provider can tell us how its calls ended; else it is asked."""
-        secret = getattr(self, "mux_webhook_secret", None)
-        return self.public_url is not None and (account_id != "mux" or secret is not None)
+        return self.public_url is not None and (account_id != "mux" or self.mux_webhook_secret is not None)
 
     @property
     def all_tell_us(self) -> bool:

@@ -1,0 +1,55 @@
+"""What the accounts at the providers beside fal have in common as Prefect blocks, e.g. `gemini-account/default`.
+
+Their secrets lie encrypted in Prefect's database and can be changed in its UI. `darkroom provision` creates those whose
+variables are set; the others are simply not there until somebody needs one.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self, cast
+
+from prefect.blocks.core import Block
+
+from blocks.errors import NeedsHuman
+from blocks.provider import Provider
+from blocks.settings import Settings
+
+NAME = "default"
+
+
+class ProviderAccount(Block):
+    """Access to one account at a provider."""
+
+    account_id: ClassVar[str]  # of the ledger
+    variables: ClassVar[tuple[str, ...]]  # of the environment, that a block is made from
+
+    def provider(self) -> Provider:
+        """A client of this account, to be closed by the caller; one serves all threads of a process."""
+        raise NotImplementedError
+
+    @classmethod
+    def given(cls, settings: Settings) -> Self | None:
+        """The account that the environment names; None where it names none."""
+        raise NotImplementedError
+
+    @classmethod
+    def slug(cls) -> str:
+        return f"{cls._block_type_slug}/{NAME}"
+
+    @classmethod
+    def load_default(cls) -> Self:
+        """The account as it stands in Prefect. Raises NeedsHuman if there is none."""
+        try:
+            return cast(Self, cls.load(NAME))
+        except ValueError as error:
+            given = " and ".join(cls.variables)
+            raise NeedsHuman(
+                f"there is no usable block {cls.slug()}: set {given} and run `darkroom provision`, "
+                "or create it in the Prefect UI",
+                code="no_account",
+            ) from error
+
+    def same_as(self, other: Self) -> bool:
+        """Whether both are the same account with the same secrets."""
+        own = type(self).model_fields.keys() - Block.model_fields.keys()
+        return all(getattr(self, name) == getattr(other, name) for name in own)
