@@ -27,6 +27,7 @@ FLOW_FILES = sorted(path for path in (PROJECT / "flows").glob("*.py") if path.na
 ENTRIES = read_prefect_yaml().deployments
 DEPLOYED = [
     "generate-image/on-demand",
+    "import-images/on-demand",
     "reconcile/every-minute",
     "replay/on-demand",
 ]  # what users, the gateway and docs name

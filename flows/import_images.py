@@ -1,0 +1,197 @@
+"""A product's pictures, by their addresses on the web, become files of the media store: checked, smaller, clean.
+
+Triggered by `POST /v1/imports`, the Prefect UI, `prefect deployment run import-images/on-demand -p 'urls=["https://…"]'`,
+or `python flows/import_images.py https://…` on a running stack. Needs the media store, and no key. Each address is a
+call of its own at the account `web`, of which a user has ten under way at most; it costs nothing. An address that is
+refused, or that fails again and again, is listed in the result and stops none of the others. Fails where no picture
+came at all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from blocks.errors import DarkroomError, Permanent, Retry
+from blocks.ledger import OPERATOR, Asset
+from blocks.pictures import QUALITY
+from blocks.web.model import ENDPOINT, LONGEST_URL, MAX_WIDTH
+from flows.engine import Call, Inference, Job, RetryPolicy, drive
+
+KIND = "import-images"
+MOST = 500
+# A shop that fails is up again in a minute, or not today.
+PATIENT = RetryPolicy(attempts=3, longest=timedelta(seconds=30))
+TOLD = 20  # times that an import of any size says how far it has come
+LONGEST_PLACE = 100  # characters of an address in the list
+NO_MARKUP = str.maketrans(dict.fromkeys("`|<>[]\\\n\r", "_"))  # what would end its cell, or be read as Markdown
+
+Came = Mapping[str, Asset | DarkroomError]  # by step
+Given = tuple[int, str, Asset | DarkroomError]  # its place in the order from 1, its address, what came of it
+
+Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_URL)]
+Urls = Annotated[list[Url], Field(min_length=1, max_length=MOST)]
+Width = Annotated[int, Field(ge=16, le=8192)]
+Quality = Annotated[int, Field(ge=1, le=100)]
+Product = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)] | None
+
+
+def _shown(title: str, description: str, default: Any = ...) -> Any:
+    """A field of the form. Prefect's form overwrites a field's own title, but not one among the extras."""
+    return Field(default, description=description, json_schema_extra={"title": title})
+
+
+URLS = _shown(
+    "Addresses", "Of JPEG, PNG or WebP pictures on the public web, 1 to 500; one given twice is fetched once."
+)
+WIDTH = _shown("Widest", "Pixels: what is wider becomes smaller, nothing becomes larger.", MAX_WIDTH)
+QUALITY_ = _shown("Quality", "Of JPEG and WebP, 1 to 100. PNG loses nothing.", QUALITY)
+PRODUCT = _shown("Product", "What the pictures show, for whoever looks at the result.", None)
+USER = _shown("User", "Who it is for: a user's name or id.", OPERATOR)
+
+
+class Import(BaseModel):
+    """Which pictures are wanted, and how large."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    urls: Urls = URLS
+    max_width: Width = WIDTH
+    quality: Quality = QUALITY_
+    product: Product = PRODUCT
+
+    def steps(self) -> list[str]:
+        """For each address the step that brings it: the same one for the same address."""
+        first: dict[str, str] = {}
+        return [first.setdefault(url.partition("#")[0], f"image-{n:04}") for n, url in enumerate(self.urls, 1)]
+
+    def given(self, came: Came) -> list[Given]:
+        """Each address as it was given, with what came of it."""
+        return [(n, url, came[step]) for n, (url, step) in enumerate(zip(self.urls, self.steps(), strict=True), 1)]
+
+    def calls(self) -> list[Call]:
+        options = {"max_width": self.max_width, "quality": self.quality}
+        urls: dict[str, str] = {}
+        for step, url in zip(self.steps(), self.urls, strict=True):
+            urls.setdefault(step, url)
+        return [
+            Call(step=step, endpoint=ENDPOINT, arguments={"url": url, **options}, retry=PATIENT)
+            for step, url in urls.items()
+        ]
+
+
+def bring_in(job: Job) -> dict[str, Any]:
+    order = Import.model_validate(job.parameters)
+    calls = order.calls()
+    came: dict[str, Asset | DarkroomError] = {}
+    try:
+        for call, outcome in job.each(calls):
+            came[call.step] = _kept(job, outcome)
+    finally:  # also where the rest has yet to come
+        _tell(job, done=len(came), of=len(calls))
+    given = order.given(came)
+    job.show("imported", _markdown(job, given), description=_headline(order, came))
+    if not any(isinstance(outcome, Asset) for outcome in came.values()):
+        raise nothing_imported(came)
+    return summary(given, came)
+
+
+def _kept(job: Job, outcome: Inference | DarkroomError) -> Asset | DarkroomError:
+    if isinstance(outcome, DarkroomError):
+        return outcome
+    try:
+        (asset,) = job.store(outcome)
+        return asset
+    except DarkroomError as error:
+        return error
+
+
+def _tell(job: Job, *, done: int, of: int) -> None:
+    """In some steps, not with each picture: showing it in Prefect costs more than fetching one."""
+    step = max(1, of // TOLD)
+    told = done if done == of else done - done % step
+    job.progress(100 * told / of, f"{told} of {of} addresses")
+
+
+def summary(given: Sequence[Given], came: Came) -> dict[str, Any]:
+    """The job's result. `imported` counts pictures; `images` and `refused` have each address, by its place `n`."""
+    return {
+        "imported": _count(came),
+        "images": [
+            {"n": n, "url": url, "asset_id": outcome.id} for n, url, outcome in given if isinstance(outcome, Asset)
+        ],
+        "refused": [
+            {"n": n, "url": url, "code": outcome.code, "reason": outcome.message}
+            for n, url, outcome in given
+            if isinstance(outcome, DarkroomError)
+        ],
+    }
+
+
+def nothing_imported(came: Came) -> DarkroomError:
+    """Worth a replay where another try may bring some of them."""
+    errors = [outcome for outcome in came.values() if isinstance(outcome, DarkroomError)]
+    why = ", ".join(f"{count} × {code}" for code, count in Counter(error.code for error in errors).most_common())
+    kind = Retry if any(isinstance(error, Retry) for error in errors) else Permanent
+    return kind(f"None of the addresses gave a picture: {why}.", code="nothing_imported")
+
+
+def _headline(order: Import, came: Came) -> str:
+    imported = f"{_count(came)} of {len(came)} pictures imported"
+    return f"{order.product}: {imported}" if order.product else imported
+
+
+def _count(came: Came) -> int:
+    return sum(isinstance(outcome, Asset) for outcome in came.values())
+
+
+def _markdown(job: Job, given: Sequence[Given]) -> str:
+    """What was refused first: somebody has to look after it."""
+    refused = [
+        f"| {n} | {_place(url)} | `{outcome.code}`: {outcome.message} |"
+        for n, url, outcome in given
+        if isinstance(outcome, DarkroomError)
+    ]
+    imported = [
+        f"| {n} | {_place(url)} | {outcome.width} × {outcome.height}, {outcome.bytes // 1024:,} KB "
+        f"| [open]({job.link(outcome)}) |"
+        for n, url, outcome in given
+        if isinstance(outcome, Asset)
+    ]
+    parts = []
+    if refused:
+        parts += ["### Refused", "", "| | Address | Why |", "| ---: | --- | --- |", *refused, ""]
+    if imported:
+        parts += ["### Imported", "", "| | Address | Size | Picture |", "| ---: | --- | --- | --- |", *imported]
+    return "\n".join(parts)
+
+
+def _place(url: str) -> str:
+    """Host and path, which is what a person knows it by. Without its query, where signatures are."""
+    whole = url.partition("?")[0].partition("#")[0].partition("://")[2] or url
+    return f"`{whole.translate(NO_MARKUP)[:LONGEST_PLACE]}`"
+
+
+@flow(name=KIND, retries=0, log_prints=False)
+def import_images(
+    urls: Urls = URLS,
+    max_width: Width = WIDTH,
+    quality: Quality = QUALITY_,
+    product: Product = PRODUCT,
+    user: str = USER,
+) -> State[Any]:
+    """Pictures from the web become files of the media store."""
+    order = Import(urls=urls, max_width=max_width, quality=quality, product=product)
+    parameters = order.model_dump(mode="json", exclude_defaults=True)
+    return drive(bring_in, parameters=parameters, user=user, step_by_step=False)
+
+
+if __name__ == "__main__":
+    import_images(sys.argv[1:])
