@@ -21,6 +21,8 @@ from blocks.media.files import Media, whole
 
 MAX_SECONDS = 600
 MAX_FILM_PIXELS = 4096 * 2304
+MAX_BOXES = 10_000
+SHORTER_BY_SECONDS = 0.2  # what encoders put before and after a sound
 SOUNDS = {"mp3": ("audio/mpeg", "mp3"), "wav": ("audio/wav", "wav"), "mov": ("audio/mp4", "m4a")}
 _STREAMED = (0, 0xFFFF_FFFF)  # a WAV whose length was not known when its header was written
 
@@ -43,14 +45,15 @@ def film(content: bytes, *, max_pixels: int) -> Media:
 
 def read_film(content: bytes, *, max_pixels: int = MAX_FILM_PIXELS) -> Film:
     """Decodes every frame. Raises Refused for what is no film of ours, Unverified for a damaged one."""
-    if content[4:8] != b"ftyp":
+    if not _is_mp4(content):
         raise Refused("the file is not an MP4 film", code="wrong_type")
     with _opened(content, "mov") as container:
         if not container.streams.video:
             raise Refused("the file has no moving picture", code="wrong_type")
         stream = container.streams.video[0]
-        if stream.codec_context.name != "h264":
-            raise Refused(f"the film is not H.264 but {stream.codec_context.name}", code="wrong_type")
+        # None where FFmpeg has no decoder for it.
+        if stream.codec_context is None or stream.codec_context.name != "h264":
+            raise Refused("the film is not H.264", code="wrong_type")
         if stream.width * stream.height > min(max_pixels, MAX_FILM_PIXELS):
             raise Refused(f"the film has more than {max_pixels} pixels", code="too_many_pixels")
         seconds = _duration(container)
@@ -69,9 +72,10 @@ def sound(content: bytes) -> Media:
     with _opened(content, container_format) as container:
         if container.streams.video or not container.streams.audio:
             raise Refused("the file is not a sound alone", code="wrong_type")
-        _duration(container)
-        # Its own clock: an MP3 says at its beginning how long it is, and goes on saying so when it is cut short.
+        declared = _duration(container)
         decoded = _decode(container)
+        if _says_how_long(content) and decoded < declared - SHORTER_BY_SECONDS:
+            raise Unverified(f"the sound is cut short: {decoded:.1f} of {declared:.1f} seconds")
         content_type, extension = SOUNDS[container_format]
         return whole(content, content_type, extension, seconds=decoded)
 
@@ -103,7 +107,7 @@ def _decode(container: InputContainer) -> float:
         stream.codec_context.options = {"err_detect": "explode"}
     for packet in container.demux(*streams):
         if packet.is_corrupt:
-            raise Unverified("the file is cut short")
+            raise Unverified("the file is damaged")
         packets[packet.stream_index] += packet.size > 0
         for frame in packet.decode():
             if isinstance(frame, av.AudioFrame):
@@ -122,9 +126,42 @@ def _sniff_sound(content: bytes) -> str:
     if content.startswith(b"RIFF") and content[8:12] == b"WAVE":
         _check_riff(content)
         return "wav"
-    if content[4:8] == b"ftyp":
+    if _is_mp4(content):
         return "mov"
     raise Refused("the file is not an MP3, WAV or M4A sound", code="wrong_type")
+
+
+def _is_mp4(content: bytes) -> bool:
+    """Raises Unverified for one whose boxes are not all there: without their end FFmpeg guesses."""
+    if content[4:8] != b"ftyp":
+        return False
+    at = 0
+    for _ in range(MAX_BOXES):
+        if at >= len(content):
+            break
+        at += _box_bytes(content, at)
+    else:
+        raise Refused(f"the file has more than {MAX_BOXES} parts", code="wrong_type")
+    if at > len(content):
+        raise Unverified(f"the file is cut short: {len(content)} of {at} bytes")
+    return True
+
+
+def _box_bytes(content: bytes, at: int) -> int:
+    """Of the box that begins there, with its head: 32 bits, or 64 behind a 1; 0 is all that is left."""
+    size = int.from_bytes(content[at : at + 4], "big")
+    if size == 1:
+        size = int.from_bytes(content[at + 8 : at + 16], "big")
+    return max(8, size or len(content) - at)
+
+
+def _says_how_long(content: bytes) -> bool:
+    """Whether it is an MP3 whose first frame tells its length. Else FFmpeg guesses it, and is often wrong."""
+    first = 0
+    if content.startswith(b"ID3"):  # its length has seven bits a byte
+        first = 10 + sum((content[6 + n] & 0x7F) << (21 - 7 * n) for n in range(4))
+    head = content[first : first + 64]
+    return b"Xing" in head or b"Info" in head
 
 
 def _check_riff(content: bytes) -> None:

@@ -9,11 +9,11 @@ import zipfile
 from io import BytesIO
 
 import pytest
+from media_files import film, sound
 
 from blocks.errors import DarkroomError, Refused, Unverified
 from blocks.media import Kind, verify
 from blocks.media.films import read_film
-from tests.media_files import film, sound
 
 
 def failure(content: bytes, kind: Kind) -> DarkroomError:
@@ -80,7 +80,7 @@ def test_a_whole_sound_is_taken_with_its_length(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["mp3", "wav", "m4a"])
 def test_a_sound_that_is_cut_short_is_fetched_again(kind: str) -> None:
-    """In the middle of a frame: an MP3 has no other sign of its end."""
+    """A player would play the shorter one."""
     content = sound(seconds=2, kind=kind)
     assert isinstance(failure(content[: len(content) // 2 + 17], Kind.AUDIO), Unverified)
 
