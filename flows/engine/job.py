@@ -311,7 +311,9 @@ class Job:
         self, endpoint: str, arguments: Mapping[str, Any], *, step: str, lane: Lane, reuse: bool = False
     ) -> RequestSpec:
         self._require_going_on()
-        return specify(endpoint, arguments, step=step, lane=Lane.CONTINUE if self._calls else lane, reuse=reuse)
+        # A training stays one, whatever came before it: hours of somebody's slot are no step of a job under way.
+        lane = lane if lane is Lane.TRAINING or not self._calls else Lane.CONTINUE
+        return specify(endpoint, arguments, step=step, lane=lane, reuse=reuse)
 
     def _reserve_missing(self, calls: Sequence[Call]) -> None:
         missing = [call for call in calls if self._latest(call.step) is None]

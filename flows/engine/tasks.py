@@ -67,7 +67,16 @@ def store(job_id: str, ref: str, *, step: str, n: int, key: str, collected_at: d
     return storing.store(resources, job, file, ref=ref, step=step, n=n, collected_at=collected_at).id
 
 
-@task(name="make", task_run_name="make {step}", persist_result=True, cache_policy=_BY_JOB_STEP_ATTEMPT)
+@task(
+    name="make",
+    task_run_name="make {step}",
+    persist_result=True,
+    cache_policy=_BY_JOB_STEP_ATTEMPT,
+    retries=len(storing.AGAIN_AFTER_SECONDS),
+    retry_delay_seconds=list(storing.AGAIN_AFTER_SECONDS),
+    retry_jitter_factor=1,
+    retry_condition_fn=_may_pass,
+)
 def make(job_id: str, build: Callable[[], bytes], *, step: str, n: int, kind: Kind, key: str) -> str:
     """A file of our own making. Returns the asset's id."""
     resources = current()
