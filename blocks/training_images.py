@@ -6,8 +6,9 @@ by their bytes, and by their looks: the same picture saved again or made smaller
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import cast
 
@@ -56,6 +57,23 @@ def check_training_images(
     if sum(len(image.media.content) for image in good) > MOST_BYTES:
         raise BadInput(f"Together they have more than {MOST_BYTES // MIB} MiB. Make them smaller.", field=field)
     return good
+
+
+def with_trigger(images: Sequence[TrainingImage], word: str) -> list[TrainingImage]:
+    """With the trigger word in every caption: a picture whose caption lacks it would teach the word nothing.
+
+    Where no picture has a caption there is none afterwards: then the trainer writes its own.
+    """
+    if not any(image.caption for image in images):
+        return list(images)
+    return [replace(image, caption=called(image.caption or "", word)) for image in images]
+
+
+def called(text: str, word: str) -> str:
+    """The text with the trigger word: where it stands already (or as `[trigger]`, in captions), or put in front."""
+    if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) or "[trigger]" in text:
+        return text
+    return f"{word}, {text}" if text else word
 
 
 def build_archive(images: Sequence[TrainingImage]) -> bytes:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from blocks import training_images
 from blocks.archives import LARGEST_IMAGE, Flaw, NamedImage, read_archive
 from blocks.errors import BadInput
-from blocks.training_images import build_archive, check_training_images
+from blocks.training_images import build_archive, check_training_images, with_trigger
 
 
 @cache  # its grain is drawn by chance
@@ -58,6 +58,22 @@ def test_good_pictures_become_an_archive_of_numbers_with_their_captions(good: li
     assert [image.caption for image in found] == ["a fox, painted", None, None, None]
     assert [image.content for image in found] == [image.content for image in images]
     assert archive == build_archive(check_training_images(images))
+
+
+def test_captions_have_the_trigger_word_and_where_there_are_none_there_stay_none(good: list[bytes]) -> None:
+    """Where it stands, or as `[trigger]`, or put in front; a picture without one beside others gets the word alone."""
+    plain = check_training_images(named(*good))
+    assert with_trigger(plain, "tok-fox") == plain
+    captions = ["a tok-fox in snow", "a tok-foxes' den", "[trigger] asleep", None, "tok-fox", "a fox"]
+    images = [NamedImage(name=str(n), content=good[n], caption=caption) for n, caption in enumerate(captions)]
+    assert [image.caption for image in with_trigger(check_training_images(images), "tok-fox")] == [
+        "a tok-fox in snow",
+        "tok-fox, a tok-foxes' den",
+        "[trigger] asleep",
+        "tok-fox",
+        "tok-fox",
+        "tok-fox, a fox",
+    ]
 
 
 def test_every_bad_picture_is_named_with_its_reason_in_one_error(good: list[bytes]) -> None:
