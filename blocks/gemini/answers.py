@@ -44,8 +44,8 @@ def read_answer(response: GenerateContentResponse, *, as_json: bool) -> dict[str
     return output | _parsed(text) if as_json else output
 
 
-def flaw(output: Mapping[str, Any], *, as_json: bool) -> DarkroomError | None:
-    """What is wrong with an answer that was paid."""
+def flaw(output: Mapping[str, Any], *, schema: Mapping[str, Any] | None) -> DarkroomError | None:
+    """What is wrong with an answer that was paid. A schema binds Gemini's grammar, but not in all it says."""
     reason = output["finish_reason"]
     if reason in WITHHELD:
         words = f"Gemini withheld its answer ({reason}): change the prompt"
@@ -54,9 +54,11 @@ def flaw(output: Mapping[str, Any], *, as_json: bool) -> DarkroomError | None:
         return _unexpected("Gemini's answer was cut at max_output_tokens: allow more, or ask for less")
     if reason != "STOP" or not output["text"]:
         return _unexpected(f"Gemini gave no whole answer ({reason})")
-    if as_json and "json" not in output:
+    if schema is None:
+        return None
+    if "json" not in output:
         return _unexpected("Gemini's answer is not the JSON it was asked for")
-    return None
+    return _disobedience(output["json"], schema)
 
 
 def classify_refusal(http_status: int, body: object, headers: Mapping[str, str]) -> DarkroomError:
@@ -114,6 +116,17 @@ def _parsed(text: str) -> dict[str, Any]:
         return {"json": json.loads(text, parse_constant=_refuse_constant)}
     except (ValueError, RecursionError):
         return {}
+
+
+def _disobedience(answer: object, schema: Mapping[str, Any]) -> DarkroomError | None:
+    """Names the place and the rule, not the words that stand there."""
+    # Imported by who needs it: a tenth of a second.
+    from jsonschema import Draft202012Validator
+
+    broken = next(Draft202012Validator(schema).iter_errors(answer), None)
+    if broken is None:
+        return None
+    return _unexpected(f"Gemini's answer does not obey its schema: {broken.validator} at {broken.json_path[:100]}")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -59,7 +59,6 @@ class Gemini:
 
         model, asked = CATALOGUE[row.endpoint], GeminiInput.model_validate(dict(input))
         config = _config(asked)
-        as_json = asked.json_schema is not None
         try:
             response = self._client.models.generate_content(model=model.name, contents=asked.prompt, config=config)
         except APIError as error:
@@ -69,8 +68,9 @@ class Gemini:
             raise lost_submit("Gemini", error) from error
         except ValueError:
             # A 200 that the SDK cannot read. It was paid; how much, nobody says.
-            return _outcome(row, model, {"text": "", "finish_reason": "UNREADABLE"}, as_json=as_json)
-        return _outcome(row, model, read_answer(response, as_json=as_json), as_json=as_json)
+            return _outcome(row, model, {"text": "", "finish_reason": "UNREADABLE"}, schema=asked.json_schema)
+        output = read_answer(response, as_json=asked.json_schema is not None)
+        return _outcome(row, model, output, schema=asked.json_schema)
 
     def ask(self, row: Request) -> Outcome | None:
         """Nobody can: an answer exists once."""
@@ -107,9 +107,9 @@ def _headers(error: Any) -> Mapping[str, str]:
     return getattr(error.response, "headers", None) or {}
 
 
-def _outcome(row: Request, model: GeminiModel, output: dict[str, Any], *, as_json: bool) -> Outcome:
+def _outcome(row: Request, model: GeminiModel, output: dict[str, Any], *, schema: Mapping[str, Any] | None) -> Outcome:
     cost = model.cost(row.input or {}, output, None)
-    wrong = flaw(output, as_json=as_json)
+    wrong = flaw(output, schema=schema)
     if wrong is None:
         return Outcome(happening=Happening.SUCCEED, output=output, cost_usd=cost)
     return failed(row, wrong, cost_usd=cost)
