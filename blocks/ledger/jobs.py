@@ -190,7 +190,7 @@ class Jobs:
             run(connection, "jobs_started", job_ids=ids, now=utc_now())
             jobs = {row.id: as_job(row) for row in run(connection, "jobs_unfinished", job_ids=ids)}
             requests = [as_request(row) for row in run(connection, "requests_of_jobs", job_ids=ids)]
-            assets = [Asset(**row._mapping) for row in run(connection, "assets_of_jobs", job_ids=ids)]
+            assets = [plain(Asset, row) for row in run(connection, "assets_of_jobs", job_ids=ids)]
         return [
             Record(
                 job=jobs[job_id],
