@@ -241,8 +241,10 @@ class Orchestrator:
 
     def show_progress(self, flow_run_id: UUID, *, key: str, percent: float, text: str) -> None:
         """A bar among the run's artifacts, moved on where it is there already."""
-        if found := self._api.call("GET", f"/artifacts/{key}/latest", absent=True):
-            self._api.call("PATCH", f"/artifacts/{found['id']}", json={"data": percent, "description": text})
+        # Not by `/artifacts/{key}/latest`: its `id` is that of a list of versions, and no artifact's.
+        asked = {"artifacts": {"key": {"any_": [key]}}, "limit": 1}
+        if found := self._api.call("POST", "/artifacts/filter", json=asked):
+            self._api.call("PATCH", f"/artifacts/{found[0]['id']}", json={"data": percent, "description": text})
         else:
             self._show(key=key, type="progress", flow_run_id=str(flow_run_id), data=percent, description=text)
 

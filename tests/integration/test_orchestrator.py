@@ -358,3 +358,15 @@ def test_the_states_of_many_runs_are_had_at_once(prefect: PrefectServer, orchest
     unknown = [uuid4() for _ in range(MOST_PER_PAGE)]
     states = orchestrator.run_states([made[0], *unknown, *made[1:]])
     assert {run: state.name for run, state in states.items()} == dict.fromkeys(made, "Suspended")
+
+
+def test_progress_is_one_bar_that_moves_on(orchestrator: Orchestrator, run: UUID, prefect: PrefectServer) -> None:
+    """Told again it is changed, in the run's list of artifacts and where the newest of each key are shown."""
+    key = f"progress-{uuid4().hex}"
+    orchestrator.show_progress(run, key=key, percent=10, text="1 of 10")
+    orchestrator.show_progress(run, key=key, percent=40, text="4 of 10")
+    asked = {"artifacts": {"key": {"any_": [key]}}}
+    shown = prefect.call("POST", "/artifacts/filter", json=asked)
+    assert [(each["data"], each["description"]) for each in shown] == [(40, "4 of 10")]
+    newest = prefect.call("POST", "/artifacts/latest/filter", json={**asked, "flow_runs": {"id": {"any_": [str(run)]}}})
+    assert [each["data"] for each in newest] == [40]
