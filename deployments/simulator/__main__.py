@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from .endpoints import ENDPOINTS
+from .others import PACES
 from .provider import Options
 from .server import serve
 
@@ -31,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--concurrency", type=int, default=Options.concurrency, help="requests in progress at once, per account"
     )
+    parser.add_argument("--mux-webhook-url", metavar="URL", help="where Mux' webhooks go; unset: none are sent")
     parser.add_argument("--seed", type=int, default=Options.seed, help="of the rules that apply by chance")
     parser.add_argument("--fixed-pictures", action="store_true", help="one picture for everybody, drawn once")
     parser.add_argument(
@@ -41,8 +43,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _latency_of(text: str) -> tuple[str, float]:
     endpoint, _, seconds = text.partition("=")
-    if endpoint not in ENDPOINTS:
-        raise argparse.ArgumentTypeError(f"no such endpoint: {endpoint}; there are {', '.join(ENDPOINTS)}")
+    if endpoint not in (known := [*ENDPOINTS, *PACES]):
+        raise argparse.ArgumentTypeError(f"no such endpoint: {endpoint}; there are {', '.join(known)}")
     try:
         return endpoint, float(seconds)
     except ValueError:

@@ -1,6 +1,7 @@
-"""One ASGI application for all of fal's hosts and the operators' side.
+"""One ASGI application for the hosts of fal and of the other providers, and for the operators' side.
 
-Requests that came through the proxy (https) are routed by host, with an outage in front; plain ones are the operators'.
+Requests that came through the proxy (https) are routed by host, with an outage in front of fal's; plain ones are the
+operators'.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .answers import FalError, answer_error, ingress_error, no_answer
-from .hosts import Role, role_of
+from .hosts import Role, is_fal_host, role_of
 from .operator_api import OperatorApi
 from .outage import Outage, OutageMode
 from .platform_api import PlatformApi
@@ -27,13 +28,15 @@ class FalSimulator:
     def __init__(self, provider: Provider) -> None:
         storage = StorageApi(provider)
         self._outage: Outage = provider.outage
-        self._operators = _application(OperatorApi(provider).routes())
+        operators = [*provider.others.operator_api().routes(), *OperatorApi(provider).routes()]
+        self._operators = _application(operators)
         self._by_role: dict[Role, ASGIApp] = {
             Role.QUEUE: _application(QueueApi(provider).routes()),
             Role.RUN: _application(RunApi(provider).routes()),
             Role.REST: _application(storage.control_routes()),
             Role.CDN: _application(storage.file_routes()),
             Role.PLATFORM: _application(PlatformApi(provider).routes()),
+            **provider.others.applications(),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,12 +44,13 @@ class FalSimulator:
         await application(scope, receive, send)
 
     def _for_client(self, scope: Scope) -> ASGIApp:
-        if self._outage.mode is OutageMode.NGINX:
+        host = _host(scope)
+        if is_fal_host(host) and self._outage.mode is OutageMode.NGINX:
             return ingress_error()
-        if self._outage.mode is OutageMode.REFUSE:
+        if is_fal_host(host) and self._outage.mode is OutageMode.REFUSE:
             return _hang_up
-        role = role_of(_host(scope))
-        return self._by_role[role] if role else PlainTextResponse("No such fal host", status_code=404)
+        role = role_of(host)
+        return self._by_role[role] if role else PlainTextResponse("No such host", status_code=404)
 
 
 def _application(routes: Sequence[Route]) -> ASGIApp:

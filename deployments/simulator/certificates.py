@@ -1,8 +1,8 @@
-"""The simulator's certificate authority, and a certificate for each of fal's hosts that a client asks for.
+"""The simulator's certificate authority, and a certificate for each of the providers' hosts that a client asks for.
 
-The authority lives in `HOME/authority.pem` (key and certificate, mode 0600) and survives restarts, so that clients
-keep trusting it; `HOME/ca.pem` is the certificate alone. It is constrained to fal's domains: whoever reads the key can
-speak for fal to a process that trusts the simulator, and for nobody else.
+The authority lives in `HOME/authority-….pem` (key and certificate, mode 0600) and survives restarts, so that clients
+keep trusting it; `HOME/ca.pem` is the certificate alone. It is constrained to the providers' domains: whoever reads the
+key can speak for them to a process that trusts the simulator, and for nobody else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,12 +54,17 @@ class TlsContexts:
 
 def ensure_authority(home: Path) -> Authority:
     """Load the authority of this home, or make it; safe when two processes do so at once."""
-    path = home / "authority.pem"
+    path = home / _authority_name()
     if not path.exists():
-        _write_once(path, _to_pem(_new_authority()))
+        write_once(path, _to_pem(_new_authority()))
     authority = _from_pem(path.read_bytes())
     write_atomically(home / "ca.pem", authority.certificate.public_bytes(Encoding.PEM))
     return authority
+
+
+def _authority_name() -> str:
+    """One that was made for other domains may not speak for these, and is left alone."""
+    return f"authority-{zlib.crc32(' '.join(DOMAINS).encode()):08x}.pem"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -66,7 +72,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     _temporary_file(path, content).replace(path)
 
 
-def _write_once(path: Path, content: bytes) -> None:
+def write_once(path: Path, content: bytes) -> None:
     temporary = _temporary_file(path, content)
     try:
         os.link(temporary, path)

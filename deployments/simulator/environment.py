@@ -1,4 +1,4 @@
-"""What a process needs in its environment to reach the simulator under fal's production addresses.
+"""What a process needs in its environment to reach the simulator under the providers' production addresses.
 
 httpx, and so fal's own client, honours these variables: a proxy for https, the certificates to trust, and the hosts
 that are reached directly. Nothing is patched, and the code under test runs as it does in production.
@@ -12,9 +12,13 @@ from pathlib import Path
 import certifi
 
 from .certificates import ensure_authority, write_atomically
+from .keys import ELEVENLABS_KEY, GEMINI_KEY, MUX_TOKEN_ID, MUX_TOKEN_SECRET
+from .signing import mux_webhook_secret
 
 API_KEY = "sim:key"
 USER_ID = "sim-user"  # whose key that is
+# How a real account is told from the simulator's.
+SECRETS = frozenset({API_KEY, GEMINI_KEY, ELEVENLABS_KEY, MUX_TOKEN_SECRET})
 # Object stores are reached directly: the simulator is no proxy to the world and refuses other hosts.
 _DIRECT_HOSTS = ("127.0.0.1", "localhost", "::1", ".amazonaws.com")
 
@@ -23,6 +27,11 @@ def client_environment(*, port: int, home: Path, base: Mapping[str, str]) -> dic
     """The variables to add to `base`. May be called before the simulator runs: its authority is made if missing."""
     return {
         "FAL_KEY": API_KEY,
+        "GEMINI_API_KEY": GEMINI_KEY,
+        "ELEVENLABS_API_KEY": ELEVENLABS_KEY,
+        "MUX_TOKEN_ID": MUX_TOKEN_ID,
+        "MUX_TOKEN_SECRET": MUX_TOKEN_SECRET,
+        "MUX_WEBHOOK_SECRET": mux_webhook_secret(home),
         "SSL_CERT_FILE": str(_trust_bundle(home, base)),
         **_both_spellings("HTTPS_PROXY", f"http://127.0.0.1:{port}"),
         **_both_spellings("NO_PROXY", ",".join(_direct_hosts(base))),

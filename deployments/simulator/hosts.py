@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-DOMAINS = ("fal.run", "falrun.com", "fal.ai", "fal.media")
+FAL_DOMAINS = ("fal.run", "falrun.com", "fal.ai", "fal.media")
+OTHER_DOMAINS = ("generativelanguage.googleapis.com", "elevenlabs.io", "mux.com")
+DOMAINS = FAL_DOMAINS + OTHER_DOMAINS
 
 
 class Role(Enum):
@@ -13,6 +15,10 @@ class Role(Enum):
     REST = "rest"  # rest.fal.ai: upload tokens and the webhook keys
     PLATFORM = "platform"  # api.fal.ai: the account's own request list
     CDN = "cdn"  # *.fal.media: files
+    GEMINI = "gemini"  # generativelanguage.googleapis.com
+    ELEVENLABS = "elevenlabs"  # api.elevenlabs.io
+    MUX = "mux"  # api.mux.com
+    MUX_STORAGE = "mux storage"  # where its direct uploads go
 
 
 _ROLES = {
@@ -23,11 +29,23 @@ _ROLES = {
     "rest.fal.ai": Role.REST,
     "rest.alpha.fal.ai": Role.REST,
     "api.fal.ai": Role.PLATFORM,
+    "generativelanguage.googleapis.com": Role.GEMINI,
+    "api.elevenlabs.io": Role.ELEVENLABS,
+    "api.mux.com": Role.MUX,
+    "direct-uploads.production.mux.com": Role.MUX_STORAGE,
 }
 
 
 def is_fal_host(host: str) -> bool:
-    return any(host == domain or host.endswith(f".{domain}") for domain in DOMAINS)
+    return _is_within(host, FAL_DOMAINS)
+
+
+def is_known_host(host: str) -> bool:
+    return _is_within(host, DOMAINS)
+
+
+def _is_within(host: str, domains: tuple[str, ...]) -> bool:
+    return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
 def role_of(host: str) -> Role | None:

@@ -10,6 +10,7 @@ POST   /_sim/webhook                  sends any webhook: {url, body, sign?, user
 POST   /_sim/outage                   {seconds, mode?: "nginx" | "refuse"}; 0 seconds ends it
 POST   /_sim/rotate                   a new signing key; the old one stays published
 GET    /_sim/health                   200 when it runs
+       /_sim/calls…                   the other providers: see calls_api.py
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class OperatorApi:
 
     async def clear_rules(self, _: Request) -> Response:
         self._provider.rules.clear()
+        self._provider.others.calls.clear()
         return Response(status_code=204)
 
     async def remove_rule(self, request: Request) -> Response:

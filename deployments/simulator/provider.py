@@ -20,9 +20,11 @@ from .endpoints import Latencies
 from .faults import Faults, RuleBook
 from .inference import Inference
 from .line import Line
+from .mux_assets import Announcer
+from .others import Others
 from .outage import Outage
 from .outcomes import platform_failure
-from .signing import SigningKeys
+from .signing import SigningKeys, mux_webhook_secret
 from .webhooks import WebhookSender
 
 _log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ class Options:
     seed: int = 0
     fixed_pictures: bool = False
     webhook_retry: float = 1.0
+    mux_webhook_url: str | None = None
 
 
 class Provider:
@@ -52,6 +55,9 @@ class Provider:
         self._bench = Bench(self.cdn, fixed_pictures=options.fixed_pictures)
         latencies = Latencies(seconds=options.latency, by_endpoint=options.latency_of)
         self._inference = Inference(self._bench, latencies=latencies)
+        secret = mux_webhook_secret(options.home)
+        announcer = Announcer(options.mux_webhook_url, secret=secret, first_retry_seconds=options.webhook_retry)
+        self.others = Others(announcer, latency=options.latency, latency_of=options.latency_of)
         self._lines: dict[str, Line] = {}
         self._running = 0
         self._peak = 0
@@ -64,6 +70,7 @@ class Provider:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._bench.close()
         self.sender.close()
+        await self.others.close()
 
     def faults_for(self, endpoint: str, arguments: dict[str, Any]) -> Faults:
         """Counts the submit, whether it will be accepted or not."""
@@ -130,6 +137,7 @@ class Provider:
             "failed": sum(not outcome.succeeded for outcome in outcomes),
             "webhook_posts": sum(len(entry.deliveries) for entry in entries),
             "cdn_reads_with_key": self.cdn.reads_with_key,
+            "calls_by_provider": self.others.calls.stats(),
         }
 
     async def _run(self, entry: Entry) -> Outcome:

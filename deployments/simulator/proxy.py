@@ -1,6 +1,6 @@
-"""The front door: one port that is an HTTPS proxy for fal's hosts and a plain HTTP server for operators.
+"""The front door: one port that is an HTTPS proxy for the providers' hosts and a plain HTTP server for operators.
 
-uvicorn makes one `FrontDoor` per connection. It reads the first line: `CONNECT host:443` for one of fal's hosts is
+uvicorn makes one `FrontDoor` per connection. It reads the first line: `CONNECT host:443` for one of those is
 answered, TLS is ended here with a certificate for that host, and uvicorn's own HTTP/1.1 protocol takes over inside the
 tunnel; anything else is handed to that protocol as it is. CONNECT to another host is refused: a simulator that
 forwarded would hide a client's stray request.
@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from .certificates import TlsContexts
-from .hosts import is_fal_host
+from .hosts import is_fal_host, is_known_host
 from .outage import Outage
 
 _MAX_HEAD_BYTES = 16 * 1024
@@ -69,9 +69,9 @@ class FrontDoor(asyncio.Protocol):
             self._transport.abort()
 
     def _connect(self, host: str) -> None:
-        if not is_fal_host(host):
+        if not is_known_host(host):
             self._refuse(403, f"The fal simulator is no proxy for {host}: list it in NO_PROXY.")
-        elif self._outage.refuses_connections:
+        elif self._outage.refuses_connections and is_fal_host(host):
             self._refuse(503, f"Simulated outage: {host} cannot be reached.")
         else:
             self._received = b""

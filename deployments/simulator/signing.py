@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import secrets
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from .certificates import write_atomically
+from .certificates import write_atomically, write_once
 
 _PUBLISHED_KEYS = 2
 _PEM_BLOCK = re.compile(rb"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n", re.DOTALL)
@@ -50,6 +51,14 @@ def signed_headers(
         "X-Fal-Webhook-Timestamp": str(timestamp),
         "X-Fal-Webhook-Signature": key.sign(message.encode()).hex(),
     }
+
+
+def mux_webhook_secret(home: Path) -> str:
+    """The other provider that signs has one secret with its receiver. Made by whoever asks first."""
+    path = home / "mux-webhook-secret"
+    if not path.exists():
+        write_once(path, secrets.token_hex(24).encode())
+    return path.read_text()
 
 
 def _jwk(key: Ed25519PrivateKey) -> dict[str, str]:

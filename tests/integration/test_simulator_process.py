@@ -1,4 +1,4 @@
-"""The simulator as a process: starting, stopping, what lasts, and the door that lets only fal's hosts through."""
+"""The simulator as a process: starting, stopping, what lasts, and the door that lets only the providers' hosts through."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def test_it_ends_cleanly_and_keeps_its_identity(tmp_path: Path, monkeypatch: pyt
 
 
 def test_its_secrets_are_for_its_owner_only(simulator: SimulatedFal) -> None:
-    """Whoever reads them could speak for fal to processes that trust the simulator."""
-    for name in ("authority.pem", "webhook-keys.pem"):
-        assert (simulator.home / name).stat().st_mode & 0o077 == 0
+    """Whoever reads them could speak for the providers to processes that trust the simulator."""
+    (authority,) = simulator.home.glob("authority-*.pem")
+    for secret in (authority, simulator.home / "webhook-keys.pem", simulator.home / "mux-webhook-secret"):
+        assert secret.stat().st_mode & 0o077 == 0
 
 
 def test_it_is_no_proxy_to_the_world(simulator: SimulatedFal) -> None:
