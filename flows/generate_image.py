@@ -3,22 +3,28 @@
 Triggered by `POST /v1/images`, the Prefect UI, `prefect deployment run generate-image/on-demand -p prompt="a fox"`, or
 `python flows/generate_image.py "a fox"` on a running stack. Needs the blocks `fal-account/default` and the media store.
 The request waits in the ledger's fair queue, is submitted once, and the run suspends until fal's webhook brings it
-back. Fails with the provider's words; a failure that may pass is tried again, each attempt on record.
+back. Steps that were asked for afterwards follow, each stored (`flows/parts/post_processing.py`). Fails with the
+provider's words; a failure that may pass is tried again, each attempt on record.
 """
 
 from __future__ import annotations
 
 import sys
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.catalogue import find_model
 from blocks.errors import BadInput
+from blocks.fal import CATALOGUE
 from blocks.ledger import OPERATOR, RequestSpec
-from flows.engine import Job, drive
+from flows.engine import Job, drive, specify
+from flows.parts.form import shown
+from flows.parts.picture_steps import Size as Pixels
+from flows.parts.picture_steps import Steps, estimate, require_logos, require_room
+from flows.parts.post_processing import post_process
 
 KIND = "generate-image"
 STEP = "generate"
@@ -41,18 +47,14 @@ Seed = Annotated[int, Field(title="Number", ge=0, le=2**53 - 1)] | None
 Count = Annotated[int, Field(ge=1, le=4)]
 
 
-def _shown(title: str, description: str, default: Any = ...) -> Any:
-    """A field of the form. Prefect's form overwrites a field's own title, but not one among the extras."""
-    return Field(default, description=description, json_schema_extra={"title": title})
-
-
-PROMPT = _shown("Prompt", "What the picture shows.")
-MODEL = _shown("Model", "FLUX dev: good and cheap. schnell: drafts. GPT Image 2: text in pictures.", "fal-ai/flux/dev")
-IMAGE_SIZE = _shown("Size", "A named size, or width and height. Empty: the model's own (landscape 4:3).", None)
-SEED = _shown("Seed", "Same seed and prompt: same picture. Empty: a new one. GPT Image 2 has none.", None)
-NUM_IMAGES = _shown("Number of pictures", "1 to 4; each is paid.", 1)
-ARGUMENTS = _shown("More arguments", 'The model\'s own, e.g. {"output_format": "png", "guidance_scale": 5}.', {})
-USER = _shown("User", "Who it is for: a user's name or id.", OPERATOR)
+PROMPT = shown("Prompt", "What the picture shows.")
+MODEL = shown("Model", "FLUX dev: good and cheap. schnell: drafts. GPT Image 2: text in pictures.", "fal-ai/flux/dev")
+IMAGE_SIZE = shown("Size", "A named size, or width and height. Empty: the model's own (landscape 4:3).", None)
+SEED = shown("Seed", "Same seed and prompt: same picture. Empty: a new one. GPT Image 2 has none.", None)
+NUM_IMAGES = shown("Number of pictures", "1 to 4; each is paid.", 1)
+ARGUMENTS = shown("More arguments", 'The model\'s own, e.g. {"output_format": "png", "guidance_scale": 5}.', {})
+POST = shown("Afterwards", "Up to 8 steps, in this order: make it larger, remove the background, mark it.", [])
+USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
 
 
 class Picture(BaseModel):
@@ -66,25 +68,43 @@ class Picture(BaseModel):
     seed: Seed = SEED
     num_images: Count = NUM_IMAGES
     arguments: dict[str, Any] = ARGUMENTS
+    post: Steps = POST
+
+    @property
+    def known_again(self) -> bool:
+        """A picture that the user has had serves again where its steps are what matters; else a new one is expected."""
+        return bool(self.post) and self.seed is not None
 
     def spec(self) -> RequestSpec:
-        """The paid call it takes. Raises BadInput for what the model does not accept."""
-        model = find_model(self.model)
-        checked = model.validate(self.input())
-        return RequestSpec(step=STEP, endpoint=self.model, input=checked, estimate_usd=model.estimate(checked))
+        """The first paid call it takes. Raises BadInput for what the model does not accept, or the steps afterwards."""
+        spec = specify(self.model, self.input(), step=STEP, reuse=self.known_again)
+        require_room(self.post, self._size(spec))
+        return spec
+
+    def estimate(self, spec: RequestSpec) -> Decimal:
+        """What it should cost with all that comes after, in USD."""
+        return spec.estimate_usd + self.num_images * estimate(self.post, self._size(spec))
+
+    def _size(self, spec: RequestSpec) -> Pixels:
+        return CATALOGUE[spec.endpoint].size(spec.input)
 
     def input(self) -> dict[str, Any]:
         """The model's input: the named fields that were given, and the arguments beside them."""
-        named = self.model_dump(mode="json", exclude={"model", "arguments"}, exclude_none=True, exclude_defaults=True)
+        named = self.model_dump(
+            mode="json", exclude={"model", "arguments", "post"}, exclude_none=True, exclude_defaults=True
+        )
         if twice := sorted(set(self.arguments) & {"prompt", "image_size", "seed", "num_images"}):
             raise BadInput(f"Give {', '.join(twice)} beside `arguments`, not inside.", field=f"arguments.{twice[0]}")
         return named | self.arguments
 
 
-def generate(job: Job) -> None:
+def generate(job: Job) -> dict[str, Any] | None:
     picture = Picture.model_validate(job.parameters)
-    result = job.infer(picture.model, picture.input(), step=STEP)
-    job.store(result)
+    require_logos(picture.post, job.asset, user_id=job.user_id)
+    made = job.store(job.infer(picture.model, picture.input(), step=STEP, reuse=picture.known_again))
+    if not picture.post:
+        return None
+    return {"pictures": [asset.id for asset in post_process(job, made, picture.post)]}
 
 
 @flow(name=KIND, retries=0, log_prints=False)
@@ -95,11 +115,18 @@ def generate_image(
     seed: Seed = SEED,
     num_images: Count = NUM_IMAGES,
     arguments: dict[str, Any] = ARGUMENTS,
+    post: Steps = POST,
     user: str = USER,
 ) -> State[Any]:
     """A prompt becomes a picture in the media store."""
     picture = Picture(
-        prompt=prompt, model=model, image_size=image_size, seed=seed, num_images=num_images, arguments=arguments
+        prompt=prompt,
+        model=model,
+        image_size=image_size,
+        seed=seed,
+        num_images=num_images,
+        arguments=arguments,
+        post=post,
     )
     picture.spec()  # wrong input ends here, before anything is on record
     return drive(generate, parameters=picture.model_dump(mode="json", exclude_defaults=True), user=user)

@@ -6,7 +6,7 @@ follows from it is the granter's: no flow run is made in a request.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Response
 from pydantic import Field
@@ -18,6 +18,7 @@ from deployments.gateway.documents import Accepted, accepted
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.services import ServicesOf
 from flows.generate_image import KIND, Picture
+from flows.parts.picture_steps import require_logos
 
 router = APIRouter(tags=["Images"])
 
@@ -32,6 +33,17 @@ EXAMPLES = {
             "arguments": {"quality": "low", "output_format": "webp"},
         },
     },
+    "finished": {
+        "summary": "… and what is done to it: larger, marked",
+        "value": {
+            "prompt": "a fox in the snow, woodcut",
+            "seed": 7,
+            "post": [
+                {"step": "upscale", "model": "fal-ai/esrgan", "factor": 4},
+                {"step": "watermark", "text": "© Fox & Co", "position": "bottom_left"},
+            ],
+        },
+    },
     "again": {
         "summary": "The same picture again: a seed",
         "value": {"prompt": "a fox in the snow", "image_size": "square_hd", "seed": 7, "num_images": 2},
@@ -42,17 +54,13 @@ EXAMPLES = {
 class ImageOrder(Picture):
     """What the pictures show, and how they are made."""
 
-    post: list[Literal["upscale", "remove_background", "watermark"]] | None = Field(
-        None, description="Steps after the generation. Not available yet."
-    )
     lora: str | None = Field(None, description="A trained style. Not available yet.")
 
     def picture(self) -> Picture:
         """Raises BadInput for what cannot be done yet, so that nobody pays for less than was asked."""
-        for name in ("post", "lora"):
-            if getattr(self, name):
-                raise BadInput(f"{name} is not available yet; leave it out", field=name, code="not_available_yet")
-        return Picture.model_validate(self.model_dump(exclude={"post", "lora"}))
+        if self.lora:
+            raise BadInput("lora is not available yet; leave it out", field="lora", code="not_available_yet")
+        return Picture.model_validate(self.model_dump(exclude={"lora"}))
 
 
 Order = Annotated[ImageOrder, Body(openapi_examples=EXAMPLES)]
@@ -84,19 +92,27 @@ def order_images(
 ) -> Accepted:
     """Answers at once; the pictures are made as soon as a slot is free, and then are in the job's `assets`.
 
+    `post` are steps afterwards, by name or with their options: `upscale`, `remove_background`, `watermark`, in any
+    order. The pictures of all steps are in `assets`, the last ones in `result.pictures`. A call that you have paid
+    before, with the same options on the same picture, is not paid again; with a `seed` the generation is neither.
+
     Sent again with the same `Idempotency-Key` it gives the same job, also from several senders at once. Refused is an
     order beyond what may wait on your plan, and one that costs more than the plan's budget for a day.
     """
     picture = order.picture()
+    first = _first_call(picture)
+    require_logos(picture.post, services.ledger.jobs.asset, user_id=user_id)
+    estimate_usd = picture.estimate(first)
     posted = services.ledger.jobs.post(
         user_id=user_id,
         kind=KIND,
         parameters=picture.model_dump(mode="json", exclude_defaults=True),
-        first=_first_call(picture),
+        first=first,
+        estimate_usd=estimate_usd,
         idempotency_key=idempotency_key,
     )
     after.add_task(services.act_on, posted.implied)
-    document = accepted(posted.job)
+    document = accepted(posted.job, estimate_usd=estimate_usd if picture.post else None)
     response.headers["Location"] = document.links.job
     return document
 

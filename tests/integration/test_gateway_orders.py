@@ -209,7 +209,17 @@ WRONG: dict[str, tuple[object, str]] = {
     "an argument its model does not have": ({"prompt": SECRET, "arguments": {"quality": "low"}}, "arguments.quality"),
     "an argument out of range": ({"prompt": SECRET, "arguments": {"guidance_scale": 99}}, "arguments.guidance_scale"),
     "a misspelt field": ({"prompt": SECRET, "promt": "x"}, "promt"),
-    "a step that does not exist yet": ({"prompt": SECRET, "post": ["upscale"]}, "post"),
+    "a step that there is not": ({"prompt": SECRET, "post": ["upscale", "enlarge"]}, "post.1"),
+    "steps without end": ({"prompt": SECRET, "post": ["upscale"] * 9}, "post"),
+    "a step out of range": ({"prompt": SECRET, "post": [{"step": "upscale", "factor": 9}]}, "post.0.factor"),
+    "a step's misspelt option": ({"prompt": SECRET, "post": [{"step": "watermark", "txt": "x"}]}, "post.0.txt"),
+    "words our font lacks": ({"prompt": SECRET, "post": [{"step": "watermark", "text": "狐"}]}, "post.0.text"),
+    "words and a logo": ({"prompt": SECRET, "post": [{"step": "watermark", "text": "x", "logo": "ast_1"}]}, "post.0"),
+    "a logo of nobody": ({"prompt": SECRET, "post": [{"step": "watermark", "logo": "ast_1"}]}, "post.0.logo"),
+    "a picture too large to keep": (
+        {"prompt": SECRET, "image_size": "square_hd", "post": ["upscale", {"step": "upscale", "factor": 4}]},
+        "post.1.factor",
+    ),
     "a style that does not exist yet": ({"prompt": SECRET, "lora": "lora_1"}, "lora"),
     "a list": ([SECRET], "body"),
 }

@@ -26,6 +26,7 @@ PROJECT = Path(__file__).parents[2]
 FLOW_FILES = sorted(path for path in (PROJECT / "flows").glob("*.py") if path.name != "__init__.py")
 ENTRIES = read_prefect_yaml().deployments
 DEPLOYED = [
+    "edit-image/on-demand",
     "generate-image/on-demand",
     "import-images/on-demand",
     "reconcile/every-minute",

@@ -1,0 +1,34 @@
+"""The transparency of one picture given to another: upscalers paint what was transparent black.
+
+Pure: bytes to bytes.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from PIL import Image
+
+from blocks.media.pictures import IMAGES
+from blocks.pictures import plain
+
+SEEN_AS = {"JPEG": "PNG"}  # the one format that has none
+
+
+def may_be_transparent(picture: bytes) -> bool:
+    """By its header: it has room for transparency."""
+    with Image.open(BytesIO(picture), formats=tuple(IMAGES)) as opened:
+        return bool(opened.has_transparency_data)
+
+
+def with_transparency_of(picture: bytes, original: bytes) -> bytes:
+    """`picture`, as transparent as the other is in the same places; both were verified before."""
+    with Image.open(BytesIO(original), formats=tuple(IMAGES)) as opened:
+        alpha = plain(opened).convert("RGBA").getchannel("A")
+    with Image.open(BytesIO(picture), formats=tuple(IMAGES)) as opened:
+        name = opened.format or "PNG"
+        image = plain(opened).convert("RGBA")
+    image.putalpha(alpha.resize(image.size, Image.Resampling.LANCZOS))
+    out = BytesIO()
+    image.save(out, SEEN_AS.get(name, name))
+    return out.getvalue()

@@ -1,0 +1,195 @@
+"""What may be done to a picture once it is there: made larger, cut out of its background, marked. In any order.
+
+The steps as they are asked for, by the API and in Prefect's form, and what is known of them before anything is done:
+which call each is, what it costs, how large its picture will be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from blocks.errors import BadInput
+from blocks.fal import CATALOGUE
+from blocks.ledger import Asset, RequestSpec
+from blocks.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
+from flows.engine import specify
+from flows.parts.form import shown
+
+MOST_STEPS = 8
+# Of a picture that was made larger. A PNG of them has up to 60 MB; the media store takes 64 MiB, and 50 million pixels.
+MOST_PIXELS = 36_000_000
+CUT_OUT = "fal-ai/birefnet/v2"
+ENLARGED_BY = {"fal-ai/clarity-upscaler": "upscale_factor", "fal-ai/esrgan": "scale"}
+
+_ANY_FILE = "asset:ast_0"  # for what a call costs, whatever its picture shows
+
+Size = tuple[int, int]
+Name = Literal["upscale", "remove_background", "watermark"]
+
+
+# Named, so that Prefect's form has a name for each side of what may be left out.
+Line = Annotated[str, Field(title="One line", min_length=1, max_length=200)] | None
+Logo = Annotated[str, Field(title="Id", pattern=r"^ast_[0-9a-z-]{1,40}$")] | None
+Share = Annotated[float, Field(title="Share", gt=0, le=1)] | None
+
+
+class _Step(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    step: str
+
+    def call(self, picture: Asset) -> tuple[str, dict[str, Any]] | None:
+        """What it asks of a provider: the endpoint and the arguments; None for what we do ourselves."""
+        return None
+
+    def result_size(self, size: Size) -> Size:
+        return size
+
+    def estimate(self, size: Size) -> Decimal:
+        """In USD, for a picture of that size."""
+        return Decimal(0)
+
+
+class Upscale(_Step):
+    """Made larger."""
+
+    model_config = ConfigDict(title="Upscale")
+
+    step: Literal["upscale"] = shown("Step", "Makes the picture larger.")
+    model: Literal["fal-ai/clarity-upscaler", "fal-ai/esrgan"] = shown(
+        "Model", "Clarity invents detail, by the megapixel. ESRGAN stays true, and is cheap.", "fal-ai/clarity-upscaler"
+    )
+    factor: float = shown("Factor", "How many times as wide and as high, 1 to 4.", 2.0, ge=1, le=4)
+
+    def call(self, picture: Asset) -> tuple[str, dict[str, Any]]:
+        arguments: dict[str, Any] = {"image_url": picture, ENLARGED_BY[self.model]: self.factor}
+        if self.model == "fal-ai/esrgan":
+            arguments["output_format"] = "jpeg" if picture.content_type == "image/jpeg" else "png"
+        return self.model, arguments
+
+    def result_size(self, size: Size) -> Size:
+        return round(size[0] * self.factor), round(size[1] * self.factor)
+
+    def estimate(self, size: Size) -> Decimal:
+        arguments = {"image_url": _ANY_FILE, ENLARGED_BY[self.model]: self.factor}
+        return CATALOGUE[self.model].estimate(arguments, size=self.result_size(size))
+
+
+class RemoveBackground(_Step):
+    """Cut out of its background, which becomes transparent."""
+
+    model_config = ConfigDict(title="Remove background")
+
+    step: Literal["remove_background"] = shown("Step", "Makes the background transparent.")
+
+    def call(self, picture: Asset) -> tuple[str, dict[str, Any]]:
+        return CUT_OUT, {"image_url": picture}
+
+    def estimate(self, size: Size) -> Decimal:
+        return CATALOGUE[CUT_OUT].estimate({"image_url": _ANY_FILE}, size=size)
+
+
+class Watermark(_Step):
+    """Words or a logo on it. Ours, and free."""
+
+    model_config = ConfigDict(title="Watermark")
+
+    step: Literal["watermark"] = shown("Step", "Puts words or a logo on the picture.")
+    text: Line = shown("Words", f'Empty: "{TEXT}".', None)
+    logo: Logo = shown("Logo", "Instead of words: id of a picture of yours (ast_…).", None)
+    position: Position = shown("Position", "One of nine places.", Position.BOTTOM_RIGHT)
+    opacity: float = shown("Opacity", "0: not to be seen, 1: covers what is under it.", OPACITY, ge=0, le=1)
+    height: Share = shown("Height", "Of letters or logo, as a share of the shorter side. It shrinks to fit.", None)
+    margin: float = shown("Margin", "To the edges, as a share of the shorter side.", MARGIN, ge=0, le=0.4)
+
+    @field_validator("text")
+    @classmethod
+    def _can_be_written(cls, text: str | None) -> str | None:
+        if text is not None and (not text.isprintable() or not text.strip()):
+            raise PydanticCustomError("text", "must be one line that is not blank")
+        if text is not None and undrawable(text):
+            raise PydanticCustomError(
+                "text", "has characters that our font lacks: write it in Latin, Greek or Cyrillic, or give a logo"
+            )
+        return text
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if self.text is not None and self.logo is not None:
+            raise PydanticCustomError("mark", "has words and a logo; give one of them")
+        return self
+
+
+def _step(value: Any) -> Any:
+    """A name alone is the step as it usually is. Asked of one kind, so that errors are about that."""
+    if isinstance(value, _Step):
+        return value
+    given = value if isinstance(value, Mapping) else {"step": value}
+    name = given.get("step")
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise PydanticCustomError("step", "must name a step: {names}", {"names": ", ".join(_KINDS)})
+    return kind.model_validate(given)
+
+
+_KINDS: Mapping[str, type[_Step]] = {
+    "upscale": Upscale,
+    "remove_background": RemoveBackground,
+    "watermark": Watermark,
+}
+AnyStep = Upscale | RemoveBackground | Watermark
+Step = Annotated[AnyStep, BeforeValidator(_step, json_schema_input_type=Name | AnyStep)]
+Steps = Annotated[list[Step], Field(max_length=MOST_STEPS)]
+
+
+def first_call(steps: Sequence[_Step], picture: Asset) -> RequestSpec | None:
+    """What has to be paid before anything else can be done; None where that is ours to do."""
+    call = steps[0].call(picture) if steps else None
+    return specify(*call, step=step_name(steps[0], 1), reuse=True) if call else None
+
+
+def estimate(steps: Sequence[_Step], size: Size) -> Decimal:
+    """What the whole chain should cost for a picture of that size, in USD."""
+    cost = Decimal(0)
+    for step in steps:
+        cost += step.estimate(size)
+        size = step.result_size(size)
+    return cost
+
+
+def require_room(steps: Sequence[_Step], size: Size) -> None:
+    """Raises BadInput for a chain whose picture would become too large to keep, before any of it is paid."""
+    for n, step in enumerate(steps, 1):
+        size = step.result_size(size)
+        if size[0] * size[1] > MOST_PIXELS:
+            field = f"post.{n - 1}.factor"
+            problem = f"{field}: the picture would have {size[0]} × {size[1]} pixels, more than {MOST_PIXELS:,}"
+            raise BadInput(f"{problem}; use a smaller factor", field=field).of(step=step_name(step, n))
+
+
+def require_logos(steps: Sequence[_Step], find: Callable[[str], Asset | None], *, user_id: str) -> None:
+    """Raises BadInput for a logo that is no picture of the user."""
+    for n, step in enumerate(steps):
+        if isinstance(step, Watermark) and step.logo is not None:
+            require_picture(find(step.logo), user_id=user_id, field=f"post.{n}.logo")
+
+
+def require_picture(asset: Asset | None, *, user_id: str, field: str) -> Asset:
+    """Raises BadInput unless it is a picture of the user."""
+    if asset is None or asset.user_id != user_id or not asset.content_type.startswith("image/"):
+        raise BadInput(
+            f"{field}: you have no picture of this id; bring it with POST /v1/uploads, or take one of a job's assets",
+            field=field,
+            code="no_such_asset",
+        )
+    return asset
+
+
+def step_name(step: _Step, n: int, number: int | None = None) -> str:
+    """`1-upscale`; of the second of several pictures `1-upscale-of-2`."""
+    return f"{n}-{step.step}" if number is None else f"{n}-{step.step}-of-{number}"

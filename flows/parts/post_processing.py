@@ -1,0 +1,84 @@
+"""The steps after a picture: each is a node of its own, and its picture is stored under its name.
+
+A node is a call at the provider, or a file that we make. So a failure in the fourth does not do the first three again.
+A call is known again by what it asks for and by the content of its picture, also in another job of the user: an order
+that differs from an earlier one in its last step pays for that step alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from blocks.ledger import Asset
+from blocks.transparency import may_be_transparent, with_transparency_of
+from blocks.watermark import TEXT, Mark, watermark
+from flows.engine import Job, Waiting
+from flows.parts.picture_steps import AnyStep, Size, Upscale, Watermark, require_room, step_name
+
+
+def post_process(job: Job, pictures: Sequence[Asset], steps: Sequence[AnyStep]) -> list[Asset]:
+    """What becomes of each picture, all of them side by side; `Waiting` until all have gone through."""
+    done: list[Asset] = []
+    finished, waits = 0, set[str]()
+    for number, picture in enumerate(pictures, 1):
+        try:
+            for after in _chain(job, picture, steps, number=number if len(pictures) > 1 else None):
+                picture = after
+                finished += 1
+            done.append(picture)
+        except Waiting as waiting:
+            waits |= waiting.refs
+    _tell(job, finished, of=len(steps) * len(pictures))
+    if waits:
+        raise Waiting(waits)
+    return done
+
+
+def _tell(job: Job, finished: int, *, of: int) -> None:
+    if of:
+        job.progress(100 * finished / of, f"{finished} of {of} steps after the picture")
+
+
+def _chain(job: Job, picture: Asset, steps: Sequence[AnyStep], *, number: int | None) -> Iterator[Asset]:
+    """What each step makes of what the one before it has made. `number`: of the picture, where there are several."""
+    require_room(steps, _size(picture))
+    for n, step in enumerate(steps, 1):
+        picture = _carry_out(job, step, picture, name=step_name(step, n, number))
+        yield picture
+
+
+def _carry_out(job: Job, step: AnyStep, picture: Asset, *, name: str) -> Asset:
+    if isinstance(step, Watermark):
+        return job.make(name, partial(_marked, job, step, picture))
+    call = step.call(picture)
+    assert call is not None
+    made = job.store(job.infer(*call, step=name, reuse=True))[0]
+    return _as_transparent(job, made, picture, name=f"{name}-transparency") if isinstance(step, Upscale) else made
+
+
+def _marked(job: Job, step: Watermark, picture: Asset) -> bytes:
+    mark = Mark(
+        text=step.text or TEXT,
+        logo=job.read(job.asset(step.logo)) if step.logo else None,
+        position=step.position,
+        opacity=step.opacity,
+        height=step.height,
+        margin=step.margin,
+    )
+    return watermark(job.read(picture), mark)
+
+
+def _as_transparent(job: Job, made: Asset, original: Asset, *, name: str) -> Asset:
+    """What was transparent stays so: models that paint do not know of it, and paint it black."""
+    if original.content_type == "image/jpeg":
+        return made
+    known = any(asset.step == name for asset in job.assets)
+    if not known and (not may_be_transparent(job.read(original)) or may_be_transparent(job.read(made))):
+        return made
+    return job.make(name, lambda: with_transparency_of(job.read(made), job.read(original)))
+
+
+def _size(picture: Asset) -> Size:
+    assert picture.width is not None and picture.height is not None, "it was verified as a picture"
+    return picture.width, picture.height
