@@ -173,11 +173,11 @@ class _Writer:
 
 
 def _number_of(name: str, at: _Place) -> int:
-    """Which of the two a field is about: told by its name, else by where it stands."""
+    """Which of the two a field is about: told by its name, else by where it stands. Of several pairs each its own."""
     if re.search(r"(^|_)(b|second|right|two|2)$", name.lower()):
-        return 1
+        return 2 * at.number + 1
     if re.search(r"(^|_)(a|first|left|one|1)$", name.lower()):
-        return 0
+        return 2 * at.number
     return at.number
 
 
