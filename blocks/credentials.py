@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar, Self, cast
 
 from prefect.blocks.core import Block
+from pydantic import SecretStr
 
 from blocks.errors import NeedsHuman
 from blocks.provider import Provider
@@ -49,7 +50,13 @@ class ProviderAccount(Block):
                 code="no_account",
             ) from error
 
-    def same_as(self, other: Self) -> bool:
+    def secrets(self) -> list[str]:
+        return [value.get_secret_value() for value in self._own().values() if isinstance(value, SecretStr)]
+
+    def same_as(self, other: ProviderAccount) -> bool:
         """Whether both are the same account with the same secrets."""
-        own = type(self).model_fields.keys() - Block.model_fields.keys()
-        return all(getattr(self, name) == getattr(other, name) for name in own)
+        return type(self) is type(other) and self._own() == other._own()
+
+    def _own(self) -> dict[str, object]:
+        names = type(self).model_fields.keys() - Block.model_fields.keys()
+        return {name: getattr(self, name) for name in names}

@@ -26,10 +26,11 @@ from blocks.settings import Settings, load_settings
 from deployments.automations import RESUME_ON_CALLBACK, ensure_automation, reconcile_on_bad_end
 from deployments.home import Home, write_private
 from deployments.prefect_yaml import deploy_all
-from deployments.simulator.environment import API_KEY as SIMULATOR_KEY
+from deployments.simulator.environment import SECRETS as SIMULATOR_SECRETS
 from deployments.work_pool import ensure_work_pool
 
 if TYPE_CHECKING:
+    from blocks.credentials import ProviderAccount
     from blocks.fal import FalAccount
 
 PREFECT_DEADLINE_SECONDS = 90.0
@@ -50,6 +51,8 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         orchestrator.ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
         say("work pool and queues: ready")
         ensure_account(settings, overwrite=overwrite, say=say)
+        for kind in _other_accounts():
+            ensure_other_account(kind, settings, overwrite=overwrite, say=say)
         ensure_store(api, settings, overwrite=overwrite, say=say)
         deployments = list(deploy_all())
         for name in deployments:
@@ -93,6 +96,24 @@ def ensure_account(settings: Settings, *, overwrite: bool, say: Callable[[str], 
         say("block fal-account/default: kept, though FAL_KEY differs (--overwrite replaces it)")
 
 
+def ensure_other_account(
+    kind: type[ProviderAccount], settings: Settings, *, overwrite: bool, say: Callable[[str], None]
+) -> None:
+    """Without its variables it is not made: only jobs that need it miss it, and they say so."""
+    # Also brings the form in Prefect's UI up to date with the fields of this version.
+    kind.register_type_and_schema()
+    given = kind.given(settings)
+    if given is None:
+        return
+    variables = " and ".join(kind.variables)
+    existing = _existing(kind)
+    if existing is None or overwrite or _is_simulated(existing) != _is_simulated(given):
+        given.save("default", overwrite=True)
+        say(f"block {kind.slug()}: written from {variables}")
+    elif not existing.same_as(given):
+        say(f"block {kind.slug()}: kept, though it differs from {variables} (--overwrite replaces it)")
+
+
 def ensure_store(api: PrefectApi, settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:
     from blocks.media_store import make_store_block, store_block_slug
 
@@ -121,9 +142,26 @@ def _account() -> FalAccount | None:
     return account
 
 
+def _other_accounts() -> tuple[type[ProviderAccount], ...]:
+    from blocks.accounts import OTHERS
+
+    return OTHERS
+
+
+def _existing(kind: type[ProviderAccount]) -> ProviderAccount | None:
+    try:
+        return kind.load_default()
+    except NeedsHuman:
+        return None
+
+
 def _changes_provider(account: FalAccount, key: str) -> bool:
     """The one case in which an existing key is replaced unasked: between the simulator's and a real one."""
-    return (account.key.get_secret_value() == SIMULATOR_KEY) != (key == SIMULATOR_KEY)
+    return (account.key.get_secret_value() in SIMULATOR_SECRETS) != (key in SIMULATOR_SECRETS)
+
+
+def _is_simulated(account: ProviderAccount) -> bool:
+    return any(secret in SIMULATOR_SECRETS for secret in account.secrets())
 
 
 def _block_exists(api: PrefectApi, slug: str) -> bool:

@@ -18,6 +18,7 @@ from blocks.settings import Settings
 from deployments.gateway.callbacks import Callbacks
 from deployments.gateway.errands import Errands
 from deployments.gateway.granter import Granter
+from deployments.gateway.mux_callbacks import MuxCallbacks
 from deployments.gateway.watch import Blocks, Watch
 
 
@@ -29,6 +30,7 @@ class Services:
     errands: Errands
     blocks: Blocks
     callbacks: Callbacks
+    mux_callbacks: MuxCallbacks
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
         """What a committed change implies. To be called after the answer; returns at once, so it needs no thread."""
@@ -55,6 +57,7 @@ def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = Non
             errands=errands,
             blocks=blocks,
             callbacks=Callbacks(ledger, jwks, blocks, fal_user_id=settings.fal_user_id),
+            mux_callbacks=MuxCallbacks(ledger, secret=settings.mux_webhook_secret),
         )
 
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from blocks.errors import DarkroomError, Retry
+from blocks.accounts import OTHERS
+from blocks.credentials import ProviderAccount
+from blocks.errors import DarkroomError, NeedsHuman, Retry
 from blocks.fal import DEFAULT_ACCOUNT, Fal, FalAccount, load_account
 from blocks.media_store import MediaStore, open_media_store, store_block_slug
 from blocks.prefect_api import PrefectApi
@@ -79,6 +81,7 @@ class Watch:
         self._api = api
         self._account = _Account()
         self._store: MediaStore | None = None
+        self._others: list[str] = []
         self._problems: dict[str, str | None] = dict.fromkeys(("prefect", "fal_account", "media_store"), "not read yet")
         self._read_at = float("-inf")
         self._stopping = threading.Event()
@@ -108,7 +111,7 @@ class Watch:
         return self._store
 
     def report(self) -> Report:
-        found = differences(self._settings, account=self._account.block, store=self._store)
+        found = differences(self._settings, account=self._account.block, store=self._store) + self._others
         return Report(problems=dict(self._problems), differences=tuple(found))
 
     def _work(self) -> None:
@@ -122,6 +125,7 @@ class Watch:
             return
         self._check("fal_account", self._account.read)
         self._check("media_store", self._open_store)
+        self._others = other_differences(self._settings)
         self._read_at = time.monotonic()
 
     def _open_store(self) -> None:
@@ -152,3 +156,20 @@ def differences(settings: Settings, *, account: FalAccount | None, store: MediaS
             f"DARKROOM_STORE is not the place of the block {store_block_slug(settings.media_store)}, which is used"
         )
     return found
+
+
+def other_differences(settings: Settings) -> list[str]:
+    """Of the accounts that the environment names beside fal's: only jobs that need one miss it."""
+    return [said for kind in OTHERS if (given := kind.given(settings)) and (said := _difference(kind, given))]
+
+
+def _difference(kind: type[ProviderAccount], given: ProviderAccount) -> str | None:
+    variables = " and ".join(kind.variables)
+    try:
+        existing = kind.load_default()
+    except NeedsHuman:
+        return f"There is no block {kind.slug()} for {variables}: run `darkroom provision`"
+    except Exception:
+        # Whatever Prefect's client raises: that Prefect is out shows elsewhere.
+        return None
+    return None if existing.same_as(given) else f"The block {kind.slug()}, which is used, differs from {variables}"

@@ -1,4 +1,4 @@
-"""`POST /webhooks/fal`: fal brings a result. Committed, answered, and then acted upon."""
+"""`POST /webhooks/…`: a provider tells how a call ended. Committed, answered, and then acted upon."""
 
 from __future__ import annotations
 
@@ -23,5 +23,14 @@ def fal_webhook(
     """The whole body is signed, byte for byte, so it is not parsed before it is verified."""
     token = request.query_params.get("token")
     verdict, implied = services.callbacks.receive(request.headers, body, token=token)
+    after.add_task(services.act_on, implied, slot_freed=True)
+    return JSONResponse({"verdict": verdict})
+
+
+@router.post("/mux")
+def mux_webhook(
+    request: Request, body: Annotated[bytes, Depends(raw_body)], services: ServicesOf, after: BackgroundTasks
+) -> JSONResponse:
+    verdict, implied = services.mux_callbacks.receive(request.headers, body)
     after.add_task(services.act_on, implied, slot_freed=True)
     return JSONResponse({"verdict": verdict})

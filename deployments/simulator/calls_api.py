@@ -4,6 +4,7 @@ POST   /_sim/calls/rules          a rule (see calls.py) → {"id"}; GET lists th
 DELETE /_sim/calls/rules          takes all away, and lets what is held go on; so does DELETE /_sim/rules
 GET    /_sim/calls                the book, oldest first; ?provider=, ?operation=, ?match= (a part of what was said)
 POST   /_sim/calls/{id}/release   lets a held call go on
+PUT    /_sim/mux/webhook          {url}: where Mux' webhooks go from now on; null: nowhere
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from starlette.routing import Route
 
 from .answers import Json
 from .calls import Call, CallRule, Calls
+from .mux_assets import Announcer
 
 
 class CallsApi:
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, announcer: Announcer) -> None:
         self._calls = calls
+        self._announcer = announcer
 
     def routes(self) -> list[Route]:
         return [
@@ -32,6 +35,7 @@ class CallsApi:
             Route("/_sim/calls/rules", self.clear_rules, methods=["DELETE"]),
             Route("/_sim/calls", self.calls, methods=["GET"]),
             Route("/_sim/calls/{call_id}/release", self.release, methods=["POST"]),
+            Route("/_sim/mux/webhook", self.set_webhook, methods=["PUT"]),
         ]
 
     async def rules(self, _: Request) -> Response:
@@ -66,6 +70,10 @@ class CallsApi:
             raise HTTPException(404, "No such call")
         call.released.set()
         return Json(_row(call))
+
+    async def set_webhook(self, request: Request) -> Response:
+        self._announcer.url = (await request.json())["url"]
+        return Response(status_code=204)
 
 
 def _row(call: Call) -> dict[str, Any]:

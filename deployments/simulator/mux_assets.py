@@ -135,7 +135,7 @@ class Announcer:
     """Sends Mux' webhooks: signed, and repeated until somebody answers 2xx."""
 
     def __init__(self, url: str | None, *, secret: str, first_retry_seconds: float) -> None:
-        self._url = url
+        self.url = url
         self._secret = secret
         self._first_retry_seconds = first_retry_seconds
         self._poster = Poster()
@@ -145,7 +145,7 @@ class Announcer:
 
     async def tell(self, call: Call, kind: str, data: dict[str, Any]) -> None:
         fault = call.faults.webhook
-        if self._url is None or fault is Announcement.LOST:
+        if self.url is None or fault is Announcement.LOST:
             return
         body = json.dumps(_event(kind, data)).encode()
         if fault in (Announcement.FORGED, Announcement.OLD):
@@ -160,10 +160,10 @@ class Announcer:
             await self._post(call, body, kind=kind, secret=self._secret, age=0)
 
     async def _post(self, call: Call, body: bytes, *, kind: str, secret: str, age: int) -> bool:
-        assert self._url is not None
+        assert self.url is not None
         at, headers = datetime.now(UTC), signed_headers(body, secret=secret, timestamp=int(time.time()) - age)
         try:
-            status = await self._poster.post(self._url, body, headers=headers, timeout=_POST_TIMEOUT_SECONDS)
+            status = await self._poster.post(self.url, body, headers=headers, timeout=_POST_TIMEOUT_SECONDS)
         except PostError as error:
             call.deliveries.append(Delivery(at=at, kind=kind, status_code=None, error=str(error)))
             return False

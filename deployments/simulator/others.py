@@ -26,6 +26,7 @@ class Others:
     def __init__(self, announcer: Announcer, *, latency: float, latency_of: Mapping[str, float]) -> None:
         seconds = {name: latency_of.get(name, pace * latency) for name, pace in PACES.items()}
         self.calls = Calls()
+        self._announcer = announcer
         self._gemini = GeminiApi(self.calls, latency=seconds["gemini"])
         self._elevenlabs = ElevenLabsApi(self.calls, latency=seconds["elevenlabs"])
         self._mux = MuxApi(self.calls, announcer, latency=seconds["mux"])
@@ -42,7 +43,7 @@ class Others:
         }
 
     def operator_api(self) -> CallsApi:
-        return CallsApi(self.calls)
+        return CallsApi(self.calls, self._announcer)
 
     async def close(self) -> None:
         await self._mux.close()

@@ -50,7 +50,8 @@ def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapp
     client = {**common, **home.environment()}
     server = {**common, **server_environment(options, home=home, cluster=cluster)}
     probe = Probe(options, auth=home.secrets()["PREFECT_API_AUTH_STRING"])
-    simulated = [_simulator(options, home=home, environment=common, probe=probe)]
+    public_url = client.get("DARKROOM_PUBLIC_URL", "")
+    simulated = [_simulator(options, home=home, environment=common, probe=probe, public_url=public_url)]
     return [
         _postgres(cluster, environment=common),
         _prefect(options, environment=server, probe=probe),
@@ -142,12 +143,18 @@ def _provision(*, environment: Mapping[str, str]) -> Part:
     )
 
 
-def _simulator(options: StackOptions, *, home: Home, environment: Mapping[str, str], probe: Probe) -> Part:
+def _simulator(
+    options: StackOptions, *, home: Home, environment: Mapping[str, str], probe: Probe, public_url: str
+) -> Part:
+    """Mux is told its webhook's address once and for all, and not with each call as fal is."""
     place = ["--port", str(options.simulator_port), "--home", str(home.simulator)]
     latencies = [argument for each in options.latencies_of for argument in ("--latency-of", each)]
+    webhooks = ["--mux-webhook-url", f"{public_url.rstrip('/')}/webhooks/mux"] if public_url else []
     return Part(
         name="simulator",
-        command=_module("deployments.simulator", *place, "--latency", str(options.latency_seconds), *latencies),
+        command=_module(
+            "deployments.simulator", *place, "--latency", str(options.latency_seconds), *latencies, *webhooks
+        ),
         environment=environment,
         ready=lambda _: probe.answers(f"http://{LOOPBACK}:{options.simulator_port}/_sim/stats"),
         port=options.simulator_port,

@@ -49,6 +49,20 @@ class SimulatedFal:
     def outage(self, seconds: float, *, mode: str = "nginx") -> None:
         self._posted("/outage", {"seconds": seconds, "mode": mode})
 
+    def call_rule(self, **fields: Any) -> None:
+        """For the other providers."""
+        self._posted("/calls/rules", fields)
+
+    def calls(self, **query: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.operator.get("/calls", params=query).json()
+        return rows
+
+    def release_call(self, call_id: str) -> None:
+        self._posted(f"/calls/{call_id}/release", {})
+
+    def mux_webhooks_to(self, url: str | None) -> None:
+        self.operator.put("/mux/webhook", json={"url": url}).raise_for_status()
+
     def send_webhook(self, **order: Any) -> int | None:
         status_code: int | None = self._posted("/webhook", order).json()["status_code"]
         return status_code
@@ -68,6 +82,7 @@ class SimulatedFal:
         """No rule, no outage, and both slots free for the next test."""
         self.operator.delete("/rules").raise_for_status()
         self.outage(0)
+        self.mux_webhooks_to(None)
         wait_until(self._is_idle)
 
     def _is_idle(self) -> bool:
