@@ -29,6 +29,7 @@ DEPLOYED = [
     "edit-image/on-demand",
     "generate-image/on-demand",
     "import-images/on-demand",
+    "make-debate/on-demand",
     "reconcile/every-minute",
     "replay/on-demand",
 ]  # what users, the gateway and docs name
