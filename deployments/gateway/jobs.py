@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 
 from blocks.errors import BadInput
-from blocks.ledger import Job, JobStatus
+from blocks.ledger import Job, JobStatus, Lora
 from deployments.gateway.auth import UserId
 from deployments.gateway.documents import JobDocument, JobPage, job_document, summary
 from deployments.gateway.openapi import problem_responses
@@ -88,8 +88,8 @@ def own_job(id: str, user_id: str, services: Services) -> Job:
     return job
 
 
-def write_cursor(job: Job) -> str:
-    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()} {job.id}".encode()).decode()
+def write_cursor(last: Job | Lora) -> str:
+    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode()
 
 
 def read_cursor(cursor: str) -> tuple[datetime, str]:

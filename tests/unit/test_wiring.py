@@ -32,6 +32,7 @@ DEPLOYED = [
     "make-debate/on-demand",
     "reconcile/every-minute",
     "replay/on-demand",
+    "train-lora/on-demand",
 ]  # what users, the gateway and docs name
 COMMANDS = [
     *("up", "env", "demo", "gateway", "provision"),

@@ -1,0 +1,147 @@
+"""Orders of LoRAs, and what came of them: each user's own, by their own door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.filesystems import LocalFileSystem
+from pydantic import SecretStr
+from running_gateway import GivenBlocks, RecordingPrefect, RunningGateway, recording_prefect, running_gateway
+
+from blocks.ledger import JobStatus, Ledger, Lora, NewKey, StoredFile, new_id
+from blocks.media_store import MediaStore
+from blocks.settings import Settings
+
+
+@pytest.fixture
+def prefect_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingPrefect]:
+    with recording_prefect() as prefect:
+        monkeypatch.setenv("PREFECT_API_URL", prefect.url)
+        yield prefect
+
+
+@pytest.fixture
+def gateway(ledger_url: str, tmp_path: Path, prefect_calls: RecordingPrefect) -> Iterator[RunningGateway]:
+    settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
+    store = MediaStore(LocalFileSystem(basepath=str(tmp_path / "media")))
+    with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> NewKey:
+    return ledger.users.add("ann", plan="pro")
+
+
+def picture(ledger: Ledger, user_id: str) -> str:
+    asset_id = new_id("ast_")
+    file = StoredFile(key=asset_id, sha256="0" * 64, content_type="image/png", bytes=1, width=300, height=300)
+    return ledger.jobs.add_upload(user_id, asset_id=asset_id, file=file).id
+
+
+def headers(key: NewKey, **more: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key.key}"} | {name.replace("_", "-"): value for name, value in more.items()}
+
+
+def order(gateway: RunningGateway, who: NewKey, pictures: list[str], **body: Any) -> httpx.Response:
+    given = {"trigger_word": "mochi_cat", "images": pictures} | body
+    return gateway.http.post("/v1/loras", json=given, headers=headers(who, Idempotency_Key="once"))
+
+
+def registered(ledger: Ledger, user_id: str, word: str = "mochi_cat") -> Lora:
+    asset_id = picture(ledger, user_id)
+    job = ledger.jobs.post(user_id=user_id, kind="train-lora", parameters={}).job
+    return ledger.loras.register(job.id, user_id=user_id, trigger_word=word, weights=asset_id, config=asset_id)
+
+
+def test_an_order_is_on_record_with_its_price_before_anything_is_paid(
+    gateway: RunningGateway, ledger: Ledger, ann: NewKey
+) -> None:
+    """202, where to follow it, and what it will cost; sent again with its key it is the same."""
+    images = [picture(ledger, ann.user_id) for _ in range(4)]
+    answers = [order(gateway, ann, images) for _ in range(2)]
+    for answer in answers:
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["estimate_usd"] == 2.14
+        assert answer.headers["Location"] == f"/v1/jobs/{answer.json()['job_id']}"
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    job = ledger.jobs.get(answers[0].json()["job_id"])
+    assert job is not None and job.status is JobStatus.PENDING
+    assert job.kind == "train-lora"
+    assert job.parameters == {"trigger_word": "mochi_cat", "images": images}
+    assert ledger.requests.of_job(job.id) == []
+
+
+def test_an_order_beyond_the_budget_of_a_day_is_refused(gateway: RunningGateway, ledger: Ledger, ann: NewKey) -> None:
+    """By what all of it should cost."""
+    ledger.users.set_plan("pro", in_flight=3, weight=Decimal(1), daily_budget_usd=Decimal(2))
+    answer = order(gateway, ann, [picture(ledger, ann.user_id) for _ in range(4)])
+    assert answer.status_code == 422
+    assert "2.14 USD" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"trigger_word": "two words"}, "trigger_word"),
+        ({"trigger_word": "lora_1"}, "trigger_word"),
+        ({"images": []}, "images"),
+        ({"steps": 5}, "steps"),
+        ({"captions": {"0": "x" * 2001}}, "captions.0"),
+        ({"rank": 4}, "rank"),
+    ],
+)
+def test_a_wrong_order_is_refused_by_its_field(
+    gateway: RunningGateway, ledger: Ledger, ann: NewKey, changes: dict[str, Any], field: str
+) -> None:
+    """422 with the remedy, and nothing is on record."""
+    answer = order(gateway, ann, [picture(ledger, ann.user_id) for _ in range(4)], **changes)
+    assert answer.status_code == 422, answer.text
+    assert (answer.json()["field"], bool(answer.json()["remedy"])) == (field, True)
+    assert ledger.jobs.page(ann.user_id, limit=1) == []
+
+
+def test_pictures_of_others_are_refused_as_if_they_were_not_there(
+    gateway: RunningGateway, ledger: Ledger, ann: NewKey
+) -> None:
+    """By their place in the order."""
+    eve = ledger.users.add("eve", plan="pro")
+    own = [picture(ledger, ann.user_id) for _ in range(3)]
+    for stranger in (picture(ledger, eve.user_id), "ast_nothing"):
+        answer = order(gateway, ann, [*own, stranger])
+        assert (answer.status_code, answer.json()["field"]) == (422, "images.3")
+        assert "no file of this id" in answer.json()["detail"]
+
+
+def test_a_lora_is_shown_to_its_owner_alone(gateway: RunningGateway, ledger: Ledger, ann: NewKey) -> None:
+    """With a link to its test pictures once there are some."""
+    lora = registered(ledger, ann.user_id)
+    path = f"/v1/loras/{lora.id}"
+    early = gateway.http.get(path, headers=headers(ann)).json()
+    assert (early["status"], early["version"], early["sample_url"]) == ("trained", 1, None)
+    ledger.loras.ready(lora.id, sample=lora.weights_asset_id)
+    ready = gateway.http.get(path, headers=headers(ann)).json()
+    assert (ready["status"], ready["trigger_word"], ready["job_id"]) == ("ready", "mochi_cat", lora.job_id)
+    assert "signature=" in ready["sample_url"]
+    assert gateway.http.get(path, headers=headers(ledger.users.add("eve", plan="pro"))).status_code == 404
+    assert gateway.http.get("/v1/loras/lora_none", headers=headers(ann)).status_code == 404
+    assert gateway.http.get(path).status_code == 401
+
+
+def test_loras_are_listed_page_by_page(gateway: RunningGateway, ledger: Ledger, ann: NewKey) -> None:
+    """Newest first, each once."""
+    made = [registered(ledger, ann.user_id, word).id for word in ("fox", "owl", "fox")]
+    registered(ledger, ledger.users.add("eve", plan="pro").user_id)
+    seen, cursor = [], None
+    while True:
+        query = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+        page = gateway.http.get("/v1/loras", params=query, headers=headers(ann)).json()
+        seen += [item["id"] for item in page["items"]]
+        if (cursor := page["next"]) is None:
+            break
+    assert seen == made[::-1]
