@@ -3,8 +3,9 @@
 Triggered by `POST /v1/images`, the Prefect UI, `prefect deployment run generate-image/on-demand -p prompt="a fox"`, or
 `python flows/generate_image.py "a fox"` on a running stack. Needs the blocks `fal-account/default` and the media store.
 The request waits in the ledger's fair queue, is submitted once, and the run suspends until fal's webhook brings it
-back. Steps that were asked for afterwards follow, each stored (`flows/parts/post_processing.py`). Fails with the
-provider's words; a failure that may pass is tried again, each attempt on record.
+back. It may be in a style or show somebody that was trained before (`flows/parts/trained_style.py`). Steps that were
+asked for afterwards follow, each stored (`flows/parts/post_processing.py`). Fails with the provider's words; a failure
+that may pass is tried again, each attempt on record.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from blocks.errors import BadInput
 from blocks.fal import CATALOGUE
 from blocks.ledger import OPERATOR, RequestSpec
 from flows.engine import Job, drive, specify
+from flows.engine.resources import current
 from flows.parts.form import shown
 from flows.parts.picture_steps import Size as Pixels
 from flows.parts.picture_steps import Steps, estimate, require_logos, require_room
 from flows.parts.post_processing import post_process
+from flows.parts.trained_style import PAINTER, TRIAL, Style, find_style
 
 KIND = "generate-image"
 STEP = "generate"
@@ -45,6 +48,8 @@ Preset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landsc
 ImageSize = Annotated[Preset, Field(title="Named size")] | Size | None
 Seed = Annotated[int, Field(title="Number", ge=0, le=2**53 - 1)] | None
 Count = Annotated[int, Field(ge=1, le=4)]
+LoraName = Annotated[str, Field(title="Name", min_length=1, max_length=100)] | None
+Scale = Annotated[float, Field(ge=0, le=4)]
 
 
 PROMPT = shown("Prompt", "What the picture shows.")
@@ -53,6 +58,8 @@ IMAGE_SIZE = shown("Size", "A named size, or width and height. Empty: the model'
 SEED = shown("Seed", "Same seed and prompt: same picture. Empty: a new one. GPT Image 2 has none.", None)
 NUM_IMAGES = shown("Number of pictures", "1 to 4; each is paid.", 1)
 ARGUMENTS = shown("More arguments", 'The model\'s own, e.g. {"output_format": "png", "guidance_scale": 5}.', {})
+LORA = shown("LoRA", "A trained style, face or thing: its trigger word, or the id of one version. On FLUX dev.", None)
+LORA_SCALE = shown("Its strength", "0 to 4; at 1 as it was trained.", 1.0)
 POST = shown("Afterwards", "Up to 8 steps, in this order: make it larger, remove the background, mark it.", [])
 USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
 
@@ -68,16 +75,27 @@ class Picture(BaseModel):
     seed: Seed = SEED
     num_images: Count = NUM_IMAGES
     arguments: dict[str, Any] = ARGUMENTS
+    lora: LoraName = LORA
+    lora_scale: Scale = LORA_SCALE
     post: Steps = POST
+
+    @property
+    def endpoint(self) -> str:
+        """A LoRA is for FLUX dev, which has an endpoint of its own for it. Raises BadInput."""
+        if self.lora is None:
+            return self.model
+        if self.model not in ("fal-ai/flux/dev", PAINTER):
+            raise BadInput("A LoRA goes with FLUX dev alone. Leave the model out.", field="model")
+        return PAINTER
 
     @property
     def known_again(self) -> bool:
         """A picture that the user has had serves again where its steps are what matters; else a new one is expected."""
         return bool(self.post) and self.seed is not None
 
-    def spec(self) -> RequestSpec:
+    def spec(self, style: Style | None) -> RequestSpec:
         """The first paid call it takes. Raises BadInput for what the model does not accept, or the steps afterwards."""
-        spec = specify(self.model, self.input(), step=STEP, reuse=self.known_again)
+        spec = specify(self.endpoint, self.input(style), step=STEP, reuse=self.known_again)
         require_room(self.post, self._size(spec))
         return spec
 
@@ -88,20 +106,24 @@ class Picture(BaseModel):
     def _size(self, spec: RequestSpec) -> Pixels:
         return CATALOGUE[spec.endpoint].size(spec.input)
 
-    def input(self) -> dict[str, Any]:
-        """The model's input: the named fields that were given, and the arguments beside them."""
-        named = self.model_dump(
-            mode="json", exclude={"model", "arguments", "post"}, exclude_none=True, exclude_defaults=True
-        )
-        if twice := sorted(set(self.arguments) & {"prompt", "image_size", "seed", "num_images"}):
+    def input(self, style: Style | None) -> dict[str, Any]:
+        """The model's input: the named fields that were given, and the arguments beside them. `style`: of its LoRA."""
+        fields = {"prompt", "image_size", "seed", "num_images"}
+        named = self.model_dump(mode="json", include=fields, exclude_none=True, exclude_defaults=True)
+        if twice := sorted(set(self.arguments) & fields):
             raise BadInput(f"Give {', '.join(twice)} beside `arguments`, not inside.", field=f"arguments.{twice[0]}")
-        return named | self.arguments
+        if style is None:
+            return named | self.arguments
+        if "loras" in self.arguments:
+            raise BadInput("Give either lora or arguments.loras.", field="arguments.loras")
+        return style.applied(named | self.arguments, scale=self.lora_scale)
 
 
 def generate(job: Job) -> dict[str, Any] | None:
     picture = Picture.model_validate(job.parameters)
     require_logos(picture.post, job.asset, user_id=job.user_id)
-    made = job.store(job.infer(picture.model, picture.input(), step=STEP, reuse=picture.known_again))
+    style = find_style(current().ledger, job.user_id, picture.lora) if picture.lora else None
+    made = job.store(job.infer(picture.endpoint, picture.input(style), step=STEP, reuse=picture.known_again))
     if not picture.post:
         return None
     return {"pictures": [asset.id for asset in post_process(job, made, picture.post)]}
@@ -115,6 +137,8 @@ def generate_image(
     seed: Seed = SEED,
     num_images: Count = NUM_IMAGES,
     arguments: dict[str, Any] = ARGUMENTS,
+    lora: LoraName = LORA,
+    lora_scale: Scale = LORA_SCALE,
     post: Steps = POST,
     user: str = USER,
 ) -> State[Any]:
@@ -126,9 +150,11 @@ def generate_image(
         seed=seed,
         num_images=num_images,
         arguments=arguments,
+        lora=lora,
+        lora_scale=lora_scale,
         post=post,
     )
-    picture.spec()  # wrong input ends here, before anything is on record
+    picture.spec(TRIAL if picture.lora else None)  # wrong input ends here, before anything is on record
     return drive(generate, parameters=picture.model_dump(mode="json", exclude_defaults=True), user=user)
 
 

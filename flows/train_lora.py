@@ -32,12 +32,12 @@ from blocks.web.model import LONGEST_URL
 from flows.engine import Call, Inference, Job, RetryPolicy, drive
 from flows.engine.resources import current
 from flows.parts.form import shown
+from flows.parts.trained_style import PAINTER
 from flows.parts.training_pictures import ARCHIVE as ZIPPED
 from flows.parts.training_pictures import Brought, Given, bring, check, is_asset
 
 KIND = "train-lora"
 TRAINER = "fal-ai/flux-lora-fast-training"
-PAINTER = "fal-ai/flux-lora"
 CHECK, TRAIN, TEST, GRID = "check", "train", "test", "grid"
 # Two dollars: what surely failed is tried once more, what may be under way never.
 TRAINING = RetryPolicy(attempts=2, first=timedelta(seconds=30), resubmit_expired=False)

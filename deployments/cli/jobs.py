@@ -29,10 +29,11 @@ def generate(
     image_size: Annotated[str | None, typer.Option(help="A named size, e.g. landscape_4_3, or WIDTHxHEIGHT.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and prompt, same picture.")] = None,
     num_images: Annotated[int | None, typer.Option(help="How many pictures.")] = None,
+    lora: Annotated[str | None, typer.Option(help="A trained LoRA: its trigger word or id.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the job has ended; exit code 1 if it failed.")] = False,
 ) -> None:
     """Order a picture. Prints the job."""
-    asked = {"model": model, "image_size": _size(image_size), "seed": seed, "num_images": num_images}
+    asked = {"model": model, "image_size": _size(image_size), "seed": seed, "num_images": num_images, "lora": lora}
     with _client() as client:
         answer = client.order_image({"prompt": prompt, **{k: v for k, v in asked.items() if v is not None}})
         job = client.wait(answer["job_id"]) if wait else answer

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Response
-from pydantic import Field
 
 from blocks.errors import BadInput
 from blocks.ledger import RequestSpec
@@ -19,6 +18,7 @@ from deployments.gateway.openapi import problem_responses
 from deployments.gateway.services import ServicesOf
 from flows.generate_image import KIND, Picture
 from flows.parts.picture_steps import require_logos
+from flows.parts.trained_style import Style, find_style
 
 router = APIRouter(tags=["Images"])
 
@@ -44,6 +44,10 @@ EXAMPLES = {
             ],
         },
     },
+    "trained": {
+        "summary": "In a style, or of somebody, that was trained: `POST /v1/loras`",
+        "value": {"prompt": "mochi_cat on a skateboard", "lora": "mochi_cat", "lora_scale": 0.9},
+    },
     "again": {
         "summary": "The same picture again: a seed",
         "value": {"prompt": "a fox in the snow", "image_size": "square_hd", "seed": 7, "num_images": 2},
@@ -53,14 +57,6 @@ EXAMPLES = {
 
 class ImageOrder(Picture):
     """What the pictures show, and how they are made."""
-
-    lora: str | None = Field(None, description="A trained style. Not available yet.")
-
-    def picture(self) -> Picture:
-        """Raises BadInput for what cannot be done yet, so that nobody pays for less than was asked."""
-        if self.lora:
-            raise BadInput("lora is not available yet; leave it out", field="lora", code="not_available_yet")
-        return Picture.model_validate(self.model_dump(exclude={"lora"}))
 
 
 Order = Annotated[ImageOrder, Body(openapi_examples=EXAMPLES)]
@@ -92,6 +88,9 @@ def order_images(
 ) -> Accepted:
     """Answers at once; the pictures are made as soon as a slot is free, and then are in the job's `assets`.
 
+    `lora` is one of yours by its trigger word (then the newest that is ready) or by its id (then that version). The
+    picture is made with `fal-ai/flux-lora`; the trigger word is put in front of a prompt that lacks it.
+
     `post` are steps afterwards, by name or with their options: `upscale`, `remove_background`, `watermark`, in any
     order. The pictures of all steps are in `assets`, the last ones in `result.pictures`. A call that you have paid
     before, with the same options on the same picture, is not paid again; with a `seed` the generation is neither.
@@ -99,28 +98,28 @@ def order_images(
     Sent again with the same `Idempotency-Key` it gives the same job, also from several senders at once. Refused is an
     order beyond what may wait on your plan, and one that costs more than the plan's budget for a day.
     """
-    picture = order.picture()
-    first = _first_call(picture)
-    require_logos(picture.post, services.ledger.jobs.asset, user_id=user_id)
-    estimate_usd = picture.estimate(first)
+    style = find_style(services.ledger, user_id, order.lora) if order.lora else None
+    first = _first_call(order, style)
+    require_logos(order.post, services.ledger.jobs.asset, user_id=user_id)
+    estimate_usd = order.estimate(first)
     posted = services.ledger.jobs.post(
         user_id=user_id,
         kind=KIND,
-        parameters=picture.model_dump(mode="json", exclude_defaults=True),
+        parameters=order.model_dump(mode="json", exclude_defaults=True),
         first=first,
         estimate_usd=estimate_usd,
         idempotency_key=idempotency_key,
     )
     after.add_task(services.act_on, posted.implied)
-    document = accepted(posted.job, estimate_usd=estimate_usd if picture.post else None)
+    document = accepted(posted.job, estimate_usd=estimate_usd if order.post else None)
     response.headers["Location"] = document.links.job
     return document
 
 
-def _first_call(picture: Picture) -> RequestSpec:
+def _first_call(picture: Picture, style: Style | None) -> RequestSpec:
     """The model knows its fields as one flat input; here some of them are given inside `arguments`."""
     try:
-        return picture.spec()
+        return picture.spec(style)
     except BadInput as error:
         if error.field.partition(".")[0] in picture.arguments:
             error.field = f"arguments.{error.field}"

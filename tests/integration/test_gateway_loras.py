@@ -145,3 +145,70 @@ def test_loras_are_listed_page_by_page(gateway: RunningGateway, ledger: Ledger, 
         if (cursor := page["next"]) is None:
             break
     assert seen == made[::-1]
+
+
+# -- pictures with a LoRA --------------------------------------------------------------------------------------------
+
+
+def pictured(gateway: RunningGateway, who: NewKey, **body: Any) -> httpx.Response:
+    return gateway.http.post("/v1/images", json={"prompt": "asleep on a sofa"} | body, headers=headers(who))
+
+
+def test_a_lora_is_named_by_its_word_or_by_its_id(gateway: RunningGateway, ledger: Ledger, ann: NewKey) -> None:
+    """The word is its newest version that is ready; the call on record has the weights, and the word in its prompt."""
+    first, second, third = (registered(ledger, ann.user_id) for _ in range(3))
+    for lora in (first, second):
+        ledger.loras.ready(lora.id, sample=lora.weights_asset_id)
+    for name, meant in (("mochi_cat", second), (first.id, first), (third.id, third)):
+        answer = pictured(gateway, ann, lora=name, lora_scale=0.8, seed=7)
+        assert answer.status_code == 202, answer.text
+        (row,) = ledger.requests.of_job(answer.json()["job_id"])
+        assert row.endpoint == "fal-ai/flux-lora"
+        assert row.input == {
+            "prompt": "mochi_cat, asleep on a sofa",
+            "seed": 7,
+            "loras": [{"path": f"asset:{meant.weights_asset_id}", "scale": 0.8}],
+        }
+
+
+def test_a_prompt_that_has_the_word_stays_as_it_is(gateway: RunningGateway, ledger: Ledger, ann: NewKey) -> None:
+    """And so do the model's own arguments."""
+    lora = registered(ledger, ann.user_id)
+    ledger.loras.ready(lora.id, sample=lora.weights_asset_id)
+    answer = pictured(gateway, ann, prompt="a mochi_cat, asleep", lora="mochi_cat", arguments={"guidance_scale": 5.0})
+    (row,) = ledger.requests.of_job(answer.json()["job_id"])
+    assert row.input is not None
+    assert (row.input["prompt"], row.input["guidance_scale"]) == ("a mochi_cat, asleep", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"lora": "of_eve"}, "lora"),
+        ({"lora": "nobodys"}, "lora"),
+        ({"lora": ""}, "lora"),
+        ({"lora": "mochi_cat", "model": "openai/gpt-image-2"}, "model"),
+        ({"lora": "mochi_cat", "lora_scale": 5}, "lora_scale"),
+        ({"lora": "mochi_cat", "arguments": {"loras": []}}, "arguments.loras"),
+        ({"lora": "mochi_cat", "arguments": {"steps": 5}}, "arguments.steps"),
+    ],
+)
+def test_a_lora_that_cannot_be_applied_is_refused(
+    gateway: RunningGateway, ledger: Ledger, ann: NewKey, body: dict[str, Any], field: str
+) -> None:
+    """Also another user's, which is told as if it were not there; nothing is queued."""
+    eve = ledger.users.add("eve", plan="pro").user_id
+    for owner, word in ((ann.user_id, "mochi_cat"), (eve, "of_eve")):
+        lora = registered(ledger, owner, word)
+        ledger.loras.ready(lora.id, sample=lora.weights_asset_id)
+    answer = pictured(gateway, ann, **body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+    assert answer.json()["remedy"]
+    assert all(job.kind == "train-lora" for job in ledger.jobs.page(ann.user_id, limit=9))
+
+
+def test_the_id_of_anothers_lora_is_refused_too(gateway: RunningGateway, ledger: Ledger, ann: NewKey) -> None:
+    """An id says whose it is to nobody."""
+    lora = registered(ledger, ledger.users.add("eve", plan="pro").user_id)
+    answer = pictured(gateway, ann, lora=lora.id)
+    assert (answer.status_code, answer.json()["field"]) == (422, "lora")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -179,15 +178,3 @@ def test_bodies_are_judged_by_their_head(method: str, path: str, headers: dict[s
 
     assert (problem and problem.status_code) == status
     assert problem is None or (problem.field and problem.remedy)
-
-
-def test_only_documented_orders_reach_the_ledger() -> None:
-    """Steps that do not exist yet are refused, not left out: nobody pays for less than was asked."""
-    ask: list[Callable[[], object]] = [
-        ImageOrder(prompt="x", post=["upscale"]).picture,
-        ImageOrder(prompt="x", lora="lora_1").picture,
-    ]
-    for each in ask:
-        with pytest.raises(BadInput, match="not available yet"):
-            each()
-    assert ImageOrder(prompt="x", post=[]).picture().prompt == "x"
