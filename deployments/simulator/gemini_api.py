@@ -138,7 +138,9 @@ def _answer(call: Call, model: str) -> dict[str, Any]:
         usage = {"promptTokenCount": asked, "totalTokenCount": asked}
         return {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": usage, **frame}
     text, reason = _cut(_text(call, config), call, config)
-    thoughts = 0 if config.get("thinkingConfig", {}).get("thinkingBudget") == 0 else _THOUGHTS
+    thinking = config.get("thinkingConfig", {})
+    # Google reads both spellings; its SDK sends the second.
+    thoughts = 0 if 0 in (thinking.get("thinkingBudget"), thinking.get("thinking_budget")) else _THOUGHTS
     answered = _tokens(text)
     candidate = {"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": reason, "index": 0}
     usage = {

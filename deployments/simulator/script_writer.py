@@ -193,10 +193,16 @@ def _type_of(schema: Schema) -> str:
 
 
 def _number(schema: Schema, name: str) -> float:
-    low = schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1 if "exclusiveMinimum" in schema else None)
-    high = schema.get("maximum", schema.get("exclusiveMaximum", 1) - 1 if "exclusiveMaximum" in schema else None)
+    """A usual one where the bounds allow it, else between them."""
     wanted = 5 if "second" in name.lower() or "duration" in name.lower() else 3
-    return max(low if low is not None else wanted, min(high if high is not None else wanted, wanted))
+    step = 1 if _type_of(schema) == "integer" else 0
+    low = schema["exclusiveMinimum"] + step if "exclusiveMinimum" in schema else schema.get("minimum")
+    high = schema["exclusiveMaximum"] - step if "exclusiveMaximum" in schema else schema.get("maximum")
+    if (low is None or low < wanted) and (high is None or wanted < high):
+        return wanted
+    if low is None or high is None:
+        return float(low + 1 if high is None else high - 1)
+    return float((low + high) // 2 if step else (low + high) / 2)
 
 
 def _sentence(gist: Gist, number: int, *, most: int = _LONG) -> str:
