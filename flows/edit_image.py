@@ -1,8 +1,8 @@
 """A picture that is there becomes another: larger, without its background, marked, in any order.
 
 Triggered by `POST /v1/edits`, the Prefect UI, or `prefect deployment run edit-image/on-demand -p image=ast_019aa1f0d8b4
--p 'post=["upscale"]'`. Needs the blocks `fal-account/default` and the media store. The picture is one of the user's
-files, or fetched from the web first. What happens to it is told in `flows/parts/post_processing.py`.
+-p 'post=[{"step": "upscale"}]'`. Needs the blocks `fal-account/default` and the media store. The picture is one of the
+user's files, or fetched from the web first. What happens to it is told in `flows/parts/post_processing.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from flows.engine import Job, drive, specify
 from flows.parts.form import shown
 from flows.parts.picture_steps import (
     MOST_STEPS,
+    FormStep,
     Size,
     Step,
     estimate,
@@ -45,6 +46,7 @@ def _is_picture(text: str) -> str:
 
 Image = Annotated[str, Field(max_length=LONGEST_URL), AfterValidator(_is_picture)]
 Steps = Annotated[list[Step], Field(min_length=1, max_length=MOST_STEPS)]
+FormSteps = Annotated[list[FormStep], Field(min_length=1, max_length=MOST_STEPS)]
 
 IMAGE = shown("Picture", "Id of a picture of the user's (ast_…), or its address on the web (https://…).")
 POST = shown("Steps", "1 to 8, in this order: make it larger, remove the background, mark it.")
@@ -97,7 +99,7 @@ def _picture(job: Job, order: Edit) -> Asset:
 
 
 @flow(name=KIND, retries=0, log_prints=False)
-def edit_image(image: Image = IMAGE, post: Steps = POST, user: str = USER) -> State[Any]:
+def edit_image(image: Image = IMAGE, post: FormSteps = POST, user: str = USER) -> State[Any]:
     """A picture that is there becomes another."""
-    order = Edit(image=image, post=post)
+    order = Edit(image=image, post=[step.chosen() for step in post])
     return drive(edit, parameters=order.model_dump(mode="json", exclude_defaults=True), user=user)

@@ -24,8 +24,8 @@ from blocks.ledger import OPERATOR, RequestSpec
 from flows.engine import Job, drive, specify
 from flows.engine.resources import current
 from flows.parts.form import shown
+from flows.parts.picture_steps import FormSteps, Steps, estimate, require_logos, require_room
 from flows.parts.picture_steps import Size as Pixels
-from flows.parts.picture_steps import Steps, estimate, require_logos, require_room
 from flows.parts.post_processing import post_process
 from flows.parts.trained_style import PAINTER, TRIAL, Style, find_style
 
@@ -139,7 +139,7 @@ def generate_image(
     arguments: dict[str, Any] = ARGUMENTS,
     lora: LoraName = LORA,
     lora_scale: Scale = LORA_SCALE,
-    post: Steps = POST,
+    post: FormSteps = POST,
     user: str = USER,
 ) -> State[Any]:
     """A prompt becomes a picture in the media store."""
@@ -152,7 +152,7 @@ def generate_image(
         arguments=arguments,
         lora=lora,
         lora_scale=lora_scale,
-        post=post,
+        post=[step.chosen() for step in post],
     )
     picture.spec(TRIAL if picture.lora else None)  # wrong input ends here, before anything is on record
     return drive(generate, parameters=picture.model_dump(mode="json", exclude_defaults=True), user=user)

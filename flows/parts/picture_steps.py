@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from blocks.errors import BadInput
@@ -32,10 +40,17 @@ Size = tuple[int, int]
 Name = Literal["upscale", "remove_background", "watermark"]
 
 
-# Named, so that Prefect's form has a name for each side of what may be left out.
-Line = Annotated[str, Field(title="One line", min_length=1, max_length=200)] | None
-Logo = Annotated[str, Field(title="Id", pattern=r"^ast_[0-9a-z-]{1,40}$")] | None
-Share = Annotated[float, Field(title="Share", gt=0, le=1)] | None
+Upscaler = Literal["fal-ai/clarity-upscaler", "fal-ai/esrgan"]
+UPSCALER = shown(
+    "Upscale: model",
+    "Clarity invents detail, by the megapixel. ESRGAN stays true, and is cheap.",
+    "fal-ai/clarity-upscaler",
+)
+FACTOR = shown("Upscale: factor", "How many times as wide and as high, 1 to 4.", 2.0, ge=1, le=4)
+
+Line = Annotated[str, Field(min_length=1, max_length=200)] | None
+Logo = Annotated[str, Field(pattern=r"^ast_[0-9a-z-]{1,40}$")] | None
+Share = Annotated[float, Field(gt=0, le=1)] | None
 
 
 class _Step(BaseModel):
@@ -61,10 +76,8 @@ class Upscale(_Step):
     model_config = ConfigDict(title="Upscale")
 
     step: Literal["upscale"] = shown("Step", "Makes the picture larger.")
-    model: Literal["fal-ai/clarity-upscaler", "fal-ai/esrgan"] = shown(
-        "Model", "Clarity invents detail, by the megapixel. ESRGAN stays true, and is cheap.", "fal-ai/clarity-upscaler"
-    )
-    factor: float = shown("Factor", "How many times as wide and as high, 1 to 4.", 2.0, ge=1, le=4)
+    model: Upscaler = UPSCALER
+    factor: float = FACTOR
 
     def call(self, picture: Asset) -> tuple[str, dict[str, Any]]:
         arguments: dict[str, Any] = {"image_url": picture, ENLARGED_BY[self.model]: self.factor}
@@ -137,7 +150,7 @@ def _step(value: Any) -> Any:
     return kind.model_validate(given)
 
 
-_KINDS: Mapping[str, type[_Step]] = {
+_KINDS: Mapping[str, type[Upscale | RemoveBackground | Watermark]] = {
     "upscale": Upscale,
     "remove_background": RemoveBackground,
     "watermark": Watermark,
@@ -145,6 +158,35 @@ _KINDS: Mapping[str, type[_Step]] = {
 AnyStep = Upscale | RemoveBackground | Watermark
 Step = Annotated[AnyStep, BeforeValidator(_step, json_schema_input_type=Name | AnyStep)]
 Steps = Annotated[list[Step], Field(max_length=MOST_STEPS)]
+
+
+class FormStep(BaseModel):
+    """A step as Prefect's form asks for it: its lists can show one kind of thing. What is not its own is unused."""
+
+    model_config = ConfigDict(extra="forbid", title="Step")
+
+    step: Name = shown("Step", "What is done to the picture.")
+    model: Upscaler = UPSCALER
+    factor: float = FACTOR
+    text: str = shown("Watermark: words", "One line.", TEXT)
+    logo: str = shown("Watermark: logo", "Instead of words: id of a picture of the user's (ast_…).", "")
+    position: Position = shown("Watermark: position", "One of nine places.", Position.BOTTOM_RIGHT)
+    opacity: float = shown("Watermark: opacity", "0: not to be seen, 1: covers what is under it.", OPACITY)
+
+    def chosen(self) -> AnyStep:
+        """Raises BadInput for what that step does not accept."""
+        unused = {"text"} if self.logo else {"logo"}
+        given = self.model_dump(include=set(_KINDS[self.step].model_fields) - unused)
+        try:
+            return _KINDS[self.step].model_validate(given)
+        except ValidationError as error:
+            # Not `from error`: pydantic's text quotes what was given.
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            field = ".".join(["post", *map(str, first["loc"])])
+            raise BadInput(f"{field}: {first['msg']}", field=field) from None
+
+
+FormSteps = Annotated[list[FormStep], Field(max_length=MOST_STEPS)]
 
 
 def first_call(steps: Sequence[_Step], picture: Asset) -> RequestSpec | None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from blocks.catalogue import find_model
 from blocks.errors import BadInput
 from blocks.ledger import Asset
-from flows.parts.picture_steps import Steps, estimate, first_call, require_room, step_name
+from flows.parts.picture_steps import FormStep, Steps, estimate, first_call, require_room, step_name
 
 STEPS: TypeAdapter[Any] = TypeAdapter(Steps)
 FOX = Asset(id="ast_1", user_id="u1", key="k", sha256="f0", content_type="image/jpeg", bytes=1, width=800, height=600)
@@ -123,6 +123,29 @@ def test_the_largest_picture_of_a_model_can_be_doubled() -> None:
     """2048 × 2048, and 1024 × 1024 four times as large."""
     require_room(STEPS.validate_python(["upscale"]), (2048, 2048))
     require_room(STEPS.validate_python([{"step": "upscale", "factor": 4}, "watermark"]), (1024, 1024))
+
+
+@pytest.mark.parametrize(
+    ("form", "step"),
+    [
+        ({"step": "upscale", "factor": 3}, {"step": "upscale", "factor": 3}),
+        ({"step": "remove_background", "factor": 3}, "remove_background"),
+        ({"step": "watermark"}, {"step": "watermark", "text": "AI generated"}),
+        ({"step": "watermark", "logo": "ast_1", "opacity": 1}, {"step": "watermark", "logo": "ast_1", "opacity": 1}),
+    ],
+)
+def test_the_form_in_prefect_asks_for_the_same_steps(form: dict[str, Any], step: object) -> None:
+    """It fills in everything, whichever step was chosen; what belongs to another is unused."""
+    filled = FormStep.model_validate(form).model_dump()
+    assert [FormStep.model_validate(filled).chosen()] == STEPS.validate_python([step])
+
+
+def test_what_the_form_does_not_refuse_its_step_does() -> None:
+    """By field, and without repeating what was given."""
+    with pytest.raises(BadInput) as caught:
+        FormStep.model_validate({"step": "watermark", "text": "狐 secret"}).chosen()
+    assert caught.value.field == "post.text"
+    assert "secret" not in caught.value.message
 
 
 def test_a_step_is_named_by_its_place() -> None:
