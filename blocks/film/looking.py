@@ -27,8 +27,9 @@ def frames_at(content: bytes, moments: Sequence[float]) -> list[Image.Image]:
     wanted = dict.fromkeys(sorted(moments))
     shown: dict[float, Image.Image] = {}
     with av.open(BytesIO(content), "r", format="mov") as container:
-        frame = None
-        for frame in container.decode(container.streams.video[0]):
+        stream, frame = container.streams.video[0], None
+        stream.thread_type = "AUTO"  # several frames at once: somebody waits for it
+        for frame in container.decode(stream):
             passed = [moment for moment in wanted if frame.time is not None and moment < frame.time + _length(frame)]
             for moment in passed:
                 shown[moment] = _image(frame)

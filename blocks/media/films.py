@@ -43,8 +43,8 @@ def film(content: bytes, *, max_pixels: int) -> Media:
     return whole(content, "video/mp4", "mp4", width=read.width, height=read.height, seconds=read.seconds)
 
 
-def read_film(content: bytes, *, max_pixels: int = MAX_FILM_PIXELS) -> Film:
-    """Decodes every frame. Raises Refused for what is no film of ours, Unverified for a damaged one."""
+def read_film(content: bytes, *, max_pixels: int = MAX_FILM_PIXELS, to_its_end: bool = True) -> Film:
+    """Decodes every frame, or none. Raises Refused for what is no film of ours, Unverified for a damaged one."""
     if not _is_mp4(content):
         raise Refused("the file is not an MP4 film", code="wrong_type")
     with _opened(content, "mov") as container:
@@ -57,7 +57,8 @@ def read_film(content: bytes, *, max_pixels: int = MAX_FILM_PIXELS) -> Film:
         if stream.width * stream.height > min(max_pixels, MAX_FILM_PIXELS):
             raise Refused(f"the film has more than {max_pixels} pixels", code="too_many_pixels")
         seconds = _duration(container)
-        _decode(container)
+        if to_its_end:
+            _decode(container)
         return Film(
             width=stream.width,
             height=stream.height,

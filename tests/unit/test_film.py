@@ -120,9 +120,13 @@ def test_a_large_film_is_made_smaller_and_keeps_its_shape() -> None:
 
 
 def test_what_is_damaged_is_not_worked_upon() -> None:
-    """It is fetched again, or refused."""
+    """It is fetched again, or refused; also where the damage shows only to who decodes it."""
     with pytest.raises(Unverified):
         compose(film()[:-500], sound(), [])
+    damaged = bytearray(film(seconds=3, index_first=True))
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 200] = bytes(200)
+    with pytest.raises(Permanent):
+        compose(bytes(damaged), sound(), [])
     with pytest.raises(Refused):
         compose(film(), b"ffconcat version 1.0\nfile /etc/passwd\n", [])
 
