@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from sqlalchemy import text
 
 from blocks.ledger.accounts import Accounts
+from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow
 from blocks.ledger.canonical import content_hash, same
 from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
@@ -21,23 +22,30 @@ from blocks.ledger.loras import Loras
 from blocks.ledger.migrations import migrate
 from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.requests import Requests
-from blocks.ledger.runs import READY, Runs, Work
+from blocks.ledger.runs import CHOICE, READY, ROWS, Runs, Work
 from blocks.ledger.settling import Arrival, Outcome, Verdict
-from blocks.ledger.states import Happening, JobStatus, Lane, LoraStatus, RequestStatus
-from blocks.ledger.tables import Account, Asset, Job, Lora, Plan, Request, Run, User, new_id
+from blocks.ledger.states import Happening, JobStatus, Lane, LoraStatus, RequestStatus, Stage
+from blocks.ledger.tables import Account, Asset, Batch, BatchRow, Job, Lora, Plan, Request, Run, User, new_id
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
 from blocks.ledger.why import look
 
 __all__ = [
+    "BATCH",
+    "CHOICE",
     "NOTHING",
     "OPERATOR",
     "OUTAGES",
     "READY",
+    "ROWS",
     "Account",
     "Arrival",
     "Asset",
+    "Batch",
+    "BatchRow",
     "Bell",
     "Caller",
+    "Child",
+    "Counts",
     "Granted",
     "Happening",
     "Implied",
@@ -47,6 +55,7 @@ __all__ = [
     "Ledger",
     "Lora",
     "LoraStatus",
+    "ManifestRow",
     "NewKey",
     "Outcome",
     "Plan",
@@ -56,6 +65,7 @@ __all__ = [
     "RequestSpec",
     "RequestStatus",
     "Run",
+    "Stage",
     "Start",
     "StoredFile",
     "User",
@@ -77,6 +87,7 @@ class Ledger:
         self.users = Users(self._engine)
         self.accounts = Accounts(self._engine)
         self.jobs = Jobs(self._engine)
+        self.batches = Batches(self._engine)
         self.requests = Requests(self._engine)
         self.runs = Runs(self._engine)
         self.grants = Grants(self._engine)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row
 
 from blocks.clock import utc_now
 from blocks.errors import BadInput, TooMany
+from blocks.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
 from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
@@ -149,6 +150,39 @@ class Jobs:
                 run(connection, "job_slotless", job_id=job.id)
             return Posted(job=job, new=True, implied=Implied(places=(job.id,)))
 
+    def post_batch(
+        self,
+        *,
+        user_id: str,
+        kind: str,
+        parameters: Mapping[str, Any],
+        rows: Sequence[ManifestRow],
+        drafts: Sequence[Child],
+        forecast: Mapping[str, str],
+        estimate_usd: Decimal,
+        idempotency_key: str | None = None,
+    ) -> Posted:
+        """As `post`, for a batch with the whole of its first pass: all of it is on record, or nothing."""
+        now = utc_now()
+        with self._engine.begin() as connection:
+            row = insert_job(
+                connection,
+                user_id=user_id,
+                kind=kind,
+                parameters=parameters,
+                slotless=True,
+                idempotency_key=idempotency_key,
+                now=now,
+            )
+            if row is None:
+                job = _repeated(connection, user_id, idempotency_key, kind, parameters)
+                return Posted(job=job, new=False, implied=NOTHING)
+            _require_allowed(row, estimate_usd)
+            _require_room(connection, row, len(drafts))
+            job = as_job(row)
+            open_batch(connection, job, rows, drafts, forecast=forecast, now=now)
+            return Posted(job=job, new=True, implied=Implied(grant=True, places=(job.id,)))
+
     def get(self, job_id: str) -> Job | None:
         with self._engine.begin() as connection:
             row = run(connection, "job_get", job_id=job_id).one_or_none()
@@ -230,11 +264,15 @@ class Jobs:
         now = utc_now()
         with self._engine.begin() as connection:
             locked = lock_run_of_job(connection, job_id)
-            if run(connection, "job_cancel", job_id=job_id, now=now).one_or_none() is None:
+            job = run(connection, "job_cancel", job_id=job_id, now=now).one_or_none()
+            if job is None:
                 return NOTHING
             freed = _end_rows(connection, job_id, now=now)
+            if job.kind == BATCH:
+                freed |= end_children(connection, job_id, now=now)
             rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
-            if locked is None or not any(_may_bring_a_result(row) for row in rows):
+            goes_on = any(_may_bring_a_result(row) for row in rows) or _has_open_rows(connection, job)
+            if locked is None or not goes_on:
                 _finish(connection, job_id, JobStatus.CANCELLED, now=now)
             return Implied(grant=freed) + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
@@ -245,7 +283,12 @@ class Jobs:
         """
         with self._engine.begin() as connection:
             lock_run_of_job(connection, job_id)
-            return put_back(connection, job_id, run_id=None, now=utc_now())
+            now = utc_now()
+            implied = put_back(connection, job_id, run_id=None, now=now)
+            # None of a job that is no batch.
+            for child_id in run(connection, "children_to_replay", job_id=job_id).scalars().all():
+                implied += put_back(connection, child_id, run_id=None, now=now)
+            return implied
 
     def unplaced(self) -> list[str]:
         """Jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
@@ -323,6 +366,20 @@ def _require_allowed(row: Row[Any], estimate_usd: Decimal) -> None:
         )
 
 
+def _has_open_rows(connection: Connection, job: Row[Any]) -> bool:
+    return job.kind == BATCH and run(connection, "children_done", job_ids=[job.id]).first() is None
+
+
+def _require_room(connection: Connection, row: Row[Any], count: int) -> None:
+    waiting: int = run(connection, "queued_of_user", user_id=row.user_id, most=row.most_queued).scalar_one()
+    if waiting + count > row.most_queued:
+        raise TooMany(
+            f"{waiting:,} of your requests wait already, and {count:,} more are beyond the {row.most_queued:,} that "
+            f"may wait on the plan '{row.plan}'. Send it again when some are done, or in parts.",
+            retry_after=QUEUE_FULL_RETRY,
+        )
+
+
 def _may_bring_a_result(row: Request) -> bool:
     return not row.status.terminal or row.status is RequestStatus.SUCCEEDED
 
@@ -352,7 +409,10 @@ def _finish(
     if job is None:
         return NOTHING  # it has ended before, and its rows with it
     freed = _end_rows(connection, job_id, now=now)
-    run(connection, "notify_user", user_id=job.user_id, job_id=job_id, event=f"job.{status.value}", now=now)
+    if job.kind == BATCH:
+        freed |= end_children(connection, job_id, now=now)
+    if job.parent_id is None:  # of a batch's rows their batch tells
+        run(connection, "notify_user", user_id=job.user_id, job_id=job_id, event=f"job.{status.value}", now=now)
     return Implied(grant=freed)
 
 

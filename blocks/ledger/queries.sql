@@ -32,7 +32,7 @@ VALUES (:id, :user_id, :kind, :shared, :flow_run_id, :now, :alive_until)
 RETURNING *
 
 -- name: run_enter
-UPDATE run SET flow_run_id = :flow_run_id, left_at = NULL, woken_at = NULL, alive_until = :alive_until
+UPDATE run SET flow_run_id = :flow_run_id, asks = false, left_at = NULL, woken_at = NULL, alive_until = :alive_until
 WHERE flow_run_id = :flow_run_id OR id = :run_id
 RETURNING *
 
@@ -45,10 +45,10 @@ UPDATE run SET alive_until = :alive_until WHERE id = :run_id AND closed_at IS NU
 
 -- name: run_left
 -- It has come as far as it could: what killed it before does not do so each time.
-UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL, recoveries = 0 WHERE id = :run_id
+UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL, recoveries = 0, asks = :asks WHERE id = :run_id
 
 -- name: run_woken
-UPDATE run SET left_at = NULL, woken_at = :now, alive_until = NULL WHERE id = :run_id
+UPDATE run SET left_at = NULL, woken_at = :now, alive_until = NULL, asks = COALESCE(:asks, asks) WHERE id = :run_id
 
 -- name: run_recovering
 UPDATE run SET recoveries = :recoveries, recovered_at = :now, alive_until = NULL, left_at = NULL, woken_at = NULL
@@ -105,8 +105,14 @@ FROM (SELECT DISTINCT user_id FROM run WHERE closed_at IS NULL) AS open
 JOIN "user" ON "user".id = open.user_id JOIN plan ON plan.name = "user".plan
 
 -- name: runs_with_granted
+-- Or a batch's, all of whose rows have ended, that waits for nobody's answer or has it.
 SELECT DISTINCT job.run_id FROM request JOIN job ON job.id = request.job_id
 WHERE request.status = 'granted' AND job.run_id IS NOT NULL AND job.finished_at IS NULL
+UNION
+SELECT job.run_id FROM run JOIN job ON job.run_id = run.id JOIN batch ON batch.job_id = job.id
+WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS NULL
+  AND (batch.asked_at IS NULL OR jsonb_typeof(batch.winners) = 'array' OR batch.answer_by <= now())
+  AND NOT EXISTS (SELECT FROM job AS child WHERE child.parent_id = job.id AND child.finished_at IS NULL)
 
 -- name: job_insert
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
@@ -121,6 +127,9 @@ SELECT added.*, plan.name AS plan, plan.most_queued, plan.daily_budget_usd, plan
     SELECT FROM request WHERE user_id = "user".id AND status = 'queued' OFFSET greatest(plan.most_queued - 1, 0) LIMIT 1
 ) AS queue_full
 FROM added JOIN "user" ON "user".id = added.user_id JOIN plan ON plan.name = "user".plan
+
+-- name: queued_of_user
+SELECT count(*) FROM (SELECT FROM request WHERE user_id = :user_id AND status = 'queued' LIMIT :most) AS waiting
 
 -- name: job_by_key
 SELECT * FROM job WHERE user_id = :user_id AND idempotency_key = :idempotency_key
@@ -138,12 +147,14 @@ UPDATE job SET slotless = true WHERE id = :job_id
 SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
 -- name: job_to_place
-SELECT user_id, kind FROM job WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL LIMIT 1
+SELECT user_id, kind, parent_id FROM job
+WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL LIMIT 1
 
 -- name: jobs_place_lock
 -- In one order for all, so two who place the same jobs do not wait for each other.
 SELECT * FROM job
-WHERE id = ANY(:job_ids) AND user_id = :user_id AND kind = :kind AND run_id IS NULL AND finished_at IS NULL
+WHERE id = ANY(:job_ids) AND user_id = :user_id AND kind = :kind AND parent_id IS NOT DISTINCT FROM :parent_id
+  AND run_id IS NULL AND finished_at IS NULL
 ORDER BY created_at, id
 LIMIT :room
 FOR NO KEY UPDATE
@@ -215,6 +226,93 @@ WHERE request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
   AND job.run_id IS NULL AND job.finished_at IS NULL
 UNION
 SELECT id FROM job WHERE slotless AND run_id IS NULL AND finished_at IS NULL
+
+-- name: batch_insert
+INSERT INTO batch (job_id, rows, forecast) VALUES (:job_id, :rows, CAST(:forecast AS jsonb))
+
+-- name: batch_get
+SELECT * FROM batch WHERE job_id = :job_id
+
+-- name: batch_lock
+SELECT * FROM batch WHERE job_id = :job_id FOR UPDATE
+
+-- name: batch_rows
+SELECT * FROM batch_row WHERE batch_id = :job_id AND (CAST(:rows AS integer[]) IS NULL OR n = ANY(:rows)) ORDER BY n
+
+-- name: batch_ask
+UPDATE batch SET answer_by = CASE WHEN asked_at IS NULL THEN CAST(:answer_by AS timestamptz) ELSE answer_by END,
+    asked_at = COALESCE(asked_at, :now)
+WHERE job_id = :job_id
+RETURNING *
+
+-- name: batch_choose
+UPDATE batch SET winners = CAST(:winners AS jsonb), chosen_at = :now, chosen_via = :via WHERE job_id = :job_id
+
+-- name: batch_pause
+UPDATE batch SET paused_at = :paused_at WHERE job_id = :job_id
+
+-- name: batches_answered
+-- Of these the ones of which the winners are known, or whose time for a choice is over.
+SELECT job_id FROM batch
+WHERE job_id = ANY(:job_ids) AND (jsonb_typeof(winners) = 'array' OR answer_by <= :now)
+
+-- name: children_rows
+SELECT manifest_row FROM job WHERE parent_id = :job_id AND stage = :stage
+
+-- name: children_succeeded
+SELECT manifest_row FROM job WHERE parent_id = :job_id AND stage = 'draft' AND status = 'completed'
+
+-- name: children_done
+-- Of these jobs the ones of whose rows none is open.
+SELECT id FROM unnest(CAST(:job_ids AS text[])) AS parent (id)
+WHERE NOT EXISTS (SELECT FROM job WHERE job.parent_id = parent.id AND job.finished_at IS NULL)
+
+-- name: children_counts
+SELECT job.stage, job.status, count(*) AS n, COALESCE(sum(paid.cost_usd), 0) AS cost_usd,
+    COALESCE(sum(paid.in_flight), 0) AS in_flight
+FROM job
+LEFT JOIN LATERAL (
+    SELECT sum(cost_usd) AS cost_usd,
+        count(*) FILTER (WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown')) AS in_flight
+    FROM request WHERE request.job_id = job.id
+) AS paid ON true
+WHERE job.parent_id = :job_id
+GROUP BY job.stage, job.status
+
+-- name: children_page
+SELECT * FROM job WHERE parent_id = :job_id AND (stage, manifest_row) > (:stage, :n)
+ORDER BY stage, manifest_row LIMIT :limit
+
+-- name: children_hold
+UPDATE request SET not_before = CAST(:until AS timestamptz)
+FROM job
+WHERE job.parent_id = :job_id AND job.finished_at IS NULL AND request.job_id = job.id AND request.status = 'queued'
+  AND request.not_before IS NOT DISTINCT FROM CAST(:since AS timestamptz)
+
+-- name: children_cancel_unsent
+UPDATE request SET status = 'cancelled', finished_at = :now, cancel_requested_at = :now
+FROM job
+WHERE job.parent_id = :job_id AND job.finished_at IS NULL AND request.job_id = job.id
+  AND request.status IN ('queued', 'granted')
+
+-- name: children_cancel_sent
+UPDATE request SET cancel_requested_at = :now
+FROM job
+WHERE job.parent_id = :job_id AND job.finished_at IS NULL AND request.job_id = job.id
+  AND request.status IN ('submitting', 'in_flight', 'unknown') AND request.cancel_requested_at IS NULL
+
+-- name: children_end
+-- Those of which nothing may come any more. What they are cancelled by is their batch, so they go on with it.
+UPDATE job SET status = 'cancelled', finished_at = :now
+WHERE parent_id = :job_id AND finished_at IS NULL AND NOT EXISTS (
+    SELECT FROM request
+    WHERE request.job_id = job.id AND request.status IN ('submitting', 'in_flight', 'unknown', 'succeeded')
+)
+
+-- name: children_to_replay
+SELECT id FROM job
+WHERE parent_id = :job_id AND (status = 'failed' OR status = 'cancelled' AND cancel_requested_at IS NULL)
+ORDER BY stage, manifest_row
 
 -- name: key_caller
 SELECT user_id, service FROM api_key WHERE digest = :digest AND revoked_at IS NULL

@@ -6,7 +6,7 @@ job handed to a run and a run that closes, or a webhook and a run that leaves, s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,10 +16,11 @@ from sqlalchemy import Connection, Engine, Row
 
 from blocks.clock import utc_now
 from blocks.errors import WrongState
+from blocks.ledger.batches import BATCH
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied, Start
 from blocks.ledger.jobs import as_job, insert_job, put_back
-from blocks.ledger.locking import as_run, lock_run, tell
+from blocks.ledger.locking import as_run, lock_run, lock_run_of_job, tell
 from blocks.ledger.states import RequestStatus
 from blocks.ledger.tables import Job, Run, new_id
 
@@ -27,6 +28,11 @@ from blocks.ledger.tables import Job, Run, new_id
 # line took 1.2 s (p95) in five runs and 0.4 s in one, which needed two thirds of the CPU.
 MOST_JOBS = 256
 TAKES_JOBS_FOR = timedelta(minutes=30)  # then it comes to an end, however busy its user is
+BATCH_ROOM = 10_000  # its rows are handed to it slot by slot
+# Kinds of which each job has a run of its own: a person is asked in it, and pauses or cancels it alone.
+ALONE = frozenset({BATCH})
+# What a job can wait for beside calls: all its rows, a person's choice.
+ROWS, CHOICE = "rows:", "choice:"
 SLOT_GRANTED = "darkroom.slot.granted"
 LEASE = timedelta(seconds=15)  # how long a run counts as alive after its process last said so
 READY = "run_ready"  # the channel that workers listen on: a flow run was created
@@ -68,17 +74,17 @@ class Runs:
             owner = run(connection, "job_to_place", job_ids=list(job_ids)).one_or_none()
             if owner is None:
                 return None
-            taker, room = _taker(connection, owner.user_id, owner.kind, now=now)
+            taker, room, started = _taker(connection, owner, now=now)
             rows = run(connection, "jobs_place_lock", job_ids=list(job_ids), room=room, **owner._mapping)
             jobs = [as_job(row) for row in rows]
             if not jobs:
-                return set(), NOTHING  # somebody else has just placed them
+                return set(), started  # somebody else has just placed them
             taken = {job.id for job in jobs}
             run_id = taker.id if taker else _insert(connection, jobs[0], run_id=new_id("run_"), now=now).id
             run(connection, "jobs_place", job_ids=list(taken), run_id=run_id)
             if taker is None:
                 return taken, Implied(starts=(_start(connection, jobs[0], run_id),))
-            return taken, tell(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
+            return taken, started + tell(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
 
     def enter(self, flow_run_id: UUID, *, run_key: str | None) -> Run | None:
         """A process takes up the run: it is neither left nor woken any more. None if the ledger does not know it."""
@@ -134,13 +140,16 @@ class Runs:
         with self._engine.begin() as connection:
             return _look(connection, run_id, waits)
 
-    def left(self, run_id: str, waits: Mapping[str, Collection[str]]) -> bool:
-        """Notes that Prefect has accepted the suspension; False if something came meanwhile: then wake it oneself."""
+    def left(self, run_id: str, waits: Mapping[str, Collection[str]], *, asks: bool = False) -> bool:
+        """Notes that Prefect has accepted the suspension; False if something came meanwhile: then wake it oneself.
+
+        `asks`: it was suspended with a form, for a person.
+        """
         now = utc_now()
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
             came = bool(_look(connection, run_id, waits).ready)
-            run(connection, "run_woken" if came else "run_left", run_id=run_id, now=now)
+            run(connection, "run_woken" if came else "run_left", run_id=run_id, now=now, asks=asks)
             return not came
 
     def has_had_several(self, run_id: str) -> bool:
@@ -229,7 +238,7 @@ class Runs:
     def mark_woken(self, run_id: str) -> None:
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
-            run(connection, "run_woken", run_id=run_id, now=utc_now())
+            run(connection, "run_woken", run_id=run_id, now=utc_now(), asks=None)
 
     def start_again(self, run_id: str) -> Implied:
         """The creation of a flow run for a run on record, as it was implied when the run was made.
@@ -272,11 +281,30 @@ def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime
         return None
 
 
-def _taker(connection: Connection, user_id: str, kind: str, *, now: datetime) -> tuple[Run | None, int]:
-    """An open run, locked, and for how many jobs it has room; or none, and the room of a new one.
+def _taker(connection: Connection, owner: Row[Any], *, now: datetime) -> tuple[Run | None, int, Implied]:
+    """An open run, locked, and for how many jobs it has room; or none, and the room of a new one."""
+    if owner.parent_id is not None and (carried := _run_of_batch(connection, owner.parent_id, now=now)) is not None:
+        return carried[0], BATCH_ROOM, carried[1]
+    if owner.kind in ALONE:
+        return None, 1, NOTHING
+    return *_open_run(connection, owner.user_id, owner.kind, now=now), NOTHING
 
-    Looked at again after the lock: it may have closed or taken others meanwhile.
-    """
+
+def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tuple[Run, Implied] | None:
+    """The run of a batch takes its rows, and is made for it where there is none. None for a batch that is over."""
+    locked = lock_run_of_job(connection, batch_id)
+    batch = _job(connection, batch_id)
+    if batch.finished_at is not None:
+        return None
+    if locked is not None and locked.closed_at is None:
+        return locked, NOTHING
+    new = _insert(connection, batch, run_id=new_id("run_"), now=now)
+    run(connection, "jobs_place", job_ids=[batch_id], run_id=new.id)
+    return as_run(new), Implied(starts=(_start(connection, batch, new.id),))
+
+
+def _open_run(connection: Connection, user_id: str, kind: str, *, now: datetime) -> tuple[Run | None, int]:
+    """Looked at again after the lock: it may have closed or taken others meanwhile."""
     found = run(
         connection,
         "run_candidate",
@@ -303,7 +331,7 @@ def _insert(connection: Connection, job: Job, *, run_id: str, now: datetime) -> 
         id=run_id,
         user_id=job.user_id,
         kind=job.kind,
-        shared=True,
+        shared=job.kind not in ALONE,
         flow_run_id=None,
         now=now,
         alive_until=None,
@@ -322,11 +350,20 @@ def _start(connection: Connection, job: Job, run_id: str) -> Start:
     )
 
 
+def _come_of_batches(connection: Connection, refs: Collection[str]) -> Iterator[str]:
+    """Those of what batches wait for that has come."""
+    if batches := [ref.removeprefix(ROWS) for ref in refs if ref.startswith(ROWS)]:
+        yield from (ROWS + id for id in run(connection, "children_done", job_ids=batches).scalars())
+    if batches := [ref.removeprefix(CHOICE) for ref in refs if ref.startswith(CHOICE)]:
+        yield from (CHOICE + id for id in run(connection, "batches_answered", job_ids=batches, now=utc_now()).scalars())
+
+
 def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
     jobs = run(connection, "run_open_jobs", run_id=run_id).all()
     refs = sorted({ref for job in jobs for ref in waits.get(job.id, ())})
     rows = run(connection, "requests_actionable", refs=refs) if refs else ()
     news = {row.ref: RequestStatus(row.status).terminal for row in rows}
+    news |= dict.fromkeys(_come_of_batches(connection, refs), True)
     news |= {job.id: True for job in jobs if job.cancel_requested_at is not None}
     ready = [job.id for job in jobs if job.id not in waits or any(ref in news for ref in waits[job.id])]
     came = frozenset(each for each in ready if any(news.get(ref) for ref in waits.get(each, ())))

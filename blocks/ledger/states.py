@@ -48,6 +48,13 @@ class JobStatus(StrEnum):
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
+class Stage(StrEnum):
+    """Which pass of a batch a job belongs to."""
+
+    DRAFT = "draft"  # everything, cheap, to choose from
+    FINAL = "final"  # what was chosen, as it was asked for
+
+
 class LoraStatus(StrEnum):
     TRAINED = "trained"  # its weights are stored; its sample pictures are yet to come
     READY = "ready"

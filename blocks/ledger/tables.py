@@ -33,7 +33,7 @@ from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
 from blocks.clock import utc_now
-from blocks.ledger.states import JobStatus, Lane, LoraStatus, RequestStatus
+from blocks.ledger.states import JobStatus, Lane, LoraStatus, RequestStatus, Stage
 
 Json = dict[str, Any]
 MOST_QUEUED = 20_000
@@ -139,6 +139,7 @@ class Run(SQLModel, table=True):
     shared: bool  # takes further jobs of its user; a run that a person started does not
     flow_run_id: UUID | None = Field(default=None, unique=True)
     created_at: datetime = _when(now=True)
+    asks: bool = False  # left with a form: only an answer resumes it
     left_at: datetime | None = _when()  # Prefect has accepted its suspension: only an event brings it back
     woken_at: datetime | None = _when()  # the event was due; unset again when the run enters
     alive_until: datetime | None = _when()  # renewed by the process that carries it
@@ -154,6 +155,19 @@ class Job(SQLModel, table=True):
         UniqueConstraint("user_id", "idempotency_key"),
         Index("job_by_user", "user_id", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
         Index("job_carried", "run_id", postgresql_where=text("run_id IS NOT NULL AND finished_at IS NULL")),
+        Index(
+            "job_child",
+            "parent_id",
+            "stage",
+            "manifest_row",
+            unique=True,
+            postgresql_where=text("parent_id IS NOT NULL"),
+        ),
+        Index(
+            "job_open_child",
+            "parent_id",
+            postgresql_where=text("parent_id IS NOT NULL AND finished_at IS NULL"),
+        ),
         Index("job_slotless", "id", postgresql_where=text("slotless AND run_id IS NULL AND finished_at IS NULL")),
     )
 
@@ -162,7 +176,8 @@ class Job(SQLModel, table=True):
     kind: str
     status: JobStatus = Field(default=JobStatus.PENDING, sa_type=Text)
     run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
-    parent_id: str | None = Field(default=None, foreign_key="job.id", index=True)
+    parent_id: str | None = Field(default=None, foreign_key="job.id")  # the batch that it is a row of
+    stage: Stage | None = Field(default=None, sa_type=Text)  # … in its first pass or its second
     slotless: bool = False  # no row of it waits for a slot: a run takes it as it is
     manifest_row: int | None = None  # place in the parent's manifest
     parameters: Json = _json()
@@ -268,6 +283,32 @@ class Asset(SQLModel, table=True):
     seconds: float | None = Field(default=None, sa_type=Double)  # of films and sound
     collected_at: datetime | None = _when()  # the provider's answer was in hand, the fetch of the file began
     created_at: datetime = _when(now=True)
+
+
+class Batch(SQLModel, table=True):
+    """A job of many rows, in two passes with a person's choice between them."""
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id")
+    rows: int
+    forecast: Json = _json()  # USD, as text: {"draft", "final_all"}
+    paused_at: datetime | None = _when()  # nothing more of it is granted
+    asked_at: datetime | None = _when()  # its first pass is done, a person is asked
+    answer_by: datetime | None = _when()  # then the policy answers; None: it waits for as long as it takes
+    winners: list[int] | None = Field(default=None, sa_type=JSONB)  # rows, from 0
+    chosen_at: datetime | None = _when()
+    chosen_via: str | None = None  # "api", "ui" or "policy"
+
+
+class BatchRow(SQLModel, table=True):
+    """A row of a batch's manifest, as it was given."""
+
+    __tablename__ = "batch_row"
+
+    batch_id: str = Field(primary_key=True, foreign_key="batch.job_id")
+    n: int = Field(primary_key=True)  # from 0
+    name: str | None = None  # the user's own id of it
+    picture: Json = _json()
+    same_as: int | None = None  # the row whose picture serves for it: identical, and to be paid once
 
 
 class Lora(SQLModel, table=True):

@@ -1,0 +1,338 @@
+"""Batches on the ledger: written in bulk, handed out slot by slot, chosen from, paused, ended and put back as one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from ledger_databases import Db
+from ledger_scenes import FAILURE, SUCCESS, post, spec
+
+from blocks.errors import BadInput, TooMany, WrongState
+from blocks.ledger import (
+    BATCH,
+    CHOICE,
+    ROWS,
+    Child,
+    Implied,
+    Job,
+    JobStatus,
+    Lane,
+    Ledger,
+    ManifestRow,
+    Posted,
+    Run,
+    Stage,
+)
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> str:
+    ledger.users.set_plan("studio", in_flight=10, weight=Decimal(1))
+    return ledger.users.add("ann", plan="studio").user_id
+
+
+def manifest(count: int) -> list[ManifestRow]:
+    return [ManifestRow(n=n, name=f"sku-{n}", picture={"prompt": f"a fox, {n}"}) for n in range(count)]
+
+
+def children(rows: list[ManifestRow]) -> list[Child]:
+    return [
+        Child(n=row.n, parameters=row.picture, first=spec(input={"prompt": row.picture["prompt"]}, lane=Lane.BATCH))
+        for row in rows
+    ]
+
+
+def order(ledger: Ledger, user_id: str, count: int, **changes: Any) -> Posted:
+    rows = manifest(count)
+    values: dict[str, Any] = {
+        "kind": BATCH,
+        "parameters": {"rows": count},
+        "rows": rows,
+        "drafts": children(rows),
+        "forecast": {"draft": "0.25"},
+        "estimate_usd": Decimal(0),
+    }
+    return ledger.jobs.post_batch(user_id=user_id, **values | changes)
+
+
+def rows_of(ledger: Ledger, batch: Job) -> list[Job]:
+    return ledger.batches.page(batch.id, limit=10_000)
+
+
+def hand_out(ledger: Ledger) -> Implied:
+    granted = ledger.grants.grant()
+    return ledger.runs.place(*[each.job_id for each in granted if each.run_id is None])
+
+
+def carried_by(ledger: Ledger, batch: Job) -> Run:
+    """The batch in the hands of a run whose process is there."""
+    (start,) = ledger.runs.place(batch.id).starts
+    return entered(ledger, start.run_id)
+
+
+def entered(ledger: Ledger, run_id: str) -> Run:
+    ledger.runs.created(run_id, uuid4())
+    run = ledger.runs.get(run_id)
+    assert run is not None and run.flow_run_id is not None
+    found = ledger.runs.enter(run.flow_run_id, run_key=run_id)
+    assert found is not None
+    return found
+
+
+def end_all(ledger: Ledger, batch: Job, *, failed: tuple[int, ...] = ()) -> None:
+    """Every row that is open comes to its end, as its run would bring it there."""
+    while granted := ledger.grants.grant():
+        for each in granted:
+            job = ledger.jobs.get(each.job_id)
+            assert job is not None
+            bad = job.manifest_row in failed
+            ledger.requests.settle(each.ref, FAILURE if bad else SUCCESS, via="poll")
+            ledger.jobs.finish(job.id, JobStatus.FAILED if bad else JobStatus.COMPLETED)
+
+
+def look(ledger: Ledger, run: Run, waits: Mapping[str, set[str]]) -> tuple[str, ...]:
+    return ledger.runs.look(run.id, waits).ready
+
+
+def drafted(ledger: Ledger, user_id: str, count: int, *, failed: tuple[int, ...] = ()) -> Job:
+    """A batch whose first pass is over, and of which a person was asked."""
+    batch = order(ledger, user_id, count).job
+    end_all(ledger, batch, failed=failed)
+    ledger.batches.ask(batch.id, patience=None)
+    return batch
+
+
+def test_a_batch_is_on_record_with_all_its_rows_or_not_at_all(ledger: Ledger, db: Db, ann: str) -> None:
+    """In the manifest's order, each with its first call in the queue; the same key again is the same batch."""
+    posted = order(ledger, ann, 30, idempotency_key="one")
+    assert order(ledger, ann, 30, idempotency_key="one").job.id == posted.job.id
+    found = rows_of(ledger, posted.job)
+    assert [row.manifest_row for row in found] == list(range(30))
+    assert {(row.kind, row.stage, row.user_id) for row in found} == {("generate-image", Stage.DRAFT, ann)}
+    granted = [ledger.jobs.get(each.job_id) for each in ledger.grants.grant()]
+    assert [job.manifest_row for job in granted if job] == list(range(10)), "the first rows first"
+    assert [job.id for job in ledger.jobs.page(ann, limit=100)] == [posted.job.id], "its rows are not among the jobs"
+    with pytest.raises(TooMany, match="in parts"):
+        order(ledger, ann, 20_000)
+    assert db.execute("SELECT count(*) AS n FROM batch").fetchone() == {"n": 1}
+
+
+def test_ten_thousand_rows_are_written_within_seconds(ledger: Ledger, ann: str) -> None:
+    """A bound that only something other than bulk writing would break."""
+    began = time.monotonic()
+    order(ledger, ann, 10_000)
+    assert time.monotonic() - began < 10
+
+
+def test_its_rows_go_to_the_batchs_own_run_as_slots_come_to_them(ledger: Ledger, ann: str) -> None:
+    """Never into a run of the user's single pictures, nor those into its run."""
+    single = post(ledger, ann)
+    hand_out(ledger)
+    batch = order(ledger, ann, 30).job
+    run = carried_by(ledger, batch)
+    assert hand_out(ledger).starts == ()
+    work = ledger.runs.look(run.id, {})
+    assert len(work.open) == 1 + 9, "the batch, and a row for each slot"
+    assert work.open[0] == batch.id
+    assert single.id not in work.open
+    assert not run.shared
+
+
+def test_a_slot_before_the_batch_has_a_run_makes_that_run(ledger: Ledger, ann: str) -> None:
+    """Whoever comes first; there is one for it in the end."""
+    batch = order(ledger, ann, 5).job
+    (start,) = hand_out(ledger).starts
+    assert start.kind == BATCH
+    assert ledger.runs.place(batch.id) == Implied()
+    assert len(ledger.runs.look(start.run_id, {}).open) == 6
+
+
+def test_two_batches_of_a_user_have_a_run_each(ledger: Ledger, ann: str) -> None:
+    """A person is asked in it."""
+    runs = [carried_by(ledger, order(ledger, ann, 2).job).id for _ in range(2)]
+    assert len(set(runs)) == 2
+
+
+def test_a_batch_can_go_on_when_all_its_rows_have_ended(ledger: Ledger, ann: str) -> None:
+    """And not with each of them: it would be called ten thousand times."""
+    batch = order(ledger, ann, 3).job
+    run = carried_by(ledger, batch)
+    hand_out(ledger)
+    waits = {batch.id: {ROWS + batch.id}}
+    waits |= {row.id: {row.id} for row in rows_of(ledger, batch)}
+    assert look(ledger, run, waits) == ()
+    for row in rows_of(ledger, batch):
+        assert look(ledger, run, waits) == ()
+        ledger.jobs.finish(row.id, JobStatus.COMPLETED)
+    assert look(ledger, run, waits) == (batch.id,)
+
+
+def test_a_batch_that_sleeps_is_woken_for_the_end_of_its_rows(ledger: Ledger, ann: str) -> None:
+    """Where nobody was there to see it: its last rows were cancelled one by one."""
+    batch = order(ledger, ann, 2).job
+    run = carried_by(ledger, batch)
+    assert ledger.runs.left(run.id, {batch.id: {ROWS + batch.id}})
+    assert ledger.runs.with_granted() == set()
+    for row in rows_of(ledger, batch):
+        ledger.jobs.cancel(row.id)
+    assert ledger.runs.with_granted() == {run.id}
+
+
+def test_how_far_it_has_come_is_counted_by_pass(ledger: Ledger, ann: str) -> None:
+    """Of the whole, and what it has cost."""
+    batch = order(ledger, ann, 12).job
+    first = ledger.grants.grant()[0]
+    ledger.requests.settle(first.ref, SUCCESS, via="poll")
+    ledger.jobs.finish(first.job_id, JobStatus.COMPLETED)
+    (draft,) = ledger.batches.counts(batch.id)
+    assert (draft.stage, draft.total, draft.ended, draft.in_flight) == (Stage.DRAFT, 12, 1, 9)
+    assert draft.cost_usd == Decimal("0.025")
+
+
+def test_a_choice_sends_the_chosen_into_the_second_pass(ledger: Ledger, ann: str) -> None:
+    """Once: asked to add them again, nothing is added."""
+    batch = drafted(ledger, ann, 6)
+    ledger.batches.choose(batch.id, [4, 1], via="api")
+    assert ledger.batches.choose(batch.id, [1, 4], via="ui") == Implied(), "the same choice again"
+    found = ledger.batches.get(batch.id)
+    assert found is not None and (found.winners, found.chosen_via) == ([1, 4], "api")
+    finals = children([row for row in manifest(6) if row.n in (1, 4)])
+    assert ledger.batches.add(batch, Stage.FINAL, finals).grant
+    assert not ledger.batches.add(batch, Stage.FINAL, finals).grant
+    assert [(row.stage, row.manifest_row) for row in rows_of(ledger, batch)][-2:] == [("final", 1), ("final", 4)]
+
+
+@pytest.mark.parametrize(
+    ("winners", "says"), [([0, 2], "no draft came of 2"), ([9], "no draft came of 9"), ([1, 1], "named twice")]
+)
+def test_a_wrong_choice_is_refused_and_can_be_made_again(
+    ledger: Ledger, ann: str, winners: list[int], says: str
+) -> None:
+    """It names the rows, and chooses nothing."""
+    batch = drafted(ledger, ann, 4, failed=(2,))
+    with pytest.raises(BadInput, match=says) as refusal:
+        ledger.batches.choose(batch.id, winners, via="api")
+    assert refusal.value.field == "winners"
+    ledger.batches.choose(batch.id, [0, 1], via="api")
+
+
+def test_nobody_chooses_before_the_drafts_are_done_or_twice(ledger: Ledger, ann: str) -> None:
+    """The second pass is under way by then."""
+    batch = order(ledger, ann, 3).job
+    with pytest.raises(WrongState, match="not done yet"):
+        ledger.batches.choose(batch.id, [0], via="api")
+    end_all(ledger, batch)
+    ledger.batches.ask(batch.id, patience=None)
+    ledger.batches.choose(batch.id, [0], via="api")
+    with pytest.raises(WrongState, match="chosen already"):
+        ledger.batches.choose(batch.id, [1], via="api")
+
+
+def test_a_batch_that_asks_is_woken_by_an_answer_and_by_nothing_else(ledger: Ledger, ann: str) -> None:
+    """Not by reconcile either; and the wake tells that an event would not do."""
+    batch = drafted(ledger, ann, 3)
+    run = carried_by(ledger, batch)
+    waits = {batch.id: {CHOICE + batch.id}}
+    assert look(ledger, run, waits) == ()
+    assert ledger.runs.left(run.id, waits, asks=True)
+    assert ledger.runs.with_granted() == set()
+    (wake,) = ledger.batches.choose(batch.id, [0], via="api").wakes
+    assert wake.asks
+    assert look(ledger, run, waits) == (batch.id,)
+    again = entered(ledger, run.id) if run.flow_run_id is None else ledger.runs.enter(run.flow_run_id, run_key=run.id)
+    assert again is not None and not again.asks
+
+
+def test_when_the_time_for_a_choice_is_over_the_batch_goes_on(ledger: Ledger, ann: str) -> None:
+    """Reconcile finds it, and what is to be done then is the order's to say."""
+    batch = order(ledger, ann, 2).job
+    end_all(ledger, batch)
+    run = carried_by(ledger, batch)
+    waits = {batch.id: {CHOICE + batch.id}}
+    ledger.batches.ask(batch.id, patience=timedelta(hours=1))
+    assert ledger.runs.left(run.id, waits, asks=True)
+    assert (look(ledger, run, waits), ledger.runs.with_granted()) == ((), set())
+    ledger.batches.ask(batch.id, patience=timedelta(0))
+    assert ledger.runs.with_granted() == set(), "the first time it was asked counts"
+
+
+def test_a_paused_batch_gets_no_more_slots_until_it_goes_on(ledger: Ledger, ann: str) -> None:
+    """What is under way comes to its end; other work of the user goes on."""
+    batch = order(ledger, ann, 30).job
+    under_way = ledger.grants.grant()
+    ledger.batches.pause(batch.id)
+    for each in under_way:
+        ledger.requests.settle(each.ref, SUCCESS, via="poll")
+    single = post(ledger, ann)
+    assert [each.job_id for each in ledger.grants.grant()] == [single.id]
+    assert ledger.batches.go_on(batch.id).grant
+    assert len(ledger.grants.grant()) == 9
+
+
+def test_a_batch_that_is_cancelled_ends_with_all_its_rows(ledger: Ledger, ann: str) -> None:
+    """What was not sent ends at once; what the provider has keeps its slot, and the batch ends with the last of it."""
+    batch = order(ledger, ann, 30).job
+    run = carried_by(ledger, batch)
+    granted = ledger.grants.grant()
+    ledger.runs.place(*[each.job_id for each in granted])
+    sent = granted[0]
+    ledger.requests.begin_submit(sent.ref, deadline=timedelta(hours=1))
+    ledger.requests.accepted(sent.ref, request_id="fal-1")
+    ledger.jobs.cancel(batch.id)
+    open_rows = [row.id for row in rows_of(ledger, batch) if not row.status.terminal]
+    assert open_rows == [sent.job_id]
+    assert ledger.requests.get(sent.ref).cancel_requested_at is not None
+    assert set(look(ledger, run, {batch.id: {batch.id, ROWS + batch.id}, sent.job_id: {sent.ref}})) == {batch.id}
+    ledger.requests.settle(sent.ref, FAILURE, via="poll")
+    ledger.jobs.finish(sent.job_id, JobStatus.CANCELLED)
+    ledger.jobs.finish(batch.id, JobStatus.CANCELLED)
+    assert ledger.requests.holding_slots() == []
+    assert [each for each in ledger.grants.grant() if ledger.jobs.get(each.job_id)] == []
+
+
+def test_a_batch_without_a_run_is_cancelled_at_once(ledger: Ledger, ann: str) -> None:
+    """Nothing of it was sent."""
+    batch = order(ledger, ann, 5).job
+    ledger.jobs.cancel(batch.id)
+    found = ledger.jobs.get(batch.id)
+    assert found is not None and found.status is JobStatus.CANCELLED
+    assert {row.status for row in rows_of(ledger, batch)} == {JobStatus.CANCELLED}
+
+
+def test_a_replay_puts_back_only_the_rows_that_failed(ledger: Ledger, ann: str) -> None:
+    """With the batch itself; a row that its user had cancelled stays cancelled."""
+    batch = order(ledger, ann, 6).job
+    cancelled = rows_of(ledger, batch)[5]
+    ledger.jobs.cancel(cancelled.id)
+    end_all(ledger, batch, failed=(1, 3))
+    ledger.jobs.finish(batch.id, JobStatus.FAILED)
+    implied = ledger.jobs.replay(batch.id)
+    assert implied.places == (batch.id,) and implied.grant
+    assert [row.manifest_row for row in rows_of(ledger, batch) if not row.status.terminal] == [1, 3]
+    assert len(ledger.grants.grant()) == 2
+
+
+def test_the_rows_of_a_paused_batch_wait_with_it_in_the_second_pass_too(ledger: Ledger, ann: str) -> None:
+    """Whenever they are written."""
+    batch = drafted(ledger, ann, 3)
+    ledger.batches.pause(batch.id)
+    ledger.batches.choose(batch.id, [0], via="api")
+    ledger.batches.add(batch, Stage.FINAL, children(manifest(1)))
+    assert ledger.grants.grant() == []
+    ledger.batches.go_on(batch.id)
+    assert len(ledger.grants.grant()) == 1
+
+
+def test_its_user_hears_of_the_batch_and_not_of_every_row(ledger: Ledger, db: Db, ann: str) -> None:
+    """Ten thousand news are none."""
+    batch = order(ledger, ann, 5).job
+    end_all(ledger, batch)
+    ledger.jobs.finish(batch.id, JobStatus.COMPLETED)
+    assert db.execute("SELECT job_id FROM notification").fetchall() == [{"job_id": batch.id}]
+    assert {row.status for row in rows_of(ledger, batch)} == {JobStatus.COMPLETED}
