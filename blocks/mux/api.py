@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from blocks.errors import DarkroomError, Park, Retry
 from blocks.mux.failures import classify_refusal
@@ -25,11 +26,6 @@ CALL_SECONDS = (3.0, 20.0)  # to connect, and between two pieces of the answer
 UPLOAD_VALID_SECONDS = 900
 # Ids become parts of URLs, so only plain ones count.
 PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-NOT_SENT = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.ProxyError,
-)
 
 
 class MuxApi:
@@ -90,10 +86,8 @@ class MuxApi:
             answer = call()
         except ApiException as error:
             raise _refusal(error) from None
-        except NOT_SENT as error:
-            raise Park(f"Mux cannot be reached ({type(error).__name__})", code="unreachable") from error
         except urllib3.exceptions.HTTPError as error:
-            raise Retry(f"the connection to Mux broke ({type(error).__name__})") from error
+            raise _broken(error) from error
         except (AttributeError, TypeError, ValueError) as error:
             # What the SDK raises for an answer that is not what it expects.
             raise _unreadable() from error
@@ -106,6 +100,15 @@ class MuxApi:
 
 def _refusal(error: Any) -> DarkroomError:
     return classify_refusal(error.status or 0, error.body, error.headers or {})
+
+
+def _broken(error: urllib3.exceptions.HTTPError) -> DarkroomError:
+    """Behind a proxy urllib3 calls every break the proxy's, also one that came after the call was sent."""
+    cause = error.original_error if isinstance(error, urllib3.exceptions.ProxyError) else error
+    # A proxy that refuses the tunnel is a plain OSError there.
+    if isinstance(cause, NewConnectionError | ConnectTimeoutError) or type(cause) is OSError:
+        return Park(f"Mux cannot be reached ({type(cause).__name__})", code="unreachable")
+    return Retry(f"the connection to Mux broke ({type(cause).__name__})")
 
 
 def _unreadable() -> Retry:

@@ -200,8 +200,10 @@ def _number(schema: Schema, name: str) -> float:
     high = schema["exclusiveMaximum"] - step if "exclusiveMaximum" in schema else schema.get("maximum")
     if (low is None or low < wanted) and (high is None or wanted < high):
         return wanted
-    if low is None or high is None:
-        return float(low + 1 if high is None else high - 1)
+    if high is None:
+        return float((low or 0) + 1)
+    if low is None:
+        return float(high - 1)
     return float((low + high) // 2 if step else (low + high) / 2)
 
 

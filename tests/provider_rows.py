@@ -11,8 +11,8 @@ from blocks.ledger import Request
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
-def row_for(endpoint: str, *, ref: str = "req_1", **arguments: Any) -> Request:
-    """Recorded as an order with these arguments would be, and submitted just now."""
+def row_for(endpoint: str, *, ref: str = "req_1", at: datetime = NOW, **arguments: Any) -> Request:
+    """Recorded as an order with these arguments would be, and submitted at that time."""
     model = find_model(endpoint)
     return Request(
         ref=ref,
@@ -23,6 +23,6 @@ def row_for(endpoint: str, *, ref: str = "req_1", **arguments: Any) -> Request:
         attempt=1,
         endpoint=endpoint,
         input=model.validate(arguments),
-        submitted_at=NOW,
-        accepted_at=NOW,
+        submitted_at=at,
+        accepted_at=at,
     )
