@@ -22,6 +22,13 @@ FORMATS = {content_type: name for name, (content_type, _) in IMAGES.items()}
 LYING = (5, 6, 7, 8)  # EXIF orientations in which width and height change places
 REDUCING_GAP = 2.0  # how much larger than asked a cheap reduction leaves it for the good one; as Pillow's thumbnails
 
+# How a picture is written of which nothing is to be lost that can be seen.
+FAITHFUL: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},  # colour at full resolution: at half of it letters have coloured edges
+    "PNG": {"compress_level": 4},  # 9 % larger than at 6, in 40 % of the time
+    "WEBP": {"quality": 95},
+}
+
 
 def resize(picture: Media, *, max_width: int, quality: int = QUALITY) -> Media:
     """In the same format, at most `max_width` pixels wide, never larger than it was. The picture was verified before.

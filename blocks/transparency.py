@@ -10,9 +10,7 @@ from io import BytesIO
 from PIL import Image
 
 from blocks.media.pictures import IMAGES
-from blocks.pictures import plain
-
-SEEN_AS = {"JPEG": "PNG"}  # the one format that has none
+from blocks.pictures import FAITHFUL, plain
 
 
 def may_be_transparent(picture: bytes) -> bool:
@@ -26,9 +24,9 @@ def with_transparency_of(picture: bytes, original: bytes) -> bytes:
     with Image.open(BytesIO(original), formats=tuple(IMAGES)) as opened:
         alpha = plain(opened).convert("RGBA").getchannel("A")
     with Image.open(BytesIO(picture), formats=tuple(IMAGES)) as opened:
-        name = opened.format or "PNG"
+        kept_in = "WEBP" if opened.format == "WEBP" else "PNG"  # a JPEG has no transparency
         image = plain(opened).convert("RGBA")
     image.putalpha(alpha.resize(image.size, Image.Resampling.LANCZOS))
     out = BytesIO()
-    image.save(out, SEEN_AS.get(name, name))
+    image.save(out, kept_in, **FAITHFUL[kept_in])
     return out.getvalue()

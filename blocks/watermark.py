@@ -11,25 +11,18 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from blocks.fonts import font_file
 from blocks.media.pictures import IMAGES
-from blocks.pictures import plain
+from blocks.pictures import FAITHFUL, plain
 
 TEXT = "AI generated"
 TEXT_HEIGHT = 0.06  # of the picture's shorter side
 LOGO_HEIGHT = 0.15
 OPACITY = 0.7
 MARGIN = 0.03
-OPTIONS: dict[str, dict[str, Any]] = {
-    # Colour at full resolution: at half of it letters have coloured edges.
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"quality": 95},
-    "PNG": {},
-}
 _MEASURED_AT = 100  # pixels
 _NOBODY_HAS = "\U0010ffff"  # not a character, so drawn as what stands for those a font lacks
 
@@ -74,7 +67,7 @@ def watermark(picture: bytes, mark: Mark) -> bytes:
     else:
         image.paste(drawn, place, drawn)
     out = BytesIO()
-    image.save(out, name, **OPTIONS[name])
+    image.save(out, name, **FAITHFUL[name])
     return out.getvalue()
 
 
