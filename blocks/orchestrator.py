@@ -21,6 +21,8 @@ from blocks.errors import NeedsHuman
 from blocks.prefect_api import PrefectApi
 
 WORK_POOL = "darkroom"
+# To a form, from us: what there is to know is in the ledger. Nothing is chosen by it.
+NO_ANSWER: Mapping[str, Any] = {"winners": "see the ledger"}
 RECONCILE = "reconcile/every-minute"
 MOST_PER_PAGE = 200  # Prefect's own bound
 # The events on which the automation resumes a run.
@@ -190,13 +192,27 @@ class Orchestrator:
         }
         self._api.call("POST", "/events", json=[body])
 
-    def resume(self, flow_run_id: UUID) -> bool:
-        """True if the run was paused or suspended and now goes on; False if it was neither, or does not exist."""
+    def resume(self, flow_run_id: UUID, *, answer: Mapping[str, Any] | None = None) -> bool:
+        """True if the run was paused or suspended and now goes on; False if it was neither, or does not exist.
+
+        `answer`: to the form that it was suspended with. Without one such a run stays as it is.
+        """
         state = self.run_state(flow_run_id)
         if state is None or state.type != "PAUSED":  # the API answers 500 for a run that does not exist
             return False
-        path = f"/flow_runs/{flow_run_id}/resume"
-        return _accepted(self._api.call("POST", path, json={}, absent=True, repeatable=False))
+        path, body = f"/flow_runs/{flow_run_id}/resume", {} if answer is None else {"run_input": dict(answer)}
+        return _accepted(self._api.call("POST", path, json=body, absent=True, repeatable=False))
+
+    def answer(self, flow_run_id: UUID) -> Mapping[str, Any] | None:
+        """What the form was answered with which the run was suspended last; None if there was none."""
+        states = self._api.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
+        paused = [state for state in states if state["type"] == "PAUSED"]
+        last = max(paused, key=lambda state: datetime.fromisoformat(state["timestamp"]), default=None)
+        keyset = ((last or {}).get("state_details") or {}).get("run_input_keyset")
+        if keyset is None:
+            return None
+        found = self._api.call("GET", f"/flow_runs/{flow_run_id}/input/{keyset['response']}", absent=True)
+        return dict(found) if isinstance(found, dict) else None
 
     def recover(self, flow_run_id: UUID) -> bool:
         """Put a run whose process is gone back into its queue. False if its state says there is nothing to recover.

@@ -124,6 +124,9 @@ class Batches:
             answer_by = None if patience is None else now + patience
             return plain(Batch, run(connection, "batch_ask", job_id=job_id, now=now, answer_by=answer_by).one())
 
+    def time_is_over(self, batch: Batch) -> bool:
+        return batch.answer_by is not None and batch.answer_by <= utc_now()
+
     def choose(self, job_id: str, winners: Iterable[int], *, via: str) -> Implied:
         """Which rows go into the second pass. The same choice again is nothing.
 

@@ -24,29 +24,37 @@ class Replay:
 
 
 def plan_replay(job: Job, rows: Sequence[Request]) -> Replay:
-    """Raises `WrongState` for a job that is not to be replayed, or not yet."""
+    """Raises `WrongState` for a job that is not to be replayed, or not yet.
+
+    One that is completed though some of its steps failed, an import with refused addresses, has those to replay.
+    """
     _require_dead(job, rows)
     late, again = [], []
     for _, group in groupby(sorted(rows, key=lambda row: (row.step, row.attempt)), key=lambda row: row.step):
         attempts = list(group)
-        if any(row.status is RequestStatus.SUCCEEDED for row in attempts):
+        if any(row.status is RequestStatus.SUCCEEDED for row in attempts) or _was_done_without(job, attempts[-1]):
             continue
         if came_late := [row for row in attempts if _has_late_result(row)]:
             late.append(came_late[-1])
         else:
             again.append(_new_attempt(attempts[0], attempts[-1]))
+    if job.status is JobStatus.COMPLETED and not (late or again):
+        raise WrongState("The job is completed: there is nothing to replay. Order it anew to have it again.")
     return Replay(late=tuple(late), again=tuple(again))
 
 
 def _require_dead(job: Job, rows: Sequence[Request]) -> None:
-    if job.status is JobStatus.COMPLETED:
-        raise WrongState("The job is completed: there is nothing to replay. Order it anew to have it again.")
     if not job.status.terminal:
         raise WrongState("The job is under way. Wait for its end, or cancel it first.")
     if any(not row.status.terminal for row in rows):
         raise WrongState(
             "The provider is not done with it: its result may yet come. Replay it once none of its requests is open."
         )
+
+
+def _was_done_without(job: Job, last: Request) -> bool:
+    """A call that was still open when its job was completed, and was ended with it."""
+    return job.status is JobStatus.COMPLETED and last.status is RequestStatus.CANCELLED
 
 
 def _has_late_result(row: Request) -> bool:

@@ -6,8 +6,9 @@ whenever something it waits for has happened; what it already has, it gets from 
 
 from flows.engine.backoff import RetryPolicy
 from flows.engine.calls import JobFunction
-from flows.engine.job import Call, Inference, Job, Waiting
+from flows.engine.job import Call, Inference, Job
 from flows.engine.runner import drive
 from flows.engine.specifying import specify
+from flows.engine.waits import Waiting
 
 __all__ = ["Call", "Inference", "Job", "JobFunction", "RetryPolicy", "Waiting", "drive", "specify"]

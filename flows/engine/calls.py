@@ -15,15 +15,17 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 
+from prefect.input import RunInput
 from prefect.logging import get_run_logger
 
 from blocks.errors import DarkroomError
 from blocks.ledger import OUTAGES, Bell, JobStatus, Record, Work
 from blocks.outcomes import error_document
-from flows.engine.job import Cancelled, Job, Later, Waiting
+from flows.engine.job import Job
 from flows.engine.pace import Pace
 from flows.engine.report import Reports
 from flows.engine.resources import Resources
+from flows.engine.waits import Cancelled, Later, Waiting
 
 JobFunction = Callable[[Job], object]
 
@@ -40,6 +42,7 @@ class Left:
 
     waits: frozenset[str] | None = None
     again_after: float | None = None
+    form: type[RunInput] | None = None  # what a person is asked, and nothing else is waited for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,7 @@ class Calls:
         self._reports = reports
         self._under_way: dict[str, Future[Left]] = {}
         self._waits: dict[str, frozenset[str]] = {}
+        self._forms: dict[str, type[RunInput]] = {}
         self._setbacks: Counter[str] = Counter()
         self._pace = Pace(at_once=SUBMITS_AT_ONCE, per_second=SUBMITS_PER_SECOND)
         self._held_back = False  # a job could be called, but for the pace
@@ -68,6 +72,11 @@ class Calls:
     def waits(self) -> Mapping[str, frozenset[str]]:
         """What each job waits for; a job that is not in it can be called."""
         return self._waits
+
+    @property
+    def form(self) -> type[RunInput] | None:
+        """What a person is asked by a job that waits for the answer."""
+        return next((form for job_id, form in self._forms.items() if job_id in self._waits), None)
 
     @property
     def busy(self) -> bool:
@@ -144,6 +153,10 @@ class Calls:
             self._waits.pop(job_id, None)
         else:
             self._waits[job_id] = left.waits
+        if left.form is None:
+            self._forms.pop(job_id, None)
+        else:
+            self._forms[job_id] = left.form
         if left.again_after is None:
             self._setbacks.pop(job_id, None)
         else:
@@ -164,7 +177,7 @@ class Calls:
             if named:
                 self._reports.show(job)
             not_yet_cancelled = frozenset({row.id} if row.cancel_requested_at is None else ())
-            return Left(waits=waiting.refs - set(self._beside) | not_yet_cancelled)
+            return Left(waits=waiting.refs - set(self._beside) | not_yet_cancelled, form=waiting.form)
         except Later as later:
             return Left(again_after=later.seconds)
         except Cancelled:

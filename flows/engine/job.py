@@ -7,7 +7,7 @@ effects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,32 +24,11 @@ from blocks.media import Kind, RemoteFile
 from flows.engine import sending, storing, tasks
 from flows.engine.backoff import USUAL, RetryPolicy, next_try
 from flows.engine.resources import Resources
+from flows.engine.rows import Rows
 from flows.engine.specifying import specify
+from flows.engine.waits import Cancelled, Later, Waiting
 
 Beside = Callable[[str, Callable[[], object]], None]
-
-
-class Waiting(BaseException):
-    """Nothing to do until one of these requests moves. Not an `Exception`: a job function must not swallow it."""
-
-    def __init__(self, refs: Iterable[str]) -> None:
-        super().__init__()
-        self.refs = frozenset(refs)
-
-
-class Cancelled(DarkroomError):
-    """The job's request was cancelled, and so is the job."""
-
-    kind = "cancelled"
-    code = "cancelled"
-
-
-class Later(BaseException):
-    """The provider's file could not be had, and another try may bring it: call the job again after so many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +196,11 @@ class Job:
                 raise error.of(step=step) from error
             self._note_file(asset)
         return self._files[step, n]
+
+    @property
+    def rows(self) -> Rows:
+        """Of a batch."""
+        return Rows(self._row, self._resources)
 
     def asset(self, asset_id: str) -> Asset:
         """A file of the job's user. Raises BadInput for what is none."""

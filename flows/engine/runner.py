@@ -22,7 +22,7 @@ from prefect.states import Completed, Failed
 
 from blocks.clock import utc_now
 from blocks.ledger import OUTAGES, JobStatus, Ledger, Run, Work
-from blocks.orchestrator import RECOVERING, RunState
+from blocks.orchestrator import NO_ANSWER, RECOVERING, RunState
 from flows.engine.calls import Calls, JobFunction
 from flows.engine.polling import Poller
 from flows.engine.report import Reports
@@ -37,13 +37,19 @@ NET = timedelta(hours=24)  # Prefect's time-out is only the net under the ledger
 
 
 def drive(
-    function: JobFunction, *, parameters: Mapping[str, Any], user: str, step_by_step: bool = True
+    function: JobFunction,
+    *,
+    parameters: Mapping[str, Any],
+    user: str,
+    step_by_step: bool = True,
+    patience: timedelta = timedelta(0),
 ) -> State[Any]:
     """Carries the run's jobs to their ends and returns the flow's final state.
 
     A run that the gateway made finds its jobs in the ledger; one that a person started opens its own, with these
     parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
-    `step_by_step`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps.
+    `step_by_step`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`:
+    how long it waits in its process at least, for a run to which something will come soon.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow is None:
@@ -54,13 +60,21 @@ def drive(
             run = _retried(resources, run, context.flow_run.id)
         if run.closed_at is None:
             deployed = context.flow_run.deployment_id is not None
-            Runner(resources, run, function, deployed=deployed, step_by_step=step_by_step).carry()
+            options = {"deployed": deployed, "step_by_step": step_by_step}
+            Runner(resources, run, function, **options, patience=patience).carry()
         return _final_state(resources.ledger, run.id)
 
 
 class Runner:
     def __init__(
-        self, resources: Resources, run: Run, function: JobFunction, *, deployed: bool, step_by_step: bool
+        self,
+        resources: Resources,
+        run: Run,
+        function: JobFunction,
+        *,
+        deployed: bool,
+        step_by_step: bool,
+        patience: timedelta,
     ) -> None:
         assert run.flow_run_id is not None
         self._resources = resources
@@ -70,6 +84,7 @@ class Runner:
         self._shared = run.shared
         self._deployed = deployed
         self._step_by_step = step_by_step
+        self._patience = patience
         self._reports = Reports(resources, run.flow_run_id)
         self._calls = Calls(function, resources, self._reports)
         self._poller = Poller(resources, run.id)
@@ -126,8 +141,10 @@ class Runner:
 
     def _stay(self, work: Work) -> float:
         """Seconds it stays in its process though nothing moves: for an answer, or for the user's next job."""
+        if work.open and self._calls.form is not None:
+            return 0  # for a person, who takes minutes or days
         if work.open:
-            return self._resources.settings.patience.total_seconds()
+            return max(self._patience, self._resources.settings.patience).total_seconds()
         return LINGER.total_seconds() if self._shared else 0
 
     def _is_alone(self, work: Work) -> bool:
@@ -140,13 +157,18 @@ class Runner:
         """Nothing has come for the patience: give the process back."""
         timeout = self._until_the_net()
         if self._deployed:
-            suspend(timeout=timeout, when_left=self._left)
+            suspend(timeout=timeout, when_left=self._left, form=self._calls.form)
         else:
             pause(self._resources.orchestrator, self._flow_run_id, timeout=timeout, when_left=self._left)
             self._ledger.runs.enter(self._flow_run_id, run_key=None)
 
     def _left(self) -> None:
-        if not self._ledger.runs.left(self._run_id, self._calls.waits):
+        asks = self._deployed and self._calls.form is not None
+        if self._ledger.runs.left(self._run_id, self._calls.waits, asks=asks):
+            return
+        if asks:
+            self._resources.orchestrator.resume(self._flow_run_id, answer=NO_ANSWER)
+        else:
             self._resources.orchestrator.wake(
                 self._flow_run_id, event="darkroom.run.woken", request_ref=self._run_id, payload={}
             )

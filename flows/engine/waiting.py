@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from prefect.exceptions import Pause
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
+from prefect.input import RunInput
 
 from blocks.errors import DarkroomError
 from blocks.ledger import OUTAGES
@@ -23,11 +24,18 @@ from blocks.orchestrator import Orchestrator
 _PATIENCE_OF_THE_DOORKEEPER = 0.2  # seconds between looks at whether Prefect shows the run as paused
 
 
-def suspend(*, timeout: timedelta, when_left: Callable[[], None]) -> None:
-    """Ends the process of a deployed run by raising `Pause`; `when_left` is called once Prefect has accepted it."""
+def suspend(*, timeout: timedelta, when_left: Callable[[], None], form: type[RunInput] | None = None) -> None:
+    """Ends the process of a deployed run by raising `Pause`; `when_left` is called once Prefect has accepted it.
+
+    `form`: what a person fills in to resume it. A resume without an answer is refused then.
+    """
+    seconds, key = int(timeout.total_seconds()), str(uuid4())
     try:
         # A fresh key: one that was used in the run before is answered with "already fired", and the run would spin.
-        suspend_flow_run(timeout=int(timeout.total_seconds()), key=str(uuid4()))
+        if form is None:
+            suspend_flow_run(timeout=seconds, key=key)
+        else:
+            suspend_flow_run(timeout=seconds, key=key, wait_for_input=form)
     except Pause:
         with suppress(*OUTAGES):  # reconcile finds a suspended run that was never marked as left
             when_left()

@@ -23,9 +23,9 @@ from blocks.providers import Providers
 from blocks.settings import Settings
 from flows.engine import Job, Waiting
 from flows.engine.calls import SIDE_BY_SIDE, Calls
-from flows.engine.job import Later
 from flows.engine.report import Reports
 from flows.engine.resources import Resources
+from flows.engine.waits import Later
 
 NOWHERE = "http://127.0.0.1:9"
 

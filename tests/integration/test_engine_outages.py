@@ -27,8 +27,8 @@ from blocks.prefect_api import PrefectApi
 from blocks.providers import Providers
 from blocks.settings import Settings
 from flows.engine import Job, sending, storing, tasks
-from flows.engine.job import Later
 from flows.engine.resources import Resources
+from flows.engine.waits import Later
 
 NOWHERE = "http://127.0.0.1:9"
 
