@@ -62,6 +62,13 @@ def test_what_has_succeeded_is_reused_and_the_rest_is_tried_once_more(
     assert said(plan_replay(job(JobStatus.CANCELLED), rows[::-1])) == then
 
 
+def test_a_completed_job_has_its_failed_steps_to_replay() -> None:
+    """Some jobs go on without them: what has come stays as it is."""
+    rows = [row("succeeded", step="image-1"), row("failed", step="image-2"), row("failed", step="image-2", attempt=2)]
+    rows += [row("cancelled", step="image-3")]  # the job was completed without waiting for it
+    assert said(plan_replay(job(JobStatus.COMPLETED), rows)) == [("image-2", 3)]
+
+
 def test_a_new_attempt_asks_for_the_same_in_the_same_lane() -> None:
     """Attempts after the first go before others' new pictures; a replay does not."""
     rows = [row("failed"), row("failed", attempt=2, lane=Lane.CONTINUE, estimate_usd=Decimal("0.05"))]
