@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from blocks.errors import DarkroomError, Permanent, Retry
 from blocks.ledger import OPERATOR, Asset
@@ -27,9 +27,12 @@ from flows.engine import Call, Inference, Job, RetryPolicy, drive
 
 KIND = "import-images"
 MOST = 500
+LONGEST_TOGETHER = 400_000  # characters, as JSON: Prefect takes no parameters of more than 512 KiB
 # A shop that fails is up again in a minute, or not today.
 PATIENT = RetryPolicy(attempts=3, longest=timedelta(seconds=30))
 TOLD = 20  # times that an import of any size says how far it has come
+SHOWN = 12  # pictures that are seen at once; the others are links
+THUMBNAIL = 200  # pixels
 LONGEST_PLACE = 100  # characters of an address in the list
 NO_MARKUP = str.maketrans(dict.fromkeys("`|<>[]\\\n\r", "_"))  # what would end its cell, or be read as Markdown
 
@@ -66,6 +69,15 @@ class Import(BaseModel):
     max_width: Width = WIDTH
     quality: Quality = QUALITY_
     product: Product = PRODUCT
+
+    @field_validator("urls")
+    @classmethod
+    def _not_too_long_together(cls, urls: list[str]) -> list[str]:
+        if sum(len(url.encode("ascii", "backslashreplace")) for url in urls) > LONGEST_TOGETHER:
+            raise ValueError(
+                f"together they have more than {LONGEST_TOGETHER:,} characters: make several imports of it"
+            )
+        return urls
 
     def steps(self) -> list[str]:
         """For each address the step that brings it: the same one for the same address."""
@@ -165,7 +177,7 @@ def _markdown(job: Job, given: Sequence[Given]) -> str:
         for n, url, outcome in given
         if isinstance(outcome, Asset)
     ]
-    parts = []
+    parts = [_gallery(job, [outcome for _, _, outcome in given if isinstance(outcome, Asset)]), ""]
     if refused:
         parts += ["### Refused", "", "| | Address | Why |", "| ---: | --- | --- |", *refused, ""]
     if imported:
@@ -173,9 +185,15 @@ def _markdown(job: Job, given: Sequence[Given]) -> str:
     return "\n".join(parts)
 
 
+def _gallery(job: Job, assets: Sequence[Asset]) -> str:
+    """As HTML, which Prefect's UI shows as small as it is told; Markdown's own pictures come as large as they are."""
+    shown = list({asset.id: asset for asset in assets}.values())[:SHOWN]
+    return " ".join(f'<img src="{job.link(asset)}" width="{THUMBNAIL}">' for asset in shown)
+
+
 def _place(url: str) -> str:
     """Host and path, which is what a person knows it by. Without its query, where signatures are."""
-    whole = url.partition("?")[0].partition("#")[0].partition("://")[2] or url
+    whole = url.partition("?")[0].removeprefix("https://").removeprefix("http://")
     return f"`{whole.translate(NO_MARKUP)[:LONGEST_PLACE]}`"
 
 
