@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from sqlalchemy import text
 
 from blocks.ledger.accounts import Accounts
-from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow
+from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from blocks.ledger.canonical import content_hash, same
 from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
@@ -64,6 +64,7 @@ __all__ = [
     "Request",
     "RequestSpec",
     "RequestStatus",
+    "RowPicture",
     "Run",
     "Stage",
     "Start",

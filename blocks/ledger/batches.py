@@ -7,7 +7,7 @@ and cost nothing. They are handed to the batch's run as slots come to them (`run
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -30,6 +30,7 @@ from blocks.ledger.tables import Batch, BatchRow, Job, new_id
 PAUSED_UNTIL = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 BATCH = "render-batch"  # the kind of its job
 ROW = "generate-image"  # … and of its rows' jobs
+PAGE = 500  # rows of the audit that are in memory at once
 MOST_NAMED = 10  # rows in the message of a refused choice
 
 
@@ -50,6 +51,19 @@ class Child:
     n: int
     parameters: Mapping[str, Any]
     first: RequestSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowPicture:
+    """What came of a row in a pass: a file, or the code of its error."""
+
+    n: int
+    name: str | None
+    job_id: str
+    status: JobStatus
+    error_code: str | None
+    asset_id: str | None
+    key: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +130,19 @@ class Batches:
         with self._engine.begin() as connection:
             rows = run(connection, "children_page", job_id=job_id, stage=stage, n=n, limit=limit)
             return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
+
+    def pictures(self, job_id: str, stage: Stage) -> list[RowPicture]:
+        """What came of each row in a pass, in the manifest's order."""
+        with self._engine.begin() as connection:
+            rows = run(connection, "children_pictures", job_id=job_id, stage=stage)
+            return [RowPicture(**{**row._mapping, "status": JobStatus(row.status)}) for row in rows]
+
+    def audit(self, job_id: str) -> Iterator[Mapping[str, Any]]:
+        """Every paid call of every row with all that is on record of it; read as it is asked for, a page at a time."""
+        with self._engine.connect() as connection:
+            found = run(connection.execution_options(yield_per=PAGE), "children_audit", job_id=job_id)
+            for row in found:
+                yield dict(row._mapping)
 
     def ask(self, job_id: str, *, patience: timedelta | None) -> Batch:
         """Its first pass is done: from now on a person may choose. The first time counts."""

@@ -709,3 +709,28 @@ SELECT url FROM provider_copy WHERE asset_id = :asset_id AND account_id = :accou
 -- name: copy_keep
 INSERT INTO provider_copy (asset_id, account_id, url, expires_at) VALUES (:asset_id, :account_id, :url, :expires_at)
 ON CONFLICT (asset_id, account_id) DO UPDATE SET url = excluded.url, expires_at = excluded.expires_at
+
+-- name: children_pictures
+-- What came of each row in a pass: its last picture, or why there is none.
+SELECT job.id AS job_id, job.manifest_row AS n, batch_row.name, job.status, job.error ->> 'code' AS error_code,
+    picture.id AS asset_id, picture.key
+FROM job
+JOIN batch_row ON batch_row.batch_id = job.parent_id AND batch_row.n = job.manifest_row
+LEFT JOIN LATERAL (
+    SELECT id, key FROM asset WHERE asset.job_id = job.id ORDER BY created_at DESC, n LIMIT 1
+) AS picture ON job.status = 'completed'
+WHERE job.parent_id = :job_id AND job.stage = :stage
+ORDER BY job.manifest_row
+
+-- name: children_audit
+-- Every paid call of every row, also those that failed, with the file it brought and the webhooks that came for it.
+SELECT job.manifest_row AS n, batch_row.name, job.stage, job.id AS job_id, job.status AS job_status,
+    job.error AS job_error, request.*, asset.key AS asset_key, asset.sha256, asset.bytes,
+    (SELECT json_agg(json_build_object('verdict', verdict, 'received_at', received_at) ORDER BY id)
+     FROM delivery WHERE delivery.ref = request.ref) AS deliveries
+FROM job
+JOIN batch_row ON batch_row.batch_id = job.parent_id AND batch_row.n = job.manifest_row
+LEFT JOIN request ON request.job_id = job.id
+LEFT JOIN asset ON asset.ref = request.ref AND asset.job_id = job.id
+WHERE job.parent_id = :job_id
+ORDER BY job.manifest_row, job.stage, request.created_at, request.ref, asset.n

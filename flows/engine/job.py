@@ -187,7 +187,7 @@ class Job:
     def make(self, step: str, build: Callable[[], bytes], *, kind: Kind = Kind.IMAGE, n: int = 0) -> Asset:
         """A file of our own making, made once: `build` gives its bytes and has no other effect."""
         if (step, n) not in self._files:
-            self._require_going_on()
+            self.require_going_on()
             try:
                 made = self._make_named if self._named else self._make
                 asset = made(step, build, kind=kind, n=n)
@@ -287,14 +287,15 @@ class Job:
         assert stored is not None
         return stored
 
-    def _require_going_on(self) -> None:
+    def require_going_on(self) -> None:
+        """Ends the call of a job that was cancelled."""
         if self._row.cancel_requested_at is not None:
             raise Cancelled("The job was cancelled.")
 
     def _spec(
         self, endpoint: str, arguments: Mapping[str, Any], *, step: str, lane: Lane, reuse: bool = False
     ) -> RequestSpec:
-        self._require_going_on()
+        self.require_going_on()
         # A training stays one, whatever came before it: hours of somebody's slot are no step of a job under way.
         lane = lane if lane is Lane.TRAINING or not self._calls else Lane.CONTINUE
         return specify(endpoint, arguments, step=step, lane=lane, reuse=reuse)

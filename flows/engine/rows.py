@@ -5,14 +5,14 @@ The rows are jobs of their own, which the same run drives; here is only what the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from prefect.input import RunInput
 
 from blocks.errors import BadInput, WrongState
-from blocks.ledger import CHOICE, ROWS, Batch, BatchRow, Child, Counts, Job, ManifestRow, Stage
+from blocks.ledger import CHOICE, ROWS, Batch, BatchRow, Child, Counts, Job, ManifestRow, RowPicture, Stage
 from blocks.orchestrator import NO_ANSWER
 from flows.engine.resources import Resources
 from flows.engine.waits import Waiting
@@ -36,6 +36,14 @@ class Rows:
     def counts(self) -> dict[Stage, Counts]:
         """How far each pass has come."""
         return {counts.stage: counts for counts in self._batches.counts(self._job.id)}
+
+    def pictures(self, stage: Stage) -> list[RowPicture]:
+        """What came of each row in a pass."""
+        return self._batches.pictures(self._job.id, stage)
+
+    def audit(self) -> Iterator[Mapping[str, Any]]:
+        """Every paid call of every row, as it is on record."""
+        return self._batches.audit(self._job.id)
 
     def open(self, rows: Sequence[ManifestRow], drafts: Sequence[Child], *, forecast: Mapping[str, str]) -> None:
         """Puts the manifest on record and begins the first pass. Done once."""

@@ -1,0 +1,127 @@
+"""A batch as it is ordered: a manifest becomes rows on record, each with its draft, and what all of it will cost.
+
+Used where an order comes in (the API, before anything is written) and where a batch is started in Prefect's UI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blocks.errors import BadInput
+from blocks.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
+from blocks.manifest import Forecast, Pass, Passes, Row, duplicates, final_of, forecast, read_manifest
+from flows.generate_image import Picture
+from flows.parts.form import shown
+from flows.parts.trained_style import Style
+
+Styles = Callable[[str], Style]
+IfNobody = Literal["wait", "all", "none"]
+
+DEFAULTS = shown("For all rows", 'What a row does not say, e.g. {"image_size": "square_hd"}.', {})
+DRAFT = shown("Drafts", "Empty: quality low where the model has it, else a cheaper model.", None)
+FINAL = shown("Finals", "Empty: quality high where the model has it, else as the row says.", None)
+DEDUPLICATE = shown(
+    "Pay identical rows once", "A row like one before it gets that one's picture.", False
+)
+HOURS = shown("Hours to choose", "How long it waits for a person. Empty: as long as it takes.", None, gt=0, le=24 * 365)
+IF_NOBODY = shown("If nobody chooses in time", "Wait on, take all drafts, or take none.", "wait")
+
+
+class PassOrder(BaseModel):
+    """What is different in a pass."""
+
+    model_config = ConfigDict(extra="forbid", title="A pass")
+
+    model: str | None = Field(None, title="Model", description="Empty: the row's own.")
+    arguments: dict[str, Any] = Field({}, title="Arguments", description='E.g. {"quality": "medium"}.')
+
+    def as_pass(self) -> Pass:
+        return Pass(model=self.model, arguments=self.arguments)
+
+
+class BatchOptions(BaseModel):
+    """What is ordered beside the rows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    defaults: dict[str, Any] = DEFAULTS
+    draft: PassOrder | None = DRAFT
+    final: PassOrder | None = FINAL
+    deduplicate: bool = DEDUPLICATE
+    answer_within_hours: float | None = HOURS
+    if_nobody_answers: IfNobody = IF_NOBODY
+
+    @property
+    def patience(self) -> timedelta | None:
+        if self.answer_within_hours is None or self.if_nobody_answers == "wait":
+            return None
+        return timedelta(hours=self.answer_within_hours)
+
+    def passes(self) -> Passes:
+        return Passes(
+            draft=self.draft.as_pass() if self.draft else None, final=self.final.as_pass() if self.final else None
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan:
+    """What goes on record before anything is paid."""
+
+    rows: Sequence[ManifestRow]
+    drafts: Sequence[Child]
+    forecast: Forecast
+
+    @property
+    def estimate_usd(self) -> Decimal:
+        """The most that both passes should cost."""
+        return self.forecast.most_usd
+
+
+def plan_batch(source: str | bytes | Sequence[Any], options: BatchOptions, *, style: Styles) -> BatchPlan:
+    """Raises ManifestError, with all that is wrong by row and column, and BadInput for the options."""
+    known = cache(style)
+    manifest = read_manifest(
+        source, check=lambda picture: _check(picture, known), defaults=options.defaults, passes=options.passes()
+    )
+    same = duplicates(manifest.rows) if options.deduplicate else {}
+    paid = [row for row in manifest.rows if row.n not in same]
+    return BatchPlan(
+        rows=[ManifestRow(n=row.n, name=row.id, picture=row.picture, same_as=same.get(row.n)) for row in manifest.rows],
+        drafts=[_draft(row) for row in paid],
+        forecast=forecast(paid),
+    )
+
+
+def finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) -> list[Child]:
+    """The second pass of these rows; those whose draft was the final already are not made again."""
+    passes, known = options.passes(), cache(style)
+    children = []
+    for row in rows:
+        picture = final_of(row.picture or {}, passes)
+        first, _ = _check(picture, known)
+        children.append(Child(n=row.n, parameters=picture, first=replace(first, lane=Lane.BATCH)))
+    return children
+
+
+def _draft(row: Row) -> Child:
+    first = replace(row.draft.first, lane=Lane.BATCH)
+    return Child(n=row.n, parameters=row.draft.picture, first=first)
+
+
+def _check(given: Mapping[str, Any], style: Styles) -> tuple[RequestSpec, Decimal]:
+    try:
+        picture = Picture.model_validate(given)
+    except ValidationError as error:
+        # Not `from error`: pydantic's text quotes the value, which may be a prompt.
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        path = ".".join(str(part) for part in first["loc"])[:100]
+        raise BadInput(f"{path}: {first['msg']}", field=path) from None
+    spec = picture.spec(style(picture.lora) if picture.lora else None)
+    return spec, picture.estimate(spec)
