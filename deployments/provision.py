@@ -100,17 +100,15 @@ def ensure_other_account(
     kind: type[ProviderAccount], settings: Settings, *, overwrite: bool, say: Callable[[str], None]
 ) -> None:
     """Without its variables it is not made: only jobs that need it miss it, and they say so."""
-    # Also brings the form in Prefect's UI up to date with the fields of this version.
-    kind.register_type_and_schema()
-    given = kind.given(settings)
-    if given is None:
-        return
+    given, existing = kind.given(settings), _existing(kind)
     variables = " and ".join(kind.variables)
-    existing = _existing(kind)
-    if existing is None or overwrite or _is_simulated(existing) != _is_simulated(given):
+    if given and (existing is None or overwrite or _is_simulated(existing) != _is_simulated(given)):
         given.save("default", overwrite=True)
         say(f"block {kind.slug()}: written from {variables}")
-    elif not existing.same_as(given):
+        return
+    # As saving does: the form in Prefect's UI is up to date with the fields of this version.
+    kind.register_type_and_schema()
+    if given and existing and not existing.same_as(given):
         say(f"block {kind.slug()}: kept, though it differs from {variables} (--overwrite replaces it)")
 
 

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -125,8 +125,13 @@ class Watch:
             return
         self._check("fal_account", self._account.read)
         self._check("media_store", self._open_store)
-        self._others = other_differences(self._settings)
+        self._read_others()
         self._read_at = time.monotonic()
+
+    def _read_others(self) -> None:
+        # Whatever Prefect's client raises: that Prefect is out shows in the checks, and these are none.
+        with suppress(Exception):
+            self._others = other_differences(self._settings)
 
     def _open_store(self) -> None:
         self._store = open_media_store(self._settings)
@@ -160,16 +165,21 @@ def differences(settings: Settings, *, account: FalAccount | None, store: MediaS
 
 def other_differences(settings: Settings) -> list[str]:
     """Of the accounts that the environment names beside fal's: only jobs that need one miss it."""
-    return [said for kind in OTHERS if (given := kind.given(settings)) and (said := _difference(kind, given))]
+    given = [account for kind in OTHERS if (account := kind.given(settings))]
+    return [said for account in given if (said := difference(account, _existing(type(account))))]
 
 
-def _difference(kind: type[ProviderAccount], given: ProviderAccount) -> str | None:
-    variables = " and ".join(kind.variables)
-    try:
-        existing = kind.load_default()
-    except NeedsHuman:
-        return f"There is no block {kind.slug()} for {variables}: run `darkroom provision`"
-    except Exception:
-        # Whatever Prefect's client raises: that Prefect is out shows elsewhere.
+def difference(given: ProviderAccount, existing: ProviderAccount | None) -> str | None:
+    variables = " and ".join(given.variables)
+    if existing is None:
+        return f"There is no block {given.slug()} for {variables}: run `darkroom provision`"
+    if existing.same_as(given):
         return None
-    return None if existing.same_as(given) else f"The block {kind.slug()}, which is used, differs from {variables}"
+    return f"The block {given.slug()}, which is used, differs from {variables}"
+
+
+def _existing(kind: type[ProviderAccount]) -> ProviderAccount | None:
+    try:
+        return kind.load_default()
+    except NeedsHuman:
+        return None

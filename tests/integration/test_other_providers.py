@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
-from fractions import Fraction
 from typing import Any
 from uuid import uuid4
 
-import av
+import media_files
 import pytest
 from provider_rows import row_for
 from simulated_fal import SimulatedFal
@@ -36,17 +34,7 @@ SCHEMA = {
 
 @pytest.fixture(scope="module")
 def film() -> Media:
-    """Two seconds of grey."""
-    out = io.BytesIO()
-    with av.open(out, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=24)
-        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
-        for number in range(48):
-            frame = av.VideoFrame(320, 180, "yuv420p")
-            frame.pts, frame.time_base = number, Fraction(1, 24)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return verify(out.getvalue(), Kind.VIDEO)
+    return verify(media_files.film(seconds=2, with_sound=True), Kind.VIDEO)
 
 
 @pytest.fixture
@@ -244,7 +232,7 @@ def test_a_film_becomes_a_stream(simulator: SimulatedFal, mux: Mux, word: str, f
     outcome = ended(mux, row)
     assert outcome.happening is Happening.SUCCEED
     assert outcome.output is not None
-    assert outcome.output["seconds"] == pytest.approx(2.0)
+    assert outcome.output["seconds"] == pytest.approx(2.0, abs=0.1)
     assert outcome.output["aspect_ratio"] == "16:9"
     assert outcome.output["upload_id"] == taken.request_id
     created, put = simulator.calls(match=word)

@@ -53,6 +53,16 @@ def fal_key(prefect: PrefectServer) -> str:
     return str(prefect.call("GET", path)["data"]["key"])
 
 
+OTHERS = {"gemini-account": "key", "elevenlabs-account": "key", "mux-account": "token_secret"}
+
+
+def other_secrets(prefect: PrefectServer) -> list[str | None]:
+    """Of the accounts beside fal's; None where there is no block."""
+    paths = {kind: f"/block_types/slug/{kind}/block_documents/name/default?include_secrets=true" for kind in OTHERS}
+    found = {kind: prefect.call("GET", path, absent=True) for kind, path in paths.items()}
+    return [document and document["data"][OTHERS[kind]] for kind, document in found.items()]
+
+
 def test_a_second_time_changes_nothing(prefect: PrefectServer) -> None:
     """Every step looks first: same deployments, same automations, one key."""
     deployments, found = snapshot(prefect), automations(prefect)
@@ -128,13 +138,32 @@ def test_the_operators_key_is_theirs_alone_and_works(prefect: PrefectServer) -> 
 
 def test_a_block_that_exists_rules_unless_told_otherwise(prefect: PrefectServer) -> None:
     """An account edited in the UI stays; `--overwrite` takes what the environment says; no key is ever printed."""
-    said = prefect.provision("--overwrite", FAL_KEY="mine:secret").stdout
-    said += prefect.provision(FAL_KEY="other:secret").stdout
+    mine = {"FAL_KEY": "mine:secret", "MUX_TOKEN_ID": "mine", "MUX_TOKEN_SECRET": "my-secret"}
+    said = prefect.provision("--overwrite", **mine).stdout
+    others = {"FAL_KEY": "other:secret", "MUX_TOKEN_ID": "other", "MUX_TOKEN_SECRET": "other-secret"}
+    said += prefect.provision(**others).stdout
     assert fal_key(prefect) == "mine:secret"
-    assert "--overwrite replaces it" in said
+    assert other_secrets(prefect)[-1] == "my-secret"
+    assert said.count("--overwrite replaces it") == 2
     assert "secret" not in said
     prefect.provision()  # with the simulator's: the one change that needs no asking
     assert fal_key(prefect) == "sim:key"
+    assert other_secrets(prefect)[-1] == "sim:mux"
+
+
+def test_an_account_that_nobody_names_is_not_made(prefect: PrefectServer) -> None:
+    """It can be made in the UI, and whoever needs it says what is missing; where it is named it is there."""
+    assert other_secrets(prefect) == ["sim:gemini", "sim:elevenlabs", "sim:mux"]
+    block = prefect.call("GET", "/block_types/slug/gemini-account/block_documents/name/default")
+    prefect.call("DELETE", f"/block_documents/{block['id']}")
+    prefect.provision(GEMINI_API_KEY="")
+    assert other_secrets(prefect)[0] is None
+    assert prefect.call("GET", "/block_types/slug/gemini-account")["name"] == "Gemini account"
+    load = "from blocks.providers import Providers; Providers().of('gemini')"
+    lost = prefect.run([sys.executable, "-c", load], check=False, cwd=PROJECT).stderr.splitlines()[-1]
+    assert all(word in lost for word in ("NeedsHuman", "gemini-account/default", "GEMINI_API_KEY"))
+    prefect.provision()
+    assert other_secrets(prefect)[0] == "sim:gemini"
 
 
 def test_an_automation_is_repaired_and_stays_switched_off(prefect: PrefectServer) -> None:

@@ -11,14 +11,16 @@ from pydantic import SecretStr
 
 from blocks.errors import BadInput
 from blocks.fal import FalAccount
+from blocks.gemini import GeminiAccount
 from blocks.ledger import Job, Request
 from blocks.media_store import MediaStore
+from blocks.mux import MuxAccount
 from blocks.settings import Settings
 from deployments.gateway.callbacks import Match, match
 from deployments.gateway.granter import LONGEST_WAIT_SECONDS, seconds_until, soon_free
 from deployments.gateway.jobs import read_cursor, write_cursor
 from deployments.gateway.sampler import INTERVAL_SECONDS, Sampler
-from deployments.gateway.watch import differences
+from deployments.gateway.watch import difference, differences
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 OURS = Request(ref="req_1", token="a" * 32)
@@ -129,3 +131,27 @@ def test_equal_settings_and_blocks_do_not_differ(tmp_path: Path) -> None:
 
     assert differences(settings, account=account, store=store) == []
     assert differences(settings, account=None, store=None) == []
+
+
+@pytest.mark.parametrize(
+    ("existing", "words"),
+    [
+        (None, "There is no block gemini-account/default for GEMINI_API_KEY: run `darkroom provision`"),
+        (GeminiAccount(key=SecretStr("old")), "The block gemini-account/default, which is used, differs from"),
+        (GeminiAccount(key=SecretStr("new")), None),
+    ],
+)
+def test_an_account_beside_fals_is_told_where_it_is_missing_or_another(
+    existing: GeminiAccount | None, words: str | None
+) -> None:
+    """Without showing a key. Only some jobs need it, so the installation is ready all the same."""
+    said = difference(GeminiAccount(key=SecretStr("new")), existing)
+    assert (said or "").startswith(words or "")
+    assert (said is None) == (words is None)
+
+
+def test_half_of_what_an_account_needs_is_no_account() -> None:
+    """Mux has an id and a secret; an empty variable is none."""
+    assert MuxAccount.given(Settings(mux_token_id="id")) is None
+    assert MuxAccount.given(Settings(mux_token_id="id", mux_token_secret=SecretStr(""))) is None
+    assert MuxAccount.given(Settings(mux_token_id="id", mux_token_secret=SecretStr("secret"))) is not None
