@@ -22,6 +22,7 @@ from deployments.stack.environment import (
     worker_settings,
 )
 from deployments.stack.options import Provider, StackOptions
+from deployments.stack.parts import all_parts
 from deployments.stack.postgres import LONGEST_SOCKET_FOLDER, Cluster, prepare_cluster
 
 # Prefect reads it in the server's encryption module, outside its settings.
@@ -97,6 +98,30 @@ def test_the_public_url_is_the_callers_choice(
 ) -> None:
     """Only the simulator reaches a loopback address; set but empty means that nothing reaches us."""
     assert client(home, cluster, base, provider=provider)["DARKROOM_PUBLIC_URL"] == public_url
+
+
+@pytest.mark.parametrize("public_url", ["http://127.0.0.1:8700", "https://me.example/", ""])
+def test_the_simulated_mux_is_told_where_its_webhooks_go(home: Home, cluster: Cluster, public_url: str) -> None:
+    """Once and for all, as in its dashboard; nowhere, where nothing reaches us."""
+    options, base = StackOptions(home=home.path), {"DARKROOM_PUBLIC_URL": public_url}
+    home.record_environment(client_settings(options, home=home, cluster=cluster, base=base))
+    (simulator,) = (
+        part for part in all_parts(options, home=home, cluster=cluster, base=base) if part.name == "simulator"
+    )
+    told = f"--mux-webhook-url {public_url.rstrip('/')}/webhooks/mux"
+    assert (told in " ".join(simulator.command)) is bool(public_url)
+
+
+def test_a_simulated_stack_has_an_account_at_every_provider(home: Home, cluster: Cluster) -> None:
+    """And the secret that Mux' webhooks are signed with, which is this home's own and lasts."""
+    settings = client(home, cluster, {})
+    keys = {
+        name: settings[name] for name in ("GEMINI_API_KEY", "ELEVENLABS_API_KEY", "MUX_TOKEN_ID", "MUX_TOKEN_SECRET")
+    }
+    assert all(value.startswith("sim") for value in keys.values())
+    assert len(settings["MUX_WEBHOOK_SECRET"]) == 48
+    assert client(home, cluster, {})["MUX_WEBHOOK_SECRET"] == settings["MUX_WEBHOOK_SECRET"]
+    assert not keys.keys() & client(home, cluster, {"GEMINI_API_KEY": "real"}, provider=Provider.LIVE).keys()
 
 
 def test_a_live_stack_reaches_the_provider_as_the_caller_does(home: Home, cluster: Cluster) -> None:
