@@ -16,7 +16,6 @@ def specify(
     """Raises BadInput for what the model does not accept. `arguments`, `reuse`: as of `Job.start`."""
     model = find_model(endpoint)
     checked = model.validate(_named(arguments, lambda asset: f"{ASSET}{asset.id}"))
-    by_content = _named(arguments, lambda asset: f"sha256:{asset.sha256}")
     return RequestSpec(
         step=step,
         endpoint=endpoint,
@@ -24,7 +23,7 @@ def specify(
         estimate_usd=model.estimate(checked),
         lane=lane,
         account_id=model.account_id,
-        reuse_hash=content_hash(endpoint, by_content) if reuse else None,
+        reuse_hash=content_hash(endpoint, _named(arguments, _by_content)) if reuse else None,
     )
 
 
@@ -35,3 +34,7 @@ def _named(value: Any, name: Callable[[Asset], str]) -> Any:
     if isinstance(value, Mapping):
         return {key: _named(each, name) for key, each in value.items()}
     return [_named(each, name) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _by_content(asset: Asset) -> str:
+    return f"sha256:{asset.sha256}"
