@@ -44,6 +44,7 @@ class RequestDocument(_Document):
     status: RequestStatus
     delivered_via: Literal["webhook", "poll"] | None = Field(description="How its end reached us.")
     cost_usd: Usd | None = Field(examples=[0.025])
+    reused_from: str | None = Field(description="The `ref` of an earlier call of yours whose answer served: it cost 0.")
     created_at: datetime
     submitted_at: datetime | None
     finished_at: datetime | None
