@@ -73,6 +73,7 @@ class Counts:
     stage: Stage
     statuses: Mapping[JobStatus, int]
     in_flight: int
+    last_minute: int  # rows that ended within it
     cost_usd: Decimal
 
     @property
@@ -122,7 +123,11 @@ class Batches:
     def counts(self, job_id: str) -> list[Counts]:
         """For each pass that has begun."""
         with self._engine.begin() as connection:
-            return _counts(run(connection, "children_counts", job_id=job_id).all())
+            return _counts(run(connection, "children_counts", job_id=job_id, now=utc_now()).all())
+
+    def cost(self, job_id: str) -> Decimal:
+        """What was paid for all of it in USD, as far as is known."""
+        return sum((counts.cost_usd for counts in self.counts(job_id)), Decimal(0))
 
     def page(self, job_id: str, *, limit: int, after: tuple[Stage, int] | None = None) -> list[Job]:
         """The jobs of its rows: the first pass in the manifest's order, then the second."""
@@ -284,6 +289,7 @@ def _counts(found: Sequence[Row[Any]]) -> list[Counts]:
             stage=stage,
             statuses={JobStatus(row.status): row.n for row in found if row.stage == stage},
             in_flight=sum(row.in_flight for row in found if row.stage == stage),
+            last_minute=sum(row.last_minute for row in found if row.stage == stage),
             cost_usd=sum((row.cost_usd for row in found if row.stage == stage), Decimal(0)),
         )
         for stage in Stage

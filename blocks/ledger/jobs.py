@@ -344,6 +344,14 @@ class Jobs:
         with self._engine.begin() as connection:
             return [Asset(**row._mapping) for row in run(connection, "assets_of_job", job_id=job_id)]
 
+    def assets_of(self, job_ids: Sequence[str]) -> dict[str, list[Asset]]:
+        """By job; in the order of its steps."""
+        found: dict[str, list[Asset]] = {}
+        with self._engine.begin() as connection:
+            for row in run(connection, "assets_of_jobs", job_ids=list(job_ids)):
+                found.setdefault(row.job_id, []).append(Asset(**row._mapping))
+        return found
+
     def cost(self, job_id: str) -> Decimal:
         """What was paid for the job in USD, as far as is known."""
         with self._engine.begin() as connection:

@@ -269,6 +269,7 @@ WHERE NOT EXISTS (SELECT FROM job WHERE job.parent_id = parent.id AND job.finish
 
 -- name: children_counts
 SELECT job.stage, job.status, count(*) AS n, COALESCE(sum(paid.cost_usd), 0) AS cost_usd,
+    count(*) FILTER (WHERE job.finished_at > CAST(:now AS timestamptz) - interval '1 minute') AS last_minute,
     COALESCE(sum(paid.in_flight), 0) AS in_flight
 FROM job
 LEFT JOIN LATERAL (

@@ -14,6 +14,7 @@ from decimal import Decimal
 from sqlalchemy import Engine
 
 from blocks.clock import midnight, utc_now
+from blocks.ledger.batches import PAUSED_UNTIL
 from blocks.ledger.breaker import slots_now
 from blocks.ledger.database import run
 from blocks.ledger.states import RequestStatus
@@ -89,6 +90,8 @@ def _cancel(row: Request) -> str:
 def _queued(row: Request, line: Line | None, *, now: datetime) -> str:
     if line is not None and line.down_since is not None:
         return f"{row.account_id} is down since {line.down_since:%H:%M}, {_next_probe(line.probe_at, now=now)}"
+    if row.not_before == PAUSED_UNTIL:
+        return "its batch, which is paused"
     if row.not_before is not None and row.not_before > now:
         return f"a retry at {row.not_before:%H:%M:%S} UTC"
     if line is None:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import Field
 
-from blocks.ledger import Asset, Job, JobStatus, Ledger, RequestStatus
+from blocks.ledger import BATCH, Asset, Job, JobStatus, Ledger, RequestStatus, Stage
 from blocks.links import asset_url
 from blocks.settings import Settings
-
-# A number in JSON: nobody computes with it there, and a text would only be in the way.
-Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(populate_by_name=True, from_attributes=True)
+from deployments.gateway.batch_documents import BatchDocument, batch_document
+from deployments.gateway.document import Document, Usd
 
 
-class Links(_Document):
+class Links(Document):
     job: str = Field(alias="self", examples=["/v1/jobs/job_019aa1f0c5d2"])
 
 
-class Accepted(_Document):
+class Accepted(Document):
     """The order is on record and will be carried out."""
 
     job_id: str = Field(examples=["job_019aa1f0c5d2"])
@@ -33,7 +29,7 @@ class Accepted(_Document):
     links: Links
 
 
-class RequestDocument(_Document):
+class RequestDocument(Document):
     """One paid call."""
 
     ref: str = Field(description="Our id of the call.", examples=["req_019aa1f0c5d3"])
@@ -50,7 +46,7 @@ class RequestDocument(_Document):
     finished_at: datetime | None
 
 
-class AssetDocument(_Document):
+class AssetDocument(Document):
     """A file in the media store."""
 
     id: str = Field(examples=["ast_019aa1f0d8b4"])
@@ -66,7 +62,7 @@ class AssetDocument(_Document):
     seconds: float | None = Field(description="Of films and sound.")
 
 
-class ErrorDocument(_Document):
+class ErrorDocument(Document):
     """Why a job failed."""
 
     code: str = Field(examples=["content_policy_violation"])
@@ -77,7 +73,7 @@ class ErrorDocument(_Document):
     retryable: bool
 
 
-class JobSummary(_Document):
+class JobSummary(Document):
     id: str = Field(examples=["job_019aa1f0c5d2"])
     kind: str = Field(examples=["generate-image"])
     status: JobStatus
@@ -88,7 +84,7 @@ class JobSummary(_Document):
     links: Links
 
 
-class ProgressDocument(_Document):
+class ProgressDocument(Document):
     percent: float = Field(examples=[40])
     text: str = Field(examples=["training: step 400 of 1000"])
 
@@ -101,12 +97,26 @@ class JobDocument(JobSummary):
         description="How far it has come; null where nobody tells, and at its end."
     )
     result: dict[str, Any] | None = Field(description="What it came to beside its files, by kind of job.")
+    batch: BatchDocument | None = Field(None, description="Of a batch: how far its passes have come.")
     requests: list[RequestDocument]
     assets: list[AssetDocument]
     cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
 
 
-class JobPage(_Document):
+class ChildDocument(JobSummary):
+    """A row of a batch, in one pass."""
+
+    row: int = Field(description="Its place in the manifest, from 0.")
+    stage: Stage
+    assets: list[AssetDocument]
+
+
+class ChildPage(Document):
+    items: list[ChildDocument]
+    next: str | None = Field(description="The `cursor` of the next page; null on the last.")
+
+
+class JobPage(Document):
     items: list[JobSummary]
     next: str | None = Field(description="The `cursor` of the next page; null on the last.")
 
@@ -130,10 +140,21 @@ def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
         waiting_for=ledger.waiting_for(job, requests),
         progress=ProgressDocument.model_validate(job.progress) if job.progress else None,
         result=job.result,
+        batch=_batch(job, ledger),
         requests=[RequestDocument.model_validate(row) for row in requests],
         assets=[asset_document(asset, settings) for asset in ledger.jobs.assets(job.id)],
-        cost_usd=ledger.jobs.cost(job.id),
+        cost_usd=ledger.batches.cost(job.id) if job.kind == BATCH else ledger.jobs.cost(job.id),
     )
+
+
+def child_document(job: Job, assets: Sequence[Asset], settings: Settings) -> ChildDocument:
+    documents = [asset_document(asset, settings) for asset in assets]
+    return ChildDocument(**_head(job), row=job.manifest_row, stage=job.stage, assets=documents)
+
+
+def _batch(job: Job, ledger: Ledger) -> BatchDocument | None:
+    batch = ledger.batches.get(job.id) if job.kind == BATCH else None
+    return None if batch is None else batch_document(batch, ledger)
 
 
 def asset_document(asset: Asset, settings: Settings) -> AssetDocument:

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blocks.archives import LARGEST_IMAGE, MIB, MOST_BYTES
+from blocks.manifest import MOST_BYTES as MOST_OF_A_MANIFEST
 from deployments.gateway.problems import Problem
 
 API_CAP = MIB
@@ -20,6 +21,8 @@ DRAINED = 16 * MIB
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 WEBHOOKS = "/webhooks/"
 UPLOADS = "/v1/uploads"
+BATCHES = "/v1/batches"
+MANIFESTS = frozenset({"text/csv", "application/x-ndjson", "application/jsonl"})
 ARCHIVE = "application/zip"
 UPLOAD_CAPS: Mapping[str, int] = {
     "image/jpeg": LARGEST_IMAGE,
@@ -53,6 +56,8 @@ class Limits:
 def cap_for(path: str, headers: Headers) -> int:
     if path == UPLOADS:
         return UPLOAD_CAPS.get(media_type(headers), API_CAP)
+    if path == BATCHES:
+        return MOST_OF_A_MANIFEST
     return WEBHOOK_CAP if path.startswith(WEBHOOKS) else API_CAP
 
 
@@ -70,6 +75,8 @@ def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | N
         return None
     if path == UPLOADS:
         return None if media_type(headers) in UPLOAD_CAPS else wrong_upload_type()
+    if path == BATCHES and media_type(headers) in MANIFESTS:
+        return None
     return None if _fits(headers) else wrong_type()
 
 

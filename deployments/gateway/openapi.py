@@ -28,6 +28,7 @@ Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) that name
 """
 TAGS = [
     {"name": "Images", "description": "Order pictures."},
+    {"name": "Batches", "description": "A campaign of up to 10,000 pictures, in two passes with a choice between."},
     {"name": "LoRAs", "description": "Train a face, a thing or a style, and name it in orders for pictures."},
     {"name": "Films", "description": "Order a film with voice and captions, ready to be streamed."},
     {"name": "Jobs", "description": "What became of an order; its end, or another try."},

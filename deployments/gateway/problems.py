@@ -21,6 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Retry, TooMany, WrongState
+from blocks.manifest import ManifestError
 from deployments.gateway.remedies import FieldError, field_errors, remedy_of
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,8 @@ def unavailable(detail: str, *, retry_after: float | None = None) -> Problem:
 
 def from_error(error: DarkroomError) -> Problem:
     match error:
+        case ManifestError():
+            return _of_manifest(error)
         case BadInput():
             return Problem(
                 422,
@@ -136,6 +139,21 @@ def from_error(error: DarkroomError) -> Problem:
             return unavailable("An operator has to look after this installation; /readyz says what is missing.")
         case _:
             return internal()
+
+
+def _of_manifest(error: ManifestError) -> Problem:
+    """All that is wrong, by row and column."""
+    found = [
+        FieldError(
+            field=", ".join([*([f"row {each.row}"] if each.row else []), *([each.column] if each.column else [])])
+            or "manifest",
+            detail=each.problem,
+            remedy=each.remedy,
+        )
+        for each in error.problems
+    ]
+    remedy = found[0].remedy if found else None
+    return Problem(422, error.message, field=error.field, remedy=remedy, code=_code(error), errors=found)
 
 
 def _code(error: DarkroomError) -> str:

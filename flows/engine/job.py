@@ -61,6 +61,8 @@ class Shown(Protocol):
 
     def show_progress(self, job_id: str, percent: float, text: str) -> None: ...
 
+    def watch_rows(self, job_id: str) -> None: ...
+
     def link(self, asset: Asset) -> str: ...
 
 
@@ -200,6 +202,8 @@ class Job:
     @property
     def rows(self) -> Rows:
         """Of a batch."""
+        if self._shown is not None:
+            self._shown.watch_rows(self.id)
         return Rows(self._row, self._resources)
 
     def asset(self, asset_id: str) -> Asset:

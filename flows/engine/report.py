@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -22,7 +22,7 @@ from prefect.logging import get_run_logger
 
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError
-from blocks.ledger import Asset, JobStatus, Request
+from blocks.ledger import Asset, Counts, JobStatus, Request
 from blocks.links import ARTIFACT_LIFETIME, asset_url
 from flows.engine.job import Job
 from flows.engine.resources import Resources
@@ -30,6 +30,19 @@ from flows.engine.resources import Resources
 HANDFUL = 10
 FEW = 4  # files of a job that its line shows
 OLDEST_SECONDS = 3.0
+EVERY_SECONDS = 5.0  # a batch's bar moves on
+
+
+def progress_of(passes: Sequence[Counts]) -> tuple[float, str] | None:
+    """How far the last pass of a batch has come, in percent and in words."""
+    if not passes or passes[-1].total == 0:
+        return None
+    last = passes[-1]
+    failed = last.statuses.get(JobStatus.FAILED, 0)
+    words = [f"{last.stage.value}s: {last.ended} of {last.total}"]
+    words += [f"{failed} failed"] if failed else []
+    words.append(f"${sum((each.cost_usd for each in passes), Decimal(0)):.2f}")
+    return 100 * last.ended / last.total, ", ".join(words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +62,9 @@ class Reports:
         self._lock = threading.Lock()
         self._lines: list[Line] = []
         self._oldest = 0.0
+        self._watched_at = 0.0
         self._texts: dict[str, str] = {}
+        self._watched: set[str] = set()  # batches, of which their rows tell how far they have come
 
     @contextmanager
     def sending(self) -> Iterator[None]:
@@ -112,6 +127,19 @@ class Reports:
     def send_what_is_due(self) -> None:
         if self._lines and time.monotonic() - self._oldest > OLDEST_SECONDS:
             self._flush()
+        if self._watched and time.monotonic() - self._watched_at > EVERY_SECONDS:
+            self._watched_at = time.monotonic()
+            for job_id in self._watched:
+                self._sender.submit(copy_context().run, self._tell_of_rows, job_id)
+
+    def watch_rows(self, job_id: str) -> None:
+        """Every few seconds the bar of that batch moves on."""
+        self._watched.add(job_id)
+
+    def _tell_of_rows(self, job_id: str) -> None:
+        come = progress_of(self._resources.ledger.batches.counts(job_id))
+        if come is not None and self._resources.ledger.jobs.progress(job_id, *come):
+            self.show_progress(job_id, *come)
 
     def _flush(self) -> None:
         with self._lock:

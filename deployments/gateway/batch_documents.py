@@ -1,0 +1,65 @@
+"""The JSON of batches: how far each pass has come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from pydantic import Field
+
+from blocks.ledger import Batch, Counts, JobStatus, Ledger, Stage
+from deployments.gateway.document import Document, Usd
+
+
+class PassDocument(Document):
+    """One pass over the rows."""
+
+    total: int
+    completed: int
+    failed: int
+    cancelled: int
+    in_flight: int = Field(description="At the provider, or about to be.")
+    per_minute: float = Field(description="Rows that ended within the last minute.")
+    seconds_left: float | None = Field(description="At that pace; null while nothing ends.")
+    spent_usd: Usd
+
+
+class BatchDocument(Document):
+    rows: int
+    draft: PassDocument | None
+    final: PassDocument | None
+    spent_usd: Usd
+    forecast_usd: dict[str, float] = Field(description="As it was ordered: drafts, finals of all rows, and the most.")
+    paused_at: datetime | None
+    asked_at: datetime | None = Field(description="Since when it waits for a choice, or waited.")
+    answer_by: datetime | None
+    winners: list[int] | None
+
+
+def batch_document(batch: Batch, ledger: Ledger) -> BatchDocument:
+    counts = {each.stage: each for each in ledger.batches.counts(batch.job_id)}
+    return BatchDocument(
+        rows=batch.rows,
+        draft=_pass(counts.get(Stage.DRAFT)),
+        final=_pass(counts.get(Stage.FINAL)),
+        spent_usd=sum((each.cost_usd for each in counts.values()), Decimal(0)),
+        forecast_usd={name: float(usd) for name, usd in (batch.forecast or {}).items()},
+        paused_at=batch.paused_at,
+        asked_at=batch.asked_at,
+        answer_by=batch.answer_by,
+        winners=batch.winners,
+    )
+
+
+def _pass(counts: Counts | None) -> PassDocument | None:
+    if counts is None:
+        return None
+    left, pace = counts.total - counts.ended, counts.last_minute
+    return PassDocument(
+        total=counts.total,
+        **{status.value: counts.statuses.get(status, 0) for status in JobStatus if status.terminal},
+        in_flight=counts.in_flight,
+        per_minute=pace,
+        seconds_left=60 * left / pace if pace and left else None,
+        spent_usd=counts.cost_usd,
+    )

@@ -1,0 +1,15 @@
+"""What all documents of the API have in common."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+# A number in JSON: nobody computes with it there, and a text would only be in the way.
+Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+
+
+class Document(BaseModel):
+    model_config = ConfigDict(populate_by_name=True, from_attributes=True)

@@ -1,0 +1,238 @@
+"""Batches over HTTP: a manifest is on record whole or refused with all that is wrong; its winners, pause and pages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from ledger_databases import Databases
+from ledger_scenes import FAILURE, SUCCESS
+from pydantic import SecretStr
+from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
+
+from blocks.ledger import JobStatus, Ledger
+from blocks.settings import Settings
+
+ROWS = [{"id": f"sku-{n}", "prompt": f"a mug, number {n}"} for n in range(4)]
+
+
+@pytest.fixture(scope="module")
+def ledger_url(databases: Databases) -> Iterator[str]:
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    ledger = Ledger(ledger_url)
+    ledger.users.set_account("fal", slots=0)  # nothing is granted but by the test
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    home = tmp_path_factory.mktemp("home")
+    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", NO_PREFECT)
+        with running_gateway(settings, blocks=GivenBlocks()) as running:
+            yield running
+
+
+@pytest.fixture
+def ann(gateway: RunningGateway, ledger: Ledger) -> Customer:
+    return gateway.as_user(ledger.users.add(f"ann {uuid4().hex}", plan="studio"))
+
+
+def send(customer: Customer, path: str, **given: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {customer.key}"} | given.pop("headers", {})
+    return customer.http.post(path, headers=headers, **given)
+
+
+def order(customer: Customer, rows: list[dict[str, Any]] = ROWS, **options: Any) -> httpx.Response:
+    return send(customer, "/v1/batches", json={"rows": rows, **options})
+
+
+def ordered(customer: Customer, **options: Any) -> str:
+    answer = order(customer, **options)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["job_id"])
+
+
+def drafted(customer: Customer, ledger: Ledger, *, failed: tuple[int, ...] = ()) -> str:
+    """A batch of which every draft has come, but those, and of which a person was asked."""
+    batch_id = ordered(customer)
+    for job in ledger.batches.page(batch_id, limit=100):
+        (row,) = ledger.requests.of_job(job.id)
+        bad = job.manifest_row in failed
+        ledger.requests.settle(row.ref, FAILURE if bad else SUCCESS, via="poll")
+        ledger.jobs.finish(job.id, JobStatus.FAILED if bad else JobStatus.COMPLETED)
+    ledger.batches.ask(batch_id, patience=None)
+    return batch_id
+
+
+def test_a_batch_is_on_record_with_a_cheap_draft_of_every_row(ann: Customer, ledger: Ledger) -> None:
+    """And what both passes would cost at most is told before anything is paid."""
+    answer = order(ann, defaults={"model": "openai/gpt-image-2"})
+    assert answer.status_code == 202
+    assert answer.json()["estimate_usd"] == pytest.approx(4 * (0.02 + 0.19))
+    job = ann.get(answer.headers["Location"]).json()
+    assert (job["kind"], job["batch"]["rows"], job["batch"]["draft"]["total"]) == ("render-batch", 4, 4)
+    children = ledger.batches.page(job["id"], limit=10)
+    drafts = [ledger.requests.of_job(child.id)[0] for child in children]
+    assert {(row.endpoint, (row.input or {})["quality"], row.lane.name) for row in drafts} == {
+        ("openai/gpt-image-2", "low", "BATCH")
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (b'id,prompt,seed\nsku-1,"a mug, on oak",7\n', "text/csv"),
+        (b'{"id": "sku-1", "prompt": "a mug, on oak", "seed": 7}\n', "application/x-ndjson"),
+    ],
+)
+def test_a_manifest_comes_as_a_file_too(ann: Customer, ledger: Ledger, content: bytes, content_type: str) -> None:
+    """Its options are in the query then."""
+    path = "/v1/batches?answer_within_hours=2&if_nobody_answers=all"
+    answer = send(ann, path, content=content, headers={"Content-Type": content_type})
+    assert answer.status_code == 202, answer.text
+    (row,) = ledger.batches.rows(answer.json()["job_id"])
+    assert (row.name, row.picture) == ("sku-1", {"prompt": "a mug, on oak", "seed": 7})
+    job = ledger.jobs.get(answer.json()["job_id"])
+    assert job is not None and job.parameters["if_nobody_answers"] == "all"
+
+
+def test_all_that_is_wrong_with_a_manifest_is_told_by_row_and_column(ann: Customer) -> None:
+    """Nothing is started, and no prompt is repeated."""
+    rows = [*ROWS, {"prompt": ""}, {"prompt": "a secret", "seed": "x"}, {"prompt": "p", "flavour": "mint"}]
+    answer = order(ann, rows)
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert problem["type"].endswith("bad-manifest")
+    told = {error["field"] for error in problem["errors"]}
+    assert {"row 5, prompt", "row 6, seed", "row 7, flavour"} <= told
+    assert "secret" not in answer.text
+    assert ann.get("/v1/jobs").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "rows"),
+        ({"rows": ROWS, "manifest": "prompt\nx"}, "rows"),
+        ({"rows": ROWS, "speed": 3}, "speed"),
+        ({"rows": ROWS, "answer_within_hours": -1}, "answer_within_hours"),
+        ({"rows": ROWS, "defaults": {"model": "no/such"}}, "manifest"),
+    ],
+)
+def test_a_wrong_order_is_refused_with_its_field(ann: Customer, body: dict[str, Any], field: str) -> None:
+    """As any other order."""
+    answer = send(ann, "/v1/batches", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+    assert answer.json()["remedy"]
+
+
+def test_the_same_key_is_the_same_batch_and_another_manifest_a_conflict(ann: Customer) -> None:
+    """Also after a time-out."""
+    headers = {"Idempotency-Key": uuid4().hex}
+    answers = [send(ann, "/v1/batches", json={"rows": ROWS}, headers=headers) for _ in range(2)]
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    other = send(ann, "/v1/batches", json={"rows": ROWS[:2]}, headers=headers)
+    assert (other.status_code, other.json()["field"]) == (422, "Idempotency-Key")
+
+
+def test_identical_rows_are_paid_once_if_asked_for(ann: Customer, ledger: Ledger) -> None:
+    """A row like one before it has no call of its own."""
+    rows = [{"prompt": "a mug"}, {"prompt": "a cup"}, {"prompt": "a mug"}]
+    batch_id = ordered(ann, rows=rows, deduplicate=True)
+    assert [row.same_as for row in ledger.batches.rows(batch_id)] == [None, None, 0]
+    assert len(ledger.batches.page(batch_id, limit=10)) == 2
+
+
+def test_a_batch_beyond_the_plans_budget_is_refused(gateway: RunningGateway, ledger: Ledger) -> None:
+    """With both passes counted, before anything is written."""
+    ledger.users.set_plan("thrifty", in_flight=1, weight=1, daily_budget_usd=1)
+    bob = gateway.as_user(ledger.users.add(f"bob {uuid4().hex}", plan="thrifty"))
+    answer = order(bob, rows=[{"prompt": f"{n}", "model": "openai/gpt-image-2"} for n in range(5)])
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith("over-budget")
+
+
+def test_winners_are_chosen_once_their_drafts_are_there(ann: Customer, ledger: Ledger) -> None:
+    """The same choice again is no other; another one comes too late."""
+    batch_id = drafted(ann, ledger)
+    for _ in range(2):
+        answer = send(ann, f"/v1/batches/{batch_id}/selection", json={"winners": [2, 0]})
+        assert (answer.status_code, answer.json()["batch"]["winners"]) == (202, [0, 2]), answer.text
+    late = send(ann, f"/v1/batches/{batch_id}/selection", json={"winners": [1]})
+    assert (late.status_code, late.json()["title"]) == (409, "Wrong state")
+
+
+def test_a_wrong_choice_names_the_rows_and_can_be_made_again(ann: Customer, ledger: Ledger) -> None:
+    """Nothing is chosen by it."""
+    batch_id = drafted(ann, ledger, failed=(3,))
+    for winners in ([0, 3], [7], [0, 0], ["all"]):
+        answer = send(ann, f"/v1/batches/{batch_id}/selection", json={"winners": winners})
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["field"].startswith("winners")
+    assert send(ann, f"/v1/batches/{batch_id}/selection", json={"winners": [0]}).status_code == 202
+
+
+def test_a_choice_before_the_drafts_are_done_is_too_early(ann: Customer) -> None:
+    """It says when to come again."""
+    answer = send(ann, f"/v1/batches/{ordered(ann)}/selection", json={"winners": [0]})
+    assert (answer.status_code, "not done yet" in answer.json()["detail"]) == (409, True)
+
+
+def test_a_batch_is_paused_and_goes_on(ann: Customer, ledger: Ledger) -> None:
+    """The document says since when; and what its rows wait for."""
+    batch_id = ordered(ann)
+    paused = send(ann, f"/v1/batches/{batch_id}/pause")
+    assert paused.json()["batch"]["paused_at"] is not None
+    child = ann.get(f"/v1/jobs/{batch_id}/children").json()["items"][0]
+    assert ann.get(f"/v1/jobs/{child['id']}").json()["waiting_for"] == "its batch, which is paused"
+    assert send(ann, f"/v1/batches/{batch_id}/resume").json()["batch"]["paused_at"] is None
+
+
+def test_its_rows_are_paged_in_the_manifests_order(ann: Customer) -> None:
+    """Each with its place and its pass."""
+    batch_id = ordered(ann)
+    first = ann.get(f"/v1/jobs/{batch_id}/children?limit=3").json()
+    rest = ann.get(f"/v1/jobs/{batch_id}/children?limit=3&cursor={first['next']}").json()
+    rows = [(item["row"], item["stage"], item["status"]) for item in first["items"] + rest["items"]]
+    assert rows == [(n, "draft", "pending") for n in range(4)]
+    assert rest["next"] is None
+    assert ann.get(f"/v1/jobs/{batch_id}/children?cursor=x").status_code == 422
+
+
+def test_another_users_batch_is_not_there(ann: Customer, gateway: RunningGateway, ledger: Ledger) -> None:
+    """Whatever is asked of it; nor is a picture a batch."""
+    batch_id = ordered(ann)
+    eve = gateway.as_user(ledger.users.add(f"eve {uuid4().hex}"))
+    picture = ann.order().json()["job_id"]
+    asked: list[Callable[[], httpx.Response]] = [
+        lambda: send(eve, f"/v1/batches/{batch_id}/selection", json={"winners": []}),
+        lambda: send(eve, f"/v1/batches/{batch_id}/pause"),
+        lambda: eve.get(f"/v1/jobs/{batch_id}/children"),
+        lambda: send(ann, f"/v1/batches/{picture}/pause"),
+    ]
+    assert {ask().status_code for ask in asked} == {404}
+
+
+def test_ten_thousand_rows_are_taken_and_looked_at_within_seconds(ann: Customer) -> None:
+    """Bounds that only reading or writing them one by one would break; the figures are the benchmark's."""
+    rows = [{"id": f"sku-{n}", "prompt": f"a mug, number {n}", "seed": n} for n in range(10_000)]
+    began = time.monotonic()
+    batch_id = ordered(ann, rows=rows)
+    taken = time.monotonic()
+    assert ann.get(f"/v1/jobs/{batch_id}").json()["batch"]["draft"]["total"] == 10_000
+    looked = time.monotonic()
+    print(f"\n10,000 rows: taken in {taken - began:.2f} s, its page in {1000 * (looked - taken):.0f} ms")
+    assert taken - began < 20
+    assert looked - taken < 2
