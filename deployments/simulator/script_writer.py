@@ -35,6 +35,8 @@ _SHORT_SENTENCES = (
     "With respect: no. Try {brand}.",
     "Nobody does it like {brand}.",
     "And still, {brand} it is.",
+    "I say it once more: {brand}!",
+    "Then let them taste {brand}.",
 )
 _LOOKS = (
     "A cheerful round mascot of {brand}, bold colours, standing at a lectern, studio light, facing the camera",
