@@ -1,0 +1,126 @@
+"""What a person types to choose winners, and what they are told where it is not clear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from blocks.errors import BadInput
+from blocks.winners import as_ranges, check_winners, parse_winners
+
+
+def parse(text: str, *, rows: int = 30, failed: tuple[int, ...] = ()) -> tuple[int, ...]:
+    return parse_winners(text, rows=rows, failed=failed)
+
+
+def refused(text: str, *, rows: int = 30, failed: tuple[int, ...] = ()) -> str:
+    with pytest.raises(BadInput) as caught:
+        parse(text, rows=rows, failed=failed)
+    assert caught.value.field == "winners"
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3, 7, 12-15",
+        "3,7,12-15",
+        "12-15 7 3",
+        " 3; 7; 12 - 15 ; ",
+        "3\n7\n12–15\n",
+        "3 7 12 — 13, 14‑15",
+        "3-3, 7, 12, 13-15",
+        "003, 07, 12-15,",
+    ],
+)
+def test_numbers_are_those_on_the_contact_sheet(text: str) -> None:
+    """From 1, single or as ranges, in any order and with any usual separator; they come back as rows from 0."""
+    assert parse(text) == (2, 6, 11, 12, 13, 14)
+
+
+def test_all_is_every_row_that_has_a_draft() -> None:
+    """And none is an answer too."""
+    assert parse("all", rows=5, failed=(1, 3)) == (0, 2, 4)
+    assert parse(" ALL ", rows=3) == (0, 1, 2)
+    assert parse("None", rows=3) == ()
+    assert parse("1-30") == tuple(range(30))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "nothing was chosen"),
+        (" ,; \n", "nothing was chosen"),
+        ("0", "there is no row 0"),
+        ("31", "there is no row 31"),
+        ("1-999999999", "1-999999999 goes past the last row"),
+        ("99999999999", "“99999999999” is no number"),
+        ("20-12", "20-12 runs backwards: write 12-20"),
+        ("7, 5-9", "named twice: 7"),
+        ("3-7, 5-9", "named twice: 5-7"),
+        ("3, fox, 5", "“fox” is no number"),
+        ("3, all", "all and none stand alone"),
+        ("3.5", "“3.5” is no number"),
+        ("-3", "“-3” is no number"),
+        ("3--5", "“3--5” is no number"),
+        ("x" * 500, f"“{'x' * 20}…” is no number"),
+        ("1," * 60_000, "more than 100,000 characters"),
+        ("٣", "“٣” is no number"),
+    ],
+)
+def test_what_is_not_clear_is_refused_and_says_how_to_write_it(text: str, said: str) -> None:
+    """Nothing is guessed: this answer is what will be paid for."""
+    assert refused(text) == f"winners: {said}. Write numbers from 1 to 30, e.g. “3, 7, 12-20”, or “all”, or “none”."
+
+
+def test_a_row_that_failed_cannot_win() -> None:
+    """It is named as on the sheet, where it is marked."""
+    assert "without a draft, as it failed: 3-4, 9." in refused("1-9", failed=(2, 3, 8, 20))
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """So that the next try is the last."""
+    message = refused("0, 20-12, fox, 5, 5, 3", failed=(2,))
+    assert message.startswith(
+        "winners: there is no row 0; 20-12 runs backwards: write 12-20; “fox” is no number; named twice: 5;"
+        " without a draft, as it failed: 3. Write"
+    )
+    assert "; and 40 more. Write" in refused(" ".join(f"x{n}" for n in range(50)))
+
+
+def test_a_list_of_rows_is_checked_alike() -> None:
+    """From 0, as the API counts them, and its messages too."""
+    assert check_winners([6, 2, 14], rows=30) == (2, 6, 14)
+    assert check_winners([], rows=30) == ()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ([30], "there is no row 30"),
+        ([-1, 3], "there is no row -1"),
+        ([3, 3], "named twice: 3"),
+        ([2, 3], "without a draft, as it failed: 2"),
+        (["3"], "there is something that is no number"),
+        ([True], "there is something that is no number"),
+        ([10**5000], "there is something that is no number"),
+        ([4.0], "there is something that is no number"),
+        ([31, None], "there is no row 31; there is something that is no number"),
+    ],
+)
+def test_a_list_with_a_wrong_row_is_refused(chosen: list[Any], said: str) -> None:
+    """The message names it and what there is."""
+    with pytest.raises(BadInput) as caught:
+        check_winners(chosen, rows=30, failed=(2,))
+    assert caught.value.message == f"winners: {said}. Send numbers from 0 to 29."
+    assert caught.value.field == "winners"
+
+
+def test_rows_are_named_in_few_words() -> None:
+    """As ranges, and no more of them than one reads."""
+    assert as_ranges([0, 1, 2, 6, 19, 18]) == "1-3, 7, 19-20"
+    assert as_ranges([5], first=0) == "5"
+    assert as_ranges([]) == ""
+    assert as_ranges(range(0, 40, 2), most=3) == "1, 3, 5…"
+    assert parse_winners(as_ranges(range(0, 29, 3)), rows=29) == tuple(range(0, 29, 3))
