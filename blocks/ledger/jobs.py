@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from blocks.clock import utc_now
-from blocks.errors import BadInput, TooMany
+from blocks.errors import BadInput, TooMany, WrongState
 from blocks.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
 from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import plain, run
@@ -290,6 +290,25 @@ class Jobs:
                 implied += put_back(connection, child_id, run_id=None, now=now)
             return implied
 
+    def repeat(self, job_id: str, *, idempotency_key: str | None = None) -> Posted:
+        """Orders the same once more, exactly: with the input on record, whatever its age. It is made, and paid, anew.
+
+        A row of a batch becomes a job of its own. Raises `WrongState` for a batch.
+        """
+        job = self.get(job_id)
+        assert job is not None
+        if job.kind == BATCH:
+            raise WrongState("A batch is not repeated as one. Repeat rows of it, or order its manifest again.")
+        with self._engine.begin() as connection:
+            rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
+        return self.post(
+            user_id=job.user_id,
+            kind=job.kind,
+            parameters=job.parameters or {},
+            first=_as_it_was(rows[0]) if rows else None,
+            idempotency_key=idempotency_key,
+        )
+
     def unplaced(self) -> list[str]:
         """Jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
         with self._engine.begin() as connection:
@@ -376,6 +395,16 @@ def _require_allowed(row: Row[Any], estimate_usd: Decimal) -> None:
 
 def _has_open_rows(connection: Connection, job: Row[Any]) -> bool:
     return job.kind == BATCH and run(connection, "children_done", job_ids=[job.id]).first() is None
+
+
+def _as_it_was(row: Request) -> RequestSpec:
+    return RequestSpec(
+        step=row.step,
+        endpoint=row.endpoint,
+        input=row.input or {},
+        estimate_usd=row.estimate_usd,
+        account_id=row.account_id,
+    )
 
 
 def _require_room(connection: Connection, row: Row[Any], count: int) -> None:

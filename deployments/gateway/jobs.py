@@ -12,7 +12,8 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from blocks.errors import BadInput
 from blocks.ledger import Job, JobStatus, Lora
 from deployments.gateway.auth import UserId
-from deployments.gateway.documents import JobDocument, JobPage, job_document, summary
+from deployments.gateway.documents import Accepted, JobDocument, JobPage, accepted, job_document, summary
+from deployments.gateway.images import IdempotencyKey
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.problems import not_found
 from deployments.gateway.services import Services, ServicesOf
@@ -79,6 +80,30 @@ def replay_job(id: str, user_id: UserId, services: ServicesOf, after: Background
     own_job(id, user_id, services)
     after.add_task(services.act_on, services.ledger.jobs.replay(id))
     return job_document(own_job(id, user_id, services), services.ledger, services.settings)
+
+
+@router.post(
+    "/{id}/repeat",
+    status_code=202,
+    summary="Order the same again",
+    response_description="A new job, on record. `Location` is where to follow it.",
+    responses=problem_responses(401, 403, 404, 409, 422, 429),
+)
+def repeat_job(
+    id: str,
+    user_id: UserId,
+    services: ServicesOf,
+    response: Response,
+    after: BackgroundTasks,
+    idempotency_key: IdempotencyKey = None,
+) -> Accepted:
+    """Exactly as it was, from the input on record: the provider forgets after three days, Darkroom does not."""
+    own_job(id, user_id, services)
+    posted = services.ledger.jobs.repeat(id, idempotency_key=idempotency_key)
+    after.add_task(services.act_on, posted.implied)
+    document = accepted(posted.job)
+    response.headers["Location"] = document.links.job
+    return document
 
 
 def own_job(id: str, user_id: str, services: Services) -> Job:

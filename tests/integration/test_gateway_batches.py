@@ -211,6 +211,19 @@ def test_its_rows_are_paged_in_the_manifests_order(ann: Customer) -> None:
     assert ann.get(f"/v1/jobs/{batch_id}/children?cursor=x").status_code == 422
 
 
+def test_a_row_is_rendered_again_exactly_as_it_was(ann: Customer, ledger: Ledger) -> None:
+    """At any age, as a job of its own, with the input on record; a batch as one is not."""
+    batch_id = ordered(ann, defaults={"model": "openai/gpt-image-2"})
+    child = ledger.batches.page(batch_id, limit=1)[0]
+    answer = send(ann, f"/v1/jobs/{child.id}/repeat")
+    assert answer.status_code == 202, answer.text
+    (was,), (row,) = ledger.requests.of_job(child.id), ledger.requests.of_job(answer.json()["job_id"])
+    assert (row.endpoint, row.input, row.input_hash) == (was.endpoint, was.input, was.input_hash)
+    again = ledger.jobs.get(answer.json()["job_id"])
+    assert again is not None and (again.parent_id, again.parameters) == (None, child.parameters)
+    assert send(ann, f"/v1/jobs/{batch_id}/repeat").status_code == 409
+
+
 def test_another_users_batch_is_not_there(ann: Customer, gateway: RunningGateway, ledger: Ledger) -> None:
     """Whatever is asked of it; nor is a picture a batch."""
     batch_id = ordered(ann)
