@@ -84,7 +84,7 @@ class Reports:
                     self._flow_run_id,
                     key=f"picture-{artifact_key(asset.id)}",
                     url=_link(asset, self._resources),
-                    description=f"`{asset.key}`: {asset.width} × {asset.height}, {asset.bytes:,} bytes",
+                    description=f"{asset.step}, {asset.width} × {asset.height}, {asset.bytes:,} bytes: `{asset.key}`",
                 )
 
     def show_costs(self, job: Job) -> None:

@@ -10,3 +10,9 @@ from pydantic import Field
 def shown(title: str, description: str, default: Any = ..., **bounds: Any) -> Any:
     """Prefect's form overwrites a field's own title, but not one among the extras. `bounds`: as of pydantic's Field."""
     return Field(default, description=description, json_schema_extra={"title": title}, **bounds)
+
+
+def in_order(schema: dict[str, Any]) -> None:
+    """For a model's `json_schema_extra`: Prefect keeps schemas as jsonb, which forgets the order of what has no place."""
+    for position, field in enumerate(schema["properties"].values()):
+        field["position"] = position

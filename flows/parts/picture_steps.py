@@ -26,7 +26,7 @@ from blocks.fal import CATALOGUE
 from blocks.ledger import Asset, RequestSpec
 from blocks.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
 from flows.engine import specify
-from flows.parts.form import shown
+from flows.parts.form import in_order, shown
 
 MOST_STEPS = 8
 # Of a picture that was made larger. A PNG of them has up to 60 MB; the media store takes 64 MiB, and 50 million pixels.
@@ -163,7 +163,7 @@ Steps = Annotated[list[Step], Field(max_length=MOST_STEPS)]
 class FormStep(BaseModel):
     """A step as Prefect's form asks for it: its lists can show one kind of thing. What is not its own is unused."""
 
-    model_config = ConfigDict(extra="forbid", title="Step")
+    model_config = ConfigDict(extra="forbid", title="Step", json_schema_extra=in_order)
 
     step: Name = shown("Step", "What is done to the picture.")
     model: Upscaler = UPSCALER
