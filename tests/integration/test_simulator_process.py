@@ -1,4 +1,4 @@
-"""The simulator as a process: starting, stopping, what lasts, and the door that lets only the providers' hosts through."""
+"""The simulator as a process: starting, stopping, what lasts, and the door for the providers' hosts alone."""
 
 from __future__ import annotations
 
