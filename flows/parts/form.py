@@ -13,6 +13,6 @@ def shown(title: str, description: str, default: Any = ..., **bounds: Any) -> An
 
 
 def in_order(schema: dict[str, Any]) -> None:
-    """For a model's `json_schema_extra`: Prefect keeps schemas as jsonb, which forgets the order of what has no place."""
+    """For a model's `json_schema_extra`: Prefect keeps schemas as jsonb, which forgets an order that is not told."""
     for position, field in enumerate(schema["properties"].values()):
         field["position"] = position
