@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from running import Stack, running_stack
 from support import wait_until
+from web_shop import Shop, open_shop
 
 from blocks.ledger import RequestStatus
 
@@ -24,9 +25,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def shop() -> Iterator[Shop]:
+    """A web server of this machine, which the stack may fetch from though its address is private."""
+    with open_shop() as shop:
+        yield shop
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("stack") / "home"
-    with running_stack(home, "--latency", "0.3", DARKROOM_PATIENCE=str(PATIENCE)) as stack:
+    environment = {"DARKROOM_PATIENCE": str(PATIENCE), "DARKROOM_WEB_ALLOW": f"127.0.0.1:{shop.port}"}
+    with running_stack(home, "--latency", "0.3", **environment) as stack:
         yield stack
 
 
