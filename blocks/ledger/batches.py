@@ -74,6 +74,7 @@ class Counts:
     statuses: Mapping[JobStatus, int]
     in_flight: int
     last_minute: int  # rows that ended within it
+    calls: int  # so far
     cost_usd: Decimal
 
     @property
@@ -290,6 +291,7 @@ def _counts(found: Sequence[Row[Any]]) -> list[Counts]:
             statuses={JobStatus(row.status): row.n for row in found if row.stage == stage},
             in_flight=sum(row.in_flight for row in found if row.stage == stage),
             last_minute=sum(row.last_minute for row in found if row.stage == stage),
+            calls=sum(int(row.calls) for row in found if row.stage == stage),
             cost_usd=sum((row.cost_usd for row in found if row.stage == stage), Decimal(0)),
         )
         for stage in Stage

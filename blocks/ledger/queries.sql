@@ -270,10 +270,10 @@ WHERE NOT EXISTS (SELECT FROM job WHERE job.parent_id = parent.id AND job.finish
 -- name: children_counts
 SELECT job.stage, job.status, count(*) AS n, COALESCE(sum(paid.cost_usd), 0) AS cost_usd,
     count(*) FILTER (WHERE job.finished_at > CAST(:now AS timestamptz) - interval '1 minute') AS last_minute,
-    COALESCE(sum(paid.in_flight), 0) AS in_flight
+    COALESCE(sum(paid.in_flight), 0) AS in_flight, COALESCE(sum(paid.calls), 0) AS calls
 FROM job
 LEFT JOIN LATERAL (
-    SELECT sum(cost_usd) AS cost_usd,
+    SELECT sum(cost_usd) AS cost_usd, count(*) AS calls,
         count(*) FILTER (WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown')) AS in_flight
     FROM request WHERE request.job_id = job.id
 ) AS paid ON true

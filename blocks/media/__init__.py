@@ -9,6 +9,7 @@ from __future__ import annotations
 from blocks.errors import Unverified
 from blocks.media.files import Kind, Media, RemoteFile
 from blocks.media.pictures import picture
+from blocks.media.tables import table
 from blocks.media.trained import config, weights
 from blocks.media.zips import archive
 
@@ -30,6 +31,8 @@ def verify(content: bytes, kind: Kind = Kind.IMAGE, *, max_pixels: int = MAX_PIX
             return config(content)
         case Kind.ARCHIVE:
             return archive(content)
+        case Kind.TABLE:
+            return table(content)
         case Kind.VIDEO | Kind.AUDIO:
             # Here, because who handles pictures alone must not pay for loading PyAV.
             from blocks.media import films

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     WEIGHTS = "weights"  # of a trained model: safetensors
     CONFIG = "config"  # JSON that goes with them
     ARCHIVE = "archive"  # zip
+    TABLE = "table"  # CSV or JSON lines, of our own making
 
 
 @dataclass(frozen=True, kw_only=True)

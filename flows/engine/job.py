@@ -89,6 +89,7 @@ class Job:
     ) -> None:
         row = record.job
         self.id = row.id
+        self.kind = row.kind
         self.user_id = row.user_id
         self.created_at = row.created_at
         self.parameters: Mapping[str, Any] = row.parameters
@@ -212,8 +213,12 @@ class Job:
 
     def read(self, asset: Asset) -> bytes:
         """A file's content. A media store that is out is waited for."""
+        return self.read_key(asset.key)
+
+    def read_key(self, key: str) -> bytes:
+        """The same, by its key in the store."""
         try:
-            return self._resources.store.read(asset.key)
+            return self._resources.store.read(key)
         except DarkroomError as error:
             self._call_again(error)
             raise

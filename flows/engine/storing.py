@@ -29,6 +29,7 @@ FOLDERS = {
     Kind.WEIGHTS: "loras",
     Kind.CONFIG: "loras",
     Kind.ARCHIVE: "archives",
+    Kind.TABLE: "tables",
 }
 MOST_BYTES = {Kind.VIDEO: 512 << 20, Kind.WEIGHTS: 512 << 20, Kind.ARCHIVE: 512 << 20, Kind.CONFIG: 1 << 20}
 USUAL_MOST_BYTES = 64 << 20

@@ -27,9 +27,7 @@ IfNobody = Literal["wait", "all", "none"]
 DEFAULTS = shown("For all rows", 'What a row does not say, e.g. {"image_size": "square_hd"}.', {})
 DRAFT = shown("Drafts", "Empty: quality low where the model has it, else a cheaper model.", None)
 FINAL = shown("Finals", "Empty: quality high where the model has it, else as the row says.", None)
-DEDUPLICATE = shown(
-    "Pay identical rows once", "A row like one before it gets that one's picture.", False
-)
+DEDUPLICATE = shown("Pay identical rows once", "A row like one before it gets that one's picture.", False)
 HOURS = shown("Hours to choose", "How long it waits for a person. Empty: as long as it takes.", None, gt=0, le=24 * 365)
 IF_NOBODY = shown("If nobody chooses in time", "Wait on, take all drafts, or take none.", "wait")
 

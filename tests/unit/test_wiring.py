@@ -31,6 +31,7 @@ DEPLOYED = [
     "import-images/on-demand",
     "make-debate/on-demand",
     "reconcile/every-minute",
+    "render-batch/on-demand",
     "replay/on-demand",
     "train-lora/on-demand",
 ]  # what users, the gateway and docs name

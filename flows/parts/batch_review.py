@@ -1,0 +1,94 @@
+"""Between the passes of a batch: its drafts on numbered pages, and a person who chooses from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from prefect.input import RunInput
+from pydantic import Field
+
+from blocks.contact_pages import Entry, draw_page, page_ranges
+from blocks.errors import DarkroomError, Permanent
+from blocks.ledger import Asset, JobStatus, RowPicture, Stage
+from blocks.winners import parse_winners
+from flows.engine import Job
+from flows.parts.batch_order import BatchOptions
+
+STEP = "contact-sheet"
+
+
+class Winners(RunInput):
+    """What Prefect's form asks. Without a default, so that who only resumes the run has chosen nothing."""
+
+    winners: str = Field(
+        title="Winners",
+        description='Numbers on the contact sheet, e.g. "3, 7, 12-20"; "all", or "none".',
+        json_schema_extra={"position": 0},
+    )
+
+
+def contact_pages(job: Job) -> list[Asset]:
+    """The drafts as they are now: after a replay of rows that had failed, anew. Raises where none came."""
+    drafts = job.rows.pictures(Stage.DRAFT)
+    came = sum(draft.status is JobStatus.COMPLETED for draft in drafts)
+    if came == 0:
+        raise Permanent("No row could be rendered. The audit of its rows says why.", code="nothing_rendered")
+    ranges = page_ranges(len(drafts))
+    return [
+        job.make(f"{STEP}-{came}", partial(_draw, job, drafts, page, n, len(ranges)), n=n)
+        for n, page in enumerate(ranges)
+    ]
+
+
+def ask_for_winners(job: Job, order: BatchOptions, pages: Sequence[Asset]) -> list[int]:
+    """The chosen rows. Waits for a person for as long as the order says; then does what it says."""
+    drafts = job.rows.pictures(Stage.DRAFT)
+    failed = [draft.n for draft in drafts if draft.status is not JobStatus.COMPLETED]
+    batch = job.rows.batch
+    assert batch is not None
+
+    def read(text: str) -> list[int]:
+        return list(parse_winners(text, rows=batch.rows, failed=failed))
+
+    def form(refused: str | None) -> type[RunInput]:
+        text = _question(job, pages, drafts, refused)
+        job.show("winners", text, description="Choose the winners")
+        return Winners.with_initial_data(description=text)
+
+    winners = job.rows.ask(patience=order.patience, read=read, form=form)
+    if winners is not None:
+        return winners
+    by_policy = [draft.n for draft in drafts if draft.status is JobStatus.COMPLETED]
+    chosen = by_policy if order.if_nobody_answers == "all" else []
+    job.rows.choose(chosen, via="policy")
+    return chosen
+
+
+def _question(job: Job, pages: Sequence[Asset], drafts: Sequence[RowPicture], refused: str | None) -> str:
+    came = sum(draft.status is JobStatus.COMPLETED for draft in drafts)
+    links = " · ".join(f"[page {n}]({job.link(page)})" for n, page in enumerate(pages, 1))
+    words = [f"**Not taken:** {refused}"] if refused else []
+    words.append(f"{came} of {len(drafts)} drafts came. Look at them: {links}.")
+    words.append('Then resume this run with the numbers of the winners, e.g. "3, 7, 12-20", "all", or "none".')
+    return "\n\n".join(words)
+
+
+def _draw(job: Job, drafts: Sequence[RowPicture], page: range, n: int, of: int) -> bytes:
+    title = f"Drafts of {job.id}" + (f", page {n + 1} of {of}" if of > 1 else "")
+    return draw_page(_entries(job, [drafts[place] for place in page]), count=len(page), title=title)
+
+
+def _entries(job: Job, drafts: Sequence[RowPicture]) -> Iterator[Entry]:
+    """One after the other: a page does not hold its pictures in memory."""
+    for draft in drafts:
+        number, label = draft.n + 1, draft.name
+        if draft.key is None:
+            yield Entry(number=number, label=label, reason=draft.error_code or draft.status.value)
+            continue
+        try:
+            yield Entry(number=number, label=label, content=job.read_key(draft.key))
+        except DarkroomError as error:
+            if error.kind != "permanent":
+                raise
+            yield Entry(number=number, label=label, reason=error.code)
