@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy import text
 
+from blocks.clock import utc_now
 from blocks.ledger.accounts import Accounts
 from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from blocks.ledger.canonical import content_hash, same
@@ -27,7 +28,7 @@ from blocks.ledger.settling import Arrival, Outcome, Verdict
 from blocks.ledger.states import Happening, JobStatus, Lane, LoraStatus, RequestStatus, Stage
 from blocks.ledger.tables import Account, Asset, Batch, BatchRow, Job, Lora, Plan, Request, Run, User, new_id
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
-from blocks.ledger.why import look
+from blocks.ledger.why import batch_waits_for, look
 
 __all__ = [
     "BATCH",
@@ -96,6 +97,8 @@ class Ledger:
 
     def waiting_for(self, job: Job, requests: Sequence[Request]) -> str | None:
         """One sentence on what the job waits for, from its rows; None if it has ended."""
+        if job.kind == BATCH and not job.status.terminal and (batch := self.batches.get(job.id)) is not None:
+            return batch_waits_for(batch, self.batches.counts(job.id), now=utc_now())
         return look(self._engine, job, requests)
 
     def listen(self, channel: str) -> AbstractContextManager[Bell]:

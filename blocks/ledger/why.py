@@ -14,11 +14,11 @@ from decimal import Decimal
 from sqlalchemy import Engine
 
 from blocks.clock import midnight, utc_now
-from blocks.ledger.batches import PAUSED_UNTIL
+from blocks.ledger.batches import PAUSED_UNTIL, Counts
 from blocks.ledger.breaker import slots_now
 from blocks.ledger.database import run
 from blocks.ledger.states import RequestStatus
-from blocks.ledger.tables import Job, Request
+from blocks.ledger.tables import Batch, Job, Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,18 @@ def look(engine: Engine, job: Job, requests: Sequence[Request]) -> str | None:
     now = utc_now()
     queued = next((row for row in requests if row.status is RequestStatus.QUEUED), None)
     return waiting_for(job, requests, line=_line(engine, queued, now=now) if queued else None, now=now)
+
+
+def batch_waits_for(batch: Batch, passes: Sequence[Counts], *, now: datetime) -> str:
+    """Of a batch that is under way."""
+    last = passes[-1] if passes else None
+    if last is not None and last.ended < last.total:
+        rows = f"its {last.stage.value}s: {last.ended} of {last.total} have ended, {last.in_flight} are under way"
+        return f"{rows}; it is paused since {batch.paused_at:%H:%M} UTC" if batch.paused_at else rows
+    if batch.asked_at is not None and batch.winners is None:
+        until = f", until {batch.answer_by:%Y-%m-%d %H:%M} UTC" if batch.answer_by else ""
+        return f"a person to choose the winners, since {_since(batch.asked_at, now)}{until}"
+    return "its run to take the next step"
 
 
 def waiting_for(job: Job, requests: Sequence[Request], *, line: Line | None, now: datetime) -> str | None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger import Job, JobStatus, Lane, Request, RequestStatus
-from blocks.ledger.why import Line, waiting_for
+from blocks.ledger import Batch, Counts, Job, JobStatus, Lane, Request, RequestStatus, Stage
+from blocks.ledger.why import Line, batch_waits_for, waiting_for
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 AGO = NOW - timedelta(seconds=12)
@@ -142,3 +142,37 @@ def test_a_job_says_what_it_waits_for(case: Case) -> None:
     line = Line(**vars(LINE) | case.line)
 
     assert waiting_for(job, rows, line=line, now=NOW) == case.says
+
+
+@pytest.mark.parametrize(
+    ("batch", "passes", "says"),
+    [
+        ({}, [(12, 40, 3)], "its drafts: 12 of 40 have ended, 3 are under way"),
+        (
+            {"paused_at": NOW},
+            [(12, 40, 0)],
+            "its drafts: 12 of 40 have ended, 0 are under way; it is paused since 12:00 UTC",
+        ),
+        ({"asked_at": AGO}, [(40, 40, 0)], "a person to choose the winners, since 12 s"),
+        (
+            {"asked_at": AGO, "answer_by": NOW + timedelta(days=1)},
+            [(40, 40, 0)],
+            "a person to choose the winners, since 12 s, until 2026-11-21 12:00 UTC",
+        ),
+        ({"asked_at": AGO, "winners": [1]}, [(40, 40, 0)], "its run to take the next step"),
+    ],
+)
+def test_a_batch_says_what_it_waits_for(batch: dict[str, Any], passes: list[tuple[int, int, int]], says: str) -> None:
+    """Its rows, somebody who lets it go on, or somebody who chooses."""
+    counts = [
+        Counts(
+            stage=Stage.DRAFT,
+            statuses={JobStatus.COMPLETED: ended, JobStatus.PENDING: total - ended},
+            in_flight=in_flight,
+            last_minute=0,
+            calls=total,
+            cost_usd=Decimal(0),
+        )
+        for ended, total, in_flight in passes
+    ]
+    assert batch_waits_for(Batch(job_id="job_1", rows=40, **batch), counts, now=NOW) == says
