@@ -213,13 +213,15 @@ def test_one_client_serves_many_threads(simulator: SimulatedFal, client: Fal, pr
     assert len(ids) == len(simulator.requests(prompt)) == 24
 
 
-def test_an_upload_can_be_fetched_again(client: Fal) -> None:
-    """The URL is public and under fal's file hosts, the bytes are the same."""
+def test_an_upload_can_be_fetched_again(simulator: SimulatedFal, client: Fal) -> None:
+    """The URL is public and under fal's file hosts, the bytes are the same, and it has an end."""
     out = io.BytesIO()
     Image.new("RGB", (40, 30), "teal").save(out, "PNG")
     day = timedelta(days=1)
     url = client.upload(out.getvalue(), content_type="image/png", file_name="teal.png", lifetime=day)
     assert fetch_file(url).content == out.getvalue()
+    (uploaded,) = simulator.operator.get("/uploads", params={"match": url}).json()
+    assert uploaded["lifetime_seconds"] == day.total_seconds()
 
 
 def test_uploads_share_a_connection_that_is_closed(simulator: SimulatedFal) -> None:
