@@ -284,11 +284,10 @@ class Jobs:
         with self._engine.begin() as connection:
             lock_run_of_job(connection, job_id)
             now = utc_now()
-            implied = put_back(connection, job_id, run_id=None, now=now)
-            # None of a job that is no batch.
-            for child_id in run(connection, "children_to_replay", job_id=job_id).scalars().all():
-                implied += put_back(connection, child_id, run_id=None, now=now)
-            return implied
+            job = as_job(run(connection, "job_get_locked", job_id=job_id).one())
+            if job.kind == BATCH:
+                return _put_batch_back(connection, job, now=now)
+            return put_back(connection, job_id, run_id=None, now=now)
 
     def repeat(self, job_id: str, *, idempotency_key: str | None = None) -> Posted:
         """Orders the same once more, exactly: with the input on record, whatever its age. It is made, and paid, anew.
@@ -395,6 +394,20 @@ def _require_allowed(row: Row[Any], estimate_usd: Decimal) -> None:
 
 def _has_open_rows(connection: Connection, job: Row[Any]) -> bool:
     return job.kind == BATCH and run(connection, "children_done", job_ids=[job.id]).first() is None
+
+
+def _put_batch_back(connection: Connection, job: Job, *, now: datetime) -> Implied:
+    """With those of its rows that failed or were cancelled with it; also where the batch as a whole was completed."""
+    if not job.status.terminal:
+        raise WrongState("The batch is under way. Wait for its end, or cancel it first.")
+    rows = run(connection, "children_to_replay", job_id=job.id).scalars().all()
+    if job.status is JobStatus.COMPLETED and not rows:
+        raise WrongState("Every row of the batch has come: there is nothing to replay.")
+    implied = Implied(places=(job.id,))
+    for row in rows:
+        implied += put_back(connection, row, run_id=None, now=now)
+    run(connection, "job_put_back", job_id=job.id, run_id=None, slotless=True, now=now)
+    return implied
 
 
 def _as_it_was(row: Request) -> RequestSpec:

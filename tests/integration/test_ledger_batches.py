@@ -318,6 +318,34 @@ def test_a_replay_puts_back_only_the_rows_that_failed(ledger: Ledger, ann: str) 
     assert len(ledger.grants.grant()) == 2
 
 
+def test_a_batch_that_was_completed_without_some_rows_has_those_to_replay(ledger: Ledger, ann: str) -> None:
+    """And none where every row has come."""
+    batch = order(ledger, ann, 3).job
+    end_all(ledger, batch, failed=(1,))
+    ledger.jobs.finish(batch.id, JobStatus.COMPLETED, result={"rows": 3})
+    assert ledger.jobs.replay(batch.id).grant
+    with pytest.raises(WrongState, match="under way"):
+        ledger.jobs.replay(batch.id)
+    end_all(ledger, batch)
+    ledger.jobs.finish(batch.id, JobStatus.COMPLETED)
+    with pytest.raises(WrongState, match="nothing to replay"):
+        ledger.jobs.replay(batch.id)
+
+
+def test_beside_a_batch_that_holds_every_slot_a_single_picture_is_next(ledger: Ledger, ann: str) -> None:
+    """Another user's is granted with the next slot that comes free, however long the batch is."""
+    order(ledger, ann, 300)
+    held = ledger.grants.grant()
+    assert len(held) == 10
+    single = post(ledger, ledger.users.add("bob").user_id)
+    granted: list[str] = []
+    for each in held[:2]:
+        ledger.requests.settle(each.ref, SUCCESS, via="poll")
+        granted += [row.job_id for row in ledger.grants.grant()]
+    assert single.id in granted[:2]
+    assert len(granted) == 2
+
+
 def test_the_rows_of_a_paused_batch_wait_with_it_in_the_second_pass_too(ledger: Ledger, ann: str) -> None:
     """Whenever they are written."""
     batch = drafted(ledger, ann, 3)
