@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 
 from PIL import Image, ImageDraw, ImageFont
 
 from blocks.fonts import font_file
 from blocks.media.pictures import IMAGES
-from blocks.watermark import undrawable
 
 MOST_ON_PAGE = 500
 LARGEST_BYTES = 4 * 1024 * 1024
@@ -30,6 +28,8 @@ NUMBER, LABEL, REASON = 22, 13, 15  # heights of letters, all in pixels
 FRAME = 5
 LONGEST_LABEL = 60  # characters of which the last ones are shown: there ids differ
 REDUCING_GAP = 2.0  # how much larger than asked a cheap reduction leaves it for the good one; as Pillow's thumbnails
+
+NOBODY_HAS = "\U0010ffff"  # not a character
 
 PAPER, GROUND, INK, FADED = (250, 250, 248), (228, 228, 226), (24, 24, 24), (85, 85, 85)
 RED, PALE_RED = (196, 22, 28), (253, 232, 232)
@@ -103,6 +103,8 @@ class _Page:
         self._pen = ImageDraw.Draw(image)
         # Of this page alone: FreeType's fonts are not for several threads.
         self._fonts: dict[tuple[int, bool], ImageFont.FreeTypeFont] = {}
+        self._box = self._shape(NOBODY_HAS)
+        self._shapes: dict[str, bool] = {}
 
     def draw(self, entry: Entry, left: int, top: int) -> None:
         side = self._grid.side
@@ -132,7 +134,7 @@ class _Page:
     ) -> None:
         """One line, cut where there is no more room."""
         font = self._font(size, bold=bold)
-        line = _drawable(" ".join(text.split()))
+        line = "".join(each if self._has_shape(each) else "?" for each in " ".join(text.split()))
         while self._pen.textlength(line, font=font) > width and len(line) > 1:
             line = f"…{line.lstrip('…')[1:]}" if keep_end else f"{line.rstrip('…')[:-1]}…"
         self._pen.text(at, line, font=font, fill=ink)
@@ -150,6 +152,15 @@ class _Page:
             room = (side - self._pen.textlength(line, font=font)) / 2
             place = (left + max(FRAME + 2, round(room)), middle + arm + 12 + number * (REASON + 4))
             self.write(line, at=place, size=REASON, ink=RED, width=side - 2 * FRAME - 4, bold=True)
+
+    def _has_shape(self, character: str) -> bool:
+        """Whether our font knows it: it draws one and the same box for all that it does not."""
+        if character not in self._shapes:
+            self._shapes[character] = character.isprintable() and self._shape(character) != self._box
+        return self._shapes[character]
+
+    def _shape(self, character: str) -> bytes:
+        return bytes(self._font(LABEL, bold=False).getmask(character))
 
     def _font(self, size: int, *, bold: bool) -> ImageFont.FreeTypeFont:
         if (size, bold) not in self._fonts:
@@ -181,15 +192,6 @@ def _lines(reason: str) -> list[str]:
         else:
             lines[-1] = f"{lines[-1]} {word}".strip()
     return lines
-
-
-def _drawable(line: str) -> str:
-    return "".join(each if _has(each) else "?" for each in line)
-
-
-@lru_cache(maxsize=4096)
-def _has(character: str) -> bool:
-    return character.isprintable() and not undrawable(character)
 
 
 def _jpeg(image: Image.Image) -> bytes:

@@ -118,7 +118,7 @@ def test_an_id_is_written_below_and_stays_in_its_place() -> None:
 @pytest.mark.parametrize("reason", ["content_policy_violation", "", "x" * 300, "a b c d e f g h i j k l m n o p"])
 def test_a_row_that_failed_is_seen_at_once(reason: str) -> None:
     """Red frame, red cross, the code in words, its number in red; its neighbours are as they are."""
-    fine = Entry(number=1, content=plain(COLOURS[1]))
+    fine = Entry(number=1, content=plain(COLOURS[1], size=(400, 400)))
     found = page(fine, Entry(number=2, label="sku-2", reason=reason), fine)
     for x, y in ((0.005, 0.5), (0.995, 0.5), (0.5, 0.005), (0.5, 0.995)):
         assert near(at(found, 1, x=x, y=y), RED)
