@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from blocks.manifest.pictures import ARGUMENTS, Picture, accepted_by, as_picture, merged, model_of
 
 QUALITY = "quality"
-CHEAPER: Mapping[str, str] = {"fal-ai/flux/dev": "fal-ai/flux/schnell"}
 # What one model is told says nothing to another: schnell is done in 4 steps where dev takes 28.
 OF_ONE_MODEL = frozenset({"num_inference_steps", QUALITY})
 OF_A_STYLE = frozenset({"lora", "lora_scale"})
@@ -28,6 +28,11 @@ class Pass:
     model: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def change(self) -> Picture:
+        """The arguments as fields of a picture. Raises BadInput."""
+        return as_picture(self.arguments).picture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Passes:
@@ -38,6 +43,8 @@ class Passes:
 
 
 AS_USUAL = Passes()
+AS_IT_IS, LOW, HIGH = Pass(), Pass(arguments={QUALITY: "low"}), Pass(arguments={QUALITY: "high"})
+CHEAPER: Mapping[str, Pass] = {"fal-ai/flux/dev": Pass(model="fal-ai/flux/schnell")}
 
 
 def draft_of(picture: Picture, order: Passes = AS_USUAL) -> Picture:
@@ -48,15 +55,13 @@ def draft_of(picture: Picture, order: Passes = AS_USUAL) -> Picture:
 
 def final_of(picture: Picture, order: Passes = AS_USUAL) -> Picture:
     """What the second pass asks for. Raises BadInput for the order."""
-    change = order.final or (Pass(arguments={QUALITY: "high"}) if _has_quality(picture) else Pass())
-    return _changed(picture, change)
+    return _changed(picture, order.final or (HIGH if _has_quality(picture) else AS_IT_IS))
 
 
 def _usual_draft(picture: Picture) -> Pass | None:
     if _has_quality(picture):
-        return Pass(arguments={QUALITY: "low"})
-    cheaper = None if "lora" in picture else CHEAPER.get(model_of(picture))  # a trained style has no other painter
-    return Pass(model=cheaper) if cheaper else None
+        return LOW
+    return None if "lora" in picture else CHEAPER.get(model_of(picture))  # a trained style has no other painter
 
 
 def _has_quality(picture: Picture) -> bool:
@@ -64,10 +69,11 @@ def _has_quality(picture: Picture) -> bool:
 
 
 def _changed(picture: Picture, by: Pass) -> Picture:
-    change = as_picture(by.arguments).picture
+    if by is AS_IT_IS:
+        return picture
     if by.model is None or by.model == model_of(picture):
-        return merged(picture, change)
-    return merged({**_at_another_model(picture, by.model), "model": by.model}, change)
+        return merged(picture, by.change)
+    return merged({**_at_another_model(picture, by.model), "model": by.model}, by.change)
 
 
 def _at_another_model(picture: Picture, model: str) -> Picture:
