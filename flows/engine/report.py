@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
 from prefect.logging import get_run_logger
@@ -101,15 +102,13 @@ class Reports:
         key = f"{name}-{artifact_key(job_id)}"
         if self._texts.get(key) != markdown:
             self._texts[key] = markdown
-            with self._for_looking_only():
-                self._resources.orchestrator.show_text(
-                    self._flow_run_id, key=key, markdown=markdown, description=description
-                )
+            show = self._resources.orchestrator.show_text
+            self._send_soon(partial(show, self._flow_run_id, key=key, markdown=markdown, description=description))
 
     def show_progress(self, job_id: str, percent: float, text: str) -> None:
-        with self._for_looking_only():
-            key = f"progress-{artifact_key(job_id)}"
-            self._resources.orchestrator.show_progress(self._flow_run_id, key=key, percent=percent, text=text)
+        key = f"progress-{artifact_key(job_id)}"
+        show = self._resources.orchestrator.show_progress
+        self._send_soon(partial(show, self._flow_run_id, key=key, percent=percent, text=text))
 
     def link(self, asset: Asset) -> str:
         """For what is shown in Prefect's UI."""
@@ -140,6 +139,15 @@ class Reports:
         come = progress_of(self._resources.ledger.batches.counts(job_id))
         if come is not None and self._resources.ledger.jobs.progress(job_id, *come):
             self.show_progress(job_id, *come)
+
+    def _send_soon(self, show: Callable[[], None]) -> None:
+        """Beside the job's call, which a slow answer of Prefect's would hold up."""
+
+        def send() -> None:
+            with self._for_looking_only():
+                show()
+
+        self._sender.submit(copy_context().run, send)
 
     def _flush(self) -> None:
         with self._lock:
