@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Stack, running_stack
-from support import wait_until
+from running import Stack, leaves_nothing, running_stack
 from web_shop import Shop, open_shop
-
-from blocks.ledger import RequestStatus
 
 # A lost webhook is adopted by a cron deployment that comes every minute, and a stack takes its time to start.
 SECONDS_PER_TEST = 300
@@ -20,7 +16,7 @@ PATIENCE = 2  # seconds: shorter than the default, so that waiting longer than i
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SECONDS_PER_TEST))
 
 
@@ -44,18 +40,6 @@ def stack(running: Stack) -> Iterator[Stack]:
     """The stack, in which a test leaves nothing behind."""
     yield running
     leaves_nothing(running)
-
-
-def leaves_nothing(stack: Stack) -> None:
-    """No slot is held, no request is open, no run waits, and every file is what its row says."""
-    stack.simulator.delete("/_sim/rules")
-    wait_until(lambda: not stack.ledger.requests.holding_slots(), timeout=30, every=0.1, what="every slot to be free")
-    wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=30, every=0.1, what="every run to be closed")
-    media = stack.home / "media"
-    for job in (path.name for path in media.glob("images/*/*")):
-        for asset in stack.ledger.jobs.assets(job):
-            assert hashlib.sha256((media / asset.key).read_bytes()).hexdigest() == asset.sha256
-        assert all(row.status is not RequestStatus.QUEUED for row in stack.rows(job))
 
 
 @pytest.fixture

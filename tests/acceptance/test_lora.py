@@ -1,0 +1,504 @@
+"""A LoRA from order to picture: killed between every two of its nodes, failed at each of them, cancelled, restarted.
+
+Most cases are ordered at once, each by a user and so with a run of its own, and told apart at the provider by their
+trigger words. Where a process is to be killed it is held first: by a picture that is held at the provider or in a shop,
+or by a link to itself where a folder of the media store should be, which that takes for an outage.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from PIL import Image, ImageDraw
+from running import DARKROOM, ENDED, Stack
+from support import wait_until
+from web_shop import Answer, Shop, content, status
+
+from blocks.clock import utc_now
+from blocks.ledger import RequestStatus
+
+TRAINER, PAINTER = "fal-ai/flux-lora-fast-training", "fal-ai/flux-lora"
+SECONDS_OF_A_TRAINING = 20  # of the one that is looked at; asleep for ten or more of them
+SECONDS_TO_A_POINT = 240
+pytestmark = pytest.mark.timeout(600)  # all the cases together are what the first test waits for
+IN_FLIGHT = RequestStatus.IN_FLIGHT
+
+# Case → what holds the run at the point where it is killed: rules at the provider, or folders of the store.
+KILLED: dict[str, dict[str, Any]] = {
+    "fetching": {},
+    "checking": {"blocked": "archives"},
+    "refused": {"rules": [{"endpoint": TRAINER, "submit": "429", "retry_after": 6, "times": 1}]},
+    "training": {"rules": [{"endpoint": TRAINER, "hold": True}]},
+    "storing-weights": {"blocked": "loras"},
+    "painting": {"rules": [{"endpoint": PAINTER, "hold": True}]},
+    "painting-the-last": {"rules": [{"endpoint": PAINTER, "hold": True, "match": "watercolour"}]},
+    "storing-pictures": {"blocked": "images"},
+}
+FAILED: dict[str, list[dict[str, Any]]] = {
+    "bad-pictures": [],
+    "training-rejected": [{"endpoint": TRAINER, "result": "422_content_policy"}],
+    "no-weights": [{"endpoint": TRAINER, "file": "html"}],
+    "picture-rejected": [{"endpoint": PAINTER, "result": "422_content_policy", "match": "quiet street"}],
+}
+CASES = (*KILLED, *FAILED, "cancelled", "zipped", "normal")
+
+
+@cache
+def pictures(count: int = 4, *, size: int = 320) -> list[bytes]:
+    """Each with a disc at a place of its own, all in warm colours."""
+    made = []
+    for number in range(count):
+        image = Image.effect_noise((size, size), 20).convert("RGB")
+        left = 20 + 50 * number
+        ImageDraw.Draw(image).ellipse((left, 30, left + 110, 260), fill=(220, 90 + 20 * number, 30))
+        out = BytesIO()
+        image.save(out, "JPEG")
+        made.append(out.getvalue())
+    return made
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What there was of a failed job at its end: tests go on with it."""
+
+    job: dict[str, Any]
+    stored: set[str]  # steps
+    paid: Counter[str]
+
+
+@dataclass
+class Studio:
+    stack: Stack
+    shop: Shop
+    jobs: dict[str, str] = field(default_factory=dict)
+    gate: threading.Event = field(default_factory=threading.Event)
+    progress: list[dict[str, Any] | None] = field(default_factory=list)
+    waiting_processes: list[int] = field(default_factory=list)
+    failed: dict[str, Failed] = field(default_factory=dict)
+
+    def user(self, case: str) -> str:
+        return f"trainer of {case}"
+
+    def user_id(self, case: str) -> str:
+        return next(each.id for each in self.stack.ledger.users.all() if each.name == self.user(case))
+
+    def word(self, case: str) -> str:
+        return f"{case}-word"
+
+    def upload(self, case: str, picture: bytes, kind: str = "image/jpeg") -> str:
+        headers = self.stack.bearer(self.user(case)) | {"Content-Type": kind}
+        answer = self.stack.gateway.post("/v1/uploads", content=picture, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def order(self, case: str, **changes: Any) -> None:
+        given = {} if "images" in changes or "archive" in changes else {"images": self.uploads(case)}
+        body = {"trigger_word": self.word(case), "steps": 500} | given | changes
+        answer = self.stack.gateway.post("/v1/loras", json=body, headers=self.stack.bearer(self.user(case)))
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["estimate_usd"] == 2.14
+        self.jobs[case] = answer.json()["job_id"]
+
+    def uploads(self, case: str) -> list[str]:
+        return [self.upload(case, picture) for picture in pictures()]
+
+    def misbehave(self, case: str, rule: dict[str, Any]) -> None:
+        """For this case's calls alone; `match`: words of the prompt that follow on the trigger word."""
+        word = self.word(case)
+        match = {"watercolour": f"{word}, watercolour", "quiet street": f"{word} in a quiet street"}
+        self.stack.simulator.post(
+            "/_sim/rules", json=rule | {"match": match.get(rule.get("match", ""), word)}
+        ).raise_for_status()
+
+    def folder(self, case: str) -> Path | None:
+        blocked = KILLED.get(case, {}).get("blocked")
+        return self.stack.home / "media" / blocked / self.user_id(case) if blocked else None
+
+    def ended(self, case: str, *, timeout: float = 150) -> dict[str, Any]:
+        return self.stack.ended(self.jobs[case], user=self.user(case), timeout=timeout)
+
+    def ask(self, case: str, method: str, path: str, **sent: Any) -> httpx.Response:
+        return self.stack.gateway.request(method, path, headers=self.stack.bearer(self.user(case)), **sent)
+
+    def loras(self, case: str) -> list[dict[str, Any]]:
+        return list(self.ask(case, "GET", "/v1/loras").json()["items"])
+
+    def paid(self, case: str) -> Counter[str]:
+        """The provider's own count."""
+        return Counter(request["endpoint"] for request in self.stack.at_provider(self.word(case)))
+
+    def statuses(self, case: str, step: str) -> list[RequestStatus]:
+        return [row.status for row in self.stack.rows(self.jobs[case]) if row.step.startswith(step)]
+
+    def steps_stored(self, case: str) -> set[str]:
+        return {asset.step for asset in self.stack.ledger.jobs.assets(self.jobs[case])}
+
+    def processes(self, case: str) -> list[psutil.Process]:
+        return self.stack.flow_processes(self.stack.flow_run_id(self.jobs[case]))
+
+    def has_failed(self, case: str, task: str) -> bool:
+        """Whether a task of that name has run into what is in its way."""
+        wanted = {"flow_runs": {"id": {"any_": [str(self.stack.flow_run_id(self.jobs[case]))]}}}
+        found = self.stack.prefect.post("/task_runs/filter", json=wanted).raise_for_status().json()
+        return any(run["name"] == task and run["state_name"] == "Failed" for run in found)
+
+    def status(self, case: str) -> str:
+        return str(self.stack.job(self.jobs[case], user=self.user(case))["status"])
+
+    def completed(self, case: str) -> dict[str, Any]:
+        job = self.ended(case)
+        assert job["status"] == "completed", job["error"]
+        return job
+
+    def lora(self, case: str) -> dict[str, Any]:
+        (lora,) = self.loras(case)
+        assert lora["status"] == "ready"
+        return lora
+
+    def asset(self, case: str, step: str) -> str:
+        (asset,) = [each for each in self.stack.ledger.jobs.assets(self.jobs[case]) if each.step == step]
+        return asset.id
+
+    def content(self, case: str, step: str) -> bytes:
+        answer = self.ask(case, "GET", f"/v1/assets/{self.asset(case, step)}")
+        return answer.raise_for_status().content
+
+    def look_at(self, case: str) -> None:
+        """What a user sees of it just now; and how many processes it has, where it has been asleep for a while."""
+        self.progress.append(self.stack.job(self.jobs[case], user=self.user(case))["progress"])
+        before = self.stack.flow_run(self.stack.flow_run_id(self.jobs[case]))
+        processes = len(self.processes(case))
+        after = self.stack.flow_run(self.stack.flow_run_id(self.jobs[case]))
+        asleep_since = datetime.fromisoformat(before["state"]["timestamp"])
+        still = before["state"]["name"] == "Suspended" and before["state_id"] == after["state_id"]
+        if still and utc_now() - asleep_since > timedelta(seconds=3):  # its process has come to its end by then
+            self.waiting_processes.append(processes)
+
+    def is_at(self, case: str) -> bool:
+        """Whether its run has come to the point at which it is killed."""
+        match case:
+            case "fetching":
+                return bool(self.processes(case)) and self.shop.inside[case] > 0
+            case "checking":
+                return self.has_failed(case, "make check")
+            case "refused":
+                row = next(iter(self.stack.rows(self.jobs[case])), None)
+                return row is not None and row.status is RequestStatus.QUEUED and row.error is not None
+            case "training":
+                return self.statuses(case, "train") == [IN_FLIGHT]
+            case "storing-weights":
+                return self.has_failed(case, "store train 0")
+            case "painting":
+                return self.statuses(case, "test") == [IN_FLIGHT] * 4
+            case "painting-the-last":
+                return {"test-1", "test-2", "test-3"} <= self.steps_stored(case)
+            case _:
+                return self.has_failed(case, "store test-1 0")
+
+
+def from_the_shop(studio: Studio) -> dict[str, Any]:
+    """Four pictures that come only when the gate opens."""
+    given = [studio.shop.lay_out(f"/fetching/{n}.jpg", held_back(studio, p)) for n, p in enumerate(pictures())]
+    return {"images": given}
+
+
+def bad_pictures(studio: Studio) -> dict[str, Any]:
+    case = "bad-pictures"
+    small, again = studio.upload(case, pictures(1, size=200)[0]), studio.upload(case, pictures()[2])
+    gone = studio.shop.lay_out(f"/{case}/gone.jpg", status(404))
+    return {"images": [*studio.uploads(case), small, again, gone, "http://10.0.0.1/private.jpg"]}
+
+
+GIVEN = {"fetching": from_the_shop, "bad-pictures": bad_pictures}
+
+
+def zipped() -> bytes:
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for number, picture in enumerate(pictures()):
+            archive.writestr(f"mochi/{number}.jpg", picture)
+        archive.writestr("mochi/1.txt", "in the garden")
+        archive.writestr("__MACOSX/mochi/._1.txt", "resource fork")
+    return out.getvalue()
+
+
+def held_back(studio: Studio, picture: bytes) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        studio.gate.wait(60)
+        content(picture)(handler)
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def studio(running: Stack, shop: Shop) -> Iterator[Studio]:
+    running.command(DARKROOM, "account", "set", "fal", "--slots", "40")
+    studio = Studio(stack=running, shop=shop)
+    for case in (*CASES, "stranger"):
+        running.keys[studio.user(case)] = running.ledger.users.add(studio.user(case), plan="studio").key
+    order_all(studio)
+    kill_each(studio)
+    let_go(studio)
+    bring_back(studio)
+    train_in_peace(studio)
+    yield studio
+    leaves_nothing(running)
+    running.command(DARKROOM, "account", "set", "fal", "--slots", "10")
+
+
+def order_all(studio: Studio) -> None:
+    for case in (*KILLED, *FAILED):
+        for rule in [*KILLED.get(case, {}).get("rules", []), *FAILED.get(case, [])]:
+            studio.misbehave(case, rule)
+        if (folder := studio.folder(case)) is not None:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.symlink_to(folder.name)
+    studio.misbehave("cancelled", {"endpoint": TRAINER, "hold": True})
+    for case in (*KILLED, *FAILED, "cancelled"):
+        studio.order(case, **GIVEN.get(case, lambda _: {})(studio))
+    studio.order("zipped", archive=studio.upload("zipped", zipped(), "application/zip"))
+
+
+def kill_each(studio: Studio) -> None:
+    """Each at its point, by a watcher of its own: where it waits for the provider it is asleep two seconds later."""
+
+    def kill(case: str) -> None:
+        wait_until(lambda: studio.is_at(case), timeout=SECONDS_TO_A_POINT, every=0.05, what=f"the point of {case}")
+        (process,) = studio.processes(case)
+        process.kill()
+
+    with ThreadPoolExecutor(len(KILLED)) as watchers:
+        list(watchers.map(kill, KILLED))
+
+
+def let_go(studio: Studio) -> None:
+    """What held them is out of the way; one is cancelled before."""
+    studio.gate.set()
+    for case in KILLED:
+        if (folder := studio.folder(case)) is not None:
+            folder.unlink()
+    cancel(studio)
+    for case in ("training", "painting", "painting-the-last", "cancelled"):
+        studio.stack.release(studio.word(case))
+
+
+def cancel(studio: Studio) -> None:
+    """While it trains. The provider hears of it, and trains on, as most models do."""
+    wait_until(lambda: studio.statuses("cancelled", "train") == [IN_FLIGHT], timeout=60, every=0.1, what="the training")
+    studio.ask("cancelled", "POST", f"/v1/jobs/{studio.jobs['cancelled']}/cancel").raise_for_status()
+
+    def heard() -> bool:
+        return any(request["cancel_requested"] for request in studio.stack.at_provider(studio.word("cancelled")))
+
+    wait_until(heard, timeout=90, every=0.2, what="the cancel at the provider")
+
+
+def bring_back(studio: Studio) -> None:
+    """Reconcile turn by turn until all have ended."""
+    deadline = time.monotonic() + 240
+    while left := [case for case in studio.jobs if studio.status(case) not in ENDED]:
+        assert time.monotonic() < deadline, left
+        studio.stack.reconcile()
+    studio.failed = {case: Failed(studio.ended(case), studio.steps_stored(case), studio.paid(case)) for case in FAILED}
+
+
+def train_in_peace(studio: Studio) -> None:
+    """With a look at it after each turn of reconcile."""
+    studio.misbehave("normal", {"endpoint": TRAINER, "latency": SECONDS_OF_A_TRAINING})
+    studio.order("normal", captions={"0": "asleep on a sofa"})
+    deadline = time.monotonic() + 120
+    while studio.status("normal") not in ENDED:
+        assert time.monotonic() < deadline
+        studio.stack.reconcile()
+        studio.look_at("normal")
+
+
+def test_a_training_comes_to_weights_test_pictures_and_a_version(studio: Studio) -> None:
+    """All of it in the media store; the trainer got one archive, which will not lie about for ever."""
+    job = studio.completed("normal")
+    assert job["cost_usd"] == 2.14
+    lora = studio.lora("normal")
+    assert job["result"] == {"lora_id": lora["id"], "trigger_word": studio.word("normal"), "version": 1}
+    (training,) = [row for row in studio.stack.at_provider(studio.word("normal")) if row["endpoint"] == TRAINER]
+    (archive,) = studio.stack.simulator.get("/_sim/uploads", params={"match": studio.asset("normal", "check")}).json()
+    assert training["input"]["images_data_url"] == archive["url"]
+    assert 0 < archive["lifetime_seconds"] <= 6 * 3600
+    with Image.open(BytesIO(studio.content("normal", "grid"))) as grid:
+        assert grid.size > (1024, 1024)
+    with zipfile.ZipFile(BytesIO(studio.content("normal", "check"))) as sent:
+        assert sent.namelist()[:2] == ["001.jpg", "001.txt"]
+        assert sent.read("001.txt").decode() == f"{studio.word('normal')}, asleep on a sofa"
+
+
+def test_while_it_trains_no_process_waits_and_its_progress_is_told(studio: Studio) -> None:
+    """Read by reconcile from the trainer's log: on the job, and as a bar in Prefect's UI."""
+    steps = [progress for progress in studio.progress if progress and "step" in progress["text"]]
+    assert steps and all("of 500" in progress["text"] for progress in steps)
+    assert [progress["percent"] for progress in steps] == sorted(progress["percent"] for progress in steps)
+    assert any(0 < progress["percent"] < 100 for progress in steps)
+    assert studio.waiting_processes and not any(studio.waiting_processes)
+    key = f"progress-{studio.jobs['normal'].partition('_')[2]}"
+    wanted = {"artifacts": {"key": {"any_": [key]}}}
+    found = studio.stack.prefect.post("/artifacts/filter", json=wanted).raise_for_status().json()
+    assert found and found[0]["type"] == "progress"
+
+
+def test_the_price_is_shown_before_it_is_paid(studio: Studio) -> None:
+    """Among the run's artifacts, earlier than the training's submit, and in its log."""
+    flow_run_id = studio.stack.flow_run_id(studio.jobs["normal"])
+    wanted = {"artifacts": {"key": {"any_": [f"price-{studio.jobs['normal'].partition('_')[2]}"]}}}
+    prices = studio.stack.prefect.post("/artifacts/filter", json=wanted).raise_for_status().json()
+    assert all("$2.14" in price["data"] for price in prices)
+    (submitted,) = [row["submitted_at"] for row in studio.completed("normal")["requests"] if row["step"] == "train"]
+    assert min(price["created"] for price in prices) < submitted
+    logs = {"logs": {"flow_run_id": {"any_": [str(flow_run_id)]}}}
+    said = [line["message"] for line in studio.stack.prefect.post("/logs/filter", json=logs).json()]
+    assert "4 pictures are good; it will cost about $2.14" in said
+
+
+@pytest.mark.parametrize("case", KILLED)
+def test_a_run_that_is_killed_between_two_nodes_goes_on_and_pays_nothing_twice(studio: Studio, case: str) -> None:
+    """By the provider's own count: one training, four pictures. And the version is counted once."""
+    studio.completed(case)
+    assert studio.paid(case) == {TRAINER: 1, PAINTER: 4}
+    assert "Recovering" in studio.stack.history(studio.stack.flow_run_id(studio.jobs[case]))
+    assert [(lora["version"], lora["status"]) for lora in studio.loras(case)] == [(1, "ready")]
+
+
+def test_a_zip_is_as_good_as_its_pictures(studio: Studio) -> None:
+    """With its captions; where some have one the others get the trigger word."""
+    studio.completed("zipped")
+    with zipfile.ZipFile(BytesIO(studio.content("zipped", "check"))) as sent:
+        captions = {name: sent.read(name).decode() for name in sent.namelist() if name.endswith(".txt")}
+    word = studio.word("zipped")
+    assert captions == {"001.txt": word, "002.txt": f"{word}, in the garden", "003.txt": word, "004.txt": word}
+
+
+def test_every_bad_picture_is_named_and_nothing_is_paid(studio: Studio) -> None:
+    """With its place in the order and the reason, in one error."""
+    job = studio.ended("bad-pictures")
+    assert (job["status"], job["error"]["step"], job["error"]["code"]) == ("failed", "check", "bad_files")
+    message = job["error"]["message"]
+    assert "4 files cannot be used" in message
+    for reason in (
+        "images.4 has 200 × 200 pixels",
+        "images.5 is the same picture as images.2",
+        "images.6 cannot be had: there is no such file",
+        "images.7 cannot be had",
+    ):
+        assert reason in message
+    assert studio.paid("bad-pictures") == {}
+    assert studio.loras("bad-pictures") == []
+
+
+@pytest.mark.parametrize(
+    ("case", "step", "code", "kept"),
+    [
+        ("training-rejected", "train", "content_policy_violation", {"check"}),
+        ("no-weights", "train", "wrong_type", {"check"}),
+        ("picture-rejected", "test-3", "content_policy_violation", {"check", "train", "test-1", "test-2", "test-4"}),
+    ],
+)
+def test_what_fails_for_good_names_its_node_and_what_came_before_is_kept(
+    studio: Studio, case: str, step: str, code: str, kept: set[str]
+) -> None:
+    """In the media store and on record; nothing was tried twice."""
+    failed = studio.failed[case]
+    assert (failed.job["status"], failed.job["error"]["step"], failed.job["error"]["code"]) == ("failed", step, code)
+    assert failed.stored == kept
+    assert failed.paid[TRAINER] == 1
+    assert failed.paid[PAINTER] == (4 if step.startswith("test") else 0)
+
+
+def test_a_training_whose_test_picture_failed_is_there_and_a_replay_makes_that_picture_alone(studio: Studio) -> None:
+    """By its id it can be used at once; after the replay by its word."""
+    case = "picture-rejected"
+    lora = studio.loras(case)[0]
+    assert (lora["status"], lora["sample_asset_id"]) == ("trained", None)
+    studio.stack.simulator.delete("/_sim/rules")
+    studio.ask(case, "POST", f"/v1/jobs/{studio.jobs[case]}/replay").raise_for_status()
+    studio.completed(case)
+    assert studio.paid(case) == {TRAINER: 1, PAINTER: 5}
+    assert studio.lora(case)["id"] == lora["id"]
+
+
+def test_a_cancelled_training_is_cancelled_at_the_provider_and_what_it_comes_to_is_kept(studio: Studio) -> None:
+    """It was paid: its weights are stored, and are the user's by their id. No picture is made any more."""
+    job = studio.ended("cancelled")
+    assert job["status"] == "cancelled"
+    assert studio.paid("cancelled") == {TRAINER: 1}
+    assert [lora["status"] for lora in studio.loras("cancelled")] == ["trained"]
+
+
+def test_a_lora_is_used_in_a_picture_and_its_weights_are_brought_once(studio: Studio) -> None:
+    """The copy that its test pictures were made with serves this one too."""
+    studio.completed("normal")
+    lora, user = studio.lora("normal"), studio.user("normal")
+    orders = [studio.stack.order("at the sea", user=user, lora=name) for name in (lora["id"], lora["trigger_word"])]
+    for job_id in orders:
+        assert studio.stack.ended(job_id, user=user)["status"] == "completed"
+    pictures = studio.stack.at_provider(f"{lora['trigger_word']}, at the sea")
+    assert {picture["endpoint"] for picture in pictures} == {PAINTER}
+    uploads = studio.stack.simulator.get("/_sim/uploads", params={"match": lora["weights_asset_id"]}).json()
+    assert {picture["input"]["loras"][0]["path"] for picture in pictures} == {upload["url"] for upload in uploads}
+    assert len(uploads) == 1
+
+
+def test_nobody_uses_the_lora_of_another(studio: Studio) -> None:
+    """Neither by its word nor by its id: as if it were not there."""
+    studio.completed("normal")
+    lora = studio.lora("normal")
+    for name in (lora["id"], lora["trigger_word"]):
+        answer = studio.ask("stranger", "POST", "/v1/images", json={"prompt": "x", "lora": name})
+        assert (answer.status_code, answer.json()["field"]) == (422, "lora")
+    assert studio.ask("stranger", "GET", f"/v1/loras/{lora['id']}").status_code == 404
+
+
+def test_a_training_outlasts_restarts_of_worker_gateway_and_prefect(stack: Stack, shop: Shop) -> None:
+    """Each killed while it trains, one after the other. Nothing of it runs meanwhile, nothing is submitted again."""
+    leaves_nothing(stack)  # whoever still runs would be lost with the worker
+    studio = Studio(stack=stack, shop=shop)
+    studio.misbehave("restarts", {"endpoint": TRAINER, "hold": True})
+    studio.order("restarts")
+    flow_run_id = stack.flow_run_id(studio.jobs["restarts"])
+    stack.in_state(flow_run_id, "Suspended")
+    wait_until(lambda: not studio.processes("restarts"), timeout=10, what="the end of its process")
+    for part in ("worker", "gateway", "prefect"):
+        before = pid_of(stack, part)
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda part=part, before=before: pid_of(stack, part) != before, timeout=60, every=0.1, what=part)
+        wait_until(lambda: is_up(stack), timeout=60, every=0.2, what=f"the stack after {part}")
+        assert studio.processes("restarts") == []
+    assert stack.flow_run(flow_run_id)["state_name"] == "Suspended"
+    assert studio.statuses("restarts", "train") == [IN_FLIGHT]
+    stack.release(studio.word("restarts"))
+    studio.completed("restarts")
+    assert studio.paid("restarts") == {TRAINER: 1, PAINTER: 4}
+
+
+def pid_of(stack: Stack, part: str) -> int:
+    return int((stack.home / "run" / f"{part}.pid").read_text())
+
+
+def is_up(stack: Stack) -> bool:
+    try:
+        return {stack.gateway.get("/readyz").status_code, stack.prefect.get("/health").status_code} == {200}
+    except httpx.TransportError:
+        return False
