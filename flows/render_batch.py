@@ -15,7 +15,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.ledger import BATCH, OPERATOR, Stage
+from blocks.ledger import BATCH, OPERATOR, Child, Stage
 from flows.engine import Job, drive
 from flows.engine.resources import current
 from flows.generate_image import KIND as PICTURE
@@ -72,11 +72,8 @@ def _begin(job: Job, order: Batch) -> None:
     job.rows.open(plan.rows, plan.drafts, forecast=plan.forecast.document())
 
 
-def _second_pass(job: Job, order: Batch, winners: list[int]) -> list[Any]:
-    """Of rows whose draft was not their final already: who chose that gets the picture that was chosen."""
-    drafts = {child.n: child for child in job.rows.pictures(Stage.DRAFT)}
-    wanted = finals(job.rows.manifest(of=winners), order, style=_styles(job))
-    return [child for child in wanted if job.rows.parameters_of(drafts[child.n].job_id) != child.parameters]
+def _second_pass(job: Job, order: Batch, winners: list[int]) -> list[Child]:
+    return finals(job.rows.manifest(of=winners), order, style=_styles(job))
 
 
 def _styles(job: Job) -> Any:

@@ -712,13 +712,13 @@ INSERT INTO provider_copy (asset_id, account_id, url, expires_at) VALUES (:asset
 ON CONFLICT (asset_id, account_id) DO UPDATE SET url = excluded.url, expires_at = excluded.expires_at
 
 -- name: children_pictures
--- What came of each row in a pass: its last picture, or why there is none.
+-- What came of each row in a pass: its first picture after its last step, or why there is none.
 SELECT job.id AS job_id, job.manifest_row AS n, batch_row.name, job.status, job.error ->> 'code' AS error_code,
     picture.id AS asset_id, picture.key
 FROM job
 JOIN batch_row ON batch_row.batch_id = job.parent_id AND batch_row.n = job.manifest_row
 LEFT JOIN LATERAL (
-    SELECT id, key FROM asset WHERE asset.job_id = job.id ORDER BY created_at DESC, n LIMIT 1
+    SELECT id, key FROM asset WHERE asset.job_id = job.id ORDER BY n, created_at DESC LIMIT 1
 ) AS picture ON job.status = 'completed'
 WHERE job.parent_id = :job_id AND job.stage = :stage
 ORDER BY job.manifest_row

@@ -33,12 +33,6 @@ class Rows:
         """All rows as they were given, or these."""
         return self._batches.rows(self._job.id, of=of)
 
-    def parameters_of(self, job_id: str) -> Mapping[str, Any]:
-        """What the job of a row was asked for with."""
-        row = self._resources.ledger.jobs.get(job_id)
-        assert row is not None
-        return row.parameters or {}
-
     def counts(self) -> dict[Stage, Counts]:
         """How far each pass has come."""
         return {counts.stage: counts for counts in self._batches.counts(self._job.id)}

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.errors import BadInput
 from blocks.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
-from blocks.manifest import Forecast, Pass, Passes, Row, duplicates, final_of, forecast, read_manifest
+from blocks.manifest import Forecast, Pass, Passes, Row, draft_of, duplicates, final_of, forecast, read_manifest
 from flows.generate_image import Picture
 from flows.parts.form import shown
 from flows.parts.trained_style import Style
@@ -98,13 +98,14 @@ def plan_batch(source: str | bytes | Sequence[Any], options: BatchOptions, *, st
 
 
 def finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) -> list[Child]:
-    """The second pass of these rows; those whose draft was the final already are not made again."""
+    """The second pass of these rows. Where the draft was the final already, who chose it gets what was chosen."""
     passes, known = options.passes(), cache(style)
     children = []
     for row in rows:
-        picture = final_of(row.picture or {}, passes)
-        first, _ = _check(picture, known)
-        children.append(Child(n=row.n, parameters=picture, first=replace(first, lane=Lane.BATCH)))
+        given = row.picture or {}
+        if (picture := final_of(given, passes)) != draft_of(given, passes):
+            first, _ = _check(picture, known)
+            children.append(Child(n=row.n, parameters=picture, first=replace(first, lane=Lane.BATCH)))
     return children
 
 
@@ -118,8 +119,9 @@ def _check(given: Mapping[str, Any], style: Styles) -> tuple[RequestSpec, Decima
         picture = Picture.model_validate(given)
     except ValidationError as error:
         # Not `from error`: pydantic's text quotes the value, which may be a prompt.
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        path = ".".join(str(part) for part in first["loc"])[:100]
-        raise BadInput(f"{path}: {first['msg']}", field=path) from None
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        field = str(found[0]["loc"][0])
+        innermost = max((each for each in found if each["loc"][0] == field), key=lambda each: len(each["loc"]))
+        raise BadInput(f"{field}: {innermost['msg']}", field=field) from None
     spec = picture.spec(style(picture.lora) if picture.lora else None)
     return spec, picture.estimate(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import signal
@@ -19,7 +20,7 @@ import httpx
 import psutil
 from support import wait_until
 
-from blocks.ledger import Ledger, Request
+from blocks.ledger import Ledger, Request, RequestStatus
 
 DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -146,6 +147,18 @@ class Stack:
         name = self.prefect.get("/deployments/name/reconcile/every-minute").raise_for_status().json()["id"]
         run = self.prefect.post(f"/deployments/{name}/create_flow_run", json={}).raise_for_status().json()
         self.in_state(UUID(run["id"]), "Completed")
+
+
+def leaves_nothing(stack: Stack) -> None:
+    """No slot is held, no request is open, no run waits, and every file is what its row says."""
+    stack.simulator.delete("/_sim/rules")
+    wait_until(lambda: not stack.ledger.requests.holding_slots(), timeout=30, every=0.1, what="every slot to be free")
+    wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=30, every=0.1, what="every run to be closed")
+    media = stack.home / "media"
+    for job in (path.name for path in media.glob("images/*/*")):
+        for asset in stack.ledger.jobs.assets(job):
+            assert hashlib.sha256((media / asset.key).read_bytes()).hexdigest() == asset.sha256
+        assert all(row.status is not RequestStatus.QUEUED for row in stack.rows(job))
 
 
 def free_port() -> int:

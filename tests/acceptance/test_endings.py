@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import leaves_nothing
-from running import Stack
+from running import Stack, leaves_nothing
 from support import wait_until
 
 from blocks.ledger import Request, RequestStatus

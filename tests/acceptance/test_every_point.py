@@ -19,8 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import leaves_nothing
-from running import DARKROOM, Stack
+from running import DARKROOM, Stack, leaves_nothing
 from support import wait_until
 
 from blocks.ledger import JobStatus, RequestStatus

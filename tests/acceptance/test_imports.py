@@ -14,9 +14,8 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from conftest import leaves_nothing
 from PIL import Image
-from running import PREFECT, Stack
+from running import PREFECT, Stack, leaves_nothing
 from support import wait_until
 from web_shop import Answer, Shop, after, content, held, in_turn, open_shop, picture, redirect, status
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import leaves_nothing
 from PIL import Image, ImageChops
-from running import Stack
+from running import Stack, leaves_nothing
 from support import wait_until
 
 from blocks.ledger import Request, RequestStatus
