@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 from decimal import Decimal
+from threading import Lock
 from typing import Annotated, Any
 
 from prefect import flow
@@ -42,6 +43,7 @@ CHECK, TRAIN, TEST, GRID = "check", "train", "test", "grid"
 # Two dollars: what surely failed is tried once more, what may be under way never.
 TRAINING = RetryPolicy(attempts=2, first=timedelta(seconds=30), resubmit_expired=False)
 
+CHECKING = Lock()  # for the memory: all pictures of a training lie there, and a large one as pixels
 # What a trigger word is asked to show where nobody says. The seeds are always the same: versions can be compared.
 OF_A_SUBJECT = (
     "a portrait of {word}, soft studio light",
@@ -58,6 +60,7 @@ OF_A_STYLE = (
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{1,39}$")]
 Source = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_URL)]
+Archive = Annotated[Source, Field(title="Id or address")] | None
 Sources = Annotated[list[Source], Field(max_length=MOST_IMAGES)]
 Caption = Annotated[str, StringConstraints(max_length=LONGEST_CAPTION)]
 Captions = Annotated[dict[str, Caption], Field(max_length=MOST_IMAGES)]
@@ -90,7 +93,7 @@ class Training(BaseModel):
 
     trigger_word: Word = TRIGGER_WORD
     images: Sources = IMAGES
-    archive: Source | None = ARCHIVE
+    archive: Archive = ARCHIVE
     captions: Captions = CAPTIONS
     steps: Steps = STEPS
     style: bool = STYLE
@@ -163,10 +166,11 @@ def train(job: Job) -> dict[str, Any]:
 
 def _archive(job: Job, order: Training, brought: Brought) -> bytes:
     """What the trainer gets. Raises BadInput, which names every picture that is no good."""
-    images = with_trigger(check(job, order.given(), brought), order.trigger_word)
-    get_run_logger().info("%s pictures are good; it will cost about $%.2f", len(images), order.estimate())
-    job.progress(1, f"{len(images)} pictures checked")
-    return build_archive(images)
+    with CHECKING:
+        images = with_trigger(check(job, order.given(), brought), order.trigger_word)
+        get_run_logger().info("%s pictures are good; it will cost about $%.2f", len(images), order.estimate())
+        job.progress(1, f"{len(images)} pictures checked")
+        return build_archive(images)
 
 
 def _registered(job: Job, order: Training, trained: Inference) -> tuple[Lora, Asset]:
@@ -220,7 +224,7 @@ def _price(order: Training) -> str:
 def train_lora(
     trigger_word: Word = TRIGGER_WORD,
     images: Sources = IMAGES,
-    archive: Source | None = ARCHIVE,
+    archive: Archive = ARCHIVE,
     captions: Captions = CAPTIONS,
     steps: Steps = STEPS,
     style: bool = STYLE,
