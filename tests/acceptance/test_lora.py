@@ -27,7 +27,7 @@ import httpx
 import psutil
 import pytest
 from PIL import Image, ImageDraw
-from running import DARKROOM, ENDED, Stack
+from running import DARKROOM, ENDED, Stack, leaves_nothing
 from support import wait_until
 from web_shop import Answer, Shop, content, status
 
@@ -57,7 +57,7 @@ FAILED: dict[str, list[dict[str, Any]]] = {
     "no-weights": [{"endpoint": TRAINER, "file": "html"}],
     "picture-rejected": [{"endpoint": PAINTER, "result": "422_content_policy", "match": "quiet street"}],
 }
-CASES = (*KILLED, *FAILED, "cancelled", "zipped", "normal")
+CASES = (*KILLED, *FAILED, "cancelled", "zipped", "zipped-on-the-web", "normal")
 
 
 @cache
@@ -274,6 +274,8 @@ def order_all(studio: Studio) -> None:
     for case in (*KILLED, *FAILED, "cancelled"):
         studio.order(case, **GIVEN.get(case, lambda _: {})(studio))
     studio.order("zipped", archive=studio.upload("zipped", zipped(), "application/zip"))
+    address = studio.shop.lay_out("/zipped/mochi.zip", content(zipped(), "application/zip"))
+    studio.order("zipped-on-the-web", archive=address, captions={"2.jpg": "in the rain"})
 
 
 def kill_each(studio: Studio) -> None:
@@ -382,13 +384,19 @@ def test_a_run_that_is_killed_between_two_nodes_goes_on_and_pays_nothing_twice(s
     assert [(lora["version"], lora["status"]) for lora in studio.loras(case)] == [(1, "ready")]
 
 
-def test_a_zip_is_as_good_as_its_pictures(studio: Studio) -> None:
-    """With its captions; where some have one the others get the trigger word."""
-    studio.completed("zipped")
-    with zipfile.ZipFile(BytesIO(studio.content("zipped", "check"))) as sent:
+@pytest.mark.parametrize(("case", "third"), [("zipped", ""), ("zipped-on-the-web", ", in the rain")])
+def test_a_zip_is_as_good_as_its_pictures(studio: Studio, case: str, third: str) -> None:
+    """With its captions, and those of the order; where some have one the others get the trigger word."""
+    studio.completed(case)
+    with zipfile.ZipFile(BytesIO(studio.content(case, "check"))) as sent:
         captions = {name: sent.read(name).decode() for name in sent.namelist() if name.endswith(".txt")}
-    word = studio.word("zipped")
-    assert captions == {"001.txt": word, "002.txt": f"{word}, in the garden", "003.txt": word, "004.txt": word}
+    word = studio.word(case)
+    assert captions == {
+        "001.txt": word,
+        "002.txt": f"{word}, in the garden",
+        "003.txt": f"{word}{third}",
+        "004.txt": word,
+    }
 
 
 def test_every_bad_picture_is_named_and_nothing_is_paid(studio: Studio) -> None:
