@@ -168,7 +168,9 @@ class Stack:
             identity=part.identity,
         )
         if not part.run_once:
-            self.home.pid_file(part.name).write_text(f"{running.process.pid}\n")
+            whole = self.home.pid_file(part.name).with_suffix(".new")
+            whole.write_text(f"{running.process.pid}\n")
+            whole.replace(self.home.pid_file(part.name))  # whoever reads it meanwhile finds a number
 
     def _ended(self, running: Running, code: int) -> None:
         name, pause = running.part.name, running.pause
