@@ -520,7 +520,9 @@ WITH RECURSIVE waiting AS (
     ) AS last ON :seek_lowest
     LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = head.lane AND turn.user_id = waiting.user_id
     WHERE COALESCE(account.user_slots, plan.in_flight) > COALESCE(held.n, 0)
-      AND (paid.usd IS NULL OR head.estimate_usd <= plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0))
+      -- What costs nothing goes on though more was spent than there was: an estimate is not a bill.
+      AND (paid.usd IS NULL
+        OR head.estimate_usd <= greatest(plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0), 0))
 ), first AS (
     SELECT * FROM open ORDER BY lane, start, load, created_at LIMIT :free
 )
@@ -542,7 +544,7 @@ LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = candidate.lane A
 CROSS JOIN LATERAL (
     SELECT greatest(turn.passed, CAST(account.passed ->> CAST(candidate.lane AS text) AS double precision), 0) AS start
 ) AS own
-WHERE first.budget IS NULL OR candidate.usd <= first.budget
+WHERE first.budget IS NULL OR candidate.usd <= greatest(first.budget, 0)
 ORDER BY candidate.lane, own.start + (candidate.rank - 1) * first.step, first.load + candidate.rank * first.step,
     candidate.created_at, candidate.ref
 

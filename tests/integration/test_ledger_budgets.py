@@ -67,6 +67,15 @@ def test_the_real_price_takes_the_place_of_the_estimate(ledger: Ledger, ann: str
     assert len(ledger.grants.grant()) == 1
 
 
+def test_what_costs_nothing_goes_on_though_the_budget_is_overspent(ledger: Ledger, ann: str) -> None:
+    """A picture turned out dearer than was expected; an import of pictures from the web does not wait for tomorrow."""
+    post(ledger, ann, estimate_usd=PRICE)
+    settle(ledger, ledger.grants.grant(), Outcome(happening=Happening.SUCCEED, output={}, cost_usd=Decimal("0.30")))
+    post(ledger, ann, estimate_usd=PRICE)
+    free = post(ledger, ann, estimate_usd=Decimal(0), account_id="web")
+    assert [each.job_id for each in ledger.grants.grant()] == [free.id]
+
+
 def test_two_grants_at_once_reserve_no_more_than_there_is(ledger: Ledger, db: Db, ann: str) -> None:
     """The reservation is the granted row itself, written under the account's lock."""
     for _ in range(3):
