@@ -111,6 +111,10 @@ class Training(BaseModel):
             if not is_asset(source) and not source.startswith(("https://", "http://")):
                 raise BadInput("Give the id of an upload (ast_…), or an address on the web.", field=field)
 
+        for place in self.captions if self.images else ():
+            if place not in {str(n) for n in range(len(self.images))}:
+                raise BadInput("Name a picture's place among the images, from 0.", field=f"captions.{place[:80]}")
+
     def given(self) -> Given:
         """The pictures, each by the field in which it was given: so errors name them."""
         sources = {f"images.{n}": source for n, source in enumerate(self.images)}

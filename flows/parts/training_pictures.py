@@ -6,8 +6,8 @@ back in one error, whether a picture cannot be had, cannot be read, or is none t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from io import BytesIO
 
@@ -56,12 +56,9 @@ def bring(job: Job, given: Given) -> Brought:
 
 def check(job: Job, given: Given, brought: Brought) -> list[TrainingImage]:
     """Raises BadInput, which names every picture that is no good."""
-    if given.zipped:
-        contents = read_archive(BytesIO(_content(job, brought[ARCHIVE], kind="application/zip")), field=ARCHIVE)
-        images, flaws = list(contents.images), list(contents.flaws)
-    else:
-        images, flaws = _read_each(job, given, brought)
-    return check_training_images(_captioned(given, images), flaws=flaws, field=ARCHIVE if given.zipped else "images")
+    read = _read_archive if given.zipped else _read_each
+    images, flaws = read(job, given, brought)
+    return check_training_images(images, flaws=flaws, field=ARCHIVE if given.zipped else "images")
 
 
 def _own(job: Job, asset_id: str) -> Asset | DarkroomError:
@@ -94,43 +91,45 @@ def _download(url: str) -> bytes:
     return web.fetch(url, Kind.ARCHIVE, max_bytes=MOST_BYTES, patience=ARCHIVE_PATIENCE).content
 
 
-def _read_each(job: Job, given: Given, brought: Brought) -> tuple[list[NamedImage], list[Flaw]]:
-    """In the order they were given in."""
+Read = tuple[list[NamedImage], list[Flaw]]
+
+
+def _read_archive(job: Job, given: Given, brought: Brought) -> Read:
+    """A caption of the order goes before one in the archive, and names a picture with or without its folder."""
+    try:
+        content = _content(job, brought[ARCHIVE], kind="application/zip")
+    except BadInput as error:
+        return [], [Flaw(name=ARCHIVE, reason=error.message)]
+    contents = read_archive(BytesIO(content), field=ARCHIVE)
+    images, used = list[NamedImage](), set[str]()
+    for image in contents.images:
+        names = [name for name in (image.name, image.name.rpartition("/")[2]) if name in given.captions]
+        used.update(names)
+        images.append(replace(image, caption=given.captions[names[0]]) if names else image)
+    unused = [Flaw(name=name, reason="is in captions, and no picture in the archive") for name in given.captions]
+    return images, [*contents.flaws, *(flaw for flaw in unused if flaw.name not in used and not contents.flaws)]
+
+
+def _read_each(job: Job, given: Given, brought: Brought) -> Read:
+    """In the order they were given in; captions go by that."""
     if sum(asset.bytes for asset in brought.values() if isinstance(asset, Asset)) > MOST_BYTES:
         # Before all of them are in memory.
         raise BadInput(f"Together they have more than {MOST_BYTES // MIB} MiB. Make them smaller.", field="images")
     images, flaws = list[NamedImage](), list[Flaw]()
-    for field in given.sources:
+    for place, field in enumerate(given.sources):
         try:
-            images.append(NamedImage(name=field, content=_content(job, brought[field], kind="image/")))
+            content = _content(job, brought[field], kind="image/")
         except BadInput as error:
             flaws.append(Flaw(name=field, reason=error.message))
+        else:
+            images.append(NamedImage(name=field, content=content, caption=given.captions.get(str(place))))
     return images, flaws
 
 
 def _content(job: Job, brought: Asset | DarkroomError, *, kind: str) -> bytes:
     """Raises BadInput, whose message goes on from the name of the file."""
     if isinstance(brought, DarkroomError):
-        raise BadInput(f"cannot be had: {brought.message}", field=ARCHIVE)
+        raise BadInput(f"cannot be had: {brought.message.removesuffix('.')}")
     if not brought.content_type.startswith(kind):
-        raise BadInput(f"is a file of another kind: {brought.content_type}", field=ARCHIVE)
+        raise BadInput(f"is a file of another kind: {brought.content_type}")
     return job.read(brought)
-
-
-def _captioned(given: Given, images: Sequence[NamedImage]) -> list[NamedImage]:
-    """With the captions of the order. They name a picture by its place, or by its name, with or without its folder."""
-    places: dict[str, int] = {}
-    for place, image in enumerate(images):
-        names = [image.name, image.name.rpartition("/")[2]] if given.zipped else [image.name.partition(".")[2]]
-        for name in names:
-            places.setdefault(name, place)
-    captions: dict[int, str] = {}
-    for name, caption in given.captions.items():
-        if name not in places:
-            remedy = "Name a picture as in the archive" if given.zipped else "Name its place among the images, from 0"
-            raise BadInput(f"There is no such picture. {remedy}.", field=f"captions.{name[:80]}")
-        captions[places[name]] = caption
-    return [
-        NamedImage(name=image.name, content=image.content, caption=captions.get(place, image.caption))
-        for place, image in enumerate(images)
-    ]

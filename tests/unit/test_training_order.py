@@ -42,6 +42,8 @@ def test_other_trigger_words_are_refused(word: str) -> None:
         ({"images": [*FOUR, "ftp://example.com/5.jpg"]}, "images.4"),
         ({"images": ["/etc/passwd", *FOUR]}, "images.0"),
         ({"images": [], "archive": "pictures.zip"}, "archive"),
+        ({"captions": {"0": "a fox", "4": "an owl"}}, "captions.4"),
+        ({"captions": {"fox.jpg": "a fox"}}, "captions.fox.jpg"),
     ],
 )
 def test_what_can_be_known_without_the_pictures_is_told_at_once(changes: dict[str, Any], field: str) -> None:

@@ -1,0 +1,112 @@
+"""What becomes of the pictures of an order before they are checked: by the files that a job would read."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import cast
+
+import pytest
+from PIL import Image, ImageDraw
+
+from blocks.archives import write_archive
+from blocks.errors import BadInput, DarkroomError, Refused
+from blocks.ledger import Asset
+from flows.engine import Job
+from flows.parts.training_pictures import ARCHIVE, Given, check
+
+URL = "https://example.com/"
+
+
+def drawn(number: int) -> bytes:
+    image = Image.new("RGB", (300, 300), (10, 30 * number, 200))
+    ImageDraw.Draw(image).ellipse((20 * number, 40, 20 * number + 150, 250), fill=(240, 240 - 30 * number, 40))
+    out = BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+class Shelf:
+    """Reads what is in the asset's key: all that is asked of a job here."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def asset(self, content: bytes, content_type: str = "image/png") -> Asset:
+        asset_id = f"ast_{len(self.files)}"
+        self.files[asset_id] = content
+        return Asset(
+            id=asset_id,
+            user_id="u",
+            step="upload",
+            n=0,
+            key="",
+            sha256="",
+            content_type=content_type,
+            bytes=len(content),
+        )
+
+    def read(self, asset: Asset) -> bytes:
+        return self.files[asset.id]
+
+    def as_job(self) -> Job:
+        return cast(Job, self)
+
+
+def zipped(*names: str) -> bytes:
+    return write_archive((name, drawn(n)) for n, name in enumerate(names))
+
+
+def check_images(*brought: Asset | DarkroomError, shelf: Shelf, **captions: str) -> list[str | None]:
+    given = Given(sources={f"images.{n}": URL for n in range(len(brought))}, captions=captions)
+    images = check(shelf.as_job(), given, {f"images.{n}": each for n, each in enumerate(brought)})
+    return [image.caption for image in images]
+
+
+def check_zip(content: bytes, captions: dict[str, str], *, content_type: str = "application/zip") -> list[str | None]:
+    shelf = Shelf()
+    given = Given(sources={ARCHIVE: URL}, captions=captions)
+    images = check(shelf.as_job(), given, {ARCHIVE: shelf.asset(content, content_type)})
+    return [image.caption for image in images]
+
+
+def test_captions_go_by_the_place_of_a_picture() -> None:
+    """From 0, as in the order."""
+    shelf = Shelf()
+    assets = [shelf.asset(drawn(n)) for n in range(4)]
+    assert check_images(*assets, shelf=shelf, **{"1": "one", "3": "three"}) == [None, "one", None, "three"]
+
+
+def test_what_cannot_be_had_and_what_is_no_picture_is_told_with_the_rest() -> None:
+    """By their places; one that is missing does not shift the captions of the others."""
+    shelf = Shelf()
+    good = [shelf.asset(drawn(n)) for n in range(3)]
+    gone, text = Refused("there is no such file (HTTP 404)"), shelf.asset(b"%PDF", "application/pdf")
+    with pytest.raises(BadInput) as caught:
+        check_images(gone, *good, text, shelf=shelf, **{"3": "the last"})
+    assert caught.value.field == "images"
+    assert caught.value.message == (
+        "2 files cannot be used: images.0 cannot be had: there is no such file (HTTP 404); "
+        "images.4 is a file of another kind: application/pdf. Replace them or leave them out."
+    )
+
+
+def test_captions_of_an_archive_go_by_name_with_or_without_the_folder() -> None:
+    """And before those that lie in it."""
+    content = write_archive(
+        [*((f"set/{n}.png", drawn(n)) for n in range(4)), ("set/0.txt", b"lies there"), ("set/1.txt", b"this too")]
+    )
+    captions = {"set/0.png": "given", "3.png": "by its name"}
+    assert check_zip(content, captions) == ["given", "this too", None, "by its name"]
+
+
+def test_a_caption_of_no_picture_in_the_archive_is_told() -> None:
+    """It would be lost without a word."""
+    with pytest.raises(BadInput, match=r"9\.png is in captions, and no picture in the archive"):
+        check_zip(zipped("0.png", "1.png", "2.png", "3.png"), {"9.png": "of nobody"})
+
+
+def test_an_archive_that_is_none_is_told_by_its_field() -> None:
+    """Whatever it is instead."""
+    with pytest.raises(BadInput) as caught:
+        check_zip(drawn(1), {}, content_type="image/png")
+    assert (caught.value.field, "archive is a file of another kind" in caught.value.message) == ("archive", True)
