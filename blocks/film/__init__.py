@@ -8,10 +8,12 @@ is content with drawing no captions where it finds no font. To its end it is rea
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from blocks.errors import Permanent
 from blocks.film import captions as subtitles
@@ -27,6 +29,8 @@ __all__ = ["Caption", "compose", "spread"]
 LONG_EDGE, SHORT_EDGE = 1280, 720  # pixels
 LIMIT = timedelta(minutes=3)
 TOLERANCE_SECONDS = 0.25  # a frame of the film and one of the sound
+ABANDONED_AFTER = timedelta(hours=1)
+_FOLDER = "darkroom-film-"
 _SOUND_FORMATS = {"mp3": "mp3", "wav": "wav", "m4a": "mov"}
 
 
@@ -41,7 +45,8 @@ def compose(film: bytes, sound: bytes, captions: Sequence[Caption], *, limit: ti
     seconds = max(picture.seconds, voice.seconds)
     subtitles.check(captions, seconds)
     width, height = _fitted(picture.width, picture.height)
-    with TemporaryDirectory(prefix="darkroom-film-") as name:
+    _sweep()
+    with TemporaryDirectory(prefix=_FOLDER) as name:
         folder = Path(name)
         (folder / "film.mp4").write_bytes(film)
         (folder / "sound").write_bytes(sound)
@@ -53,6 +58,14 @@ def compose(film: bytes, sound: bytes, captions: Sequence[Caption], *, limit: ti
     if not captions_show(made, film, captions, film_seconds=picture.seconds):
         raise Permanent("the captions are not to be seen in the film", code="captions_missing")
     return made
+
+
+def _sweep() -> None:
+    """What processes that were killed at this have left in the machine's folder for such things."""
+    for folder in Path(gettempdir()).glob(f"{_FOLDER}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > ABANDONED_AFTER.total_seconds():
+                shutil.rmtree(folder)
 
 
 def _lay_out(folder: Path, captions: Sequence[Caption], *, width: int, height: int) -> None:

@@ -36,34 +36,29 @@ def tell(job: Job, brands: Sequence[str]) -> None:
 
 def storyboard(job: Job, script: Script, brands: Sequence[str], files: Mapping[str, Asset]) -> str:
     """Markdown. `files`: by node."""
-    lines = [f"| **{_plain(speaker)}** | {_plain(text)} |" for speaker, text in script.lines(brands)]
-    looks = (script.mascot_first, script.mascot_second)
+    looks = zip(brands, ("mascot-1", "mascot-2"), (script.mascot_first, script.mascot_second), strict=True)
     return "\n".join(
         [
             f"## {_plain(script.title)}",
             "",
             _plain(script.summary),
             "",
-            "| | |",
-            "| --- | --- |",
-            *lines,
+            f"![both on their stage]({job.link(files['stage'])})" if "stage" in files else "…",
             "",
-            "| " + " | ".join(_plain(brand) for brand in brands) + " |",
+            "| Side | Picture | Mascot |",
+            "| --- | --- | --- |",
+            *[f"| **{_plain(brand)}** | {_file(job, files, node)} | {_plain(look)} |" for brand, node, look in looks],
+            "",
+            "| Side | Says |",
             "| --- | --- |",
-            "| " + " | ".join(_picture(job, files, node) for node in ("mascot-1", "mascot-2")) + " |",
-            "| " + " | ".join(_plain(look) for look in looks) + " |",
+            *[f"| **{_plain(speaker)}** | {_plain(text)} |" for speaker, text in script.lines(brands)],
             "",
             *[f"- {words}: {_file(job, files, node)}" for node, words in _LINKED.items()],
         ]
     )
 
 
-_LINKED = {
-    "stage": "Both on their stage",
-    "film": "Film",
-    "voice": "Voice",
-    "composite": "Film with voice and captions",
-}
+_LINKED = {"film": "Film", "voice": "Voice", "composite": "Film with voice and captions"}
 
 
 def _done(job: Job, files: Mapping[str, Asset]) -> set[str]:
@@ -76,10 +71,6 @@ def _script(job: Job) -> Script | None:
         if row.step == "script" and row.output is not None:
             return Script.model_validate(row.output["json"])
     return None
-
-
-def _picture(job: Job, files: Mapping[str, Asset], node: str) -> str:
-    return f"![{node}]({job.link(files[node])})" if node in files else "…"
 
 
 def _file(job: Job, files: Mapping[str, Asset], node: str) -> str:

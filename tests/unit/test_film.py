@@ -140,6 +140,19 @@ def test_a_film_without_its_captions_is_not_taken_for_finished() -> None:
     assert looking.captions_show(with_caption, moving, [SAYS_HELLO], film_seconds=2)
 
 
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour later, by the next film; one that is being made elsewhere is left alone."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left, elsewhere = tmp_path / "darkroom-film-left", tmp_path / "darkroom-film-now"
+    for folder in (left, elsewhere):
+        folder.mkdir()
+        (folder / "film.mp4").write_bytes(b"half of it")
+    os.utime(left, (0, 0))
+    compose(film(), sound(), [])
+    assert not left.exists()
+    assert [path.name for path in tmp_path.iterdir()] == [elsewhere.name]
+
+
 def binary(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Another program in FFmpeg's place."""
     path = folder / "ffmpeg"
