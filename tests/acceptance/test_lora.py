@@ -25,6 +25,7 @@ from typing import Any
 
 import httpx
 import psutil
+import psycopg
 import pytest
 from PIL import Image, ImageDraw
 from running import DARKROOM, ENDED, Stack, leaves_nothing
@@ -347,6 +348,16 @@ def test_a_training_comes_to_weights_test_pictures_and_a_version(studio: Studio)
     with zipfile.ZipFile(BytesIO(studio.content("normal", "check"))) as sent:
         assert sent.namelist()[:2] == ["001.jpg", "001.txt"]
         assert sent.read("001.txt").decode() == f"{studio.word('normal')}, asleep on a sofa"
+
+
+def test_the_user_is_told_once(studio: Studio) -> None:
+    """One piece of news, also where the run was killed on the way."""
+    with psycopg.connect(studio.stack.environment["DARKROOM_LEDGER_URL"]) as connection:
+        for case in ("normal", "training", "storing-pictures"):
+            studio.completed(case)
+            job_id = studio.jobs[case]
+            news = connection.execute("SELECT event FROM notification WHERE job_id = %s", [job_id]).fetchall()
+            assert news == [("job.completed",)]
 
 
 def test_while_it_trains_no_process_waits_and_its_progress_is_told(studio: Studio) -> None:
