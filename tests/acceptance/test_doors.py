@@ -37,7 +37,8 @@ def test_the_form_explains_itself(stack: Stack) -> None:
     schema = stack.prefect.get("/deployments/name/generate-image/on-demand").json()["parameter_openapi_schema"]
     fields = schema["properties"]
     in_order = sorted(fields, key=lambda name: fields[name]["position"])
-    assert in_order == ["prompt", "model", "image_size", "seed", "num_images", "arguments", "user"]
+    of_the_picture = ["prompt", "model", "image_size", "seed", "num_images", "arguments"]
+    assert in_order == [*of_the_picture, "lora", "lora_scale", "post", "user"]
     assert all(field.get("title") and field.get("description") for field in fields.values()), fields
     assert schema["required"] == ["prompt"]
     assert (fields["num_images"]["minimum"], fields["num_images"]["maximum"]) == (1, 4)
