@@ -162,7 +162,7 @@ def _carry_out(job: Job, order: Debate) -> dict[str, Any]:
         job.start(PAINTS, order.portrait_input(look), step=step, retry=PICTURES)
     job.start(SPEAKS, order.voice_input(script.spoken()), step="voice", retry=VOICES)
 
-    portraits = [job.store(painted)[0] for painted in job.wait_all(*looks)]
+    portraits = [job.store(job.wait_all(step)[0])[0] for step in looks]
     stage = job.make("stage", partial(_side_by_side, job, portraits))
     job.start(FILMS, order.film_input(script.scene, stage), step="film", retry=FILMING)
 
