@@ -273,9 +273,9 @@ def test_an_import_of_which_nothing_came_has_failed(scene: Scene) -> None:
     assert (job["status"], job["result"]["imported"]) == ("completed", 3)
 
 
-def test_prefect_deployment_run_imports_too(stack: Stack, shop: Shop) -> None:
+def test_prefect_deployment_run_imports_too(scene: Scene) -> None:
     """For the operator, where no user is named."""
-    url = shop.lay_out("/by-hand/mug.jpg", coloured(0))
+    stack, url = scene.stack, scene.shop.lay_out("/by-hand/mug.jpg", coloured(0))
     stack.command(PREFECT, "deployment", "run", "import-images/on-demand", "-p", f"urls={json.dumps([url])}", "--watch")
     (job,) = [job for job in stack.ledger.jobs.page("operator", limit=50) if job.kind == "import-images"]
     assert (job.status, job.result and job.result["imported"]) == ("completed", 1)
@@ -294,8 +294,8 @@ def test_prefect_deployment_run_imports_too(stack: Stack, shop: Shop) -> None:
         ({"urls": ["https://shop.example/a.jpg"], "headers": {}}, "headers"),
     ],
 )
-def test_an_order_that_is_none_is_refused_with_its_field(stack: Stack, body: dict[str, Any], at: str) -> None:
+def test_an_order_that_is_none_is_refused_with_its_field(scene: Scene, body: dict[str, Any], at: str) -> None:
     """And nothing of it is on record."""
-    answer = stack.gateway.post("/v1/imports", json=body, headers=stack.bearer("importer of nonsense"))
+    answer = scene.stack.gateway.post("/v1/imports", json=body, headers=scene.stack.bearer("importer of nonsense"))
     assert (answer.status_code, answer.json()["field"]) == (422, at), answer.text
     assert answer.json()["remedy"]

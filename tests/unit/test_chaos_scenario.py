@@ -41,6 +41,6 @@ def test_the_simulator_misbehaves_in_the_shares_that_are_named() -> None:
     book = RuleBook(seed=1)
     for rule in THOROUGH.rules():
         book.add(Rule(**rule))
-    drawn = Counter(book.faults_for(endpoint="x", prompt="", submit_number=n).webhook.value for n in range(4000))
+    drawn = Counter(book.faults_for(endpoint="x", text="", submit_number=n).webhook.value for n in range(4000))
     for fault, share in WEBHOOKS.items():
         assert 0.9 * share < drawn[fault] / 4000 < 1.1 * share
