@@ -1,6 +1,6 @@
 """A debate from order to stream: killed between every two of its nodes, failed at each of them, cancelled, replayed.
 
-All cases are ordered at once and told apart at the providers by a word in their brands' names. Those that are killed
+The cases run side by side and are told apart at the providers by a word in their brands' names. Those that are killed
 have a run of their own each, and are killed in a node's middle: while its call is held at the provider, while its file
 is to be fetched again, while FFmpeg is at work. Those that fail share one run.
 """
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -196,6 +197,9 @@ def parent_name(process: psutil.Process) -> str:
         return "?"
 
 
+Watcher = Callable[[Debates], None]
+
+
 @pytest.fixture(scope="module")
 def debates(running: Stack) -> Iterator[Debates]:
     running.command(DARKROOM, "account", "set", "fal", "--slots", "40")
@@ -204,9 +208,10 @@ def debates(running: Stack) -> Iterator[Debates]:
         running.keys[user] = running.ledger.users.add(user, plan="studio").key
     for case in CASES:
         debates.misbehave(case)
-    for case in CASES:
-        debates.order(case)
-    watch_each(debates)
+    for cases, watchers in WAVES:
+        for case in cases:
+            debates.order(case)
+        watch_each(debates, watchers)
     bring_to_their_ends(debates)
     replay(debates)
     yield debates
@@ -214,14 +219,11 @@ def debates(running: Stack) -> Iterator[Debates]:
     running.command(DARKROOM, "account", "set", "fal", "--slots", "10")
 
 
-def watch_each(debates: Debates) -> None:
-    """Each by a thread of its own, which acts as soon as it is at its point: what waits suspends a moment later."""
-    others = (let_speak, spoil_the_voice, cancel)
-    with ThreadPoolExecutor(len(KILLED) + len(others)) as watchers:
-        watched = [watchers.submit(kill, debates, case) for case in KILLED]
-        watched += [watchers.submit(other, debates) for other in others]
-        for each in watched:
-            each.result()
+def watch_each(debates: Debates, watchers: Sequence[Watcher]) -> None:
+    """Each by a thread of its own, which acts as soon as its debate is at its point: what waits suspends soon."""
+    with ThreadPoolExecutor(len(watchers)) as threads:
+        for watched in [threads.submit(watcher, debates) for watcher in watchers]:
+            watched.result()
 
 
 def kill(debates: Debates, case: str) -> None:
@@ -281,6 +283,14 @@ def cancel(debates: Debates) -> None:
 
     _until(heard, "the cancel at the provider")
     debates.let_go("cancelled")
+
+
+# Not all at once: two cores make a second of film in a second.
+WAVES: tuple[tuple[Iterable[str], Sequence[Watcher]], ...] = (
+    (("bumpy", "normal"), (let_speak,)),
+    (KILLED, [partial(kill, case=case) for case in KILLED]),
+    ((*FAILED, "cancelled"), (spoil_the_voice, cancel)),
+)
 
 
 def bring_to_their_ends(debates: Debates) -> None:
