@@ -119,6 +119,7 @@ def test_the_environment_does_not_redirect_a_call(monkeypatch: pytest.MonkeyPatc
         (answer('{"title": "Te', "MAX_TOKENS"), "unexpected_output", "retry", "0.001050"),
         (answer("Here you are!"), "unexpected_output", "retry", "0.001050"),
         (answer('{"title": NaN}'), "unexpected_output", "retry", "0.001050"),
+        (answer('{"title": 7}'), "unexpected_output", "retry", "0.001050"),
         (answer("", "OTHER"), "unexpected_output", "retry", "0.001050"),
         (answer("", "STOP"), "unexpected_output", "retry", "0.001050"),
         (answer("", "SAFETY"), "content_policy_violation", "permanent", "0.001050"),
@@ -140,6 +141,15 @@ def test_an_answer_that_is_no_use_was_paid(body: dict[str, Any], code: str, kind
     assert (outcome.error["code"], outcome.error["class"]) == (code, kind)
     assert (outcome.error["step"], outcome.error["ref"]) == ("step", "req_1")
     assert outcome.cost_usd == Decimal(usd)
+
+
+def test_an_answer_that_disobeys_its_schema_is_told_by_place_and_rule() -> None:
+    """Not by the words that stand there: they may repeat the prompt."""
+    schema = {"type": "object", "properties": {"lines": {"type": "array", "items": {"maxLength": 10}}}}
+    outcome = submit(answer(json.dumps({"lines": ["short", PROMPT]})), schema=schema)
+    assert outcome.error is not None
+    assert "maxLength at $.lines[1]" in outcome.error["message"]
+    assert "secret" not in outcome.error["message"]
 
 
 def test_an_answer_nobody_can_read_costs_what_was_expected() -> None:
