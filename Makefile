@@ -30,8 +30,10 @@ check: $(VENV)/installed-dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# What is accepted is mostly waited for: three stacks side by side, each test file whole in one of them.
 test: check browser
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/acceptance
+	@$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/integration
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile tests/acceptance
 	@$(BIN)/python -m pytest tests/chaos
 
 bench: $(VENV)/installed-dev

@@ -1,7 +1,9 @@
-"""What tests of every kind need: waiting for something to become true, never for time to pass."""
+"""What tests of every kind need: waiting for something to become true, never for time to pass; and ports."""
 
 from __future__ import annotations
 
+import random
+import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,3 +18,18 @@ def wait_until(predicate: Callable[[], T], *, timeout: float = 10, every: float 
         assert time.monotonic() < deadline, f"waited {timeout} s in vain{what and f' for {what}'}"
         time.sleep(every)
     return value
+
+
+# Below what the kernel gives to outgoing connections, one of which might have taken the port before its server does.
+_PORTS = range(12_000, 32_000)
+
+
+def free_port() -> int:
+    while True:
+        port = random.SystemRandom().choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

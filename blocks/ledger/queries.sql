@@ -221,9 +221,12 @@ SELECT sum(paid.cost_usd) FROM (
 ) AS paid
 
 -- name: jobs_unplaced
-SELECT DISTINCT job.id FROM request JOIN job ON job.id = request.job_id
+SELECT unplaced.id
+FROM request
+CROSS JOIN LATERAL ( -- each by its key: those that hold a slot are few, those without a run are all that wait
+    SELECT id FROM job WHERE id = request.job_id AND run_id IS NULL AND finished_at IS NULL LIMIT 1
+) AS unplaced
 WHERE request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
-  AND job.run_id IS NULL AND job.finished_at IS NULL
 UNION
 SELECT id FROM job WHERE slotless AND run_id IS NULL AND finished_at IS NULL
 

@@ -6,11 +6,10 @@ import hashlib
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from uuid import UUID
 
 import httpx
 import psutil
-from support import wait_until
+from support import free_port, wait_until
 
 from blocks.ledger import Ledger, Request, RequestStatus
 
@@ -142,6 +141,22 @@ class Stack:
         except psutil.NoSuchProcess:
             return []
 
+    def kill_run(self, flow_run_id: UUID) -> None:
+        """Kills the process that carries a run that waits.
+
+        One that has just suspended is resumed first, as a person may do: there would be no process to kill.
+        """
+
+        def is_killed() -> bool:
+            for process in self.flow_processes(flow_run_id):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            if self.flow_run(flow_run_id)["state_name"] == "Suspended":
+                self.prefect.post(f"/flow_runs/{flow_run_id}/resume", json={}).raise_for_status()
+            return "Crashed" in self.history(flow_run_id)
+
+        wait_until(is_killed, timeout=60, every=0.05, what="a process to kill")
+
     def reconcile(self) -> None:
         """One turn of the cron deployment, now."""
         name = self.prefect.get("/deployments/name/reconcile/every-minute").raise_for_status().json()["id"]
@@ -159,12 +174,6 @@ def leaves_nothing(stack: Stack) -> None:
         for asset in stack.ledger.jobs.assets(job):
             assert hashlib.sha256((media / asset.key).read_bytes()).hexdigest() == asset.sha256
         assert all(row.status is not RequestStatus.QUEUED for row in stack.rows(job))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def free_ports() -> dict[str, int]:

@@ -151,15 +151,16 @@ def _change(file: Path, before: str, after: str) -> None:
 def _new_code(project: Path) -> None:
     """The job's function says so in the run's log; and the steps are other tasks, as far as their source goes."""
     flow = project / "flows" / "generate_image.py"
-    _change(flow, "    job.store(result)\n", f"    get_run_logger().info({NEW_LINE!r})\n    job.store(result)\n")
+    stored = "    made = job.store("
+    _change(flow, stored, f"    get_run_logger().info({NEW_LINE!r})\n{stored}")
     _change(
         flow, "from prefect import flow\n", "from prefect import flow\nfrom prefect.logging import get_run_logger\n"
     )
     tasks = project / "flows" / "engine" / "tasks.py"
     _change(
         tasks,
-        '    return row.request_id or "unknown"',
-        '    request_id = row.request_id\n    return request_id or "unknown"',
+        "    return row.request_id or row.status.value",
+        "    request_id = row.request_id\n    return request_id or row.status.value",
     )
     _change(tasks, "    assert job is not None\n", "    assert job is not None, job_id\n")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psutil
@@ -91,10 +92,9 @@ class Scene:
         return dict(self.stack.prefect.post(f"/flow_runs/{flow_run_id}/resume", json=body).json())
 
 
-def kill(stack: Stack, part: str, case_run: Any) -> None:
+def kill(stack: Stack, part: str, flow_run_id: UUID) -> None:
     if part == "flow":
-        wait_until(lambda: stack.flow_processes(case_run), timeout=30, every=0.05, what="the flow's process")
-        stack.flow_processes(case_run)[0].kill()
+        stack.kill_run(flow_run_id)
     else:
         psutil.Process(int((stack.home / "run" / f"{part}.pid").read_text())).kill()
 

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -228,19 +227,8 @@ def watch_each(debates: Debates, watchers: Sequence[Watcher]) -> None:
 
 def kill(debates: Debates, case: str) -> None:
     _until(lambda: debates.is_at(case), f"{case} to be at its point")
-    _until(lambda: is_killed(debates, case), f"{case} to be killed")
+    debates.stack.kill_run(debates.flow_run(case))
     debates.let_go(case)
-
-
-def is_killed(debates: Debates, case: str) -> bool:
-    """One that had just suspended is resumed first, as a person may do: there would be no process to kill."""
-    flow_run_id = debates.flow_run(case)
-    for process in debates.processes(case):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    if debates.stack.flow_run(flow_run_id)["state_name"] == "Suspended":
-        debates.stack.prefect.post(f"/flow_runs/{flow_run_id}/resume", json={}).raise_for_status()
-    return "Crashed" in debates.stack.history(flow_run_id)
 
 
 def let_speak(debates: Debates) -> None:

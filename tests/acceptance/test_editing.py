@@ -104,13 +104,6 @@ class Scene:
 
         wait_until(look, timeout=PATIENCE_SECONDS, every=0.1, what=f"the end of {case}")
 
-    def kill(self, case: str) -> None:
-        """The process that carries the run, while it waits in it for the provider."""
-        processes = self.stack.flow_processes(self.flow_run(case))
-        assert processes, "it has left already"
-        for process in processes:
-            process.kill()
-
     def at_provider(self, case: str) -> dict[str, int]:
         """How often it was asked for each node, by its own book: by the prompt, else by the name of the picture."""
         asked = {GENERATE: len(self.stack.at_provider(self.prompt(case)))}
@@ -136,7 +129,7 @@ def killed_at(step: str) -> Callable[[Scene, str], None]:
     def play(scene: Scene, case: str) -> None:
         scene.order(case)
         row = scene.until(case, step)
-        scene.kill(case)
+        scene.stack.kill_run(scene.flow_run(case))
         scene.let_go(row)
         scene.finish(case)
 

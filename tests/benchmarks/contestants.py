@@ -17,9 +17,9 @@ from typing import Any, Protocol
 
 import httpx
 import psycopg
-from acceptance.running import Stack, free_port, running_stack
+from acceptance.running import Stack, running_stack
 from psycopg.rows import dict_row
-from support import wait_until
+from support import free_port, wait_until
 
 from benchmarks.driver import Door
 from benchmarks.meters import SUPERVISOR, AccessLog

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from acceptance.running import free_port
-from support import wait_until
+from support import free_port, wait_until
 
 from deployments.simulator.environment import API_KEY, USER_ID, client_environment
 

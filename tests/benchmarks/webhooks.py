@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from acceptance.running import free_port
-from support import wait_until
+from support import free_port, wait_until
 
 from benchmarks.contestants import Rows, answers, rows_of, running_cluster, running_process
 from benchmarks.figures import percentile

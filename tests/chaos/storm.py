@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from acceptance.running import DARKROOM, Stack, free_port
+from acceptance.running import DARKROOM, Stack
 from benchmarks.provider import Provider, running_provider
+from support import free_port
 
 from blocks.ledger import OUTAGES, JobStatus
 from chaos import aftermath

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from support import wait_until
+from support import free_port, wait_until
 
 from blocks.clock import utc_now
 from blocks.prefect_api import PrefectApi
@@ -91,9 +90,3 @@ def _running(part: Part, home: Home) -> Iterator[None]:
     finally:
         end([psutil.Process(process.pid)], how=part.stop_signal, grace_seconds=part.grace_seconds)
         process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -20,8 +20,7 @@ from uuid import uuid4
 
 import httpx
 import uvicorn
-from prefect_server import free_port
-from support import wait_until
+from support import free_port, wait_until
 
 from blocks.errors import Retry
 from blocks.fal import Fal

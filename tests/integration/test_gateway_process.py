@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from prefect_server import PrefectServer, free_port
+from prefect_server import PrefectServer
 from running_gateway import NO_PREFECT, gateway_process
-from support import wait_until
+from support import free_port, wait_until
 
 from blocks.ledger import Ledger
 

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import UUID, uuid4
 
 import pytest
-from prefect_server import PrefectServer, free_port
-from support import wait_until
+from prefect_server import PrefectServer
+from support import free_port, wait_until
 
 from blocks.clock import utc_now
 from blocks.errors import NeedsHuman, Retry

@@ -18,9 +18,9 @@ import pytest
 from interleaving import closed_gate
 from ledger_databases import Db
 from ledger_scenes import OUTPUT, Picture, submitting_picture
-from prefect_server import free_port
 from running_gateway import NO_PREFECT, GatewayProcess, gateway_process
 from simulated_fal import SimulatedFal
+from support import free_port
 
 from blocks.ledger import Ledger, RequestStatus
 
