@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from blocks.errors import DarkroomError
 from blocks.ledger import NOTHING, Implied, Ledger, Start, Wake
-from blocks.orchestrator import NO_ANSWER, Orchestrator
+from blocks.orchestrator import Orchestrator
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Dispatcher:
     def _wake(self, wake: Wake) -> None:
         with _left_to_reconcile(f"Flow run {wake.flow_run_id} was not told of {wake.event}"):
             if wake.asks:
-                self._orchestrator.resume(wake.flow_run_id, answer=NO_ANSWER)
+                self._orchestrator.resume(wake.flow_run_id)
                 return
             self._orchestrator.wake(wake.flow_run_id, event=wake.event, request_ref=wake.ref, payload={"ref": wake.ref})
 

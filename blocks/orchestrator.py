@@ -21,8 +21,6 @@ from blocks.errors import NeedsHuman
 from blocks.prefect_api import PrefectApi
 
 WORK_POOL = "darkroom"
-# To a form, from us: what there is to know is in the ledger. Nothing is chosen by it.
-NO_ANSWER: Mapping[str, Any] = {"winners": "see the ledger"}
 RECONCILE = "reconcile/every-minute"
 MOST_PER_PAGE = 200  # Prefect's own bound
 # The events on which the automation resumes a run.
@@ -192,16 +190,18 @@ class Orchestrator:
         }
         self._api.call("POST", "/events", json=[body])
 
-    def resume(self, flow_run_id: UUID, *, answer: Mapping[str, Any] | None = None) -> bool:
+    def resume(self, flow_run_id: UUID) -> bool:
         """True if the run was paused or suspended and now goes on; False if it was neither, or does not exist.
 
-        `answer`: to the form that it was suspended with. Without one such a run stays as it is.
+        Also one that was suspended with a form: it finds no answer to that.
         """
         state = self.run_state(flow_run_id)
-        if state is None or state.type != "PAUSED":  # the API answers 500 for a run that does not exist
+        if state is None or state.type != "PAUSED":
             return False
-        path, body = f"/flow_runs/{flow_run_id}/resume", {} if answer is None else {"run_input": dict(answer)}
-        return _accepted(self._api.call("POST", path, json=body, absent=True, repeatable=False))
+        if state.deployed:  # as `/resume` does it, which asks for an answer first, and for a form that is there by now
+            return self._set_state(flow_run_id, type="SCHEDULED", name="Resuming")
+        path = f"/flow_runs/{flow_run_id}/resume"
+        return _accepted(self._api.call("POST", path, json={}, absent=True, repeatable=False))
 
     def answer(self, flow_run_id: UUID) -> Mapping[str, Any] | None:
         """What the form was answered with which the run was suspended last; None if there was none."""

@@ -22,7 +22,7 @@ from blocks.clock import utc_now
 from blocks.errors import DarkroomError
 from blocks.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
 from blocks.lost_submits import adopt_lost_submits
-from blocks.orchestrator import NO_ANSWER, RECONCILE, RunState, queue_name
+from blocks.orchestrator import RECONCILE, RunState, queue_name
 from blocks.outcomes import error_document
 from blocks.provider import Provider
 from flows.engine.decisions import (
@@ -186,7 +186,7 @@ class Reconciler:
         runs, orchestrator = self._ledger.runs, self._resources.orchestrator
         if what is ForRun.WAKE:
             runs.mark_woken(run.id)
-            orchestrator.resume(flow_run_id, answer=NO_ANSWER if run.asks else None)
+            orchestrator.resume(flow_run_id)
         elif what is ForRun.RECOVER:
             if runs.recovering(run, recoveries=recent_recoveries(run, now=utc_now()) + 1):
                 orchestrator.recover(flow_run_id)

@@ -178,21 +178,33 @@ class Batches:
             return tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def pause(self, job_id: str) -> None:
-        """Nothing more of it is granted; what is under way comes to its end."""
-        self._hold(job_id, paused_at=utc_now(), since=None, until=PAUSED_UNTIL)
+        """Nothing more of it is granted; what is under way comes to its end. Raises `WrongState` after its own."""
+        with self._engine.begin() as connection:
+            hold(connection, job_id, now=utc_now())
 
     def go_on(self, job_id: str) -> Implied:
-        self._hold(job_id, paused_at=None, since=PAUSED_UNTIL, until=None)
-        return Implied(grant=True)
-
-    def _hold(self, job_id: str, *, paused_at: datetime | None, since: datetime | None, until: datetime | None) -> None:
-        """Of the rows that wait for a slot: those that wait for a retry keep its time."""
+        """Raises `WrongState` after its end."""
         with self._engine.begin() as connection:
-            job = run(connection, "job_get_locked", job_id=job_id).one()
-            if job.finished_at is not None:
-                raise WrongState("The batch has ended: there is nothing to pause.")
-            run(connection, "batch_pause", job_id=job_id, paused_at=paused_at)
-            run(connection, "children_hold", job_id=job_id, since=since, until=until)
+            let_go(connection, job_id)
+            return Implied(grant=True)
+
+
+def hold(connection: Connection, job_id: str, *, now: datetime) -> None:
+    """Of the rows those that wait for a slot: those that wait for a retry keep its time."""
+    _lock_open(connection, job_id)
+    run(connection, "batch_pause", job_id=job_id, paused_at=now)
+    run(connection, "children_hold", job_id=job_id, since=None, until=PAUSED_UNTIL)
+
+
+def let_go(connection: Connection, job_id: str) -> None:
+    _lock_open(connection, job_id)
+    run(connection, "batch_pause", job_id=job_id, paused_at=None)
+    run(connection, "children_hold", job_id=job_id, since=PAUSED_UNTIL, until=None)
+
+
+def _lock_open(connection: Connection, job_id: str) -> None:
+    if run(connection, "job_get_locked", job_id=job_id).one().finished_at is not None:
+        raise WrongState("The batch has ended: there is nothing to pause.")
 
 
 def open_batch(

@@ -18,7 +18,7 @@ class Wake:
     flow_run_id: UUID
     ref: str
     event: str
-    asks: bool = False  # it left with a form: an event does not resume it, an answer does
+    asks: bool = False  # it left with a form: an event does not resume it
 
 
 @dataclass(frozen=True, kw_only=True)

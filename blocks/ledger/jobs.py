@@ -88,9 +88,12 @@ def insert_job(
 def put_back(connection: Connection, job_id: str, *, run_id: str | None, now: datetime) -> Implied:
     """A failed or cancelled job goes on: what has succeeded is reused, what has not is queued once more.
 
+    A batch does with those of its rows that failed or were cancelled with it, also where it was completed as a whole.
     With the run of the job locked. Raises `WrongState`, and has written nothing then.
     """
     job = as_job(run(connection, "job_get_locked", job_id=job_id).one())
+    if job.kind == BATCH:
+        return _put_batch_back(connection, job, run_id=run_id, now=now)
     rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
     replay = plan_replay(job, rows)
     run(connection, "job_put_back", job_id=job_id, run_id=run_id, now=now)
@@ -283,11 +286,7 @@ class Jobs:
         """
         with self._engine.begin() as connection:
             lock_run_of_job(connection, job_id)
-            now = utc_now()
-            job = as_job(run(connection, "job_get_locked", job_id=job_id).one())
-            if job.kind == BATCH:
-                return _put_batch_back(connection, job, now=now)
-            return put_back(connection, job_id, run_id=None, now=now)
+            return put_back(connection, job_id, run_id=None, now=utc_now())
 
     def repeat(self, job_id: str, *, idempotency_key: str | None = None) -> Posted:
         """Orders the same once more, exactly: with the input on record, whatever its age. It is made, and paid, anew.
@@ -396,17 +395,17 @@ def _has_open_rows(connection: Connection, job: Row[Any]) -> bool:
     return job.kind == BATCH and run(connection, "children_done", job_ids=[job.id]).first() is None
 
 
-def _put_batch_back(connection: Connection, job: Job, *, now: datetime) -> Implied:
-    """With those of its rows that failed or were cancelled with it; also where the batch as a whole was completed."""
+def _put_batch_back(connection: Connection, job: Job, *, run_id: str | None, now: datetime) -> Implied:
     if not job.status.terminal:
         raise WrongState("The batch is under way. Wait for its end, or cancel it first.")
     rows = run(connection, "children_to_replay", job_id=job.id).scalars().all()
     if job.status is JobStatus.COMPLETED and not rows:
         raise WrongState("Every row of the batch has come: there is nothing to replay.")
-    implied = Implied(places=(job.id,))
+    implied = Implied(places=(job.id,) if run_id is None else ())
     for row in rows:
-        implied += put_back(connection, row, run_id=None, now=now)
-    run(connection, "job_put_back", job_id=job.id, run_id=None, slotless=True, now=now)
+        implied += put_back(connection, row, run_id=run_id, now=now)
+    run(connection, "job_put_back", job_id=job.id, run_id=run_id, now=now)
+    run(connection, "job_slotless", job_id=job.id)
     return implied
 
 

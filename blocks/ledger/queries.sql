@@ -33,8 +33,11 @@ RETURNING *
 
 -- name: run_enter
 UPDATE run SET flow_run_id = :flow_run_id, asks = false, left_at = NULL, woken_at = NULL, alive_until = :alive_until
-WHERE flow_run_id = :flow_run_id OR id = :run_id
+WHERE id = :run_id
 RETURNING *
+
+-- name: run_to_enter
+SELECT * FROM run WHERE flow_run_id = :flow_run_id OR id = :run_id FOR UPDATE
 
 -- name: run_created
 -- Over the one there was, too: that was deleted at Prefect.
@@ -64,9 +67,13 @@ UPDATE run SET closed_at = :now, alive_until = NULL, left_at = NULL, woken_at = 
 UPDATE run SET closed_at = NULL, alive_until = :alive_until WHERE id = :run_id RETURNING *
 
 -- name: jobs_to_replay_of_run
--- A job that its user had cancelled stays cancelled; one that was cancelled with its run goes on with it.
+-- A job that its user had cancelled stays cancelled; one that was cancelled with its run goes on with it. A batch is
+-- completed also where rows of it failed.
 SELECT id FROM job
-WHERE run_id = :run_id AND (status = 'failed' OR status = 'cancelled' AND cancel_requested_at IS NULL)
+WHERE run_id = :run_id AND parent_id IS NULL AND (
+    status = 'failed' OR status = 'cancelled' AND cancel_requested_at IS NULL
+    OR status = 'completed' AND kind = 'render-batch'
+)
 ORDER BY created_at, id
 
 -- name: run_ring
@@ -253,6 +260,12 @@ UPDATE batch SET winners = CAST(:winners AS jsonb), chosen_at = :now, chosen_via
 
 -- name: batch_pause
 UPDATE batch SET paused_at = :paused_at WHERE job_id = :job_id
+
+-- name: batch_of_run
+-- That it carries, and that has not ended.
+SELECT batch.job_id FROM job JOIN batch ON batch.job_id = job.id
+WHERE job.run_id = :run_id AND job.parent_id IS NULL AND job.finished_at IS NULL
+FOR UPDATE OF job
 
 -- name: batches_answered
 -- Of these the ones of which the winners are known, or whose time for a choice is over.

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Row
 
 from blocks.clock import utc_now
 from blocks.errors import WrongState
-from blocks.ledger.batches import BATCH
+from blocks.ledger.batches import BATCH, hold, let_go
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied, Start
 from blocks.ledger.jobs import as_job, insert_job, put_back
@@ -86,17 +86,25 @@ class Runs:
                 return taken, Implied(starts=(_start(connection, jobs[0], run_id),))
             return taken, started + tell(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
 
-    def enter(self, flow_run_id: UUID, *, run_key: str | None) -> Run | None:
-        """A process takes up the run: it is neither left nor woken any more. None if the ledger does not know it."""
+    def enter(self, flow_run_id: UUID, *, run_key: str | None) -> tuple[Run, Implied] | None:
+        """A process takes up the run: it is neither left nor woken any more. None if the ledger does not know it.
+
+        A run that had left and that nobody woke was resumed by a person: a batch that was paused goes on with it.
+        """
         with self._engine.begin() as connection:
-            found = run(
-                connection,
-                "run_enter",
-                flow_run_id=flow_run_id,
-                run_id=run_key,
-                alive_until=utc_now() + LEASE,
-            ).one_or_none()
-            return None if found is None else as_run(found)
+            found = run(connection, "run_to_enter", flow_run_id=flow_run_id, run_id=run_key).one_or_none()
+            if found is None:
+                return None
+            alive_until = utc_now() + LEASE
+            entered = run(connection, "run_enter", flow_run_id=flow_run_id, run_id=found.id, alive_until=alive_until)
+            implied = NOTHING if found.left_at is None else _goes_on(connection, found.id)
+            return as_run(entered.one()), implied
+
+    def suspended_by_hand(self, run_id: str) -> None:
+        """A person has suspended it in Prefect: a batch is paused by that; other runs go on with what comes."""
+        with self._engine.begin() as connection:
+            if (batch_id := run(connection, "batch_of_run", run_id=run_id).scalar()) is not None:
+                hold(connection, batch_id, now=utc_now())
 
     def open_own(self, flow_run_id: UUID, *, user_id: str, kind: str, parameters: Mapping[str, Any]) -> Run:
         """Puts a run that a person started on record, with the one job it is for."""
@@ -271,6 +279,14 @@ class Runs:
 
 def _job(connection: Connection, job_id: str) -> Job:
     return as_job(run(connection, "job_get", job_id=job_id).one())
+
+
+def _goes_on(connection: Connection, run_id: str) -> Implied:
+    batch_id = run(connection, "batch_of_run", run_id=run_id).scalar()
+    if batch_id is None:
+        return NOTHING
+    let_go(connection, batch_id)
+    return Implied(grant=True)
 
 
 def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime) -> Implied | None:

@@ -139,7 +139,7 @@ class Run(SQLModel, table=True):
     shared: bool  # takes further jobs of its user; a run that a person started does not
     flow_run_id: UUID | None = Field(default=None, unique=True)
     created_at: datetime = _when(now=True)
-    asks: bool = False  # left with a form: only an answer resumes it
+    asks: bool = False  # left with a form: an event does not resume it
     left_at: datetime | None = _when()  # Prefect has accepted its suspension: only an event brings it back
     woken_at: datetime | None = _when()  # the event was due; unset again when the run enters
     alive_until: datetime | None = _when()  # renewed by the process that carries it

@@ -13,7 +13,6 @@ from prefect.input import RunInput
 
 from blocks.errors import BadInput, WrongState
 from blocks.ledger import CHOICE, ROWS, Batch, BatchRow, Child, Counts, Job, ManifestRow, RowPicture, Stage
-from blocks.orchestrator import NO_ANSWER
 from flows.engine.resources import Resources
 from flows.engine.waits import Waiting
 
@@ -87,7 +86,7 @@ class Rows:
     def _take_answer(self, read: Callable[[str], Sequence[int]]) -> str | None:
         """Why an answer given in Prefect's form was refused; None if it was taken, or there is none."""
         answer = self._answer()
-        if answer is None or answer == NO_ANSWER:
+        if answer is None:
             return None
         try:
             self.choose(read(str(answer.get("winners", ""))), via="ui")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun, State
@@ -22,7 +22,7 @@ from prefect.states import Completed, Failed
 
 from blocks.clock import utc_now
 from blocks.ledger import OUTAGES, JobStatus, Ledger, Run, Work
-from blocks.orchestrator import NO_ANSWER, RECOVERING, RunState
+from blocks.orchestrator import RECOVERING, RunState
 from flows.engine.calls import Calls, JobFunction
 from flows.engine.polling import Poller
 from flows.engine.report import Reports
@@ -59,10 +59,25 @@ def drive(
         if run.closed_at is not None:
             run = _retried(resources, run, context.flow_run.id)
         if run.closed_at is None:
-            deployed = context.flow_run.deployment_id is not None
-            options = {"deployed": deployed, "step_by_step": step_by_step}
-            Runner(resources, run, function, **options, patience=patience).carry()
+            Runner(
+                resources,
+                run,
+                function,
+                deployed=context.flow_run.deployment_id is not None,
+                step_by_step=step_by_step,
+                patience=patience,
+                suspension=context.flow_run_suspension_request,
+            ).carry()
         return _final_state(resources.ledger, run.id)
+
+
+class Suspension(Protocol):
+    """That somebody has suspended the run in Prefect, while its process runs."""
+
+    def is_requested(self) -> bool: ...
+
+    def raise_if_requested(self) -> None:
+        """Prefect's `Pause`, with which a flow ends that goes on later."""
 
 
 class Runner:
@@ -75,6 +90,7 @@ class Runner:
         deployed: bool,
         step_by_step: bool,
         patience: timedelta,
+        suspension: Suspension,
     ) -> None:
         assert run.flow_run_id is not None
         self._resources = resources
@@ -85,6 +101,8 @@ class Runner:
         self._deployed = deployed
         self._step_by_step = step_by_step
         self._patience = patience
+        self._suspension = suspension
+        self._suspended_by_hand = False
         self._reports = Reports(resources, run.flow_run_id)
         self._calls = Calls(function, resources, self._reports)
         self._poller = Poller(resources, run.id)
@@ -128,6 +146,7 @@ class Runner:
             moved = time.monotonic()
             while True:
                 self._calls.take_in()
+                self._heed_a_suspension()
                 work = self._ledger.runs.look(self._run_id, self._calls.waits)
                 self._calls.start(work, named=self._step_by_step and self._is_alone(work))
                 if self._calls.busy:
@@ -139,9 +158,15 @@ class Runner:
                 self._poller.ask_all()
                 self._reports.send_what_is_due()
 
+    def _heed_a_suspension(self) -> None:
+        """Prefect's engine would at the next task, and there may be none. The process leaves as soon as it can."""
+        if not self._suspended_by_hand and self._suspension.is_requested():
+            self._ledger.runs.suspended_by_hand(self._run_id)
+            self._suspended_by_hand = True
+
     def _stay(self, work: Work) -> float:
         """Seconds it stays in its process though nothing moves: for an answer, or for the user's next job."""
-        if work.open and self._calls.form is not None:
+        if work.open and (self._suspended_by_hand or self._calls.form is not None):
             return 0  # for a person, who takes minutes or days
         if work.open:
             return max(self._patience, self._resources.settings.patience).total_seconds()
@@ -156,7 +181,10 @@ class Runner:
     def _leave(self) -> None:
         """Nothing has come for the patience: give the process back."""
         timeout = self._until_the_net()
-        if self._deployed:
+        if self._suspended_by_hand:
+            self._left()
+            self._suspension.raise_if_requested()
+        elif self._deployed:
             suspend(timeout=timeout, when_left=self._left, form=self._calls.form)
         else:
             pause(self._resources.orchestrator, self._flow_run_id, timeout=timeout, when_left=self._left)
@@ -167,7 +195,7 @@ class Runner:
         if self._ledger.runs.left(self._run_id, self._calls.waits, asks=asks):
             return
         if asks:
-            self._resources.orchestrator.resume(self._flow_run_id, answer=NO_ANSWER)
+            self._resources.orchestrator.resume(self._flow_run_id)
         else:
             self._resources.orchestrator.wake(
                 self._flow_run_id, event="darkroom.run.woken", request_ref=self._run_id, payload={}
@@ -197,8 +225,10 @@ class Runner:
 
 
 def _enter(resources: Resources, flow_run: FlowRun, *, kind: str, parameters: Mapping[str, Any], user: str) -> Run:
-    run = resources.ledger.runs.enter(flow_run.id, run_key=flow_run.idempotency_key)
-    if run is not None:
+    entered = resources.ledger.runs.enter(flow_run.id, run_key=flow_run.idempotency_key)
+    if entered is not None:
+        run, implied = entered
+        resources.dispatcher.carry_out(implied)
         return run
     owner = resources.ledger.users.find(user)
     resources.orchestrator.add_tags(flow_run.id, [f"user:{owner.id}", f"plan:{owner.plan}"])

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from PIL import Image
 from running import Stack, leaves_nothing
 from support import wait_until
 
+from blocks.clock import utc_now
 from blocks.ledger import JobStatus, Stage
 
 ROWS = 12
@@ -85,6 +87,14 @@ class Scene:
         """How often each row was asked for, in either pass."""
         return Counter(each["input"]["prompt"] for each in self.stack.at_provider(f"<{case}>"))
 
+    def suspend(self, case: str) -> None:
+        """In Prefect, as its UI does."""
+        details = {"pause_timeout": (utc_now() + timedelta(hours=1)).isoformat(), "pause_reschedule": True}
+        state = {"type": "PAUSED", "name": "Suspended", "state_details": details}
+        flow_run_id = self.stack.flow_run_id(self.batches[case])
+        answer = self.stack.prefect.post(f"/flow_runs/{flow_run_id}/set_state", json={"state": state})
+        assert answer.json()["status"] == "ACCEPT", answer.text
+
     def resume(self, case: str, answer: dict[str, str] | None) -> dict[str, Any]:
         """In Prefect, as its UI does."""
         flow_run_id = self.stack.flow_run_id(self.batches[case])
@@ -123,6 +133,10 @@ def scene(running: Stack) -> Iterator[Scene]:
     for case in ("whole", "slower", "partial", "form", "nobody"):
         options = {"answer_within_hours": 0.0001, "if_nobody_answers": "all"} if case == "nobody" else {}
         scene.order(case, rows=4 if case == "nobody" else ROWS, **options)
+    running.misbehave("<paused", latency=1.0)
+    scene.order("paused", rows=24)
+    scene.until_under_way("paused")
+    scene.suspend("paused")
     scene.order("cancelled")
     wait_until(lambda: len(running.at_provider("<cancelled")) > 1, timeout=90, every=0.2, what="rows at the provider")
     assert scene.ask("cancelled", f"/v1/jobs/{scene.batches['cancelled']}/cancel").status_code == 202
@@ -239,6 +253,29 @@ def test_when_nobody_chooses_in_time_the_order_says_what_happens(scene: Scene) -
         [*range(4)],
         4,
     )
+
+
+def test_suspended_in_prefect_it_sends_nothing_more_until_it_is_resumed_there(scene: Scene) -> None:
+    """What was under way is stored meanwhile; no row is asked for twice."""
+    flow_run_id = scene.stack.flow_run_id(scene.batches["paused"])
+    wait_until(lambda: scene.job("paused")["batch"]["paused_at"], timeout=30, every=0.3, what="the pause")
+    wait_until(lambda: _is_at_rest(scene, "paused"), timeout=60, every=0.3, what="the end of what was under way")
+    scene.stack.in_state(flow_run_id, "Suspended", timeout=120)
+    wait_until(
+        lambda: not scene.stack.flow_processes(flow_run_id), timeout=20, every=0.2, what="its process to be gone"
+    )
+    assert sum(scene.at_provider("paused").values()) < 24
+    assert scene.resume("paused", None)["status"] == "ACCEPT"
+    scene.asked("paused")
+    assert set(scene.at_provider("paused").values()) == {1}
+    assert len(scene.at_provider("paused")) == 24
+    assert scene.choose("paused").status_code == 202  # none
+    assert scene.ended("paused")["status"] == "completed"
+
+
+def _is_at_rest(scene: Scene, case: str) -> bool:
+    """Every row that was asked for has its picture."""
+    return scene.job(case)["batch"]["draft"]["completed"] == sum(scene.at_provider(case).values())
 
 
 def test_a_cancelled_batch_leaves_nothing_behind(scene: Scene) -> None:

@@ -100,8 +100,9 @@ def granted_picture(ledger: Ledger, user_id: str, **changes: Any) -> Picture:
     (start,) = ledger.runs.place(job.id).starts
     flow_run_id = uuid4()
     ledger.runs.created(start.run_id, flow_run_id)
-    run = ledger.runs.enter(flow_run_id, run_key=start.run_id)
-    assert run is not None
+    entered = ledger.runs.enter(flow_run_id, run_key=start.run_id)
+    assert entered is not None
+    run, _ = entered
     return Picture(
         ledger=ledger,
         user_id=user_id,

@@ -82,7 +82,7 @@ def entered(ledger: Ledger, run_id: str) -> Run:
     assert run is not None and run.flow_run_id is not None
     found = ledger.runs.enter(run.flow_run_id, run_key=run_id)
     assert found is not None
-    return found
+    return found[0]
 
 
 def end_all(ledger: Ledger, batch: Job, *, failed: tuple[int, ...] = ()) -> None:
@@ -245,8 +245,9 @@ def test_a_batch_that_asks_is_woken_by_an_answer_and_by_nothing_else(ledger: Led
     (wake,) = ledger.batches.choose(batch.id, [0], via="api").wakes
     assert wake.asks
     assert look(ledger, run, waits) == (batch.id,)
-    again = entered(ledger, run.id) if run.flow_run_id is None else ledger.runs.enter(run.flow_run_id, run_key=run.id)
-    assert again is not None and not again.asks
+    assert run.flow_run_id is not None
+    again = ledger.runs.enter(run.flow_run_id, run_key=run.id)
+    assert again is not None and not again[0].asks
 
 
 def test_when_the_time_for_a_choice_is_over_the_batch_goes_on(ledger: Ledger, ann: str) -> None:
@@ -273,6 +274,29 @@ def test_a_paused_batch_gets_no_more_slots_until_it_goes_on(ledger: Ledger, ann:
     assert [each.job_id for each in ledger.grants.grant()] == [single.id]
     assert ledger.batches.go_on(batch.id).grant
     assert len(ledger.grants.grant()) == 9
+
+
+def test_a_batch_whose_run_a_person_suspends_is_paused_until_a_person_resumes_it(ledger: Ledger, ann: str) -> None:
+    """What comes meanwhile wakes the run, and lets nothing more be sent."""
+    batch = order(ledger, ann, 30).job
+    run = carried_by(ledger, batch)
+    under_way = ledger.grants.grant()
+    ledger.runs.suspended_by_hand(run.id)
+    for each in under_way:
+        ledger.requests.settle(each.ref, SUCCESS, via="poll")
+    waits = {batch.id: {ROWS + batch.id}}
+    assert ledger.runs.left(run.id, waits)
+
+    ledger.runs.mark_woken(run.id)
+    assert run.flow_run_id is not None
+    woken = ledger.runs.enter(run.flow_run_id, run_key=run.id)
+    assert woken is not None and not woken[1].grant
+    assert ledger.grants.grant() == []
+
+    assert ledger.runs.left(run.id, waits)
+    resumed = ledger.runs.enter(run.flow_run_id, run_key=run.id)
+    assert resumed is not None and resumed[1].grant
+    assert len(ledger.grants.grant()) == 10
 
 
 def test_a_batch_that_is_cancelled_ends_with_all_its_rows(ledger: Ledger, ann: str) -> None:
@@ -330,6 +354,23 @@ def test_a_batch_that_was_completed_without_some_rows_has_those_to_replay(ledger
     ledger.jobs.finish(batch.id, JobStatus.COMPLETED)
     with pytest.raises(WrongState, match="nothing to replay"):
         ledger.jobs.replay(batch.id)
+
+
+def test_a_run_that_a_person_retries_goes_on_with_its_batch_and_the_rows_that_failed(ledger: Ledger, ann: str) -> None:
+    """Though the batch as a whole was completed; where every row has come, there is nothing to go on with."""
+    batch = order(ledger, ann, 4).job
+    run = carried_by(ledger, batch)
+    end_all(ledger, batch, failed=(2,))
+    ledger.jobs.finish(batch.id, JobStatus.COMPLETED)
+    assert ledger.runs.close(run.id)
+    reopened = ledger.runs.reopen(run.id)
+    assert reopened is not None and reopened[1].grant
+    assert set(look(ledger, run, {})) >= {batch.id}
+    assert [row.manifest_row for row in rows_of(ledger, batch) if not row.status.terminal] == [2]
+    end_all(ledger, batch)
+    ledger.jobs.finish(batch.id, JobStatus.COMPLETED)
+    assert ledger.runs.close(run.id)
+    assert ledger.runs.reopen(run.id) is None
 
 
 def test_beside_a_batch_that_holds_every_slot_a_single_picture_is_next(ledger: Ledger, ann: str) -> None:

@@ -123,7 +123,7 @@ def test_a_run_that_a_person_started_has_its_own_job(ledger: Ledger, ann: str) -
     assert (job.user_id, job.kind, job.parameters) == (ann, KIND, {"prompt": "a fox"})
     assert ledger.runs.look(run.id, {}).ready == (job.id,)
     found = ledger.runs.enter(flow_run_id, run_key=None)
-    assert found is not None and found.id == run.id
+    assert found is not None and found[0].id == run.id
     assert ledger.runs.enter(uuid4(), run_key=None) is None
 
 

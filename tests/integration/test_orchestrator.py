@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -48,9 +49,9 @@ def put(prefect: PrefectServer, run: UUID, **state: object) -> None:
     prefect.call("POST", f"/flow_runs/{run}/set_state", json={"state": state, "force": True})
 
 
-def suspend(prefect: PrefectServer, run: UUID) -> None:
+def suspend(prefect: PrefectServer, run: UUID, **details: Any) -> None:
     put(prefect, run, type="RUNNING", name="Running")
-    put(prefect, run, type="PAUSED", name="Suspended", state_details={"pause_reschedule": True})
+    put(prefect, run, type="PAUSED", name="Suspended", state_details={"pause_reschedule": True, **details})
 
 
 def name_of(orchestrator: Orchestrator, run: UUID) -> str:
@@ -164,6 +165,18 @@ def test_a_direct_resume_says_whether_the_run_goes_on(
     assert name_of(orchestrator, run) == "Resuming"
     assert orchestrator.resume(run) is False
     assert orchestrator.resume(uuid4()) is False
+
+
+def test_a_run_that_asks_a_person_is_resumed_without_an_answer(
+    prefect: PrefectServer, orchestrator: Orchestrator, run: UUID
+) -> None:
+    """Also where its process died before it had stored the form."""
+    form = {"description": "d", "response": "r", "schema": "s"}
+    suspend(prefect, run, run_input_keyset=form)
+    assert prefect.call("POST", f"/flow_runs/{run}/resume", json={})["status"] == "REJECT"
+    assert orchestrator.resume(run) is True
+    assert name_of(orchestrator, run) == "Resuming"
+    assert orchestrator.answer(run) is None
 
 
 @pytest.mark.parametrize("state", ["CRASHED", "FAILED", "RUNNING", "PENDING"])
