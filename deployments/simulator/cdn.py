@@ -32,8 +32,8 @@ class StoredFile:
     @property
     def fault(self) -> FileFault:
         """Some faults pass after the first read."""
-        if self.faults.file is FileFault.TRUNCATED_ONCE:
-            return FileFault.TRUNCATED if self.reads <= 1 else FileFault.NORMAL
+        if self.faults.file in (FileFault.TRUNCATED_ONCE, FileFault.STALLED_ONCE) and self.reads > 1:
+            return FileFault.NORMAL
         return self.faults.file
 
     @property

@@ -44,6 +44,7 @@ class FileFault(StrEnum):
     MISSING = "missing"  # 404
     TRUNCATED = "truncated"  # the connection closes in the middle
     TRUNCATED_ONCE = "truncated_once"  # … the first time
+    STALLED_ONCE = "stalled_once"  # … the first time, and only after many seconds
     CUT_SHORT = "cut_short"  # half a picture under an honest Content-Length
     HTML = "html"  # a web page where a picture should be
     FOREIGN_HOST = "foreign_host"  # the result points outside fal's CDN

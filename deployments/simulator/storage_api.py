@@ -5,6 +5,7 @@ Files need no key. Those that belong to a request may be served badly, as its ru
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import mimetypes
 import re
@@ -26,6 +27,7 @@ from .provider import Provider
 _TOKEN_LIFETIME = timedelta(hours=1)
 _FOREIGN_URL = "https://evil.example/picture.jpg"
 _CHUNK_BYTES = 256 * 1024
+_STALL_SECONDS = 20
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -161,8 +163,10 @@ def _serve(request: Request, file: StoredFile) -> Response:
     size = len(file.content)
     if file.fault is FileFault.REDIRECT:
         return RedirectResponse(_FOREIGN_URL, status_code=302)
-    if file.fault is FileFault.TRUNCATED:
+    if file.fault in (FileFault.TRUNCATED, FileFault.TRUNCATED_ONCE):
         return _stream(_cut(request, file.content[: size // 2]), file, declared=size)
+    if file.fault is FileFault.STALLED_ONCE:
+        return _stream(_cut(request, file.content[: size // 2], after=_STALL_SECONDS), file, declared=size)
     if file.fault is FileFault.HUGE:
         return _stream(_padded(file.content, file.faults.file_bytes), file, declared=file.faults.file_bytes)
     if file.fault is FileFault.HUGE_UNDECLARED:
@@ -180,8 +184,9 @@ def _headers(file: StoredFile) -> dict[str, str]:
     return {"content-type": file.content_type}
 
 
-async def _cut(request: Request, beginning: bytes) -> AsyncIterator[bytes]:
+async def _cut(request: Request, beginning: bytes, *, after: float = 0) -> AsyncIterator[bytes]:
     yield beginning
+    await asyncio.sleep(after)
     await break_off(request)
 
 

@@ -24,11 +24,12 @@ from running import Stack, leaves_nothing
 from support import wait_until
 
 from blocks.clock import utc_now
-from blocks.ledger import JobStatus, Stage
+from blocks.ledger import JobStatus, RequestStatus, Stage
 
 ROWS = 12
 PATIENCE_SECONDS = 240  # a lost process is missed after 30 s, by a cron of a minute
 SLOTS = 10
+IN_FLIGHT = 8
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Scene:
 
         wait_until(look, timeout=90, every=0.1, what=f"the first drafts of {case}")
 
+    def in_flight(self, case: str) -> int:
+        jobs = self.stack.ledger.batches.page(self.batches[case], limit=100)
+        rows = [row for job in jobs for row in self.stack.rows(job.id)]
+        return sum(row.status is RequestStatus.IN_FLIGHT for row in rows)
+
     def at_provider(self, case: str) -> Counter[str]:
         """How often each row was asked for, in either pass."""
         return Counter(each["input"]["prompt"] for each in self.stack.at_provider(f"<{case}>"))
@@ -119,17 +125,19 @@ def _answers(stack: Stack) -> bool:
 def scene(running: Stack) -> Iterator[Scene]:
     """What has to happen in the middle of a batch happens before the tests begin."""
     scene = Scene(running)
-    running.ledger.users.set_plan("studio", in_flight=8, weight=1)
-    running.misbehave("<killed", latency=1.0)
+    running.ledger.users.set_plan("studio", in_flight=IN_FLIGHT, weight=1)
     running.misbehave("<slower", submit="429", times=4)
     running.misbehave(scene.prompt("partial", 2), result="422_content_policy")
     running.misbehave("<cancelled", hold=True)
     for part in ("flow", "gateway", "worker"):
         case = f"killed {part}"
-        scene.order(case, rows=16)
-        scene.until_under_way(case)
+        running.misbehave(f"<{case}>", hold=True, times=IN_FLIGHT)
+        scene.order(case, rows=2 * IN_FLIGHT)
+        # None is just being sent: whether that reached the provider would be found out after minutes only.
+        wait_until(lambda case=case: scene.in_flight(case) == IN_FLIGHT, timeout=60, every=0.1, what=f"rows of {case}")
         kill(running, part, running.flow_run_id(scene.batches[case]))
         wait_until(lambda: _answers(running), timeout=30, every=0.2, what="the gateway")
+        running.release(f"<{case}>")
     for case in ("whole", "slower", "partial", "form", "nobody"):
         options = {"answer_within_hours": 0.0001, "if_nobody_answers": "all"} if case == "nobody" else {}
         scene.order(case, rows=4 if case == "nobody" else ROWS, **options)

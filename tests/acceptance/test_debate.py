@@ -37,11 +37,11 @@ PAID = {"gemini": 1, PAINTS: 2, "elevenlabs": 1, FILMS: 1, "mux": 1}
 KILLED: dict[str, dict[str, Any]] = {
     "painting": {"fal": {"endpoint": PAINTS, "hold": True}},
     "storing-picture": {
-        "fal": {"endpoint": PAINTS, "file": "truncated_once", "of": "Fox"},
+        "fal": {"endpoint": PAINTS, "file": "stalled_once", "of": "Fox"},
         "other": {"provider": "elevenlabs", "latency": 0},
     },
     "filming": {"fal": {"endpoint": FILMS, "hold": True}},
-    "storing-film": {"fal": {"endpoint": FILMS, "file": "truncated_once"}},
+    "storing-film": {"fal": {"endpoint": FILMS, "file": "stalled_once"}},
     "composing": {},
     "streaming": {"other": {"provider": "mux", "operation": "put_film", "hold": True}},
 }
@@ -160,7 +160,7 @@ class Debates:
         return self.stack.flow_processes(self.flow_run(case))
 
     def is_stored_next(self, case: str, step: str) -> bool:
-        """Its call is answered, its file is not there yet; for a second at least, since that comes cut short first."""
+        """Its call is answered, its file is not there yet; for seconds, since its beginning comes and then nothing."""
         return self.is_row(case, step, SUCCEEDED) and step not in self.stored(case) and bool(self.processes(case))
 
     def composes(self, case: str) -> bool:

@@ -205,7 +205,7 @@ def test_a_job_whose_worker_was_killed_is_completed_and_paid_once(scene: Scene, 
     assert len(scene.at_provider(case)) == 1
     stack = scene.stack
     wait_until(lambda: scene.state(case) == "COMPLETED", timeout=30, every=0.2, what=f"{case}: {scene.state(case)}")
-    assert not stack.flow_processes(scene.flow_run(case))
+    wait_until(lambda: not stack.flow_processes(scene.flow_run(case)), timeout=20, every=0.2, what="its process gone")
     assert ("Recovering" in stack.history(scene.flow_run(case))) is (case in RECOVERED)
 
 

@@ -52,6 +52,11 @@ def test_a_script_pauses_and_is_resumed_by_the_same_automation(stack: Stack, pro
     assert not _feed(stack, AUTOMATION_FAILED, flow_run_id)
 
 
+def _is_brought_by_reconcile(stack: Stack, job_id: str) -> bool:
+    stack.reconcile()
+    return stack.rows(job_id)[0].status.terminal
+
+
 def test_without_a_public_url_polling_alone_brings_the_picture(tmp_path: Path) -> None:
     """`DARKROOM_PUBLIC_URL` set to nothing: within the patience by the run, after it by reconcile."""
     with running_stack(tmp_path / "home", "--latency", "0.5", DARKROOM_PUBLIC_URL="", DARKROOM_PATIENCE="3") as stack:
@@ -60,6 +65,8 @@ def test_without_a_public_url_polling_alone_brings_the_picture(tmp_path: Path) -
         stack.misbehave("a fox, later", latency=6)
         later_id = stack.order("a fox, later")
         stack.in_state(stack.flow_run_id(later_id), "Suspended")
-        later = stack.ended(later_id, timeout=100)
+        wait_until(lambda: stack.at_provider("a fox, later")[0]["status"] == "COMPLETED", timeout=20, what="its end")
+        wait_until(lambda: _is_brought_by_reconcile(stack, later_id), timeout=100, what="the picture")
+        later = stack.ended(later_id)
         assert (later["status"], later["requests"][0]["delivered_via"]) == ("completed", "poll")
         assert stack.at_provider("a fox")[0]["webhook_url"] is None

@@ -131,6 +131,15 @@ def test_a_file_can_break_off_once(simulator: SimulatedFal, fal: fal_client.Sync
         picture.load()
 
 
+def test_a_file_can_stall_once(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """It begins, and then nothing comes; the second read gets all of it."""
+    url = faulty_url(simulator, fal, file="stalled_once")
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(url, timeout=0.5)
+    with Image.open(io.BytesIO(httpx.get(url).content)) as picture:
+        picture.load()
+
+
 def test_a_file_can_be_half_a_picture(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
     """The length is honest, the picture does not decode."""
     content = httpx.get(faulty_url(simulator, fal, file="cut_short")).content
