@@ -35,6 +35,12 @@ class Dispatcher:
             self._wake(wake)
         for start in implied.starts:
             self._start(start)
+        for job_id in implied.rings:
+            with _left_to_reconcile(f"The run of {job_id} was not told that something came"):
+                self.reach_prefect(self._ledger.runs.ring_job(job_id))
+        for job_id in implied.cancels:
+            with _left_to_reconcile(f"{job_id} was not cancelled with the job that waited for it"):
+                self.carry_out(self._ledger.jobs.cancel(job_id))
         if implied.places:
             with _left_to_reconcile(f"{len(implied.places)} jobs were not handed to a run"):
                 self.reach_prefect(self._ledger.runs.place(*implied.places))

@@ -17,17 +17,46 @@ from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, Ro
 from blocks.ledger.canonical import content_hash, same
 from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
+from blocks.ledger.events import Events, EventStart, NewEvent, Received
 from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, Record, StoredFile
 from blocks.ledger.loras import Loras
 from blocks.ledger.migrations import migrate
 from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.requests import Requests
-from blocks.ledger.runs import CHOICE, READY, ROWS, Runs, Work
+from blocks.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
 from blocks.ledger.settling import Arrival, Outcome, Verdict
-from blocks.ledger.states import Happening, JobStatus, Lane, LoraStatus, RequestStatus, Stage
-from blocks.ledger.tables import Account, Asset, Batch, BatchRow, Job, Lora, Plan, Request, Run, User, new_id
+from blocks.ledger.states import (
+    EffectKind,
+    EventStatus,
+    Happening,
+    JobStatus,
+    Lane,
+    LoraStatus,
+    RequestStatus,
+    Stage,
+    WaitKind,
+    WaitStatus,
+)
+from blocks.ledger.tables import (
+    Account,
+    Asset,
+    Batch,
+    BatchRow,
+    Event,
+    EventEffect,
+    Job,
+    Lora,
+    Plan,
+    Request,
+    Run,
+    Step,
+    User,
+    Wait,
+    new_id,
+)
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
+from blocks.ledger.waits import Steps, Waits
 from blocks.ledger.why import batch_waits_for, look
 
 __all__ = [
@@ -38,6 +67,7 @@ __all__ = [
     "OUTAGES",
     "READY",
     "ROWS",
+    "WAIT",
     "Account",
     "Arrival",
     "Asset",
@@ -47,6 +77,11 @@ __all__ = [
     "Caller",
     "Child",
     "Counts",
+    "EffectKind",
+    "Event",
+    "EventEffect",
+    "EventStart",
+    "EventStatus",
     "Granted",
     "Happening",
     "Implied",
@@ -57,10 +92,12 @@ __all__ = [
     "Lora",
     "LoraStatus",
     "ManifestRow",
+    "NewEvent",
     "NewKey",
     "Outcome",
     "Plan",
     "Posted",
+    "Received",
     "Record",
     "Request",
     "RequestSpec",
@@ -69,9 +106,13 @@ __all__ = [
     "Run",
     "Stage",
     "Start",
+    "Step",
     "StoredFile",
     "User",
     "Verdict",
+    "Wait",
+    "WaitKind",
+    "WaitStatus",
     "Wake",
     "Work",
     "content_hash",
@@ -94,6 +135,9 @@ class Ledger:
         self.runs = Runs(self._engine)
         self.grants = Grants(self._engine)
         self.loras = Loras(self._engine)
+        self.events = Events(self._engine)
+        self.waits = Waits(self._engine)
+        self.steps = Steps(self._engine)
 
     def waiting_for(self, job: Job, requests: Sequence[Request]) -> str | None:
         """One sentence on what the job waits for, from its rows; None if it has ended."""

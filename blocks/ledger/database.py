@@ -78,7 +78,7 @@ def query(name: str) -> TextClause:
     return text(_queries()[name])
 
 
-def run(connection: Connection, name: str, **parameters: Any) -> CursorResult[Any]:
+def run(connection: Connection, name: str, /, **parameters: Any) -> CursorResult[Any]:
     """Executes the statement of that name."""
     return connection.execute(query(name), parameters)
 

@@ -38,6 +38,8 @@ class Implied:
     wakes: tuple[Wake, ...] = ()
     starts: tuple[Start, ...] = ()
     places: tuple[str, ...] = ()  # jobs that go on without a slot: a run is to take them
+    rings: tuple[str, ...] = ()  # jobs for which something came: their runs are to be told
+    cancels: tuple[str, ...] = ()  # jobs that nobody waits for any more
     grant: bool = False  # a slot became free, or a row came to wait for one
 
     def __add__(self, other: Implied) -> Implied:
@@ -45,6 +47,8 @@ class Implied:
             wakes=self.wakes + other.wakes,
             starts=self.starts + other.starts,
             places=self.places + other.places,
+            rings=self.rings + other.rings,
+            cancels=self.cancels + other.cancels,
             grant=self.grant or other.grant,
         )
 

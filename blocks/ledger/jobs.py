@@ -97,6 +97,8 @@ def put_back(connection: Connection, job_id: str, *, run_id: str | None, now: da
     rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
     replay = plan_replay(job, rows)
     run(connection, "job_put_back", job_id=job_id, run_id=run_id, now=now)
+    run(connection, "waits_drop_failed", job_id=job_id)
+    run(connection, "waits_put_back", job_id=job_id)
     for row in replay.late:
         adopt_late(connection, row)
     added = [insert_request(connection, job_id, spec, now=now) for spec in replay.again]
@@ -275,9 +277,12 @@ class Jobs:
                 freed |= end_children(connection, job_id, now=now)
             rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
             goes_on = any(_may_bring_a_result(row) for row in rows) or _has_open_rows(connection, job)
+            ended = NOTHING
             if locked is None or not goes_on:
-                _finish(connection, job_id, JobStatus.CANCELLED, now=now)
-            return Implied(grant=freed) + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
+                ended = _finish(connection, job_id, JobStatus.CANCELLED, now=now)
+            else:
+                ended = Implied(cancels=_end_waits(connection, job_id, now=now))
+            return Implied(grant=freed) + ended + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def replay(self, job_id: str) -> Implied:
         """A failed or cancelled job goes back to work, in whatever run takes it; of several at once one does it.
@@ -462,7 +467,14 @@ def _finish(
         freed |= end_children(connection, job_id, now=now)
     if job.parent_id is None:  # of a batch's rows their batch tells
         run(connection, "notify_user", user_id=job.user_id, job_id=job_id, event=f"job.{status.value}", now=now)
-    return Implied(grant=freed)
+    waiting = tuple(run(connection, "jobs_waiting_for", job_id=job_id).scalars())
+    return Implied(grant=freed, rings=waiting, cancels=_end_waits(connection, job_id, now=now))
+
+
+def _end_waits(connection: Connection, job_id: str, *, now: datetime) -> tuple[str, ...]:
+    """The jobs that it waited for."""
+    ended = run(connection, "waits_end", job_id=job_id, now=now).scalars()
+    return tuple(child for child in ended if child is not None)
 
 
 def _end_rows(connection: Connection, job_id: str, *, now: datetime) -> bool:

@@ -112,7 +112,7 @@ FROM (SELECT DISTINCT user_id FROM run WHERE closed_at IS NULL) AS open
 JOIN "user" ON "user".id = open.user_id JOIN plan ON plan.name = "user".plan
 
 -- name: runs_with_granted
--- Or a batch's, all of whose rows have ended, that waits for nobody's answer or has it.
+-- Or a batch's, all of whose rows have ended, that waits for nobody's answer or has it; or what a job waits for has come.
 SELECT DISTINCT job.run_id FROM request JOIN job ON job.id = request.job_id
 WHERE request.status = 'granted' AND job.run_id IS NOT NULL AND job.finished_at IS NULL
 UNION
@@ -120,6 +120,15 @@ SELECT job.run_id FROM run JOIN job ON job.run_id = run.id JOIN batch ON batch.j
 WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS NULL
   AND (batch.asked_at IS NULL OR jsonb_typeof(batch.winners) = 'array' OR batch.answer_by <= now())
   AND NOT EXISTS (SELECT FROM job AS child WHERE child.parent_id = job.id AND child.finished_at IS NULL)
+UNION
+SELECT job.run_id FROM run JOIN job ON job.run_id = run.id
+WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS NULL AND EXISTS (
+    SELECT FROM wait LEFT JOIN job AS child ON child.id = wait.child_job_id
+    WHERE wait.job_id = job.id AND (
+        wait.status IN ('came', 'over') AND wait.settled_at > run.left_at
+        OR wait.status = 'open' AND (wait.until <= now() OR child.finished_at IS NOT NULL)
+    )
+)
 
 -- name: job_insert
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
@@ -753,3 +762,134 @@ LEFT JOIN request ON request.job_id = job.id
 LEFT JOIN asset ON asset.ref = request.ref AND asset.job_id = job.id
 WHERE job.parent_id = :job_id
 ORDER BY job.manifest_row, job.stage, request.created_at, request.ref, asset.n
+
+-- name: event_insert
+-- Nothing for one that was sent before.
+INSERT INTO event (id, source, key, user_id, name, version, data, status, problem, occurred_at, received_at)
+SELECT id, source, key, user_id, name, version, data, status, problem, occurred_at, :now
+FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS given (
+    id text, source text, key text, user_id text, name text, version integer, data jsonb, status text, problem jsonb,
+    occurred_at timestamptz
+)
+ON CONFLICT (source, key) DO NOTHING
+RETURNING id
+
+-- name: event_get
+SELECT * FROM event WHERE id = :event_id
+
+-- name: events_by_key
+SELECT * FROM event WHERE source = :source AND key = ANY(:keys)
+
+-- name: event_lock_names
+-- Who waits for an event looks back and puts itself on record in one piece; meanwhile none of that name comes in.
+SELECT pg_advisory_xact_lock_shared(hashtext('event:' || name)) FROM unnest(CAST(:names AS text[])) AS name
+
+-- name: event_lock_name
+SELECT pg_advisory_xact_lock(hashtext('event:' || :name))
+
+-- name: events_since
+SELECT * FROM event
+WHERE status = 'accepted' AND name = :name AND received_at >= :since AND (user_id IS NULL OR user_id = :user_id)
+ORDER BY received_at, id
+
+-- name: events_page
+-- Newest first.
+SELECT * FROM event
+WHERE (CAST(:source AS text) IS NULL OR source = :source) AND (CAST(:status AS text) IS NULL OR status = :status)
+ORDER BY received_at DESC, id DESC LIMIT :limit
+
+-- name: events_untold
+SELECT * FROM event WHERE told_at IS NULL AND status = 'accepted' AND received_at < :before ORDER BY received_at LIMIT :limit
+
+-- name: events_told
+UPDATE event SET told_at = :now WHERE id = ANY(:ids)
+
+-- name: effects_insert
+INSERT INTO event_effect (event_id, n, what, deployment, job_id, wait_id, reason, at)
+SELECT event_id, n, what, deployment, job_id, wait_id, reason, :now
+FROM jsonb_to_recordset(CAST(:effects AS jsonb)) AS given (
+    event_id text, n integer, what text, deployment text, job_id text, wait_id text, reason text
+)
+
+-- name: effects_of_event
+SELECT * FROM event_effect WHERE event_id = :event_id ORDER BY n
+
+-- name: waits_open_for
+-- Of an event about nobody in particular: everybody's.
+SELECT * FROM wait
+WHERE status = 'open' AND event_name = :name AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+  AND (until IS NULL OR until > :now)
+ORDER BY created_at, id
+
+-- name: wait_insert
+INSERT INTO wait (id, job_id, user_id, name, kind, status, event_name, match, child_job_id, until, created_at)
+VALUES (:id, :job_id, :user_id, :name, :kind, 'open', :event_name, :match, :child_job_id, :until, :now)
+RETURNING *
+
+-- name: wait_by_name
+SELECT * FROM wait WHERE job_id = :job_id AND name = :name
+
+-- name: wait_get
+SELECT * FROM wait WHERE id = :wait_id
+
+-- name: wait_lock
+SELECT * FROM wait WHERE id = :wait_id FOR UPDATE
+
+-- name: wait_settle
+-- Only the first to do so.
+UPDATE wait SET status = :status, settled_by = :by, event_id = :event_id, settled_at = :now
+WHERE id = :wait_id AND status = 'open'
+RETURNING *
+
+-- name: wait_extend
+UPDATE wait SET until = :until WHERE id = :wait_id AND status = 'open' RETURNING *
+
+-- name: waits_of_job
+SELECT * FROM wait WHERE job_id = :job_id ORDER BY created_at, id
+
+-- name: waits_come
+SELECT wait.id FROM wait LEFT JOIN job AS child ON child.id = wait.child_job_id
+WHERE wait.id = ANY(:ids) AND (wait.status <> 'open' OR wait.until <= :now OR child.finished_at IS NOT NULL)
+
+-- name: waits_next_due
+SELECT min(until) FROM wait WHERE status = 'open' AND until > :after
+
+-- name: waits_due
+-- Jobs whose run has left and that nobody has woken yet.
+SELECT DISTINCT wait.job_id
+FROM wait JOIN job ON job.id = wait.job_id JOIN run ON run.id = job.run_id
+WHERE wait.status = 'open' AND wait.until <= :now AND job.finished_at IS NULL
+  AND run.closed_at IS NULL AND run.left_at IS NOT NULL
+
+-- name: waits_end
+-- With their job. Returns what they waited for and nobody else does.
+UPDATE wait SET status = 'ended', settled_at = :now WHERE job_id = :job_id AND status = 'open' RETURNING child_job_id
+
+-- name: waits_put_back
+-- With their job. What failed on it is asked for anew.
+UPDATE wait SET status = 'open', settled_at = NULL, settled_by = NULL WHERE job_id = :job_id AND status = 'ended'
+
+-- name: waits_drop_failed
+DELETE FROM wait USING job AS child
+WHERE wait.job_id = :job_id AND child.id = wait.child_job_id AND child.status IN ('failed', 'cancelled')
+
+-- name: jobs_waiting_for
+SELECT job_id FROM wait WHERE child_job_id = :job_id AND status = 'open'
+
+-- name: step_get
+SELECT * FROM step WHERE job_id = :job_id AND name = :name
+
+-- name: step_begin
+INSERT INTO step (job_id, name, attempts, begun_at) VALUES (:job_id, :name, 1, :now)
+ON CONFLICT (job_id, name) DO UPDATE SET attempts = step.attempts + 1, begun_at = :now WHERE step.done_at IS NULL
+RETURNING *
+
+-- name: step_done
+UPDATE step SET result = CAST(:result AS jsonb), error = NULL, done_at = :now
+WHERE job_id = :job_id AND name = :name AND done_at IS NULL
+
+-- name: step_failed
+UPDATE step SET error = CAST(:error AS jsonb) WHERE job_id = :job_id AND name = :name AND done_at IS NULL
+
+-- name: steps_of_job
+SELECT * FROM step WHERE job_id = :job_id ORDER BY begun_at, name

@@ -31,8 +31,8 @@ TAKES_JOBS_FOR = timedelta(minutes=30)  # then it comes to an end, however busy 
 BATCH_ROOM = 10_000  # its rows are handed to it slot by slot
 # Kinds of which each job has a run of its own: a person is asked in it, and pauses or cancels it alone.
 ALONE = frozenset({BATCH})
-# What a job can wait for beside calls: all its rows, a person's choice.
-ROWS, CHOICE = "rows:", "choice:"
+# What a job can wait for beside calls: all its rows, a person's choice, a row of `wait`.
+ROWS, CHOICE, WAIT = "rows:", "choice:", "wait:"
 SLOT_GRANTED = "darkroom.slot.granted"
 LEASE = timedelta(seconds=15)  # how long a run counts as alive after its process last said so
 READY = "run_ready"  # the channel that workers listen on: a flow run was created
@@ -218,6 +218,11 @@ class Runs:
         with self._engine.begin() as connection:
             return tell(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=utc_now())
 
+    def ring_job(self, job_id: str) -> Implied:
+        """Tells the run of the job that something came for it."""
+        with self._engine.begin() as connection:
+            return tell(connection, lock_run_of_job(connection, job_id), job_id, "darkroom.run.woken", now=utc_now())
+
     def get(self, run_id: str) -> Run | None:
         with self._engine.begin() as connection:
             row = run(connection, "run_get", run_id=run_id).one_or_none()
@@ -380,6 +385,8 @@ def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[st
     rows = run(connection, "requests_actionable", refs=refs) if refs else ()
     news = {row.ref: RequestStatus(row.status).terminal for row in rows}
     news |= dict.fromkeys(_come_of_batches(connection, refs), True)
+    if waits_for := [ref.removeprefix(WAIT) for ref in refs if ref.startswith(WAIT)]:
+        news |= {WAIT + id: True for id in run(connection, "waits_come", ids=waits_for, now=utc_now()).scalars()}
     news |= {job.id: True for job in jobs if job.cancel_requested_at is not None}
     ready = [job.id for job in jobs if job.id not in waits or any(ref in news for ref in waits[job.id])]
     came = frozenset(each for each in ready if any(news.get(ref) for ref in waits.get(each, ())))

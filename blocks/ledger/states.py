@@ -55,6 +55,33 @@ class Stage(StrEnum):
     FINAL = "final"  # what was chosen, as it was asked for
 
 
+class EventStatus(StrEnum):
+    ACCEPTED = "accepted"
+    REFUSED = "refused"  # kept for a person to look at; it starts and wakes nothing
+
+
+class EffectKind(StrEnum):
+    """What an event did, or did not, to one deployment or one wait."""
+
+    STARTED = "started"
+    WOKE = "woke"
+    NOT_STARTED = "not_started"
+    NOT_WOKEN = "not_woken"
+
+
+class WaitKind(StrEnum):
+    SLEEP = "sleep"
+    EVENT = "event"
+    CHILD = "child"  # for the end of another job
+
+
+class WaitStatus(StrEnum):
+    OPEN = "open"
+    CAME = "came"  # the event, or the other job's end
+    OVER = "over"  # its time is, or a person said so
+    ENDED = "ended"  # its job has ended before
+
+
 class LoraStatus(StrEnum):
     TRAINED = "trained"  # its weights are stored; its sample pictures are yet to come
     READY = "ready"

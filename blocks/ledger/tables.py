@@ -33,7 +33,17 @@ from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
 from blocks.clock import utc_now
-from blocks.ledger.states import JobStatus, Lane, LoraStatus, RequestStatus, Stage
+from blocks.ledger.states import (
+    EffectKind,
+    EventStatus,
+    JobStatus,
+    Lane,
+    LoraStatus,
+    RequestStatus,
+    Stage,
+    WaitKind,
+    WaitStatus,
+)
 
 Json = dict[str, Any]
 MOST_QUEUED = 20_000
@@ -352,6 +362,82 @@ class Delivery(SQLModel, table=True):
     body_sha256: str
     cost_usd: Decimal | None = _usd()  # of a duplicate that was paid
     received_at: datetime = _when(now=True)
+
+
+class Event(SQLModel, table=True):
+    """Something that happened in a user's application."""
+
+    __table_args__ = (
+        UniqueConstraint("source", "key"),
+        Index("event_by_name", "name", "received_at", postgresql_where=text("status = 'accepted'")),
+        Index("event_untold", "received_at", postgresql_where=text("told_at IS NULL AND status = 'accepted'")),
+    )
+
+    id: str = Field(primary_key=True)
+    source: str  # whose key sent it: the same `key` from there is the same event
+    key: str | None = None  # the sender's own id of it
+    user_id: str | None = Field(default=None, foreign_key="user.id")  # whom it is about; None: nobody in particular
+    name: str
+    version: int | None = None
+    data: Json | None = _json()
+    status: EventStatus = Field(sa_type=Text)
+    problem: Json | None = _json()  # of a refused one: {"field", "message"}
+    occurred_at: datetime = _when(now=True)  # as its sender says
+    received_at: datetime = _when(now=True)
+    told_at: datetime | None = _when()  # Prefect has it in its feed
+
+
+class Wait(SQLModel, table=True):
+    """What a job waits for beside paid calls: a time, an event, another job."""
+
+    __table_args__ = (
+        UniqueConstraint("job_id", "name"),
+        Index("wait_for_event", "event_name", "user_id", postgresql_where=text("status = 'open'")),
+        Index("wait_due", "until", postgresql_where=text("status = 'open'")),
+        Index("wait_for_child", "child_job_id", postgresql_where=text("child_job_id IS NOT NULL")),
+    )
+
+    id: str = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.id")
+    user_id: str = Field(foreign_key="user.id")
+    name: str  # of the step, one of its kind in the job
+    kind: WaitKind = Field(sa_type=Text)
+    status: WaitStatus = Field(sa_type=Text)
+    event_name: str | None = None
+    match: str | None = None  # a condition on the event's data (CEL)
+    child_job_id: str | None = Field(default=None, foreign_key="job.id")
+    until: datetime | None = _when()
+    event_id: str | None = Field(default=None, foreign_key="event.id")  # that came
+    settled_by: str | None = None  # "event", "time", "child" or "hand"
+    created_at: datetime = _when(now=True)
+    settled_at: datetime | None = _when()
+
+
+class EventEffect(SQLModel, table=True):
+    """What an event started or woke, or why it did not."""
+
+    __tablename__ = "event_effect"
+
+    event_id: str = Field(primary_key=True, foreign_key="event.id")
+    n: int = Field(primary_key=True)
+    what: EffectKind = Field(sa_type=Text)
+    deployment: str | None = None
+    job_id: str | None = Field(default=None, foreign_key="job.id")
+    wait_id: str | None = Field(default=None, foreign_key="wait.id")
+    reason: str | None = None
+    at: datetime = _when(now=True)
+
+
+class Step(SQLModel, table=True):
+    """An unpaid side effect of a job, done once as far as that can be known."""
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id")
+    name: str = Field(primary_key=True)
+    attempts: int
+    result: Json | None = _json()  # {"value": …}
+    error: Json | None = _json()  # of the last attempt that failed
+    begun_at: datetime = _when(now=True)
+    done_at: datetime | None = _when()  # the result is on record
 
 
 class Notification(SQLModel, table=True):

@@ -16,9 +16,9 @@ from sqlalchemy import Engine
 from blocks.clock import midnight, utc_now
 from blocks.ledger.batches import PAUSED_UNTIL, Counts
 from blocks.ledger.breaker import slots_now
-from blocks.ledger.database import run
-from blocks.ledger.states import RequestStatus
-from blocks.ledger.tables import Batch, Job, Request
+from blocks.ledger.database import plain, run
+from blocks.ledger.states import RequestStatus, WaitKind, WaitStatus
+from blocks.ledger.tables import Batch, Job, Request, Wait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,28 @@ def look(engine: Engine, job: Job, requests: Sequence[Request]) -> str | None:
         return None
     now = utc_now()
     queued = next((row for row in requests if row.status is RequestStatus.QUEUED), None)
+    if all(row.status.terminal for row in requests) and (waits := _open_waits(engine, job)):
+        return " and ".join(durably(wait, now=now) for wait in waits)
     return waiting_for(job, requests, line=_line(engine, queued, now=now) if queued else None, now=now)
+
+
+def durably(wait: Wait, *, now: datetime) -> str:
+    """What a job waits for beside calls."""
+    until = f"until {wait.until:%Y-%m-%d %H:%M:%S} UTC" if wait.until else "for as long as it takes"
+    match wait.kind:
+        case WaitKind.SLEEP:
+            return f"{until[6:]} (its step '{wait.name}' sleeps; {wait.id})"
+        case WaitKind.CHILD:
+            return f"the end of {wait.child_job_id}, which its step '{wait.name}' started"
+        case _:
+            which = f" with {wait.match}" if wait.match else ""
+            return f"an event '{wait.event_name}'{which}, {until} (its step '{wait.name}'; {wait.id})"
+
+
+def _open_waits(engine: Engine, job: Job) -> list[Wait]:
+    with engine.begin() as connection:
+        found = [plain(Wait, row) for row in run(connection, "waits_of_job", job_id=job.id)]
+    return [wait for wait in found if wait.status == WaitStatus.OPEN]
 
 
 def batch_waits_for(batch: Batch, passes: Sequence[Counts], *, now: datetime) -> str:

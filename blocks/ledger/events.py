@@ -1,0 +1,171 @@
+"""Events: each a row, with what it started and woke, all in the transaction that takes it.
+
+Whoever is told "accepted" finds it on record with its jobs; what follows at Prefect is implied (`Implied`), and done
+again by `reconcile` where it was not done. The same key from the same source is the same event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from blocks.clock import utc_now
+from blocks.ledger.canonical import dumps
+from blocks.ledger.database import plain, run
+from blocks.ledger.effects import NOTHING, Implied
+from blocks.ledger.jobs import insert_job
+from blocks.ledger.states import EffectKind, EventStatus, WaitStatus
+from blocks.ledger.tables import Event, EventEffect, Wait, new_id
+from blocks.ledger.waits import settle
+
+# Whether a wait's condition holds for an event's data; and why it cannot be told, as a sentence.
+Matches = Callable[[str, Mapping[str, Any]], bool | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventStart:
+    """A deployment that an event starts; or `reason`: why it does not."""
+
+    deployment: str  # "onboard-user/on-demand"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.deployment.partition("/")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewEvent:
+    """`problem`: it is refused for that, and starts nothing."""
+
+    name: str
+    user_id: str | None
+    owner_id: str  # whose jobs it starts
+    data: Mapping[str, Any] | None
+    version: int | None = None
+    key: str | None = None
+    occurred_at: datetime | None = None
+    problem: Mapping[str, str] | None = None
+    starts: Sequence[EventStart] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """`id`: of the event on record; `new`: not sent before."""
+
+    id: str
+    new: bool
+
+
+class Events:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def receive(self, source: str, events: Sequence[NewEvent], *, matches: Matches) -> tuple[list[Received], Implied]:
+        """All of them or none, in their order. Several with one key are one event."""
+        now = utc_now()
+        ids = [new_id("evt_") for _ in events]
+        with self._engine.begin() as connection:
+            names = sorted({event.name for event in events if event.problem is None})
+            run(connection, "event_lock_names", names=names)
+            given = [_document(source, id, event, now=now) for id, event in zip(ids, events, strict=True)]
+            fresh = set(run(connection, "event_insert", events=dumps(given), now=now).scalars())
+            known = _known(connection, source, [event.key for event in events if event.key is not None])
+            implied = NOTHING
+            effects: list[dict[str, Any]] = []
+            for id, event in zip(ids, events, strict=True):
+                if id in fresh and event.problem is None:
+                    done, more = _take_effect(connection, id, event, matches, now=now)
+                    effects += done
+                    implied += more
+            if effects:
+                run(connection, "effects_insert", effects=dumps(effects), now=now)
+        received = [
+            Received(id=id if id in fresh else known[str(event.key)], new=id in fresh)
+            for id, event in zip(ids, events, strict=True)
+        ]
+        return received, implied
+
+    def get(self, event_id: str) -> Event | None:
+        with self._engine.begin() as connection:
+            row = run(connection, "event_get", event_id=event_id).one_or_none()
+            return None if row is None else _event(row)
+
+    def effects(self, event_id: str) -> list[EventEffect]:
+        with self._engine.begin() as connection:
+            return [plain(EventEffect, row) for row in run(connection, "effects_of_event", event_id=event_id)]
+
+    def page(self, *, source: str | None = None, status: EventStatus | None = None, limit: int = 50) -> list[Event]:
+        """Newest first."""
+        with self._engine.begin() as connection:
+            return [_event(row) for row in run(connection, "events_page", source=source, status=status, limit=limit)]
+
+    def untold(self, *, before: datetime, limit: int) -> list[Event]:
+        """That Prefect does not have in its feed yet, oldest first."""
+        with self._engine.begin() as connection:
+            return [_event(row) for row in run(connection, "events_untold", before=before, limit=limit)]
+
+    def told(self, event_ids: Sequence[str]) -> None:
+        with self._engine.begin() as connection:
+            run(connection, "events_told", ids=list(event_ids), now=utc_now())
+
+
+def _document(source: str, id: str, event: NewEvent, *, now: datetime) -> dict[str, Any]:
+    return {
+        "id": id,
+        "source": source,
+        "key": event.key,
+        "user_id": event.user_id,
+        "name": event.name,
+        "version": event.version,
+        "data": event.data,
+        "status": EventStatus.ACCEPTED if event.problem is None else EventStatus.REFUSED,
+        "problem": event.problem,
+        "occurred_at": (event.occurred_at or now).isoformat(),
+    }
+
+
+def _known(connection: Connection, source: str, keys: list[str]) -> dict[str, str]:
+    if not keys:
+        return {}
+    return {row.key: row.id for row in run(connection, "events_by_key", source=source, keys=keys)}
+
+
+def _take_effect(
+    connection: Connection, event_id: str, event: NewEvent, matches: Matches, *, now: datetime
+) -> tuple[list[dict[str, Any]], Implied]:
+    effects: list[dict[str, Any]] = []
+    implied = NOTHING
+
+    def note(what: EffectKind, **details: Any) -> None:
+        effects.append({"event_id": event_id, "n": len(effects), "what": what, **details})
+
+    for start in event.starts:
+        if start.reason is not None:
+            note(EffectKind.NOT_STARTED, deployment=start.deployment, reason=start.reason)
+            continue
+        row = insert_job(
+            connection, user_id=event.owner_id, kind=start.kind, parameters=start.parameters, slotless=True, now=now
+        )
+        assert row is not None
+        note(EffectKind.STARTED, deployment=start.deployment, job_id=row.id)
+        implied += Implied(places=(row.id,))
+    for found in run(connection, "waits_open_for", name=event.name, user_id=event.user_id, now=now).all():
+        wait = plain(Wait, found)
+        verdict = matches(wait.match, event.data or {}) if wait.match else True
+        if verdict is not True:
+            reason = verdict if isinstance(verdict, str) else f"its data does not match: {wait.match}"
+            note(EffectKind.NOT_WOKEN, job_id=wait.job_id, wait_id=wait.id, reason=reason)
+        elif settle(connection, wait, WaitStatus.CAME, by="event", event_id=event_id, now=now) is not None:
+            note(EffectKind.WOKE, job_id=wait.job_id, wait_id=wait.id)
+            implied += Implied(rings=(wait.job_id,))
+    return effects, implied
+
+
+def _event(row: Any) -> Event:
+    return plain(Event, row, status=EventStatus(row.status))
