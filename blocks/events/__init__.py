@@ -1,0 +1,25 @@
+"""Events from users' applications: the door they come in by, conditions on them, and what they start.
+
+`EventDoor(ledger).take(sender, events)` puts them on record with what they start and wake; `matches` is the condition
+of a wait (`ledger.waits.for_event(test=…)`).
+"""
+
+from blocks.events.conditions import Expression, compiled, matches
+from blocks.events.door import MOST_EVENTS, Envelope, EventDoor, Problem, Sender, Taken
+from blocks.events.triggers import PREFECT_YAML, Trigger, TriggerFile, read_triggers
+
+__all__ = [
+    "MOST_EVENTS",
+    "PREFECT_YAML",
+    "Envelope",
+    "EventDoor",
+    "Expression",
+    "Problem",
+    "Sender",
+    "Taken",
+    "Trigger",
+    "TriggerFile",
+    "compiled",
+    "matches",
+    "read_triggers",
+]

@@ -1,0 +1,162 @@
+"""Which deployments an event starts: `starts_on` beside a deployment in prefect.yaml.
+
+    starts_on:
+      - event: user.signed_up
+        if: "event.data.plan != 'free'"
+        parameters: {account: "event.data.account"}
+
+Without `parameters` the event's data are the run's parameters. What is wrong in the file is told when it is read, by
+deployment and text. The file is looked at with each call and read again when it has changed: one that is broken then
+is reported, and the triggers stay as they were.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blocks.errors import BadInput, NeedsHuman
+from blocks.event_types import find_type
+from blocks.events.conditions import DoesNotApply, Expression, compiled
+from blocks.ledger import EventStart
+
+logger = logging.getLogger(__name__)
+
+PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
+STARTABLE = "on-demand"  # the name of deployments whose runs are made for jobs
+
+
+class TriggerEntry(BaseModel):
+    """As it stands in prefect.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    event: str
+    v: int | None = None  # only of that version
+    condition: str | None = Field(None, alias="if")
+    parameters: dict[str, str] | None = None  # by name: an expression over `event`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    deployment: str  # "onboard-user/on-demand"
+    event: str
+    v: int | None
+    condition: Expression | None
+    parameters: Mapping[str, Expression] | None
+
+    def start(self, event: Mapping[str, Any]) -> EventStart:
+        """What it starts for this event; or why not."""
+        if (reason := self._against(event)) is not None:
+            return EventStart(deployment=self.deployment, reason=reason)
+        try:
+            return EventStart(deployment=self.deployment, parameters=self._parameters(event))
+        except DoesNotApply as error:
+            return EventStart(deployment=self.deployment, reason=f"its parameters cannot be made: {error}")
+
+    def _against(self, event: Mapping[str, Any]) -> str | None:
+        if self.v is not None and self.v != event["v"]:
+            return f"it starts for version {self.v} of the event, and this is version {event['v']}"
+        verdict = True if self.condition is None else self.condition.holds(event)
+        if verdict is True:
+            return None
+        assert self.condition is not None
+        return verdict if isinstance(verdict, str) else f"its condition does not hold: {self.condition.text}"
+
+    def _parameters(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.parameters is None:
+            return dict(event["data"])
+        return {name: expression.evaluate(event) for name, expression in self.parameters.items()}
+
+
+class _Deployment(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    entrypoint: str
+    starts_on: list[TriggerEntry] = []
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.entrypoint.rpartition(':')[2].replace('_', '-')}/{self.name}"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    deployments: list[_Deployment]
+
+
+def read_triggers(file: Path = PREFECT_YAML) -> list[Trigger]:
+    """In the file's order. Raises `NeedsHuman`, naming the deployment and what is wrong there."""
+    try:
+        deployments = _File.model_validate(yaml.safe_load(file.read_text())).deployments
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise NeedsHuman(f"{file.name} cannot be read for what events start: {_first_line(error)}") from error
+    return [_trigger(deployment, entry) for deployment in deployments for entry in deployment.starts_on]
+
+
+def _trigger(deployment: _Deployment, entry: TriggerEntry) -> Trigger:
+    name = deployment.full_name
+    try:
+        if deployment.name != STARTABLE:
+            raise BadInput(f"Only deployments named {STARTABLE!r} can be started by events.")
+        find_type(entry.event, entry.v)
+        parameters = {each: compiled(text) for each, text in (entry.parameters or {}).items()}
+        return Trigger(
+            deployment=name,
+            event=entry.event,
+            v=entry.v,
+            condition=None if entry.condition is None else compiled(entry.condition),
+            parameters=None if entry.parameters is None else parameters,
+        )
+    except BadInput as error:
+        raise NeedsHuman(f"prefect.yaml, {name}, starts_on {entry.event}: {error.message}") from error
+
+
+class TriggerFile:
+    """The triggers as the file says now."""
+
+    def __init__(self, file: Path = PREFECT_YAML) -> None:
+        self._file = file
+        self._lock = Lock()
+        self._stamp = self._stat()
+        self._triggers = read_triggers(file)
+
+    def of(self, event: str) -> Sequence[Trigger]:
+        return [trigger for trigger in self.all() if trigger.event == event]
+
+    def all(self) -> Sequence[Trigger]:
+        with self._lock:
+            if (stamp := self._stat()) != self._stamp:
+                self._stamp = stamp
+                self._read_again()
+            return self._triggers
+
+    def _read_again(self) -> None:
+        try:
+            self._triggers = read_triggers(self._file)
+        except NeedsHuman as error:
+            logger.error("What events start stays as it was: %s", error)
+
+    def _stat(self) -> tuple[int, int, int] | None:
+        """None while the file is being replaced."""
+        try:
+            found = self._file.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error).replace("\n", " ")
