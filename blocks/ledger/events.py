@@ -6,7 +6,7 @@ again by `reconcile` where it was not done. The same key from the same source is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -74,15 +74,18 @@ class Events:
             names = sorted({event.name for event in events if event.problem is None})
             run(connection, "event_lock_names", names=names)
             given = [_document(source, id, event, now=now) for id, event in zip(ids, events, strict=True)]
+            # By key, so that two who send the same ones in different orders do not wait for each other.
+            given.sort(key=lambda each: each["key"] or "")
             fresh = set(run(connection, "event_insert", events=dumps(given), now=now).scalars())
             known = _known(connection, source, [event.key for event in events if event.key is not None])
+            anew = [(id, event) for id, event in zip(ids, events, strict=True) if id in fresh and event.problem is None]
+            waiting = _Waiting(connection, [event for _, event in anew], matches, now=now)
             implied = NOTHING
             effects: list[dict[str, Any]] = []
-            for id, event in zip(ids, events, strict=True):
-                if id in fresh and event.problem is None:
-                    done, more = _take_effect(connection, id, event, matches, now=now)
-                    effects += done
-                    implied += more
+            for id, event in anew:
+                done, more = _take_effect(connection, id, event, waiting, now=now)
+                effects += done
+                implied = implied + more if more != NOTHING else implied
             if effects:
                 run(connection, "effects_insert", effects=dumps(effects), now=now)
         received = [
@@ -136,11 +139,48 @@ def _known(connection: Connection, source: str, keys: list[str]) -> dict[str, st
     return {row.key: row.id for row in run(connection, "events_by_key", source=source, keys=keys)}
 
 
+class _Waiting:
+    """The open waits that the events of one call could end: all read, and locked in one order, with one statement."""
+
+    def __init__(self, connection: Connection, events: Sequence[NewEvent], matches: Matches, *, now: datetime) -> None:
+        self._connection = connection
+        self._matches = matches
+        self._now = now
+        self._open: dict[str, list[Wait]] = {}  # by the event's name
+        if not events:
+            return
+        found = run(
+            connection,
+            "waits_open_for",
+            names=sorted({event.name for event in events}),
+            about_anybody=sorted({event.name for event in events if event.user_id is None}),
+            user_ids=sorted({event.user_id for event in events if event.user_id is not None}),
+            now=now,
+        )
+        for row in found:
+            wait = plain(Wait, row)
+            self._open.setdefault(str(wait.event_name), []).append(wait)
+
+    def woken_by(self, event_id: str, event: NewEvent) -> Iterator[tuple[Wait, str | None]]:
+        """Every wait that is asked, with None if this event ended it, else with the reason why it did not."""
+        for wait in self._open.get(event.name, [])[:]:
+            if event.user_id not in (None, wait.user_id):
+                continue
+            verdict = self._matches(wait.match, event.data or {}) if wait.match else True
+            if verdict is not True:
+                yield wait, verdict if isinstance(verdict, str) else f"its data does not match: {wait.match}"
+                continue
+            self._open[event.name].remove(wait)
+            settle(self._connection, wait, WaitStatus.CAME, by="event", event_id=event_id, now=self._now)
+            yield wait, None
+
+
 def _take_effect(
-    connection: Connection, event_id: str, event: NewEvent, matches: Matches, *, now: datetime
+    connection: Connection, event_id: str, event: NewEvent, waiting: _Waiting, *, now: datetime
 ) -> tuple[list[dict[str, Any]], Implied]:
     effects: list[dict[str, Any]] = []
-    implied = NOTHING
+    places: list[str] = []
+    rings: list[str] = []
 
     def note(what: EffectKind, **details: Any) -> None:
         effects.append({"event_id": event_id, "n": len(effects), "what": what, **details})
@@ -154,17 +194,14 @@ def _take_effect(
         )
         assert row is not None
         note(EffectKind.STARTED, deployment=start.deployment, job_id=row.id)
-        implied += Implied(places=(row.id,))
-    for found in run(connection, "waits_open_for", name=event.name, user_id=event.user_id, now=now).all():
-        wait = plain(Wait, found)
-        verdict = matches(wait.match, event.data or {}) if wait.match else True
-        if verdict is not True:
-            reason = verdict if isinstance(verdict, str) else f"its data does not match: {wait.match}"
+        places.append(row.id)
+    for wait, reason in waiting.woken_by(event_id, event):
+        if reason is not None:
             note(EffectKind.NOT_WOKEN, job_id=wait.job_id, wait_id=wait.id, reason=reason)
-        elif settle(connection, wait, WaitStatus.CAME, by="event", event_id=event_id, now=now) is not None:
+        else:
             note(EffectKind.WOKE, job_id=wait.job_id, wait_id=wait.id)
-            implied += Implied(rings=(wait.job_id,))
-    return effects, implied
+            rings.append(wait.job_id)
+    return effects, Implied(places=tuple(places), rings=tuple(rings))
 
 
 def _event(row: Any) -> Event:

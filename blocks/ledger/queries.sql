@@ -815,11 +815,11 @@ FROM jsonb_to_recordset(CAST(:effects AS jsonb)) AS given (
 SELECT * FROM event_effect WHERE event_id = :event_id ORDER BY n
 
 -- name: waits_open_for
--- Of an event about nobody in particular: everybody's.
+-- Of an event about nobody in particular: everybody's. One user's rows are found by name and user, one after the other.
 SELECT * FROM wait
-WHERE status = 'open' AND event_name = :name AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+WHERE status = 'open' AND event_name = ANY(:names) AND (event_name = ANY(:about_anybody) OR user_id = ANY(:user_ids))
   AND (until IS NULL OR until > :now)
-ORDER BY created_at, id
+ORDER BY created_at, id FOR UPDATE
 
 -- name: wait_insert
 INSERT INTO wait (id, job_id, user_id, name, kind, status, event_name, match, child_job_id, until, created_at)
