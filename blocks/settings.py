@@ -61,6 +61,14 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("MUX_WEBHOOK_SECRET", "mux_webhook_secret"),
         description="Signing secret of the webhook endpoint at Mux. Unset: Mux is asked how an upload went.",
     )
+    notifier: str | None = Field(
+        None,
+        description="How flows reach people: log, smtp://user@host:587?from=…&to=…, smtps://…, https://… (a webhook), "
+        "or a notification block of Prefect's, e.g. slack-webhook/team. Unset: log.",
+    )
+    notifier_secret: SecretStr | None = Field(None, description="The mail server's password, or the webhook's key.")
+    payment_url: str | None = Field(None, description="Where `process-order` posts its charges.")
+    payment_key: SecretStr | None = Field(None, description="Bearer key of those charges.")
 
     @field_validator(
         "public_url",
@@ -70,6 +78,10 @@ class Settings(BaseSettings):
         "mux_token_id",
         "mux_token_secret",
         "mux_webhook_secret",
+        "notifier",
+        "notifier_secret",
+        "payment_url",
+        "payment_key",
         mode="before",
     )
     @classmethod

@@ -30,7 +30,7 @@ from deployments.simulator.environment import SECRETS as SIMULATOR_SECRETS
 from deployments.work_pool import ensure_work_pool
 
 if TYPE_CHECKING:
-    from blocks.credentials import ProviderAccount
+    from blocks.credentials import Configured
     from blocks.fal import FalAccount
 
 PREFECT_DEADLINE_SECONDS = 90.0
@@ -51,8 +51,8 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         orchestrator.ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
         say("work pool and queues: ready")
         ensure_account(settings, overwrite=overwrite, say=say)
-        for kind in _other_accounts():
-            ensure_other_account(kind, settings, overwrite=overwrite, say=say)
+        for kind in _configured():
+            ensure_block(kind, settings, overwrite=overwrite, say=say)
         ensure_store(api, settings, overwrite=overwrite, say=say)
         deployments = list(deploy_all())
         for name in deployments:
@@ -96,12 +96,14 @@ def ensure_account(settings: Settings, *, overwrite: bool, say: Callable[[str], 
         say("block fal-account/default: kept, though FAL_KEY differs (--overwrite replaces it)")
 
 
-def ensure_other_account(
-    kind: type[ProviderAccount], settings: Settings, *, overwrite: bool, say: Callable[[str], None]
-) -> None:
-    """Without its variables it is not made: only jobs that need it miss it, and they say so."""
+def ensure_block(kind: type[Configured], settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:
+    """Without its variables it mostly is not made: only jobs that need it miss it, and they say so."""
     given, existing = kind.given(settings), _existing(kind)
     variables = " and ".join(kind.variables)
+    if given is None and existing is None and (usual := kind.where_nothing_is_given()) is not None:
+        usual.save("default", overwrite=True)
+        say(f"block {kind.slug()}: written as it is without {variables}")
+        return
     if given and (existing is None or overwrite or _is_simulated(existing) != _is_simulated(given)):
         given.save("default", overwrite=True)
         say(f"block {kind.slug()}: written from {variables}")
@@ -140,13 +142,13 @@ def _account() -> FalAccount | None:
     return account
 
 
-def _other_accounts() -> tuple[type[ProviderAccount], ...]:
-    from blocks.accounts import OTHERS
+def _configured() -> tuple[type[Configured], ...]:
+    from blocks.accounts import CONFIGURED
 
-    return OTHERS
+    return CONFIGURED
 
 
-def _existing(kind: type[ProviderAccount]) -> ProviderAccount | None:
+def _existing(kind: type[Configured]) -> Configured | None:
     try:
         return kind.load_default()
     except NeedsHuman:
@@ -158,7 +160,7 @@ def _changes_provider(account: FalAccount, key: str) -> bool:
     return (account.key.get_secret_value() in SIMULATOR_SECRETS) != (key in SIMULATOR_SECRETS)
 
 
-def _is_simulated(account: ProviderAccount) -> bool:
+def _is_simulated(account: Configured) -> bool:
     return any(secret in SIMULATOR_SECRETS for secret in account.secrets())
 
 

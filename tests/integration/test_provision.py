@@ -166,6 +166,20 @@ def test_an_account_that_nobody_names_is_not_made(prefect: PrefectServer) -> Non
     assert other_secrets(prefect)[0] == "sim:gemini"
 
 
+def test_news_goes_to_the_log_until_somebody_names_a_way(prefect: PrefectServer) -> None:
+    """The block is there to be edited; what the environment says comes with `--overwrite`, its secret not in clear."""
+    path = "/block_types/slug/notifier/block_documents/name/default"
+    assert prefect.call("GET", path)["data"]["way"] == "log"
+    way = {"DARKROOM_NOTIFIER": "https://app.example.com/news", "DARKROOM_NOTIFIER_SECRET": "my-secret"}
+    assert "notifier/default: kept" in prefect.provision(**way).stdout
+    prefect.provision("--overwrite", **way)
+    data = prefect.call("GET", path)["data"]
+    assert (data["way"], data["url"]) == ("webhook", "https://app.example.com/news")
+    assert "my-secret" not in json.dumps(data)
+    prefect.provision("--overwrite", DARKROOM_NOTIFIER="log")
+    assert prefect.call("GET", path)["data"]["way"] == "log"
+
+
 def test_an_automation_is_repaired_and_stays_switched_off(prefect: PrefectServer) -> None:
     """Brought back to what it must be, without duplicates, and whether it is enabled is the operator's choice."""
     found = automations(prefect)[0]
