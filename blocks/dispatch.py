@@ -7,7 +7,7 @@ again by `reconcile`, which finds it on record.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -42,8 +42,21 @@ class Dispatcher:
             with _left_to_reconcile(f"{job_id} was not cancelled with the job that waited for it"):
                 self.carry_out(self._ledger.jobs.cancel(job_id))
         if implied.places:
-            with _left_to_reconcile(f"{len(implied.places)} jobs were not handed to a run"):
-                self.reach_prefect(self._ledger.runs.place(*implied.places))
+            self.reach_prefect(self.place(implied.places))
+
+    def place(self, job_ids: Sequence[str]) -> Implied:
+        """The ledger's part of handing jobs to runs: returns what concerns Prefect."""
+        with _left_to_reconcile(f"{len(job_ids)} jobs were not handed to a run"):
+            return self._ledger.runs.place(*job_ids)
+        return NOTHING
+
+    def wake_due(self) -> Implied:
+        """Rings the runs that sleep and of which a wait is over; the ledger's part of it."""
+        implied = NOTHING
+        for job_id in self._ledger.waits.wake_due().rings:
+            with _left_to_reconcile(f"The run of {job_id} was not told that its time has come"):
+                implied += self._ledger.runs.ring_job(job_id)
+        return implied
 
     def grant(self) -> None:
         """Hands out the slots that are free, tells the runs, and makes those that are missing."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from blocks.clock import utc_now
 from blocks.errors import NeedsHuman
@@ -59,6 +59,17 @@ class RunState:
     @property
     def is_final(self) -> bool:
         return self.type in FINAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announcement:
+    """Something that happened outside, for Prefect's feed and for automations: `name` begins with "darkroom."."""
+
+    id: str
+    name: str
+    user_id: str | None
+    payload: Mapping[str, Any]
+    occurred: datetime
 
 
 def queue_name(user_id: str) -> str:
@@ -190,6 +201,10 @@ class Orchestrator:
         }
         self._api.call("POST", "/events", json=[body])
 
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """As Prefect's events, in one call. One that was announced before is the same event there."""
+        self._api.call("POST", "/events", json=[_event(each) for each in announcements])
+
     def resume(self, flow_run_id: UUID) -> bool:
         """True if the run was paused or suspended and now goes on; False if it was neither, or does not exist.
 
@@ -257,12 +272,12 @@ class Orchestrator:
 
     def show_progress(self, flow_run_id: UUID, *, key: str, percent: float, text: str) -> None:
         """A bar among the run's artifacts, moved on where it is there already."""
-        # Not by `/artifacts/{key}/latest`: its `id` is that of a list of versions, and no artifact's.
-        asked = {"artifacts": {"key": {"any_": [key]}}, "limit": 1}
-        if found := self._api.call("POST", "/artifacts/filter", json=asked):
-            self._api.call("PATCH", f"/artifacts/{found[0]['id']}", json={"data": percent, "description": text})
-        else:
-            self._show(key=key, type="progress", flow_run_id=str(flow_run_id), data=percent, description=text)
+        self._keep(flow_run_id, key=key, type="progress", data=percent, description=text)
+
+    def keep_table(self, flow_run_id: UUID, *, key: str, table: Sequence[Mapping[str, str]], description: str) -> None:
+        """A table among the run's artifacts, one that is brought up to date."""
+        data = json.dumps([dict(row) for row in table])
+        self._keep(flow_run_id, key=key, type="table", data=data, description=description)
 
     def show_table(
         self, flow_run_id: UUID, *, key: str, name: str, message: str, table: Sequence[Mapping[str, str]]
@@ -290,6 +305,14 @@ class Orchestrator:
             task_run_id=task_run["id"],
         )
 
+    def _keep(self, flow_run_id: UUID, *, key: str, type: str, data: str | float, description: str) -> None:
+        # Not by `/artifacts/{key}/latest`: its `id` is that of a list of versions, and no artifact's.
+        asked = {"artifacts": {"key": {"any_": [key]}}, "limit": 1}
+        if found := self._api.call("POST", "/artifacts/filter", json=asked):
+            self._api.call("PATCH", f"/artifacts/{found[0]['id']}", json={"data": data, "description": description})
+        else:
+            self._show(key=key, type=type, flow_run_id=str(flow_run_id), data=data, description=description)
+
     def _show(self, **artifact: str | float) -> None:
         self._api.call("POST", "/artifacts/", json=artifact, repeatable=False)
 
@@ -314,6 +337,22 @@ class Orchestrator:
         body = {"state": {"type": type, "name": name, "message": message}, "force": False}
         path = f"/flow_runs/{flow_run_id}/set_state"
         return _accepted(self._api.call("POST", path, json=body, absent=True, repeatable=False))
+
+
+def _event(announcement: Announcement) -> dict[str, Any]:
+    """No flow run is named in it, so that no automation takes it for the end of what a run waits for."""
+    user = {"prefect.resource.id": f"darkroom.user.{announcement.user_id}", "prefect.resource.role": "user"}
+    return {
+        "id": str(uuid5(NAMESPACE_URL, f"darkroom:{announcement.id}")),
+        "occurred": announcement.occurred.isoformat(),
+        "event": announcement.name,
+        "resource": {
+            "prefect.resource.id": f"darkroom.event.{announcement.id}",
+            "prefect.resource.name": announcement.name,
+        },
+        "related": [] if announcement.user_id is None else [user],
+        "payload": dict(announcement.payload),
+    }
 
 
 def _run_state(state: Mapping[str, Any], run: Mapping[str, Any] | None = None) -> RunState:

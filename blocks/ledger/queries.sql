@@ -763,6 +763,17 @@ LEFT JOIN asset ON asset.ref = request.ref AND asset.job_id = job.id
 WHERE job.parent_id = :job_id
 ORDER BY job.manifest_row, job.stage, request.created_at, request.ref, asset.n
 
+-- name: end_users_make
+-- With the plan of the service. Those that are there stay as they are.
+INSERT INTO "user" (id, name, parent_id, plan, notified, created_at)
+SELECT given.id, given.name, owner.id, owner.plan, 0, :now
+FROM unnest(CAST(:ids AS text[]), CAST(:names AS text[])) AS given (id, name) JOIN "user" AS owner ON owner.id = :parent_id
+WHERE NOT EXISTS (SELECT FROM "user" AS known WHERE known.parent_id = :parent_id AND known.name = given.name)
+ON CONFLICT DO NOTHING
+
+-- name: end_users_named
+SELECT id, name FROM "user" WHERE parent_id = :parent_id AND name = ANY(:names)
+
 -- name: event_insert
 -- Nothing for one that was sent before.
 INSERT INTO event (id, source, key, user_id, name, version, data, status, problem, occurred_at, received_at)
@@ -788,14 +799,21 @@ SELECT pg_advisory_xact_lock_shared(hashtext('event:' || name)) FROM unnest(CAST
 SELECT pg_advisory_xact_lock(hashtext('event:' || :name))
 
 -- name: events_since
+-- Neither the one that started the job, nor one that a wait of the job has taken already.
 SELECT * FROM event
 WHERE status = 'accepted' AND name = :name AND received_at >= :since AND (user_id IS NULL OR user_id = :user_id)
+  AND NOT EXISTS (
+      SELECT FROM event_effect AS effect
+      WHERE effect.event_id = event.id AND effect.job_id = :job_id AND effect.what = 'started'
+  )
+  AND NOT EXISTS (SELECT FROM wait WHERE wait.job_id = :job_id AND wait.event_id = event.id)
 ORDER BY received_at, id
 
 -- name: events_page
 -- Newest first.
 SELECT * FROM event
 WHERE (CAST(:source AS text) IS NULL OR source = :source) AND (CAST(:status AS text) IS NULL OR status = :status)
+  AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
 ORDER BY received_at DESC, id DESC LIMIT :limit
 
 -- name: events_untold
@@ -815,7 +833,7 @@ FROM jsonb_to_recordset(CAST(:effects AS jsonb)) AS given (
 SELECT * FROM event_effect WHERE event_id = :event_id ORDER BY n
 
 -- name: waits_open_for
--- Of an event about nobody in particular: everybody's. One user's rows are found by name and user, one after the other.
+-- Of an event about nobody in particular: everybody's.
 SELECT * FROM wait
 WHERE status = 'open' AND event_name = ANY(:names) AND (event_name = ANY(:about_anybody) OR user_id = ANY(:user_ids))
   AND (until IS NULL OR until > :now)
@@ -841,11 +859,29 @@ UPDATE wait SET status = :status, settled_by = :by, event_id = :event_id, settle
 WHERE id = :wait_id AND status = 'open'
 RETURNING *
 
+-- name: waits_lock
+-- In the order in which an event locks them.
+SELECT * FROM wait WHERE id = ANY(:ids) ORDER BY created_at, id FOR UPDATE
+
+
+-- name: waits_pass
+-- The event that one of them has taken is there for a later one.
+UPDATE wait SET status = 'passed', settled_at = :now, event_id = NULL
+WHERE id = ANY(:ids) AND id <> :chosen AND status <> 'passed'
+
+
 -- name: wait_extend
 UPDATE wait SET until = :until WHERE id = :wait_id AND status = 'open' RETURNING *
 
 -- name: waits_of_job
 SELECT * FROM wait WHERE job_id = :job_id ORDER BY created_at, id
+
+-- name: waits_of_run
+-- What is waited for first, then what was.
+SELECT wait.* FROM wait JOIN job ON job.id = wait.job_id
+WHERE job.run_id = :run_id
+ORDER BY wait.status <> 'open', wait.until NULLS LAST, wait.created_at, wait.id
+
 
 -- name: waits_come
 SELECT wait.id FROM wait LEFT JOIN job AS child ON child.id = wait.child_job_id

@@ -79,6 +79,7 @@ class WaitStatus(StrEnum):
     OPEN = "open"
     CAME = "came"  # the event, or the other job's end
     OVER = "over"  # its time is, or a person said so
+    PASSED = "passed"  # one was enough of several, and it was another
     ENDED = "ended"  # its job has ended before
 
 

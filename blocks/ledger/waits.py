@@ -7,7 +7,7 @@ back and going on record happen while no event of that name comes in (`events.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,10 @@ class Waits:
     def sleep(self, job: Job, name: str, *, until: datetime) -> Wait:
         """The wait of that name; opened now if it is new. The first `until` counts."""
         with self._engine.begin() as connection:
-            return _by_name(connection, job, name) or _open(connection, job, name, WaitKind.SLEEP, until=until)
+            if (known := _by_name(connection, job, name)) is not None:
+                return known
+            _require_under_way(connection, job)
+            return _open(connection, job, name, WaitKind.SLEEP, until=until)
 
     def for_event(
         self,
@@ -49,9 +52,10 @@ class Waits:
             run(connection, "event_lock_name", name=event)
             if (known := _by_name(connection, job, name)) is not None:
                 return known
+            _require_under_way(connection, job)
             wait = _open(connection, job, name, WaitKind.EVENT, event_name=event, match=match, until=until)
-            found = run(connection, "events_since", name=event, since=job.created_at, user_id=job.user_id)
-            for row in found:
+            ids = {"job_id": job.id, "user_id": job.user_id}
+            for row in run(connection, "events_since", name=event, since=job.created_at, **ids):
                 if test(row.data):
                     settled = settle(connection, wait, WaitStatus.CAME, by="event", event_id=row.id, now=utc_now())
                     assert settled is not None
@@ -63,7 +67,7 @@ class Waits:
         """Starts another job of the same user, once, and waits for its end."""
         now = utc_now()
         with self._engine.begin() as connection:
-            run(connection, "job_lock", job_id=job.id)
+            _require_under_way(connection, job)
             if (known := _by_name(connection, job, name)) is not None:
                 return known, NOTHING
             row = insert_job(connection, user_id=job.user_id, kind=kind, parameters=parameters, slotless=True, now=now)
@@ -78,11 +82,31 @@ class Waits:
             wait = plain(Wait, run(connection, "wait_lock", wait_id=wait_id).one())
             if wait.status != WaitStatus.OPEN:
                 return wait
-            if wait.until is not None and wait.until <= now:
-                return settle(connection, wait, WaitStatus.OVER, by="time", now=now) or wait
-            if wait.child_job_id is not None and _has_ended(connection, wait.child_job_id):
+            wait = _if_due(connection, wait, now=now)
+            if (
+                wait.status == WaitStatus.OPEN
+                and wait.child_job_id is not None
+                and _has_ended(connection, wait.child_job_id)
+            ):
                 return settle(connection, wait, WaitStatus.CAME, by="child", now=now) or wait
             return wait
+
+    def choose(self, wait_ids: Sequence[str]) -> Wait | None:
+        """Of several of which one is enough: the first that is settled, and for ever. None while all of them are open.
+
+        The others have passed then, whatever comes for them.
+        """
+        now = utc_now()
+        with self._engine.begin() as connection:
+            ids = list(wait_ids)
+            locked = [plain(Wait, row) for row in run(connection, "waits_lock", ids=ids)]
+            waits = [_if_due(connection, wait, now=now) for wait in locked]
+            settled = [wait for wait in waits if wait.status in (WaitStatus.CAME, WaitStatus.OVER)]
+            if not settled:
+                return next((wait for wait in waits if wait.status == WaitStatus.ENDED), None)
+            chosen = min(settled, key=lambda wait: (wait.settled_at, ids.index(wait.id)))
+            run(connection, "waits_pass", ids=ids, chosen=chosen.id, now=now)
+            return chosen
 
     def wake(self, wait_id: str) -> tuple[Wait, Implied]:
         """By hand: its time is over now. Raises `WrongState` for one that is settled, or that waits for another job."""
@@ -96,13 +120,16 @@ class Waits:
             return settled, Implied(rings=(wait.job_id,))
 
     def extend(self, wait_id: str, *, until: datetime) -> tuple[Wait, Implied]:
-        """By hand: it lasts until then, longer or shorter. Raises as `wake`."""
+        """By hand: it lasts until then, longer or shorter. Raises as `wake`.
+
+        A run that sleeps is told: how long it may sleep, and what is shown of it in Prefect, is of before.
+        """
         with self._engine.begin() as connection:
             wait = _require_open(connection, wait_id)
             if wait.kind == WaitKind.CHILD:
                 raise WrongState(f"It waits for the job {wait.child_job_id}, for as long as that takes.")
             extended = plain(Wait, run(connection, "wait_extend", wait_id=wait_id, until=until).one())
-            return extended, Implied(rings=(wait.job_id,) if until <= utc_now() else ())
+            return extended, Implied(rings=(wait.job_id,))
 
     def get(self, wait_id: str) -> Wait | None:
         with self._engine.begin() as connection:
@@ -112,6 +139,11 @@ class Waits:
     def of_job(self, job_id: str) -> list[Wait]:
         with self._engine.begin() as connection:
             return [plain(Wait, row) for row in run(connection, "waits_of_job", job_id=job_id)]
+
+    def of_run(self, run_id: str) -> list[Wait]:
+        """Of all its jobs: those that are open first, by when they are over."""
+        with self._engine.begin() as connection:
+            return [plain(Wait, row) for row in run(connection, "waits_of_run", run_id=run_id)]
 
     def event(self, event_id: str) -> Event:
         """That settled a wait."""
@@ -183,6 +215,20 @@ def _open(connection: Connection, job: Job, name: str, kind: WaitKind, **details
         connection, "wait_insert", **ids, name=name, kind=kind, now=utc_now(), **{**nothing, **details}
     ).one()
     return plain(Wait, row)
+
+
+def _if_due(connection: Connection, wait: Wait, *, now: datetime) -> Wait:
+    if wait.status != WaitStatus.OPEN or wait.until is None or wait.until > now:
+        return wait
+    return settle(connection, wait, WaitStatus.OVER, by="time", now=now) or wait
+
+
+def _require_under_way(connection: Connection, job: Job) -> None:
+    """Nothing is begun for a job that was cancelled while its function was called."""
+    run(connection, "job_lock", job_id=job.id)
+    row = run(connection, "job_get", job_id=job.id).one()
+    if row.finished_at is not None or row.cancel_requested_at is not None:
+        raise WrongState("The job was cancelled.")
 
 
 def _require_open(connection: Connection, wait_id: str) -> Wait:

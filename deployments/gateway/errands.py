@@ -39,8 +39,12 @@ class Errands:
             self._submit(Implied(wakes=(wake,)))
         for start in implied.starts:
             self._submit(Implied(starts=(start,)))
-        for job_id in implied.places:
-            self._submit(Implied(places=(job_id,)))
+        for job_id in implied.rings:
+            self._submit(Implied(rings=(job_id,)))
+        for job_id in implied.cancels:
+            self._submit(Implied(cancels=(job_id,)))
+        if implied.places:  # together: jobs that came together go to one run
+            self._submit(Implied(places=implied.places))
 
     def _submit(self, errand: Implied) -> None:
         if not self._places.acquire(blocking=False):
@@ -50,7 +54,10 @@ class Errands:
 
     def _go(self, errand: Implied) -> None:
         try:
-            self._dispatcher.reach_prefect(errand)
+            if errand.places:
+                self.run(self._dispatcher.place(errand.places))  # each new run is another errand
+            else:
+                self._dispatcher.reach_prefect(errand)
         except Exception:
             logger.exception("An errand to Prefect failed")
         finally:

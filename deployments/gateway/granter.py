@@ -1,8 +1,8 @@
-"""The one thread of a gateway that hands out slots.
+"""The one thread of a gateway that hands out slots, and wakes the runs whose time has come.
 
 Endpoints only raise a flag, so a burst of orders is one grant and no order waits for it. The thread also comes when a
-queued row is due, and every few seconds for what other processes queued. What fails is logged and done again. What
-follows at Prefect is an errand: a run that is being made there does not hold up the next slot.
+queued row or a wait is due, and every few seconds for what other processes put on record. What fails is logged and done
+again. What follows at Prefect is an errand: a run that is being made there does not hold up the next slot.
 
 While slots come free, the runs of those who are next in line are made a little ahead, as many as will be granted within
 the second that a run takes to start. Made much earlier they would suspend again, which costs more than it saves.
@@ -80,8 +80,9 @@ class Granter:
         try:
             before = utc_now()
             self._errands.run(self._dispatcher.hand_out())
+            self._errands.run(self._dispatcher.wake_due())
             # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
-            due = self._ledger.requests.next_due(after=before)
+            due = _earlier(self._ledger.requests.next_due(after=before), self._ledger.waits.next_due(after=before))
             wait = self._start_ahead()
         except (DarkroomError, SQLAlchemyError) as error:
             logger.warning("No slots were granted: %s", type(error).__name__)
@@ -107,6 +108,10 @@ def soon_free(freed: Sequence[float], *, now: float, within: float) -> int:
     """How many slots will come free within so many seconds, going by the moments at which the last ones did."""
     lately = sum(now - at < FREED_WITHIN_SECONDS for at in freed)
     return math.ceil(lately * within / FREED_WITHIN_SECONDS)
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((due for due in (one, other) if due is not None), default=None)
 
 
 def seconds_until(due: datetime | None, *, now: datetime) -> float:

@@ -6,9 +6,23 @@ whenever something it waits for has happened; what it already has, it gets from 
 
 from flows.engine.backoff import RetryPolicy
 from flows.engine.calls import JobFunction
+from flows.engine.durable import ForEvent, Happened, Invoked, Sleep
 from flows.engine.job import Call, Inference, Job
 from flows.engine.runner import drive
 from flows.engine.specifying import specify
 from flows.engine.waits import Waiting
 
-__all__ = ["Call", "Inference", "Job", "JobFunction", "RetryPolicy", "Waiting", "drive", "specify"]
+__all__ = [
+    "Call",
+    "ForEvent",
+    "Happened",
+    "Inference",
+    "Invoked",
+    "Job",
+    "JobFunction",
+    "RetryPolicy",
+    "Sleep",
+    "Waiting",
+    "drive",
+    "specify",
+]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from prefect.input import RunInput
@@ -43,6 +44,8 @@ class Left:
     waits: frozenset[str] | None = None
     again_after: float | None = None
     form: type[RunInput] | None = None  # what a person is asked, and nothing else is waited for
+    due: datetime | None = None  # when what it waits for moves by itself
+    expected: bool = True  # it may come any moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,8 @@ class Calls:
         self._under_way: dict[str, Future[Left]] = {}
         self._waits: dict[str, frozenset[str]] = {}
         self._forms: dict[str, type[RunInput]] = {}
+        self._times: dict[str, datetime] = {}  # at which what jobs wait for moves by itself
+        self._unexpected: set[str] = set()  # jobs for which nothing but their time may come soon
         self._setbacks: Counter[str] = Counter()
         self._pace = Pace(at_once=SUBMITS_AT_ONCE, per_second=SUBMITS_PER_SECOND)
         self._held_back = False  # a job could be called, but for the pace
@@ -77,6 +82,15 @@ class Calls:
     def form(self) -> type[RunInput] | None:
         """What a person is asked by a job that waits for the answer."""
         return next((form for job_id, form in self._forms.items() if job_id in self._waits), None)
+
+    @property
+    def next_time(self) -> datetime | None:
+        """The next at which a wait is over."""
+        return min(self._times.values(), default=None)
+
+    def sleep(self, job_ids: Collection[str]) -> bool:
+        """Whether nothing is expected for any of these jobs before the next time (`next_time`)."""
+        return self._unexpected.issuperset(job_ids)
 
     @property
     def busy(self) -> bool:
@@ -145,6 +159,8 @@ class Calls:
         """Every job is called afresh: what was under way is on record, or it did not happen."""
         self._under_way.clear()
         self._waits.clear()
+        self._times.clear()
+        self._unexpected.clear()
         self._due.clear()
         self._held_back = False
 
@@ -157,6 +173,12 @@ class Calls:
             self._forms.pop(job_id, None)
         else:
             self._forms[job_id] = left.form
+        self._times.pop(job_id, None)
+        if left.due is not None:
+            self._times[job_id] = left.due
+        self._unexpected.discard(job_id)
+        if left.waits is not None and not left.expected:
+            self._unexpected.add(job_id)
         if left.again_after is None:
             self._setbacks.pop(job_id, None)
         else:
@@ -177,7 +199,8 @@ class Calls:
             if named:
                 self._reports.show(job)
             not_yet_cancelled = frozenset({row.id} if row.cancel_requested_at is None else ())
-            return Left(waits=waiting.refs - set(self._beside) | not_yet_cancelled, form=waiting.form)
+            refs = waiting.refs - set(self._beside) | not_yet_cancelled
+            return Left(waits=refs, form=waiting.form, due=waiting.due, expected=waiting.expected)
         except Later as later:
             return Left(again_after=later.seconds)
         except Cancelled:

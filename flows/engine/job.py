@@ -1,4 +1,4 @@
-"""What a job function can say: `infer`, `start`, `wait_all`, `each`, `store`, `make`.
+"""What a job function can say: `infer`, `start`, `wait_all`, `each`, `store`, `make`, and what `durable.py` adds.
 
 Each asks first what is on record. A step that is there is not done again; one that is not finished raises `Waiting`,
 and the runner calls the function again, from its top, when something has come. So between steps it must not have
@@ -23,6 +23,7 @@ from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStat
 from blocks.media import Kind, RemoteFile
 from flows.engine import sending, storing, tasks
 from flows.engine.backoff import USUAL, RetryPolicy, next_try
+from flows.engine.durable import Durable
 from flows.engine.resources import Resources
 from flows.engine.rows import Rows
 from flows.engine.specifying import specify
@@ -70,7 +71,7 @@ def _at_once(_: str, carry_out: Callable[[], object]) -> None:
     carry_out()
 
 
-class Job:
+class Job(Durable):
     """One call of a job's function: what is on record, and what the call adds to it.
 
     `named`: each step is a Prefect task. `setbacks`: how often its files could not be had, in calls before. `beside`:
@@ -88,16 +89,12 @@ class Job:
         shown: Shown | None = None,
     ) -> None:
         row = record.job
-        self.id = row.id
+        super().__init__(row, resources, named=named, setbacks=setbacks)
         self.kind = row.kind
         self.user_id = row.user_id
         self.created_at = row.created_at
         self.parameters: Mapping[str, Any] = row.parameters
-        self._row = row
-        self._resources = resources
         self._requests = resources.ledger.requests
-        self._named = named
-        self._setbacks = setbacks
         self._beside = beside
         self._shown = shown
         self._calls: dict[str, dict[int, Request]] = {}  # step → attempt → row
@@ -295,11 +292,6 @@ class Job:
         stored = self._resources.ledger.jobs.asset(asset_id)
         assert stored is not None
         return stored
-
-    def require_going_on(self) -> None:
-        """Ends the call of a job that was cancelled."""
-        if self._row.cancel_requested_at is not None:
-            raise Cancelled("The job was cancelled.")
 
     def _spec(
         self, endpoint: str, arguments: Mapping[str, Any], *, step: str, lane: Lane, reuse: bool = False

@@ -23,8 +23,9 @@ from prefect.logging import get_run_logger
 
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError
-from blocks.ledger import Asset, Counts, JobStatus, Request
+from blocks.ledger import Asset, Counts, JobStatus, Request, Wait
 from blocks.links import ARTIFACT_LIFETIME, asset_url
+from flows.engine import wait_table
 from flows.engine.job import Job
 from flows.engine.resources import Resources
 
@@ -109,6 +110,23 @@ class Reports:
         key = f"progress-{artifact_key(job_id)}"
         show = self._resources.orchestrator.show_progress
         self._send_soon(partial(show, self._flow_run_id, key=key, percent=percent, text=text))
+
+    def show_waits(self, waits: Sequence[Wait], *, leaving: bool = False) -> None:
+        """What the run's jobs wait for beside calls, and what came of it: one table, which is kept true.
+
+        `leaving`: the run suspends for it now, and its log says so too.
+        """
+        if not waits:
+            return
+        if leaving:
+            get_run_logger().info(wait_table.described(waits))
+        with self._for_looking_only():
+            self._resources.orchestrator.keep_table(
+                self._flow_run_id,
+                key=f"waits-{self._flow_run_id}",
+                table=wait_table.rows(waits),
+                description=wait_table.described(waits),
+            )
 
     def link(self, asset: Asset) -> str:
         """For what is shown in Prefect's UI."""

@@ -21,7 +21,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from blocks.clock import utc_now
-from blocks.ledger import OUTAGES, JobStatus, Ledger, Run, Work
+from blocks.ledger import OUTAGES, JobStatus, Ledger, Run, Wait, WaitStatus, Work
 from blocks.orchestrator import RECOVERING, RunState
 from flows.engine.calls import Calls, JobFunction
 from flows.engine.polling import Poller
@@ -34,6 +34,7 @@ RENEWAL = timedelta(seconds=5)
 TICK = 1.0  # seconds between looks when nobody rings (a lost connection, a private network)
 LONGEST_OUTAGE = timedelta(minutes=2)  # of the ledger, before the run gives up its process
 NET = timedelta(hours=24)  # Prefect's time-out is only the net under the ledger's deadlines
+FOREVER = timedelta(days=100 * 366)
 
 
 def drive(
@@ -117,6 +118,7 @@ class Runner:
                 closed = self._round()
             except OUTAGES as error:
                 self._until_the_ledger_is_back(error)
+        self._reports.show_waits(self._ledger.waits.of_run(self._run_id))
 
     def _round(self) -> bool:
         """Works, then leaves or closes. True if the run is closed."""
@@ -154,7 +156,8 @@ class Runner:
                 left = moved + self._stay(work) - time.monotonic()
                 if left <= 0 and not self._calls.busy:
                     return bool(work.open)
-                bell.wait(min(TICK, self._calls.next_due, TICK if self._calls.busy else left))
+                again = min(self._calls.next_due, self._until_the_next_time())
+                bell.wait(min(TICK, again, TICK if self._calls.busy else left))
                 self._poller.ask_all()
                 self._reports.send_what_is_due()
 
@@ -169,8 +172,17 @@ class Runner:
         if work.open and (self._suspended_by_hand or self._calls.form is not None):
             return 0  # for a person, who takes minutes or days
         if work.open:
-            return max(self._patience, self._resources.settings.patience).total_seconds()
+            patience = max(self._patience, self._resources.settings.patience).total_seconds()
+            # Nothing is expected but the time of a wait, or an event in its own time: if that is far away, no process.
+            asleep = self._calls.sleep(work.open) and self._until_the_next_time() > patience
+            return 0 if asleep else patience
         return LINGER.total_seconds() if self._shared else 0
+
+    def _until_the_next_time(self) -> float:
+        """Seconds; endless where no wait has one, or it has passed: then the ledger says whether that still counts."""
+        due = self._calls.next_time
+        left = float("inf") if due is None else (due - utc_now()).total_seconds()
+        return left if left > 0 else float("inf")
 
     def _is_alone(self, work: Work) -> bool:
         """Whether the run has only ever had one job: then each step of it is shown."""
@@ -180,7 +192,9 @@ class Runner:
 
     def _leave(self) -> None:
         """Nothing has come for the patience: give the process back."""
-        timeout = self._until_the_net()
+        waits = self._ledger.waits.of_run(self._run_id)
+        timeout = self._until_the_net(waits)
+        self._reports.show_waits(waits, leaving=True)
         if self._suspended_by_hand:
             self._left()
             self._suspension.raise_if_requested()
@@ -201,9 +215,14 @@ class Runner:
                 self._flow_run_id, event="darkroom.run.woken", request_ref=self._run_id, payload={}
             )
 
-    def _until_the_net(self) -> timedelta:
-        deadlines = [row.deadline_at for row in self._ledger.requests.in_flight_of_run(self._run_id)]
-        return NET + max([due - utc_now() for due in deadlines if due is not None], default=timedelta(0))
+    def _until_the_net(self, waits: Sequence[Wait]) -> timedelta:
+        """Prefect fails a run that was suspended for longer."""
+        waiting = [wait for wait in waits if wait.status == WaitStatus.OPEN]
+        if any(wait.until is None for wait in waiting):
+            return FOREVER
+        ends = [row.deadline_at for row in self._ledger.requests.in_flight_of_run(self._run_id)]
+        ends += [wait.until for wait in waiting]
+        return NET + max([end - utc_now() for end in ends if end is not None], default=timedelta(0))
 
     @contextmanager
     def _alive(self) -> Iterator[None]:

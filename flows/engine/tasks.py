@@ -83,6 +83,12 @@ def make(job_id: str, build: Callable[[], bytes], *, step: str, n: int, kind: Ki
     return storing.make(resources, _job(resources, job_id), build, step=step, n=n, kind=kind).id
 
 
+@task(name="step", task_run_name="{step}")
+def step(carry_out: Callable[[], None], *, step: str) -> None:
+    """An unpaid side effect. Its result is on record in the ledger alone: it may be what nobody else is to read."""
+    carry_out()
+
+
 def _job(resources: Resources, job_id: str) -> Job:
     job = resources.ledger.jobs.get(job_id)
     assert job is not None

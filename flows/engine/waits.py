@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from prefect.input import RunInput
 
@@ -12,11 +13,23 @@ from blocks.errors import DarkroomError
 class Waiting(BaseException):
     """Nothing to do until one of these requests moves. Not an `Exception`: a job function must not swallow it."""
 
-    def __init__(self, refs: Iterable[str], *, form: type[RunInput] | None = None) -> None:
-        """`form`: what a person is asked meanwhile."""
+    def __init__(
+        self,
+        refs: Iterable[str],
+        *,
+        form: type[RunInput] | None = None,
+        due: datetime | None = None,
+        expected: bool = True,
+    ) -> None:
+        """`form`: what a person is asked meanwhile. `due`: when one of them moves by itself.
+
+        `expected`: whether one may come any moment, so that it is worth a process to wait for it.
+        """
         super().__init__()
         self.refs = frozenset(refs)
         self.form = form
+        self.due = due
+        self.expected = expected
 
 
 class Cancelled(DarkroomError):
@@ -27,7 +40,7 @@ class Cancelled(DarkroomError):
 
 
 class Later(BaseException):
-    """The provider's file could not be had, and another try may bring it: call the job again after so many seconds."""
+    """It could not be done just now (a file, a side effect), and another try may: call the job again after so long."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()

@@ -243,7 +243,7 @@ def test_a_person_wakes_a_wait_or_extends_it(ledger: Ledger, ann: str) -> None:
     wait = await_it(ledger, job)
     longer = utc_now() + timedelta(days=365)
     extended, implied = ledger.waits.extend(wait.id, until=longer)
-    assert (extended.until, implied.rings) == (longer, ())
+    assert (extended.until, implied.rings) == (longer, (job.id,))
     woken, implied = ledger.waits.wake(wait.id)
     assert (woken.status, woken.settled_by, implied.rings) == (WaitStatus.OVER, "hand", (job.id,))
     with pytest.raises(WrongState):

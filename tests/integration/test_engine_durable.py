@@ -1,0 +1,491 @@
+"""Durable steps of a job function, on a real ledger: what is on record is not done again, what is open is waited for.
+
+A call here is one call from the function's top, as the runner makes it again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from support import wait_until
+
+from blocks.clock import utc_now
+from blocks.dispatch import Dispatcher
+from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, Retry
+from blocks.events import EventDoor, Sender
+from blocks.ledger import WAIT, EffectKind, JobStatus, Ledger, WaitStatus, Work
+from blocks.ledger import Job as JobRow
+from blocks.media_store import MediaStore, make_store_block
+from blocks.orchestrator import Orchestrator
+from blocks.prefect_api import PrefectApi
+from blocks.providers import Providers
+from blocks.settings import Settings
+from flows.engine import ForEvent, Job, Sleep, Waiting
+from flows.engine.calls import Calls
+from flows.engine.report import Reports
+from flows.engine.resources import Resources
+from flows.engine.waits import Cancelled, Later
+
+NOWHERE = "http://127.0.0.1:9"
+SIGNED_UP = {"account": "a-1", "email": "ann@example.org"}
+COMPLETED = "user.profile_completed"
+DAY = timedelta(days=1)
+
+
+class Prefect(Orchestrator):
+    """Knows one deployment, and is told of nothing."""
+
+    def deployment_id(self, deployment: str) -> Any:
+        if deployment != "generate-image/on-demand":
+            raise NeedsHuman(f"Prefect has no deployment '{deployment}'")
+        return uuid4()
+
+
+class Unheard(Reports):
+    """There is no Prefect to show anything to."""
+
+    def add(self, job: Job, ended: JobStatus, error: DarkroomError | None) -> None:
+        pass
+
+
+@pytest.fixture
+def resources(ledger: Ledger) -> Iterator[Resources]:
+    with ExitStack() as opened:
+        orchestrator = opened.enter_context(Prefect(PrefectApi(NOWHERE)))
+        yield Resources(
+            settings=Settings(),
+            ledger=ledger,
+            orchestrator=orchestrator,
+            dispatcher=Dispatcher(ledger, orchestrator),
+            providers=Providers({}),
+            files=opened.enter_context(httpx.Client()),
+            store=MediaStore(make_store_block("/nowhere")),
+        )
+
+
+@pytest.fixture
+def row(ledger: Ledger) -> JobRow:
+    """A job under way, in the hands of a run whose process is there."""
+    user_id = ledger.users.add("ann", plan="studio").user_id
+    job = ledger.jobs.post(user_id=user_id, kind="onboard-user", parameters={}).job
+    (start,) = ledger.runs.place(job.id).starts
+    flow_run_id = uuid4()
+    ledger.runs.created(start.run_id, flow_run_id)
+    assert ledger.runs.enter(flow_run_id, run_key=start.run_id) is not None
+    return job
+
+
+@pytest.fixture
+def call(resources: Resources, row: JobRow) -> Callable[..., Job]:
+    """The job as one more call of its function has it."""
+
+    def make(*, setbacks: int = 0) -> Job:
+        (record,) = resources.ledger.jobs.take_up([row.id])
+        return Job(record, resources, named=False, setbacks=setbacks)
+
+    return make
+
+
+Call = Callable[..., Job]
+
+
+def send(ledger: Ledger, row: JobRow, name: str = COMPLETED, **data: Any) -> str:
+    sender = Sender(source="test", owner_id=row.user_id, user_id=row.user_id)
+    (taken,), _ = EventDoor(ledger).take(sender, [{"name": name, "data": {"account": "a-1"} | data}])
+    assert taken.problem is None
+    return taken.id
+
+
+def _raised_here(kind: str, function: Callable[..., object]) -> str:
+    return f"{kind} in test_engine_durable.py, line {function.__code__.co_firstlineno + 1}"
+
+
+def waits(saying: Callable[[], object]) -> Waiting:
+    with pytest.raises(Waiting) as caught:
+        saying()
+    return caught.value
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_steps_without_a_name_have_the_same_one_in_every_call(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """By kind, and by their order in the call."""
+
+    def function(job: Job) -> None:
+        job.sleep(timedelta(0))
+        job.wait_for_event(COMPLETED, timeout=timedelta(0))
+        job.sleep_until(datetime(2020, 1, 1, tzinfo=UTC))
+        job.sleep(DAY)
+
+    for _ in range(3):
+        waits(lambda: function(call()))
+    assert [wait.name for wait in ledger.waits.of_job(row.id)] == ["sleep-1", "wait_for_event-1", "sleep-2", "sleep-3"]
+
+
+def test_a_name_that_is_used_twice_in_a_call_is_an_error_that_says_so(call: Call) -> None:
+    """Whatever kinds of steps they are; in two calls it is one step."""
+    for _ in range(2):
+        job = call()
+        assert job.step("charge", lambda: 1) == 1
+        with pytest.raises(Permanent, match="Two steps of the job are named 'charge'"):
+            job.sleep(DAY, step="charge")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\nb"])
+def test_a_name_that_cannot_be_shown_is_refused(call: Call, name: str) -> None:
+    with pytest.raises(BadInput, match="name"):
+        call().step(name, lambda: 1)
+
+
+# -- side effects ----------------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_carried_out_once_and_gives_its_result_ever_after(call: Call) -> None:
+    """As JSON, also in the call that carried it out."""
+    done: list[str] = []
+
+    def charge(key: str) -> dict[str, Any]:
+        done.append(key)
+        return {"charge": "ch_1", "lines": (1, 2)}
+
+    results = [call().step("charge", charge) for _ in range(3)]
+    assert results == [{"charge": "ch_1", "lines": [1, 2]}] * 3
+    assert len(done) == 1
+
+
+def test_what_was_begun_and_never_ended_is_done_again_with_the_same_key(
+    call: Call, row: JobRow, ledger: Ledger
+) -> None:
+    """Its process died: nobody knows whether it happened, and the other side knows it by the key."""
+    keys: list[str] = []
+
+    class Killed(BaseException):
+        pass
+
+    def charge(key: str) -> None:
+        keys.append(key)
+        if len(keys) == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        call().step("charge", charge)
+    call().step("charge", charge)
+    assert keys == [f"{row.id}/charge"] * 2
+    step = ledger.steps.get(row.id, "charge")
+    assert step is not None and step.attempts == 2 and step.done_at is not None
+
+
+def test_who_takes_no_key_is_given_none(call: Call) -> None:
+    """A value that it brings along is its own."""
+    job = call()
+    assert job.step("plain", lambda: "plain") == "plain"
+    assert job.step("bound", lambda n=7: n) == 7
+
+
+@pytest.mark.parametrize("error", [Retry("busy"), Park("out"), ConnectionError("reset"), httpx.ReadTimeout("slow")])
+def test_what_may_pass_is_tried_again_later_and_fails_the_job_in_the_end(call: Call, error: Exception) -> None:
+    """No thread sleeps meanwhile."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(Later):
+        call().step("charge", fail)
+    with pytest.raises(DarkroomError) as caught:
+        call(setbacks=1000).step("charge", fail)
+    assert caught.value.step == "charge"
+
+
+def test_a_step_waits_as_long_as_it_is_told_to(call: Call) -> None:
+    """By the other side's Retry-After, before it is tried again."""
+
+    def fail() -> None:
+        raise Retry("busy", retry_after=timedelta(seconds=30))
+
+    with pytest.raises(Later) as caught:
+        call().step("charge", fail)
+    assert caught.value.seconds >= 30
+
+
+def test_any_other_failure_names_the_step_and_none_of_the_data(call: Call, row: JobRow, ledger: Ledger) -> None:
+    """It is on record with the step, too."""
+
+    def decline() -> None:
+        raise Permanent("The card was declined.", code="declined")
+
+    def stumble() -> None:
+        raise KeyError("ann@example.org")
+
+    job = call()
+    with pytest.raises(Permanent) as declined:
+        job.step("charge", decline)
+    with pytest.raises(Permanent) as stumbled:
+        job.step("confirm", stumble)
+    assert (declined.value.step, declined.value.code) == ("charge", "declined")
+    assert (stumbled.value.step, stumbled.value.message) == ("confirm", _raised_here("KeyError", stumble))
+    assert [step.error and step.error["code"] for step in ledger.steps.of_job(row.id)] == ["declined", "step_failed"]
+
+
+@pytest.mark.parametrize("result", [object(), float("nan"), {1, 2}, "x" * 300_000])
+def test_a_result_that_cannot_be_kept_fails_the_job_and_says_that_it_happened(call: Call, result: object) -> None:
+    with pytest.raises(Permanent, match="It was carried out, but what it returned is"):
+        call().step("charge", lambda: result)
+
+
+def test_a_cancelled_job_does_nothing_more(call: Call, row: JobRow, ledger: Ledger) -> None:
+    """Also where it is cancelled while its function is called: nothing is begun for it, and no child started."""
+    job = call()
+    ledger.jobs.cancel(row.id)
+    with pytest.raises(Cancelled):
+        job.sleep(DAY)
+    with pytest.raises(Cancelled):
+        job.wait_for_event(COMPLETED)
+    with pytest.raises(Cancelled):
+        job.invoke("generate-image", prompt="a fox")
+    assert ledger.waits.of_job(row.id) == []
+    assert [each.id for each in ledger.jobs.page(row.user_id, limit=5)] == [row.id]
+
+
+# -- time and events -------------------------------------------------------------------------------------------------
+
+
+def test_a_sleep_counts_from_the_moment_it_was_first_come_to(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """Nothing is expected meanwhile, so no process need stay for it."""
+    first = waits(lambda: call().sleep(DAY))
+    again = waits(lambda: call().sleep(DAY))
+    (wait,) = ledger.waits.of_job(row.id)
+    assert first.due == again.due == wait.until
+    assert (first.refs, first.expected) == ({WAIT + wait.id}, False)
+    ledger.waits.wake(wait.id)
+    call().sleep(DAY)
+
+
+@pytest.mark.parametrize("duration", [timedelta(days=366 * 101), timedelta.max])
+def test_a_sleep_that_nobody_can_mean_is_refused(call: Call, duration: timedelta) -> None:
+    with pytest.raises(BadInput, match="hundred years"):
+        call().sleep(duration)
+    with pytest.raises(BadInput, match="time zone"):
+        call().sleep_until(datetime(2030, 1, 1))  # noqa: DTZ001
+
+
+def test_an_event_is_found_back_to_the_start_of_the_job(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """The first that matches, by any way to say what matches."""
+    send(ledger, row, account="b-2")
+    event_id = send(ledger, row)
+    for match in ({"account": "a-1"}, "event.data.account == 'a-1'"):
+        found = call().wait_for_event(COMPLETED, match=match, timeout=DAY, step="completed")
+        assert found is not None
+        assert (found.id, found.name, found.data) == (event_id, COMPLETED, {"account": "a-1"})
+
+
+def test_an_event_that_comes_later_wakes_it_and_one_that_does_not_is_none(
+    call: Call, ledger: Ledger, row: JobRow
+) -> None:
+    def say() -> object:
+        return call().wait_for_event(COMPLETED, timeout=DAY, step="completed")
+
+    waits(say)
+    event_id = send(ledger, row)
+    found = say()
+    assert getattr(found, "id", None) == event_id
+    assert call().wait_for_event("order.placed", timeout=timedelta(0)) is None
+
+
+def test_each_wait_of_a_job_takes_an_event_of_its_own(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """In the order in which they came: a job can follow what happens, one after the other."""
+    sent = [send(ledger, row) for _ in range(2)]
+
+    def follow() -> list[str]:
+        job, found = call(), []
+        while (event := job.wait_for_event(COMPLETED, timeout=DAY)) is not None:
+            found.append(event.id)
+        return found
+
+    waits(follow)
+    *taken, last = ledger.waits.of_job(row.id)
+    assert [wait.event_id for wait in taken] == sent
+    assert last.status == WaitStatus.OPEN
+
+
+def test_the_event_that_started_a_job_is_not_one_it_waits_for(
+    call: Call, ledger: Ledger, row: JobRow, resources: Resources
+) -> None:
+    """Or a flow that an order starts could not wait for the next one."""
+    from blocks.ledger import EventStart, NewEvent
+
+    start = EventStart(deployment="process-order/on-demand")
+    event = NewEvent(name="order.placed", user_id=row.user_id, owner_id=row.user_id, data={}, starts=[start])
+    _, implied = ledger.events.receive("test", [event], matches=lambda *_: True)
+    (record,) = ledger.jobs.take_up(implied.places)
+    waits(lambda: Job(record, resources, named=False).wait_for_event("order.placed"))
+
+
+@pytest.mark.parametrize(
+    "value", ["it's", 'say "x"', "a\\b", "a\nb\u2028c\x01", "' || true || '", "🦊", "", True, None, 7, -1.5]
+)
+def test_what_a_user_typed_is_compared_and_never_read_as_a_condition(value: Any) -> None:
+    from blocks.events import matches
+    from flows.engine.conditions import as_text
+
+    text = as_text({"field": value})
+    assert text is not None
+    assert matches(text, {"field": value}) is True
+    assert matches(text, {"field": "another"}) is not True
+
+
+@pytest.mark.parametrize("match", ["event.data.", "account == 'a'", {"a b": 1}, {"account": ["a"]}, {"a": 2**70}])
+def test_a_condition_that_cannot_be_read_is_refused_at_once(call: Call, match: Any) -> None:
+    """It would be waited for in vain. So would an event that nobody can send."""
+    with pytest.raises(BadInput) as caught:
+        call().wait_for_event(COMPLETED, match=match)
+    assert (caught.value.field, caught.value.step) == ("match", None)
+    with pytest.raises(BadInput, match="registered"):
+        call().wait_for_event("user.profile_compleeted")
+
+
+# -- one of several --------------------------------------------------------------------------------------------------
+
+EITHER: Mapping[str, Sleep | ForEvent] = {"done": ForEvent(COMPLETED), "late": Sleep(DAY)}
+
+
+def test_the_first_of_several_is_the_one_for_ever(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """The others have passed: their time wakes nobody, and a later wait may take their event."""
+    waiting = waits(lambda: call().wait_any(EITHER))
+    by_name = {wait.name: wait for wait in ledger.waits.of_job(row.id)}
+    assert waiting.due == by_name["wait_any-1:late"].until
+    assert waiting.refs == {WAIT + wait.id for wait in by_name.values()}
+    ledger.waits.wake(by_name["wait_any-1:late"].id)
+    event_id = send(ledger, row)
+    for _ in range(2):
+        job = call()
+        assert job.wait_any(EITHER) == ("late", None)
+        found = job.wait_for_event(COMPLETED)
+        assert found is not None and found.id == event_id
+    assert ledger.waits.take(by_name["wait_any-1:done"].id).status == WaitStatus.PASSED
+
+
+def test_an_event_before_the_time_is_the_one_of_several(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """With what it brought, and the time over or not."""
+    event_id = send(ledger, row)
+    key, event = call().wait_any({"late": Sleep(timedelta(milliseconds=1)), "done": ForEvent(COMPLETED)})
+    assert key == "done" and event is not None and event.id == event_id
+
+
+def test_nothing_to_wait_for_is_refused(call: Call) -> None:
+    with pytest.raises(BadInput, match="at least one"):
+        call().wait_any({})
+
+
+# -- events out, and other jobs --------------------------------------------------------------------------------------
+
+
+def test_an_event_is_sent_once_about_the_jobs_user(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """The job itself may wait for it."""
+    ids = {call().send_event("user.signed_up", SIGNED_UP) for _ in range(2)}
+    (event_id,) = ids
+    event = ledger.events.get(event_id)
+    assert event is not None and event.user_id == row.user_id
+    found = call().wait_for_event("user.signed_up")
+    assert found is not None and found.id == event_id
+    with pytest.raises(BadInput) as caught:
+        call().send_event("user.signed_up", {"account": "a-1"}, step="wrong")
+    assert (caught.value.field, caught.value.step) == ("data.email", "wrong")
+
+
+def child_of(ledger: Ledger, row: JobRow) -> str:
+    (wait,) = ledger.waits.of_job(row.id)
+    assert wait.child_job_id is not None
+    return wait.child_job_id
+
+
+def test_a_child_is_started_once_and_gives_its_result(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """As a job of the same user; its end may come any moment, so it is worth a process for a while."""
+
+    def invoke() -> Any:
+        return call().invoke("generate-image", prompt="a fox")
+
+    assert waits(invoke).expected
+    waits(invoke)
+    child = ledger.jobs.get(child_of(ledger, row))
+    assert child is not None and (child.kind, child.user_id) == ("generate-image", row.user_id)
+    assert child.parameters == {"prompt": "a fox"}
+    ledger.jobs.finish(child.id, JobStatus.COMPLETED, result={"seed": 7})
+    invoked = invoke()
+    assert (invoked.job_id, invoked.result, invoked.assets) == (child.id, {"seed": 7}, ())
+
+
+@pytest.mark.parametrize("end", [JobStatus.FAILED, JobStatus.CANCELLED])
+def test_a_childs_failure_is_raised_and_names_it(call: Call, ledger: Ledger, row: JobRow, end: JobStatus) -> None:
+    """Its words, its id, and the step of the parent."""
+
+    def invoke() -> object:
+        return call().invoke("generate-image/on-demand", step="picture", prompt="a fox")
+
+    waits(invoke)
+    child = child_of(ledger, row)
+    error = {"code": "refused", "class": "permanent", "message": "Not that."} if end is JobStatus.FAILED else None
+    ledger.jobs.finish(child, end, error=error)
+    with pytest.raises(Permanent) as caught:
+        invoke()
+    assert child in caught.value.message and end.value in caught.value.message
+    assert ("Not that." in caught.value.message) is (error is not None)
+    assert (caught.value.step, caught.value.code) == ("picture", f"child_{end}")
+
+
+@pytest.mark.parametrize("deployment", ["no-such-flow", "reconcile/every-minute", ""])
+def test_what_cannot_be_invoked_is_told_at_once(call: Call, deployment: str) -> None:
+    """A child that no run takes would be waited for without an end."""
+    with pytest.raises((NeedsHuman, BadInput), match=r"deployment|invoked"):
+        call().invoke(deployment)
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def calling(resources: Resources, function: Callable[[Job], object]) -> Iterator[Calls]:
+    calls = Calls(function, resources, Unheard(resources, uuid4()))
+    with resources.ledger.listen("fox") as bell, calls.threads(bell):
+        yield calls
+
+
+def called(calls: Calls, job_id: str) -> None:
+    calls.start(Work(open=(job_id,), ready=(job_id,), came=frozenset()), named=False)
+    wait_until(lambda: (calls.take_in(), not calls.busy)[1])
+
+
+def test_a_run_knows_when_it_is_worth_to_stay(resources: Resources, row: JobRow) -> None:
+    """Not for what has its time; until then nothing is expected."""
+    with calling(resources, lambda job: job.sleep(DAY)) as calls:
+        called(calls, row.id)
+        assert calls.sleep([row.id]) and not calls.sleep([row.id, "another"])
+        assert calls.next_time is not None and calls.next_time > utc_now() + DAY / 2
+    with calling(resources, lambda job: job.invoke("generate-image", prompt="a fox")) as calls:
+        called(calls, row.id)
+        assert not calls.sleep([row.id]) and calls.next_time is None
+
+
+def test_a_job_whose_step_fails_names_it_in_its_error(resources: Resources, ledger: Ledger, row: JobRow) -> None:
+    def function(job: Job) -> None:
+        job.step("charge", lambda: 1 / 0)
+
+    with calling(resources, function) as calls:
+        called(calls, row.id)
+    job = ledger.jobs.get(row.id)
+    assert job is not None and job.error is not None
+    assert (job.status, job.error["step"]) == ("failed", "charge")
+    assert job.error["message"].startswith("ZeroDivisionError in test_engine_durable.py, line ")
+
+
+def test_an_event_says_that_it_came_before_the_wait(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """On its own record, for whoever looks at what it did."""
+    event_id = send(ledger, row)
+    call().wait_for_event(COMPLETED)
+    assert [effect.what for effect in ledger.events.effects(event_id)] == [EffectKind.WOKE]
