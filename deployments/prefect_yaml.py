@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from blocks.events import TriggerEntry
+
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
@@ -40,6 +42,8 @@ class DeploymentEntry(_Strict):
     tags: list[str] = []
     work_pool: PoolPlace
     schedules: list[ScheduleEntry] = []
+    # The gateway's: Prefect passes over what it does not know here.
+    starts_on: list[TriggerEntry] = []
 
 
 class PrefectYaml(BaseModel):

@@ -20,6 +20,7 @@ from pydantic import Field
 from blocks.catalogue import find_model
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError
+from blocks.events.feed import CHUNK, tell_some
 from blocks.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
 from blocks.lost_submits import adopt_lost_submits
 from blocks.orchestrator import RECONCILE, RunState, queue_name
@@ -41,6 +42,8 @@ from flows.engine.resources import Resources, open_resources
 CLOSED_WITHIN = timedelta(minutes=10)
 LONGEST_TURN = timedelta(minutes=1)
 RESULT_KEPT = timedelta(hours=1)  # by fal
+UNTOLD_FOR = timedelta(minutes=2)  # an event that Prefect does not have in its feed
+MOST_TOLD = 500  # events in one turn
 LONG = timedelta(minutes=5)  # what takes that long is asked how far it has come
 
 
@@ -64,6 +67,7 @@ class Reconciler:
         for job_id in self._ledger.jobs.unplaced():
             self._each(job_id, partial(self._place, job_id))
         self._resources.dispatcher.grant()
+        self._each("Every untold event", self._untold)
 
     def _end_lost_turns(self) -> None:
         """Earlier turns whose process was lost: nobody else ends those, and Prefect shows them as running for ever.
@@ -208,6 +212,13 @@ class Reconciler:
         document = None if cancelled else error_document(DarkroomError(why, code="run_ended"))
         for job_id in self._ledger.runs.end(run.id):
             self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job_id, status, error=document))
+
+    def _untold(self) -> None:
+        """Gateways tell Prefect of events; this is for when none is there. A turn tells a few, as they do."""
+        before = utc_now() - UNTOLD_FOR
+        for _ in range(MOST_TOLD // CHUNK):
+            if tell_some(self._ledger, self._resources.orchestrator, before=before) < CHUNK:
+                return
 
     def _place(self, job_id: str) -> None:
         self._resources.dispatcher.carry_out(self._ledger.runs.place(job_id))

@@ -6,7 +6,7 @@ of a wait (`ledger.waits.for_event(test=…)`).
 
 from blocks.events.conditions import Expression, compiled, matches
 from blocks.events.door import MOST_EVENTS, Envelope, EventDoor, Problem, Sender, Taken
-from blocks.events.triggers import PREFECT_YAML, Trigger, TriggerFile, read_triggers
+from blocks.events.triggers import PREFECT_YAML, Trigger, TriggerEntry, TriggerFile, read_triggers
 
 __all__ = [
     "MOST_EVENTS",
@@ -18,6 +18,7 @@ __all__ = [
     "Sender",
     "Taken",
     "Trigger",
+    "TriggerEntry",
     "TriggerFile",
     "compiled",
     "matches",

@@ -103,10 +103,18 @@ class Events:
         with self._engine.begin() as connection:
             return [plain(EventEffect, row) for row in run(connection, "effects_of_event", event_id=event_id)]
 
-    def page(self, *, source: str | None = None, status: EventStatus | None = None, limit: int = 50) -> list[Event]:
+    def page(
+        self,
+        *,
+        source: str | None = None,
+        user_id: str | None = None,
+        status: EventStatus | None = None,
+        limit: int = 50,
+    ) -> list[Event]:
         """Newest first."""
+        wanted = {"source": source, "user_id": user_id, "status": status}
         with self._engine.begin() as connection:
-            return [_event(row) for row in run(connection, "events_page", source=source, status=status, limit=limit)]
+            return [_event(row) for row in run(connection, "events_page", **wanted, limit=limit)]
 
     def untold(self, *, before: datetime, limit: int) -> list[Event]:
         """That Prefect does not have in its feed yet, oldest first."""

@@ -369,6 +369,7 @@ class Event(SQLModel, table=True):
 
     __table_args__ = (
         UniqueConstraint("source", "key"),
+        Index("event_by_source", "source", "received_at"),
         Index("event_by_name", "name", "received_at", postgresql_where=text("status = 'accepted'")),
         Index("event_untold", "received_at", postgresql_where=text("told_at IS NULL AND status = 'accepted'")),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -97,6 +97,15 @@ class Users:
             session.commit()
             return session.exec(select(User).where(User.parent_id == service_user_id, User.name == name)).one()
 
+    def end_users(self, service_user_id: str, names: Sequence[str]) -> dict[str, str]:
+        """The ids of many end users of a service, by name; made on first use as `end_user` does."""
+        with self._engine.begin() as connection:
+            # In one order, so that two who name the same new ones do not wait for each other.
+            given = sorted(set(names))
+            run(connection, "end_users_make", parent_id=service_user_id, names=given, ids=_ids(given), now=utc_now())
+            found = run(connection, "end_users_named", parent_id=service_user_id, names=given)
+            return {row.name: row.id for row in found}
+
     def find(self, name_or_id: str) -> User:
         with Session(self._engine) as session:
             user = session.get(User, name_or_id) or self._named(session, name_or_id)
@@ -178,6 +187,10 @@ class Users:
             raise BadInput(f"There is no user {name!r}. See: darkroom user list.", field="name")
         session.refresh(user, with_for_update=_NO_KEY)
         return user
+
+
+def _ids(names: Sequence[str]) -> list[str]:
+    return [new_id("u") for _ in names]
 
 
 def _new_key(session: Session, user_id: str, *, service: bool) -> NewKey:

@@ -17,7 +17,20 @@ from fastapi_offline import FastAPIOffline
 from blocks.errors import NeedsHuman
 from blocks.fal import Jwks
 from blocks.settings import Settings
-from deployments.gateway import assets, batches, debates, edits, health, images, imports, jobs, loras, uploads, webhooks
+from deployments.gateway import (
+    assets,
+    batches,
+    debates,
+    edits,
+    events,
+    health,
+    images,
+    imports,
+    jobs,
+    loras,
+    uploads,
+    webhooks,
+)
 from deployments.gateway.limits import Limits
 from deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, completed
 from deployments.gateway.problems import add_handlers
@@ -62,7 +75,8 @@ def _require_settings(settings: Settings) -> None:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (images, edits, batches, debates, imports, loras, jobs, assets, uploads, webhooks, health):
+    orders = (images, edits, batches, debates, imports, loras)
+    for part in (*orders, events, jobs, assets, uploads, webhooks, health):
         app.include_router(part.router)
 
     @app.get("/", include_in_schema=False)

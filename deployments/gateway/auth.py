@@ -1,10 +1,12 @@
 """Who is asking: a bearer key, and for the key of a service the end user it acts for.
 
-`UserId` is what endpoints take: the id of the user for whom the request counts.
+`UserId` is what endpoints take: the id of the user for whom the request counts. `ActingCaller` says whose key it is,
+too.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header
@@ -30,13 +32,22 @@ EndUser = Annotated[
 ]
 
 
-def acting_user(services: ServicesOf, credentials: Credentials, end_user: EndUser = None) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Acting:
+    """`key_user_id`: whose key it is. `user_id`: for whom the request counts. `service`: it speaks for all its own."""
+
+    key_user_id: str
+    user_id: str
+    service: bool
+
+
+def acting_caller(services: ServicesOf, credentials: Credentials, end_user: EndUser = None) -> Acting:
     """Raises 401 without a good key, 403 for acting for somebody without being a service."""
     caller = services.ledger.users.authenticate(credentials.credentials) if credentials else None
     if caller is None:
         raise _no_key()
     if end_user is None:
-        return caller.user_id
+        return Acting(key_user_id=caller.user_id, user_id=caller.user_id, service=caller.service)
     if not caller.service:
         raise Problem(
             403,
@@ -44,9 +55,16 @@ def acting_user(services: ServicesOf, credentials: Credentials, end_user: EndUse
             field="Darkroom-User",
             remedy="Leave the header out, or use the key of a service.",
         )
-    return services.ledger.users.end_user(caller.user_id, _checked(end_user)).id
+    user_id = services.ledger.users.end_user(caller.user_id, _checked(end_user)).id
+    return Acting(key_user_id=caller.user_id, user_id=user_id, service=False)
 
 
+def acting_user(services: ServicesOf, credentials: Credentials, end_user: EndUser = None) -> str:
+    """As `acting_caller`, for the many who need not know whose key it is."""
+    return acting_caller(services, credentials, end_user).user_id
+
+
+ActingCaller = Annotated[Acting, Depends(acting_caller)]
 UserId = Annotated[str, Depends(acting_user)]
 
 

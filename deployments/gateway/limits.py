@@ -17,11 +17,13 @@ from deployments.gateway.problems import Problem
 
 API_CAP = MIB
 WEBHOOK_CAP = 8 * MIB  # a webhook carries a whole output, with data URIs at worst
+EVENTS_CAP = 8 * MIB  # ten thousand of some 800 bytes
 DRAINED = 16 * MIB
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 WEBHOOKS = "/webhooks/"
 UPLOADS = "/v1/uploads"
 BATCHES = "/v1/batches"
+EVENTS = "/v1/events"
 MANIFESTS = frozenset({"text/csv", "application/x-ndjson", "application/jsonl"})
 ARCHIVE = "application/zip"
 UPLOAD_CAPS: Mapping[str, int] = {
@@ -58,6 +60,8 @@ def cap_for(path: str, headers: Headers) -> int:
         return UPLOAD_CAPS.get(media_type(headers), API_CAP)
     if path == BATCHES:
         return MOST_OF_A_MANIFEST
+    if path == EVENTS:
+        return EVENTS_CAP
     return WEBHOOK_CAP if path.startswith(WEBHOOKS) else API_CAP
 
 

@@ -31,6 +31,10 @@ TAGS = [
     {"name": "Batches", "description": "A campaign of up to 10,000 pictures, in two passes with a choice between."},
     {"name": "LoRAs", "description": "Train a face, a thing or a style, and name it in orders for pictures."},
     {"name": "Films", "description": "Order a film with voice and captions, ready to be streamed."},
+    {
+        "name": "Events",
+        "description": "Say what happened in your application: it starts jobs and wakes those that wait.",
+    },
     {"name": "Jobs", "description": "What became of an order; its end, or another try."},
     {"name": "Assets", "description": "The files."},
     {"name": "Operations", "description": "For load balancers and operators."},

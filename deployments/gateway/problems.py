@@ -63,6 +63,9 @@ class ProblemDocument(BaseModel):
     )
     remedy: str | None = Field(None, description="What to do.", examples=["Give it at least 1 character(s)."])
     errors: list[FieldError] | None = Field(None, description="All of them, where several fields are wrong.")
+    instance: str | None = Field(
+        None, description="Where what was refused is kept.", examples=["/v1/events/evt_019aa1f0c5d2"]
+    )
 
 
 class Problem(HTTPException):
@@ -77,6 +80,7 @@ class Problem(HTTPException):
         field: str | None = None,
         code: str | None = None,
         errors: Sequence[FieldError] = (),
+        instance: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(status, detail, headers=dict(headers or {}))
@@ -84,6 +88,7 @@ class Problem(HTTPException):
         self.field = field
         self.code = code or _CODES.get(status, "error")
         self.errors = list(errors)
+        self.instance = instance
 
     def document(self) -> ProblemDocument:
         return ProblemDocument(
@@ -94,6 +99,7 @@ class Problem(HTTPException):
             field=self.field,
             remedy=self.remedy,
             errors=self.errors if len(self.errors) > 1 else None,
+            instance=self.instance,
         )
 
     def response(self) -> JSONResponse:

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from blocks.dispatch import Dispatcher
+from blocks.events import EventDoor
 from blocks.fal import Jwks
 from blocks.ledger import Implied, Ledger
 from blocks.orchestrator import Orchestrator
@@ -19,6 +20,7 @@ from deployments.gateway.callbacks import Callbacks
 from deployments.gateway.errands import Errands
 from deployments.gateway.granter import Granter
 from deployments.gateway.mux_callbacks import MuxCallbacks
+from deployments.gateway.teller import Teller
 from deployments.gateway.watch import Blocks, Watch
 
 
@@ -29,6 +31,8 @@ class Services:
     granter: Granter
     errands: Errands
     blocks: Blocks
+    door: EventDoor
+    teller: Teller
     callbacks: Callbacks
     mux_callbacks: MuxCallbacks
 
@@ -56,6 +60,8 @@ def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = Non
             granter=opened.enter_context(Granter(ledger, dispatcher, errands, patience=settings.patience)),
             errands=errands,
             blocks=blocks,
+            door=EventDoor(ledger),
+            teller=opened.enter_context(Teller(ledger, orchestrator)),
             callbacks=Callbacks(ledger, jwks, blocks, fal_user_id=settings.fal_user_id),
             mux_callbacks=MuxCallbacks(ledger, secret=settings.mux_webhook_secret),
         )

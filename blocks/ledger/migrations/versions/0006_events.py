@@ -37,6 +37,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("source", "key"),
     )
+    op.create_index("event_by_source", "event", ["source", "received_at"])
     op.create_index("event_by_name", "event", ["name", "received_at"], postgresql_where=sa.text("status = 'accepted'"))
     op.create_index(
         "event_untold",
