@@ -53,6 +53,13 @@ class ApiClient:
     def replay(self, job_id: str) -> Json:
         return self._call("POST", f"/v1/jobs/{job_id}/replay")
 
+    def wait_of_job(self, wait_id: str) -> Json:
+        return self._call("GET", f"/v1/waits/{wait_id}")
+
+    def change_wait(self, wait_id: str, action: str, body: Mapping[str, Any]) -> Json:
+        """`action`: wake or extend."""
+        return self._call("POST", f"/v1/waits/{wait_id}/{action}", json=body)
+
     def wait(self, job_id: str, *, seen: Callable[[Json], None] = lambda _: None) -> Json:
         """The job when it has ended. `seen` gets every look at it."""
         while True:

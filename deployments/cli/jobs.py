@@ -55,7 +55,7 @@ def status(
     job: Job, as_json: Annotated[bool, typer.Option("--json", help="As JSON, as a pipe gets it anyway.")] = False
 ) -> None:
     """Show a job: how far it has come, its paid calls, files, cost and error."""
-    found = _find(job)
+    found = find_job(job)
     if as_json or not sys.stdout.isatty():
         _show(found)
         return
@@ -66,7 +66,7 @@ def status(
 
 def why(job: Job) -> None:
     """Say in one sentence what a job waits for."""
-    found = _find(job)
+    found = find_job(job)
     typer.echo(found["waiting_for"] or _ended(found))
 
 
@@ -114,7 +114,7 @@ def _act(change: Callable[[Ledger], Implied], job_id: str) -> None:
         Dispatcher(ledger, orchestrator).carry_out(change(ledger))
 
 
-def _find(job_id: str) -> dict[str, Any]:
+def find_job(job_id: str) -> dict[str, Any]:
     if os.environ.get("DARKROOM_API_KEY"):
         with _client() as client:
             return client.job(job_id)

@@ -14,6 +14,7 @@ from blocks.links import asset_url
 from blocks.settings import Settings
 from deployments.gateway.batch_documents import BatchDocument, batch_document
 from deployments.gateway.document import Document, Usd
+from deployments.gateway.wait_documents import StepDocument, WaitDocument, step_document, wait_document
 
 
 class Links(Document):
@@ -99,6 +100,8 @@ class JobDocument(JobSummary):
     result: dict[str, Any] | None = Field(description="What it came to beside its files, by kind of job.")
     batch: BatchDocument | None = Field(None, description="Of a batch: how far its passes have come.")
     requests: list[RequestDocument]
+    waits: list[WaitDocument] = Field(description="What it waits for, and has waited for, beside paid calls.")
+    steps: list[StepDocument] = Field(description="Its unpaid side effects.")
     assets: list[AssetDocument]
     cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
 
@@ -142,6 +145,8 @@ def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
         result=job.result,
         batch=_batch(job, ledger),
         requests=[RequestDocument.model_validate(row) for row in requests],
+        waits=[wait_document(wait) for wait in ledger.waits.of_job(job.id)],
+        steps=[step_document(step) for step in ledger.steps.of_job(job.id)],
         assets=[asset_document(asset, settings) for asset in ledger.jobs.assets(job.id)],
         cost_usd=ledger.batches.cost(job.id) if job.kind == BATCH else ledger.jobs.cost(job.id),
     )

@@ -1,0 +1,142 @@
+"""Commands for what jobs wait for beside paid calls: times, events, other jobs.
+
+With `DARKROOM_API_KEY` they are that user's; without it they are the operator's, who may end anybody's wait.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli.common import open_ledger, settings
+
+if TYPE_CHECKING:
+    from blocks.ledger import Implied, Ledger, Wait
+
+wait = typer.Typer(help="What jobs wait for beside paid calls, and its end by hand.", no_args_is_help=True)
+
+WaitId = Annotated[str, typer.Argument(metavar="WAIT", help="A wait's id, as `darkroom wait list` gives it.")]
+LONGEST = timedelta(days=100 * 366)
+_PART = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@wait.command("list")
+def list_waits(job: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
+    """List what a job waits for and has waited for: id, step, status, what for, until when."""
+    from deployments.cli.jobs import find_job
+
+    for each in find_job(job)["waits"]:
+        what = each["event"] or each["child_job_id"] or "time"
+        typer.echo("\t".join([each["id"], each["step"], each["status"], what, each["until"] or "-"]))
+
+
+@wait.command("wake")
+def wake(wait: WaitId) -> None:
+    """End a wait now: a sleep has passed, an event has not come. Prints it."""
+    if os.environ.get("DARKROOM_API_KEY"):
+        _show(_call("wake", wait))
+    else:
+        _show(_act(lambda ledger: ledger.waits.wake(wait), wait))
+
+
+@wait.command("extend")
+def extend(
+    wait: WaitId,
+    until: Annotated[str | None, typer.Option(help="When it is over, e.g. 2030-01-01T12:00:00+01:00.")] = None,
+    by: Annotated[str | None, typer.Option(help="So much later than now planned, e.g. 2d, 36h or 1h30m.")] = None,
+) -> None:
+    """Give a wait another time, sooner or later. Prints it."""
+    from blocks.errors import BadInput
+
+    if (until is None) == (by is None):
+        raise BadInput("Say either --until or --by.", field="--until")
+    when = _time(until) if until is not None else _planned(wait) + duration(by or "")
+    if os.environ.get("DARKROOM_API_KEY"):
+        _show(_call("extend", wait, until=when.isoformat()))
+    else:
+        from deployments.gateway.waits import bounded
+
+        _show(_act(lambda ledger: ledger.waits.extend(wait, until=bounded(when)), wait))
+
+
+def duration(text: str) -> timedelta:
+    """Of parts like `2d`, `36h`, `1h30m`; raises BadInput."""
+    from blocks.errors import BadInput
+
+    parts = _PART.findall(text)
+    if not parts or _PART.sub("", text).strip():
+        raise BadInput(f"'{text}' is no duration: write numbers with s, m, h, d or w, like 1h30m.", field="--by")
+    try:
+        found = sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta(0))
+    except OverflowError:
+        found = timedelta.max
+    if found > LONGEST:
+        raise BadInput(f"'{text}' is more than a hundred years.", field="--by")
+    return found
+
+
+def _time(text: str) -> datetime:
+    """Without a time zone it is this machine's."""
+    from blocks.errors import BadInput
+
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"'{text}' is no time: write it like 2030-01-01T12:00:00+01:00.", field="--until") from error
+
+
+def _planned(wait_id: str) -> datetime:
+    from blocks.errors import BadInput
+
+    if os.environ.get("DARKROOM_API_KEY"):
+        from deployments.api_client import ApiClient
+
+        with ApiClient(settings()) as client:
+            found = client.wait_of_job(wait_id)["until"]
+        until = None if found is None else datetime.fromisoformat(found)
+    else:
+        with open_ledger() as ledger:
+            until = _known(ledger, wait_id).until
+    if until is None:
+        raise BadInput("It waits for as long as it takes: say --until when it is to be over.", field="--by")
+    return until
+
+
+def _known(ledger: Ledger, wait_id: str) -> Wait:
+    from blocks.errors import BadInput
+
+    found = ledger.waits.get(wait_id)
+    if found is None:
+        raise BadInput(f"There is no wait {wait_id}.", field="WAIT")
+    return found
+
+
+def _act(change: Callable[[Ledger], tuple[Wait, Implied]], wait_id: str) -> dict[str, Any]:
+    """By the operator: committed, then carried out, as the gateway would."""
+    from blocks.dispatch import Dispatcher
+    from blocks.orchestrator import Orchestrator
+    from deployments.gateway.wait_documents import wait_document
+
+    with open_ledger() as ledger, Orchestrator() as orchestrator:
+        _known(ledger, wait_id)
+        changed, implied = change(ledger)
+        Dispatcher(ledger, orchestrator).carry_out(implied)
+        return wait_document(changed).model_dump(mode="json")
+
+
+def _call(action: str, wait_id: str, **body: Any) -> dict[str, Any]:
+    from deployments.api_client import ApiClient
+
+    with ApiClient(settings()) as client:
+        return client.change_wait(wait_id, action, body)
+
+
+def _show(answer: dict[str, Any]) -> None:
+    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
