@@ -29,6 +29,7 @@ from deployments.gateway import (
     jobs,
     loras,
     uploads,
+    waits,
     webhooks,
 )
 from deployments.gateway.limits import Limits
@@ -76,7 +77,7 @@ def _require_settings(settings: Settings) -> None:
 
 def _add_routes(app: FastAPI) -> None:
     orders = (images, edits, batches, debates, imports, loras)
-    for part in (*orders, events, jobs, assets, uploads, webhooks, health):
+    for part in (*orders, events, jobs, waits, assets, uploads, webhooks, health):
         app.include_router(part.router)
 
     @app.get("/", include_in_schema=False)
