@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.errors import BadInput, NeedsHuman
-from blocks.event_types import find_type
+from blocks.event_types import EventData, find_type
 from blocks.events.conditions import DoesNotApply, Expression, compiled
 from blocks.ledger import EventStart
 
@@ -108,17 +108,27 @@ def _trigger(deployment: _Deployment, entry: TriggerEntry) -> Trigger:
     try:
         if deployment.name != STARTABLE:
             raise BadInput(f"Only deployments named {STARTABLE!r} can be started by events.")
-        find_type(entry.event, entry.v)
-        parameters = {each: compiled(text) for each, text in (entry.parameters or {}).items()}
+        model = find_type(entry.event, entry.v)[1]
+        parameters = {each: _reading(model, text) for each, text in (entry.parameters or {}).items()}
         return Trigger(
             deployment=name,
             event=entry.event,
             v=entry.v,
-            condition=None if entry.condition is None else compiled(entry.condition),
+            condition=None if entry.condition is None else _reading(model, entry.condition),
             parameters=None if entry.parameters is None else parameters,
         )
     except BadInput as error:
         raise NeedsHuman(f"prefect.yaml, {name}, starts_on {entry.event}: {error.message}") from error
+
+
+def _reading(model: type[EventData], text: str) -> Expression:
+    """A field that the event's data never has is misspelt."""
+    expression = compiled(text)
+    for field in expression.fields or ():
+        if field not in model.model_fields:
+            known = ", ".join(model.model_fields)
+            raise BadInput(f"The event's data has no {field!r}, only {known}: {text}", field="if")
+    return expression
 
 
 class TriggerFile:

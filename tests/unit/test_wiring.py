@@ -16,6 +16,8 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner
 
+from blocks.event_types import find_type
+from blocks.events import read_triggers
 from blocks.orchestrator import RESUME_EVENTS, WORK_POOL
 from deployments.automations import RESUME_ON_CALLBACK
 from deployments.cli import app
@@ -83,6 +85,18 @@ def test_every_parameter_explains_itself(entry: DeploymentEntry) -> None:
         assert field.get("title"), name
         assert field.get("description"), name
         assert not {"key", "token", "secret", "password"} & set(name.split("_"))
+
+
+def test_every_trigger_is_understood() -> None:
+    """Its event is registered, its expressions compile, and it gives its flow what that takes and needs."""
+    flows = {f"{flow_of(entry).name}/{entry.name}": flow_of(entry) for entry in ENTRIES if entry.starts_on}
+    triggers = read_triggers()
+    assert {trigger.deployment for trigger in triggers} == set(flows)
+    for trigger in triggers:
+        _, data = find_type(trigger.event, trigger.v)
+        schema = parameter_schema(flows[trigger.deployment])
+        given = set(data.model_fields if trigger.parameters is None else trigger.parameters)
+        assert set(schema.required) <= given <= set(schema.properties), trigger.deployment
 
 
 def test_the_automation_waits_for_what_is_sent() -> None:
