@@ -14,9 +14,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from blocks.errors import BadInput
+from blocks.mail_addresses import LONGEST, MAIL_ADDRESS
 from blocks.orchestrator import RESUME_EVENTS
 
 LONGEST_NAME = 100
@@ -33,7 +34,12 @@ class EventData(BaseModel):
 
 T = TypeVar("T", bound=type[EventData])
 Id = Annotated[str, Field(min_length=1, max_length=200)]
-Address = Annotated[str, Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
+Address = Annotated[str, Field(min_length=3, max_length=LONGEST, pattern=MAIL_ADDRESS)]
+Cents = Annotated[int, Field(ge=0, le=100_000_000)]
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
+# Begins with a letter: a card's number does not pass for one.
+PAYMENT_METHOD = r"^[A-Za-z][A-Za-z0-9_-]{2,199}$"
+PaymentMethod = Annotated[str, Field(max_length=200, pattern=PAYMENT_METHOD)]
 
 _TYPES: dict[str, dict[int, type[EventData]]] = {}
 
@@ -85,14 +91,40 @@ class UserProfileCompleted(EventData):
     account: Id
 
 
+class OrderItem(EventData):
+    """An article of an order."""
+
+    sku: Id = Field(title="Article", description="Your application's id of it.")
+    quantity: int = Field(title="Quantity", ge=1, le=10_000)
+    price_cents: Cents = Field(title="Price of one", description="In hundredths of the currency.")
+
+
+Ordered = Annotated[list[OrderItem], Field(min_length=1, max_length=200)]
+
+
 @event("order.placed")
 class OrderPlaced(EventData):
     order: Id
-    total_cents: Annotated[int, Field(ge=0, le=100_000_000)]
-    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
+    total_cents: Cents
+    currency: Currency = "USD"
     email: Address | None = None
+    # Of an order that is charged here.
+    items: Annotated[list[OrderItem], Field(max_length=200)] = []
+    payment_method: Annotated[str, Field(max_length=200, pattern=f"^$|{PAYMENT_METHOD}")] = ""
+
+
+@event("order.confirmed")
+class OrderConfirmed(EventData):
+    order: Id
+    charge: Id
+
+
+# Each with the fields of the flow that the items are handed to.
+Items = Annotated[list[dict[str, JsonValue]], Field(min_length=1, max_length=200)]
 
 
 @event("upload.received")
 class UploadReceived(EventData):
     upload: Id
+    items: Items
+    email: Address | None = None

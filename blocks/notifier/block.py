@@ -97,6 +97,8 @@ class Notifier(Configured):
         match self.way:
             case "log":
                 _log(message)
+            case "smtp" if message.to is None and not self.recipient:
+                _log(message)  # for nobody in particular, and nobody is named for that
             case "smtp":
                 from blocks.notifier.mail import MailServer, send_mail
 
@@ -163,9 +165,9 @@ def _fields(notifier: str, secret: SecretStr | None) -> dict[str, Any]:
 
 
 def _log(message: Message) -> None:
-    """Never to whom: logs are read by many."""
+    """Neither to whom nor the text: logs are read by many."""
     try:
         logger = get_run_logger()
     except MissingContextError:
         logger = get_logger("darkroom.notifier")
-    logger.info("Notifier %s: %s\n%s", message.id, message.one_line(), message.text)
+    logger.info("Notifier %s: %s (%d characters)", message.id, message.one_line(), len(message.text))

@@ -13,6 +13,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from blocks.errors import BadInput, DarkroomError, Permanent, Retry
+from blocks.mail_addresses import MAIL_ADDRESS
 from blocks.notifier.message import Message
 from blocks.tls import tls_context
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 SECONDS = 20.0  # for each answer of the server
 BLOCK = "notifier/default"
-# One address and nothing beside it: no name, no second one, no line break.
-ADDRESS = re.compile(r"[^@\s<>,;:\"()\[\]\\]{1,64}@[A-Za-z0-9.-]{1,190}\.?[A-Za-z0-9-]{1,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class MailServer:
 def send_mail(message: Message, server: MailServer, *, fallback: str) -> None:
     """`fallback`: who gets what is for nobody in particular. Raises as `Notifier.tell`."""
     to = message.to or fallback
-    if not ADDRESS.fullmatch(to):
+    if not re.fullmatch(MAIL_ADDRESS, to):
         raise BadInput("A message needs one mail address, name@example.com, of who gets it.", field="to")
     with _translated(server), _connected(server) as connection:
         refused = connection.send_message(_written(message, server, to), from_addr=server.sender, to_addrs=[to])

@@ -158,6 +158,34 @@ class Durable:
         wait = self._settled(self._open_child(name, deployment, parameters))
         return self._invoked(wait)
 
+    def invoke_all(
+        self,
+        deployment: str,
+        parameters: Sequence[Mapping[str, Any]],
+        *,
+        step: str,
+        at_once: int,
+        heard: Callable[[int], None] = lambda ended: None,
+    ) -> list[Invoked | Permanent]:
+        """A child job for each, side by side, so many at a time; what came of them, in order, once all have ended.
+
+        A failure is a value here, and none of the others'. Their steps are numbered ("item-0001"). `heard` is told how
+        many have ended.
+        """
+        known = {wait.name: wait for wait in self._resources.ledger.waits.of_job(self.id)}
+        ended: list[Wait] = []
+        waiting: list[Wait] = []
+        for n, each in enumerate(parameters, 1):
+            name = self._named_or_numbered("invoke", f"{step}-{n:04}")
+            if name not in known and len(waiting) >= at_once:
+                break
+            wait = self._looked_at(known.get(name) or self._open_child(name, deployment, each))
+            (waiting if wait.status == WaitStatus.OPEN else ended).append(wait)
+        heard(len(ended))
+        if len(ended) < len(parameters):
+            raise _waiting(waiting)
+        return [self._came(wait) for wait in ended]
+
     def require_going_on(self) -> None:
         """Ends the call of a job that was cancelled."""
         if self._row.cancel_requested_at is not None:
@@ -235,9 +263,13 @@ class Durable:
 
     def _settled(self, opened: Wait) -> Wait:
         """As it is on record; `Waiting` while it is open."""
-        wait = self._resources.ledger.waits.take(opened.id) if opened.status == WaitStatus.OPEN else opened
+        wait = self._looked_at(opened)
         if wait.status == WaitStatus.OPEN:
             raise _waiting([wait])
+        return wait
+
+    def _looked_at(self, opened: Wait) -> Wait:
+        wait = self._resources.ledger.waits.take(opened.id) if opened.status == WaitStatus.OPEN else opened
         self._require_not_ended(wait)
         return wait
 
@@ -264,6 +296,12 @@ class Durable:
         raise Permanent(f"{child.kind} {child.id} {child.status}{words}", code=f"child_{child.status}").of(
             step=wait.name
         )
+
+    def _came(self, wait: Wait) -> Invoked | Permanent:
+        try:
+            return self._invoked(wait)
+        except Permanent as error:
+            return error
 
     # -- side effects --------------------------------------------------------------------------------------------
 

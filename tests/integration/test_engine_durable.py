@@ -439,6 +439,30 @@ def test_a_childs_failure_is_raised_and_names_it(call: Call, ledger: Ledger, row
     assert (caught.value.step, caught.value.code) == ("picture", f"child_{end}")
 
 
+def test_children_side_by_side_are_so_many_at_a_time(call: Call, ledger: Ledger, row: JobRow) -> None:
+    """The next starts where one has ended; what came of them is in their order, a failure beside the others."""
+    heard: list[int] = []
+    prompts = [{"prompt": f"fox {n}"} for n in range(3)]
+
+    def invoke_all() -> list[Any]:
+        return call().invoke_all("generate-image", prompts, step="fox", at_once=2, heard=heard.append)
+
+    def child(n: int) -> str:
+        (wait,) = [wait for wait in ledger.waits.of_job(row.id) if wait.name == f"fox-{n:04}"]
+        assert wait.child_job_id is not None
+        return wait.child_job_id
+
+    assert len(waits(invoke_all).refs) == len(waits(invoke_all).refs) == len(ledger.waits.of_job(row.id)) == 2
+    ledger.jobs.finish(child(2), JobStatus.FAILED, error={"message": "Not that."})
+    assert waits(invoke_all).refs == {WAIT + wait.id for wait in ledger.waits.of_job(row.id) if wait.status == "open"}
+    ledger.jobs.finish(child(3), JobStatus.COMPLETED)
+    ledger.jobs.finish(child(1), JobStatus.COMPLETED)
+    first, second, third = invoke_all()
+    assert [first.job_id, third.job_id] == [child(1), child(3)]
+    assert isinstance(second, Permanent) and "Not that." in second.message
+    assert heard == [0, 0, 1, 3]
+
+
 @pytest.mark.parametrize("deployment", ["no-such-flow", "reconcile/every-minute", ""])
 def test_what_cannot_be_invoked_is_told_at_once(call: Call, deployment: str) -> None:
     """A child that no run takes would be waited for without an end."""

@@ -1,0 +1,115 @@
+"""An order: validated, charged once, confirmed. The recipe for a flow that has nothing to do with media.
+
+Triggered by the event `order.placed`, the Prefect UI, or `prefect deployment run process-order/on-demand`. Needs the
+blocks `payment-account/default` and `notifier/default`. Each step's result is on record, so a process that dies goes on
+behind its last one; the charge, which may have happened though its answer was lost, carries a key by which the provider
+knows it again. Sends `order.confirmed`. Fails where the order does not add up or the payment is declined, before
+anything is confirmed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel, ConfigDict
+
+from blocks.errors import BadInput
+from blocks.event_types import Address, Cents, Currency, Id, Ordered, PaymentMethod
+from blocks.ledger import OPERATOR
+from blocks.notifier import Notifier
+from blocks.payments import Charge, PaymentAccount
+from flows.engine import Job, drive
+from flows.parts.form import read, shown
+
+KIND = "process-order"
+CONFIRMED = "order.confirmed"
+
+ORDER = shown("Order", "Your application's id of it.")
+ITEMS = shown("Items", "What was ordered: 1 to 200.")
+TOTAL = shown("Total", "Hundredths of the currency, e.g. 1990; what the items must come to.")
+CURRENCY = shown("Currency", "Three letters.", "USD")
+PAYMENT_METHOD = shown("Payment method", "The payment provider's id of it, e.g. pm_…; never a card's number.")
+EMAIL = shown("Mail address", "Where the confirmation goes. Empty: to the notifier's usual recipient.", None)
+USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
+
+
+class Order(BaseModel):
+    """What was ordered, and how it is paid."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    order: Id = ORDER
+    items: Ordered = ITEMS
+    total_cents: Cents = TOTAL
+    currency: Currency = CURRENCY
+    payment_method: PaymentMethod = PAYMENT_METHOD
+    email: Address | None = EMAIL
+
+    def require_sound(self) -> dict[str, int]:
+        """Raises BadInput for an order that does not add up."""
+        if len({item.sku for item in self.items}) < len(self.items):
+            raise BadInput("An article stands there twice. Send it once, with its quantity.", field="items")
+        comes_to = sum(item.quantity * item.price_cents for item in self.items)
+        if comes_to != self.total_cents:
+            raise BadInput(f"The items come to {comes_to}, not to {self.total_cents}.", field="total_cents")
+        return {"items": len(self.items), "total_cents": comes_to}
+
+    def charge(self, *, user_id: str) -> Charge:
+        """The same order for the same money by the same way is one charge, in whichever job.
+
+        An event that is sent twice under two ids starts two jobs, and is paid once all the same.
+        """
+        same = "\n".join([user_id, self.order, str(self.total_cents), self.currency, self.payment_method])
+        return Charge(
+            order=self.order,
+            amount_cents=self.total_cents,
+            currency=self.currency,
+            payment_method=self.payment_method,
+            key=f"order-{sha256(same.encode()).hexdigest()[:40]}",
+        )
+
+
+def process(job: Job) -> dict[str, Any]:
+    order = read(Order, job.parameters)
+    job.step("validate", order.require_sound)
+    charge_id = job.step("charge", partial(_charge, order.charge(user_id=job.user_id)))
+    job.step("confirm", partial(_confirm, order))
+    confirmed = job.send_event(CONFIRMED, {"order": order.order, "charge": charge_id}, step="announce")
+    return {"order": order.order, "charge": charge_id, "confirmed": confirmed}
+
+
+def _charge(charge: Charge) -> str:
+    if charge.amount_cents == 0:
+        return "free"
+    return PaymentAccount.load_default().charge(charge)
+
+
+def _confirm(order: Order, key: str) -> str:
+    text = f"Hello,\n\nthank you for your order {order.order}. It is paid and on its way."
+    return Notifier.load_default().tell("Your order is confirmed", text, to=order.email, key=key)
+
+
+@flow(name=KIND, retries=0, log_prints=False)
+def process_order(
+    order: Id = ORDER,
+    items: Ordered = ITEMS,
+    total_cents: Cents = TOTAL,
+    payment_method: PaymentMethod = PAYMENT_METHOD,
+    currency: Currency = CURRENCY,
+    email: Address | None = EMAIL,
+    user: str = USER,
+) -> State[Any]:
+    """An order is validated, charged and confirmed."""
+    given = Order(
+        order=order,
+        items=items,
+        total_cents=total_cents,
+        currency=currency,
+        payment_method=payment_method,
+        email=email,
+    )
+    return drive(process, parameters=given.model_dump(mode="json", exclude_defaults=True), user=user)

@@ -1,0 +1,135 @@
+"""An uploaded set of things, each processed by a job of its own, side by side; and the join when the last has ended.
+
+Triggered by the event `upload.received`, the Prefect UI, or `prefect deployment run process-upload/on-demand -p
+upload=u-1 -p 'items=[{"image": "https://…"}]'`. An item's fields are those of the deployment that it is handed to; what
+all of them have in common is said once. At most so many are under way at a time. An item that fails is listed in the
+result and stops none of the others. Fails where none came to a good end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks.errors import BadInput, DarkroomError, Permanent
+from blocks.event_types import Address, Id, Items
+from blocks.ledger import OPERATOR
+from blocks.notifier import Notifier
+from flows.edit_image import Edit
+from flows.engine import Invoked, Job, drive
+from flows.generate_image import Picture
+from flows.parts.form import read, shown
+
+KIND = "process-upload"
+LISTED = 20  # failures that a message names
+
+Each = Literal["edit-image", "generate-image"]
+AtOnce = Annotated[int, Field(ge=1, le=20)]
+Came = Invoked | DarkroomError
+
+MODELS: Mapping[Each, type[BaseModel]] = {"edit-image": Edit, "generate-image": Picture}
+
+UPLOAD = shown("Upload", "Your application's id of it.")
+ITEMS = shown("Items", 'Each with the fields of its deployment, e.g. {"image": "https://…"}: 1 to 200.')
+EACH = shown("Each by", "The deployment that an item is handed to.", "edit-image")
+IN_COMMON = shown(
+    "In common",
+    "Fields that all items have, unless they bring their own.",
+    {"post": [{"step": "remove_background"}]},
+)
+AT_ONCE = shown("At once", "Items under way at a time, 1 to 20.", 5)
+EMAIL = shown("Mail address", "Who hears of the end. Empty: the notifier's usual recipient.", None)
+USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
+
+
+class Upload(BaseModel):
+    """What was uploaded, and what is done to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upload: Id = UPLOAD
+    items: Items = ITEMS
+    each: Each = EACH
+    in_common: dict[str, Any] = IN_COMMON
+    at_once: AtOnce = AT_ONCE
+    email: Address | None = EMAIL
+
+    def parameters(self) -> list[dict[str, Any] | BadInput]:
+        """Of each item's job; or what is wrong with the item."""
+        return [self._parameters(item) for item in self.items]
+
+    def _parameters(self, item: Mapping[str, Any]) -> dict[str, Any] | BadInput:
+        try:
+            chosen = read(MODELS[self.each], {**self.in_common, **item})
+        except BadInput as error:
+            return error
+        return chosen.model_dump(mode="json", exclude_defaults=True)
+
+
+def process(job: Job) -> dict[str, Any]:
+    order = read(Upload, job.parameters)
+    given = order.parameters()
+    sound = [each for each in given if not isinstance(each, BadInput)]
+    started = iter(
+        job.invoke_all(order.each, sound, step="item", at_once=order.at_once, heard=partial(_tell_progress, job, given))
+    )
+    came: list[Came] = [each if isinstance(each, BadInput) else next(started) for each in given]
+    result = joined(order, came)
+    job.step("tell", partial(_tell, order, result))
+    if not result["completed"]:
+        raise nothing_done(came)
+    return result
+
+
+def _tell_progress(job: Job, given: Sequence[object], ended: int) -> None:
+    refused = sum(isinstance(each, BadInput) for each in given)
+    job.progress(100 * (refused + ended) / len(given), f"{refused + ended} of {len(given)} items")
+
+
+def joined(order: Upload, came: Sequence[Came]) -> dict[str, Any]:
+    """The job's result: each item by its place `n` from 1, among those that are done or those that failed."""
+    done = [(n, each) for n, each in enumerate(came, 1) if isinstance(each, Invoked)]
+    failed = [(n, each) for n, each in enumerate(came, 1) if isinstance(each, DarkroomError)]
+    return {
+        "upload": order.upload,
+        "completed": len(done),
+        "failed": len(failed),
+        "items": [{"n": n, "job_id": each.job_id, "assets": [asset.id for asset in each.assets]} for n, each in done],
+        "failures": [{"n": n, "code": error.code, "reason": error.message} for n, error in failed],
+    }
+
+
+def nothing_done(came: Sequence[Came]) -> DarkroomError:
+    codes = Counter(error.code for error in came if isinstance(error, DarkroomError))
+    why = ", ".join(f"{count} × {code}" for code, count in codes.most_common())
+    return Permanent(f"None of the items came to a good end: {why}.", code="nothing_done")
+
+
+def _tell(order: Upload, result: Mapping[str, Any], key: str) -> str:
+    subject = f"Upload: {result['completed']} of {len(order.items)} items done"
+    lines = [f"Upload {order.upload}: {result['completed']} done, {result['failed']} failed.", ""]
+    lines += [f"Item {each['n']}: {each['code']}" for each in result["failures"][:LISTED]]
+    if result["failed"] > LISTED:
+        lines.append(f"… and {result['failed'] - LISTED} more.")
+    return Notifier.load_default().tell(subject, "\n".join(lines), to=order.email, key=key)
+
+
+@flow(name=KIND, retries=0, log_prints=False)
+def process_upload(
+    upload: Id = UPLOAD,
+    items: Items = ITEMS,
+    each: Each = EACH,
+    in_common: dict[str, Any] = IN_COMMON,
+    at_once: AtOnce = AT_ONCE,
+    email: Address | None = EMAIL,
+    user: str = USER,
+) -> State[Any]:
+    """Each item of an upload is processed by a job of its own."""
+    order = Upload(upload=upload, items=items, each=each, in_common=in_common, at_once=at_once, email=email)
+    return drive(process, parameters=order.model_dump(mode="json", exclude_defaults=True), user=user)
