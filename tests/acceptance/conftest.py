@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from running import Stack, leaves_nothing, running_stack
+from till import KEY, SIGNING_KEY, Till, open_till
 from web_shop import Shop, open_shop
 
 # A lost webhook is adopted by a cron deployment that comes every minute, and a stack takes its time to start.
@@ -28,9 +29,23 @@ def shop() -> Iterator[Shop]:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory, shop: Shop) -> Iterator[Stack]:
+def till() -> Iterator[Till]:
+    """The payment provider that the stack charges at, and where its news goes."""
+    with open_till() as till:
+        yield till
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory, shop: Shop, till: Till) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("stack") / "home"
-    environment = {"DARKROOM_PATIENCE": str(PATIENCE), "DARKROOM_WEB_ALLOW": f"127.0.0.1:{shop.port}"}
+    environment = {
+        "DARKROOM_PATIENCE": str(PATIENCE),
+        "DARKROOM_WEB_ALLOW": f"127.0.0.1:{shop.port}",
+        "DARKROOM_PAYMENT_URL": till.charge_url,
+        "DARKROOM_PAYMENT_KEY": KEY,
+        "DARKROOM_NOTIFIER": till.news_url,
+        "DARKROOM_NOTIFIER_SECRET": SIGNING_KEY,
+    }
     with running_stack(home, "--latency", "0.3", **environment) as stack:
         yield stack
 
