@@ -94,9 +94,12 @@ class UserProfileCompleted(EventData):
 class OrderItem(EventData):
     """An article of an order."""
 
-    sku: Id = Field(title="Article", description="Your application's id of it.")
-    quantity: int = Field(title="Quantity", ge=1, le=10_000)
-    price_cents: Cents = Field(title="Price of one", description="In hundredths of the currency.")
+    model_config = ConfigDict(title="Article")
+
+    # Also a part of a form in Prefect's UI, which has to be told the order.
+    sku: Id = Field(title="Id", description="Your application's.", json_schema_extra={"position": 0})
+    quantity: int = Field(title="Quantity", ge=1, le=10_000, json_schema_extra={"position": 1})
+    price_cents: Cents = Field(title="Price of one", description="In hundredths.", json_schema_extra={"position": 2})
 
 
 Ordered = Annotated[list[OrderItem], Field(min_length=1, max_length=200)]

@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.errors import BadInput, DarkroomError, Permanent
-from blocks.event_types import Address, Id, Items
+from blocks.event_types import Address, Id
 from blocks.ledger import OPERATOR
 from blocks.notifier import Notifier
 from flows.edit_image import Edit
@@ -30,6 +30,7 @@ KIND = "process-upload"
 LISTED = 20  # failures that a message names
 
 Each = Literal["edit-image", "generate-image"]
+Items = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=200)]
 AtOnce = Annotated[int, Field(ge=1, le=20)]
 Came = Invoked | DarkroomError
 
