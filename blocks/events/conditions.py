@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from threading import Lock
 from typing import Any
 
 import celpy
 from celpy.adapter import CELJSONEncoder, json_to_cel
 from celpy.celparser import CELParseError
+from celpy.celtypes import BoolType, DoubleType, IntType
 from celpy.evaluation import CELEvalError, base_functions
 from lark import Token, Tree
 
@@ -100,7 +101,9 @@ def compiled(text: str) -> Expression:
         except RecursionError:
             raise BadInput(f"This condition is nested too deeply: {text}", field="if") from None
         _require_known_names(tree, text)
-        return Expression(text=text, program=_environment().program(tree), fields=_fields_read(tree))
+        return Expression(
+            text=text, program=_environment().program(tree, functions=_COMPARISONS), fields=_fields_read(tree)
+        )
 
 
 def matches(condition: str, data: Mapping[str, Any]) -> bool | str:
@@ -133,6 +136,36 @@ def _reason(error: CELEvalError) -> str:
     if cause is TypeError:
         return "it compares values of different kinds"
     return _CANNOT
+
+
+def _levelled(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """4 and 4.0 are one number, as the language says since: JSON does not tell them apart. The library does."""
+
+    @wraps(compare)
+    def levelled(one: Any, other: Any) -> Any:
+        if isinstance(one, DoubleType) and isinstance(other, IntType):
+            return compare(one, DoubleType(other))
+        if isinstance(other, DoubleType) and isinstance(one, IntType):
+            return compare(DoubleType(one), other)
+        return compare(one, other)
+
+    return levelled
+
+
+def _with_null(compare: Callable[[Any, Any], Any], *, equal: bool) -> Callable[[Any, Any], Any]:
+    """Nothing but null equals null; to the library the two cannot be compared."""
+
+    @wraps(compare)
+    def with_null(one: Any, other: Any) -> Any:
+        if one is None or other is None:
+            return BoolType((one is other) is equal)
+        return compare(one, other)
+
+    return with_null
+
+
+_COMPARISONS = {name: _levelled(base_functions[name]) for name in ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_")}
+_COMPARISONS |= {name: _with_null(_COMPARISONS[name], equal=name == "_==_") for name in ("_==_", "_!=_")}
 
 
 def _require_known_names(tree: Any, text: str) -> None:

@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from blocks.errors import NeedsHuman
+from blocks.events import read_triggers
 from blocks.fal import Jwks
 from blocks.settings import Settings
 from deployments.gateway import (
@@ -73,6 +74,7 @@ def _require_settings(settings: Settings) -> None:
         raise NeedsHuman("DARKROOM_LEDGER_URL is not set: point it at Postgres, or start a stack with `darkroom up`")
     if not settings.signing_key.get_secret_value():
         raise NeedsHuman("DARKROOM_SIGNING_KEY is not set: a long random text, the same for all gateways and workers")
+    read_triggers()  # raises for what events cannot start: a gateway would take them, and start nothing
 
 
 def _add_routes(app: FastAPI) -> None:

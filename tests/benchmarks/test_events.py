@@ -105,7 +105,7 @@ def begins(stack: Stack, jobs: Sequence[str]) -> list[datetime]:
                 found[job_id] = steps[0].begun_at
         return len(found) == len(jobs)
 
-    wait_until(all_have, timeout=600, every=0.5, what="every flow to begin")
+    wait_until(all_have, timeout=600, every=2.0, what="every flow to begin")
     return list(found.values())
 
 

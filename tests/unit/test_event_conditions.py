@@ -20,14 +20,21 @@ HOLD: list[tuple[str, dict[str, Any]]] = [
     ("event.data.name == null", {"name": None}),
     ("event.data.account.name.startsWith('Ann')", {"account": {"name": "Anna"}}),
     ("event.data == {'a': 1}", {"a": 1}),
+    ("event.data.n == 4.0 && event.data.n > 3.5 && 3.5 < event.data.n", {"n": 4}),
+    ("event.data.n == 4 && event.data.n != 5 && event.data.n < 5", {"n": 4.0}),
+    ("event.data.name != null && null != event.data.name", {"name": "ann"}),
 ]
 DO_NOT: list[tuple[str, dict[str, Any]]] = [
+    ("event.data.name != null", {"name": None}),
+    ("event.data.n == null", {"n": 1.5}),
     ("event.data.plan != 'free'", {"plan": "free"}),
     ("has(event.data.plan) && event.data.plan == 'x'", {}),
 ]
 CANNOT_BE_TOLD: list[tuple[str, dict[str, Any], str]] = [
     ("event.data.plan == 'x'", {}, "its data has no 'plan'"),
     ("event.data.n > 3", {"n": "hunter2"}, "it compares values of different kinds"),
+    ("event.data.n == true", {"n": 1}, "it compares values of different kinds"),
+    ("event.data.n > null", {"n": 1}, "it compares values of different kinds"),
     ("event.data.n == 1", {"n": 10**30}, "it cannot be evaluated for this data"),
     ("event.data.n / 0 == 1", {"n": 1}, "it cannot be evaluated for this data"),
     ("event.data.n", {"n": 1}, "it gives neither true nor false"),
