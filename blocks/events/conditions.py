@@ -27,6 +27,8 @@ from blocks.ledger.canonical import dumps
 
 LONGEST_CONDITION = 1000  # characters
 MOST_REMEMBERED = 1000  # answers of one condition
+LONGEST_REMEMBERED = 500  # characters of what it read
+_UNKNOWN = object()
 _MACROS = frozenset({"all", "exists", "exists_one", "filter", "map"})  # their first argument is a name of their own
 _FUNCTIONS = _MACROS | {"has", "dyn", *base_functions}
 
@@ -55,14 +57,19 @@ class Expression:
             return self._evaluate(event)
         data = event.get("data") or {}
         read = {name: data[name] for name in self.fields if name in data}
-        key = dumps(read)
-        if key not in self.answers:
-            if len(self.answers) >= MOST_REMEMBERED:
-                self.answers.clear()
-            self.answers[key] = self._outcome({"data": read})
-        answer = self.answers[key]
+        answer = self._remembered(dumps(read), {"data": read})
         if isinstance(answer, DoesNotApply):
             raise DoesNotApply(str(answer))
+        return answer
+
+    def _remembered(self, key: str, event: Mapping[str, Any]) -> Any:
+        if len(key) > LONGEST_REMEMBERED:
+            return self._outcome(event)
+        answer = self.answers.get(key, _UNKNOWN)
+        if answer is _UNKNOWN:
+            if len(self.answers) >= MOST_REMEMBERED:
+                self.answers.clear()
+            answer = self.answers[key] = self._outcome(event)
         return answer
 
     def _outcome(self, event: Mapping[str, Any]) -> Any:

@@ -74,7 +74,7 @@ def _require_settings(settings: Settings) -> None:
         raise NeedsHuman("DARKROOM_LEDGER_URL is not set: point it at Postgres, or start a stack with `darkroom up`")
     if not settings.signing_key.get_secret_value():
         raise NeedsHuman("DARKROOM_SIGNING_KEY is not set: a long random text, the same for all gateways and workers")
-    read_triggers()  # raises for what events cannot start: a gateway would take them, and start nothing
+    read_triggers()  # a gateway that cannot would take events and start nothing
 
 
 def _add_routes(app: FastAPI) -> None:
