@@ -33,6 +33,7 @@ class ScheduleEntry(_Strict):
     cron: str
     # Identifies the schedule, so that deploying again changes it instead of adding one.
     slug: str
+    timezone: str | None = None
 
 
 class DeploymentEntry(_Strict):
@@ -78,7 +79,7 @@ def _deployment(entry: DeploymentEntry, *, project: Path) -> RunnerDeployment:
         name=entry.name,
         description=entry.description,
         tags=entry.tags,
-        schedules=[Cron(schedule.cron, slug=schedule.slug) for schedule in entry.schedules],
+        schedules=[Cron(schedule.cron, slug=schedule.slug, timezone=schedule.timezone) for schedule in entry.schedules],
         work_pool_name=entry.work_pool.name,
         work_queue_name=entry.work_pool.work_queue_name,
     )

@@ -18,6 +18,7 @@ from blocks.ledger.canonical import content_hash, same
 from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.events import Events, EventStart, NewEvent, Received
+from blocks.ledger.figures import AllFigures, Figures
 from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, Record, StoredFile
 from blocks.ledger.loras import Loras
@@ -82,6 +83,7 @@ __all__ = [
     "EventEffect",
     "EventStart",
     "EventStatus",
+    "Figures",
     "Granted",
     "Happening",
     "Implied",
@@ -138,6 +140,7 @@ class Ledger:
         self.events = Events(self._engine)
         self.waits = Waits(self._engine)
         self.steps = Steps(self._engine)
+        self.figures = AllFigures(self._engine)
 
     def waiting_for(self, job: Job, requests: Sequence[Request]) -> str | None:
         """One sentence on what the job waits for, from its rows; None if it has ended."""

@@ -881,6 +881,13 @@ SELECT * FROM wait WHERE job_id = :job_id ORDER BY created_at, id
 SELECT wait.* FROM wait JOIN job ON job.id = wait.job_id
 WHERE job.run_id = :run_id
 ORDER BY wait.status <> 'open', wait.until NULLS LAST, wait.created_at, wait.id
+LIMIT :limit
+
+
+-- name: waits_outlook
+SELECT count(*) AS open, max(wait.until) AS until, COALESCE(bool_or(wait.until IS NULL), false) AS endless
+FROM wait JOIN job ON job.id = wait.job_id
+WHERE job.run_id = :run_id AND wait.status = 'open'
 
 
 -- name: waits_come
@@ -929,3 +936,58 @@ UPDATE step SET error = CAST(:error AS jsonb) WHERE job_id = :job_id AND name = 
 
 -- name: steps_of_job
 SELECT * FROM step WHERE job_id = :job_id ORDER BY begun_at, name
+
+-- name: figures_ordered
+SELECT count(*) AS n FROM job WHERE created_at >= :begin AND created_at < :end AND parent_id IS NULL
+
+-- name: figures_jobs
+-- A batch's rows are counted beside it: they are what was made.
+SELECT kind, status, count(*) AS n FROM job WHERE finished_at >= :begin AND finished_at < :end
+GROUP BY kind, status ORDER BY kind, status
+
+-- name: figures_hours
+SELECT hour, count(*) FILTER (WHERE job.status = 'completed') AS completed,
+    count(*) FILTER (WHERE job.status = 'failed') AS failed
+FROM generate_series(CAST(:begin AS timestamptz), CAST(:end AS timestamptz) - interval '1 second', interval '1 hour') AS hour
+LEFT JOIN job ON job.finished_at >= hour AND job.finished_at < hour + interval '1 hour' AND job.finished_at < :end
+GROUP BY hour ORDER BY hour
+
+-- name: figures_failures
+SELECT COALESCE(error ->> 'class', '?') AS kind, COALESCE(error ->> 'code', '?') AS code, count(*) AS jobs FROM job
+WHERE finished_at >= :begin AND finished_at < :end AND status = 'failed'
+GROUP BY 1, 2 ORDER BY jobs DESC, 1, 2
+
+-- name: figures_spent
+SELECT "user".name AS user, request.endpoint, count(*) AS calls, sum(request.cost_usd) AS cost_usd
+FROM request JOIN "user" ON "user".id = request.user_id
+WHERE request.finished_at >= :begin AND request.finished_at < :end AND request.cost_usd > 0
+GROUP BY 1, 2 ORDER BY cost_usd DESC, 1, 2
+
+-- name: figures_duplicates
+SELECT count(*) AS n, COALESCE(sum(cost_usd), 0) AS cost_usd FROM delivery
+WHERE received_at >= :begin AND received_at < :end AND cost_usd > 0
+
+-- name: figures_reused
+-- Calls that were answered by one that was paid before, and what that had cost.
+SELECT count(*) AS n, COALESCE(sum(paid.cost_usd), 0) AS cost_usd
+FROM request JOIN request AS paid ON paid.ref = request.reused_from
+WHERE request.finished_at >= :begin AND request.finished_at < :end
+
+-- name: figures_latency
+SELECT endpoint, count(*) AS calls, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS median_seconds,
+    percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS p95_seconds
+FROM (
+    SELECT endpoint, extract(epoch FROM finished_at - submitted_at) AS seconds FROM request
+    WHERE finished_at >= :begin AND finished_at < :end AND status = 'succeeded' AND reused_from IS NULL
+      AND submitted_at IS NOT NULL
+) AS call
+GROUP BY endpoint ORDER BY calls DESC, endpoint
+
+-- name: figures_slots
+-- Of each account that had a call: the seconds that calls held its slots within the time.
+SELECT account.id AS account, account.slots,
+    sum(extract(epoch FROM LEAST(COALESCE(request.finished_at, :end), :end) - GREATEST(request.granted_at, :begin)))
+        AS held_seconds
+FROM request JOIN account ON account.id = request.account_id
+WHERE request.granted_at < :end AND COALESCE(request.finished_at, :end) > :begin AND request.granted_at IS NOT NULL
+GROUP BY account.id, account.slots ORDER BY account.id

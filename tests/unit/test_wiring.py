@@ -28,6 +28,7 @@ PROJECT = Path(__file__).parents[2]
 FLOW_FILES = sorted(path for path in (PROJECT / "flows").glob("*.py") if path.name != "__init__.py")
 ENTRIES = read_prefect_yaml().deployments
 DEPLOYED = [
+    "daily-report/weekdays",
     "edit-image/on-demand",
     "generate-image/on-demand",
     "import-images/on-demand",
@@ -68,7 +69,7 @@ def test_a_deployment_resolves(entry: DeploymentEntry) -> None:
     assert entry.work_pool.work_queue_name in {None, *QUEUES}
     assert flow.retries == 0  # a retried flow forgets its pauses, and would wait again for what has come
     for schedule in entry.schedules:
-        CronSchedule(cron=schedule.cron)
+        CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
 
 
 def test_the_deployments_are_those_that_others_name() -> None:

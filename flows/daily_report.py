@@ -1,0 +1,70 @@
+"""What the day before came to: jobs, failures by class, spend by user and model, latency, slots.
+
+Triggered by cron on weekdays at nine (a Monday's report begins with Friday), or by hand for any past day, from the
+Prefect UI or by `prefect deployment run daily-report/weekdays -p day=2026-11-20`. Read from the ledger, shown as an
+artifact of the run, and told by the notifier, once for each run. Fails where the notifier's way fails for good; the
+artifact is there then.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
+from prefect.states import Completed
+
+from blocks.clock import utc_now
+from blocks.errors import BadInput
+from blocks.notifier import Notifier
+from flows.engine.resources import Resources, open_resources
+from flows.parts.day_report import markdown, span, title
+from flows.parts.form import shown
+
+KIND = "daily-report"
+DAY = shown("Day", "A past day, as 2026-11-20. Empty: all days since the last weekday.", None)
+ZONE = shown("Time zone", "In which the day begins and ends, e.g. Europe/Berlin.", "UTC")
+TELL = shown("Tell", "Whether the notifier is told, too.", True)
+
+
+def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: ZoneInfo, tell: bool) -> str:
+    """Its title."""
+    begin, end = span(day, now=_as_planned(flow_run), zone=zone)
+    if begin >= utc_now():
+        raise BadInput("That day has not begun. Name a past one.", field="day")
+    figures = resources.ledger.figures.between(begin, end)
+    text, subject = markdown(figures, zone), title(figures, zone)
+    resources.orchestrator.show_text(flow_run.id, key=f"{KIND}-{begin:%Y-%m-%d}", markdown=text, description=subject)
+    if tell:
+        Notifier.load_default().tell(subject, text, key=f"{KIND}-{flow_run.id}")
+    return subject
+
+
+def _as_planned(flow_run: FlowRun) -> datetime:
+    """A slot that a worker came to late is the report of its own day."""
+    return flow_run.expected_start_time or utc_now()
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise BadInput(f"There is no time zone '{name}'. Name one like Europe/Berlin.", field="time_zone") from error
+
+
+@flow(name=KIND, retries=0, log_prints=False)
+def daily_report(day: date | None = DAY, time_zone: str = ZONE, tell: bool = TELL) -> State[Any]:
+    """What a day came to."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None
+    zone = _zone(time_zone)
+    with open_resources() as resources:
+        return Completed(message=report(resources, context.flow_run, day=day, zone=zone, tell=tell))
+
+
+if __name__ == "__main__":
+    daily_report(date.fromisoformat(sys.argv[1]) if len(sys.argv) > 1 else None)

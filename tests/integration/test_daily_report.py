@@ -1,0 +1,127 @@
+"""The report of a day: its numbers are the ledger's."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from ledger_databases import Db
+
+from blocks.ledger import Figures, JobStatus, Ledger
+from flows.parts.day_report import markdown, span, title
+
+UTC_ZONE, BERLIN = ZoneInfo("UTC"), ZoneInfo("Europe/Berlin")
+DAY = date(2026, 11, 19)  # a Thursday
+NOON = datetime(2026, 11, 19, 12, tzinfo=UTC)
+
+# Three pictures of ann's and one failed, one of bob's; one a day before, one a minute after midnight.
+SCENE = """
+    INSERT INTO "user" (id, name, plan, notified, created_at) VALUES
+        ('ann', 'ann', 'pro', 0, now()), ('bob', 'bob|x', 'pro', 0, now());
+    INSERT INTO job (id, user_id, kind, status, parameters, error, created_at, finished_at) VALUES
+        ('j1', 'ann', 'generate-image', 'completed', '{}', NULL, '2026-11-19 08:00Z', '2026-11-19 08:00:30Z'),
+        ('j2', 'ann', 'generate-image', 'completed', '{}', NULL, '2026-11-19 08:10Z', '2026-11-19 08:10:30Z'),
+        ('j3', 'ann', 'generate-image', 'failed', '{}', '{"class": "permanent", "code": "content_policy"}',
+            '2026-11-19 09:00Z', '2026-11-19 09:00:10Z'),
+        ('j4', 'bob', 'make-debate', 'completed', '{}', NULL, '2026-11-18 23:59Z', '2026-11-19 00:00:00Z'),
+        ('j5', 'bob', 'make-debate', 'completed', '{}', NULL, '2026-11-18 23:00Z', '2026-11-18 23:59:59Z'),
+        ('j6', 'bob', 'generate-image', 'cancelled', '{}', NULL, '2026-11-19 23:00Z', '2026-11-20 00:00:00Z');
+    INSERT INTO request (ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, lane, status,
+        token, request_id, estimate_usd, cost_usd, created_at, granted_at, submitted_at, finished_at, reused_from)
+    VALUES
+        ('r1', 'j1', 'ann', 'fal', 'generate', 1, 'fal-ai/flux/dev', '{}', '', 1, 'succeeded', 't1', 'p1', 0.025, 0.025,
+            '2026-11-19 08:00Z', '2026-11-19 08:00Z', '2026-11-19 08:00:10Z', '2026-11-19 08:00:20Z', NULL),
+        ('r2', 'j2', 'ann', 'fal', 'generate', 1, 'fal-ai/flux/dev', '{}', '', 1, 'succeeded', 't2', NULL, 0.025, 0,
+            '2026-11-19 08:10Z', NULL, NULL, '2026-11-19 08:10:20Z', 'r1'),
+        ('r3', 'j3', 'ann', 'fal', 'generate', 1, 'fal-ai/flux/dev', '{}', '', 1, 'failed', 't3', 'p3', 0.025, 0,
+            '2026-11-19 09:00Z', '2026-11-19 09:00Z', '2026-11-19 09:00Z', '2026-11-19 09:00:10Z', NULL),
+        ('r4', 'j4', 'bob', 'fal', 'film', 1, 'fal-ai/kling', '{}', '', 1, 'succeeded', 't4', 'p4', 0.5, 0.5,
+            '2026-11-18 23:00Z', '2026-11-18 23:00Z', '2026-11-18 23:59:30Z', '2026-11-19 00:00:00Z', NULL),
+        ('r5', 'j5', 'bob', 'fal', 'film', 1, 'fal-ai/kling', '{}', '', 1, 'succeeded', 't5', 'p5', 0.5, 0.5,
+            '2026-11-18 23:00Z', '2026-11-18 23:00Z', '2026-11-18 23:00Z', '2026-11-18 23:59:59Z', NULL),
+        ('r6', 'j6', 'bob', 'fal', 'generate', 1, 'fal-ai/flux/dev', '{}', '', 1, 'in_flight', 't6', 'p6', 0.025, NULL,
+            '2026-11-19 23:00Z', '2026-11-19 23:59:40Z', '2026-11-19 23:59:40Z', NULL, NULL);
+    INSERT INTO delivery (provider, request_id, ref, verdict, body_sha256, cost_usd, received_at) VALUES
+        ('fal', 'p1', 'r1', 'duplicate', '', 0.025, '2026-11-19 10:00Z'),
+        ('fal', 'p1', 'r1', 'settled', '', NULL, '2026-11-19 08:00:20Z');
+"""
+
+
+@pytest.fixture
+def figures(ledger: Ledger, db: Db) -> Figures:
+    for statement in SCENE.split(";\n")[:-1]:
+        db.execute(statement)
+    return ledger.figures.between(*span(DAY, now=NOON, zone=UTC_ZONE))
+
+
+def test_what_ended_within_the_day_counts_and_nothing_else(figures: Figures) -> None:
+    """Its first moment belongs to it, that of the next day does not."""
+    assert figures.ordered == 4
+    assert figures.jobs == {
+        ("generate-image", JobStatus.COMPLETED): 2,
+        ("generate-image", JobStatus.FAILED): 1,
+        ("make-debate", JobStatus.COMPLETED): 1,
+    }
+    busy = [(hour.hour, completed, failed) for hour, completed, failed in figures.hours if completed + failed]
+    assert (len(figures.hours), busy) == (24, [(0, 1, 0), (8, 2, 0), (9, 0, 1)])
+    assert [(each.kind, each.code, each.jobs) for each in figures.failures] == [("permanent", "content_policy", 1)]
+
+
+def test_money_is_told_by_user_and_model_with_what_was_paid_twice_and_saved(figures: Figures) -> None:
+    """To the cent: the sum is that of the calls and the duplicates."""
+    assert [(each.user, each.endpoint, each.calls, each.cost_usd) for each in figures.spent] == [
+        ("bob|x", "fal-ai/kling", 1, Decimal("0.5")),
+        ("ann", "fal-ai/flux/dev", 1, Decimal("0.025")),
+    ]
+    assert (figures.duplicates, figures.duplicates_usd) == (1, Decimal("0.025"))
+    assert (figures.reused, figures.saved_usd) == (1, Decimal("0.025"))
+    assert figures.spent_usd == Decimal("0.55")
+
+
+def test_latency_and_slots_are_of_the_day(figures: Figures) -> None:
+    """A call that lasts over midnight holds its slot on both days, one that is under way until now."""
+    assert {each.endpoint: (each.calls, each.median_seconds) for each in figures.latency} == {
+        "fal-ai/flux/dev": (1, 10.0),
+        "fal-ai/kling": (1, 30.0),
+    }
+    (fal,) = figures.slots
+    assert fal.held_seconds == pytest.approx(20 + 10 + 20)
+    assert fal.share == pytest.approx(50 / (86_400 * 10))
+
+
+def test_the_report_says_it_in_words_and_a_chart(figures: Figures) -> None:
+    """No name of a user's breaks its tables."""
+    text = markdown(figures, UTC_ZONE)
+    assert text.startswith("# Darkroom, Thursday, 2026-11-19\n")
+    assert "**4** jobs were ordered; **3** completed, **1** failed, 0 were cancelled." in text
+    assert "**0.55 USD** were spent." in text
+    assert f"08:00 {'█' * 40} 2\n" in text
+    assert "09:00 " + "█" * 20 + " " * 20 + " 0, 1 failed" in text
+    assert "| bob_x | fal-ai/kling | 1 | 0.50 |" in text
+
+
+def test_a_quiet_day_is_a_report_too(ledger: Ledger) -> None:
+    text = markdown(ledger.figures.between(*span(DAY, now=NOON, zone=UTC_ZONE)), UTC_ZONE)
+    assert "**0** jobs were ordered" in text
+    assert text.count("None.") == 6
+
+
+def test_a_mondays_report_begins_with_friday() -> None:
+    """Other days' with the day before; in the report's own time zone, whatever its hours are."""
+    monday = datetime(2026, 11, 23, 9, tzinfo=BERLIN)
+    begin, end = span(None, now=monday, zone=BERLIN)
+    assert (begin, end) == (datetime(2026, 11, 20, tzinfo=BERLIN), datetime(2026, 11, 23, tzinfo=BERLIN))
+    begin, end = span(None, now=monday + timedelta(days=1), zone=BERLIN)
+    assert (begin.day, end.day) == (23, 24)
+    begin, end = span(date(2026, 10, 25), now=monday, zone=BERLIN)
+    assert end.astimezone(UTC) - begin.astimezone(UTC) == timedelta(hours=25), "the clocks went back"
+    assert title_of(begin, end) == "Darkroom, Sunday, 2026-10-25"
+
+
+def title_of(begin: datetime, end: datetime) -> str:
+    nothing = dict.fromkeys(("hours", "failures", "spent", "latency", "slots"), ())
+    money = {name: Decimal(0) for name in ("duplicates_usd", "saved_usd")}
+    figures = Figures(begin=begin, end=end, ordered=0, jobs={}, duplicates=0, reused=0, **nothing, **money)
+    return title(figures, BERLIN)
