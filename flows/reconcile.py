@@ -35,7 +35,7 @@ from flows.engine.decisions import (
     differing,
     recent_recoveries,
 )
-from flows.engine.report import artifact_key
+from flows.engine.report import Reports, artifact_key
 from flows.engine.resources import Resources, open_resources
 
 # How long after its end a run is still looked at: Prefect may not have heard of it.
@@ -212,6 +212,8 @@ class Reconciler:
         document = None if cancelled else error_document(DarkroomError(why, code="run_ended"))
         for job_id in self._ledger.runs.end(run.id):
             self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job_id, status, error=document))
+        if run.flow_run_id is not None:
+            Reports(self._resources, run.flow_run_id).show_waits(run.id)  # which nobody else would bring up to date
 
     def _untold(self) -> None:
         """Gateways tell Prefect of events; this is for when none is there. A turn tells a few, as they do."""

@@ -8,6 +8,7 @@ back and going on record happen while no event of that name comes in (`events.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +24,15 @@ from blocks.ledger.states import EffectKind, WaitKind, WaitStatus
 from blocks.ledger.tables import Event, Job, Step, Wait, new_id
 
 Test = Callable[[Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """For how long a run's jobs wait: the last time, and whether one waits for as long as it takes."""
+
+    open: int
+    until: datetime | None
+    endless: bool
 
 
 class Waits:
@@ -140,10 +150,19 @@ class Waits:
         with self._engine.begin() as connection:
             return [plain(Wait, row) for row in run(connection, "waits_of_job", job_id=job_id)]
 
-    def of_run(self, run_id: str) -> list[Wait]:
+    def find(self, job_id: str, name: str) -> Wait | None:
+        with self._engine.begin() as connection:
+            row = run(connection, "wait_by_name", job_id=job_id, name=name).one_or_none()
+            return None if row is None else plain(Wait, row)
+
+    def of_run(self, run_id: str, *, limit: int) -> list[Wait]:
         """Of all its jobs: those that are open first, by when they are over."""
         with self._engine.begin() as connection:
-            return [plain(Wait, row) for row in run(connection, "waits_of_run", run_id=run_id)]
+            return [plain(Wait, row) for row in run(connection, "waits_of_run", run_id=run_id, limit=limit)]
+
+    def outlook(self, run_id: str) -> Outlook:
+        with self._engine.begin() as connection:
+            return Outlook(**run(connection, "waits_outlook", run_id=run_id).one()._mapping)
 
     def event(self, event_id: str) -> Event:
         """That settled a wait."""

@@ -94,10 +94,12 @@ def _complete_models() -> None:
 def _warm_up() -> SyncClientContext:
     from prefect.context import SyncClientContext
 
+    from blocks.events import compiled
     from blocks.tls import tls_context
     from deployments.worker import internals
 
     tls_context()
+    compiled("event.data.n > 0")  # a quarter of a second for the grammar, with the first condition
     _complete_models()
     internals.leave_observing_to_the_worker()
     internals.let_heartbeats_end_by_themselves()

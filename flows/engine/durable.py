@@ -235,11 +235,13 @@ class Durable:
         )
 
     def _open_child(self, name: str, deployment: str, parameters: Mapping[str, Any]) -> Wait:
-        kind = _kind_of(deployment)
+        kind, waits = _kind_of(deployment), self._resources.ledger.waits
 
         def begin() -> Wait:
+            if (known := waits.find(self.id, name)) is not None:
+                return known
             self._require_deployment(f"{kind}/on-demand")
-            wait, implied = self._resources.ledger.waits.for_child(self._row, name, kind=kind, parameters=parameters)
+            wait, implied = waits.for_child(self._row, name, kind=kind, parameters=parameters)
             self._resources.dispatcher.carry_out(implied)
             return wait
 

@@ -23,7 +23,7 @@ from prefect.logging import get_run_logger
 
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError
-from blocks.ledger import Asset, Counts, JobStatus, Request, Wait
+from blocks.ledger import Asset, Counts, JobStatus, Request
 from blocks.links import ARTIFACT_LIFETIME, asset_url
 from flows.engine import wait_table
 from flows.engine.job import Job
@@ -111,22 +111,21 @@ class Reports:
         show = self._resources.orchestrator.show_progress
         self._send_soon(partial(show, self._flow_run_id, key=key, percent=percent, text=text))
 
-    def show_waits(self, waits: Sequence[Wait], *, leaving: bool = False) -> None:
+    def show_waits(self, run_id: str, *, leaving: bool = False) -> None:
         """What the run's jobs wait for beside calls, and what came of it: one table, which is kept true.
 
         `leaving`: the run suspends for it now, and its log says so too.
         """
+        waits = self._resources.ledger.waits.of_run(run_id, limit=wait_table.MOST_ROWS)
         if not waits:
             return
+        said = wait_table.described(waits, count=self._resources.ledger.waits.outlook(run_id).open)
         if leaving:
-            get_run_logger().info(wait_table.described(waits))
+            get_run_logger().info(said)
         with self._for_looking_only():
-            self._resources.orchestrator.keep_table(
-                self._flow_run_id,
-                key=f"waits-{self._flow_run_id}",
-                table=wait_table.rows(waits),
-                description=wait_table.described(waits),
-            )
+            key = wait_table.key(self._flow_run_id)
+            table = wait_table.rows(waits)
+            self._resources.orchestrator.keep_table(self._flow_run_id, key=key, table=table, description=said)
 
     def link(self, asset: Asset) -> str:
         """For what is shown in Prefect's UI."""

@@ -21,7 +21,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from blocks.clock import utc_now
-from blocks.ledger import OUTAGES, JobStatus, Ledger, Run, Wait, WaitStatus, Work
+from blocks.ledger import OUTAGES, JobStatus, Ledger, Run, Work
 from blocks.orchestrator import RECOVERING, RunState
 from flows.engine.calls import Calls, JobFunction
 from flows.engine.polling import Poller
@@ -118,7 +118,7 @@ class Runner:
                 closed = self._round()
             except OUTAGES as error:
                 self._until_the_ledger_is_back(error)
-        self._reports.show_waits(self._ledger.waits.of_run(self._run_id))
+        self._reports.show_waits(self._run_id)
 
     def _round(self) -> bool:
         """Works, then leaves or closes. True if the run is closed."""
@@ -192,9 +192,8 @@ class Runner:
 
     def _leave(self) -> None:
         """Nothing has come for the patience: give the process back."""
-        waits = self._ledger.waits.of_run(self._run_id)
-        timeout = self._until_the_net(waits)
-        self._reports.show_waits(waits, leaving=True)
+        timeout = self._until_the_net()
+        self._reports.show_waits(self._run_id, leaving=True)
         if self._suspended_by_hand:
             self._left()
             self._suspension.raise_if_requested()
@@ -215,13 +214,12 @@ class Runner:
                 self._flow_run_id, event="darkroom.run.woken", request_ref=self._run_id, payload={}
             )
 
-    def _until_the_net(self, waits: Sequence[Wait]) -> timedelta:
+    def _until_the_net(self) -> timedelta:
         """Prefect fails a run that was suspended for longer."""
-        waiting = [wait for wait in waits if wait.status == WaitStatus.OPEN]
-        if any(wait.until is None for wait in waiting):
+        waits = self._ledger.waits.outlook(self._run_id)
+        if waits.endless:
             return FOREVER
-        ends = [row.deadline_at for row in self._ledger.requests.in_flight_of_run(self._run_id)]
-        ends += [wait.until for wait in waiting]
+        ends = [row.deadline_at for row in self._ledger.requests.in_flight_of_run(self._run_id)] + [waits.until]
         return NET + max([end - utc_now() for end in ends if end is not None], default=timedelta(0))
 
     @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from uuid import UUID
 
 from blocks.ledger import Wait, WaitKind, WaitStatus
 
@@ -16,14 +17,19 @@ _BY = {"event": "the event came", "time": "its time was over", "child": "that jo
 _WITHOUT = {WaitStatus.PASSED: "another came first", WaitStatus.ENDED: "its job ended before"}
 
 
-def described(waits: Sequence[Wait]) -> str:
-    """One sentence: what is waited for first, and how much more."""
+def key(flow_run_id: UUID) -> str:
+    """Of the artifact."""
+    return f"waits-{flow_run_id}"
+
+
+def described(waits: Sequence[Wait], *, count: int) -> str:
+    """One sentence: what is waited for first, and how much more. `count`: of those that are open."""
     waiting = [wait for wait in waits if wait.status == WaitStatus.OPEN]
     if not waiting:
         return "It waits for nothing any more."
     first = waiting[0]
     until = f" until {_time(first.until)}" if first.until and first.kind != WaitKind.SLEEP else ""
-    more = f", and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+    more = f", and {count - 1} more" if count > 1 else ""
     return f"Waits for {_what(first)}{until} (step '{first.name}'){more}."
 
 
@@ -38,7 +44,7 @@ def rows(waits: Sequence[Wait]) -> list[dict[str, str]]:
             "Job": wait.job_id,
             "Wait": wait.id,
         }
-        for wait in waits[:MOST_ROWS]
+        for wait in waits
     ]
 
 

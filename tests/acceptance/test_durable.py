@@ -105,6 +105,10 @@ class Scene:
         assert found is not None
         return found
 
+    def over_in(self, wait: Wait, soon: timedelta) -> datetime:
+        """Gives a wait another time, of which nobody but the clock tells. Returns it."""
+        return _until(self.stack.ledger.waits.extend(wait.id, until=utc_now() + soon)[0])
+
     def asleep(self, case: str) -> UUID:
         """Its run is suspended, and has no process."""
         self.wait(case)
@@ -150,17 +154,18 @@ def played(scene: Scene) -> Scene:
     for case in ("dies before the record", "dies after the record"):
         scene.play(case, case.replace(" ", "_"))
     scene.play("event before the wait", "event_before_the_wait", account="a-1")
-    for case in ("event first", "time first"):
-        scene.play(case, "first_of_two")
+    scene.play("event first", "first_of_two", seconds=YEAR.total_seconds())
+    scene.play("time first", "first_of_two", seconds=3)
     for moment in MOMENTS:
         scene.play(f"at {moment}", "event_or_time", account="a-1")
     scene.play("child killed", "with_a_picture", prompt=prompt)
     scene.play("child failed", "with_a_picture", prompt="a fox that nobody paints")
     scene.play("child's result", "with_a_child", child={"scene": "dies_after_the_record", **_place(scene)})
 
-    scene.wait("event before the wait")  # it sleeps, and does not wait for an event yet
+    sleep = scene.wait("event before the wait")
     scene.send("event before the wait", account="b-2")
     scene.jobs["its event"] = scene.send("event before the wait")
+    assert scene.ask("event before the wait", f"/v1/waits/{sleep.id}/wake").status_code == 200
     scene.wait("event first")
     scene.send("event first")
     _at_the_same_moment(scene)
@@ -174,11 +179,12 @@ def _place(scene: Scene) -> dict[str, str]:
 
 def _at_the_same_moment(scene: Scene) -> None:
     """Each event about when its wait is over; which of them is first is not for the test to say."""
-    cases = {f"at {moment}": timedelta(seconds=moment) for moment in MOMENTS}
-    due = {case: _until(scene.wait(case)) + moment for case, moment in cases.items()}
-    for case, at in sorted(due.items(), key=lambda each: each[1]):
-        wait_until(lambda at=at: utc_now() >= at, every=0.001, what=f"the moment of {case}")
-        scene.jobs[f"event {case}"] = scene.send(case)
+    waits = {moment: scene.wait(f"at {moment}") for moment in MOMENTS}
+    for moment, wait in waits.items():
+        over = scene.over_in(wait, timedelta(seconds=1))
+        at = over + timedelta(seconds=moment)
+        wait_until(lambda at=at: utc_now() >= at, every=0.001, what=f"the moment {moment}")
+        scene.jobs[f"event at {moment}"] = scene.send(f"at {moment}")
 
 
 def _until(wait: Wait) -> datetime:
@@ -375,7 +381,7 @@ def test_a_job_sleeps_through_the_end_of_gateway_and_prefect(scene: Scene) -> No
     """Both are killed while it sleeps, and its time comes before they are back; then an event wakes it as ever."""
     scene.play("outage", "through_outages")
     scene.asleep("outage")
-    due = _until(scene.wait("outage"))
+    due = scene.over_in(scene.wait("outage"), timedelta(seconds=2))
     ended = {part: _pid(scene, part) for part in ("gateway", "prefect")}
     for pid in ended.values():
         os.kill(pid, signal.SIGKILL)

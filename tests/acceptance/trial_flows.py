@@ -20,7 +20,6 @@ from flows.engine import ForEvent, Job, Sleep, drive
 VERSION = "before"
 COMPLETED = "user.profile_completed"
 YEAR = timedelta(days=366)
-SOON = timedelta(seconds=3)
 
 
 def charge(job: Job, key: str) -> dict[str, Any]:
@@ -55,19 +54,20 @@ def dies_after_the_record(job: Job) -> Any:
 
 
 def event_before_the_wait(job: Job) -> Any:
-    job.sleep(SOON)
+    job.sleep(YEAR)
     event = job.wait_for_event(COMPLETED, match={"account": job.parameters["account"]}, timeout=YEAR)
     return {"event": event and event.id}
 
 
 def event_or_time(job: Job) -> Any:
-    event = job.wait_for_event(COMPLETED, match={"account": job.parameters["account"]}, timeout=2 * SOON)
+    event = job.wait_for_event(COMPLETED, match={"account": job.parameters["account"]}, timeout=YEAR)
     told = job.step("tell", lambda key: charge(job, key))
     return {"event": event and event.id, **told}
 
 
 def first_of_two(job: Job) -> Any:
-    key, event = job.wait_any({"time": Sleep(SOON), "event": ForEvent(COMPLETED)})
+    time = timedelta(seconds=job.parameters["seconds"])
+    key, event = job.wait_any({"time": Sleep(time), "event": ForEvent(COMPLETED)})
     return {"key": key, "event": event and event.id}
 
 
@@ -84,7 +84,7 @@ def redeployed(job: Job) -> Any:
 
 def through_outages(job: Job) -> Any:
     paid = job.step("charge", lambda key: charge(job, key))
-    job.sleep(2 * SOON)
+    job.sleep(YEAR)
     event = job.wait_for_event(COMPLETED, timeout=YEAR)
     return {"event": event and event.id, **paid}
 
@@ -126,11 +126,12 @@ def trial(
     till: str = "",
     folder: str = "",
     account: str = "",
+    seconds: float = 0,
     prompt: str = "",
     child: dict[str, Any] | None = None,
     user: str = "operator",
 ) -> State[Any]:
-    own = {"till": till, "folder": folder, "account": account, "prompt": prompt, "child": child}
+    own = {"till": till, "folder": folder, "account": account, "seconds": seconds, "prompt": prompt, "child": child}
     return drive(play, parameters={"scene": scene, **own}, user=user)
 
 
