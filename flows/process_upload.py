@@ -82,7 +82,8 @@ def process(job: Job) -> dict[str, Any]:
     )
     came: list[Came] = [each if isinstance(each, BadInput) else next(started) for each in given]
     result = joined(order, came)
-    job.step("tell", partial(_tell, order, result))
+    # By its outcome: a replay that brings more is told of too.
+    job.step(f"tell-{result['completed']}-of-{len(came)}", partial(_tell, order, result))
     if not result["completed"]:
         raise nothing_done(came)
     return result

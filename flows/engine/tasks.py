@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from prefect import task
-from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
@@ -83,7 +83,8 @@ def make(job_id: str, build: Callable[[], bytes], *, step: str, n: int, kind: Ki
     return storing.make(resources, _job(resources, job_id), build, step=step, n=n, kind=kind).id
 
 
-@task(name="step", task_run_name="{step}")
+# Without a policy Prefect would make a key of the parameters, and log that it cannot make one of a function.
+@task(name="step", task_run_name="{step}", cache_policy=NO_CACHE)
 def step(carry_out: Callable[[], None], *, step: str) -> None:
     """An unpaid side effect. Its result is on record in the ledger alone: it may be what nobody else is to read."""
     carry_out()
