@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
+from unittest.mock import create_autospec
 
+import httpx
 import pytest
+from ledger_databases import Db
+from prefect.logging import disable_run_logger
 
 from blocks.clock import utc_now
+from blocks.dispatch import Dispatcher
 from blocks.errors import Permanent, Retry
 from blocks.events.feed import CHUNK, tell_some
 from blocks.ledger import Ledger, NewEvent
+from blocks.media_store import MediaStore
 from blocks.orchestrator import Announcement, Orchestrator
+from blocks.providers import Providers
+from blocks.settings import Settings
+from flows.engine.resources import Resources
+from flows.reconcile import Reconciler
 
 
 @dataclass
@@ -65,3 +75,25 @@ def test_what_was_not_told_is_told_when_prefect_is_back(ledger: Ledger, event_id
         tell(ledger, feed)
     feed.is_out = False
     assert tell(ledger, feed) + tell(ledger, feed) == len(event_ids)
+
+
+def test_reconcile_tells_what_no_gateway_has_told(ledger: Ledger, event_ids: list[str], db: Db) -> None:
+    """What came in a moment ago is left to the gateway."""
+    late = event_ids[:-1]
+    db.execute("UPDATE event SET received_at = now() - interval '5 minutes' WHERE id = ANY(%s)", [late])
+    feed = Feed()
+    orchestrator = create_autospec(Orchestrator, instance=True)
+    orchestrator.announce.side_effect = feed.announce
+    orchestrator.run_states.return_value = {}
+    resources = Resources(
+        settings=Settings(),
+        ledger=ledger,
+        orchestrator=orchestrator,
+        dispatcher=Dispatcher(ledger, orchestrator),
+        providers=Providers({}),
+        files=create_autospec(httpx.Client, instance=True),
+        store=create_autospec(MediaStore, instance=True),
+    )
+    with disable_run_logger():
+        Reconciler(resources).once()
+    assert sorted(feed.heard) == sorted(late)
