@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -24,10 +24,14 @@ from blocks.ledger.canonical import dumps
 
 MOST_EVENTS = 10_000  # in one call
 LARGEST_DATA = 64 * 1024  # bytes of JSON, of one event
+DEEPEST_DATA = 32  # lists and objects in each other; what serializes it gives up at some hundreds
 LONGEST_KEY = 255
+LONGEST_FIELD = 200  # in a problem: the name of a field that is none may be anything
+MOST_VERSIONS = 1000
 LONGEST_USER = 200
 # A clock may be a little fast; a year that is mistyped is not taken for an order of events.
 MOST_AHEAD = timedelta(days=1)
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The ids in the ledger of users who are named in events; raises `BadInput` or leaves out who may not be named.
 NamedUsers = Callable[[Sequence[str]], Mapping[str, str]]
@@ -42,7 +46,7 @@ class Envelope(BaseModel):
         min_length=1, max_length=LONGEST_NAME, description="What happened; one of those that are registered."
     )
     data: dict[str, Any] = Field({}, description="What the type of the event says. At most 64 KiB.")
-    v: int | None = Field(None, ge=1, description="The version of the data; without it the newest.")
+    v: int | None = Field(None, ge=1, le=MOST_VERSIONS, description="The version of the data; without it the newest.")
     id: str | None = Field(
         None,
         min_length=1,
@@ -163,21 +167,28 @@ def _unfit(event: Envelope, *, now: datetime) -> Problem | None:
     for field, text in (("name", event.name), ("id", event.id), ("user", event.user)):
         if text is not None and not (text.isprintable() and text.strip()):
             return Problem(field=field, message="It is not printable. Use letters, digits and the like.")
+    if not _is_shallow(event.data):
+        return Problem(field="data", message=f"It is more than {DEEPEST_DATA} levels deep. Send it flatter.")
     if len(dumps(event.data)) > LARGEST_DATA:
         return Problem(field="data", message=f"It is larger than {LARGEST_DATA // 1024} KiB. Send where to find it.")
-    if event.ts is not None and event.ts > now + MOST_AHEAD:
-        return Problem(field="ts", message="It lies in the future. Send when the event happened.")
+    if event.ts is not None and not EARLIEST <= event.ts <= now + MOST_AHEAD:
+        return Problem(field="ts", message="It lies in the future, or before 1970. Send when the event happened.")
     return None
+
+
+def _is_shallow(value: Any, *, levels: int = DEEPEST_DATA) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not inside or (levels > 0 and all(_is_shallow(each, levels=levels - 1) for each in inside))
 
 
 def _kept(sent: Any) -> Envelope:
     """As much as a row can hold of what is none."""
     given = sent if isinstance(sent, Mapping) else {}
     name, key, data = given.get("name"), given.get("id"), given.get("data")
-    small = isinstance(data, dict) and len(dumps(data)) <= LARGEST_DATA
+    fits = isinstance(data, dict) and _is_shallow(data) and len(dumps(data)) <= LARGEST_DATA
     return Envelope.model_construct(
         name=name[:LONGEST_NAME] if isinstance(name, str) else "",
-        data=data if small and isinstance(data, dict) else {},
+        data=data if fits and isinstance(data, dict) else {},
         id=key[:LONGEST_KEY] if isinstance(key, str) else None,
     )
 
@@ -186,6 +197,7 @@ def _wrong(error: ValidationError, *, within: str = "") -> Problem:
     """By field, and without the value: it may be anybody's address."""
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join([*([within] if within else []), *map(str, first["loc"])]) or "body"
+    field = field[:LONGEST_FIELD]
     if first["type"] in ("model_type", "dict_type"):
         return Problem(field=field, message="It must be one JSON object.")
     return Problem(field=field, message=f"{first['msg']}.")

@@ -145,6 +145,7 @@ def test_ten_thousand_at_once_are_all_on_record(shop: Customer) -> None:
 
 # -- what is refused -------------------------------------------------------------------------------------------------
 
+DEEP = json.loads('{"a":' * 500 + "1" + "}" * 500)
 REFUSED: list[tuple[object, str]] = [
     ({"name": "user.signed_pu", "data": {}}, "name"),
     ({"data": {}}, "name"),
@@ -153,6 +154,10 @@ REFUSED: list[tuple[object, str]] = [
     ({"name": "user.signed_up", "data": SIGNED_UP["data"] | {"plna": "x"}}, "data.plna"),  # type: ignore[operator]
     ({"name": "user.signed_up", "data": []}, "data"),
     (SIGNED_UP | {"v": 9}, "v"),
+    (SIGNED_UP | {"v": 10**30}, "v"),
+    ({"name": "user.signed_up", "data": DEEP}, "data"),
+    (SIGNED_UP | {"ts": "0001-01-01T00:00:00+14:00"}, "ts"),
+    (SIGNED_UP | {"x" * 1000: 1}, "x" * 200),
     (SIGNED_UP | {"ts": "2026-01-01T00:00:00"}, "ts"),
     (SIGNED_UP | {"ts": "2999-01-01T00:00:00Z"}, "ts"),
     (SIGNED_UP | {"id": "a\nb"}, "id"),
