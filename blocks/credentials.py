@@ -12,7 +12,7 @@ import httpx
 from prefect.blocks.core import Block
 from pydantic import SecretStr
 
-from blocks.errors import NeedsHuman, Retry
+from blocks.errors import NeedsHuman, Park
 from blocks.provider import Provider
 from blocks.settings import Settings
 
@@ -40,11 +40,12 @@ class Configured(Block):
 
     @classmethod
     def load_default(cls) -> Self:
-        """As it stands in Prefect. Raises NeedsHuman if there is none, Retry while Prefect does not answer."""
+        """As it stands in Prefect. Raises NeedsHuman if there is none, Park while Prefect does not answer."""
         try:
             return cast(Self, cls.load(NAME))
         except httpx.HTTPError as error:
-            raise Retry(f"Prefect did not give the block {cls.slug()} ({type(error).__name__})") from error
+            said = f"Prefect did not give the block {cls.slug()} ({type(error).__name__})"
+            raise Park(said, code="prefect_down") from error
         except ValueError as error:
             given = " and ".join(cls.variables)
             raise NeedsHuman(

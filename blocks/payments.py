@@ -17,7 +17,7 @@ from blocks.credentials import Configured
 from blocks.errors import DarkroomError, Permanent, RateLimited, Retry
 from blocks.settings import Settings
 from blocks.tls import tls_context
-from blocks.transport import retry_after
+from blocks.transport import lost_call, retry_after
 
 SECONDS = 30.0  # for connecting, and for each piece of the answer
 MOST_BYTES = 64 * 1024  # of an answer
@@ -57,7 +57,7 @@ class PaymentAccount(Configured):
         return cls(url=settings.payment_url, key=settings.payment_key)
 
     def charge(self, charge: Charge) -> str:
-        """The provider's id of the charge. Raises Retry where it may pass, Permanent (`payment_declined`) where not."""
+        """The provider's id of the charge. Raises Retry or Park where it may pass, Permanent (`payment_declined`, …)."""
         headers = {
             "Authorization": f"Bearer {self.key.get_secret_value()}",
             "Idempotency-Key": charge.key,
@@ -68,9 +68,11 @@ class PaymentAccount(Configured):
                 client.stream("POST", self.url, json=_body(charge), headers=headers) as answer,
             ):
                 return _read(answer)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.InvalidURL as error:
+            raise Permanent("the address in the block payment-account/default is none", code="bad_address") from error
+        except httpx.HTTPError as error:
             # It may have been charged. Under the same key it is not charged again.
-            raise Retry(f"the payment provider gave no answer ({type(error).__name__})") from error
+            raise lost_call("the payment provider", error) from error
 
 
 def _body(charge: Charge) -> dict[str, Any]:

@@ -83,8 +83,8 @@ class Notifier(Configured):
     def tell(self, subject: str, text: str, *, key: str, to: str | None = None) -> str:
         """Sends it and returns its id. The same `key`: the same piece of news. `to`: a mail address, for mail alone.
 
-        Raises Retry where another try may bring it, BadInput for who or what cannot be written to, Permanent where
-        the way itself is wrong.
+        Raises Retry or Park where another try may bring it, BadInput for who or what cannot be written to, Permanent
+        where the way itself is wrong.
         """
         if len(text) > MOST_TEXT:
             raise BadInput(f"A message has at most {MOST_TEXT:,} characters.", field="text")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import smtplib
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from email.message import EmailMessage
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from blocks.errors import BadInput, DarkroomError, Permanent, Retry
+from blocks.errors import BadInput, DarkroomError, Park, Permanent, Retry
 from blocks.mail_addresses import MAIL_ADDRESS
 from blocks.notifier.message import Message
 from blocks.tls import tls_context
@@ -20,6 +21,7 @@ from blocks.tls import tls_context
 if TYPE_CHECKING:
     from blocks.notifier.block import Encryption, Notifier
 
+NOBODY_THERE = (ConnectionRefusedError, socket.gaierror)
 SECONDS = 20.0  # for each answer of the server
 BLOCK = "notifier/default"
 
@@ -102,6 +104,10 @@ def _translated(server: MailServer) -> Iterator[None]:
     except smtplib.SMTPNotSupportedError as error:
         problem = f"the mail server {server.host} cannot do what the block {BLOCK} asks for (encryption or log-in)"
         raise Permanent(problem, code="not_supported") from error
+    except NOBODY_THERE as error:
+        raise Park(
+            f"the mail server {server.host} is not there ({type(error).__name__})", code="unreachable"
+        ) from error
     except (smtplib.SMTPException, OSError) as error:
         raise Retry(f"the mail server {server.host} cannot be reached ({type(error).__name__})") from error
 

@@ -10,7 +10,7 @@ import httpx
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from prefect.blocks.core import Block
 
-from blocks.errors import NeedsHuman, Permanent, Retry
+from blocks.errors import NeedsHuman, Park, Permanent, Retry
 from blocks.notifier.message import Message
 
 
@@ -21,7 +21,7 @@ def load(name: str) -> NotificationBlock:
     try:
         block = Block.load(name)
     except httpx.HTTPError as error:
-        raise Retry(f"Prefect did not give the block {name} ({type(error).__name__})") from error
+        raise Park(f"Prefect did not give the block {name} ({type(error).__name__})", code="prefect_down") from error
     except ValueError as error:
         raise NeedsHuman(
             f"there is no usable block {name}: create it in the Prefect UI, or name another in notifier/default",

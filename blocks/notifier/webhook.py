@@ -17,7 +17,7 @@ import httpx
 from blocks.errors import DarkroomError, Permanent, RateLimited, Retry
 from blocks.notifier.message import Message
 from blocks.tls import tls_context
-from blocks.transport import retry_after
+from blocks.transport import lost_call, retry_after
 
 BLOCK = "notifier/default"
 SECONDS = 15.0  # for connecting, and for each piece of the answer
@@ -36,8 +36,10 @@ def post(message: Message, *, url: str, signing_key: str) -> None:
             client.stream("POST", url, content=body, headers=headers) as answer,
         ):
             _require_taken(answer)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Retry(f"the notifier's webhook cannot be reached ({type(error).__name__})") from error
+    except httpx.InvalidURL as error:
+        raise Permanent(f"the address in the block {BLOCK} is none", code="bad_address") from error
+    except httpx.HTTPError as error:
+        raise lost_call("the notifier's webhook", error) from error
 
 
 def signed(id: str, body: str, *, signing_key: str, at: int) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 from support import free_port
 from till import SIGNING_KEY, Till, open_till
 
-from blocks.errors import BadInput, DarkroomError, NeedsHuman, Permanent, RateLimited, Retry
+from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, RateLimited, Retry
 from blocks.notifier import Message, Notifier
 from blocks.notifier.prefect_block import notify
 from blocks.notifier.webhook import signed
@@ -169,9 +169,9 @@ def test_whom_nobody_reaches_may_be_reached_later(till: Till, box: MailBox) -> N
     """Neither a mail server nor a webhook that is down is a mistake."""
     nobody = free_port()
     down = Notifier(way="smtp", host="127.0.0.1", port=nobody, encryption="none", sender="studio@example.com")
-    with pytest.raises(Retry):
+    with pytest.raises(Park):
         down.tell("Welcome", "Hello", key=KEY, to="ann@example.com")
-    with pytest.raises(Retry):
+    with pytest.raises(Park):
         Notifier(way="webhook", url=f"http://127.0.0.1:{nobody}", signing_key=SecretStr("k")).tell("a", "b", key=KEY)
 
 

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from support import free_port
 from till import KEY, Till, open_till
 
-from blocks.errors import DarkroomError, Permanent, RateLimited, Retry
+from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Retry
 from blocks.payments import Charge, PaymentAccount
 from blocks.settings import Settings
 
@@ -61,10 +61,10 @@ def test_a_refusal_says_whether_to_come_again(till: Till, status: int, kind: typ
     assert refused.value.code == code
 
 
-def test_no_answer_is_no_end() -> None:
-    """It may have been charged; under the same key it is asked for again."""
+def test_a_provider_that_is_not_there_is_waited_for() -> None:
+    """Nothing was charged, and no try is used up."""
     nobody = PaymentAccount(url=f"http://127.0.0.1:{free_port()}/charges", key=SecretStr(KEY))
-    with pytest.raises(Retry):
+    with pytest.raises(Park):
         nobody.charge(ORDER)
 
 
