@@ -57,7 +57,7 @@ class PaymentAccount(Configured):
         return cls(url=settings.payment_url, key=settings.payment_key)
 
     def charge(self, charge: Charge) -> str:
-        """The provider's id of the charge. Raises Retry or Park where it may pass, Permanent (`payment_declined`, …)."""
+        """The provider's id of the charge. Raises Retry or Park where it may pass, else Permanent."""
         headers = {
             "Authorization": f"Bearer {self.key.get_secret_value()}",
             "Idempotency-Key": charge.key,
