@@ -72,6 +72,14 @@ class Announcement:
     occurred: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Names of what a deployment's runs take, and those without which they do not begin."""
+
+    names: frozenset[str]
+    required: frozenset[str]
+
+
 def queue_name(user_id: str) -> str:
     return f"user-{user_id}"
 
@@ -80,6 +88,7 @@ class Orchestrator:
     def __init__(self, api: PrefectApi | None = None) -> None:
         self._api = api or PrefectApi.from_environment()
         self._deployment_ids: dict[str, UUID] = {}
+        self._parameters: dict[str, Parameters] = {}
         self._ensured: dict[tuple[str, int], float] = {}  # queue and limit → when
 
     def __enter__(self) -> Self:
@@ -332,6 +341,17 @@ class Orchestrator:
                 raise _unknown_deployment(deployment)
             self._deployment_ids[deployment] = UUID(found["id"])
         return self._deployment_ids[deployment]
+
+    def parameters_of(self, deployment: str) -> Parameters:
+        """What its runs take, as its form has it. Remembered. Raises NeedsHuman where there is no such deployment."""
+        if deployment not in self._parameters:
+            found = self._api.call("GET", f"/deployments/name/{deployment}", absent=True)
+            if found is None:
+                raise _unknown_deployment(deployment)
+            schema = found.get("parameter_openapi_schema") or {}
+            names, required = schema.get("properties") or {}, schema.get("required") or ()
+            self._parameters[deployment] = Parameters(names=frozenset(names), required=frozenset(required))
+        return self._parameters[deployment]
 
     def _set_state(self, flow_run_id: UUID, *, type: str, name: str, message: str | None = None) -> bool:
         body = {"state": {"type": type, "name": name, "message": message}, "force": False}

@@ -240,7 +240,7 @@ class Durable:
         def begin() -> Wait:
             if (known := waits.find(self.id, name)) is not None:
                 return known
-            self._require_deployment(f"{kind}/on-demand")
+            self._require_deployment(f"{kind}/on-demand", parameters)
             wait, implied = waits.for_child(self._row, name, kind=kind, parameters=parameters)
             self._resources.dispatcher.carry_out(implied)
             return wait
@@ -255,13 +255,18 @@ class Durable:
         except DarkroomError as error:
             raise error.of(step=name) from error
 
-    def _require_deployment(self, deployment: str) -> None:
-        """Else the child would wait for its run for ever. A Prefect that does not answer is waited for."""
+    def _require_deployment(self, deployment: str, given: Mapping[str, Any]) -> None:
+        """Else no run of the child's would ever begin. A Prefect that does not answer is waited for."""
         try:
-            self._resources.orchestrator.deployment_id(deployment)
+            wanted = self._resources.orchestrator.parameters_of(deployment)
         except (Retry, Park) as error:
             self._try_again(error)
             raise
+        if unknown := sorted(set(given) - wanted.names | {"user"} & set(given)):
+            names = ", ".join(sorted(wanted.names - {"user"}))
+            raise BadInput(f"{deployment} does not take '{unknown[0]}' from here. It takes: {names}.", field=unknown[0])
+        if missing := sorted(wanted.required - set(given)):
+            raise BadInput(f"{deployment} needs '{missing[0]}'.", field=missing[0])
 
     def _settled(self, opened: Wait) -> Wait:
         """As it is on record; `Waiting` while it is open."""

@@ -289,6 +289,13 @@ def _artifact(scene: Scene, flow_run_id: UUID) -> tuple[str, list[dict[str, str]
     return found["description"], json.loads(found["data"])
 
 
+def _log(scene: Scene, flow_run_id: UUID) -> list[str]:
+    """What its log says in Prefect's UI."""
+    wanted = {"logs": {"flow_run_id": {"any_": [str(flow_run_id)]}}}
+    found = scene.stack.prefect.post("/logs/filter", json=wanted).raise_for_status().json()
+    return [each["message"] for each in found]
+
+
 def test_a_sleep_of_a_year_has_no_process_and_is_ended_by_hand(scene: Scene) -> None:
     """`darkroom why` and Prefect's UI say what it waits for, to who did not write the flow; Prefect does not end it."""
     job_id = scene.play("a year", "a_year")
@@ -297,7 +304,7 @@ def test_a_sleep_of_a_year_has_no_process_and_is_ended_by_hand(scene: Scene) -> 
     why = scene.stack.command(DARKROOM, "why", job_id).stdout
     assert f"{wait.until:%Y-%m-%d}" in why and "sleep-1" in why and wait.id in why
     description, (row,) = _artifact(scene, flow_run_id)
-    assert f"{wait.until:%Y-%m-%d}" in description
+    assert f"{wait.until:%Y-%m-%d}" in description and description in _log(scene, flow_run_id)
     assert (row["Step"], row["Now"], row["Wait"]) == ("sleep-1", "waits", wait.id)
     timeout = scene.stack.flow_run(flow_run_id)["state"]["state_details"]["pause_timeout"]
     assert datetime.fromisoformat(timeout) > utc_now() + YEAR

@@ -22,7 +22,7 @@ from blocks.events import EventDoor, Sender
 from blocks.ledger import WAIT, EffectKind, JobStatus, Ledger, WaitStatus, Work
 from blocks.ledger import Job as JobRow
 from blocks.media_store import MediaStore, make_store_block
-from blocks.orchestrator import Orchestrator
+from blocks.orchestrator import Orchestrator, Parameters
 from blocks.prefect_api import PrefectApi
 from blocks.providers import Providers
 from blocks.settings import Settings
@@ -41,10 +41,10 @@ DAY = timedelta(days=1)
 class Prefect(Orchestrator):
     """Knows one deployment, and is told of nothing."""
 
-    def deployment_id(self, deployment: str) -> Any:
+    def parameters_of(self, deployment: str) -> Parameters:
         if deployment != "generate-image/on-demand":
             raise NeedsHuman(f"Prefect has no deployment '{deployment}'")
-        return uuid4()
+        return Parameters(names=frozenset({"prompt", "seed", "user"}), required=frozenset({"prompt"}))
 
 
 class Unheard(Reports):
@@ -468,6 +468,17 @@ def test_what_cannot_be_invoked_is_told_at_once(call: Call, deployment: str) -> 
     """A child that no run takes would be waited for without an end."""
     with pytest.raises((NeedsHuman, BadInput), match=r"deployment|invoked"):
         call().invoke(deployment)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [({"prompt": "a fox", "sead": 7}, "sead"), ({"seed": 7}, "prompt"), ({"user": "eve"}, "user")],
+)
+def test_a_child_that_could_not_begin_is_not_started(call: Call, parameters: dict[str, Any], field: str) -> None:
+    """Its parameters are held against its form; whose it is, is not for them to say."""
+    with pytest.raises(BadInput) as caught:
+        call().invoke("generate-image", step="picture", **parameters)
+    assert (caught.value.field, caught.value.step) == (field, "picture")
 
 
 # -- calls -----------------------------------------------------------------------------------------------------------

@@ -383,3 +383,15 @@ def test_progress_is_one_bar_that_moves_on(orchestrator: Orchestrator, run: UUID
     assert [(each["data"], each["description"]) for each in shown] == [(40, "4 of 10")]
     newest = prefect.call("POST", "/artifacts/latest/filter", json={**asked, "flow_runs": {"id": {"any_": [str(run)]}}})
     assert [each["data"] for each in newest] == [40]
+
+
+# -- what a deployment takes -----------------------------------------------------------------------------------------
+
+
+def test_what_a_deployment_takes_is_read_from_its_form(orchestrator: Orchestrator) -> None:
+    """By name; a deployment that is not there is said to be missing."""
+    takes = orchestrator.parameters_of("generate-image/on-demand")
+    assert {"prompt", "seed", "user"} <= takes.names
+    assert takes.required == {"prompt"}
+    with pytest.raises(NeedsHuman, match="no deployment 'no-such-flow/on-demand'"):
+        orchestrator.parameters_of("no-such-flow/on-demand")
