@@ -320,11 +320,13 @@ def test_a_sleep_of_a_year_has_no_process_and_is_ended_by_hand(scene: Scene) -> 
 
 
 def test_a_wait_that_is_given_another_time_ends_then(scene: Scene) -> None:
-    """First longer, and Prefect's own time-out goes with it; then seconds from now."""
+    """First longer, by its user's command, and Prefect's own time-out goes with it; then seconds from now, by HTTP."""
     scene.play("extended", "a_year")
     flow_run_id = scene.asleep("extended")
     wait = scene.wait("extended")
-    extended = json.loads(scene.stack.command(DARKROOM, "wait", "extend", wait.id, "--by", "52w").stdout)
+    own = {"DARKROOM_API_KEY": scene.stack.keys[scene.user("extended")]}
+    said = scene.stack.command(DARKROOM, "wait", "extend", wait.id, "--by", "52w", **own).stdout
+    extended = json.loads(said)
     assert datetime.fromisoformat(extended["until"]) == _until(wait) + timedelta(weeks=52)
 
     def timeout() -> datetime | None:
