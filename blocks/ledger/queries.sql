@@ -898,11 +898,13 @@ WHERE wait.id = ANY(:ids) AND (wait.status <> 'open' OR wait.until <= :now OR ch
 SELECT min(until) FROM wait WHERE status = 'open' AND until > :after
 
 -- name: waits_due
--- Jobs whose run has left and that nobody has woken yet.
-SELECT DISTINCT wait.job_id
+-- Jobs whose run has left and that nobody has woken yet; one of each run, which wakes it for all. Not all at once:
+-- who asks has slots to hand out, too, and comes again.
+SELECT DISTINCT ON (job.run_id) wait.job_id
 FROM wait JOIN job ON job.id = wait.job_id JOIN run ON run.id = job.run_id
 WHERE wait.status = 'open' AND wait.until <= :now AND job.finished_at IS NULL
   AND run.closed_at IS NULL AND run.left_at IS NOT NULL
+LIMIT 500
 
 -- name: waits_end
 -- With their job. Returns what they waited for and nobody else does.

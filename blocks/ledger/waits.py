@@ -175,7 +175,7 @@ class Waits:
             return due
 
     def wake_due(self) -> Implied:
-        """For the jobs whose time has come and whose run sleeps."""
+        """For the runs that sleep and of which a job's time has come: one of their jobs, which wakes them for all."""
         with self._engine.begin() as connection:
             return Implied(rings=tuple(run(connection, "waits_due", now=utc_now()).scalars()))
 
