@@ -67,7 +67,10 @@ class Events:
         self._engine = engine
 
     def receive(self, source: str, events: Sequence[NewEvent], *, matches: Matches) -> tuple[list[Received], Implied]:
-        """All of them or none, in their order. Several with one key are one event."""
+        """All of them or none, in their order. Several with one key are one event.
+
+        `source`: the user whose key sent them. One about nobody is for that user and its end users.
+        """
         now = utc_now()
         ids = [new_id("evt_") for _ in events]
         with self._engine.begin() as connection:
@@ -79,7 +82,7 @@ class Events:
             fresh = set(run(connection, "event_insert", events=dumps(given), now=now).scalars())
             known = _known(connection, source, [event.key for event in events if event.key is not None])
             anew = [(id, event) for id, event in zip(ids, events, strict=True) if id in fresh and event.problem is None]
-            waiting = _Waiting(connection, [event for _, event in anew], matches, now=now)
+            waiting = _Waiting(connection, source, [event for _, event in anew], matches, now=now)
             implied = NOTHING
             effects: list[dict[str, Any]] = []
             for id, event in anew:
@@ -150,7 +153,9 @@ def _known(connection: Connection, source: str, keys: list[str]) -> dict[str, st
 class _Waiting:
     """The open waits that the events of one call could end: all read, and locked in one order, with one statement."""
 
-    def __init__(self, connection: Connection, events: Sequence[NewEvent], matches: Matches, *, now: datetime) -> None:
+    def __init__(
+        self, connection: Connection, source: str, events: Sequence[NewEvent], matches: Matches, *, now: datetime
+    ) -> None:
         self._connection = connection
         self._matches = matches
         self._now = now
@@ -160,6 +165,7 @@ class _Waiting:
         found = run(
             connection,
             "waits_open_for",
+            source=source,
             names=sorted({event.name for event in events}),
             about_anybody=sorted({event.name for event in events if event.user_id is None}),
             user_ids=sorted({event.user_id for event in events if event.user_id is not None}),

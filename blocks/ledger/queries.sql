@@ -801,7 +801,10 @@ SELECT pg_advisory_xact_lock(hashtext('event:' || :name))
 -- name: events_since
 -- Neither the one that started the job, nor one that a wait of the job has taken already.
 SELECT * FROM event
-WHERE status = 'accepted' AND name = :name AND received_at >= :since AND (user_id IS NULL OR user_id = :user_id)
+WHERE status = 'accepted' AND name = :name AND received_at >= :since AND (
+    user_id = :user_id
+    OR user_id IS NULL AND EXISTS (SELECT FROM "user" WHERE id = :user_id AND event.source IN (id, parent_id))
+)
   AND NOT EXISTS (
       SELECT FROM event_effect AS effect
       WHERE effect.event_id = event.id AND effect.job_id = :job_id AND effect.what = 'started'
@@ -833,9 +836,12 @@ FROM jsonb_to_recordset(CAST(:effects AS jsonb)) AS given (
 SELECT * FROM event_effect WHERE event_id = :event_id ORDER BY n
 
 -- name: waits_open_for
--- Of an event about nobody in particular: everybody's.
+-- Of an event about nobody in particular: those of all whom its sender speaks for.
 SELECT * FROM wait
-WHERE status = 'open' AND event_name = ANY(:names) AND (event_name = ANY(:about_anybody) OR user_id = ANY(:user_ids))
+WHERE status = 'open' AND event_name = ANY(:names) AND (
+    user_id = ANY(:user_ids)
+    OR event_name = ANY(:about_anybody) AND user_id IN (SELECT id FROM "user" WHERE id = :source OR parent_id = :source)
+)
   AND (until IS NULL OR until > :now)
 ORDER BY created_at, id FOR UPDATE
 

@@ -90,7 +90,7 @@ def _add_routes(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = completed(generate())
+            app.openapi_schema = completed(generate(), batches.BatchOrder)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

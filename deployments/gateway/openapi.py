@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from blocks.errors import TooMany, WrongState
 from deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument, from_error
 
@@ -73,10 +75,15 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: _response(status) for status in statuses}
 
 
-def completed(document: dict[str, Any]) -> dict[str, Any]:
-    """The schema that the responses refer to (FastAPI would offer it as `application/json` only), and plain types."""
-    schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    document["components"]["schemas"] |= schema.pop("$defs", {}) | {"Problem": schema}
+def completed(document: dict[str, Any], *bodies: type[BaseModel]) -> dict[str, Any]:
+    """With the schemas that are referred to by name, and plain types.
+
+    Of problems (FastAPI would offer them as `application/json` only), and of bodies that come in several forms.
+    """
+    models: dict[str, type[BaseModel]] = {"Problem": ProblemDocument} | {body.__name__: body for body in bodies}
+    for name, model in models.items():
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= schema.pop("$defs", {}) | {name: schema}
     for parameter in _parameters(document):
         parameter["schema"] = _without_null(parameter["schema"])
     return document

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -334,6 +336,8 @@ def test_the_documentation_needs_no_internet(gateway: RunningGateway) -> None:
     assert set(answers) == {"202", "401", "403", "413", "415", "422", "429"}
     assert answers["422"]["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "remedy" in document["components"]["schemas"]["Problem"]["properties"]
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
 
 
 def assert_problem(answer: httpx.Response, *, field: str) -> None:

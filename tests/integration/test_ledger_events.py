@@ -172,6 +172,20 @@ def test_what_does_not_match_is_another_users_or_came_too_late_wakes_nobody(ledg
     assert ledger.waits.take(over.id).settled_by == "time"
 
 
+def test_an_event_about_nobody_is_for_those_whom_its_sender_speaks_for(ledger: Ledger, ann: str) -> None:
+    """A service's own users, also where it came before the wait; not another service's, nor anybody else's."""
+    shop, other = (ledger.users.add(name, service=True).user_id for name in ("shop", "other"))
+    early, late = (ledger.users.end_user(shop, name).id for name in ("early", "late"))
+    stranger = ledger.users.end_user(other, "early").id
+    waiting = {user_id: await_it(ledger, job_of(ledger, user_id)) for user_id in (ann, early, stranger)}
+    later = job_of(ledger, late)
+    event = NewEvent(name=NAME, user_id=None, owner_id=shop, data={})
+    _, implied = ledger.events.receive(shop, [event], matches=matches)
+    assert implied.rings == (waiting[early].job_id,)
+    assert await_it(ledger, later).status == WaitStatus.CAME
+    assert {ledger.waits.take(waiting[each].id).status for each in (ann, stranger)} == {WaitStatus.OPEN}
+
+
 def test_an_event_before_the_wait_counts_back_to_the_start_of_the_job(ledger: Ledger, ann: str) -> None:
     """The first that matches; what came before the job does not."""
     send(ledger, ann, data={"score": 9})
