@@ -31,6 +31,9 @@ RECOVERING = "Recovering"  # the name of the state in which such a run is put ba
 UNDER_WAY = frozenset({"RUNNING", "PENDING", "CANCELLING"})
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 _EXCEPTION = re.compile(r"encountered an exception: (\w+)")
+# How a flow ends that was called with what it does not take: at Prefect's own check, or at the flow's.
+_REFUSED = ("Validation of flow parameters failed", "Flow run encountered an exception: BadInput")
+_FIELD = re.compile(r"^ *- ([\w.]+):", re.MULTILINE)
 # For how long a queue is not looked at again. One that is deleted meanwhile is made anew by Prefect, without a limit.
 ENSURED_SECONDS = 60.0
 
@@ -55,6 +58,16 @@ class RunState:
         """Without what an exception said: about refused parameters that would be the values, and so the prompt."""
         kind = _EXCEPTION.search(self.message)
         return f"{self.name} ({kind[1]})" if kind else self.name
+
+    @property
+    def refused(self) -> bool:
+        """It failed for its parameters, and would again."""
+        return self.type == "FAILED" and self.message.startswith(_REFUSED)
+
+    @property
+    def refused_fields(self) -> tuple[str, ...]:
+        """As far as Prefect names them. What they were is not told: it may be anything."""
+        return tuple(dict.fromkeys(_FIELD.findall(self.message))) if self.refused else ()
 
     @property
     def is_final(self) -> bool:
@@ -341,6 +354,10 @@ class Orchestrator:
                 raise _unknown_deployment(deployment)
             self._deployment_ids[deployment] = UUID(found["id"])
         return self._deployment_ids[deployment]
+
+    def given_to(self, flow_run_id: UUID) -> Mapping[str, Any]:
+        """The parameters of a run; none for one that does not exist."""
+        return dict((self._api.call("GET", f"/flow_runs/{flow_run_id}", absent=True) or {}).get("parameters") or {})
 
     def parameters_of(self, deployment: str) -> Parameters:
         """What its runs take, as its form has it. Remembered. Raises NeedsHuman where there is no such deployment."""

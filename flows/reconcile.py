@@ -19,7 +19,7 @@ from pydantic import Field
 
 from blocks.catalogue import find_model
 from blocks.clock import utc_now
-from blocks.errors import DarkroomError
+from blocks.errors import BadInput, DarkroomError
 from blocks.events.feed import CHUNK, tell_some
 from blocks.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
 from blocks.lost_submits import adopt_lost_submits
@@ -201,10 +201,26 @@ class Reconciler:
         elif what is ForRun.CONFIRM:
             if orchestrator.confirm_cancel(flow_run_id) and run.closed_at is None:
                 self._close(run, cancelled=True)
+        elif what is ForRun.REFUSE:
+            self._refuse(run, flow_run_id, state)
         elif what is ForRun.GIVE_UP:
             why = f"The flow run was lost {run.recoveries} times in quick succession. {_ended(state)}"
             self._close(run, cancelled=False, why=why)
             orchestrator.give_up(flow_run_id, message=why)
+
+    def _refuse(self, run: Run, flow_run_id: UUID, state: RunState) -> None:
+        """An event or another job may have brought them. The run was made with those of one job, and has others too."""
+        named = ", ".join(state.refused_fields)
+        why = f"Its parameters are not what {run.kind} takes{named and f': see {named}'}. Order it with others."
+        error = error_document(
+            BadInput(why, field=next(iter(state.refused_fields), "parameters"), code="bad_parameters")
+        )
+        given = self._resources.orchestrator.given_to(flow_run_id)
+        jobs = [job for job in self._ledger.jobs.of_run(run.id) if not job.status.terminal]
+        theirs = [job for job in jobs if job.parameters | {"user": job.user_id} == given] or jobs
+        for job in theirs:
+            self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, JobStatus.FAILED, error=error))
+        self._resources.dispatcher.carry_out(self._ledger.runs.hand_over(run.id))
 
     def _close(self, run: Run, *, cancelled: bool, why: str = "") -> None:
         """Ends the run and its jobs. One that failed so is a dead letter, and can be replayed."""

@@ -42,6 +42,7 @@ class ForRun(StrEnum):
     CONFIRM = "confirm"  # its cancel was asked for, and nobody is left who would confirm it
     CLOSE = "close"  # it has ended at Prefect: its jobs end with it
     GIVE_UP = "give up"  # it was lost too often
+    REFUSE = "refuse"  # it failed for its parameters: the job they are of ends, the others go to another run
 
 
 def decide_request(
@@ -77,6 +78,8 @@ def decide_run(run: Run, state: RunState | None, *, now: datetime, has_granted: 
             return ForRun.WAKE if _ought_to_be_awake(run, now=now, has_granted=has_granted) else ForRun.NOTHING
         case "SCHEDULED" if state.stranded:
             return ForRun.HAND_OVER
+        case _ if state.refused:
+            return ForRun.REFUSE
         case _ if _is_lost(run, state, now=now):
             return _bring_back(run, state, now=now)
         case _:

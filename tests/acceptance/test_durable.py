@@ -159,6 +159,7 @@ def played(scene: Scene) -> Scene:
     for moment in MOMENTS:
         scene.play(f"at {moment}", "event_or_time", account="a-1")
     scene.play("child killed", "with_a_picture", prompt=prompt)
+    scene.play("child refused", "with_a_child", child={"scene": ["not", "a", "text"]})
     scene.play("child failed", "with_a_picture", prompt="a fox that nobody paints")
     scene.play("child's result", "with_a_child", child={"scene": "dies_after_the_record", **_place(scene)})
 
@@ -272,6 +273,13 @@ def test_a_childs_failure_is_its_parents_and_is_named(played: Scene) -> None:
     (wait,) = job["waits"]
     assert (job["status"], job["error"]["step"], job["error"]["code"]) == ("failed", "picture", "child_failed")
     assert wait["child_job_id"] in job["error"]["message"]
+
+
+def test_a_child_that_is_given_what_it_does_not_take_fails_at_once(played: Scene) -> None:
+    """Prefect refuses to call its flow; it is not brought back for that. The parameter is named, not what it was."""
+    job = played.ended("child refused")
+    assert (job["status"], job["error"]["code"]) == ("failed", "child_failed")
+    assert "Its parameters are not what trial-child takes: see scene." in job["error"]["message"]
 
 
 def test_a_child_gives_its_result(played: Scene) -> None:

@@ -105,6 +105,19 @@ def test_a_run_is_brought_back_or_ended(
     assert decide_run(run, seen, now=NOW, has_granted=granted) is expected
 
 
+INVALID = "Validation of flow parameters failed with error: ParameterTypeError: Invalid:\n - seed: no integer"
+
+
+@pytest.mark.parametrize(
+    ("message", "fields"), [(INVALID, ("seed",)), ("Flow run encountered an exception: BadInput: a secret", ())]
+)
+def test_a_run_that_failed_for_its_parameters_is_not_brought_back(message: str, fields: tuple[str, ...]) -> None:
+    """It would fail again; what was given is not told."""
+    seen = RunState(type="FAILED", name="Failed", timestamp=ago(1), message=message)
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False) is ForRun.REFUSE
+    assert seen.refused_fields == fields
+
+
 def test_a_script_that_died_hands_its_jobs_over() -> None:
     """No worker can start it again."""
     seen = RunState(type="CRASHED", name="Crashed", timestamp=ago(1), deployed=False)
