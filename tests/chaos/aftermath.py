@@ -116,12 +116,15 @@ def stats(provider: Provider) -> dict[str, Any]:
 
 
 def flow_runs(stack: Stack) -> tuple[list[Row], list[Row]]:
-    """All that Prefect has: those that carry jobs, and those of reconcile, of which one is always about to come."""
+    """All that Prefect has: those that carry jobs, and those of reconcile, of which one is always about to come.
+
+    What cron starts carries none, and its next slots are on record days ahead.
+    """
     path = "/deployments/name/reconcile/every-minute"
     reconcile = stack.prefect.get(path).raise_for_status().json()["id"]
     found = list(_all_flow_runs(stack))
     return (
-        [run for run in found if run["deployment_id"] != reconcile],
+        [run for run in found if "system" not in run["tags"]],
         [run for run in found if run["deployment_id"] == reconcile],
     )
 
