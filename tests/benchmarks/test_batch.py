@@ -130,9 +130,11 @@ def sampling(count: Callable[[], int], rates: list[float], *, seconds: float) ->
 
     thread = threading.Thread(target=look)
     thread.start()
-    yield
-    done.set()
-    thread.join()
+    try:
+        yield
+    finally:  # it asks the stack, which may be about to end
+        done.set()
+        thread.join()
 
 
 @contextmanager
@@ -151,10 +153,12 @@ def measuring(stack: Stack) -> Iterator[Used]:
 
     thread = threading.Thread(target=look)
     thread.start()
-    yield used
-    done.set()
-    thread.join()
-    used.cpu_seconds = _cpu(stack) - before
+    try:
+        yield used
+        used.cpu_seconds = _cpu(stack) - before
+    finally:
+        done.set()
+        thread.join()
 
 
 def _cpu(stack: Stack) -> float:
