@@ -91,7 +91,7 @@ class Dispatcher:
         with _left_to_reconcile(f"Run {start.run_id} was not started"):
             self._orchestrator.ensure_queue(start.user_id, limit=start.in_flight)
             flow_run_id = self._orchestrator.create_run(
-                deployment=f"{start.kind}/on-demand",
+                deployment=start.deployment,
                 run_key=start.run_id,
                 user_id=start.user_id,
                 plan=start.plan,

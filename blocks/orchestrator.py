@@ -355,6 +355,10 @@ class Orchestrator:
             self._deployment_ids[deployment] = UUID(found["id"])
         return self._deployment_ids[deployment]
 
+    def deployment_of(self, deployment_id: UUID) -> str:
+        """Its name, without the flow's."""
+        return str(self._api.call("GET", f"/deployments/{deployment_id}")["name"])
+
     def given_to(self, flow_run_id: UUID) -> Mapping[str, Any]:
         """The parameters of a run; none for one that does not exist."""
         return dict((self._api.call("GET", f"/flow_runs/{flow_run_id}", absent=True) or {}).get("parameters") or {})

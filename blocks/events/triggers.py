@@ -30,7 +30,7 @@ from blocks.ledger import EventStart
 logger = logging.getLogger(__name__)
 
 PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
-STARTABLE = "on-demand"  # the name of deployments whose runs are made for jobs
+SYSTEM = "system"  # the tag of deployments whose runs are not made for jobs
 
 
 class TriggerEntry(BaseModel):
@@ -81,6 +81,7 @@ class _Deployment(BaseModel):
 
     name: str
     entrypoint: str
+    tags: list[str] = []
     starts_on: list[TriggerEntry] = []
 
     @property
@@ -106,8 +107,8 @@ def read_triggers(file: Path = PREFECT_YAML) -> list[Trigger]:
 def _trigger(deployment: _Deployment, entry: TriggerEntry) -> Trigger:
     name = deployment.full_name
     try:
-        if deployment.name != STARTABLE:
-            raise BadInput(f"Only deployments named {STARTABLE!r} can be started by events.")
+        if SYSTEM in deployment.tags:
+            raise BadInput(f"A deployment with the tag {SYSTEM!r} cannot be started by events.")
         model = find_type(entry.event, entry.v)[1]
         parameters = {each: _reading(model, text) for each, text in (entry.parameters or {}).items()}
         return Trigger(

@@ -40,6 +40,7 @@ from blocks.ledger.states import (
     WaitStatus,
 )
 from blocks.ledger.tables import (
+    ON_DEMAND,
     Account,
     Asset,
     Batch,
@@ -64,6 +65,7 @@ __all__ = [
     "BATCH",
     "CHOICE",
     "NOTHING",
+    "ON_DEMAND",
     "OPERATOR",
     "OUTAGES",
     "READY",

@@ -26,7 +26,7 @@ class Start:
     """A run on record for which a Prefect flow run is to be created."""
 
     run_id: str
-    kind: str
+    deployment: str  # "generate-image/on-demand"
     user_id: str
     plan: str
     in_flight: int

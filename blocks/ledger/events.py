@@ -20,6 +20,7 @@ from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.jobs import insert_job
 from blocks.ledger.states import EffectKind, EventStatus, WaitStatus
 from blocks.ledger.tables import Event, EventEffect, Wait, new_id
+from blocks.ledger.terms import Held
 from blocks.ledger.waits import settle
 
 # Whether a wait's condition holds for an event's data; and why it cannot be told, as a sentence.
@@ -33,10 +34,16 @@ class EventStart:
     deployment: str  # "onboard-user/on-demand"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
+    held: Held | None = None  # by the deployment's flow control; None: it begins at once
 
     @property
     def kind(self) -> str:
         return self.deployment.partition("/")[0]
+
+    @property
+    def deployment_name(self) -> str:
+        """Without the flow's."""
+        return self.deployment.partition("/")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +211,13 @@ def _take_effect(
             note(EffectKind.NOT_STARTED, deployment=start.deployment, reason=start.reason)
             continue
         row = insert_job(
-            connection, user_id=event.owner_id, kind=start.kind, parameters=start.parameters, slotless=True, now=now
+            connection,
+            user_id=event.owner_id,
+            kind=start.kind,
+            deployment=start.deployment_name,
+            parameters=start.parameters,
+            slotless=True,
+            now=now,
         )
         assert row is not None
         note(EffectKind.STARTED, deployment=start.deployment, job_id=row.id)

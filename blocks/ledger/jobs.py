@@ -20,7 +20,7 @@ from blocks.ledger.locking import lock_run_of_job, tell
 from blocks.ledger.replaying import plan_replay
 from blocks.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request
 from blocks.ledger.states import JobStatus, RequestStatus
-from blocks.ledger.tables import Asset, Job, Request, new_id
+from blocks.ledger.tables import ON_DEMAND, Asset, Job, Request, new_id
 
 QUEUE_FULL_RETRY = timedelta(seconds=60)
 
@@ -67,6 +67,8 @@ def insert_job(
     now: datetime,
     run_id: str | None = None,
     slotless: bool = False,
+    deployment: str = ON_DEMAND,
+    start_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> Row[Any] | None:
     """With what the user's plan allows; None if the user has a job under that idempotency key."""
@@ -76,6 +78,8 @@ def insert_job(
         id=new_id("job_"),
         user_id=user_id,
         kind=kind,
+        deployment=deployment,
+        start_id=start_id,
         run_id=run_id,
         slotless=slotless,
         parameters=dumps(dict(parameters)),
@@ -121,6 +125,7 @@ class Jobs:
         parameters: Mapping[str, Any],
         first: RequestSpec | None = None,
         estimate_usd: Decimal = Decimal(0),
+        deployment: str = ON_DEMAND,
         idempotency_key: str | None = None,
     ) -> Posted:
         """The job and its first request in one transaction, before anything is paid.
@@ -140,6 +145,7 @@ class Jobs:
                 kind=kind,
                 parameters=parameters,
                 slotless=first is None,
+                deployment=deployment,
                 idempotency_key=idempotency_key,
                 now=now,
             )
@@ -308,6 +314,7 @@ class Jobs:
             user_id=job.user_id,
             kind=job.kind,
             parameters=job.parameters or {},
+            deployment=job.deployment,
             first=_as_it_was(rows[0]) if rows else None,
             idempotency_key=idempotency_key,
         )

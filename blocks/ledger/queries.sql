@@ -27,8 +27,8 @@ SELECT run.flow_run_id FROM job JOIN run ON run.id = job.run_id WHERE job.id = :
 SELECT run_id FROM job WHERE id = :job_id
 
 -- name: run_insert
-INSERT INTO run (id, user_id, kind, shared, flow_run_id, created_at, alive_until)
-VALUES (:id, :user_id, :kind, :shared, :flow_run_id, :now, :alive_until)
+INSERT INTO run (id, user_id, kind, deployment, shared, flow_run_id, created_at, alive_until)
+VALUES (:id, :user_id, :kind, :deployment, :shared, :flow_run_id, :now, :alive_until)
 RETURNING *
 
 -- name: run_enter
@@ -82,8 +82,8 @@ SELECT pg_notify(:channel, '')
 -- name: run_candidate
 SELECT run.id FROM run
 LEFT JOIN job ON job.run_id = run.id AND job.finished_at IS NULL
-WHERE run.user_id = :user_id AND run.kind = :kind AND run.shared AND run.closed_at IS NULL
-  AND run.created_at > :oldest
+WHERE run.user_id = :user_id AND run.kind = :kind AND run.deployment = :deployment AND run.shared
+  AND run.closed_at IS NULL AND run.created_at > :oldest
   AND (run.alive_until IS NULL OR run.alive_until > :now) -- not one whose process has fallen silent
 GROUP BY run.id HAVING count(job.id) < :most_jobs
 ORDER BY count(job.id), run.created_at
@@ -133,9 +133,10 @@ WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS N
 -- name: job_insert
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
 WITH added AS (
-    INSERT INTO job (id, user_id, kind, status, run_id, slotless, parameters, idempotency_key, body_hash, created_at)
-    VALUES (:id, :user_id, :kind, 'pending', :run_id, :slotless, CAST(:parameters AS jsonb), :idempotency_key,
-        :body_hash, :now)
+    INSERT INTO job (id, user_id, kind, deployment, start_id, status, run_id, slotless, parameters, idempotency_key,
+        body_hash, created_at)
+    VALUES (:id, :user_id, :kind, :deployment, :start_id, 'pending', :run_id, :slotless, CAST(:parameters AS jsonb),
+        :idempotency_key, :body_hash, :now)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 )
@@ -163,14 +164,14 @@ UPDATE job SET slotless = true WHERE id = :job_id
 SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
 -- name: job_to_place
-SELECT user_id, kind, parent_id FROM job
+SELECT user_id, kind, deployment, parent_id FROM job
 WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL LIMIT 1
 
 -- name: jobs_place_lock
 -- In one order for all, so two who place the same jobs do not wait for each other.
 SELECT * FROM job
-WHERE id = ANY(:job_ids) AND user_id = :user_id AND kind = :kind AND parent_id IS NOT DISTINCT FROM :parent_id
-  AND run_id IS NULL AND finished_at IS NULL
+WHERE id = ANY(:job_ids) AND user_id = :user_id AND kind = :kind AND deployment = :deployment
+  AND parent_id IS NOT DISTINCT FROM :parent_id AND run_id IS NULL AND finished_at IS NULL
 ORDER BY created_at, id
 LIMIT :room
 FOR NO KEY UPDATE

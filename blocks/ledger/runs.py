@@ -22,7 +22,7 @@ from blocks.ledger.effects import NOTHING, Implied, Start
 from blocks.ledger.jobs import as_job, insert_job, put_back
 from blocks.ledger.locking import as_run, lock_run, lock_run_of_job, tell
 from blocks.ledger.states import RequestStatus
-from blocks.ledger.tables import Job, Run, new_id
+from blocks.ledger.tables import ON_DEMAND, Job, Run, new_id
 
 # One run's at once. A second process competes for the same cores and locks: with 200 pictures at once, webhook to next
 # line took 1.2 s (p95) in five runs and 0.4 s in one, which needed two thirds of the CPU.
@@ -106,7 +106,15 @@ class Runs:
             if (batch_id := run(connection, "batch_of_run", run_id=run_id).scalar()) is not None:
                 hold(connection, batch_id, now=utc_now())
 
-    def open_own(self, flow_run_id: UUID, *, user_id: str, kind: str, parameters: Mapping[str, Any]) -> Run:
+    def open_own(
+        self,
+        flow_run_id: UUID,
+        *,
+        user_id: str,
+        kind: str,
+        deployment: str = ON_DEMAND,
+        parameters: Mapping[str, Any],
+    ) -> Run:
         """Puts a run that a person started on record, with the one job it is for."""
         now = utc_now()
         with self._engine.begin() as connection:
@@ -116,12 +124,21 @@ class Runs:
                 id=new_id("run_"),
                 user_id=user_id,
                 kind=kind,
+                deployment=deployment,
                 shared=False,
                 flow_run_id=flow_run_id,
                 now=now,
                 alive_until=now + LEASE,
             ).one()
-            insert_job(connection, user_id=user_id, kind=kind, parameters=parameters, run_id=row.id, now=now)
+            insert_job(
+                connection,
+                user_id=user_id,
+                kind=kind,
+                deployment=deployment,
+                parameters=parameters,
+                run_id=row.id,
+                now=now,
+            )
             return as_run(row)
 
     def created(self, run_id: str, flow_run_id: UUID) -> None:
@@ -308,7 +325,7 @@ def _taker(connection: Connection, owner: Row[Any], *, now: datetime) -> tuple[R
         return carried[0], BATCH_ROOM, carried[1]
     if owner.kind in ALONE:
         return None, 1, NOTHING
-    return *_open_run(connection, owner.user_id, owner.kind, now=now), NOTHING
+    return *_open_run(connection, owner, now=now), NOTHING
 
 
 def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tuple[Run, Implied] | None:
@@ -324,13 +341,14 @@ def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tu
     return as_run(new), Implied(starts=(_start(connection, batch, new.id),))
 
 
-def _open_run(connection: Connection, user_id: str, kind: str, *, now: datetime) -> tuple[Run | None, int]:
+def _open_run(connection: Connection, owner: Row[Any], *, now: datetime) -> tuple[Run | None, int]:
     """Looked at again after the lock: it may have closed or taken others meanwhile."""
     found = run(
         connection,
         "run_candidate",
-        user_id=user_id,
-        kind=kind,
+        user_id=owner.user_id,
+        kind=owner.kind,
+        deployment=owner.deployment,
         most_jobs=MOST_JOBS,
         now=now,
         oldest=now - TAKES_JOBS_FOR,
@@ -352,6 +370,7 @@ def _insert(connection: Connection, job: Job, *, run_id: str, now: datetime) -> 
         id=run_id,
         user_id=job.user_id,
         kind=job.kind,
+        deployment=job.deployment,
         shared=job.kind not in ALONE,
         flow_run_id=None,
         now=now,
@@ -363,7 +382,7 @@ def _start(connection: Connection, job: Job, run_id: str) -> Start:
     owner = run(connection, "user_plan", user_id=job.user_id).one()
     return Start(
         run_id=run_id,
-        kind=job.kind,
+        deployment=f"{job.kind}/{job.deployment}",
         user_id=job.user_id,
         plan=owner.plan,
         in_flight=owner.in_flight,

@@ -66,7 +66,17 @@ class EffectKind(StrEnum):
     STARTED = "started"
     WOKE = "woke"
     NOT_STARTED = "not_started"
+    HELD = "held"  # by the deployment's flow control: what became of it stands in the `Start`
     NOT_WOKEN = "not_woken"
+
+
+class StartStatus(StrEnum):
+    """Of a run that events ask for, under a deployment's flow control."""
+
+    GATHERING = "gathering"  # more events may join it
+    WAITING = "waiting"  # for its turn
+    BEGUN = "begun"  # as a job
+    DROPPED = "dropped"  # nothing begins, for the reason on record
 
 
 class WaitKind(StrEnum):

@@ -41,12 +41,14 @@ from blocks.ledger.states import (
     LoraStatus,
     RequestStatus,
     Stage,
+    StartStatus,
     WaitKind,
     WaitStatus,
 )
 
 Json = dict[str, Any]
 MOST_QUEUED = 20_000
+ON_DEMAND = "on-demand"  # the deployment in which jobs run, unless an event has started them in another
 
 
 def new_id(prefix: str = "") -> str:
@@ -62,6 +64,10 @@ def _when(*, now: bool = False) -> Any:
 
 def _usd(default: Decimal | None = None) -> Any:
     return Field(default=default, sa_type=Numeric(12, 6))
+
+
+def _on_demand() -> Any:
+    return Field(default=ON_DEMAND, sa_column_kwargs={"server_default": ON_DEMAND})
 
 
 def _json() -> Any:
@@ -146,6 +152,7 @@ class Run(SQLModel, table=True):
     id: str = Field(primary_key=True)  # also the idempotency key under which the flow run is created
     user_id: str = Field(foreign_key="user.id")
     kind: str  # name of the flow
+    deployment: str = _on_demand()  # … and of its deployment, without the flow's
     shared: bool  # takes further jobs of its user; a run that a person started does not
     flow_run_id: UUID | None = Field(default=None, unique=True)
     created_at: datetime = _when(now=True)
@@ -179,11 +186,16 @@ class Job(SQLModel, table=True):
             postgresql_where=text("parent_id IS NOT NULL AND finished_at IS NULL"),
         ),
         Index("job_slotless", "id", postgresql_where=text("slotless AND run_id IS NULL AND finished_at IS NULL")),
+        Index("job_of_start", "start_id", postgresql_where=text("start_id IS NOT NULL AND finished_at IS NULL")),
+        Index("job_dead", "finished_at", "id", postgresql_where=text("status = 'failed'")),
+        Index("job_of_replay", "replay_id", postgresql_where=text("replay_id IS NOT NULL")),
     )
 
     id: str = Field(primary_key=True)
     user_id: str = Field(foreign_key="user.id")
     kind: str
+    deployment: str = _on_demand()
+    start_id: str | None = None  # the `Start` that it began as; that names the job
     status: JobStatus = Field(default=JobStatus.PENDING, sa_type=Text)
     run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
     parent_id: str | None = Field(default=None, foreign_key="job.id")  # the batch that it is a row of
@@ -195,6 +207,9 @@ class Job(SQLModel, table=True):
     body_hash: str | None = None  # of the body that came with the idempotency key
     cancel_requested_at: datetime | None = _when()
     replayed_at: datetime | None = _when()  # what was tried before does not count against the attempts
+    replay_id: str | None = Field(default=None, foreign_key="replay.id")  # whose budget it has, since it was replayed
+    discarded_at: datetime | None = _when()  # a person has said that nothing more is to become of it
+    discard_reason: str | None = None
     progress: Json | None = _json()  # how far it has come, while it is under way: {"percent", "text"}
     result: Json | None = _json()  # what it came to beside its files, by kind of job
     error: Json | None = _json()
@@ -414,10 +429,89 @@ class Wait(SQLModel, table=True):
     settled_at: datetime | None = _when()
 
 
+class FlowControl(SQLModel, table=True):
+    """How a deployment's runs may begin, as it was declared last. Its lock is what who lets them begin holds."""
+
+    __tablename__ = "flow_control"
+
+    deployment: str = Field(primary_key=True)  # "sync-profile/debounced"
+    terms: Json = _json()
+
+
+class Start(SQLModel, table=True):
+    """A run that events ask for: gathering more of them, waiting for its turn, begun as a job, or dropped."""
+
+    __table_args__ = (
+        Index(
+            "start_gathering",
+            "deployment",
+            "user_id",
+            "gather_key",
+            unique=True,
+            postgresql_where=text("status = 'gathering'"),
+        ),
+        Index(
+            "start_due", "due_at", postgresql_where=text("status IN ('gathering', 'waiting') AND due_at IS NOT NULL")
+        ),
+        Index(
+            "start_waiting", "deployment", "gate_key", "ranked_at", "id", postgresql_where=text("status = 'waiting'")
+        ),
+        Index("start_held", "user_id", postgresql_where=text("status IN ('gathering', 'waiting')")),
+        Index(
+            "start_begun",
+            "deployment",
+            "rate_key",
+            "settled_at",
+            postgresql_where=text("status = 'begun' AND rate_key IS NOT NULL"),
+        ),
+        Index(
+            "start_paced",
+            "deployment",
+            "throttle_key",
+            "paced_until",
+            postgresql_where=text("status = 'begun' AND throttle_key IS NOT NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    deployment: str
+    user_id: str = Field(foreign_key="user.id")
+    status: StartStatus = Field(sa_type=Text)
+    gather_key: str | None = None  # events with the same one, of the same user, are one start
+    takes_all: bool = False  # the run is given all events, as a list; else the last one
+    # Over whom each limit counts; None: it has none.
+    rate_key: str | None = None
+    throttle_key: str | None = None
+    singleton_key: str | None = None
+    concurrency_key: str | None = None
+    gate_key: str  # all four: starts that wait for the same are one line
+    priority: int = 0  # seconds that it stands before its time
+    parameters: Json = _json()  # of the last event
+    events: int  # that it stands for
+    bytes: int  # of their parameters
+    created_at: datetime = _when(now=True)
+    ranked_at: datetime = _when(now=True)  # its place among those that wait
+    due_at: datetime | None = _when()  # gathering: when it goes on; waiting: not before
+    latest_at: datetime | None = _when()  # gathering: it goes on then, whatever comes
+    reason: str | None = None  # dropped: why; waiting: what for
+    job_id: str | None = Field(default=None, foreign_key="job.id")
+    paced_until: datetime | None = _when()  # begun: when the next of its throttle has its even place
+    settled_at: datetime | None = _when()  # begun or dropped
+
+
+class Replay(SQLModel, table=True):
+    """Failed jobs that were put back together, and what they may cost in all."""
+
+    id: str = Field(primary_key=True)
+    budget_usd: Decimal | None = _usd()
+    created_at: datetime = _when(now=True)
+
+
 class EventEffect(SQLModel, table=True):
     """What an event started or woke, or why it did not."""
 
     __tablename__ = "event_effect"
+    __table_args__ = (Index("effect_of_start", "start_id", "start_n", postgresql_where=text("start_id IS NOT NULL")),)
 
     event_id: str = Field(primary_key=True, foreign_key="event.id")
     n: int = Field(primary_key=True)
@@ -425,6 +519,9 @@ class EventEffect(SQLModel, table=True):
     deployment: str | None = None
     job_id: str | None = Field(default=None, foreign_key="job.id")
     wait_id: str | None = Field(default=None, foreign_key="wait.id")
+    start_id: str | None = Field(default=None, foreign_key="start.id")
+    start_n: int | None = None  # its place among the start's events, from 1
+    parameters: Json | None = _json()  # that it gives the start
     reason: str | None = None
     at: datetime = _when(now=True)
 

@@ -21,7 +21,7 @@ from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.jobs import as_job, insert_job
 from blocks.ledger.states import EffectKind, WaitKind, WaitStatus
-from blocks.ledger.tables import Event, Job, Step, Wait, new_id
+from blocks.ledger.tables import ON_DEMAND, Event, Job, Step, Wait, new_id
 
 Test = Callable[[Mapping[str, Any]], bool]
 
@@ -73,14 +73,24 @@ class Waits:
                     return settled
             return wait
 
-    def for_child(self, job: Job, name: str, *, kind: str, parameters: Mapping[str, Any]) -> tuple[Wait, Implied]:
-        """Starts another job of the same user, once, and waits for its end."""
+    def for_child(
+        self, job: Job, name: str, *, kind: str, deployment: str = ON_DEMAND, parameters: Mapping[str, Any]
+    ) -> tuple[Wait, Implied]:
+        """Starts another job of the same user, once, and waits for its end. `deployment`: without the flow's name."""
         now = utc_now()
         with self._engine.begin() as connection:
             _require_under_way(connection, job)
             if (known := _by_name(connection, job, name)) is not None:
                 return known, NOTHING
-            row = insert_job(connection, user_id=job.user_id, kind=kind, parameters=parameters, slotless=True, now=now)
+            row = insert_job(
+                connection,
+                user_id=job.user_id,
+                kind=kind,
+                deployment=deployment,
+                parameters=parameters,
+                slotless=True,
+                now=now,
+            )
             assert row is not None
             wait = _open(connection, job, name, WaitKind.CHILD, child_job_id=as_job(row).id)
             return wait, Implied(places=(row.id,))

@@ -27,7 +27,7 @@ import httpx
 from blocks.clock import utc_now
 from blocks.errors import BadInput, DarkroomError, Park, Permanent, Retry, WrongState
 from blocks.events import EventDoor, Sender, TriggerFile
-from blocks.ledger import OUTAGES, WAIT, Asset, JobStatus, Wait, WaitStatus
+from blocks.ledger import ON_DEMAND, OUTAGES, WAIT, Asset, JobStatus, Wait, WaitStatus
 from blocks.ledger import Job as JobRow
 from flows.engine import conditions, storing, tasks
 from flows.engine.backoff import next_try
@@ -151,8 +151,8 @@ class Durable:
     def invoke(self, deployment: str, *, step: str | None = None, **parameters: Any) -> Invoked:
         """Runs a deployment as a child job of the same user, and waits for its end without a process.
 
-        `deployment`: "generate-image" or "generate-image/on-demand"; `parameters`: as in its form. Its failure is
-        raised as `Permanent`, naming the child and what failed of it. Cancelling this job cancels the child.
+        `deployment`: "generate-image/on-demand", or the flow's name alone for that; `parameters`: as in its form. Its
+        failure is raised as `Permanent`, naming the child and what failed of it. Cancelling this job cancels the child.
         """
         name = self._named_or_numbered("invoke", step)
         wait = self._settled(self._open_child(name, deployment, parameters))
@@ -235,13 +235,13 @@ class Durable:
         )
 
     def _open_child(self, name: str, deployment: str, parameters: Mapping[str, Any]) -> Wait:
-        kind, waits = _kind_of(deployment), self._resources.ledger.waits
+        (kind, named), waits = _parts(deployment), self._resources.ledger.waits
 
         def begin() -> Wait:
             if (known := waits.find(self.id, name)) is not None:
                 return known
-            self._require_deployment(f"{kind}/on-demand", parameters)
-            wait, implied = waits.for_child(self._row, name, kind=kind, parameters=parameters)
+            self._require_deployment(f"{kind}/{named}", parameters)
+            wait, implied = waits.for_child(self._row, name, kind=kind, deployment=named, parameters=parameters)
             self._resources.dispatcher.carry_out(implied)
             return wait
 
@@ -383,14 +383,11 @@ def _when(given: timedelta | datetime) -> datetime:
     return now + max(given, timedelta(0))
 
 
-def _kind_of(deployment: str) -> str:
+def _parts(deployment: str) -> tuple[str, str]:
     kind, _, name = deployment.partition("/")
-    if not kind or name not in ("", "on-demand"):
-        raise BadInput(
-            f"'{deployment}' cannot be invoked: name a deployment '<flow>/on-demand'; those are what jobs run in.",
-            field="deployment",
-        )
-    return kind
+    if not kind or "/" in name:
+        raise BadInput(f"'{deployment}' is no deployment: name it '<flow>/<deployment>'.", field="deployment")
+    return kind, name or ON_DEMAND
 
 
 def _translated(fn: Callable[..., Any], *, key: str) -> Any:

@@ -21,7 +21,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from blocks.clock import utc_now
-from blocks.ledger import OUTAGES, JobStatus, Ledger, Run, Work
+from blocks.ledger import ON_DEMAND, OUTAGES, JobStatus, Ledger, Run, Work
 from blocks.orchestrator import RECOVERING, RunState
 from flows.engine.calls import Calls, JobFunction
 from flows.engine.polling import Poller
@@ -249,7 +249,10 @@ def _enter(resources: Resources, flow_run: FlowRun, *, kind: str, parameters: Ma
         return run
     owner = resources.ledger.users.find(user)
     resources.orchestrator.add_tags(flow_run.id, [f"user:{owner.id}", f"plan:{owner.plan}"])
-    return resources.ledger.runs.open_own(flow_run.id, user_id=owner.id, kind=kind, parameters=parameters)
+    deployment = resources.orchestrator.deployment_of(flow_run.deployment_id) if flow_run.deployment_id else ON_DEMAND
+    return resources.ledger.runs.open_own(
+        flow_run.id, user_id=owner.id, kind=kind, deployment=deployment, parameters=parameters
+    )
 
 
 def _retried(resources: Resources, run: Run, flow_run_id: UUID) -> Run:

@@ -12,8 +12,11 @@ from pathlib import Path
 from statistics import median
 
 import psutil
+import pytest
 from acceptance.running import Stack, running_stack
 from support import wait_until
+
+pytestmark = pytest.mark.timeout(1800)  # a thousand rows of two seconds each take their time
 
 SLOTS = 10
 ALLOWED = 1.05  # wall ÷ ideal

@@ -148,7 +148,7 @@ def test_a_slot_before_the_batch_has_a_run_makes_that_run(ledger: Ledger, ann: s
     """Whoever comes first; there is one for it in the end."""
     batch = order(ledger, ann, 5).job
     (start,) = hand_out(ledger).starts
-    assert start.kind == BATCH
+    assert start.deployment == f"{BATCH}/on-demand"
     assert ledger.runs.place(batch.id) == Implied()
     assert len(ledger.runs.look(start.run_id, {}).open) == 6
 

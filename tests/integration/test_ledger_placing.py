@@ -152,8 +152,11 @@ def test_jobs_of_several_users_and_kinds_are_kept_apart(ledger: Ledger, ann: str
     other = ledger.jobs.post(user_id=ann, kind="train-lora", parameters={}, first=spec(step="train")).job
     jobs = [post(ledger, ann).id, post(ledger, bob).id, post(ledger, ann).id, other.id]
     starts = ledger.runs.place(*jobs).starts
-    placed = {(start.user_id, start.kind): [job.id for job in ledger.jobs.of_run(start.run_id)] for start in starts}
-    assert placed == {(ann, KIND): [jobs[0], jobs[2]], (bob, KIND): [jobs[1]], (ann, "train-lora"): [other.id]}
+    placed = {
+        (start.user_id, start.deployment): [job.id for job in ledger.jobs.of_run(start.run_id)] for start in starts
+    }
+    pictures, training = f"{KIND}/on-demand", "train-lora/on-demand"
+    assert placed == {(ann, pictures): [jobs[0], jobs[2]], (bob, pictures): [jobs[1]], (ann, training): [other.id]}
 
 
 def test_two_who_place_the_same_jobs_share_them_out(ledger: Ledger, db: Db, ann: str) -> None:
@@ -245,7 +248,7 @@ def test_a_start_names_all_that_prefect_needs(ledger: Ledger, ann: str, job: Job
     """It can be done again from the record, word for word."""
     first = ledger.runs.place(job.id)
     (start,) = first.starts
-    assert (start.kind, start.user_id, start.plan, start.in_flight) == (KIND, ann, "studio", 8)
+    assert (start.deployment, start.user_id, start.plan, start.in_flight) == (f"{KIND}/on-demand", ann, "studio", 8)
     assert start.parameters == {"prompt": "a fox", "user": ann}
     assert ledger.runs.start_again(start.run_id) == first
 

@@ -70,8 +70,11 @@ def test_a_trigger_that_is_wrong_is_refused_when_the_file_is_read(tmp_path: Path
 
 
 def test_only_deployments_that_are_made_for_jobs_can_be_started(tmp_path: Path) -> None:
-    with pytest.raises(NeedsHuman, match="named 'on-demand'"):
-        read_triggers(write(tmp_path / "prefect.yaml", "{event: user.signed_up}", name="every-minute"))
+    entry = "{name: every-minute, entrypoint: 'flows/a.py:a', tags: [system], starts_on: [{event: user.signed_up}]}"
+    file = tmp_path / "prefect.yaml"
+    file.write_text(f"deployments: [{entry}]")
+    with pytest.raises(NeedsHuman, match="tag 'system'"):
+        read_triggers(file)
 
 
 def test_the_file_is_read_again_when_it_has_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
