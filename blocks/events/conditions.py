@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, wraps
@@ -28,6 +29,7 @@ from blocks.ledger.canonical import dumps
 LONGEST_CONDITION = 1000  # characters
 MOST_REMEMBERED = 1000  # answers of one condition
 LONGEST_REMEMBERED = 500  # characters of what it read
+PARTS = ("name", "v", "user", "data")  # of an event, that can be read
 _UNKNOWN = object()
 _MACROS = frozenset({"all", "exists", "exists_one", "filter", "map"})  # their first argument is a name of their own
 _FUNCTIONS = _MACROS | {"has", "dyn", *base_functions}
@@ -44,20 +46,29 @@ class DoesNotApply(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Expression:
-    """CEL that compiles. `fields`: of the event's data it reads, if it reads nothing else; else None."""
+    """CEL that compiles.
+
+    `fields`: of the event's data it reads; None: all of them. `parts`: beside its data. `whole`: it is one of these,
+    as it is, and takes no interpreter.
+    """
 
     text: str
     program: Any
     fields: tuple[str, ...] | None
+    parts: tuple[str, ...] = ()
+    whole: tuple[str, ...] | None = None  # ("user",) or ("data", "account")
     answers: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def evaluate(self, event: Mapping[str, Any]) -> Any:
         """A plain value. Raises `DoesNotApply`."""
+        if self.whole is not None:
+            return _found(event, self.whole)
         if self.fields is None:
             return self._evaluate(event)
         data = event.get("data") or {}
-        read = {name: data[name] for name in self.fields if name in data}
-        answer = self._remembered(dumps(read), {"data": read})
+        read = {name: event[name] for name in self.parts if name in event}
+        read["data"] = {name: data[name] for name in self.fields if name in data}
+        answer = self._remembered(dumps(read), read)
         if isinstance(answer, DoesNotApply):
             raise DoesNotApply(str(answer))
         return answer
@@ -108,9 +119,9 @@ def compiled(text: str) -> Expression:
         except RecursionError:
             raise BadInput(f"This condition is nested too deeply: {text}", field="if") from None
         _require_known_names(tree, text)
-        return Expression(
-            text=text, program=_environment().program(tree, functions=_COMPARISONS), fields=_fields_read(tree)
-        )
+        program = _environment().program(tree, functions=_COMPARISONS)
+        fields, parts = _read(tree)
+        return Expression(text=text, program=program, fields=fields, parts=parts, whole=_whole(text))
 
 
 def matches(condition: str, data: Mapping[str, Any]) -> bool | str:
@@ -184,6 +195,9 @@ def _require_known_names(tree: Any, text: str) -> None:
     for name in _names(tree):
         if name not in bound and name not in base_functions:
             raise BadInput(f"{name!r} is nothing a condition can read; it reads `event`: {text}", field="if")
+    for part in _parts(tree):
+        if part not in PARTS:
+            raise BadInput(f"An event has no {part!r}, only {', '.join(PARTS)}: {text}", field="if")
     for kind, place in (("ident_arg", 0), ("dot_ident_arg", 0), ("member_dot_arg", 1)):
         for call in tree.find_data(kind):
             if (name := str(call.children[place])) not in _FUNCTIONS:
@@ -196,12 +210,37 @@ def _names(tree: Any) -> Iterator[str]:
             yield str(found.children[0])
 
 
-def _fields_read(tree: Any) -> tuple[str, ...] | None:
-    """X of every `event.data.X`; None if `event` is read in any other way."""
-    fields = {name for found in tree.find_data("member_dot") if (name := _field_of_data(found)) is not None}
-    whole = sum(1 for name in _names(tree) if name == "event")
-    read = sum(1 for found in tree.find_data("member_dot") if _field_of_data(found) is not None)
-    return tuple(sorted(fields)) if whole == read else None
+def _read(tree: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """X of every `event.data.X` and Y of every other `event.Y`; None and all if `event` is read in another way."""
+    fields = [name for found in tree.find_data("member_dot") if (name := _field_of_data(found)) is not None]
+    parts = [part for part in _parts(tree) if part != "data"]
+    if sum(name == "event" for name in _names(tree)) != len(fields) + len(parts):
+        return None, PARTS
+    return tuple(sorted(set(fields))), tuple(sorted(set(parts)))
+
+
+def _parts(tree: Any) -> Iterator[str]:
+    """Y of every `event.Y`."""
+    for found in tree.find_data("member_dot"):
+        match found.children:
+            case [inside, Token() as name] if _is_event(inside):
+                yield str(name)
+
+
+_WHOLE = re.compile(r"\s*event\.(name|v|user|data\.[A-Za-z_][A-Za-z_0-9]*)\s*")
+
+
+def _whole(text: str) -> tuple[str, ...] | None:
+    found = _WHOLE.fullmatch(text)
+    return None if found is None else tuple(found[1].split("."))
+
+
+def _found(event: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    for name in path:
+        if name not in (event or {}):
+            raise DoesNotApply(f"its data has no {name!r}")
+        event = event[name]
+    return event
 
 
 def _field_of_data(tree: Any) -> str | None:

@@ -47,6 +47,7 @@ REFUSED = [
     ("event.data.plan == plan", "'plan' is nothing a condition can read"),
     ("event.data.tags.exits(tag, tag == 'x')", "'tag' is nothing a condition can read"),
     ("lower(event.data.plan) == 'x'", "no function 'lower'"),
+    ("event.usr == 'x'", "An event has no 'usr', only name, v, user, data"),
 ]
 
 
@@ -88,7 +89,27 @@ def test_what_a_condition_reads_decides_and_the_rest_does_not() -> None:
     assert [condition.holds({"data": data}) for data in seen] == [True, True, False, True, False]
     assert condition.fields == ("plan",)
     assert compiled("event.data == {'a': 1} || event.data.b").fields is None
-    assert compiled("event.name == 'x' || event.data.b").fields is None
+    assert compiled("event == {'data': {}}").fields is None
+    several = compiled("event.name == 'x' || event.data.b")
+    assert (several.fields, several.parts) == (("b",), ("name",))
+
+
+@pytest.mark.parametrize("text", ["event.user", "event.user + ''", "event['user']", "'' + event.data.by + event.user"])
+def test_whom_an_event_is_for_counts_as_read(text: str) -> None:
+    """Else one user's events were counted as another's; so do its name and version."""
+    key = compiled(text)
+    seen = [{"name": "a.b", "v": 1, "user": user, "data": {"by": ""}} for user in ("usr_1", "usr_2", "usr_1")]
+    assert [key.evaluate(event) for event in seen] == ["usr_1", "usr_2", "usr_1"]
+
+
+@pytest.mark.parametrize(("text", "value"), [("event.data.n", 7), (" event.name ", "a.b"), ("event.v", 2)])
+def test_one_thing_that_an_event_says_is_given_as_it_is(text: str, value: object) -> None:
+    """Without the interpreter: keys are that, and new in every event. What is not there is told as ever."""
+    expression = compiled(text)
+    assert expression.whole is not None
+    assert expression.evaluate({"name": "a.b", "v": 2, "data": {"n": 7}}) == value
+    with pytest.raises(DoesNotApply, match=f"its data has no '{expression.whole[-1]}'"):
+        expression.evaluate({"data": {}})
 
 
 def test_an_expression_gives_plain_values() -> None:
