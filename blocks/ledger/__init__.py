@@ -144,10 +144,13 @@ class Ledger:
         self.steps = Steps(self._engine)
         self.figures = AllFigures(self._engine)
 
-    def waiting_for(self, job: Job, requests: Sequence[Request]) -> str | None:
-        """One sentence on what the job waits for, from its rows; None if it has ended."""
+    def waiting_for(
+        self, job: Job, requests: Sequence[Request], *, passes: Sequence[Counts] | None = None
+    ) -> str | None:
+        """One sentence on what the job waits for, from its rows; None if it has ended. `passes`: a batch's."""
         if job.kind == BATCH and not job.status.terminal and (batch := self.batches.get(job.id)) is not None:
-            return batch_waits_for(batch, self.batches.counts(job.id), now=utc_now())
+            passes = self.batches.counts(job.id) if passes is None else passes
+            return batch_waits_for(batch, passes, now=utc_now())
         return look(self._engine, job, requests)
 
     def listen(self, channel: str) -> AbstractContextManager[Bell]:

@@ -126,10 +126,6 @@ class Batches:
         with self._engine.begin() as connection:
             return _counts(run(connection, "children_counts", job_id=job_id, now=utc_now()).all())
 
-    def cost(self, job_id: str) -> Decimal:
-        """What was paid for all of it in USD, as far as is known."""
-        return sum((counts.cost_usd for counts in self.counts(job_id)), Decimal(0))
-
     def page(self, job_id: str, *, limit: int, after: tuple[Stage, int] | None = None) -> list[Job]:
         """The jobs of its rows: the first pass in the manifest's order, then the second."""
         stage, n = after or (Stage.DRAFT, -1)

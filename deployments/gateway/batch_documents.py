@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from pydantic import Field
 
-from blocks.ledger import Batch, Counts, JobStatus, Ledger, Stage
+from blocks.ledger import Batch, Counts, JobStatus, Stage
 from deployments.gateway.document import Document, Usd
 
 
@@ -36,13 +37,17 @@ class BatchDocument(Document):
     winners: list[int] | None
 
 
-def batch_document(batch: Batch, ledger: Ledger) -> BatchDocument:
-    counts = {each.stage: each for each in ledger.batches.counts(batch.job_id)}
+def spent_usd(passes: Sequence[Counts]) -> Decimal:
+    return sum((each.cost_usd for each in passes), Decimal(0))
+
+
+def batch_document(batch: Batch, passes: Sequence[Counts]) -> BatchDocument:
+    counts = {each.stage: each for each in passes}
     return BatchDocument(
         rows=batch.rows,
         draft=_pass(counts.get(Stage.DRAFT)),
         final=_pass(counts.get(Stage.FINAL)),
-        spent_usd=sum((each.cost_usd for each in counts.values()), Decimal(0)),
+        spent_usd=spent_usd(passes),
         forecast_usd={name: float(usd) for name, usd in (batch.forecast or {}).items()},
         paused_at=batch.paused_at,
         asked_at=batch.asked_at,

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from blocks.ledger import BATCH, Asset, Job, JobStatus, Ledger, RequestStatus, Stage
+from blocks.ledger import BATCH, Asset, Counts, Job, JobStatus, Ledger, RequestStatus, Stage
 from blocks.links import asset_url
 from blocks.settings import Settings
-from deployments.gateway.batch_documents import BatchDocument, batch_document
+from deployments.gateway.batch_documents import BatchDocument, batch_document, spent_usd
 from deployments.gateway.document import Document, Usd
 from deployments.gateway.wait_documents import StepDocument, WaitDocument, step_document, wait_document
 
@@ -138,17 +138,18 @@ def summary(job: Job) -> JobSummary:
 
 def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
     requests = ledger.requests.of_job(job.id)
+    passes = ledger.batches.counts(job.id) if job.kind == BATCH else ()
     return JobDocument(
         **_head(job),
-        waiting_for=ledger.waiting_for(job, requests),
+        waiting_for=ledger.waiting_for(job, requests, passes=passes),
         progress=ProgressDocument.model_validate(job.progress) if job.progress else None,
         result=job.result,
-        batch=_batch(job, ledger),
+        batch=_batch(job, passes, ledger),
         requests=[RequestDocument.model_validate(row) for row in requests],
         waits=[wait_document(wait) for wait in ledger.waits.of_job(job.id)],
         steps=[step_document(step) for step in ledger.steps.of_job(job.id)],
         assets=[asset_document(asset, settings) for asset in ledger.jobs.assets(job.id)],
-        cost_usd=ledger.batches.cost(job.id) if job.kind == BATCH else ledger.jobs.cost(job.id),
+        cost_usd=spent_usd(passes) if job.kind == BATCH else ledger.jobs.cost(job.id),
     )
 
 
@@ -157,9 +158,9 @@ def child_document(job: Job, assets: Sequence[Asset], settings: Settings) -> Chi
     return ChildDocument(**_head(job), row=job.manifest_row, stage=job.stage, assets=documents)
 
 
-def _batch(job: Job, ledger: Ledger) -> BatchDocument | None:
+def _batch(job: Job, passes: Sequence[Counts], ledger: Ledger) -> BatchDocument | None:
     batch = ledger.batches.get(job.id) if job.kind == BATCH else None
-    return None if batch is None else batch_document(batch, ledger)
+    return None if batch is None else batch_document(batch, passes)
 
 
 def asset_document(asset: Asset, settings: Settings) -> AssetDocument:
