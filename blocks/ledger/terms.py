@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from blocks.durations import duration
 
 MOST_EVENTS = 10_000  # that one run is given
+MOST_RUNS = 100_000  # that a limit can be
+SHORTEST_PERIOD = timedelta(milliseconds=10)
 LONGEST_PERIOD = timedelta(days=31)
 MOST_PRIORITY = 600  # seconds, either way
 
@@ -36,6 +41,17 @@ class WhenRunning(StrEnum):
     QUEUE = "queue"  # the new one waits
 
 
+def _read(value: object) -> object:
+    """As people write it, or as it stands on record (ISO 8601). A number without a unit is neither."""
+    if isinstance(value, timedelta) or (isinstance(value, str) and value.startswith("P")):
+        return value
+    return duration(str(value))
+
+
+Period = Annotated[timedelta, BeforeValidator(_read), Field(ge=SHORTEST_PERIOD, le=LONGEST_PERIOD)]
+Runs = Annotated[int, Field(ge=1, le=MOST_RUNS)]
+
+
 class _Terms(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,31 +59,43 @@ class _Terms(BaseModel):
 class Debounce(_Terms):
     """Begins once no event has come for `period`, and `longest` after the first at the latest."""
 
-    period: timedelta
-    longest: timedelta | None = None
+    period: Period
+    longest: Period | None = None
     keep: Keep = Keep.LAST
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.longest is not None and self.longest < self.period:
+            raise ValueError("longest is shorter than period")
+        return self
 
 
 class Batch(_Terms):
     """Begins with `size` events, and `longest` after the first at the latest. The run is given all of them."""
 
     size: int = Field(ge=1, le=MOST_EVENTS)
-    longest: timedelta
+    longest: Period
 
 
 class Throttle(_Terms):
     """Begins evenly, `limit` in each `period`, so many at once at most; the others wait."""
 
-    limit: int = Field(ge=1)
-    period: timedelta
-    burst: int = Field(1, ge=1)
+    limit: Runs
+    period: Period
+    burst: Runs = 1
+
+    @model_validator(mode="after")
+    def _in_proportion(self) -> Self:
+        if self.burst > self.limit:
+            raise ValueError("burst is more than limit")
+        return self
 
 
 class RateLimit(_Terms):
     """At most `limit` begin within any `period`."""
 
-    limit: int = Field(ge=1)
-    period: timedelta
+    limit: Runs
+    period: Period
     over: Over = Over.REFUSE
 
 
@@ -80,7 +108,7 @@ class Singleton(_Terms):
 class Concurrency(_Terms):
     """Of each key so many are under way at most; the others wait."""
 
-    limit: int = Field(ge=1)
+    limit: Runs
 
 
 class Terms(_Terms):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,8 +22,6 @@ wait = typer.Typer(help="What jobs wait for beside paid calls, and its end by ha
 
 WaitId = Annotated[str, typer.Argument(metavar="WAIT", help="A wait's id, as `darkroom wait list` gives it.")]
 LONGEST = timedelta(days=100 * 366)
-_PART = re.compile(r"(\d+)\s*([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @wait.command("list")
@@ -68,15 +65,13 @@ def extend(
 
 def duration(text: str) -> timedelta:
     """Of parts like `2d`, `36h`, `1h30m`; raises BadInput."""
+    from blocks import durations
     from blocks.errors import BadInput
 
-    parts = _PART.findall(text)
-    if not parts or _PART.sub("", text).strip():
-        raise BadInput(f"'{text}' is no duration: write numbers with s, m, h, d or w, like 1h30m.", field="--by")
     try:
-        found = sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta(0))
-    except OverflowError:
-        found = timedelta.max
+        found = durations.duration(text)
+    except ValueError as error:
+        raise BadInput(str(error), field="--by") from error
     if found > LONGEST:
         raise BadInput(f"'{text}' is more than a hundred years.", field="--by")
     return found
