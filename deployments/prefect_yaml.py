@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from blocks.events import TriggerEntry
+from blocks.events import FlowControlEntry, TriggerEntry
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -45,6 +45,7 @@ class DeploymentEntry(_Strict):
     schedules: list[ScheduleEntry] = []
     # The gateway's: Prefect passes over what it does not know here.
     starts_on: list[TriggerEntry] = []
+    flow_control: FlowControlEntry | None = None
 
 
 class PrefectYaml(BaseModel):

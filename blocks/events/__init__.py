@@ -6,6 +6,7 @@ of a wait (`ledger.waits.for_event(test=…)`).
 
 from blocks.events.conditions import Expression, compiled, matches
 from blocks.events.door import MOST_EVENTS, Envelope, EventDoor, Problem, Sender, Taken
+from blocks.events.flow_control import FlowControlEntry
 from blocks.events.triggers import PREFECT_YAML, Trigger, TriggerEntry, TriggerFile, read_triggers
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Envelope",
     "EventDoor",
     "Expression",
+    "FlowControlEntry",
     "Problem",
     "Sender",
     "Taken",

@@ -59,6 +59,11 @@ class Expression:
     whole: tuple[str, ...] | None = None  # ("user",) or ("data", "account")
     answers: dict[str, Any] = field(default_factory=dict, compare=False)
 
+    @property
+    def constant(self) -> bool:
+        """It reads nothing."""
+        return self.fields == () == self.parts
+
     def evaluate(self, event: Mapping[str, Any]) -> Any:
         """A plain value. Raises `DoesNotApply`."""
         if self.whole is not None:

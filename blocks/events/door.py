@@ -134,7 +134,7 @@ class EventDoor:
         )
         if problem is not None:
             return replace(row, key=None, problem=problem.document(event.id))
-        scope = {"name": event.name, "v": event.v, "data": event.data}
+        scope = {"name": event.name, "v": event.v, "user": row.owner_id, "data": event.data}
         return replace(row, starts=[trigger.start(scope) for trigger in self._triggers.of(event.name)])
 
 

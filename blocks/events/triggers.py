@@ -5,9 +5,10 @@
         if: "event.data.plan != 'free'"
         parameters: {account: "event.data.account"}
 
-Without `parameters` the event's data are the run's parameters. What is wrong in the file is told when it is read, by
-deployment and text. The file is looked at with each call and read again when it has changed: one that is broken then
-is reported, and the triggers stay as they were.
+Without `parameters` the event's data are the run's parameters. Where flow control gives a run several events, these are
+its `events`, a list in the order in which they came (`flow_control.py`). What is wrong in the file is told when it is
+read, by deployment and text. The file is looked at with each call and read again when it has changed: one that is
+broken then is reported, and the triggers stay as they were.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blocks.errors import BadInput, NeedsHuman
 from blocks.event_types import EventData, find_type
 from blocks.events.conditions import DoesNotApply, Expression, compiled
+from blocks.events.flow_control import FlowControl, FlowControlEntry, read_flow_control
 from blocks.ledger import EventStart
 
 logger = logging.getLogger(__name__)
@@ -51,15 +53,21 @@ class Trigger:
     v: int | None
     condition: Expression | None
     parameters: Mapping[str, Expression] | None
+    control: FlowControl | None = None
 
     def start(self, event: Mapping[str, Any]) -> EventStart:
-        """What it starts for this event; or why not."""
+        """What it starts for this event, `{name, v, user, data}`; or why not."""
         if (reason := self._against(event)) is not None:
             return EventStart(deployment=self.deployment, reason=reason)
         try:
-            return EventStart(deployment=self.deployment, parameters=self._parameters(event))
+            parameters = self._parameters(event)
         except DoesNotApply as error:
             return EventStart(deployment=self.deployment, reason=f"its parameters cannot be made: {error}")
+        try:
+            held = None if self.control is None else self.control.held(event)
+        except DoesNotApply as error:
+            return EventStart(deployment=self.deployment, reason=str(error))
+        return EventStart(deployment=self.deployment, parameters=parameters, held=held)
 
     def _against(self, event: Mapping[str, Any]) -> str | None:
         if self.v is not None and self.v != event["v"]:
@@ -83,6 +91,7 @@ class _Deployment(BaseModel):
     entrypoint: str
     tags: list[str] = []
     starts_on: list[TriggerEntry] = []
+    flow_control: FlowControlEntry | None = None
 
     @property
     def full_name(self) -> str:
@@ -101,7 +110,17 @@ def read_triggers(file: Path = PREFECT_YAML) -> list[Trigger]:
         deployments = _File.model_validate(yaml.safe_load(file.read_text())).deployments
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise NeedsHuman(f"{file.name} cannot be read for what events start: {_first_line(error)}") from error
+    for deployment in deployments:
+        _require_starts(deployment)
     return [_trigger(deployment, entry) for deployment in deployments for entry in deployment.starts_on]
+
+
+def _require_starts(deployment: _Deployment) -> None:
+    """A declaration that does nothing is meant for something else."""
+    if deployment.flow_control is not None and not deployment.starts_on:
+        raise NeedsHuman(
+            f"prefect.yaml, {deployment.full_name}, flow_control: it holds what events start; there is no starts_on."
+        )
 
 
 def _trigger(deployment: _Deployment, entry: TriggerEntry) -> Trigger:
@@ -117,9 +136,15 @@ def _trigger(deployment: _Deployment, entry: TriggerEntry) -> Trigger:
             v=entry.v,
             condition=None if entry.condition is None else _reading(model, entry.condition),
             parameters=None if entry.parameters is None else parameters,
+            control=_control(deployment, model),
         )
     except BadInput as error:
         raise NeedsHuman(f"prefect.yaml, {name}, starts_on {entry.event}: {error.message}") from error
+
+
+def _control(deployment: _Deployment, model: type[EventData]) -> FlowControl | None:
+    entry = deployment.flow_control
+    return None if entry is None else read_flow_control(entry, lambda text: _reading(model, text))
 
 
 def _reading(model: type[EventData], text: str) -> Expression:
