@@ -16,6 +16,7 @@ from blocks.ledger.accounts import Accounts
 from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from blocks.ledger.canonical import content_hash, same
 from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
+from blocks.ledger.dead_letters import MOST_LETTERS, DeadLetter, DeadLetterFilter, DeadLetters
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.events import Events, EventStart, NewEvent, Received
 from blocks.ledger.figures import AllFigures, Figures
@@ -68,6 +69,7 @@ __all__ = [
     "ON_DEMAND",
     "OPERATOR",
     "OUTAGES",
+    "MOST_LETTERS",
     "READY",
     "ROWS",
     "WAIT",
@@ -84,6 +86,8 @@ __all__ = [
     "Event",
     "EventEffect",
     "EventStart",
+    "DeadLetter",
+    "DeadLetterFilter",
     "EventStatus",
     "Figures",
     "Granted",
@@ -150,6 +154,7 @@ class Ledger:
         """One sentence on what the job waits for, from its rows; None if it has ended. `passes`: a batch's."""
         if job.kind == BATCH and not job.status.terminal and (batch := self.batches.get(job.id)) is not None:
             passes = self.batches.counts(job.id) if passes is None else passes
+        self.dead_letters = DeadLetters(self._engine)
             return batch_waits_for(batch, passes, now=utc_now())
         return look(self._engine, job, requests)
 

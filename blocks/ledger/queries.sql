@@ -960,6 +960,93 @@ SELECT hour, count(*) FILTER (WHERE job.status = 'completed') AS completed,
 FROM generate_series(CAST(:begin AS timestamptz), CAST(:end AS timestamptz) - interval '1 second', interval '1 hour') AS hour
 LEFT JOIN job ON job.finished_at >= hour AND job.finished_at < hour + interval '1 hour' AND job.finished_at < :end
 GROUP BY hour ORDER BY hour
+-- name: dead_page
+-- Newest failure first. `endpoint`: of the call that failed, where it was one.
+SELECT job.id, job.parent_id, job.kind, job.user_id, job.status, job.error, job.finished_at, job.discarded_at,
+    job.discard_reason, call.endpoint
+FROM job LEFT JOIN request AS call ON call.ref = job.error ->> 'ref'
+WHERE job.status = 'failed'
+  AND (job.finished_at, job.id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
+  AND (CAST(:job_ids AS text[]) IS NULL OR job.id = ANY(:job_ids))
+  AND (CAST(:user_id AS text) IS NULL OR job.user_id = :user_id)
+  AND (CAST(:kind AS text) IS NULL OR job.kind = :kind)
+  AND (CAST(:error_class AS text) IS NULL OR job.error ->> 'class' = :error_class)
+  AND (CAST(:code AS text) IS NULL OR job.error ->> 'code' = :code)
+  AND (CAST(:endpoint AS text) IS NULL OR call.endpoint = :endpoint)
+  AND (CAST(:since AS timestamptz) IS NULL OR job.finished_at >= :since)
+  AND (CAST(:until AS timestamptz) IS NULL OR job.finished_at < :until)
+  AND (CAST(:discarded AS boolean) IS NULL OR (job.discarded_at IS NOT NULL) = :discarded)
+ORDER BY job.finished_at DESC, job.id DESC LIMIT :limit
+
+-- name: dead_ids
+-- Oldest failure first, batches before their rows: a row that goes back with its batch goes on in its run.
+SELECT job.id, job.kind, job.status, count(*) OVER () AS matching
+FROM job LEFT JOIN request AS call ON call.ref = job.error ->> 'ref'
+WHERE job.status = 'failed'
+  AND (CAST(:job_ids AS text[]) IS NULL OR job.id = ANY(:job_ids))
+  AND (CAST(:user_id AS text) IS NULL OR job.user_id = :user_id)
+  AND (CAST(:kind AS text) IS NULL OR job.kind = :kind)
+  AND (CAST(:error_class AS text) IS NULL OR job.error ->> 'class' = :error_class)
+  AND (CAST(:code AS text) IS NULL OR job.error ->> 'code' = :code)
+  AND (CAST(:endpoint AS text) IS NULL OR call.endpoint = :endpoint)
+  AND (CAST(:since AS timestamptz) IS NULL OR job.finished_at >= :since)
+  AND (CAST(:until AS timestamptz) IS NULL OR job.finished_at < :until)
+  AND (CAST(:discarded AS boolean) IS NULL OR (job.discarded_at IS NOT NULL) = :discarded)
+ORDER BY job.kind <> 'render-batch', job.finished_at, job.id LIMIT :limit
+
+-- name: dead_rows
+-- The rows of failed batches that go back with them.
+SELECT id, parent_id, status FROM job
+WHERE parent_id = ANY(:job_ids) AND discarded_at IS NULL
+  AND (status = 'failed' OR status = 'cancelled' AND cancel_requested_at IS NULL)
+
+-- name: dead_calls
+-- What a replay is planned by, without what was sent and what came: that is much.
+SELECT ref, job_id, step, attempt, endpoint, account_id, lane, status, estimate_usd, cost_usd, reuse_hash,
+    CASE WHEN output IS NOT NULL THEN CAST('{}' AS jsonb) END AS output
+FROM request WHERE job_id = ANY(:job_ids) ORDER BY created_at, ref
+
+-- name: dead_paid
+-- As `job_cost`, of many; of a batch what its rows have cost.
+SELECT part.letter AS job_id, sum(paid.usd + doubly.usd) AS usd
+FROM (
+    SELECT id AS letter, id AS job_id FROM job WHERE id = ANY(:job_ids)
+    UNION ALL SELECT parent_id, id FROM job WHERE parent_id = ANY(:job_ids)
+) AS part
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(cost_usd), 0) AS usd FROM request WHERE request.job_id = part.job_id
+) AS paid
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(delivery.cost_usd), 0) AS usd
+    FROM request JOIN delivery ON delivery.ref = request.ref WHERE request.job_id = part.job_id
+) AS doubly
+GROUP BY part.letter
+
+-- name: dead_discard
+UPDATE job SET discarded_at = :now, discard_reason = :reason
+WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'failed' ORDER BY id FOR NO KEY UPDATE)
+  AND status = 'failed'
+RETURNING id
+
+-- name: replay_insert
+INSERT INTO replay (id, budget_usd, created_at) VALUES (:id, :budget_usd, :now)
+
+-- name: replay_lock
+-- NO KEY: a new request's foreign key looks at the row too. No other row is locked by who holds this.
+SELECT budget_usd FROM replay WHERE id = :replay_id FOR NO KEY UPDATE
+
+-- name: replay_spent
+-- What was paid under it, and what may yet be: a call that was sent and given up may have been.
+SELECT COALESCE(sum(
+        CASE WHEN cost_usd IS NOT NULL THEN cost_usd
+            WHEN status = 'failed' OR status = 'cancelled' AND submitted_at IS NULL THEN 0
+            ELSE estimate_usd END
+    ), 0) + (
+        SELECT COALESCE(sum(delivery.cost_usd), 0) FROM request AS doubly JOIN delivery ON delivery.ref = doubly.ref
+        WHERE doubly.replay_id = :replay_id
+    )
+FROM request WHERE replay_id = :replay_id
+
 
 -- name: figures_failures
 SELECT COALESCE(error ->> 'class', '?') AS kind, COALESCE(error ->> 'code', '?') AS code, count(*) AS jobs FROM job
