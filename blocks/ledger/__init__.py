@@ -65,11 +65,11 @@ from blocks.ledger.why import batch_waits_for, look
 __all__ = [
     "BATCH",
     "CHOICE",
+    "MOST_LETTERS",
     "NOTHING",
     "ON_DEMAND",
     "OPERATOR",
     "OUTAGES",
-    "MOST_LETTERS",
     "READY",
     "ROWS",
     "WAIT",
@@ -82,12 +82,12 @@ __all__ = [
     "Caller",
     "Child",
     "Counts",
+    "DeadLetter",
+    "DeadLetterFilter",
     "EffectKind",
     "Event",
     "EventEffect",
     "EventStart",
-    "DeadLetter",
-    "DeadLetterFilter",
     "EventStatus",
     "Figures",
     "Granted",
@@ -146,6 +146,7 @@ class Ledger:
         self.events = Events(self._engine)
         self.waits = Waits(self._engine)
         self.steps = Steps(self._engine)
+        self.dead_letters = DeadLetters(self._engine)
         self.figures = AllFigures(self._engine)
 
     def waiting_for(
@@ -154,7 +155,6 @@ class Ledger:
         """One sentence on what the job waits for, from its rows; None if it has ended. `passes`: a batch's."""
         if job.kind == BATCH and not job.status.terminal and (batch := self.batches.get(job.id)) is not None:
             passes = self.batches.counts(job.id) if passes is None else passes
-        self.dead_letters = DeadLetters(self._engine)
             return batch_waits_for(batch, passes, now=utc_now())
         return look(self._engine, job, requests)
 

@@ -946,20 +946,6 @@ UPDATE step SET error = CAST(:error AS jsonb) WHERE job_id = :job_id AND name = 
 -- name: steps_of_job
 SELECT * FROM step WHERE job_id = :job_id ORDER BY begun_at, name
 
--- name: figures_ordered
-SELECT count(*) AS n FROM job WHERE created_at >= :begin AND created_at < :end AND parent_id IS NULL
-
--- name: figures_jobs
--- A batch's rows are counted beside it: they are what was made.
-SELECT kind, status, count(*) AS n FROM job WHERE finished_at >= :begin AND finished_at < :end
-GROUP BY kind, status ORDER BY kind, status
-
--- name: figures_hours
-SELECT hour, count(*) FILTER (WHERE job.status = 'completed') AS completed,
-    count(*) FILTER (WHERE job.status = 'failed') AS failed
-FROM generate_series(CAST(:begin AS timestamptz), CAST(:end AS timestamptz) - interval '1 second', interval '1 hour') AS hour
-LEFT JOIN job ON job.finished_at >= hour AND job.finished_at < hour + interval '1 hour' AND job.finished_at < :end
-GROUP BY hour ORDER BY hour
 -- name: dead_page
 -- Newest failure first. `endpoint`: of the call that failed, where it was one.
 SELECT job.id, job.parent_id, job.kind, job.user_id, job.status, job.error, job.finished_at, job.discarded_at,
@@ -1047,6 +1033,20 @@ SELECT COALESCE(sum(
     )
 FROM request WHERE replay_id = :replay_id
 
+-- name: figures_ordered
+SELECT count(*) AS n FROM job WHERE created_at >= :begin AND created_at < :end AND parent_id IS NULL
+
+-- name: figures_jobs
+-- A batch's rows are counted beside it: they are what was made.
+SELECT kind, status, count(*) AS n FROM job WHERE finished_at >= :begin AND finished_at < :end
+GROUP BY kind, status ORDER BY kind, status
+
+-- name: figures_hours
+SELECT hour, count(*) FILTER (WHERE job.status = 'completed') AS completed,
+    count(*) FILTER (WHERE job.status = 'failed') AS failed
+FROM generate_series(CAST(:begin AS timestamptz), CAST(:end AS timestamptz) - interval '1 second', interval '1 hour') AS hour
+LEFT JOIN job ON job.finished_at >= hour AND job.finished_at < hour + interval '1 hour' AND job.finished_at < :end
+GROUP BY hour ORDER BY hour
 
 -- name: figures_failures
 SELECT COALESCE(error ->> 'class', '?') AS kind, COALESCE(error ->> 'code', '?') AS code, count(*) AS jobs FROM job
