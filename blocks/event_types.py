@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from blocks.errors import BadInput
 from blocks.mail_addresses import LONGEST, MAIL_ADDRESS
 from blocks.orchestrator import RESUME_EVENTS
+from blocks.web.model import LONGEST_URL
 
 LONGEST_NAME = 100
 # Two words or more: `order.placed`, `user.profile_completed`.
@@ -89,6 +90,21 @@ class UserSignedUp(EventData):
 @event("user.profile_completed")
 class UserProfileCompleted(EventData):
     account: Id
+
+
+@event("profile.changed")
+class ProfileChanged(EventData):
+    """As it is now, whole: who is told of the last change only misses nothing."""
+
+    account: Id
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    picture_url: Annotated[str, Field(min_length=1, max_length=LONGEST_URL)] | None = None
+
+
+@event("profile.synced")
+class ProfileSynced(EventData):
+    account: Id
+    picture: Id | None = None  # of the file in the media store
 
 
 class OrderItem(EventData):

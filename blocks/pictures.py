@@ -56,6 +56,19 @@ def plain(opened: Image.Image) -> Image.Image:
     return upright
 
 
+def square(content: bytes, *, side: int, quality: int = QUALITY) -> bytes:
+    """The middle of a picture that was verified before, `side` pixels wide and high; a PNG if it is see-through."""
+    with Image.open(BytesIO(content), formats=tuple(IMAGES)) as opened:
+        opened.draft("RGB", (side * 2, side * 2))
+        fitted = ImageOps.fit(plain(opened), (side, side), Image.Resampling.LANCZOS)
+    out = BytesIO()
+    if fitted.has_transparency_data:
+        fitted.save(out, "PNG")
+    else:
+        fitted.convert("RGB").save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
 def _smaller(opened: Image.Image, *, max_width: int) -> Image.Image:
     """Its colours as they are, but one that can be averaged."""
     lying = opened.getexif().get(Base.Orientation) in LYING

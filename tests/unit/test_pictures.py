@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from web_shop import picture
 
 from blocks.media import Media, verify
-from blocks.pictures import resize
+from blocks.pictures import resize, square
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 
@@ -184,3 +184,23 @@ def test_the_same_picture_gives_the_same_bytes() -> None:
     """So that what was imported twice is known by its hash."""
     content = saved(halves(), "JPEG")
     assert resized(content)[0].sha256 == resized(content)[0].sha256
+
+
+@pytest.mark.parametrize(("name", "size"), [("JPEG", (400, 200)), ("PNG", (200, 400)), ("WEBP", (30, 60))])
+def test_a_square_is_the_middle_of_a_picture(name: str, size: tuple[int, int]) -> None:
+    """As large as asked for, whatever it was; cut evenly, left and right or above and below."""
+    media = verify(square(saved(halves(size), name), side=64))
+    image = Image.open(BytesIO(media.content)).convert("RGB")
+    assert (media.content_type, image.size) == ("image/jpeg", (64, 64))
+    assert near(image.getpixel((8, 32)), RED, off=12) and near(image.getpixel((56, 32)), BLUE, off=12)
+
+
+def test_a_square_that_is_see_through_stays_so() -> None:
+    """And one that lies on its side is put upright first."""
+    clear = Image.new("RGBA", (300, 100), (0, 0, 0, 0))
+    media = verify(square(saved(clear), side=32))
+    assert media.content_type == "image/png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = Image.open(BytesIO(square(saved(halves(), "JPEG", exif=exif), side=32))).convert("RGB")
+    assert near(lying.getpixel((16, 4)), RED, off=12) and near(lying.getpixel((16, 28)), BLUE, off=12)

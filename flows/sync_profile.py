@@ -1,0 +1,74 @@
+"""Somebody changes their profile: its picture comes into the media store, square and small, and who cares is told.
+
+Triggered by the event `profile.changed`, the Prefect UI, or `prefect deployment run sync-profile/debounced
+-p account=u-1 -p name=Ann`. Events are debounced (`flow_control` in prefect.yaml): it begins five minutes after a user's
+last change, an hour after the first at the latest, with the profile as the last one says it is. Needs the media store.
+Without a picture only the event `profile.synced` is sent. Fails where the picture's address is refused.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks.event_types import Id
+from blocks.ledger import OPERATOR, Asset
+from blocks.pictures import square
+from blocks.web.model import ENDPOINT, LONGEST_URL
+from flows.engine import Job, RetryPolicy, drive
+from flows.parts.form import read, shown
+
+KIND = "sync-profile"
+SYNCED = "profile.synced"
+SIDE = 256  # pixels
+WIDEST = 1024  # pixels of the picture as it is fetched, of which the square is made
+PATIENT = RetryPolicy(attempts=3, longest=timedelta(seconds=30))
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Url = Annotated[str, Field(min_length=1, max_length=LONGEST_URL)] | None
+
+ACCOUNT = shown("Account", "Your application's id of whose profile it is.")
+NAME = shown("Name", "As others see it.")
+PICTURE_URL = shown("Picture", "Address of a JPEG, PNG or WebP on the public web. Empty: there is none.", None)
+USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
+
+
+class Profile(BaseModel):
+    """As it is now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account: Id = ACCOUNT
+    name: Name = NAME
+    picture_url: Url = PICTURE_URL
+
+
+def sync(job: Job) -> dict[str, Any]:
+    profile = read(Profile, job.parameters)
+    picture = None if profile.picture_url is None else _square(job, profile.picture_url)
+    picture_id = None if picture is None else picture.id
+    synced = job.send_event(SYNCED, {"account": profile.account, "picture": picture_id}, step="tell")
+    return {"account": profile.account, "name": profile.name, "picture": picture_id, "synced": synced}
+
+
+def _square(job: Job, url: str) -> Asset:
+    (fetched,) = job.store(job.infer(ENDPOINT, {"url": url, "max_width": WIDEST}, step="fetch", retry=PATIENT))
+    return job.make("square", partial(_drawn, job, fetched))
+
+
+def _drawn(job: Job, fetched: Asset) -> bytes:
+    return square(job.read(fetched), side=SIDE)
+
+
+@flow(name=KIND, retries=0, log_prints=False)
+def sync_profile(
+    account: Id = ACCOUNT, name: Name = NAME, picture_url: Url = PICTURE_URL, user: str = USER
+) -> State[Any]:
+    """A profile's picture, brought into the media store."""
+    profile = Profile(account=account, name=name, picture_url=picture_url)
+    return drive(sync, parameters=profile.model_dump(mode="json", exclude_defaults=True), user=user)
