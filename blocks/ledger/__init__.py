@@ -24,6 +24,7 @@ from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, Record, StoredFile
 from blocks.ledger.loras import Loras
 from blocks.ledger.migrations import migrate
+from blocks.ledger.replaying import asks_the_same
 from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.requests import Requests
 from blocks.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
@@ -128,6 +129,7 @@ __all__ = [
     "new_id",
     "same",
 ]
+    "asks_the_same",
 
 
 class Ledger:

@@ -419,7 +419,16 @@ SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :af
 
 -- name: request_begin_submit
 UPDATE request SET status = 'submitting', submitted_at = :now, deadline_at = :deadline_at
-WHERE ref = :ref AND status = ANY(:before)
+WHERE ref = :ref AND status = ANY(:before) AND input_hash = COALESCE(:input_hash, input_hash)
+RETURNING *
+
+-- name: request_ask_anew
+-- Another call in the place of one that was not sent, with the row locked.
+UPDATE request SET account_id = :account_id, endpoint = :endpoint, input = CAST(:input AS jsonb),
+    input_hash = :input_hash, reuse_hash = :reuse_hash, estimate_usd = :estimate_usd, status = :status,
+    granted_at = CASE WHEN :status = 'granted' THEN granted_at END,
+    probe = probe AND :status = 'granted'
+WHERE ref = :ref
 RETURNING *
 
 -- name: request_accepted

@@ -1,8 +1,9 @@
 """What a replay of a job does with its paid calls, as a pure function of the rows on record.
 
 A step that has succeeded is reused. One that has not gets a new attempt, with the input it had: nothing of what was
-asked for is lost with the process that asked. A result that came after its call had been cancelled or given up is
-taken up, as it is paid.
+asked for is lost with the process that asked. Until that is sent, the job's function may ask otherwise, as its code of
+today does; the old attempt's row still says what was asked before. A result that came after its call had been
+cancelled or given up is taken up, as it is paid.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from blocks.errors import WrongState
+from blocks.ledger.canonical import same
 from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.states import JobStatus, RequestStatus
 from blocks.ledger.tables import Job, Request
@@ -41,6 +43,17 @@ def plan_replay(job: Job, rows: Sequence[Request]) -> Replay:
     if job.status is JobStatus.COMPLETED and not (late or again):
         raise WrongState("The job is completed: there is nothing to replay. Order it anew to have it again.")
     return Replay(late=tuple(late), again=tuple(again))
+
+
+def asks_the_same(row: Request, spec: RequestSpec) -> bool:
+    """Whether that is the call of the row, whichever code asks for it."""
+    return (row.account_id, row.endpoint) == (spec.account_id, spec.endpoint) and same(row.input, spec.input)
+
+
+def keeps_its_slot(row: Request, spec: RequestSpec) -> bool:
+    """Whether another call may have the slot that the row was granted: it was weighed as one at its place and price."""
+    at_its_place = (row.account_id, row.endpoint) == (spec.account_id, spec.endpoint)
+    return row.status is RequestStatus.GRANTED and at_its_place and spec.estimate_usd <= row.estimate_usd
 
 
 def _require_dead(job: Job, rows: Sequence[Request]) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import Engine
 
 from blocks.clock import utc_now
-from blocks.ledger.canonical import dumps
+from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import tell
+from blocks.ledger.replaying import keeps_its_slot
 from blocks.ledger.request_rows import (
     RequestSpec,
     as_request,
@@ -26,7 +27,7 @@ from blocks.ledger.request_rows import (
     write,
 )
 from blocks.ledger.settling import Arrival, Outcome, Verdict, settle
-from blocks.ledger.states import Happening, statuses_before
+from blocks.ledger.states import Happening, RequestStatus, statuses_before
 from blocks.ledger.tables import Delivery, Request
 
 
@@ -91,8 +92,10 @@ class Requests:
             due: datetime | None = run(connection, "requests_next_due", after=after).scalar()
             return due
 
-    def begin_submit(self, ref: str, *, deadline: timedelta) -> Request | None:
+    def begin_submit(self, ref: str, *, deadline: timedelta, input_hash: str | None = None) -> Request | None:
         """Commits that the one POST is about to leave; None if the row is not granted (any more).
+
+        `input_hash`: of what was prepared to be sent; None also if the row asks something else by now.
 
         Done by the run itself, and nothing that it waits for: its row need not be locked, and a burst does not queue
         for it. The same holds for `accepted`.
@@ -104,10 +107,35 @@ class Requests:
                 "request_begin_submit",
                 ref=ref,
                 before=statuses_before(Happening.SUBMIT),
+                input_hash=input_hash,
                 now=now,
                 deadline_at=now + deadline,
             ).one_or_none()
             return None if row is None else as_request(row)
+
+    def ask_anew(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
+        """Another call in the row's place, if it has not been sent; else the row as it is.
+
+        One that costs more than the row's, or that is for somebody else's slot, goes back to the queue for it.
+        """
+        with self._engine.begin() as connection:
+            _, row = lock_request(connection, ref)
+            if row.status not in (RequestStatus.QUEUED, RequestStatus.GRANTED):
+                return row, NOTHING
+            stays = keeps_its_slot(row, spec)
+            changed = run(
+                connection,
+                "request_ask_anew",
+                ref=ref,
+                account_id=spec.account_id,
+                endpoint=spec.endpoint,
+                input=dumps(dict(spec.input)),
+                input_hash=content_hash(spec.endpoint, spec.input),
+                reuse_hash=spec.reuse_hash,
+                estimate_usd=spec.estimate_usd,
+                status=RequestStatus.GRANTED if stays else RequestStatus.QUEUED,
+            ).one()
+            return as_request(changed), Implied(grant=not stays)
 
     def accepted(self, ref: str, *, request_id: str) -> Request:
         """Notes the provider's id. After a webhook that came first, this only fills in what is missing."""

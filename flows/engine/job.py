@@ -19,7 +19,7 @@ from blocks import errors
 from blocks.catalogue import find_model
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
-from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus
+from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same
 from blocks.media import Kind, RemoteFile
 from flows.engine import sending, storing, tasks
 from flows.engine.backoff import USUAL, RetryPolicy, next_try
@@ -143,6 +143,8 @@ class Job(Durable):
         row = self._latest(step)
         if row is None:
             row = self._queue([self._spec(endpoint, arguments, step=step, lane=lane, reuse=reuse)])[0]
+        elif self._was_put_back(row):
+            row = self._as_asked_today(row, self._spec(endpoint, arguments, step=step, lane=lane, reuse=reuse))
         self._advance_all(row, retry)
         return step
 
@@ -155,7 +157,11 @@ class Job(Durable):
         pending = []
         for call in calls:
             try:
-                self._advance_all(self._on_record(call.step), call.retry)
+                row = self._on_record(call.step)
+                if self._was_put_back(row):
+                    spec = self._spec(call.endpoint, call.arguments, step=call.step, lane=row.lane)
+                    row = self._as_asked_today(row, spec)
+                self._advance_all(row, call.retry)
                 row = self._on_record(call.step)
                 if row.status is RequestStatus.SUCCEEDED:
                     came: Inference | DarkroomError = self._collect(row)
@@ -314,6 +320,20 @@ class Job(Durable):
             self._resources.dispatcher.grant()
             reserved = [self._requests.get(reserved[0].ref)] if len(reserved) == 1 else self._as_of_now(reserved)
         return [self._noted(row) for row in reserved]
+
+    def _was_put_back(self, row: Request) -> bool:
+        """By a replay, with the input of the code that failed, and it is not sent yet."""
+        since = self._row.replayed_at
+        waits = row.status in (RequestStatus.QUEUED, RequestStatus.GRANTED)
+        return since is not None and row.created_at >= since and waits
+
+    def _as_asked_today(self, row: Request, spec: RequestSpec) -> Request:
+        """As it is, where it is under way by now."""
+        if asks_the_same(row, spec):
+            return row
+        changed, implied = self._requests.ask_anew(row.ref, spec)
+        self._resources.dispatcher.carry_out(implied)
+        return self._noted(self._requests.get(row.ref) if implied.grant else changed)
 
     def _as_of_now(self, rows: Sequence[Request]) -> list[Request]:
         refs = {row.ref for row in rows}

@@ -35,9 +35,10 @@ def submit(resources: Resources, row: Request) -> Request:
     except DarkroomError as error:
         resources.dispatcher.carry_out(_unprepared(resources, row, error))
         raise
-    begun = requests.begin_submit(row.ref, deadline=find_model(row.endpoint).deadline)
+    deadline = find_model(row.endpoint).deadline
+    begun = requests.begin_submit(row.ref, deadline=deadline, input_hash=row.input_hash)
     if begun is None:
-        raise Retry("The request is not granted any more: it was cancelled, or another process has it.")
+        raise Retry("The request is not granted any more: it was cancelled or changed, or another process has it.")
     try:
         answer = provider.submit(begun, input, webhook_url=_webhook_url(resources, begun))
     except SubmitUnknown:

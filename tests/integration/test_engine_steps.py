@@ -5,106 +5,37 @@ Its calls are answered at once (`immediate`), or taken and answered later, as th
 
 from __future__ import annotations
 
-import base64
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from datetime import timedelta
-from decimal import Decimal
-from io import BytesIO
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
+from echoing import (
+    ECHO,
+    Echo,
+    EchoProvider,
+    call,
+    echoed,
+    new_job,
+    opened_resources,
+    picture,
+    until_it_has_come,
+)
 from ledger_databases import Db
-from PIL import Image
 from support import wait_until
 
 from blocks import catalogue
-from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError, Park, Permanent, Retry
-from blocks.ledger import Happening, Job, JobStatus, Ledger, Outcome, Request, RequestStatus, Work
-from blocks.media import Kind, RemoteFile
-from blocks.media_store import MediaStore, make_store_block
-from blocks.orchestrator import Orchestrator
-from blocks.prefect_api import PrefectApi
-from blocks.provider import Files, Progress, Taken
-from blocks.providers import Providers
-from blocks.settings import Settings
+from blocks.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestStatus, Work
+from blocks.media import Kind
+from blocks.provider import Taken
 from flows.engine import Call, Inference, Waiting
 from flows.engine import Job as JobCall
 from flows.engine.calls import Calls
 from flows.engine.report import Reports
 from flows.engine.resources import Resources
-
-NOWHERE = "http://127.0.0.1:9"
-ECHO = "test/echo"
-SECONDS = timedelta(seconds=5)
-
-
-def picture(colour: str = "red") -> bytes:
-    out = BytesIO()
-    Image.new("RGB", (8, 6), colour).save(out, "PNG")
-    return out.getvalue()
-
-
-class Echo:
-    """A model whose answer is the picture it was given, within the answer."""
-
-    endpoint = ECHO
-    account_id = "gemini"
-    expected = start_timeout = deadline = SECONDS
-
-    def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(arguments)
-
-    def estimate(self, input: Mapping[str, Any]) -> Decimal:
-        return Decimal("0.01")
-
-    def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
-        return Decimal("0.01")
-
-    def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
-        return [RemoteFile(url=output["image"]["url"])]
-
-
-class EchoProvider:
-    """Answers each call by `answer`, and remembers what it was sent."""
-
-    immediate = True
-
-    def __init__(self) -> None:
-        self.answer: Callable[[Request, Mapping[str, Any]], Taken | Outcome] = lambda _, input: echoed(input)
-        self.sent: list[Mapping[str, Any]] = []
-
-    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
-        return {k: files.read(v).content if str(v).startswith("asset:") else v for k, v in input.items()}
-
-    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
-        self.sent.append(input)
-        return self.answer(row, input)
-
-    def ask(self, row: Request) -> Outcome | None:
-        return None
-
-    def cancel(self, row: Request) -> None:
-        pass
-
-    def progress(self, row: Request) -> Progress | None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-def echoed(input: Mapping[str, Any]) -> Outcome:
-    content = input.get("image", picture())
-    url = "data:image/png;base64," + base64.b64encode(content).decode()
-    return Outcome(
-        happening=Happening.SUCCEED, output={"image": {"url": url}, "said": "echo"}, cost_usd=Decimal("0.01")
-    )
 
 
 class Unheard(Reports):
@@ -122,41 +53,13 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> EchoProvider:
 
 @pytest.fixture
 def resources(ledger: Ledger, provider: EchoProvider, tmp_path: Path) -> Iterator[Resources]:
-    with ExitStack() as opened:
-        orchestrator = opened.enter_context(Orchestrator(PrefectApi(NOWHERE)))
-        yield Resources(
-            settings=Settings(),
-            ledger=ledger,
-            orchestrator=orchestrator,
-            dispatcher=Dispatcher(ledger, orchestrator),
-            providers=Providers({"gemini": lambda: provider}),
-            files=opened.enter_context(httpx.Client()),
-            store=MediaStore(make_store_block(str(tmp_path))),
-        )
+    with opened_resources(ledger, provider, tmp_path) as resources:
+        yield resources
 
 
 @pytest.fixture
 def ann(ledger: Ledger) -> str:
     return ledger.users.add("ann", plan="studio").user_id
-
-
-def new_job(ledger: Ledger, user_id: str) -> Job:
-    return ledger.jobs.post(user_id=user_id, kind="echo", parameters={}).job
-
-
-def call(resources: Resources, job_id: str, **changes: Any) -> JobCall:
-    (record,) = resources.ledger.jobs.take_up([job_id])
-    return JobCall(record, resources, named=False, **changes)
-
-
-def until_it_has_come(resources: Resources, job_id: str, function: Callable[[JobCall], Any]) -> Any:
-    """Calls the function as the runner does: again when what it waits for has come."""
-    for _ in range(10):
-        try:
-            return function(call(resources, job_id))
-        except Waiting:
-            continue
-    raise AssertionError("it waits for ever")
 
 
 def echo(job: JobCall, *, step: str = "echo", **arguments: Any) -> Inference:

@@ -1,0 +1,130 @@
+"""A provider of the tests' own, which gives back the picture it is sent, and an engine's resources that have it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from blocks.dispatch import Dispatcher
+from blocks.ledger import Happening, Job, Ledger, Outcome, Request
+from blocks.media import RemoteFile
+from blocks.media_store import MediaStore, make_store_block
+from blocks.orchestrator import Orchestrator
+from blocks.prefect_api import PrefectApi
+from blocks.provider import Files, Progress, Taken
+from blocks.providers import Providers
+from blocks.settings import Settings
+from flows.engine import Job as JobCall
+from flows.engine import Waiting
+from flows.engine.resources import Resources
+
+NOWHERE = "http://127.0.0.1:9"
+ECHO = "test/echo"
+SECONDS = timedelta(seconds=5)
+
+
+def picture(colour: str = "red") -> bytes:
+    out = BytesIO()
+    Image.new("RGB", (8, 6), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+class Echo:
+    """A model whose answer is the picture it was given, within the answer."""
+
+    endpoint = ECHO
+    account_id = "gemini"
+    expected = start_timeout = deadline = SECONDS
+
+    def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(arguments)
+
+    def estimate(self, input: Mapping[str, Any]) -> Decimal:
+        return Decimal("0.01")
+
+    def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
+        return Decimal("0.01")
+
+    def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
+        return [RemoteFile(url=output["image"]["url"])]
+
+
+class EchoProvider:
+    """Answers each call by `answer`, and remembers what it was sent."""
+
+    immediate = True
+
+    def __init__(self) -> None:
+        self.answer: Callable[[Request, Mapping[str, Any]], Taken | Outcome] = lambda _, input: echoed(input)
+        self.sent: list[Mapping[str, Any]] = []
+
+    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
+        return {k: files.read(v).content if str(v).startswith("asset:") else v for k, v in input.items()}
+
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
+        self.sent.append(input)
+        return self.answer(row, input)
+
+    def ask(self, row: Request) -> Outcome | None:
+        return None
+
+    def cancel(self, row: Request) -> None:
+        pass
+
+    def progress(self, row: Request) -> Progress | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def echoed(input: Mapping[str, Any]) -> Outcome:
+    content = input.get("image", picture())
+    url = "data:image/png;base64," + base64.b64encode(content).decode()
+    return Outcome(
+        happening=Happening.SUCCEED, output={"image": {"url": url}, "said": "echo"}, cost_usd=Decimal("0.01")
+    )
+
+
+@contextmanager
+def opened_resources(ledger: Ledger, provider: EchoProvider, folder: Path) -> Iterator[Resources]:
+    """Where that provider stands in for Gemini, the media store is a folder, and there is no Prefect."""
+    with ExitStack() as opened:
+        orchestrator = opened.enter_context(Orchestrator(PrefectApi(NOWHERE)))
+        yield Resources(
+            settings=Settings(),
+            ledger=ledger,
+            orchestrator=orchestrator,
+            dispatcher=Dispatcher(ledger, orchestrator),
+            providers=Providers({"gemini": lambda: provider}),
+            files=opened.enter_context(httpx.Client()),
+            store=MediaStore(make_store_block(str(folder))),
+        )
+
+
+def new_job(ledger: Ledger, user_id: str) -> Job:
+    return ledger.jobs.post(user_id=user_id, kind="echo", parameters={}).job
+
+
+def call(resources: Resources, job_id: str, **changes: Any) -> JobCall:
+    (record,) = resources.ledger.jobs.take_up([job_id])
+    return JobCall(record, resources, named=False, **changes)
+
+
+def until_it_has_come(resources: Resources, job_id: str, function: Callable[[JobCall], Any]) -> Any:
+    """Calls the function as the runner does: again when what it waits for has come."""
+    for _ in range(10):
+        try:
+            return function(call(resources, job_id))
+        except Waiting:
+            continue
+    raise AssertionError("it waits for ever")
