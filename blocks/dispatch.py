@@ -41,6 +41,8 @@ class Dispatcher:
         for job_id in implied.cancels:
             with _left_to_reconcile(f"{job_id} was not cancelled with the job that waited for it"):
                 self.carry_out(self._ledger.jobs.cancel(job_id))
+        for deployment in dict.fromkeys(implied.begins):
+            self.reach_prefect(self.begin(deployment))
         if implied.places:
             self.reach_prefect(self.place(implied.places))
 
@@ -49,6 +51,16 @@ class Dispatcher:
         with _left_to_reconcile(f"{len(job_ids)} jobs were not handed to a run"):
             return self._ledger.runs.place(*job_ids)
         return NOTHING
+
+    def begin(self, deployment: str) -> Implied:
+        """Lets those starts of the deployment begin that may; the ledger's part of it."""
+        with _left_to_reconcile(f"The starts of {deployment} that are held were not looked at"):
+            return self._ledger.starts.begin(deployment)
+        return NOTHING
+
+    def begin_all(self) -> None:
+        """Of every deployment; for who does again what was not done."""
+        self.reach_prefect(self._ledger.starts.release(all=True))
 
     def wake_due(self) -> Implied:
         """Rings the runs that sleep and of which a wait is over; the ledger's part of it."""

@@ -66,6 +66,7 @@ class Reconciler:
             self._each(row.ref, partial(self._cost, row))
         for job_id in self._ledger.jobs.unplaced():
             self._each(job_id, partial(self._place, job_id))
+        self._each("Every start", self._resources.dispatcher.begin_all)
         self._resources.dispatcher.grant()
         self._each("Every untold event", self._untold)
 

@@ -29,6 +29,7 @@ from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.requests import Requests
 from blocks.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
 from blocks.ledger.settling import Arrival, Outcome, Verdict
+from blocks.ledger.starts import Starts
 from blocks.ledger.states import (
     EffectKind,
     EventStatus,
@@ -38,6 +39,7 @@ from blocks.ledger.states import (
     LoraStatus,
     RequestStatus,
     Stage,
+    StartStatus,
     WaitKind,
     WaitStatus,
 )
@@ -49,6 +51,7 @@ from blocks.ledger.tables import (
     BatchRow,
     Event,
     EventEffect,
+    HeldStart,
     Job,
     Lora,
     Plan,
@@ -93,6 +96,7 @@ __all__ = [
     "Figures",
     "Granted",
     "Happening",
+    "HeldStart",
     "Implied",
     "Job",
     "JobStatus",
@@ -115,6 +119,7 @@ __all__ = [
     "Run",
     "Stage",
     "Start",
+    "StartStatus",
     "Step",
     "StoredFile",
     "User",
@@ -124,12 +129,12 @@ __all__ = [
     "WaitStatus",
     "Wake",
     "Work",
+    "asks_the_same",
     "content_hash",
     "migrate",
     "new_id",
     "same",
 ]
-    "asks_the_same",
 
 
 class Ledger:
@@ -147,6 +152,7 @@ class Ledger:
         self.loras = Loras(self._engine)
         self.events = Events(self._engine)
         self.waits = Waits(self._engine)
+        self.starts = Starts(self._engine)
         self.steps = Steps(self._engine)
         self.dead_letters = DeadLetters(self._engine)
         self.figures = AllFigures(self._engine)

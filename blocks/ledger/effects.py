@@ -40,6 +40,7 @@ class Implied:
     places: tuple[str, ...] = ()  # jobs that go on without a slot: a run is to take them
     rings: tuple[str, ...] = ()  # jobs for which something came: their runs are to be told
     cancels: tuple[str, ...] = ()  # jobs that nobody waits for any more
+    begins: tuple[str, ...] = ()  # deployments of which a start may begin that flow control has held
     grant: bool = False  # a slot became free, or a row came to wait for one
 
     def __add__(self, other: Implied) -> Implied:
@@ -49,6 +50,7 @@ class Implied:
             places=self.places + other.places,
             rings=self.rings + other.rings,
             cancels=self.cancels + other.cancels,
+            begins=self.begins + other.begins,
             grant=self.grant or other.grant,
         )
 

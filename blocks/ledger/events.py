@@ -18,6 +18,7 @@ from blocks.ledger.canonical import dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.jobs import insert_job
+from blocks.ledger.starts import Asked, Holding
 from blocks.ledger.states import EffectKind, EventStatus, WaitStatus
 from blocks.ledger.tables import Event, EventEffect, Wait, new_id
 from blocks.ledger.terms import Held
@@ -90,12 +91,15 @@ class Events:
             known = _known(connection, source, [event.key for event in events if event.key is not None])
             anew = [(id, event) for id, event in zip(ids, events, strict=True) if id in fresh and event.problem is None]
             waiting = _Waiting(connection, source, [event for _, event in anew], matches, now=now)
+            holding = Holding(connection, [each for _, event in anew for each in _held(event)], now=now)
             implied = NOTHING
             effects: list[dict[str, Any]] = []
             for id, event in anew:
-                done, more = _take_effect(connection, id, event, waiting, now=now)
+                done, more = _take_effect(connection, id, event, waiting, holding, now=now)
                 effects += done
                 implied = implied + more if more != NOTHING else implied
+            holding.write()
+            implied += Implied(begins=tuple(sorted(holding.deployments)))
             if effects:
                 run(connection, "effects_insert", effects=dumps(effects), now=now)
         received = [
@@ -196,8 +200,16 @@ class _Waiting:
             yield wait, None
 
 
+def _held(event: NewEvent) -> list[Asked]:
+    return [_asked(event, start, start.held) for start in event.starts if start.held and start.reason is None]
+
+
+def _asked(event: NewEvent, start: EventStart, held: Held) -> Asked:
+    return Asked(deployment=start.deployment, user_id=event.owner_id, parameters=dict(start.parameters), held=held)
+
+
 def _take_effect(
-    connection: Connection, event_id: str, event: NewEvent, waiting: _Waiting, *, now: datetime
+    connection: Connection, event_id: str, event: NewEvent, waiting: _Waiting, holding: Holding, *, now: datetime
 ) -> tuple[list[dict[str, Any]], Implied]:
     effects: list[dict[str, Any]] = []
     places: list[str] = []
@@ -209,6 +221,11 @@ def _take_effect(
     for start in event.starts:
         if start.reason is not None:
             note(EffectKind.NOT_STARTED, deployment=start.deployment, reason=start.reason)
+            continue
+        if start.held is not None:
+            kept = holding.hold(_asked(event, start, start.held))
+            what = EffectKind.NOT_STARTED if "reason" in kept else EffectKind.HELD
+            note(what, deployment=start.deployment, **kept)
             continue
         row = insert_job(
             connection,

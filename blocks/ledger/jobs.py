@@ -475,7 +475,8 @@ def _finish(
     if job.parent_id is None:  # of a batch's rows their batch tells
         run(connection, "notify_user", user_id=job.user_id, job_id=job_id, event=f"job.{status.value}", now=now)
     waiting = tuple(run(connection, "jobs_waiting_for", job_id=job_id).scalars())
-    return Implied(grant=freed, rings=waiting, cancels=_end_waits(connection, job_id, now=now))
+    begins = () if job.start_id is None else (f"{job.kind}/{job.deployment}",)
+    return Implied(grant=freed, rings=waiting, cancels=_end_waits(connection, job_id, now=now), begins=begins)
 
 
 def _end_waits(connection: Connection, job_id: str, *, now: datetime) -> tuple[str, ...]:

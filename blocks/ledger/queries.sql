@@ -817,7 +817,10 @@ WHERE status = 'accepted' AND name = :name AND received_at >= :since AND (
 )
   AND NOT EXISTS (
       SELECT FROM event_effect AS effect
-      WHERE effect.event_id = event.id AND effect.job_id = :job_id AND effect.what = 'started'
+      WHERE effect.event_id = event.id AND (
+          effect.job_id = :job_id AND effect.what = 'started'
+          OR effect.start_id = (SELECT start_id FROM job WHERE id = :job_id)
+      )
   )
   AND NOT EXISTS (SELECT FROM wait WHERE wait.job_id = :job_id AND wait.event_id = event.id)
 ORDER BY received_at, id
@@ -836,10 +839,12 @@ SELECT * FROM event WHERE told_at IS NULL AND status = 'accepted' AND received_a
 UPDATE event SET told_at = :now WHERE id = ANY(:ids)
 
 -- name: effects_insert
-INSERT INTO event_effect (event_id, n, what, deployment, job_id, wait_id, reason, at)
-SELECT event_id, n, what, deployment, job_id, wait_id, reason, :now
+INSERT INTO event_effect (
+    event_id, n, what, deployment, job_id, wait_id, start_id, start_n, parameters, reason, at)
+SELECT event_id, n, what, deployment, job_id, wait_id, start_id, start_n, parameters, reason, :now
 FROM jsonb_to_recordset(CAST(:effects AS jsonb)) AS given (
-    event_id text, n integer, what text, deployment text, job_id text, wait_id text, reason text
+    event_id text, n integer, what text, deployment text, job_id text, wait_id text, start_id text, start_n integer,
+    parameters jsonb, reason text
 )
 
 -- name: effects_of_event
@@ -1096,3 +1101,134 @@ SELECT account.id AS account, account.slots,
 FROM request JOIN account ON account.id = request.account_id
 WHERE request.granted_at < :end AND COALESCE(request.finished_at, :end) > :begin AND request.granted_at IS NOT NULL
 GROUP BY account.id, account.slots ORDER BY account.id
+
+-- name: control_get
+SELECT deployment, terms FROM flow_control WHERE deployment = ANY(:deployments)
+
+-- name: control_put
+INSERT INTO flow_control (deployment, terms) VALUES (:deployment, CAST(:terms AS jsonb))
+ON CONFLICT (deployment) DO UPDATE SET terms = excluded.terms
+
+-- name: control_lock
+SELECT terms FROM flow_control WHERE deployment = :deployment FOR UPDATE
+
+-- name: starts_full
+-- Of these users the ones of whose starts as many are held as their plan lets wait.
+SELECT "user".id FROM "user" JOIN plan ON plan.name = "user".plan
+WHERE "user".id = ANY(:user_ids) AND (plan.most_queued = 0 OR EXISTS (
+    SELECT FROM start WHERE start.user_id = "user".id AND start.status IN ('gathering', 'waiting')
+    OFFSET greatest(plan.most_queued - 1, 0) LIMIT 1
+))
+
+-- name: starts_gather
+-- Those that gather under these keys, locked, in one order for all; new ones where there are none.
+INSERT INTO start (
+    id, deployment, user_id, status, gather_key, takes_all, rate_key, throttle_key, singleton_key, concurrency_key,
+    gate_key, priority, parameters, events, bytes, created_at, ranked_at)
+SELECT id, deployment, user_id, 'gathering', gather_key, takes_all, rate_key, throttle_key, singleton_key,
+    concurrency_key, gate_key, priority, '{}', 0, 0, :now, :now
+FROM jsonb_to_recordset(CAST(:starts AS jsonb)) AS given (
+    id text, deployment text, user_id text, gather_key text, takes_all boolean, rate_key text, throttle_key text,
+    singleton_key text, concurrency_key text, gate_key text, priority integer
+)
+ORDER BY deployment, user_id, gather_key
+ON CONFLICT (deployment, user_id, gather_key) WHERE status = 'gathering' DO UPDATE SET events = start.events
+RETURNING *
+
+-- name: starts_write
+UPDATE start SET status = given.status, takes_all = given.takes_all, rate_key = given.rate_key,
+    throttle_key = given.throttle_key, singleton_key = given.singleton_key, concurrency_key = given.concurrency_key,
+    gate_key = given.gate_key, priority = given.priority, parameters = given.parameters, events = given.events,
+    bytes = given.bytes, ranked_at = given.ranked_at, due_at = given.due_at
+FROM jsonb_to_recordset(CAST(:starts AS jsonb)) AS given (
+    id text, status text, takes_all boolean, rate_key text, throttle_key text, singleton_key text,
+    concurrency_key text, gate_key text, priority integer, parameters jsonb, events integer, bytes integer,
+    ranked_at timestamptz, due_at timestamptz
+)
+WHERE start.id = given.id
+
+-- name: starts_insert
+INSERT INTO start (
+    id, deployment, user_id, status, gather_key, takes_all, rate_key, throttle_key, singleton_key, concurrency_key,
+    gate_key, priority, parameters, events, bytes, created_at, ranked_at, due_at)
+SELECT id, deployment, user_id, status, gather_key, takes_all, rate_key, throttle_key, singleton_key, concurrency_key,
+    gate_key, priority, parameters, events, bytes, :now, ranked_at, due_at
+FROM jsonb_to_recordset(CAST(:starts AS jsonb)) AS given (
+    id text, deployment text, user_id text, status text, gather_key text, takes_all boolean, rate_key text,
+    throttle_key text, singleton_key text, concurrency_key text, gate_key text, priority integer, parameters jsonb,
+    events integer, bytes integer, ranked_at timestamptz, due_at timestamptz
+)
+
+-- name: starts_release
+-- What has gathered for long enough. One that an event is just joining is left to the next time.
+UPDATE start SET status = 'waiting', due_at = NULL
+WHERE id IN (
+    SELECT id FROM start WHERE status = 'gathering' AND due_at <= :now ORDER BY due_at LIMIT 500 FOR UPDATE SKIP LOCKED
+)
+RETURNING deployment
+
+-- name: starts_due
+-- Deployments of which a start has waited for a time that has come, or (`all`) of which any waits.
+SELECT DISTINCT deployment FROM start
+WHERE status = 'waiting' AND (due_at <= :now OR CAST(:all AS boolean) AND due_at IS NULL)
+
+-- name: starts_next_due
+SELECT min(due_at) FROM start WHERE status IN ('gathering', 'waiting') AND due_at > :after
+
+-- name: starts_waiting
+-- The first ones of each line but for those whose first has a time to wait for.
+SELECT * FROM (
+    SELECT *, row_number() OVER line AS place, first_value(due_at) OVER line AS first_due
+    FROM start WHERE deployment = :deployment AND status = 'waiting'
+    WINDOW line AS (PARTITION BY gate_key ORDER BY ranked_at, id)
+) AS waiting
+WHERE place <= 100 AND (first_due IS NULL OR first_due <= :now)
+ORDER BY place, ranked_at, id LIMIT 2000
+
+-- name: starts_running
+SELECT job.id AS job_id, start.singleton_key, start.concurrency_key, job.cancel_requested_at IS NOT NULL AS cancelling
+FROM job JOIN start ON start.id = job.start_id
+WHERE job.start_id IS NOT NULL AND job.finished_at IS NULL AND start.deployment = :deployment
+
+-- name: starts_begun
+SELECT of_key.key, begun.settled_at FROM unnest(CAST(:keys AS text[])) AS of_key (key)
+CROSS JOIN LATERAL (
+    SELECT settled_at FROM start
+    WHERE deployment = :deployment AND status = 'begun' AND rate_key = of_key.key AND settled_at > :since
+    ORDER BY settled_at DESC LIMIT :most
+) AS begun
+
+-- name: starts_paced
+SELECT of_key.key, paced.paced_until FROM unnest(CAST(:keys AS text[])) AS of_key (key)
+CROSS JOIN LATERAL (
+    SELECT paced_until FROM start
+    WHERE deployment = :deployment AND status = 'begun' AND throttle_key = of_key.key AND paced_until IS NOT NULL
+    ORDER BY paced_until DESC LIMIT 1
+) AS paced
+
+-- name: start_parts
+SELECT parameters FROM event_effect WHERE start_id = :start_id AND parameters IS NOT NULL ORDER BY start_n
+
+-- name: start_begin
+UPDATE start SET status = 'begun', job_id = :job_id, paced_until = CAST(:paced_until AS timestamptz),
+    settled_at = :now, due_at = NULL, reason = NULL
+WHERE id = :start_id
+
+-- name: start_drop
+UPDATE start SET status = 'dropped', reason = :reason, settled_at = :now, due_at = NULL WHERE id = :start_id
+
+-- name: start_hold
+UPDATE start SET reason = :reason, due_at = CAST(:until AS timestamptz)
+WHERE id = :start_id AND (reason, due_at) IS DISTINCT FROM (:reason, CAST(:until AS timestamptz))
+
+-- name: starts_get
+SELECT * FROM start WHERE id = ANY(:ids)
+
+-- name: starts_page
+-- Newest first.
+SELECT * FROM start
+WHERE (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+  AND (CAST(:deployment AS text) IS NULL OR deployment = :deployment)
+  AND (CAST(:status AS text) IS NULL OR status = :status)
+  AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
+ORDER BY created_at DESC, id DESC LIMIT :limit

@@ -195,7 +195,7 @@ class Job(SQLModel, table=True):
     user_id: str = Field(foreign_key="user.id")
     kind: str
     deployment: str = _on_demand()
-    start_id: str | None = None  # the `Start` that it began as; that names the job
+    start_id: str | None = None  # the `HeldStart` that it began as; that names the job
     status: JobStatus = Field(default=JobStatus.PENDING, sa_type=Text)
     run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
     parent_id: str | None = Field(default=None, foreign_key="job.id")  # the batch that it is a row of
@@ -438,9 +438,10 @@ class FlowControl(SQLModel, table=True):
     terms: Json = _json()
 
 
-class Start(SQLModel, table=True):
+class HeldStart(SQLModel, table=True):
     """A run that events ask for: gathering more of them, waiting for its turn, begun as a job, or dropped."""
 
+    __tablename__ = "start"
     __table_args__ = (
         Index(
             "start_gathering",
@@ -492,7 +493,6 @@ class Start(SQLModel, table=True):
     created_at: datetime = _when(now=True)
     ranked_at: datetime = _when(now=True)  # its place among those that wait
     due_at: datetime | None = _when()  # gathering: when it goes on; waiting: not before
-    latest_at: datetime | None = _when()  # gathering: it goes on then, whatever comes
     reason: str | None = None  # dropped: why; waiting: what for
     job_id: str | None = Field(default=None, foreign_key="job.id")
     paced_until: datetime | None = _when()  # begun: when the next of its throttle has its even place

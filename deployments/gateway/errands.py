@@ -43,6 +43,8 @@ class Errands:
             self._submit(Implied(rings=(job_id,)))
         for job_id in implied.cancels:
             self._submit(Implied(cancels=(job_id,)))
+        for deployment in dict.fromkeys(implied.begins):
+            self._submit(Implied(begins=(deployment,)))
         if implied.places:  # together: jobs that came together go to one run
             self._submit(Implied(places=implied.places))
 
@@ -56,6 +58,8 @@ class Errands:
         try:
             if errand.places:
                 self.run(self._dispatcher.place(errand.places))  # each new run is another errand
+            elif errand.begins:
+                self.run(self._dispatcher.begin(*errand.begins))
             else:
                 self._dispatcher.reach_prefect(errand)
         except Exception:

@@ -1,8 +1,8 @@
 """The one thread of a gateway that hands out slots, and wakes the runs whose time has come.
 
 Endpoints only raise a flag, so a burst of orders is one grant and no order waits for it. The thread also comes when a
-queued row or a wait is due, and every few seconds for what other processes put on record. What fails is logged and done
-again. What follows at Prefect is an errand: a run that is being made there does not hold up the next slot.
+queued row, a wait or a start is due, and every few seconds for what other processes put on record. What fails is logged
+and done again. What follows at Prefect is an errand: a run that is being made there does not hold up the next slot.
 
 While slots come free, the runs of those who are next in line are made a little ahead, as many as will be granted within
 the second that a run takes to start. Made much earlier they would suspend again, which costs more than it saves.
@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError
-from blocks.ledger import Ledger
+from blocks.ledger import Implied, Ledger
 from deployments.gateway.errands import Errands
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ LONGEST_WAIT_SECONDS = 2.0
 AFTER_FAILURE_SECONDS = 1.0
 # How often somebody is looked for whose run is worth making ahead: it reads the whole line, a user at a time.
 AHEAD_EVERY_SECONDS = 0.25
+EVERY_START_SECONDS = 5.0
 AHEAD_SECONDS = 1.0  # or the patience, if that is shorter
 FREED_WITHIN_SECONDS = 5.0
 MOST_FREED = 100  # that are remembered: 20 runs are made ahead at most
@@ -48,6 +49,7 @@ class Granter:
         self._ahead_seconds = min(AHEAD_SECONDS, patience.total_seconds())
         self._freed: deque[float] = deque(maxlen=MOST_FREED)
         self._ahead_at = 0.0  # the last time somebody was looked for
+        self._released_at = 0.0  # … and every start that is held
         self._flag = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="granter", daemon=True)
@@ -81,8 +83,13 @@ class Granter:
             before = utc_now()
             self._errands.run(self._dispatcher.hand_out())
             self._errands.run(self._dispatcher.wake_due())
+            self._errands.run(self._release())
             # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
-            due = _earlier(self._ledger.requests.next_due(after=before), self._ledger.waits.next_due(after=before))
+            due = _earliest(
+                self._ledger.requests.next_due(after=before),
+                self._ledger.waits.next_due(after=before),
+                self._ledger.starts.next_due(after=before),
+            )
             wait = self._start_ahead()
         except (DarkroomError, SQLAlchemyError) as error:
             logger.warning("No slots were granted: %s", type(error).__name__)
@@ -91,6 +98,14 @@ class Granter:
             logger.exception("No slots were granted")
             return AFTER_FAILURE_SECONDS
         return min(wait, seconds_until(due, now=utc_now()))
+
+    def _release(self) -> Implied:
+        """Starts whose time has come; now and then all that are held: another gateway may have gone before it acted."""
+        now = time.monotonic()
+        all = now - self._released_at >= EVERY_START_SECONDS
+        if all:
+            self._released_at = now
+        return self._ledger.starts.release(all=all)
 
     def _start_ahead(self) -> float:
         """Returns for how many seconds it need not be asked again."""
@@ -110,8 +125,8 @@ def soon_free(freed: Sequence[float], *, now: float, within: float) -> int:
     return math.ceil(lately * within / FREED_WITHIN_SECONDS)
 
 
-def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
-    return min((due for due in (one, other) if due is not None), default=None)
+def _earliest(*times: datetime | None) -> datetime | None:
+    return min((due for due in times if due is not None), default=None)
 
 
 def seconds_until(due: datetime | None, *, now: datetime) -> float:

@@ -45,7 +45,6 @@ def upgrade() -> None:
         _when("created_at", nullable=False),
         _when("ranked_at", nullable=False),
         _when("due_at"),
-        _when("latest_at"),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("job_id", sa.String(), sa.ForeignKey("job.id"), nullable=True),
         _when("paced_until"),
