@@ -1,9 +1,9 @@
 """Somebody changes their profile: its picture comes into the media store, square and small, and who cares is told.
 
-Triggered by the event `profile.changed`, the Prefect UI, or `prefect deployment run sync-profile/debounced
--p account=u-1 -p name=Ann`. Events are debounced (`flow_control` in prefect.yaml): it begins five minutes after a user's
-last change, an hour after the first at the latest, with the profile as the last one says it is. Needs the media store.
-Without a picture only the event `profile.synced` is sent. Fails where the picture's address is refused.
+Triggered by the event `profile.changed`, the Prefect UI, or `prefect deployment run sync-profile/debounced -p
+account=u-1 -p name=Ann`. Events are debounced (`flow_control` in prefect.yaml): it begins five minutes after a user's
+last change, an hour after the first at the latest, with the profile as the last one says that it is. Needs the media
+store. Without a picture only the event `profile.synced` is sent. Fails where the picture's address is refused.
 """
 
 from __future__ import annotations

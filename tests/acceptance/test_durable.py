@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import pytest
 from running import DARKROOM, Stack, leaves_nothing, running_stack
 from support import wait_until
 from till import Till, open_till
+from trial_project import environment, trial_project
 
 from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
@@ -29,7 +29,6 @@ from blocks.ledger import Wait, WaitStatus
 from blocks.orchestrator import Orchestrator
 from blocks.prefect_api import PrefectApi
 
-ROOT = Path(__file__).parents[2]
 COMPLETED = "user.profile_completed"
 YEAR = timedelta(days=366)
 SECONDS_TO_WAKE = 20  # within the minute of a reconcile by far: it was not needed
@@ -125,24 +124,15 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("durable")
-    project = _project(folder / "project")
+    project = trial_project(folder / "project", flows="trial_flows.py", deployments=DEPLOYMENTS)
     (folder / "marks").mkdir()
-    own = {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "DARKROOM_PATIENCE": "1"}
+    own = environment(project) | {"DARKROOM_PATIENCE": "1"}
     with open_till() as till, running_stack(folder / "home", "--latency", "0.3", **own) as stack:
         api = PrefectApi(stack.environment["PREFECT_API_URL"], auth=stack.environment["PREFECT_API_AUTH_STRING"])
         with Orchestrator(api) as orchestrator:
             dispatcher = Dispatcher(stack.ledger, orchestrator)
             yield Scene(stack, dispatcher, till, folder / "marks", project)
         leaves_nothing(stack)
-
-
-def _project(folder: Path) -> Path:
-    """A copy of this project, with the flows of these tests."""
-    for package in ("blocks", "deployments", "flows"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(Path(__file__).parent / "trial_flows.py", folder / "flows")
-    (folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text().rstrip() + "\n" + DEPLOYMENTS)
-    return folder
 
 
 @pytest.fixture(scope="module")
