@@ -19,6 +19,7 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from blocks.clock import utc_now
 from blocks.errors import NeedsHuman
 from blocks.prefect_api import PrefectApi
+from blocks.timetables import Timetables
 
 WORK_POOL = "darkroom"
 RECONCILE = "reconcile/every-minute"
@@ -100,6 +101,7 @@ def queue_name(user_id: str) -> str:
 class Orchestrator:
     def __init__(self, api: PrefectApi | None = None) -> None:
         self._api = api or PrefectApi.from_environment()
+        self.timetables = Timetables(self._api)
         self._deployment_ids: dict[str, UUID] = {}
         self._parameters: dict[str, Parameters] = {}
         self._ensured: dict[tuple[str, int], float] = {}  # queue and limit → when

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from blocks.events import FlowControlEntry, TriggerEntry
+from blocks.missed_slots import MissedSlots
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -43,9 +44,17 @@ class DeploymentEntry(_Strict):
     tags: list[str] = []
     work_pool: PoolPlace
     schedules: list[ScheduleEntry] = []
-    # The gateway's: Prefect passes over what it does not know here.
+    # Its runs' and reconcile's: Prefect passes over what it does not know here.
+    missed_slots: MissedSlots | None = None
+    # The gateway's, and as little Prefect's.
     starts_on: list[TriggerEntry] = []
     flow_control: FlowControlEntry | None = None
+
+    @model_validator(mode="after")
+    def _has_slots_to_miss(self) -> DeploymentEntry:
+        if self.missed_slots is not None and not self.schedules:
+            raise ValueError("missed_slots says what becomes of a schedule's slots; there are no schedules.")
+        return self
 
 
 class PrefectYaml(BaseModel):

@@ -22,6 +22,7 @@ from blocks.clock import utc_now
 from blocks.errors import BadInput
 from blocks.notifier import Notifier
 from flows.engine.resources import Resources, open_resources
+from flows.engine.slots import skipped
 from flows.parts.day_report import markdown, span, title
 from flows.parts.form import shown
 
@@ -63,6 +64,8 @@ def daily_report(day: date | None = DAY, time_zone: str = ZONE, tell: bool = TEL
     assert context is not None and context.flow_run is not None
     zone = _zone(time_zone)
     with open_resources() as resources:
+        if (end := skipped(resources.orchestrator)) is not None:
+            return end
         return Completed(message=report(resources, context.flow_run, day=day, zone=zone, tell=tell))
 
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import partial
 from uuid import UUID
 
-from prefect import flow
+from prefect import State, flow
 from prefect.logging import get_run_logger
 from pydantic import Field
 
@@ -37,6 +37,7 @@ from flows.engine.decisions import (
 )
 from flows.engine.report import Reports, artifact_key
 from flows.engine.resources import Resources, open_resources
+from flows.engine.slots import make_missing, skipped
 
 # How long after its end a run is still looked at: Prefect may not have heard of it.
 CLOSED_WITHIN = timedelta(minutes=10)
@@ -255,11 +256,17 @@ def reconcile(
         description="How long after its end a run is still looked at. A day's after a long standstill.",
         json_schema_extra={"title": "Ended within (minutes)"},
     ),
-) -> None:
+) -> State[None] | None:
     """Does again what was implied by a change in the ledger and not done."""
-    with open_resources() as resources, resources.ledger.only_one("reconcile") as chosen:
-        if chosen:
-            Reconciler(resources, closed_within=timedelta(minutes=closed_within_minutes)).once()
+    with open_resources() as resources:
+        if (end := skipped(resources.orchestrator)) is not None:
+            return end
+        with resources.ledger.only_one("reconcile") as chosen:
+            if chosen:
+                Reconciler(resources, closed_within=timedelta(minutes=closed_within_minutes)).once()
+        # By every turn that completes, whether chosen or not, as the next one relies on it.
+        make_missing(resources.orchestrator, now=utc_now())
+    return None
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ def test_a_deployment_resolves(entry: DeploymentEntry) -> None:
     assert entry.work_pool.name == WORK_POOL
     assert entry.work_pool.work_queue_name in {None, *QUEUES}
     assert flow.retries == 0  # a retried flow forgets its pauses, and would wait again for what has come
+    assert not entry.schedules or entry.missed_slots is not None, "what becomes of its missed slots is said"
     for schedule in entry.schedules:
         CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
 

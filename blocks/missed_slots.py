@@ -1,0 +1,140 @@
+"""What becomes of the slots that cron has and nobody came to: `missed_slots` beside `schedules` in prefect.yaml.
+
+    missed_slots: run_all                        # each for itself
+    missed_slots: run_once                       # the newest, for all of them
+    missed_slots: {then: skip, after: 10m}       # none; `after` may be left out
+
+Prefect makes runs ahead of their time and starts every one it has made, however late; slots that came while its server
+was out it never makes. Without a word here it stays so. The decisions are pure functions; `flows/engine/slots.py` asks
+them at a run's start, and `reconcile` for the slots that have no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from blocks.durations import duration
+from blocks.errors import NeedsHuman
+
+PREFECT_YAML = Path(__file__).parents[1] / "prefect.yaml"
+ON_TIME = timedelta(seconds=10)  # who comes within it is late for nothing
+USUALLY_MISSED_AFTER = timedelta(minutes=5)
+MOST_MADE = 31  # slots of one deployment that `reconcile` makes up for at once; older ones are lost
+
+
+class Missed(StrEnum):
+    RUN_ALL = "run_all"
+    RUN_ONCE = "run_once"
+    SKIP = "skip"
+
+
+class MissedSlots(BaseModel):
+    """As it stands in prefect.yaml: `then` alone, or with `after`, a duration like 10m."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    then: Missed
+    # Later than this a slot is missed; else five minutes, or half the way to the next slot where that is less.
+    after: timedelta | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_one_word(cls, given: Any) -> Any:
+        return {"then": given} if isinstance(given, str) else given
+
+    @field_validator("after", mode="before")
+    @classmethod
+    def _as_people_write_it(cls, given: Any) -> Any:
+        return duration(given) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _means_something(self) -> MissedSlots:
+        if self.after is not None and self.then is not Missed.SKIP:
+            raise ValueError("'after' says from when on a slot is skipped: it goes with 'then: skip' alone.")
+        if self.after is not None and self.after < ON_TIME:
+            raise ValueError(f"'after' is at least {ON_TIME.total_seconds():.0f}s: a run takes its time to start.")
+        return self
+
+    def grace(self, slot: datetime, following: datetime | None) -> timedelta:
+        """How long after its slot a run may still begin, where it would be skipped."""
+        if self.after is not None:
+            return self.after
+        return min(USUALLY_MISSED_AFTER, (following - slot) / 2) if following else USUALLY_MISSED_AFTER
+
+
+def why_skipped(
+    rule: MissedSlots, slot: datetime, *, now: datetime, newest: datetime, following: datetime | None
+) -> str | None:
+    """Of a run that starts now for that slot; None: it is to run.
+
+    `newest`: the last slot that is due by now, its own if there is no later one; `following`: the one after its own.
+    """
+    late = now - slot
+    if late < ON_TIME:
+        return None
+    match rule.then:
+        case Missed.RUN_ONCE if newest > slot:
+            return f"The slot of {_told(slot)} was missed, and the run of {_told(newest)} makes up for it."
+        case Missed.SKIP if late > (grace := rule.grace(slot, following)):
+            return f"The slot of {_told(slot)} was missed by {_long(late)}; after {_long(grace)} it is skipped."
+        case _:
+            return None
+
+
+def to_be_made(rule: MissedSlots, due: Sequence[datetime], *, on_record: Collection[datetime]) -> Sequence[datetime]:
+    """Of slots that are due (oldest first), those for which a run has to be made, as there is none."""
+    match rule.then:
+        case Missed.RUN_ALL:
+            return [slot for slot in due[-MOST_MADE:] if slot not in on_record]
+        case Missed.RUN_ONCE:
+            return [slot for slot in due[-1:] if slot not in on_record]
+        case Missed.SKIP:
+            return []
+
+
+class _Deployment(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    entrypoint: str
+    missed_slots: MissedSlots | None = None
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.entrypoint.rpartition(':')[2].replace('_', '-')}/{self.name}"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    deployments: list[_Deployment]
+
+
+def read_missed_slots(file: Path = PREFECT_YAML) -> dict[str, MissedSlots]:
+    """By the deployment's full name, where it is declared. Raises `NeedsHuman`, naming the place."""
+    try:
+        entries = _File.model_validate(yaml.safe_load(file.read_text())).deployments
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise NeedsHuman(f"{file.name}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (OSError, yaml.YAMLError) as error:
+        raise NeedsHuman(f"{file.name} cannot be read for missed slots ({type(error).__name__})") from error
+    return {entry.full_name: entry.missed_slots for entry in entries if entry.missed_slots is not None}
+
+
+def _told(slot: datetime) -> str:
+    return f"{slot:%a %Y-%m-%d %H:%M %Z}"
+
+
+def _long(span: timedelta) -> str:
+    minutes, seconds = divmod(round(span.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "min"), (seconds if not hours else 0, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"

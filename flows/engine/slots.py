@@ -1,0 +1,105 @@
+"""Missed slots of cron: a run asks at its start whether it is still wanted, `reconcile` makes those that are not there.
+
+What is to be done is declared beside the schedule (`blocks/missed_slots.py`). A run decides for itself, from its slot,
+its schedule and the time, so nobody has to agree with anybody; a run that is not wanted ends as Skipped, and says why.
+A run that a person started has no slot, and one that was begun before is not stopped half-way: both go on.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import State
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from prefect.states import Completed
+
+from blocks.clock import utc_now
+from blocks.errors import DarkroomError, NeedsHuman
+from blocks.missed_slots import MOST_MADE, ON_TIME, MissedSlots, read_missed_slots, to_be_made, why_skipped
+from blocks.orchestrator import RECONCILE, Orchestrator
+from blocks.timetables import Timetable
+
+SKIPPED = "Skipped"
+COMPLETED = "Completed"
+
+
+def skipped(orchestrator: Orchestrator) -> State[None] | None:
+    """The end of the flow run that asks, if its slot was missed and is not to be made up for; None: it goes on."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or (slot := slot_of(context.flow_run)) is None:
+        return None
+    if utc_now() - slot < ON_TIME:  # nothing is asked for what is always so
+        return None
+    try:
+        why = _why_skipped(orchestrator, context.flow_run, slot, flow=context.flow.name if context.flow else "")
+    except DarkroomError as error:
+        get_run_logger().warning("Whether the slot of %s was missed cannot be told, so it counts: %s", slot, error)
+        return None
+    return None if why is None else Completed(name=SKIPPED, message=why)
+
+
+def slot_of(flow_run: FlowRun) -> datetime | None:
+    """For which the run was made; None: a person made it, or it was begun before."""
+    if not flow_run.auto_scheduled or flow_run.run_count > 1 or flow_run.expected_start_time is None:
+        return None
+    return datetime.fromtimestamp(flow_run.expected_start_time.timestamp(), UTC)
+
+
+def _why_skipped(orchestrator: Orchestrator, flow_run: FlowRun, slot: datetime, *, flow: str) -> str | None:
+    assert flow_run.deployment_id is not None
+    timetable = orchestrator.timetables.of(flow_run.deployment_id)
+    rule = read_missed_slots().get(f"{flow}/{timetable.name}")
+    schedule = timetable.schedule(str(flow_run.created_by.id) if flow_run.created_by else None)
+    if rule is None or schedule is None:
+        return None
+    now = utc_now()
+    # While it is switched off nobody makes the later ones.
+    off = timetable.paused or not schedule.active
+    later = [] if off else schedule.newest(after=slot, until=now, most=1)
+    return why_skipped(rule, slot, now=now, newest=(*later, slot)[0], following=schedule.following(slot))
+
+
+def make_missing(orchestrator: Orchestrator, *, now: datetime) -> None:
+    """Makes the runs of slots that came while Prefect's server was out: it makes none for times that are over.
+
+    Looked at are the slots since the last turn of `reconcile` that has completed, as that one has looked, too. What
+    Prefect cannot do now is raised: then the turn has not completed, and the next one looks further back.
+    """
+    since = orchestrator.timetables.last_start(orchestrator.deployment_id(RECONCILE), named=COMPLETED)
+    if since is None:
+        return
+    for name, rule in _declared().items():
+        try:
+            make_missing_of(orchestrator, name, rule, since=since, now=now)
+        except NeedsHuman as error:  # it is in the file, and was not deployed
+            get_run_logger().warning("%s: missed slots are not looked for: %s", name, error)
+
+
+def _declared() -> dict[str, MissedSlots]:
+    """Of all but `reconcile`: a turn of it is what looks."""
+    try:
+        return {name: rule for name, rule in read_missed_slots().items() if name != RECONCILE}
+    except NeedsHuman as error:
+        get_run_logger().warning("Missed slots are not looked for: %s", error)
+        return {}
+
+
+def make_missing_of(
+    orchestrator: Orchestrator, name: str, rule: MissedSlots, *, since: datetime, now: datetime
+) -> None:
+    """The deployment's, by its full name. Raises `NeedsHuman` where there is none."""
+    timetable = orchestrator.timetables.of(orchestrator.deployment_id(name))
+    for slot in _missing(orchestrator, timetable, rule, since=since, now=now):
+        orchestrator.timetables.make(timetable.deployment_id, slot)
+        get_run_logger().warning("%s: a run is made for its missed slot of %s (%s)", name, slot, rule.then)
+
+
+def _missing(
+    orchestrator: Orchestrator, timetable: Timetable, rule: MissedSlots, *, since: datetime, now: datetime
+) -> list[datetime]:
+    due = timetable.due(after=since, until=now, most=MOST_MADE)
+    if not due:
+        return []
+    return list(to_be_made(rule, due, on_record=orchestrator.timetables.on_record(timetable.deployment_id, slots=due)))
