@@ -70,7 +70,7 @@ UPDATE run SET closed_at = NULL, alive_until = :alive_until WHERE id = :run_id R
 -- A job that its user had cancelled stays cancelled; one that was cancelled with its run goes on with it. A batch is
 -- completed also where rows of it failed.
 SELECT id FROM job
-WHERE run_id = :run_id AND parent_id IS NULL AND (
+WHERE run_id = :run_id AND parent_id IS NULL AND discarded_at IS NULL AND (
     status = 'failed' OR status = 'cancelled' AND cancel_requested_at IS NULL
     OR status = 'completed' AND kind = 'render-batch'
 )
@@ -133,10 +133,10 @@ WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS N
 -- name: job_insert
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
 WITH added AS (
-    INSERT INTO job (id, user_id, kind, deployment, start_id, status, run_id, slotless, parameters, idempotency_key,
-        body_hash, created_at)
-    VALUES (:id, :user_id, :kind, :deployment, :start_id, 'pending', :run_id, :slotless, CAST(:parameters AS jsonb),
-        :idempotency_key, :body_hash, :now)
+    INSERT INTO job (id, user_id, kind, deployment, start_id, replay_id, status, run_id, slotless, parameters,
+        idempotency_key, body_hash, created_at)
+    VALUES (:id, :user_id, :kind, :deployment, :start_id, :replay_id, 'pending', :run_id, :slotless,
+        CAST(:parameters AS jsonb), :idempotency_key, :body_hash, :now)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 )
@@ -161,7 +161,7 @@ SELECT finished_at FROM job WHERE id = :job_id
 UPDATE job SET slotless = true WHERE id = :job_id
 
 -- name: job_lock
-SELECT run_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
+SELECT run_id, replay_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
 -- name: job_to_place
 SELECT user_id, kind, deployment, parent_id FROM job
@@ -226,7 +226,8 @@ SELECT * FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
 -- name: job_put_back
 UPDATE job SET status = 'pending', run_id = :run_id, slotless = false, error = NULL, result = NULL,
-    cancel_requested_at = NULL, finished_at = NULL, replayed_at = :now
+    cancel_requested_at = NULL, finished_at = NULL, replayed_at = :now, replay_id = :replay_id, discarded_at = NULL,
+    discard_reason = NULL
 WHERE id = :job_id
 
 -- name: job_cost
@@ -338,7 +339,8 @@ WHERE parent_id = :job_id AND finished_at IS NULL AND NOT EXISTS (
 
 -- name: children_to_replay
 SELECT id FROM job
-WHERE parent_id = :job_id AND (status = 'failed' OR status = 'cancelled' AND cancel_requested_at IS NULL)
+WHERE parent_id = :job_id AND discarded_at IS NULL
+  AND (status = 'failed' OR status = 'cancelled' AND cancel_requested_at IS NULL)
 ORDER BY stage, manifest_row
 
 -- name: key_caller
@@ -357,12 +359,12 @@ SELECT :user_id, notified, :job_id, :event, :now FROM numbered
 -- store, has succeeded from the start, and costs nothing.
 INSERT INTO request (
     ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, reuse_hash, reused_from, output,
-    cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at)
+    cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id)
 SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:input AS jsonb), :input_hash,
     :reuse_hash, earlier.ref, earlier.output, CASE WHEN earlier.ref IS NOT NULL THEN 0 END, :lane,
     CASE WHEN over THEN 'cancelled' WHEN earlier.ref IS NOT NULL THEN 'succeeded' ELSE 'queued' END,
     :token, :not_before, :estimate_usd, :now,
-    CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END
+    CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END, job.replay_id
 FROM job CROSS JOIN LATERAL (SELECT cancel_requested_at IS NOT NULL OR finished_at IS NOT NULL AS over)
 LEFT JOIN LATERAL (
     SELECT ref, output FROM request AS paid
@@ -1227,8 +1229,15 @@ SELECT * FROM start WHERE id = ANY(:ids)
 -- name: starts_page
 -- Newest first.
 SELECT * FROM start
-WHERE (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+WHERE user_id = :user_id
   AND (CAST(:deployment AS text) IS NULL OR deployment = :deployment)
   AND (CAST(:status AS text) IS NULL OR status = :status)
   AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
 ORDER BY created_at DESC, id DESC LIMIT :limit
+
+-- name: starts_page_of_all
+-- Newest first: an id begins with its time.
+SELECT * FROM start
+WHERE (CAST(:deployment AS text) IS NULL OR deployment = :deployment)
+  AND (CAST(:status AS text) IS NULL OR status = :status)
+ORDER BY id DESC LIMIT :limit

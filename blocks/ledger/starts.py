@@ -80,12 +80,14 @@ class Starts:
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
     ) -> list[HeldStart]:
-        """Newest first; `before` is the time and id of the last one of the page before."""
+        """Newest first, of a user or of all; `before`: the time and id of the last one of the user's page before."""
         before_at, before_id = before or (None, None)
-        wanted = {"user_id": user_id, "deployment": deployment, "status": status}
+        wanted = {"deployment": deployment, "status": status, "limit": limit}
         with self._engine.begin() as connection:
-            found = run(connection, "starts_page", **wanted, before_at=before_at, before_id=before_id, limit=limit)
-            return [as_start(row) for row in found]
+            if user_id is None:
+                return [as_start(row) for row in run(connection, "starts_page_of_all", **wanted)]
+            of_user = {"user_id": user_id, "before_at": before_at, "before_id": before_id}
+            return [as_start(row) for row in run(connection, "starts_page", **of_user, **wanted)]
 
 
 def _standing(

@@ -188,7 +188,6 @@ class Job(SQLModel, table=True):
         Index("job_slotless", "id", postgresql_where=text("slotless AND run_id IS NULL AND finished_at IS NULL")),
         Index("job_of_start", "start_id", postgresql_where=text("start_id IS NOT NULL AND finished_at IS NULL")),
         Index("job_dead", "finished_at", "id", postgresql_where=text("status = 'failed'")),
-        Index("job_of_replay", "replay_id", postgresql_where=text("replay_id IS NOT NULL")),
     )
 
     id: str = Field(primary_key=True)
@@ -255,6 +254,7 @@ class Request(SQLModel, table=True):
             postgresql_include=["cost_usd"],
             postgresql_where=text("cost_usd IS NOT NULL"),
         ),
+        Index("request_of_replay", "replay_id", postgresql_where=text("replay_id IS NOT NULL")),
     )
 
     ref: str = Field(primary_key=True)
@@ -286,6 +286,7 @@ class Request(SQLModel, table=True):
     error: Json | None = _json()
     estimate_usd: Decimal = _usd(Decimal(0))
     cost_usd: Decimal | None = _usd()
+    replay_id: str | None = Field(default=None, foreign_key="replay.id")  # whose budget it counts against
 
 
 class Asset(SQLModel, table=True):
@@ -457,6 +458,7 @@ class HeldStart(SQLModel, table=True):
         Index(
             "start_waiting", "deployment", "gate_key", "ranked_at", "id", postgresql_where=text("status = 'waiting'")
         ),
+        Index("start_by_user", "user_id", "created_at", "id"),
         Index("start_held", "user_id", postgresql_where=text("status IN ('gathering', 'waiting')")),
         Index(
             "start_begun",

@@ -30,8 +30,9 @@ from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
 from blocks.fal import Fal
 from blocks.fal.provider import FalProvider
-from blocks.ledger import JobStatus, Ledger
+from blocks.ledger import EventStart, JobStatus, Ledger, NewEvent
 from blocks.ledger.database import _queries
+from blocks.ledger.terms import Held, Terms
 from blocks.media_store import MediaStore
 from blocks.orchestrator import Orchestrator
 from blocks.providers import Providers
@@ -55,7 +56,23 @@ SEEN = {
     "job_insert",
     "run_lock_of_provider_id",
     "runs_not_closed",
+    "starts_gather",
+    "starts_release",
+    "starts_waiting",
+    "starts_running",
+    "starts_begun",
+    "starts_paced",
+    "starts_page",
 }
+GATHERS = Terms.model_validate({"debounce": {"period": "1h"}})
+TERMS = Terms.model_validate(
+    {
+        "rate_limit": {"limit": 3, "period": "1m"},
+        "throttle": {"limit": 1, "period": "1m"},
+        "singleton": {},
+        "concurrency": {"limit": 1},
+    }
+)
 # Postgres makes a plan for all parameters with the sixth execution of what psycopg has prepared with the third.
 TIMES = 9
 WHOLE_TABLE = re.compile(r"Seq Scan on (request|job|delivery|run|asset)\b")
@@ -107,6 +124,19 @@ SCENE = """
         1, CASE WHEN n %% 5 = 0 THEN 'unknown' WHEN n %% 7 = 0 THEN 'granted' ELSE 'in_flight' END,
         md5('flying' || n), 'flying-' || n, 0.025, now(), now(), now() FROM generate_series(1, %(flying)s) AS n;
 """
+HELD = """
+    INSERT INTO flow_control (deployment, terms) VALUES ('sync/one', %(terms)s);
+    INSERT INTO start (id, deployment, user_id, status, takes_all, rate_key, throttle_key, singleton_key,
+        concurrency_key, gate_key, priority, parameters, events, bytes, created_at, ranked_at, settled_at, paced_until)
+    SELECT 'begun' || n, 'sync/one', 'u' || 1 + n %% %(users)s, 'begun', false, 'k' || n %% 100, 'k' || n %% 100,
+        'k' || n %% 100, 'k' || n %% 100, 'k' || n %% 100, 0, '{}', 1, 0, now(), now(), now(), now()
+    FROM generate_series(1, %(rows)s) AS n;
+    INSERT INTO start (id, deployment, user_id, status, gather_key, takes_all, gate_key, priority, parameters, events,
+        bytes, created_at, ranked_at, due_at)
+    SELECT 'gathers' || n, 'sync/one', 'u' || 1 + n %% %(users)s, 'gathering', 'k' || n, false, '', 0, '{}', 1, 0,
+        now(), now(), now() + interval '1 hour'
+    FROM generate_series(1, %(rows)s) AS n;
+"""
 GIVE_BACK = (
     "UPDATE request SET status = 'queued', granted_at = NULL WHERE status = 'granted' AND ref NOT LIKE 'rflying%'"
 )
@@ -117,6 +147,8 @@ def large(ledger_url: str, db: Db) -> None:
     values = {"users": USERS, "rows": ROWS, "runs": ROWS // 4, "open": OPEN_RUNS, "flying": OPEN_RUNS * TIMES}
     for statement in SCENE.split(";")[:-1]:
         db.execute(statement, values)
+    for statement in HELD.split(";")[:-1]:
+        db.execute(statement, {"terms": TERMS.model_dump_json(), "users": USERS, "rows": ROWS})
     db.execute("UPDATE account SET slots = %s", [OPEN_RUNS * TIMES + 10])
     db.execute("VACUUM ANALYZE")
 
@@ -188,6 +220,21 @@ def of_a_picture(ledger: Ledger, n: int) -> None:
     ledger.jobs.finish(f"flying{n}", JobStatus.COMPLETED)
 
 
+def of_flow_control(ledger: Ledger, n: int) -> None:
+    """An event that gathers and one that waits, what begins and falls due, and a user's page."""
+    key = f"k{n}"
+    gathers = Held(terms=GATHERS, gather_key=key)
+    waits = Held(terms=TERMS, rate_key=key, throttle_key=key, singleton_key=key, concurrency_key=key)
+    starts = [EventStart(deployment="sync/one", held=waits), EventStart(deployment="sync/two", held=gathers)]
+    event = NewEvent(name="profile.changed", user_id="u1", owner_id="u1", data={}, starts=starts)
+    ledger.events.receive("u1", [event], matches=lambda *_: True)
+    ledger.starts.release(all=True)
+    ledger.starts.begin("sync/one")
+    ledger.starts.next_due(after=utc_now())
+    assert ledger.starts.page(user_id="u1", limit=5)
+    assert ledger.starts.page(limit=5)
+
+
 def of_a_reconcile(ledger: Ledger) -> None:
     """Prefect and the provider know of nothing."""
     orchestrator = create_autospec(Orchestrator, instance=True)
@@ -217,6 +264,7 @@ def test_nothing_that_is_done_all_the_time_reads_a_whole_table(
         of_a_grant(ledger, db)
         of_a_reconcile(ledger)
         of_a_picture(ledger, n + 1)
+        of_flow_control(ledger, n + 1)
     settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
     with running_gateway(settings, blocks=GivenBlocks()) as gateway:
         for _ in range(TIMES):

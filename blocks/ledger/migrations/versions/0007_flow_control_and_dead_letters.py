@@ -70,6 +70,7 @@ def upgrade() -> None:
         ["deployment", "gate_key", "ranked_at", "id"],
         postgresql_where=sa.text("status = 'waiting'"),
     )
+    op.create_index("start_by_user", "start", ["user_id", "created_at", "id"])
     op.create_index("start_held", "start", ["user_id"], postgresql_where=sa.text("status IN ('gathering', 'waiting')"))
     op.create_index(
         "start_begun",
@@ -113,4 +114,5 @@ def upgrade() -> None:
         postgresql_where=sa.text("start_id IS NOT NULL AND finished_at IS NULL"),
     )
     op.create_index("job_dead", "job", ["finished_at", "id"], postgresql_where=sa.text("status = 'failed'"))
-    op.create_index("job_of_replay", "job", ["replay_id"], postgresql_where=sa.text("replay_id IS NOT NULL"))
+    op.add_column("request", sa.Column("replay_id", sa.String(), sa.ForeignKey("replay.id"), nullable=True))
+    op.create_index("request_of_replay", "request", ["replay_id"], postgresql_where=sa.text("replay_id IS NOT NULL"))
