@@ -75,7 +75,7 @@ TERMS = Terms.model_validate(
 )
 # Postgres makes a plan for all parameters with the sixth execution of what psycopg has prepared with the third.
 TIMES = 9
-WHOLE_TABLE = re.compile(r"Seq Scan on (request|job|delivery|run|asset)\b")
+WHOLE_TABLE = re.compile(r"Seq Scan on (request|job|delivery|run|asset|start|event_effect)\b")
 EXPLAIN = (
     "SET auto_explain.log_min_duration = 0",
     "SET auto_explain.log_analyze = on",
