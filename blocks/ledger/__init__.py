@@ -16,7 +16,15 @@ from blocks.ledger.accounts import Accounts
 from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from blocks.ledger.canonical import content_hash, same
 from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
-from blocks.ledger.dead_letters import MOST_LETTERS, DeadLetter, DeadLetterFilter, DeadLetters
+from blocks.ledger.dead_letters import (
+    MOST_LETTERS,
+    MOST_REASON,
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetters,
+    Price,
+    Replayed,
+)
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.events import Events, EventStart, NewEvent, Received
 from blocks.ledger.figures import AllFigures, Figures
@@ -70,6 +78,7 @@ __all__ = [
     "BATCH",
     "CHOICE",
     "MOST_LETTERS",
+    "MOST_REASON",
     "NOTHING",
     "ON_DEMAND",
     "OPERATOR",
@@ -110,8 +119,10 @@ __all__ = [
     "Outcome",
     "Plan",
     "Posted",
+    "Price",
     "Received",
     "Record",
+    "Replayed",
     "Request",
     "RequestSpec",
     "RequestStatus",
@@ -154,7 +165,7 @@ class Ledger:
         self.waits = Waits(self._engine)
         self.starts = Starts(self._engine)
         self.steps = Steps(self._engine)
-        self.dead_letters = DeadLetters(self._engine)
+        self.dead_letters = DeadLetters(self._engine, self.jobs)
         self.figures = AllFigures(self._engine)
 
     def waiting_for(

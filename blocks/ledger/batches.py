@@ -22,6 +22,7 @@ from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
+from blocks.ledger.replay_budget import require_within_budget
 from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.states import JobStatus, Stage
 from blocks.ledger.tables import Batch, BatchRow, Job, new_id
@@ -226,6 +227,7 @@ def insert_children(
     ids = [new_id("job_") for _ in children]
     times = [now + timedelta(microseconds=1 + place) for place in range(len(children))]
     held = run(connection, "batch_get", job_id=job.id).one().paused_at is not None
+    replay_id = run(connection, "job_lock", job_id=job.id).one().replay_id
     _copy(
         connection,
         "job",
@@ -239,10 +241,21 @@ def insert_children(
             "manifest_row",
             "parameters",
             "slotless",
+            "replay_id",
             "created_at",
         ),
         (
-            (id, job.user_id, ROW, "pending", job.id, stage, child.n, dumps(dict(child.parameters)), False, at)
+            (
+                id,
+                job.user_id,
+                ROW,
+                "pending",
+                job.id,
+                stage,
+                child.n,
+                dumps(dict(child.parameters)),
+                *(False, replay_id, at),
+            )
             for id, at, child in zip(ids, times, children, strict=True)
         ),
     )
@@ -251,13 +264,15 @@ def insert_children(
         "request",
         (
             *("ref", "job_id", "user_id", "account_id", "step", "attempt", "endpoint", "input", "input_hash", "lane"),
-            *("status", "token", "not_before", "estimate_usd", "probe", "created_at"),
+            *("status", "token", "not_before", "estimate_usd", "probe", "replay_id", "created_at"),
         ),
         (
-            _request(id, job.user_id, child.first, at, not_before=PAUSED_UNTIL if held else None)
+            _request(id, job.user_id, child.first, at, not_before=PAUSED_UNTIL if held else None, replay_id=replay_id)
             for id, at, child in zip(ids, times, children, strict=True)
         ),
     )
+    if replay_id is not None and children:
+        require_within_budget(connection, replay_id)
 
 
 def end_children(connection: Connection, job_id: str, *, now: datetime) -> bool:
@@ -272,12 +287,18 @@ def end_children(connection: Connection, job_id: str, *, now: datetime) -> bool:
 
 
 def _request(
-    job_id: str, user_id: str, spec: RequestSpec, at: datetime, *, not_before: datetime | None
+    job_id: str,
+    user_id: str,
+    spec: RequestSpec,
+    at: datetime,
+    *,
+    not_before: datetime | None,
+    replay_id: str | None,
 ) -> tuple[Any, ...]:
     return (
         *(new_id("req_"), job_id, user_id, spec.account_id, spec.step, spec.attempt, spec.endpoint),
         *(dumps(dict(spec.input)), content_hash(spec.endpoint, spec.input), int(spec.lane)),
-        *("queued", secrets.token_hex(16), not_before, spec.estimate_usd, False, at),
+        *("queued", secrets.token_hex(16), not_before, spec.estimate_usd, False, replay_id, at),
     )
 
 

@@ -16,13 +16,15 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from blocks.clock import utc_now
-from blocks.errors import WrongState
+from blocks.errors import BadInput, WrongState
 from blocks.ledger.batches import BATCH
 from blocks.ledger.database import plain, run
+from blocks.ledger.effects import NOTHING, Implied
+from blocks.ledger.jobs import Jobs
 from blocks.ledger.replaying import Replay, plan_replay
 from blocks.ledger.request_rows import as_request
 from blocks.ledger.states import JobStatus, RequestStatus
-from blocks.ledger.tables import Job, Request
+from blocks.ledger.tables import Job, Request, new_id
 
 MOST_LETTERS = 1000  # that are put back or discarded at once
 MOST_REASON = 500  # characters
@@ -112,9 +114,20 @@ class Price:
     refused: Mapping[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What became of letters that were to go back together. `refused`: why others stay, by job."""
+
+    replay_id: str
+    put_back: tuple[str, ...]
+    refused: Mapping[str, str]
+    implied: Implied
+
+
 class DeadLetters:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, jobs: Jobs) -> None:
         self._engine = engine
+        self._jobs = jobs
 
     def job_ids(self, which: DeadLetterFilter, *, limit: int = MOST_LETTERS) -> list[str]:
         """In the order in which they are put back: oldest failure first, batches before their rows."""
@@ -153,6 +166,31 @@ class DeadLetters:
         """Nothing more is to become of them, until somebody replays one by its id. Returns those that are letters."""
         with self._engine.begin() as connection:
             return list(run(connection, "dead_discard", job_ids=list(job_ids), reason=reason, now=utc_now()).scalars())
+
+    def replay(self, which: DeadLetterFilter, *, budget_usd: Decimal) -> Replayed:
+        """Puts them back one by one, oldest failure first, each that fits in what is left of the budget, in USD.
+
+        Together they pay no more than that, also with the steps that they come to later: a call beyond it fails its
+        job, which is a letter again. Each is put back in a transaction of its own; where this ends between, the others
+        are as they were.
+        """
+        job_ids, replay_id = self.job_ids(which), new_id("rpl_")
+        with self._engine.begin() as connection:
+            run(connection, "replay_insert", id=replay_id, budget_usd=budget_usd, now=utc_now())
+        refused: dict[str, str] = {}
+        implied = NOTHING
+        for job_id in job_ids:
+            try:
+                implied += self._jobs.replay(job_id, replay_id=replay_id)
+            except (BadInput, WrongState) as refusal:
+                if not self._went_with_its_batch(job_id, replay_id):
+                    refused[job_id] = refusal.message
+        put_back = tuple(job_id for job_id in job_ids if job_id not in refused)
+        return Replayed(replay_id=replay_id, put_back=put_back, refused=refused, implied=implied)
+
+    def _went_with_its_batch(self, job_id: str, replay_id: str) -> bool:
+        job = self._jobs.get(job_id)
+        return job is not None and job.parent_id is not None and job.replay_id == replay_id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
+from blocks.ledger.replay_budget import require_within_budget
 from blocks.ledger.replaying import plan_replay
 from blocks.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request
 from blocks.ledger.states import JobStatus, RequestStatus
@@ -69,6 +70,7 @@ def insert_job(
     slotless: bool = False,
     deployment: str = ON_DEMAND,
     start_id: str | None = None,
+    replay_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> Row[Any] | None:
     """With what the user's plan allows; None if the user has a job under that idempotency key."""
@@ -80,6 +82,7 @@ def insert_job(
         kind=kind,
         deployment=deployment,
         start_id=start_id,
+        replay_id=replay_id,
         run_id=run_id,
         slotless=slotless,
         parameters=dumps(dict(parameters)),
@@ -89,18 +92,22 @@ def insert_job(
     ).one_or_none()
 
 
-def put_back(connection: Connection, job_id: str, *, run_id: str | None, now: datetime) -> Implied:
+def put_back(
+    connection: Connection, job_id: str, *, run_id: str | None, replay_id: str | None = None, now: datetime
+) -> Implied:
     """A failed or cancelled job goes on: what has succeeded is reused, what has not is queued once more.
 
-    A batch does with those of its rows that failed or were cancelled with it, also where it was completed as a whole.
-    With the run of the job locked. Raises `WrongState`, and has written nothing then.
+    A batch does with those of its rows that failed or were cancelled with it, also where it was completed as a whole;
+    not with rows that a person has discarded. A job that is put back is discarded no more. `replay_id`: whose budget it
+    has, which the caller looks at last. With the run of the job locked. Raises `WrongState`, and has written nothing
+    then.
     """
     job = as_job(run(connection, "job_get_locked", job_id=job_id).one())
     if job.kind == BATCH:
-        return _put_batch_back(connection, job, run_id=run_id, now=now)
+        return _put_batch_back(connection, job, run_id=run_id, replay_id=replay_id, now=now)
     rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
     replay = plan_replay(job, rows)
-    run(connection, "job_put_back", job_id=job_id, run_id=run_id, now=now)
+    run(connection, "job_put_back", job_id=job_id, run_id=run_id, replay_id=replay_id, now=now)
     run(connection, "waits_drop_failed", job_id=job_id)
     run(connection, "waits_put_back", job_id=job_id)
     for row in replay.late:
@@ -290,14 +297,18 @@ class Jobs:
                 ended = Implied(cancels=_end_waits(connection, job_id, now=now))
             return Implied(grant=freed) + ended + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
-    def replay(self, job_id: str) -> Implied:
+    def replay(self, job_id: str, *, replay_id: str | None = None) -> Implied:
         """A failed or cancelled job goes back to work, in whatever run takes it; of several at once one does it.
 
-        Each step that has succeeded is reused, the failed one gets a new attempt, both on record. Raises `WrongState`.
+        Each step that has succeeded is reused, the failed one gets a new attempt, both on record. Raises `WrongState`,
+        and `BadInput` beyond the budget of `replay_id`: of those that are put back together.
         """
         with self._engine.begin() as connection:
             lock_run_of_job(connection, job_id)
-            return put_back(connection, job_id, run_id=None, now=utc_now())
+            implied = put_back(connection, job_id, run_id=None, replay_id=replay_id, now=utc_now())
+            if replay_id is not None and implied.grant:
+                require_within_budget(connection, replay_id)
+            return implied
 
     def repeat(self, job_id: str, *, idempotency_key: str | None = None) -> Posted:
         """Orders the same once more, exactly: with the input on record, whatever its age. It is made, and paid, anew.
@@ -407,7 +418,9 @@ def _has_open_rows(connection: Connection, job: Row[Any]) -> bool:
     return job.kind == BATCH and run(connection, "children_done", job_ids=[job.id]).first() is None
 
 
-def _put_batch_back(connection: Connection, job: Job, *, run_id: str | None, now: datetime) -> Implied:
+def _put_batch_back(
+    connection: Connection, job: Job, *, run_id: str | None, replay_id: str | None, now: datetime
+) -> Implied:
     if not job.status.terminal:
         raise WrongState("The batch is under way. Wait for its end, or cancel it first.")
     rows = run(connection, "children_to_replay", job_id=job.id).scalars().all()
@@ -415,8 +428,8 @@ def _put_batch_back(connection: Connection, job: Job, *, run_id: str | None, now
         raise WrongState("Every row of the batch has come: there is nothing to replay.")
     implied = Implied(places=(job.id,) if run_id is None else ())
     for row in rows:
-        implied += put_back(connection, row, run_id=run_id, now=now)
-    run(connection, "job_put_back", job_id=job.id, run_id=run_id, now=now)
+        implied += put_back(connection, row, run_id=run_id, replay_id=replay_id, now=now)
+    run(connection, "job_put_back", job_id=job.id, run_id=run_id, replay_id=replay_id, now=now)
     run(connection, "job_slotless", job_id=job.id)
     return implied
 

@@ -10,13 +10,15 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from blocks.clock import utc_now
+from blocks.errors import BadInput
 from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import tell
+from blocks.ledger.replay_budget import require_within_budget
 from blocks.ledger.replaying import keeps_its_slot
 from blocks.ledger.request_rows import (
     RequestSpec,
@@ -39,18 +41,16 @@ class Requests:
         """The row of this step: a new one, queued, or the one that is on record. Ask for a grant after a new one.
 
         For a job that was cancelled or has ended, a new one is cancelled from the start: it would be paid for nobody.
+        For one that was replayed under a budget which the new one is beyond, it raises `BadInput`.
         """
         with self._engine.begin() as connection:
-            run(connection, "job_lock", job_id=job_id)  # a job that ends meanwhile would leave the new row behind
-            insert_request(connection, job_id, spec, now=utc_now())
+            _add(connection, job_id, [spec])
             return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
 
     def reserve_all(self, job_id: str, specs: Sequence[RequestSpec]) -> list[Request]:
         """As `reserve`, for many in one transaction, in their order."""
         with self._engine.begin() as connection:
-            run(connection, "job_lock", job_id=job_id)
-            for spec in specs:
-                insert_request(connection, job_id, spec, now=utc_now())
+            _add(connection, job_id, specs)
             steps = {spec.step: n for n, spec in enumerate(specs)}
             rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
             latest = {row.step: row for row in sorted(rows, key=lambda row: row.attempt) if row.step in steps}
@@ -116,7 +116,8 @@ class Requests:
     def ask_anew(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
         """Another call in the row's place, if it has not been sent; else the row as it is.
 
-        One that costs more than the row's, or that is for somebody else's slot, goes back to the queue for it.
+        One that costs more than the row's, or that is for somebody else's slot, goes back to the queue for it. Raises
+        `BadInput` as `reserve`.
         """
         with self._engine.begin() as connection:
             _, row = lock_request(connection, ref)
@@ -135,6 +136,8 @@ class Requests:
                 estimate_usd=spec.estimate_usd,
                 status=RequestStatus.GRANTED if stays else RequestStatus.QUEUED,
             ).one()
+            if row.replay_id is not None and spec.estimate_usd > row.estimate_usd:
+                _require_within_budget(connection, row.replay_id, step=row.step)
             return as_request(changed), Implied(grant=not stays)
 
     def accepted(self, ref: str, *, request_id: str) -> Request:
@@ -217,3 +220,20 @@ class Requests:
     def _many(self, name: str, **parameters: Any) -> list[Request]:
         with self._engine.begin() as connection:
             return [as_request(row) for row in run(connection, name, **parameters)]
+
+
+def _add(connection: Connection, job_id: str, specs: Sequence[RequestSpec]) -> None:
+    # With the job locked: one that ends meanwhile would leave the new rows behind.
+    replay_id = run(connection, "job_lock", job_id=job_id).one().replay_id
+    added = [insert_request(connection, job_id, spec, now=utc_now()) for spec in specs]
+    if replay_id is None:
+        return
+    if any(spec.estimate_usd and status is RequestStatus.QUEUED for spec, status in zip(specs, added, strict=True)):
+        _require_within_budget(connection, replay_id, step=specs[0].step)
+
+
+def _require_within_budget(connection: Connection, replay_id: str, *, step: str) -> None:
+    try:
+        require_within_budget(connection, replay_id)
+    except BadInput as error:
+        raise error.of(step=step) from None

@@ -88,6 +88,7 @@ class Waits:
                 kind=kind,
                 deployment=deployment,
                 parameters=parameters,
+                replay_id=job.replay_id,  # what it costs is the replay's, too
                 slotless=True,
                 now=now,
             )

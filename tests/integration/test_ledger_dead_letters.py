@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
-from ledger_scenes import DEV, FAILURE, GPT, SUCCESS, picture_in_flight, spec, submitting_picture
+from interleaving import all_at_once
+from ledger_scenes import DEV, FAILURE, GPT, SUCCESS, picture_in_flight, spec, submitting_picture, webhook
 
 from blocks.clock import utc_now
-from blocks.ledger import DeadLetterFilter, JobStatus, Ledger
+from blocks.errors import BadInput
+from blocks.ledger import (
+    DeadLetterFilter,
+    Happening,
+    Implied,
+    JobStatus,
+    Ledger,
+    Outcome,
+    Replayed,
+    RequestStatus,
+)
 
 PRICE = Decimal("0.025")
 
@@ -92,3 +105,196 @@ def test_letters_are_found_by_what_is_asked_of_them(ledger: Ledger, ann: str, bo
     assert found(ledger, job_ids=(refused, of_bob)) == [of_bob, refused]
     assert found(ledger, until=now - timedelta(hours=1)) == found(ledger, since=now) == []
     assert len(found(ledger, since=now - timedelta(hours=1), until=now)) == 3
+
+
+# -- put away --------------------------------------------------------------------------------------------------------
+
+
+def test_a_discarded_job_is_out_of_sight_until_somebody_replays_it_by_its_id(ledger: Ledger, ann: str) -> None:
+    """It is told with the reason where it is asked for; whoever names it in a replay means it all the same."""
+    put_away, other = dead(ledger, ann), dead(ledger, ann)
+    assert ledger.dead_letters.discard([put_away, "job_nonesuch"], reason="test order") == [put_away]
+    assert found(ledger) == [other]
+    assert found(ledger, discarded=None) == [other, put_away]
+    (letter,) = ledger.dead_letters.page(DeadLetterFilter(discarded=True), limit=10)
+    assert (letter.job_id, letter.discard_reason) == (put_away, "test order")
+
+    ledger.jobs.replay(put_away)
+
+    job = ledger.jobs.get(put_away)
+    assert job is not None
+    assert (job.status, job.discarded_at, job.discard_reason) == (JobStatus.PENDING, None, None)
+
+
+def test_only_what_failed_is_discarded(ledger: Ledger, ann: str) -> None:
+    """A job under way, or one that goes on again, is nobody's dead letter."""
+    replayed, going_on = dead(ledger, ann), picture_in_flight(ledger, ann).job_id
+    ledger.jobs.replay(replayed)
+    assert ledger.dead_letters.discard([going_on, replayed], reason="no use") == []
+
+
+def test_a_retry_of_its_run_leaves_a_discarded_job_where_it_is(ledger: Ledger, ann: str) -> None:
+    """The retry is about the run; nobody has named the job."""
+    job_id = dead(ledger, ann)
+    job = ledger.jobs.get(job_id)
+    assert job is not None and job.run_id is not None
+    ledger.dead_letters.discard([job_id], reason="no use")
+    assert ledger.runs.reopen(job.run_id) is None
+
+
+# -- together, under a budget ----------------------------------------------------------------------------------------
+
+
+def queued(ledger: Ledger, job_ids: Iterable[str]) -> int:
+    rows = [row for job_id in job_ids for row in ledger.requests.of_job(job_id)]
+    return sum(row.status is RequestStatus.QUEUED for row in rows)
+
+
+def replay(ledger: Ledger, budget: Decimal, **given: Any) -> Replayed:
+    return ledger.dead_letters.replay(DeadLetterFilter(**given), budget_usd=budget)
+
+
+def test_as_many_go_back_as_the_budget_has_room_for(ledger: Ledger, ann: str) -> None:
+    """Oldest failure first. The others stay letters, and are told with the remedy."""
+    jobs = [dead(ledger, ann) for _ in range(4)]
+    assert ledger.dead_letters.price(DeadLetterFilter()).replay_usd == 4 * PRICE
+    replayed = replay(ledger, 2 * PRICE)
+    assert (replayed.put_back, set(replayed.refused)) == (tuple(jobs[:2]), set(jobs[2:]))
+    assert all("larger budget" in why for why in replayed.refused.values())
+    assert replayed.implied.grant and queued(ledger, jobs) == 2
+    assert found(ledger) == jobs[:1:-1]
+
+
+def test_what_costs_nothing_goes_back_whatever_the_budget(ledger: Ledger, ann: str) -> None:
+    """A picture that is paid and was not stored, say."""
+    picture = picture_in_flight(ledger, ann)
+    picture.settle(SUCCESS)
+    ledger.jobs.finish(picture.job_id, JobStatus.FAILED, error={"code": "file_unverified", "class": "retry"})
+    replayed = replay(ledger, Decimal(0))
+    assert (replayed.put_back, replayed.implied.places) == ((picture.job_id,),) * 2
+
+
+def test_a_step_that_comes_later_is_within_the_budget_or_is_not_asked_for(ledger: Ledger, ann: str) -> None:
+    """Another attempt of one job takes what is left; the next of another says what to do, and nothing is on record."""
+    one, other = dead(ledger, ann), dead(ledger, ann)
+    replay(ledger, 3 * PRICE)
+    assert ledger.requests.reserve(one, spec(step="upscale")).status is RequestStatus.QUEUED
+    with pytest.raises(BadInput, match="larger budget") as refused:
+        ledger.requests.reserve_all(other, [spec(step="upscale")])
+    assert (refused.value.code, refused.value.step) == ("over_budget", "upscale")
+    assert [row.step for row in ledger.requests.of_job(other)] == ["generate", "generate"]
+    free = spec(step="note", estimate_usd=Decimal(0))
+    assert ledger.requests.reserve(other, free).status is RequestStatus.QUEUED, "it costs nothing"
+
+
+@pytest.mark.parametrize(
+    ("ending", "left"),
+    [
+        (SUCCESS, 0),
+        (Outcome(happening=Happening.SUCCEED, output={}, cost_usd=Decimal("0.005")), 1),
+        (FAILURE, 1),
+        (Outcome(happening=Happening.EXPIRE), 0),
+        (Outcome(happening=Happening.SUCCEED), 0),
+    ],
+    ids=["paid", "paid less", "refused", "given up: perhaps paid", "paid, its bill to come"],
+)
+def test_a_budget_counts_what_was_paid_and_what_may_have_been(
+    ledger: Ledger, ann: str, ending: Outcome, left: int
+) -> None:
+    """What the provider has refused is free again; what nobody knows is not."""
+    job_id = dead(ledger, ann)
+    replay(ledger, PRICE + Decimal("0.01"))
+    (granted,) = ledger.grants.grant()
+    assert ledger.requests.begin_submit(granted.ref, deadline=timedelta(hours=1)) is not None
+    ledger.requests.settle(granted.ref, ending, via="webhook")
+    try:
+        ledger.requests.reserve(job_id, spec(step="more"))
+    except BadInput:
+        assert left == 0
+    else:
+        assert left == 1
+
+
+def test_a_duplicate_that_was_paid_counts_against_the_budget(ledger: Ledger, ann: str) -> None:
+    """It was paid for this replay, wanted or not."""
+    job_id = dead(ledger, ann)
+    replay(ledger, 2 * PRICE)
+    (granted,) = ledger.grants.grant()
+    assert ledger.requests.begin_submit(granted.ref, deadline=timedelta(hours=1)) is not None
+    ledger.requests.accepted(granted.ref, request_id="fal-wanted")
+    for request_id in ("fal-wanted", "fal-again"):
+        ledger.requests.settle(granted.ref, SUCCESS, via="webhook", arrival=webhook(request_id))
+    with pytest.raises(BadInput):
+        ledger.requests.reserve(job_id, spec(step="more"))
+
+
+def test_a_job_that_leaves_a_replay_leaves_what_it_has_paid_there(ledger: Ledger, ann: str) -> None:
+    """It is replayed on its own, without a budget; the others of its replay have no more for that."""
+    one, other = dead(ledger, ann), dead(ledger, ann)
+    replay(ledger, 2 * PRICE)
+    ref = ledger.requests.of_job(one)[-1].ref
+    ledger.requests.settle(ref, SUCCESS, via="webhook")
+    ledger.jobs.finish(one, JobStatus.FAILED, error={"code": "file_unverified", "class": "retry"})
+    ledger.jobs.replay(one)
+    assert ledger.requests.reserve(one, spec(step="more")).status is RequestStatus.QUEUED
+    with pytest.raises(BadInput):
+        ledger.requests.reserve(other, spec(step="more"))
+
+
+def test_what_a_job_starts_has_the_budget_of_its_replay(ledger: Ledger, ann: str) -> None:
+    """A job of another kind that it waits for is a part of what it costs."""
+    parent = dead(ledger, ann)
+    replay(ledger, PRICE)
+    job = ledger.jobs.get(parent)
+    assert job is not None
+    wait, _ = ledger.waits.for_child(job, "child", kind="generate-image", parameters={})
+    assert wait.child_job_id is not None
+    with pytest.raises(BadInput):
+        ledger.requests.reserve(wait.child_job_id, spec())
+
+
+def test_calls_at_once_do_not_both_have_the_last_of_the_budget(ledger: Ledger, ann: str) -> None:
+    """Of six jobs that ask for one more call at the same time, as many get it as there is room for."""
+    jobs = [dead(ledger, ann) for _ in range(6)]
+    replay(ledger, 8 * PRICE)
+
+    def one_more(job_id: str) -> bool:
+        try:
+            ledger.requests.reserve(job_id, spec(step="more"))
+        except BadInput:
+            return False
+        return True
+
+    assert sum(all_at_once([partial(one_more, job_id) for job_id in jobs])) == 2
+    assert queued(ledger, jobs) == 8
+
+
+def test_replays_of_the_same_letters_at_once_put_each_back_once(ledger: Ledger, ann: str) -> None:
+    """Each within its own budget, and no job under two."""
+    jobs = [dead(ledger, ann) for _ in range(6)]
+    answers = all_at_once([lambda: replay(ledger, 2 * PRICE)] * 2)
+    put_back = [job_id for answer in answers for job_id in answer.put_back]
+    assert len(put_back) == len(set(put_back)) == queued(ledger, jobs)
+    assert all(len(answer.put_back) <= 2 for answer in answers)
+
+
+def test_a_replay_that_is_cut_short_leaves_the_rest_as_it_was(
+    ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was put back is on record with its budget; another replay takes the others."""
+    jobs = [dead(ledger, ann) for _ in range(3)]
+    put_back = ledger.jobs.replay
+
+    def dies_at_the_second(job_id: str, *, replay_id: str | None = None) -> Implied:
+        if job_id == jobs[1]:
+            raise KeyboardInterrupt
+        return put_back(job_id, replay_id=replay_id)
+
+    monkeypatch.setattr(ledger.jobs, "replay", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        replay(ledger, 3 * PRICE)
+    monkeypatch.undo()
+    assert (queued(ledger, jobs), found(ledger)) == (1, jobs[:0:-1])
+    assert replay(ledger, 3 * PRICE).put_back == tuple(jobs[1:])
+    with pytest.raises(BadInput):
+        ledger.requests.reserve_all(jobs[0], [spec(step=f"more-{n}") for n in range(3)])
