@@ -22,8 +22,8 @@ from blocks.ledger.dead_letters import (
     DeadLetter,
     DeadLetterFilter,
     DeadLetters,
+    Done,
     Price,
-    Replayed,
 )
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
 from blocks.ledger.events import Events, EventStart, NewEvent, Received
@@ -97,6 +97,7 @@ __all__ = [
     "Counts",
     "DeadLetter",
     "DeadLetterFilter",
+    "Done",
     "EffectKind",
     "Event",
     "EventEffect",
@@ -122,7 +123,6 @@ __all__ = [
     "Price",
     "Received",
     "Record",
-    "Replayed",
     "Request",
     "RequestSpec",
     "RequestStatus",

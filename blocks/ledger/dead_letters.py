@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Row
 from blocks.clock import utc_now
 from blocks.errors import BadInput, WrongState
 from blocks.ledger.batches import BATCH
+from blocks.ledger.canonical import content_hash
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.jobs import Jobs
@@ -30,6 +31,7 @@ MOST_LETTERS = 1000  # that are put back or discarded at once
 MOST_REASON = 500  # characters
 
 NO_COST = Decimal(0)
+NO_LETTER = "There is no failed job of this id."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ class DeadLetter:
 @dataclass(frozen=True, kw_only=True)
 class Price:
     """What a replay would cost. `matching`: letters in all; `job_ids`: as many of them as go at once, in their order;
-    `replayable`: of those; `refused`: why the others are not, by job.
+    `refused`: why those of them that cannot be replayed just now, or that are named and no letters, are not, by job.
     """
 
     matching: int
@@ -115,13 +117,15 @@ class Price:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replayed:
-    """What became of letters that were to go back together. `refused`: why others stay, by job."""
+class Done:
+    """What became of letters: `job_ids` were put back, or away; `refused`: why others were not; `left`: how many more
+    match than go at once.
+    """
 
-    replay_id: str
-    put_back: tuple[str, ...]
+    job_ids: tuple[str, ...]
     refused: Mapping[str, str]
-    implied: Implied
+    left: int = 0
+    implied: Implied = NOTHING
 
 
 class DeadLetters:
@@ -131,8 +135,7 @@ class DeadLetters:
 
     def job_ids(self, which: DeadLetterFilter, *, limit: int = MOST_LETTERS) -> list[str]:
         """In the order in which they are put back: oldest failure first, batches before their rows."""
-        with self._engine.begin() as connection:
-            return [row.id for row in run(connection, "dead_ids", **vars(which) | _ids(which), limit=limit)]
+        return [row.id for row in self._find(which, limit=limit)]
 
     def page(
         self, which: DeadLetterFilter, *, limit: int, before: tuple[datetime, str] | None = None
@@ -149,8 +152,8 @@ class DeadLetters:
 
     def price(self, which: DeadLetterFilter) -> Price:
         """Of as many as are put back at once. A row that goes back with its batch is counted once."""
+        jobs = self._find(which, limit=MOST_LETTERS)
         with self._engine.begin() as connection:
-            jobs = run(connection, "dead_ids", **vars(which) | _ids(which), limit=MOST_LETTERS).all()
             plans = _plans(connection, jobs)
         again = {part: usd for plan in plans.values() for part, usd in plan.parts.items()}
         refused = {job_id: plan.why_not for job_id, plan in plans.items() if plan.why_not is not None}
@@ -159,38 +162,68 @@ class DeadLetters:
             job_ids=tuple(job.id for job in jobs),
             replayable=len(jobs) - len(refused),
             replay_usd=sum(again.values(), NO_COST),
-            refused=refused,
+            refused=refused | _no_letters(which, jobs),
         )
 
-    def discard(self, job_ids: Sequence[str], *, reason: str) -> list[str]:
-        """Nothing more is to become of them, until somebody replays one by its id. Returns those that are letters."""
+    def discard(self, which: DeadLetterFilter, *, reason: str) -> Done:
+        """Nothing more is to become of them, until somebody replays one by its id. Raises `BadInput` for the reason."""
+        if not 0 < len(reason.strip()) <= MOST_REASON:
+            raise BadInput(f"Say why, in 1 to {MOST_REASON} characters.", field="reason")
+        jobs = self._find(which, limit=MOST_LETTERS)
         with self._engine.begin() as connection:
-            return list(run(connection, "dead_discard", job_ids=list(job_ids), reason=reason, now=utc_now()).scalars())
+            ids = [job.id for job in jobs]
+            gone = set(run(connection, "dead_discard", job_ids=ids, reason=reason, now=utc_now()).scalars())
+        return Done(
+            job_ids=tuple(job.id for job in jobs if job.id in gone),
+            refused={job.id: NO_LETTER for job in jobs if job.id not in gone} | _no_letters(which, jobs),
+            left=_left(jobs),
+        )
 
-    def replay(self, which: DeadLetterFilter, *, budget_usd: Decimal) -> Replayed:
+    def replay(self, which: DeadLetterFilter, *, budget_usd: Decimal, key: str | None = None) -> Done:
         """Puts them back one by one, oldest failure first, each that fits in what is left of the budget, in USD.
 
         Together they pay no more than that, also with the steps that they come to later: a call beyond it fails its
         job, which is a letter again. Each is put back in a transaction of its own; where this ends between, the others
-        are as they were.
+        are as they were. Sent again with the same `key`, it goes on under the same budget; raises `BadInput` for
+        another one.
         """
-        job_ids, replay_id = self.job_ids(which), new_id("rpl_")
+        jobs, replay_id = self._find(which, limit=MOST_LETTERS), self._open_replay(budget_usd, key)
+        refused = dict(_no_letters(which, jobs))
+        implied = NOTHING
+        for job in jobs:
+            try:
+                implied += self._jobs.replay(job.id, replay_id=replay_id)
+            except (BadInput, WrongState) as refusal:
+                refused[job.id] = refusal.message
+        went = [job_id for job_id in refused if self._went(job_id, replay_id)]
+        put_back = [job.id for job in jobs if job.id not in refused]
+        return Done(
+            job_ids=(*put_back, *went),
+            refused={job_id: why for job_id, why in refused.items() if job_id not in went},
+            left=_left(jobs),
+            implied=implied,
+        )
+
+    def _find(self, which: DeadLetterFilter, *, limit: int) -> Sequence[Row[Any]]:
+        with self._engine.begin() as connection:
+            return run(connection, "dead_ids", **vars(which) | _ids(which), limit=limit).all()
+
+    def _open_replay(self, budget_usd: Decimal, key: str | None) -> str:
+        replay_id = new_id("rpl_") if key is None else f"rpl_{content_hash('replay', {'key': key})}"
         with self._engine.begin() as connection:
             run(connection, "replay_insert", id=replay_id, budget_usd=budget_usd, now=utc_now())
-        refused: dict[str, str] = {}
-        implied = NOTHING
-        for job_id in job_ids:
-            try:
-                implied += self._jobs.replay(job_id, replay_id=replay_id)
-            except (BadInput, WrongState) as refusal:
-                if not self._went_with_its_batch(job_id, replay_id):
-                    refused[job_id] = refusal.message
-        put_back = tuple(job_id for job_id in job_ids if job_id not in refused)
-        return Replayed(replay_id=replay_id, put_back=put_back, refused=refused, implied=implied)
+            if run(connection, "replay_lock", replay_id=replay_id).scalar_one() != budget_usd:
+                raise BadInput(
+                    "This Idempotency-Key came with another budget before. Use a new key for a new replay.",
+                    field="Idempotency-Key",
+                    code="idempotency_conflict",
+                )
+        return replay_id
 
-    def _went_with_its_batch(self, job_id: str, replay_id: str) -> bool:
+    def _went(self, job_id: str, replay_id: str) -> bool:
+        """Whether it was put back by this replay before: with its batch, or when it was sent first."""
         job = self._jobs.get(job_id)
-        return job is not None and job.parent_id is not None and job.replay_id == replay_id
+        return job is not None and job.replay_id == replay_id and job.status is not JobStatus.FAILED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +239,16 @@ class _Plan:
 
 def _ids(which: DeadLetterFilter) -> dict[str, Any]:
     return {"job_ids": None if which.job_ids is None else list(which.job_ids)}
+
+
+def _no_letters(which: DeadLetterFilter, jobs: Sequence[Row[Any]]) -> dict[str, str]:
+    """Those that are named and were not found."""
+    known = {job.id for job in jobs}
+    return {job_id: NO_LETTER for job_id in which.job_ids or () if job_id not in known}
+
+
+def _left(jobs: Sequence[Row[Any]]) -> int:
+    return jobs[0].matching - len(jobs) if jobs else 0
 
 
 def _plans(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[str, _Plan]:

@@ -1031,7 +1031,7 @@ WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'failed' O
 RETURNING id
 
 -- name: replay_insert
-INSERT INTO replay (id, budget_usd, created_at) VALUES (:id, :budget_usd, :now)
+INSERT INTO replay (id, budget_usd, created_at) VALUES (:id, :budget_usd, :now) ON CONFLICT (id) DO NOTHING
 
 -- name: replay_lock
 -- NO KEY: a new request's foreign key looks at the row too. No other row is locked by who holds this.

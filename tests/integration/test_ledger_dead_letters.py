@@ -15,14 +15,19 @@ from ledger_scenes import DEV, FAILURE, GPT, SUCCESS, picture_in_flight, spec, s
 from blocks.clock import utc_now
 from blocks.errors import BadInput
 from blocks.ledger import (
+    BATCH,
+    Child,
     DeadLetterFilter,
+    Done,
     Happening,
     Implied,
     JobStatus,
+    Lane,
     Ledger,
+    ManifestRow,
     Outcome,
-    Replayed,
     RequestStatus,
+    Stage,
 )
 
 PRICE = Decimal("0.025")
@@ -110,10 +115,17 @@ def test_letters_are_found_by_what_is_asked_of_them(ledger: Ledger, ann: str, bo
 # -- put away --------------------------------------------------------------------------------------------------------
 
 
+def discard(ledger: Ledger, *job_ids: str, reason: str = "no use") -> list[str]:
+    which = DeadLetterFilter(job_ids=job_ids, discarded=None)
+    done = ledger.dead_letters.discard(which, reason=reason)
+    assert {*done.job_ids, *done.refused} == set(job_ids)
+    return list(done.job_ids)
+
+
 def test_a_discarded_job_is_out_of_sight_until_somebody_replays_it_by_its_id(ledger: Ledger, ann: str) -> None:
     """It is told with the reason where it is asked for; whoever names it in a replay means it all the same."""
     put_away, other = dead(ledger, ann), dead(ledger, ann)
-    assert ledger.dead_letters.discard([put_away, "job_nonesuch"], reason="test order") == [put_away]
+    assert discard(ledger, put_away, "job_nonesuch", reason="test order") == [put_away]
     assert found(ledger) == [other]
     assert found(ledger, discarded=None) == [other, put_away]
     (letter,) = ledger.dead_letters.page(DeadLetterFilter(discarded=True), limit=10)
@@ -130,7 +142,16 @@ def test_only_what_failed_is_discarded(ledger: Ledger, ann: str) -> None:
     """A job under way, or one that goes on again, is nobody's dead letter."""
     replayed, going_on = dead(ledger, ann), picture_in_flight(ledger, ann).job_id
     ledger.jobs.replay(replayed)
-    assert ledger.dead_letters.discard([going_on, replayed], reason="no use") == []
+    assert discard(ledger, going_on, replayed) == []
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
+def test_a_discard_says_why(ledger: Ledger, ann: str, reason: str) -> None:
+    """In a sentence."""
+    dead(ledger, ann)
+    with pytest.raises(BadInput, match="500"):
+        ledger.dead_letters.discard(DeadLetterFilter(), reason=reason)
+    assert len(found(ledger)) == 1
 
 
 def test_a_retry_of_its_run_leaves_a_discarded_job_where_it_is(ledger: Ledger, ann: str) -> None:
@@ -138,7 +159,7 @@ def test_a_retry_of_its_run_leaves_a_discarded_job_where_it_is(ledger: Ledger, a
     job_id = dead(ledger, ann)
     job = ledger.jobs.get(job_id)
     assert job is not None and job.run_id is not None
-    ledger.dead_letters.discard([job_id], reason="no use")
+    discard(ledger, job_id)
     assert ledger.runs.reopen(job.run_id) is None
 
 
@@ -150,7 +171,7 @@ def queued(ledger: Ledger, job_ids: Iterable[str]) -> int:
     return sum(row.status is RequestStatus.QUEUED for row in rows)
 
 
-def replay(ledger: Ledger, budget: Decimal, **given: Any) -> Replayed:
+def replay(ledger: Ledger, budget: Decimal, **given: Any) -> Done:
     return ledger.dead_letters.replay(DeadLetterFilter(**given), budget_usd=budget)
 
 
@@ -159,7 +180,7 @@ def test_as_many_go_back_as_the_budget_has_room_for(ledger: Ledger, ann: str) ->
     jobs = [dead(ledger, ann) for _ in range(4)]
     assert ledger.dead_letters.price(DeadLetterFilter()).replay_usd == 4 * PRICE
     replayed = replay(ledger, 2 * PRICE)
-    assert (replayed.put_back, set(replayed.refused)) == (tuple(jobs[:2]), set(jobs[2:]))
+    assert (replayed.job_ids, set(replayed.refused)) == (tuple(jobs[:2]), set(jobs[2:]))
     assert all("larger budget" in why for why in replayed.refused.values())
     assert replayed.implied.grant and queued(ledger, jobs) == 2
     assert found(ledger) == jobs[:1:-1]
@@ -171,7 +192,7 @@ def test_what_costs_nothing_goes_back_whatever_the_budget(ledger: Ledger, ann: s
     picture.settle(SUCCESS)
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED, error={"code": "file_unverified", "class": "retry"})
     replayed = replay(ledger, Decimal(0))
-    assert (replayed.put_back, replayed.implied.places) == ((picture.job_id,),) * 2
+    assert (replayed.job_ids, replayed.implied.places) == ((picture.job_id,),) * 2
 
 
 def test_a_step_that_comes_later_is_within_the_budget_or_is_not_asked_for(ledger: Ledger, ann: str) -> None:
@@ -273,9 +294,9 @@ def test_replays_of_the_same_letters_at_once_put_each_back_once(ledger: Ledger, 
     """Each within its own budget, and no job under two."""
     jobs = [dead(ledger, ann) for _ in range(6)]
     answers = all_at_once([lambda: replay(ledger, 2 * PRICE)] * 2)
-    put_back = [job_id for answer in answers for job_id in answer.put_back]
+    put_back = [job_id for answer in answers for job_id in answer.job_ids]
     assert len(put_back) == len(set(put_back)) == queued(ledger, jobs)
-    assert all(len(answer.put_back) <= 2 for answer in answers)
+    assert all(len(answer.job_ids) <= 2 for answer in answers)
 
 
 def test_a_replay_that_is_cut_short_leaves_the_rest_as_it_was(
@@ -295,6 +316,78 @@ def test_a_replay_that_is_cut_short_leaves_the_rest_as_it_was(
         replay(ledger, 3 * PRICE)
     monkeypatch.undo()
     assert (queued(ledger, jobs), found(ledger)) == (1, jobs[:0:-1])
-    assert replay(ledger, 3 * PRICE).put_back == tuple(jobs[1:])
+    assert replay(ledger, 3 * PRICE).job_ids == tuple(jobs[1:])
     with pytest.raises(BadInput):
         ledger.requests.reserve_all(jobs[0], [spec(step=f"more-{n}") for n in range(3)])
+
+
+def test_a_replay_that_is_sent_again_goes_on_under_the_same_budget(ledger: Ledger, ann: str) -> None:
+    """Its answer was lost. Another budget under the same key is another replay, and refused."""
+    jobs = [dead(ledger, ann) for _ in range(3)]
+    which = DeadLetterFilter(job_ids=tuple(jobs))
+    for _ in range(2):
+        done = ledger.dead_letters.replay(which, budget_usd=2 * PRICE, key="ann k-1")
+        assert (set(done.job_ids), set(done.refused)) == (set(jobs[:2]), {jobs[2]})
+    with pytest.raises(BadInput, match="another budget"):
+        ledger.dead_letters.replay(which, budget_usd=3 * PRICE, key="ann k-1")
+    assert queued(ledger, jobs) == 2
+
+
+# -- batches ---------------------------------------------------------------------------------------------------------
+
+
+def failed_batch(ledger: Ledger, user_id: str, count: int) -> tuple[str, list[str]]:
+    """It failed as a whole, and all of its rows but the first. Returns it and those rows."""
+    rows = [ManifestRow(n=n, name=None, picture={"prompt": f"a fox, {n}"}) for n in range(count)]
+    drafts = [Child(n=row.n, parameters=row.picture, first=spec(lane=Lane.BATCH)) for row in rows]
+    batch = ledger.jobs.post_batch(
+        user_id=user_id,
+        kind=BATCH,
+        parameters={},
+        rows=rows,
+        drafts=drafts,
+        forecast={"draft": "0.25"},
+        estimate_usd=Decimal(0),
+    ).job
+    for child in ledger.batches.page(batch.id, limit=count):
+        (call,) = ledger.requests.of_job(child.id)
+        ledger.requests.settle(call.ref, FAILURE if child.manifest_row else SUCCESS, via="poll")
+        ledger.jobs.finish(child.id, JobStatus.FAILED if child.manifest_row else JobStatus.COMPLETED)
+    ledger.jobs.finish(batch.id, JobStatus.FAILED, error={"code": "run_ended", "class": "error", "message": "Lost."})
+    return batch.id, [child.id for child in ledger.batches.page(batch.id, limit=count) if child.manifest_row]
+
+
+def test_a_batch_is_a_letter_with_the_price_of_its_rows_and_they_are_counted_once(ledger: Ledger, ann: str) -> None:
+    """Each row that failed is a letter, too: what goes back with its batch is not put back twice."""
+    batch, rows = failed_batch(ledger, ann, 4)
+    letters = {letter.job_id: letter for letter in ledger.dead_letters.page(DeadLetterFilter(), limit=10)}
+    assert set(letters) == {batch, *rows}
+    assert (letters[batch].rows, letters[batch].replay_usd, letters[batch].paid_usd) == (3, 3 * PRICE, PRICE)
+    assert {letters[row].parent_id for row in rows} == {batch}
+    price = ledger.dead_letters.price(DeadLetterFilter())
+    assert (price.matching, price.replay_usd) == (4, 3 * PRICE)
+
+    done = replay(ledger, 3 * PRICE)
+
+    assert (set(done.job_ids), done.refused, queued(ledger, rows)) == ({batch, *rows}, {}, 3)
+
+
+def test_a_row_that_was_discarded_stays_behind_when_its_batch_goes_back(ledger: Ledger, ann: str) -> None:
+    """The picture that nobody wants any more is not paid."""
+    batch, rows = failed_batch(ledger, ann, 3)
+    discard(ledger, rows[0])
+    ledger.jobs.replay(batch)
+    assert [len(ledger.requests.of_job(row)) for row in rows] == [1, 2]
+
+
+def test_another_pass_of_a_batch_is_within_the_budget_of_its_replay(ledger: Ledger, ann: str) -> None:
+    """All of the pass, or nothing of it is on record."""
+    batch, _ = failed_batch(ledger, ann, 3)
+    replay(ledger, 3 * PRICE, job_ids=(batch,))
+    job = ledger.jobs.get(batch)
+    assert job is not None
+    finals = [Child(n=n, parameters={}, first=spec(lane=Lane.BATCH)) for n in range(2)]
+    with pytest.raises(BadInput, match="larger budget"):
+        ledger.batches.add(job, Stage.FINAL, finals)
+    ledger.batches.add(job, Stage.FINAL, finals[:1])
+    assert [each.stage for each in ledger.batches.page(batch, limit=10)].count(Stage.FINAL) == 1
