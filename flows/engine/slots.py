@@ -7,6 +7,7 @@ A run that a person started has no slot, and one that was begun before is not st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from prefect import State
@@ -19,7 +20,6 @@ from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman
 from blocks.missed_slots import MOST_MADE, ON_TIME, MissedSlots, read_missed_slots, to_be_made, why_skipped
 from blocks.orchestrator import RECONCILE, Orchestrator
-from blocks.timetables import Timetable
 
 SKIPPED = "Skipped"
 COMPLETED = "Completed"
@@ -72,9 +72,12 @@ def make_missing(orchestrator: Orchestrator, *, now: datetime) -> None:
         return
     for name, rule in _declared().items():
         try:
-            make_missing_of(orchestrator, name, rule, since=since, now=now)
+            made = make_missing_of(orchestrator, name, rule, since=since, now=now)
         except NeedsHuman as error:  # it is in the file, and was not deployed
             get_run_logger().warning("%s: missed slots are not looked for: %s", name, error)
+            continue
+        for slot in made:
+            get_run_logger().warning("%s: a run was made for its missed slot of %s (%s)", name, slot, rule.then)
 
 
 def _declared() -> dict[str, MissedSlots]:
@@ -88,18 +91,14 @@ def _declared() -> dict[str, MissedSlots]:
 
 def make_missing_of(
     orchestrator: Orchestrator, name: str, rule: MissedSlots, *, since: datetime, now: datetime
-) -> None:
-    """The deployment's, by its full name. Raises `NeedsHuman` where there is none."""
-    timetable = orchestrator.timetables.of(orchestrator.deployment_id(name))
-    for slot in _missing(orchestrator, timetable, rule, since=since, now=now):
-        orchestrator.timetables.make(timetable.deployment_id, slot)
-        get_run_logger().warning("%s: a run is made for its missed slot of %s (%s)", name, slot, rule.then)
-
-
-def _missing(
-    orchestrator: Orchestrator, timetable: Timetable, rule: MissedSlots, *, since: datetime, now: datetime
-) -> list[datetime]:
+) -> Sequence[datetime]:
+    """The slots of the deployment of that full name for which a run was made. Raises `NeedsHuman` if there is none."""
+    timetables = orchestrator.timetables
+    timetable = timetables.of(orchestrator.deployment_id(name))
     due = timetable.due(after=since, until=now, most=MOST_MADE)
     if not due:
         return []
-    return list(to_be_made(rule, due, on_record=orchestrator.timetables.on_record(timetable.deployment_id, slots=due)))
+    missing = to_be_made(rule, due, on_record=timetables.on_record(timetable.deployment_id, slots=due))
+    for slot in missing:
+        timetables.make(timetable.deployment_id, slot)
+    return missing

@@ -1,0 +1,142 @@
+"""Slots of cron at a real Prefect server: reckoned by its code, made by its scheduler, each once whoever makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect_server import PrefectServer
+from support import wait_until
+
+from blocks.clock import utc_now
+from blocks.errors import NeedsHuman
+from blocks.missed_slots import MissedSlots
+from blocks.orchestrator import RECONCILE, Orchestrator
+from flows.engine.slots import COMPLETED, make_missing_of
+
+DAY = timedelta(days=1)
+ALL, ONCE, SKIP = (MissedSlots.model_validate(word) for word in ("run_all", "run_once", "skip"))
+MADE_AHEAD = 2  # as our servers are set up: at least two runs, two minutes
+
+
+@pytest.fixture
+def orchestrator(prefect: PrefectServer) -> Orchestrator:
+    return Orchestrator(prefect.api)
+
+
+@pytest.fixture
+def daily(prefect: PrefectServer) -> Callable[..., str]:
+    """A deployment with a slot each day, and the runs that the scheduler has made for the first of them."""
+
+    def deploy(**more: Any) -> str:
+        name, flow = uuid4().hex, prefect.call("POST", "/flows/", json={"name": "slots"})
+        schedules = [{"schedule": {"cron": "0 9 * * *", "timezone": "UTC"}, "active": True, "slug": "nine"}]
+        body = {"name": name, "flow_id": flow["id"], "schedules": schedules, "work_pool_name": "darkroom"}
+        deployment = prefect.call("POST", "/deployments/", json=body | more)
+        if not more:
+            made = "the runs that are made ahead"
+            wait_until(lambda: len(runs(prefect, deployment["id"])) >= MADE_AHEAD, timeout=30, every=0.2, what=made)
+        return f"slots/{name}"
+
+    return deploy
+
+
+def runs(prefect: PrefectServer, deployment_id: UUID | str) -> list[dict[str, Any]]:
+    """By their slots."""
+    body = {"flow_runs": {"deployment_id": {"any_": [str(deployment_id)]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    return list(prefect.call("POST", "/flow_runs/filter", json=body))
+
+
+def slots(prefect: PrefectServer, deployment_id: UUID) -> list[datetime]:
+    return [datetime.fromisoformat(run["expected_start_time"]) for run in runs(prefect, deployment_id)]
+
+
+@pytest.mark.parametrize(("rule", "days"), [(ALL, [1, 2, 3, 4, 5]), (ONCE, [1, 2, 5]), (SKIP, [1, 2])])
+def test_slots_that_came_while_the_server_was_out_are_made_as_declared(
+    prefect: PrefectServer, orchestrator: Orchestrator, daily: Callable[..., str], rule: MissedSlots, days: list[int]
+) -> None:
+    """In five days from now there are the runs that were made ahead, and no others; looking again makes no more."""
+    name, began = daily(), utc_now()
+    id = orchestrator.deployment_id(name)
+    first = slots(prefect, id)[0]
+    for _ in range(2):
+        made = make_missing_of(orchestrator, name, rule, since=began, now=first + 4 * DAY + timedelta(hours=1))
+        assert slots(prefect, id) == [first + (day - 1) * DAY for day in days]
+    assert not made
+
+
+def test_a_slot_is_the_schedulers_own_whoever_makes_it(
+    prefect: PrefectServer, orchestrator: Orchestrator, daily: Callable[..., str]
+) -> None:
+    """Same key, so never twice; same tags and parameters, and its run knows the schedule that it is of."""
+    id = orchestrator.deployment_id(daily())
+    ahead = runs(prefect, id)
+    (schedule,) = orchestrator.timetables.of(id).schedules
+    first, following = slots(prefect, id)[:2]
+    assert schedule.following(first) == following
+    orchestrator.timetables.make(id, first)
+    orchestrator.timetables.make(id, first - 30 * DAY)
+    orchestrator.timetables.make(id, first + timedelta(hours=1))  # nobody's
+    past, *others = runs(prefect, id)
+    assert [run["id"] for run in others] == [run["id"] for run in ahead]
+    same = ("auto_scheduled", "tags", "parameters", "created_by", "work_queue_name")
+    assert {key: past[key] for key in same} == {key: ahead[0][key] for key in same}
+    assert past["created_by"]["id"] == schedule.id
+
+
+def test_what_was_deleted_after_it_ran_is_on_record_no_more_and_what_a_person_started_never_was(
+    prefect: PrefectServer, orchestrator: Orchestrator, daily: Callable[..., str]
+) -> None:
+    """A run that somebody starts at the time of a slot is not the slot's."""
+    name = daily()
+    id = orchestrator.deployment_id(name)
+    first, following = slots(prefect, id)[:2]
+    assert orchestrator.timetables.on_record(id, slots=[first, following]) == {first, following}
+    prefect.call("DELETE", f"/flow_runs/{runs(prefect, id)[0]['id']}")
+    state = {"type": "SCHEDULED", "state_details": {"scheduled_time": first.isoformat()}}
+    prefect.call("POST", f"/deployments/{id}/create_flow_run", json={"state": state})
+    assert first in slots(prefect, id)
+    assert orchestrator.timetables.on_record(id, slots=[first, following]) == {following}
+
+
+def test_nothing_is_made_for_what_is_paused_new_or_unknown(
+    prefect: PrefectServer, orchestrator: Orchestrator, daily: Callable[..., str]
+) -> None:
+    """A deployment does not make up for the time before it was there."""
+    began = utc_now()
+    assert not make_missing_of(orchestrator, daily(paused=True), ALL, since=began, now=began + 5 * DAY)
+    new = daily()
+    assert not make_missing_of(orchestrator, new, ALL, since=began - 9 * DAY, now=utc_now())
+    with pytest.raises(NeedsHuman, match="darkroom provision"):
+        make_missing_of(orchestrator, "slots/nowhere", ALL, since=began, now=began + 5 * DAY)
+
+
+def test_a_deployment_that_is_deployed_again_keeps_its_slots(
+    prefect: PrefectServer, orchestrator: Orchestrator
+) -> None:
+    """The schedule is the same one by its slug, and so are the keys of its runs: nothing is made twice."""
+    id = orchestrator.deployment_id("daily-report/weekdays")
+    (before,) = orchestrator.timetables.of(id).schedules
+    past = before.newest(after=utc_now() - 9 * DAY, until=utc_now(), most=1)[0]
+    orchestrator.timetables.make(id, past)
+    prefect.provision()
+    (after,) = orchestrator.timetables.of(id).schedules
+    assert (after.id, after.created) == (before.id, before.created)
+    orchestrator.timetables.make(id, past)
+    assert slots(prefect, id).count(past) == 1
+
+
+def test_one_knows_when_the_last_turn_began_that_completed(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
+    """Others that failed or were skipped since do not count, nor do those of other deployments."""
+    id = orchestrator.deployment_id(RECONCILE)
+    started = {}
+    for name in ("Completed", "Failed", "Skipped"):
+        run = orchestrator.run_now(RECONCILE)
+        for state in ({"type": "RUNNING"}, {"type": "FAILED" if name == "Failed" else "COMPLETED", "name": name}):
+            prefect.call("POST", f"/flow_runs/{run}/set_state", json={"state": state, "force": True})
+        started[name] = datetime.fromisoformat(prefect.call("GET", f"/flow_runs/{run}")["start_time"]).astimezone(UTC)
+    assert orchestrator.timetables.last_start(id, named=COMPLETED) == started["Completed"]
+    assert orchestrator.timetables.last_start(id, named="Never") is None
