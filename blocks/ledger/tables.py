@@ -52,8 +52,13 @@ ON_DEMAND = "on-demand"  # the deployment in which jobs run, unless an event has
 
 
 def new_id(prefix: str = "") -> str:
-    """A random id whose beginning is the time, so that rows written together lie together in the index."""
-    return f"{prefix}{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+    """A random id whose beginning is the time, so that rows written together lie together in the index.
+
+    Those of one process are in the order in which they were made, in steps of 16 ns: so are the events of one call, and
+    what they start.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    return f"{prefix}{milliseconds:012x}{rest >> 4:04x}{secrets.token_hex(6)}"
 
 
 def _when(*, now: bool = False) -> Any:
