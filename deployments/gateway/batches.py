@@ -10,17 +10,17 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Body, Query
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.errors import BadInput
 from blocks.ledger import BATCH, Stage
 from deployments.gateway.auth import UserId
-from deployments.gateway.documents import Accepted, ChildPage, JobDocument, accepted, child_document, job_document
-from deployments.gateway.images import IdempotencyKey
+from deployments.gateway.documents import Accepted, ChildPage, JobDocument, child_document, job_document
 from deployments.gateway.jobs import own_job
 from deployments.gateway.openapi import problem_responses
+from deployments.gateway.ordering import DeskOf
 from deployments.gateway.problems import not_found
 from deployments.gateway.services import Services, ServicesOf
 from flows.parts.batch_order import BatchOptions, IfNobody, plan_batch
@@ -88,11 +88,7 @@ Deduplicate = Annotated[bool, Query(description="With CSV and JSON lines.")]
 )
 def order_batch(
     body: Annotated[Any, Body()],
-    user_id: UserId,
-    services: ServicesOf,
-    response: Response,
-    after: BackgroundTasks,
-    idempotency_key: IdempotencyKey = None,
+    desk: DeskOf,
     deduplicate: Deduplicate = False,
     answer_within_hours: Hours = None,
     if_nobody_answers: Annotated[IfNobody, Query(description="With CSV and JSON lines.")] = "wait",
@@ -109,21 +105,19 @@ def order_batch(
         "if_nobody_answers": if_nobody_answers,
     }
     options, source = _read(body, asked)
-    plan = plan_batch(source, options, style=lambda name: find_style(services.ledger, user_id, name))
-    posted = services.ledger.jobs.post_batch(
-        user_id=user_id,
+    ledger = desk.services.ledger
+    plan = plan_batch(source, options, style=lambda name: find_style(ledger, desk.user_id, name))
+    posted = ledger.jobs.post_batch(
+        user_id=desk.user_id,
         kind=BATCH,
         parameters=options.model_dump(mode="json", exclude_defaults=True) | {"manifest_sha256": _digest(plan.rows)},
         rows=plan.rows,
         drafts=plan.drafts,
         forecast=plan.forecast.document(),
         estimate_usd=plan.estimate_usd,
-        idempotency_key=idempotency_key,
+        idempotency_key=desk.idempotency_key,
     )
-    after.add_task(services.act_on, posted.implied)
-    document = accepted(posted.job, estimate_usd=plan.estimate_usd)
-    response.headers["Location"] = document.links.job
-    return document
+    return desk.answer(posted, estimate_usd=plan.estimate_usd)
 
 
 @router.post(

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Body, Response
+from fastapi import APIRouter, Body
 
-from deployments.gateway.auth import UserId
-from deployments.gateway.documents import Accepted, accepted
-from deployments.gateway.images import IdempotencyKey
+from deployments.gateway.documents import Accepted
 from deployments.gateway.openapi import problem_responses
-from deployments.gateway.services import ServicesOf
+from deployments.gateway.ordering import DeskOf
 from flows.make_debate import KIND, Debate
 
 router = APIRouter(tags=["Films"])
@@ -46,11 +44,7 @@ Order = Annotated[Debate, Body(openapi_examples=EXAMPLES)]
 )
 def order_debate(
     order: Order,
-    user_id: UserId,
-    services: ServicesOf,
-    response: Response,
-    after: BackgroundTasks,
-    idempotency_key: IdempotencyKey = None,
+    desk: DeskOf,
 ) -> Accepted:
     """A script is written, both mascots are painted and filmed, a voice reads, and all is put together and streamed.
 
@@ -58,16 +52,4 @@ def order_debate(
     `summary`, `script`, `seconds`, `video` (the asset with voice and captions), `playback_id` and `playback_url`. A
     debate that failed is put back with `POST /v1/jobs/{id}/replay`: what was made before is not made, or paid, again.
     """
-    first, estimate_usd = order.script_call(), order.estimate()
-    posted = services.ledger.jobs.post(
-        user_id=user_id,
-        kind=KIND,
-        parameters=order.model_dump(mode="json", exclude_defaults=True),
-        first=first,
-        estimate_usd=estimate_usd,
-        idempotency_key=idempotency_key,
-    )
-    after.add_task(services.act_on, posted.implied)
-    document = accepted(posted.job, estimate_usd=estimate_usd)
-    response.headers["Location"] = document.links.job
-    return document
+    return desk.post(KIND, order, first=order.script_call(), estimate_usd=order.estimate())

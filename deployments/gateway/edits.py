@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Body, Response
+from fastapi import APIRouter, Body
 
 from blocks.ledger import Asset
-from deployments.gateway.auth import UserId
-from deployments.gateway.documents import Accepted, accepted
-from deployments.gateway.images import IdempotencyKey
+from deployments.gateway.documents import Accepted
 from deployments.gateway.openapi import problem_responses
-from deployments.gateway.services import Services, ServicesOf
+from deployments.gateway.ordering import DeskOf
+from deployments.gateway.services import Services
 from flows.edit_image import KIND, Edit
 from flows.parts.picture_steps import require_logos, require_picture
 
@@ -46,11 +45,7 @@ Order = Annotated[Edit, Body(openapi_examples=EXAMPLES)]
 )
 def order_edit(
     order: Order,
-    user_id: UserId,
-    services: ServicesOf,
-    response: Response,
-    after: BackgroundTasks,
-    idempotency_key: IdempotencyKey = None,
+    desk: DeskOf,
 ) -> Accepted:
     """Larger, without its background, marked: in the order in which the steps are given.
 
@@ -58,21 +53,9 @@ def order_edit(
     it are kept, and a replay goes on from there. A call that you have paid before, with the same options on the same
     picture, is not paid again: to try another watermark costs nothing.
     """
-    picture = _picture(order, services, user_id=user_id)
-    require_logos(order.post, services.ledger.jobs.asset, user_id=user_id)
-    estimate_usd = order.estimate(picture)
-    posted = services.ledger.jobs.post(
-        user_id=user_id,
-        kind=KIND,
-        parameters=order.model_dump(mode="json", exclude_defaults=True),
-        first=order.first_call(picture),
-        estimate_usd=estimate_usd,
-        idempotency_key=idempotency_key,
-    )
-    after.add_task(services.act_on, posted.implied)
-    document = accepted(posted.job, estimate_usd=estimate_usd)
-    response.headers["Location"] = document.links.job
-    return document
+    picture = _picture(order, desk.services, user_id=desk.user_id)
+    require_logos(order.post, desk.services.ledger.jobs.asset, user_id=desk.user_id)
+    return desk.post(KIND, order, first=order.first_call(picture), estimate_usd=order.estimate(picture))
 
 
 def _picture(order: Edit, services: Services, *, user_id: str) -> Asset | None:

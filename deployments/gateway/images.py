@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Body, Header, Response
+from fastapi import APIRouter, Body
 
 from blocks.errors import BadInput
 from blocks.ledger import RequestSpec
-from deployments.gateway.auth import UserId
-from deployments.gateway.documents import Accepted, accepted
+from deployments.gateway.documents import Accepted
 from deployments.gateway.openapi import problem_responses
-from deployments.gateway.services import ServicesOf
+from deployments.gateway.ordering import DeskOf
 from flows.generate_image import KIND, Picture
 from flows.parts.picture_steps import require_logos
 from flows.parts.trained_style import Style, find_style
@@ -60,15 +59,6 @@ class ImageOrder(Picture):
 
 
 Order = Annotated[ImageOrder, Body(openapi_examples=EXAMPLES)]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        description="Any text, new for each order. The same key again gives the same job instead of paying twice.",
-    ),
-]
 
 
 @router.post(
@@ -80,11 +70,7 @@ IdempotencyKey = Annotated[
 )
 def order_images(
     order: Order,
-    user_id: UserId,
-    services: ServicesOf,
-    response: Response,
-    after: BackgroundTasks,
-    idempotency_key: IdempotencyKey = None,
+    desk: DeskOf,
 ) -> Accepted:
     """Answers at once; the pictures are made as soon as a slot is free, and then are in the job's `assets`.
 
@@ -98,22 +84,11 @@ def order_images(
     Sent again with the same `Idempotency-Key` it gives the same job, also from several senders at once. Refused is an
     order beyond what may wait on your plan, and one that costs more than the plan's budget for a day.
     """
-    style = find_style(services.ledger, user_id, order.lora) if order.lora else None
+    ledger = desk.services.ledger
+    style = find_style(ledger, desk.user_id, order.lora) if order.lora else None
     first = _first_call(order, style)
-    require_logos(order.post, services.ledger.jobs.asset, user_id=user_id)
-    estimate_usd = order.estimate(first)
-    posted = services.ledger.jobs.post(
-        user_id=user_id,
-        kind=KIND,
-        parameters=order.model_dump(mode="json", exclude_defaults=True),
-        first=first,
-        estimate_usd=estimate_usd,
-        idempotency_key=idempotency_key,
-    )
-    after.add_task(services.act_on, posted.implied)
-    document = accepted(posted.job, estimate_usd=estimate_usd if order.post else None)
-    response.headers["Location"] = document.links.job
-    return document
+    require_logos(order.post, ledger.jobs.asset, user_id=desk.user_id)
+    return desk.post(KIND, order, first=first, estimate_usd=order.estimate(first), tells_estimate=bool(order.post))
 
 
 def _first_call(picture: Picture, style: Style | None) -> RequestSpec:

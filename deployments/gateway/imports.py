@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Body, Response
+from fastapi import APIRouter, Body
 
-from deployments.gateway.auth import UserId
-from deployments.gateway.documents import Accepted, accepted
-from deployments.gateway.images import IdempotencyKey
+from deployments.gateway.documents import Accepted
 from deployments.gateway.openapi import problem_responses
-from deployments.gateway.services import ServicesOf
+from deployments.gateway.ordering import DeskOf
 from flows.import_images import KIND, Import
 
 router = APIRouter(tags=["Images"])
@@ -46,11 +44,7 @@ Order = Annotated[Import, Body(openapi_examples=EXAMPLES)]
 )
 def order_import(
     order: Order,
-    user_id: UserId,
-    services: ServicesOf,
-    response: Response,
-    after: BackgroundTasks,
-    idempotency_key: IdempotencyKey = None,
+    desk: DeskOf,
 ) -> Accepted:
     """Each address is fetched once, at most ten of yours at a time, made smaller and stored; it costs nothing.
 
@@ -59,13 +53,4 @@ def order_import(
     `wrong_type`, `too_large`, `too_many_pixels`, `too_many_redirects` and others. It fails, with `nothing_imported`,
     only if no picture came at all.
     """
-    posted = services.ledger.jobs.post(
-        user_id=user_id,
-        kind=KIND,
-        parameters=order.model_dump(mode="json", exclude_defaults=True),
-        idempotency_key=idempotency_key,
-    )
-    after.add_task(services.act_on, posted.implied)
-    document = accepted(posted.job)
-    response.headers["Location"] = document.links.job
-    return document
+    return desk.post(KIND, order)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
+from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.errors import BadInput
@@ -17,10 +17,10 @@ from blocks.ledger import Lora, LoraStatus
 from blocks.links import asset_url
 from blocks.settings import Settings
 from deployments.gateway.auth import UserId
-from deployments.gateway.documents import Accepted, accepted
-from deployments.gateway.images import IdempotencyKey
+from deployments.gateway.documents import Accepted
 from deployments.gateway.jobs import Cursor, read_cursor, write_cursor
 from deployments.gateway.openapi import problem_responses
+from deployments.gateway.ordering import DeskOf
 from deployments.gateway.problems import not_found
 from deployments.gateway.services import Services, ServicesOf
 from flows.parts.training_pictures import is_asset
@@ -83,11 +83,7 @@ class LoraPage(BaseModel):
 )
 def order_lora(
     order: Order,
-    user_id: UserId,
-    services: ServicesOf,
-    response: Response,
-    after: BackgroundTasks,
-    idempotency_key: IdempotencyKey = None,
+    desk: DeskOf,
 ) -> Accepted:
     """From 4 to 50 pictures of at least 256 pixels a side, uploaded (`POST /v1/uploads`) or on the web.
 
@@ -100,19 +96,8 @@ def order_lora(
     word is put in front of those that lack it. With none at all the trainer writes its own.
     """
     order.check()
-    _require_own_files(order, services, user_id=user_id)
-    estimate_usd = order.estimate()
-    posted = services.ledger.jobs.post(
-        user_id=user_id,
-        kind=KIND,
-        parameters=order.model_dump(mode="json", exclude_defaults=True),
-        estimate_usd=estimate_usd,
-        idempotency_key=idempotency_key,
-    )
-    after.add_task(services.act_on, posted.implied)
-    document = accepted(posted.job, estimate_usd=estimate_usd)
-    response.headers["Location"] = document.links.job
-    return document
+    _require_own_files(order, desk.services, user_id=desk.user_id)
+    return desk.post(KIND, order, estimate_usd=order.estimate())
 
 
 @router.get("", summary="List LoRAs", responses=problem_responses(401, 403, 422))
