@@ -10,11 +10,11 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 
 from blocks.errors import BadInput
-from blocks.ledger import Job, JobStatus, Lora
+from blocks.ledger import HeldStart, Job, JobStatus, Lora
 from deployments.gateway.auth import UserId
-from deployments.gateway.documents import Accepted, JobDocument, JobPage, accepted, job_document, summary
-from deployments.gateway.images import IdempotencyKey
+from deployments.gateway.documents import Accepted, JobDocument, JobPage, job_document, summary
 from deployments.gateway.openapi import problem_responses
+from deployments.gateway.ordering import DeskOf
 from deployments.gateway.problems import not_found
 from deployments.gateway.services import Services, ServicesOf
 
@@ -89,21 +89,10 @@ def replay_job(id: str, user_id: UserId, services: ServicesOf, after: Background
     response_description="A new job, on record. `Location` is where to follow it.",
     responses=problem_responses(401, 403, 404, 409, 422, 429),
 )
-def repeat_job(
-    id: str,
-    user_id: UserId,
-    services: ServicesOf,
-    response: Response,
-    after: BackgroundTasks,
-    idempotency_key: IdempotencyKey = None,
-) -> Accepted:
+def repeat_job(id: str, desk: DeskOf) -> Accepted:
     """Exactly as it was, from the input on record: the provider forgets after three days, Darkroom does not."""
-    own_job(id, user_id, services)
-    posted = services.ledger.jobs.repeat(id, idempotency_key=idempotency_key)
-    after.add_task(services.act_on, posted.implied)
-    document = accepted(posted.job)
-    response.headers["Location"] = document.links.job
-    return document
+    own_job(id, desk.user_id, desk.services)
+    return desk.answer(desk.services.ledger.jobs.repeat(id, idempotency_key=desk.idempotency_key))
 
 
 def own_job(id: str, user_id: str, services: Services) -> Job:
@@ -113,7 +102,7 @@ def own_job(id: str, user_id: str, services: Services) -> Job:
     return job
 
 
-def write_cursor(last: Job | Lora) -> str:
+def write_cursor(last: Job | Lora | HeldStart) -> str:
     return base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode()
 
 
