@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from deployments.cli import admin, jobs, parts, waits
+from deployments.cli import admin, jobs, parts, starts, waits
 
 app = typer.Typer(
     help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
@@ -29,6 +29,7 @@ app.add_typer(admin.user, name="user")
 app.add_typer(admin.plan, name="plan")
 app.add_typer(admin.account, name="account")
 app.add_typer(waits.wait, name="wait")
+app.add_typer(starts.start, name="start")
 
 
 def main() -> None:

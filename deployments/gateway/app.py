@@ -29,6 +29,7 @@ from deployments.gateway import (
     imports,
     jobs,
     loras,
+    starts,
     uploads,
     waits,
     webhooks,
@@ -79,7 +80,7 @@ def _require_settings(settings: Settings) -> None:
 
 def _add_routes(app: FastAPI) -> None:
     orders = (images, edits, batches, debates, imports, loras)
-    for part in (*orders, events, jobs, waits, assets, uploads, webhooks, health):
+    for part in (*orders, events, starts, jobs, waits, assets, uploads, webhooks, health):
         app.include_router(part.router)
 
     @app.get("/", include_in_schema=False)

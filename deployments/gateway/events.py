@@ -16,13 +16,14 @@ from pydantic import Field
 from blocks.events import MOST_EVENTS, Sender, Taken
 from blocks.events.door import Envelope
 from blocks.events.door import Problem as Refusal
-from blocks.ledger import EffectKind, Event, EventStatus
+from blocks.ledger import EffectKind, Event, EventEffect, EventStatus, HeldStart
 from deployments.gateway.auth import Acting, ActingCaller
 from deployments.gateway.document import Document
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.problems import Problem, not_found
 from deployments.gateway.remedies import remedy_of
 from deployments.gateway.services import Services, ServicesOf
+from deployments.gateway.starts import StartDocument, start_document
 
 router = APIRouter(tags=["Events"])
 
@@ -75,6 +76,11 @@ class EventEffectDocument(Document):
     deployment: str | None = Field(examples=["onboard-user/on-demand"])
     job_id: str | None
     wait_id: str | None
+    start: StartDocument | None = Field(description="held: what became of the run that it asks for.")
+    start_n: int | None = Field(description="Its place among the events of that start, from 1.")
+    passed_on: bool | None = Field(
+        description="Whether that run is given what this event says; false: a later one has taken its place."
+    )
     reason: str | None = Field(description="Why it did not.", examples=["its condition does not hold: …"])
 
 
@@ -145,8 +151,7 @@ def show_event(id: Annotated[str, Field(max_length=100)], caller: ActingCaller, 
     event = services.ledger.events.get(id)
     if event is None or not _may_see(caller, event, services):
         raise not_found("event")
-    effects = [EventEffectDocument.model_validate(each) for each in services.ledger.events.effects(id)]
-    return EventDocument(**_head(event), effects=effects)
+    return EventDocument(**_head(event), effects=_effects(services, id))
 
 
 @router.get("/v1/events", summary="List your events", responses=problem_responses(401, 403, 422))
@@ -204,6 +209,25 @@ def _refused(id: str, why: Refusal) -> Problem:
         field=why.field,
         remedy=remedy_of(why.message),
         instance=f"/v1/events/{id}",
+    )
+
+
+def _effects(services: Services, event_id: str) -> list[EventEffectDocument]:
+    found = services.ledger.events.effects(event_id)
+    starts = services.ledger.starts.get([each.start_id for each in found if each.start_id is not None])
+    return [_effect(each, starts.get(each.start_id or "")) for each in found]
+
+
+def _effect(effect: EventEffect, start: HeldStart | None) -> EventEffectDocument:
+    return EventEffectDocument(
+        what=effect.what,
+        deployment=effect.deployment,
+        job_id=effect.job_id,
+        wait_id=effect.wait_id,
+        start=None if start is None else start_document(start),
+        start_n=effect.start_n,
+        passed_on=None if start is None else start.takes_all or effect.start_n == start.events,
+        reason=effect.reason,
     )
 
 
