@@ -1,0 +1,144 @@
+"""A stack whose worker was away for several slots of cron: what runs then is what is declared beside the schedule.
+
+The deployments are those of a copy of the project: one for each declaration, and Darkroom's own two.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import trial_project
+from running import Stack, leaves_nothing, running_stack
+from support import wait_until
+
+from blocks.clock import utc_now
+from blocks.orchestrator import Orchestrator
+from blocks.prefect_api import PrefectApi
+
+HOURS = 3  # slots that were missed, the last ten minutes ago
+REPORT, RECONCILE = "daily-report/weekdays", "reconcile/every-minute"
+DECLARED = {
+    "all": "run_all",
+    "once": "run_once",
+    "skip": "skip",
+    "skip-later": "{then: skip, after: 30m}",
+    "as-prefect-does": None,
+}
+# What each of the slots came to, the oldest first.
+ENDS = {
+    "slot/all": ["Completed", "Completed", "Completed"],
+    "slot/once": ["Skipped", "Skipped", "Completed"],
+    "slot/skip": ["Skipped", "Skipped", "Skipped"],
+    "slot/skip-later": ["Skipped", "Skipped", "Completed"],
+    "slot/as-prefect-does": ["Completed", "Completed", "Completed"],
+    REPORT: ["Completed", "Completed", "Completed"],
+    RECONCILE: ["Skipped", "Skipped", "Skipped"],  # the slot of the minute at which the worker is back is a later one
+}
+
+
+def deployment(name: str, declared: str | None) -> str:
+    minute = (utc_now() - timedelta(minutes=10)).minute
+    missed = f"\n    missed_slots: {declared}" if declared else ""
+    return f"""
+  - name: {name}
+    entrypoint: flows/slot_flows.py:slot
+    work_pool: {{name: darkroom}}
+    schedules:
+      - {{cron: "{minute} * * * *", timezone: UTC, slug: hourly}}{missed}
+"""
+
+
+@contextmanager
+def worker_away(stack: Stack) -> Iterator[None]:
+    """It is there again at the end, and finds what has become late meanwhile."""
+    worker = int((stack.home / "run" / "worker.pid").read_text())
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, dict[str, list[UUID]]]]:
+    """The stack, and of each deployment the runs of the slots that were missed, the oldest first."""
+    entries = "".join(deployment(name, declared) for name, declared in DECLARED.items())
+    project = trial_project.trial_project(
+        tmp_path_factory.mktemp("project"), flows="slot_flows.py", deployments=entries
+    )
+    home = tmp_path_factory.mktemp("stack") / "home"
+    with (
+        running_stack(home, **trial_project.environment(project)) as stack,
+        closing(PrefectApi(str(stack.prefect.base_url), auth=stack.environment["PREFECT_API_AUTH_STRING"])) as api,
+    ):
+        with worker_away(stack):
+            made = {name: missed(stack, Orchestrator(api), name) for name in ENDS}
+        yield stack, made
+        leaves_nothing(stack)
+
+
+def missed(stack: Stack, orchestrator: Orchestrator, name: str) -> list[UUID]:
+    """The last slots of the deployment have runs, as the scheduler makes them."""
+    id, now = orchestrator.deployment_id(name), utc_now()
+    (schedule,) = orchestrator.timetables.of(id).schedules
+    slots = schedule.newest(after=now - timedelta(days=9), until=now - timedelta(minutes=5), most=HOURS)
+    for slot in slots:
+        orchestrator.timetables.make(id, slot)
+    found = [run for run in runs(stack, id) if run["auto_scheduled"] and slot_of(run) in slots]
+    return [UUID(run["id"]) for run in sorted(found, key=slot_of)]
+
+
+def runs(stack: Stack, deployment_id: UUID) -> list[dict[str, Any]]:
+    body = {"flow_runs": {"deployment_id": {"any_": [str(deployment_id)]}}}
+    return list(stack.prefect.post("/flow_runs/filter", json=body).raise_for_status().json())
+
+
+def slot_of(run: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(run["expected_start_time"])
+
+
+def ended(stack: Stack, flow_run_id: UUID) -> dict[str, Any]:
+    return stack.in_state(flow_run_id, "Completed", "Skipped", "Failed", "Crashed")
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_slots_that_were_missed_are_made_up_for_as_declared(
+    late: tuple[Stack, dict[str, list[UUID]]], name: str
+) -> None:
+    """Each run decides for itself, and who is skipped says why in its state."""
+    stack, made = late
+    ends = [ended(stack, run)["state"] for run in made[name]]
+    assert [end["name"] for end in ends] == ENDS[name]
+    for end in ends:
+        assert end["type"] == "COMPLETED"
+        assert ("was missed" in end["message"]) is (end["name"] == "Skipped")
+
+
+def test_reports_that_come_late_are_of_their_own_days(late: tuple[Stack, dict[str, list[UUID]]]) -> None:
+    """Three slots, three reports, and none of the day on which the worker was back."""
+    stack, made = late
+    reports = [ended(stack, run) for run in made[REPORT]]
+    days = [run["state"]["message"] for run in reports]
+    assert len(set(days)) == HOURS
+    for run, day in zip(reports, days, strict=True):
+        assert f"{slot_of(run).date() - timedelta(days=1)}" in day
+
+
+def test_a_run_that_a_person_starts_is_never_skipped(late: tuple[Stack, dict[str, list[UUID]]]) -> None:
+    """Nor is one that was skipped and that a person retries."""
+    stack, made = late
+    skipped = made["slot/skip"][0]
+    assert ended(stack, skipped)["state_name"] == "Skipped"
+    id = stack.flow_run(skipped)["deployment_id"]
+    own = stack.prefect.post(f"/deployments/{id}/create_flow_run", json={}).raise_for_status().json()
+    again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+    stack.prefect.post(f"/flow_runs/{skipped}/set_state", json=again).raise_for_status()
+    for run in (UUID(own["id"]), skipped):
+        wait_until(lambda run=run: stack.flow_run(run)["state"]["message"] == "It ran.", timeout=30, every=0.2)
