@@ -15,7 +15,7 @@ from blocks.clock import utc_now
 from blocks.ledger.accounts import Accounts
 from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from blocks.ledger.canonical import content_hash, same
-from blocks.ledger.database import OUTAGES, Bell, listen, make_engine, only_one
+from blocks.ledger.database import OUTAGES, Bell, is_refused_write, listen, make_engine, only_one
 from blocks.ledger.dead_letters import (
     MOST_LETTERS,
     MOST_REASON,
@@ -32,7 +32,7 @@ from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, Record, StoredFile
 from blocks.ledger.loras import Loras
 from blocks.ledger.migrations import migrate
-from blocks.ledger.replaying import asks_the_same
+from blocks.ledger.replaying import asks_the_same, plan_replay
 from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.requests import Requests
 from blocks.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
@@ -142,17 +142,20 @@ __all__ = [
     "Work",
     "asks_the_same",
     "content_hash",
+    "is_refused_write",
     "migrate",
     "new_id",
+    "plan_replay",
     "same",
 ]
 
 
 class Ledger:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        """`read_only`: whatever would write raises what `is_refused_write` knows."""
         if not url:
             raise ValueError("No ledger: set DARKROOM_LEDGER_URL, or start one with `darkroom up`.")
-        self._engine = make_engine(url)
+        self._engine = make_engine(url, read_only=read_only)
         self.users = Users(self._engine)
         self.accounts = Accounts(self._engine)
         self.jobs = Jobs(self._engine)

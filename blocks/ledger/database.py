@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, CursorResult, Engine, Row, TextClause, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import SQLModel
 
@@ -37,9 +37,15 @@ IDLE_SECONDS = 1.0  # a connection that was not used for so long is tried first
 OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError)
 
 
-def make_engine(url: str) -> Engine:
-    """An engine for a `postgresql://` URL of any driver spelling; READ COMMITTED, as the locking rules assume."""
+def make_engine(url: str, *, read_only: bool = False) -> Engine:
+    """An engine for a `postgresql://` URL of any driver spelling; READ COMMITTED, as the locking rules assume.
+
+    `read_only`: Postgres itself refuses every write, and every lock of a row (see `is_refused_write`).
+    """
     parsed = make_url(url).set(drivername="postgresql+psycopg")
+    if read_only:
+        options = f"{parsed.query.get('options', '')} -c default_transaction_read_only=on"
+        parsed = parsed.update_query_dict({"options": options.strip()})
     engine = create_engine(
         parsed,
         pool_size=MOST_CONNECTIONS,
@@ -50,6 +56,11 @@ def make_engine(url: str) -> Engine:
     )
     _ping_when_idle(engine)
     return engine
+
+
+def is_refused_write(error: BaseException) -> bool:
+    """Whether that is what a write to a ledger raises that was opened for reading."""
+    return isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction)
 
 
 def _ping_when_idle(engine: Engine) -> None:

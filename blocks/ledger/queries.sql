@@ -380,6 +380,13 @@ RETURNING status
 -- name: request_latest
 SELECT * FROM request WHERE job_id = :job_id AND step = :step ORDER BY attempt DESC LIMIT 1
 
+-- name: request_reusable
+-- As `request_insert` looks for it.
+SELECT * FROM request
+WHERE user_id = :user_id AND reuse_hash = :reuse_hash AND status = 'succeeded' AND output IS NOT NULL
+  AND reused_from IS NULL AND EXISTS (SELECT FROM asset WHERE asset.job_id = request.job_id AND asset.ref = request.ref)
+ORDER BY finished_at DESC LIMIT 1
+
 -- name: request_get
 SELECT * FROM request WHERE ref = :ref
 

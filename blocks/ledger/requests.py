@@ -65,6 +65,10 @@ class Requests:
     def of_job(self, job_id: str) -> list[Request]:
         return self._many("requests_of_job", job_id=job_id)
 
+    def reusable(self, user_id: str, reuse_hash: str) -> Request | None:
+        """The answer that would serve for a call of that hash, were it reserved now."""
+        return self._one("request_reusable", user_id=user_id, reuse_hash=reuse_hash)
+
     def in_flight_of_run(self, run_id: str) -> list[Request]:
         return self._many("requests_of_run_in_flight", run_id=run_id)
 

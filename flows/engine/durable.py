@@ -137,7 +137,7 @@ class Durable:
             raise BadInput("Name at least one thing to wait for.", field="waits")
         name = self._named_or_numbered("wait_any", step)
         opened = {key: self._open(f"{name}:{key}", each) for key, each in waits.items()}
-        chosen = self._resources.ledger.waits.choose([wait.id for wait in opened.values()])
+        chosen = self._chosen(list(opened.values()))
         if chosen is None:
             raise _waiting(list(opened.values()))
         self._require_not_ended(chosen)
@@ -279,6 +279,9 @@ class Durable:
         wait = self._resources.ledger.waits.take(opened.id) if opened.status == WaitStatus.OPEN else opened
         self._require_not_ended(wait)
         return wait
+
+    def _chosen(self, opened: Sequence[Wait]) -> Wait | None:
+        return self._resources.ledger.waits.choose([wait.id for wait in opened])
 
     def _require_not_ended(self, wait: Wait) -> None:
         if wait.status == WaitStatus.ENDED:

@@ -388,7 +388,7 @@ class Job(Durable):
 
     def _again(self, row: Request, retry: RetryPolicy) -> Request:
         """A new attempt, both on record; raises if the failure is for good."""
-        error, tries = _rebuild(row), self._tries(row.step)
+        error, tries = rebuilt(row), self._tries(row.step)
         if row.status is RequestStatus.EXPIRED and not retry.resubmit_expired:
             raise _perhaps_paid().of(step=row.step, ref=row.ref)
         if tries >= retry.attempts or not isinstance(error, Retry):
@@ -441,7 +441,8 @@ class Job(Durable):
         return outcome.output
 
 
-def _rebuild(row: Request) -> DarkroomError:
+def rebuilt(row: Request) -> DarkroomError:
+    """How an ended call failed, from its record."""
     if row.status is RequestStatus.EXPIRED:
         return Retry("The provider gave no sign of the request within its time.", code="expired")
     return _from_document(row.error or {}).of(step=row.step, ref=row.ref)

@@ -49,6 +49,16 @@ def current() -> Resources:
 
 
 @contextmanager
+def using(resources: Resources) -> Iterator[Resources]:
+    """They are the current ones here."""
+    token = _current.set(resources)
+    try:
+        yield resources
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
 def open_resources() -> Iterator[Resources]:
     settings = load_settings()
     with ExitStack() as opened:
@@ -66,6 +76,4 @@ def open_resources() -> Iterator[Resources]:
             files=opened.enter_context(file_client()),
             store=open_media_store(settings),
         )
-        token = _current.set(resources)
-        opened.callback(_current.reset, token)
-        yield resources
+        yield opened.enter_context(using(resources))

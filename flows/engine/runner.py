@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -37,6 +38,18 @@ NET = timedelta(hours=24)  # Prefect's time-out is only the net under the ledger
 FOREVER = timedelta(days=100 * 366)
 
 
+# Set where a flow is called for nothing but the function that its jobs have: it comes no further than `drive`.
+asked_for_its_function: ContextVar[bool] = ContextVar("asked_for_its_function", default=False)
+
+
+class Driven(BaseException):
+    """The answer. Not an `Exception`: a flow must not take it for a failure."""
+
+    def __init__(self, function: JobFunction) -> None:
+        super().__init__()
+        self.function = function
+
+
 def drive(
     function: JobFunction,
     *,
@@ -52,6 +65,8 @@ def drive(
     `step_by_step`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`:
     how long it waits in its process at least, for a run to which something will come soon.
     """
+    if asked_for_its_function.get():
+        raise Driven(function)
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow is None:
         raise RuntimeError("drive() is called inside a flow run.")

@@ -78,7 +78,7 @@ def store(
     media = _fetch(resources, file)
     stored = _write(resources, job, media, file.kind, step=step, n=n)
     asset = resources.ledger.jobs.add_asset(job, ref=ref, step=step, n=n, file=stored, collected_at=collected_at)
-    if file.url.startswith("data:"):
+    if is_inline(file):
         _forget_inline(resources, ref, file.url, asset)
     return asset
 
@@ -91,9 +91,18 @@ def make(resources: Resources, job: Job, build: Callable[[], bytes], *, step: st
     )
 
 
+def is_inline(file: RemoteFile) -> bool:
+    """Whether it came within the answer."""
+    return file.url.startswith("data:")
+
+
+def inline(file: RemoteFile) -> Media:
+    return verify(base64.b64decode(file.url.partition(",")[2]), file.kind)
+
+
 def _fetch(resources: Resources, file: RemoteFile) -> Media:
-    if file.url.startswith("data:"):
-        return verify(base64.b64decode(file.url.partition(",")[2]), file.kind)
+    if is_inline(file):
+        return inline(file)
     most = MOST_BYTES.get(file.kind, USUAL_MOST_BYTES)
     return fetch_file(file.url, file.kind, max_bytes=most, client=resources.files)
 

@@ -1,4 +1,7 @@
-"""How a call of a job's function ends where the job does not: it waits, it comes again later, it was cancelled."""
+"""How a call of a job's function ends where the job does not: it waits, it comes again later, it was cancelled.
+
+In a rehearsal also where it cannot go on, as what comes next has never been done.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,21 @@ class Waiting(BaseException):
         self.form = form
         self.due = due
         self.expected = expected
+
+
+class Untold(Waiting):
+    """A rehearsal knows no more: `why` begins with "it would …". A wait, so what goes side by side is gone through."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__({_UNTOLD + why})
+
+
+_UNTOLD = "untold:"
+
+
+def untold(waiting: Waiting) -> list[str]:
+    """Why a rehearsal could not go on there, and there."""
+    return sorted(ref.removeprefix(_UNTOLD) for ref in waiting.refs if ref.startswith(_UNTOLD))
 
 
 class Cancelled(DarkroomError):

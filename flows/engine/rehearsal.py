@@ -1,0 +1,285 @@
+"""What today's code would make of a failed job, from what is on record: nothing is sent, and nothing is written.
+
+The job's function is called as a runner would call it after a replay. What is on record is given to it; what it would
+ask beyond is listed with its price, and there it ends, as nobody knows the answer. That nothing happens is not left to
+the function: Postgres refuses every write, no connection leaves the process, the media store is only read, and there is
+no provider and no Prefect among what it works with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, NoReturn, cast
+
+import httpx
+from prefect.events.clients import NullEventsClient
+from prefect.events.worker import EventsWorker
+from prefect.logging.loggers import disable_run_logger
+
+from blocks.clock import utc_now
+from blocks.dispatch import Dispatcher
+from blocks.errors import DarkroomError, NeedsHuman, Park, WrongState
+from blocks.ledger import (
+    BATCH,
+    OUTAGES,
+    Job,
+    JobStatus,
+    Ledger,
+    Record,
+    Request,
+    RequestStatus,
+    is_refused_write,
+    plan_replay,
+)
+from blocks.media_store import MediaStore, open_media_store
+from blocks.orchestrator import Orchestrator
+from blocks.outcomes import error_document
+from blocks.provider import Files, Progress, Provider, Taken
+from blocks.providers import OPENERS, Providers
+from blocks.settings import Settings
+from flows.engine.calls import JobFunction
+from flows.engine.entrypoints import job_function
+from flows.engine.offline import let_through, offline
+from flows.engine.rehearsed_job import Ask, RehearsedJob
+from flows.engine.resources import Resources, using
+from flows.engine.waits import Later, Untold, Waiting, untold
+
+Code = Callable[[str, str, Mapping[str, Any]], JobFunction]
+
+
+class Verdict(StrEnum):
+    COMPLETES = "completes"  # whatever comes of the calls that it makes, if it makes any
+    PAYS = "pays"  # it goes on to calls of which nobody knows the answer
+    FAILS_THE_SAME = "fails the same"
+    FAILS_OTHERWISE = "fails otherwise"
+    CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsed:
+    """`was`: how the job failed, and `error` how it would now, as documents. `why`: what it would do where the record
+    ends, or what keeps anybody from telling. `asks`: the paid calls that a replay would make up to there.
+    """
+
+    job_id: str
+    kind: str
+    verdict: Verdict
+    was: Mapping[str, Any] | None
+    asks: tuple[Ask, ...] = ()
+    error: Mapping[str, Any] | None = None
+    why: str | None = None
+
+    @property
+    def price_usd(self) -> Decimal:
+        """At most, at today's prices, of the calls that are known."""
+        return sum((ask.estimate_usd for ask in self.asks), Decimal(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How one call of the function ended: it waits (and why it cannot go on), or with an error, or with neither."""
+
+    asks: tuple[Ask, ...] = ()
+    waits: bool = False
+    why: tuple[str, ...] = ()
+    error: DarkroomError | None = None
+
+
+def judge(job: Job, end: End) -> Rehearsed:
+    """The verdict, from how the function's call ended."""
+    verdict, error = Verdict.COMPLETES, None
+    if end.error is not None:
+        error = error_document(end.error)
+        verdict = Verdict.FAILS_THE_SAME if _is_the_same(job.error, error) else Verdict.FAILS_OTHERWISE
+    elif end.waits:
+        verdict = Verdict.PAYS if end.asks else Verdict.CANNOT_TELL
+    return Rehearsed(
+        job_id=job.id,
+        kind=job.kind,
+        verdict=verdict,
+        was=job.error,
+        asks=end.asks,
+        error=error,
+        why="; ".join(end.why) or None,
+    )
+
+
+def _is_the_same(was: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
+    """By all but the paid call, which is another one with each attempt."""
+    return was is not None and all(was.get(name) == now[name] for name in ("class", "code", "step", "message"))
+
+
+def rehearse(resources: Resources, job_id: str, *, code: Code = job_function) -> Rehearsed:
+    """Of a job that is on record. `resources`: as `open_rehearsal` gives them. Raises where the ledger is out.
+
+    `code`: gives the function of a kind and deployment of jobs, called with such parameters.
+    """
+    ledger = resources.ledger
+    job = ledger.jobs.get(job_id)
+    assert job is not None
+    with disable_run_logger(), using(resources), offline():
+        try:
+            return judge(job, _played(resources, job, code))
+        except (Untold, NeedsHuman, WrongState) as unknown:
+            return judge(job, End(waits=True, why=_words(unknown)))
+
+
+def _words(unknown: BaseException) -> tuple[str, ...]:
+    return tuple(untold(unknown)) if isinstance(unknown, Waiting) else (str(unknown),)
+
+
+def _played(resources: Resources, job: Job, code: Code) -> End:
+    """Raises `Untold`, `NeedsHuman` or `WrongState` where it cannot even begin."""
+    if job.kind == BATCH:
+        raise Untold("it is a batch: each of its rows that failed is a job of its own")
+    record = _put_back(resources.ledger, job)
+    try:
+        function = _function(resources.ledger, job, code)
+    except NeedsHuman:
+        raise
+    except DarkroomError as error:
+        return End(error=error)
+    first = _call(resources, record, function, refuses=False)
+    if not first.waits or not any(ask.refused for ask in first.asks):
+        return first
+    # What was refused has come back refused by then, and what was asked beside it is paid all the same.
+    second = _call(resources, record, function, refuses=True)
+    asks = {ask.step: ask for ask in (*first.asks, *second.asks)}
+    return End(asks=tuple(asks.values()), waits=second.waits, why=second.why, error=second.error)
+
+
+def _function(ledger: Ledger, job: Job, code: Code) -> JobFunction:
+    """Of its own flow; of its batch's, which carries its rows."""
+    parent = None if job.parent_id is None else ledger.jobs.get(job.parent_id)
+    owner = parent or job
+    return code(owner.kind, owner.deployment, (owner.parameters or {}) | {"user": owner.user_id})
+
+
+def _put_back(ledger: Ledger, job: Job) -> Record:
+    """The record as it would be after a replay, but for the new attempts. Raises `WrongState` where there is none."""
+    rows = ledger.requests.of_job(job.id)
+    late = {row.ref for row in plan_replay(job, rows).late}
+    again = {
+        "status": JobStatus.RUNNING,
+        "error": None,
+        "cancel_requested_at": None,
+        "finished_at": None,
+        "replayed_at": utc_now(),
+    }
+    return Record(
+        job=Job.model_construct(**job.model_dump() | again),
+        requests=tuple(_taken_up(row) if row.ref in late else row for row in rows),
+        assets=tuple(ledger.jobs.assets(job.id)),
+    )
+
+
+def _taken_up(row: Request) -> Request:
+    return Request.model_construct(**row.model_dump() | {"status": RequestStatus.SUCCEEDED})
+
+
+def _call(resources: Resources, record: Record, function: JobFunction, *, refuses: bool) -> End:
+    """One call of the function, from its top. Mirrors what a runner makes of its ends."""
+    job = RehearsedJob(record, resources, refuses=refuses)
+    waits, why, failure = False, tuple[str, ...](), None
+    try:
+        function(job)
+    except Waiting as waiting:
+        waits, why = True, tuple(untold(waiting))
+    except Later:
+        waits, why = True, ("it would wait for another job, which is under way",)
+    except Park as error:
+        waits, why = True, (error.message,)
+    except DarkroomError as error:
+        failure = error
+    except OUTAGES:
+        raise
+    except Exception as error:
+        if is_refused_write(error):
+            waits, why = True, ("it would write to the ledger",)
+        else:
+            failure = DarkroomError(type(error).__name__, code="internal_error")
+    return End(asks=tuple(job.asks.values()), waits=waits, why=why, error=failure)
+
+
+# -- what it works with ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_rehearsal(settings: Settings) -> Iterator[Resources]:
+    """What a rehearsed job works with: the ledger and the media store, to be read."""
+    # To load a block tells Prefect's feed so.
+    EventsWorker.set_client_override(NullEventsClient)
+    with ExitStack() as opened:
+        ledger = Ledger(settings.ledger_url, read_only=True)
+        opened.callback(ledger.close)
+        yield only_to_read(settings, ledger, open_media_store(settings))
+
+
+def only_to_read(settings: Settings, ledger: Ledger, store: MediaStore) -> Resources:
+    """`ledger`: opened `read_only`."""
+    return Resources(
+        settings=settings,
+        ledger=ledger,
+        orchestrator=cast(Orchestrator, _Nobody("tell Prefect")),
+        dispatcher=cast(Dispatcher, _Nobody("tell other runs")),
+        providers=_NoProviders(),
+        files=cast(httpx.Client, _Nobody("fetch a file")),
+        store=_OnlyRead(store),
+    )
+
+
+class _Nobody:
+    """Stands where the function would find somebody to talk to."""
+
+    def __init__(self, act: str) -> None:
+        self._act = act
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise Untold(f"it would {self._act}")
+
+
+class _OnlyRead(MediaStore):
+    def __init__(self, store: MediaStore) -> None:
+        self._store = store
+
+    def write(self, key: str, content: bytes) -> None:
+        raise Untold("it would store a file")
+
+    def read(self, key: str) -> bytes:
+        with let_through():
+            return self._store.read(key)
+
+
+class _NoProviders(Providers):
+    def of(self, account_id: str) -> Provider:
+        if account_id not in OPENERS:
+            raise NeedsHuman(f"Nobody knows how to pay the account '{account_id}'.", code="no_provider")
+        return _NoProvider()
+
+
+class _NoProvider:
+    """Known, and not to be reached."""
+
+    immediate = False
+
+    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
+        raise Untold("it would send files to the provider")
+
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken:
+        raise Untold("it would send a paid call")
+
+    def ask(self, row: Request) -> NoReturn:
+        raise Untold(f"it would fetch the result of '{row.step}' from the provider")
+
+    def cancel(self, row: Request) -> None:
+        raise Untold("it would cancel a call at the provider")
+
+    def progress(self, row: Request) -> Progress | None:
+        return None
+
+    def close(self) -> None:
+        pass
