@@ -21,6 +21,7 @@ from blocks.settings import Settings
 from deployments.gateway import (
     assets,
     batches,
+    dead_letters,
     debates,
     edits,
     events,
@@ -80,7 +81,7 @@ def _require_settings(settings: Settings) -> None:
 
 def _add_routes(app: FastAPI) -> None:
     orders = (images, edits, batches, debates, imports, loras)
-    for part in (*orders, events, starts, jobs, waits, assets, uploads, webhooks, health):
+    for part in (*orders, events, starts, jobs, dead_letters, waits, assets, uploads, webhooks, health):
         app.include_router(part.router)
 
     @app.get("/", include_in_schema=False)

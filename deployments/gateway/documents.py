@@ -90,6 +90,13 @@ class ProgressDocument(Document):
     text: str = Field(examples=["training: step 400 of 1000"])
 
 
+class DiscardDocument(Document):
+    """That a person has said that nothing more is to become of a failed job."""
+
+    at: datetime
+    reason: str = Field(examples=["A test order."])
+
+
 class JobDocument(JobSummary):
     waiting_for: str | None = Field(
         description="One sentence; null once it has ended.", examples=["slot: 10 of 10 in use, place 37"]
@@ -104,6 +111,7 @@ class JobDocument(JobSummary):
     steps: list[StepDocument] = Field(description="Its unpaid side effects.")
     assets: list[AssetDocument]
     cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
+    discarded: DiscardDocument | None = Field(description="Of a failed job that was put away; a replay takes it back.")
 
 
 class ChildDocument(JobSummary):
@@ -150,7 +158,14 @@ def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
         steps=[step_document(step) for step in ledger.steps.of_job(job.id)],
         assets=[asset_document(asset, settings) for asset in ledger.jobs.assets(job.id)],
         cost_usd=spent_usd(passes) if job.kind == BATCH else ledger.jobs.cost(job.id),
+        discarded=_discarded(job),
     )
+
+
+def _discarded(job: Job) -> DiscardDocument | None:
+    if job.discarded_at is None:
+        return None
+    return DiscardDocument(at=job.discarded_at, reason=job.discard_reason or "")
 
 
 def child_document(job: Job, assets: Sequence[Asset], settings: Settings) -> ChildDocument:

@@ -103,7 +103,11 @@ def own_job(id: str, user_id: str, services: Services) -> Job:
 
 
 def write_cursor(last: Job | Lora | HeldStart) -> str:
-    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode()
+    return cursor_at(last.created_at, last.id)
+
+
+def cursor_at(at: datetime, id: str) -> str:
+    return base64.urlsafe_b64encode(f"{at.isoformat()} {id}".encode()).decode()
 
 
 def read_cursor(cursor: str) -> tuple[datetime, str]:
