@@ -27,6 +27,7 @@ from .storage_api import StorageApi
 class FalSimulator:
     def __init__(self, provider: Provider) -> None:
         storage = StorageApi(provider)
+        self._provider = provider
         self._outage: Outage = provider.outage
         operators = [*provider.others.operator_api().routes(), *OperatorApi(provider).routes()]
         self._operators = _application(operators)
@@ -44,6 +45,7 @@ class FalSimulator:
         await application(scope, receive, send)
 
     def _for_client(self, scope: Scope) -> ASGIApp:
+        self._provider.client_requests += 1
         host = _host(scope)
         if is_fal_host(host) and self._outage.mode is OutageMode.NGINX:
             return ingress_error()

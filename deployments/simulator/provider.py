@@ -61,6 +61,7 @@ class Provider:
         self._lines: dict[str, Line] = {}
         self._running = 0
         self._peak = 0
+        self.client_requests = 0  # of any kind, at any host of any provider
         self._announcements: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -124,6 +125,7 @@ class Provider:
         lines = self._lines.values()
         outcomes = [entry.outcome for entry in entries if entry.outcome]
         return {
+            "client_requests": self.client_requests,
             "submit_calls": self.book.submit_calls,
             "submits": len(entries),
             "submits_by_endpoint": dict(Counter(entry.endpoint for entry in entries)),

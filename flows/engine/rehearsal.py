@@ -8,20 +8,15 @@ no provider and no Prefect among what it works with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NoReturn, cast
+from typing import Any
 
-import httpx
-from prefect.events.clients import NullEventsClient
-from prefect.events.worker import EventsWorker
 from prefect.logging.loggers import disable_run_logger
 
 from blocks.clock import utc_now
-from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError, NeedsHuman, Park, WrongState
 from blocks.ledger import (
     BATCH,
@@ -35,15 +30,10 @@ from blocks.ledger import (
     is_refused_write,
     plan_replay,
 )
-from blocks.media_store import MediaStore, open_media_store
-from blocks.orchestrator import Orchestrator
 from blocks.outcomes import error_document
-from blocks.provider import Files, Progress, Provider, Taken
-from blocks.providers import OPENERS, Providers
-from blocks.settings import Settings
 from flows.engine.calls import JobFunction
 from flows.engine.entrypoints import job_function
-from flows.engine.offline import let_through, offline
+from flows.engine.offline import offline
 from flows.engine.rehearsed_job import Ask, RehearsedJob
 from flows.engine.resources import Resources, using
 from flows.engine.waits import Later, Untold, Waiting, untold
@@ -114,7 +104,7 @@ def _is_the_same(was: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
 
 
 def rehearse(resources: Resources, job_id: str, *, code: Code = job_function) -> Rehearsed:
-    """Of a job that is on record. `resources`: as `open_rehearsal` gives them. Raises where the ledger is out.
+    """Of a job that is on record. `resources`: as `only_reading.py` gives them. Raises where the ledger is out.
 
     `code`: gives the function of a kind and deployment of jobs, called with such parameters.
     """
@@ -203,83 +193,3 @@ def _call(resources: Resources, record: Record, function: JobFunction, *, refuse
         else:
             failure = DarkroomError(type(error).__name__, code="internal_error")
     return End(asks=tuple(job.asks.values()), waits=waits, why=why, error=failure)
-
-
-# -- what it works with ----------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def open_rehearsal(settings: Settings) -> Iterator[Resources]:
-    """What a rehearsed job works with: the ledger and the media store, to be read."""
-    # To load a block tells Prefect's feed so.
-    EventsWorker.set_client_override(NullEventsClient)
-    with ExitStack() as opened:
-        ledger = Ledger(settings.ledger_url, read_only=True)
-        opened.callback(ledger.close)
-        yield only_to_read(settings, ledger, open_media_store(settings))
-
-
-def only_to_read(settings: Settings, ledger: Ledger, store: MediaStore) -> Resources:
-    """`ledger`: opened `read_only`."""
-    return Resources(
-        settings=settings,
-        ledger=ledger,
-        orchestrator=cast(Orchestrator, _Nobody("tell Prefect")),
-        dispatcher=cast(Dispatcher, _Nobody("tell other runs")),
-        providers=_NoProviders(),
-        files=cast(httpx.Client, _Nobody("fetch a file")),
-        store=_OnlyRead(store),
-    )
-
-
-class _Nobody:
-    """Stands where the function would find somebody to talk to."""
-
-    def __init__(self, act: str) -> None:
-        self._act = act
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise Untold(f"it would {self._act}")
-
-
-class _OnlyRead(MediaStore):
-    def __init__(self, store: MediaStore) -> None:
-        self._store = store
-
-    def write(self, key: str, content: bytes) -> None:
-        raise Untold("it would store a file")
-
-    def read(self, key: str) -> bytes:
-        with let_through():
-            return self._store.read(key)
-
-
-class _NoProviders(Providers):
-    def of(self, account_id: str) -> Provider:
-        if account_id not in OPENERS:
-            raise NeedsHuman(f"Nobody knows how to pay the account '{account_id}'.", code="no_provider")
-        return _NoProvider()
-
-
-class _NoProvider:
-    """Known, and not to be reached."""
-
-    immediate = False
-
-    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
-        raise Untold("it would send files to the provider")
-
-    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken:
-        raise Untold("it would send a paid call")
-
-    def ask(self, row: Request) -> NoReturn:
-        raise Untold(f"it would fetch the result of '{row.step}' from the provider")
-
-    def cancel(self, row: Request) -> None:
-        raise Untold("it would cancel a call at the provider")
-
-    def progress(self, row: Request) -> Progress | None:
-        return None
-
-    def close(self) -> None:
-        pass

@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from blocks.clock import utc_now
-from blocks.errors import DarkroomError, NeedsHuman, Retry
+from blocks.errors import DarkroomError, Permanent
+from blocks.fal import is_outcome
 from blocks.ledger import (
     Asset,
     Lane,
@@ -89,11 +90,11 @@ def changes(row: Request, spec: RequestSpec) -> tuple[str, ...]:
 
 
 def _refusal(row: Request) -> str | None:
-    """The code of a failure that would come again. One that a person may have seen to is none."""
+    """The code of a refusal of just this call, which would come again. What the account was refused for may not."""
     if row.status is not RequestStatus.FAILED:
         return None
     error = rebuilt(row)
-    return None if isinstance(error, Retry | NeedsHuman) else error.code
+    return error.code if isinstance(error, Permanent) and is_outcome(error) else None
 
 
 class RehearsedJob(Job):

@@ -35,7 +35,8 @@ from blocks.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestSpec
 from blocks.outcomes import error_document
 from flows.engine import Call, Inference, specify
 from flows.engine import Job as JobCall
-from flows.engine.rehearsal import Rehearsed, Verdict, only_to_read, rehearse
+from flows.engine.only_reading import only_to_read
+from flows.engine.rehearsal import Rehearsed, Verdict, rehearse
 from flows.engine.rehearsed_job import How
 from flows.engine.resources import Resources, current
 

@@ -1,0 +1,113 @@
+"""`darkroom replay --dry-run`: failed jobs are tried with the code of this installation, and nothing comes of it.
+
+Each is told in a line as soon as it is known; then how many there are of each verdict, what the known calls would cost,
+and the command that replays the same jobs for no more than that.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from decimal import ROUND_UP, Decimal
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from deployments.cli.common import settings
+from deployments.cli.dead_letters import Which
+
+if TYPE_CHECKING:
+    from flows.engine.rehearsal import Rehearsed
+    from flows.engine.rehearsed_job import Ask
+
+CENT = Decimal("0.01")
+
+
+def dry_run(which: Which, jobs: Sequence[str], *, as_json: bool) -> None:
+    """Of the failed jobs that are meant, oldest failure first."""
+    from blocks.clock import utc_now
+
+    # What fails from now on is not of the set, so that the command at the end is about the same one.
+    meant = which if jobs or which.until is not None else replace(which, until=utc_now())
+    counts, price = Counter[str](), Decimal(0)
+    for said in _rehearsed(meant, list(jobs)):
+        counts[said.verdict.value] += 1
+        price += said.price_usd
+        typer.echo(json.dumps(document(said), ensure_ascii=False) if as_json else line(said))
+    command = live(meant, jobs, price=price)
+    if as_json:
+        summary = {"jobs": counts.total(), "verdicts": dict(counts), "price_usd": str(price), "live": command}
+        typer.echo(json.dumps({"summary": summary}))
+    else:
+        typer.echo("\n".join(["", *closing(counts, price=price, command=command)]))
+
+
+def _rehearsed(which: Which, jobs: list[str]) -> Iterator[Rehearsed]:
+    opened = settings()  # joins the stack, before anything of Prefect's is imported
+    from flows.engine.only_reading import open_only_to_read
+    from flows.engine.rehearsal import rehearse
+
+    with open_only_to_read(opened) as resources:
+        for job_id in resources.ledger.dead_letters.job_ids(which.in_ledger(resources.ledger, jobs)):
+            yield rehearse(resources, job_id)
+
+
+def line(said: Rehearsed) -> str:
+    """Of a terminal: the job, its kind, how it failed, what would become of it, and the price of that."""
+    was = said.was or {}
+    failed = f"{was.get('class')}/{was.get('code')}" + (f" in {was['step']}" if was.get("step") else "")
+    today = "; ".join(part for part in (str(said.verdict), *_details(said)) if part)
+    told = f"{said.job_id}  {said.kind:<15}  was {failed:<40}  {today}  ${said.price_usd:.4f}"
+    return "".join(each if each.isprintable() else " " for each in told)  # providers' words are among it
+
+
+def _details(said: Rehearsed) -> list[str]:
+    error = said.error or {}
+    in_step = f" in {error['step']}" if error.get("step") else ""
+    failure = [f"{error['class']}/{error['code']}{in_step}: {error['message']}"] if said.error else []
+    return [*failure, *[_asked(ask) for ask in said.asks], said.why or ""]
+
+
+def _asked(ask: Ask) -> str:
+    how = f"otherwise ({', '.join(ask.changed)})" if ask.changed else ask.how.value
+    return f"asks {ask.step} {how}" + (f", refused before: {ask.refused}" if ask.refused else "")
+
+
+def document(said: Rehearsed) -> dict[str, Any]:
+    """As JSON; `today.asks` in the order in which they would be made."""
+    asks = [{**vars(ask), "estimate_usd": str(ask.estimate_usd), "changed": list(ask.changed)} for ask in said.asks]
+    today = {"verdict": said.verdict, "error": said.error, "why": said.why, "asks": asks}
+    return {
+        "job_id": said.job_id,
+        "kind": said.kind,
+        "was": said.was,
+        "today": today | {"price_usd": str(said.price_usd)},
+    }
+
+
+def closing(counts: Counter[str], *, price: Decimal, command: str) -> list[str]:
+    told = ", ".join(f"{count} × {verdict}" for verdict, count in counts.most_common())
+    return [
+        f"{counts.total()} failed jobs: {told or 'none is meant'}.",
+        f"The calls that are known would cost ${price:.4f} at most. Nothing was sent, and nothing was written.",
+        *(["Replay them for no more than that:", f"  {command}"] if counts else []),
+    ]
+
+
+def live(which: Which, jobs: Sequence[str], *, price: Decimal) -> str:
+    """The command that replays the same jobs, with absolute times."""
+    options = {
+        "--user": which.user,
+        "--kind": which.kind,
+        "--class": which.error_class,
+        "--code": which.code,
+        "--endpoint": which.endpoint,
+        "--failed-since": which.since.isoformat() if which.since else None,
+        "--failed-before": which.until.isoformat() if which.until else None,
+        "--budget": str(max(CENT, price.quantize(CENT, rounding=ROUND_UP))),
+    }
+    given = [part for name, value in options.items() if value is not None for part in (name, value)]
+    return shlex.join(["darkroom", "replay", *jobs, *given, *(["--discarded"] if which.discarded else [])])
