@@ -53,6 +53,17 @@ class ApiClient:
     def replay(self, job_id: str) -> Json:
         return self._call("POST", f"/v1/jobs/{job_id}/replay")
 
+    def dead_letters(self, asked: Mapping[str, Any]) -> Json:
+        """A page of failed jobs."""
+        return self._call("GET", "/v1/dead-letters", params=asked)
+
+    def replay_letters(self, body: Mapping[str, Any]) -> Json:
+        """The price; with a budget what was put back."""
+        return self._call("POST", "/v1/dead-letters/replay", json=body)
+
+    def discard_letters(self, body: Mapping[str, Any]) -> Json:
+        return self._call("POST", "/v1/dead-letters/discard", json=body)
+
     def wait_of_job(self, wait_id: str) -> Json:
         return self._call("GET", f"/v1/waits/{wait_id}")
 

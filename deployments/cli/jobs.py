@@ -80,30 +80,6 @@ def cancel(job: Job) -> None:
         _show(_from_ledger(job))
 
 
-def replay(jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of jobs.")]) -> None:
-    """Put failed or cancelled jobs back to work. What has succeeded of them is not paid again."""
-    from blocks.errors import DarkroomError
-
-    refused = False
-    for job in jobs:
-        try:
-            found = _replay(job)
-            typer.echo(f"{job}\t{found['status']}\t{found['waiting_for'] or ''}")
-        except DarkroomError as error:
-            refused = True
-            typer.echo(f"{job}: {error}", err=True)
-    if refused:
-        raise typer.Exit(1)
-
-
-def _replay(job_id: str) -> dict[str, Any]:
-    if os.environ.get("DARKROOM_API_KEY"):
-        with _client() as client:
-            return client.replay(job_id)
-    _act(lambda ledger: ledger.jobs.replay(job_id), job_id)
-    return _from_ledger(job_id)
-
-
 def _act(change: Callable[[Ledger], Implied], job_id: str) -> None:
     """A change to a job by the operator: committed, then carried out, as the gateway would."""
     from blocks.dispatch import Dispatcher
@@ -122,14 +98,19 @@ def find_job(job_id: str) -> dict[str, Any]:
 
 
 def _from_ledger(job_id: str) -> dict[str, Any]:
+    with open_ledger() as ledger:
+        return document_of(ledger, job_id)
+
+
+def document_of(ledger: Ledger, job_id: str) -> dict[str, Any]:
+    """As the API shows the job. Raises BadInput where there is none."""
     from blocks.errors import BadInput
     from deployments.gateway.documents import job_document
 
-    with open_ledger() as ledger:
-        job = ledger.jobs.get(job_id)
-        if job is None:
-            raise BadInput(f"There is no job {job_id}.", field="JOB")
-        return job_document(job, ledger, settings()).model_dump(mode="json", by_alias=True)
+    job = ledger.jobs.get(job_id)
+    if job is None:
+        raise BadInput(f"There is no job {job_id}.", field="JOB")
+    return job_document(job, ledger, settings()).model_dump(mode="json", by_alias=True)
 
 
 def _ended(job: dict[str, Any]) -> str:

@@ -1,0 +1,126 @@
+"""Commands for failed jobs: listed, with what another try costs, and put away.
+
+With `DARKROOM_API_KEY` they are that user's; without it they are the operator's, who sees everybody's, from the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from deployments.cli.common import open_ledger, settings
+from deployments.cli.dead_letters import (
+    BeforeOption,
+    ClassOption,
+    CodeOption,
+    DiscardedOption,
+    EndpointOption,
+    KindOption,
+    SinceOption,
+    UserOption,
+    Which,
+    which,
+)
+
+dead = typer.Typer(help="Failed jobs: why, what was paid, what another try costs.", no_args_is_help=True)
+
+PAGE = 100
+
+
+@dead.command("list")
+def list_dead(
+    user: UserOption = None,
+    kind: KindOption = None,
+    error_class: ClassOption = None,
+    code: CodeOption = None,
+    endpoint: EndpointOption = None,
+    failed_since: SinceOption = None,
+    failed_before: BeforeOption = None,
+    discarded: DiscardedOption = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Most jobs.")] = 1000,
+) -> None:
+    """List failed jobs, newest first: a table in a terminal, JSON lines in a pipe."""
+    chosen = which(user, kind, error_class, code, endpoint, failed_since, failed_before, discarded)
+    letters = islice(_letters(chosen), limit)
+    if sys.stdout.isatty():
+        _print_table(letters)
+        return
+    for letter in letters:
+        typer.echo(json.dumps(letter, ensure_ascii=False))
+
+
+@dead.command("discard")
+def discard(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of failed jobs.")],
+    reason: Annotated[str, typer.Option(help="Why nothing more is to become of them.")],
+) -> None:
+    """Put failed jobs away: listed no more, and put back by nothing but a replay that names them."""
+    put_away, refused = _discard(jobs, reason)
+    for job in put_away:
+        typer.echo(f"{job}\tdiscarded")
+    for job, why in refused.items():
+        typer.echo(f"{job}: {why}", err=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+def _letters(chosen: Which) -> Iterator[dict[str, Any]]:
+    return _over_http(chosen) if os.environ.get("DARKROOM_API_KEY") else _from_ledger(chosen)
+
+
+def _over_http(chosen: Which) -> Iterator[dict[str, Any]]:
+    from deployments.api_client import ApiClient
+
+    asked = chosen.over_http() | {"limit": PAGE}
+    with ApiClient(settings()) as client:
+        page = client.dead_letters(asked)
+        yield from page["items"]
+        while page["next"]:
+            page = client.dead_letters(asked | {"cursor": page["next"]})
+            yield from page["items"]
+
+
+def _from_ledger(chosen: Which) -> Iterator[dict[str, Any]]:
+    from deployments.gateway.dead_letter_documents import letter_document
+
+    with open_ledger() as ledger:
+        meant, before = chosen.in_ledger(ledger), None
+        while page := ledger.dead_letters.page(meant, limit=PAGE, before=before):
+            yield from (letter_document(letter).model_dump(mode="json", by_alias=True) for letter in page)
+            before = (page[-1].failed_at, page[-1].job_id)
+
+
+def _discard(jobs: list[str], reason: str) -> tuple[list[str], dict[str, str]]:
+    """Those that were put away, and why the others were not."""
+    if os.environ.get("DARKROOM_API_KEY"):
+        from deployments.api_client import ApiClient
+
+        with ApiClient(settings()) as client:
+            answer = client.discard_letters({"jobs": jobs, "reason": reason})
+        return answer["discarded"], {each["job_id"]: each["why"] for each in answer["refused"]}
+    with open_ledger() as ledger:
+        done = ledger.dead_letters.discard(Which().in_ledger(ledger, jobs), reason=reason)
+    return list(done.job_ids), dict(done.refused)
+
+
+def _print_table(letters: Iterable[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("job", "failed at", "kind", "failure", "step", "message", box=None, pad_edge=False)
+    table.add_column("paid", justify="right")
+    table.add_column("replay", justify="right")
+    for letter in letters:
+        price = f"${letter['replay_usd']:.3f}" if letter["replayable"] else "not yet"
+        failure = f"{letter['class'] or '?'}/{letter['code'] or '?'}"
+        known = [letter["job_id"], letter["failed_at"][:19], letter["kind"], failure, letter["step"] or "-"]
+        told = letter["discard_reason"] or letter["message"]
+        table.add_row(*map(escape, [*known, told]), f"${letter['paid_usd']:.3f}", price)
+    Console().print(table)
