@@ -44,7 +44,7 @@ DEPLOYED = [
 ]  # what users, the gateway and docs name
 COMMANDS = [
     *("up", "env", "demo", "gateway", "provision"),
-    *("generate", "upload", "status", "why", "cancel", "replay"),
+    *("generate", "upload", "status", "why", "cancel", "replay", "dead"),
     *("user", "plan", "account"),
 ]
 
