@@ -58,10 +58,15 @@ def replay(
         typer.Option(parser=_usd, metavar="USD", help="Most that they may pay together, now and later. Asks nothing."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask after the price was shown.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only try this installation's code on them: nothing is sent or written.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: a line of JSON for each job.")] = False,
 ) -> None:
     """Put failed or cancelled jobs back to work. What has succeeded of them is not paid again.
 
-    With options in place of ids the price is shown first: up to 1,000 failed jobs, oldest failure first.
+    With options in place of ids the price is shown first: up to 1,000 failed jobs, oldest failure first. With --dry-run
+    each is told what today's code would make of it.
     """
     from blocks.errors import BadInput
 
@@ -69,6 +74,9 @@ def replay(
     named = list(jobs or ())
     if not named and not chosen.is_given:
         raise BadInput("Name jobs, or say which are meant, e.g. --failed-since 2h.", field="JOB")
+    if dry_run:
+        _try(chosen, named, as_json=as_json)
+        return
     if named and not chosen.is_given and budget is None:
         _each(named)
         return
@@ -82,6 +90,19 @@ def replay(
     if not yes:
         typer.confirm("Put them back?", abort=True, err=True)
     _each(price.jobs)
+
+
+def _try(chosen: Which, jobs: list[str], *, as_json: bool) -> None:
+    from blocks.errors import BadInput
+    from deployments.cli.dry_run import dry_run
+
+    if os.environ.get("DARKROOM_API_KEY"):
+        raise BadInput(
+            "It tries this installation's code on the ledger's records, which is the operator's: unset "
+            "DARKROOM_API_KEY.",
+            field="--dry-run",
+        )
+    dry_run(chosen, jobs, as_json=as_json)
 
 
 def _each(jobs: list[str]) -> None:

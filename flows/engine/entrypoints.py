@@ -13,6 +13,7 @@ from prefect import Flow
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
 from prefect.logging.loggers import disable_logger
+from prefect.utilities.callables import get_call_parameters
 from pydantic import BaseModel
 
 from blocks.errors import BadInput, NeedsHuman
@@ -82,6 +83,6 @@ def _checked(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, A
     """Prefect logs what it refuses, with its values: a prompt among them."""
     try:
         with disable_logger("prefect.flows"):
-            return flow.validate_parameters(dict(parameters))
+            return flow.validate_parameters(get_call_parameters(flow.fn, (), dict(parameters)))
     except (ParameterTypeError, TypeError) as error:
         raise BadInput(f"Its parameters are not what {flow.name} takes.", code="parameters_refused") from error
