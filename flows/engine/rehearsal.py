@@ -9,7 +9,7 @@ no provider and no Prefect among what it works with.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -114,39 +114,36 @@ def rehearse(resources: Resources, job_id: str, *, code: Code = job_function) ->
     with disable_run_logger(), using(resources), offline():
         try:
             return judge(job, _played(resources, job, code))
-        except (Untold, NeedsHuman, WrongState) as unknown:
-            return judge(job, End(waits=True, why=_words(unknown)))
-
-
-def _words(unknown: BaseException) -> tuple[str, ...]:
-    return tuple(untold(unknown)) if isinstance(unknown, Waiting) else (str(unknown),)
+        except WrongState as refusal:
+            return judge(job, End(waits=True, why=(refusal.message,)))
 
 
 def _played(resources: Resources, job: Job, code: Code) -> End:
-    """Raises `Untold`, `NeedsHuman` or `WrongState` where it cannot even begin."""
+    """Raises `WrongState` where it cannot be replayed."""
     if job.kind == BATCH:
-        raise Untold("it is a batch: each of its rows that failed is a job of its own")
+        return End(waits=True, why=("it is a batch: each of its rows that failed is a job of its own",))
     record = _put_back(resources.ledger, job)
-    try:
-        function = _function(resources.ledger, job, code)
-    except NeedsHuman:
-        raise
-    except DarkroomError as error:
-        return End(error=error)
-    first = _call(resources, record, function, refuses=False)
+    found: list[JobFunction] = []
+    refused = _ended(lambda: found.append(_function(resources.ledger, job, code)))
+    if not found:
+        return refused
+    first = _call(resources, record, found[0], refuses=False)
     if not first.waits or not any(ask.refused for ask in first.asks):
         return first
     # What was refused has come back refused by then, and what was asked beside it is paid all the same.
-    second = _call(resources, record, function, refuses=True)
+    second = _call(resources, record, found[0], refuses=True)
     asks = {ask.step: ask for ask in (*first.asks, *second.asks)}
-    return End(asks=tuple(asks.values()), waits=second.waits, why=second.why, error=second.error)
+    return replace(second, asks=tuple(asks.values()))
 
 
 def _function(ledger: Ledger, job: Job, code: Code) -> JobFunction:
     """Of its own flow; of its batch's, which carries its rows."""
     parent = None if job.parent_id is None else ledger.jobs.get(job.parent_id)
     owner = parent or job
-    return code(owner.kind, owner.deployment, (owner.parameters or {}) | {"user": owner.user_id})
+    try:
+        return code(owner.kind, owner.deployment, (owner.parameters or {}) | {"user": owner.user_id})
+    except NeedsHuman as missing:
+        raise Untold(missing.message) from missing
 
 
 def _put_back(ledger: Ledger, job: Job) -> Record:
@@ -172,24 +169,27 @@ def _taken_up(row: Request) -> Request:
 
 
 def _call(resources: Resources, record: Record, function: JobFunction, *, refuses: bool) -> End:
-    """One call of the function, from its top. Mirrors what a runner makes of its ends."""
+    """One call of the function, from its top."""
     job = RehearsedJob(record, resources, refuses=refuses)
-    waits, why, failure = False, tuple[str, ...](), None
+    return replace(_ended(lambda: function(job)), asks=tuple(job.asks.values()))
+
+
+def _ended(call: Callable[[], object]) -> End:
+    """How it ended. Mirrors what a runner makes of the ends of a function's calls."""
     try:
-        function(job)
+        call()
     except Waiting as waiting:
-        waits, why = True, tuple(untold(waiting))
+        return End(waits=True, why=tuple(untold(waiting)))
     except Later:
-        waits, why = True, ("it would wait for another job, which is under way",)
-    except Park as error:
-        waits, why = True, (error.message,)
+        return End(waits=True, why=("it would wait for another job, which is under way",))
+    except Park as outage:
+        return End(waits=True, why=(outage.message,))
     except DarkroomError as error:
-        failure = error
+        return End(error=error)
     except OUTAGES:
         raise
     except Exception as error:
         if is_refused_write(error):
-            waits, why = True, ("it would write to the ledger",)
-        else:
-            failure = DarkroomError(type(error).__name__, code="internal_error")
-    return End(asks=tuple(job.asks.values()), waits=waits, why=why, error=failure)
+            return End(waits=True, why=("it would write to the ledger",))
+        return End(error=DarkroomError(type(error).__name__, code="internal_error"))
+    return End()
