@@ -23,7 +23,7 @@ from blocks.errors import BadInput
 from blocks.notifier import Notifier
 from flows.engine.resources import Resources, open_resources
 from flows.engine.slots import skipped
-from flows.parts.day_report import markdown, span, title
+from flows.parts.day_report import headline, markdown, span
 from flows.parts.form import shown
 
 KIND = "daily-report"
@@ -33,12 +33,12 @@ TELL = shown("Tell", "Whether the notifier is told, too.", True)
 
 
 def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: ZoneInfo, tell: bool) -> str:
-    """Its title."""
+    """What it comes to, in one line."""
     begin, end = span(day, now=_as_planned(flow_run), zone=zone)
     if begin >= utc_now():
         raise BadInput("That day has not begun. Name a past one.", field="day")
     figures = resources.ledger.figures.between(begin, end)
-    text, subject = markdown(figures, zone), title(figures, zone)
+    text, subject = markdown(figures, zone), headline(figures, zone)
     resources.orchestrator.show_text(flow_run.id, key=f"{KIND}-{begin:%Y-%m-%d}", markdown=text, description=subject)
     if tell:
         Notifier.load_default().tell(subject, text, key=f"{KIND}-{flow_run.id}")

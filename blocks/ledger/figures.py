@@ -20,11 +20,16 @@ from blocks.ledger.states import JobStatus
 
 @dataclass(frozen=True, kw_only=True)
 class Failures:
-    """Jobs that failed for one reason. `kind`: what a caller does next (`blocks/errors.py`); `code`: the cause."""
+    """Jobs that failed for one reason. `kind`: what a caller does next (`blocks/errors.py`); `code`: the cause.
+
+    `discarded`: those of them that somebody has put away since; `latest`: the id of one.
+    """
 
     kind: str
     code: str
     jobs: int
+    discarded: int
+    latest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +54,11 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class SlotUse:
-    """Of one account: the share of its slots that calls held, from grant to outcome."""
+    """Of one account: the share of its slots that calls held, from grant to outcome, and the most at once."""
 
     account: str
     slots: int
+    most: int
     held_seconds: float
     share: float
 
@@ -118,6 +124,5 @@ class AllFigures:
 
 def _use(row: Mapping[str, Any], seconds: float) -> SlotUse:
     held = float(row["held_seconds"])
-    return SlotUse(
-        account=row["account"], slots=row["slots"], held_seconds=held, share=held / (seconds * max(row["slots"], 1))
-    )
+    share = held / (seconds * max(row["slots"], 1))
+    return SlotUse(account=row["account"], slots=row["slots"], most=row["most"], held_seconds=held, share=share)

@@ -1072,8 +1072,10 @@ LEFT JOIN job ON job.finished_at >= hour AND job.finished_at < hour + interval '
 GROUP BY hour ORDER BY hour
 
 -- name: figures_failures
-SELECT COALESCE(error ->> 'class', '?') AS kind, COALESCE(error ->> 'code', '?') AS code, count(*) AS jobs FROM job
-WHERE finished_at >= :begin AND finished_at < :end AND status = 'failed'
+SELECT COALESCE(error ->> 'class', '?') AS kind, COALESCE(error ->> 'code', '?') AS code, count(*) AS jobs,
+    count(*) FILTER (WHERE discarded_at IS NOT NULL) AS discarded,
+    (array_agg(id ORDER BY finished_at DESC, id DESC))[1] AS latest
+FROM job WHERE finished_at >= :begin AND finished_at < :end AND status = 'failed'
 GROUP BY 1, 2 ORDER BY jobs DESC, 1, 2
 
 -- name: figures_spent
@@ -1103,13 +1105,22 @@ FROM (
 GROUP BY endpoint ORDER BY calls DESC, endpoint
 
 -- name: figures_slots
--- Of each account that had a call: the seconds that calls held its slots within the time.
+-- Of each account that had a call: the seconds that calls held its slots within the time, and the most at once. A slot
+-- that is given back and granted at the same moment was held by one at a time.
+WITH held AS (
+    SELECT account_id, GREATEST(granted_at, :begin) AS since, LEAST(COALESCE(finished_at, :end), :end) AS until
+    FROM request
+    WHERE granted_at < :end AND COALESCE(finished_at, :end) > :begin AND granted_at IS NOT NULL
+), moments AS (
+    SELECT account_id, since AS at, 1 AS change FROM held UNION ALL SELECT account_id, until, -1 FROM held
+), at_once AS (
+    SELECT account_id, sum(change) OVER (PARTITION BY account_id ORDER BY at, change ROWS UNBOUNDED PRECEDING) AS n
+    FROM moments
+)
 SELECT account.id AS account, account.slots,
-    sum(extract(epoch FROM LEAST(COALESCE(request.finished_at, :end), :end) - GREATEST(request.granted_at, :begin)))
-        AS held_seconds
-FROM request JOIN account ON account.id = request.account_id
-WHERE request.granted_at < :end AND COALESCE(request.finished_at, :end) > :begin AND request.granted_at IS NOT NULL
-GROUP BY account.id, account.slots ORDER BY account.id
+    (SELECT sum(extract(epoch FROM until - since)) FROM held WHERE held.account_id = account.id) AS held_seconds,
+    (SELECT max(n) FROM at_once WHERE at_once.account_id = account.id) AS most
+FROM account WHERE account.id IN (SELECT account_id FROM held) ORDER BY account.id
 
 -- name: control_get
 SELECT deployment, terms FROM flow_control WHERE deployment = ANY(:deployments)

@@ -1,18 +1,28 @@
-"""The report of a day, as Markdown: what a person reads at nine, and the same as text in a mail."""
+"""The report of a day, as Markdown: what a person reads at nine, and the same as text in a mail.
+
+What may want something done comes first: what failed, and the command that lists it. Money is told in USD, to the tenth
+of a cent, as single calls cost less than one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from blocks.ledger import Figures, JobStatus
+from blocks.ledger.figures import Spent
 
 BAR = 40  # characters of the longest
-EIGHTHS = " ▏▎▍▌▋▊▉█"
+COMPLETED, FAILED = "█", "░"
+SEVERAL_DAYS = timedelta(hours=26)  # the longest day has 25
+HOURS_TOGETHER = 4  # of several days, lest the chart is longer than what it shows
 NO_MARKUP = str.maketrans(dict.fromkeys("|`<>[]\\\n\r", "_"))
-MOST_LINES = 25  # of one table; the rest is summed up
+MOST_LINES = 25  # of one table; the rest is counted
+TENTH_OF_A_CENT = Decimal("0.001")
 
 
 def span(day: date | None, *, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -32,88 +42,128 @@ def title(figures: Figures, zone: ZoneInfo) -> str:
     return f"Darkroom, {days}"
 
 
+def headline(figures: Figures, zone: ZoneInfo) -> str:
+    """In one line: what stands in a list of reports, and above a mail."""
+    completed, failed = figures.ended(JobStatus.COMPLETED), figures.ended(JobStatus.FAILED)
+    return f"{title(figures, zone)}: {completed:,} completed, {failed:,} failed, {_usd(figures.spent_usd)} USD"
+
+
 def markdown(figures: Figures, zone: ZoneInfo) -> str:
-    parts = [
-        f"# {title(figures, zone)}",
-        _summary(figures),
-        "## Jobs ended in each hour\n\n" + _chart(figures, zone),
-        "## Jobs\n\n" + _jobs(figures),
-        "## Failures\n\n"
-        + _table(("class", "code", "jobs"), ((each.kind, each.code, each.jobs) for each in figures.failures)),
-        "## Spend by user and model\n\n"
-        + _table(
-            ("user", "model", "calls", "USD"),
-            ((each.user, each.endpoint, each.calls, _usd(each.cost_usd)) for each in figures.spent),
-        ),
-        "## Provider latency, from submit to outcome\n\n"
-        + _table(
+    sections = {
+        "Failures": _failures(figures),
+        f"When jobs ended ({zone.key})": _chart(figures, zone),
+        "Jobs": _jobs(figures),
+        "Spend by user and model": _table(("user", "model", "paid calls", "USD"), _spend(figures), numbers=2),
+        "Provider latency, from submit to outcome": _table(
             ("model", "calls", "median", "p95"),
             (
-                (each.endpoint, each.calls, f"{each.median_seconds:.1f} s", f"{each.p95_seconds:.1f} s")
+                (each.endpoint, each.calls, _seconds(each.median_seconds), _seconds(each.p95_seconds))
                 for each in figures.latency
             ),
+            numbers=3,
         ),
-        "## Slots\n\n"
-        + _table(
-            ("account", "slots", "used"), ((each.account, each.slots, f"{each.share:.1%}") for each in figures.slots)
+        "Slots": _table(
+            ("account", "slots", "most at once", "used on average"),
+            ((each.account, each.slots, each.most, _share(each.share)) for each in figures.slots),
+            numbers=3,
         ),
-    ]
-    return "\n\n".join(parts) + "\n"
+    }
+    told = [f"## {heading}\n\n{text}" for heading, text in sections.items()]
+    return "\n\n".join([f"# {title(figures, zone)}", _summary(figures), *told]) + "\n"
 
 
 def _summary(figures: Figures) -> str:
+    cancelled, again = figures.ended(JobStatus.CANCELLED), figures.duplicates
     lines = [
-        f"- **{figures.ordered:,}** jobs were ordered; **{figures.ended(JobStatus.COMPLETED):,}** completed, "
-        f"**{figures.ended(JobStatus.FAILED):,}** failed, {figures.ended(JobStatus.CANCELLED):,} were cancelled.",
-        f"- **{_usd(figures.spent_usd)} USD** were spent.",
-        f"- {figures.duplicates:,} results were paid twice ({_usd(figures.duplicates_usd)} USD).",
-        f"- {figures.reused:,} calls were answered by results that were paid before: "
-        f"{_usd(figures.saved_usd)} USD saved.",
+        f"- **{_count(figures.ordered, 'job')}** ordered. **{figures.ended(JobStatus.COMPLETED):,}** completed, "
+        f"**{figures.ended(JobStatus.FAILED):,}** failed, {cancelled:,} cancelled.",
+        f"- **{_usd(figures.spent_usd)} USD** spent.",
+        f"- {_count(again, 'result')} paid twice: {_usd(figures.duplicates_usd)} USD, in the sum above."
+        if again
+        else "- No result was paid twice.",
+        f"- {_count(figures.reused, 'call')} answered by results that were paid before: "
+        f"{_usd(figures.saved_usd)} USD saved."
+        if figures.reused
+        else "- No call was answered by a result that was paid before.",
     ]
     return "\n".join(lines)
 
 
-def _chart(figures: Figures, zone: ZoneInfo) -> str:
-    most = max((completed + failed for _, completed, failed in figures.hours), default=0)
-    if most == 0:
+def _failures(figures: Figures) -> str:
+    if not figures.failures:
         return "None."
-    several = figures.end - figures.begin > timedelta(hours=26)
+    rows = ((each.kind, each.code, each.latest, each.jobs, each.discarded) for each in figures.failures)
+    listed = f"darkroom dead list --failed-since {figures.begin.isoformat()} --failed-before {figures.end.isoformat()}"
+    table = _table(("class", "code", "the latest", "jobs", "discarded"), rows, numbers=2)
+    return f"{table}\n\nAll of them: `{listed}`"
+
+
+def _chart(figures: Figures, zone: ZoneInfo) -> str:
+    """A bar for each hour, of several days for each four. Numbers stand before it: not every font has it as wide."""
+    if not any(completed + failed for _, completed, failed in figures.hours):
+        return "None."
+    several = figures.end - figures.begin > SEVERAL_DAYS
     form = "%a %H:%M" if several else "%H:%M"
-    lines = [
-        f"{hour.astimezone(zone):{form}} {_bar((completed + failed) / most)} {_counts(completed, failed)}"
-        for hour, completed, failed in figures.hours
+    together = HOURS_TOGETHER if several else 1
+    groups = [figures.hours[first : first + together] for first in range(0, len(figures.hours), together)]
+    bars = [
+        (f"{group[0][0].astimezone(zone):{form}}", sum(hour[1] for hour in group), sum(hour[2] for hour in group))
+        for group in groups
     ]
-    return "```\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
+    most = max(completed + failed for _, completed, failed in bars)
+    head = f"{'':{len(bars[0][0])}}  completed {COMPLETED}  failed {FAILED}"
+    lines = [
+        f"{at}  {_number(completed):>11}  {_number(failed):>8}  {_bar(completed, failed, most=most)}".rstrip()
+        for at, completed, failed in bars
+    ]
+    return "\n".join(["```", head, *lines, "```"])
 
 
-def _bar(share: float) -> str:
-    eighths = round(share * BAR * 8)
-    if share > 0:
-        eighths = max(eighths, 1)
-    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(BAR)
+def _number(n: int) -> str:
+    return f"{n:,}" if n else ""
 
 
-def _counts(completed: int, failed: int) -> str:
-    if completed + failed == 0:
-        return ""
-    return f"{completed}" + (f", {failed} failed" if failed else "")
+def _bar(completed: int, failed: int, *, most: int) -> str:
+    """Whoever is there is seen, be it as less than a character."""
+    return COMPLETED * math.ceil(completed / most * BAR) + FAILED * math.ceil(failed / most * BAR)
 
 
 def _jobs(figures: Figures) -> str:
     kinds = sorted({kind for kind, _ in figures.jobs})
     ended = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
     return _table(
-        ("kind", *ended), ((kind, *(figures.jobs.get((kind, status), 0) for status in ended)) for kind in kinds)
+        ("kind", *ended),
+        ((kind, *(figures.jobs.get((kind, status), 0) for status in ended)) for kind in kinds),
+        numbers=3,
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [" | ".join(_cell(each) for each in row) for row in rows]
-    if not lines:
+def _spend(figures: Figures) -> Iterator[Sequence[object]]:
+    """Who spent most comes first. A sum stands above what it is of, where that is more than one line."""
+    by_user = sorted(figures.spent, key=lambda each: each.user)
+    users = [list(rows) for _, rows in groupby(by_user, lambda each: each.user)]
+    if len(users) > 1:
+        yield "all", "all", sum(each.calls for each in by_user), _usd(_sum(by_user))
+    for rows in sorted(users, key=_sum, reverse=True):
+        if len(rows) > 1:
+            yield rows[0].user, "all", sum(each.calls for each in rows), _usd(_sum(rows))
+        for each in sorted(rows, key=lambda each: each.cost_usd, reverse=True):
+            yield each.user, each.endpoint, each.calls, _usd(each.cost_usd)
+
+
+def _sum(rows: Iterable[Spent]) -> Decimal:
+    return sum((each.cost_usd for each in rows), Decimal(0))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: int) -> str:
+    """So many of its last columns are numbers, and stand at the right."""
+    cells = [[_cell(each) for each in row] for row in rows]
+    if not cells:
         return "None."
-    more = [f"… and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
-    body = [*lines[:MOST_LINES], *more]
-    return "\n".join(f"| {line} |" for line in [" | ".join(head), " | ".join("---" for _ in head), *body])
+    more = [f"… and {len(cells) - MOST_LINES} more"] if len(cells) > MOST_LINES else []
+    rule = ["---"] * (len(head) - numbers) + ["---:"] * numbers
+    lines = [head, rule, *cells[:MOST_LINES], *([more] if more else [])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(value: object) -> str:
@@ -122,8 +172,24 @@ def _cell(value: object) -> str:
     return text.translate(NO_MARKUP)
 
 
+def _count(n: int, noun: str) -> str:
+    """With its verb: 1 call was, 2 calls were."""
+    return f"{n:,} {noun} was" if n == 1 else f"{n:,} {noun}s were"
+
+
 def _usd(amount: Decimal) -> str:
-    return f"{amount:,.2f}" if amount == 0 or amount >= Decimal("0.01") else f"{amount.normalize():f}"
+    """As the smallest call's price is told; what is less still, as it is."""
+    if 0 < amount < TENTH_OF_A_CENT:
+        return f"{amount.normalize():f}"
+    return f"{amount.quantize(TENTH_OF_A_CENT, ROUND_HALF_UP):,}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.1f} s"
+
+
+def _share(share: float) -> str:
+    return "under 0.1%" if 0 < share < 0.001 else f"{share:.1%}"
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -10,7 +11,8 @@ import pytest
 from ledger_databases import Db
 
 from blocks.ledger import Figures, JobStatus, Ledger
-from flows.parts.day_report import markdown, span, title
+from blocks.ledger.figures import Spent
+from flows.parts.day_report import headline, markdown, span, title
 
 UTC_ZONE, BERLIN = ZoneInfo("UTC"), ZoneInfo("Europe/Berlin")
 DAY = date(2026, 11, 19)  # a Thursday
@@ -66,7 +68,9 @@ def test_what_ended_within_the_day_counts_and_nothing_else(figures: Figures) -> 
     }
     busy = [(hour.hour, completed, failed) for hour, completed, failed in figures.hours if completed + failed]
     assert (len(figures.hours), busy) == (24, [(0, 1, 0), (8, 2, 0), (9, 0, 1)])
-    assert [(each.kind, each.code, each.jobs) for each in figures.failures] == [("permanent", "content_policy", 1)]
+    (failure,) = figures.failures
+    assert (failure.kind, failure.code, failure.jobs) == ("permanent", "content_policy", 1)
+    assert (failure.discarded, failure.latest) == (0, "j3")
 
 
 def test_money_is_told_by_user_and_model_with_what_was_paid_twice_and_saved(figures: Figures) -> None:
@@ -89,22 +93,75 @@ def test_latency_and_slots_are_of_the_day(figures: Figures) -> None:
     (fal,) = figures.slots
     assert fal.held_seconds == pytest.approx(20 + 10 + 20)
     assert fal.share == pytest.approx(50 / (86_400 * 10))
+    assert fal.most == 1
+
+
+def test_the_most_slots_at_once_are_counted(ledger: Ledger, db: Db, figures: Figures) -> None:
+    """Two beside each other are two, one after the other is one, be it at the same moment."""
+    begin = datetime(2026, 11, 19, 15, tzinfo=UTC)
+    for n, (since, until) in enumerate([(0, 10), (5, 15), (15, 20), (10, 12)]):
+        db.execute(
+            f"""INSERT INTO request (ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, lane,
+            status, token, estimate_usd, created_at, granted_at, finished_at) VALUES
+            ('s{n}', 'j1', 'ann', 'fal', 's{n}', 1, 'm', '{{}}', '', 1, 'failed', 'u{n}', 0, now(),
+            '{begin + timedelta(seconds=since)}', '{begin + timedelta(seconds=until)}')"""
+        )
+    assert ledger.figures.between(*span(DAY, now=NOON, zone=UTC_ZONE)).slots[0].most == 2
+
+
+def test_what_was_put_away_is_told_beside_what_failed(ledger: Ledger, db: Db, figures: Figures) -> None:
+    """And the latest of them is the one to look at."""
+    db.execute(
+        """INSERT INTO job (id, user_id, kind, status, parameters, error, created_at, finished_at, discarded_at) VALUES
+        ('j7', 'ann', 'edit-image', 'failed', '{}', '{"class": "permanent", "code": "content_policy"}',
+        '2026-11-19 09:00Z', '2026-11-19 10:00Z', now())"""
+    )
+    (failure,) = ledger.figures.between(*span(DAY, now=NOON, zone=UTC_ZONE)).failures
+    assert (failure.jobs, failure.discarded, failure.latest) == (2, 1, "j7")
 
 
 def test_the_report_says_it_in_words_and_a_chart(figures: Figures) -> None:
     """No name of a user's breaks its tables."""
     text = markdown(figures, UTC_ZONE)
     assert text.startswith("# Darkroom, Thursday, 2026-11-19\n")
-    assert "**4** jobs were ordered; **3** completed, **1** failed, 0 were cancelled." in text
-    assert "**0.55 USD** were spent." in text
-    assert f"08:00 {'█' * 40} 2\n" in text
-    assert "09:00 " + "█" * 20 + " " * 20 + " 0, 1 failed" in text
-    assert "| bob_x | fal-ai/kling | 1 | 0.50 |" in text
+    assert "**4 jobs were** ordered. **3** completed, **1** failed, 0 cancelled." in text
+    assert "**0.550 USD** spent." in text
+    assert "- 1 result was paid twice: 0.025 USD, in the sum above.\n- 1 call was answered by" in text
+    assert f"\n08:00            2            {'█' * 40}\n" in text
+    assert f"\n09:00                      1  {'░' * 20}\n" in text
+    assert "| permanent | content_policy | j3 | 1 | 0 |" in text
+    assert "--failed-since 2026-11-19T00:00:00+00:00 --failed-before 2026-11-20T00:00:00+00:00`" in text
+    assert headline(figures, UTC_ZONE) == "Darkroom, Thursday, 2026-11-19: 3 completed, 1 failed, 0.550 USD"
+
+
+def test_money_is_told_with_its_sums(figures: Figures) -> None:
+    """Of all, and of each user with several models, above what they are of; who spent most first."""
+    more = Spent(user="ann", endpoint="fal-ai/esrgan", calls=2, cost_usd=Decimal("0.6"))
+    lines = markdown(replace(figures, spent=[*figures.spent, more]), UTC_ZONE).splitlines()
+    first = lines.index("| all | all | 4 | 1.125 |")
+    assert lines[first : first + 5] == [
+        "| all | all | 4 | 1.125 |",
+        "| ann | all | 3 | 0.625 |",
+        "| ann | fal-ai/esrgan | 2 | 0.600 |",
+        "| ann | fal-ai/flux/dev | 1 | 0.025 |",
+        "| bob_x | fal-ai/kling | 1 | 0.500 |",
+    ]
+
+
+def test_a_chart_of_several_days_has_a_bar_for_four_hours(ledger: Ledger, figures: Figures) -> None:
+    """All that ended is in it: three days are 18 lines."""
+    begin, end = span(None, now=datetime(2026, 11, 23, 9, tzinfo=UTC), zone=UTC_ZONE)
+    hours = [(begin + timedelta(hours=n), 1, 0) for n in range(72)]
+    text = markdown(replace(figures, begin=begin, end=end, hours=hours), UTC_ZONE)
+    bars = [line for line in text.splitlines() if line.endswith("█" * 40)]
+    assert len(bars) == 18
+    assert (bars[0].split()[:3], bars[-1].split()[:3]) == (["Fri", "00:00", "4"], ["Sun", "20:00", "4"])
 
 
 def test_a_quiet_day_is_a_report_too(ledger: Ledger) -> None:
     text = markdown(ledger.figures.between(*span(DAY, now=NOON, zone=UTC_ZONE)), UTC_ZONE)
-    assert "**0** jobs were ordered" in text
+    assert "**0 jobs were** ordered" in text
+    assert "No result was paid twice." in text
     assert text.count("None.") == 6
 
 
