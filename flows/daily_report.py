@@ -2,8 +2,8 @@
 
 Triggered by cron on weekdays at nine (a Monday's report begins with Friday), or by hand for any past day, from the
 Prefect UI or by `prefect deployment run daily-report/weekdays -p day=2026-11-20`. Read from the ledger, shown as an
-artifact of the run, and told by the notifier, once for each run. Fails where the notifier's way fails for good; the
-artifact is there then.
+artifact of the run, and told by the notifier, once for each run. A slot that was missed is made up for as prefect.yaml
+says, by a report of its own day. Fails where the notifier's way fails for good; the artifact is there then.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Cron deployment, every minute; several may be started, one works (`pg_try_advisory_lock`), the others leave at once.
 What is to be done is decided by pure functions (`flows/engine/decisions.py`); `Reconciler` does it. Fails only if the
-ledger cannot be reached; what one row raises is logged and does not stop the others.
+ledger cannot be reached; what one row raises is logged and does not stop the others. Every turn also makes the runs of
+cron's slots that Prefect has not made (`flows/engine/slots.py`), and fails where Prefect cannot do that now.
 """
 
 from __future__ import annotations
