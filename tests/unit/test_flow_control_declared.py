@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from blocks.errors import NeedsHuman
-from blocks.events import read_triggers
+from blocks.events import FlowControlEntry, compiled, read_triggers
 from blocks.ledger import EventStart
 from blocks.ledger.canonical import dumps
 from blocks.ledger.terms import Held, Keep, Over, Terms, Throttle, WhenRunning
 from deployments.prefect_yaml import read_prefect_yaml
 
+DOCS = (Path(__file__).parents[2] / "docs" / "flow-control.md").read_text()
+RECIPES = re.findall(r"```yaml\n    flow_control:\n(.*?)```", DOCS, re.DOTALL)
 PLACED: dict[str, Any] = {"order": "o-1", "total_cents": 1900, "email": None, "currency": "USD"}
 ALL = """
 debounce: {key: event.user, period: 5m, longest: 1h}
@@ -170,3 +174,11 @@ def test_the_deployment_is_made_as_ever(tmp_path: Path) -> None:
     """Provisioning passes over it."""
     (entry,) = read_prefect_yaml(write(tmp_path, ALL)).deployments
     assert entry.flow_control is not None
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_of_the_documentation_is_understood(recipe: str) -> None:
+    """As it stands there; what it is asked of an event compiles."""
+    entry = FlowControlEntry.model_validate(yaml.safe_load(recipe))
+    for text in (*entry.keys().values(), entry.priority):
+        assert text is None or compiled(text).text == text
