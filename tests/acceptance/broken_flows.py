@@ -1,0 +1,28 @@
+"""A flow of `test_dry_run.py`, put into a copy of the project: a user's own code, which fails and is changed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from blocks.errors import Permanent
+from flows.engine import Job, drive
+
+FAULT = "before"
+
+
+def work(job: Job) -> dict[str, Any]:
+    if job.parameters["fails"] == "in its step":
+        return {"charge": job.step("charge", _declined)}
+    raise Permanent("It has no idea.", code=f"{FAULT}_the_change")
+
+
+def _declined() -> str:
+    raise Permanent("The card was declined.", code="declined")
+
+
+@flow(name="own-work", retries=0)
+def own_work(fails: Literal["in its step", "in its code"], user: str = "operator") -> State[Any]:
+    return drive(work, parameters={"fails": fails}, user=user)
