@@ -973,7 +973,8 @@ SELECT * FROM step WHERE job_id = :job_id ORDER BY begun_at, name
 -- Newest failure first. `endpoint`: of the call that failed, where it was one.
 SELECT job.id, job.parent_id, job.kind, job.user_id, job.status, job.error, job.finished_at, job.discarded_at,
     job.discard_reason, call.endpoint
-FROM job LEFT JOIN request AS call ON call.ref = job.error ->> 'ref'
+FROM job
+LEFT JOIN LATERAL (SELECT endpoint FROM request WHERE ref = job.error ->> 'ref' LIMIT 1) AS call ON true -- by its key
 WHERE job.status = 'failed'
   AND (job.finished_at, job.id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
   AND (CAST(:job_ids AS text[]) IS NULL OR job.id = ANY(:job_ids))
@@ -990,7 +991,8 @@ ORDER BY job.finished_at DESC, job.id DESC LIMIT :limit
 -- name: dead_ids
 -- Oldest failure first, batches before their rows: a row that goes back with its batch goes on in its run.
 SELECT job.id, job.kind, job.status, count(*) OVER () AS matching
-FROM job LEFT JOIN request AS call ON call.ref = job.error ->> 'ref'
+FROM job
+LEFT JOIN LATERAL (SELECT endpoint FROM request WHERE ref = job.error ->> 'ref' LIMIT 1) AS call ON true -- by its key
 WHERE job.status = 'failed'
   AND (CAST(:job_ids AS text[]) IS NULL OR job.id = ANY(:job_ids))
   AND (CAST(:user_id AS text) IS NULL OR job.user_id = :user_id)

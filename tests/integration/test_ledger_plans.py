@@ -11,6 +11,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
@@ -20,7 +21,7 @@ import httpx
 import psycopg
 import pytest
 from ledger_databases import Db
-from ledger_scenes import SUCCESS, webhook
+from ledger_scenes import DEV, SUCCESS, webhook
 from prefect.logging import disable_run_logger
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
@@ -30,7 +31,7 @@ from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
 from blocks.fal import Fal
 from blocks.fal.provider import FalProvider
-from blocks.ledger import EventStart, JobStatus, Ledger, NewEvent
+from blocks.ledger import DeadLetterFilter, EventStart, JobStatus, Ledger, NewEvent
 from blocks.ledger.database import _queries
 from blocks.ledger.terms import Held, Terms
 from blocks.media_store import MediaStore
@@ -63,6 +64,11 @@ SEEN = {
     "starts_begun",
     "starts_paced",
     "starts_page",
+    "dead_page",
+    "dead_ids",
+    "dead_calls",
+    "dead_paid",
+    "replay_spent",
 }
 GATHERS = Terms.model_validate({"debounce": {"period": "1h"}})
 TERMS = Terms.model_validate(
@@ -106,6 +112,15 @@ SCENE = """
     SELECT 'rdone' || n, 'done' || n, 'u' || 1 + n %% %(users)s, 'fal', 'generate', 1, 'fal-ai/flux/dev', '{}', '', 1,
         'succeeded', md5('done' || n), 'fal-' || n, 0.025, 0.025, now() - n * interval '1 s',
         now() - n * interval '1 s', now() - n * interval '1 s', '{}' FROM generate_series(1, %(rows)s) AS n;
+    INSERT INTO job (id, user_id, kind, status, error, parameters, created_at, finished_at)
+    SELECT 'dead' || n, 'u' || 1 + n %% %(users)s, 'generate-image', 'failed',
+        jsonb_build_object('class', 'permanent', 'code', 'code-' || n %% 20, 'ref', 'rdead' || n), '{}',
+        now() - n * interval '1 s', now() - n * interval '1 s' FROM generate_series(1, %(runs)s) AS n;
+    INSERT INTO request (ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, lane, status,
+        token, estimate_usd, created_at, submitted_at, finished_at)
+    SELECT 'rdead' || n, 'dead' || n, 'u' || 1 + n %% %(users)s, 'fal', 'generate', 1, 'fal-ai/flux/dev', '{}', '', 1,
+        'failed', md5('dead' || n), 0.025, now() - n * interval '1 s', now() - n * interval '1 s',
+        now() - n * interval '1 s' FROM generate_series(1, %(runs)s) AS n;
     INSERT INTO delivery (provider, request_id, ref, verdict, body_sha256, received_at)
     SELECT 'fal', 'fal-' || n, 'rdone' || n, 'settled', '', now() FROM generate_series(1, %(rows)s) AS n;
     INSERT INTO asset (id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, created_at)
@@ -213,6 +228,15 @@ def of_a_customer(gateway: RunningGateway, key: str) -> None:
         assert user.get(f"/v1/jobs{path}").status_code == 200
 
 
+def of_the_dead(ledger: Ledger, n: int) -> None:
+    """Listed for an operator and for a user, priced, and one of them put back under a budget."""
+    for which in (DeadLetterFilter(), DeadLetterFilter(user_id="u2"), DeadLetterFilter(code="code-3", endpoint=DEV)):
+        assert ledger.dead_letters.page(which, limit=5)
+        assert ledger.dead_letters.price(which).replayable
+    named = DeadLetterFilter(job_ids=(f"dead{n}",))
+    assert ledger.dead_letters.replay(named, budget_usd=Decimal(1)).job_ids
+
+
 def of_a_picture(ledger: Ledger, n: int) -> None:
     """One that was granted, from its webhook on."""
     assert ledger.requests.settle_arrival(webhook(f"flying-{n}"), lambda _: SUCCESS) is not None
@@ -264,6 +288,7 @@ def test_nothing_that_is_done_all_the_time_reads_a_whole_table(
         of_a_grant(ledger, db)
         of_a_reconcile(ledger)
         of_a_picture(ledger, n + 1)
+        of_the_dead(ledger, n + 1)
         of_flow_control(ledger, n + 1)
     settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
     with running_gateway(settings, blocks=GivenBlocks()) as gateway:
