@@ -16,7 +16,7 @@ from deployments.automations import RESUME_ON_CALLBACK
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 PROJECT = Path(__file__).parents[2]
-DEPLOYMENTS = ("generate-image/on-demand", "reconcile/every-minute")
+DEPLOYMENTS = ("generate-image/on-demand", "reconcile/every-minute", "sync-profile/debounced")
 # What differs between two deployments of the same thing.
 VOLATILE = {
     "id",

@@ -16,6 +16,7 @@ from flows.onboard_user import Onboarding
 from flows.parts.form import read
 from flows.process_order import Order
 from flows.process_upload import MODELS, Upload, joined, nothing_done
+from flows.sync_profile import Profile
 
 MUGS = {"sku": "mug", "quantity": 2, "price_cents": 900}
 PINS = {"sku": "pin", "quantity": 1, "price_cents": 190}
@@ -23,9 +24,10 @@ PLACED = {"order": "o-1", "items": [MUGS, PINS], "total_cents": 1990, "payment_m
 SENT: dict[str, tuple[dict[str, Any], type[Any]]] = {
     "user.signed_up": ({"account": "u-1", "email": "ann@example.com"}, Onboarding),
     "order.placed": (PLACED, Order),
+    "profile.changed": ({"account": "u-1", "name": "Ann", "picture_url": "https://example.com/a.png"}, Profile),
     "upload.received": ({"upload": "u-1", "items": [{"image": "https://example.com/a.png"}]}, Upload),
 }
-FLOWS = {"onboard-user/on-demand", "process-order/on-demand", "process-upload/on-demand"}
+FLOWS = {"onboard-user/on-demand", "process-order/on-demand", "process-upload/on-demand", "sync-profile/debounced"}
 
 
 def order(**changed: Any) -> Order:
@@ -39,7 +41,7 @@ def upload(*items: dict[str, Any], **changed: Any) -> Upload:
 def started(event: str, data: dict[str, Any]) -> list[Any]:
     """What the project's triggers make of it, for the flows of this file."""
     version, model = find_type(event)
-    whole = {"name": event, "v": version, "data": model.model_validate(data).model_dump(mode="json")}
+    whole = {"name": event, "v": version, "user": "usr_1", "data": model.model_validate(data).model_dump(mode="json")}
     found = [each.start(whole) for each in read_triggers() if each.event == event]
     return [start for start in found if start.deployment in FLOWS]
 

@@ -45,7 +45,7 @@ DEPLOYED = [
 COMMANDS = [
     *("up", "env", "demo", "gateway", "provision"),
     *("generate", "upload", "status", "why", "cancel", "replay", "dead"),
-    *("user", "plan", "account"),
+    *("user", "plan", "account", "wait", "start"),
 ]
 
 
