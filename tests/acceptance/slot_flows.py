@@ -1,4 +1,4 @@
-"""The flow of `test_missed_slots.py`: put into a copy of the project, under deployments that say what they do."""
+"""The flow of `test_late_slots.py`: put into a copy of the project, under deployments that say what they do."""
 
 from __future__ import annotations
 

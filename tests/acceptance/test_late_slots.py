@@ -31,15 +31,15 @@ DECLARED = {
     "skip-later": "{then: skip, after: 30m}",
     "as-prefect-does": None,
 }
-# What each of the slots came to, the oldest first.
-ENDS = {
+# What each of the slots came to, the oldest first; None: either.
+ENDS: dict[str, list[str | None]] = {
     "slot/all": ["Completed", "Completed", "Completed"],
     "slot/once": ["Skipped", "Skipped", "Completed"],
     "slot/skip": ["Skipped", "Skipped", "Skipped"],
     "slot/skip-later": ["Skipped", "Skipped", "Completed"],
     "slot/as-prefect-does": ["Completed", "Completed", "Completed"],
     REPORT: ["Completed", "Completed", "Completed"],
-    RECONCILE: ["Skipped", "Skipped", "Skipped"],  # the slot of the minute at which the worker is back is a later one
+    RECONCILE: ["Skipped", "Skipped", None],  # by now a later minute may have its run
 }
 
 
@@ -115,7 +115,7 @@ def test_slots_that_were_missed_are_made_up_for_as_declared(
     """Each run decides for itself, and who is skipped says why in its state."""
     stack, made = late
     ends = [ended(stack, run)["state"] for run in made[name]]
-    assert [end["name"] for end in ends] == ENDS[name]
+    assert all(end["name"] == wanted for end, wanted in zip(ends, ENDS[name], strict=True) if wanted is not None)
     for end in ends:
         assert end["type"] == "COMPLETED"
         assert ("was missed" in end["message"]) is (end["name"] == "Skipped")
