@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any
 
@@ -110,17 +111,26 @@ def _discard(jobs: list[str], reason: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _print_table(letters: Iterable[dict[str, Any]]) -> None:
+    """Two lines for each: a job's id is there to be copied, so nothing stands beside it that could cut it short."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table("job", "failed at", "kind", "failure", "step", "message", box=None, pad_edge=False)
-    table.add_column("paid", justify="right")
-    table.add_column("replay", justify="right")
+    console = Console(highlight=False)
+    console.print(f"{'job':<32}  {'failed at':<16}  {'paid':>8}  {'replay':>8}  kind", style="bold", soft_wrap=True)
     for letter in letters:
-        price = f"${letter['replay_usd']:.3f}" if letter["replayable"] else "not yet"
-        failure = f"{letter['class'] or '?'}/{letter['code'] or '?'}"
-        known = [letter["job_id"], letter["failed_at"][:19], letter["kind"], failure, letter["step"] or "-"]
-        told = letter["discard_reason"] or letter["message"]
-        table.add_row(*map(escape, [*known, told]), f"${letter['paid_usd']:.3f}", price)
-    Console().print(table)
+        console.print(_head(letter), markup=False, soft_wrap=True)
+        console.print(Text(f"  {_failure(letter)}"), style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _head(letter: dict[str, Any]) -> str:
+    at = datetime.fromisoformat(letter["failed_at"]).astimezone()
+    paid, price = (f"${letter[name]:.3f}" for name in ("paid_usd", "replay_usd"))
+    price = price if letter["replayable"] else "not yet"
+    return f"{letter['job_id']:<32}  {at:%Y-%m-%d %H:%M}  {paid:>8}  {price:>8}  {letter['kind']}"
+
+
+def _failure(letter: dict[str, Any]) -> str:
+    in_step = f" in {letter['step']}" if letter["step"] else ""
+    discarded = f"discarded: {letter['discard_reason']} " if letter["discarded_at"] else ""
+    said = " ".join(letter["message"].split())  # on one line, whatever the provider has sent
+    return f"{discarded}{letter['class'] or '?'}/{letter['code'] or '?'}{in_step}: {said}"

@@ -83,7 +83,7 @@ def replay(
     price = _price(chosen, named)
     typer.echo(price.sentence(), err=True)
     if not price.jobs:
-        return
+        raise typer.Exit(1 if named else 0)
     if budget is not None:
         _together(chosen, named, budget)
         return
