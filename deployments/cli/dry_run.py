@@ -51,8 +51,21 @@ def _rehearsed(which: Which, jobs: list[str]) -> Iterator[Rehearsed]:
     from flows.engine.rehearsal import rehearse
 
     with open_only_to_read(opened) as resources:
-        for job_id in resources.ledger.dead_letters.job_ids(which.in_ledger(resources.ledger, jobs)):
+        meant = resources.ledger.dead_letters.job_ids(which.in_ledger(resources.ledger, jobs))
+        for line in left_out(jobs, meant):
+            typer.echo(line, err=True)
+        for job_id in meant:
             yield rehearse(resources, job_id)
+
+
+def left_out(jobs: Sequence[str], meant: Sequence[str]) -> list[str]:
+    """What is not tried, though it was asked for."""
+    from blocks.ledger.dead_letters import MOST_LETTERS
+
+    told = [f"{job_id}: it is no failed job that is meant." for job_id in jobs if job_id not in meant]
+    if len(meant) == MOST_LETTERS:
+        told.append(f"{MOST_LETTERS:,} are tried at once, oldest failure first. Narrow them down for the others.")
+    return told
 
 
 def line(said: Rehearsed) -> str:

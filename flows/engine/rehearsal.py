@@ -158,14 +158,14 @@ def _put_back(ledger: Ledger, job: Job) -> Record:
         "replayed_at": utc_now(),
     }
     return Record(
-        job=Job.model_construct(**job.model_dump() | again),
+        job=Job.model_construct(**dict(job) | again),
         requests=tuple(_taken_up(row) if row.ref in late else row for row in rows),
         assets=tuple(ledger.jobs.assets(job.id)),
     )
 
 
 def _taken_up(row: Request) -> Request:
-    return Request.model_construct(**row.model_dump() | {"status": RequestStatus.SUCCEEDED})
+    return Request.model_construct(**dict(row) | {"status": RequestStatus.SUCCEEDED})
 
 
 def _call(resources: Resources, record: Record, function: JobFunction, *, refuses: bool) -> End:

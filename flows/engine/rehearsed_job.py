@@ -253,7 +253,7 @@ class RehearsedJob(Job):
         """What ended with the job goes on with it; a child that came to nothing is started again."""
         if opened.status in (WaitStatus.OPEN, WaitStatus.ENDED):
             if opened.until is not None and opened.until <= utc_now():
-                return Wait.model_construct(**opened.model_dump() | {"status": WaitStatus.OVER})
+                return Wait.model_construct(**dict(opened) | {"status": WaitStatus.OVER})
             raise Untold(f"it would go on to wait in the step '{opened.name}'")
         child = self._resources.ledger.jobs.get(opened.child_job_id) if opened.child_job_id else None
         if child is not None and child.status in ("failed", "cancelled"):
@@ -268,7 +268,7 @@ class RehearsedJob(Job):
 def _served(spec: RequestSpec, answer: Request, before: Request | None) -> Request:
     """The row that would be put on record of a call whose answer the user has had: nothing is paid for it."""
     return Request.model_construct(
-        **answer.model_dump()
+        **dict(answer)
         | {
             "step": spec.step,
             "attempt": 1 if before is None else before.attempt + 1,

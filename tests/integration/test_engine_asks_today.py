@@ -96,6 +96,13 @@ def attempts(resources: Resources, job: Job) -> list[tuple[int, RequestStatus, A
     return [(row.attempt, row.status, (row.input or {}).get("prompt")) for row in rows]
 
 
+def test_a_dearer_call_is_sent_once_it_has_its_slot(resources: Resources, provider: EchoProvider, failed: Job) -> None:
+    """The function waits for it as for any other."""
+    replayed(resources, failed)
+    until_it_has_come(resources, failed.id, lambda job: job.infer(ECHO, {"prompt": "a fox in the snow"}, step="echo"))
+    assert provider.sent == [{"prompt": "a fox in the snow"}]
+
+
 @pytest.mark.parametrize("function", [after, side_by_side])
 def test_a_replay_sends_what_todays_code_asks(
     resources: Resources, provider: EchoProvider, failed: Job, function: Any

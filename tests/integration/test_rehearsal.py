@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -31,9 +31,9 @@ from ledger_databases import Db
 
 from blocks import catalogue
 from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
-from blocks.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestSpec
+from blocks.ledger import Happening, Job, JobStatus, Ledger, Outcome, Request, RequestSpec
 from blocks.outcomes import error_document
-from flows.engine import Call, Inference, specify
+from flows.engine import Call, Inference, Sleep, Waiting, specify
 from flows.engine import Job as JobCall
 from flows.engine.only_reading import only_to_read
 from flows.engine.rehearsal import Rehearsed, Verdict, rehearse
@@ -384,6 +384,76 @@ def test_a_step_that_is_on_record_is_given_and_what_it_waited_for_too(failed: An
         return {"charge": paid["id"]}
 
     assert tried(failed(charged), mended).verdict is Verdict.COMPLETES
+
+
+def test_the_first_of_several_that_is_on_record_counts(failed: Any, tried: Any) -> None:
+    """And a wait that ended with its job is over, once its time is."""
+    day = timedelta(days=1)
+
+    def waited(job: JobCall) -> Any:
+        job.wait_any({"soon": Sleep(timedelta(0)), "late": Sleep(day)}, step="first")
+        return job.no_such_thing  # type: ignore[attr-defined]
+
+    def chosen(job: JobCall) -> Any:
+        key, _ = job.wait_any({"soon": Sleep(timedelta(0)), "late": Sleep(day)}, step="first")
+        return job.step(f"after-{key}", lambda: pytest.fail("it was done"))
+
+    said = tried(failed(waited), chosen)
+    assert said.why == "it would do the step 'after-soon'"
+
+
+def test_a_sleep_that_would_be_over_by_now_is_over(failed: Any, tried: Any, db: Db) -> None:
+    """It ended with its job; a replay would find that its time has come. One whose time has not would go on."""
+
+    def sleeps(job: JobCall) -> Any:
+        job.start(ECHO, {"prompt": "a fox"}, step="echo")
+        with suppress(Waiting):
+            job.sleep(timedelta(days=1), step="night")
+        return job.no_such_thing  # type: ignore[attr-defined]
+
+    def mended(job: JobCall) -> Any:
+        job.sleep(timedelta(days=1), step="night")
+        return {"slept": True}
+
+    job = failed(sleeps)
+    assert tried(job, mended).why == "it would go on to wait in the step 'night'"
+    db.execute("UPDATE wait SET until = now() - interval '1 minute'")
+    assert tried(job, mended).verdict is Verdict.COMPLETES
+
+
+@pytest.mark.parametrize(("ended", "why"), [("completed", None), ("failed", "it would start generate-image again")])
+def test_a_child_that_has_ended_is_taken_as_a_replay_would(
+    failed: Any, tried: Any, resources: Resources, ended: str, why: str | None
+) -> None:
+    """What it came to; or it is started again, where it came to nothing."""
+    ledger = resources.ledger
+
+    def parent(job: JobCall) -> Any:
+        row = ledger.jobs.get(job.id)
+        assert row is not None
+        wait, _ = ledger.waits.for_child(row, "child", kind="generate-image", parameters={"prompt": "a fox"})
+        ledger.jobs.finish(str(wait.child_job_id), JobStatus(ended), result={"n": 1}, error={"message": "No."})
+        with suppress(Permanent):
+            job.invoke("generate-image", step="child", prompt="a fox")
+        return job.no_such_thing  # type: ignore[attr-defined]
+
+    def mended(job: JobCall) -> Any:
+        return dict(job.invoke("generate-image", step="child", prompt="a fox").result or {})
+
+    assert tried(failed(parent), mended).why == why
+
+
+def test_a_result_that_came_late_serves(tried: Any, resources: Resources, ledger: Ledger, ann: str) -> None:
+    """The job had been cancelled by then; it is paid, so a replay takes it up."""
+    job = new_job(ledger, ann)
+    row = ledger.requests.reserve(job.id, specify(ECHO, {"prompt": "a fox"}, step="echo"))
+    ledger.grants.grant()
+    ledger.requests.begin_submit(row.ref, deadline=timedelta(hours=1))
+    ledger.requests.settle(row.ref, Outcome(happening=Happening.EXPIRE, error={"code": "expired"}), via=None)
+    ledger.jobs.finish(job.id, JobStatus.FAILED, error={"code": "expired"})
+    ledger.requests.settle(row.ref, echoed({}), via="webhook")
+    said = tried(job, lambda job: job.store(echo(job, prompt="a fox")))
+    assert (said.verdict, said.asks) == (Verdict.COMPLETES, ())
 
 
 def test_an_answer_that_the_user_has_had_serves_without_a_price(

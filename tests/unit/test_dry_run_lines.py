@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deployments.cli.dead_letters import Which
-from deployments.cli.dry_run import closing, document, line, live
+from deployments.cli.dry_run import closing, document, left_out, line, live
 from flows.engine.rehearsal import Rehearsed, Verdict
 from flows.engine.rehearsed_job import Ask, How
 
@@ -80,3 +80,11 @@ def test_the_end_counts_the_verdicts() -> None:
     told = "\n".join(closing(Counter({"completes": 3, "pays": 1}), price=Decimal("0.025"), command="darkroom replay"))
     assert told.startswith("4 failed jobs: 3 × completes, 1 × pays.") and "$0.0250" in told
     assert closing(Counter(), price=Decimal(0), command="darkroom replay")[0] == "0 failed jobs: none is meant."
+
+
+def test_what_is_not_tried_is_told() -> None:
+    """A job that was named and has not failed; and those beyond what is tried at once."""
+    assert left_out(["job_1", "job_2"], ["job_2"]) == ["job_1: it is no failed job that is meant."]
+    assert left_out([], ["job_2"]) == []
+    (told,) = left_out([], [f"job_{n}" for n in range(1000)])
+    assert told.startswith("1,000 are tried at once")
