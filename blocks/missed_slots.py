@@ -74,7 +74,8 @@ def why_skipped(
 ) -> str | None:
     """Of a run that starts now for that slot; None: it is to run.
 
-    `newest`: the last slot that is due by now, its own if there is no later one; `following`: the one after its own.
+    `newest`: the last slot by now that there is a run for, be it its own; `following`: the slot after its own. A slot
+    that is due and has no run makes up for none: when the server is back, the last one it had made is the newest.
     """
     late = now - slot
     if late < ON_TIME:

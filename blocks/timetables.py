@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prefect.server.schemas.schedules import SCHEDULE_TYPES
 
 MOST_PER_PAGE = 200  # Prefect's own bound
+AUTO_SCHEDULED = "auto-scheduled"  # the tag of runs that Prefect's scheduler has made
 # Looked through one after the other for the newest slots: Prefect reckons forward, at most 1,000 from where it begins.
 REACHES = (timedelta(hours=1), timedelta(days=1), timedelta(days=60), timedelta(days=1000))
 MOMENT = timedelta(microseconds=1)
@@ -95,6 +96,17 @@ class Timetables:
             looked_at += len(page)
             if len(page) < MOST_PER_PAGE:
                 return found
+
+    def newest_on_record(self, deployment_id: UUID, *, until: datetime) -> datetime | None:
+        """The last slot up to then that Prefect's scheduler has made a run for, by any of the schedules."""
+        wanted = {
+            "deployment_id": {"any_": [str(deployment_id)]},
+            "expected_start_time": {"before_": until.isoformat()},
+            "tags": {"all_": [AUTO_SCHEDULED]},
+        }
+        body = {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+        found = self._api.call("POST", "/flow_runs/filter", json=body)
+        return _time(found[0]["expected_start_time"]) if found else None
 
     def make(self, deployment_id: UUID, slot: datetime) -> None:
         """The run of that slot, as the scheduler would have made it; none where it is there, or nobody has it."""

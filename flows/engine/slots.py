@@ -1,8 +1,8 @@
 """Missed slots of cron: a run asks at its start whether it is still wanted, `reconcile` makes those that are not there.
 
 What is to be done is declared beside the schedule (`blocks/missed_slots.py`). A run decides for itself, from its slot,
-its schedule and the time, so nobody has to agree with anybody; a run that is not wanted ends as Skipped, and says why.
-A run that a person started has no slot, and one that was begun before is not stopped half-way: both go on.
+the time and what runs there are, so nobody has to agree with anybody; one that is not wanted ends as Skipped, and says
+why. A run that a person started has no slot, and one that was begun before is not stopped half-way: both go on.
 """
 
 from __future__ import annotations
@@ -55,10 +55,8 @@ def _why_skipped(orchestrator: Orchestrator, flow_run: FlowRun, slot: datetime, 
     if rule is None or schedule is None:
         return None
     now = utc_now()
-    # While it is switched off nobody makes the later ones.
-    off = timetable.paused or not schedule.active
-    later = [] if off else schedule.newest(after=slot, until=now, most=1)
-    return why_skipped(rule, slot, now=now, newest=(*later, slot)[0], following=schedule.following(slot))
+    newest = orchestrator.timetables.newest_on_record(timetable.deployment_id, until=now)
+    return why_skipped(rule, slot, now=now, newest=newest or slot, following=schedule.following(slot))
 
 
 def make_missing(orchestrator: Orchestrator, *, now: datetime) -> None:

@@ -100,6 +100,19 @@ def test_what_was_deleted_after_it_ran_is_on_record_no_more_and_what_a_person_st
     assert orchestrator.timetables.on_record(id, slots=[first, following]) == {following}
 
 
+def test_the_newest_slot_is_the_last_one_that_has_a_run(
+    prefect: PrefectServer, orchestrator: Orchestrator, daily: Callable[..., str]
+) -> None:
+    """Up to the time that is asked for, and whatever a person has started since."""
+    id = orchestrator.deployment_id(daily())
+    first, following = slots(prefect, id)[:2]
+    prefect.call("POST", f"/deployments/{id}/create_flow_run", json={})
+    newest = orchestrator.timetables.newest_on_record
+    assert newest(id, until=first - DAY / 2) is None
+    assert newest(id, until=following - DAY / 2) == first
+    assert newest(id, until=following + 9 * DAY) == following
+
+
 def test_nothing_is_made_for_what_is_paused_new_or_unknown(
     prefect: PrefectServer, orchestrator: Orchestrator, daily: Callable[..., str]
 ) -> None:

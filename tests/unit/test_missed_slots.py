@@ -30,6 +30,7 @@ SKIP_AFTER_AN_HOUR = MissedSlots.model_validate({"then": "skip", "after": "1h"})
         (ALL, 3 * DAY, NINE + 3 * DAY, NINE + DAY, None),
         (ONCE, 3 * DAY, NINE + 3 * DAY, NINE + DAY, "makes up for it"),
         (ONCE, 23 * HOUR, NINE, NINE + DAY, None),  # late, and still the newest
+        (ONCE, 3 * DAY, NINE, NINE + DAY, None),  # later slots have no runs: the server was out
         (ONCE, 61 * MINUTE, NINE + 61 * MINUTE, NINE + MINUTE, "the run of Mon 2026-11-23 10:01 UTC"),
         (SKIP, 4 * MINUTE, NINE, NINE + DAY, None),
         (SKIP, 6 * MINUTE, NINE, NINE + DAY, "missed by 6 min; after 5 min it is skipped"),
