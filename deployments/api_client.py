@@ -59,7 +59,7 @@ class ApiClient:
 
     def replay_letters(self, body: Mapping[str, Any]) -> Json:
         """The price; with a budget what was put back."""
-        return self._call("POST", "/v1/dead-letters/replay", json=body)
+        return self._call("POST", "/v1/dead-letters/replay", json=body, timeout=120)  # a thousand take some seconds
 
     def discard_letters(self, body: Mapping[str, Any]) -> Json:
         return self._call("POST", "/v1/dead-letters/discard", json=body)

@@ -188,12 +188,19 @@ class DeadLetters:
         another one.
         """
         jobs, replay_id = self._find(which, limit=MOST_LETTERS), self._open_replay(budget_usd, key)
+        prices = self._prices(jobs)
         refused = dict(_no_letters(which, jobs))
-        implied = NOTHING
+        implied, beyond = NOTHING, _Beyond()
         for job in jobs:
+            if prices[job.id] >= beyond.price:
+                refused[job.id] = beyond.message
+                continue
             try:
                 implied += self._jobs.replay(job.id, replay_id=replay_id)
-            except (BadInput, WrongState) as refusal:
+            except BadInput as refusal:
+                refused[job.id] = refusal.message
+                beyond = _Beyond(price=prices[job.id], message=refusal.message)
+            except WrongState as refusal:
                 refused[job.id] = refusal.message
         went = [job_id for job_id in refused if self._went(job_id, replay_id)]
         put_back = [job.id for job in jobs if job.id not in refused]
@@ -207,6 +214,11 @@ class DeadLetters:
     def _find(self, which: DeadLetterFilter, *, limit: int) -> Sequence[Row[Any]]:
         with self._engine.begin() as connection:
             return run(connection, "dead_ids", **vars(which) | _ids(which), limit=limit).all()
+
+    def _prices(self, jobs: Sequence[Row[Any]]) -> dict[str, Decimal]:
+        with self._engine.begin() as connection:
+            plans = _plans(connection, jobs)
+        return {job_id: sum(plan.parts.values(), NO_COST) for job_id, plan in plans.items()}
 
     def _open_replay(self, budget_usd: Decimal, key: str | None) -> str:
         replay_id = new_id("rpl_") if key is None else f"rpl_{content_hash('replay', {'key': key})}"
@@ -224,6 +236,16 @@ class DeadLetters:
         """Whether it was put back by this replay before: with its batch, or when it was sent first."""
         job = self._jobs.get(job_id)
         return job is not None and job.replay_id == replay_id and job.status is not JobStatus.FAILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beyond:
+    """The price of the last letter that did not fit. One that costs as much or more is not tried: of a thousand letters
+    under a small budget nearly all are such.
+    """
+
+    price: Decimal = Decimal("Infinity")
+    message: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
