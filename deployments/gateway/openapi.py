@@ -19,7 +19,8 @@ A prompt goes in, a picture comes out, and nothing is paid for twice.
 3. **Fetch**: when `status` is `completed`, each of the job's `assets` has a `url` that needs no key and holds an hour.
 
 `POST /v1/jobs/{id}/cancel` ends a job; `POST /v1/jobs/{id}/replay` gives a failed or cancelled one another try, and
-pays only for what has not succeeded yet.
+pays only for what has not succeeded yet. `GET /v1/dead-letters` lists all that failed, with what another try costs;
+`POST /v1/dead-letters/replay` puts many back at once, under a budget.
 
 Send an `Idempotency-Key` with each order: after a time-out you can then send it again, and it is one job all the same.
 
