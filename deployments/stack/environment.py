@@ -80,6 +80,8 @@ def client_settings(options: StackOptions, *, home: Home, cluster: Cluster, base
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home.results),
         "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+        # Else Prefect tells of it among what a command prints.
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Two requests less for every run: this server is of the same version, and has no CSRF protection switched on.
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
         "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
