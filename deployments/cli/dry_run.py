@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import ROUND_UP, Decimal
 from typing import TYPE_CHECKING, Any
@@ -69,19 +69,22 @@ def left_out(jobs: Sequence[str], meant: Sequence[str]) -> list[str]:
 
 
 def line(said: Rehearsed) -> str:
-    """Of a terminal: the job, its kind, how it failed, what would become of it, and the price of that."""
+    """Of a terminal: the job, its kind, how it failed, what would become of it, the price of that, and why."""
     was = said.was or {}
-    failed = f"{was.get('class')}/{was.get('code')}" + (f" in {was['step']}" if was.get("step") else "")
-    today = "; ".join(part for part in (str(said.verdict), *_details(said)) if part)
-    told = f"{said.job_id}  {said.kind:<15}  was {failed:<40}  {today}  ${said.price_usd:.4f}"
-    return "".join(each if each.isprintable() else " " for each in told)  # providers' words are among it
+    failed = f"was {was.get('class')}/{was.get('code')}" + (f" in {was['step']}" if was.get("step") else "")
+    told = f"{said.job_id}  {said.kind:<15}  {failed:<52}  {said.verdict:<15}  ${said.price_usd:.4f}  {_details(said)}"
+    # Providers' words are among it.
+    return "".join(each if each.isprintable() else " " for each in told.rstrip())
 
 
-def _details(said: Rehearsed) -> list[str]:
-    error = said.error or {}
+def _details(said: Rehearsed) -> str:
+    failure = _failure(said.error) if said.error and said.verdict == "fails otherwise" else ""
+    return "; ".join(part for part in (failure, *map(_asked, said.asks), said.why) if part)
+
+
+def _failure(error: Mapping[str, Any]) -> str:
     in_step = f" in {error['step']}" if error.get("step") else ""
-    failure = [f"{error['class']}/{error['code']}{in_step}: {error['message']}"] if said.error else []
-    return [*failure, *[_asked(ask) for ask in said.asks], said.why or ""]
+    return f"{error['class']}/{error['code']}{in_step}: {error['message']}"
 
 
 def _asked(ask: Ask) -> str:
@@ -104,7 +107,7 @@ def document(said: Rehearsed) -> dict[str, Any]:
 def closing(counts: Counter[str], *, price: Decimal, command: str) -> list[str]:
     told = ", ".join(f"{count} × {verdict}" for verdict, count in counts.most_common())
     return [
-        f"{counts.total()} failed jobs: {told or 'none is meant'}.",
+        f"{counts.total()} failed job{'' if counts.total() == 1 else 's'}: {told or 'none is meant'}.",
         f"The calls that are known would cost ${price:.4f} at most. Nothing was sent, and nothing was written.",
         *(["Replay them for no more than that:", f"  {command}"] if counts else []),
     ]

@@ -31,17 +31,23 @@ def ask(**changes: Any) -> Ask:
 @pytest.mark.parametrize(
     ("rehearsed", "today"),
     [
-        (said(), "completes  $0.0000"),
+        (said(), "completes        $0.0000"),
         (
             said(verdict=Verdict.PAYS, asks=(ask(how=How.OTHERWISE, changed=("prompt",)),)),
-            "pays; asks generate otherwise (prompt)  $0.0250",
+            "pays             $0.0250  asks generate otherwise (prompt)",
         ),
         (
             said(verdict=Verdict.FAILS_THE_SAME, error=REFUSED, asks=(ask(refused="content_policy_violation"),)),
-            "fails the same; permanent/content_policy_violation in generate: No.; "
-            "asks generate again, refused before: content_policy_violation  $0.0250",
+            "fails the same   $0.0250  asks generate again, refused before: content_policy_violation",
         ),
-        (said(verdict=Verdict.CANNOT_TELL, why="it would do the step 'charge'"), "cannot tell; it would do the step"),
+        (
+            said(verdict=Verdict.FAILS_OTHERWISE, error=REFUSED | {"step": "small", "code": "rejected"}),
+            "fails otherwise  $0.0000  permanent/rejected in small: No.",
+        ),
+        (
+            said(verdict=Verdict.CANNOT_TELL, why="it would do the step 'charge'"),
+            "cannot tell      $0.0000  it would do",
+        ),
     ],
 )
 def test_a_line_says_how_it_failed_and_what_would_become_of_it(rehearsed: Rehearsed, today: str) -> None:
@@ -54,7 +60,8 @@ def test_a_line_says_how_it_failed_and_what_would_become_of_it(rehearsed: Rehear
 def test_a_failure_of_the_provider_is_no_line_of_its_own() -> None:
     """Its words are as they came: a line stays one."""
     error = REFUSED | {"message": "No.\nNever.\x1b[2J"}
-    assert "\n" not in line(said(error=error)) and "\x1b" not in line(said(error=error))
+    told = line(said(verdict=Verdict.FAILS_OTHERWISE, error=error))
+    assert "Never." in told and "\n" not in told and "\x1b" not in told
 
 
 def test_as_json_each_call_is_told_with_what_differs() -> None:
