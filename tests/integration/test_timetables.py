@@ -8,13 +8,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prefect.logging import disable_run_logger
 from prefect_server import PrefectServer
 
 from blocks.clock import utc_now
 from blocks.errors import NeedsHuman
 from blocks.missed_slots import MissedSlots
 from blocks.orchestrator import RECONCILE, Orchestrator
-from flows.engine.slots import COMPLETED, make_missing_of
+from flows.engine.slots import COMPLETED, make_missing, make_missing_of
 
 DAY = timedelta(days=1)
 ALL, ONCE, SKIP = (MissedSlots.model_validate(word) for word in ("run_all", "run_once", "skip"))
@@ -50,6 +51,11 @@ def runs(prefect: PrefectServer, deployment_id: UUID | str) -> list[dict[str, An
 
 def slots(prefect: PrefectServer, deployment_id: UUID) -> list[datetime]:
     return [datetime.fromisoformat(run["expected_start_time"]) for run in runs(prefect, deployment_id)]
+
+
+def complete(prefect: PrefectServer, run: UUID, *, type: str = "COMPLETED", name: str = COMPLETED) -> None:
+    for state in ({"type": "RUNNING"}, {"type": type, "name": name}):
+        prefect.call("POST", f"/flow_runs/{run}/set_state", json={"state": state, "force": True})
 
 
 @pytest.mark.parametrize(("rule", "days"), [(ALL, [1, 2, 3, 4, 5]), (ONCE, [1, 2, 5]), (SKIP, [1, 2])])
@@ -141,14 +147,27 @@ def test_a_deployment_that_is_deployed_again_keeps_its_slots(
     assert slots(prefect, id).count(past) == 1
 
 
+def test_a_turn_of_reconcile_makes_what_is_missing_since_the_last_that_completed(
+    prefect: PrefectServer, orchestrator: Orchestrator
+) -> None:
+    """Of all that declare it, but not its own: looked at a week from now, each weekday has its report."""
+    complete(prefect, orchestrator.run_now(RECONCILE))
+    report, turns = orchestrator.deployment_id("daily-report/weekdays"), orchestrator.deployment_id(RECONCILE)
+    now = utc_now()
+    before = len(runs(prefect, turns))
+    with disable_run_logger():
+        make_missing(orchestrator, now=now + 7 * DAY)
+    assert len([slot for slot in slots(prefect, report) if now < slot <= now + 7 * DAY]) == 5
+    assert len(runs(prefect, turns)) <= before + MADE_AHEAD  # the scheduler's own
+
+
 def test_one_knows_when_the_last_turn_began_that_completed(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
     """Others that failed or were skipped since do not count, nor do those of other deployments."""
     id = orchestrator.deployment_id(RECONCILE)
     started = {}
     for name in ("Completed", "Failed", "Skipped"):
         run = orchestrator.run_now(RECONCILE)
-        for state in ({"type": "RUNNING"}, {"type": "FAILED" if name == "Failed" else "COMPLETED", "name": name}):
-            prefect.call("POST", f"/flow_runs/{run}/set_state", json={"state": state, "force": True})
+        complete(prefect, run, type="FAILED" if name == "Failed" else "COMPLETED", name=name)
         started[name] = datetime.fromisoformat(prefect.call("GET", f"/flow_runs/{run}")["start_time"]).astimezone(UTC)
     assert orchestrator.timetables.last_start(id, named=COMPLETED) == started["Completed"]
     assert orchestrator.timetables.last_start(id, named="Never") is None
