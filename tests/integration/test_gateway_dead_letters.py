@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from ledger_scenes import DEV, FAILURE, SUCCESS, post, spec
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
 from support import wait_until
+from typer.testing import CliRunner, Result
 
 from blocks.clock import utc_now
 from blocks.ledger import JobStatus, Ledger, RequestStatus
 from blocks.settings import Settings
+from deployments.cli import app
 
 LETTERS = "/v1/dead-letters"
 
@@ -148,6 +151,42 @@ def test_a_discarded_job_says_so_and_is_listed_where_it_is_asked_for(
     assert ann.get(f"/v1/jobs/{put_away}").json()["discarded"]["reason"] == "A test order."
     assert send(ann, "replay", jobs=[put_away], budget_usd=1).json()["put_back"] == [put_away]
     assert ann.get(f"/v1/jobs/{put_away}").json()["discarded"] is None
+
+
+@pytest.fixture
+def command(
+    gateway: RunningGateway, ann: Customer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """`darkroom` as Ann calls it, whose key is in her environment."""
+    given = {"API_KEY": ann.key, "GATEWAY_URL": gateway.url, "HOME": str(tmp_path)}
+    for name, value in given.items():
+        monkeypatch.setenv(f"DARKROOM_{name}", value)
+    return lambda *arguments, answer="": CliRunner().invoke(app, list(arguments), input=answer)
+
+
+def test_a_user_has_the_same_commands_over_http(
+    command: Callable[..., Result], ann: Customer, user_id: str, ledger: Ledger
+) -> None:
+    """Their own jobs: listed, discarded, and put back by what they have in common."""
+    jobs = [dead(ledger, user_id) for _ in range(3)]
+    lines = [json.loads(line)["job_id"] for line in command("dead", "list", "--class", "permanent").stdout.splitlines()]
+    assert lines == jobs[::-1]
+    assert command("dead", "discard", jobs[0], "--reason", "A test order.").stdout == f"{jobs[0]}\tdiscarded\n"
+    put_back = command("replay", "--failed-since", "1h", "--budget", "0.03")
+    assert (put_back.exit_code, put_back.stdout) == (1, f"{jobs[1]}\tput back\n")
+    assert listed(ann) == [jobs[2]]
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n\n", 2), ("y\n", 0)])
+def test_the_price_is_told_before_anything_is_put_back(
+    command: Callable[..., Result], ann: Customer, user_id: str, ledger: Ledger, answer: str, left: int
+) -> None:
+    """And nothing is without a yes."""
+    for _ in range(2):
+        dead(ledger, user_id)
+    said = command("replay", "--code", "content_policy_violation", answer=answer)
+    assert "2 failed jobs match, 2 can be replayed, for about $0.0500." in said.stderr
+    assert (said.exit_code == 0, len(listed(ann))) == (left == 0, left)
 
 
 @pytest.mark.parametrize(
