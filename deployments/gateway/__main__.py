@@ -14,6 +14,9 @@ from deployments.gateway.app import create_app
 HOST = "127.0.0.1"
 PORT = 8700
 SECONDS_TO_FINISH = 10
+# Longer than clients and proxies keep an idle connection (5 s, 60 s): who closes it first loses no request that is just
+# on its way.
+SECONDS_KEPT_ALIVE = 75
 
 
 def serve(*, host: str = HOST, port: int = PORT) -> None:
@@ -25,6 +28,7 @@ def serve(*, host: str = HOST, port: int = PORT) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=SECONDS_TO_FINISH,
+        timeout_keep_alive=SECONDS_KEPT_ALIVE,
     )
 
 
