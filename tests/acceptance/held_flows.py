@@ -17,6 +17,7 @@ class _Trial(EventData):
     n: int = 0
     key: str = ""
     holds: bool = False
+    sends: bool = False
 
 
 for _case in {cases}:
@@ -25,8 +26,10 @@ for _case in {cases}:
 
 
 def play(job: Job) -> Any:
-    """One that holds is under way until it is told to go on."""
+    """One that holds is under way until it is told to go on; one that sends asks for another run by an event."""
     given = job.parameters
+    if given.get("sends"):
+        job.send_event("trial.sent", {"n": given["n"]}, step="send")
     if given.get("holds"):
         job.wait_for_event("trial.go", match={"n": given["n"]}, timeout=DAY)
     return {"n": given.get("n"), "events": given.get("events")}
@@ -37,7 +40,9 @@ def held(
     n: int = 0,
     key: str = "",
     holds: bool = False,
+    sends: bool = False,
     events: list[dict[str, Any]] | None = None,
     user: str = "operator",
 ) -> State[Any]:
-    return drive(play, parameters={"n": n, "key": key, "holds": holds, "events": events}, user=user)
+    given = {"n": n, "key": key, "holds": holds, "sends": sends, "events": events}
+    return drive(play, parameters=given, user=user)

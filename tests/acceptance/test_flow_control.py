@@ -26,6 +26,8 @@ from support import wait_until
 from trial_project import environment, trial_project
 from web_shop import Shop, content, open_shop, picture
 
+from blocks.ledger import EffectKind
+
 MANY = 1_000
 SECONDS_TO_BEGIN = 90
 CASES = {
@@ -43,6 +45,8 @@ CASES = {
     "queue": "singleton: {key: event.data.key, when_running: queue}",
     "gathers": "debounce: {key: event.data.key, period: 5s}",
     "waits": "throttle: {key: event.user, limit: 1, period: 1s}",
+    "sends": "concurrency: {limit: 1}",
+    "sent": "batch: {size: 2, longest: 1m}",
     "changed": "concurrency: {limit: 1}",
 }
 DEPLOYMENT = """
@@ -197,23 +201,34 @@ def _begun(starts: list[dict[str, Any]]) -> list[datetime]:
 # -- debounce and batch ----------------------------------------------------------------------------------------------
 
 
-def _one_start(scene: Scene, case: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Of a thousand events; each of them says so, and which of them it was. Returns what became of each, as sent."""
+def _one_start(scene: Scene, case: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """Of a thousand events. Each of them is on record with it: returns the place of each, by its id."""
     (start,) = scene.settled(case)
     assert (start["status"], start["events"]) == ("begun", MANY)
-    effects = scene.effects(case)
-    assert {effect["what"] for effect in effects} == {"held"}
-    assert {effect["start"]["id"] for effect in effects} == {start["id"]}
-    assert {effect["start"]["job_id"] for effect in effects} == {start["job_id"]}
-    assert sorted(effect["start_n"] for effect in effects) == list(range(1, MANY + 1))
-    return start, effects
+    places: dict[str, int] = {}
+    for id in scene.events[case]:
+        (effect,) = scene.stack.ledger.events.effects(id)
+        assert (effect.what, effect.start_id) == (EffectKind.HELD, start["id"])
+        assert effect.start_n is not None
+        places[id] = effect.start_n
+    assert sorted(places.values()) == list(range(1, MANY + 1))
+    return start, places
+
+
+def _told(scene: Scene, case: str, event_id: str, start: dict[str, Any]) -> dict[str, Any]:
+    """What its sender is told: the effect, which names the run."""
+    (effect,) = scene.ask(case, f"/v1/events/{event_id}")["effects"]
+    assert (effect["what"], effect["start"]) == ("held", start)
+    return dict(effect)
 
 
 def test_a_thousand_events_of_one_key_are_one_run_with_what_the_last_one_says(played: Scene) -> None:
     """The others say that it has taken their place: none is unaccounted for."""
-    start, effects = _one_start(played, "last")
-    (last,) = [id for id, effect in zip(played.events["last"], effects, strict=True) if effect["passed_on"]]
-    assert next(effect["start_n"] for effect in effects if effect["passed_on"]) == MANY
+    start, places = _one_start(played, "last")
+    *others, last = sorted(places, key=lambda id: places[id])
+    assert _told(played, "last", last, start)["passed_on"] is True
+    for id in others[:: MANY // 20]:
+        assert _told(played, "last", id, start)["passed_on"] is False
     said = played.ask("last", f"/v1/events/{last}")["data"]["n"]
     assert played.result("last", start) == {"n": said, "events": None}
     assert len(played.ask("last", "/v1/jobs")["items"]) == 1
@@ -221,13 +236,12 @@ def test_a_thousand_events_of_one_key_are_one_run_with_what_the_last_one_says(pl
 
 def test_a_thousand_events_of_one_key_are_one_run_with_what_all_of_them_say(played: Scene) -> None:
     """In the order in which they came."""
-    start, effects = _one_start(played, "all")
-    assert all(effect["passed_on"] for effect in effects)
+    start, places = _one_start(played, "all")
     given = played.result("all", start)["events"]
     assert sorted(each["n"] for each in given) == list(range(MANY))
-    place = {id: effect["start_n"] for id, effect in zip(played.events["all"], effects, strict=True)}
     for id in played.events["all"][:: MANY // 20]:
-        assert given[place[id] - 1] == played.ask("all", f"/v1/events/{id}")["data"]
+        assert _told(played, "all", id, start)["passed_on"] is True
+        assert given[places[id] - 1] == played.ask("all", f"/v1/events/{id}")["data"]
 
 
 def test_events_that_do_not_cease_are_a_run_all_the_same(scene: Scene) -> None:
@@ -287,6 +301,21 @@ def test_a_rate_limit_queues_what_is_beyond_it(played: Scene) -> None:
     assert [start["status"] for start in starts] == ["begun"] * 4
     assert begun[2] - begun[0] >= timedelta(seconds=4) and begun[3] - begun[1] >= timedelta(seconds=4)
     assert sorted(played.result("queued", start)["n"] for start in starts) == [0, 1, 2, 3]
+
+
+def test_what_a_job_says_is_held_like_what_is_sent_from_outside(scene: Scene) -> None:
+    """Its event gathers with others of its user's; here the one that makes the batch full comes from a job."""
+    scene.post("sends", "trial.sent", {"n": 1})
+    scene.send("sends", {"n": 2, "sends": True})
+    (start,) = scene.until("sends", "begun")
+    assert scene.result("sends", start)["n"] == 2
+    (batch,) = wait_until(
+        lambda: scene.ask("sends", "/v1/starts?deployment=held/sent&status=begun")["items"],
+        timeout=SECONDS_TO_BEGIN,
+        every=0.2,
+        what="the batch",
+    )
+    assert [each["n"] for each in scene.result("sends", batch)["events"]] == [1, 2]
 
 
 # -- what is under way -----------------------------------------------------------------------------------------------
