@@ -196,7 +196,8 @@ class DeadLetters:
                 refused[job.id] = beyond.message
                 continue
             try:
-                implied += self._jobs.replay(job.id, replay_id=replay_id)
+                meant = which.discarded is not False  # else one that was discarded since they were found is not
+                implied += self._jobs.replay(job.id, replay_id=replay_id, discarded_too=meant)
             except BadInput as refusal:
                 refused[job.id] = refusal.message
                 beyond = _Beyond(price=prices[job.id], message=refusal.message)

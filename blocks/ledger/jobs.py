@@ -297,7 +297,7 @@ class Jobs:
                 ended = Implied(cancels=_end_waits(connection, job_id, now=now))
             return Implied(grant=freed) + ended + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
-    def replay(self, job_id: str, *, replay_id: str | None = None) -> Implied:
+    def replay(self, job_id: str, *, replay_id: str | None = None, discarded_too: bool = True) -> Implied:
         """A failed or cancelled job goes back to work, in whatever run takes it; of several at once one does it.
 
         Each step that has succeeded is reused, the failed one gets a new attempt, both on record. Raises `WrongState`,
@@ -305,6 +305,8 @@ class Jobs:
         """
         with self._engine.begin() as connection:
             lock_run_of_job(connection, job_id)
+            if not discarded_too:
+                _require_not_discarded(connection, job_id)
             implied = put_back(connection, job_id, run_id=None, replay_id=replay_id, now=utc_now())
             if replay_id is not None and implied.grant:
                 require_within_budget(connection, replay_id)
@@ -397,6 +399,11 @@ class Jobs:
         with self._engine.begin() as connection:
             paid: Decimal | None = run(connection, "job_cost", job_id=job_id).scalar_one()
             return paid or Decimal(0)
+
+
+def _require_not_discarded(connection: Connection, job_id: str) -> None:
+    if run(connection, "job_get_locked", job_id=job_id).one().discarded_at is not None:
+        raise WrongState("It was discarded meanwhile. A replay that names it puts it back.")
 
 
 def _require_allowed(row: Row[Any], estimate_usd: Decimal) -> None:

@@ -306,10 +306,10 @@ def test_a_replay_that_is_cut_short_leaves_the_rest_as_it_was(
     jobs = [dead(ledger, ann) for _ in range(3)]
     put_back = ledger.jobs.replay
 
-    def dies_at_the_second(job_id: str, *, replay_id: str | None = None) -> Implied:
+    def dies_at_the_second(job_id: str, **given: Any) -> Implied:
         if job_id == jobs[1]:
             raise KeyboardInterrupt
-        return put_back(job_id, replay_id=replay_id)
+        return put_back(job_id, **given)
 
     monkeypatch.setattr(ledger.jobs, "replay", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
@@ -319,6 +319,23 @@ def test_a_replay_that_is_cut_short_leaves_the_rest_as_it_was(
     assert replay(ledger, 3 * PRICE).job_ids == tuple(jobs[1:])
     with pytest.raises(BadInput):
         ledger.requests.reserve_all(jobs[0], [spec(step=f"more-{n}") for n in range(3)])
+
+
+def test_what_is_discarded_while_a_replay_goes_on_is_not_put_back(
+    ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand letters take some seconds; a person may have looked meanwhile."""
+    jobs = [dead(ledger, ann) for _ in range(2)]
+    put_back = ledger.jobs.replay
+
+    def somebody_looks(job_id: str, **given: Any) -> Implied:
+        discard(ledger, jobs[1])
+        return put_back(job_id, **given)
+
+    monkeypatch.setattr(ledger.jobs, "replay", somebody_looks)
+    done = replay(ledger, 2 * PRICE)
+    assert (done.job_ids, list(done.refused)) == ((jobs[0],), [jobs[1]])
+    assert found(ledger, discarded=True) == [jobs[1]]
 
 
 def test_a_replay_that_is_sent_again_goes_on_under_the_same_budget(ledger: Ledger, ann: str) -> None:
