@@ -103,9 +103,9 @@ def test_it_is_read_by_the_deployments_full_name(tmp_path: Path) -> None:
     )
     assert read_missed_slots(file) == {"a-b/daily": SKIP_AFTER_AN_HOUR}
     file.write_text("deployments: [{name: n, entrypoint: 'a:b', missed_slots: never}]")
-    with pytest.raises(NeedsHuman, match=r"prefect\.yaml, deployments\.0\.missed_slots\.then"):
+    with pytest.raises(NeedsHuman, match=r"prefect\.yaml.*missed_slots\.then"):
         read_missed_slots(file)
-    with pytest.raises(NeedsHuman, match="cannot be read"):
+    with pytest.raises(NeedsHuman, match="nowhere.yaml"):
         read_missed_slots(tmp_path / "nowhere.yaml")
 
 
