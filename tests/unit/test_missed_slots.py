@@ -105,7 +105,7 @@ def test_it_is_read_by_the_deployments_full_name(tmp_path: Path) -> None:
     file.write_text("deployments: [{name: n, entrypoint: 'a:b', missed_slots: never}]")
     with pytest.raises(NeedsHuman, match=r"prefect\.yaml.*missed_slots\.then"):
         read_missed_slots(file)
-    with pytest.raises(NeedsHuman, match="nowhere.yaml"):
+    with pytest.raises(NeedsHuman, match=r"nowhere\.yaml cannot be read"):
         read_missed_slots(tmp_path / "nowhere.yaml")
 
 
