@@ -160,7 +160,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         own = environment(project) | {"DARKROOM_PATIENCE": "1", "DARKROOM_WEB_ALLOW": f"127.0.0.1:{shop.port}"}
         with running_stack(folder / "home", "--latency", "0.3", **own) as stack:
             scene = Scene(stack, shop, project)
-            for case in (*CASES, "profile"):
+            for case in (*CASES, "profile", "person"):
                 stack.keys[scene.user(case)] = stack.ledger.users.add(scene.user(case), plan="studio").key
             yield scene
             leaves_nothing(stack)
@@ -443,7 +443,7 @@ def test_what_is_declared_anew_holds_from_the_next_event_on(scene: Scene) -> Non
 
 
 def test_a_profile_that_is_saved_three_times_is_synced_once(scene: Scene) -> None:
-    """With its last picture, square, and with an event that says so; without a picture there is the event."""
+    """With its last picture, square, and with an event that says so."""
     old = scene.shop.lay_out("/old.jpg", content(picture()))
     new = scene.shop.lay_out("/new.jpg", content(picture(size=(400, 200))))
     saved = [{"account": "a-1", "name": "Ann", "picture_url": url} for url in (None, old, new)]
@@ -462,3 +462,22 @@ def test_a_profile_that_is_saved_three_times_is_synced_once(scene: Scene) -> Non
     assert (scene.shop.visited("/old.jpg"), scene.shop.visited("/new.jpg")) == (0, 1)
     synced = scene.ask("profile", f"/v1/events/{job['result']['synced']}")
     assert (synced["name"], synced["data"]) == ("profile.synced", {"account": "a-1", "picture": square["id"]})
+
+
+def test_a_profile_is_synced_from_prefects_ui_at_once(scene: Scene) -> None:
+    """What a person starts is not held. Without a picture there is the event."""
+    deployment = scene.stack.prefect.get("/deployments/name/sync-profile/debounced").raise_for_status().json()["id"]
+    given = {"account": "a-2", "name": "Bob", "user": scene.user("person")}
+    path = f"/deployments/{deployment}/create_flow_run"
+    scene.stack.prefect.post(path, json={"parameters": given}).raise_for_status()
+    (job,) = wait_until(
+        lambda: scene.ask("person", "/v1/jobs?status=completed")["items"],
+        timeout=SECONDS_TO_BEGIN,
+        every=0.2,
+        what="the run",
+    )
+    result = scene.stack.job(job["id"], user=scene.user("person"))["result"]
+    assert (result["account"], result["picture"]) == ("a-2", None)
+    synced = scene.ask("person", f"/v1/events/{result['synced']}")
+    assert synced["data"] == {"account": "a-2", "picture": None}
+    assert scene.ask("person", "/v1/starts")["items"] == []
