@@ -17,13 +17,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from blocks.durations import duration
-from blocks.errors import NeedsHuman
+from blocks.prefect_file import PREFECT_YAML, Entry, read_entries
 
-PREFECT_YAML = Path(__file__).parents[1] / "prefect.yaml"
 ON_TIME = timedelta(seconds=10)  # who comes within it is late for nothing
 USUALLY_MISSED_AFTER = timedelta(minutes=5)
 MOST_MADE = 31  # slots of one deployment that `reconcile` makes up for at once; older ones are lost
@@ -100,33 +98,13 @@ def to_be_made(rule: MissedSlots, due: Sequence[datetime], *, on_record: Collect
             return []
 
 
-class _Deployment(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    entrypoint: str
+class _Deployment(Entry):
     missed_slots: MissedSlots | None = None
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.entrypoint.rpartition(':')[2].replace('_', '-')}/{self.name}"
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    deployments: list[_Deployment]
 
 
 def read_missed_slots(file: Path = PREFECT_YAML) -> dict[str, MissedSlots]:
     """By the deployment's full name, where it is declared. Raises `NeedsHuman`, naming the place."""
-    try:
-        entries = _File.model_validate(yaml.safe_load(file.read_text())).deployments
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise NeedsHuman(f"{file.name}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (OSError, yaml.YAMLError) as error:
-        raise NeedsHuman(f"{file.name} cannot be read for missed slots ({type(error).__name__})") from error
+    entries = read_entries(_Deployment, file)
     return {entry.full_name: entry.missed_slots for entry in entries if entry.missed_slots is not None}
 
 

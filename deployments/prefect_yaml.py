@@ -9,16 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from blocks.events import FlowControlEntry, TriggerEntry
 from blocks.missed_slots import MissedSlots
+from blocks.prefect_file import PREFECT_YAML, Entry, read_entries
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
-
-PROJECT = Path(__file__).parents[1]
 
 
 class _Strict(BaseModel):
@@ -37,17 +35,16 @@ class ScheduleEntry(_Strict):
     timezone: str | None = None
 
 
-class DeploymentEntry(_Strict):
-    name: str
-    entrypoint: str
+class DeploymentEntry(Entry):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     description: str | None = None
-    tags: list[str] = []
     work_pool: PoolPlace
-    schedules: list[ScheduleEntry] = []
+    schedules: tuple[ScheduleEntry, ...] = ()
     # Its runs' and reconcile's: Prefect passes over what it does not know here.
     missed_slots: MissedSlots | None = None
     # The gateway's, and as little Prefect's.
-    starts_on: list[TriggerEntry] = []
+    starts_on: tuple[TriggerEntry, ...] = ()
     flow_control: FlowControlEntry | None = None
 
     @model_validator(mode="after")
@@ -57,20 +54,15 @@ class DeploymentEntry(_Strict):
         return self
 
 
-class PrefectYaml(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    deployments: list[DeploymentEntry]
-
-
-def read_prefect_yaml(file: Path = PROJECT / "prefect.yaml") -> PrefectYaml:
-    return PrefectYaml.model_validate(yaml.safe_load(file.read_text()))
+def read_prefect_yaml(file: Path = PREFECT_YAML) -> list[DeploymentEntry]:
+    """Raises `NeedsHuman`, naming the place."""
+    return read_entries(DeploymentEntry, file)
 
 
-def deploy_all(file: Path = PROJECT / "prefect.yaml") -> list[str]:
+def deploy_all(file: Path = PREFECT_YAML) -> list[str]:
     """Creates or updates every deployment of the file. Returns their names as `flow/deployment`."""
     names = []
-    for entry in read_prefect_yaml(file).deployments:
+    for entry in read_prefect_yaml(file):
         deployment = _deployment(entry, project=file.parent)
         deployment.apply()
         names.append(deployment.full_name)

@@ -7,11 +7,10 @@ of a wait (`ledger.waits.for_event(test=…)`).
 from blocks.events.conditions import Expression, compiled, matches
 from blocks.events.door import MOST_EVENTS, Envelope, EventDoor, Problem, Sender, Taken
 from blocks.events.flow_control import FlowControlEntry
-from blocks.events.triggers import PREFECT_YAML, Trigger, TriggerEntry, TriggerFile, read_triggers
+from blocks.events.triggers import Trigger, TriggerEntry, TriggerFile, read_triggers
 
 __all__ = [
     "MOST_EVENTS",
-    "PREFECT_YAML",
     "Envelope",
     "EventDoor",
     "Expression",

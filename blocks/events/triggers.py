@@ -20,18 +20,17 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.errors import BadInput, NeedsHuman
 from blocks.event_types import EventData, find_type
 from blocks.events.conditions import DoesNotApply, Expression, compiled
 from blocks.events.flow_control import FlowControl, FlowControlEntry, read_flow_control
 from blocks.ledger import EventStart
+from blocks.prefect_file import PREFECT_YAML, Entry, read_entries
 
 logger = logging.getLogger(__name__)
 
-PREFECT_YAML = Path(__file__).parents[2] / "prefect.yaml"
 SYSTEM = "system"  # the tag of deployments whose runs are not made for jobs
 
 
@@ -84,32 +83,14 @@ class Trigger:
         return {name: expression.evaluate(event) for name, expression in self.parameters.items()}
 
 
-class _Deployment(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    entrypoint: str
-    tags: list[str] = []
-    starts_on: list[TriggerEntry] = []
+class _Deployment(Entry):
+    starts_on: tuple[TriggerEntry, ...] = ()
     flow_control: FlowControlEntry | None = None
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.entrypoint.rpartition(':')[2].replace('_', '-')}/{self.name}"
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    deployments: list[_Deployment]
 
 
 def read_triggers(file: Path = PREFECT_YAML) -> list[Trigger]:
     """In the file's order. Raises `NeedsHuman`, naming the deployment and what is wrong there."""
-    try:
-        deployments = _File.model_validate(yaml.safe_load(file.read_text())).deployments
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise NeedsHuman(f"{file.name} cannot be read for what events start: {_first_line(error)}") from error
+    deployments = read_entries(_Deployment, file)
     for deployment in deployments:
         _require_starts(deployment)
     return [_trigger(deployment, entry) for deployment in deployments for entry in deployment.starts_on]
@@ -189,10 +170,3 @@ class TriggerFile:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_input=False, include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).replace("\n", " ")

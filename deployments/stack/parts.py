@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 
 from blocks.orchestrator import WORK_POOL
+from blocks.prefect_file import PROJECT
 from deployments.home import Home
-from deployments.prefect_yaml import PROJECT
 from deployments.stack.environment import inherited, server_environment, worker_settings
 from deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
 from deployments.stack.postgres import Cluster, Identity

@@ -22,9 +22,9 @@ import psutil
 
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman
+from blocks.prefect_file import PROJECT
 from deployments.home import Home
 from deployments.kernel import adopt_orphans
-from deployments.prefect_yaml import PROJECT
 from deployments.stack.environment import callers_own, client_settings
 from deployments.stack.options import LOOPBACK, StackOptions
 from deployments.stack.parts import Part, all_parts

@@ -8,31 +8,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect import Flow
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
 from prefect.logging.loggers import disable_logger
 from prefect.utilities.callables import get_call_parameters
-from pydantic import BaseModel
 
 from blocks.errors import BadInput, NeedsHuman
-from blocks.events import PREFECT_YAML
+from blocks.prefect_file import PREFECT_YAML, Entry, read_entries
 from flows.engine.calls import JobFunction
 from flows.engine.runner import Driven, asked_for_its_function
-
-
-class _Deployment(BaseModel):
-    name: str
-    entrypoint: str
-
-    @property
-    def kind(self) -> str:
-        return self.entrypoint.rpartition(":")[2].replace("_", "-")
-
-
-class _File(BaseModel):
-    deployments: list[_Deployment]
 
 
 def job_function(kind: str, deployment: str, parameters: Mapping[str, Any]) -> JobFunction:
@@ -60,8 +45,8 @@ def find_flow(kind: str, deployment: str, *, file: Path = PREFECT_YAML) -> Flow[
 
 
 @cache
-def _read(file: Path) -> tuple[_Deployment, ...]:
-    return tuple(_File.model_validate(yaml.safe_load(file.read_text())).deployments)
+def _read(file: Path) -> tuple[Entry, ...]:
+    return tuple(read_entries(Entry, file))
 
 
 @cache

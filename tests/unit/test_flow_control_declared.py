@@ -172,7 +172,7 @@ def test_it_holds_what_events_start_and_nothing_else(tmp_path: Path) -> None:
 
 def test_the_deployment_is_made_as_ever(tmp_path: Path) -> None:
     """Provisioning passes over it."""
-    (entry,) = read_prefect_yaml(write(tmp_path, ALL)).deployments
+    (entry,) = read_prefect_yaml(write(tmp_path, ALL))
     assert entry.flow_control is not None
 
 

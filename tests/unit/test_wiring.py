@@ -26,7 +26,7 @@ from deployments.work_pool import QUEUES
 
 PROJECT = Path(__file__).parents[2]
 FLOW_FILES = sorted(path for path in (PROJECT / "flows").glob("*.py") if path.name != "__init__.py")
-ENTRIES = read_prefect_yaml().deployments
+ENTRIES = read_prefect_yaml()
 DEPLOYED = [
     "daily-report/weekdays",
     "edit-image/on-demand",
