@@ -6,7 +6,7 @@ from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount, load_account
 from blocks.fal.answers import ProviderResult, ProviderStatus, Sent, Submitted
 from blocks.fal.catalogue import CATALOGUE
 from blocks.fal.client import SUBMIT_PATIENCE, Fal
-from blocks.fal.failures import classify_failure, classify_webhook_error, is_outcome
+from blocks.fal.failures import classify_failure, classify_webhook_error, is_outcome, may_pass
 from blocks.fal.files import fetch_file, file_client
 from blocks.fal.jwks import Jwks
 from blocks.fal.model import Model, Unit
@@ -34,5 +34,6 @@ __all__ = [
     "file_client",
     "is_outcome",
     "load_account",
+    "may_pass",
     "verify_webhook",
 ]

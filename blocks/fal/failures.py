@@ -93,6 +93,11 @@ def classify_webhook_error(body: Mapping[str, object]) -> DarkroomError:
     )
 
 
+def may_pass(code: str) -> bool:
+    """Whether a generation that ended by that type may end otherwise next time, as far as is known today."""
+    return code in RETRYABLE_TYPES
+
+
 def is_outcome(error: DarkroomError) -> bool:
     """True: the generation itself has ended this way, asking again changes nothing. False: only the call failed."""
     return isinstance(error, Permanent | Retry) and error.code not in CALL_CODES

@@ -19,6 +19,7 @@ from blocks import errors
 from blocks.catalogue import find_model
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
+from blocks.fal import may_pass
 from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same
 from blocks.media import Kind, RemoteFile
 from flows.engine import sending, storing, tasks
@@ -442,10 +443,13 @@ class Job(Durable):
 
 
 def rebuilt(row: Request) -> DarkroomError:
-    """How an ended call failed, from its record."""
+    """How an ended call failed, from its record, by what is known today."""
     if row.status is RequestStatus.EXPIRED:
         return Retry("The provider gave no sign of the request within its time.", code="expired")
-    return _from_document(row.error or {}).of(step=row.step, ref=row.ref)
+    document = row.error or {}
+    if row.account_id == "fal" and may_pass(str(document.get("code"))):
+        document = {**document, "class": Retry.kind}  # its type was not known when it was put on record
+    return _from_document(document).of(step=row.step, ref=row.ref)
 
 
 def _perhaps_paid() -> NeedsHuman:

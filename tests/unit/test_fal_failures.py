@@ -6,9 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from provider_rows import row_for
 
 from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Retry
 from blocks.fal import classify_failure, classify_webhook_error, is_outcome
+from blocks.ledger import RequestStatus
+from flows.engine.job import rebuilt
 
 NGINX = "<html><head><title>503</title></head><body><center>nginx</center></body></html>"
 OWN = {"x-fal-request-id": "r-1"}
@@ -177,3 +180,17 @@ def test_a_webhook_without_details_quotes_its_error() -> None:
 def test_a_failed_call_is_told_from_a_failed_generation(status: int, body: object, ended: bool) -> None:
     """Only how a generation ended may end a paid request; a refused key or a lost GET may not."""
     assert is_outcome(classify_failure(http_status=status, body=body)) is ended
+
+
+@pytest.mark.parametrize(("account", "kind"), [("fal", Retry), ("elevenlabs", Permanent)])
+def test_a_recorded_failure_is_judged_by_what_is_known_today(account: str, kind: type[DarkroomError]) -> None:
+    """A type that fal was not known to have when it was put on record, and that may pass, is tried again."""
+    row = row_for("fal-ai/flux/dev", prompt=PROMPT).model_copy(
+        update={
+            "account_id": account,
+            "status": RequestStatus.FAILED,
+            "error": {"class": "permanent", "code": "generation_timeout", "message": "too late"},
+        }
+    )
+    error = rebuilt(row)
+    assert (type(error), error.code, row.error["class"]) == (kind, "generation_timeout", "permanent")
