@@ -102,7 +102,15 @@ class Notifier(Configured):
             case "smtp":
                 from blocks.notifier.mail import MailServer, send_mail
 
-                send_mail(message, MailServer.of(self), fallback=self.recipient)
+                server = MailServer(
+                    host=self.host,
+                    port=self.mail_port,
+                    encryption=self.encryption,
+                    sender=self.sender,
+                    username=self.username,
+                    password=self.password.get_secret_value(),
+                )
+                send_mail(message, server, fallback=self.recipient)
             case "webhook":
                 from blocks.notifier.webhook import post
 

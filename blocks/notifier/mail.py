@@ -11,15 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from blocks.errors import BadInput, DarkroomError, Park, Permanent, Retry
 from blocks.mail_addresses import MAIL_ADDRESS
 from blocks.notifier.message import Message
 from blocks.tls import tls_context
-
-if TYPE_CHECKING:
-    from blocks.notifier.block import Encryption, Notifier
 
 NOBODY_THERE = (ConnectionRefusedError, socket.gaierror)
 SECONDS = 20.0  # for each answer of the server
@@ -30,21 +27,10 @@ BLOCK = "notifier/default"
 class MailServer:
     host: str
     port: int
-    encryption: Encryption
+    encryption: Literal["starttls", "tls", "none"]
     sender: str
     username: str = ""
     password: str = ""
-
-    @classmethod
-    def of(cls, notifier: Notifier) -> MailServer:
-        return cls(
-            host=notifier.host,
-            port=notifier.mail_port,
-            encryption=notifier.encryption,
-            sender=notifier.sender,
-            username=notifier.username,
-            password=notifier.password.get_secret_value(),
-        )
 
 
 def send_mail(message: Message, server: MailServer, *, fallback: str) -> None:
