@@ -78,7 +78,7 @@ def _make_one_picture(stack: Stack, say: Say) -> int:
         assert job and run and run.flow_run_id
         _let_it_close(orchestrator, run.flow_run_id)
         say(_table(timeline(ledger, orchestrator, job)))
-        for asset in ledger.jobs.assets(job_id):
+        for asset in ledger.assets.of_job(job_id):
             say(f"Picture  {Path(settings.media_store) / asset.key}")
         say(f"Cost     {ledger.jobs.cost(job_id).normalize()} USD, had it not been simulated")
         say(f"Prefect  {stack.options.prefect_url}/runs/flow-run/{run.flow_run_id}, after `darkroom up`")

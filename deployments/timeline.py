@@ -30,7 +30,7 @@ def timeline(ledger: Ledger, orchestrator: Orchestrator, job: Job) -> list[Step]
     steps = [
         *_of_job(job),
         *(step for row in ledger.requests.of_job(job.id) for step in _of_request(ledger, row)),
-        *_of_assets(ledger.jobs.assets(job.id)),
+        *_of_assets(ledger.assets.of_job(job.id)),
         *(_of_run(orchestrator, run.flow_run_id) if run and run.flow_run_id else ()),
     ]
     return sorted(step for step in steps if step.at >= job.created_at)

@@ -13,8 +13,10 @@ from sqlalchemy import text
 
 from blocks.clock import utc_now
 from blocks.ledger.accounts import Accounts
+from blocks.ledger.assets import Assets, StoredFile
 from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from blocks.ledger.canonical import content_hash, same
+from blocks.ledger.columns import ON_DEMAND
 from blocks.ledger.database import OUTAGES, Bell, is_refused_write, listen, make_engine, only_one
 from blocks.ledger.dead_letters import (
     MOST_LETTERS,
@@ -26,10 +28,11 @@ from blocks.ledger.dead_letters import (
     Price,
 )
 from blocks.ledger.effects import NOTHING, Implied, Start, Wake
+from blocks.ledger.event_tables import Event, EventEffect, HeldStart, Step, Wait
 from blocks.ledger.events import Events, EventStart, NewEvent, Received
 from blocks.ledger.figures import AllFigures, Figures
 from blocks.ledger.granting import Granted, Grants
-from blocks.ledger.jobs import Jobs, Posted, Record, StoredFile
+from blocks.ledger.jobs import Jobs, Posted, Record
 from blocks.ledger.loras import Loras
 from blocks.ledger.migrations import migrate
 from blocks.ledger.replaying import asks_the_same, plan_replay
@@ -51,25 +54,7 @@ from blocks.ledger.states import (
     WaitKind,
     WaitStatus,
 )
-from blocks.ledger.tables import (
-    ON_DEMAND,
-    Account,
-    Asset,
-    Batch,
-    BatchRow,
-    Event,
-    EventEffect,
-    HeldStart,
-    Job,
-    Lora,
-    Plan,
-    Request,
-    Run,
-    Step,
-    User,
-    Wait,
-    new_id,
-)
+from blocks.ledger.tables import Account, Asset, Batch, BatchRow, Job, Lora, Plan, Request, Run, User, new_id
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
 from blocks.ledger.waits import Steps, Waits
 from blocks.ledger.why import batch_waits_for, look
@@ -160,6 +145,7 @@ class Ledger:
         self.accounts = Accounts(self._engine)
         self.jobs = Jobs(self._engine)
         self.batches = Batches(self._engine)
+        self.assets = Assets(self._engine)
         self.requests = Requests(self._engine)
         self.runs = Runs(self._engine)
         self.grants = Grants(self._engine)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from blocks.ledger.tables import HeldStart
+from blocks.ledger.event_tables import HeldStart
 from blocks.ledger.terms import MOST_EVENTS, Over, Terms, WhenRunning
 
 MOST_BYTES = 256 << 10  # of JSON that the events of one run give it; Prefect takes 512 KiB

@@ -17,10 +17,11 @@ from blocks.clock import utc_now
 from blocks.ledger.canonical import dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
+from blocks.ledger.event_tables import Event, EventEffect, Wait
 from blocks.ledger.jobs import insert_job
 from blocks.ledger.starts import Asked, Holding
 from blocks.ledger.states import EffectKind, EventStatus, WaitStatus
-from blocks.ledger.tables import Event, EventEffect, Wait, new_id
+from blocks.ledger.tables import new_id
 from blocks.ledger.terms import Held
 from blocks.ledger.waits import settle
 

@@ -14,6 +14,7 @@ from blocks.clock import utc_now
 from blocks.errors import BadInput, TooMany, WrongState
 from blocks.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
 from blocks.ledger.canonical import content_hash, dumps
+from blocks.ledger.columns import ON_DEMAND
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
@@ -21,7 +22,7 @@ from blocks.ledger.replay_budget import require_within_budget
 from blocks.ledger.replaying import plan_replay
 from blocks.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request
 from blocks.ledger.states import JobStatus, RequestStatus
-from blocks.ledger.tables import ON_DEMAND, Asset, Job, Request, new_id
+from blocks.ledger.tables import Asset, Job, Request, new_id
 
 QUEUE_FULL_RETRY = timedelta(seconds=60)
 
@@ -40,19 +41,6 @@ class Record:
     job: Job
     requests: tuple[Request, ...]
     assets: tuple[Asset, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredFile:
-    """A file as it lies in the media store."""
-
-    key: str
-    sha256: str
-    content_type: str
-    bytes: int
-    width: int | None = None
-    height: int | None = None
-    seconds: float | None = None
 
 
 def as_job(row: Row[Any]) -> Job:
@@ -336,63 +324,6 @@ class Jobs:
         """Jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
         with self._engine.begin() as connection:
             return list(run(connection, "jobs_unplaced").scalars())
-
-    def add_asset(
-        self,
-        job: Job,
-        *,
-        ref: str | None,
-        step: str,
-        n: int,
-        file: StoredFile,
-        collected_at: datetime | None = None,
-    ) -> Asset:
-        """`collected_at`: when the provider's answer was in hand."""
-        with self._engine.begin() as connection:
-            row = run(
-                connection,
-                "asset_insert",
-                id=new_id("ast_"),
-                job_id=job.id,
-                user_id=job.user_id,
-                ref=ref,
-                step=step,
-                n=n,
-                collected_at=collected_at,
-                now=utc_now(),
-                **vars(file),
-            ).one()
-            return Asset(**row._mapping)
-
-    def add_upload(self, user_id: str, *, asset_id: str, file: StoredFile) -> Asset:
-        """A file that a user brought, under an id of `new_id("ast_")`: its key in the store may bear it."""
-        with self._engine.begin() as connection:
-            row = run(connection, "asset_upload", id=asset_id, user_id=user_id, now=utc_now(), **vars(file)).one()
-            return Asset(**row._mapping)
-
-    def reuse_assets(self, job: Job, *, ref: str, reused_from: str, step: str) -> list[Asset]:
-        """The files of a call that another job has paid, as this job's too."""
-        names = {"job_id": job.id, "ref": ref, "reused_from": reused_from, "step": step}
-        with self._engine.begin() as connection:
-            rows = run(connection, "assets_reuse", id=new_id("ast_"), now=utc_now(), **names)
-            return sorted((Asset(**row._mapping) for row in rows), key=lambda asset: asset.n)
-
-    def asset(self, asset_id: str) -> Asset | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "asset_get", asset_id=asset_id).one_or_none()
-            return None if row is None else Asset(**row._mapping)
-
-    def assets(self, job_id: str) -> list[Asset]:
-        with self._engine.begin() as connection:
-            return [Asset(**row._mapping) for row in run(connection, "assets_of_job", job_id=job_id)]
-
-    def assets_of(self, job_ids: Sequence[str]) -> dict[str, list[Asset]]:
-        """By job; in the order of its steps."""
-        found: dict[str, list[Asset]] = {}
-        with self._engine.begin() as connection:
-            for row in run(connection, "assets_of_jobs", job_ids=list(job_ids)):
-                found.setdefault(row.job_id, []).append(Asset(**row._mapping))
-        return found
 
     def cost(self, job_id: str) -> Decimal:
         """What was paid for the job in USD, as far as is known."""

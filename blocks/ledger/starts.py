@@ -20,9 +20,10 @@ from blocks.ledger.canonical import dumps
 from blocks.ledger.control import Begin, Drop, Hold, Running, Standing, decide, gathers_until, has_room, is_full
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
+from blocks.ledger.event_tables import HeldStart
 from blocks.ledger.jobs import insert_job
 from blocks.ledger.states import StartStatus
-from blocks.ledger.tables import HeldStart, new_id
+from blocks.ledger.tables import new_id
 from blocks.ledger.terms import Held, Terms
 
 FULL = "as many starts of this user wait already as the plan allows"

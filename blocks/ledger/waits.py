@@ -17,11 +17,13 @@ from sqlalchemy import Connection, Engine, Row
 from blocks.clock import utc_now
 from blocks.errors import WrongState
 from blocks.ledger.canonical import dumps
+from blocks.ledger.columns import ON_DEMAND
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
+from blocks.ledger.event_tables import Event, Step, Wait
 from blocks.ledger.jobs import as_job, insert_job
 from blocks.ledger.states import EffectKind, WaitKind, WaitStatus
-from blocks.ledger.tables import ON_DEMAND, Event, Job, Step, Wait, new_id
+from blocks.ledger.tables import Job, new_id
 
 Test = Callable[[Mapping[str, Any]], bool]
 

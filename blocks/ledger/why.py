@@ -17,8 +17,9 @@ from blocks.clock import midnight, utc_now
 from blocks.ledger.batches import PAUSED_UNTIL, Counts
 from blocks.ledger.breaker import slots_now
 from blocks.ledger.database import plain, run
+from blocks.ledger.event_tables import Wait
 from blocks.ledger.states import RequestStatus, WaitKind, WaitStatus
-from blocks.ledger.tables import Batch, Job, Request, Wait
+from blocks.ledger.tables import Batch, Job, Request
 
 
 @dataclass(frozen=True, kw_only=True)

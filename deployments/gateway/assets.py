@@ -70,7 +70,7 @@ def _check_link(asset_id: str, *, expires: int, signature: str, services: Servic
 
 
 def _asset(asset_id: str, services: Services) -> Asset:
-    asset = services.ledger.jobs.asset(asset_id)
+    asset = services.ledger.assets.get(asset_id)
     if asset is None:
         raise not_found("asset")
     return asset

@@ -174,7 +174,7 @@ def list_children(
     _own_batch(id, user_id, services)
     found = services.ledger.batches.page(id, limit=limit + 1, after=_place(cursor) if cursor else None)
     page = found[:limit]
-    assets = services.ledger.jobs.assets_of([job.id for job in page])
+    assets = services.ledger.assets.of_jobs([job.id for job in page])
     return ChildPage(
         items=[child_document(job, assets.get(job.id, []), services.settings) for job in page],
         next=f"{page[-1].stage}-{page[-1].manifest_row}" if len(found) > limit else None,

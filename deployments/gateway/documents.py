@@ -156,7 +156,7 @@ def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
         requests=[RequestDocument.model_validate(row) for row in requests],
         waits=[wait_document(wait) for wait in ledger.waits.of_job(job.id)],
         steps=[step_document(step) for step in ledger.steps.of_job(job.id)],
-        assets=[asset_document(asset, settings) for asset in ledger.jobs.assets(job.id)],
+        assets=[asset_document(asset, settings) for asset in ledger.assets.of_job(job.id)],
         cost_usd=spent_usd(passes) if job.kind == BATCH else ledger.jobs.cost(job.id),
         discarded=_discarded(job),
     )

@@ -54,11 +54,11 @@ def order_edit(
     picture, is not paid again: to try another watermark costs nothing.
     """
     picture = _picture(order, desk.services, user_id=desk.user_id)
-    require_logos(order.post, desk.services.ledger.jobs.asset, user_id=desk.user_id)
+    require_logos(order.post, desk.services.ledger.assets.get, user_id=desk.user_id)
     return desk.post(KIND, order, first=order.first_call(picture), estimate_usd=order.estimate(picture))
 
 
 def _picture(order: Edit, services: Services, *, user_id: str) -> Asset | None:
     if order.asset_id is None:
         return None
-    return require_picture(services.ledger.jobs.asset(order.asset_id), user_id=user_id, field="image")
+    return require_picture(services.ledger.assets.get(order.asset_id), user_id=user_id, field="image")

@@ -87,7 +87,7 @@ def order_images(
     ledger = desk.services.ledger
     style = find_style(ledger, desk.user_id, order.lora) if order.lora else None
     first = _first_call(order, style)
-    require_logos(order.post, ledger.jobs.asset, user_id=desk.user_id)
+    require_logos(order.post, ledger.assets.get, user_id=desk.user_id)
     return desk.post(KIND, order, first=first, estimate_usd=order.estimate(first), tells_estimate=bool(order.post))
 
 

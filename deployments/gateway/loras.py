@@ -128,6 +128,6 @@ def lora_document(lora: Lora, settings: Settings) -> LoraDocument:
 def _require_own_files(order: Training, services: Services, *, user_id: str) -> None:
     """The run would find it out as well; but here it costs nobody a minute."""
     for field, source in order.given().sources.items():
-        asset = services.ledger.jobs.asset(source) if is_asset(source) else None
+        asset = services.ledger.assets.get(source) if is_asset(source) else None
         if is_asset(source) and (asset is None or asset.user_id != user_id):
             raise BadInput("You have no file of this id. Bring it with POST /v1/uploads.", field=field)

@@ -84,7 +84,7 @@ def _keep(file: IO[bytes], kind: Kind, *, user_id: str, services: Services) -> A
         height=media.height,
     )
     services.blocks.store().write(stored.key, media.content)
-    return services.ledger.jobs.add_upload(user_id, asset_id=asset_id, file=stored)
+    return services.ledger.assets.add_upload(user_id, asset_id=asset_id, file=stored)
 
 
 def _verified(file: IO[bytes], kind: Kind) -> Media:

@@ -294,13 +294,13 @@ class Durable:
         return Happened(id=event.id, name=event.name, data=event.data or {}, occurred_at=event.occurred_at)
 
     def _invoked(self, wait: Wait) -> Invoked:
-        jobs = self._resources.ledger.jobs
-        child = jobs.get(wait.child_job_id or "")
+        ledger = self._resources.ledger
+        child = ledger.jobs.get(wait.child_job_id or "")
         assert child is not None
         if not child.status.terminal:
             raise Later(CHILD_AGAIN_SECONDS)  # a person has put it back to work since: its new end is what counts
         if child.status is JobStatus.COMPLETED:
-            return Invoked(job_id=child.id, result=child.result, assets=tuple(jobs.assets(child.id)))
+            return Invoked(job_id=child.id, result=child.result, assets=tuple(ledger.assets.of_job(child.id)))
         error = child.error or {}
         words = f": {error.get('message')}" if error else ""
         raise Permanent(f"{child.kind} {child.id} {child.status}{words}", code=f"child_{child.status}").of(

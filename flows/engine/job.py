@@ -245,7 +245,7 @@ class Job(Durable):
         present = [asset for (step, _), asset in sorted(self._files.items()) if step == inference.step]
         if present:
             return present
-        assets = self._resources.ledger.jobs.reuse_assets(
+        assets = self._resources.ledger.assets.reuse(
             self._row, ref=inference.ref, reused_from=reused_from, step=inference.step
         )
         for asset in assets:
@@ -296,7 +296,7 @@ class Job(Durable):
         return storing.store(self._resources, self._row, file, ref=ref, step=step, n=n, collected_at=since)
 
     def _asset_of_task(self, asset_id: str) -> Asset:
-        stored = self._resources.ledger.jobs.asset(asset_id)
+        stored = self._resources.ledger.assets.get(asset_id)
         assert stored is not None
         return stored
 

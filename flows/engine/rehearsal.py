@@ -160,7 +160,7 @@ def _put_back(ledger: Ledger, job: Job) -> Record:
     return Record(
         job=Job.model_construct(**dict(job) | again),
         requests=tuple(_taken_up(row) if row.ref in late else row for row in rows),
-        assets=tuple(ledger.jobs.assets(job.id)),
+        assets=tuple(ledger.assets.of_job(job.id)),
     )
 
 

@@ -187,7 +187,7 @@ class RehearsedJob(Job):
         present = [asset for (step, _), asset in sorted(self._files.items()) if step == inference.step]
         if present:
             return present
-        files = self._resources.ledger.jobs.assets(self._requests.get(reused_from).job_id)
+        files = self._resources.ledger.assets.of_job(self._requests.get(reused_from).job_id)
         return sorted((asset for asset in files if asset.ref == reused_from), key=lambda asset: asset.n)
 
     def asset(self, asset_id: str) -> Asset:

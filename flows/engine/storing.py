@@ -65,7 +65,7 @@ class StoredFiles:
 
 def own_asset(resources: Resources, asset_id: str, *, user_id: str) -> Asset:
     """Raises BadInput for a file that is not there, or another user's: nobody learns which."""
-    asset = resources.ledger.jobs.asset(asset_id)
+    asset = resources.ledger.assets.get(asset_id)
     if asset is None or asset.user_id != user_id:
         raise BadInput(f"There is no file {asset_id}. Bring it with POST /v1/uploads.", code="no_such_asset")
     return asset
@@ -77,7 +77,7 @@ def store(
     """Fetches the file, verifies it, writes it to the media store and puts it on record."""
     media = _fetch(resources, file)
     stored = _write(resources, job, media, file.kind, step=step, n=n)
-    asset = resources.ledger.jobs.add_asset(job, ref=ref, step=step, n=n, file=stored, collected_at=collected_at)
+    asset = resources.ledger.assets.add(job, ref=ref, step=step, n=n, file=stored, collected_at=collected_at)
     if is_inline(file):
         _forget_inline(resources, ref, file.url, asset)
     return asset
@@ -86,7 +86,7 @@ def store(
 def make(resources: Resources, job: Job, build: Callable[[], bytes], *, step: str, n: int, kind: Kind) -> Asset:
     """A file of our own making: verified, stored and put on record like a provider's."""
     media = verify(build(), kind)
-    return resources.ledger.jobs.add_asset(
+    return resources.ledger.assets.add(
         job, ref=None, step=step, n=n, file=_write(resources, job, media, kind, step=step, n=n)
     )
 

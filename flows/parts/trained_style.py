@@ -33,7 +33,7 @@ TRIAL = Style(trigger_word="", weights="asset:ast_0")
 def find_style(ledger: Ledger, user_id: str, name: str) -> Style:
     """Raises BadInput(field="lora") for what the user has not, whoever else may have it."""
     lora = ledger.loras.find(user_id, name)
-    weights = None if lora is None else ledger.jobs.asset(lora.weights_asset_id)
+    weights = None if lora is None else ledger.assets.get(lora.weights_asset_id)
     if lora is None or weights is None:
         raise BadInput("You have no LoRA of that id or trigger word. GET /v1/loras lists yours.", field="lora")
     return Style(trigger_word=lora.trigger_word, weights=weights)

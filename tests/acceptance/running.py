@@ -171,7 +171,7 @@ def leaves_nothing(stack: Stack) -> None:
     wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=30, every=0.1, what="every run to be closed")
     media = stack.home / "media"
     for job in (path.name for path in media.glob("images/*/*")):
-        for asset in stack.ledger.jobs.assets(job):
+        for asset in stack.ledger.assets.of_job(job):
             assert hashlib.sha256((media / asset.key).read_bytes()).hexdigest() == asset.sha256
         assert all(row.status is not RequestStatus.QUEUED for row in stack.rows(job))
 

@@ -190,7 +190,8 @@ def test_the_audit_has_every_call_with_its_file(scene: Scene, whole: tuple[dict[
     calls = list(csv.DictReader(io.StringIO(texts[".csv"])))
     assert [json.loads(line)["ref"] for line in texts[".jsonl"].splitlines()] == [call["ref"] for call in calls]
     assert len(calls) == ROWS + len(job["result"]["winners"])
-    by_key = {asset.key: asset.sha256 for row in _rows(scene, "whole") for asset in scene.stack.ledger.jobs.assets(row)}
+    files = [asset for row in _rows(scene, "whole") for asset in scene.stack.ledger.assets.of_job(row)]
+    by_key = {asset.key: asset.sha256 for asset in files}
     assert all(by_key[call["file_keys"]] == call["file_sha256"] for call in calls)
     assert all(call["request_id"] and json.loads(call["input"])["prompt"] for call in calls)
 

@@ -151,7 +151,7 @@ class Debates:
         return any(row.step == step and row.status is status for row in self.stack.rows(self.jobs[case]))
 
     def stored(self, case: str) -> set[str]:
-        return {str(asset.step) for asset in self.stack.ledger.jobs.assets(self.jobs[case])}
+        return {str(asset.step) for asset in self.stack.ledger.assets.of_job(self.jobs[case])}
 
     def flow_run(self, case: str) -> UUID:
         return self.stack.flow_run_id(self.jobs[case])
@@ -253,7 +253,7 @@ def is_filmed_with_voice(debates: Debates, case: str) -> bool:
 
 
 def voice_file(debates: Debates) -> Path:
-    assets = debates.stack.ledger.jobs.assets(debates.jobs["no-composite"])
+    assets = debates.stack.ledger.assets.of_job(debates.jobs["no-composite"])
     (asset,) = [asset for asset in assets if asset.step == "voice"]
     return debates.stack.home / "media" / asset.key
 

@@ -22,7 +22,7 @@ def test_prefect_deployment_run_makes_a_picture_tagged_with_its_user(stack: Stac
     assert row is not None and row.user_id == bea.id
     run = stack.in_state(stack.flow_run_id(row.job_id), "Completed")
     assert {f"user:{bea.id}", "plan:studio"} <= set(run["tags"]), answer.stdout
-    assert wait_until(lambda: stack.ledger.jobs.assets(row.job_id), timeout=5)
+    assert wait_until(lambda: stack.ledger.assets.of_job(row.job_id), timeout=5)
 
 
 def test_the_operator_is_the_default_user(stack: Stack, prompt: str) -> None:

@@ -63,11 +63,12 @@ class Scene:
     def until_held(self, case: str) -> None:
         """What came at once is stored, and all the user's places are taken by pictures that the shop holds."""
         job_id = self.orders[case][0]
-        wait_until(lambda: len(self.stack.ledger.jobs.assets(job_id)) == FEW, timeout=60, every=0.02, what="the first")
+        stored = self.stack.ledger.assets.of_job
+        wait_until(lambda: len(stored(job_id)) == FEW, timeout=60, every=0.02, what="the first")
         wait_until(lambda: self.shop.inside[case] == AT_ONCE, timeout=8, every=0.02, what=f"ten held, {case}")
 
     def image(self, asset_id: str) -> Image.Image:
-        asset = self.stack.ledger.jobs.asset(asset_id)
+        asset = self.stack.ledger.assets.get(asset_id)
         assert asset is not None
         return Image.open(BytesIO((self.stack.home / "media" / asset.key).read_bytes()))
 

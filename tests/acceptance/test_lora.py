@@ -149,7 +149,7 @@ class Studio:
         return [row.status for row in self.stack.rows(self.jobs[case]) if row.step.startswith(step)]
 
     def steps_stored(self, case: str) -> set[str]:
-        return {asset.step for asset in self.stack.ledger.jobs.assets(self.jobs[case])}
+        return {asset.step for asset in self.stack.ledger.assets.of_job(self.jobs[case])}
 
     def processes(self, case: str) -> list[psutil.Process]:
         return self.stack.flow_processes(self.stack.flow_run_id(self.jobs[case]))
@@ -174,7 +174,7 @@ class Studio:
         return lora
 
     def asset(self, case: str, step: str) -> str:
-        (asset,) = [each for each in self.stack.ledger.jobs.assets(self.jobs[case]) if each.step == step]
+        (asset,) = [each for each in self.stack.ledger.assets.of_job(self.jobs[case]) if each.step == step]
         return asset.id
 
     def content(self, case: str, step: str) -> bytes:

@@ -82,7 +82,7 @@ def measure(stack: Stack, user: str) -> Measured:
         at = moment if isinstance(moment, datetime) else datetime.fromisoformat(moment)
         return (at - begun).total_seconds()
 
-    stored = {asset.step: asset.created_at for asset in stack.ledger.jobs.assets(job["id"])}
+    stored = {asset.step: asset.created_at for asset in stack.ledger.assets.of_job(job["id"])}
     calls = [
         Part(name=row["step"], begun=since(row["submitted_at"]), ended=since(row["finished_at"]))
         for row in job["requests"]

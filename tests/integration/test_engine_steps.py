@@ -91,7 +91,7 @@ def test_what_is_made_is_verified_before_it_is_stored(resources: Resources, ledg
     with pytest.raises(DarkroomError) as failure:
         call(resources, job.id).make("film", lambda: b"no film", kind=Kind.VIDEO)
     assert failure.value.step == "film"
-    assert ledger.jobs.assets(job.id) == []
+    assert ledger.assets.of_job(job.id) == []
 
 
 def test_a_file_within_the_answer_is_stored_and_then_kept_once(resources: Resources, ledger: Ledger, ann: str) -> None:

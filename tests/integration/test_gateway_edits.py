@@ -60,7 +60,7 @@ class Ann(Customer):
         """Of the same content, if of the same size."""
         asset_id = new_id("ast_")
         file = StoredFile(key=asset_id, sha256=f"{size}", content_type=kind, bytes=1, width=size[0], height=size[1])
-        return self.ledger.jobs.add_upload(self.user_id, asset_id=asset_id, file=file)
+        return self.ledger.assets.add_upload(self.user_id, asset_id=asset_id, file=file)
 
 
 @pytest.fixture
@@ -228,4 +228,4 @@ def pay(ledger: Ledger, row: Request) -> None:
     job = ledger.jobs.get(row.job_id)
     assert job is not None
     file = StoredFile(key="k", sha256="0" * 64, content_type="image/png", bytes=1, width=1, height=1)
-    ledger.jobs.add_asset(job, ref=row.ref, step=row.step, n=0, file=file)
+    ledger.assets.add(job, ref=row.ref, step=row.step, n=0, file=file)

@@ -92,7 +92,7 @@ def store_picture(ledger: Ledger, store: MediaStore, job: Job) -> Asset:
         width=64,
         height=64,
     )
-    return ledger.jobs.add_asset(job, ref=None, step="generate", n=0, file=file)
+    return ledger.assets.add(job, ref=None, step="generate", n=0, file=file)
 
 
 def test_a_finished_job_shows_its_files_and_its_error_is_null(ann: Customer, ledger: Ledger, store: MediaStore) -> None:

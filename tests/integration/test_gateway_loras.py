@@ -41,7 +41,7 @@ def ann(ledger: Ledger) -> NewKey:
 def picture(ledger: Ledger, user_id: str) -> str:
     asset_id = new_id("ast_")
     file = StoredFile(key=asset_id, sha256="0" * 64, content_type="image/png", bytes=1, width=300, height=300)
-    return ledger.jobs.add_upload(user_id, asset_id=asset_id, file=file).id
+    return ledger.assets.add_upload(user_id, asset_id=asset_id, file=file).id
 
 
 def headers(key: NewKey, **more: str) -> dict[str, str]:

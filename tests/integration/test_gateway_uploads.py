@@ -73,7 +73,7 @@ def test_a_picture_lies_in_the_store_and_is_its_owners(
     document = answer.json()
     assert (document["content_type"], document["width"], document["height"]) == (f"image/{kind.lower()}", 300, 200)
     assert document["sha256"] == hashlib.sha256(content).hexdigest()
-    asset = ledger.jobs.asset(document["id"])
+    asset = ledger.assets.get(document["id"])
     assert asset is not None and asset.job_id is None
     assert asset.key == f"uploads/{asset.user_id}/{asset.id}.{extension}"
     assert (folder / asset.key).read_bytes() == content

@@ -61,7 +61,7 @@ def test_jobs_are_taken_up_with_all_that_is_on_record_of_each(ledger: Ledger, an
     """In the order asked for, each with its own calls and files; one that has ended is not called again."""
     jobs = [post(ledger, ann) for _ in range(3)]
     ledger.requests.reserve(jobs[2].id, spec(attempt=2))
-    asset = ledger.jobs.add_asset(jobs[0], ref=None, step="generate", n=0, file=file("a.png"))
+    asset = ledger.assets.add(jobs[0], ref=None, step="generate", n=0, file=file("a.png"))
     ledger.jobs.finish(jobs[1].id, JobStatus.FAILED)
     records = ledger.jobs.take_up([jobs[2].id, jobs[1].id, jobs[0].id])
     assert [record.job.id for record in records] == [jobs[2].id, jobs[0].id]
@@ -105,14 +105,14 @@ def test_news_is_numbered_without_gaps(ledger: Ledger, db: Db, ann: str) -> None
 def test_a_file_is_on_record_once(ledger: Ledger, ann: str) -> None:
     """Stored again, it keeps its id: links to it stay good."""
     job = post(ledger, ann)
-    first = ledger.jobs.add_asset(job, ref=None, step="generate", n=0, file=file("a.png"))
+    first = ledger.assets.add(job, ref=None, step="generate", n=0, file=file("a.png"))
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    again = ledger.jobs.add_asset(job, ref=None, step="generate", n=0, file=file("b.png"), collected_at=at)
-    second = ledger.jobs.add_asset(job, ref=None, step="generate", n=1, file=file("c.png"))
+    again = ledger.assets.add(job, ref=None, step="generate", n=0, file=file("b.png"), collected_at=at)
+    second = ledger.assets.add(job, ref=None, step="generate", n=1, file=file("c.png"))
     assert (again.id, again.key, again.bytes) == (first.id, "b.png", 3 * 2**30)
     assert (first.collected_at, again.collected_at) == (None, at)
-    assert [asset.id for asset in ledger.jobs.assets(job.id)] == [first.id, second.id]
-    assert ledger.jobs.asset(second.id) == second
+    assert [asset.id for asset in ledger.assets.of_job(job.id)] == [first.id, second.id]
+    assert ledger.assets.get(second.id) == second
 
 
 def test_a_run_that_a_person_started_has_its_own_job(ledger: Ledger, ann: str) -> None:

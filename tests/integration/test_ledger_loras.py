@@ -19,12 +19,12 @@ def user(ledger: Ledger, name: str) -> str:
 
 def asset(ledger: Ledger, user_id: str, asset_id: str) -> Asset:
     file = StoredFile(key=asset_id, sha256="0" * 64, content_type="application/octet-stream", bytes=1)
-    return ledger.jobs.add_upload(user_id, asset_id=asset_id, file=file)
+    return ledger.assets.add_upload(user_id, asset_id=asset_id, file=file)
 
 
 def trained(ledger: Ledger, user_id: str, word: str = "fox", *, job_id: str | None = None) -> Lora:
     job_id = job_id or post(ledger, user_id).id
-    kept = ledger.jobs.asset(f"ast_{user_id}") or asset(ledger, user_id, f"ast_{user_id}")
+    kept = ledger.assets.get(f"ast_{user_id}") or asset(ledger, user_id, f"ast_{user_id}")
     return ledger.loras.register(job_id, user_id=user_id, trigger_word=word, weights=kept.id, config=kept.id)
 
 

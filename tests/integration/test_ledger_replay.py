@@ -54,7 +54,7 @@ def end(picture: Picture, status: JobStatus = JobStatus.FAILED) -> None:
 
 def keep_file(picture: Picture) -> None:
     file = StoredFile(key="images/fox.png", sha256="0" * 64, content_type="image/png", bytes=1, width=1, height=1)
-    picture.ledger.jobs.add_asset(picture.job, ref=picture.ref, step="generate", n=0, file=file)
+    picture.ledger.assets.add(picture.job, ref=picture.ref, step="generate", n=0, file=file)
 
 
 def attempts(picture: Picture) -> list[tuple[int, RequestStatus]]:

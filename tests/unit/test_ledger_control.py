@@ -20,8 +20,8 @@ from blocks.ledger.control import (
     has_room,
     is_full,
 )
+from blocks.ledger.event_tables import HeldStart
 from blocks.ledger.states import StartStatus
-from blocks.ledger.tables import HeldStart
 from blocks.ledger.terms import Terms
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
