@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -42,7 +43,7 @@ class Dispatcher:
             with _left_to_reconcile(f"{job_id} was not cancelled with the job that waited for it"):
                 self.carry_out(self._ledger.jobs.cancel(job_id))
         for deployment in dict.fromkeys(implied.begins):
-            self.reach_prefect(self.begin(deployment))
+            self._let_begin(deployment)
         if implied.places:
             self.reach_prefect(self.place(implied.places))
 
@@ -57,6 +58,14 @@ class Dispatcher:
         with _left_to_reconcile(f"The starts of {deployment} that are held were not looked at"):
             return self._ledger.starts.begin(deployment)
         return NOTHING
+
+    def _let_begin(self, deployment: str) -> None:
+        """As long as there may be more."""
+        again = True
+        while again:
+            implied = self.begin(deployment)
+            again = bool(implied.begins)
+            self.reach_prefect(replace(implied, begins=()))
 
     def begin_all(self) -> None:
         """Of every deployment; for who does again what was not done."""

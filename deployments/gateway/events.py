@@ -136,6 +136,7 @@ def send_events(
     taken, implied = services.door.take(_sender(caller, services), [body] if alone else body)
     after.add_task(services.act_on, implied)
     services.teller.wake()
+    services.granter.look_for_starts()
     if not alone:
         return [_line(each) for each in taken]
     (one,) = taken

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError
-from blocks.ledger import Implied, Ledger
+from blocks.ledger import Ledger
 from deployments.gateway.errands import Errands
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Granter:
         self._freed: deque[float] = deque(maxlen=MOST_FREED)
         self._ahead_at = 0.0  # the last time somebody was looked for
         self._released_at = 0.0  # … and every start that is held
+        self._starts_at = 0.0  # when those that are due are looked for
         self._flag = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="granter", daemon=True)
@@ -65,6 +66,11 @@ class Granter:
 
     def wake(self) -> None:
         """There may be something to grant. Returns at once."""
+        self._flag.set()
+
+    def look_for_starts(self) -> None:
+        """As `wake`, and one that is held may be due sooner than was known."""
+        self._starts_at = 0.0
         self._flag.set()
 
     def slot_freed(self) -> None:
@@ -83,14 +89,9 @@ class Granter:
             before = utc_now()
             self._errands.run(self._dispatcher.hand_out())
             self._errands.run(self._dispatcher.wake_due())
-            self._errands.run(self._release())
             # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
-            due = _earliest(
-                self._ledger.requests.next_due(after=before),
-                self._ledger.waits.next_due(after=before),
-                self._ledger.starts.next_due(after=before),
-            )
-            wait = self._start_ahead()
+            due = _earlier(self._ledger.requests.next_due(after=before), self._ledger.waits.next_due(after=before))
+            wait = min(self._start_ahead(), self._release_starts())
         except (DarkroomError, SQLAlchemyError) as error:
             logger.warning("No slots were granted: %s", type(error).__name__)
             return AFTER_FAILURE_SECONDS
@@ -99,13 +100,22 @@ class Granter:
             return AFTER_FAILURE_SECONDS
         return min(wait, seconds_until(due, now=utc_now()))
 
-    def _release(self) -> Implied:
-        """Starts whose time has come; now and then all that are held: another gateway may have gone before it acted."""
-        now = time.monotonic()
+    def _release_starts(self) -> float:
+        """Those whose time has come; now and then all that are held: another gateway may have gone before it acted.
+
+        Returns for how many seconds it need not be asked again.
+        """
+        now, before = time.monotonic(), utc_now()
+        if self._starts_at > now:
+            return self._starts_at - now
+        self._starts_at = now + LONGEST_WAIT_SECONDS
         all = now - self._released_at >= EVERY_START_SECONDS
         if all:
             self._released_at = now
-        return self._ledger.starts.release(all=all)
+        self._errands.run(self._ledger.starts.release(all=all))
+        wait = seconds_until(self._ledger.starts.next_due(after=before), now=utc_now())
+        self._starts_at = min(self._starts_at, now + wait)
+        return wait
 
     def _start_ahead(self) -> float:
         """Returns for how many seconds it need not be asked again."""
@@ -125,8 +135,8 @@ def soon_free(freed: Sequence[float], *, now: float, within: float) -> int:
     return math.ceil(lately * within / FREED_WITHIN_SECONDS)
 
 
-def _earliest(*times: datetime | None) -> datetime | None:
-    return min((due for due in times if due is not None), default=None)
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((due for due in (one, other) if due is not None), default=None)
 
 
 def seconds_until(due: datetime | None, *, now: datetime) -> float:

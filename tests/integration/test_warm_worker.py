@@ -372,13 +372,19 @@ def requests(server: PrefectServer) -> list[str]:
 
 def test_nothing_is_read_twice_for_two_runs_of_one_deployment(server: PrefectServer, runs: Runs) -> None:
     """Deployment, flow, pool, queue and default storage are known from the first, to the worker and to its child."""
-    name = "reconcile/every-minute"
+    name, other = "reconcile/every-minute", "daily-report/weekdays"
+    other_id = server.call("GET", f"/deployments/name/{other}")["id"]
     ledger = {"env": {"DARKROOM_LEDGER_URL": server.environment["DARKROOM_LEDGER_URL"]}}
     runs.start_deployed(name, job_variables=ledger).ended("Completed")
     known = len(requests(server))
     runs.start_deployed(name, job_variables=ledger).ended("Completed")
-    # What the test asks, and what the flow asks for: its blocks.
-    ours = (f"GET /api/deployments/name/{name}", "GET /api/flow_runs/", "GET /api/block_types/")
+    # What the test asks, and what the flow asks for: its blocks, and the deployment whose missed slots it looks for.
+    ours = (
+        "GET /api/deployments/name/",
+        "GET /api/flow_runs/",
+        "GET /api/block_types/",
+        f"GET /api/deployments/{other_id}",
+    )
     asked = [call for call in requests(server)[known:] if call.startswith("GET") and not call.startswith(ours)]
     assert asked == []
 
