@@ -1189,6 +1189,15 @@ WHERE id IN (
 )
 RETURNING deployment
 
+-- name: starts_release_now
+UPDATE start SET status = 'waiting', due_at = NULL WHERE id = ANY(:ids) AND status = 'gathering' RETURNING deployment
+
+-- name: starts_drop
+UPDATE start SET status = 'dropped', reason = :reason, settled_at = :now, due_at = NULL
+WHERE deployment = :deployment AND status IN ('gathering', 'waiting')
+  AND (CAST(:ids AS text[]) IS NULL OR id = ANY(:ids)) AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+RETURNING id
+
 -- name: starts_due
 -- Deployments of which a start has waited for a time that has come, or (`all`) of which any waits.
 SELECT DISTINCT deployment FROM start

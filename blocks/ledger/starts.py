@@ -67,6 +67,23 @@ class Starts:
             due: datetime | None = run(connection, "starts_next_due", after=after).scalar()
             return due
 
+    def release_now(self, ids: Sequence[str]) -> Implied:
+        """Those of them that gather go on without waiting for more events. What holds the others holds them still."""
+        with self._engine.begin() as connection:
+            deployments = run(connection, "starts_release_now", ids=list(ids)).scalars()
+            return Implied(begins=tuple(sorted(set(deployments))))
+
+    def drop(self, deployment: str, *, ids: Sequence[str] | None, user_id: str | None, reason: str) -> list[str]:
+        """Nothing begins of those of the deployment that are held: these, a user's, or all. Returns which.
+
+        Whoever lets starts begin holds the deployment's row meanwhile, so each is either begun or dropped.
+        """
+        with self._engine.begin() as connection:
+            run(connection, "control_lock", deployment=deployment)
+            chosen = {"ids": None if ids is None else list(ids), "user_id": user_id}
+            dropped = run(connection, "starts_drop", deployment=deployment, **chosen, reason=reason, now=utc_now())
+            return list(dropped.scalars())
+
     def get(self, ids: Iterable[str]) -> dict[str, HeldStart]:
         """By id."""
         with self._engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Commands for runs that events ask for, before they begin: what flow control holds, and why."""
+"""Commands for runs that events ask for, before they begin: what flow control holds, and why. For operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import typer
 from deployments.cli.common import open_ledger
 
 if TYPE_CHECKING:
-    from blocks.ledger import HeldStart
+    from blocks.ledger import HeldStart, Ledger
+
+MOST_REASON = 500
+StartIds = Annotated[list[str], typer.Argument(metavar="START...", help="Ids, as `darkroom start list` gives them.")]
 
 start = typer.Typer(help="Runs that events ask for, under flow control.", no_args_is_help=True)
 
@@ -30,6 +33,57 @@ def list_starts(
     with open_ledger() as ledger:
         for each in ledger.starts.page(deployment=deployment, status=wanted, limit=limit):
             typer.echo(_line(each))
+
+
+@start.command("release")
+def release(starts: StartIds) -> None:
+    """Let starts that gather go on now, without waiting for more events."""
+    from blocks.dispatch import Dispatcher
+    from blocks.orchestrator import Orchestrator
+
+    with open_ledger() as ledger, Orchestrator() as orchestrator:
+        _known(ledger, starts)
+        Dispatcher(ledger, orchestrator).carry_out(ledger.starts.release_now(starts))
+        for each in _known(ledger, starts):
+            typer.echo(_line(each))
+
+
+@start.command("drop")
+def drop(
+    reason: Annotated[str, typer.Option(help="Why nothing is to begin; it stands in each event's document.")],
+    starts: Annotated[list[str] | None, typer.Argument(metavar="[START...]", help="Ids of starts.")] = None,
+    deployment: Annotated[str | None, typer.Option(help="In place of ids: all that is held of this one.")] = None,
+    user: Annotated[str | None, typer.Option(help="With --deployment: of this user alone.")] = None,
+) -> None:
+    """Withdraw starts that gather or wait: nothing begins. Prints those that are dropped."""
+    from blocks.errors import BadInput
+
+    if not reason.strip() or len(reason) > MOST_REASON:
+        raise BadInput(f"A reason has 1 to {MOST_REASON} characters.", field="--reason")
+    if bool(starts) == bool(deployment) or (user is not None and deployment is None):
+        raise BadInput("Name either starts, or their --deployment (and --user).", field="START")
+    with open_ledger() as ledger:
+        if deployment is not None:
+            owner = None if user is None else ledger.users.find(user).id
+            dropped = ledger.starts.drop(deployment, ids=None, user_id=owner, reason=reason)
+        else:
+            found = _known(ledger, starts or [])
+            dropped = [
+                id
+                for name in sorted({each.deployment for each in found})
+                for id in ledger.starts.drop(name, ids=starts, user_id=None, reason=reason)
+            ]
+    for id in dropped:
+        typer.echo(f"{id}\tdropped")
+
+
+def _known(ledger: Ledger, ids: list[str]) -> list[HeldStart]:
+    from blocks.errors import BadInput
+
+    found = ledger.starts.get(ids)
+    if missing := [id for id in ids if id not in found]:
+        raise BadInput(f"There is no start {missing[0]}.", field="START")
+    return [found[id] for id in ids]
 
 
 def _line(start: HeldStart) -> str:

@@ -231,6 +231,40 @@ def test_the_terms_that_were_declared_last_rule_those_that_wait(ledger: Ledger, 
     assert len(begin(ledger, implied)) == 2
 
 
+def test_a_person_lets_it_go_on_or_withdraws_it(ledger: Ledger, ann: str) -> None:
+    """What gathers goes on at once; of what is dropped nothing begins, and its reason stands there."""
+    by = held(debounce={"period": "1h"})
+    send(ledger, event(ann, by, 1))
+    (first,) = starts(ledger)
+    assert parameters(ledger, begin(ledger, ledger.starts.release_now([first.id]))) == [{"n": 1}]
+    send(ledger, event(ann, by, 2))
+    (second,) = starts(ledger, StartStatus.GATHERING)
+    assert ledger.starts.drop(SYNC, ids=[first.id, second.id], user_id=None, reason="A mistake.") == [second.id]
+    send(ledger, event(ann, by, 3))
+    bob = ledger.users.add("bob").user_id
+    send(ledger, event(bob, by, 4))
+    assert len(ledger.starts.drop(SYNC, ids=None, user_id=ann, reason="Another.")) == 1
+    reasons = [(each.status, each.reason) for each in starts(ledger)]
+    assert reasons == [
+        (StartStatus.BEGUN, None),
+        (StartStatus.DROPPED, "A mistake."),
+        (StartStatus.DROPPED, "Another."),
+        (StartStatus.GATHERING, None),
+    ]
+
+
+def test_what_is_dropped_while_it_is_let_begin_is_one_or_the_other(ledger: Ledger, ann: str) -> None:
+    """Each of forty starts has a job or is dropped, never both, whoever comes first."""
+    by = held(concurrency={"limit": 40})
+    send(ledger, *[event(ann, by, n) for n in range(40)])
+    ids = [each.id for each in starts(ledger)]
+    drops = [partial(ledger.starts.drop, SYNC, ids=[id], user_id=None, reason="No.") for id in ids]
+    all_at_once([*drops[:20], *[lambda: ledger.starts.begin(SYNC)] * 3, *drops[20:]])
+    found = starts(ledger)
+    assert {each.status for each in found} <= {StartStatus.BEGUN, StartStatus.DROPPED}
+    assert all((each.job_id is None) == (each.status is StartStatus.DROPPED) for each in found)
+
+
 def test_as_many_wait_as_the_plan_lets(ledger: Ledger, ann: str, db: Db) -> None:
     """One more is not started, for that reason, and its event is on record all the same."""
     db.execute("UPDATE plan SET most_queued = 2")
