@@ -48,6 +48,7 @@ CASES = {
     "sends": "concurrency: {limit: 1}",
     "sent": "batch: {size: 2, longest: 1m}",
     "changed": "concurrency: {limit: 1}",
+    "hand": "debounce: {period: 1h}",
 }
 DEPLOYMENT = """
   - name: {case}
@@ -264,6 +265,24 @@ def test_a_batch_begins_when_it_is_full_or_its_time_is_over(played: Scene) -> No
     given = [[each["n"] for each in played.result("batch", start)["events"]] for start in starts]
     assert given == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
     assert _at(starts[2]["settled_at"]) - _at(starts[2]["created_at"]) >= timedelta(seconds=3)
+
+
+def test_a_person_lets_what_gathers_go_on_or_withdraws_it(scene: Scene) -> None:
+    """By commands; of what is withdrawn the event says why nothing began."""
+    scene.send("hand", {"n": 1})
+    (start,) = scene.until("hand", "gathering")
+    assert "\tbegun\t" in scene.stack.command(DARKROOM, "start", "release", start["id"]).stdout
+    (start,) = scene.until("hand", "begun")
+    assert scene.result("hand", start)["n"] == 1
+    scene.send("hand", {"n": 2})
+    _, mistaken = scene.until("hand", "begun", "gathering")
+    why = ("--reason", "A mistake.")
+    told = scene.stack.command(DARKROOM, "start", "drop", "--deployment", "held/hand", *why).stdout
+    assert told == f"{mistaken['id']}\tdropped\n"
+    _, dropped = scene.until("hand", "begun", "dropped")
+    assert (dropped["reason"], dropped["job_id"]) == ("A mistake.", None)
+    refused = scene.stack.command(DARKROOM, "start", "drop", *why, check=False)
+    assert refused.returncode != 0 and "--deployment" in refused.stderr
 
 
 # -- throttle and rate limit -----------------------------------------------------------------------------------------

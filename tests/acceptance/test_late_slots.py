@@ -43,6 +43,9 @@ ENDS: dict[str, list[str | None]] = {
 }
 
 
+Late = tuple[Stack, dict[str, list[dict[str, Any]]]]
+
+
 def deployment(name: str, declared: str | None) -> str:
     minute = (utc_now() - timedelta(minutes=10)).minute
     missed = f"\n    missed_slots: {declared}" if declared else ""
@@ -67,8 +70,8 @@ def worker_away(stack: Stack) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def late(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, dict[str, list[UUID]]]]:
-    """The stack, and of each deployment the runs of the slots that were missed, the oldest first."""
+def late(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Late]:
+    """The stack, and of each deployment the runs of the slots that were missed, as they ended, the oldest first."""
     entries = "".join(deployment(name, declared) for name, declared in DECLARED.items())
     project = trial_project.trial_project(
         tmp_path_factory.mktemp("project"), flows="slot_flows.py", deployments=entries
@@ -80,7 +83,7 @@ def late(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, dict
     ):
         with worker_away(stack):
             made = {name: missed(stack, Orchestrator(api), name) for name in ENDS}
-        yield stack, made
+        yield stack, {name: [ended(stack, run) for run in ids] for name, ids in made.items()}
         leaves_nothing(stack)
 
 
@@ -109,34 +112,30 @@ def ended(stack: Stack, flow_run_id: UUID) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_slots_that_were_missed_are_made_up_for_as_declared(
-    late: tuple[Stack, dict[str, list[UUID]]], name: str
-) -> None:
+def test_slots_that_were_missed_are_made_up_for_as_declared(late: Late, name: str) -> None:
     """Each run decides for itself, and who is skipped says why in its state."""
-    stack, made = late
-    ends = [ended(stack, run)["state"] for run in made[name]]
+    ends = [run["state"] for run in late[1][name]]
     assert all(end["name"] == wanted for end, wanted in zip(ends, ENDS[name], strict=True) if wanted is not None)
     for end in ends:
         assert end["type"] == "COMPLETED"
         assert ("was missed" in (end["message"] or "")) is (end["name"] == "Skipped")
 
 
-def test_reports_that_come_late_are_of_their_own_days(late: tuple[Stack, dict[str, list[UUID]]]) -> None:
+def test_reports_that_come_late_are_of_their_own_days(late: Late) -> None:
     """Three slots, three reports, and none of the day on which the worker was back."""
-    stack, made = late
-    reports = [ended(stack, run) for run in made[REPORT]]
+    reports = late[1][REPORT]
     days = [run["state"]["message"] for run in reports]
     assert len(set(days)) == HOURS
     for run, day in zip(reports, days, strict=True):
         assert f"{slot_of(run).date() - timedelta(days=1)}" in day
 
 
-def test_a_run_that_a_person_starts_is_never_skipped(late: tuple[Stack, dict[str, list[UUID]]]) -> None:
+def test_a_run_that_a_person_starts_is_never_skipped(late: Late) -> None:
     """Nor is one that was skipped and that a person retries."""
-    stack, made = late
-    skipped = made["slot/skip"][0]
-    assert ended(stack, skipped)["state_name"] == "Skipped"
-    id = stack.flow_run(skipped)["deployment_id"]
+    stack, ends = late
+    run = ends["slot/skip"][0]
+    assert run["state_name"] == "Skipped"
+    skipped, id = UUID(run["id"]), run["deployment_id"]
     own = stack.prefect.post(f"/deployments/{id}/create_flow_run", json={}).raise_for_status().json()
     again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
     stack.prefect.post(f"/flow_runs/{skipped}/set_state", json=again).raise_for_status()
