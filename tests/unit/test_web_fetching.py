@@ -6,7 +6,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import ssl
-import time
+import threading
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from ipaddress import ip_address
@@ -252,27 +252,26 @@ def test_a_packed_file_is_refused_unread(shop: Shop) -> None:
     ids=["status line", "headers", "body", "interim answers"],
 )
 def test_an_answer_that_trickles_in_ends_with_the_time_it_has(shop: Shop, pieces: Iterator[bytes]) -> None:
-    """No pause is long enough to be noticed, all of them together are."""
+    """No pause is long enough to be noticed, all of them together are: this shop would go on for ever."""
     url = shop.lay_out("/a", dripping(pieces, pause=0.02))
-    began = time.monotonic()
     error = failure(shop, url, seconds=0.5)
     assert isinstance(error, Retry)
     assert error.code == "file_slow"
-    assert time.monotonic() - began < 3
 
 
 def test_a_resolver_that_hangs_is_not_waited_for(shop: Shop) -> None:
     """The machine's own may take half a minute to give up."""
 
+    given_up = threading.Event()
+
     def hanging(host: str, port: int) -> list[Address]:
-        time.sleep(2)
+        given_up.wait()
         return []
 
     web = Web(Reach(), resolve=hanging)
-    began = time.monotonic()
     with pytest.raises(Retry):
         web.fetch("https://shop.example/a.jpg", patience=timedelta(seconds=0.2))
-    assert time.monotonic() - began < 1.5
+    given_up.set()
 
 
 @pytest.mark.parametrize(
