@@ -73,7 +73,7 @@ def why_skipped(
     """Of a run that starts now for that slot; None: it is to run.
 
     `newest`: the last slot by now that there is a run for, be it its own; `following`: the slot after its own. A slot
-    that is due and has no run makes up for none: when the server is back, the last one it had made is the newest.
+    that is due and has no run makes up for none: whoever asks sees to that run first.
     """
     late = now - slot
     if late < ON_TIME:

@@ -18,8 +18,9 @@ from prefect.states import Completed
 
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman
-from blocks.missed_slots import MOST_MADE, ON_TIME, MissedSlots, read_missed_slots, to_be_made, why_skipped
+from blocks.missed_slots import MOST_MADE, ON_TIME, Missed, MissedSlots, read_missed_slots, to_be_made, why_skipped
 from blocks.orchestrator import RECONCILE, Orchestrator
+from blocks.timetables import Schedule, Timetable, Timetables
 
 SKIPPED = "Skipped"
 COMPLETED = "Completed"
@@ -54,8 +55,26 @@ def _why_skipped(orchestrator: Orchestrator, flow_run: FlowRun, slot: datetime, 
     schedule = timetable.schedule(str(flow_run.created_by.id) if flow_run.created_by else None)
     if rule is None or schedule is None:
         return None
-    now = utc_now()
-    newest = orchestrator.timetables.newest_on_record(timetable.deployment_id, until=now)
+    return why_not_now(orchestrator.timetables, timetable, rule, schedule, slot, now=utc_now())
+
+
+def why_not_now(
+    timetables: Timetables,
+    timetable: Timetable,
+    rule: MissedSlots,
+    schedule: Schedule,
+    slot: datetime,
+    *,
+    now: datetime,
+) -> str | None:
+    """Of a run of that slot, which is one of the schedule; None: it is to run.
+
+    The one run that makes up for all under `run_once` is made here where it is missing: after an outage of the server
+    the last run that it had made ahead is there before `reconcile` has looked.
+    """
+    if rule.then is Missed.RUN_ONCE:
+        _make_missing(timetables, timetable, rule, since=slot, now=now)
+    newest = timetables.newest_on_record(timetable.deployment_id, until=now)
     return why_skipped(rule, slot, now=now, newest=newest or slot, following=schedule.following(slot))
 
 
@@ -91,8 +110,13 @@ def make_missing_of(
     orchestrator: Orchestrator, name: str, rule: MissedSlots, *, since: datetime, now: datetime
 ) -> Sequence[datetime]:
     """The slots of the deployment of that full name for which a run was made. Raises `NeedsHuman` if there is none."""
-    timetables = orchestrator.timetables
-    timetable = timetables.of(orchestrator.deployment_id(name))
+    timetable = orchestrator.timetables.of(orchestrator.deployment_id(name))
+    return _make_missing(orchestrator.timetables, timetable, rule, since=since, now=now)
+
+
+def _make_missing(
+    timetables: Timetables, timetable: Timetable, rule: MissedSlots, *, since: datetime, now: datetime
+) -> Sequence[datetime]:
     due = timetable.due(after=since, until=now, most=MOST_MADE)
     if not due:
         return []

@@ -15,7 +15,7 @@ from blocks.clock import utc_now
 from blocks.errors import NeedsHuman
 from blocks.missed_slots import MissedSlots
 from blocks.orchestrator import RECONCILE, Orchestrator
-from flows.engine.slots import COMPLETED, make_missing, make_missing_of
+from flows.engine.slots import COMPLETED, make_missing, make_missing_of, why_not_now
 
 DAY = timedelta(days=1)
 ALL, ONCE, SKIP = (MissedSlots.model_validate(word) for word in ("run_all", "run_once", "skip"))
@@ -70,6 +70,37 @@ def test_slots_that_came_while_the_server_was_out_are_made_as_declared(
         made = make_missing_of(orchestrator, name, rule, since=began, now=first + 4 * DAY + timedelta(hours=1))
         assert slots(prefect, id) == [first + (day - 1) * DAY for day in days]
     assert not made
+
+
+def test_a_run_that_comes_late_makes_the_one_that_makes_up_for_it(
+    prefect: PrefectServer, orchestrator: Orchestrator, daily: Callable[..., str]
+) -> None:
+    """The server was out for days: of the runs it had made ahead none runs, but the newest slot's."""
+    id = orchestrator.deployment_id(daily())
+    timetable = orchestrator.timetables.of(id)
+    (schedule,) = timetable.schedules
+    first, following = slots(prefect, id)
+    newest, back = first + 4 * DAY, first + 4 * DAY + timedelta(hours=1)
+
+    def why_not(slot: datetime) -> str | None:
+        return why_not_now(orchestrator.timetables, timetable, ONCE, schedule, slot, now=back)
+
+    for slot in (following, first):
+        assert "makes up for it" in (why_not(slot) or "")
+    assert why_not(newest) is None
+    assert slots(prefect, id) == [first, following, newest]
+
+
+def test_a_late_run_of_what_is_paused_runs_itself(
+    prefect: PrefectServer, orchestrator: Orchestrator, daily: Callable[..., str]
+) -> None:
+    """No slot has come since, so none makes up for it."""
+    id = orchestrator.deployment_id(daily())
+    (first, _), (schedule,) = slots(prefect, id), orchestrator.timetables.of(id).schedules
+    prefect.call("DELETE", f"/flow_runs/{runs(prefect, id)[1]['id']}")
+    prefect.call("PATCH", f"/deployments/{id}", json={"paused": True})
+    timetable = orchestrator.timetables.of(id)
+    assert why_not_now(orchestrator.timetables, timetable, ONCE, schedule, first, now=first + 4 * DAY) is None
 
 
 def test_a_slot_is_the_schedulers_own_whoever_makes_it(
