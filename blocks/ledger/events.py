@@ -124,12 +124,15 @@ class Events:
         source: str | None = None,
         user_id: str | None = None,
         status: EventStatus | None = None,
+        before: tuple[datetime, str] | None = None,
         limit: int = 50,
     ) -> list[Event]:
-        """Newest first."""
+        """Newest first; `before`: the time and id of the last one of the page before."""
+        before_at, before_id = before or (None, None)
         wanted = {"source": source, "user_id": user_id, "status": status}
+        page = {"before_at": before_at, "before_id": before_id, "limit": limit}
         with self._engine.begin() as connection:
-            return [_event(row) for row in run(connection, "events_page", **wanted, limit=limit)]
+            return [_event(row) for row in run(connection, "events_page", **wanted, **page)]
 
     def untold(self, *, before: datetime, limit: int) -> list[Event]:
         """That Prefect does not have in its feed yet, oldest first."""

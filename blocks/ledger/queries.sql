@@ -839,6 +839,7 @@ ORDER BY received_at, id
 SELECT * FROM event
 WHERE (CAST(:source AS text) IS NULL OR source = :source) AND (CAST(:status AS text) IS NULL OR status = :status)
   AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+  AND (received_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
 ORDER BY received_at DESC, id DESC LIMIT :limit
 
 -- name: events_untold

@@ -27,9 +27,9 @@ from deployments.gateway.dead_letter_documents import (
     replayed_document,
     which,
 )
-from deployments.gateway.jobs import Cursor, cursor_at, read_cursor
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.ordering import IdempotencyKey
+from deployments.gateway.paging import Cursor, cut, read_cursor
 from deployments.gateway.services import ServicesOf
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["Jobs"])
@@ -66,10 +66,8 @@ def list_dead_letters(
     cursor: Cursor = None,
 ) -> DeadLetterPage:
     """Newest failure first: why each failed, what was paid, what of it serves again, and what another try costs."""
-    before = read_cursor(cursor) if cursor else None
-    found = services.ledger.dead_letters.page(which(given, user_id), limit=limit + 1, before=before)
-    page = found[:limit]
-    following = cursor_at(page[-1].failed_at, page[-1].job_id) if len(found) > limit else None
+    found = services.ledger.dead_letters.page(which(given, user_id), limit=limit + 1, before=read_cursor(cursor))
+    page, following = cut(found, limit, lambda letter: (letter.failed_at, letter.job_id))
     return DeadLetterPage(items=[letter_document(letter) for letter in page], next=following)
 
 

@@ -20,6 +20,7 @@ from blocks.ledger import EffectKind, Event, EventEffect, EventStatus, HeldStart
 from deployments.gateway.auth import Acting, ActingCaller
 from deployments.gateway.document import Document
 from deployments.gateway.openapi import problem_responses
+from deployments.gateway.paging import Cursor, Limit, cut, read_cursor
 from deployments.gateway.problems import Problem, not_found
 from deployments.gateway.remedies import remedy_of
 from deployments.gateway.services import Services, ServicesOf
@@ -103,6 +104,7 @@ class EventDocument(EventSummary):
 
 class EventPage(Document):
     items: list[EventSummary]
+    next: str | None = Field(description="The `cursor` of the next page; null on the last.")
 
 
 @router.post(
@@ -160,12 +162,16 @@ def list_events(
     caller: ActingCaller,
     services: ServicesOf,
     status: Annotated[EventStatus | None, Query(description="Only these: `refused` are kept to be looked at.")] = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="Most events.")] = 50,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> EventPage:
     """Those that were sent with your key, newest first."""
     end_user = None if caller.user_id == caller.key_user_id else caller.user_id
-    found = services.ledger.events.page(source=caller.key_user_id, user_id=end_user, status=status, limit=limit)
-    return EventPage(items=[EventSummary(**_head(event)) for event in found])
+    found = services.ledger.events.page(
+        source=caller.key_user_id, user_id=end_user, status=status, before=read_cursor(cursor), limit=limit + 1
+    )
+    page, following = cut(found, limit, lambda event: (event.received_at, event.id))
+    return EventPage(items=[EventSummary(**_head(event)) for event in page], next=following)
 
 
 def _sender(caller: Acting, services: Services) -> Sender:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.errors import BadInput
@@ -18,9 +18,9 @@ from blocks.links import asset_url
 from blocks.settings import Settings
 from deployments.gateway.auth import UserId
 from deployments.gateway.documents import Accepted
-from deployments.gateway.jobs import Cursor, read_cursor, write_cursor
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.ordering import DeskOf
+from deployments.gateway.paging import Cursor, Limit, created, cut, read_cursor
 from deployments.gateway.problems import not_found
 from deployments.gateway.services import Services, ServicesOf
 from flows.parts.training_pictures import is_asset
@@ -49,7 +49,6 @@ EXAMPLES = {
     },
 }
 Order = Annotated[Training, Body(openapi_examples=EXAMPLES)]
-Limit = Annotated[int, Query(ge=1, le=200, description="Most LoRAs on the page.")]
 
 
 class LoraDocument(BaseModel):
@@ -103,11 +102,8 @@ def order_lora(
 @router.get("", summary="List LoRAs", responses=problem_responses(401, 403, 422))
 def list_loras(user_id: UserId, services: ServicesOf, limit: Limit = 50, cursor: Cursor = None) -> LoraPage:
     """Newest first."""
-    before = read_cursor(cursor) if cursor else None
-    # One more than asked for tells whether there is another page.
-    found = services.ledger.loras.page(user_id, limit=limit + 1, before=before)
-    page = found[:limit]
-    following = write_cursor(page[-1]) if len(found) > limit else None
+    found = services.ledger.loras.page(user_id, limit=limit + 1, before=read_cursor(cursor))
+    page, following = cut(found, limit, created)
     return LoraPage(items=[lora_document(lora, services.settings) for lora in page], next=following)
 
 

@@ -13,8 +13,8 @@ from pydantic import Field
 from blocks.ledger import HeldStart, StartStatus
 from deployments.gateway.auth import UserId
 from deployments.gateway.document import Document
-from deployments.gateway.jobs import Cursor, Limit, read_cursor, write_cursor
 from deployments.gateway.openapi import problem_responses
+from deployments.gateway.paging import Cursor, Limit, created, cut, read_cursor
 from deployments.gateway.problems import not_found
 from deployments.gateway.services import ServicesOf
 
@@ -59,12 +59,11 @@ def list_starts(
         user_id=user_id,
         deployment=deployment,
         status=status,
-        before=read_cursor(cursor) if cursor else None,
+        before=read_cursor(cursor),
         limit=limit + 1,
     )
-    page = found[:limit]
-    items = [start_document(start) for start in page]
-    return StartPage(items=items, next=write_cursor(page[-1]) if len(found) > limit else None)
+    page, following = cut(found, limit, created)
+    return StartPage(items=[start_document(start) for start in page], next=following)
 
 
 @router.get("/{id}", summary="Look at a start", responses=problem_responses(401, 403, 404))

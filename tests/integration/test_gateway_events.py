@@ -180,6 +180,20 @@ def test_a_refused_event_names_the_field_and_is_kept(ann: Customer, event: objec
     assert [each["id"] for each in ann.get("/v1/events?status=refused").json()["items"]] == [kept["id"]]
 
 
+def test_events_are_listed_page_by_page(ann: Customer) -> None:
+    """Newest first, those of one call too, which all came at the same time; none twice and none left out."""
+    sent = [{"name": "user.signed_up", "data": {"account": f"a-{n}"}, "id": f"k-{n}"} for n in range(5)]
+    ids = [each["id"] for each in send(ann, sent).json()]
+    pages, cursor = [], ""
+    while cursor is not None:
+        page = ann.get(f"/v1/events?limit=2&cursor={cursor}").json()
+        pages.append([each["id"] for each in page["items"]])
+        cursor = page["next"]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [id for page in pages for id in page] == sorted(ids, reverse=True)
+    assert ann.get("/v1/events?cursor=x").json()["field"] == "cursor"
+
+
 def test_a_refused_one_in_a_list_leaves_the_others_alone_and_can_be_put_right(ann: Customer) -> None:
     """With the same id."""
     wrong = {"name": "user.signed_up", "data": {"account": "a-1"}, "id": "k-2"}

@@ -9,16 +9,14 @@ import pytest
 from prefect.filesystems import LocalFileSystem
 from pydantic import SecretStr
 
-from blocks.errors import BadInput
 from blocks.fal import FalAccount
 from blocks.gemini import GeminiAccount
-from blocks.ledger import Job, Request
+from blocks.ledger import Request
 from blocks.media_store import MediaStore
 from blocks.mux import MuxAccount
 from blocks.settings import Settings
 from deployments.gateway.callbacks import Match, match
 from deployments.gateway.granter import LONGEST_WAIT_SECONDS, seconds_until, soon_free
-from deployments.gateway.jobs import read_cursor, write_cursor
 from deployments.gateway.sampler import INTERVAL_SECONDS, Sampler
 from deployments.gateway.watch import difference, differences
 
@@ -92,23 +90,6 @@ def test_strangers_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None
         "webhooks refused: 100 × bad_signature",
     ]
     assert sampler.counts == {"bad_signature": 101, "stale": 1}
-
-
-def test_a_cursor_leads_back_to_its_job() -> None:
-    """To the microsecond: two jobs of the same second are told apart."""
-    job = Job(id="job_1", user_id="u1", kind="generate-image", created_at=NOW.replace(microsecond=123456))
-
-    assert read_cursor(write_cursor(job)) == (job.created_at, "job_1")
-
-
-@pytest.mark.parametrize(
-    "cursor", ["abc", "é", "2026", "MjAyNi0xMS0yMFQxMjowMDowMCBqb2JfMQ==", "////", "MjAyNi0xMS0yMFQxMjowMDowMFogAA=="]
-)
-def test_a_made_up_cursor_is_bad_input(cursor: str) -> None:
-    """Not base64, not a time, a time without a zone, or an id that cannot be one."""
-    with pytest.raises(BadInput) as refusal:
-        read_cursor(cursor)
-    assert refusal.value.field == "cursor"
 
 
 def test_a_difference_between_environment_and_block_is_told_without_showing_it(tmp_path: Path) -> None:
