@@ -55,10 +55,10 @@ def _why_skipped(orchestrator: Orchestrator, flow_run: FlowRun, slot: datetime, 
     schedule = timetable.schedule(str(flow_run.created_by.id) if flow_run.created_by else None)
     if rule is None or schedule is None:
         return None
-    return why_not_now(orchestrator.timetables, timetable, rule, schedule, slot, now=utc_now())
+    return give_way(orchestrator.timetables, timetable, rule, schedule, slot, now=utc_now())
 
 
-def why_not_now(
+def give_way(
     timetables: Timetables,
     timetable: Timetable,
     rule: MissedSlots,
@@ -67,10 +67,10 @@ def why_not_now(
     *,
     now: datetime,
 ) -> str | None:
-    """Of a run of that slot, which is one of the schedule; None: it is to run.
+    """Why a run of that slot, which is one of the schedule, is not to run; None: it is.
 
-    The one run that makes up for all under `run_once` is made here where it is missing: after an outage of the server
-    the last run that it had made ahead is there before `reconcile` has looked.
+    Under `run_once` the run that it gives way to is made here where it is missing: after an outage of the server the
+    last run that was made ahead is there before `reconcile` has looked.
     """
     if rule.then is Missed.RUN_ONCE:
         _make_missing(timetables, timetable, rule, since=slot, now=now)

@@ -15,7 +15,7 @@ from blocks.clock import utc_now
 from blocks.errors import NeedsHuman
 from blocks.missed_slots import MissedSlots
 from blocks.orchestrator import RECONCILE, Orchestrator
-from flows.engine.slots import COMPLETED, make_missing, make_missing_of, why_not_now
+from flows.engine.slots import COMPLETED, give_way, make_missing, make_missing_of
 
 DAY = timedelta(days=1)
 ALL, ONCE, SKIP = (MissedSlots.model_validate(word) for word in ("run_all", "run_once", "skip"))
@@ -82,12 +82,12 @@ def test_a_run_that_comes_late_makes_the_one_that_makes_up_for_it(
     first, following = slots(prefect, id)
     newest, back = first + 4 * DAY, first + 4 * DAY + timedelta(hours=1)
 
-    def why_not(slot: datetime) -> str | None:
-        return why_not_now(orchestrator.timetables, timetable, ONCE, schedule, slot, now=back)
+    def why(slot: datetime) -> str | None:
+        return give_way(orchestrator.timetables, timetable, ONCE, schedule, slot, now=back)
 
     for slot in (following, first):
-        assert "makes up for it" in (why_not(slot) or "")
-    assert why_not(newest) is None
+        assert "makes up for it" in (why(slot) or "")
+    assert why(newest) is None
     assert slots(prefect, id) == [first, following, newest]
 
 
@@ -100,7 +100,7 @@ def test_a_late_run_of_what_is_paused_runs_itself(
     prefect.call("DELETE", f"/flow_runs/{runs(prefect, id)[1]['id']}")
     prefect.call("PATCH", f"/deployments/{id}", json={"paused": True})
     timetable = orchestrator.timetables.of(id)
-    assert why_not_now(orchestrator.timetables, timetable, ONCE, schedule, first, now=first + 4 * DAY) is None
+    assert give_way(orchestrator.timetables, timetable, ONCE, schedule, first, now=first + 4 * DAY) is None
 
 
 def test_a_slot_is_the_schedulers_own_whoever_makes_it(
