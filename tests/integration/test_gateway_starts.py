@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -146,7 +147,7 @@ def test_starts_are_listed_to_whom_they_are_for(ann: Customer, bob: Customer) ->
 
 
 def test_the_operator_lists_the_starts_of_all(
-    ann: Customer, bob: Customer, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+    ann: Customer, bob: Customer, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One a line, with what it waits for."""
     events = [
@@ -154,6 +155,7 @@ def test_the_operator_lists_the_starts_of_all(
     ]
     held = [until(who, event, "waiting")["start"]["id"] for who, _, event in events]
     monkeypatch.setenv("DARKROOM_LEDGER_URL", ledger_url)
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))  # else a command joins the stack in this folder, if there is one
     said = CliRunner().invoke(app, ["start", "list", "--deployment", "tell/alone", "--status", "waiting"])
     assert said.exit_code == 0, said.output
     lines = [line.split("\t") for line in said.output.splitlines()]
