@@ -115,12 +115,12 @@ class Timetables:
         self._api.call("POST", f"/deployments/{deployment_id}/schedule", json=body)
 
     def last_start(self, deployment_id: UUID, *, named: str) -> datetime | None:
-        """When the last run that ended in the state of that name began.
+        """When the last run that ended in the state of that name began; None if there is none.
 
-        The last by its id, which bears the time: to sort by a time of its own takes all runs there are.
+        By time, not by id: only those that Prefect's scheduler makes have ids that bear it.
         """
         wanted = {"deployment_id": {"any_": [str(deployment_id)]}, "state": {"name": {"any_": [named]}}}
-        body = {"flow_runs": wanted, "sort": "ID_DESC", "limit": 1}
+        body = {"flow_runs": wanted, "sort": "START_TIME_DESC", "limit": 1}
         found = self._api.call("POST", "/flow_runs/filter", json=body)
         return _time(found[0]["start_time"]) if found and found[0]["start_time"] else None
 
