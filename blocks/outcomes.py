@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from blocks.catalogue import find_model
-from blocks.errors import DarkroomError, Park, Permanent, Retry
+from blocks.errors import DarkroomError, Permanent
 from blocks.fal import Fal, WebhookEnvelope, classify_webhook_error, is_outcome
 from blocks.ledger import Happening, Outcome, Request
 
@@ -19,22 +19,19 @@ def webhook_outcome(request: Request, envelope: WebhookEnvelope) -> Outcome:
 
 
 def ask_provider(fal: Fal, request: Request) -> Outcome | None:
-    """Polls once; None while it is not finished (or its result cannot be had just now)."""
+    """Polls once; None while it is under way. The result GET decides: a request can be COMPLETED and rejected.
+
+    Raises what the call failed with: how the request ended is then not known.
+    """
     assert request.request_id is not None
-    status = fal.status(request.endpoint, request.request_id)
-    if status.state != "COMPLETED":
+    if fal.status(request.endpoint, request.request_id).state != "COMPLETED":
         return None
-    return fetch_result(fal, request, request.request_id)
-
-
-def fetch_result(fal: Fal, request: Request, request_id: str) -> Outcome | None:
-    """The result GET decides: a request can be COMPLETED and rejected. Raises where the result is gone for good."""
     try:
-        result = fal.result(request.endpoint, request_id)
+        result = fal.result(request.endpoint, request.request_id)
     except DarkroomError as error:
         if is_outcome(error):
             return failure(request, error)
-        if isinstance(error, Retry | Park):
+        if error.code == "in_progress":
             return None
         raise
     return success(request, result.output, billable_units=result.billable_units)

@@ -102,7 +102,10 @@ class Provider(Protocol):
         """Raises SubmitUnknown where it may have been taken; else the error tree: it surely was not."""
 
     def ask(self, row: Request) -> Outcome | None:
-        """How it ended, by the provider's id of it; None while it is under way, or cannot be asked just now."""
+        """How it ended, by the provider's id of it; None while it is under way.
+
+        Raises Retry or Park where the provider cannot be asked just now, Permanent where it does not tell any more.
+        """
 
     def cancel(self, row: Request) -> None:
         """Asks for its end there. Returns quietly where it has ended already."""

@@ -8,10 +8,12 @@ cron's slots that Prefect has not made (`flows/engine/slots.py`), and fails wher
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from random import sample
 from uuid import UUID
 
 from prefect import State, flow
@@ -20,7 +22,7 @@ from pydantic import Field
 
 from blocks.catalogue import find_model
 from blocks.clock import utc_now
-from blocks.errors import BadInput, DarkroomError
+from blocks.errors import BadInput, DarkroomError, Park, Retry
 from blocks.events.feed import CHUNK, tell_some
 from blocks.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
 from blocks.lost_submits import adopt_lost_submits
@@ -46,6 +48,7 @@ LONGEST_TURN = timedelta(minutes=1)
 RESULT_KEPT = timedelta(hours=1)  # by fal
 UNTOLD_FOR = timedelta(minutes=2)  # an event that Prefect does not have in its feed
 MOST_TOLD = 500  # events in one turn
+MOST_UNANSWERED = 3  # calls of one turn to one account
 LONG = timedelta(minutes=5)  # what takes that long is asked how far it has come
 
 
@@ -61,11 +64,8 @@ class Reconciler:
         self._each("Every run", self._runs)
         self._each("Every queue", self._queues)
         self._each("Every lost submit", self._lost_submits)
-        for row in self._ledger.requests.holding_slots():
-            self._each(row.ref, partial(self._request, row))
-            self._each(row.ref, partial(self._progress, row))
-        for row in self._ledger.requests.paid_unseen(since=utc_now() - RESULT_KEPT):
-            self._each(row.ref, partial(self._cost, row))
+        self._calls(self._ledger.requests.holding_slots(), self._request, self._progress)
+        self._calls(self._ledger.requests.paid_unseen(since=utc_now() - RESULT_KEPT), self._cost)
         for job_id in self._ledger.jobs.unplaced():
             self._each(job_id, partial(self._place, job_id))
         self._each("Every start", self._resources.dispatcher.begin_all)
@@ -81,11 +81,31 @@ class Reconciler:
         for flow_run_id in orchestrator.under_way_since(utc_now() - LONGEST_TURN, deployment=RECONCILE):
             orchestrator.give_up(flow_run_id, message="Its process was lost.")
 
-    def _each(self, name: str, action: Callable[[], None]) -> None:
+    def _each(self, name: str, action: Callable[[], None]) -> DarkroomError | None:
+        """What it failed with."""
         try:
             action()
         except DarkroomError as error:
             get_run_logger().warning("%s is left for the next time: %s", name, error)
+            return error
+        return None
+
+    def _calls(self, rows: Sequence[Request], *actions: Callable[[Request], None]) -> None:
+        """Does that with each, until its account is found to be out: a call that nothing answers takes 15 s, and the
+        turn's others, of other accounts too, would wait behind hundreds of them.
+
+        In any order, so that none waits turn after turn behind those that are never answered. For a row without a
+        request id the provider is not called.
+        """
+        unanswered = Counter[str]()
+        for row in sample(rows, len(rows)):
+            for action in actions:
+                if row.request_id is not None and unanswered[row.account_id] == MOST_UNANSWERED:
+                    break
+                error = self._each(row.ref, partial(action, row))
+                unanswered[row.account_id] += isinstance(error, Retry | Park)
+        for account_id in (each for each, calls in unanswered.items() if calls == MOST_UNANSWERED):
+            get_run_logger().warning("%s does not answer: what else is there is left for the next time", account_id)
 
     def _queues(self) -> None:
         """A plan that was changed is its users' queues' limit from now on; a queue that was deleted is made anew."""
@@ -120,7 +140,7 @@ class Reconciler:
                 self._provider(row).cancel(row)
                 self._settle(row, self._provider(row).ask(row), via="poll")
             case ForRequest.OVERDUE:
-                self._settle(row, self._provider(row).ask(row) or self._give_up(row), via="poll")
+                self._settle(row, self._last_word(row) or self._give_up(row), via="poll")
             case ForRequest.LOSE:
                 self._ledger.requests.answer_lost(row.ref)
             case ForRequest.EXPIRE:
@@ -131,6 +151,17 @@ class Reconciler:
 
     def _provider(self, row: Request) -> Provider:
         return self._resources.providers.of(row.account_id)
+
+    def _last_word(self, row: Request) -> Outcome | None:
+        """Of what is overdue. It may have ended and been paid, so it is not given up just because nobody can tell now;
+        but when its result would not be kept any more.
+        """
+        try:
+            return self._provider(row).ask(row)
+        except DarkroomError:
+            if row.deadline_at is not None and utc_now() - row.deadline_at < RESULT_KEPT:
+                raise
+            return None
 
     def _give_up(self, row: Request) -> Outcome:
         """A request that runs on regardless is billed: its late result is kept and costed."""

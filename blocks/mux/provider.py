@@ -17,7 +17,7 @@ import httpx
 
 from blocks.clock import utc_now
 from blocks.endings import failed
-from blocks.errors import DarkroomError, Park, Permanent, Retry
+from blocks.errors import DarkroomError, Permanent, Retry
 from blocks.ledger import Outcome, Request
 from blocks.media import Media
 from blocks.mux.api import MuxApi
@@ -52,12 +52,10 @@ class Mux:
         return Taken(request_id=upload_id, deliver=partial(self._deliver, upload_id, str(upload["url"]), film))
 
     def ask(self, row: Request) -> Outcome | None:
-        """By the upload's id. What cannot be asked just now is asked again."""
+        """By the upload's id."""
         assert row.request_id is not None
         try:
             return self._ask(row, row.request_id)
-        except (Retry, Park):
-            return None
         except Permanent as error:
             if error.code != "not_found":
                 raise

@@ -15,10 +15,9 @@ from functools import partial
 from random import random
 from typing import Any, Protocol
 
-from blocks import errors
 from blocks.catalogue import find_model
 from blocks.clock import utc_now
-from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
+from blocks.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
 from blocks.fal import may_pass
 from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same
 from blocks.media import Kind, RemoteFile
@@ -75,8 +74,9 @@ def _at_once(_: str, carry_out: Callable[[], object]) -> None:
 class Job(Durable):
     """One call of a job's function: what is on record, and what the call adds to it.
 
-    `named`: each step is a Prefect task. `setbacks`: how often its files could not be had, in calls before. `beside`:
-    does what lasts as long as a provider's work, under the call's ref, beside this call and at most once at a time.
+    `named`: each step is a Prefect task. `setbacks`: how often what it has paid for could not be had, in calls before.
+    `beside`: does what lasts as long as a provider's work, under the call's ref, beside this call and at most once at a
+    time.
     """
 
     def __init__(
@@ -268,9 +268,9 @@ class Job(Durable):
         return self._files[place]
 
     def _call_again(self, error: DarkroomError) -> None:
-        """Raises Later where another try may bring the file. Not slept here: the thread is another job's meanwhile."""
+        """Raises Later where another try may bring it. Not slept here: the thread is another job's meanwhile."""
         pauses: Sequence[int] = ()
-        if isinstance(error, errors.Park):
+        if isinstance(error, Park):
             pauses = storing.OUT_AGAIN_AFTER_SECONDS
         elif isinstance(error, Retry) and not self._named:  # the task has its own tries of these
             pauses = storing.AGAIN_AFTER_SECONDS
@@ -431,9 +431,15 @@ class Job(Durable):
 
     def _fetch(self, row: Request) -> dict[str, Any]:
         """The result of a success that was announced without its payload."""
-        outcome = self._resources.providers.of(row.account_id).ask(row)
+        try:
+            outcome = self._resources.providers.of(row.account_id).ask(row)
+        except (Retry, Park):
+            outcome = None
         if outcome is None:
-            lost = Retry("The provider says the request succeeded, but its result cannot be fetched.")
+            lost = Park(
+                "The provider says the request succeeded, but its result cannot be had.", code="result_unreachable"
+            )
+            self._call_again(lost)
             raise lost.of(step=row.step, ref=row.ref)
         if outcome.output is None:
             raise _from_document(outcome.error or {}).of(step=row.step, ref=row.ref)
@@ -460,9 +466,7 @@ def _perhaps_paid() -> NeedsHuman:
     )
 
 
-_CLASSES: dict[str, type[DarkroomError]] = {
-    each.kind: each for each in (errors.Retry, errors.Park, Permanent, NeedsHuman)
-}
+_CLASSES: dict[str, type[DarkroomError]] = {each.kind: each for each in (Retry, Park, Permanent, NeedsHuman)}
 
 
 def _from_document(document: Mapping[str, Any]) -> DarkroomError:

@@ -1,0 +1,199 @@
+"""A provider that has what was paid for and does not answer: what it has is waited for, and keeps nothing else waiting.
+
+The ledger is real; fal is a function behind the client's own transport.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from unittest.mock import create_autospec
+from uuid import uuid4
+
+import httpx
+import pytest
+from ledger_databases import Db
+from ledger_scenes import DEV, OUTPUT, Picture, submitting_picture
+from prefect.logging import disable_run_logger
+
+from blocks.dispatch import Dispatcher
+from blocks.errors import Park
+from blocks.fal import Fal
+from blocks.fal.provider import FalProvider
+from blocks.ledger import Happening, Ledger, Outcome, RequestStatus
+from blocks.media_store import MediaStore
+from blocks.orchestrator import Orchestrator
+from blocks.providers import Providers
+from blocks.settings import Settings
+from flows.engine import Job, storing
+from flows.engine.decisions import SUBMIT_LIMIT
+from flows.engine.resources import Resources
+from flows.engine.waits import Later
+from flows.reconcile import MOST_UNANSWERED, RESULT_KEPT, Reconciler
+
+TRIES = 2  # of one call, by the client
+ANNOUNCED = Outcome(happening=Happening.SUCCEED)  # without its payload
+
+
+def out(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectTimeout("nothing answers", request=request)
+
+
+def results_out(request: httpx.Request) -> httpx.Response:
+    """The queue is there, what stands behind it is not."""
+    if request.url.path.endswith("/status"):
+        return httpx.Response(200, json={"status": "COMPLETED"})
+    return httpx.Response(503, text="<html><center>nginx</center></html>")
+
+
+def finished(request: httpx.Request) -> httpx.Response:
+    if request.url.path.endswith("/status"):
+        return httpx.Response(200, json={"status": "COMPLETED"})
+    return httpx.Response(200, json=OUTPUT)
+
+
+class Provider:
+    """Answers as it is told to. `asked`: how often, by request id."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[httpx.Request], httpx.Response] = finished
+        self.asked: Counter[str] = Counter()
+        self.cancelled: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        request_id = request.url.path.partition("/requests/")[2].partition("/")[0]
+        self.asked[request_id] += 1
+        if request.method == "PUT":
+            self.cancelled.append(request_id)
+            return httpx.Response(202, json={"status": "CANCELLATION_REQUESTED"})
+        return self.answer(request)
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider()
+
+
+@pytest.fixture
+def resources(ledger: Ledger, provider: Provider) -> Iterator[Resources]:
+    orchestrator = create_autospec(Orchestrator, instance=True)
+    orchestrator.run_states.return_value = {}
+    with ExitStack() as opened:
+        fal = opened.enter_context(Fal("key", transport=httpx.MockTransport(provider)))
+        yield Resources(
+            settings=Settings(),
+            ledger=ledger,
+            orchestrator=orchestrator,
+            dispatcher=Dispatcher(ledger, orchestrator),
+            providers=Providers({"fal": lambda: FalProvider(fal)}),
+            files=opened.enter_context(httpx.Client()),
+            store=create_autospec(MediaStore, instance=True),
+        )
+
+
+def turn(resources: Resources) -> None:
+    """Of `reconcile`. Nobody tells us here how a request ends: each is asked for."""
+    with disable_run_logger():
+        Reconciler(resources).once()
+
+
+def in_flight(ledger: Ledger, count: int) -> list[Picture]:
+    ledger.users.set_account("fal", slots=count)
+    users = [ledger.users.add(f"user-{n}", plan="studio").user_id for n in range(count)]
+    pictures = [submitting_picture(ledger, user_id) for user_id in users]
+    for picture in pictures:
+        picture.accept(str(uuid4()))
+    return pictures
+
+
+def overdue(db: Db, by: timedelta) -> None:
+    db.execute("UPDATE request SET deadline_at = now() - %(by)s::interval", {"by": by})
+
+
+def lost_submits(db: Db, refs: list[str]) -> None:
+    """Their processes died over the POST, a while ago."""
+    longer_ago = "UPDATE request SET submitted_at = submitted_at - %(by)s::interval WHERE ref = ANY(%(refs)s)"
+    db.execute(longer_ago, {"by": 2 * SUBMIT_LIMIT, "refs": refs})
+
+
+def test_a_provider_that_is_out_costs_a_turn_three_calls(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db
+) -> None:
+    """Of up to 15 s each. Whatever asks nobody is done beside; the next turn asks again."""
+    pictures = in_flight(ledger, 12)
+    ledger.users.set_account("fal", slots=24)
+    lost = [submitting_picture(ledger, ledger.users.add(f"lost-{n}", plan="studio").user_id) for n in range(12)]
+    lost_submits(db, [picture.ref for picture in lost])
+    provider.answer = out
+    turn(resources)
+    assert provider.asked.total() == MOST_UNANSWERED * TRIES
+    assert {picture.row.status for picture in lost} == {RequestStatus.UNKNOWN}
+    provider.answer = finished
+    turn(resources)
+    assert {picture.row.status for picture in pictures} == {RequestStatus.SUCCEEDED}
+
+
+def test_none_waits_for_ever_behind_those_that_are_never_answered(
+    resources: Resources, provider: Provider, ledger: Ledger
+) -> None:
+    pictures = in_flight(ledger, 12)
+    never = {picture.row.request_id for picture in pictures[:MOST_UNANSWERED]}
+
+    def some(request: httpx.Request) -> httpx.Response:
+        return (out if any(str(id) in request.url.path for id in never) else finished)(request)
+
+    provider.answer = some
+    turns = 0
+    while any(picture.row.status is RequestStatus.IN_FLIGHT for picture in pictures[MOST_UNANSWERED:]):
+        assert (turns := turns + 1) < 100
+        turn(resources)
+
+
+def test_what_is_overdue_is_not_given_up_while_nobody_can_tell_how_it_ended(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db
+) -> None:
+    """It was paid; given up, it would be paid again."""
+    (picture,) = in_flight(ledger, 1)
+    overdue(db, timedelta(minutes=1))
+    for provider.answer in (results_out, out):
+        turn(resources)
+        assert (picture.row.status, provider.cancelled) == (RequestStatus.IN_FLIGHT, [])
+    provider.answer = finished
+    turn(resources)
+    assert (picture.row.status, picture.row.output) == (RequestStatus.SUCCEEDED, OUTPUT)
+
+
+def test_what_is_overdue_is_given_up_when_its_result_would_be_gone(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db
+) -> None:
+    (picture,) = in_flight(ledger, 1)
+    overdue(db, RESULT_KEPT + timedelta(minutes=1))
+    provider.answer = results_out
+    turn(resources)
+    assert (picture.row.status, len(provider.cancelled)) == (RequestStatus.EXPIRED, 1)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["carried", "alone"])
+def test_a_result_that_was_announced_without_its_payload_is_waited_for(
+    resources: Resources, provider: Provider, ledger: Ledger, named: bool
+) -> None:
+    """As a file is, whose host is out; after an hour and a half the job can still be replayed."""
+    (picture,) = in_flight(ledger, 1)
+    picture.settle(ANNOUNCED)
+    (record,) = ledger.jobs.take_up([picture.job_id])
+
+    def collect(setbacks: int) -> object:
+        return Job(record, resources, named=named, setbacks=setbacks).infer(DEV, {"prompt": "a fox"}, step="generate")
+
+    for provider.answer in (out, results_out):
+        for setbacks in (0, 10, 100):
+            with pytest.raises(Later) as later:
+                collect(setbacks)
+            assert later.value.seconds <= 60
+        with pytest.raises(Park, match="its result cannot be had"):
+            collect(len(storing.OUT_AGAIN_AFTER_SECONDS))
+    provider.answer = finished
+    collect(0)
+    assert picture.row.output == OUTPUT
