@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
-from unittest.mock import create_autospec
 
-import httpx
 import pytest
 from ledger_databases import Db
-from prefect.logging import disable_run_logger
+from reconciling import knows_of_nothing, resources_of, turn
 
 from blocks.clock import utc_now
-from blocks.dispatch import Dispatcher
 from blocks.errors import Permanent, Retry
 from blocks.events.feed import CHUNK, tell_some
 from blocks.ledger import Ledger, NewEvent
-from blocks.media_store import MediaStore
 from blocks.orchestrator import Announcement, Orchestrator
-from blocks.providers import Providers
-from blocks.settings import Settings
-from flows.engine.resources import Resources
-from flows.reconcile import Reconciler
 
 
 @dataclass
@@ -82,18 +74,7 @@ def test_reconcile_tells_what_no_gateway_has_told(ledger: Ledger, event_ids: lis
     late = event_ids[:-1]
     db.execute("UPDATE event SET received_at = now() - interval '5 minutes' WHERE id = ANY(%s)", [late])
     feed = Feed()
-    orchestrator = create_autospec(Orchestrator, instance=True)
+    orchestrator = knows_of_nothing()
     orchestrator.announce.side_effect = feed.announce
-    orchestrator.run_states.return_value = {}
-    resources = Resources(
-        settings=Settings(),
-        ledger=ledger,
-        orchestrator=orchestrator,
-        dispatcher=Dispatcher(ledger, orchestrator),
-        providers=Providers({}),
-        files=create_autospec(httpx.Client, instance=True),
-        store=create_autospec(MediaStore, instance=True),
-    )
-    with disable_run_logger():
-        Reconciler(resources).once()
+    turn(resources_of(ledger, orchestrator=orchestrator))
     assert sorted(feed.heard) == sorted(late)

@@ -15,31 +15,24 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
-from uuid import uuid4
 
-import httpx
 import psycopg
 import pytest
 from ledger_databases import Db
 from ledger_scenes import DEV, SUCCESS, webhook
-from prefect.logging import disable_run_logger
 from pydantic import SecretStr
+from reconciling import resources_of, turn
 from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
 from sqlalchemy import Pool, event
 
 from blocks.clock import utc_now
-from blocks.dispatch import Dispatcher
 from blocks.fal import Fal
 from blocks.fal.provider import FalProvider
 from blocks.ledger import DeadLetterFilter, EventStart, JobStatus, Ledger, NewEvent
 from blocks.ledger.database import _queries
 from blocks.ledger.terms import Held, Terms
-from blocks.media_store import MediaStore
-from blocks.orchestrator import Orchestrator
 from blocks.providers import Providers
 from blocks.settings import Settings
-from flows.engine.resources import Resources
-from flows.reconcile import Reconciler
 
 ROWS = int(os.environ.get("PLANS", 20_000))
 USERS = max(ROWS // 100, 10)
@@ -260,21 +253,9 @@ def of_flow_control(ledger: Ledger, n: int) -> None:
 
 
 def of_a_reconcile(ledger: Ledger) -> None:
-    """Prefect and the provider know of nothing."""
-    orchestrator = create_autospec(Orchestrator, instance=True)
-    orchestrator.run_states.return_value = {}
-    orchestrator.create_run.side_effect = lambda **_: uuid4()
-    resources = Resources(
-        settings=Settings(),
-        ledger=ledger,
-        orchestrator=orchestrator,
-        dispatcher=Dispatcher(ledger, orchestrator),
-        providers=Providers({"fal": lambda: FalProvider(create_autospec(Fal, instance=True))}),
-        files=create_autospec(httpx.Client, instance=True),
-        store=create_autospec(MediaStore, instance=True),
-    )
-    with disable_run_logger():
-        Reconciler(resources).once()
+    """Neither Prefect nor the provider knows of anything."""
+    fal = FalProvider(create_autospec(Fal, instance=True))
+    turn(resources_of(ledger, providers=Providers({"fal": lambda: fal})))
 
 
 @pytest.mark.usefixtures("large")

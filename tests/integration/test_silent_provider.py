@@ -7,31 +7,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import timedelta
-from unittest.mock import create_autospec
 from uuid import uuid4
 
 import httpx
 import pytest
 from ledger_databases import Db
 from ledger_scenes import DEV, OUTPUT, Picture, submitting_picture
-from prefect.logging import disable_run_logger
+from reconciling import resources_of, turn
 
-from blocks.dispatch import Dispatcher
 from blocks.errors import Park
 from blocks.fal import Fal
 from blocks.fal.provider import FalProvider
 from blocks.ledger import Happening, Ledger, Outcome, RequestStatus
-from blocks.media_store import MediaStore
-from blocks.orchestrator import Orchestrator
 from blocks.providers import Providers
-from blocks.settings import Settings
 from flows.engine import Job, storing
 from flows.engine.decisions import SUBMIT_LIMIT
 from flows.engine.resources import Resources
 from flows.engine.waits import Later
-from flows.reconcile import MOST_UNANSWERED, RESULT_KEPT, Reconciler
+from flows.reconcile import MOST_UNANSWERED, RESULT_KEPT
 
 TRIES = 2  # of one call, by the client
 ANNOUNCED = Outcome(happening=Happening.SUCCEED)  # without its payload
@@ -78,25 +72,9 @@ def provider() -> Provider:
 
 @pytest.fixture
 def resources(ledger: Ledger, provider: Provider) -> Iterator[Resources]:
-    orchestrator = create_autospec(Orchestrator, instance=True)
-    orchestrator.run_states.return_value = {}
-    with ExitStack() as opened:
-        fal = opened.enter_context(Fal("key", transport=httpx.MockTransport(provider)))
-        yield Resources(
-            settings=Settings(),
-            ledger=ledger,
-            orchestrator=orchestrator,
-            dispatcher=Dispatcher(ledger, orchestrator),
-            providers=Providers({"fal": lambda: FalProvider(fal)}),
-            files=opened.enter_context(httpx.Client()),
-            store=create_autospec(MediaStore, instance=True),
-        )
-
-
-def turn(resources: Resources) -> None:
-    """Of `reconcile`. Nobody tells us here how a request ends: each is asked for."""
-    with disable_run_logger():
-        Reconciler(resources).once()
+    """Nobody tells us here how a request ends: each is asked for."""
+    with Fal("key", transport=httpx.MockTransport(provider)) as fal:
+        yield resources_of(ledger, providers=Providers({"fal": lambda: FalProvider(fal)}))
 
 
 def in_flight(ledger: Ledger, count: int) -> list[Picture]:
