@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Stack, leaves_nothing, running_stack
+from running import BUSY, Stack, leaves_nothing, running_stack
 from till import KEY, SIGNING_KEY, Till, open_till
 from web_shop import Shop, open_shop
 
 # A lost webhook is adopted by a cron deployment that comes every minute, and a stack takes its time to start.
-SECONDS_PER_TEST = 300
+SECONDS_PER_TEST = BUSY * 300
 PATIENCE = 2  # seconds: shorter than the default, so that waiting longer than it takes little time
 
 

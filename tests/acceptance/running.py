@@ -8,22 +8,39 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
 import psutil
-from support import free_port, wait_until
+import support
+from support import free_port
 
 from blocks.ledger import Ledger, Request, RequestStatus
 
 DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 ENDED = ("completed", "failed", "cancelled")
+# How much longer a wait may take than is said where it stands, which is what it takes on a quiet machine. It only ends
+# what hangs: three stacks share two cores, and a machine has been twice as slow from one day to the next. How quick
+# something is, is measured in `tests/benchmarks`.
+BUSY = 3
+
+T = TypeVar("T")
+
+
+def wait_until(predicate: Callable[[], T], *, timeout: float = 10, every: float = 0.01, what: str = "") -> T:
+    return support.wait_until(predicate, timeout=BUSY * timeout, every=every, what=what)
+
+
+def deadline(seconds: float) -> float:
+    """By `time.monotonic`, of a loop that waits and does something meanwhile."""
+    return time.monotonic() + BUSY * seconds
 
 
 @dataclass
@@ -47,7 +64,7 @@ class Stack:
             text=True,
             capture_output=True,
             check=check,
-            timeout=90,
+            timeout=BUSY * 60,
         )
 
     def bearer(self, user: str) -> dict[str, str]:
@@ -202,7 +219,7 @@ def running_stack(
         finally:
             children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=40)
+            process.wait(timeout=BUSY * 40)
             left = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
             assert not left, f"left behind: {left}"
 
@@ -215,8 +232,8 @@ def _opened(
     ledger = Ledger(exported["DARKROOM_LEDGER_URL"])
     with (
         httpx.Client(base_url=f"http://127.0.0.1:{ports['simulator-port']}") as simulator,
-        httpx.Client(base_url=f"http://127.0.0.1:{ports['port']}", timeout=20) as gateway,
-        httpx.Client(base_url=exported["PREFECT_API_URL"], auth=(user, password), timeout=20) as prefect,
+        httpx.Client(base_url=f"http://127.0.0.1:{ports['port']}", timeout=BUSY * 20) as gateway,
+        httpx.Client(base_url=exported["PREFECT_API_URL"], auth=(user, password), timeout=BUSY * 20) as prefect,
     ):
         yield Stack(
             home=home,

@@ -19,8 +19,7 @@ from uuid import UUID
 
 import psutil
 import pytest
-from running import DARKROOM, ENDED, Stack, leaves_nothing
-from support import wait_until
+from running import DARKROOM, ENDED, Stack, deadline, leaves_nothing, wait_until
 
 from blocks.film import spread
 from blocks.film.looking import captions_show
@@ -282,9 +281,9 @@ WAVES: tuple[tuple[Iterable[str], Sequence[Watcher]], ...] = (
 
 
 def bring_to_their_ends(debates: Debates) -> None:
-    deadline = time.monotonic() + 200
+    until = deadline(200)
     while left := [case for case in CASES if debates.job(case)["status"] not in ENDED]:
-        assert time.monotonic() < deadline, left
+        assert time.monotonic() < until, left
         debates.stack.reconcile()
 
 

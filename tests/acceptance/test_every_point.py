@@ -19,8 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
-from running import DARKROOM, Stack, leaves_nothing
-from support import wait_until
+from running import DARKROOM, Stack, deadline, leaves_nothing, wait_until
 
 from blocks.ledger import JobStatus, RequestStatus
 
@@ -182,9 +181,9 @@ def without_a_worker(scene: Scene) -> None:
 def bring_home(scene: Scene) -> None:
     for case in ("suspended", "in flight"):
         scene.release(case)
-    deadline = time.monotonic() + 150
+    until = deadline(150)
     while not all(is_home(scene, case) for case in scene.jobs):
-        assert time.monotonic() < deadline, [case for case in scene.jobs if not is_home(scene, case)]
+        assert time.monotonic() < until, [case for case in scene.jobs if not is_home(scene, case)]
         scene.stack.reconcile()
         for case in CANCELLED:
             if any(request["cancel_requested"] for request in scene.at_provider(case)):

@@ -28,8 +28,7 @@ import psutil
 import psycopg
 import pytest
 from PIL import Image, ImageDraw
-from running import DARKROOM, ENDED, Stack, leaves_nothing
-from support import wait_until
+from running import BUSY, DARKROOM, ENDED, Stack, deadline, leaves_nothing, wait_until
 from web_shop import Answer, Shop, content, status
 
 from blocks.clock import utc_now
@@ -38,7 +37,7 @@ from blocks.ledger import RequestStatus
 TRAINER, PAINTER = "fal-ai/flux-lora-fast-training", "fal-ai/flux-lora"
 SECONDS_OF_A_TRAINING = 20  # of the one that is looked at; asleep for ten or more of them
 SECONDS_TO_A_POINT = 240
-pytestmark = pytest.mark.timeout(600)  # all the cases together are what the first test waits for
+pytestmark = pytest.mark.timeout(BUSY * 600)  # all the cases together are what the first test waits for
 IN_FLIGHT = RequestStatus.IN_FLIGHT
 
 # Case → what holds the run at the point where it is killed: rules at the provider, or folders of the store.
@@ -315,9 +314,9 @@ def cancel(studio: Studio) -> None:
 
 def bring_back(studio: Studio) -> None:
     """Reconcile turn by turn until all have ended."""
-    deadline = time.monotonic() + 240
+    until = deadline(240)
     while left := [case for case in studio.jobs if studio.status(case) not in ENDED]:
-        assert time.monotonic() < deadline, left
+        assert time.monotonic() < until, left
         studio.stack.reconcile()
     studio.failed = {case: Failed(studio.ended(case), studio.steps_stored(case), studio.paid(case)) for case in FAILED}
 
@@ -326,9 +325,9 @@ def train_in_peace(studio: Studio) -> None:
     """With a look at it after each turn of reconcile."""
     studio.misbehave("normal", {"endpoint": TRAINER, "latency": SECONDS_OF_A_TRAINING})
     studio.order("normal", captions={"0": "asleep on a sofa"})
-    deadline = time.monotonic() + 120
+    until = deadline(120)
     while studio.status("normal") not in ENDED:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < until
         studio.stack.reconcile()
         studio.look_at("normal")
 
