@@ -150,8 +150,7 @@ def _begin_uploads(scene: Scene) -> None:
 
 def _begin_orders(scene: Scene) -> None:
     scene.till.statuses |= {"<declined>": [402], "<hiccup>": [503, 500], "<outage>": [503] * TRIES}
-    scene.till.stalled |= {word: threading.Event() for word in STALLED.values()}
-    for case in (*STALLED, "declined", "hiccup", "outage"):
+    for case in ("declined", "hiccup", "outage"):
         scene.begin(case, "order.placed", placed(case))
     scene.begin("wrong", "order.placed", placed("wrong", total_cents=1))
     scene.begin("twice", "order.placed", placed("twice"), id="first")
@@ -160,8 +159,13 @@ def _begin_orders(scene: Scene) -> None:
 
 
 def _kill_after_the_charge(scene: Scene) -> None:
-    """The other side has done what it was asked, and its answer is on the way, as the process dies."""
+    """The other side has done what it was asked, and its answer is on the way, as the process dies.
+
+    One after the other: whoever waits for an answer gives it up after a while.
+    """
     for case, word in STALLED.items():
+        scene.till.stalled[word] = threading.Event()
+        scene.begin(case, "order.placed", placed(case))
         path = "/charges" if case == "killed" else "/news"
         wait_until(lambda path=path, word=word: scene.till.posted(path, word), timeout=60, every=0.05, what=case)
         scene.stack.kill_run(scene.stack.flow_run_id(scene.jobs[case]))
