@@ -53,10 +53,13 @@ LONG = timedelta(minutes=5)  # what takes that long is asked how far it has come
 
 
 class Reconciler:
+    """One turn."""
+
     def __init__(self, resources: Resources, *, closed_within: timedelta = CLOSED_WITHIN) -> None:
         self._resources = resources
         self._closed_within = closed_within
         self._ledger = resources.ledger
+        self._unanswered = Counter[str]()  # calls of this turn, by account
 
     def once(self) -> None:
         self._each("Lost turns", self._end_lost_turns)
@@ -97,14 +100,16 @@ class Reconciler:
         In any order, so that none waits turn after turn behind those that are never answered. For a row without a
         request id the provider is not called.
         """
-        unanswered = Counter[str]()
         for row in sample(rows, len(rows)):
             for action in actions:
-                if row.request_id is not None and unanswered[row.account_id] == MOST_UNANSWERED:
+                if row.request_id is not None and self._unanswered[row.account_id] == MOST_UNANSWERED:
                     break
-                error = self._each(row.ref, partial(action, row))
-                unanswered[row.account_id] += isinstance(error, Retry | Park)
-        for account_id in (each for each, calls in unanswered.items() if calls == MOST_UNANSWERED):
+                if isinstance(self._each(row.ref, partial(action, row)), Retry | Park):
+                    self._count_unanswered(row.account_id)
+
+    def _count_unanswered(self, account_id: str) -> None:
+        self._unanswered[account_id] += 1
+        if self._unanswered[account_id] == MOST_UNANSWERED:
             get_run_logger().warning("%s does not answer: what else is there is left for the next time", account_id)
 
     def _queues(self) -> None:

@@ -9,33 +9,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import httpx
 import psutil
-import support
-from support import free_port
+from support import free_port, wait_until
 
 from blocks.ledger import Ledger, Request, RequestStatus
 
 DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 ENDED = ("completed", "failed", "cancelled")
-# How much longer a wait may take than is said where it stands, which is what it takes on a quiet machine. It only ends
-# what hangs: three stacks share two cores, and a machine has been twice as slow from one day to the next. How quick
-# something is, is measured in `tests/benchmarks`.
+# How much longer than on a quiet machine a wait may take that only ends what hangs: three stacks share two cores, and a
+# machine has been twice as slow from one day to the next. A test that names a time of its own keeps to it: some of
+# those tell what woke a run from the net that would have done so within the minute.
 BUSY = 3
-
-T = TypeVar("T")
-
-
-def wait_until(predicate: Callable[[], T], *, timeout: float = 10, every: float = 0.01, what: str = "") -> T:
-    return support.wait_until(predicate, timeout=BUSY * timeout, every=every, what=what)
 
 
 def deadline(seconds: float) -> float:
@@ -83,7 +76,7 @@ class Stack:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def ended(self, job_id: str, *, user: str = "ann", timeout: float = 60) -> dict[str, Any]:
+    def ended(self, job_id: str, *, user: str = "ann", timeout: float = BUSY * 60) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             job = self.job(job_id, user=user)
             return job if job["status"] in ENDED else None
@@ -122,14 +115,14 @@ class Stack:
             run = self.ledger.runs.get(job.run_id) if job and job.run_id else None
             return run.flow_run_id if run else None
 
-        found = wait_until(look, timeout=30, every=0.1, what="a flow run")
+        found = wait_until(look, timeout=BUSY * 30, every=0.1, what="a flow run")
         assert found is not None
         return found
 
     def flow_run(self, flow_run_id: UUID) -> dict[str, Any]:
         return dict(self.prefect.get(f"/flow_runs/{flow_run_id}").raise_for_status().json())
 
-    def in_state(self, flow_run_id: UUID, *names: str, timeout: float = 60) -> dict[str, Any]:
+    def in_state(self, flow_run_id: UUID, *names: str, timeout: float = BUSY * 60) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             run = self.flow_run(flow_run_id)
             return run if run["state_name"] in names else None
@@ -172,7 +165,7 @@ class Stack:
                 self.prefect.post(f"/flow_runs/{flow_run_id}/resume", json={}).raise_for_status()
             return "Crashed" in self.history(flow_run_id)
 
-        wait_until(is_killed, timeout=60, every=0.05, what="a process to kill")
+        wait_until(is_killed, timeout=BUSY * 60, every=0.05, what="a process to kill")
 
     def reconcile(self) -> None:
         """One turn of the cron deployment, now."""
@@ -184,8 +177,10 @@ class Stack:
 def leaves_nothing(stack: Stack) -> None:
     """No slot is held, no request is open, no run waits, and every file is what its row says."""
     stack.simulator.delete("/_sim/rules")
-    wait_until(lambda: not stack.ledger.requests.holding_slots(), timeout=30, every=0.1, what="every slot to be free")
-    wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=30, every=0.1, what="every run to be closed")
+    wait_until(
+        lambda: not stack.ledger.requests.holding_slots(), timeout=BUSY * 30, every=0.1, what="every slot to be free"
+    )
+    wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=BUSY * 30, every=0.1, what="every run to be closed")
     media = stack.home / "media"
     for job in (path.name for path in media.glob("images/*/*")):
         for asset in stack.ledger.assets.of_job(job):
@@ -214,7 +209,7 @@ def running_stack(
             env=_base() | environment,
         )
         try:
-            wait_until(lambda: _is_ready(process, log), timeout=100, every=0.1, what=f"the stack, see {log}")
+            wait_until(lambda: _is_ready(process, log), timeout=BUSY * 100, every=0.1, what=f"the stack, see {log}")
             yield from _opened(home, process, ports, environment)
         finally:
             children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []

@@ -12,7 +12,8 @@ from uuid import UUID
 import httpx
 import psycopg
 import pytest
-from running import DARKROOM, PREFECT, Stack, running_stack, wait_until
+from running import DARKROOM, PREFECT, Stack, running_stack
+from support import wait_until
 
 from blocks.clock import utc_now
 from blocks.ledger import RequestStatus

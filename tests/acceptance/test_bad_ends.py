@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from running import Stack, wait_until
+from running import Stack
+from support import wait_until
 
 from blocks.ledger import RequestStatus
 from deployments.automations import LOOK_WINDOW_SECONDS

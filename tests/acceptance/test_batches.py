@@ -20,7 +20,8 @@ import httpx
 import psutil
 import pytest
 from PIL import Image
-from running import Stack, leaves_nothing, wait_until
+from running import Stack, leaves_nothing
+from support import wait_until
 
 from blocks.clock import utc_now
 from blocks.ledger import JobStatus, RequestStatus, Stage

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from running import DARKROOM, Stack, wait_until
+from running import DARKROOM, Stack
+from support import wait_until
 
 from blocks.ledger import RequestStatus
 

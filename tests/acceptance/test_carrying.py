@@ -6,7 +6,8 @@ import json
 from typing import Any
 from uuid import UUID
 
-from running import Stack, wait_until
+from running import Stack
+from support import wait_until
 
 from blocks.ledger import RequestStatus
 

@@ -19,7 +19,8 @@ from uuid import UUID
 
 import psutil
 import pytest
-from running import DARKROOM, ENDED, Stack, deadline, leaves_nothing, wait_until
+from running import DARKROOM, ENDED, Stack, deadline, leaves_nothing
+from support import wait_until
 
 from blocks.film import spread
 from blocks.film.looking import captions_show

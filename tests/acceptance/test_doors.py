@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import httpx
-from running import DARKROOM, PREFECT, Stack, wait_until
+from running import DARKROOM, PREFECT, Stack
+from support import wait_until
 
 
 def test_prefect_deployment_run_makes_a_picture_tagged_with_its_user(stack: Stack, prompt: str) -> None:

@@ -23,7 +23,8 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from running import DARKROOM, ENDED, Stack, leaves_nothing, running_stack, wait_until
+from running import DARKROOM, ENDED, Stack, leaves_nothing, running_stack
+from support import wait_until
 
 from blocks.dispatch import Dispatcher
 from blocks.orchestrator import Orchestrator

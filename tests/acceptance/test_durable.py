@@ -18,7 +18,8 @@ from uuid import UUID
 
 import httpx
 import pytest
-from running import DARKROOM, Stack, leaves_nothing, running_stack, wait_until
+from running import DARKROOM, Stack, leaves_nothing, running_stack
+from support import wait_until
 from till import Till, open_till
 from trial_project import environment, trial_project
 

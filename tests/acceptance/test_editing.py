@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image, ImageChops
-from running import Stack, leaves_nothing, wait_until
+from running import Stack, leaves_nothing
+from support import wait_until
 
 from blocks.ledger import Request, RequestStatus
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from running import Stack, leaves_nothing, wait_until
+from running import Stack, leaves_nothing
+from support import wait_until
 
 from blocks.ledger import Request, RequestStatus
 

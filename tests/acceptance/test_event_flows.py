@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from running import Stack, leaves_nothing, wait_until
+from running import Stack, leaves_nothing
+from support import wait_until
 from till import Till
 from web_shop import Shop, content, picture
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import psutil
 import pytest
-from running import DARKROOM, Stack, deadline, leaves_nothing, wait_until
+from running import DARKROOM, Stack, deadline, leaves_nothing
+from support import wait_until
 
 from blocks.ledger import JobStatus, RequestStatus
 

@@ -21,7 +21,8 @@ import httpx
 import pytest
 from held_flows import EVENTS
 from PIL import Image
-from running import DARKROOM, Stack, leaves_nothing, running_stack, wait_until
+from running import DARKROOM, Stack, leaves_nothing, running_stack
+from support import wait_until
 from trial_project import environment, trial_project
 from web_shop import Shop, content, open_shop, picture
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from running import PREFECT, Stack, leaves_nothing, wait_until
+from running import PREFECT, Stack, leaves_nothing
+from support import wait_until
 from web_shop import Answer, Shop, after, content, held, in_turn, open_shop, picture, redirect, status
 
 AT_ONCE = 10  # for each user

@@ -7,7 +7,8 @@ import signal
 from collections.abc import Callable
 
 import httpx
-from running import Stack, wait_until
+from running import Stack
+from support import wait_until
 
 from blocks.ledger import RequestStatus
 

@@ -15,7 +15,8 @@ from uuid import UUID
 
 import pytest
 import trial_project
-from running import Stack, leaves_nothing, running_stack, wait_until
+from running import Stack, leaves_nothing, running_stack
+from support import wait_until
 
 from blocks.clock import utc_now
 from blocks.orchestrator import Orchestrator

@@ -19,7 +19,8 @@ from typing import Any
 import boto3
 import httpx
 from moto.server import ThreadedMotoServer
-from running import Stack, free_ports, running_stack, wait_until
+from running import Stack, free_ports, running_stack
+from support import wait_until
 
 from deployments.simulator.environment import client_environment
 

@@ -28,7 +28,8 @@ import psutil
 import psycopg
 import pytest
 from PIL import Image, ImageDraw
-from running import BUSY, DARKROOM, ENDED, Stack, deadline, leaves_nothing, wait_until
+from running import BUSY, DARKROOM, ENDED, Stack, deadline, leaves_nothing
+from support import wait_until
 from web_shop import Answer, Shop, content, status
 
 from blocks.clock import utc_now

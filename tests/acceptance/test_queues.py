@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from running import DARKROOM, Stack, wait_until
+from running import DARKROOM, Stack
+from support import wait_until
 
 DEPLOYMENT = "/deployments/name/generate-image/on-demand"
 AT_WORK = ("RUNNING", "PENDING")

@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from running import DARKROOM, Stack, free_ports, running_stack, wait_until
+from running import DARKROOM, Stack, free_ports, running_stack
+from support import wait_until
 
 PARTS = ("postgres", "prefect", "gateway", "worker", "simulator")
 

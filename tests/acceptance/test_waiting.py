@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
-from running import Stack, running_stack, wait_until
+from running import Stack, running_stack
+from support import wait_until
 
 ROOT = Path(__file__).parents[2]
 AUTOMATION_RAN = ["prefect.automation.action.executed"]

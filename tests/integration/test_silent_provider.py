@@ -19,7 +19,7 @@ from reconciling import resources_of, turn
 from blocks.errors import Park
 from blocks.fal import Fal
 from blocks.fal.provider import FalProvider
-from blocks.ledger import Happening, Ledger, Outcome, RequestStatus
+from blocks.ledger import Happening, JobStatus, Ledger, Outcome, RequestStatus
 from blocks.providers import Providers
 from flows.engine import Job, storing
 from flows.engine.decisions import SUBMIT_LIMIT
@@ -104,6 +104,9 @@ def test_a_provider_that_is_out_costs_a_turn_three_calls(
     ledger.users.set_account("fal", slots=24)
     lost = [submitting_picture(ledger, ledger.users.add(f"lost-{n}", plan="studio").user_id) for n in range(12)]
     lost_submits(db, [picture.ref for picture in lost])
+    for picture in pictures[:4]:  # nobody will collect these, so their costs are asked for
+        picture.settle(ANNOUNCED)
+        ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
     provider.answer = out
     turn(resources)
     assert provider.asked.total() == MOST_UNANSWERED * TRIES
@@ -111,6 +114,7 @@ def test_a_provider_that_is_out_costs_a_turn_three_calls(
     provider.answer = finished
     turn(resources)
     assert {picture.row.status for picture in pictures} == {RequestStatus.SUCCEEDED}
+    assert all(picture.row.output for picture in pictures[:4])
 
 
 def test_none_waits_for_ever_behind_those_that_are_never_answered(
