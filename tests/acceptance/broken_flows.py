@@ -1,4 +1,4 @@
-"""A flow of `test_dry_run.py`, put into a copy of the project: a user's own code, which fails and is changed."""
+"""A flow of `test_dry_run.py`, and its deployment: a user's own code, which fails and is changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from prefect.client.schemas.objects import State
 from blocks.errors import Permanent
 from flows.engine import Job, drive
 
+DEPLOYMENT = """
+  - name: on-demand
+    entrypoint: flows/broken_flows.py:own_work
+    work_pool:
+      name: darkroom
+"""
 FAULT = "before"
+
+
+def deployments() -> str:
+    """As they stand in prefect.yaml."""
+    return DEPLOYMENT
 
 
 def work(job: Job) -> dict[str, Any]:

@@ -1,17 +1,22 @@
-"""One stack for all acceptance tests, and what must hold after each of them."""
+"""One stack for all acceptance tests of a process, and what must hold after each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from running import BUSY, Stack, leaves_nothing, running_stack
 from till import KEY, SIGNING_KEY, Till, open_till
+from trial_project import environment, trial_project
 from web_shop import Shop, open_shop
+
+from blocks.clock import utc_now
 
 # A lost webhook is adopted by a cron deployment that comes every minute, and a stack takes its time to start.
 SECONDS_PER_TEST = BUSY * 300
+RECONCILE = "/deployments/name/reconcile/every-minute"
 PATIENCE = 2  # seconds: shorter than the default, so that waiting longer than it takes little time
 
 
@@ -37,8 +42,9 @@ def till() -> Iterator[Till]:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory, shop: Shop, till: Till) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("stack") / "home"
-    environment = {
+    folder = tmp_path_factory.mktemp("stack")
+    project = trial_project(folder / "project")
+    own = environment(project) | {
         "DARKROOM_PATIENCE": str(PATIENCE),
         "DARKROOM_WEB_ALLOW": f"127.0.0.1:{shop.port}",
         "DARKROOM_PAYMENT_URL": till.charge_url,
@@ -46,18 +52,32 @@ def running(tmp_path_factory: pytest.TempPathFactory, shop: Shop, till: Till) ->
         "DARKROOM_NOTIFIER": till.news_url,
         "DARKROOM_NOTIFIER_SECRET": SIGNING_KEY,
     }
-    with running_stack(home, "--latency", "0.3", **environment) as stack:
+    with running_stack(folder / "home", "--latency", "0.3", project=project, **own) as stack:
         yield stack
+        leaves_nothing(stack)
 
 
 @pytest.fixture
 def stack(running: Stack) -> Iterator[Stack]:
     """The stack, in which a test leaves nothing behind."""
+    began = utc_now() - timedelta(seconds=1)  # the ledger's rows bear another process' time
     yield running
-    leaves_nothing(running)
+    leaves_nothing(running, since=began)
 
 
 @pytest.fixture
 def prompt(request: pytest.FixtureRequest) -> str:
     """A prompt that no other test uses, so that rules and the provider's book tell them apart."""
     return f"a fox in {request.node.name}"
+
+
+@pytest.fixture
+def no_cron(stack: Stack) -> Iterator[str]:
+    """No turn of reconcile comes by itself: what helps meanwhile is something else. Its deployment's id.
+
+    Events, and a test itself, still start one; what the cron has planned is taken back.
+    """
+    deployment = str(stack.prefect.get(RECONCILE).raise_for_status().json()["id"])
+    stack.prefect.patch(f"/deployments/{deployment}", json={"paused": True}).raise_for_status()
+    yield deployment
+    stack.prefect.patch(f"/deployments/{deployment}", json={"paused": False}).raise_for_status()

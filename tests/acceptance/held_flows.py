@@ -1,4 +1,4 @@
-"""The flow of `test_flow_control.py`, and the events that start it: put into a copy of the project."""
+"""The flow of `test_flow_control.py`, its deployments, and the events that start it: a case each, flow controlled."""
 
 from __future__ import annotations
 
@@ -11,6 +11,36 @@ from prefect.client.schemas.objects import State
 from flows.engine import Job, drive
 
 DAY = timedelta(days=1)
+CASES = {
+    "last": "debounce: {key: event.data.key, period: 5s, longest: 60s}",
+    "all": "debounce: {key: event.data.key, period: 5s, longest: 60s, keep: all}",
+    "longest": "debounce: {key: event.user, period: 3s, longest: 3s}",
+    "batch": "batch: {size: 10, longest: 3s}",
+    "throttle": "throttle: {key: event.user, limit: 4, period: 4s, burst: 4}",
+    "refused": "rate_limit: {key: event.user, limit: 3, period: 1h}",
+    "queued": "rate_limit: {key: event.user, limit: 2, period: 4s, over: queue}",
+    "priority": "concurrency: {limit: 1}, priority: event.data.n",
+    "concurrency": "concurrency: {key: event.data.key, limit: 2}",
+    "skip": "singleton: {key: event.data.key, when_running: skip}",
+    "cancel": "singleton: {key: event.data.key, when_running: cancel}",
+    "queue": "singleton: {key: event.data.key, when_running: queue}",
+    "gathers": "debounce: {key: event.data.key, period: 5s}",
+    "waits": "throttle: {key: event.user, limit: 1, period: 1s}",
+    "sends": "concurrency: {limit: 1}",
+    "sent": "batch: {size: 2, longest: 1m}",
+    "changed": "concurrency: {limit: 1}",
+    "hand": "debounce: {period: 1h}",
+}
+DEPLOYMENT = """
+  - name: {case}
+    entrypoint: flows/held_flows.py:held
+    tags: [darkroom]
+    work_pool:
+      name: darkroom
+    starts_on:
+      - event: trial.{case}
+    flow_control: {{{control}}}
+"""
 EVENTS = """
 
 class _Trial(EventData):
@@ -22,7 +52,16 @@ class _Trial(EventData):
 
 for _case in {cases}:
     event(f"trial.{{_case}}")(_Trial)
-"""
+""".format(cases=[*CASES, "go"])
+
+
+def deployments() -> str:
+    """As they stand in prefect.yaml."""
+    return "".join(deployment(case, control) for case, control in CASES.items())
+
+
+def deployment(case: str, control: str) -> str:
+    return DEPLOYMENT.format(case=case, control=control)
 
 
 def play(job: Job) -> Any:

@@ -12,18 +12,21 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 import psutil
+import psycopg
 from support import free_port, wait_until
 
-from blocks.ledger import Ledger, Request, RequestStatus
+from blocks.ledger import Ledger, Request
 
 DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
+ROOT = Path(__file__).parents[2]
 ENDED = ("completed", "failed", "cancelled")
 # How much longer than on a quiet machine a wait may take that only ends what hangs: three stacks share two cores, and a
 # machine has been twice as slow from one day to the next. A test that names a time of its own keeps to it: some of
@@ -45,6 +48,7 @@ class Stack:
     gateway: httpx.Client
     prefect: httpx.Client
     ledger: Ledger
+    project: Path
     keys: dict[str, str] = field(default_factory=dict)
 
     def command(
@@ -60,10 +64,14 @@ class Stack:
             timeout=BUSY * 60,
         )
 
+    def pid(self, part: str) -> int:
+        """The part's process, as it is on file."""
+        return int((self.home / "run" / f"{part}.pid").read_text())
+
     def bearer(self, user: str) -> dict[str, str]:
         """Of a user that is made on first use."""
         if user not in self.keys:
-            self.keys[user] = self.command(DARKROOM, "user", "add", user, "--plan", "studio").stdout.strip()
+            self.keys[user] = self.ledger.users.add(user, plan="studio").key
         return {"Authorization": f"Bearer {self.keys[user]}"}
 
     def order(self, prompt: str, *, user: str = "ann", **body: Any) -> str:
@@ -174,18 +182,31 @@ class Stack:
         self.in_state(UUID(run["id"]), "Completed")
 
 
-def leaves_nothing(stack: Stack) -> None:
-    """No slot is held, no request is open, no run waits, and every file is what its row says."""
+def leaves_nothing(stack: Stack, *, since: datetime | None = None) -> None:
+    """No slot is held, no request is open, no run waits, and every file is what its row says.
+
+    `since`: of the jobs that began then or later, and of their files; else of all.
+    """
     stack.simulator.delete("/_sim/rules")
     wait_until(
         lambda: not stack.ledger.requests.holding_slots(), timeout=BUSY * 30, every=0.1, what="every slot to be free"
     )
     wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=BUSY * 30, every=0.1, what="every run to be closed")
-    media = stack.home / "media"
-    for job in (path.name for path in media.glob("images/*/*")):
-        for asset in stack.ledger.assets.of_job(job):
-            assert hashlib.sha256((media / asset.key).read_bytes()).hexdigest() == asset.sha256
-        assert all(row.status is not RequestStatus.QUEUED for row in stack.rows(job))
+    with psycopg.connect(stack.environment["DARKROOM_LEDGER_URL"]) as connection:
+        began = since or datetime.min.replace(tzinfo=UTC)
+        asked = connection.execute(FILES_AND_ROWS, {"since": began}).fetchall()
+    for key, sha256 in ((key, sha256) for kind, key, sha256 in asked if kind == "file"):
+        assert hashlib.sha256((stack.home / "media" / key).read_bytes()).hexdigest() == sha256, key
+    assert not [row for row in asked if row[0] == "queued"]
+
+
+FILES_AND_ROWS = """
+    SELECT 'file', asset.key, asset.sha256 FROM asset JOIN job ON job.id = asset.job_id
+    WHERE job.created_at >= %(since)s
+    UNION ALL
+    SELECT 'queued', request.ref, '' FROM request JOIN job ON job.id = request.job_id
+    WHERE job.created_at >= %(since)s AND request.status = 'queued'
+"""
 
 
 def free_ports() -> dict[str, int]:
@@ -194,9 +215,12 @@ def free_ports() -> dict[str, int]:
 
 @contextmanager
 def running_stack(
-    home: Path, *arguments: str, ports: Mapping[str, int] | None = None, **environment: str
+    home: Path, *arguments: str, ports: Mapping[str, int] | None = None, project: Path = ROOT, **environment: str
 ) -> Iterator[Stack]:
-    """Starts it, waits until it says that it is ready, and ends it; asserts that it leaves no process behind."""
+    """Starts it, waits until it says that it is ready, and ends it; asserts that it leaves no process behind.
+
+    `project`: whose code the environment makes it run.
+    """
     ports = ports or free_ports()
     flags = [part for name, port in ports.items() for part in (f"--{name}", str(port))]
     log = home.with_suffix(".log")
@@ -210,7 +234,7 @@ def running_stack(
         )
         try:
             wait_until(lambda: _is_ready(process, log), timeout=BUSY * 100, every=0.1, what=f"the stack, see {log}")
-            yield from _opened(home, process, ports, environment)
+            yield from _opened(home, process, ports, environment, project)
         finally:
             children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
             process.send_signal(signal.SIGINT)
@@ -220,7 +244,11 @@ def running_stack(
 
 
 def _opened(
-    home: Path, process: subprocess.Popen[str], ports: Mapping[str, int], environment: Mapping[str, str]
+    home: Path,
+    process: subprocess.Popen[str],
+    ports: Mapping[str, int],
+    environment: Mapping[str, str],
+    project: Path,
 ) -> Iterator[Stack]:
     exported = _exports(home)
     user, _, password = exported["PREFECT_API_AUTH_STRING"].partition(":")
@@ -238,6 +266,7 @@ def _opened(
             gateway=gateway,
             prefect=prefect,
             ledger=ledger,
+            project=project,
         )
     ledger.close()
 

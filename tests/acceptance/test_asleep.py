@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +10,16 @@ from uuid import UUID
 
 import httpx
 import psycopg
-import pytest
-from running import DARKROOM, PREFECT, Stack, running_stack
+from running import DARKROOM, PREFECT, Stack
 from support import wait_until
+from trial_project import as_it_was, put, take_up
 
 from blocks.clock import utc_now
 from blocks.ledger import RequestStatus
 from flows.engine.decisions import WAKE_AGAIN
 
-ROOT = Path(__file__).parents[2]
+FLOW, TASKS = "flows/generate_image.py", "flows/engine/tasks.py"
 USERS = ("ann", "bob", "eve")
-SECONDS_TO_WAKE = 20  # within the minute of a reconcile by far: it has been, or was not needed
 
 NEW_LINE = "this is the new code"
 MIGRATION = '''"""A column that the code of before does not know."""
@@ -54,10 +52,6 @@ def _asleep(stack: Stack, prompts: Mapping[str, str]) -> dict[str, tuple[str, UU
     return {user: (jobs[user], runs[user]) for user in prompts}
 
 
-def _pid(stack: Stack, part: str) -> int:
-    return int((stack.home / "run" / f"{part}.pid").read_text())
-
-
 def _answers(stack: Stack) -> bool:
     try:
         return stack.prefect.get("/health").status_code == 200
@@ -71,12 +65,12 @@ def _settled(stack: Stack, job_id: str) -> bool:
 
 def _woken_while_it_is_away(stack: Stack, job_id: str, prompt: str, how: signal.Signals) -> None:
     """Prefect's server ends so, and the webhook comes before it is back."""
-    ended = _pid(stack, "prefect")
+    ended = stack.pid("prefect")
     os.kill(ended, how)
     wait_until(lambda: not _answers(stack), timeout=20, what="the end of Prefect's server")
     stack.release(prompt)
     wait_until(lambda: _settled(stack, job_id), timeout=30, every=0.1, what="the webhook")
-    wait_until(lambda: _pid(stack, "prefect") != ended and _answers(stack), timeout=60, every=0.1, what="its restart")
+    wait_until(lambda: stack.pid("prefect") != ended and _answers(stack), timeout=60, every=0.1, what="its restart")
 
 
 def _until_it_may_be_woken_again(stack: Stack, job_id: str) -> None:
@@ -101,7 +95,9 @@ def _not_ended(stack: Stack, user: str) -> list[str]:
     return [run["state_name"] for run in runs if run["state_type"] not in ("COMPLETED", "FAILED", "CANCELLED")]
 
 
-def test_a_prefect_server_that_goes_finds_its_suspended_runs_when_it_is_back(stack: Stack, prompt: str) -> None:
+def test_a_prefect_server_that_goes_finds_its_suspended_runs_when_it_is_back(
+    stack: Stack, prompt: str, no_cron: str
+) -> None:
     """Ended by SIGTERM, then by SIGKILL, each time with a webhook meanwhile: one reconcile brings up what it missed.
 
     The run for which nothing came sleeps on, and is woken as ever. Nobody is kept from the next picture.
@@ -114,11 +110,11 @@ def test_a_prefect_server_that_goes_finds_its_suspended_runs_when_it_is_back(sta
         _woken_while_it_is_away(stack, job_id, prompts[user], how)
         _until_it_may_be_woken_again(stack, job_id)
         stack.reconcile()
-        assert stack.ended(job_id, user=user, timeout=SECONDS_TO_WAKE)["status"] == "completed"
+        assert stack.ended(job_id, user=user)["status"] == "completed"
         assert stack.flow_run(asleep["eve"][1])["state_name"] == "Suspended"
 
     stack.release(prompts["eve"])
-    assert stack.ended(asleep["eve"][0], user="eve", timeout=SECONDS_TO_WAKE)["status"] == "completed"
+    assert stack.ended(asleep["eve"][0], user="eve")["status"] == "completed"
 
     for user, (_, flow_run_id) in asleep.items():
         stack.in_state(flow_run_id, "Completed")
@@ -132,37 +128,21 @@ def test_a_prefect_server_that_goes_finds_its_suspended_runs_when_it_is_back(sta
 # -- new code, and a migration ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of this project, which a test may change while a stack runs from it."""
-    folder = tmp_path / "project"
-    for package in ("blocks", "deployments", "flows"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "prefect.yaml", folder)
-    return folder
-
-
-def _change(file: Path, before: str, after: str) -> None:
-    text = file.read_text()
-    assert text.count(before) == 1, f"{file.name} reads otherwise than this test expects"
-    file.write_text(text.replace(before, after))
-
-
 def _new_code(project: Path) -> None:
     """The job's function says so in the run's log; and the steps are other tasks, as far as their source goes."""
-    flow = project / "flows" / "generate_image.py"
     stored = "    made = job.store("
-    _change(flow, stored, f"    get_run_logger().info({NEW_LINE!r})\n{stored}")
-    _change(
-        flow, "from prefect import flow\n", "from prefect import flow\nfrom prefect.logging import get_run_logger\n"
+    put(project / FLOW, stored, f"    get_run_logger().info({NEW_LINE!r})\n{stored}")
+    put(
+        project / FLOW,
+        "from prefect import flow\n",
+        "from prefect import flow\nfrom prefect.logging import get_run_logger\n",
     )
-    tasks = project / "flows" / "engine" / "tasks.py"
-    _change(
-        tasks,
+    put(
+        project / TASKS,
         "    return row.request_id or row.status.value",
         "    request_id = row.request_id\n    return request_id or row.status.value",
     )
-    _change(tasks, "    assert job is not None\n", "    assert job is not None, job_id\n")
+    put(project / TASKS, "    assert job is not None\n", "    assert job is not None, job_id\n")
 
 
 def _new_table(project: Path) -> None:
@@ -189,32 +169,30 @@ def _columns(stack: Stack, table: str) -> set[str]:
 
 
 def test_runs_that_sleep_while_code_and_ledger_change_finish_with_the_new_and_pay_nothing_again(
-    project: Path, tmp_path: Path, prompt: str
+    stack: Stack, prompt: str, no_cron: str
 ) -> None:
     """Migrated and deployed while they are suspended; the worker takes the new code up when it is told to.
 
     The gateway is of before and runs on: it takes the webhooks at the first try, though its tables have new columns.
     """
-    own = {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "DARKROOM_PATIENCE": "0"}
-    with running_stack(tmp_path / "home", "--latency", "0.3", **own) as stack:
-        prompts = {user: f"{prompt} for {user}" for user in USERS}
-        asleep = _asleep(stack, prompts)
-        gateway = _pid(stack, "gateway")
+    prompts = {user: f"{prompt} for {user}" for user in USERS}
+    asleep = _asleep(stack, prompts)
+    gateway = stack.pid("gateway")
 
-        _new_code(project)
-        _new_table(project)
+    with as_it_was(stack.project, FLOW, TASKS):
+        _new_code(stack.project)
+        _new_table(stack.project)  # and stays there: the ledger is at it
         stack.command(DARKROOM, "provision")
-        stack.command(PREFECT, "--no-prompt", "deploy", "--all", cwd=project)
-        os.kill(_pid(stack, "worker"), signal.SIGHUP)
-        log = stack.home / "log" / "worker.log"
-        wait_until(lambda: "New code is taken up" in log.read_text(), timeout=30, every=0.1, what="the new code")
+        stack.command(PREFECT, "--no-prompt", "deploy", "--all", cwd=stack.project)
+        take_up(stack)
         assert "trial" in _columns(stack, "request")
 
         for held in prompts.values():
             stack.release(held)
         for user, (job_id, flow_run_id) in asleep.items():
-            assert stack.ended(job_id, user=user, timeout=SECONDS_TO_WAKE)["status"] == "completed"
+            assert stack.ended(job_id, user=user)["status"] == "completed"
             _says(stack, flow_run_id, NEW_LINE)
             assert len(stack.at_provider(prompts[user])) == 1
             assert stack.webhook_answers(prompts[user]) == [200]
-        assert _pid(stack, "gateway") == gateway
+        assert stack.pid("gateway") == gateway
+    take_up(stack)

@@ -6,27 +6,15 @@ The cron is switched off meanwhile, so that it cannot be what helped.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
-import pytest
 from running import Stack
 from support import wait_until
 
 from blocks.ledger import RequestStatus
 from deployments.automations import LOOK_WINDOW_SECONDS
 
-RECONCILE = "/deployments/name/reconcile/every-minute"
 SECONDS = 15  # at once takes two or three; at the end of a window that was open, up to ten
 BURST = 8
-
-
-@pytest.fixture
-def no_cron(stack: Stack) -> Iterator[str]:
-    """The deployment's id. Events alone start it from now on: what its cron has planned is taken back."""
-    deployment = str(stack.prefect.get(RECONCILE).raise_for_status().json()["id"])
-    stack.prefect.patch(f"/deployments/{deployment}", json={"paused": True}).raise_for_status()
-    yield deployment
-    stack.prefect.patch(f"/deployments/{deployment}", json={"paused": False}).raise_for_status()
 
 
 def turns(stack: Stack, deployment: str) -> int:

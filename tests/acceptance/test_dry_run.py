@@ -1,37 +1,36 @@
 """Fifty jobs fail, the code is changed, and it is tried on them for free; then the same jobs go again, under a budget.
 
-The stack runs a copy of the project, whose code is at fault where a test says so. While the dry run is at it nothing
-else moves: gateway and worker are held, so that whatever changes in the ledger or comes to a provider is its own.
+The project that the stack runs is put at fault where a test says so. While the dry run is at it nothing else moves:
+gateway and worker are held, so that whatever changes in the ledger or comes to a provider is its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
-import shutil
-import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
 import pytest
-from running import DARKROOM, ENDED, Stack, leaves_nothing, running_stack
+from running import DARKROOM, ENDED, Stack, leaves_nothing
 from support import wait_until
+from trial_project import as_it_was, put, take_up
 
+from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
 from blocks.orchestrator import Orchestrator
 from blocks.prefect_api import PrefectApi
 
-ROOT = Path(__file__).parents[2]
 TRAINER = "fal-ai/flux-lora-fast-training"
+FAULTY = "flows/parts/post_processing.py"  # as it is in the beginning; the others become what they are today later
 USER = "the one whose jobs fail"
 MARK, MARK_AND_ENLARGE = [{"step": "watermark"}], [{"step": "watermark"}, {"step": "upscale", "factor": 2}]
 PER_CASE = {
@@ -61,20 +60,14 @@ TODAY = {
     "rows": "fails the same",
 }
 OTHER_KINDS = ("import", "own code", "own step", "training", "batch")
-DEPLOYMENT = """
-  - name: on-demand
-    entrypoint: flows/broken_flows.py:own_work
-    work_pool:
-      name: darkroom
-"""
 # File → what stands there today, and what stood there when the jobs failed.
 CHANGES = {
-    "parts/post_processing.py": (
+    "flows/parts/post_processing.py": (
         "return watermark(job.read(picture), mark)",
         "return watermark(job.read(picture), mark.no_such_thing)",
     ),
-    "broken_flows.py": ('FAULT = "after"', 'FAULT = "before"'),
-    "generate_image.py": (
+    "flows/broken_flows.py": ('FAULT = "after"', 'FAULT = "before"'),
+    "flows/generate_image.py": (
         'named["prompt"] = named["prompt"].replace("gore", "flowers")\n        if style is None:',
         "if style is None:",
     ),
@@ -84,7 +77,7 @@ CHANGES = {
 @dataclass(frozen=True)
 class Scene:
     stack: Stack
-    project: Path
+    since: datetime
     jobs: dict[str, list[str]] = field(default_factory=dict)  # by case
 
     def job(self, job_id: str) -> dict[str, Any]:
@@ -118,30 +111,33 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(running: Stack) -> Iterator[Scene]:
     """Everything has failed, and the code is changed by now."""
-    folder = tmp_path_factory.mktemp("tried")
-    project = _project(folder / "project")
-    own = {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1", "DARKROOM_PATIENCE": "1"}
-    with running_stack(folder / "home", "--latency", "0.05", "--latency-of", f"{TRAINER}=0.2", **own) as stack:
-        scene = Scene(stack, project)
-        _misbehave(stack)
-        stack.misbehave("busy", result="500")
+    with as_it_was(running.project, *CHANGES):
+        path = running.project / FAULTY
+        put(path, *CHANGES[FAULTY])
+        take_up(running)
+        scene = Scene(running, since=utc_now())
+        _misbehave(running)
+        running.misbehave("busy", result="500")
+        running.misbehave("", endpoint=TRAINER, latency=0.2)
         _order_all(scene)
         scene.until_ended()
         (batch,) = scene.jobs["batch"]
-        scene.jobs["rows"] = [row.id for row in stack.ledger.batches.page(batch, limit=10)]
+        scene.jobs["rows"] = [row.id for row in running.ledger.batches.page(batch, limit=10)]
         assert {case: scene.statuses(case) for case in PER_CASE} == {c: {"failed": n} for c, n in PER_CASE.items()}
-        _change(project)
+        for name, (today, before) in CHANGES.items():
+            put(running.project / name, before, today)
         yield scene
-        leaves_nothing(stack)
+    take_up(running)
+    leaves_nothing(running)
 
 
 @pytest.fixture(scope="module")
 def told(scene: Scene) -> Told:
     with _held(scene):
         before = _state(scene)
-        tried = (DARKROOM, "replay", "--dry-run", "--failed-since", "1h")
+        tried = (DARKROOM, "replay", "--dry-run", "--failed-since", scene.since.isoformat())
         lines = scene.stack.command(*tried, "--json").stdout
         read = scene.stack.command(*tried, "--kind", "generate-image").stdout
         after = _state(scene)
@@ -153,7 +149,7 @@ def told(scene: Scene) -> Told:
 @pytest.fixture(scope="module")
 def replayed(scene: Scene, told: Told) -> Scene:
     """The command that the dry run gave was called, with the code that it tried."""
-    _take_up(scene)
+    take_up(scene.stack)
     scene.stack.simulator.delete("/_sim/rules").raise_for_status()
     _misbehave(scene.stack)
     command, *arguments = shlex.split(told.summary["live"])
@@ -161,29 +157,6 @@ def replayed(scene: Scene, told: Told) -> Scene:
     scene.stack.command(DARKROOM, *arguments)
     scene.until_ended()
     return scene
-
-
-def _project(folder: Path) -> Path:
-    """A copy of this project, as it was when the jobs failed."""
-    for package in ("blocks", "deployments", "flows"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(Path(__file__).parent / "broken_flows.py", folder / "flows")
-    (folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text().rstrip() + "\n" + DEPLOYMENT)
-    path = folder / "flows" / "parts" / "post_processing.py"
-    path.write_text(_put(path, *CHANGES["parts/post_processing.py"]))
-    return folder
-
-
-def _put(path: Path, there: str, instead: str) -> str:
-    text = path.read_text()
-    assert text.count(there) == 1, f"{path.name} reads otherwise by now"
-    return text.replace(there, instead)
-
-
-def _change(project: Path) -> None:
-    for name, (today, before) in CHANGES.items():
-        path = project / "flows" / name
-        path.write_text(_put(path, before, today))
 
 
 def _misbehave(stack: Stack) -> None:
@@ -235,15 +208,11 @@ def _own(scene: Scene, fails: str) -> str:
 # -- nothing else moves ----------------------------------------------------------------------------------------------
 
 
-def _pid(scene: Scene, part: str) -> int:
-    return int((scene.stack.home / "run" / f"{part}.pid").read_text())
-
-
 @contextmanager
 def _held(scene: Scene) -> Iterator[None]:
     """Gateway and worker stand still, and no flow is under way, reconcile's either."""
     wait_until(lambda: not scene.stack.ledger.runs.not_closed(), timeout=60, every=0.1, what="the end of every run")
-    parts = [psutil.Process(_pid(scene, part)) for part in ("gateway", "worker")]
+    parts = [psutil.Process(scene.stack.pid(part)) for part in ("gateway", "worker")]
     for part in parts:
         part.suspend()
     try:
@@ -270,15 +239,6 @@ def _state(scene: Scene) -> tuple[object, ...]:
         hashed = "SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM \"{0}\" AS t"
         tables = {name: connection.execute(hashed.format(name)).fetchone() for (name,) in names}
     return stats, files, tables
-
-
-def _take_up(scene: Scene) -> None:
-    log = scene.stack.home / "log" / "worker.log"
-    taken_up = log.read_text().count("New code is taken up")
-    os.kill(_pid(scene, "worker"), signal.SIGHUP)
-    wait_until(
-        lambda: log.read_text().count("New code is taken up") > taken_up, timeout=30, every=0.1, what="the new code"
-    )
 
 
 # -- the dry run -----------------------------------------------------------------------------------------------------

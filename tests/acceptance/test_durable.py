@@ -1,6 +1,6 @@
 """Jobs that wait without a process, on the real stack: what happens meanwhile, what is killed, and what is paid once.
 
-The scenes are `trial_flows.py`, in a copy of the project, with times scaled down. Those that take their own course play
+The scenes are those of `trial_flows.py`. Those that take their own course play
 side by side, each of a user of its own.
 """
 
@@ -18,10 +18,10 @@ from uuid import UUID
 
 import httpx
 import pytest
-from running import DARKROOM, Stack, leaves_nothing, running_stack
+from running import DARKROOM, Stack, leaves_nothing
 from support import wait_until
-from till import Till, open_till
-from trial_project import environment, trial_project
+from till import Till
+from trial_project import put, take_up
 
 from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
@@ -35,16 +35,6 @@ SECONDS_TO_WAKE = 20  # within the minute of a reconcile by far: it was not need
 SECONDS_AFTER_A_KILL = 150  # where a lost process has to be missed first
 # Around the moment at which the time of a wait is over, in seconds.
 MOMENTS = (-0.3, -0.1, -0.05, -0.02, -0.01, 0.0, 0.01, 0.03)
-DEPLOYMENTS = """
-  - name: on-demand
-    entrypoint: flows/trial_flows.py:trial
-    work_pool:
-      name: darkroom
-  - name: on-demand
-    entrypoint: flows/trial_flows.py:trial_child
-    work_pool:
-      name: darkroom
-"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,6 @@ class Scene:
     dispatcher: Dispatcher
     till: Till
     folder: Path
-    project: Path
     jobs: dict[str, str] = field(default_factory=dict)  # case → its job
 
     def user(self, case: str) -> str:
@@ -122,17 +111,11 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("durable")
-    project = trial_project(folder / "project", flows="trial_flows.py", deployments=DEPLOYMENTS)
-    (folder / "marks").mkdir()
-    own = environment(project) | {"DARKROOM_PATIENCE": "1"}
-    with open_till() as till, running_stack(folder / "home", "--latency", "0.3", **own) as stack:
-        api = PrefectApi(stack.environment["PREFECT_API_URL"], auth=stack.environment["PREFECT_API_AUTH_STRING"])
-        with Orchestrator(api) as orchestrator:
-            dispatcher = Dispatcher(stack.ledger, orchestrator)
-            yield Scene(stack, dispatcher, till, folder / "marks", project)
-        leaves_nothing(stack)
+def scene(running: Stack, till: Till, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    api = PrefectApi(running.environment["PREFECT_API_URL"], auth=running.environment["PREFECT_API_AUTH_STRING"])
+    with Orchestrator(api) as orchestrator:
+        yield Scene(running, Dispatcher(running.ledger, orchestrator), till, tmp_path_factory.mktemp("marks"))
+    leaves_nothing(running)
 
 
 @pytest.fixture(scope="module")
@@ -371,17 +354,13 @@ def test_a_job_that_only_waits_ends_with_its_cancel_and_so_does_its_child(scene:
 # -- killed and redeployed in between --------------------------------------------------------------------------------
 
 
-def _pid(scene: Scene, part: str) -> int:
-    return int((scene.stack.home / "run" / f"{part}.pid").read_text())
-
-
 def _is_back(scene: Scene, part: str, ended: int) -> bool:
     client = scene.stack.gateway if part == "gateway" else scene.stack.prefect
     try:
         answers = client.get("/healthz" if part == "gateway" else "/health").status_code == 200
     except httpx.TransportError:
         return False
-    return answers and _pid(scene, part) != ended
+    return answers and scene.stack.pid(part) != ended
 
 
 def test_a_job_sleeps_through_the_end_of_gateway_and_prefect(scene: Scene) -> None:
@@ -389,7 +368,7 @@ def test_a_job_sleeps_through_the_end_of_gateway_and_prefect(scene: Scene) -> No
     scene.play("outage", "through_outages")
     scene.asleep("outage")
     due = scene.over_in(scene.wait("outage"), timedelta(seconds=2))
-    ended = {part: _pid(scene, part) for part in ("gateway", "prefect")}
+    ended = {part: scene.stack.pid(part) for part in ("gateway", "prefect")}
     for pid in ended.values():
         os.kill(pid, signal.SIGKILL)
     for part, pid in ended.items():
@@ -412,16 +391,9 @@ def test_a_job_that_sleeps_while_code_changes_goes_on_with_the_new_and_does_noth
     """Its worker takes the new code up when it is told to."""
     scene.play("redeployed", "redeployed")
     scene.asleep("redeployed")
-    file = scene.project / "flows" / "trial_flows.py"
-    text = file.read_text()
-    assert text.count('VERSION = "before"') == 1
-    file.write_text(text.replace('VERSION = "before"', 'VERSION = "after"'))
-    log = scene.stack.home / "log" / "worker.log"
-    taken_up = log.read_text().count("New code is taken up")
-    os.kill(_pid(scene, "worker"), signal.SIGHUP)
-    wait_until(
-        lambda: log.read_text().count("New code is taken up") > taken_up, timeout=30, every=0.1, what="the new code"
-    )
+    file = scene.stack.project / "flows" / "trial_flows.py"
+    put(file, 'VERSION = "before"', 'VERSION = "after"')
+    take_up(scene.stack)
 
     assert scene.ask("redeployed", f"/v1/waits/{scene.wait('redeployed').id}/wake").status_code == 200
     result = scene.result("redeployed", timeout=SECONDS_TO_WAKE)

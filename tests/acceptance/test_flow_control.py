@@ -1,6 +1,6 @@
 """Flow control on the real stack, with times scaled down: what events ask for begins as declared, and none is lost.
 
-Each case is a deployment of `held_flows.py` in a copy of the project, started by an event of its own. They go side by
+Each case is a deployment of `held_flows.py`, started by an event of its own. They go side by
 side, each of a user of its own; then the gateway is killed, and the file changed, under a stack that runs.
 """
 
@@ -14,60 +14,27 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from io import BytesIO
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from held_flows import EVENTS
+from held_flows import CASES, deployment
 from PIL import Image
-from running import DARKROOM, Stack, leaves_nothing, running_stack
+from running import DARKROOM, Stack, leaves_nothing
 from support import wait_until
-from trial_project import environment, trial_project
-from web_shop import Shop, content, open_shop, picture
+from trial_project import as_it_was, put
+from web_shop import Shop, content, picture
 
 from blocks.ledger import EffectKind
 
 MANY = 1_000
 SECONDS_TO_BEGIN = 90
-CASES = {
-    "last": "debounce: {key: event.data.key, period: 5s, longest: 60s}",
-    "all": "debounce: {key: event.data.key, period: 5s, longest: 60s, keep: all}",
-    "longest": "debounce: {key: event.user, period: 3s, longest: 3s}",
-    "batch": "batch: {size: 10, longest: 3s}",
-    "throttle": "throttle: {key: event.user, limit: 4, period: 4s, burst: 4}",
-    "refused": "rate_limit: {key: event.user, limit: 3, period: 1h}",
-    "queued": "rate_limit: {key: event.user, limit: 2, period: 4s, over: queue}",
-    "priority": "concurrency: {limit: 1}, priority: event.data.n",
-    "concurrency": "concurrency: {key: event.data.key, limit: 2}",
-    "skip": "singleton: {key: event.data.key, when_running: skip}",
-    "cancel": "singleton: {key: event.data.key, when_running: cancel}",
-    "queue": "singleton: {key: event.data.key, when_running: queue}",
-    "gathers": "debounce: {key: event.data.key, period: 5s}",
-    "waits": "throttle: {key: event.user, limit: 1, period: 1s}",
-    "sends": "concurrency: {limit: 1}",
-    "sent": "batch: {size: 2, longest: 1m}",
-    "changed": "concurrency: {limit: 1}",
-    "hand": "debounce: {period: 1h}",
-}
-DEPLOYMENT = """
-  - name: {case}
-    entrypoint: flows/held_flows.py:held
-    tags: [darkroom]
-    work_pool:
-      name: darkroom
-    starts_on:
-      - event: trial.{case}
-    flow_control: {{{control}}}
-"""
-PROFILES = "debounce: {key: event.user, period: 5m, longest: 1h, keep: last}"
 
 
 @dataclass(frozen=True)
 class Scene:
     stack: Stack
     shop: Shop
-    project: Path
     events: dict[str, list[str]] = field(default_factory=dict)  # case → its events, in the order they were sent
 
     def user(self, case: str) -> str:
@@ -148,23 +115,13 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("held")
-    deployments = "".join(DEPLOYMENT.format(case=case, control=control) for case, control in CASES.items())
-    project = trial_project(folder / "project", flows="held_flows.py", deployments=deployments)
-    types = project / "blocks" / "event_types.py"
-    types.write_text(types.read_text() + EVENTS.format(cases=[*CASES, "go"]))
-    file = project / "prefect.yaml"
-    assert PROFILES in file.read_text()
-    file.write_text(file.read_text().replace(PROFILES, PROFILES.replace("5m", "3s")))
-    with open_shop() as shop:
-        own = environment(project) | {"DARKROOM_PATIENCE": "1", "DARKROOM_WEB_ALLOW": f"127.0.0.1:{shop.port}"}
-        with running_stack(folder / "home", "--latency", "0.3", **own) as stack:
-            scene = Scene(stack, shop, project)
-            for case in (*CASES, "profile", "person"):
-                stack.keys[scene.user(case)] = stack.ledger.users.add(scene.user(case), plan="studio").key
-            yield scene
-            leaves_nothing(stack)
+def scene(running: Stack, shop: Shop) -> Iterator[Scene]:
+    scene = Scene(running, shop)
+    for case in (*CASES, "profile", "person"):
+        running.keys[scene.user(case)] = running.ledger.users.add(scene.user(case), plan="studio").key
+    with as_it_was(running.project, "prefect.yaml"):
+        yield scene
+    leaves_nothing(running)
 
 
 @pytest.fixture(scope="module")
@@ -412,13 +369,9 @@ def test_a_singleton_queues_what_comes_while_it_runs(played: Scene) -> None:
 # -- killed, and changed, in between ---------------------------------------------------------------------------------
 
 
-def _pid(scene: Scene) -> int:
-    return int((scene.stack.home / "run" / "gateway.pid").read_text())
-
-
 def _is_back(scene: Scene, ended: int) -> bool:
     try:
-        return scene.stack.gateway.get("/healthz").status_code == 200 and _pid(scene) != ended
+        return scene.stack.gateway.get("/healthz").status_code == 200 and scene.stack.pid("gateway") != ended
     except httpx.TransportError:
         return False
 
@@ -428,7 +381,7 @@ def test_what_gathers_and_waits_when_the_gateway_is_killed_begins_once(scene: Sc
     for n in range(20):
         scene.send("gathers", {"n": n, "key": "ab"[n % 2]})
     scene.send("waits", *({"n": n} for n in range(8)))
-    ended = _pid(scene)
+    ended = scene.stack.pid("gateway")
     os.kill(ended, signal.SIGKILL)
     wait_until(lambda: _is_back(scene, ended), timeout=90, every=0.1, what="the gateway")
     gathered, waited = scene.settled("gathers"), scene.settled("waits")
@@ -445,10 +398,8 @@ def test_what_is_declared_anew_holds_from_the_next_event_on(scene: Scene) -> Non
     """For those that wait already, too; the gateway reads the file when it has changed."""
     scene.send("changed", {"n": 1, "holds": True}, {"n": 2, "holds": True})
     scene.until("changed", "begun", "waiting")
-    file = scene.project / "prefect.yaml"
-    before, after = (DEPLOYMENT.format(case="changed", control=f"concurrency: {{limit: {n}}}") for n in (1, 2))
-    assert before in file.read_text()
-    file.write_text(file.read_text().replace(before, after))
+    file = scene.stack.project / "prefect.yaml"
+    put(file, *(deployment("changed", f"concurrency: {{limit: {n}}}") for n in (1, 2)))
     scene.send("changed", {"n": 3})
     starts = scene.until("changed", "begun", "begun", "waiting")
     for n, start in enumerate(starts[:2], 1):

@@ -1,6 +1,6 @@
 """A stack whose worker was away for several slots of cron: what runs then is what is declared beside the schedule.
 
-The deployments are those of a copy of the project: one for each declaration, and Darkroom's own two.
+The deployments are those of `slot_flows.py`, one for each declaration, and Darkroom's own two.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import trial_project
-from running import Stack, leaves_nothing, running_stack
+from running import Stack, leaves_nothing
 from support import wait_until
 
 from blocks.clock import utc_now
@@ -24,13 +23,6 @@ from blocks.prefect_api import PrefectApi
 
 HOURS = 3  # slots that were missed, the last ten minutes ago
 REPORT, RECONCILE = "daily-report/weekdays", "reconcile/every-minute"
-DECLARED = {
-    "all": "run_all",
-    "once": "run_once",
-    "skip": "skip",
-    "skip-later": "{then: skip, after: 30m}",
-    "as-prefect-does": None,
-}
 # What each of the slots came to, the oldest first; None: either.
 ENDS: dict[str, list[str | None]] = {
     "slot/all": ["Completed", "Completed", "Completed"],
@@ -46,22 +38,10 @@ ENDS: dict[str, list[str | None]] = {
 Late = tuple[Stack, dict[str, list[dict[str, Any]]]]
 
 
-def deployment(name: str, declared: str | None) -> str:
-    minute = (utc_now() - timedelta(minutes=10)).minute
-    missed = f"\n    missed_slots: {declared}" if declared else ""
-    return f"""
-  - name: {name}
-    entrypoint: flows/slot_flows.py:slot
-    work_pool: {{name: darkroom}}
-    schedules:
-      - {{cron: "{minute} * * * *", timezone: UTC, slug: hourly}}{missed}
-"""
-
-
 @contextmanager
 def worker_away(stack: Stack) -> Iterator[None]:
     """It is there again at the end, and finds what has become late meanwhile."""
-    worker = int((stack.home / "run" / "worker.pid").read_text())
+    worker = stack.pid("worker")
     os.kill(worker, signal.SIGSTOP)
     try:
         yield
@@ -70,21 +50,14 @@ def worker_away(stack: Stack) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def late(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Late]:
+def late(running: Stack) -> Iterator[Late]:
     """The stack, and of each deployment the runs of the slots that were missed, as they ended, the oldest first."""
-    entries = "".join(deployment(name, declared) for name, declared in DECLARED.items())
-    project = trial_project.trial_project(
-        tmp_path_factory.mktemp("project"), flows="slot_flows.py", deployments=entries
-    )
-    home = tmp_path_factory.mktemp("stack") / "home"
-    with (
-        running_stack(home, **trial_project.environment(project)) as stack,
-        closing(PrefectApi(str(stack.prefect.base_url), auth=stack.environment["PREFECT_API_AUTH_STRING"])) as api,
-    ):
-        with worker_away(stack):
-            made = {name: missed(stack, Orchestrator(api), name) for name in ENDS}
-        yield stack, {name: [ended(stack, run) for run in ids] for name, ids in made.items()}
-        leaves_nothing(stack)
+    auth = running.environment["PREFECT_API_AUTH_STRING"]
+    with closing(PrefectApi(str(running.prefect.base_url), auth=auth)) as api:
+        with worker_away(running):
+            made = {name: missed(running, Orchestrator(api), name) for name in ENDS}
+        yield running, {name: [ended(running, run) for run in ids] for name, ids in made.items()}
+        leaves_nothing(running)
 
 
 def missed(stack: Stack, orchestrator: Orchestrator, name: str) -> list[UUID]:

@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -15,24 +16,51 @@ import psutil
 import pytest
 from running import DARKROOM, Stack, free_ports, running_stack
 from support import wait_until
+from trial_project import environment
 
 PARTS = ("postgres", "prefect", "gateway", "worker", "simulator")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
+class Own:
+    """A stack whose parts may be killed, and it itself too: `stack` is another one after the next `start`."""
+
+    def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
+        self.home = home
+        self._environment = environment
+        self._running = ExitStack()
+        self.stack: Stack
+
+    def start(self) -> Stack:
+        keys = self.stack.keys if hasattr(self, "stack") else {}
+        started = running_stack(self.home, "--latency", "0.3", **self._environment)
+        self.stack = self._running.enter_context(started)
+        self.stack.keys.update(keys)
+        return self.stack
+
+    def forget(self) -> None:
+        """That it was started: it has ended."""
+        self._running.close()
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose parts may be killed."""
-    with running_stack(tmp_path_factory.mktemp("own") / "home", "--latency", "0.3") as stack:
-        yield stack
+def own(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    """Started in a shell that evaluated `darkroom env` of another stack, which runs meanwhile; with usual times.
+
+    It is started three times in all, with two tests in between that end it.
+    """
+    exported = running.command("sh", "-c", f'eval "$({DARKROOM} env --home {running.home})"; env -0').stdout
+    inherited = dict(pair.split("=", 1) for pair in exported.split("\0") if pair)
+    for name in ("DARKROOM_HOME", *environment(running.project)):
+        inherited.pop(name, None)
+    own = Own(tmp_path_factory.mktemp("own") / "home", {**inherited, "DARKROOM_PATIENCE": "60"})
+    own.start()
+    yield own
+    own.forget()
 
 
-def pid(stack: Stack, part: str) -> int:
-    return int((stack.home / "run" / f"{part}.pid").read_text())
+@pytest.fixture
+def here(own: Own) -> Stack:
+    return own.stack
 
 
 def answers(stack: Stack) -> bool:
@@ -69,39 +97,39 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_that_is_killed_comes_back(own: Stack, part: str) -> None:
+def test_a_part_that_is_killed_comes_back(here: Stack, part: str) -> None:
     """SIGKILL to the pid on file ends the part; another takes its place, and the next picture is made."""
-    before = psutil.Process(pid(own, part))
+    before = psutil.Process(here.pid(part))
     before.kill()
     wait_until(lambda: gone([before]), timeout=10, what="its end")
-    wait_until(lambda: pid(own, part) != before.pid, timeout=20, every=0.1, what="its successor")
-    wait_until(lambda: answers(own), timeout=60, every=0.2, what="the stack to be whole again")
-    assert own.ended(own.order(f"a fox after {part}"), timeout=90)["status"] == "completed"
+    wait_until(lambda: here.pid(part) != before.pid, timeout=20, every=0.1, what="its successor")
+    wait_until(lambda: answers(here), timeout=60, every=0.2, what="the stack to be whole again")
+    assert here.ended(here.order(f"a fox after {part}"), timeout=90)["status"] == "completed"
 
 
-def test_every_part_says_what_it_does_in_a_log_of_its_own(own: Stack) -> None:
+def test_every_part_says_what_it_does_in_a_log_of_its_own(here: Stack) -> None:
     """And none of them holds a key."""
-    logs = {part: (own.home / "log" / f"{part}.log").read_text() for part in PARTS}
+    logs = {part: (here.home / "log" / f"{part}.log").read_text() for part in PARTS}
     assert "database system is ready" in logs["postgres"]
     assert "Worker 'local' started" in logs["worker"]
     for secret in ("PREFECT_API_AUTH_STRING", "DARKROOM_SIGNING_KEY"):
-        assert not any(own.environment[secret] in log for log in logs.values())
+        assert not any(here.environment[secret] in log for log in logs.values())
 
 
-def test_only_the_owner_can_read_what_is_secret(own: Stack) -> None:
+def test_only_the_owner_can_read_what_is_secret(here: Stack) -> None:
     """Secrets, keys and what Prefect keeps: others may not even list the folder."""
-    assert own.home.stat().st_mode & 0o066 == 0
+    assert here.home.stat().st_mode & 0o066 == 0
     for name in ("secrets.env", "stack.env", "operator.key"):
-        assert (own.home / name).stat().st_mode & 0o777 == 0o600
+        assert (here.home / name).stat().st_mode & 0o777 == 0o600
     for name in ("postgres", "prefect", "results", "log", "run"):
-        assert (own.home / name).stat().st_mode & 0o777 == 0o700
+        assert (here.home / name).stat().st_mode & 0o777 == 0o700
 
 
-def test_nothing_is_open_to_other_machines(own: Stack) -> None:
+def test_nothing_is_open_to_other_machines(here: Stack) -> None:
     """Every port is on loopback, and Postgres has none."""
     open_at = {
         process.name(): {connection.laddr.ip for connection in process.net_connections(kind="tcp")}
-        for process in below(own.process.pid)
+        for process in below(here.process.pid)
     }
     assert "postgres" in open_at
     assert not open_at.pop("postgres")
@@ -111,78 +139,76 @@ def test_nothing_is_open_to_other_machines(own: Stack) -> None:
 # -- start and end ----------------------------------------------------------------------------------------------------
 
 
-def test_state_lasts_from_one_start_to_the_next(home: Path) -> None:
-    """Jobs, keys and secrets are there again; the addresses may be others."""
-    with running_stack(home, "--latency", "0.1") as stack:
-        job_id = stack.order("a fox that lasts")
-        first = stack.ended(job_id)
-        keys, secrets = stack.keys, (home / "secrets.env").read_text()
-    with running_stack(home, "--latency", "0.1") as stack:
-        stack.keys.update(keys)
-        second = stack.job(job_id)
-        assert second["status"] == first["status"] == "completed"
-        assert [asset["sha256"] for asset in second["assets"]] == [asset["sha256"] for asset in first["assets"]]
-        assert (home / "secrets.env").read_text() == secrets
-        assert stack.ended(stack.order("a fox after all"))["status"] == "completed"
-
-
-def test_a_stack_that_is_killed_takes_everything_with_it_and_starts_again(home: Path) -> None:
+def test_a_stack_that_is_killed_takes_everything_with_it_and_starts_again(own: Own) -> None:
     """SIGKILL leaves nobody to clean up: the kernel ends the parts, the janitor the runs, and the next start works."""
-    with running_stack(home, "--latency", "60", DARKROOM_PATIENCE="60") as stack:
-        flow_run_id = stack.flow_run_id(stack.order("a slow fox"))
-        wait_until(lambda: stack.flow_processes(flow_run_id), timeout=20, every=0.1, what="its process")
-        family = [psutil.Process(stack.process.pid), *psutil.Process(stack.process.pid).children(recursive=True)]
-        stack.process.kill()
-        stack.process.wait()
-        wait_until(lambda: gone(family), timeout=15, every=0.1, what="the end of them all")
-    with running_stack(home, "--latency", "0.1") as stack:
-        assert stack.ended(stack.order("a fox after the end", user="bob"), user="bob")["status"] == "completed"
+    stack = own.stack
+    stack.misbehave("a slow fox", hold=True)
+    flow_run_id = stack.flow_run_id(stack.order("a slow fox"))
+    wait_until(lambda: stack.flow_processes(flow_run_id), timeout=60, every=0.1, what="its process")
+    family = below(stack.process.pid)
+    stack.process.kill()
+    stack.process.wait()
+    wait_until(lambda: gone(family), timeout=45, every=0.1, what="the end of them all")
+    own.forget()
+    stack = own.start()
+    assert stack.ended(stack.order("a fox after the end", user="bob"), user="bob")["status"] == "completed"
 
 
-def test_a_run_that_the_stacks_end_cut_short_goes_on_with_the_next_start(home: Path) -> None:
-    """SIGTERM leaves no process, also none of the run; the same run finishes the job, and nothing is paid twice."""
-    with running_stack(home, "--latency", "60", DARKROOM_PATIENCE="60") as stack:
-        job_id = stack.order("a slow fox")
-        flow_run_id = stack.flow_run_id(job_id)
-        wait_until(lambda: stack.rows(job_id)[0].submitted_at, timeout=30, every=0.1, what="its submission")
-        family = below(stack.process.pid)
-        assert stack.flow_processes(flow_run_id)
-        stack.process.send_signal(signal.SIGTERM)
-        assert stack.process.wait(timeout=30) == 0
-        assert gone(family)
-        keys = stack.keys
-    with running_stack(home, DARKROOM_PATIENCE="1") as stack:
-        stack.keys.update(keys)
-        wait_until(lambda: "Recovering" in stack.history(flow_run_id), timeout=40, every=0.2, what="its recovery")
-        assert len(stack.rows(job_id)) == 1
+def test_a_stack_that_is_ended_leaves_no_process_and_goes_on_where_it_was_with_the_next_start(own: Own) -> None:
+    """SIGTERM leaves nothing, also not of a run under way: it goes on with its job, and nothing is paid twice.
+
+    Jobs, keys and secrets are there again; the addresses may be others.
+    """
+    stack = own.stack
+    first = stack.ended(stack.order("a fox that lasts"))
+    stack.misbehave("a slower fox", hold=True)
+    job_id = stack.order("a slower fox", user="zoe")
+    flow_run_id = stack.flow_run_id(job_id)
+    wait_until(lambda: stack.rows(job_id)[0].submitted_at, timeout=60, every=0.1, what="its submission")
+    family = below(stack.process.pid)
+    assert stack.flow_processes(flow_run_id)
+    secrets = (own.home / "secrets.env").read_text()
+    stack.process.send_signal(signal.SIGTERM)
+    assert stack.process.wait(timeout=60) == 0
+    assert gone(family)
+    own.forget()
+
+    stack = own.start()
+    wait_until(lambda: "Recovering" in stack.history(flow_run_id), timeout=90, every=0.2, what="its recovery")
+    assert len(stack.rows(job_id)) == 1
+    again = stack.job(first["id"])
+    assert again["status"] == first["status"] == "completed"
+    assert [asset["sha256"] for asset in again["assets"]] == [asset["sha256"] for asset in first["assets"]]
+    assert (own.home / "secrets.env").read_text() == secrets
+    assert stack.ended(stack.order("a fox after all"))["status"] == "completed"
 
 
-def test_a_port_that_is_taken_is_named_with_its_option(home: Path) -> None:
+def test_a_port_that_is_taken_is_named_with_its_option(tmp_path: Path) -> None:
     """At once, and nothing was started."""
     for option in ("port", "prefect-port", "simulator-port"):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             number = taken.getsockname()[1]
-            done = up(home, **{option: number})
+            done = up(tmp_path / "home", **{option: number})
         assert done.returncode == 1
         assert done.stderr == f"darkroom: port {number} is taken: choose another with --{option}\n"
 
 
-def test_two_stacks_in_one_folder_are_refused(own: Stack) -> None:
+def test_two_stacks_in_one_folder_are_refused(here: Stack) -> None:
     """They would fight over one database."""
-    done = up(own.home)
+    done = up(here.home)
     assert done.returncode == 1
     assert "runs in" in done.stderr
-    assert answers(own)
+    assert answers(here)
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_commands_find_the_stack_of_their_folder(own: Stack) -> None:
+def test_commands_find_the_stack_of_their_folder(here: Stack) -> None:
     """In the folder beside `.darkroom`, or with DARKROOM_HOME, nothing has to be exported."""
-    environment = bare() | {"DARKROOM_HOME": str(own.home)}
+    environment = bare() | {"DARKROOM_HOME": str(here.home)}
 
     def darkroom(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -200,41 +226,38 @@ def test_commands_find_the_stack_of_their_folder(own: Stack) -> None:
     assert refused.stderr.count("\n") == 1
 
 
-def test_a_key_is_printed_once_and_alone(own: Stack) -> None:
+def test_a_key_is_printed_once_and_alone(here: Stack) -> None:
     """So that it can be piped; rotating ends the old one, revoking ends all."""
-    first = own.command(DARKROOM, "user", "add", "eve").stdout.strip()
-    second = own.command(DARKROOM, "user", "rotate", "eve").stdout.strip()
+    first = here.command(DARKROOM, "user", "add", "eve").stdout.strip()
+    second = here.command(DARKROOM, "user", "rotate", "eve").stdout.strip()
     assert "\n" not in first + second
     assert first != second
-    assert "eve" in own.command(DARKROOM, "user", "list").stdout
+    assert "eve" in here.command(DARKROOM, "user", "list").stdout
 
     def status(key: str) -> int:
-        return own.gateway.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code
+        return here.gateway.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code
 
     assert (status(first), status(second)) == (401, 200)
-    own.command(DARKROOM, "user", "revoke", "eve")
+    here.command(DARKROOM, "user", "revoke", "eve")
     assert status(second) == 401
-    again = own.command(DARKROOM, "user", "add", "eve", check=False)
+    again = here.command(DARKROOM, "user", "add", "eve", check=False)
     assert again.returncode == 1
     assert "exists" in again.stderr
 
 
-def test_plans_and_accounts_change_while_everything_runs(own: Stack) -> None:
+def test_plans_and_accounts_change_while_everything_runs(here: Stack) -> None:
     """Unknown plans are made; caps are kept by endpoint."""
-    own.command(DARKROOM, "plan", "set", "team", "--in-flight", "5", "--weight", "1.5", "--daily-budget", "20")
-    own.command(DARKROOM, "user", "add", "mia", "--plan", "team")
-    plan = own.ledger.users.plan_of(own.ledger.users.find("mia").id)
+    here.command(DARKROOM, "plan", "set", "team", "--in-flight", "5", "--weight", "1.5", "--daily-budget", "20")
+    here.command(DARKROOM, "user", "add", "mia", "--plan", "team")
+    plan = here.ledger.users.plan_of(here.ledger.users.find("mia").id)
     assert (plan.in_flight, str(plan.weight.normalize()), plan.daily_budget_usd) == (5, "1.5", 20)
-    own.command(DARKROOM, "account", "set", "fal", "--slots", "12", "--endpoint", "openai/gpt-image-2=10")
-    account = own.ledger.users.account()
+    here.command(DARKROOM, "account", "set", "fal", "--slots", "12", "--endpoint", "openai/gpt-image-2=10")
+    account = here.ledger.users.account()
     assert (account.slots, account.endpoint_caps["openai/gpt-image-2"]) == (12, 10)
 
 
-def test_the_environment_of_another_stack_is_not_inherited(own: Stack, home: Path) -> None:
+def test_the_environment_of_another_stack_is_not_inherited(here: Stack, running: Stack) -> None:
     """A shell that evaluated `darkroom env` of one stack can start another, which gets addresses of its own."""
-    exported = own.command("sh", "-c", f'eval "$({DARKROOM} env --home {own.home})"; env -0').stdout
-    inherited = dict(pair.split("=", 1) for pair in exported.split("\0") if pair)
-    inherited.pop("DARKROOM_HOME")
-    with running_stack(home, "--latency", "0.1", **inherited) as other:
-        assert other.environment["DARKROOM_PUBLIC_URL"] == other.environment["DARKROOM_GATEWAY_URL"]
-        assert other.ended(other.order("a fox elsewhere"))["requests"][0]["delivered_via"] == "webhook"
+    assert here.environment["DARKROOM_GATEWAY_URL"] != running.environment["DARKROOM_GATEWAY_URL"]
+    assert here.environment["DARKROOM_PUBLIC_URL"] == here.environment["DARKROOM_GATEWAY_URL"]
+    assert here.ended(here.order("a fox elsewhere"))["requests"][0]["delivered_via"] == "webhook"

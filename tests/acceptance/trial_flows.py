@@ -1,4 +1,4 @@
-"""Flows of `test_durable.py`: put into a copy of the project, so that a stack runs them. Each scene is one promise's.
+"""Flows of `test_durable.py`, and their deployments. Each scene is one promise's.
 
 What the application does beside Darkroom is `tests/till.py`: it charges once under one key, and counts who asks.
 """
@@ -20,6 +20,21 @@ from flows.engine import ForEvent, Job, Sleep, drive
 VERSION = "before"
 COMPLETED = "user.profile_completed"
 YEAR = timedelta(days=366)
+DEPLOYMENTS = """
+  - name: on-demand
+    entrypoint: flows/trial_flows.py:trial
+    work_pool:
+      name: darkroom
+  - name: on-demand
+    entrypoint: flows/trial_flows.py:trial_child
+    work_pool:
+      name: darkroom
+"""
+
+
+def deployments() -> str:
+    """As they stand in prefect.yaml."""
+    return DEPLOYMENTS
 
 
 def charge(job: Job, key: str) -> dict[str, Any]:

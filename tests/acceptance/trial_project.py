@@ -1,22 +1,79 @@
-"""A copy of this project with flows of a test's own, which a stack runs: `PYTHONPATH` set to it comes first."""
+"""The project that the tests' stack runs: a copy of this one, with flows, deployments and events of the tests' own.
+
+`PYTHONPATH` set to the copy comes first, so a test may change its code while the stack runs, and puts it back.
+"""
 
 from __future__ import annotations
 
+import compileall
+import os
 import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import broken_flows
+import held_flows
+import slot_flows
+import trial_flows
+from support import wait_until
+
+if TYPE_CHECKING:
+    from running import Stack
 
 ROOT = Path(__file__).parents[2]
+FLOWS = (broken_flows, held_flows, slot_flows, trial_flows)
+# Somebody who edits a profile is waited for; a test does not wait for minutes.
+PROFILES = "debounce: {key: event.user, period: 5m, longest: 1h, keep: last}"
 
 
-def trial_project(folder: Path, *, flows: str, deployments: str) -> Path:
-    """`flows`: a file beside this one. `deployments`: as they stand in prefect.yaml."""
+def trial_project(folder: Path) -> Path:
+    """Make the project in `folder`, which is not there yet."""
     for package in ("blocks", "deployments", "flows"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(Path(__file__).parent / flows, folder / "flows")
-    (folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text().rstrip() + "\n" + deployments)
+        shutil.copytree(ROOT / package, folder / package)  # with what is compiled: files keep their times
+    for flows in FLOWS:
+        shutil.copy(Path(str(flows.__file__)), folder / "flows")
+    types = folder / "blocks" / "event_types.py"
+    types.write_text(types.read_text() + held_flows.EVENTS)
+    declared = (ROOT / "prefect.yaml").read_text().rstrip() + "\n"
+    assert PROFILES in declared
+    own = "".join(flows.deployments() for flows in FLOWS)
+    (folder / "prefect.yaml").write_text(declared.replace(PROFILES, PROFILES.replace("5m", "3s")) + own)
+    compileall.compile_dir(folder, quiet=2)  # once, as no process of the stack writes what it compiles
     return folder
 
 
 def environment(project: Path) -> dict[str, str]:
-    """Of a stack that is to run it."""
+    """Return the environment of a stack that is to run it."""
+    # Compiled code is told from its source by a time in whole seconds: what a test has just changed is never written.
     return {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def put(file: Path, there: str, instead: str) -> None:
+    """Write `instead` where `there` stands, which must be in one place."""
+    text = file.read_text()
+    assert text.count(there) == 1, f"{file.name} reads otherwise than this test expects"
+    file.write_text(text.replace(there, instead))
+
+
+@contextmanager
+def as_it_was(project: Path, *names: str) -> Iterator[None]:
+    """Put these files back in the end, whatever a test has made of them."""
+    before = {project / name: (project / name).read_text() for name in names}
+    try:
+        yield
+    finally:
+        for file, text in before.items():
+            file.write_text(text)
+
+
+def take_up(stack: Stack) -> None:
+    """Tell the worker of new code, and wait until it runs with it."""
+    log = stack.home / "log" / "worker.log"
+    taken_up = log.read_text().count("New code is taken up")
+    os.kill(stack.pid("worker"), signal.SIGHUP)
+    wait_until(
+        lambda: log.read_text().count("New code is taken up") > taken_up, timeout=90, every=0.1, what="the new code"
+    )
