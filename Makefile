@@ -5,15 +5,51 @@ BIN := $(VENV)/bin
 SEED ?= 4
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: help install demo up check test bench chaos browser
+.PHONY: help install demo up check test test-quick test-slow bench chaos browser
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     one picture the whole way, on real parts, and the record of it"
 	@echo "make up       the whole stack on this machine, until Ctrl-C"
-	@echo "make test     check, then every test"
+	@echo "make test     check, then every test, in about ten minutes"
+	@echo "make test-quick  unit tests, and the integration tests of what was changed"
+	@echo "make test-slow   what waits, at its real times: acceptance and chaos, in about an hour"
 	@echo "make check    lint, format, types, direction of imports"
 	@echo "make bench    how fast it is, and what it costs, in 20 minutes; QUICK=1 make bench: in 5"
+	@echo "make chaos    what it survives: 200 jobs while everything is killed; SEED=7 make chaos: another storm"
+
+install: $(VENV)/installed
+
+demo: install
+	@$(BIN)/darkroom demo
+
+up: install
+	@$(BIN)/darkroom up
+
+check: $(VENV)/installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+PYTEST := $(BIN)/python -m pytest
+# Says which part of the tests is at it, and in the end how long it took.
+part = @echo "== $(1)"; began=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - began)) s"
+
+test: $(VENV)/installed-dev
+	$(call part,checks and a browser,$(MAKE) check browser)
+	$(call part,unit and integration,$(PYTEST) --numprocesses 2 tests/unit tests/integration)
+	$(call part,acceptance,$(PYTEST) --numprocesses 3 --dist loadfile tests/acceptance)
+	$(call part,chaos,$(PYTEST) tests/chaos)
+
+test-quick: $(VENV)/installed-dev
+	@$(PYTEST) --numprocesses 2 tests/unit $$($(BIN)/python tests/concerned.py)
+
+test-slow: $(VENV)/installed-dev browser
+	$(call part,acceptance at its real times,$(PYTEST) --numprocesses 3 --dist loadfile --time-scale 1 tests/acceptance)
+	$(call part,chaos at its real times,$(PYTEST) --time-scale 1 tests/chaos)
+
+bench: in 5"
 	@echo "make chaos    what it survives: 200 jobs while everything is killed; SEED=7 make chaos: another storm"
 
 install: $(VENV)/installed

@@ -9,13 +9,16 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+# How many times as long as on a quiet machine anything may take. A wait only ends what hangs; what a test holds of time
+# is an order, a count, or that what would have helped otherwise was switched off.
+SLOW = 5
 
 
 def wait_until(predicate: Callable[[], T], *, timeout: float = 10, every: float = 0.01, what: str = "") -> T:
-    """What the predicate gives as soon as it is true."""
-    deadline = time.monotonic() + timeout
+    """Return what the predicate gives as soon as it is true. `timeout`: seconds within which a quiet machine does it."""
+    deadline = time.monotonic() + SLOW * timeout
     while not (value := predicate()):
-        assert time.monotonic() < deadline, f"waited {timeout} s in vain{what and f' for {what}'}"
+        assert time.monotonic() < deadline, f"waited {SLOW * timeout} s in vain{what and f' for {what}'}"
         time.sleep(every)
     return value
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from running import BUSY, Stack, leaves_nothing, running_stack
+from running import Stack, leaves_nothing, running_stack
 from till import KEY, SIGNING_KEY, Till, open_till
 from trial_project import environment, trial_project
 from web_shop import Shop, open_shop
@@ -15,7 +15,7 @@ from web_shop import Shop, open_shop
 from blocks.clock import utc_now
 
 # A lost webhook is adopted by a cron deployment that comes every minute, and a stack takes its time to start.
-SECONDS_PER_TEST = BUSY * 300
+SECONDS_PER_TEST = 900
 RECONCILE = "/deployments/name/reconcile/every-minute"
 PATIENCE = 2  # seconds: shorter than the default, so that waiting longer than it takes little time
 

@@ -20,7 +20,7 @@ from uuid import UUID
 import httpx
 import psutil
 import psycopg
-from support import free_port, wait_until
+from support import SLOW, free_port, wait_until
 
 from blocks.ledger import Ledger, Request
 
@@ -28,15 +28,11 @@ DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 ROOT = Path(__file__).parents[2]
 ENDED = ("completed", "failed", "cancelled")
-# How much longer than on a quiet machine a wait may take that only ends what hangs: three stacks share two cores, and a
-# machine has been twice as slow from one day to the next. A test that names a time of its own keeps to it: some of
-# those tell what woke a run from the net that would have done so within the minute.
-BUSY = 3
 
 
 def deadline(seconds: float) -> float:
     """By `time.monotonic`, of a loop that waits and does something meanwhile."""
-    return time.monotonic() + BUSY * seconds
+    return time.monotonic() + SLOW * seconds
 
 
 @dataclass
@@ -61,7 +57,7 @@ class Stack:
             text=True,
             capture_output=True,
             check=check,
-            timeout=BUSY * 60,
+            timeout=SLOW * 60,
         )
 
     def pid(self, part: str) -> int:
@@ -84,7 +80,7 @@ class Stack:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def ended(self, job_id: str, *, user: str = "ann", timeout: float = BUSY * 60) -> dict[str, Any]:
+    def ended(self, job_id: str, *, user: str = "ann", timeout: float = 60) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             job = self.job(job_id, user=user)
             return job if job["status"] in ENDED else None
@@ -123,14 +119,14 @@ class Stack:
             run = self.ledger.runs.get(job.run_id) if job and job.run_id else None
             return run.flow_run_id if run else None
 
-        found = wait_until(look, timeout=BUSY * 30, every=0.1, what="a flow run")
+        found = wait_until(look, timeout=30, every=0.1, what="a flow run")
         assert found is not None
         return found
 
     def flow_run(self, flow_run_id: UUID) -> dict[str, Any]:
         return dict(self.prefect.get(f"/flow_runs/{flow_run_id}").raise_for_status().json())
 
-    def in_state(self, flow_run_id: UUID, *names: str, timeout: float = BUSY * 60) -> dict[str, Any]:
+    def in_state(self, flow_run_id: UUID, *names: str, timeout: float = 60) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             run = self.flow_run(flow_run_id)
             return run if run["state_name"] in names else None
@@ -173,7 +169,7 @@ class Stack:
                 self.prefect.post(f"/flow_runs/{flow_run_id}/resume", json={}).raise_for_status()
             return "Crashed" in self.history(flow_run_id)
 
-        wait_until(is_killed, timeout=BUSY * 60, every=0.05, what="a process to kill")
+        wait_until(is_killed, timeout=60, every=0.05, what="a process to kill")
 
     def reconcile(self) -> None:
         """One turn of the cron deployment, now."""
@@ -188,10 +184,8 @@ def leaves_nothing(stack: Stack, *, since: datetime | None = None) -> None:
     `since`: of the jobs that began then or later, and of their files; else of all.
     """
     stack.simulator.delete("/_sim/rules")
-    wait_until(
-        lambda: not stack.ledger.requests.holding_slots(), timeout=BUSY * 30, every=0.1, what="every slot to be free"
-    )
-    wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=BUSY * 30, every=0.1, what="every run to be closed")
+    wait_until(lambda: not stack.ledger.requests.holding_slots(), timeout=30, every=0.1, what="every slot to be free")
+    wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=30, every=0.1, what="every run to be closed")
     with psycopg.connect(stack.environment["DARKROOM_LEDGER_URL"]) as connection:
         began = since or datetime.min.replace(tzinfo=UTC)
         asked = connection.execute(FILES_AND_ROWS, {"since": began}).fetchall()
@@ -233,12 +227,12 @@ def running_stack(
             env=_base() | environment,
         )
         try:
-            wait_until(lambda: _is_ready(process, log), timeout=BUSY * 100, every=0.1, what=f"the stack, see {log}")
+            wait_until(lambda: _is_ready(process, log), timeout=100, every=0.1, what=f"the stack, see {log}")
             yield from _opened(home, process, ports, environment, project)
         finally:
             children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=BUSY * 40)
+            process.wait(timeout=SLOW * 40)
             left = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
             assert not left, f"left behind: {left}"
 
@@ -255,8 +249,8 @@ def _opened(
     ledger = Ledger(exported["DARKROOM_LEDGER_URL"])
     with (
         httpx.Client(base_url=f"http://127.0.0.1:{ports['simulator-port']}") as simulator,
-        httpx.Client(base_url=f"http://127.0.0.1:{ports['port']}", timeout=BUSY * 20) as gateway,
-        httpx.Client(base_url=exported["PREFECT_API_URL"], auth=(user, password), timeout=BUSY * 20) as prefect,
+        httpx.Client(base_url=f"http://127.0.0.1:{ports['port']}", timeout=SLOW * 20) as gateway,
+        httpx.Client(base_url=exported["PREFECT_API_URL"], auth=(user, password), timeout=SLOW * 20) as prefect,
     ):
         yield Stack(
             home=home,

@@ -31,7 +31,6 @@ from blocks.prefect_api import PrefectApi
 
 COMPLETED = "user.profile_completed"
 YEAR = timedelta(days=366)
-SECONDS_TO_WAKE = 20  # within the minute of a reconcile by far: it was not needed
 SECONDS_AFTER_A_KILL = 150  # where a lost process has to be missed first
 # Around the moment at which the time of a wait is over, in seconds.
 MOMENTS = (-0.3, -0.1, -0.05, -0.02, -0.01, 0.0, 0.01, 0.03)
@@ -277,7 +276,7 @@ def _log(scene: Scene, flow_run_id: UUID) -> list[str]:
     return [each["message"] for each in found]
 
 
-def test_a_sleep_of_a_year_has_no_process_and_is_ended_by_hand(scene: Scene) -> None:
+def test_a_sleep_of_a_year_has_no_process_and_is_ended_by_hand(scene: Scene, no_cron: str) -> None:
     """`darkroom why` and Prefect's UI say what it waits for, to who did not write the flow; Prefect does not end it."""
     job_id = scene.play("a year", "a_year")
     flow_run_id = scene.asleep("a year")
@@ -294,13 +293,13 @@ def test_a_sleep_of_a_year_has_no_process_and_is_ended_by_hand(scene: Scene) -> 
 
     woken = json.loads(scene.stack.command(DARKROOM, "wait", "wake", wait.id).stdout)
     assert (woken["status"], woken["settled_by"]) == ("over", "hand")
-    assert scene.result("a year", timeout=SECONDS_TO_WAKE) == {"slept": True}
+    assert scene.result("a year") == {"slept": True}
     scene.stack.in_state(flow_run_id, "Completed")
     description, (row,) = _artifact(scene, flow_run_id)
     assert description == "It waits for nothing any more." and row["Now"].startswith("ended by hand")
 
 
-def test_a_wait_that_is_given_another_time_ends_then(scene: Scene) -> None:
+def test_a_wait_that_is_given_another_time_ends_then(scene: Scene, no_cron: str) -> None:
     """First longer, by its user's command, and Prefect's own time-out goes with it; then seconds from now, by HTTP."""
     scene.play("extended", "a_year")
     flow_run_id = scene.asleep("extended")
@@ -318,18 +317,18 @@ def test_a_wait_that_is_given_another_time_ends_then(scene: Scene) -> None:
         found = timeout()
         return found is not None and found > _until(wait) + timedelta(weeks=52)
 
-    wait_until(is_longer, timeout=SECONDS_TO_WAKE, every=0.2, what="a longer time-out")
+    wait_until(is_longer, timeout=60, every=0.2, what="a longer time-out")
     scene.asleep("extended")
     soon = (utc_now() + timedelta(seconds=2)).isoformat()
     assert scene.ask("extended", f"/v1/waits/{wait.id}/extend", {"until": soon}).status_code == 200
-    assert scene.result("extended", timeout=SECONDS_TO_WAKE) == {"slept": True}
+    assert scene.result("extended") == {"slept": True}
 
 
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["api", "command", "prefect"])
-def test_a_job_that_only_waits_ends_with_its_cancel_and_so_does_its_child(scene: Scene, way: str) -> None:
+def test_a_job_that_only_waits_ends_with_its_cancel_and_so_does_its_child(scene: Scene, way: str, no_cron: str) -> None:
     """Whoever cancels it; nothing is left that anybody would wake."""
     case = f"cancelled by {way}"
     job_id = scene.play(case, "with_a_child", child={"scene": "a_year"})
@@ -346,7 +345,7 @@ def test_a_job_that_only_waits_ends_with_its_cancel_and_so_does_its_child(scene:
         state = {"type": "CANCELLING", "name": "Cancelling"}
         scene.stack.prefect.post(f"/flow_runs/{flow_run_id}/set_state", json={"state": state}).raise_for_status()
     for each in (job_id, child):
-        assert scene.stack.ended(each, user=scene.user(case), timeout=SECONDS_TO_WAKE)["status"] == "cancelled"
+        assert scene.stack.ended(each, user=scene.user(case))["status"] == "cancelled"
         assert {wait.status for wait in scene.stack.ledger.waits.of_job(each)} == {WaitStatus.ENDED}
     scene.stack.in_state(child_run_id, "Completed", "Cancelled")
 
@@ -382,12 +381,14 @@ def test_a_job_sleeps_through_the_end_of_gateway_and_prefect(scene: Scene) -> No
     wait_until(waits_for_the_event, timeout=SECONDS_AFTER_A_KILL, every=0.2, what="its next wait")
     scene.asleep("outage")
     event_id = scene.send("outage")
-    result = scene.result("outage", timeout=SECONDS_TO_WAKE)
+    result = scene.result("outage")
     assert result["event"] == event_id
     assert len(scene.asked("outage")) == 1
 
 
-def test_a_job_that_sleeps_while_code_changes_goes_on_with_the_new_and_does_nothing_again(scene: Scene) -> None:
+def test_a_job_that_sleeps_while_code_changes_goes_on_with_the_new_and_does_nothing_again(
+    scene: Scene, no_cron: str
+) -> None:
     """Its worker takes the new code up when it is told to."""
     scene.play("redeployed", "redeployed")
     scene.asleep("redeployed")
@@ -396,6 +397,6 @@ def test_a_job_that_sleeps_while_code_changes_goes_on_with_the_new_and_does_noth
     take_up(scene.stack)
 
     assert scene.ask("redeployed", f"/v1/waits/{scene.wait('redeployed').id}/wake").status_code == 200
-    result = scene.result("redeployed", timeout=SECONDS_TO_WAKE)
+    result = scene.result("redeployed")
     assert result["version"] == "after"
     assert len(scene.asked("redeployed")) == 1

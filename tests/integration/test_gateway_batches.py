@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -238,14 +237,8 @@ def test_another_users_batch_is_not_there(ann: Customer, gateway: RunningGateway
     assert {ask().status_code for ask in asked} == {404}
 
 
-def test_ten_thousand_rows_are_taken_and_looked_at_within_seconds(ann: Customer) -> None:
-    """Bounds that only reading or writing them one by one would break; the figures are the benchmark's."""
+def test_ten_thousand_rows_are_taken_and_looked_at(ann: Customer) -> None:
+    """In one call each. That they are not written one by one is shown in `test_ledger_batches.py`; figures: benchmark."""
     rows = [{"id": f"sku-{n}", "prompt": f"a mug, number {n}", "seed": n} for n in range(10_000)]
-    began = time.monotonic()
     batch_id = ordered(ann, rows=rows)
-    taken = time.monotonic()
     assert ann.get(f"/v1/jobs/{batch_id}").json()["batch"]["draft"]["total"] == 10_000
-    looked = time.monotonic()
-    print(f"\n10,000 rows: taken in {taken - began:.2f} s, its page in {1000 * (looked - taken):.0f} ms")
-    assert taken - began < 20
-    assert looked - taken < 2
