@@ -1,9 +1,9 @@
 """Which integration tests a change concerns: `python tests/concerned.py` prints their files, a line each.
 
-A test file is concerned if it, or a module of tests it imports, was changed or imports a module that was; and if it is
+A test file is concerned if it, or a module of tests it imports, was changed or imports a module that was; or if it is
 named after the folder, or the module at the top, in which something was: a change in `blocks/ledger/` concerns
-`test_ledger_*.py`. Changed is what differs from the last commit, or from `main` where another branch is checked out, and
-what git does not know yet.
+`test_ledger_*.py`. Changed is what differs from the last commit, or from `main` where another branch is checked out,
+and what git does not know yet.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ SLOW = 5
 
 
 def wait_until(predicate: Callable[[], T], *, timeout: float = 10, every: float = 0.01, what: str = "") -> T:
-    """Return what the predicate gives as soon as it is true. `timeout`: seconds within which a quiet machine does it."""
+    """Return what the predicate gives as soon as it is true. `timeout`: seconds that a quiet machine needs at most."""
     deadline = time.monotonic() + SLOW * timeout
     while not (value := predicate()):
         assert time.monotonic() < deadline, f"waited {SLOW * timeout} s in vain{what and f' for {what}'}"

@@ -238,7 +238,7 @@ def test_another_users_batch_is_not_there(ann: Customer, gateway: RunningGateway
 
 
 def test_ten_thousand_rows_are_taken_and_looked_at(ann: Customer) -> None:
-    """In one call each. That they are not written one by one is shown in `test_ledger_batches.py`; figures: benchmark."""
+    """In one call each. They are not written one by one: `test_ledger_batches.py`."""
     rows = [{"id": f"sku-{n}", "prompt": f"a mug, number {n}", "seed": n} for n in range(10_000)]
     batch_id = ordered(ann, rows=rows)
     assert ann.get(f"/v1/jobs/{batch_id}").json()["batch"]["draft"]["total"] == 10_000
