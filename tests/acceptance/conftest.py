@@ -7,9 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from project_copy import environment
 from running import Stack, leaves_nothing, running_stack
 from till import KEY, SIGNING_KEY, Till, open_till
-from trial_project import environment, trial_project
+from trial_project import trial_project
 from web_shop import Shop, open_shop
 
 from blocks.clock import utc_now

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from project_copy import environment
 from running import DARKROOM, Stack, free_ports, running_stack
 from support import wait_until
-from trial_project import environment
 
 PARTS = ("postgres", "prefect", "gateway", "worker", "simulator")
 

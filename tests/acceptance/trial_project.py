@@ -1,11 +1,10 @@
 """The project that the tests' stack runs: a copy of this one, with flows, deployments and events of the tests' own.
 
-`PYTHONPATH` set to the copy comes first, so a test may change its code while the stack runs, and puts it back.
+A test may change its code while the stack runs, and puts it back.
 """
 
 from __future__ import annotations
 
-import compileall
 import os
 import shutil
 import signal
@@ -18,12 +17,12 @@ import broken_flows
 import held_flows
 import slot_flows
 import trial_flows
+from project_copy import ROOT, compile_all, copy_packages
 from support import wait_until
 
 if TYPE_CHECKING:
     from running import Stack
 
-ROOT = Path(__file__).parents[2]
 FLOWS = (broken_flows, held_flows, slot_flows, trial_flows)
 # Somebody who edits a profile is waited for; a test does not wait for minutes.
 PROFILES = "debounce: {key: event.user, period: 5m, longest: 1h, keep: last}"
@@ -31,8 +30,7 @@ PROFILES = "debounce: {key: event.user, period: 5m, longest: 1h, keep: last}"
 
 def trial_project(folder: Path) -> Path:
     """Make the project in `folder`, which is not there yet."""
-    for package in ("blocks", "deployments", "flows"):
-        shutil.copytree(ROOT / package, folder / package)  # with what is compiled: files keep their times
+    copy_packages(folder)
     for flows in FLOWS:
         shutil.copy(Path(str(flows.__file__)), folder / "flows")
     types = folder / "blocks" / "event_types.py"
@@ -41,14 +39,8 @@ def trial_project(folder: Path) -> Path:
     assert PROFILES in declared
     own = "".join(flows.deployments() for flows in FLOWS)
     (folder / "prefect.yaml").write_text(declared.replace(PROFILES, PROFILES.replace("5m", "3s")) + own)
-    compileall.compile_dir(folder, quiet=2)  # once, as no process of the stack writes what it compiles
+    compile_all(folder)
     return folder
-
-
-def environment(project: Path) -> dict[str, str]:
-    """Return the environment of a stack that is to run it."""
-    # Compiled code is told from its source by a time in whole seconds: what a test has just changed is never written.
-    return {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def put(file: Path, there: str, instead: str) -> None:

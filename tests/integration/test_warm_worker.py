@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import psycopg
 import pytest
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect_server import PrefectServer, running_prefect
+from project_copy import compile_all, copy_packages, environment
 from support import wait_until
 from warm_worker import FlowRunOnWorker, Runs, WarmWorkerProcess, is_gone, running_worker, without_events
 
@@ -26,7 +26,6 @@ from blocks.ledger import READY
 from deployments.home import Home
 from deployments.worker.warm import ready_since
 
-PROJECT = Path(__file__).parents[2]
 POLLS_NEVER = {"PREFECT_WORKER_QUERY_SECONDS": "3600"}
 NO_LEDGER = {"DARKROOM_LEDGER_URL": "postgresql://127.0.0.1:9/nowhere"}
 
@@ -407,10 +406,11 @@ def probe(folder: str) -> None:
 
 def test_new_code_is_taken_up_on_sighup(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
     """What runs finishes on the old, the next run has the new; what cannot be forked is refused with the reason."""
-    project = copy_of_the_project(tmp_path / "project")
+    project = copy_packages(tmp_path / "project")
+    compile_all(project)
     probe = project / "flows" / "probe.py"
     probe.write_text(PROBE.format(generation=1))
-    with running_worker(server, logs, PYTHONPATH=str(project), PYTHONDONTWRITEBYTECODE="1") as worker:
+    with running_worker(server, logs, **environment(project)) as worker:
         runs = Runs(server, tmp_path, worker.queue)
         [old] = worker.forkservers()
         under_way = runs.start("probe", code=probe)
@@ -438,12 +438,6 @@ def generation_of(run: FlowRunOnWorker) -> str:
     run.go()
     run.ended("Completed")
     return (run.folder / "generation").read_text()
-
-
-def copy_of_the_project(folder: Path) -> Path:
-    for package in ("blocks", "deployments", "flows"):
-        shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
 
 
 # -- the worker's own end --------------------------------------------------------------------------------------------

@@ -1,0 +1,28 @@
+"""A copy of this project, whose code a test may change while processes run from it."""
+
+from __future__ import annotations
+
+import compileall
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("blocks", "deployments", "flows")
+
+
+def copy_packages(folder: Path) -> Path:
+    """Copy the packages into `folder`, with what is compiled of them already: files keep their times."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package)
+    return folder
+
+
+def compile_all(folder: Path) -> None:
+    """Compile what is not yet: processes of `environment` never write what they compile, each would do it again."""
+    compileall.compile_dir(folder, quiet=2)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of processes that are to run the copy."""
+    # Compiled code is told from its source by a time in whole seconds: what a test has just changed is never written.
+    return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
