@@ -1,8 +1,14 @@
-"""The time, always with its zone. The one place that asks the machine for it."""
+"""The time, always with its zone. The one place that asks the machine for it.
+
+Whoever decides by the time is given a `Clock`; SQL is given what it says (`:now`), so a test can move it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:

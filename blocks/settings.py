@@ -8,17 +8,26 @@ Sources, strongest first: the environment (prefix `DARKROOM_`), then `$DARKROOM_
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from blocks.errors import NeedsHuman
+from blocks.timing import UNSCALED, Timing
+
 DEFAULT_HOME = ".darkroom"
+PREFIX = "DARKROOM_"
+TIME_SCALE = f"{PREFIX}TIME_SCALE"
+TimeScale = Annotated[float, Field(ge=0.01, le=10)]
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="DARKROOM_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", populate_by_name=True)
 
     home: Path = Field(Path(DEFAULT_HOME), description="Folder of the local stack's state and secrets.")
     ledger_url: str = Field("", description="Postgres URL of the ledger. `darkroom up` sets it for its own stack.")
@@ -32,12 +41,15 @@ class Settings(BaseSettings):
         "", description="Media store: a folder, s3://bucket/prefix, or block:<type-slug>/<name>. Default: $HOME/media."
     )
     fal_user_id: str | None = Field(None, description="fal user id that webhooks must carry. Unset: learned.")
+    time_scale: TimeScale = Field(
+        1, description="By which all limits that anybody waits for are multiplied: less than 1 for tests and demos."
+    )
     patience: timedelta = Field(
-        timedelta(seconds=5),
+        default_factory=lambda given: UNSCALED.patience * given["time_scale"],
         description="How long a run waits in its process before it suspends (seconds or ISO 8601).",
     )
     cancel_grace: timedelta = Field(
-        timedelta(seconds=30),
+        default_factory=lambda given: UNSCALED.cancel_grace * given["time_scale"],
         description="How long a cancelled run may take to end before its process is killed (seconds or ISO 8601).",
     )
     web_allow: str = Field(
@@ -97,6 +109,11 @@ class Settings(BaseSettings):
             return value
 
     @property
+    def timing(self) -> Timing:
+        """Scaled, but for what is said for itself: that rules as it is."""
+        return replace(UNSCALED.scaled(self.time_scale), patience=self.patience, cancel_grace=self.cancel_grace)
+
+    @property
     def media_store(self) -> str:
         return self.store or str(self.home.resolve() / "media")
 
@@ -119,5 +136,30 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
+    """Raises NeedsHuman, naming the variable that cannot be read."""
     home = Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)
-    return Settings(_env_file=home / "stack.env", home=home)
+    try:
+        return Settings(_env_file=home / "stack.env", home=home)
+    except ValidationError as error:
+        raise NeedsHuman(_unreadable(error)) from None
+
+
+def timing_of(environment: Mapping[str, str]) -> Timing:
+    """What a stack's parts will have that are started with that environment. Raises NeedsHuman like `load_settings`."""
+    try:
+        factor = TypeAdapter[float](TimeScale).validate_python(environment.get(TIME_SCALE, 1))
+    except ValidationError as error:
+        raise NeedsHuman(_unreadable(error, name=TIME_SCALE)) from None
+    return UNSCALED.scaled(factor)
+
+
+def _unreadable(error: ValidationError, *, name: str | None = None) -> str:
+    """Without the value, which may be a secret."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    own = [each for each in found if each["type"] != "default_factory_not_called"]  # that is only what follows
+    return "; ".join(f"{name or _variable(each)}: {each['msg']}" for each in own)
+
+
+def _variable(error: Any) -> str:
+    name = str(error["loc"][0])
+    return f"{PREFIX}{name.upper()}" if name in Settings.model_fields else name

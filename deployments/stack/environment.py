@@ -111,7 +111,7 @@ def worker_settings(options: StackOptions, *, home: Home) -> dict[str, str]:
 
 def _chosen_by_caller(base: Mapping[str, str]) -> dict[str, str]:
     """So that a command in another shell has the same as the parts."""
-    names = ("DARKROOM_PATIENCE", "DARKROOM_FAL_USER_ID", "DARKROOM_WEB_ALLOW")
+    names = ("DARKROOM_TIME_SCALE", "DARKROOM_PATIENCE", "DARKROOM_FAL_USER_ID", "DARKROOM_WEB_ALLOW")
     chosen = {name: base[name] for name in names if name in base}
     if store := base.get("DARKROOM_STORE"):
         is_folder = "://" not in store and not store.startswith("block:")
