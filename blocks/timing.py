@@ -4,9 +4,9 @@ Limits hang together: a lease is renewed several times before it runs out, a run
 its lease, a turn of `reconcile` comes more often than a net is wide. `scaled` keeps these ratios, so a stack of tests
 or demos waits a tenth and makes the same promises. `DARKROOM_TIME_SCALE` sets the factor; production keeps 1.
 
-Not here, as they are not ours to shorten: what others promise (how long fal keeps a result, Prefect's 24 hours), time-outs
-of single calls to them, lifetimes of links and tolerances of signatures, what users ask for (sleeps, time-outs of waits,
-periods of flow control), how long a process takes to start or to end, and the pace at which others may be asked.
+Not here, as they are not ours to shorten: what others promise (Prefect's 24 hours, how long fal keeps a result),
+time-outs of single calls to them, lifetimes of links and tolerances of signatures, what users ask for (sleeps, periods
+of flow control), how long a process takes to start or to end, and the pace at which others are asked.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 from sqlalchemy import text
 
-from blocks.clock import utc_now
+from blocks.clock import Clock, utc_now
 from blocks.ledger.accounts import Accounts
 from blocks.ledger.assets import Assets, StoredFile
 from blocks.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
@@ -35,6 +36,7 @@ from blocks.ledger.granting import Granted, Grants
 from blocks.ledger.jobs import Jobs, Posted, Record
 from blocks.ledger.loras import Loras
 from blocks.ledger.migrations import migrate
+from blocks.ledger.part import Part
 from blocks.ledger.replaying import asks_the_same, plan_replay
 from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.requests import Requests
@@ -58,6 +60,7 @@ from blocks.ledger.tables import Account, Asset, Batch, BatchRow, Job, Lora, Pla
 from blocks.ledger.users import OPERATOR, Caller, NewKey, Users
 from blocks.ledger.waits import Steps, Waits
 from blocks.ledger.why import batch_waits_for, look
+from blocks.timing import UNSCALED, Timing
 
 __all__ = [
     "BATCH",
@@ -134,28 +137,35 @@ __all__ = [
     "same",
 ]
 
+P = TypeVar("P", bound=Part)
+
 
 class Ledger:
-    def __init__(self, url: str, *, read_only: bool = False) -> None:
-        """`read_only`: whatever would write raises what `is_refused_write` knows."""
+    def __init__(self, url: str, *, read_only: bool = False, clock: Clock = utc_now, timing: Timing = UNSCALED) -> None:
+        """`read_only`: whatever would write raises what `is_refused_write` knows.
+
+        `clock` is what all of it takes the time from, SQL too, and `timing` whose limits it keeps. Who opens a ledger
+        gives them; who is given a ledger has them from it.
+        """
         if not url:
             raise ValueError("No ledger: set DARKROOM_LEDGER_URL, or start one with `darkroom up`.")
+        self.clock, self.timing = clock, timing
         self._engine = make_engine(url, read_only=read_only)
-        self.users = Users(self._engine)
-        self.accounts = Accounts(self._engine)
-        self.jobs = Jobs(self._engine)
-        self.batches = Batches(self._engine)
-        self.assets = Assets(self._engine)
-        self.requests = Requests(self._engine)
-        self.runs = Runs(self._engine)
-        self.grants = Grants(self._engine)
-        self.loras = Loras(self._engine)
-        self.events = Events(self._engine)
-        self.waits = Waits(self._engine)
-        self.starts = Starts(self._engine)
-        self.steps = Steps(self._engine)
-        self.dead_letters = DeadLetters(self._engine, self.jobs)
-        self.figures = AllFigures(self._engine)
+        self.users = self._part(Users)
+        self.accounts = self._part(Accounts)
+        self.jobs = self._part(Jobs)
+        self.batches = self._part(Batches)
+        self.assets = self._part(Assets)
+        self.requests = self._part(Requests)
+        self.runs = self._part(Runs)
+        self.grants = self._part(Grants)
+        self.loras = self._part(Loras)
+        self.events = self._part(Events)
+        self.waits = self._part(Waits)
+        self.starts = self._part(Starts)
+        self.steps = self._part(Steps)
+        self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
+        self.figures = self._part(AllFigures)
 
     def waiting_for(
         self, job: Job, requests: Sequence[Request], *, passes: Sequence[Counts] | None = None
@@ -163,8 +173,11 @@ class Ledger:
         """One sentence on what the job waits for, from its rows; None if it has ended. `passes`: a batch's."""
         if job.kind == BATCH and not job.status.terminal and (batch := self.batches.get(job.id)) is not None:
             passes = self.batches.counts(job.id) if passes is None else passes
-            return batch_waits_for(batch, passes, now=utc_now())
-        return look(self._engine, job, requests)
+            return batch_waits_for(batch, passes, now=self.clock())
+        return look(self._engine, job, requests, now=self.clock(), timing=self.timing)
+
+    def _part(self, kind: type[P]) -> P:
+        return kind(self._engine, clock=self.clock, timing=self.timing)
 
     def listen(self, channel: str) -> AbstractContextManager[Bell]:
         """A connection that rings when something was committed for that channel, e.g. a run's id."""

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Engine
-
-from blocks.clock import utc_now
 from blocks.ledger.breaker import halve_again, pause_after
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied
+from blocks.ledger.part import Part
 
 
-class Accounts:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Accounts(Part):
     def out(self, account_id: str, *, probe: bool) -> None:
         """The provider is out of service: opens the breaker. With `probe`: it still is, and the next one waits longer.
 
         Where it is open already, only a probe says anything new.
         """
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             account = run(connection, "account_lock", account_id=account_id).one()
             if account.down_since is not None and not probe:
@@ -38,7 +33,7 @@ class Accounts:
                 account_id=account_id,
                 down_since=account.down_since or now,
                 failed_probes=failed,
-                probe_at=now + pause_after(failed),
+                probe_at=now + pause_after(failed, timing=self._timing),
             )
 
     def back(self, account_id: str) -> Implied:
@@ -49,9 +44,9 @@ class Accounts:
 
     def slow_down(self, account_id: str) -> None:
         """The provider said 429: half of the slots, for a while."""
-        now: datetime = utc_now()
+        now: datetime = self._now()
         with self._engine.begin() as connection:
             account = run(connection, "account_lock", account_id=account_id).one()
-            halvings = halve_again(account.halvings, account.slowed_at, now=now)
+            halvings = halve_again(account.halvings, account.slowed_at, now=now, timing=self._timing)
             if halvings is not None:
                 run(connection, "account_slowed", account_id=account_id, halvings=halvings, now=now)

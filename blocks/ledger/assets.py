@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine
-
-from blocks.clock import utc_now
 from blocks.ledger.database import run
+from blocks.ledger.part import Part
 from blocks.ledger.tables import Asset, Job, new_id
 
 
@@ -26,10 +24,7 @@ class StoredFile:
     seconds: float | None = None
 
 
-class Assets:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Assets(Part):
     def add(
         self,
         job: Job,
@@ -52,7 +47,7 @@ class Assets:
                 step=step,
                 n=n,
                 collected_at=collected_at,
-                now=utc_now(),
+                now=self._now(),
                 **vars(file),
             ).one()
             return Asset(**row._mapping)
@@ -60,14 +55,14 @@ class Assets:
     def add_upload(self, user_id: str, *, asset_id: str, file: StoredFile) -> Asset:
         """A file that a user brought, under an id of `new_id("ast_")`: its key in the store may bear it."""
         with self._engine.begin() as connection:
-            row = run(connection, "asset_upload", id=asset_id, user_id=user_id, now=utc_now(), **vars(file)).one()
+            row = run(connection, "asset_upload", id=asset_id, user_id=user_id, now=self._now(), **vars(file)).one()
             return Asset(**row._mapping)
 
     def reuse(self, job: Job, *, ref: str, reused_from: str, step: str) -> list[Asset]:
         """The files of a call that another job has paid, as this job's too."""
         names = {"job_id": job.id, "ref": ref, "reused_from": reused_from, "step": step}
         with self._engine.begin() as connection:
-            rows = run(connection, "assets_reuse", id=new_id("ast_"), now=utc_now(), **names)
+            rows = run(connection, "assets_reuse", id=new_id("ast_"), now=self._now(), **names)
             return sorted((Asset(**row._mapping) for row in rows), key=lambda asset: asset.n)
 
     def get(self, asset_id: str) -> Asset | None:

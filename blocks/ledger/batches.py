@@ -14,14 +14,14 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Row
 
-from blocks.clock import utc_now
 from blocks.errors import BadInput, WrongState
 from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
+from blocks.ledger.part import Part
 from blocks.ledger.replay_budget import require_within_budget
 from blocks.ledger.request_rows import RequestSpec
 from blocks.ledger.states import JobStatus, Stage
@@ -87,10 +87,7 @@ class Counts:
         return sum(n for status, n in self.statuses.items() if status.terminal)
 
 
-class Batches:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Batches(Part):
     def open(
         self, job: Job, rows: Sequence[ManifestRow], drafts: Sequence[Child], *, forecast: Mapping[str, str]
     ) -> Implied:
@@ -99,7 +96,7 @@ class Batches:
             run(connection, "job_lock", job_id=job.id)
             if run(connection, "batch_get", job_id=job.id).first() is not None:
                 return NOTHING
-            open_batch(connection, job, rows, drafts, forecast=forecast, now=utc_now())
+            open_batch(connection, job, rows, drafts, forecast=forecast, now=self._now())
             return Implied(grant=True)
 
     def add(self, job: Job, stage: Stage, children: Sequence[Child]) -> Implied:
@@ -108,7 +105,7 @@ class Batches:
             run(connection, "job_lock", job_id=job.id)
             present = set(run(connection, "children_rows", job_id=job.id, stage=stage).scalars())
             missing = [child for child in children if child.n not in present]
-            insert_children(connection, job, stage, missing, now=utc_now())
+            insert_children(connection, job, stage, missing, now=self._now())
             return Implied(grant=bool(missing))
 
     def get(self, job_id: str) -> Batch | None:
@@ -125,7 +122,7 @@ class Batches:
     def counts(self, job_id: str) -> list[Counts]:
         """For each pass that has begun."""
         with self._engine.begin() as connection:
-            return _counts(run(connection, "children_counts", job_id=job_id, now=utc_now()).all())
+            return _counts(run(connection, "children_counts", job_id=job_id, now=self._now()).all())
 
     def page(self, job_id: str, *, limit: int, after: tuple[Stage, int] | None = None) -> list[Job]:
         """The jobs of its rows: the first pass in the manifest's order, then the second."""
@@ -149,20 +146,20 @@ class Batches:
 
     def ask(self, job_id: str, *, patience: timedelta | None) -> Batch:
         """Its first pass is done: from now on a person may choose. The first time counts."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             answer_by = None if patience is None else now + patience
             return plain(Batch, run(connection, "batch_ask", job_id=job_id, now=now, answer_by=answer_by).one())
 
     def time_is_over(self, batch: Batch) -> bool:
-        return batch.answer_by is not None and batch.answer_by <= utc_now()
+        return batch.answer_by is not None and batch.answer_by <= self._now()
 
     def choose(self, job_id: str, winners: Iterable[int], *, via: str) -> Implied:
         """Which rows go into the second pass. The same choice again is nothing.
 
         Raises `WrongState` before a person was asked or after another choice, `BadInput` for rows without a draft.
         """
-        now, chosen = utc_now(), sorted(winners)
+        now, chosen = self._now(), sorted(winners)
         with self._engine.begin() as connection:
             locked = lock_run_of_job(connection, job_id)
             batch = plain(Batch, run(connection, "batch_lock", job_id=job_id).one())
@@ -177,7 +174,7 @@ class Batches:
     def pause(self, job_id: str) -> None:
         """Nothing more of it is granted; what is under way comes to its end. Raises `WrongState` after its own."""
         with self._engine.begin() as connection:
-            hold(connection, job_id, now=utc_now())
+            hold(connection, job_id, now=self._now())
 
     def go_on(self, job_id: str) -> Implied:
         """Raises `WrongState` after its end."""

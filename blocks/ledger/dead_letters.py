@@ -15,13 +15,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
-from blocks.clock import utc_now
+from blocks.clock import Clock
 from blocks.errors import BadInput, WrongState
 from blocks.ledger.batches import BATCH
 from blocks.ledger.canonical import content_hash
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.jobs import Jobs
+from blocks.ledger.part import Part
 from blocks.ledger.replaying import Replay, plan_replay
 from blocks.ledger.request_rows import as_request
 from blocks.ledger.states import JobStatus, RequestStatus
@@ -128,9 +129,9 @@ class Done:
     implied: Implied = NOTHING
 
 
-class DeadLetters:
-    def __init__(self, engine: Engine, jobs: Jobs) -> None:
-        self._engine = engine
+class DeadLetters(Part):
+    def __init__(self, engine: Engine, jobs: Jobs, *, clock: Clock) -> None:
+        super().__init__(engine, clock=clock)
         self._jobs = jobs
 
     def job_ids(self, which: DeadLetterFilter, *, limit: int = MOST_LETTERS) -> list[str]:
@@ -172,7 +173,7 @@ class DeadLetters:
         jobs = self._find(which, limit=MOST_LETTERS)
         with self._engine.begin() as connection:
             ids = [job.id for job in jobs]
-            gone = set(run(connection, "dead_discard", job_ids=ids, reason=reason, now=utc_now()).scalars())
+            gone = set(run(connection, "dead_discard", job_ids=ids, reason=reason, now=self._now()).scalars())
         return Done(
             job_ids=tuple(job.id for job in jobs if job.id in gone),
             refused={job.id: NO_LETTER for job in jobs if job.id not in gone} | _no_letters(which, jobs),
@@ -224,7 +225,7 @@ class DeadLetters:
     def _open_replay(self, budget_usd: Decimal, key: str | None) -> str:
         replay_id = new_id("rpl_") if key is None else f"rpl_{content_hash('replay', {'key': key})}"
         with self._engine.begin() as connection:
-            run(connection, "replay_insert", id=replay_id, budget_usd=budget_usd, now=utc_now())
+            run(connection, "replay_insert", id=replay_id, budget_usd=budget_usd, now=self._now())
             if run(connection, "replay_lock", replay_id=replay_id).scalar_one() != budget_usd:
                 raise BadInput(
                     "This Idempotency-Key came with another budget before. Use a new key for a new replay.",

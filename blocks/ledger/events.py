@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
-from blocks.clock import utc_now
 from blocks.ledger.canonical import dumps
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.event_tables import Event, EventEffect, Wait
 from blocks.ledger.jobs import insert_job
+from blocks.ledger.part import Part
 from blocks.ledger.starts import Asked, Holding
 from blocks.ledger.states import EffectKind, EventStatus, WaitStatus
 from blocks.ledger.tables import new_id
@@ -71,16 +71,13 @@ class Received:
     new: bool
 
 
-class Events:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Events(Part):
     def receive(self, source: str, events: Sequence[NewEvent], *, matches: Matches) -> tuple[list[Received], Implied]:
         """All of them or none, in their order. Several with one key are one event.
 
         `source`: the user whose key sent them. One about nobody is for that user and its end users.
         """
-        now = utc_now()
+        now = self._now()
         ids = [new_id("evt_") for _ in events]
         with self._engine.begin() as connection:
             names = sorted({event.name for event in events if event.problem is None})
@@ -141,7 +138,7 @@ class Events:
 
     def told(self, event_ids: Sequence[str]) -> None:
         with self._engine.begin() as connection:
-            run(connection, "events_told", ids=list(event_ids), now=utc_now())
+            run(connection, "events_told", ids=list(event_ids), now=self._now())
 
 
 def _document(source: str, id: str, event: NewEvent, *, now: datetime) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Engine
-
 from blocks.ledger.database import run
+from blocks.ledger.part import Part
 from blocks.ledger.states import JobStatus
 
 
@@ -87,10 +86,7 @@ class Figures:
         return sum((each.cost_usd for each in self.spent), Decimal(0)) + self.duplicates_usd
 
 
-class AllFigures:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class AllFigures(Part):
     def between(self, begin: datetime, end: datetime) -> Figures:
         """From `begin` to before `end`, both with a time zone; all read as of one moment."""
         span = {"begin": begin, "end": end}

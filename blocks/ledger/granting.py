@@ -17,12 +17,14 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Row
+from sqlalchemy import Connection, CursorResult, Row
 
-from blocks.clock import midnight, utc_now
-from blocks.ledger.breaker import PROBE_PATIENCE, slots_now
+from blocks.clock import midnight
+from blocks.ledger.breaker import slots_now
 from blocks.ledger.canonical import dumps
 from blocks.ledger.database import run
+from blocks.ledger.part import Part
+from blocks.timing import Timing
 
 LOWEST_LANE_EVERY = 10  # grants: a full interactive lane slows a batch down and does not stop it
 
@@ -54,36 +56,34 @@ class Progress:
     lanes: Mapping[int, float]
 
 
-class Grants:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Grants(Part):
     def grant(self) -> list[Granted]:
         """Gives every slot that is free to the rows whose turn it is. While a provider is out, one to a probe."""
-        now = utc_now()
+        now = self._now()
         granted: list[Granted] = []
         with self._engine.begin() as connection:
             run(connection, "accounts_lock")
             for account_id in run(connection, "accounts_waiting").scalars().all():
                 again = True
                 while again:
-                    batch, again = _round(connection, account_id, now=now)
+                    batch, again = _round(connection, account_id, now=now, timing=self._timing)
                     granted += batch
         return granted
 
     def next_without_run(self, count: int, account_id: str = "fal") -> list[str]:
         """The jobs among the next so many in line that no run carries and no open run would take."""
         with self._engine.begin() as connection:
-            line = _line(connection, account_id, count, full=[], now=utc_now())
+            line = _line(connection, account_id, count, full=[], now=self._now())
             job_ids = [row.job_id for row in line.fetchmany(count)]
             return list(run(connection, "jobs_without_run", job_ids=job_ids).scalars()) if job_ids else []
 
 
-def _round(connection: Connection, account_id: str, *, now: datetime) -> tuple[list[Granted], bool]:
+def _round(connection: Connection, account_id: str, *, now: datetime, timing: Timing) -> tuple[list[Granted], bool]:
     """What was granted, and whether more can be: an endpoint that has become full is passed over in the next round."""
     account = run(connection, "account_lock", account_id=account_id).one()
     held = {row.endpoint: row.held for row in run(connection, "held", account_id=account_id)}
-    slots = slots_now(account.slots, halvings=account.halvings, slowed_at=account.slowed_at, now=now)
+    throttle = {"halvings": account.halvings, "slowed_at": account.slowed_at}
+    slots = slots_now(account.slots, **throttle, now=now, timing=timing)
     free, probe = slots - sum(held.values()), account.down_since is not None
     if free <= 0 or (probe and account.probe_at > now):
         return [], False
@@ -91,7 +91,7 @@ def _round(connection: Connection, account_id: str, *, now: datetime) -> tuple[l
         free, slots = 1, sum(held.values()) + 1
     line = list(_candidates(connection, account, held, free=free, now=now))
     picked = pick(line, held=held, slots=slots, caps=account.endpoint_caps)
-    granted = _give(connection, account, picked, probe_until=now + PROBE_PATIENCE if probe else None, now=now)
+    granted = _give(connection, account, picked, probe_until=now + timing.probe_patience if probe else None, now=now)
     # Whoever holds a row that was skipped asks for a grant of his own.
     return granted, not probe and 0 < len(granted) < free and len(picked) < len(line)
 

@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Row
 
-from blocks.clock import utc_now
 from blocks.errors import BadInput, TooMany, WrongState
 from blocks.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
 from blocks.ledger.canonical import content_hash, dumps
@@ -18,13 +17,12 @@ from blocks.ledger.columns import ON_DEMAND
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import lock_run_of_job, tell
+from blocks.ledger.part import Part
 from blocks.ledger.replay_budget import require_within_budget
 from blocks.ledger.replaying import plan_replay
 from blocks.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request
 from blocks.ledger.states import JobStatus, RequestStatus
 from blocks.ledger.tables import Asset, Job, Request, new_id
-
-QUEUE_FULL_RETRY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +106,7 @@ def put_back(
     return Implied(places=(job_id,) if run_id is None else ())
 
 
-class Jobs:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Jobs(Part):
     def post(
         self,
         *,
@@ -132,7 +127,7 @@ class Jobs:
         plan does not allow raises `TooMany` or `BadInput`, and nothing is written. Posts do not wait for each other:
         several at once may find the last free place in the user's queue.
         """
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             row = insert_job(
                 connection,
@@ -148,7 +143,8 @@ class Jobs:
                 return Posted(
                     job=_repeated(connection, user_id, idempotency_key, kind, parameters), new=False, implied=NOTHING
                 )
-            _require_allowed(row, max(estimate_usd, first.estimate_usd if first else Decimal(0)))
+            most = max(estimate_usd, first.estimate_usd if first else Decimal(0))
+            _require_allowed(row, most, retry_after=self._timing.queue_full)
             job = as_job(row)
             if first is not None and insert_request(connection, job.id, first, now=now) is RequestStatus.QUEUED:
                 return Posted(job=job, new=True, implied=Implied(grant=True))
@@ -169,7 +165,7 @@ class Jobs:
         idempotency_key: str | None = None,
     ) -> Posted:
         """As `post`, for a batch with the whole of its first pass: all of it is on record, or nothing."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             row = insert_job(
                 connection,
@@ -183,8 +179,8 @@ class Jobs:
             if row is None:
                 job = _repeated(connection, user_id, idempotency_key, kind, parameters)
                 return Posted(job=job, new=False, implied=NOTHING)
-            _require_allowed(row, estimate_usd)
-            _require_room(connection, row, len(drafts))
+            _require_allowed(row, estimate_usd, retry_after=self._timing.queue_full)
+            _require_room(connection, row, len(drafts), retry_after=self._timing.queue_full)
             job = as_job(row)
             open_batch(connection, job, rows, drafts, forecast=forecast, now=now)
             return Posted(job=job, new=True, implied=Implied(grant=True, places=(job.id,)))
@@ -227,7 +223,7 @@ class Jobs:
         """
         ids = list(job_ids)
         with self._engine.begin() as connection:
-            run(connection, "jobs_started", job_ids=ids, now=utc_now())
+            run(connection, "jobs_started", job_ids=ids, now=self._now())
             jobs = {row.id: as_job(row) for row in run(connection, "jobs_unfinished", job_ids=ids)}
             requests = [as_request(row) for row in run(connection, "requests_of_jobs", job_ids=ids)]
             assets = [plain(Asset, row) for row in run(connection, "assets_of_jobs", job_ids=ids)]
@@ -254,7 +250,7 @@ class Jobs:
         Locks the job alone: nothing comes for its run by that, and a burst's endings do not queue behind its webhooks.
         """
         with self._engine.begin() as connection:
-            return _finish(connection, job_id, status, error=error, result=result, now=utc_now())
+            return _finish(connection, job_id, status, error=error, result=result, now=self._now())
 
     def progress(self, job_id: str, percent: float, text: str) -> bool:
         """How far the job has come; False if that is what is on record, or it has ended."""
@@ -267,7 +263,7 @@ class Jobs:
 
         A job of which nothing is paid or may come ends at once. Asked again, or of a job that has ended, it is nothing.
         """
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             locked = lock_run_of_job(connection, job_id)
             job = run(connection, "job_cancel", job_id=job_id, now=now).one_or_none()
@@ -295,7 +291,7 @@ class Jobs:
             lock_run_of_job(connection, job_id)
             if not discarded_too:
                 _require_not_discarded(connection, job_id)
-            implied = put_back(connection, job_id, run_id=None, replay_id=replay_id, now=utc_now())
+            implied = put_back(connection, job_id, run_id=None, replay_id=replay_id, now=self._now())
             if replay_id is not None and implied.grant:
                 require_within_budget(connection, replay_id)
             return implied
@@ -337,12 +333,12 @@ def _require_not_discarded(connection: Connection, job_id: str) -> None:
         raise WrongState("It was discarded meanwhile. A replay that names it puts it back.")
 
 
-def _require_allowed(row: Row[Any], estimate_usd: Decimal) -> None:
+def _require_allowed(row: Row[Any], estimate_usd: Decimal, *, retry_after: timedelta) -> None:
     if row.queue_full:
         raise TooMany(
             f"{row.most_queued:,} of your requests wait already, the most on the plan '{row.plan}'. "
             "Send it again when some are done.",
-            retry_after=QUEUE_FULL_RETRY,
+            retry_after=retry_after,
         )
     if row.daily_budget_usd is not None and estimate_usd > row.daily_budget_usd:
         raise BadInput(
@@ -382,13 +378,13 @@ def _as_it_was(row: Request) -> RequestSpec:
     )
 
 
-def _require_room(connection: Connection, row: Row[Any], count: int) -> None:
+def _require_room(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:
     waiting: int = run(connection, "queued_of_user", user_id=row.user_id, most=row.most_queued).scalar_one()
     if waiting + count > row.most_queued:
         raise TooMany(
             f"{waiting:,} of your requests wait already, and {count:,} more are beyond the {row.most_queued:,} that "
             f"may wait on the plan '{row.plan}'. Send it again when some are done, or in parts.",
-            retry_after=QUEUE_FULL_RETRY,
+            retry_after=retry_after,
         )
 
 

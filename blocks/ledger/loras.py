@@ -8,18 +8,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
-from blocks.clock import utc_now
 from blocks.ledger.database import plain, run
+from blocks.ledger.part import Part
 from blocks.ledger.states import LoraStatus
 from blocks.ledger.tables import Lora, new_id
 
 
-class Loras:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Loras(Part):
     def register(self, job_id: str, *, user_id: str, trigger_word: str, weights: str, config: str) -> Lora:
         """The LoRA of a training, of which there is one: asked again, it is the same. `weights`, `config`: assets."""
         with self._engine.begin() as connection:
@@ -36,7 +33,7 @@ class Loras:
                 trigger_word=trigger_word,
                 weights_asset_id=weights,
                 config_asset_id=config,
-                now=utc_now(),
+                now=self._now(),
             )
             return _lora(run(connection, "lora_of_job", job_id=job_id).one())
 

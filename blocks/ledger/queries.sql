@@ -118,7 +118,7 @@ WHERE request.status = 'granted' AND job.run_id IS NOT NULL AND job.finished_at 
 UNION
 SELECT job.run_id FROM run JOIN job ON job.run_id = run.id JOIN batch ON batch.job_id = job.id
 WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS NULL
-  AND (batch.asked_at IS NULL OR jsonb_typeof(batch.winners) = 'array' OR batch.answer_by <= now())
+  AND (batch.asked_at IS NULL OR jsonb_typeof(batch.winners) = 'array' OR batch.answer_by <= :now)
   AND NOT EXISTS (SELECT FROM job AS child WHERE child.parent_id = job.id AND child.finished_at IS NULL)
 UNION
 SELECT job.run_id FROM run JOIN job ON job.run_id = run.id
@@ -126,7 +126,7 @@ WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS N
     SELECT FROM wait LEFT JOIN job AS child ON child.id = wait.child_job_id
     WHERE wait.job_id = job.id AND (
         wait.status IN ('came', 'over') AND wait.settled_at > run.left_at
-        OR wait.status = 'open' AND (wait.until <= now() OR child.finished_at IS NOT NULL)
+        OR wait.status = 'open' AND (wait.until <= :now OR child.finished_at IS NOT NULL)
     )
 )
 

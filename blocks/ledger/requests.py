@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
-from blocks.clock import utc_now
 from blocks.errors import BadInput
 from blocks.ledger.canonical import content_hash, dumps
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import tell
+from blocks.ledger.part import Part
 from blocks.ledger.replay_budget import require_within_budget
 from blocks.ledger.replaying import keeps_its_slot
 from blocks.ledger.request_rows import (
@@ -33,10 +33,7 @@ from blocks.ledger.states import Happening, RequestStatus, statuses_before
 from blocks.ledger.tables import Delivery, Request
 
 
-class Requests:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Requests(Part):
     def reserve(self, job_id: str, spec: RequestSpec) -> Request:
         """The row of this step: a new one, queued, or the one that is on record. Ask for a grant after a new one.
 
@@ -44,13 +41,13 @@ class Requests:
         For one that was replayed under a budget which the new one is beyond, it raises `BadInput`.
         """
         with self._engine.begin() as connection:
-            _add(connection, job_id, [spec])
+            _add(connection, job_id, [spec], now=self._now())
             return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
 
     def reserve_all(self, job_id: str, specs: Sequence[RequestSpec]) -> list[Request]:
         """As `reserve`, for many in one transaction, in their order."""
         with self._engine.begin() as connection:
-            _add(connection, job_id, specs)
+            _add(connection, job_id, specs, now=self._now())
             steps = {spec.step: n for n, spec in enumerate(specs)}
             rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
             latest = {row.step: row for row in sorted(rows, key=lambda row: row.attempt) if row.step in steps}
@@ -104,7 +101,7 @@ class Requests:
         Done by the run itself, and nothing that it waits for: its row need not be locked, and a burst does not queue
         for it. The same holds for `accepted`.
         """
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             row = run(
                 connection,
@@ -148,13 +145,13 @@ class Requests:
         """Notes the provider's id. After a webhook that came first, this only fills in what is missing."""
         with self._engine.begin() as connection:
             before = statuses_before(Happening.ACCEPT)
-            row = run(connection, "request_accepted", ref=ref, before=before, request_id=request_id, now=utc_now())
+            row = run(connection, "request_accepted", ref=ref, before=before, request_id=request_id, now=self._now())
             return as_request(row.one())
 
     def adopt(self, ref: str, *, request_id: str) -> bool:
         """Notes the id under which an unknown row was found at the provider; False if it was heard of meanwhile."""
         with self._engine.begin() as connection:
-            found = run(connection, "request_adopt", ref=ref, request_id=request_id, now=utc_now())
+            found = run(connection, "request_adopt", ref=ref, request_id=request_id, now=self._now())
             return found.one_or_none() is not None
 
     def known_to_us(self, request_ids: Sequence[str]) -> set[str]:
@@ -164,7 +161,7 @@ class Requests:
 
     def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None) -> Implied:
         """Back to the queue, its slot free: the provider surely did not take it. Ends if its cancel was asked for."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             locked, row = lock_request(connection, ref)
             if row.cancel_requested_at is None:
@@ -190,7 +187,7 @@ class Requests:
         """
         with self._engine.begin() as connection:
             locked, row = lock_request(connection, ref)
-            return settle(connection, locked, row, outcome, via=via, arrival=arrival)
+            return settle(connection, locked, row, outcome, via=via, arrival=arrival, now=self._now())
 
     def settle_arrival(
         self, arrival: Arrival, outcome_of: Callable[[Request], Outcome]
@@ -204,7 +201,8 @@ class Requests:
             if found is None:
                 return None
             locked, row = found
-            return settle(connection, locked, row, outcome_of(row), via="webhook", arrival=arrival)
+            outcome = outcome_of(row)
+            return settle(connection, locked, row, outcome, via="webhook", arrival=arrival, now=self._now())
 
     def fill_output(self, ref: str, *, output: dict[str, Any], cost_usd: Decimal | None) -> None:
         """The result of a success that was announced without it."""
@@ -226,10 +224,10 @@ class Requests:
             return [as_request(row) for row in run(connection, name, **parameters)]
 
 
-def _add(connection: Connection, job_id: str, specs: Sequence[RequestSpec]) -> None:
+def _add(connection: Connection, job_id: str, specs: Sequence[RequestSpec], *, now: datetime) -> None:
     # With the job locked: one that ends meanwhile would leave the new rows behind.
     replay_id = run(connection, "job_lock", job_id=job_id).one().replay_id
-    added = [insert_request(connection, job_id, spec, now=utc_now()) for spec in specs]
+    added = [insert_request(connection, job_id, spec, now=now) for spec in specs]
     if replay_id is None:
         return
     if any(spec.estimate_usd and status is RequestStatus.QUEUED for spec, status in zip(specs, added, strict=True)):

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Row
 
-from blocks.clock import utc_now
 from blocks.errors import WrongState
 from blocks.ledger.batches import BATCH, hold, let_go
 from blocks.ledger.columns import ON_DEMAND
@@ -22,20 +21,19 @@ from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied, Start
 from blocks.ledger.jobs import as_job, insert_job, put_back
 from blocks.ledger.locking import as_run, lock_run, lock_run_of_job, tell
+from blocks.ledger.part import Part
 from blocks.ledger.states import RequestStatus
 from blocks.ledger.tables import Job, Run, new_id
 
 # One run's at once. A second process competes for the same cores and locks: with 200 pictures at once, webhook to next
 # line took 1.2 s (p95) in five runs and 0.4 s in one, which needed two thirds of the CPU.
 MOST_JOBS = 256
-TAKES_JOBS_FOR = timedelta(minutes=30)  # then it comes to an end, however busy its user is
 BATCH_ROOM = 10_000  # its rows are handed to it slot by slot
 # Kinds of which each job has a run of its own: a person is asked in it, and pauses or cancels it alone.
 ALONE = frozenset({BATCH})
 # What a job can wait for beside calls: all its rows, a person's choice, a row of `wait`.
 ROWS, CHOICE, WAIT = "rows:", "choice:", "wait:"
 SLOT_GRANTED = "darkroom.slot.granted"
-LEASE = timedelta(seconds=15)  # how long a run counts as alive after its process last said so
 READY = "run_ready"  # the channel that workers listen on: a flow run was created
 
 
@@ -51,10 +49,7 @@ class Work:
     came: frozenset[str]
 
 
-class Runs:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Runs(Part):
     def place(self, *job_ids: str) -> Implied:
         """Hands the jobs to open runs of their user and kind, and puts new runs on record for the rest.
 
@@ -70,12 +65,13 @@ class Runs:
 
     def _place_some(self, job_ids: Collection[str]) -> tuple[set[str], Implied] | None:
         """As many of one user and kind as one run takes; None if all of them are placed or have ended."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             owner = run(connection, "job_to_place", job_ids=list(job_ids)).one_or_none()
             if owner is None:
                 return None
-            taker, room, started = _taker(connection, owner, now=now)
+            oldest = now - self._timing.takes_jobs_for
+            taker, room, started = _taker(connection, owner, now=now, oldest=oldest)
             rows = run(connection, "jobs_place_lock", job_ids=list(job_ids), room=room, **owner._mapping)
             jobs = [as_job(row) for row in rows]
             if not jobs:
@@ -96,7 +92,7 @@ class Runs:
             found = run(connection, "run_to_enter", flow_run_id=flow_run_id, run_id=run_key).one_or_none()
             if found is None:
                 return None
-            alive_until = utc_now() + LEASE
+            alive_until = self._now() + self._timing.lease
             entered = run(connection, "run_enter", flow_run_id=flow_run_id, run_id=found.id, alive_until=alive_until)
             implied = NOTHING if found.left_at is None else _goes_on(connection, found.id)
             return as_run(entered.one()), implied
@@ -105,7 +101,7 @@ class Runs:
         """A person has suspended it in Prefect: a batch is paused by that; other runs go on with what comes."""
         with self._engine.begin() as connection:
             if (batch_id := run(connection, "batch_of_run", run_id=run_id).scalar()) is not None:
-                hold(connection, batch_id, now=utc_now())
+                hold(connection, batch_id, now=self._now())
 
     def open_own(
         self,
@@ -117,7 +113,7 @@ class Runs:
         parameters: Mapping[str, Any],
     ) -> Run:
         """Puts a run that a person started on record, with the one job it is for."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             row = run(
                 connection,
@@ -129,7 +125,7 @@ class Runs:
                 shared=False,
                 flow_run_id=flow_run_id,
                 now=now,
-                alive_until=now + LEASE,
+                alive_until=now + self._timing.lease,
             ).one()
             insert_job(
                 connection,
@@ -156,7 +152,7 @@ class Runs:
 
     def renew(self, run_id: str) -> None:
         with self._engine.begin() as connection:
-            run(connection, "run_renew", run_id=run_id, alive_until=utc_now() + LEASE)
+            run(connection, "run_renew", run_id=run_id, alive_until=self._now() + self._timing.lease)
 
     def look(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
         """`waits`: what each job known to the process waits for; a job that is not in it is ready.
@@ -164,17 +160,17 @@ class Runs:
         That is refs of requests, and the job's own id where the process has not yet acted on the job's cancel.
         """
         with self._engine.begin() as connection:
-            return _look(connection, run_id, waits)
+            return _look(connection, run_id, waits, now=self._now())
 
     def left(self, run_id: str, waits: Mapping[str, Collection[str]], *, asks: bool = False) -> bool:
         """Notes that Prefect has accepted the suspension; False if something came meanwhile: then wake it oneself.
 
         `asks`: it was suspended with a form, for a person.
         """
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
-            came = bool(_look(connection, run_id, waits).ready)
+            came = bool(_look(connection, run_id, waits, now=self._now()).ready)
             run(connection, "run_woken" if came else "run_left", run_id=run_id, now=now, asks=asks)
             return not came
 
@@ -189,7 +185,7 @@ class Runs:
             lock_run(connection, run_id)
             if run(connection, "run_open_jobs", run_id=run_id).first() is not None:
                 return False
-            run(connection, "run_close", run_id=run_id, now=utc_now())
+            run(connection, "run_close", run_id=run_id, now=self._now())
             return True
 
     def end(self, run_id: str) -> list[str]:
@@ -197,7 +193,7 @@ class Runs:
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
             jobs = [job.id for job in run(connection, "run_open_jobs", run_id=run_id)]
-            run(connection, "run_close", run_id=run_id, now=utc_now())
+            run(connection, "run_close", run_id=run_id, now=self._now())
             return jobs
 
     def reopen(self, run_id: str) -> tuple[Run, Implied] | None:
@@ -205,7 +201,7 @@ class Runs:
 
         A job of which the provider still has a call is left as it is.
         """
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             if lock_run(connection, run_id).closed_at is None:
                 return None
@@ -214,12 +210,12 @@ class Runs:
             implied = [each for each in tried if each is not None]
             if not implied:
                 return None
-            reopened = run(connection, "run_reopen", run_id=run_id, alive_until=now + LEASE).one()
+            reopened = run(connection, "run_reopen", run_id=run_id, alive_until=now + self._timing.lease).one()
             return as_run(reopened), sum(implied, NOTHING)
 
     def hand_over(self, run_id: str) -> Implied:
         """Closes a run that cannot go on and gives its open jobs, if it has any, to a new run."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
             open_job = run(connection, "run_open_jobs", run_id=run_id).first()
@@ -234,12 +230,12 @@ class Runs:
     def ring(self, run_id: str, ref: str) -> Implied:
         """Tells the run that a row of it was granted."""
         with self._engine.begin() as connection:
-            return tell(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=utc_now())
+            return tell(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=self._now())
 
     def ring_job(self, job_id: str) -> Implied:
         """Tells the run of the job that something came for it."""
         with self._engine.begin() as connection:
-            return tell(connection, lock_run_of_job(connection, job_id), job_id, "darkroom.run.woken", now=utc_now())
+            return tell(connection, lock_run_of_job(connection, job_id), job_id, "darkroom.run.woken", now=self._now())
 
     def get(self, run_id: str) -> Run | None:
         with self._engine.begin() as connection:
@@ -264,12 +260,12 @@ class Runs:
     def with_granted(self) -> set[str]:
         """Runs of which a row holds a slot that it has not used."""
         with self._engine.begin() as connection:
-            return set(run(connection, "runs_with_granted").scalars())
+            return set(run(connection, "runs_with_granted", now=self._now()).scalars())
 
     def mark_woken(self, run_id: str) -> None:
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
-            run(connection, "run_woken", run_id=run_id, now=utc_now(), asks=None)
+            run(connection, "run_woken", run_id=run_id, now=self._now(), asks=None)
 
     def start_again(self, run_id: str) -> Implied:
         """The creation of a flow run for a run on record, as it was implied when the run was made.
@@ -280,7 +276,7 @@ class Runs:
             lock_run(connection, run_id)
             open_job = run(connection, "run_open_jobs", run_id=run_id).first()
             if open_job is None:
-                run(connection, "run_close", run_id=run_id, now=utc_now())
+                run(connection, "run_close", run_id=run_id, now=self._now())
                 return NOTHING
             return Implied(starts=(_start(connection, _job(connection, open_job.id), run_id),))
 
@@ -292,7 +288,7 @@ class Runs:
                 "run_recovering",
                 run_id=seen.id,
                 recoveries=recoveries,
-                now=utc_now(),
+                now=self._now(),
                 closed_at=seen.closed_at,
                 alive_until=seen.alive_until,
                 recovered_at=seen.recovered_at,
@@ -320,13 +316,18 @@ def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime
         return None
 
 
-def _taker(connection: Connection, owner: Row[Any], *, now: datetime) -> tuple[Run | None, int, Implied]:
-    """An open run, locked, and for how many jobs it has room; or none, and the room of a new one."""
+def _taker(
+    connection: Connection, owner: Row[Any], *, now: datetime, oldest: datetime
+) -> tuple[Run | None, int, Implied]:
+    """An open run, locked, and for how many jobs it has room; or none, and the room of a new one.
+
+    `oldest`: one that began before it takes no more.
+    """
     if owner.parent_id is not None and (carried := _run_of_batch(connection, owner.parent_id, now=now)) is not None:
         return carried[0], BATCH_ROOM, carried[1]
     if owner.kind in ALONE:
         return None, 1, NOTHING
-    return *_open_run(connection, owner, now=now), NOTHING
+    return *_open_run(connection, owner, now=now, oldest=oldest), NOTHING
 
 
 def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tuple[Run, Implied] | None:
@@ -342,7 +343,7 @@ def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tu
     return as_run(new), Implied(starts=(_start(connection, batch, new.id),))
 
 
-def _open_run(connection: Connection, owner: Row[Any], *, now: datetime) -> tuple[Run | None, int]:
+def _open_run(connection: Connection, owner: Row[Any], *, now: datetime, oldest: datetime) -> tuple[Run | None, int]:
     """Looked at again after the lock: it may have closed or taken others meanwhile."""
     found = run(
         connection,
@@ -352,7 +353,7 @@ def _open_run(connection: Connection, owner: Row[Any], *, now: datetime) -> tupl
         deployment=owner.deployment,
         most_jobs=MOST_JOBS,
         now=now,
-        oldest=now - TAKES_JOBS_FOR,
+        oldest=oldest,
     ).one_or_none()
     if found is None:
         return None, MOST_JOBS
@@ -391,22 +392,22 @@ def _start(connection: Connection, job: Job, run_id: str) -> Start:
     )
 
 
-def _come_of_batches(connection: Connection, refs: Collection[str]) -> Iterator[str]:
+def _come_of_batches(connection: Connection, refs: Collection[str], *, now: datetime) -> Iterator[str]:
     """Those of what batches wait for that has come."""
     if batches := [ref.removeprefix(ROWS) for ref in refs if ref.startswith(ROWS)]:
         yield from (ROWS + id for id in run(connection, "children_done", job_ids=batches).scalars())
     if batches := [ref.removeprefix(CHOICE) for ref in refs if ref.startswith(CHOICE)]:
-        yield from (CHOICE + id for id in run(connection, "batches_answered", job_ids=batches, now=utc_now()).scalars())
+        yield from (CHOICE + id for id in run(connection, "batches_answered", job_ids=batches, now=now).scalars())
 
 
-def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
+def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]], *, now: datetime) -> Work:
     jobs = run(connection, "run_open_jobs", run_id=run_id).all()
     refs = sorted({ref for job in jobs for ref in waits.get(job.id, ())})
     rows = run(connection, "requests_actionable", refs=refs) if refs else ()
     news = {row.ref: RequestStatus(row.status).terminal for row in rows}
-    news |= dict.fromkeys(_come_of_batches(connection, refs), True)
+    news |= dict.fromkeys(_come_of_batches(connection, refs, now=now), True)
     if waits_for := [ref.removeprefix(WAIT) for ref in refs if ref.startswith(WAIT)]:
-        news |= {WAIT + id: True for id in run(connection, "waits_come", ids=waits_for, now=utc_now()).scalars()}
+        news |= {WAIT + id: True for id in run(connection, "waits_come", ids=waits_for, now=now).scalars()}
     news |= {job.id: True for job in jobs if job.cancel_requested_at is not None}
     ready = [job.id for job in jobs if job.id not in waits or any(ref in news for ref in waits[job.id])]
     came = frozenset(each for each in ready if any(news.get(ref) for ref in waits.get(each, ())))

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from blocks.clock import utc_now
 from blocks.ledger.database import run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.locking import tell
@@ -52,8 +51,8 @@ def settle(
     *,
     via: str | None,
     arrival: Arrival | None,
+    now: datetime,
 ) -> tuple[Verdict, Implied]:
-    now = utc_now()
     verdict = _verdict(row, outcome, arrival)
     if arrival is not None:
         _record(connection, row, arrival, verdict, outcome.cost_usd, now=now)

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Row
 
-from blocks.clock import utc_now
 from blocks.ledger.canonical import dumps
 from blocks.ledger.control import Begin, Drop, Hold, Running, Standing, decide, gathers_until, has_room, is_full
 from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.event_tables import HeldStart
 from blocks.ledger.jobs import insert_job
+from blocks.ledger.part import Part
 from blocks.ledger.states import StartStatus
 from blocks.ledger.tables import new_id
 from blocks.ledger.terms import Held, Terms
@@ -33,13 +33,10 @@ def as_start(row: Row[Any]) -> HeldStart:
     return plain(HeldStart, row, status=StartStatus(row.status))
 
 
-class Starts:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Starts(Part):
     def begin(self, deployment: str) -> Implied:
         """Lets those begin that may; the rest has its reason on record. Implied again where there may be more."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             locked = run(connection, "control_lock", deployment=deployment).one_or_none()
             if locked is None:
@@ -56,7 +53,7 @@ class Starts:
 
     def release(self, *, all: bool = False) -> Implied:
         """Which deployments have something to begin: their time has come. `all`: or anything of theirs waits."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             released = run(connection, "starts_release", now=now).scalars().all()
             due = run(connection, "starts_due", now=now, all=all).scalars().all()
@@ -81,7 +78,7 @@ class Starts:
         with self._engine.begin() as connection:
             run(connection, "control_lock", deployment=deployment)
             chosen = {"ids": None if ids is None else list(ids), "user_id": user_id}
-            dropped = run(connection, "starts_drop", deployment=deployment, **chosen, reason=reason, now=utc_now())
+            dropped = run(connection, "starts_drop", deployment=deployment, **chosen, reason=reason, now=self._now())
             return list(dropped.scalars())
 
     def get(self, ids: Iterable[str]) -> dict[str, HeldStart]:

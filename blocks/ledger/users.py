@@ -6,16 +6,16 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Engine
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from blocks.clock import utc_now
 from blocks.errors import BadInput
 from blocks.ledger.database import run
+from blocks.ledger.part import Part
 from blocks.ledger.tables import MOST_QUEUED, Account, ApiKey, Plan, User, new_id
 
 OPERATOR = "operator"
@@ -44,10 +44,7 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-class Users:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Users(Part):
     def add(self, name: str, *, plan: str = "pro", service: bool = False) -> NewKey:
         with Session(self._engine) as session:
             _require_plan(session, plan)
@@ -72,14 +69,14 @@ class Users:
             user = self._require(session, name)
             was = session.exec(select(ApiKey).where(ApiKey.user_id == user.id)).all()
             service = any(key.service for key in was)
-            _revoke(session, user.id)
+            _revoke(session, user.id, now=self._now())
             key = _new_key(session, user.id, service=service)
             session.commit()
             return key
 
     def revoke(self, name: str) -> None:
         with Session(self._engine) as session:
-            _revoke(session, self._require(session, name).id)
+            _revoke(session, self._require(session, name).id, now=self._now())
             session.commit()
 
     def authenticate(self, key: str) -> Caller | None:
@@ -92,7 +89,7 @@ class Users:
         with Session(self._engine) as session:
             owner = session.get_one(User, service_user_id)
             values = {"id": new_id("u"), "name": name, "parent_id": owner.id, "plan": owner.plan, "notified": 0}
-            statement = insert(User).values(**values, created_at=utc_now()).on_conflict_do_nothing()
+            statement = insert(User).values(**values, created_at=self._now()).on_conflict_do_nothing()
             session.execute(statement)
             session.commit()
             return session.exec(select(User).where(User.parent_id == service_user_id, User.name == name)).one()
@@ -102,7 +99,7 @@ class Users:
         with self._engine.begin() as connection:
             # In one order, so that two who name the same new ones do not wait for each other.
             given = sorted(set(names))
-            run(connection, "end_users_make", parent_id=service_user_id, names=given, ids=_ids(given), now=utc_now())
+            run(connection, "end_users_make", parent_id=service_user_id, names=given, ids=_ids(given), now=self._now())
             found = run(connection, "end_users_named", parent_id=service_user_id, names=given)
             return {row.name: row.id for row in found}
 
@@ -199,9 +196,9 @@ def _new_key(session: Session, user_id: str, *, service: bool) -> NewKey:
     return NewKey(user_id=user_id, key=key)
 
 
-def _revoke(session: Session, user_id: str) -> None:
+def _revoke(session: Session, user_id: str, *, now: datetime) -> None:
     for key in session.exec(select(ApiKey).where(ApiKey.user_id == user_id, col(ApiKey.revoked_at).is_(None))):
-        key.revoked_at = utc_now()
+        key.revoked_at = now
         session.add(key)
 
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Row
 
-from blocks.clock import utc_now
 from blocks.errors import WrongState
 from blocks.ledger.canonical import dumps
 from blocks.ledger.columns import ON_DEMAND
@@ -22,6 +21,7 @@ from blocks.ledger.database import plain, run
 from blocks.ledger.effects import NOTHING, Implied
 from blocks.ledger.event_tables import Event, Step, Wait
 from blocks.ledger.jobs import as_job, insert_job
+from blocks.ledger.part import Part
 from blocks.ledger.states import EffectKind, WaitKind, WaitStatus
 from blocks.ledger.tables import Job, new_id
 
@@ -37,17 +37,14 @@ class Outlook:
     endless: bool
 
 
-class Waits:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Waits(Part):
     def sleep(self, job: Job, name: str, *, until: datetime) -> Wait:
         """The wait of that name; opened now if it is new. The first `until` counts."""
         with self._engine.begin() as connection:
             if (known := _by_name(connection, job, name)) is not None:
                 return known
             _require_under_way(connection, job)
-            return _open(connection, job, name, WaitKind.SLEEP, until=until)
+            return _open(connection, job, name, WaitKind.SLEEP, until=until, now=self._now())
 
     def for_event(
         self,
@@ -65,13 +62,15 @@ class Waits:
             if (known := _by_name(connection, job, name)) is not None:
                 return known
             _require_under_way(connection, job)
-            wait = _open(connection, job, name, WaitKind.EVENT, event_name=event, match=match, until=until)
+            wait = _open(
+                connection, job, name, WaitKind.EVENT, event_name=event, match=match, until=until, now=self._now()
+            )
             ids = {"job_id": job.id, "user_id": job.user_id}
             for row in run(connection, "events_since", name=event, since=job.created_at, **ids):
                 if test(row.data):
-                    settled = settle(connection, wait, WaitStatus.CAME, by="event", event_id=row.id, now=utc_now())
+                    settled = settle(connection, wait, WaitStatus.CAME, by="event", event_id=row.id, now=self._now())
                     assert settled is not None
-                    _note(connection, settled, row.id)
+                    _note(connection, settled, row.id, now=self._now())
                     return settled
             return wait
 
@@ -79,7 +78,7 @@ class Waits:
         self, job: Job, name: str, *, kind: str, deployment: str = ON_DEMAND, parameters: Mapping[str, Any]
     ) -> tuple[Wait, Implied]:
         """Starts another job of the same user, once, and waits for its end. `deployment`: without the flow's name."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             _require_under_way(connection, job)
             if (known := _by_name(connection, job, name)) is not None:
@@ -95,12 +94,12 @@ class Waits:
                 now=now,
             )
             assert row is not None
-            wait = _open(connection, job, name, WaitKind.CHILD, child_job_id=as_job(row).id)
+            wait = _open(connection, job, name, WaitKind.CHILD, child_job_id=as_job(row).id, now=now)
             return wait, Implied(places=(row.id,))
 
     def take(self, wait_id: str) -> Wait:
         """As it is now: one whose time is over, or whose other job has ended, is settled by that."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             wait = plain(Wait, run(connection, "wait_lock", wait_id=wait_id).one())
             if wait.status != WaitStatus.OPEN:
@@ -119,7 +118,7 @@ class Waits:
 
         The others have passed then, whatever comes for them.
         """
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             ids = list(wait_ids)
             locked = [plain(Wait, row) for row in run(connection, "waits_lock", ids=ids)]
@@ -133,7 +132,7 @@ class Waits:
 
     def wake(self, wait_id: str) -> tuple[Wait, Implied]:
         """By hand: its time is over now. Raises `WrongState` for one that is settled, or that waits for another job."""
-        now = utc_now()
+        now = self._now()
         with self._engine.begin() as connection:
             wait = _require_open(connection, wait_id)
             if wait.kind == WaitKind.CHILD:
@@ -190,26 +189,23 @@ class Waits:
     def wake_due(self) -> Implied:
         """For the runs that sleep and of which a job's time has come: one of their jobs, which wakes them for all."""
         with self._engine.begin() as connection:
-            return Implied(rings=tuple(run(connection, "waits_due", now=utc_now()).scalars()))
+            return Implied(rings=tuple(run(connection, "waits_due", now=self._now()).scalars()))
 
 
-class Steps:
+class Steps(Part):
     """Unpaid side effects. One that was begun and is not done may have happened: its `attempts` tell."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def begin(self, job_id: str, name: str) -> Step:
         """Before its effect. One that is done comes back as it is, with its result."""
         with self._engine.begin() as connection:
-            row = run(connection, "step_begin", job_id=job_id, name=name, now=utc_now()).one_or_none()
+            row = run(connection, "step_begin", job_id=job_id, name=name, now=self._now()).one_or_none()
             row = row or run(connection, "step_get", job_id=job_id, name=name).one()
             return plain(Step, row)
 
     def done(self, job_id: str, name: str, result: Any) -> None:
         """`result`: anything that is JSON."""
         with self._engine.begin() as connection:
-            run(connection, "step_done", job_id=job_id, name=name, result=dumps({"value": result}), now=utc_now())
+            run(connection, "step_done", job_id=job_id, name=name, result=dumps({"value": result}), now=self._now())
 
     def failed(self, job_id: str, name: str, error: Mapping[str, Any]) -> None:
         with self._engine.begin() as connection:
@@ -240,12 +236,10 @@ def _by_name(connection: Connection, job: Job, name: str) -> Wait | None:
     return None if row is None else plain(Wait, row)
 
 
-def _open(connection: Connection, job: Job, name: str, kind: WaitKind, **details: Any) -> Wait:
+def _open(connection: Connection, job: Job, name: str, kind: WaitKind, *, now: datetime, **details: Any) -> Wait:
     nothing = {"event_name": None, "match": None, "child_job_id": None, "until": None}
     ids = {"id": new_id("wait_"), "job_id": job.id, "user_id": job.user_id}
-    row: Row[Any] = run(
-        connection, "wait_insert", **ids, name=name, kind=kind, now=utc_now(), **{**nothing, **details}
-    ).one()
+    row: Row[Any] = run(connection, "wait_insert", **ids, name=name, kind=kind, now=now, **{**nothing, **details}).one()
     return plain(Wait, row)
 
 
@@ -274,7 +268,7 @@ def _has_ended(connection: Connection, job_id: str) -> bool:
     return run(connection, "job_get", job_id=job_id).one().finished_at is not None
 
 
-def _note(connection: Connection, wait: Wait, event_id: str) -> None:
+def _note(connection: Connection, wait: Wait, event_id: str, *, now: datetime) -> None:
     """On the event's own record, after what it did when it came."""
     n = len(run(connection, "effects_of_event", event_id=event_id).all())
     effect = {
@@ -285,4 +279,4 @@ def _note(connection: Connection, wait: Wait, event_id: str) -> None:
         "wait_id": wait.id,
         "reason": "it came before the job waited for it",
     }
-    run(connection, "effects_insert", effects=dumps([effect]), now=utc_now())
+    run(connection, "effects_insert", effects=dumps([effect]), now=now)

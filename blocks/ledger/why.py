@@ -13,13 +13,14 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
-from blocks.clock import midnight, utc_now
+from blocks.clock import midnight
 from blocks.ledger.batches import PAUSED_UNTIL, Counts
 from blocks.ledger.breaker import slots_now
 from blocks.ledger.database import plain, run
 from blocks.ledger.event_tables import Wait
 from blocks.ledger.states import RequestStatus, WaitKind, WaitStatus
 from blocks.ledger.tables import Batch, Job, Request
+from blocks.timing import Timing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +42,14 @@ class Line:
     probe_at: datetime | None = None
 
 
-def look(engine: Engine, job: Job, requests: Sequence[Request]) -> str | None:
+def look(engine: Engine, job: Job, requests: Sequence[Request], *, now: datetime, timing: Timing) -> str | None:
     if job.status.terminal:
         return None
-    now = utc_now()
     queued = next((row for row in requests if row.status is RequestStatus.QUEUED), None)
     if all(row.status.terminal for row in requests) and (waits := _open_waits(engine, job)):
         return " and ".join(durably(wait, now=now) for wait in waits)
-    return waiting_for(job, requests, line=_line(engine, queued, now=now) if queued else None, now=now)
+    line = _line(engine, queued, now=now, timing=timing) if queued else None
+    return waiting_for(job, requests, line=line, now=now)
 
 
 def durably(wait: Wait, *, now: datetime) -> str:
@@ -168,7 +169,7 @@ def _since(then: datetime | None, now: datetime) -> str:
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
-def _line(engine: Engine, row: Request, *, now: datetime) -> Line:
+def _line(engine: Engine, row: Request, *, now: datetime, timing: Timing) -> Line:
     place = {"account_id": row.account_id, "user_id": row.user_id}
     with engine.begin() as connection:
         before = run(
@@ -178,4 +179,4 @@ def _line(engine: Engine, row: Request, *, now: datetime) -> Line:
     values = dict(found._mapping)
     throttle = {name: values.pop(name) for name in ("halvings", "slowed_at")}
     # A row that was granted in between stands nowhere.
-    return Line(before=before or 0, slots=slots_now(found.all_slots, **throttle, now=now), **values)
+    return Line(before=before or 0, slots=slots_now(found.all_slots, **throttle, now=now, timing=timing), **values)
