@@ -8,18 +8,17 @@ list means no look-up: the row waits for its webhook, or for its time to be over
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby, pairwise
 
-from blocks.clock import utc_now
 from blocks.errors import DarkroomError
 from blocks.fal import SUBMIT_PATIENCE, Fal, Sent
 from blocks.ledger import Ledger, Request, RequestStatus, same
 
 logger = logging.getLogger(__name__)
 
-LOOK_UP_AFTER = timedelta(seconds=10)  # its webhook may come by itself
 CLOCK_SKEW = timedelta(seconds=5)  # between fal's clock and ours
 WINDOW = SUBMIT_PATIENCE + CLOCK_SKEW  # how long after `submitted_at` a request of that POST may be dated
 OVERLAP = WINDOW + CLOCK_SKEW
@@ -27,24 +26,25 @@ OVERLAP = WINDOW + CLOCK_SKEW
 
 def adopt_lost_submits(ledger: Ledger, fal: Fal, rows: Iterable[Request]) -> list[str]:
     """The refs of the rows that were found, which are in flight from now on. `rows`: those that hold slots."""
-    unknown = [row for row in rows if _is_due(row)]
+    due = partial(_is_due, before=ledger.clock() - ledger.timing.lost_submit)
+    unknown = [row for row in rows if due(row)]
     unknown.sort(key=lambda row: row.endpoint)
     adopted: list[str] = []
     for endpoint, of_endpoint in groupby(unknown, key=lambda row: row.endpoint):
         try:
-            adopted += _adopt(ledger, fal, endpoint, list(of_endpoint))
+            adopted += _adopt(ledger, fal, endpoint, list(of_endpoint), due=due)
         except DarkroomError as error:
             logger.warning("Lost submits of %s are not looked for this time: %s", endpoint, error)
     return adopted
 
 
-def _is_due(row: Request) -> bool:
-    if row.status is not RequestStatus.UNKNOWN or row.submitted_at is None:
-        return False
-    return utc_now() - row.submitted_at > LOOK_UP_AFTER
+def _is_due(row: Request, *, before: datetime) -> bool:
+    return row.status is RequestStatus.UNKNOWN and row.submitted_at is not None and row.submitted_at < before
 
 
-def _adopt(ledger: Ledger, fal: Fal, endpoint: str, rows: Sequence[Request]) -> list[str]:
+def _adopt(
+    ledger: Ledger, fal: Fal, endpoint: str, rows: Sequence[Request], *, due: Callable[[Request], bool]
+) -> list[str]:
     begun = [row.submitted_at for row in rows if row.submitted_at]
     sent = fal.sent(endpoint, since=min(begun) - CLOCK_SKEW, until=max(begun) + WINDOW)
     if sent is None:
@@ -55,7 +55,7 @@ def _adopt(ledger: Ledger, fal: Fal, endpoint: str, rows: Sequence[Request]) -> 
     holding = [row for row in ledger.requests.holding_slots() if row.endpoint == endpoint]
     known = ledger.requests.known_to_us([each.request_id for each in sent])
     busy = [row for row in holding if row.status is RequestStatus.SUBMITTING]
-    wanted = [row for row in holding if _is_due(row) and not any(same(row.input, each.input) for each in busy)]
+    wanted = [row for row in holding if due(row) and not any(same(row.input, each.input) for each in busy)]
     found = pair(wanted, (each for each in sent if each.request_id not in known))
     return [ref for ref, request_id in found.items() if ledger.requests.adopt(ref, request_id=request_id)]
 

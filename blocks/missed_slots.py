@@ -21,9 +21,8 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from blocks.durations import duration
 from blocks.prefect_file import PREFECT_YAML, Entry, read_entries
+from blocks.timing import UNSCALED, Timing
 
-ON_TIME = timedelta(seconds=10)  # who comes within it is late for nothing
-USUALLY_MISSED_AFTER = timedelta(minutes=5)
 MOST_MADE = 31  # slots of one deployment that `reconcile` makes up for at once; older ones are lost
 
 
@@ -56,19 +55,26 @@ class MissedSlots(BaseModel):
     def _means_something(self) -> MissedSlots:
         if self.after is not None and self.then is not Missed.SKIP:
             raise ValueError("'after' says from when on a slot is skipped: it goes with 'then: skip' alone.")
-        if self.after is not None and self.after < ON_TIME:
-            raise ValueError(f"'after' is at least {ON_TIME.total_seconds():.0f}s: a run takes its time to start.")
+        if self.after is not None and self.after < UNSCALED.on_time:
+            least = UNSCALED.on_time.total_seconds()
+            raise ValueError(f"'after' is at least {least:.0f}s: a run takes its time to start.")
         return self
 
-    def grace(self, slot: datetime, following: datetime | None) -> timedelta:
+    def grace(self, slot: datetime, following: datetime | None, *, timing: Timing) -> timedelta:
         """How long after its slot a run may still begin, where it would be skipped."""
         if self.after is not None:
             return self.after
-        return min(USUALLY_MISSED_AFTER, (following - slot) / 2) if following else USUALLY_MISSED_AFTER
+        return min(timing.slot_missed, (following - slot) / 2) if following else timing.slot_missed
 
 
 def why_skipped(
-    rule: MissedSlots, slot: datetime, *, now: datetime, newest: datetime, following: datetime | None
+    rule: MissedSlots,
+    slot: datetime,
+    *,
+    now: datetime,
+    newest: datetime,
+    following: datetime | None,
+    timing: Timing = UNSCALED,
 ) -> str | None:
     """Of a run that starts now for that slot; None: it is to run.
 
@@ -76,12 +82,12 @@ def why_skipped(
     that is due and has no run makes up for none: whoever asks sees to that run first.
     """
     late = now - slot
-    if late < ON_TIME:
+    if late < timing.on_time:
         return None
     match rule.then:
         case Missed.RUN_ONCE if newest > slot:
             return f"The slot of {_told(slot)} was missed, and the run of {_told(newest)} makes up for it."
-        case Missed.SKIP if late > (grace := rule.grace(slot, following)):
+        case Missed.SKIP if late > (grace := rule.grace(slot, following, timing=timing)):
             return f"The slot of {_told(slot)} was missed by {_long(late)}; after {_long(grace)} it is skipped."
         case _:
             return None

@@ -19,7 +19,7 @@ Opener = Callable[[], Provider]
 
 
 def _fal() -> Provider:
-    return FalProvider(load_account().client())
+    return FalProvider(load_account().client(), timing=load_settings().timing)
 
 
 def _web() -> Provider:

@@ -9,7 +9,7 @@ says, by a report of its own day. Fails where the notifier's way fails for good;
 from __future__ import annotations
 
 import sys
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,7 +18,6 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.states import Completed
 
-from blocks.clock import utc_now
 from blocks.errors import BadInput
 from blocks.notifier import Notifier
 from flows.engine.resources import Resources, open_resources
@@ -34,8 +33,9 @@ TELL = shown("Tell", "Whether the notifier is told, too.", True)
 
 def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: ZoneInfo, tell: bool) -> str:
     """What it comes to, in one line."""
-    begin, end = span(day, now=_as_planned(flow_run), zone=zone)
-    if begin >= utc_now():
+    # A slot that a worker came to late is the report of its own day.
+    begin, end = span(day, now=flow_run.expected_start_time or resources.clock(), zone=zone)
+    if begin >= resources.clock():
         raise BadInput("That day has not begun. Name a past one.", field="day")
     figures = resources.ledger.figures.between(begin, end)
     text, subject = markdown(figures, zone), headline(figures, zone)
@@ -43,11 +43,6 @@ def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: Z
     if tell:
         Notifier.load_default().tell(subject, text, key=f"{KIND}-{flow_run.id}")
     return subject
-
-
-def _as_planned(flow_run: FlowRun) -> datetime:
-    """A slot that a worker came to late is the report of its own day."""
-    return flow_run.expected_start_time or utc_now()
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -64,7 +59,7 @@ def daily_report(day: date | None = DAY, time_zone: str = ZONE, tell: bool = TEL
     assert context is not None and context.flow_run is not None
     zone = _zone(time_zone)
     with open_resources() as resources:
-        if (end := skipped(resources.orchestrator)) is not None:
+        if (end := skipped(resources.orchestrator, timing=resources.timing, clock=resources.clock)) is not None:
             return end
         return Completed(message=report(resources, context.flow_run, day=day, zone=zone, tell=tell))
 

@@ -21,7 +21,6 @@ from prefect.logging import get_run_logger
 from pydantic import Field
 
 from blocks.catalogue import find_model
-from blocks.clock import utc_now
 from blocks.errors import BadInput, DarkroomError, Park, Retry
 from blocks.events.feed import CHUNK, tell_some
 from blocks.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
@@ -42,22 +41,19 @@ from flows.engine.report import Reports, artifact_key
 from flows.engine.resources import Resources, open_resources
 from flows.engine.slots import make_missing, skipped
 
-# How long after its end a run is still looked at: Prefect may not have heard of it.
-CLOSED_WITHIN = timedelta(minutes=10)
-LONGEST_TURN = timedelta(minutes=1)
-RESULT_KEPT = timedelta(hours=1)  # by fal
-UNTOLD_FOR = timedelta(minutes=2)  # an event that Prefect does not have in its feed
 MOST_TOLD = 500  # events in one turn
 MOST_UNANSWERED = 3  # calls of one turn to one account
-LONG = timedelta(minutes=5)  # what takes that long is asked how far it has come
+LONG = timedelta(minutes=5)  # as a model says it: what takes that long is asked how far it has come
 
 
 class Reconciler:
     """One turn."""
 
-    def __init__(self, resources: Resources, *, closed_within: timedelta = CLOSED_WITHIN) -> None:
+    def __init__(self, resources: Resources, *, closed_within: timedelta | None = None) -> None:
         self._resources = resources
-        self._closed_within = closed_within
+        self._now = resources.clock
+        self._timing = resources.timing
+        self._closed_within = self._timing.closed_within if closed_within is None else closed_within
         self._ledger = resources.ledger
         self._unanswered = Counter[str]()  # calls of this turn, by account
 
@@ -68,7 +64,7 @@ class Reconciler:
         self._each("Every queue", self._queues)
         self._each("Every lost submit", self._lost_submits)
         self._calls(self._ledger.requests.holding_slots(), self._request, self._progress)
-        self._calls(self._ledger.requests.paid_unseen(since=utc_now() - RESULT_KEPT), self._cost)
+        self._calls(self._ledger.requests.paid_unseen(since=self._now() - self._timing.result_kept), self._cost)
         for job_id in self._ledger.jobs.unplaced():
             self._each(job_id, partial(self._place, job_id))
         self._each("Every start", self._resources.dispatcher.begin_all)
@@ -81,7 +77,7 @@ class Reconciler:
         Whoever works holds the lock, so none of them is at work; and this one has only just begun.
         """
         orchestrator = self._resources.orchestrator
-        for flow_run_id in orchestrator.under_way_since(utc_now() - LONGEST_TURN, deployment=RECONCILE):
+        for flow_run_id in orchestrator.under_way_since(self._now() - self._timing.turn, deployment=RECONCILE):
             orchestrator.give_up(flow_run_id, message="Its process was lost.")
 
     def _each(self, name: str, action: Callable[[], None]) -> DarkroomError | None:
@@ -131,10 +127,11 @@ class Reconciler:
         model = find_model(row.endpoint)
         what = decide_request(
             row,
-            now=utc_now(),
+            now=self._now(),
             expected=model.expected,
             start_timeout=model.start_timeout,
             webhooks=self._resources.settings.tells_us(row.account_id),
+            timing=self._timing,
         )
         match what:
             case ForRequest.POLL:
@@ -164,7 +161,7 @@ class Reconciler:
         try:
             return self._provider(row).ask(row)
         except DarkroomError:
-            if row.deadline_at is not None and utc_now() - row.deadline_at < RESULT_KEPT:
+            if row.deadline_at is not None and self._now() - row.deadline_at < self._timing.result_kept:
                 raise
             return None
 
@@ -198,7 +195,7 @@ class Reconciler:
 
     def _runs(self) -> None:
         """Prefect is asked about all of them at once: hundreds may be suspended, and want nothing."""
-        runs, now = self._ledger.runs.not_closed(), utc_now()
+        runs, now = self._ledger.runs.not_closed(), self._now()
         closed = self._ledger.runs.closed_since(now - self._closed_within)
         states = self._resources.orchestrator.run_states(run.flow_run_id for run in runs + closed if run.flow_run_id)
         with_granted = self._ledger.runs.with_granted()
@@ -207,10 +204,12 @@ class Reconciler:
             if run.closed_at is not None:  # whoever closed it did not get to its jobs
                 self._carry_out(run, state, ForRun.CLOSE)
             else:
-                self._carry_out(run, state, decide_run(run, state, now=now, has_granted=run.id in with_granted))
+                granted = run.id in with_granted
+                what = decide_run(run, state, now=now, has_granted=granted, timing=self._timing)
+                self._carry_out(run, state, what)
         for run in closed:
             state = states.get(run.flow_run_id) if run.flow_run_id else None
-            self._carry_out(run, state, decide_closed_run(run, state, now=now))
+            self._carry_out(run, state, decide_closed_run(run, state, now=now, timing=self._timing))
 
     def _carry_out(self, run: Run, state: RunState | None, what: ForRun) -> None:
         if what is not ForRun.NOTHING:
@@ -231,7 +230,8 @@ class Reconciler:
             runs.mark_woken(run.id)
             orchestrator.resume(flow_run_id)
         elif what is ForRun.RECOVER:
-            if runs.recovering(run, recoveries=recent_recoveries(run, now=utc_now()) + 1):
+            before = recent_recoveries(run, now=self._now(), timing=self._timing)
+            if runs.recovering(run, recoveries=before + 1):
                 orchestrator.recover(flow_run_id)
         elif what is ForRun.HAND_OVER:
             self._resources.dispatcher.carry_out(runs.hand_over(run.id))
@@ -272,7 +272,7 @@ class Reconciler:
 
     def _untold(self) -> None:
         """Gateways tell Prefect of events; this is for when none is there. A turn tells a few, as they do."""
-        before = utc_now() - UNTOLD_FOR
+        before = self._now() - self._timing.event_untold
         for _ in range(MOST_TOLD // CHUNK):
             if tell_some(self._ledger, self._resources.orchestrator, before=before) < CHUNK:
                 return
@@ -287,22 +287,23 @@ def _ended(state: RunState | None) -> str:
 
 @flow(name="reconcile", retries=0)
 def reconcile(
-    closed_within_minutes: int = Field(
-        int(CLOSED_WITHIN.total_seconds() // 60),
+    closed_within_minutes: int | None = Field(
+        None,
         ge=0,
-        description="How long after its end a run is still looked at. A day's after a long standstill.",
+        description="How long after its end a run is still looked at. Empty: ten. A day's after a long standstill.",
         json_schema_extra={"title": "Ended within (minutes)"},
     ),
 ) -> State[None] | None:
     """Does again what was implied by a change in the ledger and not done."""
     with open_resources() as resources:
-        if (end := skipped(resources.orchestrator)) is not None:
+        if (end := skipped(resources.orchestrator, timing=resources.timing, clock=resources.clock)) is not None:
             return end
         with resources.ledger.only_one("reconcile") as chosen:
             if chosen:
-                Reconciler(resources, closed_within=timedelta(minutes=closed_within_minutes)).once()
+                said = None if closed_within_minutes is None else timedelta(minutes=closed_within_minutes)
+                Reconciler(resources, closed_within=said).once()
         # By every turn that completes, whether chosen or not, as the next one relies on it.
-        make_missing(resources.orchestrator, now=utc_now())
+        make_missing(resources.orchestrator, now=resources.clock())
     return None
 
 

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from blocks.clock import utc_now
 from blocks.errors import BadInput
 from blocks.event_types import LONGEST_NAME, find_type
 from blocks.events.conditions import matches
@@ -107,7 +106,7 @@ class EventDoor:
         """
         if len(events) > MOST_EVENTS:
             raise BadInput(f"{len(events)} events in one call. Send at most {MOST_EVENTS} at once.", field="body")
-        now = utc_now()
+        now = self._ledger.clock()
         read = [_read(each, now=now) for each in events]
         users = _users(sender, read)
         rows = [self._row(sender, each, users) for each in read]

@@ -38,6 +38,7 @@ from blocks.fal.answers import (
 from blocks.fal.uploads import Uploads
 from blocks.tls import tls_context
 
+LEAST_START_TIMEOUT = timedelta(seconds=1.1)  # fal's own: its client wants more than a second
 SUBMIT_PATIENCE = timedelta(seconds=30)
 SUBMIT_TIMEOUT = httpx.Timeout(SUBMIT_PATIENCE.total_seconds(), connect=5.0)
 CONFIRM_TIMEOUT = httpx.Timeout(5.0, connect=3.0)
@@ -88,7 +89,7 @@ class Fal:
 
         `outputs_last`: how long fal keeps the files that come of it. None: as its account says, mostly for ever.
         """
-        headers = {"X-Fal-Request-Timeout": str(start_timeout.total_seconds())}
+        headers = {"X-Fal-Request-Timeout": str(max(start_timeout, LEAST_START_TIMEOUT).total_seconds())}
         if outputs_last is not None:
             seconds = int(outputs_last.total_seconds())
             headers["X-Fal-Object-Lifecycle-Preference"] = json.dumps({"expiration_duration_seconds": seconds})

@@ -19,6 +19,7 @@ from blocks.ledger import Outcome, Request
 from blocks.media import Media
 from blocks.outcomes import ask_provider
 from blocks.provider import ASSET, Files, Progress, Taken
+from blocks.timing import UNSCALED, Timing
 
 # Where an input names a file, and how long fal keeps its copy: what is left of the call's deadline, and some hours for
 # whoever looks into it. No other field is looked at: a prompt may say anything.
@@ -38,8 +39,9 @@ OUTPUTS_LAST = {"fal-ai/flux-lora-fast-training": timedelta(days=1)}
 class FalProvider:
     immediate = False
 
-    def __init__(self, fal: Fal) -> None:
+    def __init__(self, fal: Fal, *, timing: Timing = UNSCALED) -> None:
         self.client = fal
+        self._timing = timing
         self._sharing = threading.Lock()
 
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
@@ -51,7 +53,7 @@ class FalProvider:
             row.endpoint,
             input,
             webhook_url=webhook_url,
-            start_timeout=find_model(row.endpoint).start_timeout,
+            start_timeout=self._timing.scale(find_model(row.endpoint).start_timeout),
             outputs_last=OUTPUTS_LAST.get(row.endpoint),
         )
         return Taken(request_id=taken.request_id)

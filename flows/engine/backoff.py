@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from blocks.errors import DarkroomError
+from blocks.timing import Timing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,13 @@ def next_try(
     tries: int,
     now: datetime,
     policy: RetryPolicy = USUAL,
+    timing: Timing,
     draw: Callable[[], float] = random.random,
 ) -> datetime:
-    """`tries`: how often it was tried already. `draw` gives a number in [0, 1)."""
+    """`tries`: how often it was tried already. `draw` gives a number in [0, 1).
+
+    The policy's pauses are scaled, the provider's `Retry-After` is not.
+    """
     doublings: int = 2 ** min(tries, 30)
-    return now + (error.retry_after or timedelta(0)) + min(policy.longest, policy.first * doublings) * draw()
+    pause = timing.scale(min(policy.longest, policy.first * doublings))
+    return now + (error.retry_after or timedelta(0)) + pause * draw()

@@ -1,4 +1,4 @@
-"""What is to be done about a request or a run that nobody was heard of: pure functions from row and time.
+"""What is to be done about a request or a run that nobody was heard of: pure functions from row, time and limits.
 
 `flows/reconcile.py` carries out what they say.
 """
@@ -11,17 +11,9 @@ from enum import StrEnum
 
 from blocks.ledger import Request, RequestStatus, Run
 from blocks.orchestrator import RunState
+from blocks.timing import Timing
 
-SUBMIT_LIMIT = timedelta(seconds=60)  # a POST has 30 s: a row that is still submitting has lost its process
-WAKE_AGAIN = timedelta(seconds=10)  # event to first line takes two or three
-STARTED_BY = timedelta(seconds=15)
-PENDING_LIMIT = timedelta(seconds=60)
-GRACE = timedelta(seconds=30)  # past `alive_until`, which is renewed every 5 s
-# A run that is lost again and again: at once, then after 2, 4, 8 … 30 s, then given up. A job that kills its process
-# must not keep a worker busy for ever.
-LONGEST_PAUSE = timedelta(seconds=30)
-FORGOTTEN_AFTER = timedelta(minutes=5)
-MOST_RECOVERIES = 10
+MOST_RECOVERIES = 10  # in quick succession
 
 
 class ForRequest(StrEnum):
@@ -46,47 +38,53 @@ class ForRun(StrEnum):
 
 
 def decide_request(
-    row: Request, *, now: datetime, expected: timedelta, start_timeout: timedelta, webhooks: bool
+    row: Request, *, now: datetime, expected: timedelta, start_timeout: timedelta, webhooks: bool, timing: Timing
 ) -> ForRequest:
-    """`webhooks`: whether the provider can reach us; if it can, only a silent row is asked about."""
+    """`webhooks`: whether the provider can reach us; if it can, only a silent row is asked about.
+
+    `expected` and `start_timeout`: as the model says them.
+    """
+    usual = timing.scale(3 * expected)
     since = now - (row.submitted_at or now)
     match row.status:
-        case RequestStatus.SUBMITTING if since > SUBMIT_LIMIT:
+        case RequestStatus.SUBMITTING if since > timing.submit_limit:
             return ForRequest.LOSE
-        case RequestStatus.UNKNOWN if since > start_timeout + 3 * expected + SUBMIT_LIMIT:
+        case RequestStatus.UNKNOWN if since > timing.scale(start_timeout) + usual + timing.submit_limit:
             return ForRequest.EXPIRE
         case RequestStatus.IN_FLIGHT if row.cancel_requested_at is not None:
             return ForRequest.CANCEL
         case RequestStatus.IN_FLIGHT if row.deadline_at is not None and now > row.deadline_at:
             return ForRequest.OVERDUE
-        case RequestStatus.IN_FLIGHT if not webhooks or since > max(timedelta(seconds=20), 3 * expected):
+        case RequestStatus.IN_FLIGHT if not webhooks or since > max(timing.request_silent, usual):
             return ForRequest.POLL
         case _:
             return ForRequest.NOTHING
 
 
-def decide_run(run: Run, state: RunState | None, *, now: datetime, has_granted: bool) -> ForRun:
+def decide_run(run: Run, state: RunState | None, *, now: datetime, has_granted: bool, timing: Timing) -> ForRun:
     """Of an open run. `state`: Prefect's, or None; `has_granted`: a row of the run holds a slot it has not used."""
     if run.flow_run_id is None or state is None:
-        return _missing(run, now=now)
+        return _missing(run, now=now, timing=timing)
     match state.type:
         case "COMPLETED" | "CANCELLED":
             return ForRun.CLOSE
         case "CANCELLING":
-            return ForRun.CONFIRM if _is_silent(run, state, now=now) else ForRun.NOTHING
+            return ForRun.CONFIRM if _is_silent(run, state, now=now, timing=timing) else ForRun.NOTHING
+        case "PAUSED" if _ought_to_be_awake(run, now=now, has_granted=has_granted, timing=timing):
+            return ForRun.WAKE
         case "PAUSED":
-            return ForRun.WAKE if _ought_to_be_awake(run, now=now, has_granted=has_granted) else ForRun.NOTHING
+            return ForRun.NOTHING
         case "SCHEDULED" if state.stranded:
             return ForRun.HAND_OVER
         case _ if state.refused:
             return ForRun.REFUSE
-        case _ if _is_lost(run, state, now=now):
-            return _bring_back(run, state, now=now)
+        case _ if _is_lost(run, state, now=now, timing=timing):
+            return _bring_back(run, state, now=now, timing=timing)
         case _:
             return ForRun.NOTHING
 
 
-def decide_closed_run(run: Run, state: RunState | None, *, now: datetime) -> ForRun:
+def decide_closed_run(run: Run, state: RunState | None, *, now: datetime, timing: Timing) -> ForRun:
     """Of a run that has closed: its process may have died before it could say so to Prefect.
 
     Started again, it finds that it is closed and says how it ended.
@@ -95,13 +93,13 @@ def decide_closed_run(run: Run, state: RunState | None, *, now: datetime) -> For
     if state is None or (state.is_final and state.type != "CRASHED") or state.type == "SCHEDULED":
         return ForRun.NOTHING
     heard = max(run.closed_at, run.alive_until or run.closed_at, state.timestamp)
-    if state.type != "CRASHED" and now - heard <= (PENDING_LIMIT if state.type == "PENDING" else GRACE):
+    if state.type != "CRASHED" and now - heard <= (timing.pending_limit if state.type == "PENDING" else timing.grace):
         return ForRun.NOTHING
     if state.type == "CANCELLING":
         return ForRun.CONFIRM
     if state.type == "PAUSED":
         return ForRun.WAKE
-    again = state.deployed and run.recoveries <= MOST_RECOVERIES and now >= next_recovery(run, now=now)
+    again = state.deployed and run.recoveries <= MOST_RECOVERIES and now >= next_recovery(run, now=now, timing=timing)
     return ForRun.RECOVER if again else ForRun.NOTHING
 
 
@@ -110,58 +108,60 @@ def differing(wanted: Mapping[str, int], found: Mapping[str, int | None]) -> dic
     return {name: limit for name, limit in wanted.items() if name not in found or found[name] != limit}
 
 
-def recent_recoveries(run: Run, *, now: datetime) -> int:
+def recent_recoveries(run: Run, *, now: datetime, timing: Timing) -> int:
     """How often the run was brought back in quick succession."""
-    if run.recovered_at is None or (run.closed_at is None and now - run.recovered_at > FORGOTTEN_AFTER):
+    if run.recovered_at is None or (run.closed_at is None and now - run.recovered_at > timing.recoveries_forgotten):
         return 0
     return run.recoveries
 
 
-def next_recovery(run: Run, *, now: datetime) -> datetime:
+def next_recovery(run: Run, *, now: datetime, timing: Timing) -> datetime:
     """When it may be brought back again; the first time at once."""
-    count = recent_recoveries(run, now=now)
+    count = recent_recoveries(run, now=now, timing=timing)
     if count == 0 or run.recovered_at is None:
         return now
-    return run.recovered_at + min(timedelta(seconds=2**count), LONGEST_PAUSE)
+    doublings: int = 2 ** (count - 1)
+    return run.recovered_at + min(timing.recovery_pause * doublings, timing.longest_recovery_pause)
 
 
-def _missing(run: Run, *, now: datetime) -> ForRun:
+def _missing(run: Run, *, now: datetime, timing: Timing) -> ForRun:
     """Not created yet, or deleted in the UI; a process that does not know yet that it was deleted comes to its end."""
-    heard = max(run.created_at, run.alive_until + GRACE - STARTED_BY if run.alive_until else run.created_at)
-    return ForRun.CREATE if now - heard > STARTED_BY else ForRun.NOTHING
+    alive = run.alive_until + timing.grace - timing.started_by if run.alive_until else run.created_at
+    heard = max(run.created_at, alive)
+    return ForRun.CREATE if now - heard > timing.started_by else ForRun.NOTHING
 
 
-def _is_lost(run: Run, state: RunState, *, now: datetime) -> bool:
+def _is_lost(run: Run, state: RunState, *, now: datetime, timing: Timing) -> bool:
     """FAILED with open jobs is no word of theirs: the ledger was gone, a block was missing, nobody resumed it."""
     match state.type:
         case "CRASHED" | "FAILED":
             return True
         case "PENDING":  # its worker died before it had started a process, and no other takes a pending run
-            return now - state.timestamp > PENDING_LIMIT
+            return now - state.timestamp > timing.pending_limit
         case "RUNNING":
-            return _is_silent(run, state, now=now)
+            return _is_silent(run, state, now=now, timing=timing)
         case _:
             return False
 
 
-def _is_silent(run: Run, state: RunState, *, now: datetime) -> bool:
+def _is_silent(run: Run, state: RunState, *, now: datetime, timing: Timing) -> bool:
     if run.alive_until is None:  # no process has taken it up since it became ready
-        return now - state.timestamp > PENDING_LIMIT
-    return now - run.alive_until > GRACE
+        return now - state.timestamp > timing.pending_limit
+    return now - run.alive_until > timing.grace
 
 
-def _bring_back(run: Run, state: RunState, *, now: datetime) -> ForRun:
+def _bring_back(run: Run, state: RunState, *, now: datetime, timing: Timing) -> ForRun:
     if not state.deployed:
         return ForRun.HAND_OVER
-    if recent_recoveries(run, now=now) >= MOST_RECOVERIES:
+    if recent_recoveries(run, now=now, timing=timing) >= MOST_RECOVERIES:
         return ForRun.GIVE_UP
-    return ForRun.RECOVER if now >= next_recovery(run, now=now) else ForRun.NOTHING
+    return ForRun.RECOVER if now >= next_recovery(run, now=now, timing=timing) else ForRun.NOTHING
 
 
-def _ought_to_be_awake(run: Run, *, now: datetime, has_granted: bool) -> bool:
+def _ought_to_be_awake(run: Run, *, now: datetime, has_granted: bool, timing: Timing) -> bool:
     if run.woken_at is not None:
-        return now - run.woken_at > WAKE_AGAIN
+        return now - run.woken_at > timing.wake_again
     if run.left_at is not None:
         return has_granted
     # Suspended, yet never marked as left: its process died between Prefect's word and ours.
-    return run.alive_until is None or now - run.alive_until > GRACE
+    return run.alive_until is None or now - run.alive_until > timing.grace

@@ -24,12 +24,11 @@ from typing import Any
 
 import httpx
 
-from blocks.clock import utc_now
 from blocks.errors import BadInput, DarkroomError, Park, Permanent, Retry, WrongState
 from blocks.events import EventDoor, Sender, TriggerFile
 from blocks.ledger import ON_DEMAND, OUTAGES, WAIT, Asset, JobStatus, Wait, WaitStatus
 from blocks.ledger import Job as JobRow
-from flows.engine import conditions, storing, tasks
+from flows.engine import conditions, tasks
 from flows.engine.backoff import next_try
 from flows.engine.resources import Resources
 from flows.engine.waits import Cancelled, Later, Waiting
@@ -38,7 +37,6 @@ LONGEST = timedelta(days=100 * 366)
 MOST_NAME_CHARACTERS = 200
 MOST_RESULT_BYTES = 256 << 10
 TRIES = 5  # of a step that says it may pass
-CHILD_AGAIN_SECONDS = 5.0
 # What the ways of reaching others raise where it may pass; the rest of what a step raises is its own mistake.
 TRANSIENT = (ConnectionError, TimeoutError, httpx.TransportError)
 
@@ -219,13 +217,13 @@ class Durable:
     def _open(self, name: str, each: Sleep | ForEvent) -> Wait:
         if isinstance(each, ForEvent):
             return self._open_event(name, each)
-        until = _when(each.until)
+        until = _when(each.until, now=self._resources.clock())
         return self._begun(name, lambda: self._resources.ledger.waits.sleep(self._row, name, until=until))
 
     def _open_event(self, name: str, each: ForEvent) -> Wait:
         conditions.require_event(each.name)
         match = conditions.as_text(each.match)
-        until = None if each.timeout is None else _when(each.timeout)
+        until = None if each.timeout is None else _when(each.timeout, now=self._resources.clock())
         test = conditions.holds(match)
         return self._begun(
             name,
@@ -298,7 +296,8 @@ class Durable:
         child = ledger.jobs.get(wait.child_job_id or "")
         assert child is not None
         if not child.status.terminal:
-            raise Later(CHILD_AGAIN_SECONDS)  # a person has put it back to work since: its new end is what counts
+            # A person has put it back to work since: its new end is what counts.
+            raise Later(self._resources.timing.child_again.total_seconds())
         if child.status is JobStatus.COMPLETED:
             return Invoked(job_id=child.id, result=child.result, assets=tuple(ledger.assets.of_job(child.id)))
         error = child.error or {}
@@ -352,11 +351,12 @@ class Durable:
 
     def _try_again(self, error: DarkroomError) -> None:
         """Raises Later where another try may do it. Not slept here: the thread is another job's meanwhile."""
-        if isinstance(error, Park) and self._setbacks < len(storing.OUT_AGAIN_AFTER_SECONDS):
-            raise Later(storing.OUT_AGAIN_AFTER_SECONDS[self._setbacks]) from error
+        timing, now = self._resources.timing, self._resources.clock()
+        if isinstance(error, Park) and self._setbacks < len(timing.file_out_again):
+            raise Later(timing.file_out_again[self._setbacks].total_seconds()) from error
         if isinstance(error, Retry) and self._setbacks < TRIES - 1:
-            now = utc_now()
-            raise Later((next_try(error, tries=self._setbacks, now=now) - now).total_seconds()) from error
+            due = next_try(error, tries=self._setbacks, now=now, timing=timing)
+            raise Later((due - now).total_seconds()) from error
 
 
 @cache
@@ -373,8 +373,7 @@ def _waiting(waits: Sequence[Wait]) -> Waiting:
     )
 
 
-def _when(given: timedelta | datetime) -> datetime:
-    now = utc_now()
+def _when(given: timedelta | datetime, *, now: datetime) -> datetime:
     if isinstance(given, datetime):
         if given.tzinfo is None:
             raise BadInput("A time to wait until has a time zone, e.g. datetime.now(UTC).", field="until")

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from random import random
 from typing import Any, Protocol
 
 from blocks.catalogue import find_model
-from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
 from blocks.fal import may_pass
 from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same
@@ -42,7 +41,7 @@ class Inference:
     output: Mapping[str, Any]
     files: tuple[RemoteFile, ...]
     reused_from: str | None = None
-    collected_at: datetime = field(default_factory=utc_now)
+    collected_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,17 +268,18 @@ class Job(Durable):
 
     def _call_again(self, error: DarkroomError) -> None:
         """Raises Later where another try may bring it. Not slept here: the thread is another job's meanwhile."""
-        pauses: Sequence[int] = ()
+        pauses: Sequence[timedelta] = ()
         if isinstance(error, Park):
-            pauses = storing.OUT_AGAIN_AFTER_SECONDS
+            pauses = self._resources.timing.file_out_again
         elif isinstance(error, Retry) and not self._named:  # the task has its own tries of these
-            pauses = storing.AGAIN_AFTER_SECONDS
+            pauses = self._resources.timing.file_again
         if self._setbacks < len(pauses):
-            raise Later(pauses[self._setbacks] * (1 + random())) from error
+            raise Later(pauses[self._setbacks].total_seconds() * (1 + random())) from error
 
     def _make_named(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
         key = f"{self.id}/{step}-{n}"
-        return self._asset_of_task(tasks.make(self.id, build, step=step, n=n, kind=kind, key=key))
+        make = tasks.paced(tasks.make, self._resources.timing)
+        return self._asset_of_task(make(self.id, build, step=step, n=n, kind=kind, key=key))
 
     def _make(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
         return storing.make(self._resources, self._row, build, step=step, n=n, kind=kind)
@@ -287,9 +287,8 @@ class Job(Durable):
     def _store_named(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
         step, ref = inference.step, inference.ref
         key = f"{self.id}/{step}-{n}/{inference.attempt}"
-        return self._asset_of_task(
-            tasks.store(self.id, ref, step=step, n=n, key=key, collected_at=inference.collected_at)
-        )
+        store = tasks.paced(tasks.store, self._resources.timing)
+        return self._asset_of_task(store(self.id, ref, step=step, n=n, key=key, collected_at=inference.collected_at))
 
     def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
         step, ref, since = inference.step, inference.ref, inference.collected_at
@@ -403,7 +402,9 @@ class Job(Durable):
             attempt=row.attempt + 1,
             account_id=row.account_id,
             reuse_hash=row.reuse_hash,
-            not_before=next_try(error, tries=tries, now=utc_now(), policy=retry),
+            not_before=next_try(
+                error, tries=tries, now=self._resources.clock(), policy=retry, timing=self._resources.timing
+            ),
         )
         return self._queue([following])[0]
 
@@ -427,6 +428,7 @@ class Job(Durable):
             output=output,
             files=tuple(files),
             reused_from=row.reused_from,
+            collected_at=self._resources.clock(),
         )
 
     def _fetch(self, row: Request) -> dict[str, Any]:

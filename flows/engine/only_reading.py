@@ -32,7 +32,7 @@ def open_only_to_read(settings: Settings) -> Iterator[Resources]:
     # To load a block tells Prefect's feed so.
     EventsWorker.set_client_override(NullEventsClient)
     with ExitStack() as opened:
-        ledger = Ledger(settings.ledger_url, read_only=True)
+        ledger = Ledger(settings.ledger_url, read_only=True, timing=settings.timing)
         opened.callback(ledger.close)
         yield only_to_read(settings, ledger, open_media_store(settings))
 

@@ -1,4 +1,4 @@
-"""Asking the provider, where it cannot reach us: every request in flight once a second, a few side by side."""
+"""Asking the provider, where it cannot reach us: every request in flight, a few side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from blocks.errors import DarkroomError
 from blocks.ledger import OUTAGES, Request
 from flows.engine.resources import Resources
 
-EVERY_SECONDS = 1.0
 SIDE_BY_SIDE = 4
 
 
@@ -24,13 +23,14 @@ class Poller:
     def __init__(self, resources: Resources, run_id: str) -> None:
         self._resources = resources
         self._run_id = run_id
+        self._every_seconds = resources.timing.poll.total_seconds()
         self._asking: set[str] = set()
         self._next = 0.0
 
     @contextmanager
     def threads(self) -> Iterator[None]:
         with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="poll") as self._pool:
-            self._next = time.monotonic() + EVERY_SECONDS
+            self._next = time.monotonic() + self._every_seconds
             try:
                 yield
             finally:
@@ -41,7 +41,7 @@ class Poller:
         settings = self._resources.settings
         if settings.all_tell_us or time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + EVERY_SECONDS
+        self._next = time.monotonic() + self._every_seconds
         for row in self._resources.ledger.requests.in_flight_of_run(self._run_id):
             if row.ref not in self._asking and not settings.tells_us(row.account_id):
                 self._asking.add(row.ref)

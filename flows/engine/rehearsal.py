@@ -16,7 +16,6 @@ from typing import Any
 
 from prefect.logging.loggers import disable_run_logger
 
-from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Park, WrongState
 from blocks.ledger import (
     BATCH,
@@ -155,7 +154,7 @@ def _put_back(ledger: Ledger, job: Job) -> Record:
         "error": None,
         "cancel_requested_at": None,
         "finished_at": None,
-        "replayed_at": utc_now(),
+        "replayed_at": ledger.clock(),
     }
     return Record(
         job=Job.model_construct(**dict(job) | again),

@@ -12,7 +12,6 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from blocks.clock import utc_now
 from blocks.errors import DarkroomError, Permanent
 from blocks.fal import is_outcome
 from blocks.ledger import (
@@ -214,7 +213,7 @@ class RehearsedJob(Job):
             width=media.width,
             height=media.height,
             seconds=media.seconds,
-            created_at=utc_now(),
+            created_at=self._resources.clock(),
         )
 
     # -- what is shown, and to whom ------------------------------------------------------------------------------
@@ -252,7 +251,7 @@ class RehearsedJob(Job):
     def _looked_at(self, opened: Wait) -> Wait:
         """What ended with the job goes on with it; a child that came to nothing is started again."""
         if opened.status in (WaitStatus.OPEN, WaitStatus.ENDED):
-            if opened.until is not None and opened.until <= utc_now():
+            if opened.until is not None and opened.until <= self._resources.clock():
                 return Wait.model_construct(**dict(opened) | {"status": WaitStatus.OVER})
             raise Untold(f"it would go on to wait in the step '{opened.name}'")
         child = self._resources.ledger.jobs.get(opened.child_job_id) if opened.child_job_id else None
@@ -262,7 +261,7 @@ class RehearsedJob(Job):
 
     def _chosen(self, opened: Sequence[Wait]) -> Wait | None:
         settled = [wait for wait in opened if wait.status in (WaitStatus.CAME, WaitStatus.OVER)]
-        return min(settled, key=lambda wait: wait.settled_at or utc_now(), default=None)
+        return min(settled, key=lambda wait: wait.settled_at or self._resources.clock(), default=None)
 
 
 def _served(spec: RequestSpec, answer: Request, before: Request | None) -> Request:

@@ -21,7 +21,6 @@ from uuid import UUID
 
 from prefect.logging import get_run_logger
 
-from blocks.clock import utc_now
 from blocks.errors import DarkroomError
 from blocks.ledger import Asset, Counts, JobStatus, Request
 from blocks.links import ARTIFACT_LIFETIME, asset_url
@@ -31,8 +30,6 @@ from flows.engine.resources import Resources
 
 HANDFUL = 10
 FEW = 4  # files of a job that its line shows
-OLDEST_SECONDS = 3.0
-EVERY_SECONDS = 5.0  # a batch's bar moves on
 
 
 def progress_of(passes: Sequence[Counts]) -> tuple[float, str] | None:
@@ -61,6 +58,8 @@ class Reports:
     def __init__(self, resources: Resources, flow_run_id: UUID) -> None:
         self._resources = resources
         self._flow_run_id = flow_run_id
+        self._oldest_seconds = resources.timing.line_shown.total_seconds()
+        self._every_seconds = resources.timing.progress_shown.total_seconds()
         self._lock = threading.Lock()
         self._lines: list[Line] = []
         self._oldest = 0.0
@@ -141,9 +140,9 @@ class Reports:
             self._flush()
 
     def send_what_is_due(self) -> None:
-        if self._lines and time.monotonic() - self._oldest > OLDEST_SECONDS:
+        if self._lines and time.monotonic() - self._oldest > self._oldest_seconds:
             self._flush()
-        if self._watched and time.monotonic() - self._watched_at > EVERY_SECONDS:
+        if self._watched and time.monotonic() - self._watched_at > self._every_seconds:
             self._watched_at = time.monotonic()
             for job_id in self._watched:
                 self._sender.submit(copy_context().run, self._tell_of_rows, job_id)
@@ -208,7 +207,7 @@ def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: R
         "Ended": ended.value if error is None else f"{ended.value}: {error.code}",
         "Attempts": str(max((row.attempt for row in job.calls), default=0)),
         "At the provider": f"{at_provider:.1f} s",
-        "In all": f"{(utc_now() - job.created_at).total_seconds():.1f} s",
+        "In all": f"{(resources.clock() - job.created_at).total_seconds():.1f} s",
         "Size": ", ".join(_size(asset) for asset in job.assets[:FEW]) + more,
         "Cost": f"${sum((row.cost_usd or Decimal(0) for row in job.calls), Decimal(0)):.3f}",
         "Picture": " ".join(f"[open]({_link(asset, resources)})" for asset in job.assets[:FEW]) + more,

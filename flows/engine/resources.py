@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from blocks.clock import Clock
 from blocks.dispatch import Dispatcher
 from blocks.fal import Fal, file_client
 from blocks.fal.provider import FalProvider
@@ -21,6 +22,7 @@ from blocks.media_store import MediaStore, open_media_store
 from blocks.orchestrator import Orchestrator
 from blocks.providers import Providers
 from blocks.settings import Settings, load_settings
+from blocks.timing import Timing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,15 @@ class Resources:
     providers: Providers
     files: httpx.Client  # for the provider's file hosts, without its key
     store: MediaStore
+
+    @property
+    def clock(self) -> Clock:
+        """The ledger's, so that whoever works with both has one time."""
+        return self.ledger.clock
+
+    @property
+    def timing(self) -> Timing:
+        return self.ledger.timing
 
     @property
     def fal(self) -> Fal:
@@ -62,7 +73,7 @@ def using(resources: Resources) -> Iterator[Resources]:
 def open_resources() -> Iterator[Resources]:
     settings = load_settings()
     with ExitStack() as opened:
-        ledger = Ledger(settings.ledger_url)
+        ledger = Ledger(settings.ledger_url, timing=settings.timing)
         opened.callback(ledger.close)
         orchestrator = opened.enter_context(Orchestrator())
         providers = Providers()

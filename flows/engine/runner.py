@@ -21,7 +21,6 @@ from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from blocks.clock import utc_now
 from blocks.ledger import ON_DEMAND, OUTAGES, JobStatus, Ledger, Run, Work
 from blocks.orchestrator import RECOVERING, RunState
 from flows.engine.calls import Calls, JobFunction
@@ -30,11 +29,7 @@ from flows.engine.report import Reports
 from flows.engine.resources import Resources, open_resources
 from flows.engine.waiting import pause, suspend
 
-LINGER = timedelta(seconds=5)  # how long a run that others may share stays for the user's next job
-RENEWAL = timedelta(seconds=5)
-TICK = 1.0  # seconds between looks when nobody rings (a lost connection, a private network)
-LONGEST_OUTAGE = timedelta(minutes=2)  # of the ledger, before the run gives up its process
-NET = timedelta(hours=24)  # Prefect's time-out is only the net under the ledger's deadlines
+PREFECTS_NET = timedelta(hours=24)  # its time-out of a suspension is only the net under the ledger's deadlines
 FOREVER = timedelta(days=100 * 366)
 
 
@@ -63,7 +58,7 @@ def drive(
     A run that the gateway made finds its jobs in the ledger; one that a person started opens its own, with these
     parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
     `step_by_step`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`:
-    how long it waits in its process at least, for a run to which something will come soon.
+    how long it waits in its process at least, for a run to which something will come soon; scaled like our own limits.
     """
     if asked_for_its_function.get():
         raise Driven(function)
@@ -111,12 +106,14 @@ class Runner:
         assert run.flow_run_id is not None
         self._resources = resources
         self._ledger = resources.ledger
+        self._timing = resources.timing
+        self._look_seconds = self._timing.look.total_seconds()
         self._run_id = run.id
         self._flow_run_id: UUID = run.flow_run_id
         self._shared = run.shared
         self._deployed = deployed
         self._step_by_step = step_by_step
-        self._patience = patience
+        self._patience = max(self._timing.scale(patience), self._timing.patience).total_seconds()
         self._suspension = suspension
         self._suspended_by_hand = False
         self._reports = Reports(resources, run.flow_run_id)
@@ -144,11 +141,11 @@ class Runner:
 
     def _until_the_ledger_is_back(self, error: Exception) -> None:
         get_run_logger().warning("The ledger cannot be reached, waiting for it: %s", type(error).__name__)
-        deadline = time.monotonic() + LONGEST_OUTAGE.total_seconds()
+        deadline = time.monotonic() + self._timing.ledger_outage.total_seconds()
         while not self._ledger.answers():
             if time.monotonic() > deadline:
                 raise error
-            time.sleep(TICK)
+            time.sleep(self._look_seconds)
         self._calls.forget()
 
     def _work(self) -> bool:
@@ -172,7 +169,8 @@ class Runner:
                 if left <= 0 and not self._calls.busy:
                     return bool(work.open)
                 again = min(self._calls.next_due, self._until_the_next_time())
-                bell.wait(min(TICK, again, TICK if self._calls.busy else left))
+                look = self._look_seconds
+                bell.wait(min(look, again, look if self._calls.busy else left))
                 self._poller.ask_all()
                 self._reports.send_what_is_due()
 
@@ -187,16 +185,15 @@ class Runner:
         if work.open and (self._suspended_by_hand or self._calls.form is not None):
             return 0  # for a person, who takes minutes or days
         if work.open:
-            patience = max(self._patience, self._resources.settings.patience).total_seconds()
             # Nothing is expected but the time of a wait, or an event in its own time: if that is far away, no process.
-            asleep = self._calls.sleep(work.open) and self._until_the_next_time() > patience
-            return 0 if asleep else patience
-        return LINGER.total_seconds() if self._shared else 0
+            asleep = self._calls.sleep(work.open) and self._until_the_next_time() > self._patience
+            return 0 if asleep else self._patience
+        return self._timing.linger.total_seconds() if self._shared else 0
 
     def _until_the_next_time(self) -> float:
         """Seconds; endless where no wait has one, or it has passed: then the ledger says whether that still counts."""
         due = self._calls.next_time
-        left = float("inf") if due is None else (due - utc_now()).total_seconds()
+        left = float("inf") if due is None else (due - self._resources.clock()).total_seconds()
         return left if left > 0 else float("inf")
 
     def _is_alone(self, work: Work) -> bool:
@@ -235,7 +232,8 @@ class Runner:
         if waits.endless:
             return FOREVER
         ends = [row.deadline_at for row in self._ledger.requests.in_flight_of_run(self._run_id)] + [waits.until]
-        return NET + max([end - utc_now() for end in ends if end is not None], default=timedelta(0))
+        now = self._resources.clock()
+        return PREFECTS_NET + max([end - now for end in ends if end is not None], default=timedelta(0))
 
     @contextmanager
     def _alive(self) -> Iterator[None]:
@@ -243,7 +241,7 @@ class Runner:
         done = threading.Event()
 
         def renew() -> None:
-            while not done.wait(RENEWAL.total_seconds()):
+            while not done.wait(self._timing.renewal.total_seconds()):
                 with suppress(*OUTAGES):
                     self._ledger.runs.renew(self._run_id)
 

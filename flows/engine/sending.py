@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 from blocks.catalogue import find_model
-from blocks.clock import utc_now
 from blocks.errors import DarkroomError, Park, RateLimited, Retry, SubmitUnknown
 from blocks.ledger import NOTHING, OUTAGES, Happening, Implied, Outcome, Request
 from blocks.outcomes import error_document
@@ -20,7 +19,6 @@ from flows.engine.resources import Resources
 from flows.engine.storing import StoredFiles
 
 MOST_REFUSALS = 8  # by errors of the provider's own, about five minutes; 429s and outages are waited for
-LEDGER_OUT_FOR = 600.0  # seconds that an answer which is in hand, and paid, is kept for the ledger
 
 
 def submit(resources: Resources, row: Request) -> Request:
@@ -35,7 +33,7 @@ def submit(resources: Resources, row: Request) -> Request:
     except DarkroomError as error:
         resources.dispatcher.carry_out(_unprepared(resources, row, error))
         raise
-    deadline = find_model(row.endpoint).deadline
+    deadline = resources.timing.scale(find_model(row.endpoint).deadline)
     begun = requests.begin_submit(row.ref, deadline=deadline, input_hash=row.input_hash)
     if begun is None:
         raise Retry("The request is not granted any more: it was cancelled or changed, or another process has it.")
@@ -69,14 +67,14 @@ def _accepted(resources: Resources, row: Request, taken: Taken) -> Request:
 
 def _keep_answer(resources: Resources, row: Request, outcome: Outcome) -> None:
     """It is paid and nowhere else: a ledger that restarts just now is waited for."""
-    deadline = time.monotonic() + LEDGER_OUT_FOR
+    deadline = time.monotonic() + resources.timing.answer_kept.total_seconds()
     while True:
         try:
             _, implied = resources.ledger.requests.settle(row.ref, outcome, via=None)
         except OUTAGES:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(1.0)
+            time.sleep(resources.timing.look.total_seconds())
         else:
             break
     resources.dispatcher.carry_out(_answered(resources, row) + implied)
@@ -117,7 +115,7 @@ def _back_to_the_queue(
     if errors > MOST_REFUSALS:
         return _failed(resources, row, document)
     document |= {"refusals": refusals, "errors": errors}
-    due = next_try(error, tries=refusals, now=utc_now())
+    due = next_try(error, tries=refusals, now=resources.clock(), timing=resources.timing)
     return resources.ledger.requests.refused(row.ref, error=document, not_before=due)
 
 

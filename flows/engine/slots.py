@@ -16,25 +16,28 @@ from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
-from blocks.clock import utc_now
+from blocks.clock import Clock, utc_now
 from blocks.errors import DarkroomError, NeedsHuman
-from blocks.missed_slots import MOST_MADE, ON_TIME, Missed, MissedSlots, read_missed_slots, to_be_made, why_skipped
+from blocks.missed_slots import MOST_MADE, Missed, MissedSlots, read_missed_slots, to_be_made, why_skipped
 from blocks.orchestrator import RECONCILE, Orchestrator
 from blocks.timetables import Schedule, Timetable, Timetables
+from blocks.timing import UNSCALED, Timing
 
 SKIPPED = "Skipped"
 COMPLETED = "Completed"
 
 
-def skipped(orchestrator: Orchestrator) -> State[None] | None:
+def skipped(orchestrator: Orchestrator, *, timing: Timing = UNSCALED, clock: Clock = utc_now) -> State[None] | None:
     """The end of the flow run that asks, if its slot was missed and is not to be made up for; None: it goes on."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or (slot := slot_of(context.flow_run)) is None:
         return None
-    if utc_now() - slot < ON_TIME:  # nothing is asked for what is always so
+    now = clock()
+    if now - slot < timing.on_time:  # nothing is asked for what is always so
         return None
     try:
-        why = _why_skipped(orchestrator, context.flow_run, slot, flow=context.flow.name if context.flow else "")
+        flow = context.flow.name if context.flow else ""
+        why = _why_skipped(orchestrator, context.flow_run, slot, flow=flow, timing=timing, now=now)
     except DarkroomError as error:
         get_run_logger().warning("Whether the slot of %s was missed cannot be told, so it counts: %s", slot, error)
         return None
@@ -48,14 +51,16 @@ def slot_of(flow_run: FlowRun) -> datetime | None:
     return datetime.fromtimestamp(flow_run.expected_start_time.timestamp(), UTC)
 
 
-def _why_skipped(orchestrator: Orchestrator, flow_run: FlowRun, slot: datetime, *, flow: str) -> str | None:
+def _why_skipped(
+    orchestrator: Orchestrator, flow_run: FlowRun, slot: datetime, *, flow: str, timing: Timing, now: datetime
+) -> str | None:
     assert flow_run.deployment_id is not None
     timetable = orchestrator.timetables.of(flow_run.deployment_id)
     rule = read_missed_slots().get(f"{flow}/{timetable.name}")
     schedule = timetable.schedule(str(flow_run.created_by.id) if flow_run.created_by else None)
     if rule is None or schedule is None:
         return None
-    return give_way(orchestrator.timetables, timetable, rule, schedule, slot, now=utc_now())
+    return give_way(orchestrator.timetables, timetable, rule, schedule, slot, now=now, timing=timing)
 
 
 def give_way(
@@ -66,6 +71,7 @@ def give_way(
     slot: datetime,
     *,
     now: datetime,
+    timing: Timing = UNSCALED,
 ) -> str | None:
     """Why a run of that slot, which is one of the schedule, is not to run; None: it is.
 
@@ -75,7 +81,8 @@ def give_way(
     if rule.then is Missed.RUN_ONCE:
         _make_missing(timetables, timetable, rule, since=slot, now=now)
     newest = timetables.newest_on_record(timetable.deployment_id, until=now)
-    return why_skipped(rule, slot, now=now, newest=newest or slot, following=schedule.following(slot))
+    following = schedule.following(slot)
+    return why_skipped(rule, slot, now=now, newest=newest or slot, following=following, timing=timing)
 
 
 def make_missing(orchestrator: Orchestrator, *, now: datetime) -> None:

@@ -18,10 +18,6 @@ from blocks.media import Kind, Media, RemoteFile, verify
 from blocks.provider import ASSET
 from flows.engine.resources import Resources
 
-AGAIN_AFTER_SECONDS = (1, 4, 15)  # a file that could not be had; up to twice as long, drawn by chance
-# … because its host or the media store is out: it is paid for, so it is waited for, an hour and a half.
-OUT_AGAIN_AFTER_SECONDS = (1, 4, 15, *[30] * 120)
-
 FOLDERS = {
     Kind.IMAGE: "images",
     Kind.VIDEO: "videos",

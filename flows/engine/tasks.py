@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
@@ -21,8 +21,12 @@ from blocks.catalogue import find_model
 from blocks.errors import Retry
 from blocks.ledger import Job, RequestStatus
 from blocks.media import Kind
+from blocks.timing import UNSCALED, Timing
 from flows.engine import sending, storing
 from flows.engine.resources import Resources, current
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -33,6 +37,11 @@ def _may_pass(task: Any, run: TaskRun, state: State[Any]) -> bool:
     """A plain function: Prefect takes any other callable for "do not retry"."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, Retry | ConnectionError)
+
+
+def paced(of: Task[P, R], timing: Timing) -> Task[P, R]:
+    """The task with the pauses between its tries, which Prefect takes where a task is defined."""
+    return of.with_options(retry_delay_seconds=[each.total_seconds() for each in timing.file_again])
 
 
 _BY_JOB_STEP_ATTEMPT = CacheKeyFnPolicy(cache_key_fn=_key)
@@ -53,8 +62,7 @@ def submit(ref: str, *, step: str, key: str) -> str:
     task_run_name="store {step} {n}",
     persist_result=True,
     cache_policy=_BY_JOB_STEP_ATTEMPT,
-    retries=len(storing.AGAIN_AFTER_SECONDS),
-    retry_delay_seconds=list(storing.AGAIN_AFTER_SECONDS),
+    retries=len(UNSCALED.file_again),
     retry_jitter_factor=1,
     retry_condition_fn=_may_pass,
 )
@@ -72,8 +80,7 @@ def store(job_id: str, ref: str, *, step: str, n: int, key: str, collected_at: d
     task_run_name="make {step}",
     persist_result=True,
     cache_policy=_BY_JOB_STEP_ATTEMPT,
-    retries=len(storing.AGAIN_AFTER_SECONDS),
-    retry_delay_seconds=list(storing.AGAIN_AFTER_SECONDS),
+    retries=len(UNSCALED.file_again),
     retry_jitter_factor=1,
     retry_condition_fn=_may_pass,
 )
