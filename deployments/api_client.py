@@ -16,7 +16,6 @@ from blocks.errors import DarkroomError, NeedsHuman
 from blocks.settings import Settings
 from deployments.home import Home
 
-POLL_SECONDS = 0.5
 ENDED = frozenset({"completed", "failed", "cancelled"})
 
 Json = dict[str, Any]
@@ -24,6 +23,7 @@ Json = dict[str, Any]
 
 class ApiClient:
     def __init__(self, settings: Settings) -> None:
+        self._poll_seconds = settings.timing.job_watched.total_seconds()
         self._url = settings.gateway_url.rstrip("/")
         self._http = httpx.Client(
             base_url=self._url, headers={"Authorization": f"Bearer {_key(settings)}"}, timeout=30, trust_env=False
@@ -78,7 +78,7 @@ class ApiClient:
             seen(job)
             if job["status"] in ENDED:
                 return job
-            time.sleep(POLL_SECONDS)
+            time.sleep(self._poll_seconds)
 
     def _call(self, method: str, path: str, **sent: Any) -> Json:
         try:

@@ -8,10 +8,12 @@ are upserted by name, and surplus ones removed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from blocks.orchestrator import RESUME_EVENTS
 from blocks.prefect_api import PrefectApi
+from blocks.timing import Timing
 
 RESUME_ON_CALLBACK: dict[str, Any] = {
     "name": "Darkroom: resume on callback",
@@ -29,15 +31,16 @@ RESUME_ON_CALLBACK: dict[str, Any] = {
 
 
 # A burst of cancelled runs is two turns of reconcile, one for the first and one at the end of the window for the rest;
-# and a run that crashes again and again is no more.
-LOOK_WINDOW_SECONDS = 5
+# and a run that crashes again and again is no more. Not shorter: each turn costs a second of a core.
+LEAST_WINDOW = timedelta(seconds=2)
 
 
-def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str]) -> dict[str, Any]:
+def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str], timing: Timing) -> dict[str, Any]:
     """For these deployments' runs, by their ids. By tags would miss those that a person started: they get theirs late.
 
     Reconcile is none of them, or its own crash would start it again.
     """
+    window = max(timing.bad_end_window, LEAST_WINDOW).total_seconds()
     look: dict[str, Any] = {"type": "run-deployment", "source": "selected", "deployment_id": reconcile}
     return {
         "name": "Darkroom: reconcile on a bad end",
@@ -48,9 +51,9 @@ def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str]) -> dict[
             "expect": ["prefect.flow-run.Cancelled", "prefect.flow-run.Crashed", "prefect.flow-run.Failed"],
             "match_related": {"prefect.resource.id": sorted(f"prefect.deployment.{each}" for each in deployments)},
             "threshold": 1,
-            "within": LOOK_WINDOW_SECONDS,
+            "within": window,
         },
-        "actions": [look, look | {"schedule_after": float(LOOK_WINDOW_SECONDS)}],
+        "actions": [look, look | {"schedule_after": window}],
     }
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -33,7 +34,6 @@ PROMPT = "a red fox reading the newspaper by lamplight, woodcut"
 PATIENCE_SECONDS = 1
 LATENCY_SECONDS = 4.0
 POLL_SECONDS = 0.2
-RUN_CLOSES_WITHIN_SECONDS = 15.0
 COLOURS = {"suspended": "yellow", "webhook": "cyan", "resumed": "cyan", "stored": "green", "completed": "green"}
 
 Say = Callable[[str], None]
@@ -72,11 +72,14 @@ def _make_one_picture(stack: Stack, say: Say) -> int:
     say(f'Ready. POST {settings.gateway_url}/v1/images  {{"prompt": "{PROMPT}"}}')
     with ApiClient(settings) as client:
         job_id = client.wait(client.order_image({"prompt": PROMPT})["job_id"], seen=_Narrator(say))["id"]
-    with contextlib.closing(Ledger(settings.ledger_url)) as ledger, contextlib.closing(Orchestrator()) as orchestrator:
+    with (
+        contextlib.closing(Ledger(settings.ledger_url, timing=settings.timing)) as ledger,
+        contextlib.closing(Orchestrator()) as orchestrator,
+    ):
         job = ledger.jobs.get(job_id)
         run = ledger.runs.get(job.run_id) if job and job.run_id else None
         assert job and run and run.flow_run_id
-        _let_it_close(orchestrator, run.flow_run_id)
+        _let_it_close(orchestrator, run.flow_run_id, within=3 * settings.timing.linger)
         say(_table(timeline(ledger, orchestrator, job)))
         for asset in ledger.assets.of_job(job_id):
             say(f"Picture  {Path(settings.media_store) / asset.key}")
@@ -85,9 +88,9 @@ def _make_one_picture(stack: Stack, say: Say) -> int:
     return 0 if job.status is JobStatus.COMPLETED else 1
 
 
-def _let_it_close(orchestrator: Orchestrator, flow_run_id: UUID) -> None:
+def _let_it_close(orchestrator: Orchestrator, flow_run_id: UUID, *, within: timedelta) -> None:
     """The run lingers for a further job; ended with the stack in that time, it would show as crashed."""
-    deadline = time.monotonic() + RUN_CLOSES_WITHIN_SECONDS
+    deadline = time.monotonic() + within.total_seconds()
     while time.monotonic() < deadline:
         state = orchestrator.run_state(flow_run_id)
         if state is None or state.is_final:

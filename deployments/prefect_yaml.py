@@ -6,6 +6,7 @@ the file uses is understood here; anything else is an error rather than silently
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,19 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from blocks.events import FlowControlEntry, TriggerEntry
 from blocks.missed_slots import MissedSlots
+from blocks.orchestrator import RECONCILE
 from blocks.prefect_file import PREFECT_YAML, Entry, read_entries
+from blocks.timing import UNSCALED, Timing
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
+    from prefect.schedules import Schedule
+
+
+# A turn takes about a second of a core, and one that comes before the last has ended leaves at once.
+LEAST_INTERVAL = timedelta(seconds=5)
+# Slots are counted from here, so that they are the same whenever it is deployed.
+ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class _Strict(BaseModel):
@@ -59,21 +69,23 @@ def read_prefect_yaml(file: Path = PREFECT_YAML) -> list[DeploymentEntry]:
     return read_entries(DeploymentEntry, file)
 
 
-def deploy_all(file: Path = PREFECT_YAML) -> list[str]:
-    """Creates or updates every deployment of the file. Returns their names as `flow/deployment`."""
+def deploy_all(file: Path = PREFECT_YAML, *, timing: Timing = UNSCALED) -> list[str]:
+    """Creates or updates every deployment of the file. Returns their names as `flow/deployment`.
+
+    Where `timing` is scaled, `reconcile` comes at its interval instead of by the file's cron.
+    """
     names = []
     for entry in read_prefect_yaml(file):
-        deployment = _deployment(entry, project=file.parent)
+        deployment = _deployment(entry, project=file.parent, timing=timing)
         deployment.apply()
         names.append(deployment.full_name)
     return names
 
 
-def _deployment(entry: DeploymentEntry, *, project: Path) -> RunnerDeployment:
+def _deployment(entry: DeploymentEntry, *, project: Path, timing: Timing) -> RunnerDeployment:
     """Its code is where it is now: workers go to that folder, as after `prefect deploy` without a pull step."""
     from prefect.deployments.runner import RunnerDeployment
     from prefect.runner.storage import LocalStorage
-    from prefect.schedules import Cron
 
     deployment = RunnerDeployment.from_storage(
         storage=LocalStorage(path=str(project)),
@@ -81,9 +93,19 @@ def _deployment(entry: DeploymentEntry, *, project: Path) -> RunnerDeployment:
         name=entry.name,
         description=entry.description,
         tags=entry.tags,
-        schedules=[Cron(schedule.cron, slug=schedule.slug, timezone=schedule.timezone) for schedule in entry.schedules],
+        schedules=[_schedule(each, of=entry.full_name, timing=timing) for each in entry.schedules],
         work_pool_name=entry.work_pool.name,
         work_queue_name=entry.work_pool.work_queue_name,
     )
     assert isinstance(deployment, RunnerDeployment)  # a coroutine only where a loop runs
     return deployment
+
+
+def _schedule(entry: ScheduleEntry, *, of: str, timing: Timing) -> Schedule:
+    """The file's cron; of `reconcile`, where its interval is not the minute that it is there."""
+    from prefect.schedules import Cron, Interval
+
+    if of == RECONCILE and timing.reconcile_every != UNSCALED.reconcile_every:
+        every = max(timing.reconcile_every, LEAST_INTERVAL)
+        return Interval(every, anchor_date=ANCHOR, slug=entry.slug)
+    return Cron(entry.cron, slug=entry.slug, timezone=entry.timezone)

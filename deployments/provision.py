@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman, Retry
 from blocks.ledger import OPERATOR, Ledger, migrate
 from blocks.orchestrator import RECONCILE, Orchestrator
 from blocks.prefect_api import PrefectApi
 from blocks.settings import Settings, load_settings
+from blocks.timing import Timing
 from deployments.automations import RESUME_ON_CALLBACK, ensure_automation, reconcile_on_bad_end
 from deployments.home import Home, write_private
 from deployments.prefect_yaml import deploy_all
@@ -43,7 +43,10 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         raise NeedsHuman("DARKROOM_LEDGER_URL is not set: point it at a Postgres database")
     migrate(settings.ledger_url)
     say("ledger: tables are up to date")
-    with closing(Ledger(settings.ledger_url)) as ledger, closing(PrefectApi.from_environment()) as api:
+    with (
+        closing(Ledger(settings.ledger_url, timing=settings.timing)) as ledger,
+        closing(PrefectApi.from_environment()) as api,
+    ):
         ensure_operator_key(ledger, settings, say=say)
         _wait_for_prefect(api)
         ensure_work_pool(api, overwrite=overwrite)
@@ -54,20 +57,22 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         for kind in _configured():
             ensure_block(kind, settings, overwrite=overwrite, say=say)
         ensure_store(api, settings, overwrite=overwrite, say=say)
-        deployments = list(deploy_all())
+        deployments = list(deploy_all(timing=settings.timing))
         for name in deployments:
             say(f"deployment {name}: up to date")
-        for automation in (RESUME_ON_CALLBACK, _reconcile_on_bad_end(orchestrator, deployments)):
+        bad_end = _reconcile_on_bad_end(orchestrator, deployments, settings.timing)
+        for automation in (RESUME_ON_CALLBACK, bad_end):
             ensure_automation(api, automation)
             say(f"automation {automation['name']!r}: ready")
-        if ledger.runs.not_closed() or ledger.runs.closed_since(utc_now() - LONGEST_STANDSTILL):
+        if ledger.runs.not_closed() or ledger.runs.closed_since(ledger.clock() - LONGEST_STANDSTILL):
             orchestrator.run_now(RECONCILE, closed_within_minutes=int(LONGEST_STANDSTILL.total_seconds() // 60))
             say("reconcile: looks at once at the runs that were under way")
 
 
-def _reconcile_on_bad_end(orchestrator: Orchestrator, deployments: Iterable[str]) -> dict[str, Any]:
+def _reconcile_on_bad_end(orchestrator: Orchestrator, deployments: Iterable[str], timing: Timing) -> dict[str, Any]:
     ids = [str(orchestrator.deployment_id(name)) for name in deployments if name != RECONCILE]
-    return reconcile_on_bad_end(reconcile=str(orchestrator.deployment_id(RECONCILE)), deployments=ids)
+    reconcile = str(orchestrator.deployment_id(RECONCILE))
+    return reconcile_on_bad_end(reconcile=reconcile, deployments=ids, timing=timing)
 
 
 def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[str], None]) -> None:

@@ -43,7 +43,8 @@ def settings() -> Settings:
 def open_ledger() -> Iterator[Ledger]:
     from blocks.ledger import Ledger
 
-    with closing(Ledger(settings().ledger_url)) as ledger:
+    chosen = settings()
+    with closing(Ledger(chosen.ledger_url, timing=chosen.timing)) as ledger:
         yield ledger
 
 

@@ -16,13 +16,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from blocks.clock import utc_now
 from blocks.dispatch import Dispatcher
 from blocks.errors import DarkroomError
 from blocks.ledger import Ledger
@@ -30,23 +29,24 @@ from deployments.gateway.errands import Errands
 
 logger = logging.getLogger(__name__)
 
-LONGEST_WAIT_SECONDS = 2.0
-AFTER_FAILURE_SECONDS = 1.0
 # How often somebody is looked for whose run is worth making ahead: it reads the whole line, a user at a time.
 AHEAD_EVERY_SECONDS = 0.25
-EVERY_START_SECONDS = 5.0
-AHEAD_SECONDS = 1.0  # or the patience, if that is shorter
+AHEAD_SECONDS = 1.0  # that a process takes to start; or the patience, if that is shorter
 FREED_WITHIN_SECONDS = 5.0
 MOST_FREED = 100  # that are remembered: 20 runs are made ahead at most
 SECONDS_TO_FINISH = 5.0  # a statement may hang for longer
 
 
 class Granter:
-    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, errands: Errands, *, patience: timedelta) -> None:
+    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, errands: Errands) -> None:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._errands = errands
-        self._ahead_seconds = min(AHEAD_SECONDS, patience.total_seconds())
+        self._now = ledger.clock
+        self._longest_wait = ledger.timing.grant_wait.total_seconds()
+        self._after_failure = ledger.timing.grant_failed.total_seconds()
+        self._every_start = ledger.timing.every_start.total_seconds()
+        self._ahead_seconds = min(AHEAD_SECONDS, ledger.timing.patience.total_seconds())
         self._freed: deque[float] = deque(maxlen=MOST_FREED)
         self._ahead_at = 0.0  # the last time somebody was looked for
         self._released_at = 0.0  # … and every start that is held
@@ -86,7 +86,7 @@ class Granter:
     def _grant(self) -> float:
         """Grants, and tells for how many seconds there will be nothing to do unless the flag is raised."""
         try:
-            before = utc_now()
+            before = self._now()
             self._errands.run(self._dispatcher.hand_out())
             self._errands.run(self._dispatcher.wake_due())
             # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
@@ -94,26 +94,27 @@ class Granter:
             wait = min(self._start_ahead(), self._release_starts())
         except (DarkroomError, SQLAlchemyError) as error:
             logger.warning("No slots were granted: %s", type(error).__name__)
-            return AFTER_FAILURE_SECONDS
+            return self._after_failure
         except Exception:
             logger.exception("No slots were granted")
-            return AFTER_FAILURE_SECONDS
-        return min(wait, seconds_until(due, now=utc_now()))
+            return self._after_failure
+        return min(wait, seconds_until(due, now=self._now(), most=self._longest_wait))
 
     def _release_starts(self) -> float:
         """Those whose time has come; now and then all that are held: another gateway may have gone before it acted.
 
         Returns for how many seconds it need not be asked again.
         """
-        now, before = time.monotonic(), utc_now()
+        now, before = time.monotonic(), self._now()
         if self._starts_at > now:
             return self._starts_at - now
-        self._starts_at = now + LONGEST_WAIT_SECONDS
-        all = now - self._released_at >= EVERY_START_SECONDS
+        self._starts_at = now + self._longest_wait
+        all = now - self._released_at >= self._every_start
         if all:
             self._released_at = now
         self._errands.run(self._ledger.starts.release(all=all))
-        wait = seconds_until(self._ledger.starts.next_due(after=before), now=utc_now())
+        due = self._ledger.starts.next_due(after=before)
+        wait = seconds_until(due, now=self._now(), most=self._longest_wait)
         self._starts_at = min(self._starts_at, now + wait)
         return wait
 
@@ -121,12 +122,12 @@ class Granter:
         """Returns for how many seconds it need not be asked again."""
         now = time.monotonic()
         if (count := soon_free(self._freed.copy(), now=now, within=self._ahead_seconds)) == 0:
-            return LONGEST_WAIT_SECONDS
+            return self._longest_wait
         if (left := self._ahead_at + AHEAD_EVERY_SECONDS - now) > 0:
             return left
         self._ahead_at = now
         self._errands.run(self._dispatcher.start_ahead(count))
-        return LONGEST_WAIT_SECONDS
+        return self._longest_wait
 
 
 def soon_free(freed: Sequence[float], *, now: float, within: float) -> int:
@@ -139,7 +140,7 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
     return min((due for due in (one, other) if due is not None), default=None)
 
 
-def seconds_until(due: datetime | None, *, now: datetime) -> float:
+def seconds_until(due: datetime | None, *, now: datetime, most: float) -> float:
     if due is None:
-        return LONGEST_WAIT_SECONDS
-    return min(max((due - now).total_seconds(), 0.0), LONGEST_WAIT_SECONDS)
+        return most
+    return min(max((due - now).total_seconds(), 0.0), most)

@@ -47,7 +47,7 @@ class Services:
 @contextmanager
 def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = None) -> Iterator[Services]:
     with ExitStack() as opened:
-        ledger = Ledger(settings.ledger_url)
+        ledger = Ledger(settings.ledger_url, timing=settings.timing)
         opened.callback(ledger.close)
         api = PrefectApi.from_environment()
         orchestrator = opened.enter_context(Orchestrator(api))
@@ -57,7 +57,7 @@ def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = Non
         yield Services(
             settings=settings,
             ledger=ledger,
-            granter=opened.enter_context(Granter(ledger, dispatcher, errands, patience=settings.patience)),
+            granter=opened.enter_context(Granter(ledger, dispatcher, errands)),
             errands=errands,
             blocks=blocks,
             door=EventDoor(ledger),

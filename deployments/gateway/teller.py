@@ -13,7 +13,6 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from blocks.clock import utc_now
 from blocks.errors import DarkroomError
 from blocks.events.feed import tell_some
 from blocks.ledger import Ledger
@@ -21,9 +20,7 @@ from blocks.orchestrator import Orchestrator
 
 logger = logging.getLogger(__name__)
 
-BETWEEN_SECONDS = 0.25  # 200 events a second
-IDLE_SECONDS = 3.0
-AFTER_FAILURE_SECONDS = 5.0
+BETWEEN_SECONDS = 0.25  # 200 events a second, which Prefect can take beside its own
 SECONDS_TO_FINISH = 5.0
 
 
@@ -31,6 +28,8 @@ class Teller:
     def __init__(self, ledger: Ledger, orchestrator: Orchestrator) -> None:
         self._ledger = ledger
         self._orchestrator = orchestrator
+        self._idle = ledger.timing.events_idle.total_seconds()
+        self._after_failure = ledger.timing.events_failed.total_seconds()
         self._flag = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="teller", daemon=True)
@@ -52,7 +51,7 @@ class Teller:
         while not self._stopping.is_set():
             self._flag.clear()
             seconds = self._tell()
-            if seconds == IDLE_SECONDS:
+            if seconds == self._idle:
                 self._flag.wait(seconds)
             else:
                 self._stopping.wait(seconds)
@@ -60,9 +59,10 @@ class Teller:
     def _tell(self) -> float:
         """Returns for how many seconds it rests."""
         try:
-            return BETWEEN_SECONDS if tell_some(self._ledger, self._orchestrator, before=utc_now()) else IDLE_SECONDS
+            told = tell_some(self._ledger, self._orchestrator, before=self._ledger.clock())
+            return BETWEEN_SECONDS if told else self._idle
         except (DarkroomError, SQLAlchemyError) as error:
             logger.warning("Events are not in Prefect's feed yet: %s", type(error).__name__)
         except Exception:
             logger.exception("Events are not in Prefect's feed yet")
-        return AFTER_FAILURE_SECONDS
+        return self._after_failure

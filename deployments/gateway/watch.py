@@ -26,9 +26,6 @@ from blocks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0
-LOOK_AGAIN_SECONDS = 1.0  # while something is missing: a stack that starts is ready that much sooner
-READ_AGAIN_SECONDS = 60.0
 SECONDS_TO_FINISH = 5.0  # a call to Prefect may hang for longer
 
 
@@ -78,6 +75,7 @@ class _Account:
 class Watch:
     def __init__(self, settings: Settings, api: PrefectApi) -> None:
         self._settings = settings
+        self._timing = settings.timing
         self._api = api
         self._account = _Account()
         self._store: MediaStore | None = None
@@ -117,11 +115,12 @@ class Watch:
     def _work(self) -> None:
         while not self._stopping.is_set():
             self._look()
-            self._stopping.wait(LOOK_SECONDS if self.report().good else LOOK_AGAIN_SECONDS)
+            rest = self._timing.prefect_watched if self.report().good else self._timing.prefect_missed
+            self._stopping.wait(rest.total_seconds())
 
     def _look(self) -> None:
         self._check("prefect", lambda: self._api.call("GET", "/health"))
-        if self.report().good and time.monotonic() - self._read_at < READ_AGAIN_SECONDS:
+        if self.report().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
             return
         self._check("fal_account", self._account.read)
         self._check("media_store", self._open_store)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -23,6 +23,8 @@ import psutil
 from blocks.clock import utc_now
 from blocks.errors import DarkroomError, NeedsHuman
 from blocks.prefect_file import PROJECT
+from blocks.settings import timing_of
+from blocks.timing import Timing
 from deployments.home import Home
 from deployments.kernel import adopt_orphans
 from deployments.stack.environment import callers_own, client_settings
@@ -33,11 +35,7 @@ from deployments.stack.processes import MARK, below, end, left_behind, listens, 
 
 TICK_SECONDS = 0.15
 REAP_EVERY = timedelta(seconds=5)
-FIRST_PAUSE = timedelta(seconds=0.5)
-LONGEST_PAUSE = timedelta(seconds=15)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-# A part that ran this long was well: its next pause is the first again.
-WELL_AFTER = timedelta(seconds=30)
 START_DEADLINE = timedelta(seconds=150)
 # A part that ends this often before the stack was ever ready will not come up.
 ATTEMPTS_TO_START = 4
@@ -54,20 +52,24 @@ class Running:
     """A part and what became of it."""
 
     part: Part
+    timing: Timing
     process: subprocess.Popen[bytes] | None = None
     started_at: datetime = LONG_AGO
     ready: bool = False
     endings: int = 0
-    pause: timedelta = FIRST_PAUSE
     not_before: datetime = LONG_AGO
+    pause: timedelta = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pause = self.timing.first_restart
 
     def ended(self) -> None:
         self.process, self.ready = None, False
         self.endings += 1
-        if utc_now() - self.started_at > WELL_AFTER:
-            self.pause = FIRST_PAUSE
+        if utc_now() - self.started_at > self.timing.part_well:
+            self.pause = self.timing.first_restart
         self.not_before = utc_now() + self.pause
-        self.pause = min(self.pause * 2, LONGEST_PAUSE)
+        self.pause = min(self.pause * 2, self.timing.longest_restart)
 
 
 class Stack:
@@ -84,6 +86,7 @@ class Stack:
         self.options = options
         self.home = Home(options.home)
         self._base = callers_own(os.environ if base is None else base)
+        self._timing = timing_of(self._base)
         self._say = say
         self._on_ready = on_ready
         self._announced = False
@@ -121,7 +124,7 @@ class Stack:
         settings = client_settings(self.options, home=self.home, cluster=cluster, base=self._base)
         self.home.record_environment(settings)
         parts = all_parts(self.options, home=self.home, cluster=cluster, base=self._base)
-        self._parts = {part.name: Running(part=part) for part in parts}
+        self._parts = {part.name: Running(part=part, timing=self._timing) for part in parts}
 
     def _supervise(self) -> None:
         deadline, next_reap = utc_now() + START_DEADLINE, utc_now()

@@ -21,11 +21,9 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, field_validator
 
 import flows
+from blocks.timing import UNSCALED, Timing
 from deployments.worker.orders import Known
 
-# So long what was edited may still have its old effect.
-DEPLOYMENT_KEPT = timedelta(seconds=15)
-RESULT_STORAGE_KEPT = timedelta(minutes=5)
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
 PROJECT = Path(flows.__file__).parents[1]
 
@@ -118,7 +116,10 @@ class Recipe:
 
 
 class Recipes:
-    def __init__(self) -> None:
+    """So long as `timing` says what was edited may still have its old effect."""
+
+    def __init__(self, *, timing: Timing = UNSCALED) -> None:
+        self._timing = timing
         self._flows: dict[UUID, Flow] = {}
         self._deployments: dict[UUID, _Read[DeploymentResponse]] = {}
         self._result_storage: _Read[UUID | None] | None = None
@@ -142,12 +143,12 @@ class Recipes:
 
     async def _deployment(self, deployment_id: UUID, client: PrefectClient) -> DeploymentResponse:
         known = self._deployments.get(deployment_id)
-        if known is None or not known.since(DEPLOYMENT_KEPT):
+        if known is None or not known.since(self._timing.deployment_kept):
             known = self._deployments[deployment_id] = _Read(await client.read_deployment(deployment_id))
         return known.value
 
     async def _storage(self, client: PrefectClient) -> UUID | None:
-        if self._result_storage is None or not self._result_storage.since(RESULT_STORAGE_KEPT):
+        if self._result_storage is None or not self._result_storage.since(self._timing.result_storage_kept):
             server = await client.read_server_default_result_storage()
             self._result_storage = _Read(server.default_result_storage_block_id)
         return self._result_storage.value

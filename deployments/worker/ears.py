@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import anyio
@@ -21,12 +21,12 @@ from prefect.events.clients import PrefectEventSubscriber, get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 
 from blocks.ledger import OUTAGES, READY, Ledger
+from blocks.timing import Timing
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "prefect.flow-run."
 USER_TAG = "prefect.tag.user:"
-LOOK_AGAIN_SECONDS = 5.0
 GOODBYE_SECONDS = 1.0
 
 
@@ -39,9 +39,9 @@ class Changes:
 
 
 async def hear_prefect(
-    pool_id: UUID, tell: Callable[[str, UUID, datetime], None], *, look: Callable[[], Awaitable[None]]
+    pool_id: UUID, tell: Callable[[str, UUID, datetime], None], *, look: Callable[[], Awaitable[None]], again: timedelta
 ) -> None:
-    """Calls `tell(name of the state, flow run, when)` for ever; `look` now and then while it cannot."""
+    """Calls `tell(name of the state, flow run, when)` for ever; `look` now and then while it cannot, `again` after."""
     names = [PREFIX + name for name in (*Changes.READY, Changes.CANCELLING, Changes.SUSPENDED)]
     wanted = EventFilter(
         event=EventNameFilter(name=names), any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{pool_id}"])
@@ -55,7 +55,7 @@ async def hear_prefect(
         except Exception as error:
             logger.warning("Prefect's events cannot be heard (%s); polling meanwhile", type(error).__name__)
             await look()
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        await asyncio.sleep(again.total_seconds())
 
 
 @asynccontextmanager
@@ -84,8 +84,9 @@ def _read(event: Event) -> tuple[str, UUID, datetime]:
 class LedgerEar:
     """A thread that waits for the ledger's bell and calls `ring` in the loop."""
 
-    def __init__(self, ledger_url: str, ring: Callable[[], None]) -> None:
-        self._ledger = Ledger(ledger_url)
+    def __init__(self, ledger_url: str, ring: Callable[[], None], *, timing: Timing) -> None:
+        self._ledger = Ledger(ledger_url, timing=timing)
+        self._again = timing.listen_again.total_seconds()
         self._ring = ring
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
@@ -100,8 +101,8 @@ class LedgerEar:
             try:
                 with self._ledger.listen(READY) as bell:
                     while not self._stopping.is_set():
-                        if bell.wait(LOOK_AGAIN_SECONDS):
+                        if bell.wait(self._again):
                             self._loop.call_soon_threadsafe(self._ring)
             except OUTAGES as error:
                 logger.warning("The ledger cannot be heard (%s); polling meanwhile", type(error).__name__)
-                self._stopping.wait(LOOK_AGAIN_SECONDS)
+                self._stopping.wait(self._again)

@@ -43,6 +43,7 @@ from deployments.worker.orders import Order, Suspended, Word
 
 logger = logging.getLogger(__name__)
 
+# Not scaled: they are how long a process takes to end, and a call to Prefect.
 STOP_GRACE = timedelta(seconds=5)  # of a child when the worker is stopped
 LAST_WORDS = timedelta(seconds=2)
 LONG_AGO = datetime.fromtimestamp(0, UTC)
@@ -63,12 +64,13 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         super().__init__(*args, **kwargs)
         self._nursery: Nursery | None = None
         self._children: dict[UUID, Child] = {}
-        self._recipes = Recipes()
+        self._settings = load_settings()
+        self._timing = self._settings.timing
+        self._recipes = Recipes(timing=self._timing)
         # Resumed while their child was still ending: one process at a time for a run.
         self._ready_too_soon: set[UUID] = set()
         self._one_poll = asyncio.Lock()
         self._said_pending: defaultdict[UUID, asyncio.Event] = defaultdict(asyncio.Event)
-        self._cancel_grace = load_settings().cancel_grace
         self._rung = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._ledger_ear: LedgerEar | None = None
@@ -87,8 +89,8 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         await super().setup()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
         self._tasks = [asyncio.create_task(self._poll_when_rung()), asyncio.create_task(self._hear_prefect())]
-        if url := load_settings().ledger_url:
-            self._ledger_ear = LedgerEar(url, self._rung.set)
+        if url := self._settings.ledger_url:
+            self._ledger_ear = LedgerEar(url, self._rung.set, timing=self._timing)
 
     async def teardown(self, *exc_info: Any) -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
@@ -253,7 +255,8 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
     async def _hear_prefect(self) -> None:
         while self._work_pool is None:  # Prefect did not answer yet
             await asyncio.sleep(1)
-        await hear_prefect(self._work_pool.id, self._heard, look=self._look_at_children)
+        again = self._timing.listen_again
+        await hear_prefect(self._work_pool.id, self._heard, look=self._look_at_children, again=again)
 
     async def _look_at_children(self) -> None:
         """For what polling does not tell: that a run under way was cancelled or suspended."""
@@ -278,7 +281,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             # stream that is heard again begins a minute ago.
             return
         elif state == Changes.CANCELLING:
-            child.cancel(grace=self._cancel_grace)
+            child.cancel(grace=self._timing.cancel_grace)
         elif state == Changes.SUSPENDED:
             child.say(Suspended(state=State(type=StateType.PAUSED, name=state, timestamp=when)))
 
