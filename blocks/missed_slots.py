@@ -115,7 +115,7 @@ def read_missed_slots(file: Path = PREFECT_YAML) -> dict[str, MissedSlots]:
 
 
 def _told(slot: datetime) -> str:
-    return f"{slot:%a %Y-%m-%d %H:%M %Z}"
+    return f"{slot:%a %Y-%m-%d %H:%M:%S %Z}" if slot.second else f"{slot:%a %Y-%m-%d %H:%M %Z}"
 
 
 def _long(span: timedelta) -> str:

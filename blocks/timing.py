@@ -45,7 +45,6 @@ class Timing:
 
     # What `reconcile` makes of silence.
     reconcile_every: timedelta = timedelta(minutes=1)
-    turn: timedelta = timedelta(minutes=1)  # a turn of it that was begun earlier has lost its process
     submit_limit: timedelta = timedelta(seconds=60)  # a POST has 30 s: still submitting, a row has lost its process
     lost_submit: timedelta = timedelta(seconds=10)  # is looked up at the provider then; its webhook may come by itself
     request_silent: timedelta = timedelta(seconds=20)  # a request that might have told us is asked about

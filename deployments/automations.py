@@ -31,7 +31,7 @@ RESUME_ON_CALLBACK: dict[str, Any] = {
 
 
 # A burst of cancelled runs is two turns of reconcile, one for the first and one at the end of the window for the rest;
-# and a run that crashes again and again is no more. Not shorter: each turn costs a second of a core.
+# and a run that crashes again and again is no more. Not shorter: each turn costs half a second of a core.
 LEAST_WINDOW = timedelta(seconds=2)
 
 

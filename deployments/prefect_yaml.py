@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from prefect.schedules import Schedule
 
 
-# A turn takes about a second of a core, and one that comes before the last has ended leaves at once.
+# A turn takes about half a second of a core, and one that comes before the last has ended leaves at once.
 LEAST_INTERVAL = timedelta(seconds=5)
 # Slots are counted from here, so that they are the same whenever it is deployed.
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)

@@ -43,6 +43,7 @@ from flows.engine.slots import make_missing, skipped
 
 MOST_TOLD = 500  # events in one turn
 MOST_UNANSWERED = 3  # calls of one turn to one account
+LONGEST_TURN = timedelta(minutes=1)  # not scaled: it is made of calls to others, 15 s each where nobody answers
 LONG = timedelta(minutes=5)  # as a model says it: what takes that long is asked how far it has come
 
 
@@ -77,7 +78,7 @@ class Reconciler:
         Whoever works holds the lock, so none of them is at work; and this one has only just begun.
         """
         orchestrator = self._resources.orchestrator
-        for flow_run_id in orchestrator.under_way_since(self._now() - self._timing.turn, deployment=RECONCILE):
+        for flow_run_id in orchestrator.under_way_since(self._now() - LONGEST_TURN, deployment=RECONCILE):
             orchestrator.give_up(flow_run_id, message="Its process was lost.")
 
     def _each(self, name: str, action: Callable[[], None]) -> DarkroomError | None:

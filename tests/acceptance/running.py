@@ -23,6 +23,8 @@ import psycopg
 from support import SLOW, free_port, wait_until
 
 from blocks.ledger import Ledger, Request
+from blocks.settings import timing_of
+from blocks.timing import Timing
 
 DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -59,6 +61,11 @@ class Stack:
             check=check,
             timeout=SLOW * 60,
         )
+
+    @property
+    def timing(self) -> Timing:
+        """The limits that its parts keep."""
+        return timing_of(self.environment)
 
     def pid(self, part: str) -> int:
         """The part's process, as it is on file."""

@@ -16,7 +16,6 @@ from trial_project import as_it_was, put, take_up
 
 from blocks.clock import utc_now
 from blocks.ledger import RequestStatus
-from flows.engine.decisions import WAKE_AGAIN
 
 FLOW, TASKS = "flows/generate_image.py", "flows/engine/tasks.py"
 USERS = ("ann", "bob", "eve")
@@ -82,7 +81,7 @@ def _until_it_may_be_woken_again(stack: Stack, job_id: str) -> None:
     def due() -> bool:
         run = stack.ledger.runs.get(run_id)
         assert run is not None
-        return run.woken_at is None or utc_now() - run.woken_at > WAKE_AGAIN
+        return run.woken_at is None or utc_now() - run.woken_at > stack.timing.wake_again
 
     wait_until(due, timeout=20, every=0.2, what="the time for another wake")
 

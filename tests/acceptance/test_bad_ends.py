@@ -11,7 +11,6 @@ from running import Stack
 from support import wait_until
 
 from blocks.ledger import RequestStatus
-from deployments.automations import LOOK_WINDOW_SECONDS
 
 BURST = 8
 
@@ -37,7 +36,7 @@ def test_runs_cancelled_in_the_ui_are_cancelled_at_the_provider_without_waiting_
     wait_until(lambda: all(each["cancel_requested"] for each in stack.at_provider(prompt)), timeout=60, every=0.1)
     seconds = time.monotonic() - begun
     print(f"{BURST} cancels in the UI to the provider: {seconds:.1f} s")
-    assert turns(stack, no_cron) - before <= 2 * (1 + seconds // LOOK_WINDOW_SECONDS)
+    assert turns(stack, no_cron) - before <= 2 * (1 + seconds // stack.timing.bad_end_window.total_seconds())
     stack.release(prompt)
     for user, job in jobs.items():
         assert stack.ended(job, user=user)["status"] == "cancelled"

@@ -269,13 +269,13 @@ def test_a_paid_file_is_waited_for_while_its_host_is_out(
     def out(*_: object, **__: object) -> object:
         raise Park("the file host answered HTTP 503", code="file_unreachable")
 
-    monkeypatch.setattr(tasks, "store", out)
+    monkeypatch.setattr(tasks, "paced", lambda *_: out)
     monkeypatch.setattr(storing, "store", out)
     for setbacks in (0, 10, 100):
         called = Job(record, resources, named=named, setbacks=setbacks)
         with pytest.raises(Later) as later:
             called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))
         assert later.value.seconds <= 60
-    called = Job(record, resources, named=named, setbacks=len(storing.OUT_AGAIN_AFTER_SECONDS))
+    called = Job(record, resources, named=named, setbacks=len(resources.timing.file_out_again))
     with pytest.raises(Park):
         called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from blocks.ledger import READY, Job, JobStatus, Ledger, RequestStatus, Run, Verdict
 from blocks.ledger.database import make_engine
 from blocks.ledger.locking import lock_run_of_job, lock_run_of_request
-from blocks.ledger.runs import MOST_JOBS, TAKES_JOBS_FOR
+from blocks.ledger.runs import MOST_JOBS
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_full_run_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle:
 
 def test_a_run_of_old_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
     """A user who always has a next job would keep it for ever, with the code and the settings of its start."""
-    db.execute("UPDATE run SET created_at = created_at - %s WHERE id = %s", [TAKES_JOBS_FOR, idle.run_id])
+    db.execute("UPDATE run SET created_at = created_at - %s WHERE id = %s", [ledger.timing.takes_jobs_for, idle.run_id])
     assert len(ledger.runs.place(post(ledger, ann).id).starts) == 1
 
 

@@ -21,11 +21,11 @@ from blocks.fal import Fal
 from blocks.fal.provider import FalProvider
 from blocks.ledger import Happening, JobStatus, Ledger, Outcome, RequestStatus
 from blocks.providers import Providers
-from flows.engine import Job, storing
-from flows.engine.decisions import SUBMIT_LIMIT
+from blocks.timing import UNSCALED
+from flows.engine import Job
 from flows.engine.resources import Resources
 from flows.engine.waits import Later
-from flows.reconcile import MOST_UNANSWERED, RESULT_KEPT
+from flows.reconcile import MOST_UNANSWERED
 
 TRIES = 2  # of one call, by the client
 ANNOUNCED = Outcome(happening=Happening.SUCCEED)  # without its payload
@@ -93,7 +93,7 @@ def overdue(db: Db, by: timedelta) -> None:
 def lost_submits(db: Db, refs: list[str]) -> None:
     """Their processes died over the POST, a while ago."""
     longer_ago = "UPDATE request SET submitted_at = submitted_at - %(by)s::interval WHERE ref = ANY(%(refs)s)"
-    db.execute(longer_ago, {"by": 2 * SUBMIT_LIMIT, "refs": refs})
+    db.execute(longer_ago, {"by": 2 * UNSCALED.submit_limit, "refs": refs})
 
 
 def test_a_provider_that_is_out_costs_a_turn_three_calls(
@@ -151,7 +151,7 @@ def test_what_is_overdue_is_given_up_when_its_result_would_be_gone(
     resources: Resources, provider: Provider, ledger: Ledger, db: Db
 ) -> None:
     (picture,) = in_flight(ledger, 1)
-    overdue(db, RESULT_KEPT + timedelta(minutes=1))
+    overdue(db, UNSCALED.result_kept + timedelta(minutes=1))
     provider.answer = results_out
     turn(resources)
     assert (picture.row.status, len(provider.cancelled)) == (RequestStatus.EXPIRED, 1)
@@ -175,7 +175,7 @@ def test_a_result_that_was_announced_without_its_payload_is_waited_for(
                 collect(setbacks)
             assert later.value.seconds <= 60
         with pytest.raises(Park, match="its result cannot be had"):
-            collect(len(storing.OUT_AGAIN_AFTER_SECONDS))
+            collect(len(UNSCALED.file_out_again))
     provider.answer = finished
     collect(0)
     assert picture.row.output == OUTPUT

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from blocks.errors import DarkroomError, RateLimited, Retry
+from blocks.timing import UNSCALED
 from flows.engine.backoff import RetryPolicy, next_try
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -23,8 +24,8 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 )
 def test_the_wait_grows_is_jittered_and_obeys_retry_after(error: DarkroomError, tries: int, longest: float) -> None:
     """Full jitter between the provider's Retry-After and the longest wait."""
-    first = next_try(error, tries=tries, now=NOW, draw=lambda: 0.0)
-    last = next_try(error, tries=tries, now=NOW, draw=lambda: 1.0)
+    first = next_try(error, tries=tries, now=NOW, timing=UNSCALED, draw=lambda: 0.0)
+    last = next_try(error, tries=tries, now=NOW, timing=UNSCALED, draw=lambda: 1.0)
     assert first == NOW + (error.retry_after or timedelta(0))
     assert last == NOW + timedelta(seconds=longest)
 
@@ -32,5 +33,8 @@ def test_the_wait_grows_is_jittered_and_obeys_retry_after(error: DarkroomError, 
 def test_a_step_may_have_its_own_patience() -> None:
     """A policy is given where the step is asked for."""
     policy = RetryPolicy(first=timedelta(minutes=1), longest=timedelta(minutes=3))
-    waits = [next_try(Retry(), tries=tries, now=NOW, policy=policy, draw=lambda: 1.0) - NOW for tries in (1, 2, 200)]
-    assert waits == [timedelta(minutes=2), timedelta(minutes=3), timedelta(minutes=3)]
+    pauses = [
+        next_try(Retry(), tries=tries, now=NOW, policy=policy, timing=UNSCALED, draw=lambda: 1.0) - NOW
+        for tries in (1, 2, 200)
+    ]
+    assert pauses == [timedelta(minutes=2), timedelta(minutes=3), timedelta(minutes=3)]

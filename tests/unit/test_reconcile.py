@@ -10,6 +10,7 @@ import pytest
 
 from blocks.ledger import Request, RequestStatus, Run
 from blocks.orchestrator import RunState
+from blocks.timing import UNSCALED
 from flows.engine.decisions import (
     ForRequest,
     ForRun,
@@ -57,7 +58,12 @@ def test_a_request_is_touched_only_when_its_time_is_over(
         cancel_requested_at=ago(1) if cancelled else None,
     )
     decided = decide_request(
-        row, now=NOW, expected=timedelta(seconds=10), start_timeout=timedelta(seconds=600), webhooks=webhooks
+        row,
+        now=NOW,
+        expected=timedelta(seconds=10),
+        start_timeout=timedelta(seconds=600),
+        webhooks=webhooks,
+        timing=UNSCALED,
     )
     assert decided is expected
 
@@ -102,7 +108,7 @@ def test_a_run_is_brought_back_or_ended(
 ) -> None:
     """Every way a run can be left standing has one answer, and a healthy run is left alone."""
     seen = RunState(type=state[0], name=state[0], timestamp=ago(state[1])) if state else None
-    assert decide_run(run, seen, now=NOW, has_granted=granted) is expected
+    assert decide_run(run, seen, now=NOW, has_granted=granted, timing=UNSCALED) is expected
 
 
 INVALID = "Validation of flow parameters failed with error: ParameterTypeError: Invalid:\n - seed: no integer"
@@ -114,20 +120,20 @@ INVALID = "Validation of flow parameters failed with error: ParameterTypeError: 
 def test_a_run_that_failed_for_its_parameters_is_not_brought_back(message: str, fields: tuple[str, ...]) -> None:
     """It would fail again; what was given is not told."""
     seen = RunState(type="FAILED", name="Failed", timestamp=ago(1), message=message)
-    assert decide_run(a_run(), seen, now=NOW, has_granted=False) is ForRun.REFUSE
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.REFUSE
     assert seen.refused_fields == fields
 
 
 def test_a_script_that_died_hands_its_jobs_over() -> None:
     """No worker can start it again."""
     seen = RunState(type="CRASHED", name="Crashed", timestamp=ago(1), deployed=False)
-    assert decide_run(a_run(), seen, now=NOW, has_granted=False) is ForRun.HAND_OVER
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.HAND_OVER
 
 
 def test_a_run_whose_queue_was_deleted_hands_its_jobs_over() -> None:
     """No worker is ever offered it."""
     seen = RunState(type="SCHEDULED", name="Resuming", timestamp=ago(1), stranded=True)
-    assert decide_run(a_run(), seen, now=NOW, has_granted=False) is ForRun.HAND_OVER
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.HAND_OVER
 
 
 @pytest.mark.parametrize(
@@ -153,14 +159,14 @@ def test_a_run_that_is_lost_again_and_again_is_brought_back_more_slowly_and_then
     """At once, after 2, 4, 8, 16, then 30 s, ten times; the count begins anew after five quiet minutes."""
     run = a_run(recoveries=recoveries, recovered_at=None if seconds is None else ago(seconds))
     seen = RunState(type=state, name=state, timestamp=ago(0))
-    assert decide_run(run, seen, now=NOW, has_granted=False) is expected
+    assert decide_run(run, seen, now=NOW, has_granted=False, timing=UNSCALED) is expected
 
 
 def test_the_count_of_recoveries_begins_anew() -> None:
     """After five minutes in which it was not needed."""
-    assert recent_recoveries(a_run(recoveries=7, recovered_at=ago(299)), now=NOW) == 7
-    assert recent_recoveries(a_run(recoveries=7, recovered_at=ago(301)), now=NOW) == 0
-    assert next_recovery(a_run(recoveries=7, recovered_at=ago(301)), now=NOW) == NOW
+    assert recent_recoveries(a_run(recoveries=7, recovered_at=ago(299)), now=NOW, timing=UNSCALED) == 7
+    assert recent_recoveries(a_run(recoveries=7, recovered_at=ago(301)), now=NOW, timing=UNSCALED) == 0
+    assert next_recovery(a_run(recoveries=7, recovered_at=ago(301)), now=NOW, timing=UNSCALED) == NOW
 
 
 @pytest.mark.parametrize(
@@ -191,7 +197,7 @@ def test_a_run_that_has_closed_ends_at_prefect_too(
 ) -> None:
     """Its process may have died between the ledger's word and Prefect's."""
     seen = RunState(type=state[0], name=state[0], timestamp=ago(state[1])) if state else None
-    assert decide_closed_run(a_run(**{"closed_at": ago(300)} | changes), seen, now=NOW) is expected
+    assert decide_closed_run(a_run(**{"closed_at": ago(300)} | changes), seen, now=NOW, timing=UNSCALED) is expected
 
 
 def test_only_queues_that_are_not_as_they_should_be_are_touched() -> None:
