@@ -12,6 +12,9 @@ from psycopg.rows import dict_row
 
 from blocks.ledger import Ledger
 
+# Half of what this is has been seen to hold on a quiet machine; then a process that gets no CPU counts as lost.
+TIME_SCALE = 0.2
+
 
 @pytest.fixture(scope="session")
 def databases() -> Iterator[Databases]:
@@ -38,6 +41,15 @@ def db(ledger_url: str) -> Iterator[Db]:
     """What is committed in that ledger, past its own words; rows are dictionaries."""
     with psycopg.connect(ledger_url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--time-scale",
+        type=float,
+        default=TIME_SCALE,
+        help="of the limits that the stacks of acceptance and chaos keep; 1 is production's",
+    )
 
 
 def pytest_configure() -> None:

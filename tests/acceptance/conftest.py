@@ -42,10 +42,13 @@ def till() -> Iterator[Till]:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory, shop: Shop, till: Till) -> Iterator[Stack]:
+def running(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, shop: Shop, till: Till
+) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     project = trial_project(folder / "project")
     own = environment(project) | {
+        "DARKROOM_TIME_SCALE": str(pytestconfig.getoption("time_scale")),
         "DARKROOM_PATIENCE": str(PATIENCE),
         "DARKROOM_WEB_ALLOW": f"127.0.0.1:{shop.port}",
         "DARKROOM_PAYMENT_URL": till.charge_url,
