@@ -303,8 +303,8 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
 
 def ready_since(flow_run: FlowRun) -> datetime:
-    """When it came to be as the server offers it to workers: its state is left out there, its last change is not."""
-    return flow_run.updated or LONG_AGO
+    """When it came into the state in which the server offers it to workers, by the server's own clock."""
+    return flow_run.state.timestamp if flow_run.state else LONG_AGO
 
 
 @contextmanager
