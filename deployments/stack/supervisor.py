@@ -30,8 +30,8 @@ from deployments.kernel import adopt_orphans
 from deployments.stack.environment import callers_own, client_settings
 from deployments.stack.options import LOOPBACK, StackOptions
 from deployments.stack.parts import Part, all_parts
-from deployments.stack.postgres import prepare_cluster
 from deployments.stack.processes import MARK, below, end, left_behind, listens, marked, spawn
+from deployments.stack.template import cache_folder, note_migrated, prepare_cluster
 
 TICK_SECONDS = 0.15
 REAP_EVERY = timedelta(seconds=5)
@@ -120,7 +120,7 @@ class Stack:
             yield  # then its input is closed, and it is waited for
 
     def _prepare(self) -> None:
-        cluster = prepare_cluster(self.home.postgres)
+        cluster = prepare_cluster(self.home.postgres, cache=cache_folder(self._base), say=self._say)
         settings = client_settings(self.options, home=self.home, cluster=cluster, base=self._base)
         self.home.record_environment(settings)
         parts = all_parts(self.options, home=self.home, cluster=cluster, base=self._base)
