@@ -1,7 +1,8 @@
 """Where pictures are kept: any Prefect `WritableFileSystem`, behind two methods and one rule for keys.
 
 A folder by default, S3 for `s3://bucket/prefix`, any saved block for `block:<type-slug>/<name>`. The block is made by
-`darkroom provision` and loaded by name, so operators can edit it in Prefect's UI.
+`darkroom provision` and loaded by name, so operators can edit it in Prefect's UI. A folder's block is read over HTTP,
+and used without Prefect, whose import takes a second; the others are Prefect's own.
 """
 
 from __future__ import annotations
@@ -10,19 +11,18 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from prefect.blocks.core import Block
-from prefect.filesystems import LocalFileSystem, WritableFileSystem
-from prefect.utilities.asyncutils import run_coro_as_sync
 from pydantic import SecretStr
 
 from blocks.errors import BadInput, DarkroomError, Park, Permanent
+from blocks.prefect_api import PrefectApi, block_document
 from blocks.settings import Settings
 
 if TYPE_CHECKING:
+    from prefect.blocks.core import Block
     from prefect_aws import AwsCredentials
     from prefect_aws.client_parameters import AwsClientParameters
 
@@ -37,10 +37,42 @@ NEVER_S3 = frozenset(
 )
 
 
+class FileSystem(Protocol):
+    """What is needed of Prefect's `WritableFileSystem`. Its methods may be plain, async, or both under one name."""
+
+    @property
+    def read_path(self) -> Callable[..., Any]: ...
+
+    @property
+    def write_path(self) -> Callable[..., Any]: ...
+
+
+class LocalFolder:
+    """The folder that a block `local-file-system` names, read and written as Prefect's own class does."""
+
+    def __init__(self, basepath: str | None) -> None:
+        self.basepath = str(Path(basepath or ".").expanduser().resolve())
+
+    def read_path(self, path: str) -> bytes:
+        return self._within(path).read_bytes()
+
+    def write_path(self, path: str, content: bytes) -> None:
+        file = self._within(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+    def _within(self, path: str) -> Path:
+        """Raises ValueError for what a link leads out of the folder."""
+        file = (Path(self.basepath) / path).resolve()
+        if not file.is_relative_to(self.basepath):
+            raise ValueError("outside of the folder")
+        return file
+
+
 class MediaStore:
     """Synchronous and thread-safe, in a flow, a task or a plain thread alike."""
 
-    def __init__(self, filesystem: WritableFileSystem) -> None:
+    def __init__(self, filesystem: FileSystem) -> None:
         self._filesystem = filesystem
 
     def write(self, key: str, content: bytes) -> None:
@@ -55,16 +87,13 @@ class MediaStore:
 
     def is_at(self, store: str) -> bool:
         """Whether this is the place a store setting names. A `block:` setting is what its block says."""
-        return store.startswith("block:") or _place(self._filesystem) == _place(make_store_block(store))
+        return store.startswith("block:") or _place(self._filesystem) == _named_place(store)
 
 
 def open_media_store(settings: Settings) -> MediaStore:
     """The store the settings name, from its block. Asks Prefect's API, so keep what it returns."""
     slug = store_block_slug(settings.media_store)
-    filesystem = _load(slug)
-    if not isinstance(filesystem, WritableFileSystem):
-        raise Permanent(f"the block {slug} cannot hold files: name a file system's", code="store_misconfigured")
-    return MediaStore(filesystem)
+    return MediaStore(_load_folder(slug) if slug.startswith("local-file-system/") else _load(slug))
 
 
 def store_block_slug(store: str) -> str:
@@ -74,26 +103,46 @@ def store_block_slug(store: str) -> str:
     return f"{'s3-bucket' if store.startswith('s3://') else 'local-file-system'}/{BLOCK_NAME}"
 
 
+def folder_of(store: str) -> str:
+    """The folder that a store setting names, in full."""
+    return str(Path(store).expanduser().resolve())
+
+
 def make_store_block(store: str) -> Block:
     """The block of a folder or an `s3://` setting, not yet saved. A `block:` setting names one that exists already."""
     if store.startswith("block:"):
         raise BadInput(f"{store} is saved by an operator, in Prefect's UI", field="DARKROOM_STORE")
     if store.startswith("s3://"):
-        return _s3_block(store.removeprefix("s3://"), os.environ)
-    return LocalFileSystem(basepath=str(Path(store).expanduser().resolve()))
+        return _s3_block(store, os.environ)
+    from prefect.filesystems import LocalFileSystem
+
+    return LocalFileSystem(basepath=folder_of(store))
 
 
-def _place(filesystem: Block) -> tuple[object, ...]:
+def _place(filesystem: FileSystem) -> tuple[object, ...]:
     return tuple(getattr(filesystem, name, None) for name in ("basepath", "bucket_name", "bucket_folder"))
 
 
-def _s3_block(place: str, environment: Mapping[str, str]) -> Block:
-    from prefect_aws.s3 import S3Bucket
+def _named_place(store: str) -> tuple[object, ...]:
+    if not store.startswith("s3://"):
+        return folder_of(store), None, None
+    bucket, folder = _bucket(store)
+    return None, bucket, folder
 
-    bucket, _, folder = place.partition("/")
+
+def _bucket(store: str) -> tuple[str, str]:
+    """And the folder in it, of an `s3://` setting."""
+    bucket, _, folder = store.removeprefix("s3://").partition("/")
     if not bucket:
         raise BadInput("name a bucket: s3://bucket/prefix", field="DARKROOM_STORE")
-    return S3Bucket(bucket_name=bucket, bucket_folder=folder.strip("/"), credentials=_aws_credentials(environment))
+    return bucket, folder.strip("/")
+
+
+def _s3_block(store: str, environment: Mapping[str, str]) -> Block:
+    bucket, folder = _bucket(store)
+    from prefect_aws.s3 import S3Bucket
+
+    return cast("Block", S3Bucket(bucket_name=bucket, bucket_folder=folder, credentials=_aws_credentials(environment)))
 
 
 def _aws_credentials(environment: Mapping[str, str]) -> AwsCredentials:
@@ -126,19 +175,36 @@ def _aws_client_parameters(environment: Mapping[str, str]) -> AwsClientParameter
     return AwsClientParameters(endpoint_url=endpoint, config=config)
 
 
-def _load(slug: str) -> Block:
-    """`Block.load` imports every Prefect integration there is (half a second), so the usual types load themselves."""
+def _load_folder(slug: str) -> LocalFolder:
+    with closing(PrefectApi.from_environment()) as api:
+        data = block_document(api, slug)
+    if data is None:
+        raise _no_block(slug)
+    return LocalFolder(data.get("basepath"))
+
+
+def _load(slug: str) -> FileSystem:
+    """`Block.load` imports every Prefect integration there is (half a second), so the usual type loads itself."""
+    from prefect.blocks.core import Block
+    from prefect.filesystems import WritableFileSystem
+
     kind, _, name = slug.partition("/")
     try:
-        if kind == "local-file-system":
-            return cast(Block, _call(LocalFileSystem.load, name=name))
         if kind == "s3-bucket":
             from prefect_aws.s3 import S3Bucket
 
-            return cast(Block, _call(S3Bucket.load, name=name))
-        return cast(Block, _call(Block.load, name=slug))
+            found = _call(S3Bucket.load, name=name)
+        else:
+            found = _call(Block.load, name=slug)
     except ValueError as error:
-        raise Permanent(f"there is no block {slug}: run `darkroom provision`", code="store_misconfigured") from error
+        raise _no_block(slug) from error
+    if not isinstance(found, WritableFileSystem):
+        raise Permanent(f"the block {slug} cannot hold files: name a file system's", code="store_misconfigured")
+    return found
+
+
+def _no_block(slug: str) -> Permanent:
+    return Permanent(f"there is no block {slug}: run `darkroom provision`", code="store_misconfigured")
 
 
 def _checked(key: str) -> str:
@@ -156,7 +222,11 @@ def _call(method: Callable[..., Any], **arguments: Any) -> Any:
     if hasattr(method, "aio"):
         return method(**arguments, _sync=True)
     answer = method(**arguments)
-    return run_coro_as_sync(answer) if inspect.iscoroutine(answer) else answer
+    if not inspect.iscoroutine(answer):
+        return answer
+    from prefect.utilities.asyncutils import run_coro_as_sync
+
+    return run_coro_as_sync(answer)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -70,6 +71,15 @@ class PrefectApi:
             raise _refusal(response)
         return response.json() if response.content else {}
 
+    def is_up(self) -> None:
+        """Ask once whether it answers. Raises Retry, at once, where it does not."""
+        try:
+            self._http.get("/health").raise_for_status()
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
+        except httpx.HTTPStatusError as error:
+            raise _refusal(error.response) from error
+
     def _send(self, method: str, path: str, *, json: Any, repeatable: bool) -> httpx.Response:
         for pause in REPEAT_AFTER_SECONDS:
             try:
@@ -85,6 +95,14 @@ class PrefectApi:
             return self._http.request(method, path, json=json)
         except httpx.TransportError as error:
             raise _unreachable(error) from error
+
+
+def block_document(api: PrefectApi, slug: str) -> Mapping[str, Any] | None:
+    """What the block `<type>/<name>` says, with its secrets; None where there is none."""
+    kind, _, name = slug.partition("/")
+    path = f"/block_types/slug/{kind}/block_documents/name/{name}?include_secrets=true"
+    document = api.call("GET", path, absent=True)
+    return None if document is None else dict(document["data"])
 
 
 def _authorization(auth: str | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from blocks.accounts import OTHERS
 from blocks.credentials import ProviderAccount
 from blocks.errors import NeedsHuman
-from blocks.fal import load_account
+from blocks.fal import FalAccount
 from blocks.fal.provider import FalProvider
 from blocks.provider import Provider
 from blocks.settings import load_settings
@@ -19,7 +19,7 @@ Opener = Callable[[], Provider]
 
 
 def _fal() -> Provider:
-    return FalProvider(load_account().client(), timing=load_settings().timing)
+    return FalProvider(FalAccount.load_default().client(), timing=load_settings().timing)
 
 
 def _web() -> Provider:

@@ -2,7 +2,8 @@
 
 The ledger's tables, the operator's key, and in Prefect the work pool, queues, blocks, deployments and the automations.
 Every step looks first and may be repeated at any time. Blocks and pool that exist rule over the environment, as they
-can be edited in Prefect's UI; `overwrite` replaces them.
+can be edited in Prefect's UI; `overwrite` replaces them. Where nothing is missing and the code is the same as the last
+time, nothing is deployed and Prefect is not imported: that is most of the time it takes (`deployments/deployed.py`).
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from pydantic import SecretStr
-
+from blocks.accounts import CONFIGURED
+from blocks.credentials import Configured
 from blocks.errors import DarkroomError, NeedsHuman, Retry
+from blocks.fal import FalAccount
 from blocks.ledger import OPERATOR, Ledger, migrate
+from blocks.media_store import store_block_slug
 from blocks.orchestrator import RECONCILE, Orchestrator
 from blocks.prefect_api import PrefectApi
 from blocks.settings import Settings, load_settings
 from blocks.timing import Timing
 from deployments.automations import RESUME_ON_CALLBACK, ensure_automation, reconcile_on_bad_end
+from deployments.deployed import deployed_as_this_code, ensure_deployed
 from deployments.home import Home, write_private
-from deployments.prefect_yaml import deploy_all
 from deployments.simulator.environment import SECRETS as SIMULATOR_SECRETS
 from deployments.work_pool import ensure_work_pool
 
-if TYPE_CHECKING:
-    from blocks.credentials import Configured
-    from blocks.fal import FalAccount
-
+ALL_BLOCKS: tuple[type[Configured], ...] = (FalAccount, *CONFIGURED)
+Kind = TypeVar("Kind", bound=Configured)
 PREFECT_DEADLINE_SECONDS = 90.0
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.1
 LONGEST_STANDSTILL = timedelta(days=1)  # after which Prefect may not have heard yet of runs that had ended
 
 
@@ -53,11 +54,15 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         orchestrator = Orchestrator(api)
         orchestrator.ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
         say("work pool and queues: ready")
+        same_code = not overwrite and deployed_as_this_code(api, timing=settings.timing)
+        for each in ALL_BLOCKS:
+            if not same_code or not _type_exists(api, each):
+                register(each)
         ensure_account(settings, overwrite=overwrite, say=say)
-        for kind in _configured():
+        for kind in CONFIGURED:
             ensure_block(kind, settings, overwrite=overwrite, say=say)
         ensure_store(api, settings, overwrite=overwrite, say=say)
-        deployments = list(deploy_all(timing=settings.timing))
+        deployments = ensure_deployed(api, timing=settings.timing, same_code=same_code)
         for name in deployments:
             say(f"deployment {name}: up to date")
         bad_end = _reconcile_on_bad_end(orchestrator, deployments, settings.timing)
@@ -88,16 +93,13 @@ def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[st
 
 
 def ensure_account(settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:
-    from blocks.fal import FalAccount
-
-    key = settings.fal_key.get_secret_value() if settings.fal_key else ""
-    existing = _account()
-    if existing is None and not key:
+    given, existing = FalAccount.given(settings), _existing(FalAccount)
+    if existing is None and given is None:
         raise NeedsHuman("no fal account: set FAL_KEY, or create the block fal-account/default in the Prefect UI")
-    if key and (existing is None or overwrite or _changes_provider(existing, key)):
-        FalAccount(key=SecretStr(key), user_id=settings.fal_user_id).save("default", overwrite=True)
+    if given and (existing is None or overwrite or _is_simulated(existing) != _is_simulated(given)):
+        save(given)
         say("block fal-account/default: written from FAL_KEY")
-    elif existing and key not in ("", existing.key.get_secret_value()):
+    elif existing and given and given.key != existing.key:
         say("block fal-account/default: kept, though FAL_KEY differs (--overwrite replaces it)")
 
 
@@ -106,22 +108,29 @@ def ensure_block(kind: type[Configured], settings: Settings, *, overwrite: bool,
     given, existing = kind.given(settings), _existing(kind)
     variables = " and ".join(kind.variables)
     if given is None and existing is None and (usual := kind.where_nothing_is_given()) is not None:
-        usual.save("default", overwrite=True)
+        save(usual)
         say(f"block {kind.slug()}: written as it is without {variables}")
-        return
-    if given and (existing is None or overwrite or _is_simulated(existing) != _is_simulated(given)):
-        given.save("default", overwrite=True)
+    elif given and (existing is None or overwrite or _is_simulated(existing) != _is_simulated(given)):
+        save(given)
         say(f"block {kind.slug()}: written from {variables}")
-        return
-    # As saving does: the form in Prefect's UI is up to date with the fields of this version.
-    kind.register_type_and_schema()
-    if given and existing and not existing.same_as(given):
+    elif given and existing and not existing.same_as(given):
         say(f"block {kind.slug()}: kept, though it differs from {variables} (--overwrite replaces it)")
 
 
-def ensure_store(api: PrefectApi, settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:
-    from blocks.media_store import make_store_block, store_block_slug
+def register(kind: type[Configured]) -> None:
+    """Bring the block's form in Prefect's UI up to date with the fields of this version."""
+    from blocks import prefect_blocks
 
+    prefect_blocks.register(kind)
+
+
+def save(account: Configured) -> None:
+    from blocks import prefect_blocks
+
+    prefect_blocks.save(account)
+
+
+def ensure_store(api: PrefectApi, settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:
     slug = store_block_slug(settings.media_store)
     exists = _block_exists(api, slug)
     if settings.media_store.startswith("block:"):
@@ -130,42 +139,21 @@ def ensure_store(api: PrefectApi, settings: Settings, *, overwrite: bool, say: C
                 f"DARKROOM_STORE names the block {slug}, which does not exist: create it in the Prefect UI"
             )
     elif overwrite or not exists:
+        from blocks.media_store import make_store_block
+
         make_store_block(settings.media_store).save(slug.partition("/")[2], overwrite=True)
         say(f"block {slug}: written for {settings.media_store}")
 
 
-def _account() -> FalAccount | None:
-    from blocks.fal import FalAccount
-
-    # Also brings the form in Prefect's UI up to date with the fields of this version.
-    FalAccount.register_type_and_schema()
-    try:
-        account = FalAccount.load("default")
-    except ValueError:
-        return None
-    assert isinstance(account, FalAccount)
-    return account
-
-
-def _configured() -> tuple[type[Configured], ...]:
-    from blocks.accounts import CONFIGURED
-
-    return CONFIGURED
-
-
-def _existing(kind: type[Configured]) -> Configured | None:
+def _existing(kind: type[Kind]) -> Kind | None:
     try:
         return kind.load_default()
     except NeedsHuman:
         return None
 
 
-def _changes_provider(account: FalAccount, key: str) -> bool:
-    """The one case in which an existing key is replaced unasked: between the simulator's and a real one."""
-    return (account.key.get_secret_value() in SIMULATOR_SECRETS) != (key in SIMULATOR_SECRETS)
-
-
 def _is_simulated(account: Configured) -> bool:
+    """Between the simulator's account and a real one is the one change that is made unasked."""
     return any(secret in SIMULATOR_SECRETS for secret in account.secrets())
 
 
@@ -174,12 +162,16 @@ def _block_exists(api: PrefectApi, slug: str) -> bool:
     return api.call("GET", f"/block_types/slug/{kind}/block_documents/name/{name}", absent=True) is not None
 
 
+def _type_exists(api: PrefectApi, kind: type[Configured]) -> bool:
+    return api.call("GET", f"/block_types/slug/{kind.slug().partition('/')[0]}", absent=True) is not None
+
+
 def _wait_for_prefect(api: PrefectApi) -> None:
     """A server that was started beside us still migrates its database."""
     deadline = time.monotonic() + PREFECT_DEADLINE_SECONDS
     while True:
         try:
-            api.call("GET", "/health")
+            api.is_up()
             return
         except Retry:
             if time.monotonic() > deadline:

@@ -11,23 +11,33 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from blocks.errors import DarkroomError, Permanent, Retry
-from blocks.ledger import OPERATOR, Asset
-from blocks.pictures import QUALITY
-from blocks.web.model import ENDPOINT, LONGEST_URL, MAX_WIDTH
+from blocks.ledger import Asset
+from blocks.web.model import ENDPOINT
 from flows.engine import Call, Inference, Job, RetryPolicy, drive
+from flows.orders.imports import (
+    KIND,
+    PRODUCT,
+    QUALITY_,
+    URLS,
+    USER,
+    WIDTH,
+    Came,
+    Given,
+    Import,
+    Product,
+    Quality,
+    Urls,
+    Width,
+)
 
-KIND = "import-images"
-MOST = 500
-LONGEST_TOGETHER = 400_000  # characters, as JSON: Prefect takes no parameters of more than 512 KiB
 # A shop that fails is up again in a minute, or not today.
 PATIENT = RetryPolicy(attempts=3, longest=timedelta(seconds=30))
 TOLD = 20  # times that an import of any size says how far it has come
@@ -36,72 +46,10 @@ THUMBNAIL = 200  # pixels
 LONGEST_PLACE = 100  # characters of an address in the list
 NO_MARKUP = str.maketrans(dict.fromkeys("`|<>[]\\\n\r", "_"))  # what would end its cell, or be read as Markdown
 
-Came = Mapping[str, Asset | DarkroomError]  # by step
-Given = tuple[int, str, Asset | DarkroomError]  # its place in the order from 1, its address, what came of it
-
-Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_URL)]
-Urls = Annotated[list[Url], Field(min_length=1, max_length=MOST)]
-Width = Annotated[int, Field(ge=16, le=8192)]
-Quality = Annotated[int, Field(ge=1, le=100)]
-Product = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)] | None
-
-
-def _shown(title: str, description: str, default: Any = ...) -> Any:
-    """A field of the form. Prefect's form overwrites a field's own title, but not one among the extras."""
-    return Field(default, description=description, json_schema_extra={"title": title})
-
-
-URLS = _shown(
-    "Addresses", "Of JPEG, PNG or WebP pictures on the public web, 1 to 500; one given twice is fetched once."
-)
-WIDTH = _shown("Widest", "Pixels: what is wider becomes smaller, nothing becomes larger.", MAX_WIDTH)
-QUALITY_ = _shown("Quality", "Of JPEG and WebP, 1 to 100. PNG loses nothing.", QUALITY)
-PRODUCT = _shown("Product", "What the pictures show, for whoever looks at the result.", None)
-USER = _shown("User", "Who it is for: a user's name or id.", OPERATOR)
-
-
-class Import(BaseModel):
-    """Which pictures are wanted, and how large."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    urls: Urls = URLS
-    max_width: Width = WIDTH
-    quality: Quality = QUALITY_
-    product: Product = PRODUCT
-
-    @field_validator("urls")
-    @classmethod
-    def _not_too_long_together(cls, urls: list[str]) -> list[str]:
-        if sum(len(url.encode("ascii", "backslashreplace")) for url in urls) > LONGEST_TOGETHER:
-            raise ValueError(
-                f"together they have more than {LONGEST_TOGETHER:,} characters: make several imports of it"
-            )
-        return urls
-
-    def steps(self) -> list[str]:
-        """For each address the step that brings it: the same one for the same address."""
-        first: dict[str, str] = {}
-        return [first.setdefault(url.partition("#")[0], f"image-{n:04}") for n, url in enumerate(self.urls, 1)]
-
-    def given(self, came: Came) -> list[Given]:
-        """Each address as it was given, with what came of it."""
-        return [(n, url, came[step]) for n, (url, step) in enumerate(zip(self.urls, self.steps(), strict=True), 1)]
-
-    def calls(self) -> list[Call]:
-        options = {"max_width": self.max_width, "quality": self.quality}
-        urls: dict[str, str] = {}
-        for step, url in zip(self.steps(), self.urls, strict=True):
-            urls.setdefault(step, url)
-        return [
-            Call(step=step, endpoint=ENDPOINT, arguments={"url": url, **options}, retry=PATIENT)
-            for step, url in urls.items()
-        ]
-
 
 def bring_in(job: Job) -> dict[str, Any]:
     order = Import.model_validate(job.parameters)
-    calls = order.calls()
+    calls = _calls(order)
     came: dict[str, Asset | DarkroomError] = {}
     try:
         for call, outcome in job.each(calls):
@@ -113,6 +61,17 @@ def bring_in(job: Job) -> dict[str, Any]:
     if not any(isinstance(outcome, Asset) for outcome in came.values()):
         raise nothing_imported(came)
     return summary(given, came)
+
+
+def _calls(order: Import) -> list[Call]:
+    options = {"max_width": order.max_width, "quality": order.quality}
+    urls: dict[str, str] = {}
+    for step, url in zip(order.steps(), order.urls, strict=True):
+        urls.setdefault(step, url)
+    return [
+        Call(step=step, endpoint=ENDPOINT, arguments={"url": url, **options}, retry=PATIENT)
+        for step, url in urls.items()
+    ]
 
 
 def _kept(job: Job, outcome: Inference | DarkroomError) -> Asset | DarkroomError:

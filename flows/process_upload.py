@@ -21,9 +21,9 @@ from blocks.errors import BadInput, DarkroomError, Permanent
 from blocks.event_types import Address, Id
 from blocks.ledger import OPERATOR
 from blocks.notifier import Notifier
-from flows.edit_image import Edit
 from flows.engine import Invoked, Job, drive
-from flows.generate_image import Picture
+from flows.orders.edit import Edit
+from flows.orders.picture import Picture
 from flows.parts.form import read, shown
 
 KIND = "process-upload"

@@ -18,8 +18,8 @@ from prefect.client.schemas.objects import State
 from blocks.ledger import BATCH, OPERATOR, Child, Stage
 from flows.engine import Job, drive
 from flows.engine.resources import current
-from flows.generate_image import KIND as PICTURE
 from flows.generate_image import generate
+from flows.orders.picture import KIND as PICTURE
 from flows.parts.batch_order import (
     DEDUPLICATE,
     DEFAULTS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount, load_account
+from blocks.fal.account import DEFAULT_ACCOUNT, FalAccount
 from blocks.fal.answers import ProviderResult, ProviderStatus, Sent, Submitted
 from blocks.fal.catalogue import CATALOGUE
 from blocks.fal.client import SUBMIT_PATIENCE, Fal
@@ -33,7 +33,6 @@ __all__ = [
     "fetch_file",
     "file_client",
     "is_outcome",
-    "load_account",
     "may_pass",
     "verify_webhook",
 ]

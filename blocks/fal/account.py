@@ -5,24 +5,26 @@ Flows and gateway load `fal-account/default`; `darkroom provision` creates it fr
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import ClassVar, Self
 
-from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
-from blocks.errors import NeedsHuman
+from blocks.credentials import Configured
 from blocks.fal.client import Fal
+from blocks.settings import Settings
 
 DEFAULT_ACCOUNT = "fal-account/default"
 
 
-class FalAccount(Block):
+class FalAccount(Configured):
     """Access to one account at fal.ai."""
 
     _block_type_name: ClassVar[str | None] = "fal account"
     _block_type_slug: ClassVar[str | None] = "fal-account"
     _description: ClassVar[str | None] = "The fal.ai account that generates and is billed."
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://fal.ai/dashboard/keys")
+
+    variables: ClassVar[tuple[str, ...]] = ("FAL_KEY",)
 
     key: SecretStr = Field(
         title="API key",
@@ -41,10 +43,7 @@ class FalAccount(Block):
         """A client of this account, to be closed by the caller; one serves all threads of a process."""
         return Fal(self.key.get_secret_value())
 
-
-def load_account() -> FalAccount:
-    """The account as it stands in Prefect. Raises NeedsHuman if there is none."""
-    try:
-        return cast(FalAccount, FalAccount.load(DEFAULT_ACCOUNT.partition("/")[2]))
-    except ValueError as error:
-        raise NeedsHuman(f"there is no usable block {DEFAULT_ACCOUNT}: run `darkroom provision`") from error
+    @classmethod
+    def given(cls, settings: Settings) -> Self | None:
+        key = settings.fal_key.get_secret_value() if settings.fal_key else ""
+        return cls(key=SecretStr(key), user_id=settings.fal_user_id) if key else None

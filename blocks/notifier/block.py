@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from prefect.exceptions import MissingContextError
-from prefect.logging import get_logger, get_run_logger
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from blocks.credentials import Configured
@@ -174,6 +172,9 @@ def _fields(notifier: str, secret: SecretStr | None) -> dict[str, Any]:
 
 def _log(message: Message) -> None:
     """Neither to whom nor the text: logs are read by many."""
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_logger, get_run_logger
+
     try:
         logger = get_run_logger()
     except MissingContextError:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Body
 from deployments.gateway.documents import Accepted
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.ordering import DeskOf
-from flows.make_debate import KIND, Debate
+from flows.orders.debate import KIND, Debate
 
 router = APIRouter(tags=["Films"])
 

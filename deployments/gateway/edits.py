@@ -14,7 +14,7 @@ from deployments.gateway.documents import Accepted
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.ordering import DeskOf
 from deployments.gateway.services import Services
-from flows.edit_image import KIND, Edit
+from flows.orders.edit import KIND, Edit
 from flows.parts.picture_steps import require_logos, require_picture
 
 router = APIRouter(tags=["Images"])

@@ -15,7 +15,7 @@ from blocks.ledger import RequestSpec
 from deployments.gateway.documents import Accepted
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.ordering import DeskOf
-from flows.generate_image import KIND, Picture
+from flows.orders.picture import KIND, Picture
 from flows.parts.picture_steps import require_logos
 from flows.parts.trained_style import Style, find_style
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Body
 from deployments.gateway.documents import Accepted
 from deployments.gateway.openapi import problem_responses
 from deployments.gateway.ordering import DeskOf
-from flows.import_images import KIND, Import
+from flows.orders.imports import KIND, Import
 
 router = APIRouter(tags=["Images"])
 

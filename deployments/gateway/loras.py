@@ -23,8 +23,7 @@ from deployments.gateway.ordering import DeskOf
 from deployments.gateway.paging import Cursor, Limit, created, cut, read_cursor
 from deployments.gateway.problems import not_found
 from deployments.gateway.services import Services, ServicesOf
-from flows.parts.training_pictures import is_asset
-from flows.train_lora import KIND, Training
+from flows.orders.training import KIND, Training, is_asset
 
 router = APIRouter(prefix="/v1/loras", tags=["LoRAs"])
 

@@ -19,7 +19,7 @@ from typing import Protocol, Self
 from blocks.accounts import OTHERS
 from blocks.credentials import ProviderAccount
 from blocks.errors import DarkroomError, NeedsHuman, Retry
-from blocks.fal import DEFAULT_ACCOUNT, Fal, FalAccount, load_account
+from blocks.fal import DEFAULT_ACCOUNT, Fal, FalAccount
 from blocks.media_store import MediaStore, open_media_store, store_block_slug
 from blocks.prefect_api import PrefectApi
 from blocks.settings import Settings
@@ -63,7 +63,7 @@ class _Account:
     opened: ExitStack = field(default_factory=ExitStack)
 
     def read(self) -> None:
-        block = load_account()
+        block = FalAccount.load_default()
         if self.client is None or self.block is None or self.block.key != block.key:
             # The old one may be in use: it is closed with the rest.
             client = block.client()
@@ -119,7 +119,7 @@ class Watch:
             self._stopping.wait(rest.total_seconds())
 
     def _look(self) -> None:
-        self._check("prefect", lambda: self._api.call("GET", "/health"))
+        self._check("prefect", self._api.is_up)
         if self.report().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
             return
         self._check("fal_account", self._account.read)

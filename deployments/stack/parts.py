@@ -17,6 +17,7 @@ from deployments.home import Home
 from deployments.stack.environment import inherited, server_environment, worker_settings
 from deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
 from deployments.stack.postgres import Cluster, Identity
+from deployments.stack.template import note_migrated
 
 WORKER_NAME = "local"
 PROBE_SECONDS = 2.0
@@ -29,6 +30,7 @@ class Part:
     environment: Mapping[str, str]
     # Called with the time of the part's last start.
     ready: Callable[[datetime], bool]
+    when_ready: Callable[[], None] = lambda: None
     # Where it answers. Another stack may have taken the port since we looked, and would answer in its place.
     port: int | None = None
     needs: frozenset[str] = frozenset()
@@ -54,7 +56,7 @@ def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapp
     simulated = [_simulator(options, home=home, environment=common, probe=probe, public_url=public_url)]
     return [
         _postgres(cluster, environment=common),
-        _prefect(options, environment=server, probe=probe),
+        _prefect(options, environment=server, cluster=cluster, probe=probe),
         _provision(environment=client),
         *(simulated if options.provider is Provider.SIMULATED else []),
         _gateway(options, environment=client, probe=probe),
@@ -116,7 +118,7 @@ def _postgres(cluster: Cluster, *, environment: Mapping[str, str]) -> Part:
     )
 
 
-def _prefect(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
+def _prefect(options: StackOptions, *, environment: Mapping[str, str], cluster: Cluster, probe: Probe) -> Part:
     """uvicorn itself, not `prefect server start`: nothing stands between the pid we know and the server."""
     arguments = ["--factory", "--host", LOOPBACK, "--port", str(options.prefect_port)]
     limits = ["--timeout-keep-alive", "5", "--timeout-graceful-shutdown", "2"]
@@ -127,6 +129,7 @@ def _prefect(options: StackOptions, *, environment: Mapping[str, str], probe: Pr
         ready=lambda _: probe.answers(f"{options.prefect_url}/api/health"),
         port=options.prefect_port,
         needs=frozenset({"postgres"}),
+        when_ready=lambda: note_migrated(cluster.data),
         grace_seconds=8,
     )
 
@@ -162,24 +165,26 @@ def _simulator(
 
 
 def _gateway(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
+    """Starts beside everything else: what it has yet to wait for is what `/readyz` says."""
     return Part(
         name="gateway",
         command=_module("deployments.gateway", "--host", LOOPBACK, "--port", str(options.port)),
         environment=environment,
         ready=lambda _: probe.answers(f"{options.gateway_url}/readyz"),
         port=options.port,
-        needs=frozenset({"provision"}),
     )
 
 
 def _worker(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
+    """The warm worker imports beside everything else, and waits for its pool. Prefect's own needs all to be there."""
+    warm = options.worker_type is WorkerType.WARM
     start = ["worker", "start", "--pool", WORK_POOL, "--type", options.worker_type, "--name", WORKER_NAME]
     return Part(
         name="worker",
-        command=_module("prefect", *start),
+        command=_module("deployments.worker", "--name", WORKER_NAME) if warm else _module("prefect", *start),
         environment=environment,
         ready=probe.worker_online,
-        carries_runs=options.worker_type is WorkerType.PROCESS,
-        needs=frozenset({"prefect", "provision"}),
+        carries_runs=not warm,
+        needs=frozenset() if warm else frozenset({"prefect", "provision"}),
         grace_seconds=8,
     )

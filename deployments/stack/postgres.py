@@ -97,7 +97,7 @@ def cluster_in(data: Path) -> Cluster:
 def initialize(data: Path) -> None:
     """Make an empty cluster with its databases. Raises NeedsHuman where it cannot be made.
 
-    It is left to the system when its thousand files reach the disk: within half a minute, or ten seconds of waiting now.
+    It is left to the system when its thousand files reach the disk: to wait for that takes a busy machine ten seconds.
     """
     identity = _identity_for(data)
     data.mkdir(mode=0o700)

@@ -31,7 +31,7 @@ from deployments.stack.environment import callers_own, client_settings
 from deployments.stack.options import LOOPBACK, StackOptions
 from deployments.stack.parts import Part, all_parts
 from deployments.stack.processes import MARK, below, end, left_behind, listens, marked, spawn
-from deployments.stack.template import cache_folder, note_migrated, prepare_cluster
+from deployments.stack.template import cache_folder, prepare_cluster
 
 TICK_SECONDS = 0.15
 REAP_EVERY = timedelta(seconds=5)
@@ -151,8 +151,15 @@ class Stack:
                 self._start(running)
         elif (code := running.process.poll()) is not None:
             self._ended(running, code)
-        elif not running.ready:
-            running.ready = _has_its_port(running.part, running.process.pid) and running.part.ready(running.started_at)
+        elif not running.ready and _answers(running.part, running.process.pid, running.started_at):
+            self._is_ready(running)
+
+    def _is_ready(self, running: Running) -> None:
+        running.ready = True
+        running.part.when_ready()
+        if not self._announced:
+            done = "is done" if running.part.run_once else "is up"
+            self._say(f"{running.part.name} {done} ({(utc_now() - running.started_at).total_seconds():.1f} s)")
 
     def _may_start(self, running: Running) -> bool:
         if running.ready or utc_now() < running.not_before:  # ready without a process: it ran once, and that was all
@@ -179,7 +186,7 @@ class Stack:
         name, pause = running.part.name, running.pause
         running.ended()
         if running.part.run_once and code == 0:
-            running.ready = True
+            self._is_ready(running)
             return
         if not self._announced and (running.part.run_once or running.endings >= ATTEMPTS_TO_START):
             raise StartFailed(f"{name} does not start: {self._last_words(name)}")
@@ -226,8 +233,8 @@ def _require_free_ports(options: StackOptions) -> None:
                 raise NeedsHuman(f"port {port} is taken: choose another with {option}") from error
 
 
-def _has_its_port(part: Part, pid: int) -> bool:
-    return part.port is None or listens(pid, part.port)
+def _answers(part: Part, pid: int, started_at: datetime) -> bool:
+    return (part.port is None or listens(pid, part.port)) and part.ready(started_at)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """A migrated, empty database cluster, made once for each version of what migrates it, and copied for each new home.
 
-`initdb`, Prefect's hundred migrations and the types of its blocks take a dozen CPU seconds; a copy takes a tenth of one.
-It lies in the user's cache folder under a key of the versions, without any secret or data, and may be deleted at any
-time. It is copied into the cache beside its place and renamed, so what is there is whole; who wants one that is not there
-makes it in its own home, under a lock, as several stacks may start at once. A cache that cannot be written is done without.
+`initdb`, Prefect's hundred migrations and the types of its blocks take a dozen CPU seconds, a copy a tenth of one.
+The template lies in the user's cache folder under a key of the versions, without any secret or data, and may be deleted
+at any time. What is found there is whole, as it was written beside its place and renamed. Who finds none makes it,
+under a lock, as several stacks may start at once. A cache that cannot be written is done without.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def is_migrated(data: Path) -> bool:
 
 
 def note_migrated(data: Path) -> None:
-    """This version of Prefect has started on it."""
+    """Prefect has started on it: what this version would migrate there is done."""
+    if is_migrated(data):
+        return
     draft = data / f"{VERSIONS_FILE}.new"
     draft.write_text(prefect_versions())
     draft.replace(data / VERSIONS_FILE)

@@ -22,6 +22,7 @@ from uuid import UUID
 import anyio
 import anyio.abc
 import httpx
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 # Not scaled: they are how long a process takes to end, and a call to Prefect.
 STOP_GRACE = timedelta(seconds=5)  # of a child when the worker is stopped
 LAST_WORDS = timedelta(seconds=2)
+LOOK_FOR_POOL = timedelta(seconds=0.2)
 LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
@@ -86,11 +88,22 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
     async def setup(self) -> None:
         # Before anything else: a flow that cannot be imported is told to who starts the worker, not to each run.
         self._nursery = await anyio.to_thread.run_sync(Nursery)
+        if not self._create_pool_if_not_found:
+            await self._wait_for_pool()
         await super().setup()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
         self._tasks = [asyncio.create_task(self._poll_when_rung()), asyncio.create_task(self._hear_prefect())]
         if url := self._settings.ledger_url:
             self._ledger_ear = LedgerEar(url, self._rung.set, timing=self._timing)
+
+    async def _wait_for_pool(self) -> None:
+        """Somebody else makes it, after us. Prefect's own worker would look for it every ten seconds."""
+        async with get_client() as client:
+            while True:
+                with suppress(ObjectNotFound, httpx.HTTPError):
+                    await client.read_work_pool(self._work_pool_name)
+                    return
+                await asyncio.sleep(LOOK_FOR_POOL.total_seconds())
 
     async def teardown(self, *exc_info: Any) -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)

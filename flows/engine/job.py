@@ -20,12 +20,12 @@ from blocks.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
 from blocks.fal import may_pass
 from blocks.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same
 from blocks.media import Kind, RemoteFile
+from blocks.specifying import specify
 from flows.engine import sending, storing, tasks
 from flows.engine.backoff import USUAL, RetryPolicy, next_try
 from flows.engine.durable import Durable
 from flows.engine.resources import Resources
 from flows.engine.rows import Rows
-from flows.engine.specifying import specify
 from flows.engine.waits import Cancelled, Later, Waiting
 
 Beside = Callable[[str, Callable[[], object]], None]

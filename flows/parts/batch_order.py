@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blocks.errors import BadInput
 from blocks.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
 from blocks.manifest import Forecast, Pass, Passes, Row, draft_of, duplicates, final_of, forecast, read_manifest
-from flows.generate_image import Picture
+from flows.orders.picture import Picture
 from flows.parts.form import shown
 from flows.parts.trained_style import Style
 

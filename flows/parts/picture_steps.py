@@ -24,8 +24,8 @@ from pydantic_core import PydanticCustomError
 from blocks.errors import BadInput
 from blocks.fal import CATALOGUE
 from blocks.ledger import Asset, RequestSpec
+from blocks.specifying import specify
 from blocks.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
-from flows.engine import specify
 from flows.parts.form import in_order, shown
 
 MOST_STEPS = 8

@@ -7,7 +7,7 @@ back in one error, whether a picture cannot be had, cannot be read, or is none t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 
@@ -20,37 +20,20 @@ from blocks.web import Reach, Web
 from blocks.web.model import ENDPOINT as WEB_IMAGE
 from flows.engine import Call, Inference, Job
 from flows.engine.resources import current
+from flows.orders.training import ZIPPED, Given, is_asset
 
 FETCH = "fetch"
 WEB_SIZE = {"max_width": 2048, "quality": 95}  # trainers make pictures smaller than that
 ARCHIVE_PATIENCE = timedelta(minutes=5)
-ARCHIVE = "archive"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """What was ordered. `sources`: ids of files and addresses on the web, by the field they were given in."""
-
-    sources: Mapping[str, str]
-    captions: Mapping[str, str]
-
-    @property
-    def zipped(self) -> bool:
-        return ARCHIVE in self.sources
-
 
 Brought = Mapping[str, Asset | DarkroomError]  # by the field it was given in
-
-
-def is_asset(source: str) -> bool:
-    return source.startswith("ast_")
 
 
 def bring(job: Job, given: Given) -> Brought:
     """The user's own files, and those on the web once all of them have come, or not."""
     own = {field: _own(job, source) for field, source in given.sources.items() if is_asset(source)}
     if given.zipped:
-        return own or {ARCHIVE: job.make(FETCH, lambda: _download(given.sources[ARCHIVE]), kind=Kind.ARCHIVE)}
+        return own or {ZIPPED: job.make(FETCH, lambda: _download(given.sources[ZIPPED]), kind=Kind.ARCHIVE)}
     return {**own, **_fetched(job, {field: url for field, url in given.sources.items() if field not in own})}
 
 
@@ -58,7 +41,7 @@ def check(job: Job, given: Given, brought: Brought) -> list[TrainingImage]:
     """Raises BadInput, which names every picture that is no good."""
     read = _read_archive if given.zipped else _read_each
     images, flaws = read(job, given, brought)
-    return check_training_images(images, flaws=flaws, field=ARCHIVE if given.zipped else "images")
+    return check_training_images(images, flaws=flaws, field=ZIPPED if given.zipped else "images")
 
 
 def _own(job: Job, asset_id: str) -> Asset | DarkroomError:
@@ -97,10 +80,10 @@ Read = tuple[list[NamedImage], list[Flaw]]
 def _read_archive(job: Job, given: Given, brought: Brought) -> Read:
     """A caption of the order goes before one in the archive, and names a picture with or without its folder."""
     try:
-        content = _content(job, brought[ARCHIVE], kind="application/zip")
+        content = _content(job, brought[ZIPPED], kind="application/zip")
     except BadInput as error:
-        return [], [Flaw(name=ARCHIVE, reason=error.message)]
-    contents = read_archive(BytesIO(content), field=ARCHIVE)
+        return [], [Flaw(name=ZIPPED, reason=error.message)]
+    contents = read_archive(BytesIO(content), field=ZIPPED)
     images, used = list[NamedImage](), set[str]()
     for image in contents.images:
         names = [name for name in (image.name, image.name.rpartition("/")[2]) if name in given.captions]

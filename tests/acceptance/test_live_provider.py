@@ -27,7 +27,7 @@ from deployments.simulator.environment import client_environment
 UPLOAD = """
 from datetime import timedelta
 from blocks.fal import FalAccount
-with FalAccount.load("default").client() as fal:
+with FalAccount.load_default().client() as fal:
     print(fal.upload(b"a file", content_type="text/plain", file_name="file.txt", lifetime=timedelta(hours=1)))
 """
 

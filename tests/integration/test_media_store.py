@@ -23,7 +23,7 @@ from prefect.settings import (
 from prefect_server import PrefectServer
 
 from blocks.errors import BadInput, Park, Permanent
-from blocks.media_store import MediaStore, make_store_block, open_media_store, store_block_slug
+from blocks.media_store import LocalFolder, MediaStore, make_store_block, open_media_store, store_block_slug
 from blocks.settings import Settings
 
 KEY = "images/usr_1/job_1/generate-0.png"
@@ -64,6 +64,8 @@ def setting(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(setting: str) -> MediaStore:
+    if not setting.startswith("s3://"):
+        return MediaStore(LocalFolder(setting))
     block = make_store_block(setting)
     assert isinstance(block, WritableFileSystem)
     return MediaStore(block)

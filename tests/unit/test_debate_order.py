@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from blocks.film.stage import side_by_side
-from flows.make_debate import Debate
+from flows.orders.debate import Debate
 from flows.parts.debate_script import LONGEST_LINE, SCHEMA, Script
 
 ROUND = {"first": "Coffee wakes the world.", "second": "Tea lets it dream."}

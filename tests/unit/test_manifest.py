@@ -30,7 +30,7 @@ from blocks.manifest import (
     read_manifest,
 )
 from blocks.manifest.pictures import DEFAULT_MODEL, NAMED
-from flows.generate_image import Picture
+from flows.orders.picture import Picture
 from flows.parts.trained_style import TRIAL
 
 DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import text
 
 from blocks.ledger.database import make_engine
@@ -14,6 +12,10 @@ _LOCK = 0xDA1C  # any number that is ours: two provisioners at once migrate one 
 
 
 def migrate(url: str) -> None:
+    # Here, as everything imports the ledger, and nothing else needs Alembic: a sixth of a second.
+    from alembic import command
+    from alembic.config import Config
+
     engine = make_engine(url)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))

@@ -1,0 +1,37 @@
+"""`python -m deployments.worker --name local`: the warm worker, started before there is anything to poll.
+
+What `prefect worker start --type warm` does, without the imports of its command line and of every collection, a second
+of CPU. It makes its forkserver at once and waits for the work pool, so it can be started beside what makes that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+
+from prefect.logging.configuration import setup_logging
+from prefect.utilities.processutils import setup_signal_handlers_worker
+
+from blocks.orchestrator import WORK_POOL
+from deployments.worker.warm import WarmWorker
+
+
+async def serve(name: str) -> None:
+    worker = WarmWorker(work_pool_name=WORK_POOL, name=name, create_pool_if_not_found=False)
+    await worker.start()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m deployments.worker", description="The worker that forks its runs.")
+    parser.add_argument("--name", required=True, help="as Prefect's UI shows it")
+    arguments = parser.parse_args()
+    setup_logging()
+    # SIGTERM as SIGINT, so that what runs is ended and reported.
+    setup_signal_handlers_worker(os.getpid(), "the worker", print)
+    asyncio.run(serve(arguments.name))
+    print("Worker stopped!")
+
+
+if __name__ == "__main__":
+    main()
