@@ -15,7 +15,7 @@ from deployments.home import EXPORTED_FROM, Home
 from deployments.simulator.environment import USER_ID, client_environment
 from deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
 from deployments.stack.postgres import Cluster
-from deployments.stack.template import is_migrated
+from deployments.stack.template import is_migrated, is_there
 
 # They choose a profile of the operator's own Prefect, which does not exist in the stack's.
 FOREIGN = ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
@@ -71,11 +71,11 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
 
 
 def _what_is_done(cluster: Cluster) -> dict[str, str]:
-    """On a database that this version has migrated, a second of every start goes into finding that out.
+    """Where this version has migrated the database, as it has a new one, a second goes into finding that out.
 
-    Without the memo it would import all blocks there are, also where it is not to register them.
+    With the memo it would import all blocks there are, also where it is not to register them.
     """
-    if not is_migrated(cluster.data):
+    if is_there(cluster.data) and not is_migrated(cluster.data):
         return {}
     return {
         "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",

@@ -17,7 +17,7 @@ from deployments.home import Home
 from deployments.stack.environment import inherited, server_environment, worker_settings
 from deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
 from deployments.stack.postgres import Cluster, Identity
-from deployments.stack.template import note_migrated
+from deployments.stack.template import cache_folder, is_there, note_migrated
 
 WORKER_NAME = "local"
 PROBE_SECONDS = 2.0
@@ -47,7 +47,8 @@ class Part:
 
 
 def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapping[str, str]) -> list[Part]:
-    """In the order in which they end, reversed."""
+    """In the order in which they end, reversed. What makes the databases is among them where there are none yet."""
+    databases = [] if is_there(cluster.data) else [_databases(cluster, environment=inherited(base))]
     common = inherited(base)
     client = {**common, **home.environment()}
     server = {**common, **server_environment(options, home=home, cluster=cluster)}
@@ -55,7 +56,8 @@ def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapp
     public_url = client.get("DARKROOM_PUBLIC_URL", "")
     simulated = [_simulator(options, home=home, environment=common, probe=probe, public_url=public_url)]
     return [
-        _postgres(cluster, environment=common),
+        *databases,
+        _postgres(cluster, environment=common, needs=frozenset(part.name for part in databases)),
         _prefect(options, environment=server, cluster=cluster, probe=probe),
         _provision(environment=client),
         *(simulated if options.provider is Provider.SIMULATED else []),
@@ -103,9 +105,21 @@ def _module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", name, *arguments]
 
 
-def _postgres(cluster: Cluster, *, environment: Mapping[str, str]) -> Part:
+def _databases(cluster: Cluster, *, environment: Mapping[str, str]) -> Part:
+    cache = cache_folder(environment)
+    return Part(
+        name="databases",
+        command=_module("deployments.stack.template", str(cluster.data), "--cache", str(cache)),
+        environment=environment,
+        ready=lambda _: False,
+        run_once=True,
+    )
+
+
+def _postgres(cluster: Cluster, *, environment: Mapping[str, str], needs: frozenset[str]) -> Part:
     return Part(
         name="postgres",
+        needs=needs,
         command=cluster.command(),
         environment=environment,
         ready=lambda _: cluster.answers(),

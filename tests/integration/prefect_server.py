@@ -22,8 +22,9 @@ from deployments.home import Home
 from deployments.stack.environment import callers_own, client_settings, inherited
 from deployments.stack.options import StackOptions
 from deployments.stack.parts import Part, all_parts
+from deployments.stack.postgres import cluster_in
 from deployments.stack.processes import end, spawn
-from deployments.stack.template import cache_folder, prepare_cluster
+from deployments.stack.template import cache_folder, make_databases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,8 @@ def running_prefect() -> Iterator[PrefectServer]:
         home.prepare()
         options = StackOptions(home=home.path, port=free_port(), prefect_port=free_port(), simulator_port=free_port())
         base = callers_own(os.environ)
-        cluster = prepare_cluster(home.postgres, cache=cache_folder(base))
+        make_databases(home.postgres, cache=cache_folder(base))
+        cluster = cluster_in(home.postgres)
         settings = client_settings(options, home=home, cluster=cluster, base=base)
         home.record_environment(settings)
         parts = {part.name: part for part in all_parts(options, home=home, cluster=cluster, base=base)}
