@@ -48,13 +48,16 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         closing(Ledger(settings.ledger_url, timing=settings.timing)) as ledger,
         closing(PrefectApi.from_environment()) as api,
     ):
-        ensure_operator_key(ledger, settings, say=say)
+        if ensure_operator_key(ledger, settings, say=say):
+            prepare_to_deploy()  # all of it is new, and Prefect's server may be starting
         _wait_for_prefect(api)
         ensure_work_pool(api, overwrite=overwrite)
         orchestrator = Orchestrator(api)
         orchestrator.ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
         say("work pool and queues: ready")
         same_code = not overwrite and deployed_as_this_code(api, timing=settings.timing)
+        if not same_code:
+            prepare_to_deploy()
         for each in ALL_BLOCKS:
             if not same_code or not _type_exists(api, each):
                 register(each)
@@ -80,16 +83,28 @@ def _reconcile_on_bad_end(orchestrator: Orchestrator, deployments: Iterable[str]
     return reconcile_on_bad_end(reconcile=reconcile, deployments=ids, timing=timing)
 
 
-def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[str], None]) -> None:
-    """The key with which `darkroom generate` and its like speak for the operator, where there is a home to keep it."""
+def prepare_to_deploy() -> None:
+    """Import what takes seconds, and have Prefect make the TLS context once instead of for each of its clients."""
+    from deployments.worker.internals import share_tls_context
+
+    share_tls_context()
+
+
+def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[str], None]) -> bool:
+    """The key with which `darkroom generate` and its like speak for the operator, where there is a home to keep it.
+
+    Return whether there was none before.
+    """
     if not settings.home.is_dir():
         say("operator: no key kept, as there is no DARKROOM_HOME; get one with `darkroom user rotate operator`")
-        return
+        return False
     file = Home(settings.home).operator_key
-    if file.exists() and ledger.users.authenticate(file.read_text().strip()):
-        return
+    known = file.exists()
+    if known and ledger.users.authenticate(file.read_text().strip()):
+        return False
     write_private(file, ledger.users.rotate(OPERATOR).key + "\n")
     say(f"operator: new key in {file}")
+    return not known
 
 
 def ensure_account(settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:

@@ -49,7 +49,7 @@ NO_MARKUP = str.maketrans(dict.fromkeys("`|<>[]\\\n\r", "_"))  # what would end 
 
 def bring_in(job: Job) -> dict[str, Any]:
     order = Import.model_validate(job.parameters)
-    calls = _calls(order)
+    calls = calls_of(order)
     came: dict[str, Asset | DarkroomError] = {}
     try:
         for call, outcome in job.each(calls):
@@ -63,7 +63,7 @@ def bring_in(job: Job) -> dict[str, Any]:
     return summary(given, came)
 
 
-def _calls(order: Import) -> list[Call]:
+def calls_of(order: Import) -> list[Call]:
     options = {"max_width": order.max_width, "quality": order.quality}
     urls: dict[str, str] = {}
     for step, url in zip(order.steps(), order.urls, strict=True):

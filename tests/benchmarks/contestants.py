@@ -24,7 +24,7 @@ from support import free_port, wait_until
 from benchmarks.driver import Door
 from benchmarks.meters import SUPERVISOR, AccessLog
 from benchmarks.provider import NO_LIMIT, Provider
-from deployments.stack.postgres import prepare_cluster
+from deployments.stack.postgres import cluster_in, initialize
 
 FAL, USER = "fal", "bench"
 Rows = psycopg.Connection[dict[str, Any]]
@@ -205,7 +205,9 @@ class RunningCluster:
 def running_cluster(home: Path) -> Iterator[RunningCluster]:
     """A Postgres as the local stack runs it."""
     home.mkdir(parents=True, exist_ok=True)
-    cluster = prepare_cluster(home / "postgres")
+    cluster = cluster_in(home / "postgres")
+    if not cluster.data.exists():
+        initialize(cluster.data)
     quiet = {"cwd": cluster.data, "stderr": subprocess.DEVNULL}
     with running_process(cluster.command(), signal.SIGINT, **quiet, **cluster.identity) as postgres:
         wait_until(cluster.answers, timeout=30, every=0.1, what="Postgres")

@@ -74,6 +74,37 @@ def test_a_second_time_changes_nothing(prefect: PrefectServer) -> None:
     assert (prefect.home / "operator.key").read_text() == key
 
 
+def test_a_second_time_deploys_nothing(prefect: PrefectServer) -> None:
+    """And so does without Prefect, whose import is most of what deploying costs."""
+    program = (
+        "import sys; from deployments.provision import provision; from blocks.settings import load_settings; "
+        "provision(load_settings(), say=lambda line: None); print('prefect' in sys.modules)"
+    )
+    prefect.provision()
+    assert prefect.run([sys.executable, "-c", program], cwd=PROJECT).stdout == "False\n"
+
+
+@pytest.mark.parametrize("change", [{"description": "by hand"}, {"paused": True}, {"work_queue_name": "system"}])
+def test_a_deployment_that_was_changed_by_hand_is_as_the_file_says_again(
+    prefect: PrefectServer, change: dict[str, Any]
+) -> None:
+    """Though the code is the same as the last time."""
+    before = snapshot(prefect)
+    found = prefect.call("GET", f"/deployments/name/{DEPLOYMENTS[0]}")
+    prefect.call("PATCH", f"/deployments/{found['id']}", json=change)
+    changed = snapshot(prefect)
+    prefect.provision()
+    assert snapshot(prefect) == before != changed
+
+
+def test_the_form_of_a_block_that_was_deleted_is_there_again(prefect: PrefectServer) -> None:
+    """Also of an account that nobody names."""
+    path = "/block_types/slug/payment-account"
+    prefect.call("DELETE", f"/block_types/{prefect.call('GET', path)['id']}")
+    prefect.provision()
+    assert prefect.call("GET", path)["name"] == "Payment account"
+
+
 def test_prefect_deploy_gives_the_same_deployments(prefect: PrefectServer) -> None:
     """`prefect deploy --all` and provision read one file and agree on everything in it."""
     before = snapshot(prefect)

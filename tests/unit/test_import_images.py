@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from blocks.errors import DarkroomError, Permanent, Refused, Retry
 from blocks.ledger import Asset
-from flows.import_images import Import, nothing_imported, summary
+from flows.import_images import calls_of, nothing_imported, summary
+from flows.orders.imports import Import
 
 MUG = "https://shop.example/mug.jpg"
 CUP = "https://shop.example/cup.jpg"
@@ -23,8 +24,11 @@ def test_each_address_is_a_call_of_its_own_and_one_given_twice_is_one() -> None:
     """By its place in the order, so that a replay finds it again; what a browser keeps to itself makes no other."""
     order = Import(urls=[MUG, f" {CUP} ", f"{MUG}#detail", MUG], max_width=640)
     assert order.steps() == ["image-0001", "image-0002", "image-0001", "image-0001"]
-    assert [(call.step, call.arguments["url"]) for call in order.calls()] == [("image-0001", MUG), ("image-0002", CUP)]
-    assert all(call.arguments["max_width"] == 640 for call in order.calls())
+    assert [(call.step, call.arguments["url"]) for call in calls_of(order)] == [
+        ("image-0001", MUG),
+        ("image-0002", CUP),
+    ]
+    assert all(call.arguments["max_width"] == 640 for call in calls_of(order))
 
 
 def test_the_result_has_every_address_in_its_place() -> None:

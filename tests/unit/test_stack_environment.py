@@ -23,7 +23,8 @@ from deployments.stack.environment import (
 )
 from deployments.stack.options import Provider, StackOptions
 from deployments.stack.parts import all_parts
-from deployments.stack.postgres import LONGEST_SOCKET_FOLDER, Cluster, prepare_cluster
+from deployments.stack.postgres import LONGEST_SOCKET_FOLDER, Cluster, cluster_in
+from deployments.stack.template import note_migrated
 
 # Prefect reads it in the server's encryption module, outside its settings.
 OUTSIDE_SETTINGS = {"PREFECT_SERVER_ENCRYPTION_KEY"}
@@ -67,6 +68,22 @@ def test_prefect_knows_every_setting_it_is_given(home: Home, cluster: Cluster) -
     }
     prefects = {name for name in given if name.startswith("PREFECT_")}
     assert prefects - OUTSIDE_SETTINGS - known_names(PrefectSettings) == set()
+
+
+def test_a_database_that_this_version_has_migrated_is_not_migrated_again(home: Home, cluster: Cluster) -> None:
+    """Nor one that is made for this start. One of another version is, and its blocks are registered."""
+    done = {
+        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+        "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+    }
+    options = StackOptions(home=home.path)
+    assert server_environment(options, home=home, cluster=cluster).items() >= done.items()
+    cluster.data.mkdir(parents=True)
+    (cluster.data / "PG_VERSION").touch()
+    assert not done.keys() & server_environment(options, home=home, cluster=cluster).keys()
+    note_migrated(cluster.data)
+    assert server_environment(options, home=home, cluster=cluster).items() >= done.items()
 
 
 def test_prefect_accepts_every_value_it_is_given(home: Home, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +235,8 @@ def test_a_socket_finds_a_place_below_a_long_path(tmp_path: Path) -> None:
     data = tmp_path / ("deep" * 40) / "postgres"
     data.mkdir(parents=True)
     (data / "PG_VERSION").touch()
-    sockets = prepare_cluster(data).sockets
+    sockets = cluster_in(data).sockets
     assert len(str(sockets)) <= LONGEST_SOCKET_FOLDER
     assert sockets.stat().st_mode & 0o777 == 0o700
-    assert prepare_cluster(data).sockets == sockets
+    assert cluster_in(data).sockets == sockets
     sockets.rmdir()

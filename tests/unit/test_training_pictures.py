@@ -12,7 +12,8 @@ from blocks.archives import write_archive
 from blocks.errors import BadInput, DarkroomError, Refused
 from blocks.ledger import Asset
 from flows.engine import Job
-from flows.parts.training_pictures import ARCHIVE, Given, check
+from flows.orders.training import ZIPPED, Given
+from flows.parts.training_pictures import check
 
 URL = "https://example.com/"
 
@@ -64,8 +65,8 @@ def check_images(*brought: Asset | DarkroomError, shelf: Shelf, **captions: str)
 
 def check_zip(content: bytes, captions: dict[str, str], *, content_type: str = "application/zip") -> list[str | None]:
     shelf = Shelf()
-    given = Given(sources={ARCHIVE: URL}, captions=captions)
-    images = check(shelf.as_job(), given, {ARCHIVE: shelf.asset(content, content_type)})
+    given = Given(sources={ZIPPED: URL}, captions=captions)
+    images = check(shelf.as_job(), given, {ZIPPED: shelf.asset(content, content_type)})
     return [image.caption for image in images]
 
 

@@ -129,6 +129,27 @@ def test_every_command_explains_itself(command: str) -> None:
     assert done.output.strip()
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("deployments.gateway.app", "deployments.cli", "deployments.provision", "deployments.stack.supervisor"),
+        "deployments.simulator.server",
+    ],
+)
+def test_a_part_starts_without_importing_prefect(module: str) -> None:
+    """It takes a second, and the clients of the other providers nearly as long: whoever needs them imports them."""
+    heavy = ["prefect", "prefect_aws", "google.genai", "elevenlabs.client", "mux_python", "alembic"]
+    program = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_the_commands_help_needs_nothing_of_what_they_do() -> None:
+    """It is there in a fifth of a second."""
+    heavy = ["pydantic", "sqlalchemy", "httpx", "psycopg", "fastapi", "yaml"]
+    program = f"import sys, deployments.cli; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
 def test_rows_can_be_read_in_a_process_that_has_opened_no_session() -> None:
     """The ORM finishes its classes with its first session, and a gateway may never open one."""
     program = "from blocks.ledger import Run; print(Run.model_construct(id='run_1').id)"

@@ -1,0 +1,112 @@
+"""A new home's databases are copies of a template that is made once, holds nothing, and is never used half made."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from support import wait_until
+
+from blocks.ledger import OPERATOR, Ledger
+from deployments.stack.postgres import Cluster, cluster_in
+from deployments.stack.template import VERSIONS_FILE, copy_template, is_migrated, make_databases
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    # Not below pytest's own folder: that one is closed to other users, and as root Postgres runs as one.
+    with tempfile.TemporaryDirectory(prefix="darkroom-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def cache(folder: Path) -> Path:
+    """With the template in it that the first home has made."""
+    assert not copy_template(folder / "first" / "postgres", cache=folder / "cache")
+    (folder / "first").mkdir()
+    make_databases(folder / "first" / "postgres", cache=folder / "cache")
+    return folder / "cache"
+
+
+@pytest.fixture
+def home(folder: Path) -> Iterator[Path]:
+    home = folder / "home"
+    home.mkdir()
+    yield home
+    shutil.rmtree(home)
+
+
+@contextmanager
+def running(cluster: Cluster) -> Iterator[None]:
+    server = subprocess.Popen(
+        cluster.command(), cwd=cluster.data, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **cluster.identity
+    )
+    try:
+        wait_until(cluster.answers, timeout=30, every=0.05, what="the server")
+        yield
+    finally:
+        cluster.stop(server)
+
+
+def rows(cluster: Cluster, database: str, query: str) -> list[Any]:
+    with psycopg.connect(cluster.url(database)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def template(cache: Path) -> Path:
+    (found,) = (each for each in (cache / "clusters").iterdir() if each.is_dir())
+    return found
+
+
+def test_a_copy_is_migrated_and_holds_nothing_of_anybodys(cache: Path, home: Path) -> None:
+    """Both schemas and the types of blocks are there; no key, no block, no run, and no user but the operator."""
+    assert copy_template(home / "postgres", cache=cache)
+    cluster = cluster_in(home / "postgres")
+    assert is_migrated(cluster.data)
+    with running(cluster):
+        slugs = {slug for (slug,) in rows(cluster, "prefect", "SELECT slug FROM block_type")}
+        assert {"slack-webhook", "s3-bucket", "local-file-system", "secret"} <= slugs
+        for table in ("configuration", "block_document", "flow_run", "variable", "work_pool"):
+            assert rows(cluster, "prefect", f"SELECT * FROM {table}") == [], table
+        ledger = Ledger(cluster.url("darkroom"))
+        assert [user.id for user in ledger.users.all()] == [OPERATOR]
+        ledger.close()
+        assert rows(cluster, "darkroom", "SELECT * FROM api_key") == []
+
+
+def test_a_template_that_others_can_write_or_that_is_not_whole_is_not_used(cache: Path, home: Path) -> None:
+    """Whoever can write it can have the server do anything; one without its mark was not finished."""
+    found = template(cache)
+    found.chmod(0o777)
+    assert not copy_template(home / "postgres", cache=cache)
+    found.chmod(0o700)
+    mark = (found / VERSIONS_FILE).read_text()
+    (found / VERSIONS_FILE).write_text("prefect=0")
+    assert not copy_template(home / "postgres", cache=cache)
+    (found / VERSIONS_FILE).write_text(mark)
+    assert copy_template(home / "postgres", cache=cache)
+
+
+def test_who_comes_second_copies_and_what_a_killed_start_left_is_no_hindrance(cache: Path, home: Path) -> None:
+    """The template is made under a lock, and looked for again once that is had."""
+    before = template(cache).stat().st_ino
+    (home / "postgres.new").mkdir()
+    (home / "postgres.new" / "half").touch()
+    make_databases(home / "postgres", cache=cache)
+    assert template(cache).stat().st_ino == before
+    assert not (home / "postgres" / "half").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(folder: Path, home: Path) -> None:
+    """The home gets its databases all the same."""
+    nowhere = folder / "a-file"
+    nowhere.touch()
+    make_databases(home / "postgres", cache=nowhere)
+    assert is_migrated(home / "postgres")
