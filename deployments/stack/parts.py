@@ -108,7 +108,7 @@ def _module(name: str, *arguments: str) -> list[str]:
 def _databases(cluster: Cluster, *, environment: Mapping[str, str]) -> Part:
     cache = cache_folder(environment)
     return Part(
-        name="databases",
+        name="database",
         command=_module("deployments.stack.template", str(cluster.data), "--cache", str(cache)),
         environment=environment,
         ready=lambda _: False,
