@@ -46,9 +46,7 @@ class Schedule:
 
     def _slots(self, *, after: datetime, until: datetime | None, most: int) -> Iterator[datetime]:
         for slot in self.rule._get_dates_generator(n=most, start=after + MOMENT, end=until):
-            plain = datetime.fromtimestamp(slot.timestamp(), UTC)
-            if plain > after:
-                yield plain
+            yield datetime.fromtimestamp(slot.timestamp(), UTC)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Every private name of Prefect that the warm worker leans on, and why. Prefect is pinned to 3.8 for them.
+"""Every private name of Prefect that the warm worker leans on, and why. Prefect is pinned to 3.9 for them.
 
 Beside these functions `WarmWorker` overrides `BaseWorker._submit_run`, which is private by name, and calls
 `_propose_pending_state`, `_propose_crashed_state`, `_release_limit_slot` and `_mark_flow_run_as_cancelled`; and
