@@ -17,7 +17,8 @@ import httpx
 import pytest
 from fal_client.client import FalClientHTTPError
 from PIL import Image, ImageDraw
-from simulated_fal import SimulatedFal, wait_until
+from simulated_fal import SimulatedFal
+from support import wait_until
 
 DEV = "fal-ai/flux/dev"
 LORA = "fal-ai/flux-lora"

@@ -10,7 +10,8 @@ import fal_client
 import httpx
 import pytest
 from fal_client.client import FalClientHTTPError
-from simulated_fal import SimulatedFal, fal_client_with, wait_until
+from simulated_fal import SimulatedFal, fal_client_with
+from support import wait_until
 
 DEV = "fal-ai/flux/dev"
 QUEUE = "https://queue.fal.run"

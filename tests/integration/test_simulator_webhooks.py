@@ -15,7 +15,8 @@ import httpx
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from simulated_fal import Received, Receiver, SimulatedFal, wait_until
+from simulated_fal import Received, Receiver, SimulatedFal
+from support import wait_until
 
 DEV = "fal-ai/flux/dev"
 JWKS_URL = "https://rest.fal.ai/.well-known/jwks.json"
