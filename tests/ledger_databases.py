@@ -46,8 +46,8 @@ class Databases:
         self._numbers = count(1)
         self._execute("ALTER SYSTEM SET fsync = off")
         # What waits for a lock that nobody gives back fails here; a thread that hangs in it would hang the session.
-        self._execute("ALTER SYSTEM SET statement_timeout = '30s'")
-        self._execute("ALTER SYSTEM SET idle_in_transaction_session_timeout = '30s'")
+        self._execute("ALTER SYSTEM SET statement_timeout = '120s'")
+        self._execute("ALTER SYSTEM SET idle_in_transaction_session_timeout = '120s'")
         self._execute("SELECT pg_reload_conf()")
         self._execute(f"CREATE DATABASE {_TEMPLATE}")
         migrate(server.get_uri(_TEMPLATE))

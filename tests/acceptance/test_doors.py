@@ -8,7 +8,7 @@ from uuid import UUID
 
 import httpx
 from running import DARKROOM, PREFECT, Stack
-from support import wait_until
+from support import SLOW, wait_until
 
 
 def test_prefect_deployment_run_makes_a_picture_tagged_with_its_user(stack: Stack, prompt: str) -> None:
@@ -86,7 +86,9 @@ def test_twelve_orders_at_once_with_one_idempotency_key_are_one_request_at_the_p
     headers = stack.bearer("ann") | {"Idempotency-Key": prompt}
 
     def order(_: int) -> httpx.Response:
-        return httpx.post(f"{stack.gateway.base_url}/v1/images", json={"prompt": prompt}, headers=headers, timeout=20)
+        return httpx.post(
+            f"{stack.gateway.base_url}/v1/images", json={"prompt": prompt}, headers=headers, timeout=SLOW * 20
+        )
 
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(order, range(12)))

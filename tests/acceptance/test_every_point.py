@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 from running import DARKROOM, Stack, deadline, leaves_nothing
-from support import wait_until
+from support import SLOW, wait_until
 
 from blocks.ledger import JobStatus, RequestStatus
 
@@ -106,7 +106,7 @@ def kill_worker(stack: Stack) -> None:
     worker = psutil.Process(int((stack.home / "run" / "worker.pid").read_text()))
     below = worker.children(recursive=True)
     os.kill(worker.pid, signal.SIGKILL)
-    assert not psutil.wait_procs(below, timeout=10)[1], "what a worker has started dies with it"
+    assert not psutil.wait_procs(below, timeout=SLOW * 10)[1], "what a worker has started dies with it"
 
 
 @pytest.fixture(scope="module")

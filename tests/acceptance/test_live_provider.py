@@ -20,7 +20,7 @@ import boto3
 import httpx
 from moto.server import ThreadedMotoServer
 from running import Stack, free_ports, running_stack
-from support import wait_until
+from support import SLOW, wait_until
 
 from deployments.simulator.environment import client_environment
 
@@ -41,7 +41,7 @@ def _provider(home: Path, port: int) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
+        process.wait(timeout=SLOW * 10)
 
 
 def _answers(port: int) -> bool:

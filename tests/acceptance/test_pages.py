@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from running import Stack
+from support import SLOW
 
 CHROMIUM = shutil.which("chromium")
 # As root in a container, and without the calls home that a closed network refuses.
@@ -32,7 +33,7 @@ def _enter_prefect(page: Page, stack: Stack) -> str:
     page.goto(f"{address}/runs")
     page.locator("input[type=password]").fill(stack.environment["PREFECT_API_AUTH_STRING"])
     page.keyboard.press("Enter")
-    expect(page.get_by_text("generate-image").first).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("generate-image").first).to_be_visible(timeout=SLOW * 15_000)
     return address
 
 
@@ -50,15 +51,15 @@ def test_a_run_shows_its_steps_its_user_and_the_picture_itself(stack: Stack, pro
     address = _enter_prefect(page, stack)
     page.goto(f"{address}/runs/flow-run/{flow_run_id}")
     for text in ("Completed", f"user:{stack.ledger.users.find('ann').id}", "plan:studio", "Worker 'local' submitting"):
-        expect(page.get_by_text(text).first).to_be_visible(timeout=15_000)
+        expect(page.get_by_text(text).first).to_be_visible(timeout=SLOW * 15_000)
     assert page.get_by_text("ERROR", exact=True).count() == page.get_by_text("WARNING", exact=True).count() == 0
     page.get_by_text("Task Runs", exact=True).last.click()
     for step in ("submit generate", "store generate 0"):
-        expect(page.get_by_text(step).first).to_be_visible(timeout=15_000)
+        expect(page.get_by_text(step).first).to_be_visible(timeout=SLOW * 15_000)
     page.get_by_text("Artifacts", exact=True).last.click()
     page.locator("a[href*='/artifacts/artifact/']").first.click()
     picture = page.locator("img[src*='/v1/assets/']").first
-    expect(picture).to_be_visible(timeout=15_000)
+    expect(picture).to_be_visible(timeout=SLOW * 15_000)
     assert picture.evaluate(LOADED) == 1024
 
 
@@ -68,5 +69,5 @@ def test_the_documentation_needs_nothing_from_outside(stack: Stack, page: Page) 
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{stack.gateway.base_url}/docs")
     for operation in ("/v1/images", "/v1/jobs", "/v1/jobs/{id}", "/v1/assets/{id}", "/readyz"):
-        expect(page.get_by_role("link", name=operation, exact=True).first).to_be_visible(timeout=15_000)
+        expect(page.get_by_role("link", name=operation, exact=True).first).to_be_visible(timeout=SLOW * 15_000)
     assert [url for url in asked if not url.startswith((str(stack.gateway.base_url), "data:"))] == []

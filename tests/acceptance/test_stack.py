@@ -16,7 +16,7 @@ import psutil
 import pytest
 from project_copy import environment
 from running import DARKROOM, Stack, free_ports, running_stack
-from support import wait_until
+from support import SLOW, wait_until
 
 PARTS = ("postgres", "prefect", "gateway", "worker", "simulator")
 
@@ -77,7 +77,7 @@ def answers(stack: Stack) -> bool:
 def up(home: Path, **ports: int) -> subprocess.CompletedProcess[str]:
     flags = [word for name, port in {**free_ports(), **ports}.items() for word in (f"--{name}", str(port))]
     return subprocess.run(
-        [DARKROOM, "up", "--home", str(home), *flags], text=True, capture_output=True, timeout=30, env=bare()
+        [DARKROOM, "up", "--home", str(home), *flags], text=True, capture_output=True, timeout=SLOW * 30, env=bare()
     )
 
 
@@ -169,7 +169,7 @@ def test_a_stack_that_is_ended_leaves_no_process_and_goes_on_where_it_was_with_t
     assert stack.flow_processes(flow_run_id)
     secrets = (own.home / "secrets.env").read_text()
     stack.process.send_signal(signal.SIGTERM)
-    assert stack.process.wait(timeout=60) == 0
+    assert stack.process.wait(timeout=SLOW * 60) == 0
     assert gone(family)
     own.forget()
 
@@ -212,7 +212,7 @@ def test_commands_find_the_stack_of_their_folder(here: Stack) -> None:
 
     def darkroom(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [DARKROOM, *arguments], env=environment, text=True, capture_output=True, check=check, timeout=60
+            [DARKROOM, *arguments], env=environment, text=True, capture_output=True, check=check, timeout=SLOW * 60
         )
 
     job = json.loads(darkroom("generate", "a fox, by command", "--image-size", "256x192", "--wait").stdout)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import httpx
+from support import SLOW
 
 from chaos.scenario import Order
 
@@ -30,7 +31,7 @@ class Customers:
     def __init__(self, url: str, keys: Mapping[str, str], *, seed: int) -> None:
         self._keys = keys
         self._draw = Random(seed)
-        self._http = httpx.Client(base_url=url, timeout=20, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=SLOW * 20, trust_env=False)
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="customer")
         self._orders: list[Future[Answered]] = []
         self._gone = threading.Event()

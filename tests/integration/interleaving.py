@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ledger_databases import Db
-from support import wait_until
+from support import SLOW, wait_until
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -33,7 +33,7 @@ def overlap(db: Db, first: Callable[[], A], second: Callable[[], B], *, at: str)
         two = pool.submit(second)
         wait_until(lambda: _standing_still(db) == 2 or two.done())
         _open(db)
-        return one.result(timeout=20), two.result(timeout=20)
+        return one.result(timeout=SLOW * 20), two.result(timeout=SLOW * 20)
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ def all_at_once(actions: Sequence[Callable[[], A]]) -> list[A]:
     barrier = threading.Barrier(len(actions))
 
     def after_the_others(action: Callable[[], A]) -> A:
-        barrier.wait(timeout=20)
+        barrier.wait(timeout=SLOW * 20)
         return action()
 
     with ThreadPoolExecutor(len(actions)) as pool:
         futures: list[Future[A]] = [pool.submit(after_the_others, action) for action in actions]
-        return [future.result(timeout=60) for future in futures]
+        return [future.result(timeout=SLOW * 60) for future in futures]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from support import free_port, wait_until
+from support import SLOW, free_port, wait_until
 
 from blocks.clock import utc_now
 from blocks.prefect_api import PrefectApi
@@ -48,7 +48,7 @@ class PrefectServer:
             check=check,
             text=True,
             capture_output=True,
-            timeout=60,
+            timeout=SLOW * 60,
         )
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:

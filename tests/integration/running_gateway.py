@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import httpx
 import uvicorn
-from support import free_port, wait_until
+from support import SLOW, free_port, wait_until
 
 from blocks.errors import Retry
 from blocks.fal import Fal
@@ -103,7 +103,7 @@ def running_gateway(settings: Settings, *, blocks: Blocks | None = None) -> Iter
         thread.start()
         try:
             wait_until(lambda: server.started or not thread.is_alive(), what="the gateway")
-            with httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
+            with httpx.Client(base_url=url, trust_env=False, timeout=SLOW * 30) as http:
                 yield RunningGateway(url=url, http=http)
         finally:
             server.should_exit = True
@@ -123,7 +123,7 @@ def gateway_process(environment: Mapping[str, str], log: Path, *, port: int | No
     command = [sys.executable, "-m", "deployments.gateway", "--port", str(port)]
     with log.open("a") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
         try:
-            with httpx.Client(base_url=url, trust_env=False, timeout=30) as http:
+            with httpx.Client(base_url=url, trust_env=False, timeout=SLOW * 30) as http:
                 wait_until(lambda: _lives(http, process), timeout=60, every=0.05, what=f"the gateway, see {log}")
                 yield GatewayProcess(url=url, http=http, process=process)
         finally:

@@ -18,7 +18,7 @@ from typing import Any
 
 import fal_client
 import httpx
-from support import wait_until
+from support import SLOW, wait_until
 
 from deployments.simulator.environment import client_environment
 
@@ -94,7 +94,7 @@ class SimulatedFal:
             return self.process.wait(10)
 
     def _posted(self, path: str, body: Any) -> httpx.Response:
-        return self.operator.post(path, json=body, timeout=30).raise_for_status()
+        return self.operator.post(path, json=body, timeout=SLOW * 30).raise_for_status()
 
 
 def start_simulator(home: Path, *options: str) -> SimulatedFal:

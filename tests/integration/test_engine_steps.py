@@ -24,7 +24,7 @@ from echoing import (
     until_it_has_come,
 )
 from ledger_databases import Db
-from support import wait_until
+from support import SLOW, wait_until
 
 from blocks import catalogue
 from blocks.errors import DarkroomError, Park, Permanent, Retry
@@ -244,7 +244,7 @@ def test_calls_that_last_do_not_hold_up_the_job(
     resources: Resources, provider: EchoProvider, ledger: Ledger, ann: str
 ) -> None:
     """Both are under way at once, the function is called again at the end of each, and once each was sent."""
-    go_on, under_way = threading.Event(), threading.Barrier(2, timeout=20)
+    go_on, under_way = threading.Event(), threading.Barrier(2, timeout=SLOW * 20)
 
     def answer(row: Request, input: Mapping[str, Any]) -> Outcome:
         under_way.wait()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prefect_server import PrefectServer
 from running_gateway import NO_PREFECT, gateway_process
-from support import free_port, wait_until
+from support import SLOW, free_port, wait_until
 
 from blocks.ledger import Ledger
 
@@ -107,7 +107,7 @@ def test_it_does_not_start_half_configured(tmp_path: Path, missing: str) -> None
     }
     command = [sys.executable, "-m", "deployments.gateway", "--port", str(free_port())]
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SLOW * 60)
 
     assert done.returncode == 1
     assert missing in done.stderr

@@ -18,7 +18,7 @@ import pytest
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect_server import PrefectServer, running_prefect
 from project_copy import compile_all, copy_packages, environment
-from support import wait_until
+from support import SLOW, wait_until
 from warm_worker import FlowRunOnWorker, Runs, WarmWorkerProcess, is_gone, running_worker, without_events
 
 from blocks.clock import utc_now
@@ -444,7 +444,7 @@ def generation_of(run: FlowRunOnWorker) -> str:
 
 
 def test_a_worker_that_is_stopped_ends_its_runs_as_crashed(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
-    """In less than ten seconds, also with one that will not hear, and no process is left."""
+    """Also the one that will not hear, and no process is left."""
     with running_worker(server, logs) as worker:
         runs = Runs(server, tmp_path, worker.queue)
         hears, deaf = runs.start(how="wait"), runs.start(how="ignore SIGTERM")
@@ -452,8 +452,8 @@ def test_a_worker_that_is_stopped_ends_its_runs_as_crashed(server: PrefectServer
         deaf.deaf()
         below = worker.below()
         worker.signal(signal.SIGTERM)
-        worker.process.wait(timeout=10)
-        assert psutil.wait_procs(below, timeout=2)[1] == []
+        worker.process.wait(timeout=SLOW * 10)
+        assert psutil.wait_procs(below, timeout=SLOW * 2)[1] == []
         for run in (hears, deaf):
             run.ended("Crashed", timeout=1)
 
@@ -468,7 +468,7 @@ def test_a_worker_that_is_killed_leaves_no_process(server: PrefectServer, logs: 
         below = worker.below()
         assert len(below) >= 4
         worker.signal(signal.SIGKILL)
-        assert psutil.wait_procs(below, timeout=2)[1] == []
+        assert psutil.wait_procs(below, timeout=SLOW * 2)[1] == []
 
 
 def test_a_forkserver_that_is_killed_takes_its_runs_along_and_is_replaced(

@@ -20,7 +20,7 @@ from ledger_databases import Db
 from ledger_scenes import OUTPUT, Picture, submitting_picture
 from running_gateway import NO_PREFECT, GatewayProcess, gateway_process
 from simulated_fal import SimulatedFal
-from support import free_port
+from support import SLOW, free_port
 
 from blocks.ledger import Ledger, RequestStatus
 
@@ -99,7 +99,7 @@ def test_no_answer_leaves_before_the_commit_is_done(
             assert not answer.done()
             assert sender.picture.row.status is IN_FLIGHT
             gate.open()
-            assert answer.result(timeout=20) == 200
+            assert answer.result(timeout=SLOW * 20) == 200
         assert sender.picture.row.status is SUCCEEDED
         assert verdicts(sender) == ["settled"]
 
@@ -126,7 +126,7 @@ def test_a_gateway_that_is_killed_has_answered_nothing_and_the_repeated_webhook_
         answer: Future[int | None] = beside.submit(sender.send, gateway)
         gate.reached()
         gateway.process.kill()
-        assert answer.result(timeout=20) is None
+        assert answer.result(timeout=SLOW * 20) is None
         gate.open()
     assert (sender.picture.row.status, verdicts(sender)) == (status, seen)
 

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import psutil
 from prefect_server import PrefectServer
-from support import wait_until
+from support import SLOW, wait_until
 
 from deployments.home import Home
 from deployments.stack.environment import worker_settings
@@ -96,7 +96,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.kill()
     process.wait()
-    for each in psutil.wait_procs(below, timeout=5)[1]:
+    for each in psutil.wait_procs(below, timeout=SLOW * 5)[1]:
         each.kill()
 
 
