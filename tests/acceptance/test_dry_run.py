@@ -67,7 +67,7 @@ CHANGES = {
         "return watermark(job.read(picture), mark.no_such_thing)",
     ),
     "flows/broken_flows.py": ('FAULT = "after"', 'FAULT = "before"'),
-    "flows/generate_image.py": (
+    "flows/orders/picture.py": (
         'named["prompt"] = named["prompt"].replace("gore", "flowers")\n        if style is None:',
         "if style is None:",
     ),

@@ -20,7 +20,6 @@ from blocks.ledger import Request, RequestStatus
 ONE_REFUSAL = {"times": 1, "retry_after": 1}
 MISBEHAVIOUR: dict[str, dict[str, Any]] = {
     "early": {"webhook": "early", "submit_delay": 1},
-    "in time": {},
     "while it suspends": {"latency": 1.9},
     "twice": {"webhook": "twice"},
     "forged": {"webhook": "forged", "webhook_then_good": True},
@@ -45,7 +44,7 @@ MISBEHAVIOUR: dict[str, dict[str, Any]] = {
     "503_nginx": {"submit": "503_nginx", **ONE_REFUSAL},
     "403_locked": {"submit": "403_locked"},
 }
-ON_THEIR_OWN = ("in time", "while it suspends", "error")
+ON_THEIR_OWN = ("while it suspends", "error")
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,6 @@ def burst(running: Stack) -> Iterator[Burst]:
 def test_a_webhook_before_the_submit_answer_ends_the_job(burst: Burst) -> None:
     """The row adopts the webhook by its token; the late answer only fills in ids."""
     burst.completed("early")
-
-
-def test_a_webhook_before_the_suspension_ends_the_job_in_its_process(burst: Burst) -> None:
-    """A short wait is held in the process: no suspension."""
-    burst.completed("in time")
-    assert "Suspended" not in burst.stack.history(burst.stack.flow_run_id(burst.orders["in time"]))
 
 
 def test_a_webhook_while_the_run_suspends_is_not_lost(burst: Burst) -> None:

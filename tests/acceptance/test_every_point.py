@@ -117,9 +117,11 @@ def scene(running: Stack) -> Iterator[Scene]:
         running.keys[f"user of {case}"] = running.ledger.users.add(f"user of {case}", plan="studio").key
     before_the_kill(scene)
     pause_pool(running, paused=True)
-    kill_worker(running)
-    without_a_worker(scene)
-    pause_pool(running, paused=False)
+    try:
+        kill_worker(running)
+        without_a_worker(scene)
+    finally:
+        pause_pool(running, paused=False)
     bring_home(scene)
     yield scene
     leaves_nothing(running)
@@ -140,8 +142,19 @@ def before_the_kill(scene: Scene) -> None:
     scene.order("running, its worker killed", hold=True)
     for case in ("during the submit", "during the submit, its webhook lost"):
         wait_until(scene.is_row(case, RequestStatus.SUBMITTING), timeout=30, every=0.05, what=case)
-    for case in ("in flight", "running, its worker killed"):
+    carried = ("in flight", "running, its worker killed")
+    for case in carried:
         wait_until(scene.is_row(case, RequestStatus.IN_FLIGHT), timeout=30, every=0.05, what=case)
+    wait_until(
+        lambda: all([is_carried(scene, case) for case in carried]), timeout=60, every=0.05, what="both processes"
+    )
+
+
+def is_carried(scene: Scene, case: str) -> bool:
+    """A process has it. One whose run has outlasted its patience meanwhile is resumed, as a person may do."""
+    if scene.stack.flow_run(scene.flow_run(case))["state_name"] == "Suspended":
+        scene.stack.prefect.post(f"/flow_runs/{scene.flow_run(case)}/resume", json={}).raise_for_status()
+    return scene.state(case) == "RUNNING" and bool(scene.stack.flow_processes(scene.flow_run(case)))
 
 
 def without_a_worker(scene: Scene) -> None:

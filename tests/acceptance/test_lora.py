@@ -28,7 +28,7 @@ import psutil
 import psycopg
 import pytest
 from PIL import Image, ImageDraw
-from running import BUSY, DARKROOM, ENDED, Stack, deadline, leaves_nothing
+from running import DARKROOM, ENDED, Stack, deadline, leaves_nothing
 from support import wait_until
 from web_shop import Answer, Shop, content, status
 
@@ -38,7 +38,7 @@ from blocks.ledger import RequestStatus
 TRAINER, PAINTER = "fal-ai/flux-lora-fast-training", "fal-ai/flux-lora"
 SECONDS_OF_A_TRAINING = 20  # of the one that is looked at; asleep for ten or more of them
 SECONDS_TO_A_POINT = 240
-pytestmark = pytest.mark.timeout(BUSY * 600)  # all the cases together are what the first test waits for
+pytestmark = pytest.mark.timeout(1800)  # all the cases together are what the first test waits for
 IN_FLIGHT = RequestStatus.IN_FLIGHT
 
 # Case → what holds the run at the point where it is killed: rules at the provider, or folders of the store.

@@ -203,6 +203,15 @@ def test_two_stacks_in_one_folder_are_refused(here: Stack) -> None:
     assert answers(here)
 
 
+def test_a_webhook_within_the_patience_ends_the_job_in_its_process(here: Stack) -> None:
+    """A short wait is held in the process: no suspension. This stack has a patience that no machine outlasts."""
+    job_id = here.order("a fox that comes soon", user="patient")
+    flow_run_id = here.flow_run_id(job_id)
+    job = here.ended(job_id, user="patient")
+    assert (job["status"], job["requests"][0]["delivered_via"]) == ("completed", "webhook")
+    assert "Suspended" not in here.history(flow_run_id)
+
+
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
