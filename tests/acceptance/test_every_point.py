@@ -145,9 +145,7 @@ def before_the_kill(scene: Scene) -> None:
     carried = ("in flight", "running, its worker killed")
     for case in carried:
         wait_until(scene.is_row(case, RequestStatus.IN_FLIGHT), timeout=30, every=0.05, what=case)
-    wait_until(
-        lambda: all([is_carried(scene, case) for case in carried]), timeout=60, every=0.05, what="both processes"
-    )
+    wait_until(lambda: all(is_carried(scene, case) for case in carried), timeout=60, every=0.05, what="both processes")
 
 
 def is_carried(scene: Scene, case: str) -> bool:
