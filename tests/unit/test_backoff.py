@@ -30,6 +30,13 @@ def test_the_wait_grows_is_jittered_and_obeys_retry_after(error: DarkroomError, 
     assert last == NOW + timedelta(seconds=longest)
 
 
+def test_pauses_are_scaled_and_what_the_provider_asks_for_is_not() -> None:
+    """Ours are ours to shorten; its `Retry-After` is a promise that it breaks no sooner."""
+    tenth, error = UNSCALED.scaled(0.1), RateLimited(retry_after=timedelta(seconds=7))
+    due = next_try(error, tries=1, now=NOW, timing=tenth, draw=lambda: 1.0)
+    assert due - NOW == timedelta(seconds=7) + timedelta(seconds=4) / 10
+
+
 def test_a_step_may_have_its_own_patience() -> None:
     """A policy is given where the step is asked for."""
     policy = RetryPolicy(first=timedelta(minutes=1), longest=timedelta(minutes=3))

@@ -13,7 +13,10 @@ import pytest
 
 from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
 from blocks.fal import Fal, FalAccount, Sent, Submitted
+from blocks.fal.provider import FalProvider
+from blocks.ledger import Request
 from blocks.prefect_blocks import block_class
+from blocks.timing import UNSCALED
 
 DEV = "fal-ai/flux/dev"
 ID = "019e1951-aaaa-7bbb-8ccc-ddddeeeeffff"
@@ -67,6 +70,16 @@ def test_a_submit_is_one_post_of_the_models_input() -> None:
     assert request.headers["authorization"] == "Key id:secret"
     assert request.headers["x-fal-request-timeout"] == "600.0"
     assert json.loads(request.content) == {"prompt": "a fox"}
+
+
+@pytest.mark.parametrize(("factor", "seconds"), [(1, "600.0"), (0.1, "60.0"), (0.001, "1.1")])
+def test_the_start_timeout_is_scaled_down_to_what_fal_takes(factor: float, seconds: str) -> None:
+    """It is waited for by us, so it is as much shorter as everything that is."""
+    queue = Queue(answer(200, {"request_id": ID}))
+    with queue.client() as fal:
+        row = Request.model_construct(endpoint=DEV)
+        FalProvider(fal, timing=UNSCALED.scaled(factor)).submit(row, {"prompt": "a fox"}, webhook_url=None)
+    assert queue.asked[0].headers["x-fal-request-timeout"] == seconds
 
 
 def test_what_comes_of_a_submit_is_public_only_as_long_as_is_said() -> None:

@@ -30,6 +30,7 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
+@pytest.mark.parametrize("factor", [1, 0.1])
 @pytest.mark.parametrize(
     ("status", "seconds", "webhooks", "cancelled", "expected"),
     [
@@ -47,14 +48,17 @@ def ago(seconds: float) -> datetime:
     ],
 )
 def test_a_request_is_touched_only_when_its_time_is_over(
-    status: RequestStatus, seconds: float, webhooks: bool, cancelled: bool, expected: ForRequest
+    status: RequestStatus, seconds: float, webhooks: bool, cancelled: bool, expected: ForRequest, factor: float
 ) -> None:
-    """Expected 10 s, start time-out 600 s, deadline 1800 s: unknown is given up after 600 + 3 × 10 + 60 s."""
+    """Expected 10 s, start time-out 600 s, deadline 1800 s: unknown is given up after 600 + 3 × 10 + 60 s.
+
+    At a tenth of the scale after a tenth of each.
+    """
     row = Request(
         ref="req",
         status=status,
-        submitted_at=ago(seconds),
-        deadline_at=ago(seconds - 1800),
+        submitted_at=ago(factor * seconds),
+        deadline_at=ago(factor * (seconds - 1800)),
         cancel_requested_at=ago(1) if cancelled else None,
     )
     decided = decide_request(
@@ -63,7 +67,7 @@ def test_a_request_is_touched_only_when_its_time_is_over(
         expected=timedelta(seconds=10),
         start_timeout=timedelta(seconds=600),
         webhooks=webhooks,
-        timing=UNSCALED,
+        timing=UNSCALED.scaled(factor),
     )
     assert decided is expected
 
