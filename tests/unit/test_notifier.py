@@ -69,7 +69,7 @@ def test_a_mail_sent_again_has_the_same_id(box: MailBox) -> None:
 def test_what_is_for_nobody_in_particular_goes_to_the_usual_recipient(box: MailBox) -> None:
     """And to nobody where there is none: the log has it."""
     by_mail(box, recipient="team@example.com").tell("Joined", "All done", key=KEY)
-    assert box.recipients == ["TO:<team@example.com>"]
+    assert box.recipients == ["<team@example.com>"]
     by_mail(box).tell("Joined", "All done", key=KEY)
     assert len(box.mails) == 1
 
