@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from contextlib import suppress
 
 from prefect.logging.configuration import setup_logging
 from prefect.utilities.processutils import setup_signal_handlers_worker
@@ -18,6 +19,8 @@ from deployments.worker.warm import WarmWorker
 
 
 async def serve(name: str) -> None:
+    # SIGTERM as SIGINT. Here, as the first SIGINT is then asyncio's, which lets the worker end and report its runs.
+    setup_signal_handlers_worker(os.getpid(), "the worker", print)
     worker = WarmWorker(work_pool_name=WORK_POOL, name=name, create_pool_if_not_found=False)
     await worker.start()
 
@@ -27,9 +30,8 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="as Prefect's UI shows it")
     arguments = parser.parse_args()
     setup_logging()
-    # SIGTERM as SIGINT, so that what runs is ended and reported.
-    setup_signal_handlers_worker(os.getpid(), "the worker", print)
-    asyncio.run(serve(arguments.name))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(arguments.name))
     print("Worker stopped!")
 
 

@@ -168,9 +168,13 @@ def test_a_stack_that_is_ended_leaves_no_process_and_goes_on_where_it_was_with_t
     family = below(stack.process.pid)
     assert stack.flow_processes(flow_run_id)
     secrets = (own.home / "secrets.env").read_text()
+    log = own.home / "log" / "worker.log"
+    before = len(log.read_text())
     stack.process.send_signal(signal.SIGTERM)
     assert stack.process.wait(timeout=SLOW * 60) == 0
     assert gone(family)
+    last_words = log.read_text()[before:]
+    assert "Worker stopped!" in last_words and "Traceback" not in last_words
     own.forget()
 
     stack = own.start()
