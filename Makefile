@@ -33,6 +33,38 @@ check: $(VENV)/installed-dev
 	@$(BIN)/lint-imports
 
 PYTEST := $(BIN)/python -m pytest
+# Stacks and servers are waited for more than they work: three test files at a time, each whole in one process.
+BESIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+test: check browser
+	@$(PYTEST) $(BESIDE) tests/unit tests/integration tests/acceptance tests/chaos
+
+# For the inner loop: what a change concerns, without a stack.
+test-quick: $(VENV)/installed-dev
+	@$(PYTEST) --numprocesses 2 tests/unit $$($(BIN)/python tests/concerned.py)
+
+# What waits, at its real times.
+test-slow: $(VENV)/installed-dev browser
+	@$(PYTEST) $(BESIDE) --time-scale 1 tests/acceptance tests/chaos
+
+bench: in 5"
+	@echo "make chaos    what it survives: 200 jobs while everything is killed; SEED=7 make chaos: another storm"
+
+install: $(VENV)/installed
+
+demo: install
+	@$(BIN)/darkroom demo
+
+up: install
+	@$(BIN)/darkroom up
+
+check: $(VENV)/installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+PYTEST := $(BIN)/python -m pytest
 # Says which part of the tests is at it, and in the end how long it took.
 part = @echo "== $(1)"; began=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - began)) s"
 

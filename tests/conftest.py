@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
 import psycopg
 import pytest
@@ -14,6 +16,7 @@ from blocks.ledger import Ledger
 
 # Half of what this is has been seen to hold on a quiet machine; then a process that gets no CPU counts as lost.
 TIME_SCALE = 0.2
+KINDS = ("chaos", "acceptance", "integration", "unit")
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +53,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=TIME_SCALE,
         help="of the limits that the stacks of acceptance and chaos keep; 1 is production's",
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what mostly waits: the others keep the machine busy meanwhile. Within a kind the order stays."""
+    items.sort(key=lambda item: KINDS.index(_kind(item.nodeid)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how long the tests of each kind took, waits included; several go side by side."""
+    seconds: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            seconds[_kind(report.nodeid)] += report.duration
+            tests[_kind(report.nodeid)] += report.when == "call"
+    if len(seconds) > 1:
+        for kind in KINDS:
+            terminalreporter.write_line(f"{kind:12} {tests[kind]:5} tests, {seconds[kind]:5.0f} s")
+
+
+def _kind(nodeid: str) -> str:
+    folder = nodeid.removeprefix("tests/").partition("/")[0]
+    return folder if folder in KINDS else KINDS[-1]
 
 
 def pytest_configure() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -64,12 +63,6 @@ class Burst:
     def row(self, case: str) -> Request:
         (row,) = self.stack.rows(self.orders[case])
         return row
-
-    def waited(self, case: str) -> timedelta:
-        """From the submit to the answer that counted."""
-        row = self.row(case)
-        assert row.submitted_at is not None and row.finished_at is not None
-        return row.finished_at - row.submitted_at
 
     def completed(self, case: str, *, via: str = "webhook") -> dict[str, Any]:
         """Completed with one file, from one request at the provider."""
@@ -143,8 +136,6 @@ def test_an_error_fails_the_job_by_its_webhook_with_the_providers_words(burst: B
     assert burst.prompt("error") not in error["message"]
     row = burst.row("error")
     assert row.delivered_via == "webhook"
-    burst.failed("lost error")
-    assert burst.waited("error") < burst.waited("lost error") / 2, "nobody has to ask for it"
     assert burst.stack.webhook_answers(burst.prompt("error")) == [200], "taken the first time it came"
     run = burst.stack.in_state(burst.stack.flow_run_id(row.job_id), "Failed")
     assert run["state"]["message"] == error["message"]
