@@ -13,9 +13,41 @@ help:
 	@echo "make up       the whole stack on this machine, until Ctrl-C"
 	@echo "make test     check, then every test, in about ten minutes"
 	@echo "make test-quick  unit tests, and the integration tests of what was changed"
-	@echo "make test-slow   what waits, at its real times: acceptance and chaos, in about an hour"
+	@echo "make test-slow   what waits, at its real times: acceptance and chaos, in about half an hour"
 	@echo "make check    lint, format, types, direction of imports"
-	@echo "make bench    how fast it is, and what it costs, in 20 minutes; QUICK=1 make bench: $(VENV)/installed-dev
+	@echo "make bench    how fast it is, and what it costs, in 20 minutes; QUICK=1 make bench: in 5"
+	@echo "make chaos    what it survives: 200 jobs while everything is killed; SEED=7 make chaos: another storm"
+
+install: $(VENV)/installed
+
+demo: install
+	@$(BIN)/darkroom demo
+
+up: install
+	@$(BIN)/darkroom up
+
+check: $(VENV)/installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+PYTEST := $(BIN)/python -m pytest
+# Stacks and servers are waited for more than they work: three test files at a time, each whole in one process.
+BESIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+test: check browser
+	@$(PYTEST) $(BESIDE) tests/unit tests/integration tests/acceptance tests/chaos
+
+# For the inner loop: what a change concerns, without a stack.
+test-quick: $(VENV)/installed-dev
+	@$(PYTEST) --numprocesses 2 tests/unit $$($(BIN)/python tests/concerned.py)
+
+# What waits, at its real times.
+test-slow: $(VENV)/installed-dev browser
+	@$(PYTEST) $(BESIDE) --time-scale 1 tests/acceptance tests/chaos
+
+bench: $(VENV)/installed-dev
 	@$(BIN)/python -m pytest --quiet tests/benchmarks --timeout 1800 --capture no
 	@cd tests && $(abspath $(BIN))/python -m benchmarks --into $(CURDIR)/build/bench
 
