@@ -36,7 +36,8 @@ PYTEST := $(BIN)/python -m pytest
 # Stacks and servers are waited for more than they work: three test files at a time, each whole in one process.
 BESIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-test: check browser
+test: $(VENV)/installed-dev
+	@$(MAKE) --jobs 2 check browser
 	@$(PYTEST) $(BESIDE) tests/unit tests/integration tests/acceptance tests/chaos
 
 # For the inner loop: what a change concerns, without a stack.

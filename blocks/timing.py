@@ -4,9 +4,10 @@ Limits hang together: a lease is renewed several times before it runs out, a run
 its lease, a turn of `reconcile` comes more often than a net is wide. `scaled` keeps these ratios, so a stack of tests
 or demos waits a tenth and makes the same promises. `DARKROOM_TIME_SCALE` sets the factor; production keeps 1.
 
-Not here, as they are not ours to shorten: what others promise (Prefect's 24 hours, how long fal keeps a result),
-time-outs of single calls to them, lifetimes of links and tolerances of signatures, what users ask for (sleeps, periods
-of flow control), how long a process takes to start or to end, and the pace at which others are asked.
+Not here, as they are not ours to shorten: what others promise (Prefect's 24 hours, how long fal keeps a result), how
+often Prefect is shown what a run has done, time-outs of single calls to them, lifetimes of links and tolerances of
+signatures, what users ask for (sleeps, periods of flow control), how long a process takes to start or to end, and the
+pace at which others are asked.
 """
 
 from __future__ import annotations
@@ -33,10 +34,6 @@ class Timing:
     answer_kept: timedelta = timedelta(minutes=10)  # one in hand, and paid, for a ledger that is out: nowhere else
     takes_jobs_for: timedelta = timedelta(minutes=30)  # then a run comes to an end, however busy its user is
     child_again: timedelta = timedelta(seconds=5)  # a child that a person has put back to work is looked at again
-
-    # What a person sees of it in Prefect.
-    line_shown: timedelta = timedelta(seconds=3)  # a job that ended, though its handful is not full
-    progress_shown: timedelta = timedelta(seconds=5)  # a batch's bar moves on
 
     # That a process is alive. Two renewals may be missed, and it counts as lost only `grace` after that.
     renewal: timedelta = timedelta(seconds=5)

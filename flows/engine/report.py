@@ -30,6 +30,9 @@ from flows.engine.resources import Resources
 
 HANDFUL = 10
 FEW = 4  # files of a job that its line shows
+# Each costs Prefect a task run or an artifact, so they do not come more often where times are scaled.
+OLDEST_SECONDS = 3.0  # a job that has ended is shown then, though its handful is not full
+EVERY_SECONDS = 5.0  # a batch's bar moves on
 
 
 def progress_of(passes: Sequence[Counts]) -> tuple[float, str] | None:
@@ -58,8 +61,6 @@ class Reports:
     def __init__(self, resources: Resources, flow_run_id: UUID) -> None:
         self._resources = resources
         self._flow_run_id = flow_run_id
-        self._oldest_seconds = resources.timing.line_shown.total_seconds()
-        self._every_seconds = resources.timing.progress_shown.total_seconds()
         self._lock = threading.Lock()
         self._lines: list[Line] = []
         self._oldest = 0.0
@@ -140,9 +141,9 @@ class Reports:
             self._flush()
 
     def send_what_is_due(self) -> None:
-        if self._lines and time.monotonic() - self._oldest > self._oldest_seconds:
+        if self._lines and time.monotonic() - self._oldest > OLDEST_SECONDS:
             self._flush()
-        if self._watched and time.monotonic() - self._watched_at > self._every_seconds:
+        if self._watched and time.monotonic() - self._watched_at > EVERY_SECONDS:
             self._watched_at = time.monotonic()
             for job_id in self._watched:
                 self._sender.submit(copy_context().run, self._tell_of_rows, job_id)

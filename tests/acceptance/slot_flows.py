@@ -16,7 +16,7 @@ DECLARED = {
     "all": "run_all",
     "once": "run_once",
     "skip": "skip",
-    "skip-later": "{then: skip, after: 30m}",
+    "skip-later": "{then: skip, after: 55m}",
     "as-prefect-does": None,
 }
 

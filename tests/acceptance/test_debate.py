@@ -19,7 +19,7 @@ from uuid import UUID
 
 import psutil
 import pytest
-from running import DARKROOM, ENDED, Stack, deadline, leaves_nothing
+from running import DARKROOM, ENDED, Stack, leaves_nothing
 from support import wait_until
 
 from blocks.film import spread
@@ -282,10 +282,10 @@ WAVES: tuple[tuple[Iterable[str], Sequence[Watcher]], ...] = (
 
 
 def bring_to_their_ends(debates: Debates) -> None:
-    until = deadline(200)
-    while left := [case for case in CASES if debates.job(case)["status"] not in ENDED]:
-        assert time.monotonic() < until, left
-        debates.stack.reconcile()
+    def ended() -> bool:
+        return all(debates.job(case)["status"] in ENDED for case in CASES)
+
+    wait_until(ended, timeout=200, every=0.5, what="the end of every debate")
 
 
 def replay(debates: Debates) -> None:

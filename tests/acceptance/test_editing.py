@@ -236,8 +236,6 @@ def scene(running: Stack) -> Iterator[Scene]:
     with ThreadPoolExecutor(len(CASES)) as pool:
         for case, play in CASES.items():
             scene.played[case] = pool.submit(play, scene, case)
-        while not all(each.done() for each in scene.played.values()):
-            running.reconcile()
     yield scene
     leaves_nothing(running)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
-from running import DARKROOM, Stack, deadline, leaves_nothing
+from running import DARKROOM, Stack, leaves_nothing
 from support import SLOW, wait_until
 
 from blocks.ledger import JobStatus, RequestStatus
@@ -193,13 +193,14 @@ def without_a_worker(scene: Scene) -> None:
 def bring_home(scene: Scene) -> None:
     for case in ("suspended", "in flight"):
         scene.release(case)
-    until = deadline(150)
-    while not all(is_home(scene, case) for case in scene.jobs):
-        assert time.monotonic() < until, [case for case in scene.jobs if not is_home(scene, case)]
-        scene.stack.reconcile()
+
+    def all_home() -> bool:
         for case in CANCELLED:
             if any(request["cancel_requested"] for request in scene.at_provider(case)):
                 scene.release(case)  # what runs, runs on, and is billed; its slot is free when it is done
+        return all(is_home(scene, case) for case in scene.jobs)
+
+    wait_until(all_home, timeout=150, every=0.5, what="the end of every job")
 
 
 def is_home(scene: Scene, case: str) -> bool:

@@ -9,10 +9,11 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 from running import Stack, leaves_nothing
 from support import wait_until
@@ -64,11 +65,16 @@ def missed(stack: Stack, orchestrator: Orchestrator, name: str) -> list[UUID]:
     """The last slots of the deployment have runs, as the scheduler makes them."""
     id, now = orchestrator.deployment_id(name), utc_now()
     (schedule,) = orchestrator.timetables.of(id).schedules
-    slots = schedule.newest(after=now - timedelta(days=9), until=now - timedelta(minutes=5), most=HOURS)
+    slots = schedule.newest(after=now - timedelta(days=9), until=began(stack), most=HOURS)
     for slot in slots:
         orchestrator.timetables.make(id, slot)
     found = [run for run in runs(stack, id) if run["auto_scheduled"] and slot_of(run) in slots]
     return [UUID(run["id"]) for run in sorted(found, key=slot_of)]
+
+
+def began(stack: Stack) -> datetime:
+    """When the stack was started: it has made no run of a slot before that, so those can be missed."""
+    return datetime.fromtimestamp(psutil.Process(stack.process.pid).create_time(), UTC)
 
 
 def runs(stack: Stack, deployment_id: UUID) -> list[dict[str, Any]]:

@@ -314,11 +314,12 @@ def cancel(studio: Studio) -> None:
 
 
 def bring_back(studio: Studio) -> None:
-    """Reconcile turn by turn until all have ended."""
-    until = deadline(240)
-    while left := [case for case in studio.jobs if studio.status(case) not in ENDED]:
-        assert time.monotonic() < until, left
-        studio.stack.reconcile()
+    """Until all have ended: what was lost is found by reconcile."""
+
+    def ended() -> bool:
+        return all(studio.status(case) in ENDED for case in studio.jobs)
+
+    wait_until(ended, timeout=240, every=0.5, what="the end of every training")
     studio.failed = {case: Failed(studio.ended(case), studio.steps_stored(case), studio.paid(case)) for case in FAILED}
 
 
