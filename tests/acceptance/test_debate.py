@@ -7,7 +7,6 @@ is to be fetched again, while FFmpeg is at work. Those that fail share one run.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
