@@ -52,15 +52,16 @@ class Stack:
     def command(
         self, *arguments: str, check: bool = True, cwd: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             arguments,
             env=self.environment | environment,
             cwd=cwd,
             text=True,
             capture_output=True,
-            check=check,
             timeout=SLOW * 60,
         )
+        assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
 
     @property
     def timing(self) -> Timing:
