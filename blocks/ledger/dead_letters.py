@@ -189,16 +189,21 @@ class DeadLetters(Part):
         another one.
         """
         jobs, replay_id = self._find(which, limit=MOST_LETTERS), self._open_replay(budget_usd, key)
-        prices = self._prices(jobs)
+        parts = self._parts(jobs)
+        prices = {job_id: sum(part.values(), NO_COST) for job_id, part in parts.items()}
         refused = dict(_no_letters(which, jobs))
         implied, beyond = NOTHING, _Beyond()
+        with_batch: set[str] = set()  # rows; one of them may have failed again by the time it is come to
         for job in jobs:
+            if job.id in with_batch:
+                continue
             if prices[job.id] >= beyond.price:
                 refused[job.id] = beyond.message
                 continue
             try:
                 meant = which.discarded is not False  # else one that was discarded since they were found is not
                 implied += self._jobs.replay(job.id, replay_id=replay_id, discarded_too=meant)
+                with_batch |= parts[job.id].keys() - {job.id}
             except BadInput as refusal:
                 refused[job.id] = refusal.message
                 beyond = _Beyond(price=prices[job.id], message=refusal.message)
@@ -217,10 +222,10 @@ class DeadLetters(Part):
         with self._engine.begin() as connection:
             return run(connection, "dead_ids", **vars(which) | _ids(which), limit=limit).all()
 
-    def _prices(self, jobs: Sequence[Row[Any]]) -> dict[str, Decimal]:
+    def _parts(self, jobs: Sequence[Row[Any]]) -> dict[str, Mapping[str, Decimal]]:
+        """What each would cost, in USD by job: of a batch, of each row that goes back with it."""
         with self._engine.begin() as connection:
-            plans = _plans(connection, jobs)
-        return {job_id: sum(plan.parts.values(), NO_COST) for job_id, plan in plans.items()}
+            return {job_id: plan.parts for job_id, plan in _plans(connection, jobs).items()}
 
     def _open_replay(self, budget_usd: Decimal, key: str | None) -> str:
         replay_id = new_id("rpl_") if key is None else f"rpl_{content_hash('replay', {'key': key})}"

@@ -389,6 +389,26 @@ def test_a_batch_is_a_letter_with_the_price_of_its_rows_and_they_are_counted_onc
     assert (set(done.job_ids), done.refused, queued(ledger, rows)) == ({batch, *rows}, {}, 3)
 
 
+def test_a_row_that_went_with_its_batch_and_failed_again_meanwhile_is_not_put_back_once_more(
+    ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal takes a moment, the letters behind it some seconds. It went, and is a letter again."""
+    batch, rows = failed_batch(ledger, ann, 3)
+    put_back = ledger.jobs.replay
+
+    def rows_fail_at_once(job_id: str, **given: Any) -> Implied:
+        implied = put_back(job_id, **given)
+        for row in rows if job_id == batch else ():
+            ledger.requests.settle(ledger.requests.of_job(row)[-1].ref, FAILURE, via="poll")
+            ledger.jobs.finish(row, JobStatus.FAILED, error={"code": "content_policy", "class": "permanent"})
+        return implied
+
+    monkeypatch.setattr(ledger.jobs, "replay", rows_fail_at_once)
+    done = replay(ledger, 2 * PRICE)
+    assert (set(done.job_ids), done.refused) == ({batch, *rows}, {})
+    assert {len(ledger.requests.of_job(row)) for row in rows} == {2}, "one attempt more, not two"
+
+
 def test_a_row_that_was_discarded_stays_behind_when_its_batch_goes_back(ledger: Ledger, ann: str) -> None:
     """The picture that nobody wants any more is not paid."""
     batch, rows = failed_batch(ledger, ann, 3)
