@@ -17,7 +17,6 @@ from blocks.clock import utc_now
 
 # A lost webhook is adopted by a cron deployment that comes every minute, and a stack takes its time to start.
 SECONDS_PER_TEST = 900
-RECONCILE = "/deployments/name/reconcile/every-minute"
 PATIENCE = 2  # seconds: shorter than the default, so that waiting longer than it takes little time
 
 
@@ -81,7 +80,5 @@ def no_cron(stack: Stack) -> Iterator[str]:
 
     Events, and a test itself, still start one; what the cron has planned is taken back.
     """
-    deployment = str(stack.prefect.get(RECONCILE).raise_for_status().json()["id"])
-    stack.prefect.patch(f"/deployments/{deployment}", json={"paused": True}).raise_for_status()
-    yield deployment
-    stack.prefect.patch(f"/deployments/{deployment}", json={"paused": False}).raise_for_status()
+    with stack.without_cron() as deployment:
+        yield deployment

@@ -29,6 +29,7 @@ from blocks.timing import Timing
 DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 ROOT = Path(__file__).parents[2]
+RECONCILE = "/deployments/name/reconcile/every-minute"
 ENDED = ("completed", "failed", "cancelled")
 
 
@@ -179,9 +180,17 @@ class Stack:
 
         wait_until(is_killed, timeout=60, every=0.05, what="a process to kill")
 
+    @contextmanager
+    def without_cron(self) -> Iterator[str]:
+        """No turn of reconcile comes by itself: what its cron has planned is taken back. Gives its deployment's id."""
+        deployment = str(self.prefect.get(RECONCILE).raise_for_status().json()["id"])
+        self.prefect.patch(f"/deployments/{deployment}", json={"paused": True}).raise_for_status()
+        yield deployment
+        self.prefect.patch(f"/deployments/{deployment}", json={"paused": False}).raise_for_status()
+
     def reconcile(self) -> None:
         """One turn of the cron deployment, now."""
-        name = self.prefect.get("/deployments/name/reconcile/every-minute").raise_for_status().json()["id"]
+        name = self.prefect.get(RECONCILE).raise_for_status().json()["id"]
         run = self.prefect.post(f"/deployments/{name}/create_flow_run", json={}).raise_for_status().json()
         self.in_state(UUID(run["id"]), "Completed")
 

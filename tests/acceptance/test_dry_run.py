@@ -210,23 +210,29 @@ def _own(scene: Scene, fails: str) -> str:
 
 @contextmanager
 def _held(scene: Scene) -> Iterator[None]:
-    """Gateway and worker stand still, and no flow is under way, reconcile's either."""
-    wait_until(lambda: not scene.stack.ledger.runs.not_closed(), timeout=60, every=0.1, what="the end of every run")
-    parts = [psutil.Process(scene.stack.pid(part)) for part in ("gateway", "worker")]
-    for part in parts:
-        part.suspend()
-    try:
-        children = parts[1].children(recursive=True)
-        wait_until(
-            lambda: not any(each.is_running() and each.name().startswith("flow-") for each in children),
-            timeout=60,
-            every=0.1,
-            what="the end of every flow",
-        )
-        yield
-    finally:
+    """Gateway and worker stand still, and no flow is under way, reconcile's either: one waits for its worker's word."""
+    stack = scene.stack
+    parts = [psutil.Process(stack.pid(part)) for part in ("gateway", "worker")]
+
+    def flows() -> list[psutil.Process]:
+        return [each for each in parts[1].children(recursive=True) if each.name().startswith("flow-")]
+
+    with stack.without_cron():
+        wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=60, every=0.1, what="the end of every run")
+        wait_until(lambda: not _under_way(stack) and not flows(), timeout=60, every=0.1, what="the end of every flow")
         for part in parts:
-            part.resume()
+            part.suspend()
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.resume()
+
+
+def _under_way(stack: Stack) -> int:
+    """Runs that a worker may yet begin, or has begun."""
+    wanted = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
+    return int(stack.prefect.post("/flow_runs/count", json=wanted).raise_for_status().json())
 
 
 def _state(scene: Scene) -> tuple[object, ...]:
