@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from blocks.ledger import Ledger
 
-# Half of what this is has been seen to hold on a quiet machine; then a process that gets no CPU counts as lost.
+# At a tenth a process counts as lost after 4.5 s without a sign of life, which is little where stacks share two cores.
 TIME_SCALE = 0.2
 KINDS = ("chaos", "acceptance", "integration", "unit")
 

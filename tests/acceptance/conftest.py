@@ -15,7 +15,7 @@ from web_shop import Shop, open_shop
 
 from blocks.clock import utc_now
 
-# A lost webhook is adopted by a cron deployment that comes every minute, and a stack takes its time to start.
+# It only ends what hangs: the first test of a module waits for the module's whole scene, or for a stack to start.
 SECONDS_PER_TEST = 900
 PATIENCE = 2  # seconds: shorter than the default, so that waiting longer than it takes little time
 

@@ -185,8 +185,10 @@ class Stack:
         """No turn of reconcile comes by itself: what its cron has planned is taken back. Gives its deployment's id."""
         deployment = str(self.prefect.get(RECONCILE).raise_for_status().json()["id"])
         self.prefect.patch(f"/deployments/{deployment}", json={"paused": True}).raise_for_status()
-        yield deployment
-        self.prefect.patch(f"/deployments/{deployment}", json={"paused": False}).raise_for_status()
+        try:
+            yield deployment
+        finally:
+            self.prefect.patch(f"/deployments/{deployment}", json={"paused": False}).raise_for_status()
 
     def reconcile(self) -> None:
         """One turn of the cron deployment, now."""
