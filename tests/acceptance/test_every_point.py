@@ -144,14 +144,25 @@ def before_the_kill(scene: Scene) -> None:
     carried = ("in flight", "running, its worker killed")
     for case in carried:
         wait_until(scene.is_row(case, RequestStatus.IN_FLIGHT), timeout=30, every=0.05, what=case)
-    wait_until(lambda: all(is_carried(scene, case) for case in carried), timeout=60, every=0.05, what="both processes")
+    for case in carried:
+        wait_until(lambda case=case: is_held_still(scene, case), timeout=60, every=0.05, what=f"{case}: its process")
 
 
-def is_carried(scene: Scene, case: str) -> bool:
-    """A process has it. One whose run has outlasted its patience meanwhile is resumed, as a person may do."""
+def is_held_still(scene: Scene, case: str) -> bool:
+    """Its process is stopped while it has the run, which so cannot outlast its patience before the worker is killed.
+
+    A run that has suspended meanwhile is resumed, as a person may do.
+    """
     if scene.stack.flow_run(scene.flow_run(case))["state_name"] == "Suspended":
         scene.stack.prefect.post(f"/flow_runs/{scene.flow_run(case)}/resume", json={}).raise_for_status()
-    return scene.state(case) == "RUNNING" and bool(scene.stack.flow_processes(scene.flow_run(case)))
+    processes = scene.stack.flow_processes(scene.flow_run(case))
+    for process in processes:
+        process.suspend()
+    if processes and scene.state(case) == "RUNNING":
+        return True
+    for process in processes:
+        process.resume()
+    return False
 
 
 def without_a_worker(scene: Scene) -> None:
