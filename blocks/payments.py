@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Self
 import httpx
 from pydantic import Field, SecretStr
 
-from blocks.credentials import Configured
-from blocks.errors import DarkroomError, Permanent, RateLimited, Retry
-from blocks.settings import Settings
-from blocks.tls import tls_context
-from blocks.transport import lost_call, retry_after
+from darkroom.errors import DarkroomError, Permanent, RateLimited, Retry
+from darkroom.providers.account import Configured
+from darkroom.providers.http import lost_call, retry_after
+from darkroom.settings import Settings
+from darkroom.tls import tls_context
 
 SECONDS = 30.0  # for connecting, and for each piece of the answer
 MOST_BYTES = 64 * 1024  # of an answer

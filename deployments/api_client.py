@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import httpx
 
-from blocks.errors import DarkroomError, NeedsHuman
-from blocks.settings import Settings
-from deployments.home import Home
+from darkroom.deployments.home import Home
+from darkroom.errors import DarkroomError, NeedsHuman
+from darkroom.settings import Settings
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from blocks.orchestrator import RESUME_EVENTS
-from blocks.prefect_api import PrefectApi
-from blocks.timing import Timing
+from darkroom.orchestrator import RESUME_EVENTS
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.timing import Timing
 
 RESUME_ON_CALLBACK: dict[str, Any] = {
     "name": "Darkroom: resume on callback",

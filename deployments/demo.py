@@ -21,14 +21,14 @@ from uuid import UUID
 
 import typer
 
-from blocks.errors import DarkroomError
-from blocks.ledger import JobStatus, Ledger
-from blocks.orchestrator import Orchestrator
-from blocks.settings import load_settings
-from deployments.api_client import ApiClient
-from deployments.stack.options import LOOPBACK, StackOptions
-from deployments.stack.supervisor import Stack
-from deployments.timeline import Step, timeline
+from darkroom.deployments.api_client import ApiClient
+from darkroom.deployments.stack.options import LOOPBACK, StackOptions
+from darkroom.deployments.stack.supervisor import Stack
+from darkroom.deployments.timeline import Step, timeline
+from darkroom.errors import DarkroomError
+from darkroom.ledger import JobStatus, Ledger
+from darkroom.orchestrator import Orchestrator
+from darkroom.settings import load_settings
 
 PROMPT = "a red fox reading the newspaper by lamplight, woodcut"
 PATIENCE_SECONDS = 1

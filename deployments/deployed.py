@@ -15,13 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from blocks.prefect_api import PrefectApi
-from blocks.prefect_file import PREFECT_YAML, PROJECT
-from blocks.timing import Timing
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.project_file import PREFECT_YAML, PROJECT
+from darkroom.timing import Timing
 
 VARIABLE = "darkroom_deployed"
 # The schemas of parameters are made of these, by these.
-CODE = ("blocks", "flows", "deployments")
+CODE = ("darkroom", "blocks", "flows", "deployments")
 PACKAGES = ("prefect", "pydantic")
 # What a deployment is, less what the server changes by itself.
 LASTING = (
@@ -59,7 +59,7 @@ def ensure_deployed(api: PrefectApi, *, timing: Timing, same_code: bool) -> list
     names = noted.get("names")
     if same_code and names and noted.get("deployments") == _appearance(api, names):
         return list(names)
-    from deployments.prefect_yaml import deploy_all
+    from darkroom.deployments.prefect_yaml import deploy_all
 
     names = deploy_all(timing=timing)
     _note(api, {"code": code_hash(timing=timing), "names": names, "deployments": _appearance(api, names)})

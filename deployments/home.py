@@ -17,7 +17,7 @@ from typing import IO
 
 from dotenv import dotenv_values
 
-from blocks.errors import NeedsHuman
+from darkroom.errors import NeedsHuman
 
 FOLDER_MODE = 0o700
 # Postgres does not run as root, so there its own user must get through to its folder. It may pass, not list.

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from blocks.events import FlowControlEntry, TriggerEntry
-from blocks.missed_slots import MissedSlots
-from blocks.orchestrator import RECONCILE
-from blocks.prefect_file import PREFECT_YAML, Entry, read_entries
-from blocks.timing import UNSCALED, Timing
+from darkroom.events import FlowControlEntry, TriggerEntry
+from darkroom.orchestrator import RECONCILE
+from darkroom.orchestrator.missed_slots import MissedSlots
+from darkroom.orchestrator.project_file import PREFECT_YAML, Entry, read_entries
+from darkroom.timing import UNSCALED, Timing
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment

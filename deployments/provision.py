@@ -16,21 +16,21 @@ from contextlib import closing
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from blocks.accounts import CONFIGURED
-from blocks.credentials import Configured
-from blocks.errors import DarkroomError, NeedsHuman, Retry
-from blocks.fal import FalAccount
-from blocks.ledger import OPERATOR, Ledger, migrate
-from blocks.media_store import store_block_slug
-from blocks.orchestrator import RECONCILE, Orchestrator
-from blocks.prefect_api import PrefectApi
-from blocks.settings import Settings, load_settings
-from blocks.timing import Timing
-from deployments.automations import RESUME_ON_CALLBACK, ensure_automation, reconcile_on_bad_end
-from deployments.deployed import deployed_as_this_code, ensure_deployed
-from deployments.home import Home, write_private
-from deployments.simulator.environment import SECRETS as SIMULATOR_SECRETS
-from deployments.work_pool import ensure_work_pool
+from darkroom.blocks.accounts import CONFIGURED
+from darkroom.deployments.automations import RESUME_ON_CALLBACK, ensure_automation, reconcile_on_bad_end
+from darkroom.deployments.deployed import deployed_as_this_code, ensure_deployed
+from darkroom.deployments.home import Home, write_private
+from darkroom.deployments.simulator.environment import SECRETS as SIMULATOR_SECRETS
+from darkroom.deployments.work_pool import ensure_work_pool
+from darkroom.errors import DarkroomError, NeedsHuman, Retry
+from darkroom.ledger import OPERATOR, Ledger, migrate
+from darkroom.media.store import store_block_slug
+from darkroom.orchestrator import RECONCILE, Orchestrator
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.providers.account import Configured
+from darkroom.providers.fal import FalAccount
+from darkroom.settings import Settings, load_settings
+from darkroom.timing import Timing
 
 ALL_BLOCKS: tuple[type[Configured], ...] = (FalAccount, *CONFIGURED)
 Kind = TypeVar("Kind", bound=Configured)
@@ -85,7 +85,7 @@ def _reconcile_on_bad_end(orchestrator: Orchestrator, deployments: Iterable[str]
 
 def prepare_to_deploy() -> None:
     """Import what takes seconds, and have Prefect make the TLS context once instead of for each of its clients."""
-    from deployments.worker.internals import share_tls_context
+    from darkroom.deployments.worker.internals import share_tls_context
 
     share_tls_context()
 
@@ -134,13 +134,13 @@ def ensure_block(kind: type[Configured], settings: Settings, *, overwrite: bool,
 
 def register(kind: type[Configured]) -> None:
     """Bring the block's form in Prefect's UI up to date with the fields of this version."""
-    from blocks import prefect_blocks
+    from darkroom.providers import prefect_blocks
 
     prefect_blocks.register(kind)
 
 
 def save(account: Configured) -> None:
-    from blocks import prefect_blocks
+    from darkroom.providers import prefect_blocks
 
     prefect_blocks.save(account)
 
@@ -154,7 +154,7 @@ def ensure_store(api: PrefectApi, settings: Settings, *, overwrite: bool, say: C
                 f"DARKROOM_STORE names the block {slug}, which does not exist: create it in the Prefect UI"
             )
     elif overwrite or not exists:
-        from blocks.media_store import make_store_block
+        from darkroom.media.store import make_store_block
 
         make_store_block(settings.media_store).save(slug.partition("/")[2], overwrite=True)
         say(f"block {slug}: written for {settings.media_store}")
@@ -195,7 +195,7 @@ def _wait_for_prefect(api: PrefectApi) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m deployments.provision", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m darkroom.deployments.provision", description=__doc__)
     parser.add_argument("--overwrite", action="store_true", help="replace blocks and pool settings that exist")
     try:
         provision(load_settings(), overwrite=parser.parse_args().overwrite)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from blocks.ledger import Asset, Job, Ledger, Request
-from blocks.orchestrator import Orchestrator
+from darkroom.ledger import Asset, Job, Ledger, Request
+from darkroom.orchestrator import Orchestrator
 
 RUN_STATES = {
     "Running": ("running", "the flow, from its top: what it has already comes from the ledger"),

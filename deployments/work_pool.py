@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.orchestrator import WORK_POOL, Orchestrator
-from blocks.prefect_api import PrefectApi
+from darkroom.orchestrator import WORK_POOL, Orchestrator
+from darkroom.orchestrator.api import PrefectApi
 
 POOL_TYPE = "warm"
 OLD_COMMAND = "python -m prefect.engine"
@@ -43,6 +43,6 @@ def _names_the_old_command(template: Mapping[str, Any]) -> bool:
 
 def _template() -> dict[str, Any]:
     """Prefect's own for this type of pool. Secrets have no place in it: flows load them from blocks."""
-    from deployments.worker import WarmWorker
+    from darkroom.deployments.worker import WarmWorker
 
     return WarmWorker.get_default_base_job_template()

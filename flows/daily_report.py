@@ -18,12 +18,12 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.states import Completed
 
-from blocks.errors import BadInput
-from blocks.notifier import Notifier
-from flows.engine.resources import Resources, open_resources
-from flows.engine.slots import skipped
-from flows.parts.day_report import headline, markdown, span
-from flows.parts.form import shown
+from darkroom.blocks.notifier import Notifier
+from darkroom.engine.resources import Resources, open_resources
+from darkroom.errors import BadInput
+from darkroom.flows.parts.day_report import headline, markdown, span
+from darkroom.flows.parts.form import shown
+from darkroom.orchestrator.missed_runs import skipped
 
 KIND = "daily-report"
 DAY = shown("Day", "A past day, as 2026-11-20. Empty: all days since the last weekday.", None)

@@ -12,12 +12,12 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.ledger import Asset
-from blocks.web.model import ENDPOINT
-from flows.engine import Job, drive
-from flows.orders.edit import AS_IT_IS, FETCH, IMAGE, KIND, POST, USER, Edit, FormSteps, Image
-from flows.parts.picture_steps import require_logos, require_picture
-from flows.parts.post_processing import post_process
+from darkroom import Job, drive
+from darkroom.flows.orders.edit import AS_IT_IS, FETCH, IMAGE, KIND, POST, USER, Edit, FormSteps, Image
+from darkroom.flows.parts.picture_steps import require_logos, require_picture
+from darkroom.flows.parts.post_processing import post_process
+from darkroom.ledger import Asset
+from darkroom.providers.web.model import ENDPOINT
 
 
 def edit(job: Job) -> dict[str, Any]:

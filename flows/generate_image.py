@@ -16,9 +16,9 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.engine import Job, drive
-from flows.engine.resources import current
-from flows.orders.picture import (
+from darkroom import Job, drive
+from darkroom.engine.resources import current
+from darkroom.flows.orders.picture import (
     ARGUMENTS,
     IMAGE_SIZE,
     KIND,
@@ -40,9 +40,9 @@ from flows.orders.picture import (
     Scale,
     Seed,
 )
-from flows.parts.picture_steps import FormSteps, require_logos
-from flows.parts.post_processing import post_process
-from flows.parts.trained_style import TRIAL, find_style
+from darkroom.flows.parts.picture_steps import FormSteps, require_logos
+from darkroom.flows.parts.post_processing import post_process
+from darkroom.flows.parts.trained_style import TRIAL, find_style
 
 
 def generate(job: Job) -> dict[str, Any] | None:

@@ -18,11 +18,9 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.errors import DarkroomError, Permanent, Retry
-from blocks.ledger import Asset
-from blocks.web.model import ENDPOINT
-from flows.engine import Call, Inference, Job, RetryPolicy, drive
-from flows.orders.imports import (
+from darkroom import Call, Inference, Job, RetryPolicy, drive
+from darkroom.errors import DarkroomError, Permanent, Retry
+from darkroom.flows.orders.imports import (
     KIND,
     PRODUCT,
     QUALITY_,
@@ -37,6 +35,8 @@ from flows.orders.imports import (
     Urls,
     Width,
 )
+from darkroom.ledger import Asset
+from darkroom.providers.web.model import ENDPOINT
 
 # A shop that fails is up again in a minute, or not today.
 PATIENT = RetryPolicy(attempts=3, longest=timedelta(seconds=30))

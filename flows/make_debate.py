@@ -24,12 +24,9 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.catalogue import find_model
-from blocks.ledger import Asset, RequestStatus
-from blocks.media import Kind
-from flows.engine import Job, RetryPolicy, drive
-from flows.engine.resources import current
-from flows.orders.debate import (
+from darkroom import Job, RetryPolicy, drive
+from darkroom.engine.resources import current
+from darkroom.flows.orders.debate import (
     BRANDS,
     DURATION,
     FILMS,
@@ -49,8 +46,11 @@ from flows.orders.debate import (
     Topic,
     Voice,
 )
-from flows.parts.debate_script import Script
-from flows.parts.storyboard import tell
+from darkroom.flows.parts.debate_script import Script
+from darkroom.flows.parts.storyboard import tell
+from darkroom.ledger import Asset, RequestStatus
+from darkroom.media.formats import Kind
+from darkroom.providers.models import find_model
 
 # A tenth of a cent, answered in seconds, and everything waits for it: often and soon. A model that disobeyed its schema
 # mostly obeys when it is asked again.
@@ -111,7 +111,7 @@ def _require_accounts() -> None:
 
 
 def _side_by_side(job: Job, portraits: Sequence[Asset]) -> bytes:
-    from blocks.film.stage import side_by_side
+    from darkroom.media.film.split_screen import side_by_side
 
     left, right = portraits
     return side_by_side(job.read(left), job.read(right))
@@ -119,7 +119,7 @@ def _side_by_side(job: Job, portraits: Sequence[Asset]) -> bytes:
 
 def _composed(job: Job, film: Asset, sound: Asset, lines: Sequence[tuple[str, str]]) -> bytes:
     # Here, because the gateway, which knows our parameters, has no use for a film library.
-    from blocks.film import compose, spread
+    from darkroom.media.film import compose, spread
 
     assert sound.seconds is not None
     return compose(job.read(film), job.read(sound), spread(lines, sound.seconds))

@@ -16,12 +16,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.clock import utc_now
-from blocks.event_types import Address, Id
-from blocks.ledger import OPERATOR
-from blocks.notifier import Notifier
-from flows.engine import Job, drive
-from flows.parts.form import read, shown
+from darkroom import Job, drive
+from darkroom.blocks.notifier import Notifier
+from darkroom.clock import utc_now
+from darkroom.events.types import Address, Id
+from darkroom.flows.parts.form import read, shown
+from darkroom.ledger import OPERATOR
 
 KIND = "onboard-user"
 COMPLETED = "user.profile_completed"

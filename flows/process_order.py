@@ -17,13 +17,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict
 
-from blocks.errors import BadInput
-from blocks.event_types import Address, Cents, Currency, Id, Ordered, PaymentMethod
-from blocks.ledger import OPERATOR
-from blocks.notifier import Notifier
-from blocks.payments import Charge, PaymentAccount
-from flows.engine import Job, drive
-from flows.parts.form import read, shown
+from darkroom import Job, drive
+from darkroom.blocks.notifier import Notifier
+from darkroom.blocks.payments import Charge, PaymentAccount
+from darkroom.errors import BadInput
+from darkroom.events.types import Address, Cents, Currency, Id, Ordered, PaymentMethod
+from darkroom.flows.parts.form import read, shown
+from darkroom.ledger import OPERATOR
 
 KIND = "process-order"
 CONFIRMED = "order.confirmed"

@@ -17,14 +17,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.errors import BadInput, DarkroomError, Permanent
-from blocks.event_types import Address, Id
-from blocks.ledger import OPERATOR
-from blocks.notifier import Notifier
-from flows.engine import Invoked, Job, drive
-from flows.orders.edit import Edit
-from flows.orders.picture import Picture
-from flows.parts.form import read, shown
+from darkroom import Invoked, Job, drive
+from darkroom.blocks.notifier import Notifier
+from darkroom.errors import BadInput, DarkroomError, Permanent
+from darkroom.events.types import Address, Id
+from darkroom.flows.orders.edit import Edit
+from darkroom.flows.orders.picture import Picture
+from darkroom.flows.parts.form import read, shown
+from darkroom.ledger import OPERATOR
 
 KIND = "process-upload"
 LISTED = 20  # failures that a message names

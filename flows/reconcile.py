@@ -1,9 +1,10 @@
 """The guarantee behind the fast path: does again whatever was implied and not done.
 
 Cron deployment, every minute; several may be started, one works (`pg_try_advisory_lock`), the others leave at once.
-What is to be done is decided by pure functions (`flows/engine/decisions.py`); `Reconciler` does it. Fails only if the
-ledger cannot be reached; what one row raises is logged and does not stop the others. Every turn also makes the runs of
-cron's slots that Prefect has not made (`flows/engine/slots.py`), and fails where Prefect cannot do that now.
+What is to be done is decided by pure functions (`darkroom/engine/reconcile_rules.py`); `Reconciler` does it. Fails only
+if the ledger cannot be reached; what one row raises is logged and does not stop the others. Every turn also makes the
+runs of cron's slots that Prefect has not made (`darkroom/orchestrator/missed_runs.py`), and fails where Prefect cannot
+do that now.
 """
 
 from __future__ import annotations
@@ -20,15 +21,7 @@ from prefect import State, flow
 from prefect.logging import get_run_logger
 from pydantic import Field
 
-from blocks.catalogue import find_model
-from blocks.errors import BadInput, DarkroomError, Park, Retry
-from blocks.events.feed import CHUNK, tell_some
-from blocks.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
-from blocks.lost_submits import adopt_lost_submits
-from blocks.orchestrator import RECONCILE, RunState, queue_name
-from blocks.outcomes import error_document
-from blocks.provider import Provider
-from flows.engine.decisions import (
+from darkroom.engine.reconcile_rules import (
     ForRequest,
     ForRun,
     decide_closed_run,
@@ -37,9 +30,17 @@ from flows.engine.decisions import (
     differing,
     recent_recoveries,
 )
-from flows.engine.report import Reports, artifact_key
-from flows.engine.resources import Resources, open_resources
-from flows.engine.slots import make_missing, skipped
+from darkroom.engine.resources import Resources, open_resources
+from darkroom.engine.ui.report import Reports, artifact_key
+from darkroom.errors import BadInput, DarkroomError, Park, Retry
+from darkroom.events.feed import CHUNK, tell_some
+from darkroom.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
+from darkroom.orchestrator import RECONCILE, RunState, queue_name
+from darkroom.orchestrator.missed_runs import make_missing, skipped
+from darkroom.providers.base import Provider
+from darkroom.providers.fal.lost_submits import adopt_lost_submits
+from darkroom.providers.models import find_model
+from darkroom.providers.outcomes import error_document
 
 MOST_TOLD = 500  # events in one turn
 MOST_UNANSWERED = 3  # calls of one turn to one account

@@ -15,12 +15,11 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.ledger import BATCH, OPERATOR, Child, Stage
-from flows.engine import Job, drive
-from flows.engine.resources import current
-from flows.generate_image import generate
-from flows.orders.picture import KIND as PICTURE
-from flows.parts.batch_order import (
+from darkroom import Job, drive
+from darkroom.engine.resources import current
+from darkroom.flows.generate_image import generate
+from darkroom.flows.orders.picture import KIND as PICTURE
+from darkroom.flows.parts.batch_order import (
     DEDUPLICATE,
     DEFAULTS,
     DRAFT,
@@ -33,10 +32,11 @@ from flows.parts.batch_order import (
     finals,
     plan_batch,
 )
-from flows.parts.batch_report import audit, report
-from flows.parts.batch_review import ask_for_winners, contact_pages
-from flows.parts.form import shown
-from flows.parts.trained_style import TRIAL, Style, find_style
+from darkroom.flows.parts.batch_report import audit, report
+from darkroom.flows.parts.batch_review import ask_for_winners, contact_pages
+from darkroom.flows.parts.form import shown
+from darkroom.flows.parts.trained_style import TRIAL, Style, find_style
+from darkroom.ledger import BATCH, OPERATOR, Child, Stage
 
 KIND = BATCH
 # Between two results of a slow model: a suspension for each of them would cost more than to stay does.

@@ -21,10 +21,10 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from blocks.errors import BadInput, WrongState
-from blocks.ledger import MOST_LETTERS, NOTHING, DeadLetterFilter, Done, Ledger
-from flows.engine.resources import Resources, open_resources
-from flows.parts.form import in_order, shown
+from darkroom.engine.resources import Resources, open_resources
+from darkroom.errors import BadInput, WrongState
+from darkroom.flows.parts.form import in_order, shown
+from darkroom.ledger import MOST_LETTERS, NOTHING, DeadLetterFilter, Done, Ledger
 
 Word = Annotated[str | None, Field(max_length=200)]
 JobId = Annotated[str, Field(min_length=1, max_length=100)]

@@ -16,12 +16,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.event_types import Id
-from blocks.ledger import OPERATOR, Asset
-from blocks.pictures import square
-from blocks.web.model import ENDPOINT, LONGEST_URL
-from flows.engine import Job, RetryPolicy, drive
-from flows.parts.form import read, shown
+from darkroom import Job, RetryPolicy, drive
+from darkroom.events.types import Id
+from darkroom.flows.parts.form import read, shown
+from darkroom.ledger import OPERATOR, Asset
+from darkroom.media.resize import square
+from darkroom.providers.web.model import ENDPOINT, LONGEST_URL
 
 KIND = "sync-profile"
 SYNCED = "profile.synced"

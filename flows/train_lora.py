@@ -20,14 +20,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
-from blocks.contact_sheet import Sample, contact_sheet
-from blocks.errors import DarkroomError
-from blocks.ledger import Asset, Lane, Lora
-from blocks.media import Kind
-from blocks.training_images import build_archive, with_trigger
-from flows.engine import Call, Inference, Job, RetryPolicy, drive
-from flows.engine.resources import current
-from flows.orders.training import (
+from darkroom import Call, Inference, Job, RetryPolicy, drive
+from darkroom.engine.resources import current
+from darkroom.errors import DarkroomError
+from darkroom.flows.orders.training import (
     ARCHIVE,
     CAPTIONS,
     CHECK,
@@ -50,8 +46,12 @@ from flows.orders.training import (
     Training,
     Word,
 )
-from flows.parts.trained_style import PAINTER
-from flows.parts.training_pictures import Brought, bring, check
+from darkroom.flows.parts.trained_style import PAINTER
+from darkroom.flows.parts.training_pictures import Brought, bring, check
+from darkroom.ledger import Asset, Lane, Lora
+from darkroom.media.contact_sheet import Sample, contact_sheet
+from darkroom.media.formats import Kind
+from darkroom.media.training_images import build_archive, with_trigger
 
 # Two dollars: what surely failed is tried once more, what may be under way never.
 TRAINING = RetryPolicy(attempts=2, first=timedelta(seconds=30), resubmit_expired=False)

@@ -1,7 +1,7 @@
 """Which integration tests a change concerns: `python tests/concerned.py` prints their files, a line each.
 
 A test file is concerned if it, or a module of tests it imports, was changed or imports a module that was; or if it is
-named after the folder, or the module at the top, in which something was: a change in `blocks/ledger/` concerns
+named after the folder, or the module at the top, in which something was: a change in `darkroom/ledger/` concerns
 `test_ledger_*.py`. Changed is what differs from the last commit, or from `main` where another branch is checked out,
 and what git does not know yet.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 INTEGRATION = ROOT / "tests" / "integration"
 HELPERS = (INTEGRATION, ROOT / "tests")
+UNDER_ONE_NAME = ("blocks", "deployments", "flows")  # import names `darkroom.blocks`, …
 
 
 def main() -> None:
@@ -41,7 +42,9 @@ def concerned(test: Path, changed: frozenset[Path]) -> bool:
 
 def _subjects(changed: frozenset[Path]) -> set[str]:
     parts = [path.relative_to(ROOT).with_suffix("").parts for path in changed if path.suffix in (".py", ".sql")]
-    return {each[1] for each in parts if len(each) > 1 and each[0] in ("blocks", "flows", "deployments")}
+    ours = [each for each in parts if len(each) > 1 and each[0] in ("darkroom", *UNDER_ONE_NAME)]
+    # `darkroom/media/` and below it: "film" too
+    return {name for each in ours for name in (each[1:-1] or each[1:])}
 
 
 @cache
@@ -65,7 +68,10 @@ def imported(file: Path) -> frozenset[Path]:
 
 def _files(name: str) -> list[Path]:
     """Where a module may stand: below the top, or beside the tests."""
-    places = [folder / Path(*name.split(".")) for folder in (ROOT, *HELPERS)]
+    parts = name.split(".")
+    if parts[0] == "darkroom" and parts[1:2] and parts[1] in UNDER_ONE_NAME:
+        parts = parts[1:]
+    places = [folder / Path(*parts) for folder in (ROOT, *HELPERS)]
     found = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     return [file for file in found if file.is_file()]
 

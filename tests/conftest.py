@@ -12,7 +12,7 @@ import pytest
 from ledger_databases import Databases, Db, running_postgres
 from psycopg.rows import dict_row
 
-from blocks.ledger import Ledger
+from darkroom.ledger import Ledger
 
 # At a tenth a process counts as lost after 4.5 s without a sign of life, which is little where stacks share two cores.
 TIME_SCALE = 0.2

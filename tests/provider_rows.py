@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from blocks.catalogue import find_model
-from blocks.ledger import Request
+from darkroom.ledger import Request
+from darkroom.providers.models import find_model
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

@@ -12,10 +12,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
-from blocks.credentials import Configured
-from blocks.errors import BadInput, NeedsHuman
-from blocks.notifier.message import MOST_TEXT, Message
-from blocks.settings import Settings
+from darkroom.blocks.notifier.message import MOST_TEXT, Message
+from darkroom.errors import BadInput, NeedsHuman
+from darkroom.providers.account import Configured
+from darkroom.settings import Settings
 
 Way = Literal["log", "smtp", "webhook", "prefect"]
 Encryption = Literal["starttls", "tls", "none"]
@@ -98,7 +98,7 @@ class Notifier(Configured):
             case "smtp" if message.to is None and not self.recipient:
                 _log(message)  # for nobody in particular, and nobody is named for that
             case "smtp":
-                from blocks.notifier.mail import MailServer, send_mail
+                from darkroom.blocks.notifier.mail import MailServer, send_mail
 
                 server = MailServer(
                     host=self.host,
@@ -110,11 +110,11 @@ class Notifier(Configured):
                 )
                 send_mail(message, server, fallback=self.recipient)
             case "webhook":
-                from blocks.notifier.webhook import post
+                from darkroom.blocks.notifier.webhook import post
 
                 post(message, url=self.url, signing_key=self.signing_key.get_secret_value())
             case "prefect":
-                from blocks.notifier.prefect_block import load, notify
+                from darkroom.blocks.notifier.prefect_block import load, notify
 
                 notify(message, load(self.block), name=self.block)
 

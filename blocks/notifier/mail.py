@@ -13,10 +13,10 @@ from email.message import EmailMessage
 from email.utils import formatdate
 from typing import Literal
 
-from blocks.errors import BadInput, DarkroomError, Park, Permanent, Retry
-from blocks.mail_addresses import MAIL_ADDRESS
-from blocks.notifier.message import Message
-from blocks.tls import tls_context
+from darkroom.blocks.notifier.message import Message
+from darkroom.errors import BadInput, DarkroomError, Park, Permanent, Retry
+from darkroom.events.mail_addresses import MAIL_ADDRESS
+from darkroom.tls import tls_context
 
 NOBODY_THERE = (ConnectionRefusedError, socket.gaierror)
 SECONDS = 20.0  # for each answer of the server

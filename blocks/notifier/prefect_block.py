@@ -10,8 +10,8 @@ import httpx
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from prefect.blocks.core import Block
 
-from blocks.errors import NeedsHuman, Park, Permanent, Retry
-from blocks.notifier.message import Message
+from darkroom.blocks.notifier.message import Message
+from darkroom.errors import NeedsHuman, Park, Permanent, Retry
 
 
 def load(name: str) -> NotificationBlock:

@@ -14,10 +14,10 @@ import time
 
 import httpx
 
-from blocks.errors import DarkroomError, Permanent, RateLimited, Retry
-from blocks.notifier.message import Message
-from blocks.tls import tls_context
-from blocks.transport import lost_call, retry_after
+from darkroom.blocks.notifier.message import Message
+from darkroom.errors import DarkroomError, Permanent, RateLimited, Retry
+from darkroom.providers.http import lost_call, retry_after
+from darkroom.tls import tls_context
 
 BLOCK = "notifier/default"
 SECONDS = 15.0  # for connecting, and for each piece of the answer

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from deployments.cli import admin, dead, jobs, parts, replays, starts, waits
+from darkroom.deployments.cli import admin, dead, jobs, parts, replays, starts, waits
 
 app = typer.Typer(
     help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
@@ -34,7 +34,7 @@ app.add_typer(starts.start, name="start")
 
 
 def main() -> None:
-    from blocks.errors import DarkroomError
+    from darkroom.errors import DarkroomError
 
     try:
         app()

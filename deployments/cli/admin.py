@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli.common import open_ledger
+from darkroom.deployments.cli.common import open_ledger
 
 user = typer.Typer(help="Users and their API keys.", no_args_is_help=True)
 plan = typer.Typer(help="Plans: how much of an account each of their users may hold.", no_args_is_help=True)

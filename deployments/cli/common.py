@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from blocks.ledger import Ledger
-    from blocks.settings import Settings
+    from darkroom.ledger import Ledger
+    from darkroom.settings import Settings
 
 DEFAULT_HOME = Path(".darkroom")
 HomeOption = Annotated[
@@ -26,14 +26,14 @@ HomeOption = Annotated[
 
 def join_stack() -> None:
     """What the stack in our folder recorded, for whatever the environment leaves open."""
-    from deployments.home import Home
+    from darkroom.deployments.home import Home
 
     for name, value in Home(Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)).environment().items():
         os.environ.setdefault(name, value)
 
 
 def settings() -> Settings:
-    from blocks.settings import load_settings
+    from darkroom.settings import load_settings
 
     join_stack()
     return load_settings()
@@ -41,7 +41,7 @@ def settings() -> Settings:
 
 @contextmanager
 def open_ledger() -> Iterator[Ledger]:
-    from blocks.ledger import Ledger
+    from darkroom.ledger import Ledger
 
     chosen = settings()
     with closing(Ledger(chosen.ledger_url, timing=chosen.timing)) as ledger:

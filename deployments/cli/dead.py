@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deployments.cli.common import open_ledger, settings
-from deployments.cli.dead_letters import (
+from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.dead_letters import (
     BeforeOption,
     ClassOption,
     CodeOption,
@@ -76,7 +76,7 @@ def _letters(chosen: Which) -> Iterator[dict[str, Any]]:
 
 
 def _over_http(chosen: Which) -> Iterator[dict[str, Any]]:
-    from deployments.api_client import ApiClient
+    from darkroom.deployments.api_client import ApiClient
 
     asked = chosen.over_http() | {"limit": PAGE}
     with ApiClient(settings()) as client:
@@ -88,7 +88,7 @@ def _over_http(chosen: Which) -> Iterator[dict[str, Any]]:
 
 
 def _from_ledger(chosen: Which) -> Iterator[dict[str, Any]]:
-    from deployments.gateway.dead_letter_documents import letter_document
+    from darkroom.deployments.gateway.schemas.dead_letters import letter_document
 
     with open_ledger() as ledger:
         meant, before = chosen.in_ledger(ledger), None
@@ -100,7 +100,7 @@ def _from_ledger(chosen: Which) -> Iterator[dict[str, Any]]:
 def _discard(jobs: list[str], reason: str) -> tuple[list[str], dict[str, str]]:
     """Those that were put away, and why the others were not."""
     if os.environ.get("DARKROOM_API_KEY"):
-        from deployments.api_client import ApiClient
+        from darkroom.deployments.api_client import ApiClient
 
         with ApiClient(settings()) as client:
             answer = client.discard_letters({"jobs": jobs, "reason": reason})

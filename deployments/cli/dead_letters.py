@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from blocks.ledger import DeadLetterFilter, Ledger
+    from darkroom.ledger import DeadLetterFilter, Ledger
 
 TIME = "A time, or how long ago: 2h, 1d, 2030-01-01T12:00:00+01:00."
 
@@ -45,7 +45,7 @@ class Which:
 
     def in_ledger(self, ledger: Ledger, job_ids: list[str] | None = None) -> DeadLetterFilter:
         """For the operator. Jobs that are named are meant also where they were discarded."""
-        from blocks.ledger import DeadLetterFilter
+        from darkroom.ledger import DeadLetterFilter
 
         given = asdict(self)
         user = given.pop("user")
@@ -57,7 +57,7 @@ class Which:
 
     def over_http(self) -> dict[str, Any]:
         """As the API takes it. Raises BadInput for a user: a key sees those of its own user."""
-        from blocks.errors import BadInput
+        from darkroom.errors import BadInput
 
         if self.user is not None:
             raise BadInput("Leave --user out: with DARKROOM_API_KEY you see your own jobs only.", field="--user")
@@ -92,9 +92,9 @@ def _moment(text: str | None, field: str) -> datetime | None:
     """A time without a zone is this machine's."""
     if text is None:
         return None
-    from blocks.clock import utc_now
-    from blocks.durations import duration
-    from blocks.errors import BadInput
+    from darkroom.clock import utc_now
+    from darkroom.durations import duration
+    from darkroom.errors import BadInput
 
     try:
         if text[-1:].isalpha() and text[-1:] != "Z":

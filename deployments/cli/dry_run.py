@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from deployments.cli.common import settings
-from deployments.cli.dead_letters import Which
+from darkroom.deployments.cli.common import settings
+from darkroom.deployments.cli.dead_letters import Which
 
 if TYPE_CHECKING:
-    from flows.engine.rehearsal import Rehearsed
-    from flows.engine.rehearsed_job import Ask
+    from darkroom.engine.dry_run import Rehearsed
+    from darkroom.engine.dry_run.job import Ask
 
 CENT = Decimal("0.01")
 
 
 def dry_run(which: Which, jobs: Sequence[str], *, as_json: bool) -> None:
     """Of the failed jobs that are meant, oldest failure first."""
-    from blocks.clock import utc_now
+    from darkroom.clock import utc_now
 
     # What fails from now on is not of the set, so that the command at the end is about the same one.
     meant = which if jobs or which.until is not None else replace(which, until=utc_now())
@@ -47,8 +47,8 @@ def dry_run(which: Which, jobs: Sequence[str], *, as_json: bool) -> None:
 
 def _rehearsed(which: Which, jobs: list[str]) -> Iterator[Rehearsed]:
     opened = settings()  # joins the stack, before anything of Prefect's is imported
-    from flows.engine.only_reading import open_only_to_read
-    from flows.engine.rehearsal import rehearse
+    from darkroom.engine.dry_run import rehearse
+    from darkroom.engine.dry_run.resources import open_only_to_read
 
     with open_only_to_read(opened) as resources:
         meant = resources.ledger.dead_letters.job_ids(which.in_ledger(resources.ledger, jobs))
@@ -60,7 +60,7 @@ def _rehearsed(which: Which, jobs: list[str]) -> Iterator[Rehearsed]:
 
 def left_out(jobs: Sequence[str], meant: Sequence[str]) -> list[str]:
     """What is not tried, though it was asked for."""
-    from blocks.ledger.dead_letters import MOST_LETTERS
+    from darkroom.ledger.dead_letters import MOST_LETTERS
 
     told = [f"{job_id}: it is no failed job that is meant." for job_id in jobs if job_id not in meant]
     if len(meant) == MOST_LETTERS:

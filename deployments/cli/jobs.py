@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.common import open_ledger, settings
 
 if TYPE_CHECKING:
-    from blocks.ledger import Implied, Ledger
-    from deployments.api_client import ApiClient
+    from darkroom.deployments.api_client import ApiClient
+    from darkroom.ledger import Implied, Ledger
 
 Job = Annotated[str, typer.Argument(help="A job's id, as `darkroom generate` gives it.")]
 
@@ -59,7 +59,7 @@ def status(
     if as_json or not sys.stdout.isatty():
         _show(found)
         return
-    from deployments.cli.view import print_job
+    from darkroom.deployments.cli.view import print_job
 
     print_job(found)
 
@@ -82,8 +82,8 @@ def cancel(job: Job) -> None:
 
 def _act(change: Callable[[Ledger], Implied], job_id: str) -> None:
     """A change to a job by the operator: committed, then carried out, as the gateway would."""
-    from blocks.dispatch import Dispatcher
-    from blocks.orchestrator import Orchestrator
+    from darkroom.orchestrator import Orchestrator
+    from darkroom.orchestrator.dispatch import Dispatcher
 
     _from_ledger(job_id)  # which says so if there is no such job
     with open_ledger() as ledger, Orchestrator() as orchestrator:
@@ -104,8 +104,8 @@ def _from_ledger(job_id: str) -> dict[str, Any]:
 
 def document_of(ledger: Ledger, job_id: str) -> dict[str, Any]:
     """As the API shows the job. Raises BadInput where there is none."""
-    from blocks.errors import BadInput
-    from deployments.gateway.documents import job_document
+    from darkroom.deployments.gateway.schemas.jobs import job_document
+    from darkroom.errors import BadInput
 
     job = ledger.jobs.get(job_id)
     if job is None:
@@ -126,7 +126,7 @@ def _size(text: str | None) -> str | dict[str, int] | None:
 
 
 def _client() -> ApiClient:
-    from deployments.api_client import ApiClient
+    from darkroom.deployments.api_client import ApiClient
 
     return ApiClient(settings())
 

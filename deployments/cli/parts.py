@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from blocks.errors import NeedsHuman
-from deployments.cli.common import DEFAULT_HOME, HomeOption, join_stack, say, settings
-from deployments.stack.options import Provider, StackOptions, WorkerType
+from darkroom.deployments.cli.common import DEFAULT_HOME, HomeOption, join_stack, say, settings
+from darkroom.deployments.stack.options import Provider, StackOptions, WorkerType
+from darkroom.errors import NeedsHuman
 
 
 def up(
@@ -32,7 +32,7 @@ def up(
     ] = StackOptions.worker_type,
 ) -> None:
     """Run the whole stack on this machine, in the foreground, until Ctrl-C."""
-    from deployments.stack.supervisor import Stack
+    from darkroom.deployments.stack.supervisor import Stack
 
     options = StackOptions(
         home=home,
@@ -50,7 +50,7 @@ def up(
 
 def env(home: HomeOption = DEFAULT_HOME) -> None:
     """Shell exports for commands against the stack in HOME: eval "$(darkroom env)"."""
-    from deployments.home import Home
+    from darkroom.deployments.home import Home
 
     exports = Home(home).exports()
     if not exports:
@@ -60,7 +60,7 @@ def env(home: HomeOption = DEFAULT_HOME) -> None:
 
 def demo(home: HomeOption = DEFAULT_HOME) -> None:
     """Start the stack, make one picture, show each step of its way, and stop."""
-    from deployments.demo import run_demo
+    from darkroom.deployments.demo import run_demo
 
     raise typer.Exit(run_demo(home, say=say))
 
@@ -71,7 +71,9 @@ def gateway(
 ) -> None:
     """Run the HTTP door alone, as in production."""
     join_stack()
-    os.execv(sys.executable, [sys.executable, "-m", "deployments.gateway", "--host", host, "--port", str(port)])
+    os.execv(
+        sys.executable, [sys.executable, "-m", "darkroom.deployments.gateway", "--host", host, "--port", str(port)]
+    )
 
 
 def provision(
@@ -80,6 +82,6 @@ def provision(
     ] = False,
 ) -> None:
     """Create or update what this version needs in the ledger and in Prefect. May be repeated."""
-    from deployments.provision import provision as run
+    from darkroom.deployments.provision import provision as run
 
     run(settings(), overwrite=overwrite, say=say)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.common import open_ledger, settings
-from deployments.cli.dead_letters import (
+from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.dead_letters import (
     BeforeOption,
     ClassOption,
     CodeOption,
@@ -27,10 +27,10 @@ from deployments.cli.dead_letters import (
     Which,
     which,
 )
-from deployments.cli.jobs import document_of
+from darkroom.deployments.cli.jobs import document_of
 
 if TYPE_CHECKING:
-    from blocks.ledger import Implied, Ledger
+    from darkroom.ledger import Implied, Ledger
 
 
 def _usd(text: str) -> Decimal:
@@ -68,7 +68,7 @@ def replay(
     With options in place of ids the price is shown first: up to 1,000 failed jobs, oldest failure first. With --dry-run
     each is told what today's code would make of it.
     """
-    from blocks.errors import BadInput
+    from darkroom.errors import BadInput
 
     chosen = which(user, kind, error_class, code, endpoint, failed_since, failed_before, discarded)
     named = list(jobs or ())
@@ -93,8 +93,8 @@ def replay(
 
 
 def _try(chosen: Which, jobs: list[str], *, as_json: bool) -> None:
-    from blocks.errors import BadInput
-    from deployments.cli.dry_run import dry_run
+    from darkroom.deployments.cli.dry_run import dry_run
+    from darkroom.errors import BadInput
 
     if os.environ.get("DARKROOM_API_KEY"):
         raise BadInput(
@@ -107,7 +107,7 @@ def _try(chosen: Which, jobs: list[str], *, as_json: bool) -> None:
 
 def _each(jobs: list[str]) -> None:
     """On its own, also where another is refused."""
-    from blocks.errors import DarkroomError
+    from darkroom.errors import DarkroomError
 
     refused = False
     with _replaying() as put_back:
@@ -126,7 +126,7 @@ def _each(jobs: list[str]) -> None:
 def _replaying() -> Iterator[Callable[[str], dict[str, Any]]]:
     """What puts one job back, and gives its document."""
     if os.environ.get("DARKROOM_API_KEY"):
-        from deployments.api_client import ApiClient
+        from darkroom.deployments.api_client import ApiClient
 
         with ApiClient(settings()) as client:
             yield client.replay
@@ -144,8 +144,8 @@ def _replaying() -> Iterator[Callable[[str], dict[str, Any]]]:
 @contextmanager
 def _dispatching(ledger: Ledger) -> Iterator[Callable[[Implied], None]]:
     """Carries out what a change implies, as the gateway would."""
-    from blocks.dispatch import Dispatcher
-    from blocks.orchestrator import Orchestrator
+    from darkroom.orchestrator import Orchestrator
+    from darkroom.orchestrator.dispatch import Dispatcher
 
     with Orchestrator() as orchestrator:
         yield Dispatcher(ledger, orchestrator).carry_out
@@ -206,8 +206,8 @@ def _put_back(chosen: Which, jobs: list[str], budget: Decimal) -> tuple[list[str
 
 
 def _ask(chosen: Which, jobs: list[str], **more: Any) -> dict[str, Any]:
-    from blocks.errors import BadInput
-    from deployments.api_client import ApiClient
+    from darkroom.deployments.api_client import ApiClient
+    from darkroom.errors import BadInput
 
     if jobs and chosen.is_given:
         raise BadInput("Give either ids or options that say which are meant.", field="JOB")

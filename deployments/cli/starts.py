@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.cli.common import open_ledger
+from darkroom.deployments.cli.common import open_ledger
 
 if TYPE_CHECKING:
-    from blocks.ledger import HeldStart, Ledger
+    from darkroom.ledger import HeldStart, Ledger
 
 MOST_REASON = 500
 StartIds = Annotated[list[str], typer.Argument(metavar="START...", help="Ids, as `darkroom start list` gives them.")]
@@ -24,8 +24,8 @@ def list_starts(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most lines.")] = 50,
 ) -> None:
     """List starts of all users, newest first: id, deployment, status, events, until when, job, reason."""
-    from blocks.errors import BadInput
-    from blocks.ledger import StartStatus
+    from darkroom.errors import BadInput
+    from darkroom.ledger import StartStatus
 
     if status is not None and status not in list(StartStatus):
         raise BadInput(f"'{status}' is none of {', '.join(StartStatus)}.", field="--status")
@@ -38,8 +38,8 @@ def list_starts(
 @start.command("release")
 def release(starts: StartIds) -> None:
     """Let starts that gather go on now, without waiting for more events."""
-    from blocks.dispatch import Dispatcher
-    from blocks.orchestrator import Orchestrator
+    from darkroom.orchestrator import Orchestrator
+    from darkroom.orchestrator.dispatch import Dispatcher
 
     with open_ledger() as ledger, Orchestrator() as orchestrator:
         _known(ledger, starts)
@@ -56,7 +56,7 @@ def drop(
     user: Annotated[str | None, typer.Option(help="With --deployment: of this user alone.")] = None,
 ) -> None:
     """Withdraw starts that gather or wait: nothing begins. Prints those that are dropped."""
-    from blocks.errors import BadInput
+    from darkroom.errors import BadInput
 
     if not reason.strip() or len(reason) > MOST_REASON:
         raise BadInput(f"A reason has 1 to {MOST_REASON} characters.", field="--reason")
@@ -78,7 +78,7 @@ def drop(
 
 
 def _known(ledger: Ledger, ids: list[str]) -> list[HeldStart]:
-    from blocks.errors import BadInput
+    from darkroom.errors import BadInput
 
     found = ledger.starts.get(ids)
     if missing := [id for id in ids if id not in found]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.common import open_ledger, settings
 
 if TYPE_CHECKING:
-    from blocks.ledger import Implied, Ledger, Wait
+    from darkroom.ledger import Implied, Ledger, Wait
 
 wait = typer.Typer(help="What jobs wait for beside paid calls, and its end by hand.", no_args_is_help=True)
 
@@ -27,7 +27,7 @@ LONGEST = timedelta(days=100 * 366)
 @wait.command("list")
 def list_waits(job: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
     """List what a job waits for and has waited for: id, step, status, what for, until when."""
-    from deployments.cli.jobs import find_job
+    from darkroom.deployments.cli.jobs import find_job
 
     for each in find_job(job)["waits"]:
         what = each["event"] or each["child_job_id"] or "time"
@@ -50,7 +50,7 @@ def extend(
     by: Annotated[str | None, typer.Option(help="So much later than now planned, e.g. 2d, 36h or 1h30m.")] = None,
 ) -> None:
     """Give a wait another time, sooner or later. Prints it."""
-    from blocks.errors import BadInput
+    from darkroom.errors import BadInput
 
     if (until is None) == (by is None):
         raise BadInput("Say either --until or --by.", field="--until")
@@ -58,15 +58,15 @@ def extend(
     if os.environ.get("DARKROOM_API_KEY"):
         _show(_call("extend", wait, until=when.isoformat()))
     else:
-        from deployments.gateway.waits import bounded
+        from darkroom.deployments.gateway.routes.waits import bounded
 
         _show(_act(lambda ledger: ledger.waits.extend(wait, until=bounded(when)), wait))
 
 
 def duration(text: str) -> timedelta:
     """Of parts like `2d`, `36h`, `1h30m`; raises BadInput."""
-    from blocks import durations
-    from blocks.errors import BadInput
+    from darkroom import durations
+    from darkroom.errors import BadInput
 
     try:
         found = durations.duration(text)
@@ -79,7 +79,7 @@ def duration(text: str) -> timedelta:
 
 def _time(text: str) -> datetime:
     """Without a time zone it is this machine's."""
-    from blocks.errors import BadInput
+    from darkroom.errors import BadInput
 
     try:
         return datetime.fromisoformat(text).astimezone()
@@ -88,10 +88,10 @@ def _time(text: str) -> datetime:
 
 
 def _planned(wait_id: str) -> datetime:
-    from blocks.errors import BadInput
+    from darkroom.errors import BadInput
 
     if os.environ.get("DARKROOM_API_KEY"):
-        from deployments.api_client import ApiClient
+        from darkroom.deployments.api_client import ApiClient
 
         with ApiClient(settings()) as client:
             found = client.wait_of_job(wait_id)["until"]
@@ -105,7 +105,7 @@ def _planned(wait_id: str) -> datetime:
 
 
 def _known(ledger: Ledger, wait_id: str) -> Wait:
-    from blocks.errors import BadInput
+    from darkroom.errors import BadInput
 
     found = ledger.waits.get(wait_id)
     if found is None:
@@ -115,9 +115,9 @@ def _known(ledger: Ledger, wait_id: str) -> Wait:
 
 def _act(change: Callable[[Ledger], tuple[Wait, Implied]], wait_id: str) -> dict[str, Any]:
     """By the operator: committed, then carried out, as the gateway would."""
-    from blocks.dispatch import Dispatcher
-    from blocks.orchestrator import Orchestrator
-    from deployments.gateway.wait_documents import wait_document
+    from darkroom.deployments.gateway.schemas.waits import wait_document
+    from darkroom.orchestrator import Orchestrator
+    from darkroom.orchestrator.dispatch import Dispatcher
 
     with open_ledger() as ledger, Orchestrator() as orchestrator:
         _known(ledger, wait_id)
@@ -127,7 +127,7 @@ def _act(change: Callable[[Ledger], tuple[Wait, Implied]], wait_id: str) -> dict
 
 
 def _call(action: str, wait_id: str, **body: Any) -> dict[str, Any]:
-    from deployments.api_client import ApiClient
+    from darkroom.deployments.api_client import ApiClient
 
     with ApiClient(settings()) as client:
         return client.change_wait(wait_id, action, body)

@@ -1,4 +1,4 @@
-"""`python -m deployments.gateway --host 127.0.0.1 --port 8700`: the gateway, until SIGTERM."""
+"""`python -m darkroom.deployments.gateway --host 127.0.0.1 --port 8700`: the gateway, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 import uvicorn
 
-from blocks.errors import DarkroomError
-from blocks.settings import load_settings
-from deployments.gateway.app import create_app
+from darkroom.deployments.gateway.app import create_app
+from darkroom.errors import DarkroomError
+from darkroom.settings import load_settings
 
 HOST = "127.0.0.1"
 PORT = 8700
@@ -33,7 +33,7 @@ def serve(*, host: str = HOST, port: int = PORT) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m deployments.gateway", description="Darkroom's HTTP door.")
+    parser = argparse.ArgumentParser(prog="python -m darkroom.deployments.gateway", description="Darkroom's HTTP door.")
     parser.add_argument("--host", default=HOST)
     parser.add_argument("--port", type=int, default=PORT)
     arguments = parser.parse_args()

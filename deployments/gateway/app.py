@@ -14,11 +14,11 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
-from blocks.errors import NeedsHuman
-from blocks.events import read_triggers
-from blocks.fal import Jwks
-from blocks.settings import Settings
-from deployments.gateway import (
+from darkroom.deployments.gateway.limits import Limits
+from darkroom.deployments.gateway.loops.block_cache import Blocks
+from darkroom.deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, completed
+from darkroom.deployments.gateway.problems import add_handlers
+from darkroom.deployments.gateway.routes import (
     assets,
     batches,
     dead_letters,
@@ -35,11 +35,11 @@ from deployments.gateway import (
     waits,
     webhooks,
 )
-from deployments.gateway.limits import Limits
-from deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, completed
-from deployments.gateway.problems import add_handlers
-from deployments.gateway.services import open_services
-from deployments.gateway.watch import Blocks
+from darkroom.deployments.gateway.services import open_services
+from darkroom.errors import NeedsHuman
+from darkroom.events import read_triggers
+from darkroom.providers.fal import Jwks
+from darkroom.settings import Settings
 
 
 def create_app(settings: Settings, *, jwks: Jwks | None = None, blocks: Blocks | None = None) -> FastAPI:

@@ -12,8 +12,8 @@ from typing import Annotated
 from fastapi import Depends, Header
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from deployments.gateway.problems import Problem
-from deployments.gateway.services import ServicesOf
+from darkroom.deployments.gateway.problems import Problem
+from darkroom.deployments.gateway.services import ServicesOf
 
 LONGEST_NAME = 200
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blocks.archives import LARGEST_IMAGE, MIB, MOST_BYTES
-from blocks.manifest import MOST_BYTES as MOST_OF_A_MANIFEST
-from deployments.gateway.problems import Problem
+from darkroom.batches import MOST_BYTES as MOST_OF_A_MANIFEST
+from darkroom.deployments.gateway.problems import Problem
+from darkroom.media.archives import LARGEST_IMAGE, MIB, MOST_BYTES
 
 API_CAP = MIB
 WEBHOOK_CAP = 8 * MIB  # a webhook carries a whole output, with data URIs at worst

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from blocks.errors import TooMany, WrongState
-from deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument, from_error
+from darkroom.deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument, from_error
+from darkroom.errors import TooMany, WrongState
 
 TITLE = "Darkroom"
 DESCRIPTION = """

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem documents, which name the field and the remedy.
 
 Everything that goes wrong ends in one of the handlers here: `Problem` raised by an endpoint, the tree of
-`blocks.errors`, refused bodies, unknown paths, and whatever nobody expected, which shows nothing of our inside.
+`darkroom.errors`, refused bodies, unknown paths, and whatever nobody expected, which shows nothing of our inside.
 Values that came in are never repeated: they may be a prompt.
 """
 
@@ -20,9 +20,9 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Retry, TooMany, WrongState
-from blocks.manifest import ManifestError
-from deployments.gateway.remedies import FieldError, field_errors, remedy_of
+from darkroom.batches import ManifestError
+from darkroom.deployments.gateway.problem_hints import FieldError, field_errors, remedy_of
+from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Retry, TooMany, WrongState
 
 logger = logging.getLogger(__name__)
 

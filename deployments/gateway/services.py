@@ -9,19 +9,19 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from blocks.dispatch import Dispatcher
-from blocks.events import EventDoor
-from blocks.fal import Jwks
-from blocks.ledger import Implied, Ledger
-from blocks.orchestrator import Orchestrator
-from blocks.prefect_api import PrefectApi
-from blocks.settings import Settings
-from deployments.gateway.callbacks import Callbacks
-from deployments.gateway.errands import Errands
-from deployments.gateway.granter import Granter
-from deployments.gateway.mux_callbacks import MuxCallbacks
-from deployments.gateway.teller import Teller
-from deployments.gateway.watch import Blocks, Watch
+from darkroom.deployments.gateway.loops.admitter import Granter
+from darkroom.deployments.gateway.loops.block_cache import Blocks, Watch
+from darkroom.deployments.gateway.loops.effects import Errands
+from darkroom.deployments.gateway.loops.event_feed import Teller
+from darkroom.deployments.gateway.webhooks.fal import Callbacks
+from darkroom.deployments.gateway.webhooks.mux import MuxCallbacks
+from darkroom.events import EventDoor
+from darkroom.ledger import Implied, Ledger
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.fal import Jwks
+from darkroom.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`python -m deployments.simulator --port 9100 --home DIR`: run the simulator until SIGTERM."""
+"""`python -m darkroom.deployments.simulator --port 9100 --home DIR`: run the simulator until SIGTERM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m deployments.simulator", description="A fal.ai of one's own.")
+    parser = argparse.ArgumentParser(
+        prog="python -m darkroom.deployments.simulator", description="A fal.ai of one's own."
+    )
     parser.add_argument("--home", type=Path, required=True, help="folder of its certificates and keys")
     parser.add_argument("--port", type=int, default=Options.port, help="0: any free one, see the line it prints")
     parser.add_argument("--latency", type=float, default=Options.latency, help="seconds a picture is in progress")

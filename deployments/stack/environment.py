@@ -11,11 +11,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployments.home import EXPORTED_FROM, Home
-from deployments.simulator.environment import USER_ID, client_environment
-from deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
-from deployments.stack.postgres import Cluster
-from deployments.stack.template import is_migrated, is_there
+from darkroom.deployments.home import EXPORTED_FROM, Home
+from darkroom.deployments.simulator.environment import USER_ID, client_environment
+from darkroom.deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
+from darkroom.deployments.stack.postgres import Cluster
+from darkroom.deployments.stack.template import is_migrated, is_there
 
 # They choose a profile of the operator's own Prefect, which does not exist in the stack's.
 FOREIGN = ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH")

@@ -1,4 +1,4 @@
-"""Ends what a stack leaves behind when it is killed: `python -m deployments.stack.janitor MARK`.
+"""Ends what a stack leaves behind when it is killed: `python -m darkroom.deployments.stack.janitor MARK`.
 
 The kernel ends the parts of a killed stack, but not what they had started: a flow process would go on for minutes,
 asking a Prefect that is gone. The janitor waits until the other end of its standard input is closed, which happens
@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from deployments.stack.processes import end, marked
+from darkroom.deployments.stack.processes import end, marked
 
 GRACE_SECONDS = 3.0
 

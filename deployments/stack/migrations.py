@@ -1,4 +1,4 @@
-"""Migrates the two databases of a cluster nobody uses yet: `python -m deployments.stack.migrations`, for its template.
+"""Migrates the two databases of a cluster nobody uses yet, for its template.
 
 A process of its own, as it imports Prefect's server; both databases are named by the environment, as for the parts. It
 does what that server does when it starts: its tables, and the types of blocks that the UI offers.
@@ -12,8 +12,8 @@ from prefect.plugins import load_prefect_collections
 from prefect.server.database import provide_database_interface
 from prefect.server.models.block_registration import run_block_auto_registration
 
-from blocks.ledger import migrate
-from blocks.settings import load_settings
+from darkroom.ledger import migrate
+from darkroom.settings import load_settings
 
 
 async def migrate_prefect() -> None:

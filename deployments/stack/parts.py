@@ -11,13 +11,13 @@ from pathlib import Path
 
 import httpx
 
-from blocks.orchestrator import WORK_POOL
-from blocks.prefect_file import PROJECT
-from deployments.home import Home
-from deployments.stack.environment import inherited, server_environment, worker_settings
-from deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
-from deployments.stack.postgres import Cluster, Identity
-from deployments.stack.template import cache_folder, is_there, note_migrated
+from darkroom.deployments.home import Home
+from darkroom.deployments.stack.environment import inherited, server_environment, worker_settings
+from darkroom.deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
+from darkroom.deployments.stack.postgres import Cluster, Identity
+from darkroom.deployments.stack.template import cache_folder, is_there, note_migrated
+from darkroom.orchestrator import WORK_POOL
+from darkroom.orchestrator.project_file import PROJECT
 
 WORKER_NAME = "local"
 PROBE_SECONDS = 2.0
@@ -109,7 +109,7 @@ def _databases(cluster: Cluster, *, environment: Mapping[str, str]) -> Part:
     cache = cache_folder(environment)
     return Part(
         name="database",
-        command=_module("deployments.stack.template", str(cluster.data), "--cache", str(cache)),
+        command=_module("darkroom.deployments.stack.template", str(cluster.data), "--cache", str(cache)),
         environment=environment,
         ready=lambda _: False,
         run_once=True,
@@ -152,7 +152,7 @@ def _provision(*, environment: Mapping[str, str]) -> Part:
     """Starts beside Prefect's server: its imports and the ledger's migrations take as long as that needs to answer."""
     return Part(
         name="provision",
-        command=_module("deployments.provision"),
+        command=_module("darkroom.deployments.provision"),
         environment=environment,
         ready=lambda _: False,
         needs=frozenset({"postgres"}),
@@ -170,7 +170,7 @@ def _simulator(
     return Part(
         name="simulator",
         command=_module(
-            "deployments.simulator", *place, "--latency", str(options.latency_seconds), *latencies, *webhooks
+            "darkroom.deployments.simulator", *place, "--latency", str(options.latency_seconds), *latencies, *webhooks
         ),
         environment=environment,
         ready=lambda _: probe.answers(f"http://{LOOPBACK}:{options.simulator_port}/_sim/stats"),
@@ -182,7 +182,7 @@ def _gateway(options: StackOptions, *, environment: Mapping[str, str], probe: Pr
     """Starts beside everything else: what it has yet to wait for is what `/readyz` says."""
     return Part(
         name="gateway",
-        command=_module("deployments.gateway", "--host", LOOPBACK, "--port", str(options.port)),
+        command=_module("darkroom.deployments.gateway", "--host", LOOPBACK, "--port", str(options.port)),
         environment=environment,
         ready=lambda _: probe.answers(f"{options.gateway_url}/readyz"),
         port=options.port,
@@ -195,7 +195,7 @@ def _worker(options: StackOptions, *, environment: Mapping[str, str], probe: Pro
     start = ["worker", "start", "--pool", WORK_POOL, "--type", options.worker_type, "--name", WORKER_NAME]
     return Part(
         name="worker",
-        command=_module("deployments.worker", "--name", WORKER_NAME) if warm else _module("prefect", *start),
+        command=_module("darkroom.deployments.worker", "--name", WORKER_NAME) if warm else _module("prefect", *start),
         environment=environment,
         ready=probe.worker_online,
         carries_runs=not warm,

@@ -20,7 +20,7 @@ from typing import TypedDict
 
 import psycopg
 
-from blocks.errors import NeedsHuman
+from darkroom.errors import NeedsHuman
 
 SUPERUSER = "postgres"
 DATABASES = ("prefect", "darkroom")

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from deployments.kernel import LINUX, die_with
-from deployments.stack.postgres import Identity
+from darkroom.deployments.kernel import LINUX, die_with
+from darkroom.deployments.stack.postgres import Identity
 
 # In the environment of every part, and so of all that it starts: of which start of which stack it is.
 MARK = "DARKROOM_STACK"

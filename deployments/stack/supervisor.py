@@ -20,19 +20,19 @@ from uuid import uuid4
 
 import psutil
 
-from blocks.clock import utc_now
-from blocks.errors import DarkroomError, NeedsHuman
-from blocks.prefect_file import PROJECT
-from blocks.settings import timing_of
-from blocks.timing import Timing
-from deployments.home import Home
-from deployments.kernel import adopt_orphans
-from deployments.stack.environment import callers_own, client_settings
-from deployments.stack.options import LOOPBACK, StackOptions
-from deployments.stack.parts import Part, all_parts
-from deployments.stack.postgres import cluster_in
-from deployments.stack.processes import MARK, below, end, left_behind, listens, marked, spawn
-from deployments.stack.template import cache_folder, copy_template, is_there
+from darkroom.clock import utc_now
+from darkroom.deployments.home import Home
+from darkroom.deployments.kernel import adopt_orphans
+from darkroom.deployments.stack.environment import callers_own, client_settings
+from darkroom.deployments.stack.options import LOOPBACK, StackOptions
+from darkroom.deployments.stack.parts import Part, all_parts
+from darkroom.deployments.stack.postgres import cluster_in
+from darkroom.deployments.stack.processes import MARK, below, end, left_behind, listens, marked, spawn
+from darkroom.deployments.stack.template import cache_folder, copy_template, is_there
+from darkroom.errors import DarkroomError, NeedsHuman
+from darkroom.orchestrator.project_file import PROJECT
+from darkroom.settings import timing_of
+from darkroom.timing import Timing
 
 TICK_SECONDS = 0.15
 REAP_EVERY = timedelta(seconds=5)
@@ -116,7 +116,7 @@ class Stack:
 
     @contextlib.contextmanager
     def _watched_by_janitor(self) -> Iterator[None]:
-        command = [sys.executable, "-m", "deployments.stack.janitor", self._mark]
+        command = [sys.executable, "-m", "darkroom.deployments.stack.janitor", self._mark]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True) as self._janitor:
             yield  # then its input is closed, and it is waited for
 

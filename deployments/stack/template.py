@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
-from blocks.errors import DarkroomError, NeedsHuman
-from blocks.prefect_file import PROJECT
-from deployments.stack.postgres import Cluster, cluster_in, initialize, sync
+from darkroom.deployments.stack.postgres import Cluster, cluster_in, initialize, sync
+from darkroom.errors import DarkroomError, NeedsHuman
+from darkroom.orchestrator.project_file import PROJECT
 
 CACHE_VARIABLE = "DARKROOM_CACHE"
 # In the cluster's own folder, so that it goes where the database goes.
@@ -123,7 +123,7 @@ def _make(draft: Path) -> None:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DARKROOM_LEDGER_URL": cluster.url("darkroom"),
         }
-        command = [sys.executable, "-m", "deployments.stack.migrations"]
+        command = [sys.executable, "-m", "darkroom.deployments.stack.migrations"]
         done = subprocess.run(
             command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=SECONDS_TO_MIGRATE
         )
@@ -184,7 +184,7 @@ def _one_at_a_time(template: Path) -> Iterator[None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m deployments.stack.template")
+    parser = argparse.ArgumentParser(prog="python -m darkroom.deployments.stack.template")
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     arguments = parser.parse_args()

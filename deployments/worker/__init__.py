@@ -3,6 +3,6 @@
 `prefect worker start --pool darkroom --type warm`. Prefect finds it by the entry point group `prefect.collections`.
 """
 
-from deployments.worker.warm import WarmWorker
+from darkroom.deployments.worker.warm import WarmWorker
 
 __all__ = ["WarmWorker"]

@@ -1,4 +1,4 @@
-"""`python -m deployments.worker --name local`: the warm worker, started before there is anything to poll.
+"""`python -m darkroom.deployments.worker --name local`: the warm worker, started before there is anything to poll.
 
 What `prefect worker start --type warm` does, without the imports of its command line and of every collection, a second
 of CPU. It makes its forkserver at once and waits for the work pool, so it can be started beside what makes that.
@@ -14,8 +14,8 @@ from contextlib import suppress
 from prefect.logging.configuration import setup_logging
 from prefect.utilities.processutils import setup_signal_handlers_worker
 
-from blocks.orchestrator import WORK_POOL
-from deployments.worker.warm import WarmWorker
+from darkroom.deployments.worker.warm import WarmWorker
+from darkroom.orchestrator import WORK_POOL
 
 
 async def serve(name: str) -> None:
@@ -26,7 +26,9 @@ async def serve(name: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m deployments.worker", description="The worker that forks its runs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m darkroom.deployments.worker", description="The worker that forks its runs."
+    )
     parser.add_argument("--name", required=True, help="as Prefect's UI shows it")
     arguments = parser.parse_args()
     setup_logging()

@@ -30,19 +30,19 @@ from prefect.flows import Flow
 from prefect.logging.configuration import setup_logging
 from prefect.logging.loggers import flow_run_logger
 
-from blocks.clock import utc_now
-from deployments.kernel import die_with, show_as
-from deployments.worker.internals import (
+from darkroom.clock import utc_now
+from darkroom.deployments.kernel import die_with, show_as
+from darkroom.deployments.worker.internals import (
     drive,
     suspended_from_outside,
     terminate_as_cancelled,
     use_servers_result_storage,
 )
-from deployments.worker.orders import Order, Suspended, Word
+from darkroom.deployments.worker.messages import Order, Suspended, Word
 
 
 def main(order: Order, line: Connection) -> None:
-    from deployments.worker import preload  # here, as the worker imports this module too
+    from darkroom.deployments.worker import preload  # here, as the worker imports this module too
 
     die_with(preload.PID)
     show_as(f"flow-{order.flow_run.id.hex}")

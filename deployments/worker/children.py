@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
-from deployments.worker.orders import Suspended, Word
+from darkroom.deployments.worker.messages import Suspended, Word
 
 
 class Child:

@@ -20,12 +20,11 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, field_validator
 
-import flows
-from blocks.timing import UNSCALED, Timing
-from deployments.worker.orders import Known
+from darkroom.deployments.worker.messages import Known
+from darkroom.orchestrator.project_file import PROJECT
+from darkroom.timing import UNSCALED, Timing
 
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
-PROJECT = Path(flows.__file__).parents[1]
 
 STREAM_OUTPUT = Field(default=True, description="What the run prints goes to the worker's own output.")
 WORKING_DIR = Field(
@@ -112,7 +111,7 @@ class Recipe:
         if folder is None or folder.resolve() != PROJECT or not name or not file.endswith(".py"):
             return None
         parts = Path(file).with_suffix("").parts
-        return (f"{'.'.join(parts)}:{name}", PROJECT) if parts[0] == "flows" else None
+        return (f"{'.'.join(('darkroom', *parts))}:{name}", PROJECT) if parts[0] == "flows" else None
 
 
 class Recipes:

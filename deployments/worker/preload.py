@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deployments.kernel import die_with
+from darkroom.deployments.kernel import die_with
 
 if TYPE_CHECKING:
     from prefect.context import SyncClientContext
@@ -45,7 +45,7 @@ LAZY = (
     "websockets.asyncio.client",
 )
 
-OURS = ("prefect.", "blocks.", "flows.", "deployments.")
+OURS = ("prefect.", "darkroom.")
 
 PID = os.getpid()
 die_with(os.getppid())  # a child that is deep in C does not notice that its line is cut
@@ -62,11 +62,11 @@ SETTINGS: dict[str, str] = {}
 
 
 def _import_everything() -> None:
-    import flows
+    import darkroom.flows as flows
 
     for name in LAZY:
         importlib.import_module(name)
-    for module in pkgutil.walk_packages(flows.__path__, "flows."):
+    for module in pkgutil.walk_packages(flows.__path__, "darkroom.flows."):
         importlib.import_module(module.name)
 
 
@@ -94,9 +94,9 @@ def _complete_models() -> None:
 def _warm_up() -> SyncClientContext:
     from prefect.context import SyncClientContext
 
-    from blocks.events import compiled
-    from blocks.tls import tls_context
-    from deployments.worker import internals
+    from darkroom.deployments.worker import internals
+    from darkroom.events import compiled
+    from darkroom.tls import tls_context
 
     tls_context()
     compiled("event.data.n > 0")  # a quarter of a second for the grammar, with the first condition

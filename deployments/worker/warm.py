@@ -34,13 +34,13 @@ from prefect.exceptions import InfrastructureNotAvailable, ObjectNotFound
 from prefect.states import Cancelling, Crashed
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 
-from blocks.settings import load_settings
-from deployments.worker import child
-from deployments.worker.children import Child, explain
-from deployments.worker.configuration import Recipe, Recipes, WarmJobConfiguration, WarmVariables
-from deployments.worker.ears import Changes, LedgerEar, hear_prefect
-from deployments.worker.nursery import CannotPreload, Nursery
-from deployments.worker.orders import Order, Suspended, Word
+from darkroom.deployments.worker import child
+from darkroom.deployments.worker.children import Child, explain
+from darkroom.deployments.worker.configuration import Recipe, Recipes, WarmJobConfiguration, WarmVariables
+from darkroom.deployments.worker.forkserver import CannotPreload, Nursery
+from darkroom.deployments.worker.listeners import Changes, LedgerEar, hear_prefect
+from darkroom.deployments.worker.messages import Order, Suspended, Word
+from darkroom.settings import load_settings
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from blocks.ledger import OPERATOR, Asset, RequestSpec
-from blocks.specifying import specify
-from flows.parts.debate_script import LETTERS_PER_SECOND, ROUNDS, SCHEMA, WRITER, assignment, longest_spoken
-from flows.parts.form import shown
+from darkroom.engine.request_spec import specify
+from darkroom.flows.parts.debate_script import LETTERS_PER_SECOND, ROUNDS, SCHEMA, WRITER, assignment, longest_spoken
+from darkroom.flows.parts.form import shown
+from darkroom.ledger import OPERATOR, Asset, RequestSpec
 
 KIND = "make-debate"
 WRITES, PAINTS, FILMS, SPEAKS, STREAMS = (

@@ -8,11 +8,11 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from blocks.ledger import OPERATOR, Asset, RequestSpec
-from blocks.specifying import specify
-from blocks.web.model import ENDPOINT, LONGEST_URL
-from flows.parts.form import shown
-from flows.parts.picture_steps import MOST_STEPS, FormStep, Size, Step, estimate, first_call, require_room
+from darkroom.engine.request_spec import specify
+from darkroom.flows.parts.form import shown
+from darkroom.flows.parts.picture_steps import MOST_STEPS, FormStep, Size, Step, estimate, first_call, require_room
+from darkroom.ledger import OPERATOR, Asset, RequestSpec
+from darkroom.providers.web.model import ENDPOINT, LONGEST_URL
 
 KIND = "edit-image"
 FETCH = "fetch"

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from blocks.errors import DarkroomError
-from blocks.ledger import OPERATOR, Asset
-from blocks.pictures import QUALITY
-from blocks.web.model import LONGEST_URL, MAX_WIDTH
-from flows.parts.form import shown
+from darkroom.errors import DarkroomError
+from darkroom.flows.parts.form import shown
+from darkroom.ledger import OPERATOR, Asset
+from darkroom.media.resize import QUALITY
+from darkroom.providers.web.model import LONGEST_URL, MAX_WIDTH
 
 KIND = "import-images"
 MOST = 500

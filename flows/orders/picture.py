@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.errors import BadInput
-from blocks.fal import CATALOGUE
-from blocks.ledger import OPERATOR, RequestSpec
-from blocks.specifying import specify
-from flows.parts.form import shown
-from flows.parts.picture_steps import Size as Pixels
-from flows.parts.picture_steps import Steps, estimate, require_room
-from flows.parts.trained_style import PAINTER, Style
+from darkroom.engine.request_spec import specify
+from darkroom.errors import BadInput
+from darkroom.flows.parts.form import shown
+from darkroom.flows.parts.picture_steps import Size as Pixels
+from darkroom.flows.parts.picture_steps import Steps, estimate, require_room
+from darkroom.flows.parts.trained_style import PAINTER, Style
+from darkroom.ledger import OPERATOR, RequestSpec
+from darkroom.providers.fal import CATALOGUE
 
 KIND = "generate-image"
 STEP = "generate"

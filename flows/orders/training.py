@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from blocks.archives import LONGEST_CAPTION
-from blocks.catalogue import find_model
-from blocks.errors import BadInput
-from blocks.ledger import OPERATOR
-from blocks.training_images import FEWEST_IMAGES, MOST_IMAGES, called
-from blocks.web.model import LONGEST_URL
-from flows.parts.form import shown
-from flows.parts.trained_style import PAINTER
+from darkroom.errors import BadInput
+from darkroom.flows.parts.form import shown
+from darkroom.flows.parts.trained_style import PAINTER
+from darkroom.ledger import OPERATOR
+from darkroom.media.archives import LONGEST_CAPTION
+from darkroom.media.training_images import FEWEST_IMAGES, MOST_IMAGES, called
+from darkroom.providers.models import find_model
+from darkroom.providers.web.model import LONGEST_URL
 
 KIND = "train-lora"
 ZIPPED = "archive"

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from blocks.errors import BadInput
-from blocks.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
-from blocks.manifest import Forecast, Pass, Passes, Row, draft_of, duplicates, final_of, forecast, read_manifest
-from flows.orders.picture import Picture
-from flows.parts.form import shown
-from flows.parts.trained_style import Style
+from darkroom.batches import Forecast, Pass, Passes, Row, draft_of, duplicates, final_of, forecast, read_manifest
+from darkroom.errors import BadInput
+from darkroom.flows.orders.picture import Picture
+from darkroom.flows.parts.form import shown
+from darkroom.flows.parts.trained_style import Style
+from darkroom.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
 
 Styles = Callable[[str], Style]
 IfNobody = Literal["wait", "all", "none"]

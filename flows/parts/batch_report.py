@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from blocks.audit import as_csv, as_json_lines, audit_rows
-from blocks.ledger import Asset, JobStatus, Stage
-from blocks.media import Kind
-from flows.engine import Job
+from darkroom import Job
+from darkroom.batches.audit import as_csv, as_json_lines, audit_rows
+from darkroom.ledger import Asset, JobStatus, Stage
+from darkroom.media.formats import Kind
 
 MOST_LISTED = 100  # failed rows in the result; the audit trail has all
 

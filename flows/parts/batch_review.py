@@ -8,12 +8,12 @@ from functools import partial
 from prefect.input import RunInput
 from pydantic import Field
 
-from blocks.contact_pages import Entry, draw_page, page_ranges
-from blocks.errors import DarkroomError, Permanent
-from blocks.ledger import Asset, JobStatus, RowPicture, Stage
-from blocks.winners import parse_winners
-from flows.engine import Job
-from flows.parts.batch_order import BatchOptions
+from darkroom import Job
+from darkroom.batches.winners import parse_winners
+from darkroom.errors import DarkroomError, Permanent
+from darkroom.flows.parts.batch_order import BatchOptions
+from darkroom.ledger import Asset, JobStatus, RowPicture, Stage
+from darkroom.media.contact_pages import Entry, draw_page, page_ranges
 
 STEP = "contact-sheet"
 

@@ -13,8 +13,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
-from blocks.ledger import Figures, JobStatus
-from blocks.ledger.figures import Spent
+from darkroom.ledger import Figures, JobStatus
+from darkroom.ledger.usage import Spent
 
 BAR = 40  # characters of the longest
 COMPLETED, FAILED = "█", "░"

@@ -1,7 +1,7 @@
 """What is said in a debate, and by whom: the script as a model writes it, and what it is asked with.
 
 Rounds, in which each side speaks once, rather than a list of lines: so the schema alone makes both sides speak, and in
-turn. An answer that does not obey it counts as failed, and is asked for anew (`blocks/gemini/answers.py`).
+turn. An answer that does not obey it counts as failed, and is asked for anew (`darkroom/providers/gemini/answers.py`).
 """
 
 from __future__ import annotations

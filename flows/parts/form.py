@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from blocks.errors import BadInput
+from darkroom.errors import BadInput
 
 Order = TypeVar("Order", bound=BaseModel)
 

@@ -21,12 +21,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from blocks.errors import BadInput
-from blocks.fal import CATALOGUE
-from blocks.ledger import Asset, RequestSpec
-from blocks.specifying import specify
-from blocks.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
-from flows.parts.form import in_order, shown
+from darkroom.engine.request_spec import specify
+from darkroom.errors import BadInput
+from darkroom.flows.parts.form import in_order, shown
+from darkroom.ledger import Asset, RequestSpec
+from darkroom.media.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
+from darkroom.providers.fal import CATALOGUE
 
 MOST_STEPS = 8
 # Of a picture that was made larger. A PNG of them has up to 60 MB; the media store takes 64 MiB, and 50 million pixels.

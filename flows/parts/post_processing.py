@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from blocks.ledger import Asset
-from blocks.transparency import may_be_transparent, with_transparency_of
-from blocks.watermark import TEXT, Mark, watermark
-from flows.engine import Job, Waiting
-from flows.parts.picture_steps import AnyStep, Size, Upscale, Watermark, require_room, step_name
+from darkroom import Job, Waiting
+from darkroom.flows.parts.picture_steps import AnyStep, Size, Upscale, Watermark, require_room, step_name
+from darkroom.ledger import Asset
+from darkroom.media.transparency import may_be_transparent, with_transparency_of
+from darkroom.media.watermark import TEXT, Mark, watermark
 
 
 def post_process(job: Job, pictures: Sequence[Asset], steps: Sequence[AnyStep]) -> list[Asset]:

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from blocks.ledger import Asset, RequestStatus
-from flows.engine import Job
-from flows.parts.debate_script import Script
+from darkroom import Job
+from darkroom.flows.parts.debate_script import Script
+from darkroom.ledger import Asset, RequestStatus
 
 # Each node's share of the time, and what is said while it is not done.
 NODES: Mapping[str, tuple[int, str]] = {

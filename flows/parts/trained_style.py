@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blocks.errors import BadInput
-from blocks.ledger import Asset, Ledger
-from blocks.training_images import called
+from darkroom.errors import BadInput
+from darkroom.ledger import Asset, Ledger
+from darkroom.media.training_images import called
 
 PAINTER = "fal-ai/flux-lora"
 

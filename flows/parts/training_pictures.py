@@ -11,16 +11,16 @@ from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 
-from blocks.archives import MIB, MOST_BYTES, Flaw, NamedImage, read_archive
-from blocks.errors import BadInput, DarkroomError
-from blocks.ledger import Asset
-from blocks.media import Kind
-from blocks.training_images import TrainingImage, check_training_images
-from blocks.web import Reach, Web
-from blocks.web.model import ENDPOINT as WEB_IMAGE
-from flows.engine import Call, Inference, Job
-from flows.engine.resources import current
-from flows.orders.training import ZIPPED, Given, is_asset
+from darkroom import Call, Inference, Job
+from darkroom.engine.resources import current
+from darkroom.errors import BadInput, DarkroomError
+from darkroom.flows.orders.training import ZIPPED, Given, is_asset
+from darkroom.ledger import Asset
+from darkroom.media.archives import MIB, MOST_BYTES, Flaw, NamedImage, read_archive
+from darkroom.media.formats import Kind
+from darkroom.media.training_images import TrainingImage, check_training_images
+from darkroom.providers.web import Reach, Web
+from darkroom.providers.web.model import ENDPOINT as WEB_IMAGE
 
 FETCH = "fetch"
 WEB_SIZE = {"max_width": 2048, "quality": 95}  # trainers make pictures smaller than that

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.errors import Permanent
-from flows.engine import Job, drive
+from darkroom import Job, drive
+from darkroom.errors import Permanent
 
 DEPLOYMENT = """
   - name: on-demand

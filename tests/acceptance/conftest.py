@@ -13,7 +13,7 @@ from till import KEY, SIGNING_KEY, Till, open_till
 from trial_project import trial_project
 from web_shop import Shop, open_shop
 
-from blocks.clock import utc_now
+from darkroom.clock import utc_now
 
 # It only ends what hangs: the first test of a module waits for the module's whole scene, or for a stack to start.
 SECONDS_PER_TEST = 900

@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.engine import Job, drive
+from darkroom import Job, drive
 
 DAY = timedelta(days=1)
 CASES = {

@@ -22,9 +22,9 @@ import psutil
 import psycopg
 from support import SLOW, free_port, wait_until
 
-from blocks.ledger import Ledger, Request
-from blocks.settings import timing_of
-from blocks.timing import Timing
+from darkroom.ledger import Ledger, Request
+from darkroom.settings import timing_of
+from darkroom.timing import Timing
 
 DARKROOM = str(Path(sys.executable).with_name("darkroom"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))

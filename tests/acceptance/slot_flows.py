@@ -8,9 +8,9 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed
 
-from blocks.clock import utc_now
-from blocks.orchestrator import Orchestrator
-from flows.engine.slots import skipped
+from darkroom.clock import utc_now
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.missed_runs import skipped
 
 DECLARED = {
     "all": "run_all",

@@ -14,10 +14,10 @@ from running import DARKROOM, PREFECT, Stack
 from support import wait_until
 from trial_project import as_it_was, put, take_up
 
-from blocks.clock import utc_now
-from blocks.ledger import RequestStatus
+from darkroom.clock import utc_now
+from darkroom.ledger import RequestStatus
 
-FLOW, TASKS = "flows/generate_image.py", "flows/engine/tasks.py"
+FLOW, TASKS = "flows/generate_image.py", "darkroom/engine/tasks.py"
 USERS = ("ann", "bob", "eve")
 
 NEW_LINE = "this is the new code"

@@ -10,7 +10,7 @@ import time
 from running import Stack
 from support import wait_until
 
-from blocks.ledger import RequestStatus
+from darkroom.ledger import RequestStatus
 
 BURST = 8
 

@@ -23,8 +23,8 @@ from PIL import Image
 from running import Stack, leaves_nothing
 from support import wait_until
 
-from blocks.clock import utc_now
-from blocks.ledger import JobStatus, RequestStatus, Stage
+from darkroom.clock import utc_now
+from darkroom.ledger import JobStatus, RequestStatus, Stage
 
 ROWS = 12
 PATIENCE_SECONDS = 240  # a lost process is missed after 30 s, by a cron of a minute

@@ -7,7 +7,7 @@ import json
 from running import DARKROOM, Stack
 from support import wait_until
 
-from blocks.ledger import RequestStatus
+from darkroom.ledger import RequestStatus
 
 AT_PROVIDER_AT_ONCE = 10  # the simulator's
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from running import Stack
 from support import wait_until
 
-from blocks.ledger import RequestStatus
+from darkroom.ledger import RequestStatus
 
 MANY = 100
 AT_ONCE = 8  # the plan's

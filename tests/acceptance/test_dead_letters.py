@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from running import DARKROOM, Stack, leaves_nothing
 
-from blocks.catalogue import find_model
+from darkroom.providers.models import find_model
 
 USER = "mourner"
 CUT_OUT = "fal-ai/birefnet/v2"

@@ -21,11 +21,11 @@ import pytest
 from running import DARKROOM, ENDED, Stack, leaves_nothing
 from support import wait_until
 
-from blocks.film import spread
-from blocks.film.looking import captions_show
-from blocks.ledger import RequestStatus
-from blocks.media.films import read_film
-from flows.make_debate import FILMS, PAINTS
+from darkroom.flows.make_debate import FILMS, PAINTS
+from darkroom.ledger import RequestStatus
+from darkroom.media.film import spread
+from darkroom.media.film.caption_check import captions_show
+from darkroom.media.formats.films import read_film
 
 IN_FLIGHT, SUCCEEDED = RequestStatus.IN_FLIGHT, RequestStatus.SUCCEEDED
 STEPS = ("script", "mascot-1", "mascot-2", "voice", "film", "upload")

@@ -24,10 +24,10 @@ from running import DARKROOM, ENDED, Stack, leaves_nothing
 from support import wait_until
 from trial_project import as_it_was, put, take_up
 
-from blocks.clock import utc_now
-from blocks.dispatch import Dispatcher
-from blocks.orchestrator import Orchestrator
-from blocks.prefect_api import PrefectApi
+from darkroom.clock import utc_now
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.dispatch import Dispatcher
 
 TRAINER = "fal-ai/flux-lora-fast-training"
 FAULTY = "flows/parts/post_processing.py"  # as it is in the beginning; the others become what they are today later

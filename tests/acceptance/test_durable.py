@@ -23,11 +23,11 @@ from support import wait_until
 from till import Till
 from trial_project import put, take_up
 
-from blocks.clock import utc_now
-from blocks.dispatch import Dispatcher
-from blocks.ledger import Wait, WaitStatus
-from blocks.orchestrator import Orchestrator
-from blocks.prefect_api import PrefectApi
+from darkroom.clock import utc_now
+from darkroom.ledger import Wait, WaitStatus
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.dispatch import Dispatcher
 
 COMPLETED = "user.profile_completed"
 YEAR = timedelta(days=366)

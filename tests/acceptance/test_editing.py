@@ -18,7 +18,7 @@ from PIL import Image, ImageChops
 from running import Stack, leaves_nothing
 from support import wait_until
 
-from blocks.ledger import Request, RequestStatus
+from darkroom.ledger import Request, RequestStatus
 
 GENERATE, ENLARGE, CUT_OUT, MARK, FINISH = "generate", "1-upscale", "2-remove_background", "3-watermark", "4-upscale"
 NODES = (GENERATE, ENLARGE, CUT_OUT, MARK, FINISH)

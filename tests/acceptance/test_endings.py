@@ -14,7 +14,7 @@ import pytest
 from running import Stack, leaves_nothing
 from support import wait_until
 
-from blocks.ledger import Request, RequestStatus
+from darkroom.ledger import Request, RequestStatus
 
 ONE_REFUSAL = {"times": 1, "retry_after": 1}
 MISBEHAVIOUR: dict[str, dict[str, Any]] = {

@@ -21,7 +21,7 @@ import pytest
 from running import DARKROOM, Stack, leaves_nothing
 from support import SLOW, wait_until
 
-from blocks.ledger import JobStatus, RequestStatus
+from darkroom.ledger import JobStatus, RequestStatus
 
 ROOT = Path(__file__).parents[2]
 KILLED = (

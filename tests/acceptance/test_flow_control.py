@@ -25,7 +25,7 @@ from support import wait_until
 from trial_project import as_it_was, put
 from web_shop import Shop, content, picture
 
-from blocks.ledger import EffectKind
+from darkroom.ledger import EffectKind
 
 MANY = 1_000
 SECONDS_TO_BEGIN = 90

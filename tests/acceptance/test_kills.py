@@ -10,7 +10,7 @@ import httpx
 from running import Stack
 from support import wait_until
 
-from blocks.ledger import RequestStatus
+from darkroom.ledger import RequestStatus
 
 
 def _in_flight(stack: Stack, job_id: str) -> Callable[[], bool]:

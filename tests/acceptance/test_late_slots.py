@@ -18,9 +18,9 @@ import pytest
 from running import Stack, leaves_nothing
 from support import wait_until
 
-from blocks.clock import utc_now
-from blocks.orchestrator import Orchestrator
-from blocks.prefect_api import PrefectApi
+from darkroom.clock import utc_now
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.api import PrefectApi
 
 HOURS = 3  # slots that were missed, the last ten minutes ago
 REPORT, RECONCILE = "daily-report/weekdays", "reconcile/every-minute"

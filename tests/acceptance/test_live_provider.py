@@ -22,11 +22,11 @@ from moto.server import ThreadedMotoServer
 from running import Stack, free_ports, running_stack
 from support import SLOW, wait_until
 
-from deployments.simulator.environment import client_environment
+from darkroom.deployments.simulator.environment import client_environment
 
 UPLOAD = """
 from datetime import timedelta
-from blocks.fal import FalAccount
+from darkroom.providers.fal import FalAccount
 with FalAccount.load_default().client() as fal:
     print(fal.upload(b"a file", content_type="text/plain", file_name="file.txt", lifetime=timedelta(hours=1)))
 """
@@ -34,7 +34,7 @@ with FalAccount.load_default().client() as fal:
 
 @contextmanager
 def _provider(home: Path, port: int) -> Iterator[None]:
-    command = [sys.executable, "-m", "deployments.simulator", "--port", str(port), "--home", str(home)]
+    command = [sys.executable, "-m", "darkroom.deployments.simulator", "--port", str(port), "--home", str(home)]
     process = subprocess.Popen([*command, "--latency", "0.3"], stdout=subprocess.DEVNULL)
     try:
         wait_until(lambda: _answers(port), timeout=20, every=0.1, what="the provider")

@@ -32,8 +32,8 @@ from running import DARKROOM, ENDED, Stack, deadline, leaves_nothing
 from support import wait_until
 from web_shop import Answer, Shop, content, status
 
-from blocks.clock import utc_now
-from blocks.ledger import RequestStatus
+from darkroom.clock import utc_now
+from darkroom.ledger import RequestStatus
 
 TRAINER, PAINTER = "fal-ai/flux-lora-fast-training", "fal-ai/flux-lora"
 SECONDS_OF_A_TRAINING = 20  # of the one that is looked at; asleep for ten or more of them

@@ -15,7 +15,7 @@ import httpx
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.engine import ForEvent, Job, Sleep, drive
+from darkroom import ForEvent, Job, Sleep, drive
 
 VERSION = "before"
 COMPLETED = "user.profile_completed"

@@ -33,7 +33,7 @@ def trial_project(folder: Path) -> Path:
     copy_packages(folder)
     for flows in FLOWS:
         shutil.copy(Path(str(flows.__file__)), folder / "flows")
-    types = folder / "blocks" / "event_types.py"
+    types = folder / "darkroom" / "events" / "types.py"
     types.write_text(types.read_text() + held_flows.EVENTS)
     declared = (ROOT / "prefect.yaml").read_text().rstrip() + "\n"
     assert PROFILES in declared

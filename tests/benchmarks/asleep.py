@@ -24,7 +24,7 @@ from benchmarks.contestants import Darkroom
 from benchmarks.driver import post_all
 from benchmarks.meters import FLOW_PROCESSES, cpu_seconds, memory_bytes, processes, trees
 from benchmarks.provider import Provider
-from blocks.ledger.tables import new_id
+from darkroom.ledger.tables import new_id
 
 MARKER = "asleep"
 WOKEN = 3

@@ -24,7 +24,7 @@ from support import free_port, wait_until
 from benchmarks.driver import Door
 from benchmarks.meters import SUPERVISOR, AccessLog
 from benchmarks.provider import NO_LIMIT, Provider
-from deployments.stack.postgres import cluster_in, initialize
+from darkroom.deployments.stack.postgres import cluster_in, initialize
 
 FAL, USER = "fal", "bench"
 Rows = psycopg.Connection[dict[str, Any]]

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from support import free_port, wait_until
 
-from deployments.simulator.environment import API_KEY, USER_ID, client_environment
+from darkroom.deployments.simulator.environment import API_KEY, USER_ID, client_environment
 
 # What limits a workload is Darkroom's ledger or the pool's semaphore, never the provider's own line.
 NO_LIMIT = 1000
@@ -65,7 +65,7 @@ class Provider:
 def running_provider(home: Path, *options: str) -> Iterator[Provider]:
     """`options`: of the simulator, in place of those for benchmarks."""
     port = free_port()
-    command = [sys.executable, "-m", "deployments.simulator", "--home", str(home), "--port", str(port)]
+    command = [sys.executable, "-m", "darkroom.deployments.simulator", "--home", str(home), "--port", str(port)]
     process = subprocess.Popen([*command, *(options or QUICK)], stdout=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as http:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from acceptance.running import Stack, running_stack
 
-from flows.make_debate import FILMS
+from darkroom.flows.make_debate import FILMS
 
 SECONDS = {"script": 2.0, "mascot-1": 1.5, "film": 9.0, "upload": 1.0}  # of the longest way
 VOICE_SECONDS = 2.0

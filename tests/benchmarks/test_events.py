@@ -16,7 +16,7 @@ import pytest
 from acceptance.running import DARKROOM, Stack, running_stack
 from support import wait_until
 
-from blocks.clock import utc_now
+from darkroom.clock import utc_now
 
 EVENTS, STARTING = 10_000, 200
 LEAST_A_SECOND = 1000

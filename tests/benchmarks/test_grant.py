@@ -9,7 +9,7 @@ from statistics import median
 import psycopg
 from ledger_databases import Databases
 
-from blocks.ledger import Ledger
+from darkroom.ledger import Ledger
 
 BACKLOG = """
     INSERT INTO "user" (id, name, plan, notified, created_at)

@@ -26,9 +26,9 @@ from benchmarks.contestants import Rows, answers, rows_of, running_cluster, runn
 from benchmarks.figures import percentile
 from benchmarks.meters import cpu_seconds, machine_seconds, own_cpu_seconds, processes
 from benchmarks.provider import Provider
-from blocks.ledger import migrate
-from deployments.simulator.environment import USER_ID
-from deployments.simulator.signing import SigningKeys, signed_headers
+from darkroom.deployments.simulator.environment import USER_ID
+from darkroom.deployments.simulator.signing import SigningKeys, signed_headers
+from darkroom.ledger import migrate
 
 CONNECTIONS = 32
 USERS = 20  # each with one run: webhooks for one run are taken one after the other
@@ -125,7 +125,7 @@ def _gateway(home: Path, provider: Provider, ledger_url: str, *, core: int) -> I
         "DARKROOM_SIGNING_KEY": "a long random text",
         "PREFECT_API_URL": NOWHERE,  # none of these runs has left, so nobody has to be told at Prefect
     }
-    command = [sys.executable, "-m", "deployments.gateway", "--port", str(port)]
+    command = [sys.executable, "-m", "darkroom.deployments.gateway", "--port", str(port)]
     with ExitStack() as opened:
         log = opened.enter_context((home / "gateway.log").open("w"))
         with _held_to([core]):

@@ -20,7 +20,7 @@ import psycopg
 from acceptance.running import Stack, running_stack
 
 from chaos.scenario import Victim
-from deployments.stack.processes import marked
+from darkroom.deployments.stack.processes import marked
 
 T = TypeVar("T")
 
@@ -101,7 +101,9 @@ class Machine:
     def _victims(self, victim: Victim) -> list[psutil.Process]:
         match victim:
             case Victim.ALL:
-                return [each for each in self._below_supervisor() if not _is(each, "deployments.stack.janitor")]
+                return [
+                    each for each in self._below_supervisor() if not _is(each, "darkroom.deployments.stack.janitor")
+                ]
             case Victim.FLOW:
                 found = self.carriers()
                 return [self._draw.choice(found)] if found else []

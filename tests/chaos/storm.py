@@ -15,12 +15,12 @@ from acceptance.running import DARKROOM, Stack
 from benchmarks.provider import Provider, running_provider
 from support import free_port
 
-from blocks.ledger import OUTAGES, JobStatus
 from chaos import aftermath
 from chaos.aftermath import Aftermath
 from chaos.customers import Customers
 from chaos.machine import Machine
 from chaos.scenario import Disaster, Kill, Outage, Scenario
+from darkroom.ledger import OUTAGES, JobStatus
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ from io import BytesIO
 
 from PIL import Image
 
-from blocks.catalogue import find_model
 from chaos.aftermath import Aftermath, AtProvider, Row
 from chaos.scenario import BROKEN_FOR_GOOD, FILES, SUBMITS, WEBHOOKS
 from chaos.storm import FINAL, OPEN_JOBS, OPEN_REQUESTS
+from darkroom.providers.models import find_model
 
 LONGEST_RECONCILE = timedelta(minutes=2)  # two of its periods; it takes a second
 

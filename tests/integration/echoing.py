@@ -14,18 +14,18 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from blocks.dispatch import Dispatcher
-from blocks.ledger import Happening, Job, Ledger, Outcome, Request
-from blocks.media import RemoteFile
-from blocks.media_store import MediaStore, make_store_block
-from blocks.orchestrator import Orchestrator
-from blocks.prefect_api import PrefectApi
-from blocks.provider import Files, Progress, Taken
-from blocks.providers import Providers
-from blocks.settings import Settings
-from flows.engine import Job as JobCall
-from flows.engine import Waiting
-from flows.engine.resources import Resources
+from darkroom import Job as JobCall
+from darkroom import Waiting
+from darkroom.engine.resources import Resources
+from darkroom.ledger import Happening, Job, Ledger, Outcome, Request
+from darkroom.media.formats import RemoteFile
+from darkroom.media.store import MediaStore, make_store_block
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.base import Files, Progress, Taken
+from darkroom.providers.registry import Providers
+from darkroom.settings import Settings
 
 NOWHERE = "http://127.0.0.1:9"
 ECHO = "test/echo"

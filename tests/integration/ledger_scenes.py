@@ -9,18 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from blocks.ledger import (
-    Arrival,
-    Happening,
-    Implied,
-    Job,
-    Ledger,
-    Outcome,
-    Request,
-    RequestSpec,
-    Run,
-    Verdict,
-)
+from darkroom.ledger import Arrival, Happening, Implied, Job, Ledger, Outcome, Request, RequestSpec, Run, Verdict
 
 DEV = "fal-ai/flux/dev"
 GPT = "openai/gpt-image-2"

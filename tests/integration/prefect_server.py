@@ -16,15 +16,15 @@ from typing import Any
 import psutil
 from support import SLOW, free_port, wait_until
 
-from blocks.clock import utc_now
-from blocks.prefect_api import PrefectApi
-from deployments.home import Home
-from deployments.stack.environment import callers_own, client_settings, inherited
-from deployments.stack.options import StackOptions
-from deployments.stack.parts import Part, all_parts
-from deployments.stack.postgres import cluster_in
-from deployments.stack.processes import end, spawn
-from deployments.stack.template import cache_folder, make_databases
+from darkroom.clock import utc_now
+from darkroom.deployments.home import Home
+from darkroom.deployments.stack.environment import callers_own, client_settings, inherited
+from darkroom.deployments.stack.options import StackOptions
+from darkroom.deployments.stack.parts import Part, all_parts
+from darkroom.deployments.stack.postgres import cluster_in
+from darkroom.deployments.stack.processes import end, spawn
+from darkroom.deployments.stack.template import cache_folder, make_databases
+from darkroom.orchestrator.api import PrefectApi
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class PrefectServer:
 
     def provision(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """`darkroom provision`, against this server."""
-        command = [sys.executable, "-m", "deployments.provision", *arguments]
+        command = [sys.executable, "-m", "darkroom.deployments.provision", *arguments]
         return self.run(command, check=check, **environment)
 
     def run(

@@ -9,14 +9,14 @@ from uuid import uuid4
 import httpx
 from prefect.logging import disable_run_logger
 
-from blocks.dispatch import Dispatcher
-from blocks.ledger import Ledger
-from blocks.media_store import MediaStore
-from blocks.orchestrator import Orchestrator
-from blocks.providers import Providers
-from blocks.settings import Settings
-from flows.engine.resources import Resources
-from flows.reconcile import Reconciler
+from darkroom.engine.resources import Resources
+from darkroom.flows.reconcile import Reconciler
+from darkroom.ledger import Ledger
+from darkroom.media.store import MediaStore
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.registry import Providers
+from darkroom.settings import Settings
 
 
 def knows_of_nothing() -> NonCallableMagicMock:

@@ -22,13 +22,13 @@ import httpx
 import uvicorn
 from support import SLOW, free_port, wait_until
 
-from blocks.errors import Retry
-from blocks.fal import Fal
-from blocks.ledger import NewKey
-from blocks.media_store import MediaStore
-from blocks.settings import Settings
-from deployments.gateway.app import create_app
-from deployments.gateway.watch import Blocks, Report
+from darkroom.deployments.gateway.app import create_app
+from darkroom.deployments.gateway.loops.block_cache import Blocks, Report
+from darkroom.errors import Retry
+from darkroom.ledger import NewKey
+from darkroom.media.store import MediaStore
+from darkroom.providers.fal import Fal
+from darkroom.settings import Settings
 
 NO_PREFECT = "http://127.0.0.1:9/api"
 
@@ -120,7 +120,7 @@ def gateway_process(environment: Mapping[str, str], log: Path, *, port: int | No
     """Ended with the block, unless a test has killed it before."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "deployments.gateway", "--port", str(port)]
+    command = [sys.executable, "-m", "darkroom.deployments.gateway", "--port", str(port)]
     with log.open("a") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
         try:
             with httpx.Client(base_url=url, trust_env=False, timeout=SLOW * 30) as http:

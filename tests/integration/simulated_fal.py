@@ -20,7 +20,7 @@ import fal_client
 import httpx
 from support import SLOW, wait_until
 
-from deployments.simulator.environment import client_environment
+from darkroom.deployments.simulator.environment import client_environment
 
 
 class SimulatedFal:
@@ -98,7 +98,7 @@ class SimulatedFal:
 
 
 def start_simulator(home: Path, *options: str) -> SimulatedFal:
-    command = [sys.executable, "-m", "deployments.simulator", "--home", str(home), "--port", "0", *options]
+    command = [sys.executable, "-m", "darkroom.deployments.simulator", "--home", str(home), "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     ready = re.search(r":(\d+)$", process.stdout.readline())

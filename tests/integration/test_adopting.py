@@ -11,10 +11,10 @@ from ledger_databases import Db
 from ledger_scenes import DEV, Picture, granted_picture, submitting_picture
 from simulated_fal import SimulatedFal
 
-from blocks.errors import SubmitUnknown
-from blocks.fal import Fal
-from blocks.ledger import Ledger, RequestStatus
-from blocks.lost_submits import adopt_lost_submits
+from darkroom.errors import SubmitUnknown
+from darkroom.ledger import Ledger, RequestStatus
+from darkroom.providers.fal import Fal
+from darkroom.providers.fal.lost_submits import adopt_lost_submits
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from ledger_databases import Db
 
-from blocks.ledger import Figures, JobStatus, Ledger
-from blocks.ledger.figures import Spent
-from flows.parts.day_report import headline, markdown, span, title
+from darkroom.flows.parts.day_report import headline, markdown, span, title
+from darkroom.ledger import Figures, JobStatus, Ledger
+from darkroom.ledger.usage import Spent
 
 UTC_ZONE, BERLIN = ZoneInfo("UTC"), ZoneInfo("Europe/Berlin")
 DAY = date(2026, 11, 19)  # a Thursday

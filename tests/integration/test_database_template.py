@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from support import wait_until
 
-from blocks.ledger import OPERATOR, Ledger
-from deployments.stack.postgres import Cluster, cluster_in
-from deployments.stack.template import VERSIONS_FILE, copy_template, is_migrated, make_databases
+from darkroom.deployments.stack.postgres import Cluster, cluster_in
+from darkroom.deployments.stack.template import VERSIONS_FILE, copy_template, is_migrated, make_databases
+from darkroom.ledger import OPERATOR, Ledger
 
 
 @pytest.fixture(scope="module")

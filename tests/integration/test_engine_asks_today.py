@@ -15,12 +15,12 @@ from echoing import ECHO, Echo, EchoProvider, echoed, new_job, opened_resources,
 from interleaving import overlap
 from ledger_databases import Db
 
-from blocks import catalogue
-from blocks.errors import Permanent
-from blocks.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestSpec, RequestStatus, asks_the_same
-from flows.engine import Call, Inference, specify
-from flows.engine import Job as JobCall
-from flows.engine.resources import Resources
+from darkroom import Call, Inference, specify
+from darkroom import Job as JobCall
+from darkroom.engine.resources import Resources
+from darkroom.errors import Permanent
+from darkroom.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestSpec, RequestStatus, asks_the_same
+from darkroom.providers import models as catalogue
 
 ELSEWHERE = "test/echo-elsewhere"
 

@@ -13,19 +13,19 @@ import pytest
 from ledger_scenes import DEV, OUTPUT, SUCCESS, picture_in_flight, post, spec
 from support import wait_until
 
-from blocks.dispatch import Dispatcher
-from blocks.errors import DarkroomError
-from blocks.ledger import Bell, Happening, JobStatus, Ledger, Outcome, Work
-from blocks.media_store import MediaStore, make_store_block
-from blocks.orchestrator import Orchestrator
-from blocks.prefect_api import PrefectApi
-from blocks.providers import Providers
-from blocks.settings import Settings
-from flows.engine import Job, Waiting
-from flows.engine.calls import SIDE_BY_SIDE, Calls
-from flows.engine.report import Reports
-from flows.engine.resources import Resources
-from flows.engine.waits import Later
+from darkroom import Job, Waiting
+from darkroom.engine.calls import SIDE_BY_SIDE, Calls
+from darkroom.engine.resources import Resources
+from darkroom.engine.signals import Later
+from darkroom.engine.ui.report import Reports
+from darkroom.errors import DarkroomError
+from darkroom.ledger import Bell, Happening, JobStatus, Ledger, Outcome, Work
+from darkroom.media.store import MediaStore, make_store_block
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.registry import Providers
+from darkroom.settings import Settings
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -183,8 +183,8 @@ def test_what_came_is_not_held_back_by_the_pace_of_submits(
     resources: Resources, jobs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of those that may submit only some go at once; the loop is told when the next may."""
-    monkeypatch.setattr("flows.engine.calls.SUBMITS_AT_ONCE", 2)
-    monkeypatch.setattr("flows.engine.calls.SUBMITS_PER_SECOND", 0.01)
+    monkeypatch.setattr("darkroom.engine.calls.SUBMITS_AT_ONCE", 2)
+    monkeypatch.setattr("darkroom.engine.calls.SUBMITS_PER_SECOND", 0.01)
     called: list[str] = []
     with calling(resources, lambda job: called.append(job.id)) as (calls, _):
         calls.start(work(jobs[:5], came=jobs[:2]), named=False)

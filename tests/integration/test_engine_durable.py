@@ -15,22 +15,22 @@ import httpx
 import pytest
 from support import wait_until
 
-from blocks.clock import utc_now
-from blocks.dispatch import Dispatcher
-from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, Retry
-from blocks.events import EventDoor, Sender
-from blocks.ledger import WAIT, EffectKind, JobStatus, Ledger, WaitStatus, Work
-from blocks.ledger import Job as JobRow
-from blocks.media_store import MediaStore, make_store_block
-from blocks.orchestrator import Orchestrator, Parameters
-from blocks.prefect_api import PrefectApi
-from blocks.providers import Providers
-from blocks.settings import Settings
-from flows.engine import ForEvent, Job, Sleep, Waiting
-from flows.engine.calls import Calls
-from flows.engine.report import Reports
-from flows.engine.resources import Resources
-from flows.engine.waits import Cancelled, Later
+from darkroom import ForEvent, Job, Sleep, Waiting
+from darkroom.clock import utc_now
+from darkroom.engine.calls import Calls
+from darkroom.engine.resources import Resources
+from darkroom.engine.signals import Cancelled, Later
+from darkroom.engine.ui.report import Reports
+from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, Retry
+from darkroom.events import EventDoor, Sender
+from darkroom.ledger import WAIT, EffectKind, JobStatus, Ledger, WaitStatus, Work
+from darkroom.ledger import Job as JobRow
+from darkroom.media.store import MediaStore, make_store_block
+from darkroom.orchestrator import Orchestrator, Parameters
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.registry import Providers
+from darkroom.settings import Settings
 
 NOWHERE = "http://127.0.0.1:9"
 SIGNED_UP = {"account": "a-1", "email": "ann@example.org"}
@@ -318,7 +318,7 @@ def test_the_event_that_started_a_job_is_not_one_it_waits_for(
     call: Call, ledger: Ledger, row: JobRow, resources: Resources
 ) -> None:
     """Or a flow that an order starts could not wait for the next one."""
-    from blocks.ledger import EventStart, NewEvent
+    from darkroom.ledger import EventStart, NewEvent
 
     start = EventStart(deployment="process-order/on-demand")
     event = NewEvent(name="order.placed", user_id=row.user_id, owner_id=row.user_id, data={}, starts=[start])
@@ -331,8 +331,8 @@ def test_the_event_that_started_a_job_is_not_one_it_waits_for(
     "value", ["it's", 'say "x"', "a\\b", "a\nb\u2028c\x01", "' || true || '", "🦊", "", True, None, 7, -1.5]
 )
 def test_what_a_user_typed_is_compared_and_never_read_as_a_condition(value: Any) -> None:
-    from blocks.events import matches
-    from flows.engine.conditions import as_text
+    from darkroom.engine.conditions import as_text
+    from darkroom.events import matches
 
     text = as_text({"field": value})
     assert text is not None

@@ -15,20 +15,23 @@ import pytest
 from ledger_databases import Db
 from ledger_scenes import DEV, SUCCESS, post
 
-from blocks.clock import utc_now
-from blocks.dispatch import Dispatcher
-from blocks.errors import DarkroomError, Park
-from blocks.fal import Fal
-from blocks.fal.provider import FalProvider
-from blocks.ledger import Granted, Ledger, Request, RequestStatus
-from blocks.media_store import MediaStore, make_store_block
-from blocks.orchestrator import Orchestrator
-from blocks.prefect_api import PrefectApi
-from blocks.providers import Providers
-from blocks.settings import Settings
-from flows.engine import Job, sending, storing, tasks
-from flows.engine.resources import Resources
-from flows.engine.waits import Later
+from darkroom import Job
+from darkroom.clock import utc_now
+from darkroom.engine import store as storing
+from darkroom.engine import submit as sending
+from darkroom.engine import tasks
+from darkroom.engine.resources import Resources
+from darkroom.engine.signals import Later
+from darkroom.errors import DarkroomError, Park
+from darkroom.ledger import Granted, Ledger, Request, RequestStatus
+from darkroom.media.store import MediaStore, make_store_block
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.fal import Fal
+from darkroom.providers.fal.provider import FalProvider
+from darkroom.providers.registry import Providers
+from darkroom.settings import Settings
 
 NOWHERE = "http://127.0.0.1:9"
 

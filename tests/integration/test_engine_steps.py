@@ -26,16 +26,16 @@ from echoing import (
 from ledger_databases import Db
 from support import SLOW, wait_until
 
-from blocks import catalogue
-from blocks.errors import DarkroomError, Park, Permanent, Retry
-from blocks.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestStatus, Work
-from blocks.media import Kind
-from blocks.provider import Taken
-from flows.engine import Call, Inference, Waiting
-from flows.engine import Job as JobCall
-from flows.engine.calls import Calls
-from flows.engine.report import Reports
-from flows.engine.resources import Resources
+from darkroom import Call, Inference, Waiting
+from darkroom import Job as JobCall
+from darkroom.engine.calls import Calls
+from darkroom.engine.resources import Resources
+from darkroom.engine.ui.report import Reports
+from darkroom.errors import DarkroomError, Park, Permanent, Retry
+from darkroom.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestStatus, Work
+from darkroom.media.formats import Kind
+from darkroom.providers import models as catalogue
+from darkroom.providers.base import Taken
 
 
 class Unheard(Reports):

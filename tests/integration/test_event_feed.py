@@ -10,11 +10,11 @@ import pytest
 from ledger_databases import Db
 from reconciling import knows_of_nothing, resources_of, turn
 
-from blocks.clock import utc_now
-from blocks.errors import Permanent, Retry
-from blocks.events.feed import CHUNK, tell_some
-from blocks.ledger import Ledger, NewEvent
-from blocks.orchestrator import Announcement, Orchestrator
+from darkroom.clock import utc_now
+from darkroom.errors import Permanent, Retry
+from darkroom.events.feed import CHUNK, tell_some
+from darkroom.ledger import Ledger, NewEvent
+from darkroom.orchestrator import Announcement, Orchestrator
 
 
 @dataclass

@@ -18,10 +18,9 @@ from PIL import Image
 from simulated_fal import Receiver, SimulatedFal
 from support import wait_until
 
-from blocks.catalogue import find_model
-from blocks.clock import utc_now
-from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Refused, Retry, SubmitUnknown, Unverified
-from blocks.fal import (
+from darkroom.clock import utc_now
+from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Refused, Retry, SubmitUnknown, Unverified
+from darkroom.providers.fal import (
     Fal,
     Jwks,
     ProviderResult,
@@ -32,6 +31,7 @@ from blocks.fal import (
     fetch_file,
     is_outcome,
 )
+from darkroom.providers.models import find_model
 
 DEV = "fal-ai/flux/dev"
 SIZE = {"width": 320, "height": 192}

@@ -13,8 +13,8 @@ from ledger_scenes import FAILURE, SUCCESS
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
 
-from blocks.ledger import JobStatus, Ledger
-from blocks.settings import Settings
+from darkroom.ledger import JobStatus, Ledger
+from darkroom.settings import Settings
 
 ROWS = [{"id": f"sku-{n}", "prompt": f"a mug, number {n}"} for n in range(4)]
 

@@ -16,10 +16,10 @@ from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, r
 from support import wait_until
 from typer.testing import CliRunner, Result
 
-from blocks.clock import utc_now
-from blocks.ledger import JobStatus, Ledger, RequestStatus
-from blocks.settings import Settings
-from deployments.cli import app
+from darkroom.clock import utc_now
+from darkroom.deployments.cli import app
+from darkroom.ledger import JobStatus, Ledger, RequestStatus
+from darkroom.settings import Settings
 
 LETTERS = "/v1/dead-letters"
 

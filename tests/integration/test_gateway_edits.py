@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
 from support import wait_until
 
-from blocks.ledger import Asset, Ledger, Request, RequestStatus, StoredFile, new_id
-from blocks.settings import Settings
+from darkroom.ledger import Asset, Ledger, Request, RequestStatus, StoredFile, new_id
+from darkroom.settings import Settings
 
 URL = "https://shop.example/fox.jpg"
 MARK = {"step": "watermark", "text": "a fox"}

@@ -16,13 +16,13 @@ from pydantic import SecretStr
 from running_gateway import Customer, GivenBlocks, RecordingPrefect, RunningGateway, recording_prefect, running_gateway
 from support import wait_until
 
-from blocks.clock import utc_now
-from blocks.events import triggers
-from blocks.events.door import LARGEST_DATA
-from blocks.ledger import Ledger
-from blocks.orchestrator import RESUME_EVENTS
-from blocks.settings import Settings
-from deployments.gateway.limits import EVENTS_CAP
+from darkroom.clock import utc_now
+from darkroom.deployments.gateway.limits import EVENTS_CAP
+from darkroom.events import triggers
+from darkroom.events.ingest import LARGEST_DATA
+from darkroom.ledger import Ledger
+from darkroom.orchestrator import RESUME_EVENTS
+from darkroom.settings import Settings
 
 DEPLOYMENTS = """
 deployments:

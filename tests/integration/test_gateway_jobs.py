@@ -23,11 +23,11 @@ from running_gateway import (
 )
 from support import wait_until
 
-from blocks.clock import utc_now
-from blocks.ledger import Asset, Happening, Job, JobStatus, Ledger, Outcome, RequestSpec, StoredFile
-from blocks.links import asset_url
-from blocks.media_store import MediaStore
-from blocks.settings import Settings
+from darkroom.clock import utc_now
+from darkroom.ledger import Asset, Happening, Job, JobStatus, Ledger, Outcome, RequestSpec, StoredFile
+from darkroom.media.links import asset_url
+from darkroom.media.store import MediaStore
+from darkroom.settings import Settings
 
 PICTURE = b"\xff\xd8 a picture, for all that a store knows"
 KEY = "images/u1/job_1/generate-0.jpg"

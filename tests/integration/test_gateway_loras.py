@@ -13,9 +13,9 @@ from prefect.filesystems import LocalFileSystem
 from pydantic import SecretStr
 from running_gateway import GivenBlocks, RecordingPrefect, RunningGateway, recording_prefect, running_gateway
 
-from blocks.ledger import JobStatus, Ledger, Lora, NewKey, StoredFile, new_id
-from blocks.media_store import MediaStore
-from blocks.settings import Settings
+from darkroom.ledger import JobStatus, Ledger, Lora, NewKey, StoredFile, new_id
+from darkroom.media.store import MediaStore
+from darkroom.settings import Settings
 
 
 @pytest.fixture

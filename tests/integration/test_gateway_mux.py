@@ -21,12 +21,12 @@ from running_gateway import GivenBlocks, RunningGateway, recording_prefect, runn
 from simulated_fal import SimulatedFal
 from support import wait_until
 
-from blocks.ledger import Ledger, Request, RequestSpec, RequestStatus
-from blocks.media import Kind, Media, verify
-from blocks.mux import Mux, MuxApi
-from blocks.provider import Taken
-from blocks.settings import Settings
-from deployments.simulator.mux_assets import signed_headers
+from darkroom.deployments.simulator.mux_assets import signed_headers
+from darkroom.ledger import Ledger, Request, RequestSpec, RequestStatus
+from darkroom.media.formats import Kind, Media, verify
+from darkroom.providers.base import Taken
+from darkroom.providers.mux import Mux, MuxApi
+from darkroom.settings import Settings
 
 UPLOAD = "mux/upload"
 SETTLED, DUPLICATE = "settled", "duplicate"

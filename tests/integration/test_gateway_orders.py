@@ -26,10 +26,10 @@ from running_gateway import (
 )
 from support import wait_until
 
-from blocks.ledger import Ledger
-from blocks.settings import Settings
-from deployments.gateway.limits import API_CAP
-from deployments.gateway.problems import MEDIA_TYPE
+from darkroom.deployments.gateway.limits import API_CAP
+from darkroom.deployments.gateway.problems import MEDIA_TYPE
+from darkroom.ledger import Ledger
+from darkroom.settings import Settings
 
 SECRET = "a prompt nobody else should read"
 PICTURE = {"prompt": SECRET}

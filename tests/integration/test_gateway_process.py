@@ -14,7 +14,7 @@ from prefect_server import PrefectServer
 from running_gateway import NO_PREFECT, gateway_process
 from support import SLOW, free_port, wait_until
 
-from blocks.ledger import Ledger
+from darkroom.ledger import Ledger
 
 
 def readiness(http: httpx.Client) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def test_it_does_not_start_half_configured(tmp_path: Path, missing: str) -> None
         "PREFECT_API_URL": NO_PREFECT,
         missing: "",
     }
-    command = [sys.executable, "-m", "deployments.gateway", "--port", str(free_port())]
+    command = [sys.executable, "-m", "darkroom.deployments.gateway", "--port", str(free_port())]
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SLOW * 60)
 

@@ -14,10 +14,10 @@ from running_gateway import Customer, GivenBlocks, RunningGateway, recording_pre
 from support import wait_until
 from typer.testing import CliRunner
 
-from blocks.events import triggers
-from blocks.ledger import Ledger
-from blocks.settings import Settings
-from deployments.cli import app
+from darkroom.deployments.cli import app
+from darkroom.events import triggers
+from darkroom.ledger import Ledger
+from darkroom.settings import Settings
 
 DEPLOYMENTS = """
 deployments:

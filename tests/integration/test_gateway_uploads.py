@@ -17,10 +17,10 @@ from prefect.filesystems import LocalFileSystem
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
 
-from blocks.archives import LARGEST_IMAGE
-from blocks.ledger import Ledger
-from blocks.media_store import MediaStore
-from blocks.settings import Settings
+from darkroom.ledger import Ledger
+from darkroom.media.archives import LARGEST_IMAGE
+from darkroom.media.store import MediaStore
+from darkroom.settings import Settings
 
 
 def picture(kind: str = "PNG", *, size: tuple[int, int] = (300, 200)) -> bytes:

@@ -20,11 +20,11 @@ from running_gateway import (
 )
 from support import wait_until
 
-from blocks.clock import utc_now
-from blocks.errors import BadInput
-from blocks.ledger import WAIT, Job, JobStatus, Ledger, Wait
-from blocks.settings import Settings
-from deployments.cli.waits import duration
+from darkroom.clock import utc_now
+from darkroom.deployments.cli.waits import duration
+from darkroom.errors import BadInput
+from darkroom.ledger import WAIT, Job, JobStatus, Ledger, Wait
+from darkroom.settings import Settings
 
 DAY = timedelta(days=1)
 

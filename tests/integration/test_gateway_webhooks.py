@@ -17,9 +17,9 @@ from running_gateway import GivenBlocks, RecordingPrefect, RunningGateway, recor
 from simulated_fal import SimulatedFal
 from support import wait_until
 
-from blocks.fal import Fal
-from blocks.ledger import Ledger, Request, RequestSpec, RequestStatus
-from blocks.settings import Settings
+from darkroom.ledger import Ledger, Request, RequestSpec, RequestStatus
+from darkroom.providers.fal import Fal
+from darkroom.settings import Settings
 
 ENDPOINT = "fal-ai/flux/dev"
 UNKNOWN_ID = "019aa1f0-0000-7000-8000-000000000000"

@@ -10,7 +10,7 @@ from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import post
 
-from blocks.ledger import Granted, Ledger
+from darkroom.ledger import Granted, Ledger
 
 
 @pytest.fixture

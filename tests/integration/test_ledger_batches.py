@@ -13,8 +13,8 @@ import pytest
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post, spec
 
-from blocks.errors import BadInput, TooMany, WrongState
-from blocks.ledger import (
+from darkroom.errors import BadInput, TooMany, WrongState
+from darkroom.ledger import (
     BATCH,
     CHOICE,
     ROWS,

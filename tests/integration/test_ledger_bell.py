@@ -8,7 +8,7 @@ from itertools import takewhile
 import pytest
 from ledger_databases import Db
 
-from blocks.ledger import OUTAGES, Ledger
+from darkroom.ledger import OUTAGES, Ledger
 
 
 def test_rings_from_both_sides_count_as_one(ledger: Ledger, db: Db) -> None:

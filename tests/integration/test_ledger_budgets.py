@@ -10,7 +10,7 @@ from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post
 
-from blocks.ledger import Granted, Happening, Ledger, Outcome
+from darkroom.ledger import Granted, Happening, Ledger, Outcome
 
 PRICE = Decimal("0.025")
 

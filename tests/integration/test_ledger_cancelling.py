@@ -24,7 +24,7 @@ from ledger_scenes import (
     submitting_picture,
 )
 
-from blocks.ledger import Granted, Job, JobStatus, Ledger, RequestStatus, Verdict
+from darkroom.ledger import Granted, Job, JobStatus, Ledger, RequestStatus, Verdict
 
 JOBS = 12
 

@@ -13,10 +13,10 @@ import pytest
 from ledger_scenes import picture_in_flight, post, submitting_picture
 from reconciling import knows_of_nothing, resources_of, turn
 
-from blocks.clock import utc_now
-from blocks.ledger import WAIT, Ledger, RequestStatus, WaitStatus
-from blocks.orchestrator import RunState
-from blocks.timing import UNSCALED
+from darkroom.clock import utc_now
+from darkroom.ledger import WAIT, Ledger, RequestStatus, WaitStatus
+from darkroom.orchestrator import RunState
+from darkroom.timing import UNSCALED
 
 Ahead = Callable[[timedelta], Ledger]
 MOMENT = timedelta(seconds=1)

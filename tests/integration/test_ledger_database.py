@@ -7,7 +7,7 @@ from ledger_databases import Db
 from ledger_scenes import picture_in_flight
 from sqlmodel import SQLModel
 
-from blocks.ledger import OUTAGES, Ledger, database
+from darkroom.ledger import OUTAGES, Ledger, database
 
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
 

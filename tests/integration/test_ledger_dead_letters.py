@@ -12,9 +12,9 @@ import pytest
 from interleaving import all_at_once
 from ledger_scenes import DEV, FAILURE, GPT, SUCCESS, picture_in_flight, spec, submitting_picture, webhook
 
-from blocks.clock import utc_now
-from blocks.errors import BadInput
-from blocks.ledger import (
+from darkroom.clock import utc_now
+from darkroom.errors import BadInput
+from darkroom.ledger import (
     BATCH,
     Child,
     DeadLetterFilter,

@@ -11,9 +11,9 @@ import pytest
 from interleaving import all_at_once
 from ledger_databases import Db
 
-from blocks.clock import utc_now
-from blocks.errors import WrongState
-from blocks.ledger import (
+from darkroom.clock import utc_now
+from darkroom.errors import WrongState
+from darkroom.ledger import (
     WAIT,
     EffectKind,
     EventStart,

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from ledger_scenes import SUCCESS, post
 
-from blocks.ledger import Granted, Job, Lane, Ledger
+from darkroom.ledger import Granted, Job, Lane, Ledger
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from interleaving import all_at_once, overlap
 from ledger_databases import Db
 from ledger_scenes import DEV, GPT, SUCCESS, granted_picture, post, spec
 
-from blocks.clock import utc_now
-from blocks.ledger import Granted, JobStatus, Lane, Ledger, Request, RequestStatus
+from darkroom.clock import utc_now
+from darkroom.ledger import Granted, JobStatus, Lane, Ledger, Request, RequestStatus
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from interleaving import all_at_once
 from ledger_databases import Db
 from ledger_scenes import KIND, granted_picture, post, spec
 
-from blocks.ledger import Job, JobStatus, Ledger, RequestStatus, StoredFile
+from darkroom.ledger import Job, JobStatus, Ledger, RequestStatus, StoredFile
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, Picture, picture_in_flight, post, spec
 
-from blocks.ledger import NOTHING, Implied, Ledger
+from darkroom.ledger import NOTHING, Implied, Ledger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from datetime import timedelta
 from interleaving import all_at_once
 from ledger_scenes import post
 
-from blocks.clock import utc_now
-from blocks.ledger import Asset, Ledger, Lora, LoraStatus, StoredFile
+from darkroom.clock import utc_now
+from darkroom.ledger import Asset, Ledger, Lora, LoraStatus, StoredFile
 
 NOBODYS = "ast_nobody"
 

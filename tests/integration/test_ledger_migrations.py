@@ -11,8 +11,8 @@ from alembic.config import Config
 from interleaving import all_at_once
 from ledger_databases import Databases
 
-from blocks.ledger import Ledger, migrate, migrations
-from blocks.ledger.database import make_engine
+from darkroom.ledger import Ledger, migrate, migrations
+from darkroom.ledger.database import make_engine
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from ledger_databases import Db
 from ledger_scenes import KIND, SUCCESS, Picture, granted_picture, picture_in_flight, post, spec, webhook
 from sqlalchemy import Connection
 
-from blocks.ledger import READY, Job, JobStatus, Ledger, RequestStatus, Run, Verdict
-from blocks.ledger.database import make_engine
-from blocks.ledger.locking import lock_run_of_job, lock_run_of_request
-from blocks.ledger.runs import MOST_JOBS
+from darkroom.ledger import READY, Job, JobStatus, Ledger, RequestStatus, Run, Verdict
+from darkroom.ledger.database import make_engine
+from darkroom.ledger.locks import lock_run_of_job, lock_run_of_request
+from darkroom.ledger.runs import MOST_JOBS
 
 
 @pytest.fixture

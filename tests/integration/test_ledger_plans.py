@@ -25,14 +25,14 @@ from reconciling import resources_of, turn
 from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
 from sqlalchemy import Pool, event
 
-from blocks.clock import utc_now
-from blocks.fal import Fal
-from blocks.fal.provider import FalProvider
-from blocks.ledger import DeadLetterFilter, EventStart, JobStatus, Ledger, NewEvent
-from blocks.ledger.database import _queries
-from blocks.ledger.terms import Held, Terms
-from blocks.providers import Providers
-from blocks.settings import Settings
+from darkroom.clock import utc_now
+from darkroom.ledger import DeadLetterFilter, EventStart, JobStatus, Ledger, NewEvent
+from darkroom.ledger.database import _queries
+from darkroom.ledger.flow_control.terms import Held, Terms
+from darkroom.providers.fal import Fal
+from darkroom.providers.fal.provider import FalProvider
+from darkroom.providers.registry import Providers
+from darkroom.settings import Settings
 
 ROWS = int(os.environ.get("PLANS", 20_000))
 USERS = max(ROWS // 100, 10)

@@ -7,8 +7,8 @@ from interleaving import all_at_once, overlap
 from ledger_databases import Db
 from ledger_scenes import KIND, post, spec
 
-from blocks.errors import BadInput
-from blocks.ledger import JobStatus, Ledger, RequestStatus
+from darkroom.errors import BadInput
+from darkroom.ledger import JobStatus, Ledger, RequestStatus
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from ledger_databases import Db
 from ledger_scenes import OUTPUT, SUCCESS, Picture, picture_in_flight, post, spec, webhook
 
-from blocks.clock import utc_now
-from blocks.ledger import NOTHING, Happening, Implied, JobStatus, Ledger, Outcome, Run, Verdict
+from darkroom.clock import utc_now
+from darkroom.ledger import NOTHING, Happening, Implied, JobStatus, Ledger, Outcome, Run, Verdict
 
 HOUR = timedelta(hours=1)
 EMPTY_SUCCESS = Outcome(happening=Happening.SUCCEED)

@@ -20,8 +20,8 @@ from ledger_scenes import (
     webhook,
 )
 
-from blocks.errors import WrongState
-from blocks.ledger import NOTHING, Implied, JobStatus, Ledger, RequestStatus, StoredFile, Verdict
+from darkroom.errors import WrongState
+from darkroom.ledger import NOTHING, Implied, JobStatus, Ledger, RequestStatus, StoredFile, Verdict
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from ledger_scenes import (
     webhook,
 )
 
-from blocks.ledger import Happening, Ledger, Outcome, RequestStatus, Verdict
+from darkroom.ledger import Happening, Ledger, Outcome, RequestStatus, Verdict
 
 EXPIRY = Outcome(happening=Happening.EXPIRE)
 

@@ -16,7 +16,7 @@ import pytest
 from ledger_databases import Db
 from ledger_scenes import DEV
 
-from blocks.ledger import Lane, Ledger
+from darkroom.ledger import Lane, Ledger
 
 SLOTS = 10
 WITHIN = 0.1

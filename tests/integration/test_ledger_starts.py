@@ -11,7 +11,7 @@ from interleaving import all_at_once
 from ledger_databases import Db
 from support import wait_until
 
-from blocks.ledger import (
+from darkroom.ledger import (
     EffectKind,
     EventStart,
     HeldStart,
@@ -23,8 +23,8 @@ from blocks.ledger import (
     Received,
     StartStatus,
 )
-from blocks.ledger.control import MOST_BYTES
-from blocks.ledger.terms import Held, Terms
+from darkroom.ledger.flow_control.rules import MOST_BYTES
+from darkroom.ledger.flow_control.terms import Held, Terms
 
 SYNC = "sync-profile/debounced"
 NAME = "user.profile_completed"

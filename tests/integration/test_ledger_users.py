@@ -9,8 +9,8 @@ import pytest
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
 
-from blocks.errors import BadInput
-from blocks.ledger import OPERATOR, Caller, Ledger, NewKey
+from darkroom.errors import BadInput
+from darkroom.ledger import OPERATOR, Caller, Ledger, NewKey
 
 
 def test_a_key_opens_for_its_user(ledger: Ledger) -> None:

@@ -22,9 +22,9 @@ from prefect.settings import (
 )
 from prefect_server import PrefectServer
 
-from blocks.errors import BadInput, Park, Permanent
-from blocks.media_store import LocalFolder, MediaStore, make_store_block, open_media_store, store_block_slug
-from blocks.settings import Settings
+from darkroom.errors import BadInput, Park, Permanent
+from darkroom.media.store import LocalFolder, MediaStore, make_store_block, open_media_store, store_block_slug
+from darkroom.settings import Settings
 
 KEY = "images/usr_1/job_1/generate-0.png"
 BUCKET = "darkroom-test"

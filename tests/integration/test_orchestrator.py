@@ -14,10 +14,10 @@ import pytest
 from prefect_server import PrefectServer
 from support import free_port, wait_until
 
-from blocks.clock import utc_now
-from blocks.errors import NeedsHuman, Retry
-from blocks.orchestrator import MOST_PER_PAGE, Orchestrator
-from blocks.prefect_api import PrefectApi
+from darkroom.clock import utc_now
+from darkroom.errors import NeedsHuman, Retry
+from darkroom.orchestrator import MOST_PER_PAGE, Orchestrator
+from darkroom.orchestrator.api import PrefectApi
 
 DEPLOYMENT = "generate-image/on-demand"
 

@@ -15,14 +15,14 @@ from provider_rows import row_for
 from simulated_fal import SimulatedFal
 from support import wait_until
 
-from blocks.clock import utc_now
-from blocks.elevenlabs import Speech
-from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
-from blocks.gemini import Gemini
-from blocks.ledger import Happening, Outcome, Request
-from blocks.media import Kind, Media, verify
-from blocks.mux import Mux, MuxApi
-from blocks.provider import Provider, Taken
+from darkroom.clock import utc_now
+from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
+from darkroom.ledger import Happening, Outcome, Request
+from darkroom.media.formats import Kind, Media, verify
+from darkroom.providers.base import Provider, Taken
+from darkroom.providers.elevenlabs import Speech
+from darkroom.providers.gemini import Gemini
+from darkroom.providers.mux import Mux, MuxApi
 
 FLASH, V3, UPLOAD = "google/gemini-2.5-flash", "elevenlabs/eleven_v3", "mux/upload"
 VOICE = "JBFqnCBsd6RMkjVDRZzb"

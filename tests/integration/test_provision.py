@@ -11,8 +11,8 @@ import httpx
 import pytest
 from prefect_server import PrefectServer
 
-from blocks.ledger import Ledger
-from deployments.automations import RESUME_ON_CALLBACK
+from darkroom.deployments.automations import RESUME_ON_CALLBACK
+from darkroom.ledger import Ledger
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 PROJECT = Path(__file__).parents[2]
@@ -77,7 +77,8 @@ def test_a_second_time_changes_nothing(prefect: PrefectServer) -> None:
 def test_a_second_time_deploys_nothing(prefect: PrefectServer) -> None:
     """And so does without Prefect, whose import is most of what deploying costs."""
     program = (
-        "import sys; from deployments.provision import provision; from blocks.settings import load_settings; "
+        "import sys; from darkroom.deployments.provision import provision; "
+        "from darkroom.settings import load_settings; "
         "provision(load_settings(), say=lambda line: None); print('prefect' in sys.modules)"
     )
     prefect.provision()
@@ -190,7 +191,7 @@ def test_an_account_that_nobody_names_is_not_made(prefect: PrefectServer) -> Non
     prefect.provision(GEMINI_API_KEY="")
     assert other_secrets(prefect)[0] is None
     assert prefect.call("GET", "/block_types/slug/gemini-account")["name"] == "Gemini account"
-    load = "from blocks.providers import Providers; Providers().of('gemini')"
+    load = "from darkroom.providers.registry import Providers; Providers().of('gemini')"
     lost = prefect.run([sys.executable, "-c", load], check=False, cwd=PROJECT).stderr.splitlines()[-1]
     assert all(word in lost for word in ("NeedsHuman", "gemini-account/default", "GEMINI_API_KEY"))
     prefect.provision()

@@ -29,16 +29,16 @@ from echoing import (
 )
 from ledger_databases import Db
 
-from blocks import catalogue
-from blocks.errors import DarkroomError, NeedsHuman, Permanent, Retry
-from blocks.ledger import Happening, Job, JobStatus, Ledger, Outcome, Request, RequestSpec
-from blocks.outcomes import error_document
-from flows.engine import Call, Inference, Sleep, Waiting, specify
-from flows.engine import Job as JobCall
-from flows.engine.only_reading import only_to_read
-from flows.engine.rehearsal import Rehearsed, Verdict, rehearse
-from flows.engine.rehearsed_job import How
-from flows.engine.resources import Resources, current
+from darkroom import Call, Inference, Sleep, Waiting, specify
+from darkroom import Job as JobCall
+from darkroom.engine.dry_run import Rehearsed, Verdict, rehearse
+from darkroom.engine.dry_run.job import How
+from darkroom.engine.dry_run.resources import only_to_read
+from darkroom.engine.resources import Resources, current
+from darkroom.errors import DarkroomError, NeedsHuman, Permanent, Retry
+from darkroom.ledger import Happening, Job, JobStatus, Ledger, Outcome, Request, RequestSpec
+from darkroom.providers import models as catalogue
+from darkroom.providers.outcomes import error_document
 
 Function = Callable[[JobCall], Any]
 

@@ -16,16 +16,16 @@ from ledger_databases import Db
 from ledger_scenes import DEV, OUTPUT, Picture, submitting_picture
 from reconciling import resources_of, turn
 
-from blocks.errors import Park
-from blocks.fal import Fal
-from blocks.fal.provider import FalProvider
-from blocks.ledger import Happening, JobStatus, Ledger, Outcome, RequestStatus
-from blocks.providers import Providers
-from blocks.timing import UNSCALED
-from flows.engine import Job
-from flows.engine.resources import Resources
-from flows.engine.waits import Later
-from flows.reconcile import MOST_UNANSWERED
+from darkroom import Job
+from darkroom.engine.resources import Resources
+from darkroom.engine.signals import Later
+from darkroom.errors import Park
+from darkroom.flows.reconcile import MOST_UNANSWERED
+from darkroom.ledger import Happening, JobStatus, Ledger, Outcome, RequestStatus
+from darkroom.providers.fal import Fal
+from darkroom.providers.fal.provider import FalProvider
+from darkroom.providers.registry import Providers
+from darkroom.timing import UNSCALED
 
 TRIES = 2  # of one call, by the client
 ANNOUNCED = Outcome(happening=Happening.SUCCEED)  # without its payload

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from simulated_fal import SimulatedFal, start_simulator
 
-from deployments.simulator.environment import client_environment
+from darkroom.deployments.simulator.environment import client_environment
 
 _JWKS = "https://rest.fal.ai/.well-known/jwks.json"
 

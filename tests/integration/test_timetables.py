@@ -11,11 +11,11 @@ import pytest
 from prefect.logging import disable_run_logger
 from prefect_server import PrefectServer
 
-from blocks.clock import utc_now
-from blocks.errors import NeedsHuman
-from blocks.missed_slots import MissedSlots
-from blocks.orchestrator import RECONCILE, Orchestrator
-from flows.engine.slots import COMPLETED, give_way, make_missing, make_missing_of
+from darkroom.clock import utc_now
+from darkroom.errors import NeedsHuman
+from darkroom.orchestrator import RECONCILE, Orchestrator
+from darkroom.orchestrator.missed_runs import COMPLETED, give_way, make_missing, make_missing_of
+from darkroom.orchestrator.missed_slots import MissedSlots
 
 DAY = timedelta(days=1)
 ALL, ONCE, SKIP = (MissedSlots.model_validate(word) for word in ("run_all", "run_once", "skip"))

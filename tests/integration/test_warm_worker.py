@@ -22,10 +22,10 @@ from project_copy import compile_all, copy_packages, environment
 from support import SLOW, wait_until
 from warm_worker import FlowRunOnWorker, Runs, WarmWorkerProcess, is_gone, running_worker, without_events
 
-from blocks.clock import utc_now
-from blocks.ledger import READY
-from deployments.home import Home
-from deployments.worker.warm import ready_since
+from darkroom.clock import utc_now
+from darkroom.deployments.home import Home
+from darkroom.deployments.worker.warm import ready_since
+from darkroom.ledger import READY
 
 POLLS_NEVER = {"PREFECT_WORKER_QUERY_SECONDS": "3600"}
 NO_LEDGER = {"DARKROOM_LEDGER_URL": "postgresql://127.0.0.1:9/nowhere"}

@@ -22,7 +22,7 @@ from running_gateway import NO_PREFECT, GatewayProcess, gateway_process
 from simulated_fal import SimulatedFal
 from support import SLOW, free_port
 
-from blocks.ledger import Ledger, RequestStatus
+from darkroom.ledger import Ledger, RequestStatus
 
 IN_FLIGHT, SUCCEEDED = RequestStatus.IN_FLIGHT, RequestStatus.SUCCEEDED
 BEFORE_THE_COMMIT, IN_THE_COMMIT = False, True

@@ -15,7 +15,7 @@ from nursery_targets import tell, tell_parent, tell_when_asked
 from support import wait_until
 from warm_worker import is_gone
 
-from deployments.worker.nursery import CannotPreload, Nursery
+from darkroom.deployments.worker.forkserver import CannotPreload, Nursery
 
 
 @pytest.fixture

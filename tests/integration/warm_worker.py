@@ -22,9 +22,9 @@ import psutil
 from prefect_server import PrefectServer
 from support import SLOW, wait_until
 
-from deployments.home import Home
-from deployments.stack.environment import worker_settings
-from deployments.stack.options import StackOptions
+from darkroom.deployments.home import Home
+from darkroom.deployments.stack.environment import worker_settings
+from darkroom.deployments.stack.options import StackOptions
 
 HERE = Path(__file__).parent
 PREFECT = str(Path(sys.executable).with_name("prefect"))

@@ -12,9 +12,9 @@ from random import Random
 
 import pytest
 
-from blocks import archives
-from blocks.archives import Flaw, check_archive, read_archive, write_archive
-from blocks.errors import BadInput
+from darkroom.errors import BadInput
+from darkroom.media import archives
+from darkroom.media.archives import Flaw, check_archive, read_archive, write_archive
 
 Entry = tuple[str | zipfile.ZipInfo, bytes]
 JPEG = b"\xff\xd8\xff\xe0 a picture of a fox"

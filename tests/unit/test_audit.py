@@ -13,7 +13,7 @@ from weakref import ref
 
 import pytest
 
-from blocks.audit import PIECE_BYTES, AuditDelivery, AuditFile, AuditRow, as_csv, as_json_lines, audit_rows
+from darkroom.batches.audit import PIECE_BYTES, AuditDelivery, AuditFile, AuditRow, as_csv, as_json_lines, audit_rows
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

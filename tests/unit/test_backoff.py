@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from blocks.errors import DarkroomError, RateLimited, Retry
-from blocks.timing import UNSCALED
-from flows.engine.backoff import RetryPolicy, next_try
+from darkroom.engine.backoff import RetryPolicy, next_try
+from darkroom.errors import DarkroomError, RateLimited, Retry
+from darkroom.timing import UNSCALED
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from chaos.scenario import PARTS, WEBHOOKS, Kill, Outage, Scenario
 
-from deployments.simulator.faults import Rule, RuleBook
+from darkroom.deployments.simulator.faults import Rule, RuleBook
 
 THOROUGH = Scenario(jobs=200, seed=7)
 SHORT = Scenario(jobs=20, seed=7)

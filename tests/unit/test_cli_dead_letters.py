@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from blocks.clock import utc_now
-from blocks.errors import BadInput
-from deployments.cli.dead_letters import Which, which
+from darkroom.clock import utc_now
+from darkroom.deployments.cli.dead_letters import Which, which
+from darkroom.errors import BadInput
 
 NOON = datetime.fromisoformat("2030-01-01T12:00:00+01:00")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from deployments.cli.view import print_job
+from darkroom.deployments.cli.view import print_job
 
 WHEN = "2026-01-01T12:00:00+00:00"
 LATER = "2026-01-01T12:00:02.500000+00:00"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from blocks.contact_pages import (
+from darkroom.media.contact_pages import (
     GROUND,
     LARGE,
     LARGEST_BYTES,

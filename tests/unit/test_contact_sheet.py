@@ -7,7 +7,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from blocks.contact_sheet import CELL, GAP, LINE, PAPER, Sample, contact_sheet
+from darkroom.media.contact_sheet import CELL, GAP, LINE, PAPER, Sample, contact_sheet
 
 COLOURS = [(200, 30, 30), (30, 160, 60), (40, 60, 200), (220, 180, 40)]
 

@@ -10,9 +10,9 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from pydantic import ValidationError
 
-from blocks.film.stage import side_by_side
-from flows.orders.debate import Debate
-from flows.parts.debate_script import LONGEST_LINE, SCHEMA, Script
+from darkroom.flows.orders.debate import Debate
+from darkroom.flows.parts.debate_script import LONGEST_LINE, SCHEMA, Script
+from darkroom.media.film.split_screen import side_by_side
 
 ROUND = {"first": "Coffee wakes the world.", "second": "Tea lets it dream."}
 SCRIPT: dict[str, Any] = {

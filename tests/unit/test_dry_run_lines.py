@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from deployments.cli.dead_letters import Which
-from deployments.cli.dry_run import closing, document, left_out, line, live
-from flows.engine.rehearsal import Rehearsed, Verdict
-from flows.engine.rehearsed_job import Ask, How
+from darkroom.deployments.cli.dead_letters import Which
+from darkroom.deployments.cli.dry_run import closing, document, left_out, line, live
+from darkroom.engine.dry_run import Rehearsed, Verdict
+from darkroom.engine.dry_run.job import Ask, How
 
 REFUSED = {"class": "permanent", "code": "content_policy_violation", "step": "generate", "message": "No."}
 SINCE, BEFORE = datetime(2030, 1, 1, 12, tzinfo=UTC), datetime(2030, 1, 2, tzinfo=UTC)

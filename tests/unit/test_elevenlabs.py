@@ -13,12 +13,12 @@ import httpx
 import pytest
 from provider_rows import row_for
 
-from blocks.catalogue import find_model
-from blocks.elevenlabs import Speech
-from blocks.elevenlabs.failures import classify_refusal
-from blocks.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
-from blocks.ledger import Happening, Outcome
-from blocks.media import Kind, RemoteFile
+from darkroom.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
+from darkroom.ledger import Happening, Outcome
+from darkroom.media.formats import Kind, RemoteFile
+from darkroom.providers.elevenlabs import Speech
+from darkroom.providers.elevenlabs.failures import classify_refusal
+from darkroom.providers.models import find_model
 
 V3, TURBO = "elevenlabs/eleven_v3", "elevenlabs/eleven_turbo_v2_5"
 VOICE = "JBFqnCBsd6RMkjVDRZzb"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import BadInput, NeedsHuman
-from flows.engine.entrypoints import find_flow, job_function
-from flows.generate_image import generate
-from flows.import_images import bring_in
-from flows.onboard_user import onboard
+from darkroom.engine.dry_run.find_function import find_flow, job_function
+from darkroom.errors import BadInput, NeedsHuman
+from darkroom.flows.generate_image import generate
+from darkroom.flows.import_images import bring_in
+from darkroom.flows.onboard_user import onboard
 
 
 @pytest.mark.parametrize(

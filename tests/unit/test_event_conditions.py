@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import BadInput
-from blocks.events import compiled, matches
-from blocks.events.conditions import LONGEST_CONDITION, DoesNotApply
+from darkroom.errors import BadInput
+from darkroom.events import compiled, matches
+from darkroom.events.conditions import LONGEST_CONDITION, DoesNotApply
 
 HOLD: list[tuple[str, dict[str, Any]]] = [
     ("event.data.plan != 'free'", {"plan": "studio"}),

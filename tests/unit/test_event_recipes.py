@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import BadInput, DarkroomError, Permanent
-from blocks.event_types import find_type
-from blocks.events import Trigger, read_triggers
-from flows.engine import Invoked
-from flows.onboard_user import Onboarding
-from flows.parts.form import read
-from flows.process_order import Order
-from flows.process_upload import MODELS, Upload, joined, nothing_done
-from flows.sync_profile import Profile
+from darkroom import Invoked
+from darkroom.errors import BadInput, DarkroomError, Permanent
+from darkroom.events import Trigger, read_triggers
+from darkroom.events.types import find_type
+from darkroom.flows.onboard_user import Onboarding
+from darkroom.flows.parts.form import read
+from darkroom.flows.process_order import Order
+from darkroom.flows.process_upload import MODELS, Upload, joined, nothing_done
+from darkroom.flows.sync_profile import Profile
 
 MUGS = {"sku": "mug", "quantity": 2, "price_cents": 900}
 PINS = {"sku": "pin", "quantity": 1, "price_cents": 190}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import BadInput, NeedsHuman
-from blocks.event_types import EventData, event, find_type
-from blocks.events import TriggerFile, read_triggers
-from blocks.ledger import EventStart
+from darkroom.errors import BadInput, NeedsHuman
+from darkroom.events import TriggerFile, read_triggers
+from darkroom.events.types import EventData, event, find_type
+from darkroom.ledger import EventStart
 
 SIGNED_UP = {"name": "user.signed_up", "v": 1, "data": {"account": "a-1", "email": "ann@example.com", "plan": "pro"}}
 REFUSED = [

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from blocks.catalogue import find_model
-from blocks.errors import BadInput, Permanent
-from blocks.fal import CATALOGUE
-from blocks.media import Kind, RemoteFile
+from darkroom.errors import BadInput, Permanent
+from darkroom.media.formats import Kind, RemoteFile
+from darkroom.providers.fal import CATALOGUE
+from darkroom.providers.models import find_model
 
 DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"
 CLARITY, ESRGAN, BIREFNET = "fal-ai/clarity-upscaler", "fal-ai/esrgan", "fal-ai/birefnet/v2"

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
-from blocks.fal import Fal, FalAccount, Sent, Submitted
-from blocks.fal.provider import FalProvider
-from blocks.ledger import Request
-from blocks.prefect_blocks import block_class
-from blocks.timing import UNSCALED
+from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
+from darkroom.ledger import Request
+from darkroom.providers.fal import Fal, FalAccount, Sent, Submitted
+from darkroom.providers.fal.provider import FalProvider
+from darkroom.providers.prefect_blocks import block_class
+from darkroom.timing import UNSCALED
 
 DEV = "fal-ai/flux/dev"
 ID = "019e1951-aaaa-7bbb-8ccc-ddddeeeeffff"

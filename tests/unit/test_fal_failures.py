@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from provider_rows import row_for
 
-from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Retry
-from blocks.fal import classify_failure, classify_webhook_error, is_outcome
-from blocks.ledger import RequestStatus
-from flows.engine.job import rebuilt
+from darkroom.engine.job import rebuilt
+from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry
+from darkroom.ledger import RequestStatus
+from darkroom.providers.fal import classify_failure, classify_webhook_error, is_outcome
 
 NGINX = "<html><head><title>503</title></head><body><center>nginx</center></body></html>"
 OWN = {"x-fal-request-id": "r-1"}

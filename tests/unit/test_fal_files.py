@@ -12,9 +12,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from blocks.errors import DarkroomError, Park, Refused, Retry, Unverified
-from blocks.fal import fetch_file
-from blocks.media import Media
+from darkroom.errors import DarkroomError, Park, Refused, Retry, Unverified
+from darkroom.media.formats import Media
+from darkroom.providers.fal import fetch_file
 
 URL = "https://v3b.fal.media/files/b/0a1b2c3d/fox.png"
 Handler = Callable[[httpx.Request], httpx.Response]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from blocks.clock import utc_now
-from blocks.fal import Fal, ProviderStatus
-from blocks.fal.provider import FalProvider
-from blocks.fal.uploads import as_recorded
-from blocks.ledger import Request
-from blocks.media import Media
-from blocks.provider import Progress
+from darkroom.clock import utc_now
+from darkroom.ledger import Request
+from darkroom.media.formats import Media
+from darkroom.providers.base import Progress
+from darkroom.providers.fal import Fal, ProviderStatus
+from darkroom.providers.fal.provider import FalProvider
+from darkroom.providers.fal.uploads import as_recorded
 
 ASSET = "asset:ast_019aa1f0d8b4"
 ADDRESS = "https://v3b.fal.media/files/b/0a1b2c3d/"

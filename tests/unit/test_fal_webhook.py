@@ -12,8 +12,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from blocks.errors import Retry
-from blocks.fal import Jwks, Rejection, WebhookRejected, verify_webhook
+from darkroom.errors import Retry
+from darkroom.providers.fal import Jwks, Rejection, WebhookRejected, verify_webhook
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 KEY = Ed25519PrivateKey.generate()

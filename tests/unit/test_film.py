@@ -11,9 +11,10 @@ import pytest
 from media_files import film, sound
 from PIL import Image, ImageChops
 
-from blocks.errors import Permanent, Refused, Retry, Unverified
-from blocks.film import Caption, captions, compose, ffmpeg, looking, spread
-from blocks.media.films import read_film
+from darkroom.errors import Permanent, Refused, Retry, Unverified
+from darkroom.media.film import Caption, captions, compose, ffmpeg, spread
+from darkroom.media.film import caption_check as looking
+from darkroom.media.formats.films import read_film
 
 SAYS_HELLO = Caption(speaker="Foxbrew", text="Hello there, kettle", start=0.1, end=0.9)
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from blocks.errors import NeedsHuman
-from blocks.events import FlowControlEntry, compiled, read_triggers
-from blocks.ledger import EventStart
-from blocks.ledger.canonical import dumps
-from blocks.ledger.terms import Held, Keep, Over, Terms, Throttle, WhenRunning
-from deployments.prefect_yaml import read_prefect_yaml
+from darkroom.deployments.prefect_yaml import read_prefect_yaml
+from darkroom.errors import NeedsHuman
+from darkroom.events import FlowControlEntry, compiled, read_triggers
+from darkroom.ledger import EventStart
+from darkroom.ledger.canonical_json import dumps
+from darkroom.ledger.flow_control.terms import Held, Keep, Over, Terms, Throttle, WhenRunning
 
 DOCS = (Path(__file__).parents[2] / "docs" / "flow-control.md").read_text()
 RECIPES = re.findall(r"```yaml\n    flow_control:\n(.*?)```", DOCS, re.DOTALL)

@@ -9,16 +9,16 @@ import pytest
 from prefect.filesystems import LocalFileSystem
 from pydantic import SecretStr
 
-from blocks.fal import FalAccount
-from blocks.gemini import GeminiAccount
-from blocks.ledger import Request
-from blocks.media_store import MediaStore
-from blocks.mux import MuxAccount
-from blocks.settings import Settings
-from deployments.gateway.callbacks import Match, match
-from deployments.gateway.granter import seconds_until, soon_free
-from deployments.gateway.sampler import INTERVAL_SECONDS, Sampler
-from deployments.gateway.watch import difference, differences
+from darkroom.deployments.gateway.log_throttle import INTERVAL_SECONDS, Sampler
+from darkroom.deployments.gateway.loops.admitter import seconds_until, soon_free
+from darkroom.deployments.gateway.loops.block_cache import difference, differences
+from darkroom.deployments.gateway.webhooks.fal import Match, match
+from darkroom.ledger import Request
+from darkroom.media.store import MediaStore
+from darkroom.providers.fal import FalAccount
+from darkroom.providers.gemini import GeminiAccount
+from darkroom.providers.mux import MuxAccount
+from darkroom.settings import Settings
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 OURS = Request(ref="req_1", token="a" * 32)

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from blocks.errors import BadInput
-from blocks.ledger import Job
-from deployments.gateway.paging import created, cut, read_cursor
+from darkroom.deployments.gateway.schemas.paging import created, cut, read_cursor
+from darkroom.errors import BadInput
+from darkroom.ledger import Job
 
 
 def job(n: int) -> Job:

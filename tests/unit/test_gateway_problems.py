@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, RateLimited, TooMany, WrongState
-from deployments.gateway.images import ImageOrder
-from deployments.gateway.limits import API_CAP, WEBHOOK_CAP, cap_for, refuse
-from deployments.gateway.problems import MEDIA_TYPE, from_error, from_http, from_validation
-from deployments.gateway.remedies import remedy_of
+from darkroom.deployments.gateway.limits import API_CAP, WEBHOOK_CAP, cap_for, refuse
+from darkroom.deployments.gateway.problem_hints import remedy_of
+from darkroom.deployments.gateway.problems import MEDIA_TYPE, from_error, from_http, from_validation
+from darkroom.deployments.gateway.routes.images import ImageOrder
+from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, RateLimited, TooMany, WrongState
 
 SECRET = "a prompt nobody else should read"
 

@@ -13,11 +13,11 @@ import httpx
 import pytest
 from provider_rows import row_for
 
-from blocks.catalogue import find_model
-from blocks.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
-from blocks.gemini import Gemini
-from blocks.gemini.answers import classify_refusal
-from blocks.ledger import Happening, Outcome
+from darkroom.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
+from darkroom.ledger import Happening, Outcome
+from darkroom.providers.gemini import Gemini
+from darkroom.providers.gemini.answers import classify_refusal
+from darkroom.providers.models import find_model
 
 FLASH = "google/gemini-2.5-flash"
 SCHEMA = {"type": "object", "properties": {"title": {"type": "string"}}}

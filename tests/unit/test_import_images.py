@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from blocks.errors import DarkroomError, Permanent, Refused, Retry
-from blocks.ledger import Asset
-from flows.import_images import calls_of, nothing_imported, summary
-from flows.orders.imports import Import
+from darkroom.errors import DarkroomError, Permanent, Refused, Retry
+from darkroom.flows.import_images import calls_of, nothing_imported, summary
+from darkroom.flows.orders.imports import Import
+from darkroom.ledger import Asset
 
 MUG = "https://shop.example/mug.jpg"
 CUP = "https://shop.example/cup.jpg"

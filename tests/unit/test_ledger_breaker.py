@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from blocks.ledger.breaker import halve_again, pause_after, slots_now
-from blocks.timing import UNSCALED
+from darkroom.ledger.breaker import halve_again, pause_after, slots_now
+from darkroom.timing import UNSCALED
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

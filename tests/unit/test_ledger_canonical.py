@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger.canonical import content_hash, dumps
+from darkroom.ledger.canonical_json import content_hash, dumps
 
 FOX = {"prompt": "a fox", "image_size": {"width": 64, "height": 32}}
 

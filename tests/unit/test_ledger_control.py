@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger.control import (
+from darkroom.ledger.event_tables import HeldStart
+from darkroom.ledger.flow_control.rules import (
     MOST_BYTES,
     Begin,
     Decision,
@@ -20,9 +21,8 @@ from blocks.ledger.control import (
     has_room,
     is_full,
 )
-from blocks.ledger.event_tables import HeldStart
-from blocks.ledger.states import StartStatus
-from blocks.ledger.terms import Terms
+from darkroom.ledger.flow_control.terms import Terms
+from darkroom.ledger.statuses import StartStatus
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from blocks.ledger.granting import Candidate, pick
+from darkroom.ledger.admission import Candidate, pick
 
 DEV, GPT = "fal-ai/flux/dev", "openai/gpt-image-2"
 

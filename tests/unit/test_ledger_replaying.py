@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import WrongState
-from blocks.ledger import Job, JobStatus, Lane, Request, RequestStatus
-from blocks.ledger.replaying import Replay, plan_replay
+from darkroom.errors import WrongState
+from darkroom.ledger import Job, JobStatus, Lane, Request, RequestStatus
+from darkroom.ledger.replay import Replay, plan_replay
 
 LATE = {"images": []}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blocks.ledger.states import (
+from darkroom.ledger.statuses import (
     ACTIONABLE,
     HOLDS_SLOT,
     TERMINAL,

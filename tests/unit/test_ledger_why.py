@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger import Batch, Counts, Job, JobStatus, Lane, Request, RequestStatus, Stage
-from blocks.ledger.why import Line, batch_waits_for, waiting_for
+from darkroom.ledger import Batch, Counts, Job, JobStatus, Lane, Request, RequestStatus, Stage
+from darkroom.ledger.why import Line, batch_waits_for, waiting_for
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 AGO = NOW - timedelta(seconds=12)

@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from blocks.errors import NeedsHuman
-from blocks.links import asset_url, link_holds
-from blocks.settings import Settings
+from darkroom.errors import NeedsHuman
+from darkroom.media.links import asset_url, link_holds
+from darkroom.settings import Settings
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from blocks.fal import Sent
-from blocks.ledger import Request
-from blocks.lost_submits import pair
+from darkroom.ledger import Request
+from darkroom.providers.fal import Sent
+from darkroom.providers.fal.lost_submits import pair
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 FOX = {"prompt": "a fox", "guidance_scale": 3.0}

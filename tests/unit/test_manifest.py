@@ -12,10 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from blocks.errors import BadInput
-from blocks.fal import CATALOGUE
-from blocks.ledger import RequestSpec
-from blocks.manifest import (
+from darkroom.batches import (
     MOST_BYTES,
     MOST_ROWS,
     Manifest,
@@ -29,9 +26,12 @@ from blocks.manifest import (
     forecast,
     read_manifest,
 )
-from blocks.manifest.pictures import DEFAULT_MODEL, NAMED
-from flows.orders.picture import Picture
-from flows.parts.trained_style import TRIAL
+from darkroom.batches.pictures import DEFAULT_MODEL, NAMED
+from darkroom.errors import BadInput
+from darkroom.flows.orders.picture import Picture
+from darkroom.flows.parts.trained_style import TRIAL
+from darkroom.ledger import RequestSpec
+from darkroom.providers.fal import CATALOGUE
 
 DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"
 

@@ -11,9 +11,9 @@ from io import BytesIO
 import pytest
 from media_files import film, sound
 
-from blocks.errors import DarkroomError, Refused, Unverified
-from blocks.media import Kind, verify
-from blocks.media.films import read_film
+from darkroom.errors import DarkroomError, Refused, Unverified
+from darkroom.media.formats import Kind, verify
+from darkroom.media.formats.films import read_film
 
 
 def failure(content: bytes, kind: Kind) -> DarkroomError:
@@ -191,5 +191,5 @@ def test_a_list_of_entries_is_bounded_before_it_is_read() -> None:
 
 def test_who_handles_pictures_alone_does_not_load_the_film_library() -> None:
     """It takes a fifth of a second, and every child of a worker would pay it."""
-    code = "import sys, blocks.media; sys.exit('av' in sys.modules)"
+    code = "import sys, darkroom.media.formats; sys.exit('av' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

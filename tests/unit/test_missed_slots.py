@@ -12,11 +12,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from pydantic import ValidationError
 
-from blocks.errors import NeedsHuman
-from blocks.missed_slots import MOST_MADE, MissedSlots, read_missed_slots, to_be_made, why_skipped
-from blocks.timetables import Schedule, Timetable
-from deployments.prefect_yaml import DeploymentEntry
-from flows.engine.slots import slot_of
+from darkroom.deployments.prefect_yaml import DeploymentEntry
+from darkroom.errors import NeedsHuman
+from darkroom.orchestrator.missed_runs import slot_of
+from darkroom.orchestrator.missed_slots import MOST_MADE, MissedSlots, read_missed_slots, to_be_made, why_skipped
+from darkroom.orchestrator.schedules import Schedule, Timetable
 
 NINE = datetime(2026, 11, 23, 9, tzinfo=UTC)  # a Monday
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)

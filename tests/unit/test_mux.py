@@ -11,12 +11,12 @@ import pytest
 import urllib3
 from provider_rows import NOW, row_for
 
-from blocks.catalogue import find_model
-from blocks.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry
-from blocks.ledger import Happening, Request
-from blocks.mux.api import _connections
-from blocks.mux.failures import classify_refusal
-from blocks.mux.outcomes import asset_outcome, is_abandoned, upload_outcome
+from darkroom.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry
+from darkroom.ledger import Happening, Request
+from darkroom.providers.models import find_model
+from darkroom.providers.mux.api import _connections
+from darkroom.providers.mux.failures import classify_refusal
+from darkroom.providers.mux.outcomes import asset_outcome, is_abandoned, upload_outcome
 
 UPLOAD = "mux/upload"
 READY = {

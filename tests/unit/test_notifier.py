@@ -15,11 +15,11 @@ from pydantic import SecretStr, ValidationError
 from support import free_port
 from till import SIGNING_KEY, Till, open_till
 
-from blocks.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, RateLimited, Retry
-from blocks.notifier import Message, Notifier
-from blocks.notifier.prefect_block import notify
-from blocks.notifier.webhook import signed
-from blocks.settings import Settings
+from darkroom.blocks.notifier import Message, Notifier
+from darkroom.blocks.notifier.prefect_block import notify
+from darkroom.blocks.notifier.webhook import signed
+from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, RateLimited, Retry
+from darkroom.settings import Settings
 
 KEY = "job_1/welcome"
 apprise = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # which Apprise looks for

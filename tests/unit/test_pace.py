@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.engine.pace import Pace
+from darkroom.engine.token_bucket import Pace
 
 
 class Clock:

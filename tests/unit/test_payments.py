@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from support import free_port
 from till import KEY, Till, open_till
 
-from blocks.errors import DarkroomError, Park, Permanent, RateLimited, Retry
-from blocks.payments import Charge, PaymentAccount
-from blocks.settings import Settings
+from darkroom.blocks.payments import Charge, PaymentAccount
+from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry
+from darkroom.settings import Settings
 
 ORDER = Charge(order="o-17", amount_cents=1990, currency="USD", payment_method="pm_ann", key="order-17")
 

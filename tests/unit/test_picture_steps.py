@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from blocks.catalogue import find_model
-from blocks.errors import BadInput
-from blocks.ledger import Asset
-from flows.parts.picture_steps import FormStep, Steps, estimate, first_call, require_room, step_name
+from darkroom.errors import BadInput
+from darkroom.flows.parts.picture_steps import FormStep, Steps, estimate, first_call, require_room, step_name
+from darkroom.ledger import Asset
+from darkroom.providers.models import find_model
 
 STEPS: TypeAdapter[Any] = TypeAdapter(Steps)
 FOX = Asset(id="ast_1", user_id="u1", key="k", sha256="f0", content_type="image/jpeg", bytes=1, width=800, height=600)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageCms
 from web_shop import picture
 
-from blocks.media import Media, verify
-from blocks.pictures import resize, square
+from darkroom.media.formats import Media, verify
+from darkroom.media.resize import resize, square
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from blocks.errors import BadInput, Permanent
-from blocks.ledger import Asset
-from flows.engine import Job, Waiting
-from flows.parts.picture_steps import Steps
-from flows.parts.post_processing import post_process
+from darkroom import Job, Waiting
+from darkroom.errors import BadInput, Permanent
+from darkroom.flows.parts.picture_steps import Steps
+from darkroom.flows.parts.post_processing import post_process
+from darkroom.ledger import Asset
 
 STEPS: TypeAdapter[Any] = TypeAdapter(Steps)
 

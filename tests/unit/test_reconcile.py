@@ -8,10 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from blocks.ledger import Request, RequestStatus, Run
-from blocks.orchestrator import RunState
-from blocks.timing import UNSCALED
-from flows.engine.decisions import (
+from darkroom.engine.reconcile_rules import (
     ForRequest,
     ForRun,
     decide_closed_run,
@@ -21,6 +18,9 @@ from flows.engine.decisions import (
     next_recovery,
     recent_recoveries,
 )
+from darkroom.ledger import Request, RequestStatus, Run
+from darkroom.orchestrator import RunState
+from darkroom.timing import UNSCALED
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 FLOW_RUN = UUID(int=7)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from blocks.orchestrator import RunState
-from flows.engine.runner import is_retried
+from darkroom.engine.runner import is_retried
+from darkroom.orchestrator import RunState
 
 TYPES = {
     "Recovering": "SCHEDULED",

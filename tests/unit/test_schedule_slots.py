@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from prefect.server.schemas.schedules import CronSchedule
 
-from blocks.timetables import Schedule
+from darkroom.orchestrator.schedules import Schedule
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 

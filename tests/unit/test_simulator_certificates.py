@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from deployments.simulator.certificates import TlsContexts, ensure_authority
+from darkroom.deployments.simulator.certificates import TlsContexts, ensure_authority
 
 
 def handshake(home: Path, host: str) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from deployments.simulator.__main__ import _latency_of
-from deployments.simulator.book import ACCOUNTS, Entry
-from deployments.simulator.endpoints import Latencies
-from deployments.simulator.faults import Faults
+from darkroom.deployments.simulator.__main__ import _latency_of
+from darkroom.deployments.simulator.book import ACCOUNTS, Entry
+from darkroom.deployments.simulator.endpoints import Latencies
+from darkroom.deployments.simulator.faults import Faults
 
 DEV, TRAINING = "fal-ai/flux/dev", "fal-ai/flux-lora-fast-training"
 

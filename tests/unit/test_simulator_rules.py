@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deployments.simulator.faults import Faults, FileFault, Rule, RuleBook, SubmitFault, WebhookFault
+from darkroom.deployments.simulator.faults import Faults, FileFault, Rule, RuleBook, SubmitFault, WebhookFault
 
 
 def results(book: RuleBook, prompts: list[str], endpoint: str = "fal-ai/flux/dev") -> list[str]:

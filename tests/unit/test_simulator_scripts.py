@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from deployments.simulator.script_writer import gist_of, write
+from darkroom.deployments.simulator.script_writer import gist_of, write
 
 PROMPT = "Write a debate.\nTopic: pineapple on pizza\nBrands: Fizz Cola and Moo Milk\nAnswer in English."
 

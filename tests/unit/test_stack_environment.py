@@ -11,20 +11,20 @@ import pytest
 from prefect.settings.models.root import Settings as PrefectSettings
 from pydantic import BaseModel
 
-from blocks.errors import NeedsHuman
-from blocks.settings import load_settings
-from deployments.home import EXPORTED_FROM, Home, read_environment, write_environment
-from deployments.stack.environment import (
+from darkroom.deployments.home import EXPORTED_FROM, Home, read_environment, write_environment
+from darkroom.deployments.stack.environment import (
     callers_own,
     client_settings,
     inherited,
     server_environment,
     worker_settings,
 )
-from deployments.stack.options import Provider, StackOptions
-from deployments.stack.parts import all_parts
-from deployments.stack.postgres import LONGEST_SOCKET_FOLDER, Cluster, cluster_in
-from deployments.stack.template import note_migrated
+from darkroom.deployments.stack.options import Provider, StackOptions
+from darkroom.deployments.stack.parts import all_parts
+from darkroom.deployments.stack.postgres import LONGEST_SOCKET_FOLDER, Cluster, cluster_in
+from darkroom.deployments.stack.template import note_migrated
+from darkroom.errors import NeedsHuman
+from darkroom.settings import load_settings
 
 # Prefect reads it in the server's encryption module, outside its settings.
 OUTSIDE_SETTINGS = {"PREFECT_SERVER_ENCRYPTION_KEY"}

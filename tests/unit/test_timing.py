@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import NeedsHuman
-from blocks.fal.catalogue import CATALOGUE
-from blocks.fal.client import LEAST_START_TIMEOUT
-from blocks.settings import Settings, load_settings, timing_of
-from blocks.timing import UNSCALED, Timing
-from deployments.prefect_yaml import PREFECT_YAML, _deployment, read_prefect_yaml
+from darkroom.deployments.prefect_yaml import PREFECT_YAML, _deployment, read_prefect_yaml
+from darkroom.errors import NeedsHuman
+from darkroom.providers.fal.catalogue import CATALOGUE
+from darkroom.providers.fal.client import LEAST_START_TIMEOUT
+from darkroom.settings import Settings, load_settings, timing_of
+from darkroom.timing import UNSCALED, Timing
 
 TENTH = UNSCALED.scaled(0.1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import certifi
 import pytest
 
-from blocks.tls import tls_context
+from darkroom.tls import tls_context
 
 
 def test_all_clients_share_one_context_until_other_certificates_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

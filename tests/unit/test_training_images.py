@@ -8,10 +8,10 @@ from io import BytesIO
 import pytest
 from PIL import Image, ImageDraw
 
-from blocks import training_images
-from blocks.archives import LARGEST_IMAGE, Flaw, NamedImage, read_archive
-from blocks.errors import BadInput
-from blocks.training_images import build_archive, check_training_images, with_trigger
+from darkroom.errors import BadInput
+from darkroom.media import training_images
+from darkroom.media.archives import LARGEST_IMAGE, Flaw, NamedImage, read_archive
+from darkroom.media.training_images import build_archive, check_training_images, with_trigger
 
 
 @cache  # its grain is drawn by chance

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from blocks.fal.training_logs import Steps, read_steps
+from darkroom.providers.fal.training_logs import Steps, read_steps
 
 LOADING = [
     "Downloading shards: 100%|██████████| 3/3 [00:12<00:00,  4.11s/it]",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from blocks.catalogue import find_model
-from blocks.errors import BadInput
-from flows.train_lora import PAINTER, TRAINER, Training
+from darkroom.errors import BadInput
+from darkroom.flows.train_lora import PAINTER, TRAINER, Training
+from darkroom.providers.models import find_model
 
 FOUR = ["ast_1", "ast_2", "https://example.com/3.jpg", "http://example.com/4.jpg"]
 

@@ -8,12 +8,12 @@ from typing import cast
 import pytest
 from PIL import Image, ImageDraw
 
-from blocks.archives import write_archive
-from blocks.errors import BadInput, DarkroomError, Refused
-from blocks.ledger import Asset
-from flows.engine import Job
-from flows.orders.training import ZIPPED, Given
-from flows.parts.training_pictures import check
+from darkroom import Job
+from darkroom.errors import BadInput, DarkroomError, Refused
+from darkroom.flows.orders.training import ZIPPED, Given
+from darkroom.flows.parts.training_pictures import check
+from darkroom.ledger import Asset
+from darkroom.media.archives import write_archive
 
 URL = "https://example.com/"
 

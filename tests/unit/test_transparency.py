@@ -7,8 +7,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from blocks.media import verify
-from blocks.transparency import may_be_transparent, with_transparency_of
+from darkroom.media.formats import verify
+from darkroom.media.transparency import may_be_transparent, with_transparency_of
 
 
 def saved(image: Image.Image, name: str = "PNG") -> bytes:

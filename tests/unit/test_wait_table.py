@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger import Wait, WaitKind, WaitStatus
-from flows.engine.wait_table import described, rows
+from darkroom.engine.ui.wait_table import described, rows
+from darkroom.ledger import Wait, WaitKind, WaitStatus
 
 AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
 MATCH = "event.data.account == 'ann@example.org'"

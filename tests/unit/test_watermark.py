@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageCms
 
-from blocks.media import verify
-from blocks.watermark import Mark, Position, undrawable, watermark
+from darkroom.media.formats import verify
+from darkroom.media.watermark import Mark, Position, undrawable, watermark
 
 GREEN = (40, 120, 60)
 FORMATS = pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])

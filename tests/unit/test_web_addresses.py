@@ -6,9 +6,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from blocks.errors import BadInput
-from blocks.web import Reach
-from blocks.web.addresses import is_public
+from darkroom.errors import BadInput
+from darkroom.providers.web import Reach
+from darkroom.providers.web.addresses import is_public
 
 PUBLIC = [
     "8.8.8.8",

@@ -17,11 +17,11 @@ import pytest
 from support import wait_until
 from web_shop import Answer, Shop, content, dripping, in_turn, open_shop, picture, redirect, status
 
-from blocks.errors import DarkroomError, Park, Refused, Retry, Unverified
-from blocks.web import Reach, Web
-from blocks.web.addresses import Address
-from blocks.web.connection import resolve
-from deployments.simulator.certificates import TlsContexts, ensure_authority
+from darkroom.deployments.simulator.certificates import TlsContexts, ensure_authority
+from darkroom.errors import DarkroomError, Park, Refused, Retry, Unverified
+from darkroom.providers.web import Reach, Web
+from darkroom.providers.web.addresses import Address
+from darkroom.providers.web.connection import resolve
 
 PRIVATE = "127.0.0.2"  # an address that no test allows
 GOOD = picture()

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from web_shop import Answer, Shop, content, open_shop, picture, status
 
-from blocks.errors import BadInput
-from blocks.ledger import Happening, Outcome, Request
-from blocks.media import verify
-from blocks.web import Reach, Web
-from blocks.web.model import MODELS
-from blocks.web.provider import WebProvider
+from darkroom.errors import BadInput
+from darkroom.ledger import Happening, Outcome, Request
+from darkroom.media.formats import verify
+from darkroom.providers.web import Reach, Web
+from darkroom.providers.web.model import MODELS
+from darkroom.providers.web.provider import WebProvider
 
 (MODEL,) = MODELS
 

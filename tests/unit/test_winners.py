@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import BadInput
-from blocks.winners import as_ranges, check_winners, parse_winners
+from darkroom.batches.winners import as_ranges, check_winners, parse_winners
+from darkroom.errors import BadInput
 
 
 def parse(text: str, *, rows: int = 30, failed: tuple[int, ...] = ()) -> tuple[int, ...]:

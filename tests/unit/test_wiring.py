@@ -16,13 +16,13 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner
 
-from blocks.event_types import find_type
-from blocks.events import read_triggers
-from blocks.orchestrator import RESUME_EVENTS, WORK_POOL
-from deployments.automations import RESUME_ON_CALLBACK
-from deployments.cli import app
-from deployments.prefect_yaml import DeploymentEntry, read_prefect_yaml
-from deployments.work_pool import QUEUES
+from darkroom.deployments.automations import RESUME_ON_CALLBACK
+from darkroom.deployments.cli import app
+from darkroom.deployments.prefect_yaml import DeploymentEntry, read_prefect_yaml
+from darkroom.deployments.work_pool import QUEUES
+from darkroom.events import read_triggers
+from darkroom.events.types import find_type
+from darkroom.orchestrator import RESUME_EVENTS, WORK_POOL
 
 PROJECT = Path(__file__).parents[2]
 FLOW_FILES = sorted(path for path in (PROJECT / "flows").glob("*.py") if path.name != "__init__.py")
@@ -132,8 +132,13 @@ def test_every_command_explains_itself(command: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("deployments.gateway.app", "deployments.cli", "deployments.provision", "deployments.stack.supervisor"),
-        "deployments.simulator.server",
+        *(
+            "darkroom.deployments.gateway.app",
+            "darkroom.deployments.cli",
+            "darkroom.deployments.provision",
+            "darkroom.deployments.stack.supervisor",
+        ),
+        "darkroom.deployments.simulator.server",
     ],
 )
 def test_a_part_starts_without_importing_prefect(module: str) -> None:
@@ -146,11 +151,11 @@ def test_a_part_starts_without_importing_prefect(module: str) -> None:
 def test_the_commands_help_needs_nothing_of_what_they_do() -> None:
     """It is there in a fifth of a second."""
     heavy = ["pydantic", "sqlalchemy", "httpx", "psycopg", "fastapi", "yaml"]
-    program = f"import sys, deployments.cli; print([name for name in {heavy} if name in sys.modules])"
+    program = f"import sys, darkroom.deployments.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_rows_can_be_read_in_a_process_that_has_opened_no_session() -> None:
     """The ORM finishes its classes with its first session, and a gateway may never open one."""
-    program = "from blocks.ledger import Run; print(Run.model_construct(id='run_1').id)"
+    program = "from darkroom.ledger import Run; print(Run.model_construct(id='run_1').id)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "run_1\n"

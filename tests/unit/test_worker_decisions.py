@@ -15,10 +15,10 @@ from prefect.events import Event
 from prefect.events.schemas.events import RelatedResource, Resource
 from pydantic import ValidationError
 
-from deployments.worker.children import explain
-from deployments.worker.configuration import PROJECT, SET_FOLDER, Recipe, WarmJobConfiguration
-from deployments.worker.ears import _told_by_the_ledger
-from deployments.worker.warm import WarmWorker
+from darkroom.deployments.worker.children import explain
+from darkroom.deployments.worker.configuration import PROJECT, SET_FOLDER, Recipe, WarmJobConfiguration
+from darkroom.deployments.worker.listeners import _told_by_the_ledger
+from darkroom.deployments.worker.warm import WarmWorker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,7 +50,7 @@ def go_to(folder: Path | str) -> list[dict[str, Any]]:
 def test_our_own_flows_need_no_loading() -> None:
     """They are what the forkserver has imported."""
     found = recipe("flows/reconcile.py:reconcile", pull_steps=go_to(PROJECT)).preloaded()
-    assert found == ("flows.reconcile:reconcile", PROJECT)
+    assert found == ("darkroom.flows.reconcile:reconcile", PROJECT)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_our_own_flows_need_no_loading() -> None:
         ("flows/reconcile.py:reconcile", [{"prefect.deployments.steps.git_clone": {"repository": "r"}}]),
         ("flows/reconcile.py", go_to(PROJECT)),
         ("tests/other.py:flow", go_to(PROJECT)),
-        ("flows.reconcile.reconcile", go_to(PROJECT)),
+        ("darkroom.flows.reconcile.reconcile", go_to(PROJECT)),
         (None, go_to(PROJECT)),
     ],
 )

@@ -1,8 +1,0 @@
-"""The open web: files at addresses that users give us."""
-
-from __future__ import annotations
-
-from blocks.web.addresses import Reach
-from blocks.web.fetching import MAX_BYTES, Web
-
-__all__ = ["MAX_BYTES", "Reach", "Web"]

@@ -1,0 +1,49 @@
+"""A durable production pipeline for AI-generated media, on Prefect: what pipelines are written with.
+
+A name is imported when it is first asked for: the gateway and the commands start without Prefect, which takes a second.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from darkroom.engine.backoff import RetryPolicy
+    from darkroom.engine.calls import JobFunction
+    from darkroom.engine.durable import ForEvent, Happened, Invoked, Sleep
+    from darkroom.engine.job import Call, Inference, Job
+    from darkroom.engine.request_spec import specify
+    from darkroom.engine.runner import drive
+    from darkroom.engine.signals import Waiting
+
+__all__ = [
+    "Call",
+    "ForEvent",
+    "Happened",
+    "Inference",
+    "Invoked",
+    "Job",
+    "JobFunction",
+    "RetryPolicy",
+    "Sleep",
+    "Waiting",
+    "drive",
+    "specify",
+]
+
+_PLACES = {
+    "darkroom.engine.backoff": ("RetryPolicy",),
+    "darkroom.engine.calls": ("JobFunction",),
+    "darkroom.engine.durable": ("ForEvent", "Happened", "Invoked", "Sleep"),
+    "darkroom.engine.job": ("Call", "Inference", "Job"),
+    "darkroom.engine.request_spec": ("specify",),
+    "darkroom.engine.runner": ("drive",),
+    "darkroom.engine.signals": ("Waiting",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _PLACES.items():
+        if name in names:
+            found = globals()[name] = getattr(import_module(module), name)
+            return found
+    raise AttributeError(f"module 'darkroom' has no attribute '{name}'")

@@ -1,0 +1,116 @@
+"""Which rows a person has chosen: "3, 7, 12-20", "all" or "none", as typed into a form, or a list as the API takes it.
+
+Nothing is guessed: a number that is not on the contact sheet, a row without a draft, a row named twice or a range
+that runs backwards is refused, with all that is wrong in one message, because this answer is what will be paid for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from darkroom.errors import BadInput
+
+FIELD = "winners"
+LONGEST = 100_000  # characters: ten thousand numbers fit
+LARGEST = 10**9  # numbers beyond are not worth naming
+MOST_NAMED = 10  # numbers, or ranges of them, in one part of a message
+_DASHES = re.compile(r"\s*[-‐‑‒–—]\s*")  # as keyboards and word processors make them
+_PART = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+
+
+def parse_winners(text: str, *, rows: int, failed: Collection[int] = ()) -> tuple[int, ...]:
+    """The chosen rows, sorted, from 0; in the text they are numbered from 1, as on the contact sheet.
+
+    `rows`: how many there are. `failed`: those without a draft, from 0; "all" leaves them out. Raises BadInput(field).
+    """
+    if len(text) > LONGEST:
+        raise _refused([f"more than {LONGEST:,} characters"], rows)
+    words = [word for word in re.split(r"[,;\s]+", _DASHES.sub("-", text)) if word]
+    match [word.lower() for word in words]:
+        case []:
+            raise _refused(["nothing was chosen"], rows)
+        case ["none"]:
+            return ()
+        case ["all"]:
+            return tuple(sorted(set(range(rows)) - set(failed)))
+    ranges, wrong = _ranges(words, rows)
+    return _checked([number - 1 for each in ranges for number in each], wrong, rows=rows, failed=failed, first=1)
+
+
+def check_winners(chosen: Sequence[int], *, rows: int, failed: Collection[int] = ()) -> tuple[int, ...]:
+    """The same for a list of rows from 0, as the API has it."""
+    numbers = [n for n in chosen if type(n) is int and abs(n) < LARGEST]
+    wrong = list[str]()
+    if unknown := [n for n in numbers if not 0 <= n < rows]:
+        wrong.append(f"there is no row {as_ranges(unknown, first=0)}")
+    if len(numbers) < len(chosen):
+        wrong.append("there is something that is no number")
+    return _checked([n for n in numbers if 0 <= n < rows], wrong, rows=rows, failed=failed, first=0)
+
+
+def as_ranges(numbers: Iterable[int], *, first: int = 1, most: int = MOST_NAMED) -> str:
+    """Rows from 0 as a person writes them, numbered from `first`: "3, 7, 12-20"; "…" where there are more ranges."""
+    found = list[tuple[int, int]]()
+    for n in sorted(set(numbers)):
+        if found and found[-1][1] == n - 1:
+            found[-1] = (found[-1][0], n)
+        else:
+            found.append((n, n))
+    named = [f"{a + first}" if a == b else f"{a + first}-{b + first}" for a, b in found[:most]]
+    return ", ".join(named) + ("…" if len(found) > most else "")
+
+
+def _ranges(words: Sequence[str], rows: int) -> tuple[list[range], list[str]]:
+    """Of numbers from 1, and what is wrong with the words that are none."""
+    found, wrong = list[range](), list[str]()
+    for word in words:
+        read = _PART.fullmatch(word)
+        if read is None:
+            together = (
+                "all and none stand alone" if word.lower() in ("all", "none") else f"“{_short(word)}” is no number"
+            )
+            wrong.append(together)
+            continue
+        start, end = int(read[1]), int(read[2] or read[1])
+        if start > end:
+            wrong.append(f"{word} runs backwards: write {end}-{start}")
+        elif not 1 <= start <= end <= rows:
+            wrong.append(f"there is no row {word}" if start == end else f"{word} goes past the last row")
+        else:
+            found.append(range(start, end + 1))
+    return found, wrong
+
+
+def _checked(
+    chosen: Sequence[int], wrong: list[str], *, rows: int, failed: Collection[int], first: int
+) -> tuple[int, ...]:
+    once = set(chosen)
+    if twice := set(_twice(chosen)):
+        wrong.append(f"named twice: {as_ranges(twice, first=first)}")
+    if without := once & set(failed):
+        wrong.append(f"without a draft, as it failed: {as_ranges(without, first=first)}")
+    if wrong:
+        raise _refused(wrong, rows, first=first)
+    return tuple(sorted(once))
+
+
+def _twice(chosen: Iterable[int]) -> Iterator[int]:
+    seen = set[int]()
+    for n in chosen:
+        if n in seen:
+            yield n
+        seen.add(n)
+
+
+def _refused(wrong: Sequence[str], rows: int, *, first: int = 1) -> BadInput:
+    listed = "; ".join(wrong[:MOST_NAMED]) + (
+        f"; and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
+    )
+    remedy = f"numbers from {first} to {rows - 1 + first}"
+    how = f"Write {remedy}, e.g. “3, 7, 12-20”, or “all”, or “none”" if first else f"Send {remedy}"
+    return BadInput(f"{FIELD}: {listed}. {how}.", field=FIELD)
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 20 else f"{word[:20]}…"

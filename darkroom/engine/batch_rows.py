@@ -1,0 +1,99 @@
+"""What the job of a batch can say of its rows: begin a pass, wait for all of them, ask a person.
+
+The rows are jobs of their own, which the same run drives; here is only what they are to their batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from prefect.input import RunInput
+
+from darkroom.engine.resources import Resources
+from darkroom.engine.signals import Waiting
+from darkroom.errors import BadInput, WrongState
+from darkroom.ledger import CHOICE, ROWS, Batch, BatchRow, Child, Counts, Job, ManifestRow, RowPicture, Stage
+
+
+class Rows:
+    def __init__(self, job: Job, resources: Resources) -> None:
+        self._job = job
+        self._resources = resources
+        self._batches = resources.ledger.batches
+
+    @property
+    def batch(self) -> Batch | None:
+        """None where its manifest is not on record yet."""
+        return self._batches.get(self._job.id)
+
+    def manifest(self, *, of: Sequence[int] | None = None) -> list[BatchRow]:
+        """All rows as they were given, or these."""
+        return self._batches.rows(self._job.id, of=of)
+
+    def counts(self) -> dict[Stage, Counts]:
+        """How far each pass has come."""
+        return {counts.stage: counts for counts in self._batches.counts(self._job.id)}
+
+    def pictures(self, stage: Stage) -> list[RowPicture]:
+        """What came of each row in a pass."""
+        return self._batches.pictures(self._job.id, stage)
+
+    def audit(self) -> Iterator[Mapping[str, Any]]:
+        """Every paid call of every row, as it is on record."""
+        return self._batches.audit(self._job.id)
+
+    def open(self, rows: Sequence[ManifestRow], drafts: Sequence[Child], *, forecast: Mapping[str, str]) -> None:
+        """Puts the manifest on record and begins the first pass. Done once."""
+        self._resources.dispatcher.carry_out(self._batches.open(self._job, rows, drafts, forecast=forecast))
+
+    def add(self, stage: Stage, children: Sequence[Child]) -> None:
+        """Begins a pass. Done once for each row."""
+        self._resources.dispatcher.carry_out(self._batches.add(self._job, stage, children))
+
+    def wait(self) -> None:
+        """Until every row has ended, whatever it came to."""
+        if any(counts.ended < counts.total for counts in self._batches.counts(self._job.id)):
+            raise Waiting([ROWS + self._job.id])
+
+    def ask(
+        self,
+        *,
+        patience: timedelta | None,
+        read: Callable[[str], list[int]],
+        form: Callable[[str | None], type[RunInput]],
+    ) -> list[int] | None:
+        """What a person chose; None if nobody did in time.
+
+        An answer comes from Prefect's form, as text that `read` understands, or by way of the ledger. One that is
+        refused is asked for again: `form` is made with the reason.
+        """
+        batch = self._batches.ask(self._job.id, patience=patience)
+        if batch.winners is not None:
+            return batch.winners
+        refused = self._take_answer(read)
+        batch = self._batches.ask(self._job.id, patience=patience)
+        if batch.winners is not None:
+            return batch.winners
+        if self._resources.ledger.batches.time_is_over(batch):
+            return None
+        raise Waiting([CHOICE + self._job.id], form=form(refused))
+
+    def choose(self, winners: Sequence[int], *, via: str) -> None:
+        self._resources.dispatcher.carry_out(self._batches.choose(self._job.id, winners, via=via))
+
+    def _take_answer(self, read: Callable[[str], Sequence[int]]) -> str | None:
+        """Why an answer given in Prefect's form was refused; None if it was taken, or there is none."""
+        answer = self._answer()
+        if answer is None:
+            return None
+        try:
+            self.choose(read(str(answer.get("winners", ""))), via="ui")
+        except (BadInput, WrongState) as refusal:
+            return refusal.message
+        return None
+
+    def _answer(self) -> Mapping[str, Any] | None:
+        flow_run_id = self._resources.ledger.runs.flow_run_of(self._job.id)
+        return None if flow_run_id is None else self._resources.orchestrator.answer(flow_run_id)

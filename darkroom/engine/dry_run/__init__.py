@@ -1,0 +1,194 @@
+"""What today's code would make of a failed job, from what is on record: nothing is sent, and nothing is written.
+
+The job's function is called as a runner would call it after a replay. What is on record is given to it; what it would
+ask beyond is listed with its price, and there it ends, as nobody knows the answer. That nothing happens is not left to
+the function: Postgres refuses every write, no connection leaves the process, the media store is only read, and there is
+no provider and no Prefect among what it works with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from prefect.logging.loggers import disable_run_logger
+
+from darkroom.engine.calls import JobFunction
+from darkroom.engine.dry_run.find_function import job_function
+from darkroom.engine.dry_run.job import Ask, RehearsedJob
+from darkroom.engine.dry_run.offline import offline
+from darkroom.engine.resources import Resources, using
+from darkroom.engine.signals import Later, Untold, Waiting, untold
+from darkroom.errors import DarkroomError, NeedsHuman, Park, WrongState
+from darkroom.ledger import (
+    BATCH,
+    OUTAGES,
+    Job,
+    JobStatus,
+    Ledger,
+    Record,
+    Request,
+    RequestStatus,
+    is_refused_write,
+    plan_replay,
+)
+from darkroom.providers.outcomes import error_document
+
+Code = Callable[[str, str, Mapping[str, Any]], JobFunction]
+
+
+class Verdict(StrEnum):
+    COMPLETES = "completes"  # whatever comes of the calls that it makes, if it makes any
+    PAYS = "pays"  # it goes on to calls of which nobody knows the answer
+    FAILS_THE_SAME = "fails the same"
+    FAILS_OTHERWISE = "fails otherwise"
+    CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsed:
+    """`was`: how the job failed, and `error` how it would now, as documents. `why`: what it would do where the record
+    ends, or what keeps anybody from telling. `asks`: the paid calls that a replay would make up to there.
+    """
+
+    job_id: str
+    kind: str
+    verdict: Verdict
+    was: Mapping[str, Any] | None
+    asks: tuple[Ask, ...] = ()
+    error: Mapping[str, Any] | None = None
+    why: str | None = None
+
+    @property
+    def price_usd(self) -> Decimal:
+        """At most, at today's prices, of the calls that are known."""
+        return sum((ask.estimate_usd for ask in self.asks), Decimal(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How one call of the function ended: it waits (and why it cannot go on), or with an error, or with neither."""
+
+    asks: tuple[Ask, ...] = ()
+    waits: bool = False
+    why: tuple[str, ...] = ()
+    error: DarkroomError | None = None
+
+
+def judge(job: Job, end: End) -> Rehearsed:
+    """The verdict, from how the function's call ended."""
+    verdict, error = Verdict.COMPLETES, None
+    if end.error is not None:
+        error = error_document(end.error)
+        verdict = Verdict.FAILS_THE_SAME if _is_the_same(job.error, error) else Verdict.FAILS_OTHERWISE
+    elif end.waits:
+        verdict = Verdict.PAYS if end.asks else Verdict.CANNOT_TELL
+    return Rehearsed(
+        job_id=job.id,
+        kind=job.kind,
+        verdict=verdict,
+        was=job.error,
+        asks=end.asks,
+        error=error,
+        why="; ".join(end.why) or None,
+    )
+
+
+def _is_the_same(was: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
+    """By all but the paid call, which is another one with each attempt."""
+    return was is not None and all(was.get(name) == now[name] for name in ("class", "code", "step", "message"))
+
+
+def rehearse(resources: Resources, job_id: str, *, code: Code = job_function) -> Rehearsed:
+    """Of a job that is on record. `resources`: as `only_reading.py` gives them. Raises where the ledger is out.
+
+    `code`: gives the function of a kind and deployment of jobs, called with such parameters.
+    """
+    ledger = resources.ledger
+    job = ledger.jobs.get(job_id)
+    assert job is not None
+    with disable_run_logger(), using(resources), offline():
+        try:
+            return judge(job, _played(resources, job, code))
+        except WrongState as refusal:
+            return judge(job, End(waits=True, why=(refusal.message,)))
+
+
+def _played(resources: Resources, job: Job, code: Code) -> End:
+    """Raises `WrongState` where it cannot be replayed."""
+    if job.kind == BATCH:
+        return End(waits=True, why=("it is a batch: each of its rows that failed is a job of its own",))
+    record = _put_back(resources.ledger, job)
+    found: list[JobFunction] = []
+    refused = _ended(lambda: found.append(_function(resources.ledger, job, code)))
+    if not found:
+        return refused
+    first = _call(resources, record, found[0], refuses=False)
+    if not first.waits or not any(ask.refused for ask in first.asks):
+        return first
+    # What was refused has come back refused by then, and what was asked beside it is paid all the same.
+    second = _call(resources, record, found[0], refuses=True)
+    asks = {ask.step: ask for ask in (*first.asks, *second.asks)}
+    return replace(second, asks=tuple(asks.values()))
+
+
+def _function(ledger: Ledger, job: Job, code: Code) -> JobFunction:
+    """Of its own flow; of its batch's, which carries its rows."""
+    parent = None if job.parent_id is None else ledger.jobs.get(job.parent_id)
+    owner = parent or job
+    try:
+        return code(owner.kind, owner.deployment, (owner.parameters or {}) | {"user": owner.user_id})
+    except NeedsHuman as missing:
+        raise Untold(missing.message) from missing
+
+
+def _put_back(ledger: Ledger, job: Job) -> Record:
+    """The record as it would be after a replay, but for the new attempts. Raises `WrongState` where there is none."""
+    rows = ledger.requests.of_job(job.id)
+    late = {row.ref for row in plan_replay(job, rows).late}
+    again = {
+        "status": JobStatus.RUNNING,
+        "error": None,
+        "cancel_requested_at": None,
+        "finished_at": None,
+        "replayed_at": ledger.clock(),
+    }
+    return Record(
+        job=Job.model_construct(**dict(job) | again),
+        requests=tuple(_taken_up(row) if row.ref in late else row for row in rows),
+        assets=tuple(ledger.assets.of_job(job.id)),
+    )
+
+
+def _taken_up(row: Request) -> Request:
+    return Request.model_construct(**dict(row) | {"status": RequestStatus.SUCCEEDED})
+
+
+def _call(resources: Resources, record: Record, function: JobFunction, *, refuses: bool) -> End:
+    """One call of the function, from its top."""
+    job = RehearsedJob(record, resources, refuses=refuses)
+    return replace(_ended(lambda: function(job)), asks=tuple(job.asks.values()))
+
+
+def _ended(call: Callable[[], object]) -> End:
+    """How it ended. Mirrors what a runner makes of the ends of a function's calls."""
+    try:
+        call()
+    except Waiting as waiting:
+        return End(waits=True, why=tuple(untold(waiting)))
+    except Later:
+        return End(waits=True, why=("it would wait for another job, which is under way",))
+    except Park as outage:
+        return End(waits=True, why=(outage.message,))
+    except DarkroomError as error:
+        return End(error=error)
+    except OUTAGES:
+        raise
+    except Exception as error:
+        if is_refused_write(error):
+            return End(waits=True, why=("it would write to the ledger",))
+        return End(error=DarkroomError(type(error).__name__, code="internal_error"))
+    return End()

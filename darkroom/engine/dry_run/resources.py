@@ -1,0 +1,103 @@
+"""What a rehearsed job works with: the ledger and the media store, to be read, and nobody to talk to.
+
+Whatever the job's function would do with them ends its call, with what it would have done (`Untold`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NoReturn, cast
+
+import httpx
+from prefect.events.clients import NullEventsClient
+from prefect.events.worker import EventsWorker
+
+from darkroom.engine.dry_run.offline import let_through
+from darkroom.engine.resources import Resources
+from darkroom.engine.signals import Untold
+from darkroom.errors import NeedsHuman
+from darkroom.ledger import Ledger, Request
+from darkroom.media.store import MediaStore, open_media_store
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.base import Files, Progress, Provider, Taken
+from darkroom.providers.registry import OPENERS, Providers
+from darkroom.settings import Settings
+
+
+@contextmanager
+def open_only_to_read(settings: Settings) -> Iterator[Resources]:
+    """What a rehearsed job works with: the ledger and the media store, to be read."""
+    # To load a block tells Prefect's feed so.
+    EventsWorker.set_client_override(NullEventsClient)
+    with ExitStack() as opened:
+        ledger = Ledger(settings.ledger_url, read_only=True, timing=settings.timing)
+        opened.callback(ledger.close)
+        yield only_to_read(settings, ledger, open_media_store(settings))
+
+
+def only_to_read(settings: Settings, ledger: Ledger, store: MediaStore) -> Resources:
+    """`ledger`: opened `read_only`."""
+    return Resources(
+        settings=settings,
+        ledger=ledger,
+        orchestrator=cast(Orchestrator, _Nobody("tell Prefect")),
+        dispatcher=cast(Dispatcher, _Nobody("tell other runs")),
+        providers=_NoProviders(),
+        files=cast(httpx.Client, _Nobody("fetch a file")),
+        store=_OnlyRead(store),
+    )
+
+
+class _Nobody:
+    """Stands where the function would find somebody to talk to."""
+
+    def __init__(self, act: str) -> None:
+        self._act = act
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise Untold(f"it would {self._act}")
+
+
+class _OnlyRead(MediaStore):
+    def __init__(self, store: MediaStore) -> None:
+        self._store = store
+
+    def write(self, key: str, content: bytes) -> None:
+        raise Untold("it would store a file")
+
+    def read(self, key: str) -> bytes:
+        with let_through():
+            return self._store.read(key)
+
+
+class _NoProviders(Providers):
+    def of(self, account_id: str) -> Provider:
+        if account_id not in OPENERS:
+            raise NeedsHuman(f"Nobody knows how to pay the account '{account_id}'.", code="no_provider")
+        return _NoProvider()
+
+
+class _NoProvider:
+    """Known, and not to be reached."""
+
+    immediate = False
+
+    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
+        raise Untold("it would send files to the provider")
+
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken:
+        raise Untold("it would send a paid call")
+
+    def ask(self, row: Request) -> NoReturn:
+        raise Untold(f"it would fetch the result of '{row.step}' from the provider")
+
+    def cancel(self, row: Request) -> None:
+        raise Untold("it would cancel a call at the provider")
+
+    def progress(self, row: Request) -> Progress | None:
+        return None
+
+    def close(self) -> None:
+        pass

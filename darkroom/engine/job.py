@@ -1,0 +1,478 @@
+"""What a job function can say: `infer`, `start`, `wait_all`, `each`, `store`, `make`, and what `durable.py` adds.
+
+Each asks first what is on record. A step that is there is not done again; one that is not finished raises `Waiting`,
+and the runner calls the function again, from its top, when something has come. So between steps it must not have
+effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from random import random
+from typing import Any, Protocol
+
+from darkroom.engine import store as storing
+from darkroom.engine import submit as sending
+from darkroom.engine import tasks
+from darkroom.engine.backoff import USUAL, RetryPolicy, next_try
+from darkroom.engine.batch_rows import Rows
+from darkroom.engine.durable import Durable
+from darkroom.engine.request_spec import specify
+from darkroom.engine.resources import Resources
+from darkroom.engine.signals import Cancelled, Later, Waiting
+from darkroom.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
+from darkroom.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same
+from darkroom.media.formats import Kind, RemoteFile
+from darkroom.providers.fal import may_pass
+from darkroom.providers.models import find_model
+
+Beside = Callable[[str, Callable[[], object]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """A finished paid call: what the provider answered, and the files it made."""
+
+    ref: str
+    attempt: int
+    step: str
+    output: Mapping[str, Any]
+    files: tuple[RemoteFile, ...]
+    reused_from: str | None = None
+    collected_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A paid call among several that are each on their own, see `Job.each`."""
+
+    step: str
+    endpoint: str
+    arguments: Mapping[str, Any]
+    retry: RetryPolicy = USUAL
+
+
+class Shown(Protocol):
+    """Where a person looks at what becomes of jobs."""
+
+    def show_text(self, job_id: str, name: str, markdown: str, *, description: str) -> None: ...
+
+    def show_progress(self, job_id: str, percent: float, text: str) -> None: ...
+
+    def watch_rows(self, job_id: str) -> None: ...
+
+    def link(self, asset: Asset) -> str: ...
+
+
+def _at_once(_: str, carry_out: Callable[[], object]) -> None:
+    carry_out()
+
+
+class Job(Durable):
+    """One call of a job's function: what is on record, and what the call adds to it.
+
+    `named`: each step is a Prefect task. `setbacks`: how often what it has paid for could not be had, in calls before.
+    `beside`: does what lasts as long as a provider's work, under the call's ref, beside this call and at most once at a
+    time.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        resources: Resources,
+        *,
+        named: bool,
+        setbacks: int = 0,
+        beside: Beside = _at_once,
+        shown: Shown | None = None,
+    ) -> None:
+        row = record.job
+        super().__init__(row, resources, named=named, setbacks=setbacks)
+        self.kind = row.kind
+        self.user_id = row.user_id
+        self.created_at = row.created_at
+        self.parameters: Mapping[str, Any] = row.parameters
+        self._requests = resources.ledger.requests
+        self._beside = beside
+        self._shown = shown
+        self._calls: dict[str, dict[int, Request]] = {}  # step → attempt → row
+        for call in record.requests:
+            self._noted(call)
+        self._files = {(asset.step, asset.n): asset for asset in record.assets}
+        self.fresh: list[Asset] = []  # stored in this call
+
+    @property
+    def calls(self) -> list[Request]:
+        """Its paid calls, as the job last saw them."""
+        return [row for attempts in self._calls.values() for row in attempts.values()]
+
+    @property
+    def assets(self) -> list[Asset]:
+        return list(self._files.values())
+
+    def infer(
+        self,
+        endpoint: str,
+        arguments: Mapping[str, Any],
+        *,
+        step: str,
+        retry: RetryPolicy = USUAL,
+        lane: Lane = Lane.INTERACTIVE,
+        reuse: bool = False,
+    ) -> Inference:
+        """The finished call, or `Waiting`. Raises the tree of `darkroom.errors` if it failed for good."""
+        return self.wait_all(self.start(endpoint, arguments, step=step, retry=retry, lane=lane, reuse=reuse))[0]
+
+    def start(
+        self,
+        endpoint: str,
+        arguments: Mapping[str, Any],
+        *,
+        step: str,
+        retry: RetryPolicy = USUAL,
+        lane: Lane = Lane.INTERACTIVE,
+        reuse: bool = False,
+    ) -> str:
+        """Reserves the call without waiting for it, so that several are under way at once. Returns its step.
+
+        Files of the media store are given as their assets. `lane`: of the job's first call, the later ones continue.
+        `reuse`: an answer that the user has had to the same call, with the same files by content, serves for it.
+        """
+        row = self._latest(step)
+        if row is None:
+            row = self._queue([self._spec(endpoint, arguments, step=step, lane=lane, reuse=reuse)])[0]
+        elif self._was_put_back(row):
+            row = self._as_asked_today(row, self._spec(endpoint, arguments, step=step, lane=lane, reuse=reuse))
+        self._advance_all(row, retry)
+        return step
+
+    def each(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Inference | DarkroomError]]:
+        """What came of those that have ended, a failure being none of the others'; then `Waiting` while some have not.
+
+        They are reserved all at once.
+        """
+        self._reserve_missing(calls)
+        pending = []
+        for call in calls:
+            try:
+                row = self._on_record(call.step)
+                if self._was_put_back(row):
+                    spec = self._spec(call.endpoint, call.arguments, step=call.step, lane=row.lane)
+                    row = self._as_asked_today(row, spec)
+                self._advance_all(row, call.retry)
+                row = self._on_record(call.step)
+                if row.status is RequestStatus.SUCCEEDED:
+                    came: Inference | DarkroomError = self._collect(row)
+                else:
+                    pending.append(row.ref)
+                    continue
+            except Cancelled:
+                raise
+            except DarkroomError as error:
+                came = error
+            yield call, came
+        if pending:
+            raise Waiting(pending)
+
+    def wait_all(self, *steps: str) -> list[Inference]:
+        """What came of started steps, in their order; `Waiting` until all have come."""
+        rows = [self._on_record(step) for step in steps]
+        pending = [row.ref for row in rows if row.status is not RequestStatus.SUCCEEDED]
+        if pending:
+            raise Waiting(pending)
+        return [self._collect(row) for row in rows]
+
+    def store(self, inference: Inference) -> list[Asset]:
+        """Brings the call's files into the media store, each verified, each once."""
+        if inference.reused_from is not None:
+            return self._reused(inference, inference.reused_from)
+        return [self._stored(inference, file, n=n) for n, file in enumerate(inference.files)]
+
+    def make(self, step: str, build: Callable[[], bytes], *, kind: Kind = Kind.IMAGE, n: int = 0) -> Asset:
+        """A file of our own making, made once: `build` gives its bytes and has no other effect."""
+        if (step, n) not in self._files:
+            self.require_going_on()
+            try:
+                made = self._make_named if self._named else self._make
+                asset = made(step, build, kind=kind, n=n)
+            except DarkroomError as error:
+                self._call_again(error)
+                raise error.of(step=step) from error
+            self._note_file(asset)
+        return self._files[step, n]
+
+    @property
+    def rows(self) -> Rows:
+        """Of a batch."""
+        if self._shown is not None:
+            self._shown.watch_rows(self.id)
+        return Rows(self._row, self._resources)
+
+    def asset(self, asset_id: str) -> Asset:
+        """A file of the job's user. Raises BadInput for what is none."""
+        return storing.own_asset(self._resources, asset_id, user_id=self.user_id)
+
+    def read(self, asset: Asset) -> bytes:
+        """A file's content. A media store that is out is waited for."""
+        return self.read_key(asset.key)
+
+    def read_key(self, key: str) -> bytes:
+        """The same, by its key in the store."""
+        try:
+            return self._resources.store.read(key)
+        except DarkroomError as error:
+            self._call_again(error)
+            raise
+
+    def progress(self, percent: float, text: str) -> None:
+        """How far the job has come, for whoever looks at it: in the API and as a bar in Prefect's UI."""
+        if self._resources.ledger.jobs.progress(self.id, percent, text) and self._shown is not None:
+            self._shown.show_progress(self.id, percent, text)
+
+    def show(self, name: str, markdown: str, *, description: str) -> None:
+        """A text among the run's artifacts in Prefect's UI, for looking only. `name`: lowercase letters and dashes."""
+        if self._shown is not None:
+            self._shown.show_text(self.id, name, markdown, description=description)
+
+    def link(self, asset: Asset) -> str:
+        """An address for such a text, which opens the file for as long as Prefect's UI is looked at."""
+        return self._shown.link(asset) if self._shown is not None else ""
+
+    def _reused(self, inference: Inference, reused_from: str) -> list[Asset]:
+        present = [asset for (step, _), asset in sorted(self._files.items()) if step == inference.step]
+        if present:
+            return present
+        assets = self._resources.ledger.assets.reuse(
+            self._row, ref=inference.ref, reused_from=reused_from, step=inference.step
+        )
+        for asset in assets:
+            self._note_file(asset)
+        return assets
+
+    def _note_file(self, asset: Asset) -> None:
+        self._files[asset.step, asset.n] = asset
+        self.fresh.append(asset)
+
+    def _stored(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+        place = (inference.step, n)
+        if place not in self._files:
+            try:
+                store = self._store_named if self._named else self._store
+                self._note_file(store(inference, file, n=n))
+            except DarkroomError as error:
+                self._call_again(error)
+                raise error.of(step=inference.step, ref=inference.ref) from error
+        return self._files[place]
+
+    def _call_again(self, error: DarkroomError) -> None:
+        """Raises Later where another try may bring it. Not slept here: the thread is another job's meanwhile."""
+        pauses: Sequence[timedelta] = ()
+        if isinstance(error, Park):
+            pauses = self._resources.timing.file_out_again
+        elif isinstance(error, Retry) and not self._named:  # the task has its own tries of these
+            pauses = self._resources.timing.file_again
+        if self._setbacks < len(pauses):
+            raise Later(pauses[self._setbacks].total_seconds() * (1 + random())) from error
+
+    def _make_named(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
+        key = f"{self.id}/{step}-{n}"
+        make = tasks.paced(tasks.make, self._resources.timing)
+        return self._asset_of_task(make(self.id, build, step=step, n=n, kind=kind, key=key))
+
+    def _make(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
+        return storing.make(self._resources, self._row, build, step=step, n=n, kind=kind)
+
+    def _store_named(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+        step, ref = inference.step, inference.ref
+        key = f"{self.id}/{step}-{n}/{inference.attempt}"
+        store = tasks.paced(tasks.store, self._resources.timing)
+        return self._asset_of_task(store(self.id, ref, step=step, n=n, key=key, collected_at=inference.collected_at))
+
+    def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+        step, ref, since = inference.step, inference.ref, inference.collected_at
+        return storing.store(self._resources, self._row, file, ref=ref, step=step, n=n, collected_at=since)
+
+    def _asset_of_task(self, asset_id: str) -> Asset:
+        stored = self._resources.ledger.assets.get(asset_id)
+        assert stored is not None
+        return stored
+
+    def _spec(
+        self, endpoint: str, arguments: Mapping[str, Any], *, step: str, lane: Lane, reuse: bool = False
+    ) -> RequestSpec:
+        self.require_going_on()
+        # A training stays one, whatever came before it: hours of somebody's slot are no step of a job under way.
+        lane = lane if lane is Lane.TRAINING or not self._calls else Lane.CONTINUE
+        return specify(endpoint, arguments, step=step, lane=lane, reuse=reuse)
+
+    def _reserve_missing(self, calls: Sequence[Call]) -> None:
+        missing = [call for call in calls if self._latest(call.step) is None]
+        if missing:
+            lane = Lane.INTERACTIVE
+            self._queue([self._spec(each.endpoint, each.arguments, step=each.step, lane=lane) for each in missing])
+
+    def _queue(self, specs: Sequence[RequestSpec]) -> list[Request]:
+        """As they are once slots were handed out."""
+        reserved = self._requests.reserve_all(self.id, specs)
+        if any(row.status is RequestStatus.QUEUED for row in reserved):
+            self._resources.dispatcher.grant()
+            reserved = [self._requests.get(reserved[0].ref)] if len(reserved) == 1 else self._as_of_now(reserved)
+        return [self._noted(row) for row in reserved]
+
+    def _was_put_back(self, row: Request) -> bool:
+        """By a replay, with the input of the code that failed, and it is not sent yet."""
+        since = self._row.replayed_at
+        waits = row.status in (RequestStatus.QUEUED, RequestStatus.GRANTED)
+        return since is not None and row.created_at >= since and waits
+
+    def _as_asked_today(self, row: Request, spec: RequestSpec) -> Request:
+        """As it is, where it is under way by now."""
+        if asks_the_same(row, spec):
+            return row
+        changed, implied = self._requests.ask_anew(row.ref, spec)
+        self._resources.dispatcher.carry_out(implied)
+        return self._noted(self._requests.get(row.ref) if implied.grant else changed)
+
+    def _as_of_now(self, rows: Sequence[Request]) -> list[Request]:
+        refs = {row.ref for row in rows}
+        return [row for row in self._requests.of_job(self.id) if row.ref in refs]
+
+    def _noted(self, row: Request) -> Request:
+        self._calls.setdefault(row.step, {})[row.attempt] = row
+        return row
+
+    def _advance_all(self, row: Request, retry: RetryPolicy) -> None:
+        """Whatever can be done for the call just now."""
+        following: Request | None = row
+        while following is not None:
+            following = self._advance(following, retry)
+
+    def _latest(self, step: str) -> Request | None:
+        """The last attempt; or one before it whose success came late: that is paid, and there is no need of another."""
+        rows = self._calls.get(step, {}).values()
+        return max(rows, key=lambda row: (row.status is RequestStatus.SUCCEEDED, row.attempt), default=None)
+
+    def _advance(self, row: Request, retry: RetryPolicy) -> Request | None:
+        """Does what the row asks for and returns what it became; None when there is nothing left to do now."""
+        match row.status:
+            case RequestStatus.GRANTED:
+                return self._submit(row)
+            case RequestStatus.FAILED | RequestStatus.EXPIRED:
+                return self._again(row, retry)
+            case RequestStatus.CANCELLED:
+                raise Cancelled("The job was cancelled.").of(step=row.step, ref=row.ref)
+            case _:
+                return None
+
+    def _submit(self, row: Request) -> Request | None:
+        if self._is_immediate(row):
+            self._beside(row.ref, partial(self._carry_out, row))
+            return None
+        now = self._noted(self._carry_out(row))
+        return None if now.status is RequestStatus.GRANTED else now
+
+    def _is_immediate(self, row: Request) -> bool:
+        try:
+            return self._resources.providers.of(row.account_id).immediate
+        except DarkroomError:
+            return False  # there is no such provider, which is found out, and put on record, by sending it
+
+    def _carry_out(self, row: Request) -> Request:
+        with suppress(DarkroomError):  # it is on record: the row says what became of it
+            if not self._named:
+                return sending.submit(self._resources, row)
+            tasks.submit(row.ref, step=row.step, key=f"{self.id}/{row.step}/{row.attempt}")
+        return self._requests.get(row.ref)
+
+    def _again(self, row: Request, retry: RetryPolicy) -> Request:
+        """A new attempt, both on record; raises if the failure is for good."""
+        error, tries = rebuilt(row), self._tries(row.step)
+        if row.status is RequestStatus.EXPIRED and not retry.resubmit_expired:
+            raise _perhaps_paid().of(step=row.step, ref=row.ref)
+        if tries >= retry.attempts or not isinstance(error, Retry):
+            raise error
+        following = RequestSpec(
+            step=row.step,
+            endpoint=row.endpoint,
+            input=row.input or {},
+            estimate_usd=row.estimate_usd,
+            lane=Lane.CONTINUE,
+            attempt=row.attempt + 1,
+            account_id=row.account_id,
+            reuse_hash=row.reuse_hash,
+            not_before=next_try(
+                error, tries=tries, now=self._resources.clock(), policy=retry, timing=self._resources.timing
+            ),
+        )
+        return self._queue([following])[0]
+
+    def _tries(self, step: str) -> int:
+        """Attempts of the step, since the job was last replayed."""
+        since = self._row.replayed_at
+        return sum(since is None or row.created_at >= since for row in self._calls[step].values())
+
+    def _on_record(self, step: str) -> Request:
+        row = self._latest(step)
+        assert row is not None, f"wait_all({step!r}) comes after start(…, step={step!r})"
+        return row
+
+    def _collect(self, row: Request) -> Inference:
+        output = row.output if row.output is not None else self._fetch(row)
+        files = find_model(row.endpoint).files(output)
+        return Inference(
+            ref=row.ref,
+            attempt=row.attempt,
+            step=row.step,
+            output=output,
+            files=tuple(files),
+            reused_from=row.reused_from,
+            collected_at=self._resources.clock(),
+        )
+
+    def _fetch(self, row: Request) -> dict[str, Any]:
+        """The result of a success that was announced without its payload."""
+        try:
+            outcome = self._resources.providers.of(row.account_id).ask(row)
+        except (Retry, Park):
+            outcome = None
+        if outcome is None:
+            lost = Park(
+                "The provider says the request succeeded, but its result cannot be had.", code="result_unreachable"
+            )
+            self._call_again(lost)
+            raise lost.of(step=row.step, ref=row.ref)
+        if outcome.output is None:
+            raise _from_document(outcome.error or {}).of(step=row.step, ref=row.ref)
+        self._requests.fill_output(row.ref, output=outcome.output, cost_usd=outcome.cost_usd)
+        self._noted(self._requests.get(row.ref))
+        return outcome.output
+
+
+def rebuilt(row: Request) -> DarkroomError:
+    """How an ended call failed, from its record, by what is known today."""
+    if row.status is RequestStatus.EXPIRED:
+        return Retry("The provider gave no sign of the request within its time.", code="expired")
+    document = row.error or {}
+    if row.account_id == "fal" and may_pass(str(document.get("code"))):
+        document = {**document, "class": Retry.kind}  # its type was not known when it was put on record
+    return _from_document(document).of(step=row.step, ref=row.ref)
+
+
+def _perhaps_paid() -> NeedsHuman:
+    return NeedsHuman(
+        "The provider gave no sign of the request within its time, and may have been paid for it. Look for it at "
+        "fal.ai/dashboard, then replay the job.",
+        code="expired",
+    )
+
+
+_CLASSES: dict[str, type[DarkroomError]] = {each.kind: each for each in (Retry, Park, Permanent, NeedsHuman)}
+
+
+def _from_document(document: Mapping[str, Any]) -> DarkroomError:
+    kind = _CLASSES.get(str(document.get("class")), Permanent)
+    return kind(str(document.get("message", "")), code=document.get("code"))

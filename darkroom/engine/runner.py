@@ -1,0 +1,300 @@
+"""The runner: one Prefect run that carries one job or many.
+
+It looks in the ledger, calls the job functions that can go on, and waits: a while in its process (the patience), where
+Postgres rings when something was committed for it, then not at all: the run suspends and an event brings it back. Only
+the runner waits, never a task. A job's failure is its own; the run goes on with the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from darkroom.engine.calls import Calls, JobFunction
+from darkroom.engine.polling import Poller
+from darkroom.engine.resources import Resources, open_resources
+from darkroom.engine.suspend import pause, suspend
+from darkroom.engine.ui.report import Reports
+from darkroom.ledger import ON_DEMAND, OUTAGES, JobStatus, Ledger, Run, Work
+from darkroom.orchestrator import RECOVERING, RunState
+
+PREFECTS_NET = timedelta(hours=24)  # its time-out of a suspension is only the net under the ledger's deadlines
+FOREVER = timedelta(days=100 * 366)
+
+
+# Set where a flow is called for nothing but the function that its jobs have: it comes no further than `drive`.
+asked_for_its_function: ContextVar[bool] = ContextVar("asked_for_its_function", default=False)
+
+
+class Driven(BaseException):
+    """The answer. Not an `Exception`: a flow must not take it for a failure."""
+
+    def __init__(self, function: JobFunction) -> None:
+        super().__init__()
+        self.function = function
+
+
+def drive(
+    function: JobFunction,
+    *,
+    parameters: Mapping[str, Any],
+    user: str,
+    step_by_step: bool = True,
+    patience: timedelta = timedelta(0),
+) -> State[Any]:
+    """Carries the run's jobs to their ends and returns the flow's final state.
+
+    A run that the gateway made finds its jobs in the ledger; one that a person started opens its own, with these
+    parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
+    `step_by_step`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`:
+    how long it waits in its process at least, for a run to which something will come soon; scaled like our own limits.
+    """
+    if asked_for_its_function.get():
+        raise Driven(function)
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None:
+        raise RuntimeError("drive() is called inside a flow run.")
+    with open_resources() as resources:
+        run = _enter(resources, context.flow_run, kind=context.flow.name, parameters=parameters, user=user)
+        if run.closed_at is not None:
+            run = _retried(resources, run, context.flow_run.id)
+        if run.closed_at is None:
+            Runner(
+                resources,
+                run,
+                function,
+                deployed=context.flow_run.deployment_id is not None,
+                step_by_step=step_by_step,
+                patience=patience,
+                suspension=context.flow_run_suspension_request,
+            ).carry()
+        return _final_state(resources.ledger, run.id)
+
+
+class Suspension(Protocol):
+    """That somebody has suspended the run in Prefect, while its process runs."""
+
+    def is_requested(self) -> bool: ...
+
+    def raise_if_requested(self) -> None:
+        """Prefect's `Pause`, with which a flow ends that goes on later."""
+
+
+class Runner:
+    def __init__(
+        self,
+        resources: Resources,
+        run: Run,
+        function: JobFunction,
+        *,
+        deployed: bool,
+        step_by_step: bool,
+        patience: timedelta,
+        suspension: Suspension,
+    ) -> None:
+        assert run.flow_run_id is not None
+        self._resources = resources
+        self._ledger = resources.ledger
+        self._timing = resources.timing
+        self._look_seconds = self._timing.look.total_seconds()
+        self._run_id = run.id
+        self._flow_run_id: UUID = run.flow_run_id
+        self._shared = run.shared
+        self._deployed = deployed
+        self._step_by_step = step_by_step
+        self._patience = max(self._timing.scale(patience), self._timing.patience).total_seconds()
+        self._suspension = suspension
+        self._suspended_by_hand = False
+        self._reports = Reports(resources, run.flow_run_id)
+        self._calls = Calls(function, resources, self._reports)
+        self._poller = Poller(resources, run.id)
+        self._only: str | None = None  # the one job that the run has had so far
+        self._several = self._ledger.runs.has_had_several(run.id)
+
+    def carry(self) -> None:
+        """Until no job is open, and none came while it lingered. A ledger that restarts meanwhile is waited for."""
+        closed = False
+        while not closed:
+            try:
+                closed = self._round()
+            except OUTAGES as error:
+                self._until_the_ledger_is_back(error)
+        self._reports.show_waits(self._run_id)
+
+    def _round(self) -> bool:
+        """Works, then leaves or closes. True if the run is closed."""
+        if self._work():
+            self._leave()
+            return False
+        return self._ledger.runs.close(self._run_id)
+
+    def _until_the_ledger_is_back(self, error: Exception) -> None:
+        get_run_logger().warning("The ledger cannot be reached, waiting for it: %s", type(error).__name__)
+        deadline = time.monotonic() + self._timing.ledger_outage.total_seconds()
+        while not self._ledger.answers():
+            if time.monotonic() > deadline:
+                raise error
+            time.sleep(self._look_seconds)
+        self._calls.forget()
+
+    def _work(self) -> bool:
+        """Calls what can go on until nothing has moved for as long as it stays. True if jobs are still open."""
+        with (
+            self._alive(),
+            self._ledger.listen(self._run_id) as bell,
+            self._reports.sending(),
+            self._poller.threads(),
+            self._calls.threads(bell),
+        ):
+            moved = time.monotonic()
+            while True:
+                self._calls.take_in()
+                self._heed_a_suspension()
+                work = self._ledger.runs.look(self._run_id, self._calls.waits)
+                self._calls.start(work, named=self._step_by_step and self._is_alone(work))
+                if self._calls.busy:
+                    moved = time.monotonic()
+                left = moved + self._stay(work) - time.monotonic()
+                if left <= 0 and not self._calls.busy:
+                    return bool(work.open)
+                again = min(self._calls.next_due, self._until_the_next_time())
+                look = self._look_seconds
+                bell.wait(min(look, again, look if self._calls.busy else left))
+                self._poller.ask_all()
+                self._reports.send_what_is_due()
+
+    def _heed_a_suspension(self) -> None:
+        """Prefect's engine would at the next task, and there may be none. The process leaves as soon as it can."""
+        if not self._suspended_by_hand and self._suspension.is_requested():
+            self._ledger.runs.suspended_by_hand(self._run_id)
+            self._suspended_by_hand = True
+
+    def _stay(self, work: Work) -> float:
+        """Seconds it stays in its process though nothing moves: for an answer, or for the user's next job."""
+        if work.open and (self._suspended_by_hand or self._calls.form is not None):
+            return 0  # for a person, who takes minutes or days
+        if work.open:
+            # Nothing is expected but the time of a wait, or an event in its own time: if that is far away, no process.
+            asleep = self._calls.sleep(work.open) and self._until_the_next_time() > self._patience
+            return 0 if asleep else self._patience
+        return self._timing.linger.total_seconds() if self._shared else 0
+
+    def _until_the_next_time(self) -> float:
+        """Seconds; endless where no wait has one, or it has passed: then the ledger says whether that still counts."""
+        due = self._calls.next_time
+        left = float("inf") if due is None else (due - self._resources.clock()).total_seconds()
+        return left if left > 0 else float("inf")
+
+    def _is_alone(self, work: Work) -> bool:
+        """Whether the run has only ever had one job: then each step of it is shown."""
+        self._only = self._only or next(iter(work.open), None)
+        self._several = self._several or any(job_id != self._only for job_id in work.open)
+        return not self._several
+
+    def _leave(self) -> None:
+        """Nothing has come for the patience: give the process back."""
+        timeout = self._until_the_net()
+        self._reports.show_waits(self._run_id, leaving=True)
+        if self._suspended_by_hand:
+            self._left()
+            self._suspension.raise_if_requested()
+        elif self._deployed:
+            suspend(timeout=timeout, when_left=self._left, form=self._calls.form)
+        else:
+            pause(self._resources.orchestrator, self._flow_run_id, timeout=timeout, when_left=self._left)
+            self._ledger.runs.enter(self._flow_run_id, run_key=None)
+
+    def _left(self) -> None:
+        asks = self._deployed and self._calls.form is not None
+        if self._ledger.runs.left(self._run_id, self._calls.waits, asks=asks):
+            return
+        if asks:
+            self._resources.orchestrator.resume(self._flow_run_id)
+        else:
+            self._resources.orchestrator.wake(
+                self._flow_run_id, event="darkroom.run.woken", request_ref=self._run_id, payload={}
+            )
+
+    def _until_the_net(self) -> timedelta:
+        """Prefect fails a run that was suspended for longer."""
+        waits = self._ledger.waits.outlook(self._run_id)
+        if waits.endless:
+            return FOREVER
+        ends = [row.deadline_at for row in self._ledger.requests.in_flight_of_run(self._run_id)] + [waits.until]
+        now = self._resources.clock()
+        return PREFECTS_NET + max([end - now for end in ends if end is not None], default=timedelta(0))
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Says every few seconds that this process carries the run."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(self._timing.renewal.total_seconds()):
+                with suppress(*OUTAGES):
+                    self._ledger.runs.renew(self._run_id)
+
+        thread = threading.Thread(target=renew, daemon=True, name="alive")
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def _enter(resources: Resources, flow_run: FlowRun, *, kind: str, parameters: Mapping[str, Any], user: str) -> Run:
+    entered = resources.ledger.runs.enter(flow_run.id, run_key=flow_run.idempotency_key)
+    if entered is not None:
+        run, implied = entered
+        resources.dispatcher.carry_out(implied)
+        return run
+    owner = resources.ledger.users.find(user)
+    resources.orchestrator.add_tags(flow_run.id, [f"user:{owner.id}", f"plan:{owner.plan}"])
+    deployment = resources.orchestrator.deployment_of(flow_run.deployment_id) if flow_run.deployment_id else ON_DEMAND
+    return resources.ledger.runs.open_own(
+        flow_run.id, user_id=owner.id, kind=kind, deployment=deployment, parameters=parameters
+    )
+
+
+def _retried(resources: Resources, run: Run, flow_run_id: UUID) -> Run:
+    """Open again where a person has asked for it and something of it failed; what has succeeded is not done again."""
+    if not is_retried(resources.orchestrator.history(flow_run_id)):
+        return run
+    reopened = resources.ledger.runs.reopen(run.id)
+    if reopened is None:
+        return run
+    run, implied = reopened
+    resources.dispatcher.carry_out(implied)
+    return run
+
+
+def is_retried(history: Sequence[RunState]) -> bool:
+    """Whether a run that had ended was started again by a person: in Prefect's UI or by `prefect flow-run retry`.
+
+    `history`: oldest state first. A run that crashed when its end was on record already, and was put back
+    (Recovering), only has to say so.
+    """
+    ends = [n for n, state in enumerate(history) if state.is_final]
+    return bool(ends) and all(state.name != RECOVERING for state in history[ends[-1] :])
+
+
+def _final_state(ledger: Ledger, run_id: str) -> State[Any]:
+    """One job: its own ending. Several: completed, and the message counts them."""
+    endings = ledger.jobs.endings(run_id)
+    message = ", ".join(f"{endings[status]} {status.value}" for status in JobStatus if status in endings)
+    if endings == {JobStatus.FAILED: 1}:
+        (job,) = ledger.jobs.of_run(run_id)
+        return Failed(message=str((job.error or {}).get("message")))
+    return Completed(message=message or "Its jobs were replayed, and other runs have them.")

@@ -1,0 +1,65 @@
+"""How a call of a job's function ends where the job does not: it waits, it comes again later, it was cancelled.
+
+In a rehearsal also where it cannot go on, as what comes next has never been done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from prefect.input import RunInput
+
+from darkroom.errors import DarkroomError
+
+
+class Waiting(BaseException):
+    """Nothing to do until one of these requests moves. Not an `Exception`: a job function must not swallow it."""
+
+    def __init__(
+        self,
+        refs: Iterable[str],
+        *,
+        form: type[RunInput] | None = None,
+        due: datetime | None = None,
+        expected: bool = True,
+    ) -> None:
+        """`form`: what a person is asked meanwhile. `due`: when one of them moves by itself.
+
+        `expected`: whether one may come any moment, so that it is worth a process to wait for it.
+        """
+        super().__init__()
+        self.refs = frozenset(refs)
+        self.form = form
+        self.due = due
+        self.expected = expected
+
+
+class Untold(Waiting):
+    """A rehearsal knows no more: `why` begins with "it would …". A wait, so what goes side by side is gone through."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__({_UNTOLD + why})
+
+
+_UNTOLD = "untold:"
+
+
+def untold(waiting: Waiting) -> list[str]:
+    """Why a rehearsal could not go on there, and there."""
+    return sorted(ref.removeprefix(_UNTOLD) for ref in waiting.refs if ref.startswith(_UNTOLD))
+
+
+class Cancelled(DarkroomError):
+    """The job's request was cancelled, and so is the job."""
+
+    kind = "cancelled"
+    code = "cancelled"
+
+
+class Later(BaseException):
+    """It could not be done just now (a file, a side effect), and another try may: call the job again after so long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds

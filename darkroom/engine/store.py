@@ -1,0 +1,136 @@
+"""How a file finds its way into the media store and onto the record: a provider's, or one of our own making.
+
+Done once for each place (job, step, number); doing it again writes the same file under the same key.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from darkroom.engine.resources import Resources
+from darkroom.errors import BadInput
+from darkroom.ledger import Asset, Job, StoredFile
+from darkroom.media.formats import Kind, Media, RemoteFile, verify
+from darkroom.providers.base import ASSET
+from darkroom.providers.fal import fetch_file
+
+FOLDERS = {
+    Kind.IMAGE: "images",
+    Kind.VIDEO: "videos",
+    Kind.AUDIO: "audio",
+    Kind.WEIGHTS: "loras",
+    Kind.CONFIG: "loras",
+    Kind.ARCHIVE: "archives",
+    Kind.TABLE: "tables",
+}
+MOST_BYTES = {Kind.VIDEO: 512 << 20, Kind.WEIGHTS: 512 << 20, Kind.ARCHIVE: 512 << 20, Kind.CONFIG: 1 << 20}
+USUAL_MOST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFiles:
+    """The files that a call's input names; a user's own, whoever wrote the input."""
+
+    resources: Resources
+    user_id: str
+
+    def read(self, reference: str) -> Media:
+        asset = own_asset(self.resources, reference.removeprefix(ASSET), user_id=self.user_id)
+        return Media(
+            content=self.resources.store.read(asset.key),
+            content_type=asset.content_type,
+            extension=asset.key.rpartition(".")[2],
+            sha256=asset.sha256,
+            width=asset.width,
+            height=asset.height,
+            seconds=asset.seconds,
+        )
+
+    def copy_at(self, account_id: str, reference: str, *, until: datetime) -> str | None:
+        asset = own_asset(self.resources, reference.removeprefix(ASSET), user_id=self.user_id)
+        return self.resources.ledger.loras.copy_at(account_id, asset.id, until=until)
+
+    def keep_copy(self, account_id: str, reference: str, *, url: str, expires_at: datetime) -> None:
+        asset_id = reference.removeprefix(ASSET)
+        self.resources.ledger.loras.keep_copy(account_id, asset_id, url=url, expires_at=expires_at)
+
+
+def own_asset(resources: Resources, asset_id: str, *, user_id: str) -> Asset:
+    """Raises BadInput for a file that is not there, or another user's: nobody learns which."""
+    asset = resources.ledger.assets.get(asset_id)
+    if asset is None or asset.user_id != user_id:
+        raise BadInput(f"There is no file {asset_id}. Bring it with POST /v1/uploads.", code="no_such_asset")
+    return asset
+
+
+def store(
+    resources: Resources, job: Job, file: RemoteFile, *, ref: str, step: str, n: int, collected_at: datetime
+) -> Asset:
+    """Fetches the file, verifies it, writes it to the media store and puts it on record."""
+    media = _fetch(resources, file)
+    stored = _write(resources, job, media, file.kind, step=step, n=n)
+    asset = resources.ledger.assets.add(job, ref=ref, step=step, n=n, file=stored, collected_at=collected_at)
+    if is_inline(file):
+        _forget_inline(resources, ref, file.url, asset)
+    return asset
+
+
+def make(resources: Resources, job: Job, build: Callable[[], bytes], *, step: str, n: int, kind: Kind) -> Asset:
+    """A file of our own making: verified, stored and put on record like a provider's."""
+    media = verify(build(), kind)
+    return resources.ledger.assets.add(
+        job, ref=None, step=step, n=n, file=_write(resources, job, media, kind, step=step, n=n)
+    )
+
+
+def is_inline(file: RemoteFile) -> bool:
+    """Whether it came within the answer."""
+    return file.url.startswith("data:")
+
+
+def inline(file: RemoteFile) -> Media:
+    return verify(base64.b64decode(file.url.partition(",")[2]), file.kind)
+
+
+def _fetch(resources: Resources, file: RemoteFile) -> Media:
+    if is_inline(file):
+        return inline(file)
+    most = MOST_BYTES.get(file.kind, USUAL_MOST_BYTES)
+    return fetch_file(file.url, file.kind, max_bytes=most, client=resources.files)
+
+
+def _write(resources: Resources, job: Job, media: Media, kind: Kind, *, step: str, n: int) -> StoredFile:
+    place = f"{FOLDERS[kind]}/{job.user_id}/{job.id}/{step}-{n}.{media.extension}"
+    resources.store.write(place, media.content)
+    return StoredFile(
+        key=place,
+        sha256=media.sha256,
+        content_type=media.content_type,
+        bytes=len(media.content),
+        width=media.width,
+        height=media.height,
+        seconds=media.seconds,
+    )
+
+
+def _forget_inline(resources: Resources, ref: str, url: str, asset: Asset) -> None:
+    """A file that came within the answer is kept once: in the store."""
+    output = resources.ledger.requests.get(ref).output
+    if (path := _path_of(url, output)) is not None:
+        resources.ledger.requests.forget_inline(ref, path, kept=f"{ASSET}{asset.id}")
+
+
+def _path_of(wanted: str, document: Any) -> list[str] | None:
+    if document == wanted:
+        return []
+    within: Any = ()
+    if isinstance(document, dict | list):
+        within = document.items() if isinstance(document, dict) else enumerate(document)
+    for name, value in within:
+        if (path := _path_of(wanted, value)) is not None:
+            return [str(name), *path]
+    return None

@@ -1,0 +1,134 @@
+"""How a granted call is sent: its files are brought to the provider, then the one thing that is paid is done, once.
+
+What becomes of it is on record before `submit` returns, whoever calls it: a Prefect task in a run of one job, the job's
+call itself in a run that carries many.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from darkroom.engine.backoff import next_try
+from darkroom.engine.resources import Resources
+from darkroom.engine.store import StoredFiles
+from darkroom.errors import DarkroomError, Park, RateLimited, Retry, SubmitUnknown
+from darkroom.ledger import NOTHING, OUTAGES, Happening, Implied, Outcome, Request
+from darkroom.providers.base import Taken
+from darkroom.providers.models import find_model
+from darkroom.providers.outcomes import error_document
+
+MOST_REFUSALS = 8  # by errors of the provider's own, about five minutes; 429s and outages are waited for
+
+
+def submit(resources: Resources, row: Request) -> Request:
+    """Sends a granted call, once, and returns the row as it is then: its answer may have been lost.
+
+    A refusal is raised once it is on record. Never repeated here: it puts the row back into the ledger's queue.
+    """
+    requests = resources.ledger.requests
+    try:
+        provider = resources.providers.of(row.account_id)
+        input = provider.prepare(row.input or {}, files=StoredFiles(resources=resources, user_id=row.user_id))
+    except DarkroomError as error:
+        resources.dispatcher.carry_out(_unprepared(resources, row, error))
+        raise
+    deadline = resources.timing.scale(find_model(row.endpoint).deadline)
+    begun = requests.begin_submit(row.ref, deadline=deadline, input_hash=row.input_hash)
+    if begun is None:
+        raise Retry("The request is not granted any more: it was cancelled or changed, or another process has it.")
+    try:
+        answer = provider.submit(begun, input, webhook_url=_webhook_url(resources, begun))
+    except SubmitUnknown:
+        resources.dispatcher.carry_out(requests.answer_lost(row.ref))
+        return requests.get(row.ref)
+    except DarkroomError as error:
+        resources.dispatcher.carry_out(_refused(resources, begun, error))
+        raise
+    if isinstance(answer, Outcome):
+        _keep_answer(resources, begun, answer)
+        return requests.get(row.ref)
+    return _accepted(resources, begun, answer)
+
+
+def _accepted(resources: Resources, row: Request, taken: Taken) -> Request:
+    requests = resources.ledger.requests
+    accepted = requests.accepted(row.ref, request_id=taken.request_id)
+    resources.dispatcher.carry_out(_answered(resources, row))
+    if taken.deliver is not None:
+        try:
+            taken.deliver()
+        except DarkroomError as error:
+            failed = Outcome(happening=Happening.FAIL, error=error_document(error.of(step=row.step, ref=row.ref)))
+            resources.dispatcher.carry_out(requests.settle(row.ref, failed, via=None)[1])
+            return requests.get(row.ref)
+    return accepted
+
+
+def _keep_answer(resources: Resources, row: Request, outcome: Outcome) -> None:
+    """It is paid and nowhere else: a ledger that restarts just now is waited for."""
+    deadline = time.monotonic() + resources.timing.answer_kept.total_seconds()
+    while True:
+        try:
+            _, implied = resources.ledger.requests.settle(row.ref, outcome, via=None)
+        except OUTAGES:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(resources.timing.look.total_seconds())
+        else:
+            break
+    resources.dispatcher.carry_out(_answered(resources, row) + implied)
+
+
+def _unprepared(resources: Resources, row: Request, error: DarkroomError) -> Implied:
+    """Nothing was sent: its files could not be brought to the provider. An outage of theirs is not the provider's."""
+    document = error_document(error.of(step=row.step, ref=row.ref))
+    if isinstance(error, Park):
+        return _back_to_the_queue(resources, row, error, document, counts=False)
+    if isinstance(error, Retry):
+        return _back_to_the_queue(resources, row, error, document, counts=True)
+    return _failed(resources, row, document)
+
+
+def _refused(resources: Resources, row: Request, error: DarkroomError) -> Implied:
+    """A sure refusal: for good, or back to the queue until it may pass."""
+    document = error_document(error.of(step=row.step, ref=row.ref))
+    if isinstance(error, Park):
+        # Told to the account first: the row waits for the breaker then, not for a time of its own.
+        resources.ledger.accounts.out(row.account_id, probe=row.probe)
+        return resources.ledger.requests.refused(row.ref, error=document, not_before=None)
+    implied = _answered(resources, row)
+    if isinstance(error, RateLimited):
+        resources.ledger.accounts.slow_down(row.account_id)
+        return implied + _back_to_the_queue(resources, row, error, document, counts=False)
+    if isinstance(error, Retry):
+        return implied + _back_to_the_queue(resources, row, error, document, counts=True)
+    return implied + _failed(resources, row, document)
+
+
+def _back_to_the_queue(
+    resources: Resources, row: Request, error: DarkroomError, document: dict[str, Any], *, counts: bool
+) -> Implied:
+    """`counts`: among the errors of which there may be only so many."""
+    before = row.error or {}
+    refusals, errors = before.get("refusals", 0) + 1, before.get("errors", 0) + counts
+    if errors > MOST_REFUSALS:
+        return _failed(resources, row, document)
+    document |= {"refusals": refusals, "errors": errors}
+    due = next_try(error, tries=refusals, now=resources.clock(), timing=resources.timing)
+    return resources.ledger.requests.refused(row.ref, error=document, not_before=due)
+
+
+def _failed(resources: Resources, row: Request, document: dict[str, Any]) -> Implied:
+    outcome = Outcome(happening=Happening.FAIL, error=document)
+    return resources.ledger.requests.settle(row.ref, outcome, via=None)[1]
+
+
+def _answered(resources: Resources, row: Request) -> Implied:
+    """Whatever it says: the provider is there again, if that was the question."""
+    return resources.ledger.accounts.back(row.account_id) if row.probe else NOTHING
+
+
+def _webhook_url(resources: Resources, row: Request) -> str | None:
+    base = resources.settings.webhook_url
+    return f"{base}?token={row.token}" if base else None

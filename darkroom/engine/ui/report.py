@@ -1,0 +1,240 @@
+"""What a person sees in Prefect of the jobs: a lone one's pictures, and one line each for those a run carries.
+
+A task run and an artifact for every job would cost more than the jobs, so the lines are shown by the handful: one task
+run, one table. They are sent beside the work and are for looking only: what a crash keeps from being shown is in the
+ledger.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from uuid import UUID
+
+from prefect.logging import get_run_logger
+
+from darkroom.engine.job import Job
+from darkroom.engine.resources import Resources
+from darkroom.engine.ui import wait_table
+from darkroom.errors import DarkroomError
+from darkroom.ledger import Asset, Counts, JobStatus, Request
+from darkroom.media.links import ARTIFACT_LIFETIME, asset_url
+
+HANDFUL = 10
+FEW = 4  # files of a job that its line shows
+# Each costs Prefect a task run or an artifact, so they do not come more often where times are scaled.
+OLDEST_SECONDS = 3.0  # a job that has ended is shown then, though its handful is not full
+EVERY_SECONDS = 5.0  # a batch's bar moves on
+
+
+def progress_of(passes: Sequence[Counts]) -> tuple[float, str] | None:
+    """How far the last pass of a batch has come, in percent and in words."""
+    if not passes or passes[-1].total == 0:
+        return None
+    last = passes[-1]
+    failed = last.statuses.get(JobStatus.FAILED, 0)
+    words = [f"{last.stage.value}s: {last.ended} of {last.total}"]
+    words += [f"{failed} failed"] if failed else []
+    words.append(f"${sum((each.cost_usd for each in passes), Decimal(0)):.2f}")
+    return 100 * last.ended / last.total, ", ".join(words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A job that has ended, as the table shows it."""
+
+    ended: JobStatus
+    cells: dict[str, str]
+
+
+class Reports:
+    """Thread-safe. `sending()` is entered where lines may come; leaving it has sent all of them."""
+
+    def __init__(self, resources: Resources, flow_run_id: UUID) -> None:
+        self._resources = resources
+        self._flow_run_id = flow_run_id
+        self._lock = threading.Lock()
+        self._lines: list[Line] = []
+        self._oldest = 0.0
+        self._watched_at = 0.0
+        self._texts: dict[str, str] = {}
+        self._watched: set[str] = set()  # batches, of which their rows tell how far they have come
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        with ThreadPoolExecutor(1, thread_name_prefix="report") as self._sender:
+            try:
+                yield
+            finally:
+                self._flush()
+
+    def show(self, job: Job) -> None:
+        """The pictures that the run's only job has come to since it was last called."""
+        for asset in job.fresh:
+            if not asset.content_type.startswith("image/"):
+                continue
+            with self._for_looking_only():
+                self._resources.orchestrator.show_picture(
+                    self._flow_run_id,
+                    key=f"picture-{artifact_key(asset.id)}",
+                    url=_link(asset, self._resources),
+                    description=f"{asset.step}, {asset.width} × {asset.height}, {asset.bytes:,} bytes: `{asset.key}`",
+                )
+
+    def show_costs(self, job: Job) -> None:
+        """What the run's only job has paid, call by call, where there were several."""
+        if len(job.calls) > 1:
+            with self._for_looking_only():
+                table = [_cost(row) for row in job.calls]
+                self._resources.orchestrator.show_costs(
+                    self._flow_run_id, key=f"cost-{artifact_key(job.id)}", table=table
+                )
+
+    def show_text(self, job_id: str, name: str, markdown: str, *, description: str) -> None:
+        """Once for as long as it stays the same: job functions are called again and again."""
+        key = f"{name}-{artifact_key(job_id)}"
+        if self._texts.get(key) != markdown:
+            self._texts[key] = markdown
+            show = self._resources.orchestrator.show_text
+            self._send_soon(partial(show, self._flow_run_id, key=key, markdown=markdown, description=description))
+
+    def show_progress(self, job_id: str, percent: float, text: str) -> None:
+        key = f"progress-{artifact_key(job_id)}"
+        show = self._resources.orchestrator.show_progress
+        self._send_soon(partial(show, self._flow_run_id, key=key, percent=percent, text=text))
+
+    def show_waits(self, run_id: str, *, leaving: bool = False) -> None:
+        """What the run's jobs wait for beside calls, and what came of it: one table, which is kept true.
+
+        `leaving`: the run suspends for it now, and its log says so too.
+        """
+        waits = self._resources.ledger.waits.of_run(run_id, limit=wait_table.MOST_ROWS)
+        if not waits:
+            return
+        said = wait_table.described(waits, count=self._resources.ledger.waits.outlook(run_id).open)
+        if leaving:
+            get_run_logger().info(said)
+        with self._for_looking_only():
+            key = wait_table.key(self._flow_run_id)
+            table = wait_table.rows(waits)
+            self._resources.orchestrator.keep_table(self._flow_run_id, key=key, table=table, description=said)
+
+    def link(self, asset: Asset) -> str:
+        """For what is shown in Prefect's UI."""
+        return _link(asset, self._resources)
+
+    def add(self, job: Job, ended: JobStatus, error: DarkroomError | None) -> None:
+        with self._lock:
+            if not self._lines:
+                self._oldest = time.monotonic()
+            self._lines.append(Line(ended=ended, cells=_cells(job, ended, error, self._resources)))
+            full = len(self._lines) >= HANDFUL
+        if full:
+            self._flush()
+
+    def send_what_is_due(self) -> None:
+        if self._lines and time.monotonic() - self._oldest > OLDEST_SECONDS:
+            self._flush()
+        if self._watched and time.monotonic() - self._watched_at > EVERY_SECONDS:
+            self._watched_at = time.monotonic()
+            for job_id in self._watched:
+                self._sender.submit(copy_context().run, self._tell_of_rows, job_id)
+
+    def watch_rows(self, job_id: str) -> None:
+        """Every few seconds the bar of that batch moves on."""
+        self._watched.add(job_id)
+
+    def _tell_of_rows(self, job_id: str) -> None:
+        come = progress_of(self._resources.ledger.batches.counts(job_id))
+        if come is not None and self._resources.ledger.jobs.progress(job_id, *come):
+            self.show_progress(job_id, *come)
+
+    def _send_soon(self, show: Callable[[], None]) -> None:
+        """Beside the job's call, which a slow answer of Prefect's would hold up."""
+
+        def send() -> None:
+            with self._for_looking_only():
+                show()
+
+        self._sender.submit(copy_context().run, send)
+
+    def _flush(self) -> None:
+        with self._lock:
+            lines, self._lines = self._lines, []
+        if lines:
+            self._sender.submit(copy_context().run, self._send, lines)
+
+    def _send(self, lines: list[Line]) -> None:
+        with self._for_looking_only():
+            self._resources.orchestrator.show_table(
+                self._flow_run_id,
+                key=f"jobs-{self._flow_run_id}",
+                name=f"{len(lines)} job{'s' if len(lines) > 1 else ''}",
+                message=_counted(lines),
+                table=[line.cells for line in lines],
+            )
+
+    @contextmanager
+    def _for_looking_only(self) -> Iterator[None]:
+        try:
+            yield
+        except DarkroomError as error:
+            get_run_logger().warning("Prefect was not shown what came of it, the ledger knows: %s", error)
+
+
+def _counted(lines: list[Line]) -> str:
+    counts = Counter(line.ended for line in lines)
+    return ", ".join(f"{counts[status]} {status.value}" for status in JobStatus if counts[status])
+
+
+def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: Resources) -> dict[str, str]:
+    """Never the prompt, and of an error only its code: words of the provider may repeat it."""
+    at_provider = sum(
+        (row.finished_at - row.submitted_at).total_seconds()
+        for row in job.calls
+        if row.finished_at is not None and row.submitted_at is not None
+    )
+    more = f" and {len(job.assets) - FEW} more" if len(job.assets) > FEW else ""
+    return {
+        "Job": job.id,
+        "Ended": ended.value if error is None else f"{ended.value}: {error.code}",
+        "Attempts": str(max((row.attempt for row in job.calls), default=0)),
+        "At the provider": f"{at_provider:.1f} s",
+        "In all": f"{(resources.clock() - job.created_at).total_seconds():.1f} s",
+        "Size": ", ".join(_size(asset) for asset in job.assets[:FEW]) + more,
+        "Cost": f"${sum((row.cost_usd or Decimal(0) for row in job.calls), Decimal(0)):.3f}",
+        "Picture": " ".join(f"[open]({_link(asset, resources)})" for asset in job.assets[:FEW]) + more,
+    }
+
+
+def artifact_key(id: str) -> str:
+    """Of an artifact: without the prefix, whose underscore it must not have."""
+    return id.partition("_")[2]
+
+
+def _cost(row: Request) -> dict[str, str]:
+    seconds = (row.finished_at - row.submitted_at).total_seconds() if row.finished_at and row.submitted_at else None
+    return {
+        "Step": row.step if row.attempt == 1 else f"{row.step}, attempt {row.attempt}",
+        "Model": row.endpoint,
+        "Came to": row.status.value if row.reused_from is None else "had already",
+        "Took": "" if seconds is None else f"{seconds:.1f} s",
+        "Cost": "" if row.cost_usd is None else f"${row.cost_usd:.3f}",
+    }
+
+
+def _size(asset: Asset) -> str:
+    size = f"{asset.bytes // 1024:,} KB"
+    return f"{asset.width}×{asset.height}, {size}" if asset.width else size
+
+
+def _link(asset: Asset, resources: Resources) -> str:
+    return asset_url(asset.id, resources.settings, lifetime=ARTIFACT_LIFETIME)

@@ -1,0 +1,149 @@
+"""The events that applications may send: each name with the model of its data, in versions.
+
+The one file to edit for a new event. A class registers itself by `@event("order.placed")`; its fields are what a
+sender has to give and what conditions and flows can rely on. A change that senders have to know of is a new class with
+the next `v`: those who name the old one in `v` go on being understood; who names none means the newest.
+
+What is not declared here is refused at the door, by field. Data is put on record as the model writes it, with its
+defaults; so lengths are bounded here, and money is a whole number of cents, which conditions can compare.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from darkroom.errors import BadInput
+from darkroom.events.mail_addresses import LONGEST, MAIL_ADDRESS
+from darkroom.orchestrator import RESUME_EVENTS
+from darkroom.providers.web.model import LONGEST_URL
+
+LONGEST_NAME = 100
+# Two words or more: `order.placed`, `user.profile_completed`.
+NAME = r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$"
+FEED = "darkroom."  # what their names begin with in Prefect's feed
+
+
+class EventData(BaseModel):
+    """What the data of every event has in common: nothing is let through that is not declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+T = TypeVar("T", bound=type[EventData])
+Id = Annotated[str, Field(min_length=1, max_length=200)]
+Address = Annotated[str, Field(min_length=3, max_length=LONGEST, pattern=MAIL_ADDRESS)]
+Cents = Annotated[int, Field(ge=0, le=100_000_000)]
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
+# Begins with a letter: a card's number does not pass for one.
+PAYMENT_METHOD = r"^[A-Za-z][A-Za-z0-9_-]{2,199}$"
+PaymentMethod = Annotated[str, Field(max_length=200, pattern=PAYMENT_METHOD)]
+
+_TYPES: dict[str, dict[int, type[EventData]]] = {}
+
+
+def event(name: str, *, v: int = 1) -> Callable[[T], T]:
+    """Registers the class below as the data of that event, in that version."""
+    if not re.match(NAME, name) or len(name) > LONGEST_NAME:
+        raise ValueError(f"{name!r} is no name for an event: write words with a dot between, like order.placed")
+    if FEED + name in RESUME_EVENTS:
+        raise ValueError(f"An event {name!r} would be taken for Darkroom's own in Prefect's feed: choose another name")
+    if v < 1 or v in _TYPES.get(name, {}):
+        raise ValueError(f"Version {v} of the event {name!r} is registered already, or is no version (1 or more)")
+
+    def register(model: T) -> T:
+        _TYPES.setdefault(name, {})[v] = model
+        return model
+
+    return register
+
+
+def registered() -> Mapping[str, Mapping[int, type[EventData]]]:
+    """By name, then by version."""
+    return _TYPES
+
+
+def find_type(name: str, v: int | None = None) -> tuple[int, type[EventData]]:
+    """The version, or the newest, and its model. Raises `BadInput` for one that is not registered."""
+    versions = _TYPES.get(name)
+    if versions is None:
+        known = ", ".join(sorted(_TYPES))
+        raise BadInput(f"No event of this name is registered. Use one of these: {known}.", field="name")
+    chosen = max(versions) if v is None else v
+    if chosen not in versions:
+        known = ", ".join(str(each) for each in sorted(versions))
+        raise BadInput(f"The event {name} has no version {chosen}. Use one of these: {known}.", field="v")
+    return chosen, versions[chosen]
+
+
+@event("user.signed_up")
+class UserSignedUp(EventData):
+    account: Id
+    email: Address
+    name: Annotated[str | None, Field(max_length=200)] = None
+    plan: Annotated[str, Field(min_length=1, max_length=50)] = "free"
+
+
+@event("user.profile_completed")
+class UserProfileCompleted(EventData):
+    account: Id
+
+
+@event("profile.changed")
+class ProfileChanged(EventData):
+    """As it is now, whole: who is told of the last change only misses nothing."""
+
+    account: Id
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    picture_url: Annotated[str, Field(min_length=1, max_length=LONGEST_URL)] | None = None
+
+
+@event("profile.synced")
+class ProfileSynced(EventData):
+    account: Id
+    picture: Id | None = None  # of the file in the media store
+
+
+class OrderItem(EventData):
+    """An article of an order."""
+
+    model_config = ConfigDict(title="Article")
+
+    # Also a part of a form in Prefect's UI, which has to be told the order.
+    sku: Id = Field(title="Id", description="Your application's.", json_schema_extra={"position": 0})
+    quantity: int = Field(title="Quantity", ge=1, le=10_000, json_schema_extra={"position": 1})
+    price_cents: Cents = Field(title="Price of one", description="In hundredths.", json_schema_extra={"position": 2})
+
+
+Ordered = Annotated[list[OrderItem], Field(min_length=1, max_length=200)]
+
+
+@event("order.placed")
+class OrderPlaced(EventData):
+    order: Id
+    total_cents: Cents
+    currency: Currency = "USD"
+    email: Address | None = None
+    # Of an order that is charged here.
+    items: Annotated[list[OrderItem], Field(max_length=200)] = []
+    payment_method: Annotated[str, Field(max_length=200, pattern=f"^$|{PAYMENT_METHOD}")] = ""
+
+
+@event("order.confirmed")
+class OrderConfirmed(EventData):
+    order: Id
+    charge: Id
+
+
+# Each with the fields of the flow that the items are handed to.
+Items = Annotated[list[dict[str, JsonValue]], Field(min_length=1, max_length=200)]
+
+
+@event("upload.received")
+class UploadReceived(EventData):
+    upload: Id
+    items: Items
+    email: Address | None = None

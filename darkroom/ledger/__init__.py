@@ -1,0 +1,199 @@
+"""The ledger: every job, every paid call, every webhook, every file, in Postgres.
+
+`Ledger(url)` opens it; its parts are `users`, `accounts`, `jobs`, `requests`, `runs`, `grants` and `loras`. Changes
+return what they imply outside (`Implied`); the caller carries that out after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from sqlalchemy import text
+
+from darkroom.clock import Clock, utc_now
+from darkroom.ledger.accounts import Accounts
+from darkroom.ledger.admission import Granted, Grants
+from darkroom.ledger.assets import Assets, StoredFile
+from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
+from darkroom.ledger.canonical_json import content_hash, same
+from darkroom.ledger.columns import ON_DEMAND
+from darkroom.ledger.database import OUTAGES, Bell, is_refused_write, listen, make_engine, only_one
+from darkroom.ledger.dead_letters import (
+    MOST_LETTERS,
+    MOST_REASON,
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetters,
+    Done,
+    Price,
+)
+from darkroom.ledger.effects import NOTHING, Implied, Start, Wake
+from darkroom.ledger.event_tables import Event, EventEffect, HeldStart, Step, Wait
+from darkroom.ledger.events import Events, EventStart, NewEvent, Received
+from darkroom.ledger.flow_control.pending_runs import Starts
+from darkroom.ledger.jobs import Jobs, Posted, Record
+from darkroom.ledger.loras import Loras
+from darkroom.ledger.migrations import migrate
+from darkroom.ledger.part import Part
+from darkroom.ledger.replay import asks_the_same, plan_replay
+from darkroom.ledger.request_rows import RequestSpec
+from darkroom.ledger.requests import Requests
+from darkroom.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
+from darkroom.ledger.settle import Arrival, Outcome, Verdict
+from darkroom.ledger.statuses import (
+    EffectKind,
+    EventStatus,
+    Happening,
+    JobStatus,
+    Lane,
+    LoraStatus,
+    RequestStatus,
+    Stage,
+    StartStatus,
+    WaitKind,
+    WaitStatus,
+)
+from darkroom.ledger.tables import Account, Asset, Batch, BatchRow, Job, Lora, Plan, Request, Run, User, new_id
+from darkroom.ledger.usage import AllFigures, Figures
+from darkroom.ledger.users import OPERATOR, Caller, NewKey, Users
+from darkroom.ledger.waits import Steps, Waits
+from darkroom.ledger.why import batch_waits_for, look
+from darkroom.timing import UNSCALED, Timing
+
+__all__ = [
+    "BATCH",
+    "CHOICE",
+    "MOST_LETTERS",
+    "MOST_REASON",
+    "NOTHING",
+    "ON_DEMAND",
+    "OPERATOR",
+    "OUTAGES",
+    "READY",
+    "ROWS",
+    "WAIT",
+    "Account",
+    "Arrival",
+    "Asset",
+    "Batch",
+    "BatchRow",
+    "Bell",
+    "Caller",
+    "Child",
+    "Counts",
+    "DeadLetter",
+    "DeadLetterFilter",
+    "Done",
+    "EffectKind",
+    "Event",
+    "EventEffect",
+    "EventStart",
+    "EventStatus",
+    "Figures",
+    "Granted",
+    "Happening",
+    "HeldStart",
+    "Implied",
+    "Job",
+    "JobStatus",
+    "Lane",
+    "Ledger",
+    "Lora",
+    "LoraStatus",
+    "ManifestRow",
+    "NewEvent",
+    "NewKey",
+    "Outcome",
+    "Plan",
+    "Posted",
+    "Price",
+    "Received",
+    "Record",
+    "Request",
+    "RequestSpec",
+    "RequestStatus",
+    "RowPicture",
+    "Run",
+    "Stage",
+    "Start",
+    "StartStatus",
+    "Step",
+    "StoredFile",
+    "User",
+    "Verdict",
+    "Wait",
+    "WaitKind",
+    "WaitStatus",
+    "Wake",
+    "Work",
+    "asks_the_same",
+    "content_hash",
+    "is_refused_write",
+    "migrate",
+    "new_id",
+    "plan_replay",
+    "same",
+]
+
+P = TypeVar("P", bound=Part)
+
+
+class Ledger:
+    def __init__(self, url: str, *, read_only: bool = False, clock: Clock = utc_now, timing: Timing = UNSCALED) -> None:
+        """`read_only`: whatever would write raises what `is_refused_write` knows.
+
+        `clock` is what all of it takes the time from, SQL too, and `timing` whose limits it keeps. Who opens a ledger
+        gives them; who is given a ledger has them from it.
+        """
+        if not url:
+            raise ValueError("No ledger: set DARKROOM_LEDGER_URL, or start one with `darkroom up`.")
+        self.clock, self.timing = clock, timing
+        self._engine = make_engine(url, read_only=read_only)
+        self.users = self._part(Users)
+        self.accounts = self._part(Accounts)
+        self.jobs = self._part(Jobs)
+        self.batches = self._part(Batches)
+        self.assets = self._part(Assets)
+        self.requests = self._part(Requests)
+        self.runs = self._part(Runs)
+        self.grants = self._part(Grants)
+        self.loras = self._part(Loras)
+        self.events = self._part(Events)
+        self.waits = self._part(Waits)
+        self.starts = self._part(Starts)
+        self.steps = self._part(Steps)
+        self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
+        self.figures = self._part(AllFigures)
+
+    def waiting_for(
+        self, job: Job, requests: Sequence[Request], *, passes: Sequence[Counts] | None = None
+    ) -> str | None:
+        """One sentence on what the job waits for, from its rows; None if it has ended. `passes`: a batch's."""
+        if job.kind == BATCH and not job.status.terminal and (batch := self.batches.get(job.id)) is not None:
+            passes = self.batches.counts(job.id) if passes is None else passes
+            return batch_waits_for(batch, passes, now=self.clock())
+        return look(self._engine, job, requests, now=self.clock(), timing=self.timing)
+
+    def _part(self, kind: type[P]) -> P:
+        return kind(self._engine, clock=self.clock, timing=self.timing)
+
+    def listen(self, channel: str) -> AbstractContextManager[Bell]:
+        """A connection that rings when something was committed for that channel, e.g. a run's id."""
+        return listen(self._engine, channel)
+
+    def only_one(self, name: str) -> AbstractContextManager[bool]:
+        """Gives True to one holder of the name at a time, in all processes, and False to the others."""
+        return only_one(self._engine, name)
+
+    def answers(self) -> bool:
+        try:
+            with self._engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except OUTAGES:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._engine.dispose()

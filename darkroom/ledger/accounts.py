@@ -1,0 +1,52 @@
+"""What the providers let us know about an account as a whole: it is out, it is back, it wants less.
+
+Each is a transaction of its own that takes the account's row and nothing else, so it is never asked for by somebody who
+holds a run or a request. Reported before the refused row goes back to the queue: else the next grant would send it
+straight into the same outage.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from darkroom.ledger.breaker import halve_again, pause_after
+from darkroom.ledger.database import run
+from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.part import Part
+
+
+class Accounts(Part):
+    def out(self, account_id: str, *, probe: bool) -> None:
+        """The provider is out of service: opens the breaker. With `probe`: it still is, and the next one waits longer.
+
+        Where it is open already, only a probe says anything new.
+        """
+        now = self._now()
+        with self._engine.begin() as connection:
+            account = run(connection, "account_lock", account_id=account_id).one()
+            if account.down_since is not None and not probe:
+                return
+            failed = account.failed_probes + 1 if account.down_since else 0
+            run(
+                connection,
+                "account_down",
+                account_id=account_id,
+                down_since=account.down_since or now,
+                failed_probes=failed,
+                probe_at=now + pause_after(failed, timing=self._timing),
+            )
+
+    def back(self, account_id: str) -> Implied:
+        """A probe was answered: what waited goes on."""
+        with self._engine.begin() as connection:
+            closed = run(connection, "account_back", account_id=account_id).rowcount
+            return Implied(grant=True) if closed else NOTHING
+
+    def slow_down(self, account_id: str) -> None:
+        """The provider said 429: half of the slots, for a while."""
+        now: datetime = self._now()
+        with self._engine.begin() as connection:
+            account = run(connection, "account_lock", account_id=account_id).one()
+            halvings = halve_again(account.halvings, account.slowed_at, now=now, timing=self._timing)
+            if halvings is not None:
+                run(connection, "account_slowed", account_id=account_id, halvings=halvings, now=now)

@@ -1,0 +1,181 @@
+"""`grant()`: who gets the free slots. Weighted fair between users, within every limit that stands at this moment.
+
+Its own transaction: the first statement locks the accounts, so that grants happen one after the other; the next ones
+count and pick, at one account after the other. It never waits for a request row (SKIP LOCKED): whoever holds one asks
+for another grant afterwards.
+
+Fair over time, not at one moment: each grant moves its user on by 1 / weight in the lane's virtual time, and who is
+furthest behind is next (start-time fair queueing). Going by the slots held just now instead would leave half of twenty
+equal users without any on ten slots, and everybody beside users of twice their weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Row
+
+from darkroom.clock import midnight
+from darkroom.ledger.breaker import slots_now
+from darkroom.ledger.canonical_json import dumps
+from darkroom.ledger.database import run
+from darkroom.ledger.part import Part
+from darkroom.timing import Timing
+
+LOWEST_LANE_EVERY = 10  # grants: a full interactive lane slows a batch down and does not stop it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Granted:
+    ref: str
+    job_id: str
+    run_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A row in line. `start`: the virtual time of its lane at which its user's next turn is; `step`: 1 / weight."""
+
+    ref: str
+    endpoint: str
+    user_id: str = ""
+    lane: int = 0
+    start: float = 0.0
+    step: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far those who got something have come, and their lanes with them."""
+
+    turns: Mapping[tuple[int, str], float]  # lane, user → virtual time
+    lanes: Mapping[int, float]
+
+
+class Grants(Part):
+    def grant(self) -> list[Granted]:
+        """Gives every slot that is free to the rows whose turn it is. While a provider is out, one to a probe."""
+        now = self._now()
+        granted: list[Granted] = []
+        with self._engine.begin() as connection:
+            run(connection, "accounts_lock")
+            for account_id in run(connection, "accounts_waiting").scalars().all():
+                again = True
+                while again:
+                    batch, again = _round(connection, account_id, now=now, timing=self._timing)
+                    granted += batch
+        return granted
+
+    def next_without_run(self, count: int, account_id: str = "fal") -> list[str]:
+        """The jobs among the next so many in line that no run carries and no open run would take."""
+        with self._engine.begin() as connection:
+            line = _line(connection, account_id, count, full=[], now=self._now())
+            job_ids = [row.job_id for row in line.fetchmany(count)]
+            return list(run(connection, "jobs_without_run", job_ids=job_ids).scalars()) if job_ids else []
+
+
+def _round(connection: Connection, account_id: str, *, now: datetime, timing: Timing) -> tuple[list[Granted], bool]:
+    """What was granted, and whether more can be: an endpoint that has become full is passed over in the next round."""
+    account = run(connection, "account_lock", account_id=account_id).one()
+    held = {row.endpoint: row.held for row in run(connection, "held", account_id=account_id)}
+    throttle = {"halvings": account.halvings, "slowed_at": account.slowed_at}
+    slots = slots_now(account.slots, **throttle, now=now, timing=timing)
+    free, probe = slots - sum(held.values()), account.down_since is not None
+    if free <= 0 or (probe and account.probe_at > now):
+        return [], False
+    if probe:
+        free, slots = 1, sum(held.values()) + 1
+    line = list(_candidates(connection, account, held, free=free, now=now))
+    picked = pick(line, held=held, slots=slots, caps=account.endpoint_caps)
+    granted = _give(connection, account, picked, probe_until=now + timing.probe_patience if probe else None, now=now)
+    # Whoever holds a row that was skipped asks for a grant of his own.
+    return granted, not probe and 0 < len(granted) < free and len(picked) < len(line)
+
+
+def _candidates(
+    connection: Connection, account: Row[Any], held: Mapping[str, int], *, free: int, now: datetime
+) -> Iterator[Candidate]:
+    """In the order of their turns. Where a tenth grant is among those to come, the lowest lane's next row is first."""
+    full = [endpoint for endpoint, cap in account.endpoint_caps.items() if held.get(endpoint, 0) >= cap]
+    tenths = (account.grants + free) // LOWEST_LANE_EVERY - account.grants // LOWEST_LANE_EVERY
+    line = _line(connection, account.id, free, full=full, seek_lowest=tenths > 0, now=now).all()
+    lowest: Sequence[Row[Any]] = ()
+    if line and line[0].lowest is not None and line[0].lowest > line[0].lane:
+        lowest = _line(connection, account.id, tenths, full=full, from_lane=line[0].lowest, now=now).fetchmany(tenths)
+    ahead = {row.ref for row in lowest}
+    for row in chain(lowest, (row for row in line if row.ref not in ahead)):
+        yield Candidate(
+            ref=row.ref, endpoint=row.endpoint, user_id=row.user_id, lane=row.lane, start=row.start, step=row.step
+        )
+
+
+def _line(
+    connection: Connection,
+    account_id: str,
+    free: int,
+    *,
+    full: list[str],
+    now: datetime,
+    from_lane: int = 0,
+    seek_lowest: bool = False,
+) -> CursorResult[Any]:
+    limits = {"account_id": account_id, "free": free, "full": full, "from_lane": from_lane, "seek_lowest": seek_lowest}
+    return run(connection, "grantable", **limits, now=now, midnight=midnight(now))
+
+
+def _give(
+    connection: Connection,
+    account: Row[Any],
+    picked: list[Candidate],
+    *,
+    probe_until: datetime | None,
+    now: datetime,
+) -> list[Granted]:
+    if not picked:
+        return []
+    locked = set(run(connection, "grant_lock", refs=[each.ref for each in picked]).scalars())
+    progress = advance(each for each in picked if each.ref in locked)
+    rows = run(
+        connection,
+        "grant",
+        account_id=account.id,
+        refs=list(locked),
+        turn_lanes=[lane for lane, _ in progress.turns],
+        turn_users=[user_id for _, user_id in progress.turns],
+        turn_passed=list(progress.turns.values()),
+        lanes=dumps({str(lane): passed for lane, passed in progress.lanes.items()}),
+        probe_until=probe_until,
+        now=now,
+    )
+    return [Granted(**row._mapping) for row in rows]
+
+
+def pick(
+    candidates: Iterable[Candidate], *, held: Mapping[str, int], slots: int, caps: Mapping[str, int]
+) -> list[Candidate]:
+    """Those that fit, in the order given, below the account's slots and each endpoint's cap."""
+    counts = dict(held)
+    picked = []
+    for candidate in candidates:
+        if sum(counts.values()) >= slots:
+            break
+        count = counts.get(candidate.endpoint, 0)
+        if count < caps.get(candidate.endpoint, slots):
+            counts[candidate.endpoint] = count + 1
+            picked.append(candidate)
+    return picked
+
+
+def advance(granted: Iterable[Candidate]) -> Progress:
+    """A lane is where the last grant in it has started; it never goes back, as nobody starts behind it."""
+    turns: dict[tuple[int, str], float] = {}
+    lanes: dict[int, float] = {}
+    for each in granted:
+        start = turns.get((each.lane, each.user_id), each.start)
+        turns[each.lane, each.user_id] = start + each.step
+        lanes[each.lane] = max(start, lanes.get(each.lane, start))
+    return Progress(turns=turns, lanes=lanes)

@@ -1,0 +1,36 @@
+"""The kinds of columns that the tables share."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import DateTime, Numeric
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field
+
+from darkroom.clock import utc_now
+
+Json = dict[str, Any]
+ON_DEMAND = "on-demand"  # the deployment in which jobs run, unless an event has started them in another
+
+
+def when(*, now: bool = False) -> Any:
+    """A time with its zone."""
+    if now:
+        return Field(default_factory=utc_now, sa_type=DateTime(timezone=True))
+    return Field(default=None, sa_type=DateTime(timezone=True))
+
+
+def usd(default: Decimal | None = None) -> Any:
+    """Money, to a millionth."""
+    return Field(default=default, sa_type=Numeric(12, 6))
+
+
+def json_object() -> Any:
+    return Field(default=None, sa_type=JSONB)
+
+
+def on_demand() -> Any:
+    """A deployment's name, without the flow's."""
+    return Field(default=ON_DEMAND, sa_column_kwargs={"server_default": ON_DEMAND})

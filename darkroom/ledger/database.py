@@ -1,0 +1,178 @@
+"""The connection to Postgres: transactions, named SQL text, and a bell to wait for news with.
+
+The statements that run for every job are text in `queries.sql`, by name: the ORM costs about six times their CPU.
+A `Bell` is one connection that LISTENs; Postgres rings it when a transaction that notified has committed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.connection
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from importlib.resources import files
+from typing import Any, TypeVar, cast
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Connection, CursorResult, Engine, Row, TextClause, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlmodel import SQLModel
+
+from darkroom.ledger.canonical_json import dumps
+
+M = TypeVar("M", bound=SQLModel)
+
+# As many as a gateway has threads, and all are kept: one that is closed after a burst's every transaction and made anew
+# costs both sides more than the transaction, and took a third off the webhooks that one core takes.
+MOST_CONNECTIONS = 40
+IDLE_SECONDS = 1.0  # a connection that was not used for so long is tried first
+
+# The ledger cannot be reached, or gave up on a statement. Nothing of the transaction has happened.
+OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError)
+
+
+def make_engine(url: str, *, read_only: bool = False) -> Engine:
+    """An engine for a `postgresql://` URL of any driver spelling; READ COMMITTED, as the locking rules assume.
+
+    `read_only`: Postgres itself refuses every write, and every lock of a row (see `is_refused_write`).
+    """
+    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    if read_only:
+        options = f"{parsed.query.get('options', '')} -c default_transaction_read_only=on"
+        parsed = parsed.update_query_dict({"options": options.strip()})
+    engine = create_engine(
+        parsed,
+        pool_size=MOST_CONNECTIONS,
+        max_overflow=0,
+        json_serializer=dumps,
+        hide_parameters=True,  # those of a failed statement may be a prompt, and its error is logged
+        connect_args={"prepare_threshold": 2},
+    )
+    _ping_when_idle(engine)
+    return engine
+
+
+def is_refused_write(error: BaseException) -> bool:
+    """Whether that is what a write to a ledger raises that was opened for reading."""
+    return isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction)
+
+
+def _ping_when_idle(engine: Engine) -> None:
+    """A connection that lay idle is tried before it is used, so that a restart of Postgres is not noticed.
+
+    Not one that was in use a moment ago, as `pool_pre_ping` would: under load that is one journey more for every
+    transaction, and there what a restart cuts off fails anyway, and is tried again.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        if time.monotonic() - record.info.get("used_at", time.monotonic()) < IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error  # none of the pool's is used again without being made anew
+
+
+@cache
+def query(name: str) -> TextClause:
+    return text(_queries()[name])
+
+
+def run(connection: Connection, name: str, /, **parameters: Any) -> CursorResult[Any]:
+    """Executes the statement of that name."""
+    return connection.execute(query(name), parameters)
+
+
+def plain(model: type[M], row: Row[Any], **instead: Any) -> M:
+    """The row as an instance that is only read. One that could be changed and saved costs six times the CPU."""
+    return cast(M, model.model_construct(**{**row._mapping, **instead}))
+
+
+@cache
+def _queries() -> dict[str, str]:
+    source = (files("darkroom.ledger") / "queries.sql").read_text()
+    parts = re.split(r"^-- name: (\w+)\n", source, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], (_spelled_out(body.strip()) for body in parts[2::2]), strict=True))
+
+
+def _spelled_out(statement: str) -> str:
+    """With the columns that this code knows, where a statement says `*` of a table.
+
+    A column that a migration adds would change the type of what is prepared, and Postgres refuses that ("cached plan
+    must not change result type"): once on each connection of every process that runs on through the migration.
+    """
+
+    def columns(found: re.Match[str]) -> str:
+        written = re.findall(r"(?:INSERT INTO|UPDATE) (?!SET\b)(\w+)", statement[: found.start()])
+        name = found["of"] or found["source"] or (written[-1] if found["verb"] == "RETURNING" else "")
+        table = SQLModel.metadata.tables.get(name)
+        if table is None:  # a part of the statement itself
+            return found[0]
+        return f"{found['verb']} " + ", ".join(f"{name}.{column.name}" for column in table.columns)
+
+    return re.sub(r"(?P<verb>SELECT|RETURNING) (?:(?P<of>\w+)\.)?\*(?=\s+FROM (?P<source>\w+)|)", columns, statement)
+
+
+class Bell:
+    """Rings when something was committed for the one who listens, and when somebody in this process rings it.
+
+    Rings are kept while nobody waits.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._hand, self._clapper = socket.socketpair()
+        self._clapper.setblocking(False)
+        self._hand.setblocking(False)
+
+    def wait(self, seconds: float) -> bool:
+        """True as soon as it has rung, False after that many seconds. Rings in between count as one."""
+        readable = multiprocessing.connection.wait([self._connection.fileno(), self._clapper], max(0.0, seconds))
+        if self._clapper in readable:
+            self._clapper.recv(4096)
+        if self._connection.fileno() in readable:
+            self._connection.pgconn.consume_input()  # raises where the connection is lost
+            while self._connection.pgconn.notifies() is not None:
+                pass
+        return bool(readable)
+
+    def ring(self) -> None:
+        """From any thread of this process."""
+        with suppress(BlockingIOError):  # it has rung so often already that nobody can have missed it
+            self._hand.send(b"!")
+
+    def close(self) -> None:
+        self._hand.close()
+        self._clapper.close()
+
+
+@contextmanager
+def only_one(engine: Engine, name: str) -> Iterator[bool]:
+    """True for one holder of the name at a time, in all processes; the lock ends with the connection."""
+    with engine.connect() as connection:
+        chosen = connection.execute(text("SELECT pg_try_advisory_lock(hashtext(:name))"), {"name": name}).scalar_one()
+        connection.commit()
+        try:
+            yield bool(chosen)
+        finally:
+            connection.invalidate()
+
+
+@contextmanager
+def listen(engine: Engine, channel: str) -> Iterator[Bell]:
+    url = engine.url.set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        with closing(Bell(connection)) as bell:
+            yield bell

@@ -1,0 +1,439 @@
+"""Jobs: posted once per idempotency key, followed, ended, put back, with the files they made and the news of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from darkroom.errors import BadInput, TooMany, WrongState
+from darkroom.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
+from darkroom.ledger.canonical_json import content_hash, dumps
+from darkroom.ledger.columns import ON_DEMAND
+from darkroom.ledger.database import plain, run
+from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.locks import lock_run_of_job, tell
+from darkroom.ledger.part import Part
+from darkroom.ledger.replay import plan_replay
+from darkroom.ledger.replay_budget import require_within_budget
+from darkroom.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request
+from darkroom.ledger.statuses import JobStatus, RequestStatus
+from darkroom.ledger.tables import Asset, Job, Request, new_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posted:
+    job: Job
+    new: bool
+    implied: Implied
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A job and everything that is on record of it, as of one moment: its paid calls oldest first, and its files."""
+
+    job: Job
+    requests: tuple[Request, ...]
+    assets: tuple[Asset, ...]
+
+
+def as_job(row: Row[Any]) -> Job:
+    return plain(Job, row, status=JobStatus(row.status))
+
+
+def insert_job(
+    connection: Connection,
+    *,
+    user_id: str,
+    kind: str,
+    parameters: Mapping[str, Any],
+    now: datetime,
+    run_id: str | None = None,
+    slotless: bool = False,
+    deployment: str = ON_DEMAND,
+    start_id: str | None = None,
+    replay_id: str | None = None,
+    idempotency_key: str | None = None,
+) -> Row[Any] | None:
+    """With what the user's plan allows; None if the user has a job under that idempotency key."""
+    return run(
+        connection,
+        "job_insert",
+        id=new_id("job_"),
+        user_id=user_id,
+        kind=kind,
+        deployment=deployment,
+        start_id=start_id,
+        replay_id=replay_id,
+        run_id=run_id,
+        slotless=slotless,
+        parameters=dumps(dict(parameters)),
+        idempotency_key=idempotency_key,
+        body_hash=content_hash(kind, parameters),
+        now=now,
+    ).one_or_none()
+
+
+def put_back(
+    connection: Connection, job_id: str, *, run_id: str | None, replay_id: str | None = None, now: datetime
+) -> Implied:
+    """A failed or cancelled job goes on: what has succeeded is reused, what has not is queued once more.
+
+    A batch does with those of its rows that failed or were cancelled with it, also where it was completed as a whole;
+    not with rows that a person has discarded. A job that is put back is discarded no more. `replay_id`: whose budget it
+    has, which the caller looks at last. With the run of the job locked. Raises `WrongState`, and has written nothing
+    then.
+    """
+    job = as_job(run(connection, "job_get_locked", job_id=job_id).one())
+    if job.kind == BATCH:
+        return _put_batch_back(connection, job, run_id=run_id, replay_id=replay_id, now=now)
+    rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
+    replay = plan_replay(job, rows)
+    run(connection, "job_put_back", job_id=job_id, run_id=run_id, replay_id=replay_id, now=now)
+    run(connection, "waits_drop_failed", job_id=job_id)
+    run(connection, "waits_put_back", job_id=job_id)
+    for row in replay.late:
+        adopt_late(connection, row)
+    added = [insert_request(connection, job_id, spec, now=now) for spec in replay.again]
+    if RequestStatus.QUEUED in added:  # which finds its run with its slot
+        return Implied(grant=True)
+    # Nothing waits: its late result, or an answer that the user has had meanwhile, serves. A run has to take it so.
+    run(connection, "job_slotless", job_id=job_id)
+    return Implied(places=(job_id,) if run_id is None else ())
+
+
+class Jobs(Part):
+    def post(
+        self,
+        *,
+        user_id: str,
+        kind: str,
+        parameters: Mapping[str, Any],
+        first: RequestSpec | None = None,
+        estimate_usd: Decimal = Decimal(0),
+        deployment: str = ON_DEMAND,
+        idempotency_key: str | None = None,
+    ) -> Posted:
+        """The job and its first request in one transaction, before anything is paid.
+
+        Without a `first` request, or with one whose answer is there already, a run takes the job at once.
+        `estimate_usd`: of the whole job, where it is more than the first request's.
+
+        The same key with the same body gives the job that is there; with another body it raises `BadInput`. What the
+        plan does not allow raises `TooMany` or `BadInput`, and nothing is written. Posts do not wait for each other:
+        several at once may find the last free place in the user's queue.
+        """
+        now = self._now()
+        with self._engine.begin() as connection:
+            row = insert_job(
+                connection,
+                user_id=user_id,
+                kind=kind,
+                parameters=parameters,
+                slotless=first is None,
+                deployment=deployment,
+                idempotency_key=idempotency_key,
+                now=now,
+            )
+            if row is None:
+                return Posted(
+                    job=_repeated(connection, user_id, idempotency_key, kind, parameters), new=False, implied=NOTHING
+                )
+            most = max(estimate_usd, first.estimate_usd if first else Decimal(0))
+            _require_allowed(row, most, retry_after=self._timing.queue_full)
+            job = as_job(row)
+            if first is not None and insert_request(connection, job.id, first, now=now) is RequestStatus.QUEUED:
+                return Posted(job=job, new=True, implied=Implied(grant=True))
+            if first is not None:
+                run(connection, "job_slotless", job_id=job.id)
+            return Posted(job=job, new=True, implied=Implied(places=(job.id,)))
+
+    def post_batch(
+        self,
+        *,
+        user_id: str,
+        kind: str,
+        parameters: Mapping[str, Any],
+        rows: Sequence[ManifestRow],
+        drafts: Sequence[Child],
+        forecast: Mapping[str, str],
+        estimate_usd: Decimal,
+        idempotency_key: str | None = None,
+    ) -> Posted:
+        """As `post`, for a batch with the whole of its first pass: all of it is on record, or nothing."""
+        now = self._now()
+        with self._engine.begin() as connection:
+            row = insert_job(
+                connection,
+                user_id=user_id,
+                kind=kind,
+                parameters=parameters,
+                slotless=True,
+                idempotency_key=idempotency_key,
+                now=now,
+            )
+            if row is None:
+                job = _repeated(connection, user_id, idempotency_key, kind, parameters)
+                return Posted(job=job, new=False, implied=NOTHING)
+            _require_allowed(row, estimate_usd, retry_after=self._timing.queue_full)
+            _require_room(connection, row, len(drafts), retry_after=self._timing.queue_full)
+            job = as_job(row)
+            open_batch(connection, job, rows, drafts, forecast=forecast, now=now)
+            return Posted(job=job, new=True, implied=Implied(grant=True, places=(job.id,)))
+
+    def get(self, job_id: str) -> Job | None:
+        with self._engine.begin() as connection:
+            row = run(connection, "job_get", job_id=job_id).one_or_none()
+            return None if row is None else as_job(row)
+
+    def page(
+        self, user_id: str, *, limit: int, before: tuple[datetime, str] | None = None, status: JobStatus | None = None
+    ) -> list[Job]:
+        """The user's jobs, newest first; `before` is the time and id of the last one of the page before."""
+        before_at, before_id = before or (None, None)
+        with self._engine.begin() as connection:
+            rows = run(
+                connection,
+                "jobs_page",
+                user_id=user_id,
+                limit=limit,
+                before_at=before_at,
+                before_id=before_id,
+                status=status,
+            )
+            return [as_job(row) for row in rows]
+
+    def of_run(self, run_id: str) -> list[Job]:
+        with self._engine.begin() as connection:
+            return [as_job(row) for row in run(connection, "jobs_of_run", run_id=run_id)]
+
+    def endings(self, run_id: str) -> dict[JobStatus, int]:
+        """How many jobs of the run are in each status."""
+        with self._engine.begin() as connection:
+            return {JobStatus(row.status): row.n for row in run(connection, "jobs_of_run_endings", run_id=run_id)}
+
+    def take_up(self, job_ids: Sequence[str]) -> list[Record]:
+        """What is on record of jobs about to be called, which run from now on. Those that have ended are left out.
+
+        Four statements for all of them: their functions ask the record, not the ledger.
+        """
+        ids = list(job_ids)
+        with self._engine.begin() as connection:
+            run(connection, "jobs_started", job_ids=ids, now=self._now())
+            jobs = {row.id: as_job(row) for row in run(connection, "jobs_unfinished", job_ids=ids)}
+            requests = [as_request(row) for row in run(connection, "requests_of_jobs", job_ids=ids)]
+            assets = [plain(Asset, row) for row in run(connection, "assets_of_jobs", job_ids=ids)]
+        return [
+            Record(
+                job=jobs[job_id],
+                requests=tuple(row for row in requests if row.job_id == job_id),
+                assets=tuple(asset for asset in assets if asset.job_id == job_id),
+            )
+            for job_id in ids
+            if job_id in jobs
+        ]
+
+    def finish(
+        self,
+        job_id: str,
+        status: JobStatus,
+        *,
+        error: Mapping[str, Any] | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> Implied:
+        """Ends the job and tells its user. Rows it leaves open are ended, or asked to end at the provider.
+
+        Locks the job alone: nothing comes for its run by that, and a burst's endings do not queue behind its webhooks.
+        """
+        with self._engine.begin() as connection:
+            return _finish(connection, job_id, status, error=error, result=result, now=self._now())
+
+    def progress(self, job_id: str, percent: float, text: str) -> bool:
+        """How far the job has come; False if that is what is on record, or it has ended."""
+        with self._engine.begin() as connection:
+            document = dumps({"percent": round(percent, 1), "text": text})
+            return run(connection, "job_progress", job_id=job_id, progress=document).one_or_none() is not None
+
+    def cancel(self, job_id: str) -> Implied:
+        """Asks for the end of a job: unpaid rows end now, the rest when the provider is done with them.
+
+        A job of which nothing is paid or may come ends at once. Asked again, or of a job that has ended, it is nothing.
+        """
+        now = self._now()
+        with self._engine.begin() as connection:
+            locked = lock_run_of_job(connection, job_id)
+            job = run(connection, "job_cancel", job_id=job_id, now=now).one_or_none()
+            if job is None:
+                return NOTHING
+            freed = _end_rows(connection, job_id, now=now)
+            if job.kind == BATCH:
+                freed |= end_children(connection, job_id, now=now)
+            rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
+            goes_on = any(_may_bring_a_result(row) for row in rows) or _has_open_rows(connection, job)
+            ended = NOTHING
+            if locked is None or not goes_on:
+                ended = _finish(connection, job_id, JobStatus.CANCELLED, now=now)
+            else:
+                ended = Implied(cancels=_end_waits(connection, job_id, now=now))
+            return Implied(grant=freed) + ended + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
+
+    def replay(self, job_id: str, *, replay_id: str | None = None, discarded_too: bool = True) -> Implied:
+        """A failed or cancelled job goes back to work, in whatever run takes it; of several at once one does it.
+
+        Each step that has succeeded is reused, the failed one gets a new attempt, both on record. Raises `WrongState`,
+        and `BadInput` beyond the budget of `replay_id`: of those that are put back together.
+        """
+        with self._engine.begin() as connection:
+            lock_run_of_job(connection, job_id)
+            if not discarded_too:
+                _require_not_discarded(connection, job_id)
+            implied = put_back(connection, job_id, run_id=None, replay_id=replay_id, now=self._now())
+            if replay_id is not None and implied.grant:
+                require_within_budget(connection, replay_id)
+            return implied
+
+    def repeat(self, job_id: str, *, idempotency_key: str | None = None) -> Posted:
+        """Orders the same once more, exactly: with the input on record, whatever its age. It is made, and paid, anew.
+
+        A row of a batch becomes a job of its own. Raises `WrongState` for a batch.
+        """
+        job = self.get(job_id)
+        assert job is not None
+        if job.kind == BATCH:
+            raise WrongState("A batch is not repeated as one. Repeat rows of it, or order its manifest again.")
+        with self._engine.begin() as connection:
+            rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
+        return self.post(
+            user_id=job.user_id,
+            kind=job.kind,
+            parameters=job.parameters or {},
+            deployment=job.deployment,
+            first=_as_it_was(rows[0]) if rows else None,
+            idempotency_key=idempotency_key,
+        )
+
+    def unplaced(self) -> list[str]:
+        """Jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
+        with self._engine.begin() as connection:
+            return list(run(connection, "jobs_unplaced").scalars())
+
+    def cost(self, job_id: str) -> Decimal:
+        """What was paid for the job in USD, as far as is known."""
+        with self._engine.begin() as connection:
+            paid: Decimal | None = run(connection, "job_cost", job_id=job_id).scalar_one()
+            return paid or Decimal(0)
+
+
+def _require_not_discarded(connection: Connection, job_id: str) -> None:
+    if run(connection, "job_get_locked", job_id=job_id).one().discarded_at is not None:
+        raise WrongState("It was discarded meanwhile. A replay that names it puts it back.")
+
+
+def _require_allowed(row: Row[Any], estimate_usd: Decimal, *, retry_after: timedelta) -> None:
+    if row.queue_full:
+        raise TooMany(
+            f"{row.most_queued:,} of your requests wait already, the most on the plan '{row.plan}'. "
+            "Send it again when some are done.",
+            retry_after=retry_after,
+        )
+    if row.daily_budget_usd is not None and estimate_usd > row.daily_budget_usd:
+        raise BadInput(
+            f"It would cost about {estimate_usd.normalize():f} USD, and the plan '{row.plan}' has a budget of "
+            f"{row.daily_budget_usd.normalize():f} USD a day. Ask for less at once, or the operator for another plan.",
+            code="over_budget",
+        )
+
+
+def _has_open_rows(connection: Connection, job: Row[Any]) -> bool:
+    return job.kind == BATCH and run(connection, "children_done", job_ids=[job.id]).first() is None
+
+
+def _put_batch_back(
+    connection: Connection, job: Job, *, run_id: str | None, replay_id: str | None, now: datetime
+) -> Implied:
+    if not job.status.terminal:
+        raise WrongState("The batch is under way. Wait for its end, or cancel it first.")
+    rows = run(connection, "children_to_replay", job_id=job.id).scalars().all()
+    if job.status is JobStatus.COMPLETED and not rows:
+        raise WrongState("Every row of the batch has come: there is nothing to replay.")
+    implied = Implied(places=(job.id,) if run_id is None else ())
+    for row in rows:
+        implied += put_back(connection, row, run_id=run_id, replay_id=replay_id, now=now)
+    run(connection, "job_put_back", job_id=job.id, run_id=run_id, replay_id=replay_id, now=now)
+    run(connection, "job_slotless", job_id=job.id)
+    return implied
+
+
+def _as_it_was(row: Request) -> RequestSpec:
+    return RequestSpec(
+        step=row.step,
+        endpoint=row.endpoint,
+        input=row.input or {},
+        estimate_usd=row.estimate_usd,
+        account_id=row.account_id,
+    )
+
+
+def _require_room(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:
+    waiting: int = run(connection, "queued_of_user", user_id=row.user_id, most=row.most_queued).scalar_one()
+    if waiting + count > row.most_queued:
+        raise TooMany(
+            f"{waiting:,} of your requests wait already, and {count:,} more are beyond the {row.most_queued:,} that "
+            f"may wait on the plan '{row.plan}'. Send it again when some are done, or in parts.",
+            retry_after=retry_after,
+        )
+
+
+def _may_bring_a_result(row: Request) -> bool:
+    return not row.status.terminal or row.status is RequestStatus.SUCCEEDED
+
+
+def _repeated(connection: Connection, user_id: str, key: str | None, kind: str, parameters: Mapping[str, Any]) -> Job:
+    job = as_job(run(connection, "job_by_key", user_id=user_id, idempotency_key=key).one())
+    if job.body_hash != content_hash(kind, parameters):
+        raise BadInput(
+            "This Idempotency-Key came with another body before. Use a new key for a new request.",
+            field="Idempotency-Key",
+            code="idempotency_conflict",
+        )
+    return job
+
+
+def _finish(
+    connection: Connection,
+    job_id: str,
+    status: JobStatus,
+    *,
+    error: Mapping[str, Any] | None = None,
+    result: Mapping[str, Any] | None = None,
+    now: datetime,
+) -> Implied:
+    documents = {"error": error and dumps(dict(error)), "result": result and dumps(dict(result))}
+    job = run(connection, "job_finish", job_id=job_id, status=status.value, **documents, now=now).one_or_none()
+    if job is None:
+        return NOTHING  # it has ended before, and its rows with it
+    freed = _end_rows(connection, job_id, now=now)
+    if job.kind == BATCH:
+        freed |= end_children(connection, job_id, now=now)
+    if job.parent_id is None:  # of a batch's rows their batch tells
+        run(connection, "notify_user", user_id=job.user_id, job_id=job_id, event=f"job.{status.value}", now=now)
+    waiting = tuple(run(connection, "jobs_waiting_for", job_id=job_id).scalars())
+    begins = () if job.start_id is None else (f"{job.kind}/{job.deployment}",)
+    return Implied(grant=freed, rings=waiting, cancels=_end_waits(connection, job_id, now=now), begins=begins)
+
+
+def _end_waits(connection: Connection, job_id: str, *, now: datetime) -> tuple[str, ...]:
+    """The jobs that it waited for."""
+    ended = run(connection, "waits_end", job_id=job_id, now=now).scalars()
+    return tuple(child for child in ended if child is not None)
+
+
+def _end_rows(connection: Connection, job_id: str, *, now: datetime) -> bool:
+    """True if a slot or a place in the queue came free."""
+    rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
+    ended = [cancel_open(connection, row, now=now) for row in rows]
+    return any(ended)

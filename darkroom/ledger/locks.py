@@ -1,0 +1,67 @@
+"""The first rule of the ledger's concurrency: the run row first.
+
+Whoever changes what a run waits for, adds a job to it, closes it or asks whether it has left, locks its row `FOR
+UPDATE` in a statement of its own and looks in the next one. READ COMMITTED gives each statement the state at *its*
+beginning: one that waited for a lock and decides in the same breath decides by what was true before the wait.
+
+The order is run, job, request. Nobody who holds one of them takes the account row.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from darkroom.ledger.database import plain, run
+from darkroom.ledger.effects import NOTHING, Implied, Wake
+from darkroom.ledger.tables import Run
+
+
+def lock_run(connection: Connection, run_id: str) -> Run:
+    return as_run(run(connection, "run_lock", run_id=run_id).one())
+
+
+def lock_run_of_job(connection: Connection, job_id: str) -> Run | None:
+    """None if no run has the job. One that was handed over while we waited for the lock is followed to its new run."""
+    found = run(connection, "run_lock_of_job", job_id=job_id).one_or_none()
+    if found is None:
+        return _lock_unplaced(connection, job_id)
+    if found.closed_at is None or run(connection, "run_of_job", job_id=job_id).scalar_one() == found.id:
+        return as_run(found)
+    return _lock_unplaced(connection, job_id)  # put back meanwhile, or in another run's hands
+
+
+def lock_run_of_request(connection: Connection, ref: str) -> Run | None:
+    """In one journey where the run is open, which is nearly always."""
+    found = run(connection, "run_lock_of_request", ref=ref).one_or_none()
+    if found is not None and found.closed_at is None:
+        return as_run(found)
+    return lock_run_of_job(connection, run(connection, "job_of_request", ref=ref).scalar_one())
+
+
+def as_run(row: Row[Any]) -> Run:
+    return plain(Run, row)
+
+
+def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:
+    """Rings for the run in its process; one that has left is marked as woken and its wake is implied."""
+    if locked is None:
+        return NOTHING
+    run(connection, "run_ring", channel=locked.id)
+    if locked.left_at is None or locked.flow_run_id is None:
+        return NOTHING
+    run(connection, "run_woken", run_id=locked.id, now=now, asks=None)
+    return Implied(wakes=(Wake(flow_run_id=locked.flow_run_id, ref=ref, event=event, asks=locked.asks),))
+
+
+def _lock_unplaced(connection: Connection, job_id: str) -> Run | None:
+    """Locks the job itself, so that no run takes it meanwhile; if one just has, lets go and locks that run."""
+    savepoint = connection.begin_nested()
+    run_id = run(connection, "job_lock", job_id=job_id).scalar_one()
+    if run_id is None:
+        savepoint.commit()
+        return None
+    savepoint.rollback()
+    return lock_run(connection, run_id)

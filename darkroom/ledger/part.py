@@ -1,0 +1,15 @@
+"""What every part of the ledger works with: its connections, the time, and the limits that it keeps."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+
+from darkroom.clock import Clock, utc_now
+from darkroom.timing import UNSCALED, Timing
+
+
+class Part:
+    def __init__(self, engine: Engine, *, clock: Clock = utc_now, timing: Timing = UNSCALED) -> None:
+        self._engine = engine
+        self._now = clock
+        self._timing = timing

@@ -1,0 +1,103 @@
+"""A request's row: written, locked, changed. Status by `next_status` alone, and in no other place than `write`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from darkroom.ledger.canonical_json import content_hash, dumps
+from darkroom.ledger.database import plain, run
+from darkroom.ledger.locks import as_run, lock_run_of_request
+from darkroom.ledger.statuses import Happening, Lane, RequestStatus, next_status
+from darkroom.ledger.tables import Request, Run, new_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSpec:
+    """A paid call as it is asked for."""
+
+    step: str
+    endpoint: str
+    input: Mapping[str, Any]
+    estimate_usd: Decimal
+    lane: Lane = Lane.INTERACTIVE
+    attempt: int = 1
+    not_before: datetime | None = None
+    account_id: str = "fal"
+    reuse_hash: str | None = None  # an answer under this hash that the user has already serves for it
+
+
+def as_request(row: Row[Any]) -> Request:
+    return plain(Request, row, status=RequestStatus(row.status), lane=Lane(row.lane))
+
+
+def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, now: datetime) -> RequestStatus | None:
+    """Writes the row and returns its status; None if this attempt of this step of this job is on record already."""
+    status = run(
+        connection,
+        "request_insert",
+        ref=new_id("req_"),
+        job_id=job_id,
+        account_id=spec.account_id,
+        step=spec.step,
+        attempt=spec.attempt,
+        endpoint=spec.endpoint,
+        input=dumps(dict(spec.input)),
+        input_hash=content_hash(spec.endpoint, spec.input),
+        reuse_hash=spec.reuse_hash,
+        lane=int(spec.lane),
+        token=secrets.token_hex(16),
+        not_before=spec.not_before,
+        estimate_usd=spec.estimate_usd,
+        now=now,
+    ).scalar()
+    return None if status is None else RequestStatus(status)
+
+
+def lock_request(connection: Connection, ref: str) -> tuple[Run | None, Request]:
+    locked = lock_run_of_request(connection, ref)
+    return locked, as_request(run(connection, "request_lock", ref=ref).one())
+
+
+def lock_by_provider_id(connection: Connection, request_id: str) -> tuple[Run | None, Request] | None:
+    found = run(connection, "run_lock_of_provider_id", request_id=request_id).one_or_none()
+    if found is not None and found.closed_at is None:
+        return as_run(found), as_request(run(connection, "request_lock_by_provider_id", request_id=request_id).one())
+    row = run(connection, "request_by_provider_id", request_id=request_id).one_or_none()
+    return None if row is None else lock_request(connection, row.ref)
+
+
+def write(connection: Connection, row: Request, happening: Happening, **columns: Any) -> bool:
+    status = next_status(row.status, happening)
+    if status is None:
+        return False
+    set_columns(connection, row.ref, {"status": status.value, **columns})
+    return True
+
+
+def set_columns(connection: Connection, ref: str, columns: Mapping[str, Any]) -> None:
+    values = {k: dumps(v) if isinstance(v, dict) else v for k, v in columns.items()}
+    assignments = ", ".join(
+        f"{k} = CAST(:{k} AS jsonb)" if k in ("output", "error") else f"{k} = :{k}" for k in columns
+    )
+    connection.execute(text(f"UPDATE request SET {assignments} WHERE ref = :ref"), {"ref": ref, **values})
+
+
+def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
+    """Ends a row that nothing was paid for; asks for the cancel of one that the provider may have."""
+    if row.status in (RequestStatus.QUEUED, RequestStatus.GRANTED):
+        return write(connection, row, Happening.CANCEL, finished_at=now, cancel_requested_at=now)
+    if not row.status.terminal:
+        set_columns(connection, row.ref, {"cancel_requested_at": row.cancel_requested_at or now})
+    return False
+
+
+def adopt_late(connection: Connection, row: Request) -> None:
+    """The result that came after the row had ended counts as the step's. It is paid, and costed already."""
+    write(connection, row, Happening.ADOPT)

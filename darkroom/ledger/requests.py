@@ -1,0 +1,241 @@
+"""Paid calls: reserved, submitted, settled.
+
+Each change locks the run, then the row, decides by `next_status`, writes, and returns what it implies (`locking.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection
+
+from darkroom.errors import BadInput
+from darkroom.ledger.canonical_json import content_hash, dumps
+from darkroom.ledger.database import run
+from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.locks import tell
+from darkroom.ledger.part import Part
+from darkroom.ledger.replay import keeps_its_slot
+from darkroom.ledger.replay_budget import require_within_budget
+from darkroom.ledger.request_rows import (
+    RequestSpec,
+    as_request,
+    insert_request,
+    lock_by_provider_id,
+    lock_request,
+    write,
+)
+from darkroom.ledger.settle import Arrival, Outcome, Verdict, settle
+from darkroom.ledger.statuses import Happening, RequestStatus, statuses_before
+from darkroom.ledger.tables import Delivery, Request
+
+
+class Requests(Part):
+    def reserve(self, job_id: str, spec: RequestSpec) -> Request:
+        """The row of this step: a new one, queued, or the one that is on record. Ask for a grant after a new one.
+
+        For a job that was cancelled or has ended, a new one is cancelled from the start: it would be paid for nobody.
+        For one that was replayed under a budget which the new one is beyond, it raises `BadInput`.
+        """
+        with self._engine.begin() as connection:
+            _add(connection, job_id, [spec], now=self._now())
+            return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
+
+    def reserve_all(self, job_id: str, specs: Sequence[RequestSpec]) -> list[Request]:
+        """As `reserve`, for many in one transaction, in their order."""
+        with self._engine.begin() as connection:
+            _add(connection, job_id, specs, now=self._now())
+            steps = {spec.step: n for n, spec in enumerate(specs)}
+            rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
+            latest = {row.step: row for row in sorted(rows, key=lambda row: row.attempt) if row.step in steps}
+            return sorted(latest.values(), key=lambda row: steps[row.step])
+
+    def get(self, ref: str) -> Request:
+        row = self._one("request_get", ref=ref)
+        if row is None:
+            raise LookupError(f"request {ref} is not on record")
+        return row
+
+    def of_job(self, job_id: str) -> list[Request]:
+        return self._many("requests_of_job", job_id=job_id)
+
+    def reusable(self, user_id: str, reuse_hash: str) -> Request | None:
+        """The answer that would serve for a call of that hash, were it reserved now."""
+        return self._one("request_reusable", user_id=user_id, reuse_hash=reuse_hash)
+
+    def in_flight_of_run(self, run_id: str) -> list[Request]:
+        return self._many("requests_of_run_in_flight", run_id=run_id)
+
+    def holding_slots(self) -> list[Request]:
+        return self._many("requests_holding_slots")
+
+    def paid_unseen(self, *, since: datetime) -> list[Request]:
+        """Successes since then that came without their payload, and that no job will ask for."""
+        return self._many("requests_paid_unseen", since=since)
+
+    def by_provider_id(self, request_id: str) -> Request | None:
+        return self._one("request_by_provider_id", request_id=request_id)
+
+    def by_token(self, token: str) -> Request | None:
+        return self._one("request_by_token", token=token)
+
+    def deliveries(self, ref: str) -> list[Delivery]:
+        """The verified webhooks of a request, in the order they came."""
+        with self._engine.begin() as connection:
+            return [Delivery(**row._mapping) for row in run(connection, "deliveries_of_request", ref=ref)]
+
+    def next_due(self, *, after: datetime) -> datetime | None:
+        """When the next queued row that waits for a time after that one may be granted."""
+        with self._engine.begin() as connection:
+            due: datetime | None = run(connection, "requests_next_due", after=after).scalar()
+            return due
+
+    def begin_submit(self, ref: str, *, deadline: timedelta, input_hash: str | None = None) -> Request | None:
+        """Commits that the one POST is about to leave; None if the row is not granted (any more).
+
+        `input_hash`: of what was prepared to be sent; None also if the row asks something else by now.
+
+        Done by the run itself, and nothing that it waits for: its row need not be locked, and a burst does not queue
+        for it. The same holds for `accepted`.
+        """
+        now = self._now()
+        with self._engine.begin() as connection:
+            row = run(
+                connection,
+                "request_begin_submit",
+                ref=ref,
+                before=statuses_before(Happening.SUBMIT),
+                input_hash=input_hash,
+                now=now,
+                deadline_at=now + deadline,
+            ).one_or_none()
+            return None if row is None else as_request(row)
+
+    def ask_anew(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
+        """Another call in the row's place, if it has not been sent; else the row as it is.
+
+        One that costs more than the row's, or that is for somebody else's slot, goes back to the queue for it. Raises
+        `BadInput` as `reserve`.
+        """
+        with self._engine.begin() as connection:
+            _, row = lock_request(connection, ref)
+            if row.status not in (RequestStatus.QUEUED, RequestStatus.GRANTED):
+                return row, NOTHING
+            stays = keeps_its_slot(row, spec)
+            changed = run(
+                connection,
+                "request_ask_anew",
+                ref=ref,
+                account_id=spec.account_id,
+                endpoint=spec.endpoint,
+                input=dumps(dict(spec.input)),
+                input_hash=content_hash(spec.endpoint, spec.input),
+                reuse_hash=spec.reuse_hash,
+                estimate_usd=spec.estimate_usd,
+                status=RequestStatus.GRANTED if stays else RequestStatus.QUEUED,
+            ).one()
+            if row.replay_id is not None and spec.estimate_usd > row.estimate_usd:
+                _require_within_budget(connection, row.replay_id, step=row.step)
+            return as_request(changed), Implied(grant=not stays)
+
+    def accepted(self, ref: str, *, request_id: str) -> Request:
+        """Notes the provider's id. After a webhook that came first, this only fills in what is missing."""
+        with self._engine.begin() as connection:
+            before = statuses_before(Happening.ACCEPT)
+            row = run(connection, "request_accepted", ref=ref, before=before, request_id=request_id, now=self._now())
+            return as_request(row.one())
+
+    def adopt(self, ref: str, *, request_id: str) -> bool:
+        """Notes the id under which an unknown row was found at the provider; False if it was heard of meanwhile."""
+        with self._engine.begin() as connection:
+            found = run(connection, "request_adopt", ref=ref, request_id=request_id, now=self._now())
+            return found.one_or_none() is not None
+
+    def known_to_us(self, request_ids: Sequence[str]) -> set[str]:
+        """Those of the provider's ids that a row or a delivery of ours bears."""
+        with self._engine.begin() as connection:
+            return set(run(connection, "requests_known", request_ids=list(request_ids)).scalars())
+
+    def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None) -> Implied:
+        """Back to the queue, its slot free: the provider surely did not take it. Ends if its cancel was asked for."""
+        now = self._now()
+        with self._engine.begin() as connection:
+            locked, row = lock_request(connection, ref)
+            if row.cancel_requested_at is None:
+                back = {"not_before": not_before, "granted_at": None, "submitted_at": None, "deadline_at": None}
+                return Implied(grant=write(connection, row, Happening.REFUSE, error=error, **back))
+            if not write(connection, row, Happening.CANCEL, error=error, finished_at=now):
+                return NOTHING
+            return tell(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
+
+    def answer_lost(self, ref: str) -> Implied:
+        """Notes that the provider may have it. It keeps its slot, so nothing is implied."""
+        with self._engine.begin() as connection:
+            _, row = lock_request(connection, ref)
+            write(connection, row, Happening.LOSE)
+            return NOTHING
+
+    def settle(
+        self, ref: str, outcome: Outcome, *, via: str | None, arrival: Arrival | None = None
+    ) -> tuple[Verdict, Implied]:
+        """Ends the request; the first ending wins and the rest are recorded duplicates.
+
+        With an `arrival` the webhook is put on record in the same transaction, and a row without an id adopts it.
+        """
+        with self._engine.begin() as connection:
+            locked, row = lock_request(connection, ref)
+            return settle(connection, locked, row, outcome, via=via, arrival=arrival, now=self._now())
+
+    def settle_arrival(
+        self, arrival: Arrival, outcome_of: Callable[[Request], Outcome]
+    ) -> tuple[Verdict, Implied] | None:
+        """Finds the request by the provider's id and settles it in one transaction; None if no row has that id.
+
+        `outcome_of` sees the locked row; what it raises leaves everything as it was.
+        """
+        with self._engine.begin() as connection:
+            found = lock_by_provider_id(connection, arrival.request_id)
+            if found is None:
+                return None
+            locked, row = found
+            outcome = outcome_of(row)
+            return settle(connection, locked, row, outcome, via="webhook", arrival=arrival, now=self._now())
+
+    def fill_output(self, ref: str, *, output: dict[str, Any], cost_usd: Decimal | None) -> None:
+        """The result of a success that was announced without it."""
+        with self._engine.begin() as connection:
+            run(connection, "request_output", ref=ref, output=dumps(output), cost_usd=cost_usd)
+
+    def forget_inline(self, ref: str, path: Sequence[str], *, kept: str) -> None:
+        """Puts `kept` in the place of a file that came within the answer and lies in the media store now."""
+        with self._engine.begin() as connection:
+            run(connection, "request_output_forget", ref=ref, path=list(path), kept=dumps(kept))
+
+    def _one(self, name: str, **parameters: Any) -> Request | None:
+        with self._engine.begin() as connection:
+            row = run(connection, name, **parameters).one_or_none()
+            return None if row is None else as_request(row)
+
+    def _many(self, name: str, **parameters: Any) -> list[Request]:
+        with self._engine.begin() as connection:
+            return [as_request(row) for row in run(connection, name, **parameters)]
+
+
+def _add(connection: Connection, job_id: str, specs: Sequence[RequestSpec], *, now: datetime) -> None:
+    # With the job locked: one that ends meanwhile would leave the new rows behind.
+    replay_id = run(connection, "job_lock", job_id=job_id).one().replay_id
+    added = [insert_request(connection, job_id, spec, now=now) for spec in specs]
+    if replay_id is None:
+        return
+    if any(spec.estimate_usd and status is RequestStatus.QUEUED for spec, status in zip(specs, added, strict=True)):
+        _require_within_budget(connection, replay_id, step=specs[0].step)
+
+
+def _require_within_budget(connection: Connection, replay_id: str, *, step: str) -> None:
+    try:
+        require_within_budget(connection, replay_id)
+    except BadInput as error:
+        raise error.of(step=step) from None

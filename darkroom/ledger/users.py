@@ -1,0 +1,214 @@
+"""Users, their keys and plans, and the accounts at the providers: what operators set, live, without a restart."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from darkroom.errors import BadInput
+from darkroom.ledger.database import run
+from darkroom.ledger.part import Part
+from darkroom.ledger.tables import MOST_QUEUED, Account, ApiKey, Plan, User, new_id
+
+OPERATOR = "operator"
+_LEAST_WEIGHT, _MOST_WEIGHT = Decimal("0.001"), Decimal("99999.999")
+# Foreign keys of new rows look at users and accounts too, and need not wait for us.
+_NO_KEY = {"key_share": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """A key in clear: the only time it is seen. The ledger keeps its digest."""
+
+    user_id: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Whom a key belongs to. A service may act for its own end users."""
+
+    user_id: str
+    service: bool
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class Users(Part):
+    def add(self, name: str, *, plan: str = "pro", service: bool = False) -> NewKey:
+        with Session(self._engine) as session:
+            _require_plan(session, plan)
+            user = User(id=new_id("u"), name=name, plan=plan)
+            session.add(user)
+            try:
+                session.flush()
+            except IntegrityError as error:
+                taken = f"A user {name!r} exists. Choose another name, or rotate the key of that one."
+                raise BadInput(taken, field="name") from error
+            key = _new_key(session, user.id, service=service)
+            session.commit()
+            return key
+
+    def all(self) -> list[User]:
+        with Session(self._engine) as session:
+            return [*session.exec(select(User).order_by(col(User.created_at)))]
+
+    def rotate(self, name: str) -> NewKey:
+        """A new key; the old ones stop working."""
+        with Session(self._engine) as session:
+            user = self._require(session, name)
+            was = session.exec(select(ApiKey).where(ApiKey.user_id == user.id)).all()
+            service = any(key.service for key in was)
+            _revoke(session, user.id, now=self._now())
+            key = _new_key(session, user.id, service=service)
+            session.commit()
+            return key
+
+    def revoke(self, name: str) -> None:
+        with Session(self._engine) as session:
+            _revoke(session, self._require(session, name).id, now=self._now())
+            session.commit()
+
+    def authenticate(self, key: str) -> Caller | None:
+        with self._engine.begin() as connection:
+            found = run(connection, "key_caller", digest=digest(key)).one_or_none()
+            return None if found is None else Caller(**found._mapping)
+
+    def end_user(self, service_user_id: str, name: str) -> User:
+        """The end user of a service, made on first use with the service's own plan."""
+        with Session(self._engine) as session:
+            owner = session.get_one(User, service_user_id)
+            values = {"id": new_id("u"), "name": name, "parent_id": owner.id, "plan": owner.plan, "notified": 0}
+            statement = insert(User).values(**values, created_at=self._now()).on_conflict_do_nothing()
+            session.execute(statement)
+            session.commit()
+            return session.exec(select(User).where(User.parent_id == service_user_id, User.name == name)).one()
+
+    def end_users(self, service_user_id: str, names: Sequence[str]) -> dict[str, str]:
+        """The ids of many end users of a service, by name; made on first use as `end_user` does."""
+        with self._engine.begin() as connection:
+            # In one order, so that two who name the same new ones do not wait for each other.
+            given = sorted(set(names))
+            run(connection, "end_users_make", parent_id=service_user_id, names=given, ids=_ids(given), now=self._now())
+            found = run(connection, "end_users_named", parent_id=service_user_id, names=given)
+            return {row.name: row.id for row in found}
+
+    def find(self, name_or_id: str) -> User:
+        with Session(self._engine) as session:
+            user = session.get(User, name_or_id) or self._named(session, name_or_id)
+            if user is None:
+                raise BadInput(f"There is no user {name_or_id!r}. Add one: darkroom user add NAME.", field="user")
+            return user
+
+    def plan_of(self, user_id: str) -> Plan:
+        with Session(self._engine) as session:
+            return session.get_one(Plan, session.get_one(User, user_id).plan)
+
+    def plans(self) -> list[Plan]:
+        with Session(self._engine) as session:
+            return [*session.exec(select(Plan).order_by(col(Plan.in_flight)))]
+
+    def set_plan(
+        self,
+        name: str,
+        *,
+        in_flight: int,
+        weight: Decimal,
+        daily_budget_usd: Decimal | None = None,
+        most_queued: int = MOST_QUEUED,
+    ) -> Plan:
+        """Changes the plan or makes it, as a whole. Takes effect with the next grant."""
+        _require_limit("in_flight", in_flight)
+        _require_limit("most_queued", most_queued)
+        _require_limit("daily_budget_usd", daily_budget_usd)
+        if not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
+            raise BadInput(f"A weight is between {_LEAST_WEIGHT} and {_MOST_WEIGHT}.", field="weight")
+        with Session(self._engine) as session:
+            wanted = Plan(
+                name=name,
+                in_flight=in_flight,
+                weight=weight,
+                daily_budget_usd=daily_budget_usd,
+                most_queued=most_queued,
+            )
+            plan = session.merge(wanted)
+            session.commit()
+            session.refresh(plan)
+            return plan
+
+    def account(self, account_id: str = "fal") -> Account:
+        with Session(self._engine) as session:
+            return session.get_one(Account, account_id)
+
+    def set_account(
+        self, account_id: str, *, slots: int | None = None, endpoint_caps: Mapping[str, int] | None = None
+    ) -> Account:
+        """Changes what is given; caps are merged by endpoint. Takes effect with the next grant."""
+        _require_limit("slots", slots)
+        for endpoint, cap in (endpoint_caps or {}).items():
+            _require_limit(endpoint, cap)
+        with Session(self._engine) as session:
+            account = session.get(Account, account_id, with_for_update=_NO_KEY) or Account(id=account_id, slots=10)
+            account.slots = account.slots if slots is None else slots
+            account.endpoint_caps = {**(account.endpoint_caps or {}), **(endpoint_caps or {})}
+            session.add(account)
+            session.commit()
+            session.refresh(account)
+            return account
+
+    def learn_provider_user(self, account_id: str, provider_user_id: str) -> str:
+        """The provider's id of our account: the first one learned stays. Returns the one that stands."""
+        with Session(self._engine) as session:
+            account = session.get_one(Account, account_id, with_for_update=_NO_KEY)
+            account.provider_user_id = account.provider_user_id or provider_user_id
+            session.commit()
+            return account.provider_user_id
+
+    def _named(self, session: Session, name: str) -> User | None:
+        return session.exec(select(User).where(User.name == name, col(User.parent_id).is_(None))).one_or_none()
+
+    def _require(self, session: Session, name: str) -> User:
+        """Locked: of two who rotate the key at once, the second revokes the first one's."""
+        user = self._named(session, name)
+        if user is None:
+            raise BadInput(f"There is no user {name!r}. See: darkroom user list.", field="name")
+        session.refresh(user, with_for_update=_NO_KEY)
+        return user
+
+
+def _ids(names: Sequence[str]) -> list[str]:
+    return [new_id("u") for _ in names]
+
+
+def _new_key(session: Session, user_id: str, *, service: bool) -> NewKey:
+    key = f"dk_{secrets.token_urlsafe(32)}"
+    session.add(ApiKey(digest=digest(key), user_id=user_id, service=service))
+    return NewKey(user_id=user_id, key=key)
+
+
+def _revoke(session: Session, user_id: str, *, now: datetime) -> None:
+    for key in session.exec(select(ApiKey).where(ApiKey.user_id == user_id, col(ApiKey.revoked_at).is_(None))):
+        key.revoked_at = now
+        session.add(key)
+
+
+def _require_limit(field: str, value: Decimal | int | None) -> None:
+    if value is not None and value < 0:
+        raise BadInput(f"{field} is {value}; give 0 (nothing at all) or more.", field=field)
+
+
+def _require_plan(session: Session, name: str) -> None:
+    if session.get(Plan, name) is None:
+        raise BadInput(
+            f"There is no plan {name!r}. Make one: darkroom plan set {name} --in-flight N --weight W.", field="plan"
+        )

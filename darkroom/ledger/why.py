@@ -1,0 +1,182 @@
+"""What a job waits for, in one sentence: the answer of `GET /v1/jobs/{id}` and of `darkroom why`.
+
+`waiting_for` is pure: the job's rows, how full the line is where one of them waits, and the time. `look` fetches them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import Engine
+
+from darkroom.clock import midnight
+from darkroom.ledger.batches import PAUSED_UNTIL, Counts
+from darkroom.ledger.breaker import slots_now
+from darkroom.ledger.database import plain, run
+from darkroom.ledger.event_tables import Wait
+from darkroom.ledger.statuses import RequestStatus, WaitKind, WaitStatus
+from darkroom.ledger.tables import Batch, Job, Request
+from darkroom.timing import Timing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What bounds a queued row: how full it is where it waits, its user's budget, whether the provider is there."""
+
+    before: int  # rows that have their turn before it, over all users
+    in_use: int
+    slots: int  # of the account, at the moment
+    all_slots: int  # … when it is not slowed down
+    own_in_use: int
+    plan_slots: int  # of its user
+    accounts_own: bool = False  # that number is not the plan's, but what this account gives each user
+    endpoint_in_use: int
+    endpoint_cap: int | None
+    budget_usd: Decimal | None = None  # of its user, a day
+    spent_usd: Decimal = Decimal(0)  # today, and reserved for what is under way
+    down_since: datetime | None = None
+    probe_at: datetime | None = None
+
+
+def look(engine: Engine, job: Job, requests: Sequence[Request], *, now: datetime, timing: Timing) -> str | None:
+    if job.status.terminal:
+        return None
+    queued = next((row for row in requests if row.status is RequestStatus.QUEUED), None)
+    if all(row.status.terminal for row in requests) and (waits := _open_waits(engine, job)):
+        return " and ".join(durably(wait, now=now) for wait in waits)
+    line = _line(engine, queued, now=now, timing=timing) if queued else None
+    return waiting_for(job, requests, line=line, now=now)
+
+
+def durably(wait: Wait, *, now: datetime) -> str:
+    """What a job waits for beside calls."""
+    until = f"until {wait.until:%Y-%m-%d %H:%M:%S} UTC" if wait.until else "for as long as it takes"
+    match wait.kind:
+        case WaitKind.SLEEP:
+            return f"{until[6:]} (its step '{wait.name}' sleeps; {wait.id})"
+        case WaitKind.CHILD:
+            return f"the end of {wait.child_job_id}, which its step '{wait.name}' started"
+        case _:
+            which = f" with {wait.match}" if wait.match else ""
+            return f"an event '{wait.event_name}'{which}, {until} (its step '{wait.name}'; {wait.id})"
+
+
+def _open_waits(engine: Engine, job: Job) -> list[Wait]:
+    with engine.begin() as connection:
+        found = [plain(Wait, row) for row in run(connection, "waits_of_job", job_id=job.id)]
+    return [wait for wait in found if wait.status == WaitStatus.OPEN]
+
+
+def batch_waits_for(batch: Batch, passes: Sequence[Counts], *, now: datetime) -> str:
+    """Of a batch that is under way."""
+    last = passes[-1] if passes else None
+    if last is not None and last.ended < last.total:
+        rows = f"its {last.stage.value}s: {last.ended} of {last.total} have ended, {last.in_flight} are under way"
+        return f"{rows}; it is paused since {batch.paused_at:%H:%M} UTC" if batch.paused_at else rows
+    if batch.asked_at is not None and batch.winners is None:
+        until = f", until {batch.answer_by:%Y-%m-%d %H:%M} UTC" if batch.answer_by else ""
+        return f"a person to choose the winners, since {_since(batch.asked_at, now)}{until}"
+    return "its run to take the next step"
+
+
+def waiting_for(job: Job, requests: Sequence[Request], *, line: Line | None, now: datetime) -> str | None:
+    """None for a job that has ended. `line` is needed if a row is queued."""
+    if job.status.terminal:
+        return None
+    pending = [row for row in requests if not row.status.terminal]
+    if not pending:
+        return _run_to_go_on(job, requests)
+    sentence = _row(pending[0], job, line=line, now=now)
+    return sentence if len(pending) == 1 else f"{sentence}; and {len(pending) - 1} more"
+
+
+def _run_to_go_on(job: Job, requests: Sequence[Request]) -> str:
+    if any(row.status is RequestStatus.SUCCEEDED for row in requests):
+        return "its run to store the result"
+    if job.cancel_requested_at is not None:
+        return "its run to end it: it is cancelled"
+    return "its run to take the next step" if requests else "its run to begin"
+
+
+def _row(row: Request, job: Job, *, line: Line | None, now: datetime) -> str:
+    match row.status:
+        case RequestStatus.QUEUED:
+            return _queued(row, line, now=now)
+        case RequestStatus.GRANTED if job.run_id is None:
+            return "a run: it has its slot"
+        case RequestStatus.GRANTED:
+            return "its run to submit: it has its slot"
+        case RequestStatus.UNKNOWN:
+            lost = f"the submit's answer was lost {_since(row.submitted_at, now)} ago"
+            return f"a sign of {row.endpoint} at {row.account_id}: {lost}{_cancel(row)}"
+        case _:
+            submitted = f"submitted {_since(row.submitted_at, now)} ago"
+            return f"{row.endpoint} at {row.account_id}: {submitted}{_cancel(row)}"
+
+
+def _cancel(row: Request) -> str:
+    return ", cancel asked for" if row.cancel_requested_at is not None else ""
+
+
+def _queued(row: Request, line: Line | None, *, now: datetime) -> str:
+    if line is not None and line.down_since is not None:
+        return f"{row.account_id} is down since {line.down_since:%H:%M}, {_next_probe(line.probe_at, now=now)}"
+    if row.not_before == PAUSED_UNTIL:
+        return "its batch, which is paused"
+    if row.not_before is not None and row.not_before > now:
+        return f"a retry at {row.not_before:%H:%M:%S} UTC"
+    if line is None:
+        return "slot"
+    if line.budget_usd is not None and line.spent_usd + row.estimate_usd > line.budget_usd:
+        return (
+            f"budget: {_usd(line.spent_usd)} of the plan's {_usd(line.budget_usd)} a day are spent or reserved and it "
+            f"takes {_usd(row.estimate_usd)}; the next day begins at 00:00 UTC"
+        )
+    return f"slot: {_full(row, line)}, place {line.before + 1}"
+
+
+def _next_probe(probe_at: datetime | None, *, now: datetime) -> str:
+    seconds = math.ceil((probe_at - now).total_seconds()) if probe_at else 0
+    return f"next probe in {seconds} s" if seconds > 0 else "a probe is due"
+
+
+def _full(row: Request, line: Line) -> str:
+    """The narrowest of the limits that are reached; the account's while none is."""
+    if line.own_in_use >= line.plan_slots:
+        whose = (
+            f"a user's {line.plan_slots} at {row.account_id}" if line.accounts_own else f"the plan's {line.plan_slots}"
+        )
+        return f"{line.own_in_use} of {whose} in use"
+    if line.endpoint_cap is not None and line.endpoint_in_use >= line.endpoint_cap:
+        return f"{line.endpoint_in_use} of {line.endpoint_cap} for {row.endpoint} in use"
+    slowed = f" (of {line.all_slots}, fewer for a while after a 429)" if line.slots < line.all_slots else ""
+    return f"{line.in_use} of {line.slots} in use{slowed}"
+
+
+def _usd(amount: Decimal) -> str:
+    """Cents, and no less than what is needed to tell small sums apart."""
+    return f"${amount:.2f}" if amount == amount.quantize(Decimal("0.01")) else f"${amount.normalize():f}"
+
+
+def _since(then: datetime | None, now: datetime) -> str:
+    seconds = max(int(((now - then) if then else timedelta()).total_seconds()), 0)
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def _line(engine: Engine, row: Request, *, now: datetime, timing: Timing) -> Line:
+    place = {"account_id": row.account_id, "user_id": row.user_id}
+    with engine.begin() as connection:
+        before = run(
+            connection, "place_in_line", **place, lane=int(row.lane), created_at=row.created_at, ref=row.ref
+        ).scalar()
+        found = run(connection, "line", **place, endpoint=row.endpoint, midnight=midnight(now)).one()
+    values = dict(found._mapping)
+    throttle = {name: values.pop(name) for name in ("halvings", "slowed_at")}
+    # A row that was granted in between stands nowhere.
+    return Line(before=before or 0, slots=slots_now(found.all_slots, **throttle, now=now, timing=timing), **values)

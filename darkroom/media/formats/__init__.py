@@ -1,0 +1,40 @@
+"""Files of media, believed only once they were read to their end: what arrives and what we make goes through `verify`.
+
+A type is what the bytes say, never what was declared. Sizes, pixels and seconds are bounded before anything is decoded;
+how many bytes there may be is the caller's to bound, before they are here.
+"""
+
+from __future__ import annotations
+
+from darkroom.errors import Unverified
+from darkroom.media.formats.files import Kind, Media, RemoteFile
+from darkroom.media.formats.pictures import picture
+from darkroom.media.formats.tables import table
+from darkroom.media.formats.trained import config, weights
+from darkroom.media.formats.zips import archive
+
+__all__ = ["MAX_PIXELS", "Kind", "Media", "RemoteFile", "verify"]
+
+MAX_PIXELS = 50_000_000
+
+
+def verify(content: bytes, kind: Kind = Kind.IMAGE, *, max_pixels: int = MAX_PIXELS) -> Media:
+    """Raises Refused for what must not be stored, Unverified for what another try may bring whole."""
+    if not content:
+        raise Unverified("the file is empty")
+    match kind:
+        case Kind.IMAGE:
+            return picture(content, max_pixels=max_pixels)
+        case Kind.WEIGHTS:
+            return weights(content)
+        case Kind.CONFIG:
+            return config(content)
+        case Kind.ARCHIVE:
+            return archive(content)
+        case Kind.TABLE:
+            return table(content)
+        case Kind.VIDEO | Kind.AUDIO:
+            # Here, because who handles pictures alone must not pay for loading PyAV.
+            from darkroom.media.formats import films
+
+            return films.film(content, max_pixels=max_pixels) if kind is Kind.VIDEO else films.sound(content)

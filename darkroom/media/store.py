@@ -1,0 +1,263 @@
+"""Where pictures are kept: any Prefect `WritableFileSystem`, behind two methods and one rule for keys.
+
+A folder by default, S3 for `s3://bucket/prefix`, any saved block for `block:<type-slug>/<name>`. The block is made by
+`darkroom provision` and loaded by name, so operators can edit it in Prefect's UI. A folder's block is read over HTTP,
+and used without Prefect, whose import takes a second; the others are Prefect's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from pydantic import SecretStr
+
+from darkroom.errors import BadInput, DarkroomError, Park, Permanent
+from darkroom.orchestrator.api import PrefectApi, block_document
+from darkroom.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.blocks.core import Block
+    from prefect_aws import AwsCredentials
+    from prefect_aws.client_parameters import AwsClientParameters
+
+BLOCK_NAME = "darkroom-media"
+LONGEST_KEY = 512
+# Segments do not begin with a dot, so there is no `.` or `..` among them.
+KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*(?:/[A-Za-z0-9_][A-Za-z0-9._=-]*)*")
+NEVER = (PermissionError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
+NEVER_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError"})
+NEVER_S3 = frozenset(
+    {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "PermanentRedirect"}
+)
+
+
+class FileSystem(Protocol):
+    """What is needed of Prefect's `WritableFileSystem`. Its methods may be plain, async, or both under one name."""
+
+    @property
+    def read_path(self) -> Callable[..., Any]: ...
+
+    @property
+    def write_path(self) -> Callable[..., Any]: ...
+
+
+class LocalFolder:
+    """The folder that a block `local-file-system` names, read and written as Prefect's own class does."""
+
+    def __init__(self, basepath: str | None) -> None:
+        self.basepath = str(Path(basepath or ".").expanduser().resolve())
+
+    def read_path(self, path: str) -> bytes:
+        return self._within(path).read_bytes()
+
+    def write_path(self, path: str, content: bytes) -> None:
+        file = self._within(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+    def _within(self, path: str) -> Path:
+        """Raises ValueError for what a link leads out of the folder."""
+        file = (Path(self.basepath) / path).resolve()
+        if not file.is_relative_to(self.basepath):
+            raise ValueError("outside of the folder")
+        return file
+
+
+class MediaStore:
+    """Synchronous and thread-safe, in a flow, a task or a plain thread alike."""
+
+    def __init__(self, filesystem: FileSystem) -> None:
+        self._filesystem = filesystem
+
+    def write(self, key: str, content: bytes) -> None:
+        """Stores or replaces. Raises Park while the store is out, Permanent where it will never do."""
+        with _translated():
+            _call(self._filesystem.write_path, path=_checked(key), content=content)
+
+    def read(self, key: str) -> bytes:
+        """Raises Permanent(code="media_missing") for a key nothing was stored under."""
+        with _translated():
+            return cast(bytes, _call(self._filesystem.read_path, path=_checked(key)))
+
+    def is_at(self, store: str) -> bool:
+        """Whether this is the place a store setting names. A `block:` setting is what its block says."""
+        return store.startswith("block:") or _place(self._filesystem) == _named_place(store)
+
+
+def open_media_store(settings: Settings) -> MediaStore:
+    """The store the settings name, from its block. Asks Prefect's API, so keep what it returns."""
+    slug = store_block_slug(settings.media_store)
+    return MediaStore(_load_folder(slug) if slug.startswith("local-file-system/") else _load(slug))
+
+
+def store_block_slug(store: str) -> str:
+    """The name under which the block of a store setting is saved: `<type slug>/<name>`."""
+    if store.startswith("block:"):
+        return store.removeprefix("block:")
+    return f"{'s3-bucket' if store.startswith('s3://') else 'local-file-system'}/{BLOCK_NAME}"
+
+
+def folder_of(store: str) -> str:
+    """The folder that a store setting names, in full."""
+    return str(Path(store).expanduser().resolve())
+
+
+def make_store_block(store: str) -> Block:
+    """The block of a folder or an `s3://` setting, not yet saved. A `block:` setting names one that exists already."""
+    if store.startswith("block:"):
+        raise BadInput(f"{store} is saved by an operator, in Prefect's UI", field="DARKROOM_STORE")
+    if store.startswith("s3://"):
+        return _s3_block(store, os.environ)
+    from prefect.filesystems import LocalFileSystem
+
+    return LocalFileSystem(basepath=folder_of(store))
+
+
+def _place(filesystem: FileSystem) -> tuple[object, ...]:
+    return tuple(getattr(filesystem, name, None) for name in ("basepath", "bucket_name", "bucket_folder"))
+
+
+def _named_place(store: str) -> tuple[object, ...]:
+    if not store.startswith("s3://"):
+        return folder_of(store), None, None
+    bucket, folder = _bucket(store)
+    return None, bucket, folder
+
+
+def _bucket(store: str) -> tuple[str, str]:
+    """And the folder in it, of an `s3://` setting."""
+    bucket, _, folder = store.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise BadInput("name a bucket: s3://bucket/prefix", field="DARKROOM_STORE")
+    return bucket, folder.strip("/")
+
+
+def _s3_block(store: str, environment: Mapping[str, str]) -> Block:
+    bucket, folder = _bucket(store)
+    from prefect_aws.s3 import S3Bucket
+
+    return cast("Block", S3Bucket(bucket_name=bucket, bucket_folder=folder, credentials=_aws_credentials(environment)))
+
+
+def _aws_credentials(environment: Mapping[str, str]) -> AwsCredentials:
+    """What `AWS_*` says, saved with the block.
+
+    Temporary keys are left out, as they would be stale within hours: then every process asks its own environment,
+    profile or role, which is what boto3 does without any.
+    """
+    from prefect_aws import AwsCredentials
+
+    lasting = not environment.get("AWS_SESSION_TOKEN")
+    secret = environment.get("AWS_SECRET_ACCESS_KEY") if lasting else None
+    return AwsCredentials(
+        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID") if lasting else None,
+        aws_secret_access_key=SecretStr(secret) if secret else None,
+        profile_name=environment.get("AWS_PROFILE"),
+        region_name=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION"),
+        aws_client_parameters=_aws_client_parameters(environment),
+    )
+
+
+def _aws_client_parameters(environment: Mapping[str, str]) -> AwsClientParameters:
+    from prefect_aws.client_parameters import AwsClientParameters
+
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    config: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 30, "retries": {"mode": "standard"}}
+    if endpoint:
+        # Stores other than AWS's rarely have a DNS name for every bucket.
+        config["s3"] = {"addressing_style": "path"}
+    return AwsClientParameters(endpoint_url=endpoint, config=config)
+
+
+def _load_folder(slug: str) -> LocalFolder:
+    with closing(PrefectApi.from_environment()) as api:
+        data = block_document(api, slug)
+    if data is None:
+        raise _no_block(slug)
+    return LocalFolder(data.get("basepath"))
+
+
+def _load(slug: str) -> FileSystem:
+    """`Block.load` imports every Prefect integration there is (half a second), so the usual type loads itself."""
+    from prefect.blocks.core import Block
+    from prefect.filesystems import WritableFileSystem
+
+    kind, _, name = slug.partition("/")
+    try:
+        if kind == "s3-bucket":
+            from prefect_aws.s3 import S3Bucket
+
+            found = _call(S3Bucket.load, name=name)
+        else:
+            found = _call(Block.load, name=slug)
+    except ValueError as error:
+        raise _no_block(slug) from error
+    if not isinstance(found, WritableFileSystem):
+        raise Permanent(f"the block {slug} cannot hold files: name a file system's", code="store_misconfigured")
+    return found
+
+
+def _no_block(slug: str) -> Permanent:
+    return Permanent(f"there is no block {slug}: run `darkroom provision`", code="store_misconfigured")
+
+
+def _checked(key: str) -> str:
+    if len(key) > LONGEST_KEY or not KEY.fullmatch(key):
+        raise Permanent("that is not a key of the media store", code="bad_key")
+    return key
+
+
+def _call(method: Callable[..., Any], **arguments: Any) -> Any:
+    """Calls a file system's method from wherever we are.
+
+    Prefect's own are two functions under one name, which would answer with a coroutine wherever a loop runs; a file
+    system written by hand may be plain or async.
+    """
+    if hasattr(method, "aio"):
+        return method(**arguments, _sync=True)
+    answer = method(**arguments)
+    if not inspect.iscoroutine(answer):
+        return answer
+    from prefect.utilities.asyncutils import run_coro_as_sync
+
+    return run_coro_as_sync(answer)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DarkroomError:
+        raise
+    except Exception as error:
+        # Everything, as each kind of file system has its own errors; one nobody knows yet is worth another try.
+        raise _failure(error) from error
+
+
+def _failure(error: Exception) -> DarkroomError:
+    """Names the kind of error alone: messages of clients may hold addresses and keys of the store."""
+    kind = type(error).__name__
+    if _is_missing(error):
+        return Permanent("nothing is stored under this key", code="media_missing")
+    if isinstance(error, NEVER) or kind in NEVER_NAMES or _s3_code(error) in NEVER_S3:
+        return Permanent(f"the media store refuses ({_s3_code(error) or kind}): check its block", code="store_refused")
+    return Park(f"the media store is out ({_s3_code(error) or kind})", code="store_unavailable")
+
+
+def _is_missing(error: Exception) -> bool:
+    # LocalFileSystem says it with a bare ValueError.
+    local = isinstance(error, ValueError) and str(error).endswith("does not exist.")
+    return local or isinstance(error, FileNotFoundError) or _s3_code(error) in ("404", "NoSuchKey")
+
+
+def _s3_code(error: Exception) -> str | None:
+    """The code of a botocore ClientError, told by its shape: boto3 is not imported where there is no S3."""
+    response = getattr(error, "response", None)
+    details = response.get("Error") if isinstance(response, dict) else None
+    return str(details.get("Code")) if isinstance(details, dict) else None

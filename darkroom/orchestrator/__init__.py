@@ -1,0 +1,418 @@
+"""What Darkroom asks of Prefect: runs, their queues, the events that wake them, and their states.
+
+Thread-safe. A call is repeated only where doing it twice is the same as doing it once: runs carry an idempotency key,
+events their own id. The rest raises `Retry`, and `reconcile` does it again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+from darkroom.clock import utc_now
+from darkroom.errors import NeedsHuman
+from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.schedules import Timetables
+
+WORK_POOL = "darkroom"
+RECONCILE = "reconcile/every-minute"
+MOST_PER_PAGE = 200  # Prefect's own bound
+# The events on which the automation resumes a run.
+RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted", "darkroom.run.woken")
+# States in which a run may have lost its process. A suspended run has none by right, a cancelled one is wanted so.
+RECOVERABLE = frozenset({"CRASHED", "FAILED", "RUNNING", "PENDING"})
+RECOVERING = "Recovering"  # the name of the state in which such a run is put back into its queue
+UNDER_WAY = frozenset({"RUNNING", "PENDING", "CANCELLING"})
+FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+_EXCEPTION = re.compile(r"encountered an exception: (\w+)")
+# How a flow ends that was called with what it does not take: at Prefect's own check, or at the flow's.
+_REFUSED = ("Validation of flow parameters failed", "Flow run encountered an exception: BadInput")
+_FIELD = re.compile(r"^ *- ([\w.]+):", re.MULTILINE)
+# For how long a queue is not looked at again. One that is deleted meanwhile is made anew by Prefect, without a limit.
+ENSURED_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """A flow run's state. `type` is Prefect's (`RUNNING`, `PAUSED`, …), `name` what the UI shows (`Suspended`, …).
+
+    `deployed`: a worker can start it again; a run that somebody started as a script has only its own process.
+    `stranded`: it has a deployment, but its queue was deleted, and no worker is ever offered it.
+    """
+
+    type: str
+    name: str
+    timestamp: datetime
+    message: str = ""
+    deployed: bool = True
+    stranded: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Without what an exception said: about refused parameters that would be the values, and so the prompt."""
+        kind = _EXCEPTION.search(self.message)
+        return f"{self.name} ({kind[1]})" if kind else self.name
+
+    @property
+    def refused(self) -> bool:
+        """It failed for its parameters, and would again."""
+        return self.type == "FAILED" and self.message.startswith(_REFUSED)
+
+    @property
+    def refused_fields(self) -> tuple[str, ...]:
+        """As far as Prefect names them. What they were is not told: it may be anything."""
+        return tuple(dict.fromkeys(_FIELD.findall(self.message))) if self.refused else ()
+
+    @property
+    def is_final(self) -> bool:
+        return self.type in FINAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announcement:
+    """Something that happened outside, for Prefect's feed and for automations: `name` begins with "darkroom."."""
+
+    id: str
+    name: str
+    user_id: str | None
+    payload: Mapping[str, Any]
+    occurred: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Names of what a deployment's runs take, and those without which they do not begin."""
+
+    names: frozenset[str]
+    required: frozenset[str]
+
+
+def queue_name(user_id: str) -> str:
+    return f"user-{user_id}"
+
+
+class Orchestrator:
+    def __init__(self, api: PrefectApi | None = None) -> None:
+        self._api = api or PrefectApi.from_environment()
+        self.timetables = Timetables(self._api)
+        self._deployment_ids: dict[str, UUID] = {}
+        self._parameters: dict[str, Parameters] = {}
+        self._ensured: dict[tuple[str, int], float] = {}  # queue and limit → when
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._api.close()
+
+    def ensure_queue(self, user_id: str, *, limit: int) -> None:
+        """The user's work queue exists and lets at most `limit` of its runs execute at once.
+
+        A queue that was ensured within the minute is not asked about: that would be every second call of a burst.
+        """
+        name, now = queue_name(user_id), time.monotonic()
+        if now - self._ensured.get((name, limit), float("-inf")) < ENSURED_SECONDS:
+            return
+        self.ensure_named_queue(name, limit=limit)
+        fresh = {queue: at for queue, at in self._ensured.items() if now - at < ENSURED_SECONDS and queue[0] != name}
+        self._ensured = fresh | {(name, limit): now}
+
+    def ensure_named_queue(self, name: str, *, limit: int | None) -> None:
+        queues = f"/work_pools/{WORK_POOL}/queues"
+        if self._api.call("PATCH", f"{queues}/{name}", json={"concurrency_limit": limit}, absent=True) is not None:
+            return
+        queue = {"name": name, "concurrency_limit": limit}
+        if self._api.call("POST", queues, json=queue, absent=True, conflict=True) is None:
+            raise NeedsHuman(f"Prefect has no work pool '{WORK_POOL}': run `darkroom provision`")
+
+    def queue_limits(self) -> dict[str, int | None]:
+        """Of every queue of the pool, by its name."""
+        found: dict[str, int | None] = {}
+        while True:
+            body = {"limit": MOST_PER_PAGE, "offset": len(found)}
+            page = self._api.call("POST", f"/work_pools/{WORK_POOL}/queues/filter", json=body)
+            found |= {queue["name"]: queue["concurrency_limit"] for queue in page}
+            if len(page) < MOST_PER_PAGE:
+                return found
+
+    def create_run(
+        self,
+        *,
+        deployment: str,
+        run_key: str,
+        user_id: str,
+        plan: str,
+        parameters: Mapping[str, Any],
+    ) -> UUID:
+        """The flow run of this `run_key`: made now, or the one made before. Its queue must exist (`ensure_queue`)."""
+        body = {
+            "parameters": dict(parameters),
+            "idempotency_key": run_key,
+            "name": run_key,  # so that one finds it in the ledger
+            # The gateway has checked them, and the flow does. The server's check costs it 8 ms.
+            "enforce_parameter_schema": False,
+            "work_queue_name": queue_name(user_id),
+            "tags": [f"user:{user_id}", f"plan:{plan}"],
+        }
+        return self._create(deployment, body)
+
+    def run_now(self, deployment: str, **parameters: Any) -> UUID:
+        """One more run of a deployment, in the deployment's own queue."""
+        return self._create(deployment, {"idempotency_key": uuid4().hex, "parameters": parameters})
+
+    def run_state(self, flow_run_id: UUID) -> RunState | None:
+        """None if there is no such run."""
+        run = self._api.call("GET", f"/flow_runs/{flow_run_id}", absent=True)
+        state = run and run.get("state")
+        if not state:
+            return None
+        return _run_state(state, run)
+
+    def run_states(self, flow_run_ids: Iterable[UUID]) -> dict[UUID, RunState]:
+        """Of many at once; a run that does not exist is missing."""
+        ids, found = [str(each) for each in flow_run_ids], dict[UUID, RunState]()
+        for start in range(0, len(ids), MOST_PER_PAGE):
+            body = {"flow_runs": {"id": {"any_": ids[start : start + MOST_PER_PAGE]}}, "limit": MOST_PER_PAGE}
+            for run in self._api.call("POST", "/flow_runs/filter", json=body):
+                if state := run.get("state"):
+                    found[UUID(run["id"])] = _run_state(state, run)
+        return found
+
+    def under_way_since(self, before: datetime, *, deployment: str) -> list[UUID]:
+        """Runs of the deployment that were taken up by a process before that time and have not come to an end since."""
+        wanted = {
+            "deployment_id": {"any_": [str(self.deployment_id(deployment))]},
+            "state": {"type": {"any_": sorted(UNDER_WAY)}},
+        }
+        found = self._api.call("POST", "/flow_runs/filter", json={"flow_runs": wanted, "limit": MOST_PER_PAGE})
+        return [UUID(run["id"]) for run in found if _run_state(run["state"], run).timestamp < before]
+
+    def history(self, flow_run_id: UUID) -> list[RunState]:
+        """Every state the run was in, oldest first."""
+        states = self._api.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
+        return sorted(map(_run_state, states), key=lambda state: state.timestamp)
+
+    def add_tags(self, flow_run_id: UUID, tags: Iterable[str]) -> None:
+        path = f"/flow_runs/{flow_run_id}"
+        present = set(self._api.call("GET", path)["tags"])
+        if missing := set(tags) - present:
+            self._api.call("PATCH", path, json={"tags": sorted(present | missing)})
+
+    def wake(self, flow_run_id: UUID, *, event: str, request_ref: str, payload: Mapping[str, Any]) -> None:
+        """Emit the event on which the automation resumes the run.
+
+        Each call is a new event: Prefect drops a repeated id for 30 minutes. The automation resumes the first flow run
+        among the event's resources, so exactly one is named.
+        """
+        run = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "flow-run"}
+        body = {
+            "id": str(uuid4()),
+            "occurred": utc_now().isoformat(),
+            "event": event,
+            "resource": {"prefect.resource.id": f"fal.request.{request_ref}"},
+            "related": [run],
+            "payload": dict(payload),
+        }
+        self._api.call("POST", "/events", json=[body])
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """As Prefect's events, in one call. One that was announced before is the same event there."""
+        self._api.call("POST", "/events", json=[_event(each) for each in announcements])
+
+    def resume(self, flow_run_id: UUID) -> bool:
+        """True if the run was paused or suspended and now goes on; False if it was neither, or does not exist.
+
+        Also one that was suspended with a form: it finds no answer to that.
+        """
+        state = self.run_state(flow_run_id)
+        if state is None or state.type != "PAUSED":
+            return False
+        if state.deployed:  # as `/resume` does it, which asks for an answer first, and for a form that is there by now
+            return self._set_state(flow_run_id, type="SCHEDULED", name="Resuming")
+        path = f"/flow_runs/{flow_run_id}/resume"
+        return _accepted(self._api.call("POST", path, json={}, absent=True, repeatable=False))
+
+    def answer(self, flow_run_id: UUID) -> Mapping[str, Any] | None:
+        """What the form was answered with which the run was suspended last; None if there was none."""
+        states = self._api.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
+        paused = [state for state in states if state["type"] == "PAUSED"]
+        last = max(paused, key=lambda state: datetime.fromisoformat(state["timestamp"]), default=None)
+        keyset = ((last or {}).get("state_details") or {}).get("run_input_keyset")
+        if keyset is None:
+            return None
+        found = self._api.call("GET", f"/flow_runs/{flow_run_id}/input/{keyset['response']}", absent=True)
+        return dict(found) if isinstance(found, dict) else None
+
+    def recover(self, flow_run_id: UUID) -> bool:
+        """Put a run whose process is gone back into its queue. False if its state says there is nothing to recover.
+
+        Without force, so Prefect's own rules still apply, and never repeated: a second `Scheduled` could overtake the
+        worker that has just taken the first.
+        """
+        state = self.run_state(flow_run_id)
+        if state is None or state.type not in RECOVERABLE:
+            return False
+        # A run that bears a pid is cancelled by whoever has that process: nobody. Before it is ready, lest a worker
+        # has noted the next one.
+        self._api.call("PATCH", f"/flow_runs/{flow_run_id}", json={"infrastructure_pid": None}, absent=True)
+        return self._set_state(flow_run_id, type="SCHEDULED", name="Recovering")
+
+    def confirm_cancel(self, flow_run_id: UUID) -> bool:
+        """Cancelling becomes Cancelled; for a run whose process is gone, and so cannot say it."""
+        state = self.run_state(flow_run_id)
+        if state is None or state.type != "CANCELLING":
+            return False
+        return self._set_state(flow_run_id, type="CANCELLED", name="Cancelled")
+
+    def give_up(self, flow_run_id: UUID, *, message: str) -> None:
+        """Failed, for good: nobody brings it back."""
+        self._set_state(flow_run_id, type="FAILED", name="Failed", message=message)
+
+    def cancel_run(self, flow_run_id: UUID) -> None:
+        """Ask for the end of the run. One without a process is cancelled at once, a finished one stays as it is."""
+        self._set_state(flow_run_id, type="CANCELLING", name="Cancelling")
+
+    def show_picture(self, flow_run_id: UUID, *, key: str, url: str, description: str) -> None:
+        """An image among the run's artifacts. `key`: lowercase letters, digits and dashes."""
+        self._show(key=key, type="image", data=url, description=description, flow_run_id=str(flow_run_id))
+
+    def show_costs(self, flow_run_id: UUID, *, key: str, table: Sequence[Mapping[str, str]]) -> None:
+        """A table among the run's artifacts."""
+        data = json.dumps([dict(row) for row in table])
+        self._show(key=key, type="table", data=data, description="What it cost", flow_run_id=str(flow_run_id))
+
+    def show_text(self, flow_run_id: UUID, *, key: str, markdown: str, description: str) -> None:
+        self._show(key=key, type="markdown", data=markdown, description=description, flow_run_id=str(flow_run_id))
+
+    def show_progress(self, flow_run_id: UUID, *, key: str, percent: float, text: str) -> None:
+        """A bar among the run's artifacts, moved on where it is there already."""
+        self._keep(flow_run_id, key=key, type="progress", data=percent, description=text)
+
+    def keep_table(self, flow_run_id: UUID, *, key: str, table: Sequence[Mapping[str, str]], description: str) -> None:
+        """A table among the run's artifacts, one that is brought up to date."""
+        data = json.dumps([dict(row) for row in table])
+        self._keep(flow_run_id, key=key, type="table", data=data, description=description)
+
+    def show_table(
+        self, flow_run_id: UUID, *, key: str, name: str, message: str, table: Sequence[Mapping[str, str]]
+    ) -> None:
+        """A finished task run of that name, and a table as its artifact.
+
+        Prefect's own engine takes ten times as long over a task run that has nothing to do.
+        """
+        body = {
+            "flow_run_id": str(flow_run_id),
+            "name": name,
+            "task_key": "report",
+            "dynamic_key": str(
+                uuid4()
+            ),  # a repeated call with the same key is answered with the task run that is there
+            "state": {"type": "COMPLETED", "name": "Completed", "message": message},
+        }
+        task_run = self._api.call("POST", "/task_runs/", json=body)
+        self._show(
+            key=key,
+            type="table",
+            data=json.dumps([dict(row) for row in table]),
+            description=message,
+            flow_run_id=str(flow_run_id),
+            task_run_id=task_run["id"],
+        )
+
+    def _keep(self, flow_run_id: UUID, *, key: str, type: str, data: str | float, description: str) -> None:
+        # Not by `/artifacts/{key}/latest`: its `id` is that of a list of versions, and no artifact's.
+        asked = {"artifacts": {"key": {"any_": [key]}}, "limit": 1}
+        if found := self._api.call("POST", "/artifacts/filter", json=asked):
+            self._api.call("PATCH", f"/artifacts/{found[0]['id']}", json={"data": data, "description": description})
+        else:
+            self._show(key=key, type=type, flow_run_id=str(flow_run_id), data=data, description=description)
+
+    def _show(self, **artifact: str | float) -> None:
+        self._api.call("POST", "/artifacts/", json=artifact, repeatable=False)
+
+    def _create(self, deployment: str, body: Mapping[str, Any]) -> UUID:
+        for _ in range(2):  # the deployment we knew may have been deleted, and made anew under another id
+            path = f"/deployments/{self.deployment_id(deployment)}/create_flow_run"
+            if run := self._api.call("POST", path, json=body, absent=True):
+                return UUID(run["id"])
+            self._deployment_ids.pop(deployment, None)
+        raise _unknown_deployment(deployment)
+
+    def deployment_id(self, deployment: str) -> UUID:
+        """By its full name. Remembered, as it is asked for with each run."""
+        if deployment not in self._deployment_ids:
+            found = self._api.call("GET", f"/deployments/name/{deployment}", absent=True)
+            if found is None:
+                raise _unknown_deployment(deployment)
+            self._deployment_ids[deployment] = UUID(found["id"])
+        return self._deployment_ids[deployment]
+
+    def deployment_of(self, deployment_id: UUID) -> str:
+        """Its name, without the flow's."""
+        return str(self._api.call("GET", f"/deployments/{deployment_id}")["name"])
+
+    def given_to(self, flow_run_id: UUID) -> Mapping[str, Any]:
+        """The parameters of a run; none for one that does not exist."""
+        return dict((self._api.call("GET", f"/flow_runs/{flow_run_id}", absent=True) or {}).get("parameters") or {})
+
+    def parameters_of(self, deployment: str) -> Parameters:
+        """What its runs take, as its form has it. Remembered. Raises NeedsHuman where there is no such deployment."""
+        if deployment not in self._parameters:
+            found = self._api.call("GET", f"/deployments/name/{deployment}", absent=True)
+            if found is None:
+                raise _unknown_deployment(deployment)
+            schema = found.get("parameter_openapi_schema") or {}
+            names, required = schema.get("properties") or {}, schema.get("required") or ()
+            self._parameters[deployment] = Parameters(names=frozenset(names), required=frozenset(required))
+        return self._parameters[deployment]
+
+    def _set_state(self, flow_run_id: UUID, *, type: str, name: str, message: str | None = None) -> bool:
+        body = {"state": {"type": type, "name": name, "message": message}, "force": False}
+        path = f"/flow_runs/{flow_run_id}/set_state"
+        return _accepted(self._api.call("POST", path, json=body, absent=True, repeatable=False))
+
+
+def _event(announcement: Announcement) -> dict[str, Any]:
+    """No flow run is named in it, so that no automation takes it for the end of what a run waits for."""
+    user = {"prefect.resource.id": f"darkroom.user.{announcement.user_id}", "prefect.resource.role": "user"}
+    return {
+        "id": str(uuid5(NAMESPACE_URL, f"darkroom:{announcement.id}")),
+        "occurred": announcement.occurred.isoformat(),
+        "event": announcement.name,
+        "resource": {
+            "prefect.resource.id": f"darkroom.event.{announcement.id}",
+            "prefect.resource.name": announcement.name,
+        },
+        "related": [] if announcement.user_id is None else [user],
+        "payload": dict(announcement.payload),
+    }
+
+
+def _run_state(state: Mapping[str, Any], run: Mapping[str, Any] | None = None) -> RunState:
+    deployed = run is None or run["deployment_id"] is not None
+    return RunState(
+        type=state["type"],
+        name=state["name"],
+        timestamp=datetime.fromisoformat(state["timestamp"]),
+        message=state.get("message") or "",
+        deployed=deployed,
+        stranded=run is not None and deployed and run["work_queue_id"] is None,
+    )
+
+
+def _accepted(outcome: Any) -> bool:
+    return bool(outcome) and outcome.get("status") == "ACCEPT"
+
+
+def _unknown_deployment(deployment: str) -> NeedsHuman:
+    return NeedsHuman(f"Prefect has no deployment '{deployment}': run `darkroom provision`")

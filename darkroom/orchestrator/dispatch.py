@@ -1,0 +1,130 @@
+"""Carries out what a committed change implies: wakes runs, creates them, hands out free slots.
+
+Called after the commit, by whoever made the change. Nothing here is the only chance: what fails is logged and done
+again by `reconcile`, which finds it on record.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from darkroom.errors import DarkroomError
+from darkroom.ledger import NOTHING, Implied, Ledger, Start, Wake
+from darkroom.orchestrator import Orchestrator
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    def __init__(self, ledger: Ledger, orchestrator: Orchestrator) -> None:
+        self._ledger = ledger
+        self._orchestrator = orchestrator
+
+    def carry_out(self, implied: Implied) -> None:
+        self.reach_prefect(implied)
+        if implied.grant:
+            self.grant()
+
+    def reach_prefect(self, implied: Implied) -> None:
+        """The part of it that concerns runs; the grant is left to the caller."""
+        for wake in implied.wakes:
+            self._wake(wake)
+        for start in implied.starts:
+            self._start(start)
+        for job_id in implied.rings:
+            with _left_to_reconcile(f"The run of {job_id} was not told that something came"):
+                self.reach_prefect(self._ledger.runs.ring_job(job_id))
+        for job_id in implied.cancels:
+            with _left_to_reconcile(f"{job_id} was not cancelled with the job that waited for it"):
+                self.carry_out(self._ledger.jobs.cancel(job_id))
+        for deployment in dict.fromkeys(implied.begins):
+            self._let_begin(deployment)
+        if implied.places:
+            self.reach_prefect(self.place(implied.places))
+
+    def place(self, job_ids: Sequence[str]) -> Implied:
+        """The ledger's part of handing jobs to runs: returns what concerns Prefect."""
+        with _left_to_reconcile(f"{len(job_ids)} jobs were not handed to a run"):
+            return self._ledger.runs.place(*job_ids)
+        return NOTHING
+
+    def begin(self, deployment: str) -> Implied:
+        """Lets those starts of the deployment begin that may; the ledger's part of it."""
+        with _left_to_reconcile(f"The starts of {deployment} that are held were not looked at"):
+            return self._ledger.starts.begin(deployment)
+        return NOTHING
+
+    def _let_begin(self, deployment: str) -> None:
+        """As long as there may be more."""
+        again = True
+        while again:
+            implied = self.begin(deployment)
+            again = bool(implied.begins)
+            self.reach_prefect(replace(implied, begins=()))
+
+    def begin_all(self) -> None:
+        """Of every deployment; for who does again what was not done."""
+        self.reach_prefect(self._ledger.starts.release(all=True))
+
+    def wake_due(self) -> Implied:
+        """Rings the runs that sleep and of which a wait is over; the ledger's part of it."""
+        implied = NOTHING
+        for job_id in self._ledger.waits.wake_due().rings:
+            with _left_to_reconcile(f"The run of {job_id} was not told that its time has come"):
+                implied += self._ledger.runs.ring_job(job_id)
+        return implied
+
+    def grant(self) -> None:
+        """Hands out the slots that are free, tells the runs, and makes those that are missing."""
+        self.reach_prefect(self.hand_out())
+
+    def hand_out(self) -> Implied:
+        """The ledger's part of it: returns what concerns Prefect."""
+        granted = self._ledger.grants.grant()
+        implied = NOTHING
+        # One ring wakes a run for all its rows: it looks for what is granted.
+        for run_id, ref in {each.run_id: each.ref for each in granted if each.run_id}.items():
+            with _left_to_reconcile(f"Run {run_id} was not told of its slots"):
+                implied += self._ledger.runs.ring(run_id, ref)
+        if unplaced := [each.job_id for each in granted if each.run_id is None]:
+            with _left_to_reconcile(f"{len(unplaced)} jobs with a slot were not handed to a run"):
+                implied += self._ledger.runs.place(*unplaced)
+        return implied
+
+    def start_ahead(self, count: int) -> Implied:
+        """Places the next so many in line that need a run of their own: its process is there when the slot comes."""
+        job_ids = self._ledger.grants.next_without_run(count)
+        return self._ledger.runs.place(*job_ids)
+
+    def _wake(self, wake: Wake) -> None:
+        with _left_to_reconcile(f"Flow run {wake.flow_run_id} was not told of {wake.event}"):
+            if wake.asks:
+                self._orchestrator.resume(wake.flow_run_id)
+                return
+            self._orchestrator.wake(wake.flow_run_id, event=wake.event, request_ref=wake.ref, payload={"ref": wake.ref})
+
+    def _start(self, start: Start) -> None:
+        with _left_to_reconcile(f"Run {start.run_id} was not started"):
+            self._orchestrator.ensure_queue(start.user_id, limit=start.in_flight)
+            flow_run_id = self._orchestrator.create_run(
+                deployment=start.deployment,
+                run_key=start.run_id,
+                user_id=start.user_id,
+                plan=start.plan,
+                parameters=start.parameters,
+            )
+            self._ledger.runs.created(start.run_id, flow_run_id)
+
+
+@contextmanager
+def _left_to_reconcile(what: str) -> Iterator[None]:
+    """One effect that fails does not keep the next from happening."""
+    try:
+        yield
+    except (DarkroomError, SQLAlchemyError) as error:
+        logger.warning("%s; reconcile will do it: %s", what, error)

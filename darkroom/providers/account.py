@@ -1,0 +1,91 @@
+"""What the blocks have in common of which an installation has one each, e.g. `gemini-account/default`.
+
+Their secrets lie encrypted in Prefect's database and can be changed in its UI. `darkroom provision` creates those whose
+variables are set; the others are simply not there until somebody needs one. Here they are plain models, read over
+Prefect's API: importing Prefect takes a second. `darkroom/providers/prefect_blocks.py` makes Prefect's own blocks of
+them.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
+
+from darkroom.errors import NeedsHuman, Park, Retry
+from darkroom.orchestrator.api import PrefectApi, block_document
+from darkroom.providers.base import Provider
+from darkroom.settings import Settings
+
+NAME = "default"
+
+
+class Configured(BaseModel):
+    """A block with the name `default`, which the environment may say once and Prefect's UI may change."""
+
+    # By the names that Prefect has for them.
+    _block_type_name: ClassVar[str | None]
+    _block_type_slug: ClassVar[str | None]
+    _description: ClassVar[str | None]
+    _documentation_url: ClassVar[HttpUrl | None] = None
+
+    variables: ClassVar[tuple[str, ...]]  # of the environment, that a block is made from
+
+    @classmethod
+    def given(cls, settings: Settings) -> Self | None:
+        """What the environment names; None where it names nothing."""
+        raise NotImplementedError
+
+    @classmethod
+    def where_nothing_is_given(cls) -> Self | None:
+        """What serves then, to be changed in the UI. None: nothing does."""
+        return None
+
+    @classmethod
+    def slug(cls) -> str:
+        return f"{cls._block_type_slug}/{NAME}"
+
+    @classmethod
+    def load_default(cls) -> Self:
+        """As it stands in Prefect. Raises NeedsHuman if there is none, Park while Prefect does not answer."""
+        try:
+            with closing(PrefectApi.from_environment()) as api:
+                data = block_document(api, cls.slug())
+        except Retry as error:
+            raise Park(f"Prefect did not give the block {cls.slug()}: {error.message}", code="prefect_down") from error
+        if data is None:
+            raise cls._unusable()
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise cls._unusable() from error
+
+    @classmethod
+    def _unusable(cls) -> NeedsHuman:
+        return NeedsHuman(
+            f"there is no usable block {cls.slug()}: set {' and '.join(cls.variables)} and run `darkroom provision`, "
+            "or create it in the Prefect UI",
+            code="no_account",
+        )
+
+    def secrets(self) -> list[str]:
+        return [value.get_secret_value() for value in self.values().values() if isinstance(value, SecretStr)]
+
+    def same_as(self, other: Configured) -> bool:
+        """Whether both say the same, with the same secrets."""
+        return type(self) is type(other) and self.values() == other.values()
+
+    def values(self) -> dict[str, object]:
+        """Its fields, with secrets as such."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+class ProviderAccount(Configured):
+    """Access to one account at a provider."""
+
+    account_id: ClassVar[str]  # of the ledger
+
+    def provider(self) -> Provider:
+        """A client of this account, to be closed by the caller; one serves all threads of a process."""
+        raise NotImplementedError

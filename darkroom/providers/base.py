@@ -1,0 +1,116 @@
+"""What the engine asks of whoever is paid for a call: fal, and every other provider behind the same seam.
+
+A call is a row of the ledger at one account. `prepare` brings the row's files to where the provider can have them,
+which costs nothing; `submit` is the one thing that is paid, and is done once. A provider either takes a call and says
+later how it ended (webhook, and `ask` behind it), or is `immediate`: its answer is the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Protocol
+
+from darkroom.ledger import Outcome, Request
+from darkroom.media.formats import Media, RemoteFile
+
+# How the recorded input of a call names a file of the media store: "asset:ast_019aa1f0d8b4".
+ASSET = "asset:"
+
+
+class Model(Protocol):
+    """What can be ordered of a provider: what it accepts, what it costs, what comes back. Knows, and asks nobody."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def account_id(self) -> str:
+        """Whose slots it takes."""
+
+    @property
+    def expected(self) -> timedelta:
+        """How long it usually takes."""
+
+    @property
+    def start_timeout(self) -> timedelta:
+        """When the provider gives up on it, if it has not begun."""
+
+    @property
+    def deadline(self) -> timedelta:
+        """When we give it up."""
+
+    def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The input to record. Raises BadInput."""
+
+    def estimate(self, input: Mapping[str, Any]) -> Decimal:
+        """The most it should cost, in USD."""
+
+    def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
+        """What it did cost, in USD."""
+
+    def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
+        """Raises Permanent(code="unexpected_output") where there are none to find."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """The provider has the call, under its own id.
+
+    `deliver`: what has yet to be brought to it, once that id is on record. What it raises ends the call as failed, so
+    it leaves nothing at the provider that could still be carried out.
+    """
+
+    request_id: str
+    deliver: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a call has come, in the provider's words."""
+
+    percent: float
+    text: str
+
+
+class Files(Protocol):
+    """The files that a call's input names."""
+
+    def read(self, reference: str) -> Media:
+        """The file of an `asset:…` reference. Raises Park while the media store is out."""
+
+    def copy_at(self, account_id: str, reference: str, *, until: datetime) -> str | None:
+        """Where the provider has the file already, if it keeps it until then."""
+
+    def keep_copy(self, account_id: str, reference: str, *, url: str, expires_at: datetime) -> None:
+        """Notes where it has it now."""
+
+
+class Provider(Protocol):
+    """One account at a provider. Thread-safe."""
+
+    @property
+    def immediate(self) -> bool:
+        """Whether `submit` lasts as long as the work and gives its outcome."""
+
+    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
+        """What to send: the recorded input, with its files where the provider can have them. Nothing is paid by it."""
+
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
+        """Raises SubmitUnknown where it may have been taken; else the error tree: it surely was not."""
+
+    def ask(self, row: Request) -> Outcome | None:
+        """How it ended, by the provider's id of it; None while it is under way.
+
+        Raises Retry or Park where the provider cannot be asked just now, Permanent where it does not tell any more.
+        """
+
+    def cancel(self, row: Request) -> None:
+        """Asks for its end there. Returns quietly where it has ended already."""
+
+    def progress(self, row: Request) -> Progress | None:
+        """How far it has come, where the provider tells; asked now and then while a run is suspended for it."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,192 @@
+"""fal's queue: submit, status, result, cancel, upload.
+
+Submitting is one plain POST of our own, because fal has no idempotency key and `fal_client.submit` repeats a POST whose
+answer was lost (up to ten billed jobs). Status, result and cancel use `fal_client`'s handles for where to call, but not
+for calling: their patience is ten tries of 120 s, fixed in the module, and `get()` polls ten times a second and drops
+the header with the billed units. Uploads are `fal_client`'s (`uploads.py`). What the answers mean is in `answers.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+import fal_client
+import fal_client.client as fal_client_module
+import httpx
+
+from darkroom.errors import DarkroomError, Park, Permanent, Retry, SubmitUnknown
+from darkroom.providers.fal.answers import (
+    REQUEST_ID,
+    Cancelled,
+    ProviderResult,
+    ProviderStatus,
+    Sent,
+    Submitted,
+    answer_failure,
+    read_cancel,
+    read_confirmation,
+    read_page,
+    read_result,
+    read_status,
+    read_submit,
+)
+from darkroom.providers.fal.uploads import Uploads
+from darkroom.tls import tls_context
+
+LEAST_START_TIMEOUT = timedelta(seconds=1.1)  # fal's own: its client wants more than a second
+SUBMIT_PATIENCE = timedelta(seconds=30)
+SUBMIT_TIMEOUT = httpx.Timeout(SUBMIT_PATIENCE.total_seconds(), connect=5.0)
+CONFIRM_TIMEOUT = httpx.Timeout(5.0, connect=3.0)
+CALL_TIMEOUT = httpx.Timeout(4.0, connect=3.0)  # of one try; two come to about 15 s where nothing answers
+LIST_TIMEOUT = httpx.Timeout(15.0, connect=3.0)
+LIST_URL = "https://api.fal.ai/v1/models/requests/by-endpoint"
+LIST_PAGE = 100  # fal's own bound
+MOST_PAGES = 20
+
+# Nothing of the request has left when these are raised. Every other transport error may have come after fal read it.
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
+
+
+class Fal:
+    """One account's client. Thread-safe; `transport` is the seam for tests."""
+
+    def __init__(self, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        # A key pasted with its line end would make every request an illegal one.
+        self._key = key.strip()
+        self._http = httpx.Client(
+            headers={"Authorization": f"Key {self._key}", "User-Agent": fal_client_module.USER_AGENT},
+            timeout=SUBMIT_TIMEOUT,
+            transport=transport,
+            verify=tls_context(),
+        )
+        self._uploads = Uploads(self._key)
+
+    def close(self) -> None:
+        self._http.close()
+        self._uploads.close()
+
+    def __enter__(self) -> Fal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def submit(
+        self,
+        endpoint: str,
+        arguments: Mapping[str, Any],
+        *,
+        webhook_url: str | None,
+        start_timeout: timedelta,
+        outputs_last: timedelta | None = None,
+    ) -> Submitted:
+        """Exactly one POST. Raises SubmitUnknown unless the job was surely made or surely refused.
+
+        `outputs_last`: how long fal keeps the files that come of it. None: as its account says, mostly for ever.
+        """
+        headers = {"X-Fal-Request-Timeout": str(max(start_timeout, LEAST_START_TIMEOUT).total_seconds())}
+        if outputs_last is not None:
+            seconds = int(outputs_last.total_seconds())
+            headers["X-Fal-Object-Lifecycle-Preference"] = json.dumps({"expiration_duration_seconds": seconds})
+        try:
+            response = self._http.post(
+                fal_client_module.QUEUE_URL_FORMAT + endpoint,
+                params={"fal_webhook": webhook_url} if webhook_url else None,
+                json=arguments,
+                headers=headers,
+            )
+        except NOT_SENT as error:
+            raise _transport_failure(error) from error
+        except httpx.HTTPError as error:
+            raise SubmitUnknown(f"the answer to the submit was lost ({type(error).__name__})") from error
+        return read_submit(response)
+
+    def status(self, endpoint: str, request_id: str) -> ProviderStatus:
+        return read_status(self._call("GET", self._handle(endpoint, request_id).status_url, params={"logs": "1"}))
+
+    def result(self, endpoint: str, request_id: str) -> ProviderResult:
+        """The output of a finished request.
+
+        Raises Permanent for a rejected generation, Retry for one that may be submitted again or a GET to be repeated
+        (`is_outcome` tells which), Retry(code="in_progress") while it runs, Permanent(code="not_found").
+        """
+        return read_result(self._call("GET", self._handle(endpoint, request_id).response_url))
+
+    def cancel(self, endpoint: str, request_id: str) -> Cancelled:
+        """Asks fal to cancel. A request that already runs usually goes on, and is billed."""
+        return read_cancel(self._call("PUT", self._handle(endpoint, request_id).cancel_url))
+
+    def confirm(self, endpoint: str, request_id: str) -> bool:
+        """Whether the request is this account's: one GET, for a caller who has a webhook's sender waiting."""
+        try:
+            response = self._http.get(self._handle(endpoint, request_id).status_url, timeout=CONFIRM_TIMEOUT)
+        except httpx.HTTPError as error:
+            raise _transport_failure(error) from error
+        return read_confirmation(response)
+
+    def sent(self, endpoint: str, *, since: datetime, until: datetime) -> list[Sent] | None:
+        """What this account has sent to the endpoint in that time; None if the key may not read the list.
+
+        Raises Retry for a list too long to be read: a part of it would tell half the truth.
+        """
+        query = {"endpoint_id": endpoint, "start": since.isoformat(), "end": until.isoformat()}
+        query |= {"expand": "payloads", "limit": str(LIST_PAGE)}
+        found: list[Sent] = []
+        for _ in range(MOST_PAGES):
+            page = read_page(self._call("GET", LIST_URL, params=query, timeout=LIST_TIMEOUT))
+            if page is None:
+                return None
+            found += page.sent
+            if page.next_cursor is None:
+                return found
+            query["cursor"] = page.next_cursor
+        raise Retry("fal's list of requests is too long to be searched", code="list_too_long")
+
+    def upload(self, content: bytes, *, content_type: str, file_name: str, lifetime: timedelta) -> str:
+        """Puts a file on fal's CDN and returns its URL: whoever knows it can read the file until its time is over."""
+        try:
+            return self._uploads.put(content, content_type=content_type, file_name=file_name, lifetime=lifetime)
+        except fal_client.FalClientHTTPError as error:
+            # Not `from error`: its text is the whole answer, and may quote what was sent.
+            raise answer_failure(error.response) from None
+        except httpx.HTTPStatusError as error:
+            raise answer_failure(error.response) from error
+        except httpx.HTTPError as error:
+            raise _transport_failure(error) from error
+        except (KeyError, ValueError) as error:
+            raise Retry("fal's answer to the upload could not be read", code="unexpected_answer") from error
+
+    def _handle(self, endpoint: str, request_id: str) -> fal_client.SyncRequestHandle:
+        """fal_client's knowledge of where a request's three addresses are."""
+        if not REQUEST_ID.fullmatch(request_id):
+            raise Permanent("that is not a request id of fal's", code="not_found")
+        return fal_client.SyncRequestHandle.from_request_id(self._http, endpoint, request_id)
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout = CALL_TIMEOUT,
+    ) -> httpx.Response:
+        """Once more after an error on the way: a connection the server had just closed is not worth a failure."""
+        with suppress(httpx.HTTPError):
+            return self._http.request(method, url, params=params, timeout=timeout)
+        try:
+            return self._http.request(method, url, params=params, timeout=timeout)
+        except httpx.HTTPError as error:
+            raise _transport_failure(error) from error
+
+
+def _transport_failure(error: httpx.HTTPError) -> DarkroomError:
+    if isinstance(error, httpx.PoolTimeout):
+        return Retry("too many calls to fal at once from this process", code="transient")
+    if isinstance(error, NOT_SENT):
+        return Park(f"fal cannot be reached ({type(error).__name__})", code="unreachable")
+    return Retry(f"the connection to fal broke ({type(error).__name__})")

@@ -1,0 +1,96 @@
+"""Finds at the provider what became of submits whose answer was lost.
+
+fal has no idempotency key, but keeps a list of what the account has sent. A request there that no row of ours knows,
+with the input of an *unknown* row and sent while its POST was under way, is that row's. A key that may not read the
+list means no look-up: the row waits for its webhook, or for its time to be over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import groupby, pairwise
+
+from darkroom.errors import DarkroomError
+from darkroom.ledger import Ledger, Request, RequestStatus, same
+from darkroom.providers.fal import SUBMIT_PATIENCE, Fal, Sent
+
+logger = logging.getLogger(__name__)
+
+CLOCK_SKEW = timedelta(seconds=5)  # between fal's clock and ours
+WINDOW = SUBMIT_PATIENCE + CLOCK_SKEW  # how long after `submitted_at` a request of that POST may be dated
+OVERLAP = WINDOW + CLOCK_SKEW
+
+
+def adopt_lost_submits(ledger: Ledger, fal: Fal, rows: Iterable[Request]) -> list[str]:
+    """The refs of the rows that were found, which are in flight from now on. `rows`: those that hold slots."""
+    due = partial(_is_due, before=ledger.clock() - ledger.timing.lost_submit)
+    unknown = [row for row in rows if due(row)]
+    unknown.sort(key=lambda row: row.endpoint)
+    adopted: list[str] = []
+    for endpoint, of_endpoint in groupby(unknown, key=lambda row: row.endpoint):
+        try:
+            adopted += _adopt(ledger, fal, endpoint, list(of_endpoint), due=due)
+        except DarkroomError as error:
+            logger.warning("Lost submits of %s are not looked for this time: %s", endpoint, error)
+    return adopted
+
+
+def _is_due(row: Request, *, before: datetime) -> bool:
+    return row.status is RequestStatus.UNKNOWN and row.submitted_at is not None and row.submitted_at < before
+
+
+def _adopt(
+    ledger: Ledger, fal: Fal, endpoint: str, rows: Sequence[Request], *, due: Callable[[Request], bool]
+) -> list[str]:
+    begun = [row.submitted_at for row in rows if row.submitted_at]
+    sent = fal.sent(endpoint, since=min(begun) - CLOCK_SKEW, until=max(begun) + WINDOW)
+    if sent is None:
+        logger.info("The fal key may not read the account's list of requests: lost submits are not looked for.")
+        return []
+    # In this order. A row that was being submitted while the list was read is either still so, and then what it asks
+    # for is left alone; or it has an id by now, and then its request is known.
+    holding = [row for row in ledger.requests.holding_slots() if row.endpoint == endpoint]
+    known = ledger.requests.known_to_us([each.request_id for each in sent])
+    busy = [row for row in holding if row.status is RequestStatus.SUBMITTING]
+    wanted = [row for row in holding if due(row) and not any(same(row.input, each.input) for each in busy)]
+    found = pair(wanted, (each for each in sent if each.request_id not in known))
+    return [ref for ref, request_id in found.items() if ledger.requests.adopt(ref, request_id=request_id)]
+
+
+def pair(rows: Iterable[Request], sent: Iterable[Sent]) -> dict[str, str]:
+    """Which request is which row's, by ref: one to one in the order of time, where there are as many as rows.
+
+    Where the numbers differ nothing tells whose they are.
+    """
+    found: dict[str, str] = {}
+    sent = sorted(sent, key=lambda each: each.sent_at)
+    for group in _groups(rows):
+        fitting = [each for each in sent if same(each.input, group[0].input) and any(_fits(each, row) for row in group)]
+        pairs = list(zip(group, fitting, strict=False))
+        if len(group) == len(fitting) and all(_fits(each, row) for row, each in pairs):
+            found |= {row.ref: each.request_id for row, each in pairs}
+    return found
+
+
+def _groups(rows: Iterable[Request]) -> Iterator[list[Request]]:
+    """Rows of the same input whose times overlap, so that a request may be any one's of them."""
+    left = sorted(rows, key=_begun)
+    while left:
+        alike = [row for row in left if same(row.input, left[0].input)]
+        apart = [n for n, (one, next_one) in enumerate(pairwise(alike), 1) if _begun(next_one) - _begun(one) > OVERLAP]
+        group = alike[: apart[0]] if apart else alike
+        yield group
+        taken = {row.ref for row in group}
+        left = [row for row in left if row.ref not in taken]
+
+
+def _begun(row: Request) -> datetime:
+    assert row.submitted_at is not None
+    return row.submitted_at
+
+
+def _fits(sent: Sent, row: Request) -> bool:
+    return _begun(row) - CLOCK_SKEW <= sent.sent_at <= _begun(row) + WINDOW

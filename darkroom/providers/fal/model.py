@@ -1,0 +1,165 @@
+"""What is known of a model at fal: what it accepts, what comes back, what it costs and how long it may take.
+
+fal does not look at an input when it is submitted and silently ignores fields it does not know, so a wrong one would be
+found out a minute later, or never. Here it is found before anything is queued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import ROUND_CEILING, Decimal
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from darkroom.errors import BadInput, Permanent
+from darkroom.media.formats import Kind, RemoteFile
+from darkroom.providers.fal.inputs import PRESETS
+
+# fal's price list gives one megapixel for 1024 × 1024.
+MEGAPIXEL = Decimal(1024 * 1024)
+CENT_FRACTION = Decimal("0.000001")
+MAX_FILES = 16
+PICTURES: Mapping[str, Kind] = {"images": Kind.IMAGE}
+PICTURE: Mapping[str, Kind] = {"image": Kind.IMAGE}
+REMEDIES = {
+    "seed": "it has no seed: leave the field out, or use fal-ai/flux/dev",
+    "sync_mode": "Darkroom always collects files: leave the field out",
+}
+
+
+Size = tuple[int, int]
+
+
+class Unit(Enum):
+    """What fal counts."""
+
+    MEGAPIXEL = "megapixel"  # of each picture that comes back, rounded up
+    IMAGE = "image"  # each picture, whatever its size
+    FILM_SECOND = "film second"  # of the film that comes back
+    COMPUTE_SECOND = "compute second"  # of the machine; a guess until fal has counted
+    RUN = "run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """`outputs`: where its answer has files, one or a list, and of what kind. `usual_seconds`: of compute."""
+
+    endpoint: str
+    title: str
+    input: type[BaseModel]
+    unit: Unit
+    unit_price: Decimal
+    expected: timedelta
+    start_timeout: timedelta
+    deadline: timedelta
+    quality_prices: Mapping[str, Decimal] = field(default_factory=dict)
+    outputs: Mapping[str, Kind] = field(default_factory=lambda: PICTURES)
+    usual_seconds: int = 0
+    account_id: str = "fal"
+
+    def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The input to send: only what was given, so that fal's defaults stay fal's. Raises BadInput."""
+        try:
+            checked = self.input.model_validate(dict(arguments))
+        except ValidationError as error:
+            # Not `from error`: pydantic's text quotes the prompt, and a logged traceback would show it.
+            raise self._bad_input(error) from None
+        return checked.model_dump(mode="json", exclude_unset=True)
+
+    def estimate(self, input: Mapping[str, Any], *, size: Size | None = None) -> Decimal:
+        """The most this input should cost, in USD. `size`: of the pictures to come, if that is known."""
+        full = self.input.model_validate(dict(input))
+        return _money(self._asked_units(full, size or _asked_size(full)) * self._price(full))
+
+    def size(self, input: Mapping[str, Any]) -> Size:
+        """Width and height in pixels of the pictures to come, as far as the input tells."""
+        return _asked_size(self.input.model_validate(dict(input)))
+
+    def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
+        """What a finished request cost: by fal's own count where it is known, else by what was asked and what came."""
+        full = self.input.model_validate(dict(input))
+        units = billable_units
+        if units is None:
+            units = self._units_that_came(full, output)
+        return _money(units * self._price(full))
+
+    def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
+        """The files of an output. Raises Permanent(code="unexpected_output") where there are none to find."""
+        return [file for name, kind in self.outputs.items() for file in self._files(name, output.get(name), kind)]
+
+    def _files(self, name: str, found: object, kind: Kind) -> Iterator[RemoteFile]:
+        each = found if isinstance(found, list) else [found]
+        if not 1 <= len(each) <= MAX_FILES:
+            raise Permanent(f"{self.endpoint} returned {len(each)} files in `{name}`", code="unexpected_output")
+        for file in each:
+            if not isinstance(file, dict) or not _is_https(file.get("url")):
+                raise Permanent(f"{self.endpoint} returned no web address in `{name}`", code="unexpected_output")
+            content_type = file.get("content_type")
+            yield RemoteFile(
+                url=file["url"],
+                kind=kind,
+                content_type=content_type if isinstance(content_type, str) else None,
+                width=_positive(file.get("width")),
+                height=_positive(file.get("height")),
+            )
+
+    def _asked_units(self, full: BaseModel, size: Size) -> Decimal:
+        match self.unit:
+            case Unit.MEGAPIXEL | Unit.IMAGE:
+                return self._picture_units(*size) * int(getattr(full, "num_images", 1))
+            case Unit.FILM_SECOND:
+                return Decimal(str(getattr(full, "duration", 0)))
+            case Unit.COMPUTE_SECOND:
+                return Decimal(self.usual_seconds)
+            case Unit.RUN:
+                return Decimal(1)
+
+    def _units_that_came(self, full: BaseModel, output: Mapping[str, Any]) -> Decimal:
+        asked = _asked_size(full)
+        if self.unit not in (Unit.MEGAPIXEL, Unit.IMAGE):
+            return self._asked_units(full, asked)
+        files = self.files(output)
+        return sum((self._picture_units(file.width or asked[0], file.height or asked[1]) for file in files), Decimal(0))
+
+    def _picture_units(self, width: int, height: int) -> Decimal:
+        if self.unit is Unit.IMAGE:
+            return Decimal(1)
+        return (Decimal(width * height) / MEGAPIXEL).to_integral_value(ROUND_CEILING)
+
+    def _price(self, full: BaseModel) -> Decimal:
+        return self.quality_prices.get(str(getattr(full, "quality", "")), self.unit_price)
+
+    def _bad_input(self, error: ValidationError) -> BadInput:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        # The tags of a union are part of pydantic's path, not of the caller's.
+        path = ".".join(str(part) for part in first["loc"] if part not in ("preset", "custom"))[:100]
+        if first["type"] != "extra_forbidden":
+            return BadInput(f"{path}: {first['msg']}", field=path)
+        remedy = REMEDIES.get(path) or f"leave it out; it accepts {', '.join(self.input.model_fields)}"
+        return BadInput(f"{self.endpoint} does not accept {path}: {remedy}", field=path)
+
+
+def _asked_size(full: BaseModel) -> Size:
+    """Of the picture to come. One that is made larger is taken for a megapixel: only by how much is known here."""
+    size = getattr(full, "image_size", None)
+    if isinstance(size, BaseModel):
+        return size.width, size.height  # type: ignore[attr-defined]
+    width, height = PRESETS.get(str(size), PRESETS["square_hd"])
+    factor = getattr(full, "upscale_factor", 1)
+    return round(width * factor), round(height * factor)
+
+
+def _positive(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _is_https(url: object) -> bool:
+    return isinstance(url, str) and url.startswith("https://")
+
+
+def _money(amount: Decimal) -> Decimal:
+    return amount.quantize(CENT_FRACTION)

@@ -1,0 +1,103 @@
+"""fal behind the seam of all providers: files go to its CDN, the call into its queue, its end comes by webhook.
+
+Not part of the package's door: it speaks the ledger's language, and the rest of the package need not know it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from darkroom.clock import utc_now
+from darkroom.ledger import Outcome, Request
+from darkroom.media.formats import Media
+from darkroom.providers.base import ASSET, Files, Progress, Taken
+from darkroom.providers.fal.client import Fal
+from darkroom.providers.fal.training_logs import read_steps
+from darkroom.providers.fal.uploads import file_name
+from darkroom.providers.models import find_model
+from darkroom.providers.outcomes import ask_provider
+from darkroom.timing import UNSCALED, Timing
+
+# Where an input names a file, and how long fal keeps its copy: what is left of the call's deadline, and some hours for
+# whoever looks into it. No other field is looked at: a prompt may say anything.
+LIFETIMES = {
+    "image_url": timedelta(days=1),
+    "path": timedelta(days=1),  # of a LoRA's weights
+    "images_data_url": timedelta(hours=5),  # faces, mostly: the training's two hours and three more
+}
+# A LoRA's weights are 90 MB, and serve one picture after the other: one copy at fal serves all of a day. It is used
+# while it lasts for longer than a picture may take.
+SHARED = frozenset({"path"})
+LASTS_BEYOND = timedelta(hours=1)
+# What a training makes is stored by us within minutes. fal would keep it, for whoever knows the address, for ever.
+OUTPUTS_LAST = {"fal-ai/flux-lora-fast-training": timedelta(days=1)}
+
+
+class FalProvider:
+    immediate = False
+
+    def __init__(self, fal: Fal, *, timing: Timing = UNSCALED) -> None:
+        self.client = fal
+        self._timing = timing
+        self._sharing = threading.Lock()
+
+    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
+        """Files of the media store go to fal's CDN, where whoever knows the address can read them while they last."""
+        return {name: self._sendable(name, value, files) for name, value in input.items()}
+
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
+        taken = self.client.submit(
+            row.endpoint,
+            input,
+            webhook_url=webhook_url,
+            start_timeout=self._timing.scale(find_model(row.endpoint).start_timeout),
+            outputs_last=OUTPUTS_LAST.get(row.endpoint),
+        )
+        return Taken(request_id=taken.request_id)
+
+    def ask(self, row: Request) -> Outcome | None:
+        return ask_provider(self.client, row)
+
+    def cancel(self, row: Request) -> None:
+        assert row.request_id is not None
+        self.client.cancel(row.endpoint, row.request_id)
+
+    def progress(self, row: Request) -> Progress | None:
+        """By the log of a training; nothing else tells how far it has come."""
+        assert row.request_id is not None
+        status = self.client.status(row.endpoint, row.request_id)
+        if status.state == "IN_QUEUE" and status.queue_position is not None:
+            return Progress(percent=0, text=f"waits at fal, {status.queue_position} before it")
+        steps = read_steps(str(line.get("message")) for line in status.logs)
+        return None if steps is None else Progress(percent=steps.percent, text=str(steps))
+
+    def close(self) -> None:
+        self.client.close()
+
+    def _sendable(self, name: str, value: Any, files: Files) -> Any:
+        if isinstance(value, list):
+            return [self._sendable(name, each, files) for each in value]
+        if isinstance(value, Mapping):
+            return {within: self._sendable(within, each, files) for within, each in value.items()}
+        lifetime = LIFETIMES.get(name)
+        if lifetime is None or not isinstance(value, str) or not value.startswith(ASSET):
+            return value
+        if name in SHARED:
+            return self._share(value, files, lifetime)
+        return self._upload(value, files.read(value), lifetime)
+
+    def _share(self, reference: str, files: Files, lifetime: timedelta) -> str:
+        """One after the other: the next of several at once finds the copy that the first has brought."""
+        with self._sharing:
+            now = utc_now()
+            if (url := files.copy_at("fal", reference, until=now + LASTS_BEYOND)) is None:
+                url = self._upload(reference, files.read(reference), lifetime)
+                files.keep_copy("fal", reference, url=url, expires_at=now + lifetime)
+            return url
+
+    def _upload(self, reference: str, media: Media, lifetime: timedelta) -> str:
+        name = file_name(reference.removeprefix(ASSET), media.extension)
+        return self.client.upload(media.content, content_type=media.content_type, file_name=name, lifetime=lifetime)

@@ -1,0 +1,38 @@
+"""The Mux account as a Prefect block."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from pydantic import Field, HttpUrl, SecretStr
+
+from darkroom.providers.account import ProviderAccount
+from darkroom.providers.mux.api import MuxApi
+from darkroom.providers.mux.provider import Mux
+from darkroom.settings import Settings
+
+
+class MuxAccount(ProviderAccount):
+    """Access to one environment at Mux: films are streamed from there."""
+
+    _block_type_name: ClassVar[str | None] = "Mux account"
+    _block_type_slug: ClassVar[str | None] = "mux-account"
+    _description: ClassVar[str | None] = "The Mux environment that films are uploaded to and streamed from."
+    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://dashboard.mux.com/settings/access-tokens")
+
+    account_id: ClassVar[str] = "mux"
+    variables: ClassVar[tuple[str, ...]] = ("MUX_TOKEN_ID", "MUX_TOKEN_SECRET")
+
+    token_id: str = Field(
+        title="Token id", description="Of an access token with Mux Video read and write.", min_length=1
+    )
+    token_secret: SecretStr = Field(title="Token secret", description="Shown once, when it is made.", min_length=1)
+
+    def provider(self) -> Mux:
+        return Mux(MuxApi(self.token_id, self.token_secret.get_secret_value()))
+
+    @classmethod
+    def given(cls, settings: Settings) -> Self | None:
+        if not settings.mux_token_id or not settings.mux_token_secret:
+            return None
+        return cls(token_id=settings.mux_token_id, token_secret=settings.mux_token_secret)

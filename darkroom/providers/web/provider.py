@@ -1,0 +1,63 @@
+"""The open web as a provider: a call is a picture fetched, made smaller and handed over within the call itself.
+
+The answer carries the picture inside, as a `data:` URL: the host may have changed it or be gone when it is stored.
+Whatever goes wrong is how the call ended, and never word of the whole web: one host that is out, or asks for less, must
+not stop the fetching from all others.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from decimal import Decimal
+from threading import Lock
+from typing import Any
+
+from darkroom.errors import DarkroomError
+from darkroom.ledger import Happening, Outcome, Request
+from darkroom.media.formats import Media
+from darkroom.media.resize import resize
+from darkroom.providers.base import Files
+from darkroom.providers.web.fetching import Web
+
+
+class WebProvider:
+    """Thread-safe."""
+
+    immediate = True
+
+    def __init__(self, web: Web) -> None:
+        self._web = web
+        self._resizing = Lock()  # for the memory: what was decoded of a large picture lies there as pixels
+
+    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
+        return input
+
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Outcome:
+        try:
+            fetched = self._web.fetch(input["url"])
+            with self._resizing:
+                picture = resize(fetched, max_width=input["max_width"], quality=input["quality"])
+        except DarkroomError as error:
+            return Outcome(happening=Happening.FAIL, error=error.of(step=row.step, ref=row.ref).document())
+        return Outcome(happening=Happening.SUCCEED, output={"image": _document(picture)}, cost_usd=Decimal(0))
+
+    def ask(self, row: Request) -> None:
+        """Nobody has it after the call: there is nobody to ask."""
+
+    def cancel(self, row: Request) -> None:
+        """It ends by itself within the minute."""
+
+    def progress(self, row: Request) -> None:
+        """It is too short to tell of."""
+
+    def close(self) -> None: ...
+
+
+def _document(picture: Media) -> dict[str, Any]:
+    return {
+        "url": f"data:{picture.content_type};base64,{b64encode(picture.content).decode()}",
+        "content_type": picture.content_type,
+        "width": picture.width,
+        "height": picture.height,
+    }

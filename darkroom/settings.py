@@ -1,0 +1,165 @@
+"""Everything Darkroom reads from the environment, in one class.
+
+Sources, strongest first: the environment (prefix `DARKROOM_`), then `$DARKROOM_HOME/stack.env`, the file in which
+`darkroom up` records how its parts reach each other (mode 0600: it holds secrets). Settings are read at the edge
+(commands, gateway start, flow entry) and passed in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from darkroom.errors import NeedsHuman
+from darkroom.timing import UNSCALED, Timing
+
+DEFAULT_HOME = ".darkroom"
+PREFIX = "DARKROOM_"
+TIME_SCALE = f"{PREFIX}TIME_SCALE"
+TimeScale = Annotated[float, Field(ge=0.01, le=10)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(Path(DEFAULT_HOME), description="Folder of the local stack's state and secrets.")
+    ledger_url: str = Field("", description="Postgres URL of the ledger. `darkroom up` sets it for its own stack.")
+    public_url: str | None = Field(
+        None, description="Where the provider reaches the gateway, e.g. https://media.example.com. Unset: polling."
+    )
+    gateway_url: str = Field(
+        "http://127.0.0.1:8700", description="Where operators' browsers and the CLI reach the gateway."
+    )
+    store: str = Field(
+        "", description="Media store: a folder, s3://bucket/prefix, or block:<type-slug>/<name>. Default: $HOME/media."
+    )
+    fal_user_id: str | None = Field(None, description="fal user id that webhooks must carry. Unset: learned.")
+    time_scale: TimeScale = Field(
+        1, description="By which all limits that anybody waits for are multiplied: less than 1 for tests and demos."
+    )
+    patience: timedelta = Field(
+        default_factory=lambda given: UNSCALED.patience * given["time_scale"],
+        description="How long a run waits in its process before it suspends (seconds or ISO 8601).",
+    )
+    cancel_grace: timedelta = Field(
+        default_factory=lambda given: UNSCALED.cancel_grace * given["time_scale"],
+        description="How long a cancelled run may take to end before its process is killed (seconds or ISO 8601).",
+    )
+    web_allow: str = Field(
+        "",
+        description="Private addresses that files may be fetched from all the same, e.g. 10.1.0.0/16, 127.0.0.1:8999.",
+    )
+    signing_key: SecretStr = Field(
+        SecretStr(""), description="Key of the links to assets. Every gateway and worker of one installation shares it."
+    )
+    fal_key: SecretStr | None = Field(None, validation_alias=AliasChoices("FAL_KEY", "fal_key"))
+    gemini_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("GEMINI_API_KEY", "gemini_api_key"))
+    elevenlabs_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("ELEVENLABS_API_KEY", "elevenlabs_api_key")
+    )
+    mux_token_id: str | None = Field(None, validation_alias=AliasChoices("MUX_TOKEN_ID", "mux_token_id"))
+    mux_token_secret: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("MUX_TOKEN_SECRET", "mux_token_secret")
+    )
+    mux_webhook_secret: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("MUX_WEBHOOK_SECRET", "mux_webhook_secret"),
+        description="Signing secret of the webhook endpoint at Mux. Unset: Mux is asked how an upload went.",
+    )
+    notifier: str | None = Field(
+        None,
+        description="How flows reach people: log, smtp://user@host:587?from=…&to=…, smtps://…, https://… (a webhook), "
+        "or a notification block of Prefect's, e.g. slack-webhook/team. Unset: log.",
+    )
+    notifier_secret: SecretStr | None = Field(None, description="The mail server's password, or the webhook's key.")
+    payment_url: str | None = Field(None, description="Where `process-order` posts its charges.")
+    payment_key: SecretStr | None = Field(None, description="Bearer key of those charges.")
+
+    @field_validator(
+        "public_url",
+        "fal_user_id",
+        "gemini_api_key",
+        "elevenlabs_api_key",
+        "mux_token_id",
+        "mux_token_secret",
+        "mux_webhook_secret",
+        "notifier",
+        "notifier_secret",
+        "payment_url",
+        "payment_key",
+        mode="before",
+    )
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("patience", "cancel_grace", mode="before")
+    @classmethod
+    def _bare_number_is_seconds(cls, value: object) -> object:
+        try:
+            return timedelta(seconds=float(str(value)))
+        except ValueError:
+            return value
+
+    @property
+    def timing(self) -> Timing:
+        """Scaled, but for what is said for itself: that rules as it is."""
+        return replace(UNSCALED.scaled(self.time_scale), patience=self.patience, cancel_grace=self.cancel_grace)
+
+    @property
+    def media_store(self) -> str:
+        return self.store or str(self.home.resolve() / "media")
+
+    @property
+    def webhook_url(self) -> str | None:
+        """The address given to fal, without a request's own token."""
+        return f"{self.public_url.rstrip('/')}/webhooks/fal" if self.public_url else None
+
+    def tells_us(self, account_id: str) -> bool:
+        """Whether that provider can tell us how its calls ended; else it is asked."""
+        return self.public_url is not None and (account_id != "mux" or self.mux_webhook_secret is not None)
+
+    @property
+    def all_tell_us(self) -> bool:
+        return all(self.tells_us(account_id) for account_id in ("fal", "mux"))
+
+    @property
+    def browser_url(self) -> str:
+        return (self.public_url or self.gateway_url).rstrip("/")
+
+
+def load_settings() -> Settings:
+    """Raises NeedsHuman, naming the variable that cannot be read."""
+    home = Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)
+    try:
+        return Settings(_env_file=home / "stack.env", home=home)
+    except ValidationError as error:
+        raise NeedsHuman(_unreadable(error)) from None
+
+
+def timing_of(environment: Mapping[str, str]) -> Timing:
+    """What a stack's parts will have that are started with that environment. Raises NeedsHuman like `load_settings`."""
+    try:
+        factor = TypeAdapter[float](TimeScale).validate_python(environment.get(TIME_SCALE, 1))
+    except ValidationError as error:
+        raise NeedsHuman(_unreadable(error, name=TIME_SCALE)) from None
+    return UNSCALED.scaled(factor)
+
+
+def _unreadable(error: ValidationError, *, name: str | None = None) -> str:
+    """Without the value, which may be a secret."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    own = [each for each in found if each["type"] != "default_factory_not_called"]  # that is only what follows
+    return "; ".join(f"{name or _variable(each)}: {each['msg']}" for each in own)
+
+
+def _variable(error: Any) -> str:
+    name = str(error["loc"][0])
+    return f"{PREFIX}{name.upper()}" if name in Settings.model_fields else name

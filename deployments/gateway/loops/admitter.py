@@ -1,0 +1,146 @@
+"""The one thread of a gateway that hands out slots, and wakes the runs whose time has come.
+
+Endpoints only raise a flag, so a burst of orders is one grant and no order waits for it. The thread also comes when a
+queued row, a wait or a start is due, and every few seconds for what other processes put on record. What fails is logged
+and done again. What follows at Prefect is an errand: a run that is being made there does not hold up the next slot.
+
+While slots come free, the runs of those who are next in line are made a little ahead, as many as will be granted within
+the second that a run takes to start. Made much earlier they would suspend again, which costs more than it saves.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from darkroom.deployments.gateway.loops.effects import Errands
+from darkroom.errors import DarkroomError
+from darkroom.ledger import Ledger
+from darkroom.orchestrator.dispatch import Dispatcher
+
+logger = logging.getLogger(__name__)
+
+# How often somebody is looked for whose run is worth making ahead: it reads the whole line, a user at a time.
+AHEAD_EVERY_SECONDS = 0.25
+AHEAD_SECONDS = 1.0  # that a process takes to start; or the patience, if that is shorter
+FREED_WITHIN_SECONDS = 5.0
+MOST_FREED = 100  # that are remembered: 20 runs are made ahead at most
+SECONDS_TO_FINISH = 5.0  # a statement may hang for longer
+
+
+class Granter:
+    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, errands: Errands) -> None:
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._errands = errands
+        self._now = ledger.clock
+        self._longest_wait = ledger.timing.grant_wait.total_seconds()
+        self._after_failure = ledger.timing.grant_failed.total_seconds()
+        self._every_start = ledger.timing.every_start.total_seconds()
+        self._ahead_seconds = min(AHEAD_SECONDS, ledger.timing.patience.total_seconds())
+        self._freed: deque[float] = deque(maxlen=MOST_FREED)
+        self._ahead_at = 0.0  # the last time somebody was looked for
+        self._released_at = 0.0  # … and every start that is held
+        self._starts_at = 0.0  # when those that are due are looked for
+        self._flag = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="granter", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stopping.set()
+        self._flag.set()
+        self._thread.join(SECONDS_TO_FINISH)
+
+    def wake(self) -> None:
+        """There may be something to grant. Returns at once."""
+        self._flag.set()
+
+    def look_for_starts(self) -> None:
+        """As `wake`, and one that is held may be due sooner than was known."""
+        self._starts_at = 0.0
+        self._flag.set()
+
+    def slot_freed(self) -> None:
+        """As `wake`, and the pace at which slots come free is measured by it."""
+        self._freed.append(time.monotonic())
+        self._flag.set()
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._flag.clear()
+            self._flag.wait(self._grant())
+
+    def _grant(self) -> float:
+        """Grants, and tells for how many seconds there will be nothing to do unless the flag is raised."""
+        try:
+            before = self._now()
+            self._errands.run(self._dispatcher.hand_out())
+            self._errands.run(self._dispatcher.wake_due())
+            # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
+            due = _earlier(self._ledger.requests.next_due(after=before), self._ledger.waits.next_due(after=before))
+            wait = min(self._start_ahead(), self._release_starts())
+        except (DarkroomError, SQLAlchemyError) as error:
+            logger.warning("No slots were granted: %s", type(error).__name__)
+            return self._after_failure
+        except Exception:
+            logger.exception("No slots were granted")
+            return self._after_failure
+        return min(wait, seconds_until(due, now=self._now(), most=self._longest_wait))
+
+    def _release_starts(self) -> float:
+        """Those whose time has come; now and then all that are held: another gateway may have gone before it acted.
+
+        Returns for how many seconds it need not be asked again.
+        """
+        now, before = time.monotonic(), self._now()
+        if self._starts_at > now:
+            return self._starts_at - now
+        self._starts_at = now + self._longest_wait
+        all = now - self._released_at >= self._every_start
+        if all:
+            self._released_at = now
+        self._errands.run(self._ledger.starts.release(all=all))
+        due = self._ledger.starts.next_due(after=before)
+        wait = seconds_until(due, now=self._now(), most=self._longest_wait)
+        self._starts_at = min(self._starts_at, now + wait)
+        return wait
+
+    def _start_ahead(self) -> float:
+        """Returns for how many seconds it need not be asked again."""
+        now = time.monotonic()
+        if (count := soon_free(self._freed.copy(), now=now, within=self._ahead_seconds)) == 0:
+            return self._longest_wait
+        if (left := self._ahead_at + AHEAD_EVERY_SECONDS - now) > 0:
+            return left
+        self._ahead_at = now
+        self._errands.run(self._dispatcher.start_ahead(count))
+        return self._longest_wait
+
+
+def soon_free(freed: Sequence[float], *, now: float, within: float) -> int:
+    """How many slots will come free within so many seconds, going by the moments at which the last ones did."""
+    lately = sum(now - at < FREED_WITHIN_SECONDS for at in freed)
+    return math.ceil(lately * within / FREED_WITHIN_SECONDS)
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((due for due in (one, other) if due is not None), default=None)
+
+
+def seconds_until(due: datetime | None, *, now: datetime, most: float) -> float:
+    if due is None:
+        return most
+    return min(max((due - now).total_seconds(), 0.0), most)

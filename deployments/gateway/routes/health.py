@@ -1,0 +1,51 @@
+"""`/healthz`: the process lives. `/readyz`: what it needs is there."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+
+from darkroom.deployments.gateway.services import ServicesOf
+from darkroom.ledger import Ledger
+
+router = APIRouter(tags=["Operations"])
+
+
+class Health(BaseModel):
+    status: str = Field("ok", examples=["ok"])
+
+
+class Check(BaseModel):
+    ok: bool
+    problem: str | None = Field(None, examples=["Prefect's API does not answer (ConnectError)"])
+
+
+class Readiness(BaseModel):
+    ready: bool
+    checks: dict[str, Check] = Field(description="`ledger`, `prefect`, `fal_account`, `media_store`.")
+    differences: list[str] = Field(description="Where the environment says otherwise than the blocks, which rule.")
+
+
+@router.get("/healthz", summary="Does the process live")
+def healthz() -> Health:
+    return Health()
+
+
+@router.get("/readyz", summary="Is everything there", responses={503: {"model": Readiness}})
+def readyz(services: ServicesOf, response: Response) -> Readiness:
+    """Orders are taken as soon as the ledger is there; they are carried out when the rest is."""
+    report = services.blocks.report()
+    problems = {"ledger": _ledger_problem(services.ledger), **report.problems}
+    checks = {name: Check(ok=problem is None, problem=problem) for name, problem in problems.items()}
+    ready = all(check.ok for check in checks.values())
+    response.status_code = 200 if ready else 503
+    return Readiness(ready=ready, checks=checks, differences=list(report.differences))
+
+
+def _ledger_problem(ledger: Ledger) -> str | None:
+    try:
+        ledger.users.account()
+    except SQLAlchemyError as error:
+        return f"does not answer as it should ({type(error).__name__}): is it up, and provisioned?"
+    return None

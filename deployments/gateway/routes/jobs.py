@@ -1,0 +1,95 @@
+"""`/v1/jobs`: what became of the orders, and their end or another try. Everybody has their own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query, Response
+
+from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.problems import not_found
+from darkroom.deployments.gateway.routes.ordering import DeskOf
+from darkroom.deployments.gateway.schemas.jobs import Accepted, JobDocument, JobPage, job_document, summary
+from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
+from darkroom.deployments.gateway.services import Services, ServicesOf
+from darkroom.ledger import Job, JobStatus
+
+router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
+
+Status = Annotated[JobStatus | None, Query(description="Only jobs in this status.")]
+
+
+@router.get("", summary="List jobs", responses=problem_responses(401, 403, 422))
+def list_jobs(
+    user_id: UserId, services: ServicesOf, limit: Limit = 50, cursor: Cursor = None, status: Status = None
+) -> JobPage:
+    """Newest first."""
+    found = services.ledger.jobs.page(user_id, limit=limit + 1, before=read_cursor(cursor), status=status)
+    page, following = cut(found, limit, created)
+    return JobPage(items=[summary(job) for job in page], next=following)
+
+
+@router.get("/{id}", summary="Follow a job", responses=problem_responses(401, 403, 404))
+def get_job(id: str, user_id: UserId, services: ServicesOf) -> JobDocument:
+    """Its paid calls, its files, what it cost, and what it waits for."""
+    return job_document(own_job(id, user_id, services), services.ledger, services.settings)
+
+
+@router.post(
+    "/{id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    response_description="Asked for. The job ends when the provider is done with it.",
+    responses={
+        200: {"model": JobDocument, "description": "It has ended: now, or before it was asked."},
+        **problem_responses(401, 403, 404),
+    },
+)
+def cancel_job(
+    id: str, user_id: UserId, services: ServicesOf, response: Response, after: BackgroundTasks
+) -> JobDocument:
+    """Ends at once what was not sent to the provider yet; what was is cancelled there.
+
+    A request that already runs there usually runs on and is billed: its result is kept. To ask twice is the same as to
+    ask once, and a job that has ended stays as it is.
+    """
+    own_job(id, user_id, services)
+    after.add_task(services.act_on, services.ledger.jobs.cancel(id))
+    document = job_document(own_job(id, user_id, services), services.ledger, services.settings)
+    response.status_code = 200 if document.status.terminal else 202
+    return document
+
+
+@router.post(
+    "/{id}/replay",
+    status_code=202,
+    summary="Replay a failed or cancelled job",
+    response_description="Back at work.",
+    responses=problem_responses(401, 403, 404, 409),
+)
+def replay_job(id: str, user_id: UserId, services: ServicesOf, after: BackgroundTasks) -> JobDocument:
+    """What has succeeded of it is reused and not paid again; the step that failed gets a new attempt."""
+    own_job(id, user_id, services)
+    after.add_task(services.act_on, services.ledger.jobs.replay(id))
+    return job_document(own_job(id, user_id, services), services.ledger, services.settings)
+
+
+@router.post(
+    "/{id}/repeat",
+    status_code=202,
+    summary="Order the same again",
+    response_description="A new job, on record. `Location` is where to follow it.",
+    responses=problem_responses(401, 403, 404, 409, 422, 429),
+)
+def repeat_job(id: str, desk: DeskOf) -> Accepted:
+    """Exactly as it was, from the input on record: the provider forgets after three days, Darkroom does not."""
+    own_job(id, desk.user_id, desk.services)
+    return desk.answer(desk.services.ledger.jobs.repeat(id, idempotency_key=desk.idempotency_key))
+
+
+def own_job(id: str, user_id: str, services: Services) -> Job:
+    job = services.ledger.jobs.get(id)
+    if job is None or job.user_id != user_id:
+        raise not_found("job")
+    return job

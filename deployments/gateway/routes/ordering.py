@@ -1,0 +1,77 @@
+"""What every order does once it is checked: it is put on record, answered with where to follow it, and carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
+
+from fastapi import BackgroundTasks, Depends, Header, Response
+from pydantic import BaseModel
+
+from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.schemas.jobs import Accepted, accepted
+from darkroom.deployments.gateway.services import Services, ServicesOf
+from darkroom.ledger import Posted, RequestSpec
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Any text, new for each order. The same key again gives the same job instead of paying twice.",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """Where a request's order is given in, by its user, under its idempotency key."""
+
+    user_id: str
+    services: Services
+    idempotency_key: str | None
+    response: Response
+    after: BackgroundTasks
+
+    def post(
+        self,
+        kind: str,
+        order: BaseModel,
+        *,
+        first: RequestSpec | None = None,
+        estimate_usd: Decimal | None = None,
+        tells_estimate: bool = True,
+    ) -> Accepted:
+        """`first`, `estimate_usd`: as of `Jobs.post`. The same key with another order raises `BadInput`."""
+        posted = self.services.ledger.jobs.post(
+            user_id=self.user_id,
+            kind=kind,
+            parameters=order.model_dump(mode="json", exclude_defaults=True),
+            first=first,
+            estimate_usd=estimate_usd or Decimal(0),
+            idempotency_key=self.idempotency_key,
+        )
+        return self.answer(posted, estimate_usd=estimate_usd if tells_estimate else None)
+
+    def answer(self, posted: Posted, *, estimate_usd: Decimal | None = None) -> Accepted:
+        """Of an order that is on record. What it implies is done after the answer."""
+        self.after.add_task(self.services.act_on, posted.implied)
+        document = accepted(posted.job, estimate_usd=estimate_usd)
+        self.response.headers["Location"] = document.links.job
+        return document
+
+
+async def _desk(
+    user_id: UserId,
+    services: ServicesOf,
+    response: Response,
+    after: BackgroundTasks,
+    idempotency_key: IdempotencyKey = None,
+) -> Desk:
+    """Not a plain function: that would be a journey to another thread and back, for every request."""
+    return Desk(user_id=user_id, services=services, idempotency_key=idempotency_key, response=response, after=after)
+
+
+DeskOf = Annotated[Desk, Depends(_desk)]

@@ -1,0 +1,89 @@
+"""`/v1/starts`: runs that events have asked for under flow control, from the first event to a job, or to the reason why
+there is none.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.problems import not_found
+from darkroom.deployments.gateway.schemas.base import Document
+from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
+from darkroom.deployments.gateway.services import ServicesOf
+from darkroom.ledger import HeldStart, StartStatus
+
+router = APIRouter(prefix="/v1/starts", tags=["Events"])
+
+
+class StartDocument(Document):
+    """A run that events ask for, under its deployment's flow control."""
+
+    id: str = Field(examples=["sta_019aa1f0c5d2"])
+    deployment: str = Field(examples=["sync-profile/debounced"])
+    status: StartStatus = Field(
+        description="gathering: more events may join it; waiting: for its turn; begun: as a job; dropped: nothing "
+        "begins, for the reason given."
+    )
+    events: int = Field(description="How many it stands for.")
+    until: datetime | None = Field(description="gathering: it goes on then; waiting: it begins then at the earliest.")
+    reason: str | None = Field(
+        description="Why nothing begins, or not yet.", examples=["10 of its key begin each 60 s (throttle)"]
+    )
+    job_id: str | None = Field(description="Once it has begun.")
+    created_at: datetime = Field(description="When its first event came.")
+    settled_at: datetime | None = Field(description="When it began, or was dropped.")
+
+
+class StartPage(Document):
+    items: list[StartDocument]
+    next: str | None = Field(description="`cursor` of the next page; null on the last.")
+
+
+@router.get("", summary="List what flow control holds", responses=problem_responses(401, 403, 422))
+def list_starts(
+    user_id: UserId,
+    services: ServicesOf,
+    status: Annotated[StartStatus | None, Query(description="Only these.")] = None,
+    deployment: Annotated[str | None, Query(max_length=200, description="Only of this one.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> StartPage:
+    """Runs that your events ask for, newest first: those that wait, and what became of the others."""
+    found = services.ledger.starts.page(
+        user_id=user_id,
+        deployment=deployment,
+        status=status,
+        before=read_cursor(cursor),
+        limit=limit + 1,
+    )
+    page, following = cut(found, limit, created)
+    return StartPage(items=[start_document(start) for start in page], next=following)
+
+
+@router.get("/{id}", summary="Look at a start", responses=problem_responses(401, 403, 404))
+def get_start(id: Annotated[str, Field(max_length=100)], user_id: UserId, services: ServicesOf) -> StartDocument:
+    """As the events name it that it stands for."""
+    start = services.ledger.starts.get([id]).get(id)
+    if start is None or start.user_id != user_id:
+        raise not_found("start")
+    return start_document(start)
+
+
+def start_document(start: HeldStart) -> StartDocument:
+    return StartDocument(
+        id=start.id,
+        deployment=start.deployment,
+        status=start.status,
+        events=start.events,
+        until=start.due_at,
+        reason=start.reason,
+        job_id=start.job_id,
+        created_at=start.created_at,
+        settled_at=start.settled_at,
+    )

@@ -1,0 +1,98 @@
+"""`POST /v1/uploads`: a file that a user brings, as the body itself.
+
+It comes in on disk, not in memory, is verified as any other file (pictures decoded, archives read to the end of each
+entry), and then lies in the media store as an asset that belongs to no job. What takes files takes its id.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, BinaryIO, cast
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
+
+from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.limits import ARCHIVE, UPLOAD_CAPS, media_type
+from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.problems import Problem
+from darkroom.deployments.gateway.schemas.jobs import AssetDocument, asset_document
+from darkroom.deployments.gateway.services import Services, ServicesOf
+from darkroom.errors import BadInput, Refused, Unverified
+from darkroom.ledger import Asset, StoredFile, new_id
+from darkroom.media.archives import MIB, check_archive
+from darkroom.media.formats import Kind, Media, verify
+
+router = APIRouter(prefix="/v1/uploads", tags=["Assets"])
+
+SPOOLED = MIB  # bytes of a file that are held in memory while it comes
+# The media store takes a file in one piece, so this many are in memory at once; the others wait on disk.
+PICTURES_AT_ONCE, ARCHIVES_AT_ONCE = CapacityLimiter(4), CapacityLimiter(1)
+
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The file itself. Pictures of at most 20 MiB; zip archives of pictures and captions, 500 MiB.",
+        "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in UPLOAD_CAPS},
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Bring a file",
+    response_description="Stored. Its `id` is what orders take.",
+    responses=problem_responses(401, 403, 413, 415, 422),
+    openapi_extra=BODY,
+)
+async def upload(request: Request, user_id: UserId, services: ServicesOf) -> AssetDocument:
+    """A picture, or a zip of pictures to train with. Nothing is taken for what it is not: the file is read to its end.
+
+    Each upload is a new file, also of the same bytes.
+    """
+    kind = Kind.ARCHIVE if media_type(request.headers) == ARCHIVE else Kind.IMAGE
+    with SpooledTemporaryFile(SPOOLED) as file:
+        await _receive(request, UploadFile(cast(BinaryIO, file)))
+        keep = partial(_keep, file, kind, user_id=user_id, services=services)
+        limiter = ARCHIVES_AT_ONCE if kind is Kind.ARCHIVE else PICTURES_AT_ONCE
+        asset = await anyio.to_thread.run_sync(keep, limiter=limiter)
+    return asset_document(asset, services.settings)
+
+
+async def _receive(request: Request, file: UploadFile) -> None:
+    try:
+        async for chunk in request.stream():
+            await file.write(chunk)
+    except ClientDisconnect:
+        raise Problem(400, "The connection ended before the file.", field="body", remedy="Send it again.") from None
+
+
+def _keep(file: IO[bytes], kind: Kind, *, user_id: str, services: Services) -> Asset:
+    media = _verified(file, kind)
+    asset_id = new_id("ast_")
+    stored = StoredFile(
+        key=f"uploads/{user_id}/{asset_id}.{media.extension}",
+        sha256=media.sha256,
+        content_type=media.content_type,
+        bytes=len(media.content),
+        width=media.width,
+        height=media.height,
+    )
+    services.blocks.store().write(stored.key, media.content)
+    return services.ledger.assets.add_upload(user_id, asset_id=asset_id, file=stored)
+
+
+def _verified(file: IO[bytes], kind: Kind) -> Media:
+    """Raises BadInput. An archive is looked at before it is in memory as a whole."""
+    if kind is Kind.ARCHIVE:
+        check_archive(file, field="body")
+    file.seek(0)
+    try:
+        return verify(file.read(), kind)
+    except (Refused, Unverified) as error:
+        raise BadInput(f"{error.message}; send the file as it is", field="body", code=error.code) from error

@@ -1,0 +1,70 @@
+"""The JSON of batches: how far each pass has come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from pydantic import Field
+
+from darkroom.deployments.gateway.schemas.base import Document, Usd
+from darkroom.ledger import Batch, Counts, JobStatus, Stage
+
+
+class PassDocument(Document):
+    """One pass over the rows."""
+
+    total: int
+    completed: int
+    failed: int
+    cancelled: int
+    in_flight: int = Field(description="At the provider, or about to be.")
+    per_minute: float = Field(description="Rows that ended within the last minute.")
+    seconds_left: float | None = Field(description="At that pace; null while nothing ends.")
+    spent_usd: Usd
+
+
+class BatchDocument(Document):
+    rows: int
+    draft: PassDocument | None
+    final: PassDocument | None
+    spent_usd: Usd
+    forecast_usd: dict[str, float] = Field(description="As it was ordered: drafts, finals of all rows, and the most.")
+    paused_at: datetime | None
+    asked_at: datetime | None = Field(description="Since when it waits for a choice, or waited.")
+    answer_by: datetime | None
+    winners: list[int] | None
+
+
+def spent_usd(passes: Sequence[Counts]) -> Decimal:
+    return sum((each.cost_usd for each in passes), Decimal(0))
+
+
+def batch_document(batch: Batch, passes: Sequence[Counts]) -> BatchDocument:
+    counts = {each.stage: each for each in passes}
+    return BatchDocument(
+        rows=batch.rows,
+        draft=_pass(counts.get(Stage.DRAFT)),
+        final=_pass(counts.get(Stage.FINAL)),
+        spent_usd=spent_usd(passes),
+        forecast_usd={name: float(usd) for name, usd in (batch.forecast or {}).items()},
+        paused_at=batch.paused_at,
+        asked_at=batch.asked_at,
+        answer_by=batch.answer_by,
+        winners=batch.winners,
+    )
+
+
+def _pass(counts: Counts | None) -> PassDocument | None:
+    if counts is None:
+        return None
+    left, pace = counts.total - counts.ended, counts.last_minute
+    return PassDocument(
+        total=counts.total,
+        **{status.value: counts.statuses.get(status, 0) for status in JobStatus if status.terminal},
+        in_flight=counts.in_flight,
+        per_minute=pace,
+        seconds_left=60 * left / pace if pace and left else None,
+        spent_usd=counts.cost_usd,
+    )

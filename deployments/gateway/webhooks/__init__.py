@@ -1,0 +1,1 @@
+"""What a provider's webhook means, a file for each provider."""

@@ -1,0 +1,136 @@
+"""Where children come from: one `multiprocessing` forkserver with one generation of code.
+
+A forkserver imports once and forks for each run, from a process that has no threads. multiprocessing keeps one of them
+per process and hands it to every `Process`; to take up new code a second one is made and put in its place. The old one
+is let go: it ends by itself with the last of its children.
+
+It dies with the worker, whatever kills that, and its children die with it. The kernel ties it to the thread that
+started it, so each has a thread of its own, which starts the children too and lives until it has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from multiprocessing import forkserver, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from types import ModuleType
+from typing import Any
+
+PRELOAD = "darkroom.deployments.worker.preload"
+# The default is for whoever else uses multiprocessing in this process.
+_in_charge: ContextVar[forkserver.ForkServer] = ContextVar("in_charge", default=forkserver._forkserver)
+_main_lock = threading.Lock()
+
+
+def _connect_to_new_process(fds: Sequence[int]) -> tuple[int, int]:
+    connected: tuple[int, int] = _in_charge.get().connect_to_new_process(fds)
+    return connected
+
+
+forkserver.connect_to_new_process = _connect_to_new_process
+
+
+class CannotPreload(RuntimeError):
+    """The code of this generation cannot be imported, or starts threads. Mend it, then send the worker SIGHUP."""
+
+
+class _ForkServer(forkserver.ForkServer):
+    """Imports what the worker would import, not what lies in the folder where the worker was started."""
+
+    def ensure_running(self) -> None:
+        pid: int | None = self._forkserver_pid  # type: ignore[attr-defined]
+        if pid is None or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            with _safe_path():
+                super().ensure_running()
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """By default `python -c` looks there first, and `flows` is a name that many projects have."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+class Nursery:
+    def __init__(self, preload: str = PRELOAD) -> None:
+        self._server = _ForkServer()
+        self._server.set_forkserver_preload([preload])
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="nursery")
+        try:
+            self._hand.submit(self._check, preload).result()
+        except BaseException:
+            self.retire()
+            raise
+
+    def retire(self) -> None:
+        """Lets it end with the last of its children. Each of those holds the same pipe open."""
+        self._hand.submit(self._see_off)
+        self._hand.shutdown(wait=False)
+
+    def _see_off(self) -> None:
+        server: Any = self._server
+        if server._forkserver_alive_fd is not None:
+            os.close(server._forkserver_alive_fd)
+            os.waitpid(server._forkserver_pid, 0)
+
+    def start(self, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
+        """Forks a child that calls `target(*arguments, its end of the line)`. Returns it and our end."""
+        return self._hand.submit(self._start_without_main, target, *arguments).result()
+
+    def _start_without_main(self, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
+        with _without_main():
+            return self._start(target, *arguments)
+
+    def _start(self, target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
+        ours, theirs = get_context("forkserver").Pipe()
+        process = get_context("forkserver").Process(target=target, args=(*arguments, theirs))
+        token = _in_charge.set(self._server)
+        try:
+            process.start()
+        finally:
+            _in_charge.reset(token)
+            theirs.close()
+        return process, ours
+
+    def _check(self, preload: str) -> None:
+        """Waits for the preload, whose failure multiprocessing would keep to itself."""
+        try:
+            # With our `__main__`: others may start children meanwhile.
+            process, line = self._start(_tell_problem, preload)
+            with line:
+                problem = line.recv()
+            process.join()
+        except (EOFError, OSError):
+            problem = "the forkserver has died; the worker's output has the traceback"
+        if problem:
+            raise CannotPreload(problem)
+
+
+def _tell_problem(preload: str, line: Connection) -> None:
+    line.send(sys.modules[preload].PROBLEM if preload in sys.modules else f"{preload} was not imported")
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """multiprocessing imports our `__main__` in every child: the `prefect` command, 100 to 220 ms of it."""
+    with _main_lock:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

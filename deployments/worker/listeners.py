@@ -1,0 +1,108 @@
+"""How the worker hears at once of what concerns it, instead of asking Prefect ever more often.
+
+Two sources, each only faster than the poll behind it: the ledger notifies when a flow run of ours was created (after
+the commit, so the next poll finds it), and Prefect's event stream tells of runs that were resumed, started by hand,
+cancelled or suspended. While a source is out, polling goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import anyio
+from prefect.events import Event
+from prefect.events.clients import PrefectEventSubscriber, get_events_subscriber
+from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
+
+from darkroom.ledger import OUTAGES, READY, Ledger
+from darkroom.timing import Timing
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "prefect.flow-run."
+USER_TAG = "prefect.tag.user:"
+GOODBYE_SECONDS = 1.0
+
+
+class Changes:
+    """State changes of the pool's flow runs, by the state's name."""
+
+    READY = frozenset({"Scheduled", "Resuming", "Recovering", "AwaitingRetry", "Late"})
+    CANCELLING = "Cancelling"
+    SUSPENDED = "Suspended"
+
+
+async def hear_prefect(
+    pool_id: UUID, tell: Callable[[str, UUID, datetime], None], *, look: Callable[[], Awaitable[None]], again: timedelta
+) -> None:
+    """Calls `tell(name of the state, flow run, when)` for ever; `look` now and then while it cannot, `again` after."""
+    names = [PREFIX + name for name in (*Changes.READY, Changes.CANCELLING, Changes.SUSPENDED)]
+    wanted = EventFilter(
+        event=EventNameFilter(name=names), any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{pool_id}"])
+    )
+    while True:
+        try:
+            async with _subscribed(wanted) as events:
+                async for event in events:
+                    if not _told_by_the_ledger(event):
+                        tell(*_read(event))
+        except Exception as error:
+            logger.warning("Prefect's events cannot be heard (%s); polling meanwhile", type(error).__name__)
+            await look()
+        await asyncio.sleep(again.total_seconds())
+
+
+@asynccontextmanager
+async def _subscribed(wanted: EventFilter) -> AsyncIterator[PrefectEventSubscriber]:
+    """Its goodbye would wait up to ten seconds for the server's, and a worker that is being stopped with it."""
+    events = get_events_subscriber(filter=wanted)
+    await events.__aenter__()
+    try:
+        yield events
+    finally:
+        with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
+            await events.__aexit__(None, None, None)
+
+
+def _told_by_the_ledger(event: Event) -> bool:
+    """A run of ours that was just created: Prefect tells of it before its commit, the ledger after."""
+    created = event.event == PREFIX + "Scheduled"
+    return created and any(resource.id.startswith(USER_TAG) for resource in event.related)
+
+
+def _read(event: Event) -> tuple[str, UUID, datetime]:
+    run = event.resource.id.rpartition(".")[2]
+    return event.event.removeprefix(PREFIX), UUID(run), event.occurred
+
+
+class LedgerEar:
+    """A thread that waits for the ledger's bell and calls `ring` in the loop."""
+
+    def __init__(self, ledger_url: str, ring: Callable[[], None], *, timing: Timing) -> None:
+        self._ledger = Ledger(ledger_url, timing=timing)
+        self._again = timing.listen_again.total_seconds()
+        self._ring = ring
+        self._loop = asyncio.get_running_loop()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True, name="ledger-ear")
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopping.set()
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._ledger.listen(READY) as bell:
+                    while not self._stopping.is_set():
+                        if bell.wait(self._again):
+                            self._loop.call_soon_threadsafe(self._ring)
+            except OUTAGES as error:
+                logger.warning("The ledger cannot be heard (%s); polling meanwhile", type(error).__name__)
+                self._stopping.wait(self._again)
