@@ -12,21 +12,27 @@ if TYPE_CHECKING:
     from darkroom.engine.durable import ForEvent, Happened, Invoked, Sleep
     from darkroom.engine.job import Call, Inference, Job
     from darkroom.engine.request_spec import specify
-    from darkroom.engine.runner import drive
     from darkroom.engine.signals import Waiting
+    from darkroom.events.types import EventData, event
+    from darkroom.order import Order, field
+    from darkroom.pipeline import pipeline
 
 __all__ = [
     "Call",
+    "EventData",
     "ForEvent",
     "Happened",
     "Inference",
     "Invoked",
     "Job",
     "JobFunction",
+    "Order",
     "RetryPolicy",
     "Sleep",
     "Waiting",
-    "drive",
+    "event",
+    "field",
+    "pipeline",
     "specify",
 ]
 
@@ -36,8 +42,10 @@ _PLACES = {
     "darkroom.engine.durable": ("ForEvent", "Happened", "Invoked", "Sleep"),
     "darkroom.engine.job": ("Call", "Inference", "Job"),
     "darkroom.engine.request_spec": ("specify",),
-    "darkroom.engine.runner": ("drive",),
     "darkroom.engine.signals": ("Waiting",),
+    "darkroom.events.types": ("EventData", "event"),
+    "darkroom.order": ("Order", "field"),
+    "darkroom.pipeline": ("pipeline",),
 }
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from darkroom.orchestrator.api import PrefectApi
-from darkroom.orchestrator.project_file import PREFECT_YAML, PROJECT
+from darkroom.orchestrator.project_file import PROJECT, project_files, users_project
 from darkroom.timing import Timing
 
 VARIABLE = "darkroom_deployed"
@@ -66,15 +67,28 @@ def ensure_deployed(api: PrefectApi, *, timing: Timing, same_code: bool) -> list
     return names
 
 
-def code_hash(project: Path = PROJECT, *, file: Path = PREFECT_YAML, timing: Timing) -> str:
-    """Of all that a deployment is made of: the file, the code, where it lies, what reads it, and by which times."""
+def code_hash(*, timing: Timing) -> str:
+    """Of all that a deployment is made of: the files, the code, where it lies, what reads it, and by which times."""
     digest = hashlib.sha256()
     times = str(timing.reconcile_every)
-    for word in (sys.version, str(project), times, *(f"{name}={version(name)}" for name in PACKAGES)):
+    for word in (sys.version, times, *(f"{name}={version(name)}" for name in PACKAGES)):
         digest.update(word.encode() + b"\0")
-    for source in (file, *sorted(path for folder in CODE for path in (project / folder).rglob("*.py"))):
+    for source in (*project_files(), *sorted(_sources())):
         digest.update(str(source).encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _sources() -> Iterator[Path]:
+    """The code of Darkroom and of the user's project."""
+    for folder in CODE:
+        yield from (PROJECT / folder).rglob("*.py")
+    for folder, below, names in os.walk(users_project() or os.devnull):
+        # What is installed in the project's folder is none of its code.
+        if "pyvenv.cfg" in names:
+            below.clear()
+            continue
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
 
 
 def _appearance(api: PrefectApi, names: Sequence[str]) -> str:

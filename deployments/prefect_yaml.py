@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from darkroom.events import FlowControlEntry, TriggerEntry
 from darkroom.orchestrator import RECONCILE
 from darkroom.orchestrator.missed_slots import MissedSlots
-from darkroom.orchestrator.project_file import PREFECT_YAML, Entry, read_entries
+from darkroom.orchestrator.project_file import PREFECT_YAML, Entry, project_files, read_entries
 from darkroom.timing import UNSCALED, Timing
 
 if TYPE_CHECKING:
@@ -66,20 +66,19 @@ class DeploymentEntry(Entry):
 
 def read_prefect_yaml(file: Path = PREFECT_YAML) -> list[DeploymentEntry]:
     """Raises `NeedsHuman`, naming the place."""
-    return read_entries(DeploymentEntry, file)
+    return read_entries(DeploymentEntry, [file])
 
 
-def deploy_all(file: Path = PREFECT_YAML, *, timing: Timing = UNSCALED) -> list[str]:
-    """Creates or updates every deployment of the file. Returns their names as `flow/deployment`.
+def deploy_all(*, timing: Timing = UNSCALED) -> list[str]:
+    """Creates or updates every deployment of the project's files. Returns their names as `flow/deployment`.
 
     Where `timing` is scaled, `reconcile` comes at its interval instead of by the file's cron.
     """
-    names = []
-    for entry in read_prefect_yaml(file):
-        deployment = _deployment(entry, project=file.parent, timing=timing)
-        deployment.apply()
-        names.append(deployment.full_name)
-    return names
+    # One of the user's stands in for one of ours that has its name.
+    wanted = {entry.full_name: (entry, file.parent) for file in project_files() for entry in read_prefect_yaml(file)}
+    for entry, project in wanted.values():
+        _deployment(entry, project=project, timing=timing).apply()
+    return list(wanted)
 
 
 def _deployment(entry: DeploymentEntry, *, project: Path, timing: Timing) -> RunnerDeployment:

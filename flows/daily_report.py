@@ -22,13 +22,13 @@ from darkroom.blocks.notifier import Notifier
 from darkroom.engine.resources import Resources, open_resources
 from darkroom.errors import BadInput
 from darkroom.flows.parts.day_report import headline, markdown, span
-from darkroom.flows.parts.form import shown
 from darkroom.orchestrator.missed_runs import skipped
+from darkroom.order import field
 
 KIND = "daily-report"
-DAY = shown("Day", "A past day, as 2026-11-20. Empty: all days since the last weekday.", None)
-ZONE = shown("Time zone", "In which the day begins and ends, e.g. Europe/Berlin.", "UTC")
-TELL = shown("Tell", "Whether the notifier is told, too.", True)
+DAY = field("Day", "A past day, as 2026-11-20. Empty: all days since the last weekday.", None)
+ZONE = field("Time zone", "In which the day begins and ends, e.g. Europe/Berlin.", "UTC")
+TELL = field("Tell", "Whether the notifier is told, too.", True)
 
 
 def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: ZoneInfo, tell: bool) -> str:

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-
-from darkroom import Job, drive
-from darkroom.flows.orders.edit import AS_IT_IS, FETCH, IMAGE, KIND, POST, USER, Edit, FormSteps, Image
+from darkroom import Job, pipeline
+from darkroom.flows.orders.edit import AS_IT_IS, FETCH, Edit
 from darkroom.flows.parts.picture_steps import require_logos, require_picture
 from darkroom.flows.parts.post_processing import post_process
 from darkroom.ledger import Asset
 from darkroom.providers.web.model import ENDPOINT
 
 
-def edit(job: Job) -> dict[str, Any]:
-    order = Edit.model_validate(job.parameters)
+@pipeline(Edit)
+def edit_image(job: Job, order: Edit) -> dict[str, Any]:
+    """A picture that is there becomes another."""
     require_logos(order.post, job.asset, user_id=job.user_id)
     (done,) = post_process(job, [_picture(job, order)], order.post)
     return {"pictures": [done.id]}
@@ -31,10 +29,3 @@ def _picture(job: Job, order: Edit) -> Asset:
     if order.asset_id is not None:
         return require_picture(job.asset(order.asset_id), user_id=job.user_id, field="image")
     return job.store(job.infer(ENDPOINT, {"url": order.image, **AS_IT_IS}, step=FETCH))[0]
-
-
-@flow(name=KIND, retries=0, log_prints=False)
-def edit_image(image: Image = IMAGE, post: FormSteps = POST, user: str = USER) -> State[Any]:
-    """A picture that is there becomes another."""
-    order = Edit(image=image, post=[step.chosen() for step in post])
-    return drive(edit, parameters=order.model_dump(mode="json", exclude_defaults=True), user=user)

@@ -15,26 +15,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-
-from darkroom import Call, Inference, Job, RetryPolicy, drive
+from darkroom import Call, Inference, Job, RetryPolicy, pipeline
 from darkroom.errors import DarkroomError, Permanent, Retry
-from darkroom.flows.orders.imports import (
-    KIND,
-    PRODUCT,
-    QUALITY_,
-    URLS,
-    USER,
-    WIDTH,
-    Came,
-    Given,
-    Import,
-    Product,
-    Quality,
-    Urls,
-    Width,
-)
+from darkroom.flows.orders.imports import Came, Given, Import
 from darkroom.ledger import Asset
 from darkroom.providers.web.model import ENDPOINT
 
@@ -47,8 +30,9 @@ LONGEST_PLACE = 100  # characters of an address in the list
 NO_MARKUP = str.maketrans(dict.fromkeys("`|<>[]\\\n\r", "_"))  # what would end its cell, or be read as Markdown
 
 
-def bring_in(job: Job) -> dict[str, Any]:
-    order = Import.model_validate(job.parameters)
+@pipeline(Import, as_tasks=False)
+def import_images(job: Job, order: Import) -> dict[str, Any]:
+    """Pictures from the web become files of the media store."""
     calls = calls_of(order)
     came: dict[str, Asset | DarkroomError] = {}
     try:
@@ -154,20 +138,6 @@ def _place(url: str) -> str:
     """Host and path, which is what a person knows it by. Without its query, where signatures are."""
     whole = url.partition("?")[0].removeprefix("https://").removeprefix("http://")
     return f"`{whole.translate(NO_MARKUP)[:LONGEST_PLACE]}`"
-
-
-@flow(name=KIND, retries=0, log_prints=False)
-def import_images(
-    urls: Urls = URLS,
-    max_width: Width = WIDTH,
-    quality: Quality = QUALITY_,
-    product: Product = PRODUCT,
-    user: str = USER,
-) -> State[Any]:
-    """Pictures from the web become files of the media store."""
-    order = Import(urls=urls, max_width=max_width, quality=quality, product=product)
-    parameters = order.model_dump(mode="json", exclude_defaults=True)
-    return drive(bring_in, parameters=parameters, user=user, step_by_step=False)
 
 
 if __name__ == "__main__":

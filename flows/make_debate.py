@@ -21,31 +21,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-
-from darkroom import Job, RetryPolicy, drive
+from darkroom import Job, RetryPolicy, pipeline
 from darkroom.engine.resources import current
-from darkroom.flows.orders.debate import (
-    BRANDS,
-    DURATION,
-    FILMS,
-    KIND,
-    PAINTS,
-    SPEAKS,
-    STREAMS,
-    STYLE,
-    TOPIC,
-    USER,
-    VOICE,
-    WRITES,
-    Brands,
-    Debate,
-    Duration,
-    Style,
-    Topic,
-    Voice,
-)
+from darkroom.flows.orders.debate import FILMS, PAINTS, SPEAKS, STREAMS, WRITES, Debate
 from darkroom.flows.parts.debate_script import Script
 from darkroom.flows.parts.storyboard import tell
 from darkroom.ledger import Asset, RequestStatus
@@ -65,8 +43,9 @@ FILMING = RetryPolicy(attempts=2, first=timedelta(seconds=10), longest=timedelta
 UPLOADS = RetryPolicy(attempts=6, first=timedelta(seconds=2), longest=timedelta(minutes=5))
 
 
-def debate(job: Job) -> dict[str, Any]:
-    order = Debate.model_validate(job.parameters)
+@pipeline(Debate)
+def make_debate(job: Job, order: Debate) -> dict[str, Any]:
+    """The mascots of two brands argue about a topic, in a film."""
     if not any(call.status is RequestStatus.SUCCEEDED for call in job.calls):
         _require_accounts()
     try:
@@ -123,21 +102,6 @@ def _composed(job: Job, film: Asset, sound: Asset, lines: Sequence[tuple[str, st
 
     assert sound.seconds is not None
     return compose(job.read(film), job.read(sound), spread(lines, sound.seconds))
-
-
-@flow(name=KIND, retries=0, log_prints=False)
-def make_debate(
-    topic: Topic = TOPIC,
-    brands: Brands = BRANDS,
-    voice: Voice = VOICE,
-    duration: Duration = DURATION,
-    style: Style = STYLE,
-    user: str = USER,
-) -> State[Any]:
-    """The mascots of two brands argue about a topic, in a film."""
-    order = Debate(topic=topic, brands=brands, voice=voice, duration=duration, style=style)
-    order.script_call()  # wrong input ends here, before anything is on record
-    return drive(debate, parameters=order.model_dump(mode="json", exclude_defaults=True), user=user)
 
 
 if __name__ == "__main__":

@@ -12,42 +12,30 @@ from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from darkroom import Job, drive
+from darkroom import Job, Order, field, pipeline
 from darkroom.blocks.notifier import Notifier
 from darkroom.clock import utc_now
 from darkroom.events.types import Address, Id
-from darkroom.flows.parts.form import read, shown
-from darkroom.ledger import OPERATOR
 
-KIND = "onboard-user"
 COMPLETED = "user.profile_completed"
 
 Hours = Annotated[float, Field(ge=0, le=24 * 366)]
 
-ACCOUNT = shown("Account", "Your application's id of who signed up.")
-EMAIL = shown("Mail address", "Where the welcome goes.")
-WELCOME_AFTER = shown("Welcome after", "Hours from the start; fractions too.", 24.0)
-PROFILE_WITHIN = shown("Profile within", "Hours from the welcome; then a reminder goes out.", 7 * 24.0)
-USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
 
-
-class Onboarding(BaseModel):
+class Onboarding(Order):
     """Who signed up, and how long is waited for what."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    account: Id = ACCOUNT
-    email: Address = EMAIL
-    welcome_after_hours: Hours = WELCOME_AFTER
-    profile_within_hours: Hours = PROFILE_WITHIN
+    account: Id = field("Account", "Your application's id of who signed up.")
+    email: Address = field("Mail address", "Where the welcome goes.")
+    welcome_after_hours: Hours = field("Welcome after", "Hours from the start; fractions too.", 24.0)
+    profile_within_hours: Hours = field("Profile within", "Hours from the welcome; then a reminder goes out.", 7 * 24.0)
 
 
-def onboard(job: Job) -> dict[str, Any]:
-    who = read(Onboarding, job.parameters)
+@pipeline(Onboarding)
+def onboard_user(job: Job, who: Onboarding) -> dict[str, Any]:
+    """Somebody signs up: account, welcome, and a reminder where one is needed."""
     job.step("create-account", partial(_create_account, who))
     job.sleep(timedelta(hours=who.welcome_after_hours), step="until-welcome")
     job.step("welcome", partial(_tell, who, WELCOME))
@@ -81,21 +69,3 @@ def _create_account(who: Onboarding, key: str) -> dict[str, str]:
 def _tell(who: Onboarding, news: tuple[str, str], key: str) -> str:
     subject, text = news
     return Notifier.load_default().tell(subject, text, to=who.email, key=key)
-
-
-@flow(name=KIND, retries=0, log_prints=False)
-def onboard_user(
-    account: Id = ACCOUNT,
-    email: Address = EMAIL,
-    welcome_after_hours: Hours = WELCOME_AFTER,
-    profile_within_hours: Hours = PROFILE_WITHIN,
-    user: str = USER,
-) -> State[Any]:
-    """Somebody signs up: account, welcome, and a reminder where one is needed."""
-    who = Onboarding(
-        account=account,
-        email=email,
-        welcome_after_hours=welcome_after_hours,
-        profile_within_hours=profile_within_hours,
-    )
-    return drive(onboard, parameters=who.model_dump(mode="json", exclude_defaults=True), user=user)

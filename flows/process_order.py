@@ -13,41 +13,29 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-from pydantic import BaseModel, ConfigDict
-
-from darkroom import Job, drive
+from darkroom import Job, field, pipeline
+from darkroom import Order as BaseOrder
 from darkroom.blocks.notifier import Notifier
 from darkroom.blocks.payments import Charge, PaymentAccount
 from darkroom.errors import BadInput
 from darkroom.events.types import Address, Cents, Currency, Id, Ordered, PaymentMethod
-from darkroom.flows.parts.form import read, shown
-from darkroom.ledger import OPERATOR
 
-KIND = "process-order"
 CONFIRMED = "order.confirmed"
 
-ORDER = shown("Order", "Your application's id of it.")
-ITEMS = shown("Items", "What was ordered: 1 to 200.")
-TOTAL = shown("Total", "Hundredths of the currency, e.g. 1990; what the items must come to.")
-CURRENCY = shown("Currency", "Three letters.", "USD")
-PAYMENT_METHOD = shown("Payment method", "The payment provider's id of it, e.g. pm_…; never a card's number.")
-EMAIL = shown("Mail address", "Where the confirmation goes. Empty: to the notifier's usual recipient.", None)
-USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
 
-
-class Order(BaseModel):
+class Order(BaseOrder):
     """What was ordered, and how it is paid."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    order: Id = ORDER
-    items: Ordered = ITEMS
-    total_cents: Cents = TOTAL
-    currency: Currency = CURRENCY
-    payment_method: PaymentMethod = PAYMENT_METHOD
-    email: Address | None = EMAIL
+    order: Id = field("Order", "Your application's id of it.")
+    items: Ordered = field("Items", "What was ordered: 1 to 200.")
+    total_cents: Cents = field("Total", "Hundredths of the currency, e.g. 1990; what the items must come to.")
+    payment_method: PaymentMethod = field(
+        "Payment method", "The payment provider's id of it, e.g. pm_…; never a card's number."
+    )
+    currency: Currency = field("Currency", "Three letters.", "USD")
+    email: Address | None = field(
+        "Mail address", "Where the confirmation goes. Empty: to the notifier's usual recipient.", None
+    )
 
     def require_sound(self) -> dict[str, int]:
         """Raises BadInput for an order that does not add up."""
@@ -73,8 +61,9 @@ class Order(BaseModel):
         )
 
 
-def process(job: Job) -> dict[str, Any]:
-    order = read(Order, job.parameters)
+@pipeline(Order)
+def process_order(job: Job, order: Order) -> dict[str, Any]:
+    """An order is validated, charged and confirmed."""
     job.step("validate", order.require_sound)
     charge_id = job.step("charge", partial(_charge, order.charge(user_id=job.user_id)))
     job.step("confirm", partial(_confirm, order))
@@ -91,25 +80,3 @@ def _charge(charge: Charge) -> str:
 def _confirm(order: Order, key: str) -> str:
     text = f"Hello,\n\nthank you for your order {order.order}. It is paid and on its way."
     return Notifier.load_default().tell("Your order is confirmed", text, to=order.email, key=key)
-
-
-@flow(name=KIND, retries=0, log_prints=False)
-def process_order(
-    order: Id = ORDER,
-    items: Ordered = ITEMS,
-    total_cents: Cents = TOTAL,
-    payment_method: PaymentMethod = PAYMENT_METHOD,
-    currency: Currency = CURRENCY,
-    email: Address | None = EMAIL,
-    user: str = USER,
-) -> State[Any]:
-    """An order is validated, charged and confirmed."""
-    given = Order(
-        order=order,
-        items=items,
-        total_cents=total_cents,
-        currency=currency,
-        payment_method=payment_method,
-        email=email,
-    )
-    return drive(process, parameters=given.model_dump(mode="json", exclude_defaults=True), user=user)

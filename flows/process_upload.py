@@ -13,20 +13,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from darkroom import Invoked, Job, drive
+from darkroom import Invoked, Job, Order, field, pipeline
 from darkroom.blocks.notifier import Notifier
 from darkroom.errors import BadInput, DarkroomError, Permanent
 from darkroom.events.types import Address, Id
 from darkroom.flows.orders.edit import Edit
 from darkroom.flows.orders.picture import Picture
-from darkroom.flows.parts.form import read, shown
-from darkroom.ledger import OPERATOR
 
-KIND = "process-upload"
 LISTED = 20  # failures that a message names
 
 Each = Literal["edit-image", "generate-image"]
@@ -34,48 +29,39 @@ Items = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=200)]
 AtOnce = Annotated[int, Field(ge=1, le=20)]
 Came = Invoked | DarkroomError
 
-MODELS: Mapping[Each, type[BaseModel]] = {"edit-image": Edit, "generate-image": Picture}
-
-UPLOAD = shown("Upload", "Your application's id of it.")
-ITEMS = shown("Items", 'Each with the fields of its deployment, e.g. {"image": "https://…"}: 1 to 200.')
-EACH = shown("Each by", "The deployment that an item is handed to.", "edit-image")
-IN_COMMON = shown(
-    "In common",
-    "Fields that all items have, unless they bring their own.",
-    {"post": [{"step": "remove_background"}]},
-)
-AT_ONCE = shown("At once", "Items under way at a time, 1 to 20.", 5)
-EMAIL = shown("Mail address", "Who hears of the end. Empty: the notifier's usual recipient.", None)
-USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
+MODELS: Mapping[Each, type[Order]] = {"edit-image": Edit, "generate-image": Picture}
 
 
-class Upload(BaseModel):
+class Upload(Order):
     """What was uploaded, and what is done to it."""
 
-    model_config = ConfigDict(extra="forbid")
+    upload: Id = field("Upload", "Your application's id of it.")
+    items: Items = field("Items", 'Each with the fields of its deployment, e.g. {"image": "https://…"}: 1 to 200.')
+    each: Each = field("Each by", "The deployment that an item is handed to.", "edit-image")
+    in_common: dict[str, Any] = field(
+        "In common",
+        "Fields that all items have, unless they bring their own.",
+        {"post": [{"step": "remove_background"}]},
+    )
+    at_once: AtOnce = field("At once", "Items under way at a time, 1 to 20.", 5)
+    email: Address | None = field("Mail address", "Who hears of the end. Empty: the notifier's usual recipient.", None)
 
-    upload: Id = UPLOAD
-    items: Items = ITEMS
-    each: Each = EACH
-    in_common: dict[str, Any] = IN_COMMON
-    at_once: AtOnce = AT_ONCE
-    email: Address | None = EMAIL
-
-    def parameters(self) -> list[dict[str, Any] | BadInput]:
+    def of_items(self) -> list[dict[str, Any] | BadInput]:
         """Of each item's job; or what is wrong with the item."""
         return [self._parameters(item) for item in self.items]
 
     def _parameters(self, item: Mapping[str, Any]) -> dict[str, Any] | BadInput:
         try:
-            chosen = read(MODELS[self.each], {**self.in_common, **item})
+            chosen = MODELS[self.each].read({**self.in_common, **item})
         except BadInput as error:
             return error
-        return chosen.model_dump(mode="json", exclude_defaults=True)
+        return chosen.parameters()
 
 
-def process(job: Job) -> dict[str, Any]:
-    order = read(Upload, job.parameters)
-    given = order.parameters()
+@pipeline(Upload)
+def process_upload(job: Job, order: Upload) -> dict[str, Any]:
+    """Each item of an upload is processed by a job of its own."""
+    given = order.of_items()
     sound = [each for each in given if not isinstance(each, BadInput)]
     started = iter(
         job.invoke_all(order.each, sound, step="item", at_once=order.at_once, heard=partial(_tell_progress, job, given))
@@ -120,18 +106,3 @@ def _tell(order: Upload, result: Mapping[str, Any], key: str) -> str:
     if result["failed"] > LISTED:
         lines.append(f"… and {result['failed'] - LISTED} more.")
     return Notifier.load_default().tell(subject, "\n".join(lines), to=order.email, key=key)
-
-
-@flow(name=KIND, retries=0, log_prints=False)
-def process_upload(
-    upload: Id = UPLOAD,
-    items: Items = ITEMS,
-    each: Each = EACH,
-    in_common: dict[str, Any] = IN_COMMON,
-    at_once: AtOnce = AT_ONCE,
-    email: Address | None = EMAIL,
-    user: str = USER,
-) -> State[Any]:
-    """Each item of an upload is processed by a job of its own."""
-    order = Upload(upload=upload, items=items, each=each, in_common=in_common, at_once=at_once, email=email)
-    return drive(process, parameters=order.model_dump(mode="json", exclude_defaults=True), user=user)

@@ -23,8 +23,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from darkroom.engine.resources import Resources, open_resources
 from darkroom.errors import BadInput, WrongState
-from darkroom.flows.parts.form import in_order, shown
 from darkroom.ledger import MOST_LETTERS, NOTHING, DeadLetterFilter, Done, Ledger
+from darkroom.order import field, in_order
 
 Word = Annotated[str | None, Field(max_length=200)]
 JobId = Annotated[str, Field(min_length=1, max_length=100)]
@@ -48,9 +48,9 @@ class Failed(BaseModel):
     discarded: bool = Field(False, description="Those that were discarded, not the others.")
 
 
-JOBS = shown("Jobs", "Ids of failed or cancelled jobs, e.g. job_019aa1f0c5d2.", None)
-FAILED = shown("Failed jobs", "In place of ids: failed jobs by what they have in common, at most 1,000 at once.", None)
-BUDGET = shown(
+JOBS = field("Jobs", "Ids of failed or cancelled jobs, e.g. job_019aa1f0c5d2.", None)
+FAILED = field("Failed jobs", "In place of ids: failed jobs by what they have in common, at most 1,000 at once.", None)
+BUDGET = field(
     "Budget (USD)", "Most that they may pay together, now and later. Empty, with no ids: only the price is told.", None
 )
 

@@ -12,18 +12,14 @@ from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from darkroom import Job, RetryPolicy, drive
+from darkroom import Job, Order, RetryPolicy, field, pipeline
 from darkroom.events.types import Id
-from darkroom.flows.parts.form import read, shown
-from darkroom.ledger import OPERATOR, Asset
+from darkroom.ledger import Asset
 from darkroom.media.resize import square
 from darkroom.providers.web.model import ENDPOINT, LONGEST_URL
 
-KIND = "sync-profile"
 SYNCED = "profile.synced"
 SIDE = 256  # pixels
 WIDEST = 1024  # pixels of the picture as it is fetched, of which the square is made
@@ -32,24 +28,18 @@ PATIENT = RetryPolicy(attempts=3, longest=timedelta(seconds=30))
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Url = Annotated[str, Field(min_length=1, max_length=LONGEST_URL)] | None
 
-ACCOUNT = shown("Account", "Your application's id of whose profile it is.")
-NAME = shown("Name", "As others see it.")
-PICTURE_URL = shown("Picture", "Address of a JPEG, PNG or WebP on the public web. Empty: there is none.", None)
-USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
 
-
-class Profile(BaseModel):
+class Profile(Order):
     """As it is now."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    account: Id = ACCOUNT
-    name: Name = NAME
-    picture_url: Url = PICTURE_URL
+    account: Id = field("Account", "Your application's id of whose profile it is.")
+    name: Name = field("Name", "As others see it.")
+    picture_url: Url = field("Picture", "Address of a JPEG, PNG or WebP on the public web. Empty: there is none.", None)
 
 
-def sync(job: Job) -> dict[str, Any]:
-    profile = read(Profile, job.parameters)
+@pipeline(Profile)
+def sync_profile(job: Job, profile: Profile) -> dict[str, Any]:
+    """A profile's picture, brought into the media store."""
     picture = None if profile.picture_url is None else _square(job, profile.picture_url)
     picture_id = None if picture is None else picture.id
     synced = job.send_event(SYNCED, {"account": profile.account, "picture": picture_id}, step="tell")
@@ -63,12 +53,3 @@ def _square(job: Job, url: str) -> Asset:
 
 def _drawn(job: Job, fetched: Asset) -> bytes:
     return square(job.read(fetched), side=SIDE)
-
-
-@flow(name=KIND, retries=0, log_prints=False)
-def sync_profile(
-    account: Id = ACCOUNT, name: Name = NAME, picture_url: Url = PICTURE_URL, user: str = USER
-) -> State[Any]:
-    """A profile's picture, brought into the media store."""
-    profile = Profile(account=account, name=name, picture_url=picture_url)
-    return drive(sync, parameters=profile.model_dump(mode="json", exclude_defaults=True), user=user)

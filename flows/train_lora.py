@@ -16,36 +16,12 @@ from datetime import timedelta
 from threading import Lock
 from typing import Any
 
-from prefect import flow
-from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
-from darkroom import Call, Inference, Job, RetryPolicy, drive
+from darkroom import Call, Inference, Job, RetryPolicy, pipeline
 from darkroom.engine.resources import current
 from darkroom.errors import DarkroomError
-from darkroom.flows.orders.training import (
-    ARCHIVE,
-    CAPTIONS,
-    CHECK,
-    GRID,
-    IMAGES,
-    KIND,
-    STEPS,
-    STYLE,
-    TEST,
-    TEST_PROMPTS,
-    TRAIN,
-    TRAINER,
-    TRIGGER_WORD,
-    USER,
-    Archive,
-    Captions,
-    Sources,
-    Steps,
-    TestPrompts,
-    Training,
-    Word,
-)
+from darkroom.flows.orders.training import CHECK, GRID, TEST, TRAIN, TRAINER, Training
 from darkroom.flows.parts.trained_style import PAINTER
 from darkroom.flows.parts.training_pictures import Brought, bring, check
 from darkroom.ledger import Asset, Lane, Lora
@@ -59,12 +35,9 @@ TRAINING = RetryPolicy(attempts=2, first=timedelta(seconds=30), resubmit_expired
 CHECKING = Lock()  # for the memory: all pictures of a training lie there, and a large one as pixels
 
 
-# -- the job ---------------------------------------------------------------------------------------------------------
-
-
-def train(job: Job) -> dict[str, Any]:
-    order = Training.model_validate(job.parameters)
-    order.check()
+@pipeline(Training)
+def train_lora(job: Job, order: Training) -> dict[str, Any]:
+    """A user's pictures become a LoRA."""
     brought = bring(job, order.given())
     job.show("price", _price(order), description="What the training will cost")
     archive = job.make(CHECK, lambda: _archive(job, order, brought), kind=Kind.ARCHIVE)
@@ -129,31 +102,6 @@ def _price(order: Training) -> str:
     head = ["| What | Model | At most |", "| --- | --- | ---: |"]
     lines = [f"| {what} | `{model}` | ${cost:.2f} |" for what, model, cost in order.costs()]
     return "\n".join([*head, *lines, f"| **In all** | | **${order.estimate():.2f}** |"])
-
-
-@flow(name=KIND, retries=0, log_prints=False)
-def train_lora(
-    trigger_word: Word = TRIGGER_WORD,
-    images: Sources = IMAGES,
-    archive: Archive = ARCHIVE,
-    captions: Captions = CAPTIONS,
-    steps: Steps = STEPS,
-    style: bool = STYLE,
-    test_prompts: TestPrompts = TEST_PROMPTS,
-    user: str = USER,
-) -> State[Any]:
-    """A user's pictures become a LoRA."""
-    order = Training(
-        trigger_word=trigger_word,
-        images=images,
-        archive=archive,
-        captions=captions,
-        steps=steps,
-        style=style,
-        test_prompts=test_prompts,
-    )
-    order.check()  # wrong input ends here, before anything is on record
-    return drive(train, parameters=order.model_dump(mode="json", exclude_defaults=True), user=user)
 
 
 if __name__ == "__main__":

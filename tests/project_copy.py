@@ -27,4 +27,4 @@ def compile_all(folder: Path) -> None:
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment of processes that are to run the copy."""
     # Compiled code is told from its source by a time in whole seconds: what a test has just changed is never written.
-    return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "DARKROOM_PROJECT": str(folder)}

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -33,40 +32,27 @@ PREFECTS_NET = timedelta(hours=24)  # its time-out of a suspension is only the n
 FOREVER = timedelta(days=100 * 366)
 
 
-# Set where a flow is called for nothing but the function that its jobs have: it comes no further than `drive`.
-asked_for_its_function: ContextVar[bool] = ContextVar("asked_for_its_function", default=False)
-
-
-class Driven(BaseException):
-    """The answer. Not an `Exception`: a flow must not take it for a failure."""
-
-    def __init__(self, function: JobFunction) -> None:
-        super().__init__()
-        self.function = function
-
-
 def drive(
     function: JobFunction,
     *,
+    kind: str,
     parameters: Mapping[str, Any],
     user: str,
-    step_by_step: bool = True,
+    as_tasks: bool = True,
     patience: timedelta = timedelta(0),
 ) -> State[Any]:
     """Carries the run's jobs to their ends and returns the flow's final state.
 
     A run that the gateway made finds its jobs in the ledger; one that a person started opens its own, with these
     parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
-    `step_by_step`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`:
+    `as_tasks`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`:
     how long it waits in its process at least, for a run to which something will come soon; scaled like our own limits.
     """
-    if asked_for_its_function.get():
-        raise Driven(function)
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None or context.flow is None:
+    if context is None or context.flow_run is None:
         raise RuntimeError("drive() is called inside a flow run.")
     with open_resources() as resources:
-        run = _enter(resources, context.flow_run, kind=context.flow.name, parameters=parameters, user=user)
+        run = _enter(resources, context.flow_run, kind=kind, parameters=parameters, user=user)
         if run.closed_at is not None:
             run = _retried(resources, run, context.flow_run.id)
         if run.closed_at is None:
@@ -75,7 +61,7 @@ def drive(
                 run,
                 function,
                 deployed=context.flow_run.deployment_id is not None,
-                step_by_step=step_by_step,
+                as_tasks=as_tasks,
                 patience=patience,
                 suspension=context.flow_run_suspension_request,
             ).carry()
@@ -99,7 +85,7 @@ class Runner:
         function: JobFunction,
         *,
         deployed: bool,
-        step_by_step: bool,
+        as_tasks: bool,
         patience: timedelta,
         suspension: Suspension,
     ) -> None:
@@ -112,7 +98,7 @@ class Runner:
         self._flow_run_id: UUID = run.flow_run_id
         self._shared = run.shared
         self._deployed = deployed
-        self._step_by_step = step_by_step
+        self._as_tasks = as_tasks
         self._patience = max(self._timing.scale(patience), self._timing.patience).total_seconds()
         self._suspension = suspension
         self._suspended_by_hand = False
@@ -162,7 +148,7 @@ class Runner:
                 self._calls.take_in()
                 self._heed_a_suspension()
                 work = self._ledger.runs.look(self._run_id, self._calls.waits)
-                self._calls.start(work, named=self._step_by_step and self._is_alone(work))
+                self._calls.start(work, named=self._as_tasks and self._is_alone(work))
                 if self._calls.busy:
                     moved = time.monotonic()
                 left = moved + self._stay(work) - time.monotonic()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -27,7 +28,7 @@ from darkroom.events.conditions import DoesNotApply, Expression, compiled
 from darkroom.events.flow_control import FlowControl, FlowControlEntry, read_flow_control
 from darkroom.events.types import EventData, find_type
 from darkroom.ledger import EventStart
-from darkroom.orchestrator.project_file import PREFECT_YAML, Entry, read_entries
+from darkroom.orchestrator.project_file import Entry, project_files, read_entries
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +89,12 @@ class _Deployment(Entry):
     flow_control: FlowControlEntry | None = None
 
 
-def read_triggers(file: Path = PREFECT_YAML) -> list[Trigger]:
-    """In the file's order. Raises `NeedsHuman`, naming the deployment and what is wrong there."""
-    deployments = read_entries(_Deployment, file)
+def read_triggers(file: Path | None = None) -> list[Trigger]:
+    """Return what events start, in the file's order; of the project's files where none is named.
+
+    Raises `NeedsHuman`, naming the deployment and what is wrong there.
+    """
+    deployments = read_entries(_Deployment, [file] if file else None)
     for deployment in deployments:
         _require_starts(deployment)
     return [_trigger(deployment, entry) for deployment in deployments for entry in deployment.starts_on]
@@ -139,13 +143,13 @@ def _reading(model: type[EventData], text: str) -> Expression:
 
 
 class TriggerFile:
-    """The triggers as the file says now."""
+    """The triggers as the project's files say now."""
 
-    def __init__(self, file: Path = PREFECT_YAML) -> None:
-        self._file = file
+    def __init__(self) -> None:
+        self._files = project_files()
         self._lock = Lock()
         self._stamp = self._stat()
-        self._triggers = read_triggers(file)
+        self._triggers = read_triggers()
 
     def of(self, event: str) -> Sequence[Trigger]:
         return [trigger for trigger in self.all() if trigger.event == event]
@@ -159,14 +163,15 @@ class TriggerFile:
 
     def _read_again(self) -> None:
         try:
-            self._triggers = read_triggers(self._file)
+            self._triggers = read_triggers()
         except NeedsHuman as error:
             logger.error("What events start stays as it was: %s", error)
 
-    def _stat(self) -> tuple[int, int, int] | None:
-        """None while the file is being replaced."""
-        try:
-            found = self._file.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+    def _stat(self) -> list[tuple[int, int, int]]:
+        """Of a file that is being replaced nothing is in it."""
+        found = []
+        for file in self._files:
+            with suppress(OSError):
+                stat = file.stat()
+                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return found

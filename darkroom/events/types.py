@@ -1,8 +1,9 @@
 """The events that applications may send: each name with the model of its data, in versions.
 
-The one file to edit for a new event. A class registers itself by `@event("order.placed")`; its fields are what a
-sender has to give and what conditions and flows can rely on. A change that senders have to know of is a new class with
-the next `v`: those who name the old one in `v` go on being understood; who names none means the newest.
+Those of Darkroom's own flows; a project's stand in its own modules. A class registers itself by
+`@event("order.placed")`; its fields are what a sender has to give and what conditions and flows can rely on. A change
+that senders have to know of is a new class with the next `v`: those who name the old one in `v` go on being understood;
+who names none means the newest.
 
 What is not declared here is refused at the door, by field. Data is put on record as the model writes it, with its
 defaults; so lengths are bounded here, and money is a whole number of cents, which conditions can compare.
@@ -11,7 +12,8 @@ defaults; so lengths are bounded here, and money is a whole number of cents, whi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -19,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from darkroom.errors import BadInput
 from darkroom.events.mail_addresses import LONGEST, MAIL_ADDRESS
 from darkroom.orchestrator import RESUME_EVENTS
+from darkroom.orchestrator.project_file import import_flows
 from darkroom.providers.web.model import LONGEST_URL
 
 LONGEST_NAME = 100
@@ -51,23 +54,28 @@ def event(name: str, *, v: int = 1) -> Callable[[T], T]:
         raise ValueError(f"{name!r} is no name for an event: write words with a dot between, like order.placed")
     if FEED + name in RESUME_EVENTS:
         raise ValueError(f"An event {name!r} would be taken for Darkroom's own in Prefect's feed: choose another name")
-    if v < 1 or v in _TYPES.get(name, {}):
-        raise ValueError(f"Version {v} of the event {name!r} is registered already, or is no version (1 or more)")
+    if v < 1:
+        raise ValueError(f"{v} is no version of the event {name!r}: count them from 1")
 
     def register(model: T) -> T:
+        there = _TYPES.get(name, {}).get(v)
+        # A file that is imported again, under another name, says the same again.
+        if there is not None and (_file(there), there.__qualname__) != (_file(model), model.__qualname__):
+            raise ValueError(f"Version {v} of the event {name!r} is registered already, by {there.__qualname__}")
         _TYPES.setdefault(name, {})[v] = model
         return model
 
     return register
 
 
-def registered() -> Mapping[str, Mapping[int, type[EventData]]]:
-    """By name, then by version."""
-    return _TYPES
+def _file(model: type[EventData]) -> str | None:
+    return getattr(sys.modules.get(model.__module__), "__file__", None)
 
 
 def find_type(name: str, v: int | None = None) -> tuple[int, type[EventData]]:
     """The version, or the newest, and its model. Raises `BadInput` for one that is not registered."""
+    if name not in _TYPES:
+        import_flows()  # the project's own are registered by its modules
     versions = _TYPES.get(name)
     if versions is None:
         known = ", ".join(sorted(_TYPES))

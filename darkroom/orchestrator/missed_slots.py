@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from darkroom.durations import duration
-from darkroom.orchestrator.project_file import PREFECT_YAML, Entry, read_entries
+from darkroom.orchestrator.project_file import Entry, read_entries
 from darkroom.timing import UNSCALED, Timing
 
 MOST_MADE = 31  # slots of one deployment that `reconcile` makes up for at once; older ones are lost
@@ -108,9 +108,9 @@ class _Deployment(Entry):
     missed_slots: MissedSlots | None = None
 
 
-def read_missed_slots(file: Path = PREFECT_YAML) -> dict[str, MissedSlots]:
+def read_missed_slots(file: Path | None = None) -> dict[str, MissedSlots]:
     """By the deployment's full name, where it is declared. Raises `NeedsHuman`, naming the place."""
-    entries = read_entries(_Deployment, file)
+    entries = read_entries(_Deployment, [file] if file else None)
     return {entry.full_name: entry.missed_slots for entry in entries if entry.missed_slots is not None}
 
 

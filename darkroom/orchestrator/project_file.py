@@ -1,10 +1,19 @@
-"""prefect.yaml, as far as Darkroom itself reads it: what stands beside a deployment that is none of Prefect's.
+"""prefect.yaml, as far as Darkroom itself reads it, of Darkroom's own project and of the user's.
 
-Prefect passes over what it does not know there. Whoever declares something there names it in an `Entry` of his own.
+A project is a folder with a prefect.yaml and modules. Darkroom's own is one; the user's is the folder that
+`DARKROOM_PROJECT` names, else the nearest with a prefect.yaml from the current one upward. What holds for the
+deployments of the one holds for those of the other. Prefect passes over what it does not know in the file; whoever
+declares something there names it in an `Entry` of his own.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +22,43 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from darkroom.errors import NeedsHuman
 
-PROJECT = Path(__file__).parents[2]
-PREFECT_YAML = PROJECT / "prefect.yaml"
+NAME = "prefect.yaml"
+PIPELINES = "darkroom.pipelines"  # the group of entry points by which an installed package brings pipelines
+
+
+def _own_folder() -> Path:
+    """Where `flows/` is: in a checkout beside the library, in an installation inside it."""
+    spec = importlib.util.find_spec("darkroom.flows")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parents[1]
+
+
+# Darkroom's own project.
+PROJECT = _own_folder()
+PREFECT_YAML = PROJECT / NAME
+
+
+def users_project() -> Path | None:
+    """The folder of the user's project; None where it is Darkroom's own. Raises `NeedsHuman` where it has no file."""
+    if named := os.environ.get("DARKROOM_PROJECT"):
+        folder = Path(named).expanduser().resolve()
+        if not (folder / NAME).is_file():
+            raise NeedsHuman(f"DARKROOM_PROJECT names {folder}, where no {NAME} is: `darkroom new DIR` makes one.")
+    else:
+        here = Path.cwd()
+        found = (each for each in (here, *here.parents) if (each / NAME).is_file())
+        folder = next(found, PROJECT).resolve()
+    return None if folder == PROJECT.resolve() else folder
+
+
+def project_files() -> list[Path]:
+    """Darkroom's own prefect.yaml, and then the user's."""
+    users = users_project()
+    return [PREFECT_YAML] if users is None else [PREFECT_YAML, users / NAME]
 
 
 class Entry(BaseModel):
-    """A deployment of the file."""
+    """A deployment of a file."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -39,8 +79,18 @@ class Entry(BaseModel):
 AnEntry = TypeVar("AnEntry", bound=Entry)
 
 
-def read_entries(model: type[AnEntry], file: Path = PREFECT_YAML) -> list[AnEntry]:
-    """In the file's order. Raises `NeedsHuman`, naming the place and what is wrong there."""
+def read_entries(model: type[AnEntry], files: Sequence[Path] | None = None) -> list[AnEntry]:
+    """In the files' order. A later file's deployment stands in for an earlier one's of the same name.
+
+    Raises `NeedsHuman`, naming the place and what is wrong there. `files`: else those of the project.
+    """
+    found: dict[str, AnEntry] = {}
+    for file in project_files() if files is None else files:
+        found |= {entry.full_name: entry for entry in _read(model, file)}
+    return list(found.values())
+
+
+def _read(model: type[AnEntry], file: Path) -> list[AnEntry]:
     whole = create_model("PrefectFile", deployments=(list[model], ...))  # type: ignore[valid-type]
     try:
         found: list[AnEntry] = whole.model_validate(yaml.safe_load(file.read_text())).deployments  # type: ignore[attr-defined]
@@ -52,3 +102,44 @@ def read_entries(model: type[AnEntry], file: Path = PREFECT_YAML) -> list[AnEntr
         words = str(error).replace("\n", " ")
         raise NeedsHuman(f"{file.name} cannot be read: {words}") from error
     return found
+
+
+def module_name(project: Path, file: str) -> str | None:
+    """The name by which a file of a project is imported; None where it has none, e.g. outside of it.
+
+    Ours are imported under the name of the library: the user's project may have a folder `flows` as well.
+    """
+    path = Path(file)
+    parts = path.with_suffix("").parts
+    if path.suffix != ".py" or not all(part.isidentifier() for part in parts):
+        return None
+    if project == PROJECT:
+        return ".".join(("darkroom", *parts)) if parts[0] == "flows" else None
+    return ".".join(parts)
+
+
+def import_flows() -> list[str]:
+    """Import every module that a deployment of the project names, and those of installed packages.
+
+    What they register on import is there then: pipelines, event types. Returns, in a sentence each, what cannot be
+    imported: one file that is broken does not take the others with it.
+    """
+    broken = []
+    for file in project_files():
+        if file.parent != PROJECT and str(file.parent) not in sys.path:
+            sys.path.insert(0, str(file.parent))
+        for entrypoint in dict.fromkeys(entry.entrypoint for entry in _read(Entry, file)):
+            name = module_name(file.parent, entrypoint.partition(":")[0])
+            broken += _import(name, told_as=entrypoint) if name else [f"{entrypoint} is not folder/module.py:function."]
+    for point in entry_points(group=PIPELINES):
+        package = point.dist.name if point.dist else "?"
+        broken += _import(point.module, told_as=f"{point.name} of the package {package}")
+    return broken
+
+
+def _import(name: str, *, told_as: str) -> list[str]:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        return [f"{told_as} cannot be imported: {type(error).__name__}: {error}."]
+    return []

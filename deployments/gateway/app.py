@@ -22,14 +22,11 @@ from darkroom.deployments.gateway.routes import (
     assets,
     batches,
     dead_letters,
-    debates,
-    edits,
     events,
     health,
-    images,
-    imports,
     jobs,
     loras,
+    orders,
     starts,
     uploads,
     waits,
@@ -80,8 +77,7 @@ def _require_settings(settings: Settings) -> None:
 
 
 def _add_routes(app: FastAPI) -> None:
-    orders = (images, edits, batches, debates, imports, loras)
-    for part in (*orders, events, starts, jobs, dead_letters, waits, assets, uploads, webhooks, health):
+    for part in (orders, batches, loras, events, starts, jobs, dead_letters, waits, assets, uploads, webhooks, health):
         app.include_router(part.router)
 
     @app.get("/", include_in_schema=False)

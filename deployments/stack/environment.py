@@ -16,6 +16,7 @@ from darkroom.deployments.simulator.environment import USER_ID, client_environme
 from darkroom.deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
 from darkroom.deployments.stack.postgres import Cluster
 from darkroom.deployments.stack.template import is_migrated, is_there
+from darkroom.orchestrator.project_file import users_project
 
 # They choose a profile of the operator's own Prefect, which does not exist in the stack's.
 FOREIGN = ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
@@ -32,7 +33,10 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment, with the commands of this installation first on the path."""
     kept = {name: value for name, value in environment.items() if name not in FOREIGN}
     path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    # The parts do not start in the folder from which the project was found.
+    project = users_project()
+    named = {"DARKROOM_PROJECT": str(project)} if project else {}
+    return {**kept, **named, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -> dict[str, str]:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from darkroom.deployments.stack.postgres import Cluster, cluster_in, initialize, sync
 from darkroom.errors import DarkroomError, NeedsHuman
+from darkroom.ledger import migrations
 from darkroom.orchestrator.project_file import PROJECT
 
 CACHE_VARIABLE = "DARKROOM_CACHE"
@@ -32,7 +33,7 @@ VERSIONS_FILE = "darkroom-versions"
 SECONDS_TO_START = 30.0
 SECONDS_TO_MIGRATE = 300
 KEPT_SECONDS = 30 * 24 * 3600  # of a template that nobody has used
-MIGRATIONS = PROJECT / "blocks" / "ledger" / "migrations" / "versions"
+MIGRATIONS = Path(migrations.__file__).with_name("versions")
 MADE_BY = [Path(__file__).with_name(name) for name in ("migrations.py", "postgres.py", "template.py")]
 
 

@@ -21,7 +21,7 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, field_validator
 
 from darkroom.deployments.worker.messages import Known
-from darkroom.orchestrator.project_file import PROJECT
+from darkroom.orchestrator.project_file import PROJECT, module_name, users_project
 from darkroom.timing import UNSCALED, Timing
 
 SET_FOLDER = "prefect.deployments.steps.set_working_directory"
@@ -108,10 +108,10 @@ class Recipe:
             return None
         folder = _folder(self.deployment.pull_steps or [])
         file, _, name = self.deployment.entrypoint.partition(":")
-        if folder is None or folder.resolve() != PROJECT or not name or not file.endswith(".py"):
+        if folder is None or not name or (project := folder.resolve()) not in (PROJECT, users_project()):
             return None
-        parts = Path(file).with_suffix("").parts
-        return (f"{'.'.join(('darkroom', *parts))}:{name}", PROJECT) if parts[0] == "flows" else None
+        module = module_name(project, file)
+        return (f"{module}:{name}", project) if module else None
 
 
 class Recipes:

@@ -12,6 +12,7 @@ import importlib
 import os
 import pkgutil
 import signal
+import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -63,11 +64,14 @@ SETTINGS: dict[str, str] = {}
 
 def _import_everything() -> None:
     import darkroom.flows as flows
+    from darkroom.orchestrator.project_file import import_flows
 
     for name in LAZY:
         importlib.import_module(name)
     for module in pkgutil.walk_packages(flows.__path__, "darkroom.flows."):
         importlib.import_module(module.name)
+    for broken in import_flows():  # of the user's project: its runs fail and say so, the others go on
+        print(broken, file=sys.stderr)
 
 
 def _settings() -> dict[str, str]:

@@ -1,4 +1,16 @@
-"""What each kind of job is asked for with: the body of an order by the API, and the form of its flow in Prefect's UI.
+"""What pipelines are ordered with: their forms in Prefect's UI, and their bodies over HTTP.
 
 Beside the flows rather than in them, as the gateway takes orders without importing Prefect, which takes a second.
+`NAMED` are those that have an address of their own.
 """
+
+from collections.abc import Sequence
+
+from darkroom.flows.orders.debate import Debate
+from darkroom.flows.orders.edit import Edit
+from darkroom.flows.orders.imports import Import
+from darkroom.flows.orders.picture import Picture
+from darkroom.flows.orders.training import Training
+from darkroom.order import Order
+
+NAMED: Sequence[type[Order]] = (Picture, Edit, Debate, Import, Training)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from darkroom.engine.request_spec import specify
 from darkroom.flows.parts.debate_script import LETTERS_PER_SECOND, ROUNDS, SCHEMA, WRITER, assignment, longest_spoken
-from darkroom.flows.parts.form import shown
-from darkroom.ledger import OPERATOR, Asset, RequestSpec
+from darkroom.ledger import Asset, Ledger, RequestSpec
+from darkroom.order import Address, Order, Prepared, field
 
-KIND = "make-debate"
 WRITES, PAINTS, FILMS, SPEAKS, STREAMS = (
     "google/gemini-2.5-flash",
     "fal-ai/flux/dev",
@@ -32,24 +31,52 @@ Voice = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")]
 Duration = Literal["5", "10"]
 Style = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=200)]
 
-TOPIC = shown("Topic", "What they argue about.")
-BRANDS = shown("Brands", "The two sides; the first one begins.")
-VOICE = shown("Voice", "Id of one of your account's voices at ElevenLabs. Reads both sides.", RACHEL)
-DURATION = shown("Film", "Seconds that are made, and paid: 5 or 10. They are shown again until all is said.", "10")
-STYLE = shown("Style", "How the mascots are drawn.", LOOK_OF_A_FILM)
-USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
+
+EXAMPLES = {
+    "simple": {
+        "summary": "A topic and two brands",
+        "value": {"topic": "Is coffee or tea the better start of a day?", "brands": ["Foxbrew", "Kettle & Co"]},
+    },
+    "chosen": {
+        "summary": "A shorter film, another voice, another style",
+        "value": {
+            "topic": "city or countryside",
+            "brands": ["Metro Map", "Old Barn"],
+            "duration": "5",
+            "voice": "pNInz6obpgDQGcFmaJgB",
+            "style": "stop-motion figures of felt",
+        },
+    },
+}
+
+ANSWERS = """A script is written, both mascots are painted and filmed, a voice reads, and all of it is put together.
+
+`estimate_usd` is what it should cost at most. Everything on the way is in the job's `assets`; `result` has `title`,
+`summary`, `script`, `seconds`, `video` (the asset with voice and captions), `playback_id` and `playback_url`. A
+debate that failed is put back with `POST /v1/jobs/{id}/replay`: what was made before is not made, or paid, again.
+"""
 
 
-class Debate(BaseModel):
-    """What a debate is asked for with."""
+class Debate(Order):
+    """What they argue about, and how it looks and sounds."""
 
-    model_config = ConfigDict(extra="forbid")
+    over_http = Address(
+        path="/v1/debates",
+        name="order_debate",
+        kind="make-debate",
+        tag="Films",
+        summary="Order a debate video",
+        answers=ANSWERS,
+        examples=EXAMPLES,
+    )
 
-    topic: Topic = TOPIC
-    brands: Brands = BRANDS
-    voice: Voice = VOICE
-    duration: Duration = DURATION
-    style: Style = STYLE
+    topic: Topic = field("Topic", "What they argue about.")
+    brands: Brands = field("Brands", "The two sides; the first one begins.")
+    voice: Voice = field("Voice", "Id of one of your account's voices at ElevenLabs. Reads both sides.", RACHEL)
+    duration: Duration = field(
+        "Film", "Seconds that are made, and paid: 5 or 10. They are shown again until all is said.", "10"
+    )
+    style: Style = field("Style", "How the mascots are drawn.", LOOK_OF_A_FILM)
 
     @model_validator(mode="after")
     def _has_two_sides(self) -> Self:
@@ -59,6 +86,12 @@ class Debate(BaseModel):
         if not all(text.isprintable() for text in (self.topic, self.style, *self.brands)):
             raise PydanticCustomError("text", "topic, brands and style must each be one line")
         return self
+
+    def check(self) -> None:
+        self.script_call()
+
+    def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
+        return Prepared(first=self.script_call(), estimate_usd=self.estimate())
 
     @property
     def rounds(self) -> int:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from darkroom.errors import DarkroomError
-from darkroom.flows.parts.form import shown
-from darkroom.ledger import OPERATOR, Asset
+from darkroom.ledger import Asset
 from darkroom.media.resize import QUALITY
+from darkroom.order import Address, Order, field
 from darkroom.providers.web.model import LONGEST_URL, MAX_WIDTH
 
-KIND = "import-images"
 MOST = 500
 LONGEST_TOGETHER = 400_000  # characters, as JSON: Prefect takes no parameters of more than 512 KiB
 Came = Mapping[str, Asset | DarkroomError]  # by step
@@ -26,22 +25,50 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 Product = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)] | None
 
 
-URLS = shown("Addresses", "Of JPEG, PNG or WebP pictures on the public web, 1 to 500; one given twice is fetched once.")
-WIDTH = shown("Widest", "Pixels: what is wider becomes smaller, nothing becomes larger.", MAX_WIDTH)
-QUALITY_ = shown("Quality", "Of JPEG and WebP, 1 to 100. PNG loses nothing.", QUALITY)
-PRODUCT = shown("Product", "What the pictures show, for whoever looks at the result.", None)
-USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
+EXAMPLES = {
+    "simple": {
+        "summary": "Some pictures",
+        "value": {"urls": ["https://shop.example/fox-mug/front.jpg", "https://shop.example/fox-mug/side.jpg"]},
+    },
+    "smaller": {
+        "summary": "Smaller, and of which product",
+        "value": {
+            "urls": ["https://shop.example/fox-mug/front.jpg"],
+            "max_width": 1024,
+            "quality": 80,
+            "product": "Fox mug",
+        },
+    },
+}
+
+ANSWERS = """Each address is fetched once, at most ten of yours at a time, made smaller and stored; it costs nothing.
+
+The job's `result` has the pictures that came (`imported`, and `images`: place, address and asset of each) and the
+addresses that were `refused`, with `code` and `reason`: `private_address`, `bad_url`, `unknown_host`, `not_found`,
+`wrong_type`, `too_large`, `too_many_pixels`, `too_many_redirects` and others. It fails, with `nothing_imported`,
+only if no picture came at all.
+"""
 
 
-class Import(BaseModel):
+class Import(Order):
     """Which pictures are wanted, and how large."""
 
-    model_config = ConfigDict(extra="forbid")
+    over_http = Address(
+        path="/v1/imports",
+        name="order_import",
+        kind="import-images",
+        tag="Images",
+        summary="Import pictures from the web",
+        answers=ANSWERS,
+        examples=EXAMPLES,
+    )
 
-    urls: Urls = URLS
-    max_width: Width = WIDTH
-    quality: Quality = QUALITY_
-    product: Product = PRODUCT
+    urls: Urls = field(
+        "Addresses", "Of JPEG, PNG or WebP pictures on the public web, 1 to 500; one given twice is fetched once."
+    )
+    max_width: Width = field("Widest", "Pixels: what is wider becomes smaller, nothing becomes larger.", MAX_WIDTH)
+    quality: Quality = field("Quality", "Of JPEG and WebP, 1 to 100. PNG loses nothing.", QUALITY)
+    product: Product = field("Product", "What the pictures show, for whoever looks at the result.", None)
 
     @field_validator("urls")
     @classmethod

@@ -9,14 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.engine.request_spec import specify
 from darkroom.errors import BadInput
-from darkroom.flows.parts.form import shown
 from darkroom.flows.parts.picture_steps import Size as Pixels
-from darkroom.flows.parts.picture_steps import Steps, estimate, require_room
-from darkroom.flows.parts.trained_style import PAINTER, Style
-from darkroom.ledger import OPERATOR, RequestSpec
+from darkroom.flows.parts.picture_steps import Steps, estimate, require_logos, require_room
+from darkroom.flows.parts.trained_style import PAINTER, TRIAL, Style, find_style
+from darkroom.ledger import Ledger, RequestSpec
+from darkroom.order import Address, Order, Prepared, field
 from darkroom.providers.fal import CATALOGUE
 
-KIND = "generate-image"
 STEP = "generate"
 
 
@@ -38,33 +37,92 @@ Count = Annotated[int, Field(ge=1, le=4)]
 LoraName = Annotated[str, Field(title="Name", min_length=1, max_length=100)] | None
 Scale = Annotated[float, Field(ge=0, le=4)]
 
+EXAMPLES = {
+    "simple": {"summary": "A prompt", "value": {"prompt": "a fox in the snow, woodcut"}},
+    "chosen": {
+        "summary": "Model, size and its own arguments",
+        "value": {
+            "prompt": "a poster that says OPEN",
+            "model": "openai/gpt-image-2",
+            "image_size": {"width": 1024, "height": 1536},
+            "arguments": {"quality": "low", "output_format": "webp"},
+        },
+    },
+    "finished": {
+        "summary": "… and what is done to it: larger, marked",
+        "value": {
+            "prompt": "a fox in the snow, woodcut",
+            "seed": 7,
+            "post": [
+                {"step": "upscale", "model": "fal-ai/esrgan", "factor": 4},
+                {"step": "watermark", "text": "© Fox & Co", "position": "bottom_left"},
+            ],
+        },
+    },
+    "trained": {
+        "summary": "In a style, or of somebody, that was trained: `POST /v1/loras`",
+        "value": {"prompt": "mochi_cat on a skateboard", "lora": "mochi_cat", "lora_scale": 0.9},
+    },
+    "again": {
+        "summary": "The same picture again: a seed",
+        "value": {"prompt": "a fox in the snow", "image_size": "square_hd", "seed": 7, "num_images": 2},
+    },
+}
 
-PROMPT = shown("Prompt", "What the picture shows.")
-MODEL = shown("Model", "FLUX dev: good and cheap. schnell: drafts. GPT Image 2: text in pictures.", "fal-ai/flux/dev")
-IMAGE_SIZE = shown("Size", "A named size, or width and height. Empty: the model's own (landscape 4:3).", None)
-SEED = shown("Seed", "Same seed and prompt: same picture. Empty: a new one. GPT Image 2 has none.", None)
-NUM_IMAGES = shown("Number of pictures", "1 to 4; each is paid.", 1)
-ARGUMENTS = shown("More arguments", 'The model\'s own, e.g. {"output_format": "png", "guidance_scale": 5}.', {})
-LORA = shown("LoRA", "A trained style, face or thing: its trigger word, or the id of one version. On FLUX dev.", None)
-LORA_SCALE = shown("Its strength", "0 to 4; at 1 as it was trained.", 1.0)
-POST = shown("Afterwards", "Up to 8 steps, in this order: make it larger, remove the background, mark it.", [])
-USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
+ANSWERS = """The pictures are made as soon as a slot is free, and then are in the job's `assets`.
+
+`lora` is one of yours by its trigger word (then the newest that is ready) or by its id (then that version). The
+picture is made with `fal-ai/flux-lora`; the trigger word is put in front of a prompt that lacks it.
+
+`post` are steps afterwards, by name or with their options: `upscale`, `remove_background`, `watermark`, in any
+order. The pictures of all steps are in `assets`, the last ones in `result.pictures`. A call that you have paid
+before, with the same options on the same picture, is not paid again; with a `seed` the generation is neither.
+
+Sent again with the same `Idempotency-Key` it gives the same job, also from several senders at once. Refused is an
+order beyond what may wait on your plan, and one that costs more than the plan's budget for a day.
+"""
 
 
-class Picture(BaseModel):
-    """What a picture is asked for with."""
+class Picture(Order):
+    """What the pictures show, and how they are made."""
 
-    model_config = ConfigDict(extra="forbid")
+    over_http = Address(
+        path="/v1/images",
+        name="order_images",
+        kind="generate-image",
+        tag="Images",
+        summary="Order pictures",
+        answers=ANSWERS,
+        examples=EXAMPLES,
+    )
 
-    prompt: Prompt = PROMPT
-    model: ModelName = MODEL
-    image_size: ImageSize = IMAGE_SIZE
-    seed: Seed = SEED
-    num_images: Count = NUM_IMAGES
-    arguments: dict[str, Any] = ARGUMENTS
-    lora: LoraName = LORA
-    lora_scale: Scale = LORA_SCALE
-    post: Steps = POST
+    prompt: Prompt = field("Prompt", "What the picture shows.")
+    model: ModelName = field(
+        "Model", "FLUX dev: good and cheap. schnell: drafts. GPT Image 2: text in pictures.", "fal-ai/flux/dev"
+    )
+    image_size: ImageSize = field(
+        "Size", "A named size, or width and height. Empty: the model's own (landscape 4:3).", None
+    )
+    seed: Seed = field("Seed", "Same seed and prompt: same picture. Empty: a new one. GPT Image 2 has none.", None)
+    num_images: Count = field("Number of pictures", "1 to 4; each is paid.", 1)
+    arguments: dict[str, Any] = field(
+        "More arguments", 'The model\'s own, e.g. {"output_format": "png", "guidance_scale": 5}.', {}
+    )
+    lora: LoraName = field(
+        "LoRA", "A trained style, face or thing: its trigger word, or the id of one version. On FLUX dev.", None
+    )
+    lora_scale: Scale = field("Its strength", "0 to 4; at 1 as it was trained.", 1.0)
+    post: Steps = field(
+        "Afterwards", "Up to 8 steps, in this order: make it larger, remove the background, mark it.", []
+    )
+
+    def check(self) -> None:
+        self.spec(TRIAL if self.lora else None)
+
+    def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
+        first = self.spec(find_style(ledger, user_id, self.lora) if self.lora else None)
+        require_logos(self.post, ledger.assets.get, user_id=user_id)
+        return Prepared(first=first, estimate_usd=self.estimate(first), tell_estimate=bool(self.post))
 
     @property
     def endpoint(self) -> str:
@@ -82,7 +140,13 @@ class Picture(BaseModel):
 
     def spec(self, style: Style | None) -> RequestSpec:
         """The first paid call it takes. Raises BadInput for what the model does not accept, or the steps afterwards."""
-        spec = specify(self.endpoint, self.input(style), step=STEP, reuse=self.known_again)
+        try:
+            spec = specify(self.endpoint, self.input(style), step=STEP, reuse=self.known_again)
+        except BadInput as error:
+            # The model knows its fields as one flat input; here some of them are given inside `arguments`.
+            if error.field.partition(".")[0] in self.arguments:
+                error.field = f"arguments.{error.field}"
+            raise
         require_room(self.post, self._size(spec))
         return spec
 

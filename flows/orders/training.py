@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from darkroom.errors import BadInput
-from darkroom.flows.parts.form import shown
 from darkroom.flows.parts.trained_style import PAINTER
-from darkroom.ledger import OPERATOR
+from darkroom.ledger import Ledger
 from darkroom.media.archives import LONGEST_CAPTION
 from darkroom.media.training_images import FEWEST_IMAGES, MOST_IMAGES, called
+from darkroom.order import Address, Order, Prepared, field
 from darkroom.providers.models import find_model
 from darkroom.providers.web.model import LONGEST_URL
 
-KIND = "train-lora"
 ZIPPED = "archive"
 TRAINER = "fal-ai/flux-lora-fast-training"
 CHECK, TRAIN, TEST, GRID = "check", "train", "test", "grid"
@@ -47,23 +46,6 @@ TestPrompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=
 TestPrompts = Annotated[list[TestPrompt], Field(max_length=4)]
 
 
-TRIGGER_WORD = shown(
-    "Trigger word",
-    "What calls it up in a prompt: a word of no meaning, e.g. `mochi_cat`. Letters, digits, _ and -, 2 to 40.",
-)
-IMAGES = shown("Pictures", "4 to 50: ids of uploads (ast_…), or addresses on the web. Or give an archive instead.", [])
-ARCHIVE = shown("Archive", "A zip of 4 to 50 pictures, captions as .txt of the same name: an id or an address.", None)
-CAPTIONS = shown(
-    "Captions",
-    "What a picture shows, by its name in the archive or its place among the pictures from 0. Empty: the trainer's.",
-    {},
-)
-STEPS = shown("Steps", "100 to 4000. More: closer to the pictures, and less free.", 1000)
-STYLE = shown("A style", "The pictures have a style in common, not somebody or something.", False)
-TEST_PROMPTS = shown("Test prompts", "Up to 4 pictures to judge it by. Empty: four of ours.", [])
-USER = shown("User", "Who it is for: a user's name or id.", OPERATOR)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Given:
     """What was ordered. `sources`: ids of files and addresses on the web, by the field they were given in."""
@@ -80,18 +62,73 @@ def is_asset(source: str) -> bool:
     return source.startswith("ast_")
 
 
-class Training(BaseModel):
+EXAMPLES = {
+    "uploads": {
+        "summary": "Somebody or something, from uploads",
+        "value": {
+            "trigger_word": "mochi_cat",
+            "images": ["ast_019aa1f0c101", "ast_019aa1f0c102", "ast_019aa1f0c103", "ast_019aa1f0c104"],
+            "captions": {"0": "mochi_cat asleep on a sofa"},
+        },
+    },
+    "style": {
+        "summary": "A style, from a zip of pictures and captions",
+        "value": {
+            "trigger_word": "ukiyo-9",
+            "archive": "https://files.example/prints.zip",
+            "style": True,
+            "steps": 1500,
+            "test_prompts": ["a bicycle, in the style of ukiyo-9"],
+        },
+    },
+}
+
+ANSWERS = """From 4 to 50 pictures of at least 256 pixels a side, uploaded (`POST /v1/uploads`) or on the web.
+
+They are brought and checked before anything is paid: if one is no good, the job fails and its error names all that
+are. The training takes 15 to 30 minutes, and the job's `progress` tells how far it has come. Then the weights and
+four test pictures are in the job's `assets`, and `result` has the `lora_id`, the `trigger_word` and its `version`:
+name either in `POST /v1/images` as `lora`.
+
+Captions in the archive, or in `captions`, say what each picture shows beside what is to be learned; the trigger
+word is put in front of those that lack it. With none at all the trainer writes its own.
+
+`estimate_usd` is the most it should cost.
+"""
+
+
+class Training(Order):
     """What a LoRA is trained with."""
 
-    model_config = ConfigDict(extra="forbid")
+    over_http = Address(
+        path="/v1/loras",
+        name="order_lora",
+        kind="train-lora",
+        tag="LoRAs",
+        summary="Train a LoRA",
+        answers=ANSWERS,
+        examples=EXAMPLES,
+    )
 
-    trigger_word: Word = TRIGGER_WORD
-    images: Sources = IMAGES
-    archive: Archive = ARCHIVE
-    captions: Captions = CAPTIONS
-    steps: Steps = STEPS
-    style: bool = STYLE
-    test_prompts: TestPrompts = TEST_PROMPTS
+    trigger_word: Word = field(
+        "Trigger word",
+        "What calls it up in a prompt: a word of no meaning, e.g. `mochi_cat`. Letters, digits, _ and -, 2 to 40.",
+    )
+    images: Sources = field(
+        "Pictures", "4 to 50: ids of uploads (ast_…), or addresses on the web. Or give an archive instead.", []
+    )
+    archive: Archive = field(
+        "Archive", "A zip of 4 to 50 pictures, captions as .txt of the same name: an id or an address.", None
+    )
+    captions: Captions = field(
+        "Captions",
+        "What a picture shows, by its name in the archive or its place among the pictures from 0. Empty: the "
+        "trainer's.",
+        {},
+    )
+    steps: Steps = field("Steps", "100 to 4000. More: closer to the pictures, and less free.", 1000)
+    style: bool = field("A style", "The pictures have a style in common, not somebody or something.", False)
+    test_prompts: TestPrompts = field("Test prompts", "Up to 4 pictures to judge it by. Empty: four of ours.", [])
 
     def check(self) -> None:
         """What can be known without looking at the pictures. Raises BadInput."""
@@ -101,13 +138,21 @@ class Training(BaseModel):
             raise BadInput("Give either images or an archive.", field="images")
         if self.images and len(self.images) < FEWEST_IMAGES:
             raise BadInput(f"Give {FEWEST_IMAGES} to {MOST_IMAGES} pictures.", field="images")
-        for field, source in self.given().sources.items():
+        for place, source in self.given().sources.items():
             if not is_asset(source) and not source.startswith(("https://", "http://")):
-                raise BadInput("Give the id of an upload (ast_…), or an address on the web.", field=field)
+                raise BadInput("Give the id of an upload (ast_…), or an address on the web.", field=place)
 
         for place in self.captions if self.images else ():
             if place not in {str(n) for n in range(len(self.images))}:
                 raise BadInput("Name a picture's place among the images, from 0.", field=f"captions.{place[:80]}")
+
+    def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
+        for place, source in self.given().sources.items():
+            # The run would find it out as well; but here it costs nobody a minute.
+            asset = ledger.assets.get(source) if is_asset(source) else None
+            if is_asset(source) and (asset is None or asset.user_id != user_id):
+                raise BadInput("You have no file of this id. Bring it with POST /v1/uploads.", field=place)
+        return Prepared(estimate_usd=self.estimate())
 
     def given(self) -> Given:
         """The pictures, each by the field in which it was given: so errors name them."""

@@ -17,19 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from darkroom.batches import Forecast, Pass, Passes, Row, draft_of, duplicates, final_of, forecast, read_manifest
 from darkroom.errors import BadInput
 from darkroom.flows.orders.picture import Picture
-from darkroom.flows.parts.form import shown
 from darkroom.flows.parts.trained_style import Style
 from darkroom.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
+from darkroom.order import Order, field
 
 Styles = Callable[[str], Style]
 IfNobody = Literal["wait", "all", "none"]
-
-DEFAULTS = shown("For all rows", 'What a row does not say, e.g. {"image_size": "square_hd"}.', {})
-DRAFT = shown("Drafts", "Empty: quality low where the model has it, else a cheaper model.", None)
-FINAL = shown("Finals", "Empty: quality high where the model has it, else as the row says.", None)
-DEDUPLICATE = shown("Pay identical rows once", "A row like one before it gets that one's picture.", False)
-HOURS = shown("Hours to choose", "How long it waits for a person. Empty: as long as it takes.", None, gt=0, le=24 * 365)
-IF_NOBODY = shown("If nobody chooses in time", "Wait on, take all drafts, or take none.", "wait")
 
 
 class PassOrder(BaseModel):
@@ -44,17 +37,17 @@ class PassOrder(BaseModel):
         return Pass(model=self.model, arguments=self.arguments)
 
 
-class BatchOptions(BaseModel):
+class BatchOptions(Order):
     """What is ordered beside the rows."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    defaults: dict[str, Any] = DEFAULTS
-    draft: PassOrder | None = DRAFT
-    final: PassOrder | None = FINAL
-    deduplicate: bool = DEDUPLICATE
-    answer_within_hours: float | None = HOURS
-    if_nobody_answers: IfNobody = IF_NOBODY
+    defaults: dict[str, Any] = field("For all rows", 'What a row does not say, e.g. {"image_size": "square_hd"}.', {})
+    draft: PassOrder | None = field("Drafts", "Empty: quality low where the model has it, else a cheaper model.", None)
+    final: PassOrder | None = field("Finals", "Empty: quality high where the model has it, else as the row says.", None)
+    deduplicate: bool = field("Pay identical rows once", "A row like one before it gets that one's picture.", False)
+    answer_within_hours: float | None = field(
+        "Hours to choose", "How long it waits for a person. Empty: as long as it takes.", None, gt=0, le=24 * 365
+    )
+    if_nobody_answers: IfNobody = field("If nobody chooses in time", "Wait on, take all drafts, or take none.", "wait")
 
     @property
     def patience(self) -> timedelta | None:

@@ -23,9 +23,9 @@ from pydantic_core import PydanticCustomError
 
 from darkroom.engine.request_spec import specify
 from darkroom.errors import BadInput
-from darkroom.flows.parts.form import in_order, shown
 from darkroom.ledger import Asset, RequestSpec
 from darkroom.media.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
+from darkroom.order import InForm, field, in_order
 from darkroom.providers.fal import CATALOGUE
 
 MOST_STEPS = 8
@@ -41,12 +41,12 @@ Name = Literal["upscale", "remove_background", "watermark"]
 
 
 Upscaler = Literal["fal-ai/clarity-upscaler", "fal-ai/esrgan"]
-UPSCALER = shown(
+UPSCALER = field(
     "Upscale: model",
     "Clarity invents detail, by the megapixel. ESRGAN stays true, and is cheap.",
     "fal-ai/clarity-upscaler",
 )
-FACTOR = shown("Upscale: factor", "How many times as wide and as high, 1 to 4.", 2.0, ge=1, le=4)
+FACTOR = field("Upscale: factor", "How many times as wide and as high, 1 to 4.", 2.0, ge=1, le=4)
 
 Line = Annotated[str, Field(min_length=1, max_length=200)] | None
 Logo = Annotated[str, Field(pattern=r"^ast_[0-9a-z-]{1,40}$")] | None
@@ -75,7 +75,7 @@ class Upscale(_Step):
 
     model_config = ConfigDict(title="Upscale")
 
-    step: Literal["upscale"] = shown("Step", "Makes the picture larger.")
+    step: Literal["upscale"] = field("Step", "Makes the picture larger.")
     model: Upscaler = UPSCALER
     factor: float = FACTOR
 
@@ -98,7 +98,7 @@ class RemoveBackground(_Step):
 
     model_config = ConfigDict(title="Remove background")
 
-    step: Literal["remove_background"] = shown("Step", "Makes the background transparent.")
+    step: Literal["remove_background"] = field("Step", "Makes the background transparent.")
 
     def call(self, picture: Asset) -> tuple[str, dict[str, Any]]:
         return CUT_OUT, {"image_url": picture}
@@ -112,13 +112,13 @@ class Watermark(_Step):
 
     model_config = ConfigDict(title="Watermark")
 
-    step: Literal["watermark"] = shown("Step", "Puts words or a logo on the picture.")
-    text: Line = shown("Words", f'Empty: "{TEXT}".', None)
-    logo: Logo = shown("Logo", "Instead of words: id of a picture of yours (ast_…).", None)
-    position: Position = shown("Position", "One of nine places.", Position.BOTTOM_RIGHT)
-    opacity: float = shown("Opacity", "0: not to be seen, 1: covers what is under it.", OPACITY, ge=0, le=1)
-    height: Share = shown("Height", "Of letters or logo, as a share of the shorter side. It shrinks to fit.", None)
-    margin: float = shown("Margin", "To the edges, as a share of the shorter side.", MARGIN, ge=0, le=0.4)
+    step: Literal["watermark"] = field("Step", "Puts words or a logo on the picture.")
+    text: Line = field("Words", f'Empty: "{TEXT}".', None)
+    logo: Logo = field("Logo", "Instead of words: id of a picture of yours (ast_…).", None)
+    position: Position = field("Position", "One of nine places.", Position.BOTTOM_RIGHT)
+    opacity: float = field("Opacity", "0: not to be seen, 1: covers what is under it.", OPACITY, ge=0, le=1)
+    height: Share = field("Height", "Of letters or logo, as a share of the shorter side. It shrinks to fit.", None)
+    margin: float = field("Margin", "To the edges, as a share of the shorter side.", MARGIN, ge=0, le=0.4)
 
     @field_validator("text")
     @classmethod
@@ -142,6 +142,8 @@ def _step(value: Any) -> Any:
     """A name alone is the step as it usually is. Asked of one kind, so that errors are about that."""
     if isinstance(value, _Step):
         return value
+    if isinstance(value, FormStep):
+        return value.chosen()
     given = value if isinstance(value, Mapping) else {"step": value}
     name = given.get("step")
     kind = _KINDS.get(name) if isinstance(name, str) else None
@@ -157,7 +159,6 @@ _KINDS: Mapping[str, type[Upscale | RemoveBackground | Watermark]] = {
 }
 AnyStep = Upscale | RemoveBackground | Watermark
 Step = Annotated[AnyStep, BeforeValidator(_step, json_schema_input_type=Name | AnyStep)]
-Steps = Annotated[list[Step], Field(max_length=MOST_STEPS)]
 
 
 class FormStep(BaseModel):
@@ -165,13 +166,13 @@ class FormStep(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="Step", json_schema_extra=in_order)
 
-    step: Name = shown("Step", "What is done to the picture.")
+    step: Name = field("Step", "What is done to the picture.")
     model: Upscaler = UPSCALER
     factor: float = FACTOR
-    text: str = shown("Watermark: words", "One line.", TEXT)
-    logo: str = shown("Watermark: logo", "Instead of words: id of a picture of the user's (ast_…).", "")
-    position: Position = shown("Watermark: position", "One of nine places.", Position.BOTTOM_RIGHT)
-    opacity: float = shown("Watermark: opacity", "0: not to be seen, 1: covers what is under it.", OPACITY)
+    text: str = field("Watermark: words", "One line.", TEXT)
+    logo: str = field("Watermark: logo", "Instead of words: id of a picture of the user's (ast_…).", "")
+    position: Position = field("Watermark: position", "One of nine places.", Position.BOTTOM_RIGHT)
+    opacity: float = field("Watermark: opacity", "0: not to be seen, 1: covers what is under it.", OPACITY)
 
     def chosen(self) -> AnyStep:
         """Raises BadInput for what that step does not accept."""
@@ -186,7 +187,9 @@ class FormStep(BaseModel):
             raise BadInput(f"{field}: {first['msg']}", field=field) from None
 
 
-FormSteps = Annotated[list[FormStep], Field(max_length=MOST_STEPS)]
+Steps = Annotated[
+    list[Step], Field(max_length=MOST_STEPS), InForm(type=Annotated[list[FormStep], Field(max_length=MOST_STEPS)])
+]
 
 
 def first_call(steps: Sequence[_Step], picture: Asset) -> RequestSpec | None:

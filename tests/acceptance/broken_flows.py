@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-
-from darkroom import Job, drive
+from darkroom import Job, Order, pipeline
 from darkroom.errors import Permanent
 
 DEPLOYMENT = """
@@ -24,16 +21,16 @@ def deployments() -> str:
     return DEPLOYMENT
 
 
-def work(job: Job) -> dict[str, Any]:
-    if job.parameters["fails"] == "in its step":
+class Work(Order):
+    fails: Literal["in its step", "in its code"]
+
+
+@pipeline(Work)
+def own_work(job: Job, work: Work) -> dict[str, Any]:
+    if work.fails == "in its step":
         return {"charge": job.step("charge", _declined)}
     raise Permanent("It has no idea.", code=f"{FAULT}_the_change")
 
 
 def _declined() -> str:
     raise Permanent("The card was declined.", code="declined")
-
-
-@flow(name="own-work", retries=0)
-def own_work(fails: Literal["in its step", "in its code"], user: str = "operator") -> State[Any]:
-    return drive(work, parameters={"fails": fails}, user=user)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from prefect import flow
-from prefect.client.schemas.objects import State
-
-from darkroom import Job, drive
+from darkroom import Job, Order, pipeline
 
 DAY = timedelta(days=1)
 CASES = {
@@ -64,24 +61,19 @@ def deployment(case: str, control: str) -> str:
     return DEPLOYMENT.format(case=case, control=control)
 
 
-def play(job: Job) -> Any:
+class Held(Order):
+    n: int = 0
+    key: str = ""
+    holds: bool = False
+    sends: bool = False
+    events: list[dict[str, Any]] | None = None
+
+
+@pipeline(Held)
+def held(job: Job, order: Held) -> Any:
     """One that holds is under way until it is told to go on; one that sends asks for another run by an event."""
-    given = job.parameters
-    if given.get("sends"):
-        job.send_event("trial.sent", {"n": given["n"]}, step="send")
-    if given.get("holds"):
-        job.wait_for_event("trial.go", match={"n": given["n"]}, timeout=DAY)
-    return {"n": given.get("n"), "events": given.get("events")}
-
-
-@flow(name="held", retries=0)
-def held(
-    n: int = 0,
-    key: str = "",
-    holds: bool = False,
-    sends: bool = False,
-    events: list[dict[str, Any]] | None = None,
-    user: str = "operator",
-) -> State[Any]:
-    given = {"n": n, "key": key, "holds": holds, "sends": sends, "events": events}
-    return drive(play, parameters=given, user=user)
+    if order.sends:
+        job.send_event("trial.sent", {"n": order.n}, step="send")
+    if order.holds:
+        job.wait_for_event("trial.go", match={"n": order.n}, timeout=DAY)
+    return {"n": order.n, "events": order.events}

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from prefect import flow
-from prefect.client.schemas.objects import State
 
-from darkroom import ForEvent, Job, Sleep, drive
+from darkroom import ForEvent, Job, Order, Sleep, pipeline
 
 VERSION = "before"
 COMPLETED = "user.profile_completed"
@@ -37,80 +35,90 @@ def deployments() -> str:
     return DEPLOYMENTS
 
 
-def charge(job: Job, key: str) -> dict[str, Any]:
+class Play(Order):
+    scene: str
+    till: str = ""
+    folder: str = ""
+    account: str = ""
+    seconds: float = 0
+    prompt: str = ""
+    child: dict[str, Any] | None = None
+
+
+def charge(job: Job, play: Play, key: str) -> dict[str, Any]:
     """Asks for it under the step's key."""
     words = {"job": job.id, "key": key}
-    answer = httpx.post(job.parameters["till"], json=words, headers={"Idempotency-Key": key}, trust_env=False)
+    answer = httpx.post(play.till, json=words, headers={"Idempotency-Key": key}, trust_env=False)
     return {"charge": answer.raise_for_status().json()["id"]}
 
 
-def die_once(job: Job) -> dict[str, Any]:
+def die_once(job: Job, play: Play) -> dict[str, Any]:
     """Kills its process, the first time: a file in the test's folder tells the next one."""
-    path = Path(job.parameters["folder"]) / job.id
+    path = Path(play.folder) / job.id
     if not path.exists():
         path.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return {"again": True}
 
 
-def dies_before_the_record(job: Job) -> Any:
+def dies_before_the_record(job: Job, play: Play) -> Any:
     def pay(key: str) -> dict[str, Any]:
-        paid = charge(job, key)
-        die_once(job)
+        paid = charge(job, play, key)
+        die_once(job, play)
         return paid
 
     return job.step("charge", pay)
 
 
-def dies_after_the_record(job: Job) -> Any:
-    paid = job.step("charge", lambda key: charge(job, key))
-    job.step("die", lambda: die_once(job))
+def dies_after_the_record(job: Job, play: Play) -> Any:
+    paid = job.step("charge", lambda key: charge(job, play, key))
+    job.step("die", lambda: die_once(job, play))
     return paid
 
 
-def event_before_the_wait(job: Job) -> Any:
+def event_before_the_wait(job: Job, play: Play) -> Any:
     job.sleep(YEAR)
-    event = job.wait_for_event(COMPLETED, match={"account": job.parameters["account"]}, timeout=YEAR)
+    event = job.wait_for_event(COMPLETED, match={"account": play.account}, timeout=YEAR)
     return {"event": event and event.id}
 
 
-def event_or_time(job: Job) -> Any:
-    event = job.wait_for_event(COMPLETED, match={"account": job.parameters["account"]}, timeout=YEAR)
-    told = job.step("tell", lambda key: charge(job, key))
+def event_or_time(job: Job, play: Play) -> Any:
+    event = job.wait_for_event(COMPLETED, match={"account": play.account}, timeout=YEAR)
+    told = job.step("tell", lambda key: charge(job, play, key))
     return {"event": event and event.id, **told}
 
 
-def first_of_two(job: Job) -> Any:
-    time = timedelta(seconds=job.parameters["seconds"])
+def first_of_two(job: Job, play: Play) -> Any:
+    time = timedelta(seconds=play.seconds)
     key, event = job.wait_any({"time": Sleep(time), "event": ForEvent(COMPLETED)})
     return {"key": key, "event": event and event.id}
 
 
-def a_year(job: Job) -> Any:
+def a_year(job: Job, play: Play) -> Any:
     job.sleep(YEAR)
     return {"slept": True}
 
 
-def redeployed(job: Job) -> Any:
-    paid = job.step("charge", lambda key: charge(job, key))
+def redeployed(job: Job, play: Play) -> Any:
+    paid = job.step("charge", lambda key: charge(job, play, key))
     job.sleep(YEAR)
     return {"version": VERSION, **paid}
 
 
-def through_outages(job: Job) -> Any:
-    paid = job.step("charge", lambda key: charge(job, key))
+def through_outages(job: Job, play: Play) -> Any:
+    paid = job.step("charge", lambda key: charge(job, play, key))
     job.sleep(YEAR)
     event = job.wait_for_event(COMPLETED, timeout=YEAR)
     return {"event": event and event.id, **paid}
 
 
-def with_a_child(job: Job) -> Any:
-    child = job.invoke("trial-child", step="child", **job.parameters["child"])
+def with_a_child(job: Job, play: Play) -> Any:
+    child = job.invoke("trial-child", step="child", **(play.child or {}))
     return {"child": child.job_id, "came": child.result}
 
 
-def with_a_picture(job: Job) -> Any:
-    picture = job.invoke("generate-image", step="picture", prompt=job.parameters["prompt"])
+def with_a_picture(job: Job, play: Play) -> Any:
+    picture = job.invoke("generate-image", step="picture", prompt=play.prompt)
     return {"child": picture.job_id, "pictures": [asset.sha256 for asset in picture.assets]}
 
 
@@ -131,25 +139,11 @@ SCENES = {
 }
 
 
-def play(job: Job) -> Any:
-    return SCENES[job.parameters["scene"]](job)
+@pipeline(Play)
+def trial(job: Job, play: Play) -> Any:
+    return SCENES[play.scene](job, play)
 
 
-@flow(name="trial", retries=0)
-def trial(
-    scene: str,
-    till: str = "",
-    folder: str = "",
-    account: str = "",
-    seconds: float = 0,
-    prompt: str = "",
-    child: dict[str, Any] | None = None,
-    user: str = "operator",
-) -> State[Any]:
-    own = {"till": till, "folder": folder, "account": account, "seconds": seconds, "prompt": prompt, "child": child}
-    return drive(play, parameters={"scene": scene, **own}, user=user)
-
-
-@flow(name="trial-child", retries=0)
-def trial_child(scene: str, till: str = "", folder: str = "", user: str = "operator") -> State[Any]:
-    return drive(play, parameters={"scene": scene, "till": till, "folder": folder}, user=user)
+@pipeline(Play)
+def trial_child(job: Job, play: Play) -> Any:
+    return SCENES[play.scene](job, play)

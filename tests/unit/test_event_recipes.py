@@ -13,7 +13,6 @@ from darkroom.errors import BadInput, DarkroomError, Permanent
 from darkroom.events import Trigger, read_triggers
 from darkroom.events.types import find_type
 from darkroom.flows.onboard_user import Onboarding
-from darkroom.flows.parts.form import read
 from darkroom.flows.process_order import Order
 from darkroom.flows.process_upload import MODELS, Upload, joined, nothing_done
 from darkroom.flows.sync_profile import Profile
@@ -78,7 +77,7 @@ def test_an_order_is_one_charge_in_whichever_job() -> None:
 def test_a_cards_number_is_no_payment_method(number: str) -> None:
     """It would stand in parameters and rows."""
     with pytest.raises(BadInput) as refused:
-        read(Order, PLACED | {"payment_method": number})
+        Order.read(PLACED | {"payment_method": number})
     assert refused.value.field == "payment_method"
     assert number not in refused.value.message
 
@@ -88,7 +87,7 @@ def test_items_have_in_common_what_they_do_not_bring() -> None:
     first, second = upload(
         {"image": "https://example.com/a.png"},
         {"image": "ast_0", "post": [{"step": "watermark", "text": "draft"}]},
-    ).parameters()
+    ).of_items()
     assert isinstance(first, dict)
     assert first["post"][0]["step"] == "remove_background"
     assert isinstance(second, dict)
@@ -97,7 +96,7 @@ def test_items_have_in_common_what_they_do_not_bring() -> None:
 
 def test_an_item_that_is_none_is_told_by_field_and_starts_nothing() -> None:
     """The others go ahead."""
-    wrong, right = upload({"image": "secret"}, {"image": "ast_0"}).parameters()
+    wrong, right = upload({"image": "secret"}, {"image": "ast_0"}).of_items()
     assert isinstance(wrong, BadInput)
     assert wrong.field == "image"
     assert "secret" not in wrong.message
@@ -106,7 +105,7 @@ def test_an_item_that_is_none_is_told_by_field_and_starts_nothing() -> None:
 
 def test_items_may_be_orders_for_pictures() -> None:
     """With the fields of that deployment."""
-    (parameters,) = upload({"prompt": "a fox"}, each="generate-image", in_common={"seed": 7}).parameters()
+    (parameters,) = upload({"prompt": "a fox"}, each="generate-image", in_common={"seed": 7}).of_items()
     assert parameters == {"prompt": "a fox", "seed": 7}
 
 
@@ -131,7 +130,7 @@ def test_what_an_event_brings_is_what_its_flow_takes(event: str) -> None:
     data, model = SENT[event]
     (start,) = started(event, data)
     assert start.reason is None
-    read(model, start.parameters)
+    model.read(start.parameters)
 
 
 def test_an_order_that_is_charged_elsewhere_starts_nothing() -> None:
@@ -144,7 +143,7 @@ def test_an_order_that_is_charged_elsewhere_starts_nothing() -> None:
 def test_a_trigger_gives_no_parameter_that_its_flow_does_not_have(trigger: Trigger) -> None:
     """A run with a parameter too many ends before its job is called."""
     name = trigger.deployment.partition("/")[0].replace("-", "_")
-    flow = getattr(import_module(f"flows.{name}"), name)
+    flow = getattr(import_module(f"darkroom.flows.{name}"), name)
     _, data = find_type(trigger.event, trigger.v)
     given = set(trigger.parameters if trigger.parameters is not None else data.model_fields)
     assert given <= set(inspect.signature(flow.fn).parameters)

@@ -77,10 +77,14 @@ def test_only_deployments_that_are_made_for_jobs_can_be_started(tmp_path: Path) 
         read_triggers(file)
 
 
-def test_the_file_is_read_again_when_it_has_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_file_is_read_again_when_it_has_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that is broken or missing then leaves things as they were, and the log says so once."""
     file = write(tmp_path / "prefect.yaml", "{event: user.signed_up}")
-    triggers = TriggerFile(file)
+    monkeypatch.setattr("darkroom.events.triggers.project_files", lambda: [file])
+    monkeypatch.setattr("darkroom.orchestrator.project_file.project_files", lambda: [file])
+    triggers = TriggerFile()
     write(file, "{event: user.signed_up}", "{event: user.signed_up}")
     assert len(triggers.of("user.signed_up")) == 2
     assert triggers.of("order.placed") == []
@@ -118,4 +122,4 @@ def test_a_name_that_is_none_or_darkrooms_own_cannot_be_registered(name: str) ->
     with pytest.raises(ValueError, match="event"):
         event(name)
     with pytest.raises(ValueError, match="registered already"):
-        event("user.signed_up")
+        event("user.signed_up")(EventData)

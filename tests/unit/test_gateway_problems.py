@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from darkroom.deployments.gateway.limits import API_CAP, WEBHOOK_CAP, cap_for, refuse
 from darkroom.deployments.gateway.problem_hints import remedy_of
 from darkroom.deployments.gateway.problems import MEDIA_TYPE, from_error, from_http, from_validation
-from darkroom.deployments.gateway.routes.images import ImageOrder
 from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, RateLimited, TooMany, WrongState
+from darkroom.flows.orders.picture import Picture
 
 SECRET = "a prompt nobody else should read"
 
@@ -22,7 +22,7 @@ SECRET = "a prompt nobody else should read"
 def refused(order: object) -> list[Any]:
     """pydantic's errors with the place in front that the framework puts there."""
     with pytest.raises(ValidationError) as refusal:
-        ImageOrder.model_validate(order)
+        Picture.model_validate(order)
     return [{**error, "loc": ("body", *error["loc"])} for error in refusal.value.errors()]
 
 

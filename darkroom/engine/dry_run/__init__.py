@@ -17,9 +17,9 @@ from typing import Any
 from prefect.logging.loggers import disable_run_logger
 
 from darkroom.engine.calls import JobFunction
-from darkroom.engine.dry_run.find_function import job_function
 from darkroom.engine.dry_run.job import Ask, RehearsedJob
 from darkroom.engine.dry_run.offline import offline
+from darkroom.engine.registry import find
 from darkroom.engine.resources import Resources, using
 from darkroom.engine.signals import Later, Untold, Waiting, untold
 from darkroom.errors import DarkroomError, NeedsHuman, Park, WrongState
@@ -37,7 +37,7 @@ from darkroom.ledger import (
 )
 from darkroom.providers.outcomes import error_document
 
-Code = Callable[[str, str, Mapping[str, Any]], JobFunction]
+Code = Callable[[str, Mapping[str, Any]], JobFunction]
 
 
 class Verdict(StrEnum):
@@ -102,10 +102,17 @@ def _is_the_same(was: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
     return was is not None and all(was.get(name) == now[name] for name in ("class", "code", "step", "message"))
 
 
-def rehearse(resources: Resources, job_id: str, *, code: Code = job_function) -> Rehearsed:
+def todays_code(kind: str, parameters: Mapping[str, Any]) -> JobFunction:
+    """Return what a run would call. Raises what the flow refuses, and NeedsHuman where there is none."""
+    pipeline = find(kind)
+    pipeline.order.read(parameters).check()
+    return pipeline.call
+
+
+def rehearse(resources: Resources, job_id: str, *, code: Code = todays_code) -> Rehearsed:
     """Of a job that is on record. `resources`: as `only_reading.py` gives them. Raises where the ledger is out.
 
-    `code`: gives the function of a kind and deployment of jobs, called with such parameters.
+    `code`: gives the function of a kind of jobs that were ordered with such parameters.
     """
     ledger = resources.ledger
     job = ledger.jobs.get(job_id)
@@ -123,7 +130,7 @@ def _played(resources: Resources, job: Job, code: Code) -> End:
         return End(waits=True, why=("it is a batch: each of its rows that failed is a job of its own",))
     record = _put_back(resources.ledger, job)
     found: list[JobFunction] = []
-    refused = _ended(lambda: found.append(_function(resources.ledger, job, code)))
+    refused = _ended(lambda: found.append(_function(job, code)))
     if not found:
         return refused
     first = _call(resources, record, found[0], refuses=False)
@@ -135,12 +142,9 @@ def _played(resources: Resources, job: Job, code: Code) -> End:
     return replace(second, asks=tuple(asks.values()))
 
 
-def _function(ledger: Ledger, job: Job, code: Code) -> JobFunction:
-    """Of its own flow; of its batch's, which carries its rows."""
-    parent = None if job.parent_id is None else ledger.jobs.get(job.parent_id)
-    owner = parent or job
+def _function(job: Job, code: Code) -> JobFunction:
     try:
-        return code(owner.kind, owner.deployment, (owner.parameters or {}) | {"user": owner.user_id})
+        return code(job.kind, job.parameters or {})
     except NeedsHuman as missing:
         raise Untold(missing.message) from missing
 

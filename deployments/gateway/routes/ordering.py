@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends, Header, Response
-from pydantic import BaseModel
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.schemas.jobs import Accepted, accepted
 from darkroom.deployments.gateway.services import Services, ServicesOf
-from darkroom.ledger import Posted, RequestSpec
+from darkroom.ledger import Posted
+from darkroom.order import Order
 
 IdempotencyKey = Annotated[
     str | None,
@@ -35,25 +35,19 @@ class Desk:
     response: Response
     after: BackgroundTasks
 
-    def post(
-        self,
-        kind: str,
-        order: BaseModel,
-        *,
-        first: RequestSpec | None = None,
-        estimate_usd: Decimal | None = None,
-        tells_estimate: bool = True,
-    ) -> Accepted:
-        """`first`, `estimate_usd`: as of `Jobs.post`. The same key with another order raises `BadInput`."""
+    def submit(self, kind: str, order: Order) -> Accepted:
+        """Check the order and put it on record. The same key with another order raises `BadInput`."""
+        order.check()
+        prepared = order.prepare(self.services.ledger, user_id=self.user_id)
         posted = self.services.ledger.jobs.post(
             user_id=self.user_id,
             kind=kind,
-            parameters=order.model_dump(mode="json", exclude_defaults=True),
-            first=first,
-            estimate_usd=estimate_usd or Decimal(0),
+            parameters=order.parameters(),
+            first=prepared.first,
+            estimate_usd=prepared.estimate_usd or Decimal(0),
             idempotency_key=self.idempotency_key,
         )
-        return self.answer(posted, estimate_usd=estimate_usd if tells_estimate else None)
+        return self.answer(posted, estimate_usd=prepared.estimate_usd if prepared.tell_estimate else None)
 
     def answer(self, posted: Posted, *, estimate_usd: Decimal | None = None) -> Accepted:
         """Of an order that is on record. What it implies is done after the answer."""

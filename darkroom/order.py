@@ -1,0 +1,97 @@
+"""What a pipeline is ordered with: one model is its form in Prefect's UI, its body over HTTP, and what is checked.
+
+Nothing here imports Prefect, as the gateway takes orders without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field as attribute
+from decimal import Decimal
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from darkroom.errors import BadInput
+from darkroom.ledger import Ledger, RequestSpec
+
+
+def field(title: str, description: str, default: Any = ..., **bounds: Any) -> Any:
+    """Describe a field of an order: its title in forms, its description, and pydantic's bounds (`ge=1`, …)."""
+    # Prefect's form overwrites a field's own title, but not one among the extras.
+    return Field(default, description=description, json_schema_extra={"title": title}, **bounds)
+
+
+def in_order(schema: dict[str, Any]) -> None:
+    """Number the fields of a model inside an order: as its `json_schema_extra`."""
+    # Prefect keeps schemas as jsonb, which forgets an order that is not told.
+    for position, each in enumerate(schema["properties"].values()):
+        each["position"] = position
+
+
+@dataclass(frozen=True, kw_only=True)
+class InForm:
+    """Beside a field's type (`Annotated`): the type that Prefect's form shows instead, which the field takes too."""
+
+    type: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where an order is taken over HTTP beside `/v1/orders/{kind}`, and how it is told of in the API's description.
+
+    `name`: of the method in generated clients. `answers`: what comes of it, in Markdown. `examples`: bodies by name, as
+    OpenAPI has them.
+    """
+
+    path: str
+    name: str
+    kind: str
+    tag: str
+    summary: str
+    answers: str
+    examples: Mapping[str, Any] = attribute(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What goes on record with an order.
+
+    `first`: its first paid call, which queues for a slot at once, before any run has begun. `estimate_usd`: the most
+    that the whole should cost; None where nobody can say. `tell_estimate`: the answer to the order names it.
+    """
+
+    first: RequestSpec | None = None
+    estimate_usd: Decimal | None = None
+    tell_estimate: bool = True
+
+
+class Order(BaseModel):
+    """What a pipeline is ordered with. A field it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    over_http: ClassVar[Address | None] = None
+
+    def check(self) -> None:
+        """Raise BadInput for what no single field can tell. Called before anything is on record; asks nobody."""
+
+    def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
+        """Return what goes on record with an order over HTTP. Raises BadInput, e.g. for another user's file."""
+        return Prepared()
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the order as its job has it on record."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return the order that these parameters are. Raises BadInput, by field."""
+        try:
+            return cls.model_validate(parameters)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            # Not what was given: it may be anything.
+            raise BadInput(f"{place or 'the order'}: {first['msg']}.", field=place) from None
