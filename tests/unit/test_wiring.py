@@ -56,7 +56,7 @@ def flow_of(entry: DeploymentEntry) -> Flow[..., object]:
 @pytest.mark.parametrize("file", FLOW_FILES, ids=lambda file: file.stem)
 def test_a_flow_file_imports_and_holds_a_flow(file: Path) -> None:
     """One flow per file, named like the file."""
-    module = importlib.import_module(f"flows.{file.stem}")
+    module = importlib.import_module(f"darkroom.flows.{file.stem}")
     flow = getattr(module, file.stem)
     assert isinstance(flow, Flow)
     assert flow.name == file.stem.replace("_", "-")
