@@ -74,12 +74,11 @@ def _file(model: type[EventData]) -> str | None:
 
 def find_type(name: str, v: int | None = None) -> tuple[int, type[EventData]]:
     """The version, or the newest, and its model. Raises `BadInput` for one that is not registered."""
-    if name not in _TYPES:
-        import_flows()  # the project's own are registered by its modules
+    broken = [] if name in _TYPES else import_flows()  # the project's own are registered by its modules
     versions = _TYPES.get(name)
     if versions is None:
-        known = ", ".join(sorted(_TYPES))
-        raise BadInput(f"No event of this name is registered. Use one of these: {known}.", field="name")
+        known = f"No event of this name is registered. Use one of these: {', '.join(sorted(_TYPES))}."
+        raise BadInput(" ".join([known, *broken]), field="name")
     chosen = max(versions) if v is None else v
     if chosen not in versions:
         known = ", ".join(str(each) for each in sorted(versions))

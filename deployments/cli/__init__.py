@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from darkroom.deployments.cli import admin, dead, jobs, parts, replays, starts, waits
+from darkroom.deployments.cli import admin, dead, jobs, new, parts, replays, starts, waits
 
 app = typer.Typer(
     help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(parts.up, parts.env, parts.demo, parts.gateway, parts.provision),
+    *(new.new, parts.up, parts.env, parts.demo, parts.gateway, parts.provision),
     *(jobs.generate, jobs.upload, jobs.status, jobs.why, jobs.cancel, replays.replay),
 )
 for command in COMMANDS:

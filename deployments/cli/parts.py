@@ -72,7 +72,8 @@ def gateway(
     """Run the HTTP door alone, as in production."""
     join_stack()
     os.execv(
-        sys.executable, [sys.executable, "-m", "darkroom.deployments.gateway", "--host", host, "--port", str(port)]
+        sys.executable,
+        [sys.executable, "-P", "-m", "darkroom.deployments.gateway", "--host", host, "--port", str(port)],
     )
 
 

@@ -102,7 +102,8 @@ class Probe:
 
 
 def _module(name: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", name, *arguments]
+    # -P: not with the folder it starts in on the path, where the library's own modules would be taken for others.
+    return [sys.executable, "-P", "-m", name, *arguments]
 
 
 def _databases(cluster: Cluster, *, environment: Mapping[str, str]) -> Part:

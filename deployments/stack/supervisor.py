@@ -116,7 +116,7 @@ class Stack:
 
     @contextlib.contextmanager
     def _watched_by_janitor(self) -> Iterator[None]:
-        command = [sys.executable, "-m", "darkroom.deployments.stack.janitor", self._mark]
+        command = [sys.executable, "-P", "-m", "darkroom.deployments.stack.janitor", self._mark]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True) as self._janitor:
             yield  # then its input is closed, and it is waited for
 

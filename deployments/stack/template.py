@@ -124,7 +124,7 @@ def _make(draft: Path) -> None:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DARKROOM_LEDGER_URL": cluster.url("darkroom"),
         }
-        command = [sys.executable, "-m", "darkroom.deployments.stack.migrations"]
+        command = [sys.executable, "-P", "-m", "darkroom.deployments.stack.migrations"]
         done = subprocess.run(
             command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=SECONDS_TO_MIGRATE
         )

@@ -415,7 +415,7 @@ def test_new_code_is_taken_up_on_sighup(server: PrefectServer, logs: Path, tmp_p
     """What runs finishes on the old, the next run has the new; what cannot be forked is refused with the reason."""
     project = copy_packages(tmp_path / "project")
     compile_all(project)
-    probe = project / "flows" / "probe.py"
+    probe = project / "darkroom" / "flows" / "probe.py"
     probe.write_text(PROBE.format(generation=1))
     with running_worker(server, logs, **environment(project)) as worker:
         runs = Runs(server, tmp_path, worker.queue)

@@ -33,6 +33,7 @@ from darkroom.ledger import (
     Request,
     RequestStatus,
     is_refused_write,
+    new_id,
     plan_replay,
 )
 from darkroom.providers.outcomes import error_document
@@ -122,6 +123,25 @@ def rehearse(resources: Resources, job_id: str, *, code: Code = todays_code) -> 
             return judge(job, _played(resources, job, code))
         except WrongState as refusal:
             return judge(job, End(waits=True, why=(refusal.message,)))
+
+
+def forecast(resources: Resources, kind: str, fields: Mapping[str, Any], *, user_id: str) -> Rehearsed:
+    """Return what an order would come to that is not on record. Raises BadInput for what its pipeline refuses."""
+    pipeline = find(kind)
+    order = pipeline.order.read(fields)
+    order.check()
+    ledger = resources.ledger
+    job = Job.model_construct(
+        id=new_id("job"),
+        user_id=user_id,
+        kind=kind,
+        status=JobStatus.RUNNING,
+        parameters=order.parameters(),
+        created_at=ledger.clock(),
+    )
+    record = Record(job=job, requests=(), assets=())
+    with disable_run_logger(), using(resources), offline():
+        return judge(job, _call(resources, record, pipeline.call, refuses=False))
 
 
 def _played(resources: Resources, job: Job, code: Code) -> End:
