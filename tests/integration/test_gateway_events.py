@@ -21,7 +21,7 @@ from darkroom.deployments.gateway.limits import EVENTS_CAP
 from darkroom.events import triggers
 from darkroom.events.ingest import LARGEST_DATA
 from darkroom.ledger import Ledger
-from darkroom.orchestrator import RESUME_EVENTS
+from darkroom.orchestrator import RESUME_EVENTS, project_file
 from darkroom.settings import Settings
 
 DEPLOYMENTS = """
@@ -67,7 +67,8 @@ def gateway(
     settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", prefect.url)
-        patch.setattr(triggers.TriggerFile.__init__, "__defaults__", (prefect_yaml,))
+        for module in (triggers, project_file):
+            patch.setattr(module, "project_files", lambda: [prefect_yaml])
         with running_gateway(settings, blocks=GivenBlocks()) as running:
             yield running
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from darkroom.deployments.cli import app
 from darkroom.events import triggers
 from darkroom.ledger import Ledger
+from darkroom.orchestrator import project_file
 from darkroom.settings import Settings
 
 DEPLOYMENTS = """
@@ -53,7 +54,8 @@ def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
     with recording_prefect() as prefect, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", prefect.url)
-        patch.setattr(triggers.TriggerFile.__init__, "__defaults__", (file,))
+        for module in (triggers, project_file):
+            patch.setattr(module, "project_files", lambda: [file])
         with running_gateway(settings, blocks=GivenBlocks()) as running:
             yield running
 
