@@ -71,7 +71,7 @@ class AuditRow:
     files: tuple[AuditFile, ...] = ()
 
     def history(self) -> list[tuple[str, datetime]]:
-        """The statuses it has gone through, and when."""
+        """Return the statuses that the call has gone through, each with its time."""
         times = (
             ("queued", self.created_at),
             ("granted", self.granted_at),
@@ -83,18 +83,27 @@ class AuditRow:
 
 
 def audit_rows(found: Iterable[Mapping[str, Any]]) -> Iterator[AuditRow]:
-    """From the ledger's rows (`Batches.audit`): one for each call and file, those of a call one after the other."""
+    """Yield one row for each paid call, from the ledger's rows (`Batches.audit`).
+
+    The ledger has one for each call and file, those of a call one after the other.
+    """
     for _, same in groupby(found, key=lambda row: (row["job_id"], row["ref"])):
         yield _audit_row(list(same))
 
 
 def as_csv(rows: Iterable[AuditRow]) -> Iterator[bytes]:
-    """Pieces of UTF-8. A call is one line, however many files it brought: amounts can be added up."""
+    """Write the rows as CSV, in pieces of UTF-8.
+
+    A call is one line, however many files it brought: amounts can be added up.
+    """
     return _pieces(_csv_lines(rows))
 
 
 def as_json_lines(rows: Iterable[AuditRow]) -> Iterator[bytes]:
-    """Pieces of UTF-8, an object to each line; amounts are text, times ISO 8601 with their zone."""
+    """Write the rows as JSON lines, in pieces of UTF-8, an object to each line.
+
+    Amounts are text, times ISO 8601 with their zone.
+    """
     return _pieces(json.dumps(_document(row), ensure_ascii=False, default=_plain) + "\n" for row in rows)
 
 
@@ -132,7 +141,7 @@ def _file(found: Mapping[str, Any]) -> AuditFile:
 
 
 def _document(row: AuditRow) -> dict[str, Any]:
-    """As JSON has it; with the history of its status."""
+    """Convert the row to an object as JSON has it, with the history of its status."""
     document = {each.name: getattr(row, each.name) for each in fields(AuditRow)}
     return document | {
         "history": [{"status": status, "at": at} for status, at in row.history()],
@@ -191,7 +200,11 @@ def _column(name: str) -> Callable[[AuditRow], object]:
 
 
 def _columns() -> dict[str, Callable[[AuditRow], object]]:
-    """Of several files or webhooks each has its place, divided by blanks: keys have none."""
+    """Map each column of the CSV to what reads it from a row.
+
+    Several files of a call each have their place in a cell, divided by blanks, as keys have none; several webhooks are
+    divided by semicolons.
+    """
     own = {each.name: _column(each.name) for each in fields(AuditRow) if each.name not in ("deliveries", "files")}
     return own | {
         "deliveries": lambda row: "; ".join(f"{each.verdict} {_plain(each.received_at)}" for each in row.deliveries),

@@ -47,12 +47,12 @@ class Row:
 
     @property
     def number(self) -> int:
-        """As a person counts, and as on the contact sheet."""
+        """Return the row's number as a person counts, from 1, and as on the contact sheet."""
         return self.n + 1
 
     @property
     def draft_is_final(self) -> bool:
-        """Whether both passes ask for the same: then the draft need not be made again."""
+        """Return whether both passes ask for the same: then the draft need not be made again."""
         return self.draft is self.final
 
 
@@ -64,7 +64,9 @@ class Manifest:
 def read_manifest(
     source: Source, *, check: Check, defaults: Mapping[str, Any] | None = None, passes: Passes = AS_USUAL
 ) -> Manifest:
-    """`source`: CSV with a header or JSON lines, as text or UTF-8, or a list of objects. `defaults`: for all rows.
+    """Read a manifest, complete its rows and check them in both passes.
+
+    `source`: CSV with a header or JSON lines, as text or UTF-8, or a list of objects. `defaults`: for all rows.
 
     Raises ManifestError, which lists all that is wrong with the rows, and BadInput(field) for `defaults` and `passes`.
     """
@@ -80,7 +82,7 @@ def read_manifest(
 
 
 def duplicates(rows: Iterable[Row]) -> dict[int, int]:
-    """The place of each row that asks for the same as one before it, in both passes: the place of the first of them."""
+    """Map each row that asks for the same as one before it, in both passes, to the first of them, by place."""
     first: dict[str, int] = {}
     found: dict[int, int] = {}
     for row in rows:
@@ -91,7 +93,7 @@ def duplicates(rows: Iterable[Row]) -> dict[int, int]:
 
 
 def _content(asked: Checked) -> tuple[Mapping[str, Any] | str, ...]:
-    """As the model takes it, so that 5 and 5.0 are the same."""
+    """Return what a pass asks for, as the model takes it, so that 5 and 5.0 are the same."""
     return asked.first.endpoint, asked.first.input, {"post": asked.picture.get("post")}
 
 
@@ -159,7 +161,10 @@ class _Reading:
         return Row(n=raw.number - 1, line=raw.line, id=id, picture=picture, draft=first, final=last)
 
     def _ask(self, raw: Raw, picture: Picture, columns: Mapping[str, str], *, of: str = "") -> Checked | None:
-        """Once more without each thing that is wrong, to hear of the others."""
+        """Check the picture, and once more without each thing that is wrong, to hear of the others.
+
+        Return None if anything is wrong.
+        """
         wanted: Picture | None = picture
         for _ in range(MOST_OF_A_ROW):
             if wanted is None:
@@ -182,7 +187,7 @@ class _Reading:
 
 
 def _columns(order: Pass | None, *, prefix: str) -> Mapping[str, str]:
-    """Where what a pass changes was given."""
+    """Map what a pass changes to the columns where it was given."""
     if order is None:
         return {}
     columns = as_picture(order.arguments, prefix=f"{prefix}{ARGUMENTS}.").columns
@@ -190,7 +195,10 @@ def _columns(order: Pass | None, *, prefix: str) -> Mapping[str, str]:
 
 
 def _without(picture: Picture, name: str) -> Picture | None:
-    """None where nothing else can be said of it."""
+    """Return the picture without that field, to check the others; None where nothing else can be said of it.
+
+    A prompt is not left out, but replaced.
+    """
     if name == "prompt":
         return None if picture.get(name) == "x" else {**picture, name: "x"}
     arguments = {key: value for key, value in picture.get(ARGUMENTS, {}).items() if key != name}
@@ -200,7 +208,7 @@ def _without(picture: Picture, name: str) -> Picture | None:
 
 
 def _keeps(final: Picture, picture: Picture) -> bool:
-    """Whether nothing of the picture was overruled."""
+    """Return whether nothing of the picture was overruled."""
     kept = {name for name in NAMED if final.get(name) == picture.get(name)}
     arguments = final.get(ARGUMENTS, {})
     return len(kept) == len(NAMED) and all(

@@ -28,11 +28,14 @@ class Forecast:
 
     @property
     def saving_usd(self) -> Decimal:
-        """Against rendering everything at the final quality; below zero where drafts hardly save."""
+        """Return the USD saved against rendering everything at the final quality.
+
+        It is below zero where drafts hardly save.
+        """
         return self.final_all_usd - self.expected_usd
 
     def document(self) -> dict[str, str]:
-        """As it goes on record: amounts as text."""
+        """Return the forecast as it goes on record, with amounts as text."""
         return {
             "draft": f"{self.draft_usd:f}",
             "final_all": f"{self.final_all_usd:f}",
@@ -44,7 +47,10 @@ class Forecast:
 
 
 def forecast(rows: Iterable[Row], *, winners: Decimal = USUAL_SHARE) -> Forecast:
-    """Of the rows that will be paid for. `winners`: the share of them that will be chosen, 0 to 1."""
+    """Add up what the rows that will be paid for will cost.
+
+    `winners`: the share of them that will be chosen, 0 to 1.
+    """
     count, draft, final_all, second = 0, Decimal(0), Decimal(0), Decimal(0)
     for row in rows:
         count += 1

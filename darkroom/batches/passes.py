@@ -30,7 +30,7 @@ class Pass:
 
     @cached_property
     def change(self) -> Picture:
-        """The arguments as fields of a picture. Raises BadInput."""
+        """Return the arguments as fields of a picture. Raises BadInput."""
         return as_picture(self.arguments).picture
 
 
@@ -48,13 +48,16 @@ CHEAPER: Mapping[str, Pass] = {"fal-ai/flux/dev": Pass(model="fal-ai/flux/schnel
 
 
 def draft_of(picture: Picture, order: Passes = AS_USUAL) -> Picture:
-    """What the first pass asks for; equal to `final_of` where there is no draft. Raises BadInput for the order."""
+    """Return what the first pass asks for, equal to `final_of` where there is no draft.
+
+    Raises BadInput for the order.
+    """
     change = order.draft or _usual_draft(picture)
     return final_of(picture, order) if change is None else _changed(_without(picture, "post"), change)
 
 
 def final_of(picture: Picture, order: Passes = AS_USUAL) -> Picture:
-    """What the second pass asks for. Raises BadInput for the order."""
+    """Return what the second pass asks for. Raises BadInput for the order."""
     return _changed(picture, order.final or (HIGH if _has_quality(picture) else AS_IT_IS))
 
 
@@ -77,7 +80,7 @@ def _changed(picture: Picture, by: Pass) -> Picture:
 
 
 def _at_another_model(picture: Picture, model: str) -> Picture:
-    """Without what the other model does not know."""
+    """Leave out what the other model does not know."""
     accepted = accepted_by(model)
     if accepted is None:
         return picture

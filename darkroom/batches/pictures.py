@@ -44,7 +44,10 @@ class Given:
 
 
 def as_picture(cells: Mapping[str, Any], *, prefix: str = "") -> Given:
-    """Raises BadInput for what is no name, and for what is given twice, also in `arguments`. `prefix`: of columns."""
+    """Divide the cells into named fields and the model's own arguments.
+
+    `prefix`: of columns. Raises BadInput for what is no name, and for what is given twice, also in `arguments`.
+    """
     picture, arguments, columns = dict[str, Any](), dict[str, Any](), dict[str, str]()
     for column, name, value in _flat(cells, prefix=prefix):
         if name in columns:
@@ -58,7 +61,7 @@ def as_picture(cells: Mapping[str, Any], *, prefix: str = "") -> Given:
 
 
 def completed(row: Given, defaults: Given) -> Given:
-    """The row, with what it does not say from the defaults."""
+    """Complete the row with what it does not say from the defaults."""
     if not defaults.columns:
         return row
     return Given(picture=merged(defaults.picture, row.picture), columns={**defaults.columns, **row.columns})
@@ -74,13 +77,13 @@ def model_of(picture: Picture) -> str:
 
 
 def accepted_by(endpoint: str) -> frozenset[str] | None:
-    """The names of its input; None of a model that nobody knows."""
+    """Return the names of the model's input; None for a model that nobody knows."""
     model = CATALOGUE.get(endpoint)
     return None if model is None else frozenset(model.input.model_fields)
 
 
 def read_cells(cells: Mapping[str, str], *, model: str, decimal_comma: bool) -> dict[str, Any]:
-    """From text to what that model wants in each place."""
+    """Convert the text of each cell to what that model wants in its place."""
     return {
         column: cell if column == "prompt" else _read(cell.strip(), _kinds(model, column), decimal_comma=decimal_comma)
         for column, cell in cells.items()
@@ -88,7 +91,7 @@ def read_cells(cells: Mapping[str, str], *, model: str, decimal_comma: bool) -> 
 
 
 def _flat(cells: Mapping[str, Any], *, prefix: str) -> Iterator[tuple[str, str, Any]]:
-    """Column, name and value, with the members of `arguments` one by one."""
+    """Yield column, name and value of each cell, with the members of `arguments` one by one."""
     for column, value in cells.items():
         _require_name(column, field=prefix)
         if column != ARGUMENTS:
@@ -112,7 +115,7 @@ def _size(value: Any) -> Any:
 
 
 def _steps(value: Any) -> Any:
-    """Names of steps in one cell: "upscale, watermark"."""
+    """Split names of steps in one cell: "upscale, watermark"."""
     return re.findall(r"[^\s,;|+]+", value) if isinstance(value, str) else value
 
 
@@ -140,7 +143,7 @@ def _read_json(text: str) -> Any:
 
 
 def _kinds(model: str, column: str) -> frozenset[str]:
-    """What JSON calls the types of its value."""
+    """Return what JSON calls the types of the column's value; none for a column or model that nobody knows."""
     if column in _KINDS:
         return _KINDS[column]
     return (

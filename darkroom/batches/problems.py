@@ -78,13 +78,13 @@ class ManifestError(BadInput):
 
 
 def manifest_error(problems: Sequence[Problem], *, given: Mapping[str, int]) -> ManifestError:
-    """`given`: how many rows have a value in each column."""
+    """Build the error that lists the problems. `given`: how many rows have a value in each column."""
     found = _of_columns(problems, given) if len(problems) > MOST_LISTED else list(problems)
     return ManifestError(problems=found[:MOST_LISTED], more=max(0, len(found) - MOST_LISTED))
 
 
 def described(message: str, *, field: str, column: str) -> tuple[str, str]:
-    """What is wrong, and the remedy, from the message of a BadInput on that field."""
+    """Return what is wrong, and the remedy, from the message of a BadInput on that field."""
     said = message.removeprefix(f"{field}: ")
     problem, *remedy = _STOP.split(said, maxsplit=1)
     if remedy:
@@ -93,7 +93,10 @@ def described(message: str, *, field: str, column: str) -> tuple[str, str]:
 
 
 def _of_columns(problems: Iterable[Problem], given: Mapping[str, int]) -> list[Problem]:
-    """What is wrong with each row that has the column is wrong with the column: ten thousand rows need not say so."""
+    """Merge what is wrong with each row that has the column into one problem of the column.
+
+    Ten thousand rows need not say so.
+    """
     alike = Counter((each.column, each.problem) for each in problems if each.row)
     found, told = list[Problem](), set[tuple[str | None, str]]()
     for each in problems:

@@ -47,7 +47,10 @@ class Unreadable(Exception):
 
 
 def read_rows(source: Source, problems: list[Problem], *, columns: Collection[str] = ()) -> Iterator[Raw]:
-    """What is wrong with single rows is added to `problems`. `columns`: what CSV has to have. Raises Unreadable."""
+    """Yield the rows, and add what is wrong with single ones to `problems`.
+
+    `columns`: what CSV has to have. Raises Unreadable.
+    """
     for count, raw in enumerate(_rows(source, problems, columns), 1):
         if count > MOST_ROWS:
             _unreadable(f"it has more than {MOST_ROWS:,} rows", "Send it as several batches.")
@@ -55,7 +58,10 @@ def read_rows(source: Source, problems: list[Problem], *, columns: Collection[st
 
 
 def is_name(text: object) -> bool:
-    """Whether it can be a column's or an argument's: what cannot is not repeated, as it may be a prompt."""
+    """Return whether the text can be the name of a column or an argument.
+
+    What cannot is not repeated, as it may be a prompt.
+    """
     return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
@@ -153,7 +159,7 @@ class _Header:
 
 
 def _header(text: str, columns: Collection[str]) -> _Header:
-    """By the delimiter that gives the most columns a name."""
+    """Read the header by the delimiter that gives the most columns a name."""
     header = max((_split(text, delimiter) for delimiter in DELIMITERS), key=lambda each: sum(map(is_name, each.names)))
     if missing := [name for name in columns if name not in header.names]:
         remedy = "Begin with a header, e.g. id,prompt,image_size,seed."
@@ -177,12 +183,12 @@ def _split(text: str, delimiter: str) -> _Header:
 
 
 def _filled_lines(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Spreadsheets leave empty lines at the end."""
+    """Skip empty lines: spreadsheets leave some at the end."""
     return ((line, cells) for line, cells in _lines(text, delimiter) if any(map(str.strip, cells)))
 
 
 def _lines(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Each row with the line it begins on. Raises Unreadable where quotes go wrong: no row after that is sure."""
+    """Yield each row with the line it begins on. Raises Unreadable where quotes go wrong: no row after that is sure."""
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     while True:
         line = reader.line_num + 1

@@ -20,7 +20,7 @@ _PART = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 def parse_winners(text: str, *, rows: int, failed: Collection[int] = ()) -> tuple[int, ...]:
-    """The chosen rows, sorted, from 0; in the text they are numbered from 1, as on the contact sheet.
+    """Return the chosen rows, sorted, from 0. In the text they are numbered from 1, as on the contact sheet.
 
     `rows`: how many there are. `failed`: those without a draft, from 0; "all" leaves them out. Raises BadInput(field).
     """
@@ -39,7 +39,7 @@ def parse_winners(text: str, *, rows: int, failed: Collection[int] = ()) -> tupl
 
 
 def check_winners(chosen: Sequence[int], *, rows: int, failed: Collection[int] = ()) -> tuple[int, ...]:
-    """The same for a list of rows from 0, as the API has it."""
+    """Return the chosen rows as `parse_winners` does, from a list of rows from 0, as the API has it."""
     numbers = [n for n in chosen if type(n) is int and abs(n) < LARGEST]
     wrong = list[str]()
     if unknown := [n for n in numbers if not 0 <= n < rows]:
@@ -50,7 +50,10 @@ def check_winners(chosen: Sequence[int], *, rows: int, failed: Collection[int] =
 
 
 def as_ranges(numbers: Iterable[int], *, first: int = 1, most: int = MOST_NAMED) -> str:
-    """Rows from 0 as a person writes them, numbered from `first`: "3, 7, 12-20"; "…" where there are more ranges."""
+    """Write rows from 0 as a person does, numbered from `first`: "3, 7, 12-20".
+
+    It ends in "…" where there are more ranges than `most`.
+    """
     found = list[tuple[int, int]]()
     for n in sorted(set(numbers)):
         if found and found[-1][1] == n - 1:
@@ -62,7 +65,7 @@ def as_ranges(numbers: Iterable[int], *, first: int = 1, most: int = MOST_NAMED)
 
 
 def _ranges(words: Sequence[str], rows: int) -> tuple[list[range], list[str]]:
-    """Of numbers from 1, and what is wrong with the words that are none."""
+    """Read the words as ranges of numbers from 1, and say what is wrong with those that are none."""
     found, wrong = list[range](), list[str]()
     for word in words:
         read = _PART.fullmatch(word)

@@ -61,11 +61,11 @@ class Expression:
 
     @property
     def constant(self) -> bool:
-        """It reads nothing."""
+        """Return whether it reads nothing of the event."""
         return self.fields == () == self.parts
 
     def evaluate(self, event: Mapping[str, Any]) -> Any:
-        """A plain value. Raises `DoesNotApply`."""
+        """Return its value for the event, a plain one. Raises `DoesNotApply`."""
         if self.whole is not None:
             return _found(event, self.whole)
         if self.fields is None:
@@ -103,7 +103,7 @@ class Expression:
             raise DoesNotApply(_CANNOT) from None
 
     def holds(self, event: Mapping[str, Any]) -> bool | str:
-        """True or False; or why it cannot be told."""
+        """Return whether it holds for the event, or why that cannot be told."""
         try:
             verdict = self.evaluate(event)
         except DoesNotApply as error:
@@ -113,7 +113,7 @@ class Expression:
 
 @lru_cache(4096)
 def compiled(text: str) -> Expression:
-    """Raises `BadInput` for what is no CEL, or reads anything but `event`."""
+    """Compile a condition, once. Raises `BadInput` for what is no CEL, or reads anything but `event`."""
     if not text.strip() or len(text) > LONGEST_CONDITION:
         raise BadInput(f"A condition has 1 to {LONGEST_CONDITION} characters.", field="if")
     with _compiling:  # the parser is one for the process
@@ -130,7 +130,7 @@ def compiled(text: str) -> Expression:
 
 
 def matches(condition: str, data: Mapping[str, Any]) -> bool | str:
-    """Whether the condition of a wait holds for an event's data; or why it cannot be told."""
+    """Return whether the condition of a wait holds for an event's data, or why that cannot be told."""
     try:
         expression = compiled(condition)
     except BadInput as error:
@@ -143,7 +143,10 @@ _compiling = Lock()
 
 @cache
 def _environment() -> celpy.Environment:
-    """Reading the grammar takes a quarter of a second: once for each process, when the first condition comes."""
+    """Make the CEL environment, once for each process, when the first condition comes.
+
+    Reading the grammar takes a quarter of a second.
+    """
     return celpy.Environment(runner_class=celpy.InterpretedRunner)
 
 
@@ -152,7 +155,7 @@ def _plain(value: Any) -> Any:
 
 
 def _reason(error: CELEvalError) -> str:
-    """The library's own words repeat the values."""
+    """Say why an evaluation failed, without the library's own words, which repeat the values."""
     said, cause = (*error.args, None, None)[:2]
     if cause is KeyError and isinstance(said, str) and "no such member" in said:
         return f"its data has no {said.rpartition(': ')[2]}"
@@ -162,7 +165,10 @@ def _reason(error: CELEvalError) -> str:
 
 
 def _levelled(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """4 and 4.0 are one number, as the language says since: JSON does not tell them apart. The library does."""
+    """Wrap a comparison so that 4 and 4.0 are one number, as the language says by now.
+
+    JSON does not tell them apart. The library does.
+    """
 
     @wraps(compare)
     def levelled(one: Any, other: Any) -> Any:
@@ -176,7 +182,7 @@ def _levelled(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 def _with_null(compare: Callable[[Any, Any], Any], *, equal: bool) -> Callable[[Any, Any], Any]:
-    """Nothing but null equals null; to the library the two cannot be compared."""
+    """Wrap a comparison so that nothing but null equals null. To the library the two cannot be compared."""
 
     @wraps(compare)
     def with_null(one: Any, other: Any) -> Any:
@@ -192,7 +198,10 @@ _COMPARISONS |= {name: _with_null(_COMPARISONS[name], equal=name == "_==_") for 
 
 
 def _require_known_names(tree: Any, text: str) -> None:
-    """Else a name that is misspelt would look like data that does not match, for ever."""
+    """Raise `BadInput` for a name, a part of an event or a function that a condition does not know.
+
+    Else a name that is misspelt would look like data that does not match, for ever.
+    """
     bound = {"event"}
     for call in tree.find_data("member_dot_arg"):
         if str(call.children[1]) in _MACROS and len(call.children) > 2:
@@ -216,7 +225,10 @@ def _names(tree: Any) -> Iterator[str]:
 
 
 def _read(tree: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """X of every `event.data.X` and Y of every other `event.Y`; None and all if `event` is read in another way."""
+    """Return X of every `event.data.X` and Y of every other `event.Y`.
+
+    Return None and all parts if `event` is read in another way.
+    """
     fields = [name for found in tree.find_data("member_dot") if (name := _field_of_data(found)) is not None]
     parts = [part for part in _parts(tree) if part != "data"]
     if sum(name == "event" for name in _names(tree)) != len(fields) + len(parts):
@@ -225,7 +237,7 @@ def _read(tree: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
 
 
 def _parts(tree: Any) -> Iterator[str]:
-    """Y of every `event.Y`."""
+    """Yield Y of every `event.Y`."""
     for found in tree.find_data("member_dot"):
         match found.children:
             case [inside, Token() as name] if _is_event(inside):
@@ -249,7 +261,7 @@ def _found(event: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 
 def _field_of_data(tree: Any) -> str | None:
-    """X of `event.data.X`."""
+    """Return X of `event.data.X`; None of anything else."""
     match tree.children:
         case [Tree(children=[Tree(data="member_dot", children=[inside, Token() as data])]), Token() as name]:
             return str(name) if data == "data" and _is_event(inside) else None

@@ -22,9 +22,9 @@ CHUNK = 50  # events in one call to Prefect
 
 
 def tell_some(ledger: Ledger, orchestrator: Orchestrator, *, before: datetime) -> int:
-    """Tells the oldest of those that came in before that time and were not told. Returns how many; 0 if there are none.
+    """Publish the oldest events that came in before that time and are unpublished. Return how many, or 0.
 
-    Raises what the orchestrator raises: then none of them is noted as told.
+    Raises what the orchestrator raises: then none of them is noted as published.
     """
     events = ledger.events.untold(before=before, limit=CHUNK)
     if events:
@@ -34,7 +34,7 @@ def tell_some(ledger: Ledger, orchestrator: Orchestrator, *, before: datetime) -
 
 
 def _announce(orchestrator: Orchestrator, events: Sequence[Event]) -> None:
-    """One that Prefect will not have is passed over, and keeps none of the others from being told."""
+    """Publish the events. Pass over one that Prefect will not have, so that none of the others is kept back."""
     try:
         orchestrator.announce([announcement(event) for event in events])
     except Permanent as error:
@@ -47,7 +47,10 @@ def _announce(orchestrator: Orchestrator, events: Sequence[Event]) -> None:
 
 
 def announcement(event: Event) -> Announcement:
-    """`occurred` is when it came in: Prefect forgets events by that, and a sender's clock may say anything."""
+    """Convert an event for Prefect's feed.
+
+    `occurred` is when it came in: Prefect forgets events by that, and a sender's clock may say anything.
+    """
     payload = {
         "id": event.id,
         "name": event.name,

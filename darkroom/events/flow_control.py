@@ -92,7 +92,7 @@ class FlowControlEntry(BaseModel):
         return self
 
     def keys(self) -> dict[str, str | None]:
-        """By limit that is declared."""
+        """Return the key of each limit that is declared, by the limit's name."""
         declared: dict[str, _Keyed | None] = {name: getattr(self, name) for name in LIMITS}
         return {name: limit.key for name, limit in declared.items() if limit is not None}
 
@@ -114,7 +114,10 @@ class FlowControl:
     priority: Expression | None
 
     def held(self, event: Mapping[str, Any]) -> Held:
-        """For an event with its `user`. Raises `DoesNotApply` where a key cannot be told."""
+        """Return what flow control makes of an event with its `user`.
+
+        Raises `DoesNotApply` where a key cannot be told.
+        """
         keys = {name: _key(name, expression, event) for name, expression in self.keys.items()}
         gathers = [keys[name] for name in ("debounce", "batch") if name in keys]
         singleton = keys.get("singleton")
@@ -131,7 +134,10 @@ class FlowControl:
 
 
 def read_flow_control(entry: FlowControlEntry, compile: Compile) -> FlowControl:
-    """For the events of one type. Raises `BadInput` for an expression that does not go with them."""
+    """Compile flow control for the events of one type.
+
+    Raises `BadInput` for an expression that does not go with them.
+    """
     keys = {name: None if text is None else compile(text) for name, text in entry.keys().items()}
     priority = None if entry.priority is None else compile(entry.priority)
     if priority is not None and priority.constant:
@@ -169,7 +175,7 @@ def _plain(value: float) -> str:
 
 
 def _bounded(priority: Expression, event: Mapping[str, Any]) -> int:
-    """One that cannot be told is none: nothing is lost by beginning in turn."""
+    """Return the priority within its bounds. One that cannot be told is none: nothing is lost by beginning in turn."""
     return round(max(-MOST_PRIORITY, min(MOST_PRIORITY, _number(priority, event) or 0)))
 
 

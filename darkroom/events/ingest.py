@@ -100,9 +100,10 @@ class EventDoor:
         self._triggers = triggers or TriggerFile()
 
     def take(self, sender: Sender, events: Sequence[Any]) -> tuple[list[Taken], Implied]:
-        """`events`: as they are sent, `{name, data, v?, id?, ts?, user?}`; up to 10,000, all at once on record.
+        """Put events on record, all at once, with what they start and wake. Return one result for each, in order.
 
-        One line for each, in their order. Raises `BadInput` for more than that.
+        `events`: as they are sent, `{name, data, v?, id?, ts?, user?}`; up to 10,000. Raises `BadInput` for more than
+        that.
         """
         if len(events) > MOST_EVENTS:
             raise BadInput(f"{len(events)} events in one call. Send at most {MOST_EVENTS} at once.", field="body")
@@ -181,7 +182,7 @@ def _is_shallow(value: Any, *, levels: int = DEEPEST_DATA) -> bool:
 
 
 def _kept(sent: Any) -> Envelope:
-    """As much as a row can hold of what is none."""
+    """Keep as much as a row can hold of what is no envelope."""
     given = sent if isinstance(sent, Mapping) else {}
     name, key, data = given.get("name"), given.get("id"), given.get("data")
     fits = isinstance(data, dict) and _is_shallow(data) and len(dumps(data)) <= LARGEST_DATA
@@ -193,7 +194,7 @@ def _kept(sent: Any) -> Envelope:
 
 
 def _wrong(error: ValidationError, *, within: str = "") -> Problem:
-    """By field, and without the value: it may be anybody's address."""
+    """Describe what is wrong by field, and without the value: it may be anybody's address."""
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join([*([within] if within else []), *map(str, first["loc"])]) or "body"
     field = field[:LONGEST_FIELD]

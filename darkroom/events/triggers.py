@@ -56,7 +56,7 @@ class Trigger:
     control: FlowControl | None = None
 
     def start(self, event: Mapping[str, Any]) -> EventStart:
-        """What it starts for this event, `{name, v, user, data}`; or why not."""
+        """Return what the trigger starts for this event, `{name, v, user, data}`, or why it does not."""
         if (reason := self._against(event)) is not None:
             return EventStart(deployment=self.deployment, reason=reason)
         try:
@@ -101,7 +101,10 @@ def read_triggers(file: Path | None = None) -> list[Trigger]:
 
 
 def _require_starts(deployment: _Deployment) -> None:
-    """A declaration that does nothing is meant for something else."""
+    """Raise `NeedsHuman` for flow control without `starts_on`.
+
+    A declaration that does nothing is meant for something else.
+    """
     if deployment.flow_control is not None and not deployment.starts_on:
         raise NeedsHuman(
             f"prefect.yaml, {deployment.full_name}, flow_control: it holds what events start; there is no starts_on."
@@ -133,7 +136,7 @@ def _control(deployment: _Deployment, model: type[EventData]) -> FlowControl | N
 
 
 def _reading(model: type[EventData], text: str) -> Expression:
-    """A field that the event's data never has is misspelt."""
+    """Compile an expression. Raises `BadInput` for a field that the event's data never has: it is misspelt."""
     expression = compiled(text)
     for field in expression.fields or ():
         if field not in model.model_fields:
@@ -168,7 +171,7 @@ class TriggerFile:
             logger.error("What events start stays as it was: %s", error)
 
     def _stat(self) -> list[tuple[int, int, int]]:
-        """Of a file that is being replaced nothing is in it."""
+        """Return modification time, size and inode of each file. Of a file that is being replaced nothing is in it."""
         found = []
         for file in self._files:
             with suppress(OSError):

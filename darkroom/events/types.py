@@ -49,7 +49,7 @@ _TYPES: dict[str, dict[int, type[EventData]]] = {}
 
 
 def event(name: str, *, v: int = 1) -> Callable[[T], T]:
-    """Registers the class below as the data of that event, in that version."""
+    """Register the class below as the data of that event, in that version."""
     if not re.match(NAME, name) or len(name) > LONGEST_NAME:
         raise ValueError(f"{name!r} is no name for an event: write words with a dot between, like order.placed")
     if FEED + name in RESUME_EVENTS:
@@ -73,7 +73,7 @@ def _file(model: type[EventData]) -> str | None:
 
 
 def find_type(name: str, v: int | None = None) -> tuple[int, type[EventData]]:
-    """The version, or the newest, and its model. Raises `BadInput` for one that is not registered."""
+    """Return the version, or the newest, and its model. Raises `BadInput` for one that is not registered."""
     broken = [] if name in _TYPES else import_flows()  # the project's own are registered by its modules
     versions = _TYPES.get(name)
     if versions is None:

@@ -142,7 +142,7 @@ P = TypeVar("P", bound=Part)
 
 class Ledger:
     def __init__(self, url: str, *, read_only: bool = False, clock: Clock = utc_now, timing: Timing = UNSCALED) -> None:
-        """`read_only`: whatever would write raises what `is_refused_write` knows.
+        """Open the ledger at that URL. `read_only`: whatever would write raises what `is_refused_write` knows.
 
         `clock` is what all of it takes the time from, SQL too, and `timing` whose limits it keeps. Who opens a ledger
         gives them; who is given a ledger has them from it.
@@ -170,7 +170,7 @@ class Ledger:
     def waiting_for(
         self, job: Job, requests: Sequence[Request], *, passes: Sequence[Counts] | None = None
     ) -> str | None:
-        """One sentence on what the job waits for, from its rows; None if it has ended. `passes`: a batch's."""
+        """Say in one sentence what the job waits for, from its rows; None if it has ended. `passes`: a batch's."""
         if job.kind == BATCH and not job.status.terminal and (batch := self.batches.get(job.id)) is not None:
             passes = self.batches.counts(job.id) if passes is None else passes
             return batch_waits_for(batch, passes, now=self.clock())
@@ -180,11 +180,11 @@ class Ledger:
         return kind(self._engine, clock=self.clock, timing=self.timing)
 
     def listen(self, channel: str) -> AbstractContextManager[Bell]:
-        """A connection that rings when something was committed for that channel, e.g. a run's id."""
+        """Open a connection that is notified when something was committed for that channel, e.g. a run's id."""
         return listen(self._engine, channel)
 
     def only_one(self, name: str) -> AbstractContextManager[bool]:
-        """Gives True to one holder of the name at a time, in all processes, and False to the others."""
+        """Give True to one holder of the name at a time, in all processes, and False to the others."""
         return only_one(self._engine, name)
 
     def answers(self) -> bool:

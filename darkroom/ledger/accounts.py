@@ -17,7 +17,7 @@ from darkroom.ledger.part import Part
 
 class Accounts(Part):
     def out(self, account_id: str, *, probe: bool) -> None:
-        """The provider is out of service: opens the breaker. With `probe`: it still is, and the next one waits longer.
+        """Open the breaker: the provider is out of service. With `probe`: it still is, and the next one waits longer.
 
         Where it is open already, only a probe says anything new.
         """
@@ -37,13 +37,13 @@ class Accounts(Part):
             )
 
     def back(self, account_id: str) -> Implied:
-        """A probe was answered: what waited goes on."""
+        """Close the breaker, as a probe was answered: what waited goes on."""
         with self._engine.begin() as connection:
             closed = run(connection, "account_back", account_id=account_id).rowcount
             return Implied(grant=True) if closed else NOTHING
 
     def slow_down(self, account_id: str) -> None:
-        """The provider said 429: half of the slots, for a while."""
+        """Halve the slots for a while, as the provider said 429."""
         now: datetime = self._now()
         with self._engine.begin() as connection:
             account = run(connection, "account_lock", account_id=account_id).one()

@@ -58,7 +58,7 @@ class Progress:
 
 class Grants(Part):
     def grant(self) -> list[Granted]:
-        """Gives every slot that is free to the rows whose turn it is. While a provider is out, one to a probe."""
+        """Give every slot that is free to the rows whose turn it is. While a provider is out, give one to a probe."""
         now = self._now()
         granted: list[Granted] = []
         with self._engine.begin() as connection:
@@ -71,7 +71,7 @@ class Grants(Part):
         return granted
 
     def next_without_run(self, count: int, account_id: str = "fal") -> list[str]:
-        """The jobs among the next so many in line that no run carries and no open run would take."""
+        """Return the jobs among the next so many in line that no run carries and no open run would take."""
         with self._engine.begin() as connection:
             line = _line(connection, account_id, count, full=[], now=self._now())
             job_ids = [row.job_id for row in line.fetchmany(count)]
@@ -79,7 +79,10 @@ class Grants(Part):
 
 
 def _round(connection: Connection, account_id: str, *, now: datetime, timing: Timing) -> tuple[list[Granted], bool]:
-    """What was granted, and whether more can be: an endpoint that has become full is passed over in the next round."""
+    """Grant what fits. Return it, and whether more can be granted.
+
+    An endpoint that has become full is passed over in the next round.
+    """
     account = run(connection, "account_lock", account_id=account_id).one()
     held = {row.endpoint: row.held for row in run(connection, "held", account_id=account_id)}
     throttle = {"halvings": account.halvings, "slowed_at": account.slowed_at}
@@ -99,7 +102,10 @@ def _round(connection: Connection, account_id: str, *, now: datetime, timing: Ti
 def _candidates(
     connection: Connection, account: Row[Any], held: Mapping[str, int], *, free: int, now: datetime
 ) -> Iterator[Candidate]:
-    """In the order of their turns. Where a tenth grant is among those to come, the lowest lane's next row is first."""
+    """Yield the rows in the order of their turns.
+
+    Where a tenth grant is among those to come, the lowest lane's next row is first.
+    """
     full = [endpoint for endpoint, cap in account.endpoint_caps.items() if held.get(endpoint, 0) >= cap]
     tenths = (account.grants + free) // LOWEST_LANE_EVERY - account.grants // LOWEST_LANE_EVERY
     line = _line(connection, account.id, free, full=full, seek_lowest=tenths > 0, now=now).all()
@@ -157,7 +163,7 @@ def _give(
 def pick(
     candidates: Iterable[Candidate], *, held: Mapping[str, int], slots: int, caps: Mapping[str, int]
 ) -> list[Candidate]:
-    """Those that fit, in the order given, below the account's slots and each endpoint's cap."""
+    """Pick those that fit, in the order given, below the account's slots and each endpoint's cap."""
     counts = dict(held)
     picked = []
     for candidate in candidates:
@@ -171,7 +177,10 @@ def pick(
 
 
 def advance(granted: Iterable[Candidate]) -> Progress:
-    """A lane is where the last grant in it has started; it never goes back, as nobody starts behind it."""
+    """Return how far the grants move their users and lanes.
+
+    A lane is where the last grant in it has started; it never goes back, as nobody starts behind it.
+    """
     turns: dict[tuple[int, str], float] = {}
     lanes: dict[int, float] = {}
     for each in granted:

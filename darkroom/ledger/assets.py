@@ -35,7 +35,7 @@ class Assets(Part):
         file: StoredFile,
         collected_at: datetime | None = None,
     ) -> Asset:
-        """`collected_at`: when the provider's answer was in hand."""
+        """Put a job's file on record. `collected_at`: when the provider's answer was in hand."""
         with self._engine.begin() as connection:
             row = run(
                 connection,
@@ -53,13 +53,16 @@ class Assets(Part):
             return Asset(**row._mapping)
 
     def add_upload(self, user_id: str, *, asset_id: str, file: StoredFile) -> Asset:
-        """A file that a user brought, under an id of `new_id("ast_")`: its key in the store may bear it."""
+        """Put a file that a user brought on record.
+
+        `asset_id`: one of `new_id("ast_")`; the file's key in the store may bear it.
+        """
         with self._engine.begin() as connection:
             row = run(connection, "asset_upload", id=asset_id, user_id=user_id, now=self._now(), **vars(file)).one()
             return Asset(**row._mapping)
 
     def reuse(self, job: Job, *, ref: str, reused_from: str, step: str) -> list[Asset]:
-        """The files of a call that another job has paid, as this job's too."""
+        """Put the files of a call that another job has paid on record as this job's, too."""
         names = {"job_id": job.id, "ref": ref, "reused_from": reused_from, "step": step}
         with self._engine.begin() as connection:
             rows = run(connection, "assets_reuse", id=new_id("ast_"), now=self._now(), **names)
@@ -75,7 +78,7 @@ class Assets(Part):
             return [Asset(**row._mapping) for row in run(connection, "assets_of_job", job_id=job_id)]
 
     def of_jobs(self, job_ids: Sequence[str]) -> dict[str, list[Asset]]:
-        """By job; in the order of its steps."""
+        """Return the files by job, in the order of its steps."""
         found: dict[str, list[Asset]] = {}
         with self._engine.begin() as connection:
             for row in run(connection, "assets_of_jobs", job_ids=list(job_ids)):

@@ -91,7 +91,7 @@ class Batches(Part):
     def open(
         self, job: Job, rows: Sequence[ManifestRow], drafts: Sequence[Child], *, forecast: Mapping[str, str]
     ) -> Implied:
-        """Puts a manifest and its first pass on record; nothing where that was done before."""
+        """Put a manifest and its first pass on record; do nothing where that was done before."""
         with self._engine.begin() as connection:
             run(connection, "job_lock", job_id=job.id)
             if run(connection, "batch_get", job_id=job.id).first() is not None:
@@ -100,7 +100,7 @@ class Batches(Part):
             return Implied(grant=True)
 
     def add(self, job: Job, stage: Stage, children: Sequence[Child]) -> Implied:
-        """Another pass; those rows that are on record for it already are left as they are."""
+        """Put another pass on record. Those rows that are on record for it already are left as they are."""
         with self._engine.begin() as connection:
             run(connection, "job_lock", job_id=job.id)
             present = set(run(connection, "children_rows", job_id=job.id, stage=stage).scalars())
@@ -114,38 +114,41 @@ class Batches(Part):
             return None if row is None else plain(Batch, row)
 
     def rows(self, job_id: str, *, of: Sequence[int] | None = None) -> list[BatchRow]:
-        """The manifest, or these rows of it, in its order."""
+        """Return the rows of the manifest, or these of them, in its order."""
         with self._engine.begin() as connection:
             found = run(connection, "batch_rows", job_id=job_id, rows=None if of is None else list(of))
             return [plain(BatchRow, row) for row in found]
 
     def counts(self, job_id: str) -> list[Counts]:
-        """For each pass that has begun."""
+        """Count rows and costs of each pass that has begun."""
         with self._engine.begin() as connection:
             return _counts(run(connection, "children_counts", job_id=job_id, now=self._now()).all())
 
     def page(self, job_id: str, *, limit: int, after: tuple[Stage, int] | None = None) -> list[Job]:
-        """The jobs of its rows: the first pass in the manifest's order, then the second."""
+        """Return the jobs of its rows, a page of them: the first pass in the manifest's order, then the second."""
         stage, n = after or (Stage.DRAFT, -1)
         with self._engine.begin() as connection:
             rows = run(connection, "children_page", job_id=job_id, stage=stage, n=n, limit=limit)
             return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
 
     def pictures(self, job_id: str, stage: Stage) -> list[RowPicture]:
-        """What came of each row in a pass, in the manifest's order."""
+        """Return the outcome of each row in a pass, in the manifest's order."""
         with self._engine.begin() as connection:
             rows = run(connection, "children_pictures", job_id=job_id, stage=stage)
             return [RowPicture(**{**row._mapping, "status": JobStatus(row.status)}) for row in rows]
 
     def audit(self, job_id: str) -> Iterator[Mapping[str, Any]]:
-        """Every paid call of every row with all that is on record of it; read as it is asked for, a page at a time."""
+        """Yield every paid call of every row with all that is on record of it.
+
+        It is read as it is asked for, a page at a time.
+        """
         with self._engine.connect() as connection:
             found = run(connection.execution_options(yield_per=PAGE), "children_audit", job_id=job_id)
             for row in found:
                 yield dict(row._mapping)
 
     def ask(self, job_id: str, *, patience: timedelta | None) -> Batch:
-        """Its first pass is done: from now on a person may choose. The first time counts."""
+        """Note that the first pass is done: from now on a person may choose. The first time counts."""
         now = self._now()
         with self._engine.begin() as connection:
             answer_by = None if patience is None else now + patience
@@ -155,7 +158,7 @@ class Batches(Part):
         return batch.answer_by is not None and batch.answer_by <= self._now()
 
     def choose(self, job_id: str, winners: Iterable[int], *, via: str) -> Implied:
-        """Which rows go into the second pass. The same choice again is nothing.
+        """Note which rows go into the second pass. The same choice again does nothing.
 
         Raises `WrongState` before a person was asked or after another choice, `BadInput` for rows without a draft.
         """
@@ -172,19 +175,22 @@ class Batches(Part):
             return tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def pause(self, job_id: str) -> None:
-        """Nothing more of it is granted; what is under way comes to its end. Raises `WrongState` after its own."""
+        """Pause the batch: nothing more of it is granted, and what is under way reaches its end.
+
+        Raises `WrongState` after its own.
+        """
         with self._engine.begin() as connection:
             hold(connection, job_id, now=self._now())
 
     def go_on(self, job_id: str) -> Implied:
-        """Raises `WrongState` after its end."""
+        """Let a paused batch go on. Raises `WrongState` after its end."""
         with self._engine.begin() as connection:
             let_go(connection, job_id)
             return Implied(grant=True)
 
 
 def hold(connection: Connection, job_id: str, *, now: datetime) -> None:
-    """Of the rows those that wait for a slot: those that wait for a retry keep its time."""
+    """Hold those of the batch's rows that wait for a slot. Those that wait for a retry keep its time."""
     _lock_open(connection, job_id)
     run(connection, "batch_pause", job_id=job_id, paused_at=now)
     run(connection, "children_hold", job_id=job_id, since=None, until=PAUSED_UNTIL)
@@ -210,7 +216,10 @@ def open_batch(
     forecast: Mapping[str, str],
     now: datetime,
 ) -> None:
-    """In the transaction of the batch's own job, or with that locked."""
+    """Insert the batch, its rows and its first pass.
+
+    Call it in the transaction of the batch's own job, or with that locked.
+    """
     run(connection, "batch_insert", job_id=job.id, rows=len(rows), forecast=dumps(dict(forecast)))
     given = ((job.id, row.n, row.name, dumps(dict(row.picture)), row.same_as) for row in rows)
     _copy(connection, "batch_row", ("batch_id", "n", "name", "picture", "same_as"), given)
@@ -220,7 +229,10 @@ def open_batch(
 def insert_children(
     connection: Connection, job: Job, stage: Stage, children: Sequence[Child], *, now: datetime
 ) -> None:
-    """With their first calls, which wait in the manifest's order. Those of a paused batch wait for it to go on."""
+    """Insert the jobs of a pass with their first calls, which wait in the manifest's order.
+
+    Those of a paused batch wait for it to go on.
+    """
     ids = [new_id("job_") for _ in children]
     times = [now + timedelta(microseconds=1 + place) for place in range(len(children))]
     held = run(connection, "batch_get", job_id=job.id).one().paused_at is not None
@@ -273,9 +285,9 @@ def insert_children(
 
 
 def end_children(connection: Connection, job_id: str, *, now: datetime) -> bool:
-    """Ends what was not sent of a batch that is over, and asks for the end of the rest. True if something came free.
+    """End what was not sent of a batch that is over, and ask for the end of the rest.
 
-    With the run of the batch locked, which is that of its rows.
+    Return whether something came free. Call it with the run of the batch locked, which is that of its rows.
     """
     ended = run(connection, "children_cancel_unsent", job_id=job_id, now=now).rowcount
     run(connection, "children_cancel_sent", job_id=job_id, now=now)

@@ -20,19 +20,19 @@ def pause_after(failed_probes: int, *, timing: Timing) -> timedelta:
 
 
 def halvings_now(halvings: int, slowed_at: datetime | None, *, now: datetime, timing: Timing) -> int:
-    """How many of them still hold."""
+    """Return how many of the halvings still hold."""
     if slowed_at is None:
         return 0
     return max(halvings - (now - slowed_at) // timing.halved_for, 0)
 
 
 def slots_now(slots: int, *, halvings: int, slowed_at: datetime | None, now: datetime, timing: Timing) -> int:
-    """An account that has any slots keeps one."""
+    """Return the slots after the halvings that hold now. An account that has any slots keeps one."""
     return max(slots >> halvings_now(halvings, slowed_at, now=now, timing=timing), min(slots, 1))
 
 
 def halve_again(halvings: int, slowed_at: datetime | None, *, now: datetime, timing: Timing) -> int | None:
-    """The halvings after another 429; None where it belongs to the burst that was counted already."""
+    """Return the halvings after another 429; None where it belongs to the burst that was counted already."""
     if slowed_at is not None and now - slowed_at < timing.one_burst:
         return None
     return min(halvings_now(halvings, slowed_at, now=now, timing=timing) + 1, MOST_HALVINGS)

@@ -23,7 +23,10 @@ def _plain(value: object) -> object:
 
 
 def dumps(value: Any) -> str:
-    """What Postgres' jsonb refuses is replaced: providers echo what users type, and their answers are paid for."""
+    """Write canonical JSON, and replace what Postgres' jsonb refuses.
+
+    Providers echo what users type, and their answers are paid for.
+    """
     try:
         written = _dumps(value)
     except ValueError:  # NaN or infinity
@@ -36,7 +39,7 @@ def _dumps(value: Any) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """Without U+0000, half surrogate pairs, and numbers that are none."""
+    """Replace U+0000, half surrogate pairs, and numbers that are none."""
     match value:
         case str():
             return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -51,12 +54,12 @@ def _storable(value: Any) -> Any:
 
 
 def content_hash(*parts: Mapping[str, Any] | str) -> str:
-    """SHA-256 over the canonical form of all parts."""
+    """Return the SHA-256 over the canonical form of all parts."""
     return hashlib.sha256(dumps(parts).encode()).hexdigest()
 
 
 def same(one: object, other: object) -> bool:
-    """Whether both are the same JSON: 5 and 5.0 are one number to others, 1 and true are not."""
+    """Return whether both are the same JSON: 5 and 5.0 are one number to others, 1 and true are not."""
     return dumps(_levelled(one)) == dumps(_levelled(other))
 
 

@@ -16,14 +16,14 @@ ON_DEMAND = "on-demand"  # the deployment in which jobs run, unless an event has
 
 
 def when(*, now: bool = False) -> Any:
-    """A time with its zone."""
+    """Declare a column with a time and its zone. `now`: the time when the row is made, if none is given."""
     if now:
         return Field(default_factory=utc_now, sa_type=DateTime(timezone=True))
     return Field(default=None, sa_type=DateTime(timezone=True))
 
 
 def usd(default: Decimal | None = None) -> Any:
-    """Money, to a millionth."""
+    """Declare a column with money, to a millionth."""
     return Field(default=default, sa_type=Numeric(12, 6))
 
 
@@ -32,5 +32,5 @@ def json_object() -> Any:
 
 
 def on_demand() -> Any:
-    """A deployment's name, without the flow's."""
+    """Declare a column with a deployment's name, without the flow's."""
     return Field(default=ON_DEMAND, sa_column_kwargs={"server_default": ON_DEMAND})

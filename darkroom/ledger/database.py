@@ -38,7 +38,9 @@ OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError)
 
 
 def make_engine(url: str, *, read_only: bool = False) -> Engine:
-    """An engine for a `postgresql://` URL of any driver spelling; READ COMMITTED, as the locking rules assume.
+    """Make an engine for a `postgresql://` URL of any driver spelling.
+
+    It is READ COMMITTED, as the locking rules assume.
 
     `read_only`: Postgres itself refuses every write, and every lock of a row (see `is_refused_write`).
     """
@@ -59,15 +61,15 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
 
 
 def is_refused_write(error: BaseException) -> bool:
-    """Whether that is what a write to a ledger raises that was opened for reading."""
+    """Return whether that is what a write to a ledger raises that was opened for reading."""
     return isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction)
 
 
 def _ping_when_idle(engine: Engine) -> None:
-    """A connection that lay idle is tried before it is used, so that a restart of Postgres is not noticed.
+    """Try a connection that lay idle before it is used, so that a restart of Postgres is not noticed.
 
-    Not one that was in use a moment ago, as `pool_pre_ping` would: under load that is one journey more for every
-    transaction, and there what a restart cuts off fails anyway, and is tried again.
+    One that was in use a moment ago is not tried, as `pool_pre_ping` would do: under load that is one round trip more
+    for every transaction, and there what a restart cuts off fails anyway, and is tried again.
     """
 
     @event.listens_for(engine, "checkin")
@@ -90,12 +92,12 @@ def query(name: str) -> TextClause:
 
 
 def run(connection: Connection, name: str, /, **parameters: Any) -> CursorResult[Any]:
-    """Executes the statement of that name."""
+    """Execute the statement of that name."""
     return connection.execute(query(name), parameters)
 
 
 def plain(model: type[M], row: Row[Any], **instead: Any) -> M:
-    """The row as an instance that is only read. One that could be changed and saved costs six times the CPU."""
+    """Return the row as an instance that is only read. One that could be changed and saved costs six times the CPU."""
     return cast(M, model.model_construct(**{**row._mapping, **instead}))
 
 
@@ -107,7 +109,7 @@ def _queries() -> dict[str, str]:
 
 
 def _spelled_out(statement: str) -> str:
-    """With the columns that this code knows, where a statement says `*` of a table.
+    """Name the columns that this code knows, where a statement says `*` of a table.
 
     A column that a migration adds would change the type of what is prepared, and Postgres refuses that ("cached plan
     must not change result type"): once on each connection of every process that runs on through the migration.
@@ -137,7 +139,10 @@ class Bell:
         self._hand.setblocking(False)
 
     def wait(self, seconds: float) -> bool:
-        """True as soon as it has rung, False after that many seconds. Rings in between count as one."""
+        """Wait until notified. Return True as soon as that is so, False after that many seconds.
+
+        Notifications in between count as one.
+        """
         readable = multiprocessing.connection.wait([self._connection.fileno(), self._clapper], max(0.0, seconds))
         if self._clapper in readable:
             self._clapper.recv(4096)
@@ -148,7 +153,7 @@ class Bell:
         return bool(readable)
 
     def ring(self) -> None:
-        """From any thread of this process."""
+        """Notify the one who waits, from any thread of this process."""
         with suppress(BlockingIOError):  # it has rung so often already that nobody can have missed it
             self._hand.send(b"!")
 
@@ -159,7 +164,10 @@ class Bell:
 
 @contextmanager
 def only_one(engine: Engine, name: str) -> Iterator[bool]:
-    """True for one holder of the name at a time, in all processes; the lock ends with the connection."""
+    """Yield True to one holder of the name at a time, in all processes, and False to the others.
+
+    The lock ends with the connection.
+    """
     with engine.connect() as connection:
         chosen = connection.execute(text("SELECT pg_try_advisory_lock(hashtext(:name))"), {"name": name}).scalar_one()
         connection.commit()

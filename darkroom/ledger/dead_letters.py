@@ -74,9 +74,11 @@ class Again:
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """`paid_usd`: duplicates at the provider included. `replay_usd`: of the steps that the job came to; it may come to
-    more. `rows`: of a failed batch, that go back with it; what they cost is in its sums. `why_not`: why it cannot be
-    replayed just now.
+    """A failed job, with what it has cost and what another try would cost.
+
+    `paid_usd`: duplicates at the provider included. `replay_usd`: of the steps that the job reached; it may reach more.
+    `rows`: of a failed batch, that go back with it; what they cost is in its sums. `why_not`: why it cannot be replayed
+    just now.
     """
 
     job_id: str
@@ -106,8 +108,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a replay would cost. `matching`: letters in all; `job_ids`: as many of them as go at once, in their order;
-    `refused`: why those of them that cannot be replayed just now, or that are named and no letters, are not, by job.
+    """What a replay would cost.
+
+    `matching`: letters in all; `job_ids`: as many of them as go at once, in their order; `refused`: why those of them
+    that cannot be replayed just now, or that are named and no letters, are not, by job.
     """
 
     matching: int
@@ -119,8 +123,9 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What became of letters: `job_ids` were put back, or away; `refused`: why others were not; `left`: how many more
-    match than go at once.
+    """The outcome of a replay or of a discard of letters.
+
+    `job_ids` were requeued, or discarded; `refused`: why others were not; `left`: how many more match than go at once.
     """
 
     job_ids: tuple[str, ...]
@@ -135,13 +140,19 @@ class DeadLetters(Part):
         self._jobs = jobs
 
     def job_ids(self, which: DeadLetterFilter, *, limit: int = MOST_LETTERS) -> list[str]:
-        """In the order in which they are put back: oldest failure first, batches before their rows."""
+        """Return the jobs in the order in which they are requeued.
+
+        That is oldest failure first, batches before their rows.
+        """
         return [row.id for row in self._find(which, limit=limit)]
 
     def page(
         self, which: DeadLetterFilter, *, limit: int, before: tuple[datetime, str] | None = None
     ) -> list[DeadLetter]:
-        """Newest failure first; `before` is the time and id of the last one of the page before. Four statements."""
+        """Return a page of letters, newest failure first, in four statements.
+
+        `before` is the time and id of the last one of the page before.
+        """
         before_at, before_id = before or (None, None)
         with self._engine.begin() as connection:
             cursor = {"before_at": before_at, "before_id": before_id}
@@ -152,7 +163,7 @@ class DeadLetters(Part):
         return [_letter(job, plans[job.id], paid.get(job.id, NO_COST)) for job in jobs]
 
     def price(self, which: DeadLetterFilter) -> Price:
-        """Of as many as are put back at once. A row that goes back with its batch is counted once."""
+        """Price a replay of as many as are requeued at once. A row that goes back with its batch is counted once."""
         jobs = self._find(which, limit=MOST_LETTERS)
         with self._engine.begin() as connection:
             plans = _plans(connection, jobs)
@@ -167,7 +178,10 @@ class DeadLetters(Part):
         )
 
     def discard(self, which: DeadLetterFilter, *, reason: str) -> Done:
-        """Nothing more is to become of them, until somebody replays one by its id. Raises `BadInput` for the reason."""
+        """Put letters away: nothing more is done about them, until somebody replays one by its id.
+
+        Raises `BadInput` for the reason.
+        """
         if not 0 < len(reason.strip()) <= MOST_REASON:
             raise BadInput(f"Say why, in 1 to {MOST_REASON} characters.", field="reason")
         jobs = self._find(which, limit=MOST_LETTERS)
@@ -181,12 +195,12 @@ class DeadLetters(Part):
         )
 
     def replay(self, which: DeadLetterFilter, *, budget_usd: Decimal, key: str | None = None) -> Done:
-        """Puts them back one by one, oldest failure first, each that fits in what is left of the budget, in USD.
+        """Requeue letters one by one, oldest failure first, each that fits in what is left of the budget, in USD.
 
-        Together they pay no more than that, also with the steps that they come to later: a call beyond it fails its
-        job, which is a letter again. Each is put back in a transaction of its own; where this ends between, the others
-        are as they were. Sent again with the same `key`, it goes on under the same budget; raises `BadInput` for
-        another one.
+        Together they pay no more than that, also with the steps that they reach later: a call beyond it fails its job,
+        which is a letter again. Each is requeued in a transaction of its own; where this ends between, the others are
+        as they were. Sent again with the same `key`, it goes on under the same budget; raises `BadInput` for another
+        one.
         """
         jobs, replay_id = self._find(which, limit=MOST_LETTERS), self._open_replay(budget_usd, key)
         parts = self._parts(jobs)
@@ -223,7 +237,7 @@ class DeadLetters(Part):
             return run(connection, "dead_ids", **vars(which) | _ids(which), limit=limit).all()
 
     def _parts(self, jobs: Sequence[Row[Any]]) -> dict[str, Mapping[str, Decimal]]:
-        """What each would cost, in USD by job: of a batch, of each row that goes back with it."""
+        """Return what each would cost, in USD by job: of a batch, of each row that goes back with it."""
         with self._engine.begin() as connection:
             return {job_id: plan.parts for job_id, plan in _plans(connection, jobs).items()}
 
@@ -240,15 +254,16 @@ class DeadLetters(Part):
         return replay_id
 
     def _went(self, job_id: str, replay_id: str) -> bool:
-        """Whether it was put back by this replay before: with its batch, or when it was sent first."""
+        """Return whether this replay requeued the job before: with its batch, or when it was sent first."""
         job = self._jobs.get(job_id)
         return job is not None and job.replay_id == replay_id and job.status is not JobStatus.FAILED
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Beyond:
-    """The price of the last letter that did not fit. One that costs as much or more is not tried: of a thousand letters
-    under a small budget nearly all are such.
+    """The price of the last letter that did not fit.
+
+    One that costs as much or more is not tried: of a thousand letters under a small budget nearly all are such.
     """
 
     price: Decimal = Decimal("Infinity")
@@ -271,7 +286,7 @@ def _ids(which: DeadLetterFilter) -> dict[str, Any]:
 
 
 def _no_letters(which: DeadLetterFilter, jobs: Sequence[Row[Any]]) -> dict[str, str]:
-    """Those that are named and were not found."""
+    """Return the refusal of each job that is named and was not found, by job."""
     known = {job.id for job in jobs}
     return {job_id: NO_LETTER for job_id in which.job_ids or () if job_id not in known}
 
@@ -281,7 +296,7 @@ def _left(jobs: Sequence[Row[Any]]) -> int:
 
 
 def _plans(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[str, _Plan]:
-    """By job; all of them in two statements."""
+    """Plan a replay of each job; all of them in two statements."""
     batches = [job.id for job in jobs if job.kind == BATCH]
     rows = run(connection, "dead_rows", job_ids=batches).all() if batches else ()
     ids = [job.id for job in (*jobs, *rows)]

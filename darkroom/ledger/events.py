@@ -44,7 +44,7 @@ class EventStart:
 
     @property
     def deployment_name(self) -> str:
-        """Without the flow's."""
+        """Return the deployment's name, without the flow's."""
         return self.deployment.partition("/")[2]
 
 
@@ -73,9 +73,9 @@ class Received:
 
 class Events(Part):
     def receive(self, source: str, events: Sequence[NewEvent], *, matches: Matches) -> tuple[list[Received], Implied]:
-        """All of them or none, in their order. Several with one key are one event.
+        """Put all of the events on record, or none, in their order. Several with one key are one event.
 
-        `source`: the user whose key sent them. One about nobody is for that user and its end users.
+        `source`: the user whose key sent them. One about no user is for that user and its end users.
         """
         now = self._now()
         ids = [new_id("evt_") for _ in events]
@@ -124,7 +124,7 @@ class Events(Part):
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
     ) -> list[Event]:
-        """Newest first; `before`: the time and id of the last one of the page before."""
+        """Return a page of events, newest first. `before`: the time and id of the last one of the page before."""
         before_at, before_id = before or (None, None)
         wanted = {"source": source, "user_id": user_id, "status": status}
         page = {"before_at": before_at, "before_id": before_id, "limit": limit}
@@ -132,7 +132,10 @@ class Events(Part):
             return [_event(row) for row in run(connection, "events_page", **wanted, **page)]
 
     def untold(self, *, before: datetime, limit: int) -> list[Event]:
-        """That Prefect does not have in its feed yet, oldest first."""
+        """Return the accepted events that Prefect does not have in its feed yet, oldest first.
+
+        `before`: they came in before that time.
+        """
         with self._engine.begin() as connection:
             return [_event(row) for row in run(connection, "events_untold", before=before, limit=limit)]
 
@@ -188,7 +191,7 @@ class _Waiting:
             self._open.setdefault(str(wait.event_name), []).append(wait)
 
     def woken_by(self, event_id: str, event: NewEvent) -> Iterator[tuple[Wait, str | None]]:
-        """Every wait that is asked, with None if this event ended it, else with the reason why it did not."""
+        """Yield every wait that is asked, with None if this event ended it, else with the reason why it did not."""
         for wait in self._open.get(event.name, [])[:]:
             if event.user_id not in (None, wait.user_id):
                 continue

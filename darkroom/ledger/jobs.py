@@ -59,7 +59,10 @@ def insert_job(
     replay_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> Row[Any] | None:
-    """With what the user's plan allows; None if the user has a job under that idempotency key."""
+    """Insert the job. Return it with what the user's plan allows.
+
+    Return None if the user has a job under that idempotency key.
+    """
     return run(
         connection,
         "job_insert",
@@ -81,12 +84,12 @@ def insert_job(
 def put_back(
     connection: Connection, job_id: str, *, run_id: str | None, replay_id: str | None = None, now: datetime
 ) -> Implied:
-    """A failed or cancelled job goes on: what has succeeded is reused, what has not is queued once more.
+    """Requeue a failed or cancelled job: what has succeeded is reused, what has not is queued once more.
 
-    A batch does with those of its rows that failed or were cancelled with it, also where it was completed as a whole;
-    not with rows that a person has discarded. A job that is put back is discarded no more. `replay_id`: whose budget it
-    has, which the caller looks at last. With the run of the job locked. Raises `WrongState`, and has written nothing
-    then.
+    A batch is requeued with those of its rows that failed or were cancelled with it, also where it was completed as a
+    whole; not with rows that a person has discarded. A job that is requeued is discarded no more. `replay_id`: whose
+    budget it has, which the caller looks at last. Call it with the run of the job locked. Raises `WrongState`, and has
+    written nothing then.
     """
     job = as_job(run(connection, "job_get_locked", job_id=job_id).one())
     if job.kind == BATCH:
@@ -118,7 +121,7 @@ class Jobs(Part):
         deployment: str = ON_DEMAND,
         idempotency_key: str | None = None,
     ) -> Posted:
-        """The job and its first request in one transaction, before anything is paid.
+        """Insert the job and its first request in one transaction, before anything is paid.
 
         Without a `first` request, or with one whose answer is there already, a run takes the job at once.
         `estimate_usd`: of the whole job, where it is more than the first request's.
@@ -164,7 +167,7 @@ class Jobs(Part):
         estimate_usd: Decimal,
         idempotency_key: str | None = None,
     ) -> Posted:
-        """As `post`, for a batch with the whole of its first pass: all of it is on record, or nothing."""
+        """Insert a batch with the whole of its first pass, as `post` does: all of it is on record, or nothing."""
         now = self._now()
         with self._engine.begin() as connection:
             row = insert_job(
@@ -193,7 +196,10 @@ class Jobs(Part):
     def page(
         self, user_id: str, *, limit: int, before: tuple[datetime, str] | None = None, status: JobStatus | None = None
     ) -> list[Job]:
-        """The user's jobs, newest first; `before` is the time and id of the last one of the page before."""
+        """Return a page of the user's jobs, newest first.
+
+        `before` is the time and id of the last one of the page before.
+        """
         before_at, before_id = before or (None, None)
         with self._engine.begin() as connection:
             rows = run(
@@ -212,14 +218,15 @@ class Jobs(Part):
             return [as_job(row) for row in run(connection, "jobs_of_run", run_id=run_id)]
 
     def endings(self, run_id: str) -> dict[JobStatus, int]:
-        """How many jobs of the run are in each status."""
+        """Return how many jobs of the run are in each status."""
         with self._engine.begin() as connection:
             return {JobStatus(row.status): row.n for row in run(connection, "jobs_of_run_endings", run_id=run_id)}
 
     def take_up(self, job_ids: Sequence[str]) -> list[Record]:
-        """What is on record of jobs about to be called, which run from now on. Those that have ended are left out.
+        """Return what is on record of jobs about to be called, which run from now on.
 
-        Four statements for all of them: their functions ask the record, not the ledger.
+        Those that have ended are left out. It takes four statements for all of them: their functions ask the record,
+        not the ledger.
         """
         ids = list(job_ids)
         with self._engine.begin() as connection:
@@ -245,7 +252,7 @@ class Jobs(Part):
         error: Mapping[str, Any] | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> Implied:
-        """Ends the job and tells its user. Rows it leaves open are ended, or asked to end at the provider.
+        """End the job and notify its user. Rows it leaves open are ended, or asked to end at the provider.
 
         Locks the job alone: nothing comes for its run by that, and a burst's endings do not queue behind its webhooks.
         """
@@ -253,15 +260,16 @@ class Jobs(Part):
             return _finish(connection, job_id, status, error=error, result=result, now=self._now())
 
     def progress(self, job_id: str, percent: float, text: str) -> bool:
-        """How far the job has come; False if that is what is on record, or it has ended."""
+        """Note how far the job has come. Return False if that is what is on record, or the job has ended."""
         with self._engine.begin() as connection:
             document = dumps({"percent": round(percent, 1), "text": text})
             return run(connection, "job_progress", job_id=job_id, progress=document).one_or_none() is not None
 
     def cancel(self, job_id: str) -> Implied:
-        """Asks for the end of a job: unpaid rows end now, the rest when the provider is done with them.
+        """Ask for the end of a job: unpaid rows end now, the rest when the provider is done with them.
 
-        A job of which nothing is paid or may come ends at once. Asked again, or of a job that has ended, it is nothing.
+        A job of which nothing is paid or may come ends at once. Asked again, or of a job that has ended, it does
+        nothing.
         """
         now = self._now()
         with self._engine.begin() as connection:
@@ -282,10 +290,10 @@ class Jobs(Part):
             return Implied(grant=freed) + ended + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def replay(self, job_id: str, *, replay_id: str | None = None, discarded_too: bool = True) -> Implied:
-        """A failed or cancelled job goes back to work, in whatever run takes it; of several at once one does it.
+        """Requeue a failed or cancelled job, in whatever run takes it; of several calls at once one does it.
 
         Each step that has succeeded is reused, the failed one gets a new attempt, both on record. Raises `WrongState`,
-        and `BadInput` beyond the budget of `replay_id`: of those that are put back together.
+        and `BadInput` beyond the budget of `replay_id`: of those that are requeued together.
         """
         with self._engine.begin() as connection:
             lock_run_of_job(connection, job_id)
@@ -297,7 +305,7 @@ class Jobs(Part):
             return implied
 
     def repeat(self, job_id: str, *, idempotency_key: str | None = None) -> Posted:
-        """Orders the same once more, exactly: with the input on record, whatever its age. It is made, and paid, anew.
+        """Order the same once more, exactly, with the input on record, whatever its age. It is made, and paid, anew.
 
         A row of a batch becomes a job of its own. Raises `WrongState` for a batch.
         """
@@ -317,12 +325,12 @@ class Jobs(Part):
         )
 
     def unplaced(self) -> list[str]:
-        """Jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
+        """Return jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
         with self._engine.begin() as connection:
             return list(run(connection, "jobs_unplaced").scalars())
 
     def cost(self, job_id: str) -> Decimal:
-        """What was paid for the job in USD, as far as is known."""
+        """Return what was paid for the job in USD, as far as is known."""
         with self._engine.begin() as connection:
             paid: Decimal | None = run(connection, "job_cost", job_id=job_id).scalar_one()
             return paid or Decimal(0)
@@ -427,13 +435,13 @@ def _finish(
 
 
 def _end_waits(connection: Connection, job_id: str, *, now: datetime) -> tuple[str, ...]:
-    """The jobs that it waited for."""
+    """End the job's waits. Return the jobs that it waited for."""
     ended = run(connection, "waits_end", job_id=job_id, now=now).scalars()
     return tuple(child for child in ended if child is not None)
 
 
 def _end_rows(connection: Connection, job_id: str, *, now: datetime) -> bool:
-    """True if a slot or a place in the queue came free."""
+    """End the job's open rows. Return whether a slot or a place in the queue came free."""
     rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
     ended = [cancel_open(connection, row, now=now) for row in rows]
     return any(ended)

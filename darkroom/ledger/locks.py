@@ -24,7 +24,10 @@ def lock_run(connection: Connection, run_id: str) -> Run:
 
 
 def lock_run_of_job(connection: Connection, job_id: str) -> Run | None:
-    """None if no run has the job. One that was handed over while we waited for the lock is followed to its new run."""
+    """Lock the run that has the job. Return None if no run has it.
+
+    One that was reassigned while we waited for the lock is followed to its new run.
+    """
     found = run(connection, "run_lock_of_job", job_id=job_id).one_or_none()
     if found is None:
         return _lock_unplaced(connection, job_id)
@@ -34,7 +37,7 @@ def lock_run_of_job(connection: Connection, job_id: str) -> Run | None:
 
 
 def lock_run_of_request(connection: Connection, ref: str) -> Run | None:
-    """In one journey where the run is open, which is nearly always."""
+    """Lock the run of the request, in one round trip where it is open, which is nearly always."""
     found = run(connection, "run_lock_of_request", ref=ref).one_or_none()
     if found is not None and found.closed_at is None:
         return as_run(found)
@@ -46,7 +49,7 @@ def as_run(row: Row[Any]) -> Run:
 
 
 def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:
-    """Rings for the run in its process; one that has left is marked as woken and its wake is implied."""
+    """Notify the run in its process. Mark one that is suspended as woken, and imply its wake."""
     if locked is None:
         return NOTHING
     run(connection, "run_ring", channel=locked.id)
@@ -57,7 +60,7 @@ def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, no
 
 
 def _lock_unplaced(connection: Connection, job_id: str) -> Run | None:
-    """Locks the job itself, so that no run takes it meanwhile; if one just has, lets go and locks that run."""
+    """Lock the job itself, so that no run takes it meanwhile; if one just has, let go and lock that run."""
     savepoint = connection.begin_nested()
     run_id = run(connection, "job_lock", job_id=job_id).scalar_one()
     if run_id is None:

@@ -18,7 +18,10 @@ from darkroom.ledger.tables import Lora, new_id
 
 class Loras(Part):
     def register(self, job_id: str, *, user_id: str, trigger_word: str, weights: str, config: str) -> Lora:
-        """The LoRA of a training, of which there is one: asked again, it is the same. `weights`, `config`: assets."""
+        """Register the LoRA of a training, of which there is one: asked again, it is the same.
+
+        `weights`, `config`: assets.
+        """
         with self._engine.begin() as connection:
             known = run(connection, "lora_of_job", job_id=job_id).one_or_none()
             if known is not None:
@@ -38,7 +41,7 @@ class Loras(Part):
             return _lora(run(connection, "lora_of_job", job_id=job_id).one())
 
     def ready(self, lora_id: str, *, sample: str) -> Lora:
-        """`sample`: the asset with its test pictures."""
+        """Mark the LoRA as ready. `sample`: the asset with its test pictures."""
         with self._engine.begin() as connection:
             return _lora(run(connection, "lora_ready", lora_id=lora_id, sample_asset_id=sample).one())
 
@@ -48,13 +51,19 @@ class Loras(Part):
             return None if row is None else _lora(row)
 
     def find(self, user_id: str, name: str) -> Lora | None:
-        """By id, whatever its state: its weights are there. By trigger word, the newest that is ready."""
+        """Find a LoRA by id, whatever its state, as its weights are there.
+
+        By trigger word, find the newest that is ready.
+        """
         with self._engine.begin() as connection:
             row = run(connection, "lora_find", user_id=user_id, called=name).one_or_none()
             return None if row is None else _lora(row)
 
     def page(self, user_id: str, *, limit: int, before: tuple[datetime, str] | None = None) -> list[Lora]:
-        """The user's, newest first; `before` is the time and id of the last one of the page before."""
+        """Return a page of the user's LoRAs, newest first.
+
+        `before` is the time and id of the last one of the page before.
+        """
         before_at, before_id = before or (None, None)
         with self._engine.begin() as connection:
             rows = run(connection, "loras_page", user_id=user_id, limit=limit, before_at=before_at, before_id=before_id)
@@ -63,7 +72,7 @@ class Loras(Part):
     # -- where a provider has a file already -------------------------------------------------------------------------
 
     def copy_at(self, account_id: str, asset_id: str, *, until: datetime) -> str | None:
-        """The address of the provider's copy, if it lasts until then."""
+        """Return the address of the provider's copy, if it lasts until then; else None."""
         with self._engine.begin() as connection:
             url: str | None = run(
                 connection, "copy_find", asset_id=asset_id, account_id=account_id, until=until

@@ -26,7 +26,7 @@ class Replay:
 
 
 def plan_replay(job: Job, rows: Sequence[Request]) -> Replay:
-    """Raises `WrongState` for a job that is not to be replayed, or not yet.
+    """Plan a replay of the job. Raises `WrongState` for a job that is not to be replayed, or not yet.
 
     One that is completed though some of its steps failed, an import with refused addresses, has those to replay.
     """
@@ -46,12 +46,15 @@ def plan_replay(job: Job, rows: Sequence[Request]) -> Replay:
 
 
 def asks_the_same(row: Request, spec: RequestSpec) -> bool:
-    """Whether that is the call of the row, whichever code asks for it."""
+    """Return whether that is the call of the row, whichever code asks for it."""
     return (row.account_id, row.endpoint) == (spec.account_id, spec.endpoint) and same(row.input, spec.input)
 
 
 def keeps_its_slot(row: Request, spec: RequestSpec) -> bool:
-    """Whether another call may have the slot that the row was granted: it was weighed as one at its place and price."""
+    """Return whether another call may have the slot that the row was granted.
+
+    The row was weighed as one at its place and price.
+    """
     at_its_place = (row.account_id, row.endpoint) == (spec.account_id, spec.endpoint)
     return row.status is RequestStatus.GRANTED and at_its_place and spec.estimate_usd <= row.estimate_usd
 
@@ -66,7 +69,7 @@ def _require_dead(job: Job, rows: Sequence[Request]) -> None:
 
 
 def _was_done_without(job: Job, last: Request) -> bool:
-    """A call that was still open when its job was completed, and was ended with it."""
+    """Return whether the call was still open when its job was completed, and was ended with it."""
     return job.status is JobStatus.COMPLETED and last.status is RequestStatus.CANCELLED
 
 
@@ -75,7 +78,7 @@ def _has_late_result(row: Request) -> bool:
 
 
 def _new_attempt(first: Request, last: Request) -> RequestSpec:
-    """In the lane in which the step came first: a replay does not jump the queue."""
+    """Specify another attempt, in the lane in which the step came first: a replay does not jump the queue."""
     return RequestSpec(
         step=last.step,
         endpoint=last.endpoint,

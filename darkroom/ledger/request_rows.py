@@ -38,7 +38,7 @@ def as_request(row: Row[Any]) -> Request:
 
 
 def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, now: datetime) -> RequestStatus | None:
-    """Writes the row and returns its status; None if this attempt of this step of this job is on record already."""
+    """Write the row and return its status; None if this attempt of this step of this job is on record already."""
     status = run(
         connection,
         "request_insert",
@@ -90,7 +90,7 @@ def set_columns(connection: Connection, ref: str, columns: Mapping[str, Any]) ->
 
 
 def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
-    """Ends a row that nothing was paid for; asks for the cancel of one that the provider may have."""
+    """End a row that nothing was paid for; ask for the cancel of one that the provider may have."""
     if row.status in (RequestStatus.QUEUED, RequestStatus.GRANTED):
         return write(connection, row, Happening.CANCEL, finished_at=now, cancel_requested_at=now)
     if not row.status.terminal:
@@ -99,5 +99,5 @@ def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
 
 
 def adopt_late(connection: Connection, row: Request) -> None:
-    """The result that came after the row had ended counts as the step's. It is paid, and costed already."""
+    """Count the result that came after the row had ended as the step's. It is paid, and costed already."""
     write(connection, row, Happening.ADOPT)

@@ -35,7 +35,9 @@ from darkroom.ledger.tables import Delivery, Request
 
 class Requests(Part):
     def reserve(self, job_id: str, spec: RequestSpec) -> Request:
-        """The row of this step: a new one, queued, or the one that is on record. Ask for a grant after a new one.
+        """Return the row of this step: a new one, queued, or the one that is on record.
+
+        Ask for a grant after a new one.
 
         For a job that was cancelled or has ended, a new one is cancelled from the start: it would be paid for nobody.
         For one that was replayed under a budget which the new one is beyond, it raises `BadInput`.
@@ -45,7 +47,7 @@ class Requests(Part):
             return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
 
     def reserve_all(self, job_id: str, specs: Sequence[RequestSpec]) -> list[Request]:
-        """As `reserve`, for many in one transaction, in their order."""
+        """Reserve many in one transaction, as `reserve` does; return their rows in their order."""
         with self._engine.begin() as connection:
             _add(connection, job_id, specs, now=self._now())
             steps = {spec.step: n for n, spec in enumerate(specs)}
@@ -63,7 +65,7 @@ class Requests(Part):
         return self._many("requests_of_job", job_id=job_id)
 
     def reusable(self, user_id: str, reuse_hash: str) -> Request | None:
-        """The answer that would serve for a call of that hash, were it reserved now."""
+        """Return the request whose answer would serve for a call of that hash, were it reserved now."""
         return self._one("request_reusable", user_id=user_id, reuse_hash=reuse_hash)
 
     def in_flight_of_run(self, run_id: str) -> list[Request]:
@@ -73,7 +75,7 @@ class Requests(Part):
         return self._many("requests_holding_slots")
 
     def paid_unseen(self, *, since: datetime) -> list[Request]:
-        """Successes since then that came without their payload, and that no job will ask for."""
+        """Return successes since then that came without their payload, and that no job will ask for."""
         return self._many("requests_paid_unseen", since=since)
 
     def by_provider_id(self, request_id: str) -> Request | None:
@@ -83,18 +85,18 @@ class Requests(Part):
         return self._one("request_by_token", token=token)
 
     def deliveries(self, ref: str) -> list[Delivery]:
-        """The verified webhooks of a request, in the order they came."""
+        """Return the verified webhooks of a request, in the order they came."""
         with self._engine.begin() as connection:
             return [Delivery(**row._mapping) for row in run(connection, "deliveries_of_request", ref=ref)]
 
     def next_due(self, *, after: datetime) -> datetime | None:
-        """When the next queued row that waits for a time after that one may be granted."""
+        """Return when the next queued row that waits for a time after that one may be granted."""
         with self._engine.begin() as connection:
             due: datetime | None = run(connection, "requests_next_due", after=after).scalar()
             return due
 
     def begin_submit(self, ref: str, *, deadline: timedelta, input_hash: str | None = None) -> Request | None:
-        """Commits that the one POST is about to leave; None if the row is not granted (any more).
+        """Commit that the one POST is about to be sent. Return None if the row is not granted (any more).
 
         `input_hash`: of what was prepared to be sent; None also if the row asks something else by now.
 
@@ -115,7 +117,7 @@ class Requests(Part):
             return None if row is None else as_request(row)
 
     def ask_anew(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
-        """Another call in the row's place, if it has not been sent; else the row as it is.
+        """Put another call in the row's place, if it has not been sent; else return the row as it is.
 
         One that costs more than the row's, or that is for somebody else's slot, goes back to the queue for it. Raises
         `BadInput` as `reserve`.
@@ -142,25 +144,28 @@ class Requests(Part):
             return as_request(changed), Implied(grant=not stays)
 
     def accepted(self, ref: str, *, request_id: str) -> Request:
-        """Notes the provider's id. After a webhook that came first, this only fills in what is missing."""
+        """Note the provider's id. After a webhook that came first, this only fills in what is missing."""
         with self._engine.begin() as connection:
             before = statuses_before(Happening.ACCEPT)
             row = run(connection, "request_accepted", ref=ref, before=before, request_id=request_id, now=self._now())
             return as_request(row.one())
 
     def adopt(self, ref: str, *, request_id: str) -> bool:
-        """Notes the id under which an unknown row was found at the provider; False if it was heard of meanwhile."""
+        """Note the id under which an unknown row was found at the provider.
+
+        Return False if it was heard of meanwhile.
+        """
         with self._engine.begin() as connection:
             found = run(connection, "request_adopt", ref=ref, request_id=request_id, now=self._now())
             return found.one_or_none() is not None
 
     def known_to_us(self, request_ids: Sequence[str]) -> set[str]:
-        """Those of the provider's ids that a row or a delivery of ours bears."""
+        """Return those of the provider's ids that a row or a delivery of ours bears."""
         with self._engine.begin() as connection:
             return set(run(connection, "requests_known", request_ids=list(request_ids)).scalars())
 
     def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None) -> Implied:
-        """Back to the queue, its slot free: the provider surely did not take it. Ends if its cancel was asked for."""
+        """Requeue the row, its slot free: the provider surely did not take it. End it if its cancel was asked for."""
         now = self._now()
         with self._engine.begin() as connection:
             locked, row = lock_request(connection, ref)
@@ -172,7 +177,7 @@ class Requests(Part):
             return tell(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
 
     def answer_lost(self, ref: str) -> Implied:
-        """Notes that the provider may have it. It keeps its slot, so nothing is implied."""
+        """Note that the provider may have it. It keeps its slot, so nothing is implied."""
         with self._engine.begin() as connection:
             _, row = lock_request(connection, ref)
             write(connection, row, Happening.LOSE)
@@ -181,7 +186,7 @@ class Requests(Part):
     def settle(
         self, ref: str, outcome: Outcome, *, via: str | None, arrival: Arrival | None = None
     ) -> tuple[Verdict, Implied]:
-        """Ends the request; the first ending wins and the rest are recorded duplicates.
+        """End the request. The first ending wins and the rest are recorded duplicates.
 
         With an `arrival` the webhook is put on record in the same transaction, and a row without an id adopts it.
         """
@@ -192,7 +197,7 @@ class Requests(Part):
     def settle_arrival(
         self, arrival: Arrival, outcome_of: Callable[[Request], Outcome]
     ) -> tuple[Verdict, Implied] | None:
-        """Finds the request by the provider's id and settles it in one transaction; None if no row has that id.
+        """Find the request by the provider's id and settle it in one transaction. Return None if no row has that id.
 
         `outcome_of` sees the locked row; what it raises leaves everything as it was.
         """
@@ -205,12 +210,12 @@ class Requests(Part):
             return settle(connection, locked, row, outcome, via="webhook", arrival=arrival, now=self._now())
 
     def fill_output(self, ref: str, *, output: dict[str, Any], cost_usd: Decimal | None) -> None:
-        """The result of a success that was announced without it."""
+        """Fill in the result of a success that was announced without it."""
         with self._engine.begin() as connection:
             run(connection, "request_output", ref=ref, output=dumps(output), cost_usd=cost_usd)
 
     def forget_inline(self, ref: str, path: Sequence[str], *, kept: str) -> None:
-        """Puts `kept` in the place of a file that came within the answer and lies in the media store now."""
+        """Put `kept` in the place of a file that came within the answer and lies in the media store now."""
         with self._engine.begin() as connection:
             run(connection, "request_output_forget", ref=ref, path=list(path), kept=dumps(kept))
 

@@ -51,10 +51,10 @@ class Work:
 
 class Runs(Part):
     def place(self, *job_ids: str) -> Implied:
-        """Hands the jobs to open runs of their user and kind, and puts new runs on record for the rest.
+        """Assign the jobs to open runs of their user and kind, and put new runs on record for the rest.
 
-        One transaction for each run that takes some: it locks that run alone, so two who place cannot wait for each
-        other's. Jobs that another has placed or ended meanwhile are left alone.
+        One transaction for each run that takes some: it locks that run alone, so two who assign cannot wait for each
+        other's. Jobs that another has assigned or ended meanwhile are left alone.
         """
         implied, left = NOTHING, set(job_ids)
         while left and (placed := self._place_some(left)) is not None:
@@ -64,7 +64,10 @@ class Runs(Part):
         return implied
 
     def _place_some(self, job_ids: Collection[str]) -> tuple[set[str], Implied] | None:
-        """As many of one user and kind as one run takes; None if all of them are placed or have ended."""
+        """Assign as many of one user and kind as one run takes.
+
+        Return None if all of them are assigned or have ended.
+        """
         now = self._now()
         with self._engine.begin() as connection:
             owner = run(connection, "job_to_place", job_ids=list(job_ids)).one_or_none()
@@ -84,9 +87,10 @@ class Runs(Part):
             return taken, started + tell(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
 
     def enter(self, flow_run_id: UUID, *, run_key: str | None) -> tuple[Run, Implied] | None:
-        """A process takes up the run: it is neither left nor woken any more. None if the ledger does not know it.
+        """Note that a process takes up the run: it is neither suspended nor woken any more.
 
-        A run that had left and that nobody woke was resumed by a person: a batch that was paused goes on with it.
+        Return None if the ledger does not know it. A run that was suspended and that nobody woke was resumed by a
+        person: a batch that was paused goes on with it.
         """
         with self._engine.begin() as connection:
             found = run(connection, "run_to_enter", flow_run_id=flow_run_id, run_id=run_key).one_or_none()
@@ -98,7 +102,7 @@ class Runs(Part):
             return as_run(entered.one()), implied
 
     def suspended_by_hand(self, run_id: str) -> None:
-        """A person has suspended it in Prefect: a batch is paused by that; other runs go on with what comes."""
+        """Pause the batch of a run that a person has suspended in Prefect. Other runs go on with what comes."""
         with self._engine.begin() as connection:
             if (batch_id := run(connection, "batch_of_run", run_id=run_id).scalar()) is not None:
                 hold(connection, batch_id, now=self._now())
@@ -112,7 +116,7 @@ class Runs(Part):
         deployment: str = ON_DEMAND,
         parameters: Mapping[str, Any],
     ) -> Run:
-        """Puts a run that a person started on record, with the one job it is for."""
+        """Put a run that a person started on record, with the one job it is for."""
         now = self._now()
         with self._engine.begin() as connection:
             row = run(
@@ -139,13 +143,13 @@ class Runs(Part):
             return as_run(row)
 
     def created(self, run_id: str, flow_run_id: UUID) -> None:
-        """Notes the flow run that was created for the run, and tells the workers that it is there."""
+        """Note the flow run that was created for the run, and notify the workers that it is there."""
         with self._engine.begin() as connection:
             run(connection, "run_created", run_id=run_id, flow_run_id=flow_run_id)
             run(connection, "run_ring", channel=READY)
 
     def flow_run_of(self, job_id: str) -> UUID | None:
-        """Prefect's run that carries the job."""
+        """Return Prefect's run that carries the job."""
         with self._engine.begin() as connection:
             found: UUID | None = run(connection, "run_flow_run_of_job", job_id=job_id).scalar()
             return found
@@ -155,17 +159,19 @@ class Runs(Part):
             run(connection, "run_renew", run_id=run_id, alive_until=self._now() + self._timing.lease)
 
     def look(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
-        """`waits`: what each job known to the process waits for; a job that is not in it is ready.
+        """Find the run's open jobs, and which of them can go on.
 
-        That is refs of requests, and the job's own id where the process has not yet acted on the job's cancel.
+        `waits`: what each job known to the process waits for; a job that is not in it is ready. That is refs of
+        requests, and the job's own id where the process has not yet acted on the job's cancel.
         """
         with self._engine.begin() as connection:
             return _look(connection, run_id, waits, now=self._now())
 
     def left(self, run_id: str, waits: Mapping[str, Collection[str]], *, asks: bool = False) -> bool:
-        """Notes that Prefect has accepted the suspension; False if something came meanwhile: then wake it oneself.
+        """Note that Prefect has accepted the suspension.
 
-        `asks`: it was suspended with a form, for a person.
+        Return False if something came meanwhile: then wake it oneself. `asks`: it was suspended with a form, for a
+        person.
         """
         now = self._now()
         with self._engine.begin() as connection:
@@ -175,12 +181,12 @@ class Runs(Part):
             return not came
 
     def has_had_several(self, run_id: str) -> bool:
-        """Whether more than one job was ever handed to the run."""
+        """Return whether more than one job was ever assigned to the run."""
         with self._engine.begin() as connection:
             return len(run(connection, "jobs_of_run_first_two", run_id=run_id).all()) > 1
 
     def close(self, run_id: str) -> bool:
-        """Ends the run unless it has an open job."""
+        """End the run unless it has an open job. Return whether it was ended."""
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
             if run(connection, "run_open_jobs", run_id=run_id).first() is not None:
@@ -189,7 +195,7 @@ class Runs(Part):
             return True
 
     def end(self, run_id: str) -> list[str]:
-        """Closes a run that has ended at Prefect, for good or ill. Returns its open jobs: no run carries them now."""
+        """Close a run that has ended at Prefect, for good or ill. Return its open jobs: no run carries them now."""
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
             jobs = [job.id for job in run(connection, "run_open_jobs", run_id=run_id)]
@@ -197,9 +203,9 @@ class Runs(Part):
             return jobs
 
     def reopen(self, run_id: str) -> tuple[Run, Implied] | None:
-        """Opens a closed run again and puts those of its jobs back that failed or ended with it; None if none did.
+        """Open a closed run again and requeue those of its jobs that failed or ended with it.
 
-        A job of which the provider still has a call is left as it is.
+        Return None if none did. A job of which the provider still has a call is left as it is.
         """
         now = self._now()
         with self._engine.begin() as connection:
@@ -214,7 +220,7 @@ class Runs(Part):
             return as_run(reopened), sum(implied, NOTHING)
 
     def hand_over(self, run_id: str) -> Implied:
-        """Closes a run that cannot go on and gives its open jobs, if it has any, to a new run."""
+        """Close a run that cannot go on and reassign its open jobs, if it has any, to a new run."""
         now = self._now()
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
@@ -228,12 +234,12 @@ class Runs(Part):
             return Implied(starts=(_start(connection, job, new.id),))
 
     def ring(self, run_id: str, ref: str) -> Implied:
-        """Tells the run that a row of it was granted."""
+        """Notify the run that a row of it was granted."""
         with self._engine.begin() as connection:
             return tell(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=self._now())
 
     def ring_job(self, job_id: str) -> Implied:
-        """Tells the run of the job that something came for it."""
+        """Notify the run of the job that something came for it."""
         with self._engine.begin() as connection:
             return tell(connection, lock_run_of_job(connection, job_id), job_id, "darkroom.run.woken", now=self._now())
 
@@ -243,22 +249,28 @@ class Runs(Part):
             return None if row is None else as_run(row)
 
     def not_closed(self) -> list[Run]:
-        """Open runs, and those that were ended but still have an open job: whoever ended them did not get to it."""
+        """Return open runs, and those that were ended but still have an open job.
+
+        Whoever ended those did not get to it.
+        """
         with self._engine.begin() as connection:
             return [as_run(row) for row in run(connection, "runs_not_closed")]
 
     def closed_since(self, when: datetime) -> list[Run]:
-        """Runs that have closed since then, and left no job open."""
+        """Return runs that have closed since then, and left no job open."""
         with self._engine.begin() as connection:
             return [as_run(row) for row in run(connection, "runs_closed_since", since=when)]
 
     def limits_of_open(self) -> dict[str, int]:
-        """How many runs each user who has an open one may have executing at once, by the user's id."""
+        """Return how many runs each user who has an open one may have executing at once, by the user's id."""
         with self._engine.begin() as connection:
             return {row.user_id: row.in_flight for row in run(connection, "runs_limits_of_open")}
 
     def with_granted(self) -> set[str]:
-        """Runs of which a row holds a slot that it has not used."""
+        """Return the ids of runs of which a row holds a slot that it has not used.
+
+        Also of those that are suspended though their batch can go on, or though what a job waits for has come.
+        """
         with self._engine.begin() as connection:
             return set(run(connection, "runs_with_granted", now=self._now()).scalars())
 
@@ -268,7 +280,7 @@ class Runs(Part):
             run(connection, "run_woken", run_id=run_id, now=self._now(), asks=None)
 
     def start_again(self, run_id: str) -> Implied:
-        """The creation of a flow run for a run on record, as it was implied when the run was made.
+        """Imply the creation of a flow run for a run on record, as it was implied when the run was made.
 
         A run that was deleted at Prefect after its last job had ended is closed.
         """
@@ -281,7 +293,7 @@ class Runs(Part):
             return Implied(starts=(_start(connection, _job(connection, open_job.id), run_id),))
 
     def recovering(self, seen: Run, *, recoveries: int) -> bool:
-        """Notes that the run is brought back; False if anything has become of it since it was `seen`."""
+        """Note that the run is brought back. Return False if anything has changed in it since it was `seen`."""
         with self._engine.begin() as connection:
             noted = run(
                 connection,
@@ -309,7 +321,7 @@ def _goes_on(connection: Connection, run_id: str) -> Implied:
 
 
 def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime) -> Implied | None:
-    """None if the job is not to be replayed, or not yet."""
+    """Requeue the job. Return None if it is not to be replayed, or not yet."""
     try:
         return put_back(connection, job_id, run_id=run_id, now=now)
     except WrongState:
@@ -319,9 +331,9 @@ def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime
 def _taker(
     connection: Connection, owner: Row[Any], *, now: datetime, oldest: datetime
 ) -> tuple[Run | None, int, Implied]:
-    """An open run, locked, and for how many jobs it has room; or none, and the room of a new one.
+    """Lock an open run, and return it and for how many jobs it has capacity.
 
-    `oldest`: one that began before it takes no more.
+    Return no run and the capacity of a new one where there is none. `oldest`: one that began before it takes no more.
     """
     if owner.parent_id is not None and (carried := _run_of_batch(connection, owner.parent_id, now=now)) is not None:
         return carried[0], BATCH_ROOM, carried[1]
@@ -331,7 +343,7 @@ def _taker(
 
 
 def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tuple[Run, Implied] | None:
-    """The run of a batch takes its rows, and is made for it where there is none. None for a batch that is over."""
+    """Return the run of a batch, to take its rows; make it where there is none. None for a batch that is over."""
     locked = lock_run_of_job(connection, batch_id)
     batch = _job(connection, batch_id)
     if batch.finished_at is not None:
@@ -344,7 +356,10 @@ def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tu
 
 
 def _open_run(connection: Connection, owner: Row[Any], *, now: datetime, oldest: datetime) -> tuple[Run | None, int]:
-    """Looked at again after the lock: it may have closed or taken others meanwhile."""
+    """Lock an open run, and return it and its capacity; None and that of a new one where there is none.
+
+    It is looked at again after the lock: it may have closed or taken others meanwhile.
+    """
     found = run(
         connection,
         "run_candidate",
@@ -393,7 +408,7 @@ def _start(connection: Connection, job: Job, run_id: str) -> Start:
 
 
 def _come_of_batches(connection: Connection, refs: Collection[str], *, now: datetime) -> Iterator[str]:
-    """Those of what batches wait for that has come."""
+    """Yield those of what batches wait for that has come."""
     if batches := [ref.removeprefix(ROWS) for ref in refs if ref.startswith(ROWS)]:
         yield from (ROWS + id for id in run(connection, "children_done", job_ids=batches).scalars())
     if batches := [ref.removeprefix(CHOICE) for ref in refs if ref.startswith(CHOICE)]:

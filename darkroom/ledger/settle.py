@@ -72,7 +72,10 @@ def settle(
 
 
 def _nobody_waits(connection: Connection, locked: Run | None, row: Request) -> bool:
-    """A run that has left is not woken for what is left of a job that is over. One that is there only hears a bell."""
+    """Return whether the run need not be woken: it is suspended, and the row is what is left of a job that is over.
+
+    A run that has a process is only notified.
+    """
     if locked is None or locked.left_at is None:
         return False
     return run(connection, "job_is_over", job_id=row.job_id).scalar_one() is not None
@@ -92,7 +95,10 @@ def _verdict(row: Request, outcome: Outcome, arrival: Arrival | None) -> Verdict
 def _record(
     connection: Connection, row: Request, arrival: Arrival, verdict: Verdict, cost: Decimal | None, *, now: datetime
 ) -> None:
-    """A duplicate costs something only if it is another job at the provider than the one on record."""
+    """Record the webhook.
+
+    A duplicate costs something only if it is another job at the provider than the one on record.
+    """
     another = row.request_id not in (None, arrival.request_id)
     run(
         connection,

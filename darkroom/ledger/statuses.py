@@ -155,10 +155,10 @@ _TABLE: dict[RequestStatus, dict[Happening, RequestStatus]] = {
 
 
 def next_status(status: RequestStatus, happening: Happening) -> RequestStatus | None:
-    """The status after the happening; None where it changes nothing: the first ending wins."""
+    """Return the status after the transition; None where it changes nothing: the first ending wins."""
     return _TABLE.get(status, {}).get(happening)
 
 
 def statuses_before(happening: Happening) -> list[str]:
-    """The statuses in which the happening changes something."""
+    """Return the statuses in which the transition changes something."""
     return [status.value for status, changes in _TABLE.items() if happening in changes]

@@ -1,5 +1,7 @@
-"""The tables of the ledger. `request` is the heart: one row for every paid call, at once the fair queue, the crash
-journal, the webhook inbox and the audit trail.
+"""The tables of the ledger.
+
+`request` is the heart: one row for every paid call, at once the fair queue, the crash journal, the webhook inbox and
+the audit trail.
 
 Defined once, as SQLModel classes; instances also serve as the rows that the hot SQL statements return. Migrations
 live beside in `migrations/`.
@@ -38,7 +40,7 @@ MOST_QUEUED = 20_000
 
 
 def new_id(prefix: str = "") -> str:
-    """A random id whose beginning is the time, so that rows written together lie together in the index.
+    """Return a random id whose beginning is the time, so that rows written together lie together in the index.
 
     Those of one process are in the order in which they were made, in steps of 16 ns: so are the events of one call, and
     what they start.

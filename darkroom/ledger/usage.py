@@ -88,7 +88,7 @@ class Figures:
 
 class AllFigures(Part):
     def between(self, begin: datetime, end: datetime) -> Figures:
-        """From `begin` to before `end`, both with a time zone; all read as of one moment."""
+        """Return the usage from `begin` to before `end`, both with a time zone; all read as of one moment."""
         span = {"begin": begin, "end": end}
         with self._engine.begin() as connection:
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

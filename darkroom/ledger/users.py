@@ -64,7 +64,7 @@ class Users(Part):
             return [*session.exec(select(User).order_by(col(User.created_at)))]
 
     def rotate(self, name: str) -> NewKey:
-        """A new key; the old ones stop working."""
+        """Make a new key; the old ones stop working."""
         with Session(self._engine) as session:
             user = self._require(session, name)
             was = session.exec(select(ApiKey).where(ApiKey.user_id == user.id)).all()
@@ -85,7 +85,7 @@ class Users(Part):
             return None if found is None else Caller(**found._mapping)
 
     def end_user(self, service_user_id: str, name: str) -> User:
-        """The end user of a service, made on first use with the service's own plan."""
+        """Return the end user of a service, made on first use with the service's own plan."""
         with Session(self._engine) as session:
             owner = session.get_one(User, service_user_id)
             values = {"id": new_id("u"), "name": name, "parent_id": owner.id, "plan": owner.plan, "notified": 0}
@@ -95,7 +95,7 @@ class Users(Part):
             return session.exec(select(User).where(User.parent_id == service_user_id, User.name == name)).one()
 
     def end_users(self, service_user_id: str, names: Sequence[str]) -> dict[str, str]:
-        """The ids of many end users of a service, by name; made on first use as `end_user` does."""
+        """Return the ids of many end users of a service, by name; made on first use as `end_user` does."""
         with self._engine.begin() as connection:
             # In one order, so that two who name the same new ones do not wait for each other.
             given = sorted(set(names))
@@ -127,7 +127,7 @@ class Users(Part):
         daily_budget_usd: Decimal | None = None,
         most_queued: int = MOST_QUEUED,
     ) -> Plan:
-        """Changes the plan or makes it, as a whole. Takes effect with the next grant."""
+        """Change the plan or make it, as a whole. It takes effect with the next grant."""
         _require_limit("in_flight", in_flight)
         _require_limit("most_queued", most_queued)
         _require_limit("daily_budget_usd", daily_budget_usd)
@@ -153,7 +153,7 @@ class Users(Part):
     def set_account(
         self, account_id: str, *, slots: int | None = None, endpoint_caps: Mapping[str, int] | None = None
     ) -> Account:
-        """Changes what is given; caps are merged by endpoint. Takes effect with the next grant."""
+        """Change what is given; merge caps by endpoint. It takes effect with the next grant."""
         _require_limit("slots", slots)
         for endpoint, cap in (endpoint_caps or {}).items():
             _require_limit(endpoint, cap)
@@ -167,7 +167,7 @@ class Users(Part):
             return account
 
     def learn_provider_user(self, account_id: str, provider_user_id: str) -> str:
-        """The provider's id of our account: the first one learned stays. Returns the one that stands."""
+        """Note the provider's id of our account: the first one learned stays. Return the one that stands."""
         with Session(self._engine) as session:
             account = session.get_one(Account, account_id, with_for_update=_NO_KEY)
             account.provider_user_id = account.provider_user_id or provider_user_id
@@ -178,7 +178,7 @@ class Users(Part):
         return session.exec(select(User).where(User.name == name, col(User.parent_id).is_(None))).one_or_none()
 
     def _require(self, session: Session, name: str) -> User:
-        """Locked: of two who rotate the key at once, the second revokes the first one's."""
+        """Return the user, locked: of two who rotate the key at once, the second revokes the first one's."""
         user = self._named(session, name)
         if user is None:
             raise BadInput(f"There is no user {name!r}. See: darkroom user list.", field="name")

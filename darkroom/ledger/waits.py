@@ -39,7 +39,7 @@ class Outlook:
 
 class Waits(Part):
     def sleep(self, job: Job, name: str, *, until: datetime) -> Wait:
-        """The wait of that name; opened now if it is new. The first `until` counts."""
+        """Return the wait of that name; open it now if it is new. The first `until` counts."""
         with self._engine.begin() as connection:
             if (known := _by_name(connection, job, name)) is not None:
                 return known
@@ -56,7 +56,10 @@ class Waits(Part):
         test: Test,
         until: datetime | None,
     ) -> Wait:
-        """`test`: whether `match` holds for an event's data. Settled at once by one that came since the job began."""
+        """Return the wait of that name; open it now if it is new.
+
+        `test`: whether `match` holds for an event's data. It is settled at once by one that came since the job began.
+        """
         with self._engine.begin() as connection:
             run(connection, "event_lock_name", name=event)
             if (known := _by_name(connection, job, name)) is not None:
@@ -77,7 +80,7 @@ class Waits(Part):
     def for_child(
         self, job: Job, name: str, *, kind: str, deployment: str = ON_DEMAND, parameters: Mapping[str, Any]
     ) -> tuple[Wait, Implied]:
-        """Starts another job of the same user, once, and waits for its end. `deployment`: without the flow's name."""
+        """Start another job of the same user, once, and wait for its end. `deployment`: without the flow's name."""
         now = self._now()
         with self._engine.begin() as connection:
             _require_under_way(connection, job)
@@ -98,7 +101,7 @@ class Waits(Part):
             return wait, Implied(places=(row.id,))
 
     def take(self, wait_id: str) -> Wait:
-        """As it is now: one whose time is over, or whose other job has ended, is settled by that."""
+        """Return the wait as it is now. One whose time is over, or whose other job has ended, is settled by that."""
         now = self._now()
         with self._engine.begin() as connection:
             wait = plain(Wait, run(connection, "wait_lock", wait_id=wait_id).one())
@@ -114,9 +117,9 @@ class Waits(Part):
             return wait
 
     def choose(self, wait_ids: Sequence[str]) -> Wait | None:
-        """Of several of which one is enough: the first that is settled, and for ever. None while all of them are open.
+        """Choose, of several of which one is enough, the first that is settled, and for ever.
 
-        The others have passed then, whatever comes for them.
+        Return None while all of them are open. The others are superseded then, whatever comes for them.
         """
         now = self._now()
         with self._engine.begin() as connection:
@@ -131,7 +134,10 @@ class Waits(Part):
             return chosen
 
     def wake(self, wait_id: str) -> tuple[Wait, Implied]:
-        """By hand: its time is over now. Raises `WrongState` for one that is settled, or that waits for another job."""
+        """Time the wait out by hand, now.
+
+        Raises `WrongState` for one that is settled, or that waits for another job.
+        """
         now = self._now()
         with self._engine.begin() as connection:
             wait = _require_open(connection, wait_id)
@@ -142,9 +148,9 @@ class Waits(Part):
             return settled, Implied(rings=(wait.job_id,))
 
     def extend(self, wait_id: str, *, until: datetime) -> tuple[Wait, Implied]:
-        """By hand: it lasts until then, longer or shorter. Raises as `wake`.
+        """Let the wait last until then, longer or shorter, by hand. Raises as `wake`.
 
-        A run that sleeps is told: how long it may sleep, and what is shown of it in Prefect, is of before.
+        A run that sleeps is notified: how long it may sleep, and what is shown of it in Prefect, is of before.
         """
         with self._engine.begin() as connection:
             wait = _require_open(connection, wait_id)
@@ -168,7 +174,7 @@ class Waits(Part):
             return None if row is None else plain(Wait, row)
 
     def of_run(self, run_id: str, *, limit: int) -> list[Wait]:
-        """Of all its jobs: those that are open first, by when they are over."""
+        """Return the waits of all of the run's jobs: those that are open first, by when they are over."""
         with self._engine.begin() as connection:
             return [plain(Wait, row) for row in run(connection, "waits_of_run", run_id=run_id, limit=limit)]
 
@@ -177,7 +183,7 @@ class Waits(Part):
             return Outlook(**run(connection, "waits_outlook", run_id=run_id).one()._mapping)
 
     def event(self, event_id: str) -> Event:
-        """That settled a wait."""
+        """Return the event of that id, one that settled a wait."""
         with self._engine.begin() as connection:
             return plain(Event, run(connection, "event_get", event_id=event_id).one())
 
@@ -187,7 +193,10 @@ class Waits(Part):
             return due
 
     def wake_due(self) -> Implied:
-        """For the runs that sleep and of which a job's time has come: one of their jobs, which wakes them for all."""
+        """Imply the wake of each suspended run of which a job's time has come.
+
+        It is for one of the run's jobs, which wakes it for all.
+        """
         with self._engine.begin() as connection:
             return Implied(rings=tuple(run(connection, "waits_due", now=self._now()).scalars()))
 
@@ -196,14 +205,14 @@ class Steps(Part):
     """Unpaid side effects. One that was begun and is not done may have happened: its `attempts` tell."""
 
     def begin(self, job_id: str, name: str) -> Step:
-        """Before its effect. One that is done comes back as it is, with its result."""
+        """Note that the step begins, before its effect. One that is done comes back as it is, with its result."""
         with self._engine.begin() as connection:
             row = run(connection, "step_begin", job_id=job_id, name=name, now=self._now()).one_or_none()
             row = row or run(connection, "step_get", job_id=job_id, name=name).one()
             return plain(Step, row)
 
     def done(self, job_id: str, name: str, result: Any) -> None:
-        """`result`: anything that is JSON."""
+        """Note that the step is done. `result`: anything that is JSON."""
         with self._engine.begin() as connection:
             run(connection, "step_done", job_id=job_id, name=name, result=dumps({"value": result}), now=self._now())
 
@@ -224,7 +233,7 @@ class Steps(Part):
 def settle(
     connection: Connection, wait: Wait, status: WaitStatus, *, by: str, now: datetime, event_id: str | None = None
 ) -> Wait | None:
-    """None if somebody else was first."""
+    """Settle the wait. Return None if somebody else was first."""
     row = run(
         connection, "wait_settle", wait_id=wait.id, status=status, by=by, event_id=event_id, now=now
     ).one_or_none()
@@ -250,7 +259,7 @@ def _if_due(connection: Connection, wait: Wait, *, now: datetime) -> Wait:
 
 
 def _require_under_way(connection: Connection, job: Job) -> None:
-    """Nothing is begun for a job that was cancelled while its function was called."""
+    """Raise `WrongState` for a job that was cancelled while its function was called: nothing is begun for it."""
     run(connection, "job_lock", job_id=job.id)
     row = run(connection, "job_get", job_id=job.id).one()
     if row.finished_at is not None or row.cancel_requested_at is not None:
@@ -269,7 +278,7 @@ def _has_ended(connection: Connection, job_id: str) -> bool:
 
 
 def _note(connection: Connection, wait: Wait, event_id: str, *, now: datetime) -> None:
-    """On the event's own record, after what it did when it came."""
+    """Note the wait on the event's own record, after what it did when it came."""
     n = len(run(connection, "effects_of_event", event_id=event_id).all())
     effect = {
         "event_id": event_id,

@@ -53,7 +53,7 @@ def look(engine: Engine, job: Job, requests: Sequence[Request], *, now: datetime
 
 
 def durably(wait: Wait, *, now: datetime) -> str:
-    """What a job waits for beside calls."""
+    """Say what a job waits for beside calls."""
     until = f"until {wait.until:%Y-%m-%d %H:%M:%S} UTC" if wait.until else "for as long as it takes"
     match wait.kind:
         case WaitKind.SLEEP:
@@ -72,7 +72,7 @@ def _open_waits(engine: Engine, job: Job) -> list[Wait]:
 
 
 def batch_waits_for(batch: Batch, passes: Sequence[Counts], *, now: datetime) -> str:
-    """Of a batch that is under way."""
+    """Say what a batch that is under way waits for."""
     last = passes[-1] if passes else None
     if last is not None and last.ended < last.total:
         rows = f"its {last.stage.value}s: {last.ended} of {last.total} have ended, {last.in_flight} are under way"
@@ -84,7 +84,7 @@ def batch_waits_for(batch: Batch, passes: Sequence[Counts], *, now: datetime) ->
 
 
 def waiting_for(job: Job, requests: Sequence[Request], *, line: Line | None, now: datetime) -> str | None:
-    """None for a job that has ended. `line` is needed if a row is queued."""
+    """Say what the job waits for; None for a job that has ended. `line` is needed if a row is queued."""
     if job.status.terminal:
         return None
     pending = [row for row in requests if not row.status.terminal]
@@ -145,7 +145,7 @@ def _next_probe(probe_at: datetime | None, *, now: datetime) -> str:
 
 
 def _full(row: Request, line: Line) -> str:
-    """The narrowest of the limits that are reached; the account's while none is."""
+    """Say how full the narrowest of the limits is that are reached; the account's while none is."""
     if line.own_in_use >= line.plan_slots:
         whose = (
             f"a user's {line.plan_slots} at {row.account_id}" if line.accounts_own else f"the plan's {line.plan_slots}"
@@ -158,7 +158,7 @@ def _full(row: Request, line: Line) -> str:
 
 
 def _usd(amount: Decimal) -> str:
-    """Cents, and no less than what is needed to tell small sums apart."""
+    """Write the amount in cents, and no less than what is needed to tell small sums apart."""
     return f"${amount:.2f}" if amount == amount.quantize(Decimal("0.01")) else f"${amount.normalize():f}"
 
 

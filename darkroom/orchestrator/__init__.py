@@ -56,18 +56,21 @@ class RunState:
 
     @property
     def reason(self) -> str:
-        """Without what an exception said: about refused parameters that would be the values, and so the prompt."""
+        """Return the state's name and the exception's, without what that said.
+
+        About refused parameters that would be the values, and so the prompt.
+        """
         kind = _EXCEPTION.search(self.message)
         return f"{self.name} ({kind[1]})" if kind else self.name
 
     @property
     def refused(self) -> bool:
-        """It failed for its parameters, and would again."""
+        """Return whether it failed for its parameters, and would again."""
         return self.type == "FAILED" and self.message.startswith(_REFUSED)
 
     @property
     def refused_fields(self) -> tuple[str, ...]:
-        """As far as Prefect names them. What they were is not told: it may be anything."""
+        """Return the refused fields, as far as Prefect names them. What they were is not told: it may be anything."""
         return tuple(dict.fromkeys(_FIELD.findall(self.message))) if self.refused else ()
 
     @property
@@ -116,7 +119,7 @@ class Orchestrator:
         self._api.close()
 
     def ensure_queue(self, user_id: str, *, limit: int) -> None:
-        """The user's work queue exists and lets at most `limit` of its runs execute at once.
+        """Ensure that the user's work queue exists and lets at most `limit` of its runs execute at once.
 
         A queue that was ensured within the minute is not asked about: that would be every second call of a burst.
         """
@@ -136,7 +139,7 @@ class Orchestrator:
             raise NeedsHuman(f"Prefect has no work pool '{WORK_POOL}': run `darkroom provision`")
 
     def queue_limits(self) -> dict[str, int | None]:
-        """Of every queue of the pool, by its name."""
+        """Return the limit of every queue of the pool, by its name."""
         found: dict[str, int | None] = {}
         while True:
             body = {"limit": MOST_PER_PAGE, "offset": len(found)}
@@ -154,7 +157,10 @@ class Orchestrator:
         plan: str,
         parameters: Mapping[str, Any],
     ) -> UUID:
-        """The flow run of this `run_key`: made now, or the one made before. Its queue must exist (`ensure_queue`)."""
+        """Create the flow run of this `run_key`, or return the one made before.
+
+        Its queue must exist (`ensure_queue`).
+        """
         body = {
             "parameters": dict(parameters),
             "idempotency_key": run_key,
@@ -167,11 +173,11 @@ class Orchestrator:
         return self._create(deployment, body)
 
     def run_now(self, deployment: str, **parameters: Any) -> UUID:
-        """One more run of a deployment, in the deployment's own queue."""
+        """Create one more run of a deployment, in the deployment's own queue."""
         return self._create(deployment, {"idempotency_key": uuid4().hex, "parameters": parameters})
 
     def run_state(self, flow_run_id: UUID) -> RunState | None:
-        """None if there is no such run."""
+        """Return the run's state; None if there is no such run."""
         run = self._api.call("GET", f"/flow_runs/{flow_run_id}", absent=True)
         state = run and run.get("state")
         if not state:
@@ -179,7 +185,7 @@ class Orchestrator:
         return _run_state(state, run)
 
     def run_states(self, flow_run_ids: Iterable[UUID]) -> dict[UUID, RunState]:
-        """Of many at once; a run that does not exist is missing."""
+        """Return the states of many runs at once; a run that does not exist is missing."""
         ids, found = [str(each) for each in flow_run_ids], dict[UUID, RunState]()
         for start in range(0, len(ids), MOST_PER_PAGE):
             body = {"flow_runs": {"id": {"any_": ids[start : start + MOST_PER_PAGE]}}, "limit": MOST_PER_PAGE}
@@ -189,7 +195,7 @@ class Orchestrator:
         return found
 
     def under_way_since(self, before: datetime, *, deployment: str) -> list[UUID]:
-        """Runs of the deployment that were taken up by a process before that time and have not come to an end since."""
+        """Return runs of the deployment that a process took up before that time and that have not ended since."""
         wanted = {
             "deployment_id": {"any_": [str(self.deployment_id(deployment))]},
             "state": {"type": {"any_": sorted(UNDER_WAY)}},
@@ -198,7 +204,7 @@ class Orchestrator:
         return [UUID(run["id"]) for run in found if _run_state(run["state"], run).timestamp < before]
 
     def history(self, flow_run_id: UUID) -> list[RunState]:
-        """Every state the run was in, oldest first."""
+        """Return every state the run was in, oldest first."""
         states = self._api.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
         return sorted(map(_run_state, states), key=lambda state: state.timestamp)
 
@@ -226,13 +232,17 @@ class Orchestrator:
         self._api.call("POST", "/events", json=[body])
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
-        """As Prefect's events, in one call. One that was announced before is the same event there."""
+        """Publish the announcements as Prefect's events, in one call.
+
+        One that was published before is the same event there.
+        """
         self._api.call("POST", "/events", json=[_event(each) for each in announcements])
 
     def resume(self, flow_run_id: UUID) -> bool:
-        """True if the run was paused or suspended and now goes on; False if it was neither, or does not exist.
+        """Resume the run. Return True if it was paused or suspended and now goes on.
 
-        Also one that was suspended with a form: it finds no answer to that.
+        Return False if it was neither, or does not exist. One that was suspended with a form is resumed, too: it finds
+        no answer to that.
         """
         state = self.run_state(flow_run_id)
         if state is None or state.type != "PAUSED":
@@ -243,7 +253,7 @@ class Orchestrator:
         return _accepted(self._api.call("POST", path, json={}, absent=True, repeatable=False))
 
     def answer(self, flow_run_id: UUID) -> Mapping[str, Any] | None:
-        """What the form was answered with which the run was suspended last; None if there was none."""
+        """Return what the form was answered with which the run was suspended last; None if there was none."""
         states = self._api.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
         paused = [state for state in states if state["type"] == "PAUSED"]
         last = max(paused, key=lambda state: datetime.fromisoformat(state["timestamp"]), default=None)
@@ -268,14 +278,14 @@ class Orchestrator:
         return self._set_state(flow_run_id, type="SCHEDULED", name="Recovering")
 
     def confirm_cancel(self, flow_run_id: UUID) -> bool:
-        """Cancelling becomes Cancelled; for a run whose process is gone, and so cannot say it."""
+        """Set Cancelling to Cancelled, for a run whose process is gone, and so cannot say it."""
         state = self.run_state(flow_run_id)
         if state is None or state.type != "CANCELLING":
             return False
         return self._set_state(flow_run_id, type="CANCELLED", name="Cancelled")
 
     def give_up(self, flow_run_id: UUID, *, message: str) -> None:
-        """Failed, for good: nobody brings it back."""
+        """Set the run to Failed, for good: nobody brings it back."""
         self._set_state(flow_run_id, type="FAILED", name="Failed", message=message)
 
     def cancel_run(self, flow_run_id: UUID) -> None:
@@ -283,11 +293,11 @@ class Orchestrator:
         self._set_state(flow_run_id, type="CANCELLING", name="Cancelling")
 
     def show_picture(self, flow_run_id: UUID, *, key: str, url: str, description: str) -> None:
-        """An image among the run's artifacts. `key`: lowercase letters, digits and dashes."""
+        """Show an image among the run's artifacts. `key`: lowercase letters, digits and dashes."""
         self._show(key=key, type="image", data=url, description=description, flow_run_id=str(flow_run_id))
 
     def show_costs(self, flow_run_id: UUID, *, key: str, table: Sequence[Mapping[str, str]]) -> None:
-        """A table among the run's artifacts."""
+        """Show a table of what it cost among the run's artifacts."""
         data = json.dumps([dict(row) for row in table])
         self._show(key=key, type="table", data=data, description="What it cost", flow_run_id=str(flow_run_id))
 
@@ -295,18 +305,18 @@ class Orchestrator:
         self._show(key=key, type="markdown", data=markdown, description=description, flow_run_id=str(flow_run_id))
 
     def show_progress(self, flow_run_id: UUID, *, key: str, percent: float, text: str) -> None:
-        """A bar among the run's artifacts, moved on where it is there already."""
+        """Show a bar among the run's artifacts, moved on where it is there already."""
         self._keep(flow_run_id, key=key, type="progress", data=percent, description=text)
 
     def keep_table(self, flow_run_id: UUID, *, key: str, table: Sequence[Mapping[str, str]], description: str) -> None:
-        """A table among the run's artifacts, one that is brought up to date."""
+        """Keep a table among the run's artifacts, one that is brought up to date."""
         data = json.dumps([dict(row) for row in table])
         self._keep(flow_run_id, key=key, type="table", data=data, description=description)
 
     def show_table(
         self, flow_run_id: UUID, *, key: str, name: str, message: str, table: Sequence[Mapping[str, str]]
     ) -> None:
-        """A finished task run of that name, and a table as its artifact.
+        """Add a finished task run of that name, and a table as its artifact.
 
         Prefect's own engine takes ten times as long over a task run that has nothing to do.
         """
@@ -349,7 +359,7 @@ class Orchestrator:
         raise _unknown_deployment(deployment)
 
     def deployment_id(self, deployment: str) -> UUID:
-        """By its full name. Remembered, as it is asked for with each run."""
+        """Return the deployment's id by its full name. It is remembered, as it is asked for with each run."""
         if deployment not in self._deployment_ids:
             found = self._api.call("GET", f"/deployments/name/{deployment}", absent=True)
             if found is None:
@@ -358,15 +368,18 @@ class Orchestrator:
         return self._deployment_ids[deployment]
 
     def deployment_of(self, deployment_id: UUID) -> str:
-        """Its name, without the flow's."""
+        """Return the deployment's name, without the flow's."""
         return str(self._api.call("GET", f"/deployments/{deployment_id}")["name"])
 
     def given_to(self, flow_run_id: UUID) -> Mapping[str, Any]:
-        """The parameters of a run; none for one that does not exist."""
+        """Return the parameters of a run; none for one that does not exist."""
         return dict((self._api.call("GET", f"/flow_runs/{flow_run_id}", absent=True) or {}).get("parameters") or {})
 
     def parameters_of(self, deployment: str) -> Parameters:
-        """What its runs take, as its form has it. Remembered. Raises NeedsHuman where there is no such deployment."""
+        """Return what the deployment's runs take, as its form has it. It is remembered.
+
+        Raises NeedsHuman where there is no such deployment.
+        """
         if deployment not in self._parameters:
             found = self._api.call("GET", f"/deployments/name/{deployment}", absent=True)
             if found is None:
@@ -383,7 +396,10 @@ class Orchestrator:
 
 
 def _event(announcement: Announcement) -> dict[str, Any]:
-    """No flow run is named in it, so that no automation takes it for the end of what a run waits for."""
+    """Convert an announcement to Prefect's event.
+
+    No flow run is named in it, so that no automation takes it for the end of what a run waits for.
+    """
     user = {"prefect.resource.id": f"darkroom.user.{announcement.user_id}", "prefect.resource.role": "user"}
     return {
         "id": str(uuid5(NAMESPACE_URL, f"darkroom:{announcement.id}")),

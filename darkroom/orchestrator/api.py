@@ -37,7 +37,10 @@ class PrefectApi:
 
     @classmethod
     def from_environment(cls) -> PrefectApi:
-        """Where Prefect's own settings point: `PREFECT_API_URL` and `PREFECT_API_AUTH_STRING`, else its profile."""
+        """Connect to where Prefect's own settings point.
+
+        That is `PREFECT_API_URL` and `PREFECT_API_AUTH_STRING`, else its profile.
+        """
         if url := os.environ.get("PREFECT_API_URL"):
             return cls(url, auth=os.environ.get("PREFECT_API_AUTH_STRING"))
         # Last, because importing Prefect only to read two settings takes a second.
@@ -61,7 +64,10 @@ class PrefectApi:
         absent: bool = False,
         conflict: bool = False,
     ) -> Any:
-        """The answer's JSON, `{}` if it has none. With `absent` a 404 is None; with `conflict` a 409 counts as done."""
+        """Call the API. Return the answer's JSON, `{}` if it has none.
+
+        With `absent` a 404 is None; with `conflict` a 409 counts as done.
+        """
         response = self._send(method, path, json=json, repeatable=repeatable)
         if absent and response.status_code == HTTPStatus.NOT_FOUND:
             return None
@@ -98,7 +104,7 @@ class PrefectApi:
 
 
 def block_document(api: PrefectApi, slug: str) -> Mapping[str, Any] | None:
-    """What the block `<type>/<name>` says, with its secrets; None where there is none."""
+    """Return what the block `<type>/<name>` says, with its secrets; None where there is none."""
     kind, _, name = slug.partition("/")
     path = f"/block_types/slug/{kind}/block_documents/name/{name}?include_secrets=true"
     document = api.call("GET", path, absent=True)
@@ -114,7 +120,10 @@ def _unreachable(error: httpx.TransportError) -> Retry:
 
 
 def _refusal(response: httpx.Response) -> DarkroomError:
-    """Without Prefect's own words: about refused parameters they repeat the values, and with them the prompt."""
+    """Describe a refused call without Prefect's own words.
+
+    About refused parameters they repeat the values, and with them the prompt.
+    """
     call = f"{response.request.method} {response.request.url.path}"
     status = response.status_code
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):

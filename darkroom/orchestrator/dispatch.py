@@ -31,7 +31,7 @@ class Dispatcher:
             self.grant()
 
     def reach_prefect(self, implied: Implied) -> None:
-        """The part of it that concerns runs; the grant is left to the caller."""
+        """Carry out the part of it that concerns runs; the grant is left to the caller."""
         for wake in implied.wakes:
             self._wake(wake)
         for start in implied.starts:
@@ -48,19 +48,19 @@ class Dispatcher:
             self.reach_prefect(self.place(implied.places))
 
     def place(self, job_ids: Sequence[str]) -> Implied:
-        """The ledger's part of handing jobs to runs: returns what concerns Prefect."""
+        """Assign jobs to runs in the ledger. Return what concerns Prefect."""
         with _left_to_reconcile(f"{len(job_ids)} jobs were not handed to a run"):
             return self._ledger.runs.place(*job_ids)
         return NOTHING
 
     def begin(self, deployment: str) -> Implied:
-        """Lets those starts of the deployment begin that may; the ledger's part of it."""
+        """Let those pending runs of the deployment begin that may, in the ledger. Return what concerns Prefect."""
         with _left_to_reconcile(f"The starts of {deployment} that are held were not looked at"):
             return self._ledger.starts.begin(deployment)
         return NOTHING
 
     def _let_begin(self, deployment: str) -> None:
-        """As long as there may be more."""
+        """Let pending runs of the deployment begin as long as there may be more."""
         again = True
         while again:
             implied = self.begin(deployment)
@@ -68,11 +68,11 @@ class Dispatcher:
             self.reach_prefect(replace(implied, begins=()))
 
     def begin_all(self) -> None:
-        """Of every deployment; for who does again what was not done."""
+        """Let pending runs of every deployment begin, for a caller that does again what was not done."""
         self.reach_prefect(self._ledger.starts.release(all=True))
 
     def wake_due(self) -> Implied:
-        """Rings the runs that sleep and of which a wait is over; the ledger's part of it."""
+        """Notify the suspended runs of which a wait is over, in the ledger. Return what concerns Prefect."""
         implied = NOTHING
         for job_id in self._ledger.waits.wake_due().rings:
             with _left_to_reconcile(f"The run of {job_id} was not told that its time has come"):
@@ -80,11 +80,11 @@ class Dispatcher:
         return implied
 
     def grant(self) -> None:
-        """Hands out the slots that are free, tells the runs, and makes those that are missing."""
+        """Hand out the slots that are free, notify the runs, and make those that are missing."""
         self.reach_prefect(self.hand_out())
 
     def hand_out(self) -> Implied:
-        """The ledger's part of it: returns what concerns Prefect."""
+        """Hand out the slots that are free, in the ledger. Return what concerns Prefect."""
         granted = self._ledger.grants.grant()
         implied = NOTHING
         # One ring wakes a run for all its rows: it looks for what is granted.
@@ -97,7 +97,7 @@ class Dispatcher:
         return implied
 
     def start_ahead(self, count: int) -> Implied:
-        """Places the next so many in line that need a run of their own: its process is there when the slot comes."""
+        """Assign the next so many in line that need a run of their own: its process is there when the slot comes."""
         job_ids = self._ledger.grants.next_without_run(count)
         return self._ledger.runs.place(*job_ids)
 
@@ -123,7 +123,7 @@ class Dispatcher:
 
 @contextmanager
 def _left_to_reconcile(what: str) -> Iterator[None]:
-    """One effect that fails does not keep the next from happening."""
+    """Log an effect that fails, so that it does not keep the next from happening."""
     try:
         yield
     except (DarkroomError, SQLAlchemyError) as error:

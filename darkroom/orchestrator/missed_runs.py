@@ -36,7 +36,10 @@ COMPLETED = "Completed"
 
 
 def skipped(orchestrator: Orchestrator, *, timing: Timing = UNSCALED, clock: Clock = utc_now) -> State[None] | None:
-    """The end of the flow run that asks, if its slot was missed and is not to be made up for; None: it goes on."""
+    """Return the end of the flow run that asks, if its slot was missed and is not to be made up for.
+
+    Return None if it goes on.
+    """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or (slot := slot_of(context.flow_run)) is None:
         return None
@@ -53,7 +56,7 @@ def skipped(orchestrator: Orchestrator, *, timing: Timing = UNSCALED, clock: Clo
 
 
 def slot_of(flow_run: FlowRun) -> datetime | None:
-    """For which the run was made; None: a person made it, or it was begun before."""
+    """Return the slot for which the run was made; None: a person made it, or it was begun before."""
     if not flow_run.auto_scheduled or flow_run.run_count > 1 or flow_run.expected_start_time is None:
         return None
     return datetime.fromtimestamp(flow_run.expected_start_time.timestamp(), UTC)
@@ -81,7 +84,7 @@ def give_way(
     now: datetime,
     timing: Timing = UNSCALED,
 ) -> str | None:
-    """Why a run of that slot, which is one of the schedule, is not to run; None: it is.
+    """Say why a run of that slot, which is one of the schedule, is not to run; None: it is.
 
     Under `run_once` the run that it gives way to is made here where it is missing: after an outage of the server the
     last run that was made ahead is there before `reconcile` has looked.
@@ -94,7 +97,7 @@ def give_way(
 
 
 def make_missing(orchestrator: Orchestrator, *, now: datetime) -> None:
-    """Makes the runs of slots that came while Prefect's server was out: it makes none for times that are over.
+    """Make the runs of slots that came while Prefect's server was out: it makes none for times that are over.
 
     Looked at are the slots since the last turn of `reconcile` that has completed, as that one has looked, too. What
     Prefect cannot do now is raised: then the turn has not completed, and the next one looks further back.
@@ -113,7 +116,7 @@ def make_missing(orchestrator: Orchestrator, *, now: datetime) -> None:
 
 
 def _declared() -> dict[str, MissedSlots]:
-    """Of all but `reconcile`: a turn of it is what looks."""
+    """Return the rules of all deployments but `reconcile`: a turn of it is what looks."""
     try:
         return {name: rule for name, rule in read_missed_slots().items() if name != RECONCILE}
     except NeedsHuman as error:
@@ -124,7 +127,10 @@ def _declared() -> dict[str, MissedSlots]:
 def make_missing_of(
     orchestrator: Orchestrator, name: str, rule: MissedSlots, *, since: datetime, now: datetime
 ) -> Sequence[datetime]:
-    """The slots of the deployment of that full name for which a run was made. Raises `NeedsHuman` if there is none."""
+    """Make the missing runs of the deployment of that full name, and return their slots.
+
+    Raises `NeedsHuman` if there is no such deployment.
+    """
     timetable = orchestrator.timetables.of(orchestrator.deployment_id(name))
     return _make_missing(orchestrator.timetables, timetable, rule, since=since, now=now)
 

@@ -61,7 +61,7 @@ class MissedSlots(BaseModel):
         return self
 
     def grace(self, slot: datetime, following: datetime | None, *, timing: Timing) -> timedelta:
-        """How long after its slot a run may still begin, where it would be skipped."""
+        """Return how long after its slot a run may still begin, where it would be skipped."""
         if self.after is not None:
             return self.after
         return min(timing.slot_missed, (following - slot) / 2) if following else timing.slot_missed
@@ -76,7 +76,7 @@ def why_skipped(
     following: datetime | None,
     timing: Timing = UNSCALED,
 ) -> str | None:
-    """Of a run that starts now for that slot; None: it is to run.
+    """Say why a run that starts now for that slot is skipped; None: it is to run.
 
     `newest`: the last slot by now that there is a run for, be it its own; `following`: the slot after its own. A slot
     that is due and has no run makes up for none: whoever asks sees to that run first.
@@ -94,7 +94,7 @@ def why_skipped(
 
 
 def to_be_made(rule: MissedSlots, due: Sequence[datetime], *, on_record: Collection[datetime]) -> Sequence[datetime]:
-    """Of slots that are due (oldest first), those for which a run has to be made, as there is none."""
+    """Return those of the slots that are due (oldest first) for which a run has to be made, as there is none."""
     match rule.then:
         case Missed.RUN_ALL:
             return [slot for slot in due[-MOST_MADE:] if slot not in on_record]
@@ -109,7 +109,7 @@ class _Deployment(Entry):
 
 
 def read_missed_slots(file: Path | None = None) -> dict[str, MissedSlots]:
-    """By the deployment's full name, where it is declared. Raises `NeedsHuman`, naming the place."""
+    """Read what is declared, by the deployment's full name. Raises `NeedsHuman`, naming the place."""
     entries = read_entries(_Deployment, [file] if file else None)
     return {entry.full_name: entry.missed_slots for entry in entries if entry.missed_slots is not None}
 

@@ -27,7 +27,7 @@ PIPELINES = "darkroom.pipelines"  # the group of entry points by which an instal
 
 
 def _own_folder() -> Path:
-    """Where `flows/` is: in a checkout beside the library, in an installation inside it."""
+    """Return where `flows/` is: in a checkout beside the library, in an installation inside it."""
     spec = importlib.util.find_spec("darkroom.flows")
     assert spec is not None and spec.origin is not None
     return Path(spec.origin).parents[1]
@@ -39,7 +39,10 @@ PREFECT_YAML = PROJECT / NAME
 
 
 def users_project() -> Path | None:
-    """The folder of the user's project; None where it is Darkroom's own. Raises `NeedsHuman` where it has no file."""
+    """Return the folder of the user's project; None where it is Darkroom's own.
+
+    Raises `NeedsHuman` where it has no file.
+    """
     if named := os.environ.get("DARKROOM_PROJECT"):
         folder = Path(named).expanduser().resolve()
         if not (folder / NAME).is_file():
@@ -52,7 +55,7 @@ def users_project() -> Path | None:
 
 
 def project_files() -> list[Path]:
-    """Darkroom's own prefect.yaml, and then the user's."""
+    """Return Darkroom's own prefect.yaml, and then the user's."""
     users = users_project()
     return [PREFECT_YAML] if users is None else [PREFECT_YAML, users / NAME]
 
@@ -68,7 +71,7 @@ class Entry(BaseModel):
 
     @property
     def kind(self) -> str:
-        """The flow's name, and that of its jobs."""
+        """Return the flow's name, and that of its jobs."""
         return self.entrypoint.rpartition(":")[2].replace("_", "-")
 
     @property
@@ -80,7 +83,9 @@ AnEntry = TypeVar("AnEntry", bound=Entry)
 
 
 def read_entries(model: type[AnEntry], files: Sequence[Path] | None = None) -> list[AnEntry]:
-    """In the files' order. A later file's deployment stands in for an earlier one's of the same name.
+    """Read the deployments, in the files' order.
+
+    A later file's deployment stands in for an earlier one's of the same name.
 
     Raises `NeedsHuman`, naming the place and what is wrong there. `files`: else those of the project.
     """
@@ -105,7 +110,7 @@ def _read(model: type[AnEntry], file: Path) -> list[AnEntry]:
 
 
 def module_name(project: Path, file: str) -> str | None:
-    """The name by which a file of a project is imported; None where it has none, e.g. outside of it.
+    """Return the name by which a file of a project is imported; None where it has none, e.g. outside of it.
 
     Ours are imported under the name of the library: the user's project may have a folder `flows` as well.
     """

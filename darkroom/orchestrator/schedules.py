@@ -32,11 +32,11 @@ class Schedule:
     rule: SCHEDULE_TYPES
 
     def following(self, slot: datetime) -> datetime | None:
-        """The next slot after that time; None if it has an end."""
+        """Return the next slot after that time; None if the schedule has an end."""
         return next(self._slots(after=slot, until=None, most=1), None)
 
     def newest(self, *, after: datetime, until: datetime, most: int) -> Sequence[datetime]:
-        """The last slots after the one time and no later than the other, oldest first."""
+        """Return the last slots after the one time and no later than the other, oldest first."""
         for reach in REACHES:
             begin = max(after, until - reach)
             found = list(self._slots(after=begin, until=until, most=1000))
@@ -60,7 +60,7 @@ class Timetable:
     schedules: Sequence[Schedule]
 
     def due(self, *, after: datetime, until: datetime, most: int) -> Sequence[datetime]:
-        """The last slots in that time of schedules that were there and are switched on, oldest first."""
+        """Return the last slots in that time of schedules that were there and are switched on, oldest first."""
         if self.paused:
             return []
         found: set[datetime] = set()
@@ -71,7 +71,7 @@ class Timetable:
         return sorted(found)[-most:]
 
     def schedule(self, id: str | None) -> Schedule | None:
-        """None for one that was taken away since."""
+        """Return the schedule; None for one that was taken away since."""
         return next((each for each in self.schedules if each.id == id), None)
 
 
@@ -83,7 +83,10 @@ class Timetables:
         return _timetable(self._api.call("GET", f"/deployments/{deployment_id}"))
 
     def on_record(self, deployment_id: UUID, *, slots: Sequence[datetime]) -> set[datetime]:
-        """Those of the slots, oldest first, that Prefect's scheduler has made a run for, whatever became of it."""
+        """Return those of the slots that Prefect's scheduler has made a run for, whatever its outcome.
+
+        `slots`: oldest first.
+        """
         between = {"after_": slots[0].isoformat(), "before_": slots[-1].isoformat()}
         wanted = {"deployment_id": {"any_": [str(deployment_id)]}, "expected_start_time": between}
         found, looked_at = set[datetime](), 0
@@ -96,7 +99,7 @@ class Timetables:
                 return found
 
     def newest_on_record(self, deployment_id: UUID, *, until: datetime) -> datetime | None:
-        """The last slot up to then that Prefect's scheduler has made a run for, by any of the schedules."""
+        """Return the last slot up to then that Prefect's scheduler has made a run for, by any of the schedules."""
         wanted = {
             "deployment_id": {"any_": [str(deployment_id)]},
             "expected_start_time": {"before_": until.isoformat()},
@@ -107,13 +110,16 @@ class Timetables:
         return _time(found[0]["expected_start_time"]) if found else None
 
     def make(self, deployment_id: UUID, slot: datetime) -> None:
-        """The run of that slot, as the scheduler would have made it; none where it is there, or nobody has it."""
+        """Make the run of that slot, as the scheduler would have made it.
+
+        Make none where it is there, or no schedule has the slot.
+        """
         at = slot.isoformat()
         body = {"start_time": at, "end_time": at, "min_time": 0.0, "min_runs": 1, "max_runs": 1}
         self._api.call("POST", f"/deployments/{deployment_id}/schedule", json=body)
 
     def last_start(self, deployment_id: UUID, *, named: str) -> datetime | None:
-        """When the last run that ended in the state of that name began; None if there is none.
+        """Return when the last run that ended in the state of that name began; None if there is none.
 
         By time, not by id: only those that Prefect's scheduler makes have ids that bear it.
         """

@@ -45,7 +45,10 @@ def as_start(row: Row[Any]) -> HeldStart:
 
 class Starts(Part):
     def begin(self, deployment: str) -> Implied:
-        """Lets those begin that may; the rest has its reason on record. Implied again where there may be more."""
+        """Let those pending runs begin that may, and put the reason of the rest on record.
+
+        The deployment is implied again where there may be more.
+        """
         now = self._now()
         with self._engine.begin() as connection:
             locked = run(connection, "control_lock", deployment=deployment).one_or_none()
@@ -62,7 +65,10 @@ class Starts(Part):
             return implied + Implied(begins=(deployment,) if settled else ())
 
     def release(self, *, all: bool = False) -> Implied:
-        """Which deployments have something to begin: their time has come. `all`: or anything of theirs waits."""
+        """Release pending runs whose time has come. Imply the deployments that have something to begin.
+
+        `all`: also those where anything waits.
+        """
         now = self._now()
         with self._engine.begin() as connection:
             released = run(connection, "starts_release", now=now).scalars().all()
@@ -75,15 +81,18 @@ class Starts(Part):
             return due
 
     def release_now(self, ids: Sequence[str]) -> Implied:
-        """Those of them that gather go on without waiting for more events. What holds the others holds them still."""
+        """Let those that are collecting events go on without waiting for more.
+
+        What holds the others holds them still.
+        """
         with self._engine.begin() as connection:
             deployments = run(connection, "starts_release_now", ids=list(ids)).scalars()
             return Implied(begins=tuple(sorted(set(deployments))))
 
     def drop(self, deployment: str, *, ids: Sequence[str] | None, user_id: str | None, reason: str) -> list[str]:
-        """Nothing begins of those of the deployment that are held: these, a user's, or all. Returns which.
+        """Drop pending runs of the deployment: these, a user's, or all. Return which.
 
-        Whoever lets starts begin holds the deployment's row meanwhile, so each is either begun or dropped.
+        Whoever lets pending runs begin holds the deployment's row meanwhile, so each is either begun or dropped.
         """
         with self._engine.begin() as connection:
             run(connection, "control_lock", deployment=deployment)
@@ -92,7 +101,7 @@ class Starts(Part):
             return list(dropped.scalars())
 
     def get(self, ids: Iterable[str]) -> dict[str, HeldStart]:
-        """By id."""
+        """Return the pending runs, by id."""
         with self._engine.begin() as connection:
             return {row.id: as_start(row) for row in run(connection, "starts_get", ids=list(ids))}
 
@@ -105,7 +114,10 @@ class Starts(Part):
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
     ) -> list[HeldStart]:
-        """Newest first, of a user or of all; `before`: the time and id of the last one of the user's page before."""
+        """Return a page of pending runs, newest first, of a user or of all.
+
+        `before`: the time and id of the last one of the user's page before.
+        """
         before_at, before_id = before or (None, None)
         wanted = {"deployment": deployment, "status": status, "limit": limit}
         with self._engine.begin() as connection:
@@ -118,7 +130,7 @@ class Starts(Part):
 def _standing(
     connection: Connection, deployment: str, waiting: Sequence[HeldStart], terms: Terms, *, now: datetime
 ) -> Standing:
-    """Read where it is asked for."""
+    """Read what is known of the keys of those that wait, as far as the terms ask for it."""
     running: list[Running] = []
     if terms.singleton is not None or terms.concurrency is not None:
         running = [Running(**row._mapping) for row in run(connection, "starts_running", deployment=deployment)]
@@ -209,7 +221,11 @@ class Holding:
             self._lock([each for each in asked if each.gathers])
 
     def hold(self, asked: Asked) -> dict[str, Any]:
-        """What is on record of it with the event: its start, its place there, its parameters; or why there is none."""
+        """Put the pending run that an event asks for on record, or let the event join one that is collecting.
+
+        Return what is on record of it with the event: its pending run, its place there, its parameters; or why there is
+        none.
+        """
         start = self._gathering.get(asked.place) if asked.gathers else None
         if asked.user_id in self._full and (start is None or start.events == 0):
             return {"reason": FULL}
@@ -222,7 +238,7 @@ class Holding:
         return self._join(start, asked, size=size)
 
     def write(self) -> None:
-        """Before the events' effects, which name them."""
+        """Write the pending runs. Call it before the events' effects are written, which name them."""
         if self._changed:
             run(self._connection, "starts_write", starts=dumps([_document(each) for each in self._changed.values()]))
         if self._new:
@@ -230,7 +246,7 @@ class Holding:
             run(self._connection, "starts_insert", starts=documents, now=self._now)
 
     def _declare(self, terms: dict[str, Terms]) -> None:
-        """What was declared last is what rules those that wait, too."""
+        """Put terms on record that have changed: what was declared last is what rules those that wait, too."""
         given = {deployment: each.model_dump(mode="json") for deployment, each in terms.items()}
         found = run(self._connection, "control_get", deployments=sorted(given))
         known = {row.deployment: row.terms for row in found}
@@ -256,7 +272,7 @@ class Holding:
         return start
 
     def _join(self, start: HeldStart, asked: Asked, *, size: int) -> dict[str, Any]:
-        """The last one's keys count, as its data do."""
+        """Add an event to a pending run. The last one's keys count, as its data do."""
         _take_keys(start, asked.held, now=self._now)
         start.events += 1
         start.bytes = start.bytes + size if start.takes_all else size

@@ -64,7 +64,7 @@ Decision = Begin | Drop | Hold
 
 
 def has_room(start: HeldStart, *, bytes: int) -> bool:
-    """Whether one more event, with so many bytes of parameters, can join those that it has gathered."""
+    """Return whether one more event, with so many bytes of parameters, can join those that it has collected."""
     if not start.takes_all or start.events == 0:
         return True
     return start.events < MOST_EVENTS and start.bytes + bytes <= MOST_BYTES
@@ -75,7 +75,7 @@ def is_full(start: HeldStart, terms: Terms) -> bool:
 
 
 def gathers_until(start: HeldStart, terms: Terms, *, now: datetime) -> datetime:
-    """When it goes on if nothing more comes, given that an event has just come."""
+    """Return when it goes on if nothing more comes, given that an event has just come."""
     longest = [each.longest for each in (terms.debounce, terms.batch) if each is not None and each.longest is not None]
     ends = [start.created_at + each for each in longest]
     if terms.debounce is not None:
@@ -84,7 +84,7 @@ def gathers_until(start: HeldStart, terms: Terms, *, now: datetime) -> datetime:
 
 
 def decide(waiting: Sequence[HeldStart], standing: Standing, terms: Terms, *, now: datetime) -> list[Decision]:
-    """One decision for each that is first in its line at its turn; those behind one that is held have none."""
+    """Decide on each that is first in its line at its turn; those behind one that is held have no decision."""
     counted = _Counted(standing, now=now)
     superseded = _superseded(waiting, terms)
     decisions: list[Decision] = []
@@ -103,7 +103,10 @@ def decide(waiting: Sequence[HeldStart], standing: Standing, terms: Terms, *, no
 
 
 def _superseded(waiting: Sequence[HeldStart], terms: Terms) -> set[str]:
-    """Where the new one takes the old one's place, only the newest of each key still counts."""
+    """Return those that a newer one of their key replaces.
+
+    Where the new one takes the old one's place, only the newest of each key still counts.
+    """
     if terms.singleton is None or terms.singleton.when_running is not WhenRunning.CANCEL:
         return set()
     newest: dict[str, HeldStart] = {}
@@ -178,7 +181,10 @@ class _Counted:
         return sum(at > since for at in self._begun.get(start.rate_key, ())) < terms.rate_limit.limit
 
     def _throttled(self, start: HeldStart, terms: Terms) -> Decision | None:
-        """The generic cell rate algorithm: each begins its share of the period later, `burst` of them before that."""
+        """Hold back what the generic cell rate algorithm does not let begin yet.
+
+        Each begins its share of the period later, `burst` of them before that.
+        """
         if terms.throttle is None or start.throttle_key is None:
             return None
         place = self._paced.get(start.throttle_key, self._now)
@@ -212,7 +218,7 @@ def _share(terms: Terms) -> timedelta:
 
 
 def _said(period: timedelta) -> str:
-    """ "90 s", "5 min", "2 h"."""
+    """Write a period for people: "90 s", "5 min", "2 h"."""
     seconds = period.total_seconds()
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size and seconds % size == 0:

@@ -42,7 +42,7 @@ class WhenRunning(StrEnum):
 
 
 def _read(value: object) -> object:
-    """As people write it, or as it stands on record (ISO 8601). A number without a unit is neither."""
+    """Read a period as people write it, or as it stands on record (ISO 8601). A number without a unit is neither."""
     if isinstance(value, timedelta) or (isinstance(value, str) and value.startswith("P")):
         return value
     return duration(str(value))
@@ -127,7 +127,7 @@ class Terms(_Terms):
 
     @property
     def takes_all(self) -> bool:
-        """Whether a run is given a list of what its events say."""
+        """Return whether a run is given a list of what its events say."""
         return self.batch is not None or (self.debounce is not None and self.debounce.keep is Keep.ALL)
 
 
