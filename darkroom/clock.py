@@ -16,5 +16,5 @@ def utc_now() -> datetime:
 
 
 def midnight(now: datetime) -> datetime:
-    """When the day of that moment began, in UTC: budgets are by the day."""
+    """Return when the day of that moment began, in UTC: budgets are by the day."""
     return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

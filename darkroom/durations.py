@@ -10,7 +10,7 @@ _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d
 
 
 def duration(text: str) -> timedelta:
-    """The sum of its parts. Raises `ValueError`, with a sentence, for what is none."""
+    """Add up the parts of a duration. Raise `ValueError`, with a sentence, for text that is none."""
     parts = _PART.findall(text)
     if not parts or _PART.sub("", text).strip():
         raise ValueError(f"'{text}' is no duration: write numbers with s, m, h, d or w, like 1h30m.")

@@ -51,7 +51,7 @@ class DarkroomError(Exception):
         return str(self)
 
     def document(self) -> dict[str, Any]:
-        """The failure as it is put on record, and as the API shows it."""
+        """Return the failure as it is put on record, and as the API shows it."""
         return {
             "code": self.code,
             "class": self.kind,

@@ -24,7 +24,7 @@ def field(title: str, description: str, default: Any = ..., **bounds: Any) -> An
 
 
 def in_order(schema: dict[str, Any]) -> None:
-    """Number the fields of a model inside an order: as its `json_schema_extra`."""
+    """Give the fields of a model inside an order their positions: as its `json_schema_extra`."""
     # Prefect keeps schemas as jsonb, which forgets an order that is not told.
     for position, each in enumerate(schema["properties"].values()):
         each["position"] = position

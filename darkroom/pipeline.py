@@ -68,7 +68,10 @@ def pipeline(
 
 
 def _file_or_module(function: Callable[..., object]) -> str:
-    """As Prefect's entrypoints have it: it asks where the code of a flow stands, and that of `carry` is here."""
+    """Return the file or module of a function, as Prefect's entrypoints have it.
+
+    Prefect asks where the code of a flow stands, and that of `carry` is here.
+    """
     loaded_by_path = function.__module__ == "__main__" or function.__module__.startswith("__prefect_loader_")
     return function.__code__.co_filename if loaded_by_path else function.__module__
 

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
 
     @property
     def timing(self) -> Timing:
-        """Scaled, but for what is said for itself: that rules as it is."""
+        """Return the scaled limits, but for those that are set for themselves: these hold as they are."""
         return replace(UNSCALED.scaled(self.time_scale), patience=self.patience, cancel_grace=self.cancel_grace)
 
     @property
@@ -119,11 +119,11 @@ class Settings(BaseSettings):
 
     @property
     def webhook_url(self) -> str | None:
-        """The address given to fal, without a request's own token."""
+        """Return the address given to fal, without a request's own token; None without a public URL."""
         return f"{self.public_url.rstrip('/')}/webhooks/fal" if self.public_url else None
 
     def tells_us(self, account_id: str) -> bool:
-        """Whether that provider can tell us how its calls ended; else it is asked."""
+        """Return whether that provider can notify us how its calls ended; else it is polled."""
         return self.public_url is not None and (account_id != "mux" or self.mux_webhook_secret is not None)
 
     @property
@@ -136,7 +136,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Raises NeedsHuman, naming the variable that cannot be read."""
+    """Read the settings. Raise NeedsHuman, naming the variable that cannot be read."""
     home = Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)
     try:
         return Settings(_env_file=home / "stack.env", home=home)
@@ -145,7 +145,10 @@ def load_settings() -> Settings:
 
 
 def timing_of(environment: Mapping[str, str]) -> Timing:
-    """What a stack's parts will have that are started with that environment. Raises NeedsHuman like `load_settings`."""
+    """Return the limits that a stack's parts will have if they are started with that environment.
+
+    Raise NeedsHuman like `load_settings`.
+    """
     try:
         factor = TypeAdapter[float](TimeScale).validate_python(environment.get(TIME_SCALE, 1))
     except ValidationError as error:
@@ -154,7 +157,7 @@ def timing_of(environment: Mapping[str, str]) -> Timing:
 
 
 def _unreadable(error: ValidationError, *, name: str | None = None) -> str:
-    """Without the value, which may be a secret."""
+    """Say what cannot be read, without the value, which may be a secret."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     own = [each for each in found if each["type"] != "default_factory_not_called"]  # that is only what follows
     return "; ".join(f"{name or _variable(each)}: {each['msg']}" for each in own)

@@ -112,7 +112,7 @@ _TIMES = (
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack with the project in whose folder the tests are run."""
+    """Run a stack with the project in whose folder the tests are run."""
     with running_stack(tmp_path_factory.mktemp("darkroom") / "home") as running:
         yield running
 

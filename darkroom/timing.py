@@ -96,11 +96,11 @@ class Timing:
     job_watched: timedelta = timedelta(seconds=0.5)
 
     def scaled(self, factor: float) -> Timing:
-        """All of them times that factor."""
+        """Return all limits times that factor."""
         return replace(self, **{field.name: _times(getattr(self, field.name), factor) for field in fields(self)})
 
     def scale(self, duration: timedelta) -> timedelta:
-        """A limit that somebody else has said for production: a model, a flow."""
+        """Scale a limit that somebody else has said for production: a model, a flow."""
         return duration * self.factor
 
 

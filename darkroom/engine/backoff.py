@@ -36,9 +36,10 @@ def next_try(
     timing: Timing,
     draw: Callable[[], float] = random.random,
 ) -> datetime:
-    """`tries`: how often it was tried already. `draw` gives a number in [0, 1).
+    """Return when to try again: after the provider's `Retry-After` and a random share of the policy's pause.
 
-    The policy's pauses are scaled, the provider's `Retry-After` is not.
+    `tries`: how often it was tried already; each doubles the pause, up to the policy's longest. `draw` gives a number
+    in [0, 1), the share. The policy's pauses are scaled, the provider's `Retry-After` is not.
     """
     doublings: int = 2 ** min(tries, 30)
     pause = timing.scale(min(policy.longest, policy.first * doublings))

@@ -25,35 +25,35 @@ class Rows:
 
     @property
     def batch(self) -> Batch | None:
-        """None where its manifest is not on record yet."""
+        """Return the batch, or None where its manifest is not on record yet."""
         return self._batches.get(self._job.id)
 
     def manifest(self, *, of: Sequence[int] | None = None) -> list[BatchRow]:
-        """All rows as they were given, or these."""
+        """Return the rows as they were given: all of them, or those in `of`."""
         return self._batches.rows(self._job.id, of=of)
 
     def counts(self) -> dict[Stage, Counts]:
-        """How far each pass has come."""
+        """Return how far each pass has come."""
         return {counts.stage: counts for counts in self._batches.counts(self._job.id)}
 
     def pictures(self, stage: Stage) -> list[RowPicture]:
-        """What came of each row in a pass."""
+        """Return the outcome of each row in a pass."""
         return self._batches.pictures(self._job.id, stage)
 
     def audit(self) -> Iterator[Mapping[str, Any]]:
-        """Every paid call of every row, as it is on record."""
+        """Iterate over every paid call of every row, as it is on record."""
         return self._batches.audit(self._job.id)
 
     def open(self, rows: Sequence[ManifestRow], drafts: Sequence[Child], *, forecast: Mapping[str, str]) -> None:
-        """Puts the manifest on record and begins the first pass. Done once."""
+        """Put the manifest on record and begin the first pass. Do nothing if that was done before."""
         self._resources.dispatcher.carry_out(self._batches.open(self._job, rows, drafts, forecast=forecast))
 
     def add(self, stage: Stage, children: Sequence[Child]) -> None:
-        """Begins a pass. Done once for each row."""
+        """Begin a pass for these rows. Leave out the rows for which it has begun already."""
         self._resources.dispatcher.carry_out(self._batches.add(self._job, stage, children))
 
     def wait(self) -> None:
-        """Until every row has ended, whatever it came to."""
+        """Raise `Waiting` until every row has ended, whatever its outcome."""
         if any(counts.ended < counts.total for counts in self._batches.counts(self._job.id)):
             raise Waiting([ROWS + self._job.id])
 
@@ -64,7 +64,7 @@ class Rows:
         read: Callable[[str], list[int]],
         form: Callable[[str | None], type[RunInput]],
     ) -> list[int] | None:
-        """What a person chose; None if nobody did in time.
+        """Return what a person chose, or None if nobody did in time. Raise `Waiting` until then.
 
         An answer comes from Prefect's form, as text that `read` understands, or by way of the ledger. One that is
         refused is asked for again: `form` is made with the reason.
@@ -84,7 +84,7 @@ class Rows:
         self._resources.dispatcher.carry_out(self._batches.choose(self._job.id, winners, via=via))
 
     def _take_answer(self, read: Callable[[str], Sequence[int]]) -> str | None:
-        """Why an answer given in Prefect's form was refused; None if it was taken, or there is none."""
+        """Take the answer in Prefect's form. Return why it was refused; None if it was taken, or there is none."""
         answer = self._answer()
         if answer is None:
             return None

@@ -75,21 +75,21 @@ class Calls:
 
     @property
     def waits(self) -> Mapping[str, frozenset[str]]:
-        """What each job waits for; a job that is not in it can be called."""
+        """Return what each job waits for; a job that is not in it can be called."""
         return self._waits
 
     @property
     def form(self) -> type[RunInput] | None:
-        """What a person is asked by a job that waits for the answer."""
+        """Return the form that a person is to fill in for a job that waits for the answer, or None."""
         return next((form for job_id, form in self._forms.items() if job_id in self._waits), None)
 
     @property
     def next_time(self) -> datetime | None:
-        """The next at which a wait is over."""
+        """Return the next time at which a wait is over, or None."""
         return min(self._times.values(), default=None)
 
     def sleep(self, job_ids: Collection[str]) -> bool:
-        """Whether nothing is expected for any of these jobs before the next time (`next_time`)."""
+        """Return whether nothing is expected for any of these jobs before the next time (`next_time`)."""
         return self._unexpected.issuperset(job_ids)
 
     @property
@@ -98,7 +98,10 @@ class Calls:
 
     @property
     def next_due(self) -> float:
-        """Seconds until a job is to be called though nothing comes for it; endless while there is no room for it."""
+        """Return the seconds until a job is to be called though nothing comes for it.
+
+        Infinite while there is no capacity for it.
+        """
         if len(self._under_way) >= SIDE_BY_SIDE:
             return float("inf")
         again = min(self._due.values(), default=float("inf")) - time.monotonic()
@@ -106,7 +109,10 @@ class Calls:
 
     @contextmanager
     def threads(self, bell: Bell) -> Iterator[None]:
-        """Calls can be started here; the bell rings at the end of each. Leaving it waits for those under way."""
+        """Run the threads in which calls can be started, and notify `bell` at the end of each call.
+
+        Leaving the context waits for those under way.
+        """
         with (
             ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix="beside") as self._pool_beside,
             ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="job") as self._pool,
@@ -115,7 +121,7 @@ class Calls:
             yield
 
     def take_in(self) -> None:
-        """Keeps what ended calls have left. Raises what one of them raised: the ledger's failure is not the job's."""
+        """Keep what ended calls have left. Raise what one of them raised: the ledger's failure is not the job's."""
         for job_id, call in list(self._under_way.items()):
             if call.done():
                 del self._under_way[job_id]
@@ -128,7 +134,7 @@ class Calls:
                 errand.done.result()
 
     def start(self, work: Work, *, named: bool) -> None:
-        """Calls as many as there is room for, results first. `named`: with their steps as Prefect tasks."""
+        """Call as many jobs as there is capacity for, results first. `named`: with their steps as Prefect tasks."""
         self._due = {job_id: due for job_id, due in self._due.items() if job_id in work.ready}
         chosen = self._choose(work)
         for record in self._ledger.jobs.take_up(chosen) if chosen else ():
@@ -139,7 +145,7 @@ class Calls:
             call.add_done_callback(lambda _: self._bell.ring())
 
     def _choose(self, work: Work) -> list[str]:
-        """What came at once, what may submit at its pace."""
+        """Choose the jobs to call: those for which something came at once, those that may submit at the run's pace."""
         now = time.monotonic()
         room = SIDE_BY_SIDE - len(self._under_way)
         self._held_back = False
@@ -156,7 +162,7 @@ class Calls:
         return chosen
 
     def forget(self) -> None:
-        """Every job is called afresh: what was under way is on record, or it did not happen."""
+        """Have every job called afresh: what was under way is on record, or it did not happen."""
         self._under_way.clear()
         self._waits.clear()
         self._times.clear()
@@ -224,7 +230,10 @@ class Calls:
             done.add_done_callback(lambda _: self._bell.ring())
 
     def _cancel_at_provider(self, job: Job) -> None:
-        """The slot stays held until the provider is done with it: a running request runs on and is billed."""
+        """Ask the provider to cancel the job's open calls.
+
+        The slot stays held until the provider is done with it: a running request runs on and is billed.
+        """
         for row in job.calls:
             if row.status.terminal or row.request_id is None:
                 continue

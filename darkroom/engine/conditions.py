@@ -20,7 +20,7 @@ _LARGEST_INT = 2**63 - 1
 
 
 def as_text(match: str | Mapping[str, Any] | None) -> str | None:
-    """None where everything will do. Raises BadInput for what is no condition."""
+    """Return the condition as CEL; None where every event will do. Raise BadInput for what is no condition."""
     if not match:
         return None
     text = match if isinstance(match, str) else " && ".join(_equal(name, value) for name, value in match.items())
@@ -32,12 +32,12 @@ def as_text(match: str | Mapping[str, Any] | None) -> str | None:
 
 
 def require_event(name: str) -> None:
-    """One that nobody can send would be waited for in vain. Raises BadInput."""
+    """Raise BadInput for an event that nobody can send: it would be waited for in vain."""
     find_type(name)
 
 
 def holds(match: str | None) -> Callable[[Mapping[str, Any]], bool]:
-    """A test of an event's data. What cannot be told, as the data has no such field, does not hold."""
+    """Return a test of an event's data. A condition on a field that the data does not have does not hold."""
     return lambda data: match is None or matches(match, data) is True
 
 

@@ -89,21 +89,22 @@ class Durable:
         self._names: set[str] = set()
 
     def step(self, name: str, fn: Callable[..., Any]) -> Any:
-        """What `fn` gave, once: any JSON. It takes nothing, or one argument: a key that is the same at every attempt.
+        """Carry out a side effect once and return what `fn` gave: any JSON.
 
-        Give that key to whoever is told to do something (Stripe's `Idempotency-Key`): `fn` is called again where the
-        process died before its result was on record, and where it raised `Retry` or `Park`, or could not connect.
-        Anything else that it raises fails the job, naming the step.
+        `fn` takes nothing, or one argument: a key that is the same at every attempt. Give that key to the service that
+        is told to do something (Stripe's `Idempotency-Key`): `fn` is called again where the process died before its
+        result was on record, and where it raised `Retry` or `Park`, or could not connect. Anything else that it raises
+        fails the job, naming the step.
         """
         self._take_name(name)
         return self._step(name, fn)
 
     def sleep(self, duration: timedelta, *, step: str | None = None) -> None:
-        """From the moment the job first comes here, for days or years; no process waits meanwhile."""
+        """Wait this long from the moment the job first comes here, for days or years; no process waits meanwhile."""
         self._sleep(duration, step)
 
     def sleep_until(self, when: datetime, *, step: str | None = None) -> None:
-        """`when`: with a time zone. The first one that was said counts."""
+        """Wait until that time. `when`: with a time zone. The first one that was given counts."""
         self._sleep(when, step)
 
     def wait_for_event(
@@ -114,11 +115,11 @@ class Durable:
         timeout: timedelta | None = None,
         step: str | None = None,
     ) -> Happened | None:
-        """The first event of that name about the job's user (or about nobody) since the job began, or None.
+        """Return the first event of that name about the job's user (or about no user) since the job began, or None.
 
         One that came before the wait counts; one that started the job, or that an earlier wait of it took, does not.
         `match`: what holds for its data, as CEL over `event` ("event.data.score > 3"), or field → value, all equal.
-        None comes back at the `timeout`, and where a person says that it is over. Raises BadInput for a `match` that
+        None comes back at the `timeout`, and where a person says that it is over. Raise BadInput for a `match` that
         cannot be read, and a name that is not registered.
         """
         wait = self._open_event(self._named_or_numbered("wait_for_event", step), ForEvent(name, match, timeout))
@@ -127,9 +128,9 @@ class Durable:
     def wait_any(
         self, waits: Mapping[str, Sleep | ForEvent], *, step: str | None = None
     ) -> tuple[str, Happened | None]:
-        """The key of the first to settle, with the event that came; the same one in every later call.
+        """Return the key of the first wait to settle, with the event that came; the same one in every later call.
 
-        Where several settle at the same time it is the one that was on record first, and the others have passed.
+        Where several settle at the same time it is the one that was on record first, and the others are superseded.
         """
         if not waits:
             raise BadInput("Name at least one thing to wait for.", field="waits")
@@ -142,12 +143,12 @@ class Durable:
         return next(key for key, wait in opened.items() if wait.id == chosen.id), self._happened(chosen)
 
     def send_event(self, name: str, data: Mapping[str, Any], *, step: str | None = None) -> str:
-        """Sends an event about the job's user, once. Returns its id. Raises BadInput for what its type forbids."""
+        """Send an event about the job's user, once. Return its id. Raise BadInput for what its type forbids."""
         named = self._named_or_numbered("send_event", step)
         return str(self._step(named, lambda key: self._send(name, data, key=key)))
 
     def invoke(self, deployment: str, *, step: str | None = None, **parameters: Any) -> Invoked:
-        """Runs a deployment as a child job of the same user, and waits for its end without a process.
+        """Run a deployment as a child job of the same user, and wait for its end without a process.
 
         `deployment`: "generate-image/on-demand", or the flow's name alone for that; `parameters`: as in its form. Its
         failure is raised as `Permanent`, naming the child and what failed of it. Cancelling this job cancels the child.
@@ -165,10 +166,10 @@ class Durable:
         at_once: int,
         heard: Callable[[int], None] = lambda ended: None,
     ) -> list[Invoked | Permanent]:
-        """A child job for each, side by side, so many at a time; what came of them, in order, once all have ended.
+        """Run a child job for each, `at_once` at a time. Return the outcomes, in order, once all have ended.
 
-        A failure is a value here, and none of the others'. Their steps are numbered ("item-0001"). `heard` is told how
-        many have ended.
+        A failure is a value here and does not affect the others. Their steps are numbered ("item-0001"). `heard` is
+        called with how many have ended.
         """
         known = {wait.name: wait for wait in self._resources.ledger.waits.of_job(self.id)}
         ended: list[Wait] = []
@@ -185,7 +186,7 @@ class Durable:
         return [self._came(wait) for wait in ended]
 
     def require_going_on(self) -> None:
-        """Ends the call of a job that was cancelled."""
+        """End the call of a job that was cancelled by raising `Cancelled`."""
         if self._row.cancel_requested_at is not None:
             raise Cancelled("The job was cancelled.")
 
@@ -254,7 +255,10 @@ class Durable:
             raise error.of(step=name) from error
 
     def _require_deployment(self, deployment: str, given: Mapping[str, Any]) -> None:
-        """Else no run of the child's would ever begin. A Prefect that does not answer is waited for."""
+        """Raise BadInput for parameters that the deployment does not take: no run of the child would ever begin.
+
+        A Prefect that does not answer is waited for.
+        """
         try:
             wanted = self._resources.orchestrator.parameters_of(deployment)
         except (Retry, Park) as error:
@@ -267,7 +271,7 @@ class Durable:
             raise BadInput(f"{deployment} needs '{missing[0]}'.", field=missing[0])
 
     def _settled(self, opened: Wait) -> Wait:
-        """As it is on record; `Waiting` while it is open."""
+        """Return the wait as it is on record; raise `Waiting` while it is open."""
         wait = self._looked_at(opened)
         if wait.status == WaitStatus.OPEN:
             raise _waiting([wait])
@@ -350,7 +354,7 @@ class Durable:
             steps.done(self.id, name, _checked(_translated(fn, key=f"{self.id}/{name}")))
 
     def _try_again(self, error: DarkroomError) -> None:
-        """Raises Later where another try may do it. Not slept here: the thread is another job's meanwhile."""
+        """Raise `Later` where another try may do it. This does not sleep: the thread is another job's meanwhile."""
         timing, now = self._resources.timing, self._resources.clock()
         if isinstance(error, Park) and self._setbacks < len(timing.file_out_again):
             raise Later(timing.file_out_again[self._setbacks].total_seconds()) from error
@@ -361,12 +365,15 @@ class Durable:
 
 @cache
 def _triggers() -> TriggerFile:
-    """What events start, read once and again when it has changed."""
+    """Return the file of what events start, which is read once and again when it has changed."""
     return TriggerFile()
 
 
 def _waiting(waits: Sequence[Wait]) -> Waiting:
-    """An event comes when people do something, a child's end when a machine is done: that is worth a process."""
+    """Return a `Waiting` for these waits, which is expected to end soon only if one of them is for a child.
+
+    An event comes when people do something, a child's end when a machine is done: that is worth a process.
+    """
     due = min((wait.until for wait in waits if wait.until is not None), default=None)
     return Waiting(
         {WAIT + wait.id for wait in waits}, due=due, expected=any(wait.child_job_id is not None for wait in waits)
@@ -393,7 +400,10 @@ def _parts(deployment: str) -> tuple[str, str]:
 
 
 def _translated(fn: Callable[..., Any], *, key: str) -> Any:
-    """Its own mistakes are told by their class and place alone: what they say may repeat an event's data."""
+    """Call `fn` and translate what it raises.
+
+    Its own mistakes are told by their class and place alone: what they say may repeat an event's data.
+    """
     try:
         return fn(key) if _takes_key(fn) else fn()
     except (DarkroomError, *OUTAGES):
@@ -405,14 +415,14 @@ def _translated(fn: Callable[..., Any], *, key: str) -> Any:
 
 
 def _place(error: Exception) -> str:
-    """Where in the step's own file it was raised."""
+    """Return where in the step's own file the error was raised."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
     own = [frame for frame in frames if frame.filename == frames[0].filename]
     return f" in {PurePath(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
 
 
 def _takes_key(fn: Callable[..., Any]) -> bool:
-    """What has a value of its own already (`lambda n=n: …`) is not given one."""
+    """Return whether `fn` takes the key: a parameter that has a value already (`lambda n=n: …`) is not given one."""
     wanted = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(fn).parameters.values()
     return any(each.kind in wanted and each.default is inspect.Parameter.empty for each in parameters)

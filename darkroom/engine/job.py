@@ -107,7 +107,7 @@ class Job(Durable):
 
     @property
     def calls(self) -> list[Request]:
-        """Its paid calls, as the job last saw them."""
+        """Return the job's paid calls, as it last saw them."""
         return [row for attempts in self._calls.values() for row in attempts.values()]
 
     @property
@@ -124,7 +124,10 @@ class Job(Durable):
         lane: Lane = Lane.INTERACTIVE,
         reuse: bool = False,
     ) -> Inference:
-        """The finished call, or `Waiting`. Raises the tree of `darkroom.errors` if it failed for good."""
+        """Make a paid call and return it once it has finished; raise `Waiting` until then.
+
+        Raise the tree of `darkroom.errors` if it failed for good.
+        """
         return self.wait_all(self.start(endpoint, arguments, step=step, retry=retry, lane=lane, reuse=reuse))[0]
 
     def start(
@@ -137,10 +140,11 @@ class Job(Durable):
         lane: Lane = Lane.INTERACTIVE,
         reuse: bool = False,
     ) -> str:
-        """Reserves the call without waiting for it, so that several are under way at once. Returns its step.
+        """Reserve the call without waiting for it, so that several are under way at once. Return its step.
 
-        Files of the media store are given as their assets. `lane`: of the job's first call, the later ones continue.
-        `reuse`: an answer that the user has had to the same call, with the same files by content, serves for it.
+        Files of the media store are given as their assets. `lane`: of the job's first call; later ones go into
+        `Lane.CONTINUE`, but for trainings. `reuse`: an answer that the user has had to the same call, with the same
+        files by content, serves for it.
         """
         row = self._latest(step)
         if row is None:
@@ -151,9 +155,9 @@ class Job(Durable):
         return step
 
     def each(self, calls: Sequence[Call]) -> Iterator[tuple[Call, Inference | DarkroomError]]:
-        """What came of those that have ended, a failure being none of the others'; then `Waiting` while some have not.
+        """Yield the outcome of each call that has ended, then raise `Waiting` while some have not.
 
-        They are reserved all at once.
+        A failure is a value here and does not affect the others. The calls are reserved all at once.
         """
         self._reserve_missing(calls)
         pending = []
@@ -179,7 +183,7 @@ class Job(Durable):
             raise Waiting(pending)
 
     def wait_all(self, *steps: str) -> list[Inference]:
-        """What came of started steps, in their order; `Waiting` until all have come."""
+        """Return the results of started steps, in their order; raise `Waiting` until all have come."""
         rows = [self._on_record(step) for step in steps]
         pending = [row.ref for row in rows if row.status is not RequestStatus.SUCCEEDED]
         if pending:
@@ -187,13 +191,13 @@ class Job(Durable):
         return [self._collect(row) for row in rows]
 
     def store(self, inference: Inference) -> list[Asset]:
-        """Brings the call's files into the media store, each verified, each once."""
+        """Bring the call's files into the media store, each verified, each once."""
         if inference.reused_from is not None:
             return self._reused(inference, inference.reused_from)
         return [self._stored(inference, file, n=n) for n, file in enumerate(inference.files)]
 
     def make(self, step: str, build: Callable[[], bytes], *, kind: Kind = Kind.IMAGE, n: int = 0) -> Asset:
-        """A file of our own making, made once: `build` gives its bytes and has no other effect."""
+        """Make and store a file of our own, once: `build` gives its bytes and has no other effect."""
         if (step, n) not in self._files:
             self.require_going_on()
             try:
@@ -207,21 +211,21 @@ class Job(Durable):
 
     @property
     def rows(self) -> Rows:
-        """Of a batch."""
+        """Return the rows of a batch, and show from now on how far they have come."""
         if self._shown is not None:
             self._shown.watch_rows(self.id)
         return Rows(self._row, self._resources)
 
     def asset(self, asset_id: str) -> Asset:
-        """A file of the job's user. Raises BadInput for what is none."""
+        """Return a file of the job's user. Raise BadInput for what is none."""
         return storing.own_asset(self._resources, asset_id, user_id=self.user_id)
 
     def read(self, asset: Asset) -> bytes:
-        """A file's content. A media store that is out is waited for."""
+        """Return a file's content. Wait for a media store that is out."""
         return self.read_key(asset.key)
 
     def read_key(self, key: str) -> bytes:
-        """The same, by its key in the store."""
+        """Return a file's content by its key in the store. Wait for a media store that is out."""
         try:
             return self._resources.store.read(key)
         except DarkroomError as error:
@@ -229,17 +233,23 @@ class Job(Durable):
             raise
 
     def progress(self, percent: float, text: str) -> None:
-        """How far the job has come, for whoever looks at it: in the API and as a bar in Prefect's UI."""
+        """Report how far the job has come, for people to see: in the API and as a bar in Prefect's UI."""
         if self._resources.ledger.jobs.progress(self.id, percent, text) and self._shown is not None:
             self._shown.show_progress(self.id, percent, text)
 
     def show(self, name: str, markdown: str, *, description: str) -> None:
-        """A text among the run's artifacts in Prefect's UI, for looking only. `name`: lowercase letters and dashes."""
+        """Show a text among the run's artifacts in Prefect's UI, for looking only.
+
+        `name`: lowercase letters and dashes.
+        """
         if self._shown is not None:
             self._shown.show_text(self.id, name, markdown, description=description)
 
     def link(self, asset: Asset) -> str:
-        """An address for such a text, which opens the file for as long as Prefect's UI is looked at."""
+        """Return an address to put into such a text (`show`).
+
+        It opens the file for as long as Prefect's UI is looked at.
+        """
         return self._shown.link(asset) if self._shown is not None else ""
 
     def _reused(self, inference: Inference, reused_from: str) -> list[Asset]:
@@ -269,7 +279,7 @@ class Job(Durable):
         return self._files[place]
 
     def _call_again(self, error: DarkroomError) -> None:
-        """Raises Later where another try may bring it. Not slept here: the thread is another job's meanwhile."""
+        """Raise `Later` where another try may bring it. This does not sleep: the thread is another job's meanwhile."""
         pauses: Sequence[timedelta] = ()
         if isinstance(error, Park):
             pauses = self._resources.timing.file_out_again
@@ -316,7 +326,7 @@ class Job(Durable):
             self._queue([self._spec(each.endpoint, each.arguments, step=each.step, lane=lane) for each in missing])
 
     def _queue(self, specs: Sequence[RequestSpec]) -> list[Request]:
-        """As they are once slots were handed out."""
+        """Reserve the calls and return their rows as they are once slots were granted."""
         reserved = self._requests.reserve_all(self.id, specs)
         if any(row.status is RequestStatus.QUEUED for row in reserved):
             self._resources.dispatcher.grant()
@@ -324,13 +334,13 @@ class Job(Durable):
         return [self._noted(row) for row in reserved]
 
     def _was_put_back(self, row: Request) -> bool:
-        """By a replay, with the input of the code that failed, and it is not sent yet."""
+        """Return whether a replay requeued the row, with the input of the code that failed, and it is not sent yet."""
         since = self._row.replayed_at
         waits = row.status in (RequestStatus.QUEUED, RequestStatus.GRANTED)
         return since is not None and row.created_at >= since and waits
 
     def _as_asked_today(self, row: Request, spec: RequestSpec) -> Request:
-        """As it is, where it is under way by now."""
+        """Amend the row to the call that is asked for today; leave it as it is where it is under way by now."""
         if asks_the_same(row, spec):
             return row
         changed, implied = self._requests.ask_anew(row.ref, spec)
@@ -346,18 +356,18 @@ class Job(Durable):
         return row
 
     def _advance_all(self, row: Request, retry: RetryPolicy) -> None:
-        """Whatever can be done for the call just now."""
+        """Do whatever can be done for the call just now."""
         following: Request | None = row
         while following is not None:
             following = self._advance(following, retry)
 
     def _latest(self, step: str) -> Request | None:
-        """The last attempt; or one before it whose success came late: that is paid, and there is no need of another."""
+        """Return the last attempt, or one before it whose success came late: that is paid, and no other is needed."""
         rows = self._calls.get(step, {}).values()
         return max(rows, key=lambda row: (row.status is RequestStatus.SUCCEEDED, row.attempt), default=None)
 
     def _advance(self, row: Request, retry: RetryPolicy) -> Request | None:
-        """Does what the row asks for and returns what it became; None when there is nothing left to do now."""
+        """Do what the row asks for and return what it became; None when there is nothing left to do now."""
         match row.status:
             case RequestStatus.GRANTED:
                 return self._submit(row)
@@ -389,7 +399,7 @@ class Job(Durable):
         return self._requests.get(row.ref)
 
     def _again(self, row: Request, retry: RetryPolicy) -> Request:
-        """A new attempt, both on record; raises if the failure is for good."""
+        """Queue a new attempt and keep the failed one on record; raise if the failure is for good."""
         error, tries = rebuilt(row), self._tries(row.step)
         if row.status is RequestStatus.EXPIRED and not retry.resubmit_expired:
             raise _perhaps_paid().of(step=row.step, ref=row.ref)
@@ -411,7 +421,7 @@ class Job(Durable):
         return self._queue([following])[0]
 
     def _tries(self, step: str) -> int:
-        """Attempts of the step, since the job was last replayed."""
+        """Count the attempts of the step since the job was last replayed."""
         since = self._row.replayed_at
         return sum(since is None or row.created_at >= since for row in self._calls[step].values())
 
@@ -434,7 +444,7 @@ class Job(Durable):
         )
 
     def _fetch(self, row: Request) -> dict[str, Any]:
-        """The result of a success that was announced without its payload."""
+        """Fetch the result of a success that was announced without its payload."""
         try:
             outcome = self._resources.providers.of(row.account_id).ask(row)
         except (Retry, Park):
@@ -453,7 +463,7 @@ class Job(Durable):
 
 
 def rebuilt(row: Request) -> DarkroomError:
-    """How an ended call failed, from its record, by what is known today."""
+    """Return the error with which an ended call failed, from its record, by what is known today."""
     if row.status is RequestStatus.EXPIRED:
         return Retry("The provider gave no sign of the request within its time.", code="expired")
     document = row.error or {}

@@ -40,9 +40,10 @@ class ForRun(StrEnum):
 def decide_request(
     row: Request, *, now: datetime, expected: timedelta, start_timeout: timedelta, webhooks: bool, timing: Timing
 ) -> ForRequest:
-    """`webhooks`: whether the provider can reach us; if it can, only a silent row is asked about.
+    """Decide what is to be done about a request.
 
-    `expected` and `start_timeout`: as the model says them.
+    `webhooks`: whether the provider can reach us; if it can, only a silent row is asked about. `expected` and
+    `start_timeout`: as the model says them.
     """
     usual = timing.scale(3 * expected)
     since = now - (row.submitted_at or now)
@@ -62,7 +63,10 @@ def decide_request(
 
 
 def decide_run(run: Run, state: RunState | None, *, now: datetime, has_granted: bool, timing: Timing) -> ForRun:
-    """Of an open run. `state`: Prefect's, or None; `has_granted`: a row of the run holds a slot it has not used."""
+    """Decide what is to be done about an open run.
+
+    `state`: Prefect's, or None; `has_granted`: a row of the run holds a slot it has not used.
+    """
     if run.flow_run_id is None or state is None:
         return _missing(run, now=now, timing=timing)
     match state.type:
@@ -85,7 +89,7 @@ def decide_run(run: Run, state: RunState | None, *, now: datetime, has_granted: 
 
 
 def decide_closed_run(run: Run, state: RunState | None, *, now: datetime, timing: Timing) -> ForRun:
-    """Of a run that has closed: its process may have died before it could say so to Prefect.
+    """Decide about a run that has closed: its process may have died before it could say so to Prefect.
 
     Started again, it finds that it is closed and says how it ended.
     """
@@ -104,19 +108,19 @@ def decide_closed_run(run: Run, state: RunState | None, *, now: datetime, timing
 
 
 def differing(wanted: Mapping[str, int], found: Mapping[str, int | None]) -> dict[str, int]:
-    """The limits of the queues that have another, or that are not there."""
+    """Return the limits of the queues that have another limit, or that are not there."""
     return {name: limit for name, limit in wanted.items() if name not in found or found[name] != limit}
 
 
 def recent_recoveries(run: Run, *, now: datetime, timing: Timing) -> int:
-    """How often the run was brought back in quick succession."""
+    """Count how often the run was brought back in quick succession."""
     if run.recovered_at is None or (run.closed_at is None and now - run.recovered_at > timing.recoveries_forgotten):
         return 0
     return run.recoveries
 
 
 def next_recovery(run: Run, *, now: datetime, timing: Timing) -> datetime:
-    """When it may be brought back again; the first time at once."""
+    """Return when the run may be brought back again; the first time at once."""
     count = recent_recoveries(run, now=now, timing=timing)
     if count == 0 or run.recovered_at is None:
         return now
@@ -125,14 +129,20 @@ def next_recovery(run: Run, *, now: datetime, timing: Timing) -> datetime:
 
 
 def _missing(run: Run, *, now: datetime, timing: Timing) -> ForRun:
-    """Not created yet, or deleted in the UI; a process that does not know yet that it was deleted comes to its end."""
+    """Decide about a run that Prefect does not know: not created yet, or deleted in the UI.
+
+    A process that does not know yet that its run was deleted is left to reach its end.
+    """
     alive = run.alive_until + timing.grace - timing.started_by if run.alive_until else run.created_at
     heard = max(run.created_at, alive)
     return ForRun.CREATE if now - heard > timing.started_by else ForRun.NOTHING
 
 
 def _is_lost(run: Run, state: RunState, *, now: datetime, timing: Timing) -> bool:
-    """FAILED with open jobs is no word of theirs: the ledger was gone, a block was missing, nobody resumed it."""
+    """Return whether the run has lost its process.
+
+    FAILED with open jobs is no word of theirs: the ledger was gone, a block was missing, nobody resumed it.
+    """
     match state.type:
         case "CRASHED" | "FAILED":
             return True

@@ -44,7 +44,10 @@ def find(kind: str) -> Pipeline[Any]:
 
 
 def register(made: Pipeline[Any]) -> None:
-    """Raise NeedsHuman where another function has the name already. The same file imported again takes its place."""
+    """Register a pipeline. Raise NeedsHuman where another function has the name already.
+
+    The same file imported again takes its place.
+    """
     there = REGISTRY.get(made.kind)
     if there is not None and _place(there.function) != _place(made.function):
         raise NeedsHuman(

@@ -13,7 +13,10 @@ from darkroom.providers.models import find_model
 def specify(
     endpoint: str, arguments: Mapping[str, Any], *, step: str, lane: Lane = Lane.INTERACTIVE, reuse: bool = False
 ) -> RequestSpec:
-    """Raises BadInput for what the model does not accept. `arguments`, `reuse`: as of `Job.start`."""
+    """Build the paid call that is put on record. Raise BadInput for what the model does not accept.
+
+    `arguments`, `reuse`: as of `Job.start`.
+    """
     model = find_model(endpoint)
     checked = model.validate(_named(arguments, lambda asset: f"{ASSET}{asset.id}"))
     return RequestSpec(
@@ -28,7 +31,7 @@ def specify(
 
 
 def _named(value: Any, name: Callable[[Asset], str]) -> Any:
-    """The arguments with each asset in them as its name."""
+    """Return the arguments with each asset in them replaced by its name."""
     if isinstance(value, Asset):
         return name(value)
     if isinstance(value, Mapping):

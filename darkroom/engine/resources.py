@@ -37,7 +37,7 @@ class Resources:
 
     @property
     def clock(self) -> Clock:
-        """The ledger's, so that whoever works with both has one time."""
+        """Return the ledger's clock, so that whatever works with both has one time."""
         return self.ledger.clock
 
     @property
@@ -46,7 +46,7 @@ class Resources:
 
     @property
     def fal(self) -> Fal:
-        """fal's own client, for what only fal has: its list of requests."""
+        """Return fal's own client, for what only fal has: its list of requests."""
         provider = self.providers.of("fal")
         assert isinstance(provider, FalProvider)
         return provider.client
@@ -61,7 +61,7 @@ def current() -> Resources:
 
 @contextmanager
 def using(resources: Resources) -> Iterator[Resources]:
-    """They are the current ones here."""
+    """Make these the current resources inside the context."""
     token = _current.set(resources)
     try:
         yield resources

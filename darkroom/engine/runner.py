@@ -41,12 +41,12 @@ def drive(
     as_tasks: bool = True,
     patience: timedelta = timedelta(0),
 ) -> State[Any]:
-    """Carries the run's jobs to their ends and returns the flow's final state.
+    """Carry the run's jobs to their ends and return the flow's final state.
 
     A run that the gateway made finds its jobs in the ledger; one that a person started opens its own, with these
     parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
-    `as_tasks`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`:
-    how long it waits in its process at least, for a run to which something will come soon; scaled like our own limits.
+    `as_tasks`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`: how
+    long it waits in its process at least, for a run to which something will come soon; scaled like our own limits.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
@@ -74,7 +74,7 @@ class Suspension(Protocol):
     def is_requested(self) -> bool: ...
 
     def raise_if_requested(self) -> None:
-        """Prefect's `Pause`, with which a flow ends that goes on later."""
+        """Raise Prefect's `Pause`, with which a flow ends that goes on later."""
 
 
 class Runner:
@@ -109,7 +109,10 @@ class Runner:
         self._several = self._ledger.runs.has_had_several(run.id)
 
     def carry(self) -> None:
-        """Until no job is open, and none came while it lingered. A ledger that restarts meanwhile is waited for."""
+        """Work until no job is open, and none came while the run lingered.
+
+        A ledger that restarts meanwhile is waited for.
+        """
         closed = False
         while not closed:
             try:
@@ -119,7 +122,7 @@ class Runner:
         self._reports.show_waits(self._run_id)
 
     def _round(self) -> bool:
-        """Works, then leaves or closes. True if the run is closed."""
+        """Work, then suspend or close the run. Return True if the run is closed."""
         if self._work():
             self._leave()
             return False
@@ -135,7 +138,10 @@ class Runner:
         self._calls.forget()
 
     def _work(self) -> bool:
-        """Calls what can go on until nothing has moved for as long as it stays. True if jobs are still open."""
+        """Call what can go on until nothing has moved for as long as the run stays in its process.
+
+        Return True if jobs are still open.
+        """
         with (
             self._alive(),
             self._ledger.listen(self._run_id) as bell,
@@ -161,13 +167,16 @@ class Runner:
                 self._reports.send_what_is_due()
 
     def _heed_a_suspension(self) -> None:
-        """Prefect's engine would at the next task, and there may be none. The process leaves as soon as it can."""
+        """Record a suspension that a person asked for. The process leaves as soon as it can.
+
+        Prefect's engine would heed it at the next task, and there may be none.
+        """
         if not self._suspended_by_hand and self._suspension.is_requested():
             self._ledger.runs.suspended_by_hand(self._run_id)
             self._suspended_by_hand = True
 
     def _stay(self, work: Work) -> float:
-        """Seconds it stays in its process though nothing moves: for an answer, or for the user's next job."""
+        """Return the seconds to stay in the process though nothing moves: for an answer, or for the user's next job."""
         if work.open and (self._suspended_by_hand or self._calls.form is not None):
             return 0  # for a person, who takes minutes or days
         if work.open:
@@ -177,19 +186,22 @@ class Runner:
         return self._timing.linger.total_seconds() if self._shared else 0
 
     def _until_the_next_time(self) -> float:
-        """Seconds; endless where no wait has one, or it has passed: then the ledger says whether that still counts."""
+        """Return the seconds until the next time at which a wait is over.
+
+        Infinite where no wait has one, or it has passed: then the ledger says whether that still counts.
+        """
         due = self._calls.next_time
         left = float("inf") if due is None else (due - self._resources.clock()).total_seconds()
         return left if left > 0 else float("inf")
 
     def _is_alone(self, work: Work) -> bool:
-        """Whether the run has only ever had one job: then each step of it is shown."""
+        """Return whether the run has only ever had one job: then each step of it is shown."""
         self._only = self._only or next(iter(work.open), None)
         self._several = self._several or any(job_id != self._only for job_id in work.open)
         return not self._several
 
     def _leave(self) -> None:
-        """Nothing has come for the patience: give the process back."""
+        """Give the process back, as nothing has come for the patience."""
         timeout = self._until_the_net()
         self._reports.show_waits(self._run_id, leaving=True)
         if self._suspended_by_hand:
@@ -213,7 +225,7 @@ class Runner:
             )
 
     def _until_the_net(self) -> timedelta:
-        """Prefect fails a run that was suspended for longer."""
+        """Return the time-out of the suspension: Prefect fails a run that was suspended for longer."""
         waits = self._ledger.waits.outlook(self._run_id)
         if waits.endless:
             return FOREVER
@@ -223,7 +235,7 @@ class Runner:
 
     @contextmanager
     def _alive(self) -> Iterator[None]:
-        """Says every few seconds that this process carries the run."""
+        """Record every few seconds that this process carries the run."""
         done = threading.Event()
 
         def renew() -> None:
@@ -255,7 +267,10 @@ def _enter(resources: Resources, flow_run: FlowRun, *, kind: str, parameters: Ma
 
 
 def _retried(resources: Resources, run: Run, flow_run_id: UUID) -> Run:
-    """Open again where a person has asked for it and something of it failed; what has succeeded is not done again."""
+    """Reopen the run where a person has asked for it and something of it failed.
+
+    What has succeeded is not done again.
+    """
     if not is_retried(resources.orchestrator.history(flow_run_id)):
         return run
     reopened = resources.ledger.runs.reopen(run.id)
@@ -267,17 +282,20 @@ def _retried(resources: Resources, run: Run, flow_run_id: UUID) -> Run:
 
 
 def is_retried(history: Sequence[RunState]) -> bool:
-    """Whether a run that had ended was started again by a person: in Prefect's UI or by `prefect flow-run retry`.
+    """Return whether a person started an ended run again: in Prefect's UI or by `prefect flow-run retry`.
 
-    `history`: oldest state first. A run that crashed when its end was on record already, and was put back
-    (Recovering), only has to say so.
+    `history`: oldest state first. A run that crashed when its end was on record already, and was requeued (Recovering),
+    only has to say so.
     """
     ends = [n for n, state in enumerate(history) if state.is_final]
     return bool(ends) and all(state.name != RECOVERING for state in history[ends[-1] :])
 
 
 def _final_state(ledger: Ledger, run_id: str) -> State[Any]:
-    """One job: its own ending. Several: completed, and the message counts them."""
+    """Return the flow's final state.
+
+    One job: its own ending. Several: completed, and the message counts them.
+    """
     endings = ledger.jobs.endings(run_id)
     message = ", ".join(f"{endings[status]} {status.value}" for status in JobStatus if status in endings)
     if endings == {JobStatus.FAILED: 1}:

@@ -24,9 +24,10 @@ class Waiting(BaseException):
         due: datetime | None = None,
         expected: bool = True,
     ) -> None:
-        """`form`: what a person is asked meanwhile. `due`: when one of them moves by itself.
+        """Name the `refs` to wait for.
 
-        `expected`: whether one may come any moment, so that it is worth a process to wait for it.
+        `form`: what a person is asked meanwhile. `due`: when one of them moves by itself. `expected`: whether one may
+        come any moment, so that it is worth a process to wait for it.
         """
         super().__init__()
         self.refs = frozenset(refs)
@@ -46,7 +47,7 @@ _UNTOLD = "untold:"
 
 
 def untold(waiting: Waiting) -> list[str]:
-    """Why a rehearsal could not go on there, and there."""
+    """Return each reason why a dry run could not go on."""
     return sorted(ref.removeprefix(_UNTOLD) for ref in waiting.refs if ref.startswith(_UNTOLD))
 
 

@@ -60,7 +60,10 @@ class StoredFiles:
 
 
 def own_asset(resources: Resources, asset_id: str, *, user_id: str) -> Asset:
-    """Raises BadInput for a file that is not there, or another user's: nobody learns which."""
+    """Return a file of the user.
+
+    Raise BadInput for a file that is not there, or another user's: nobody learns which.
+    """
     asset = resources.ledger.assets.get(asset_id)
     if asset is None or asset.user_id != user_id:
         raise BadInput(f"There is no file {asset_id}. Bring it with POST /v1/uploads.", code="no_such_asset")
@@ -70,7 +73,7 @@ def own_asset(resources: Resources, asset_id: str, *, user_id: str) -> Asset:
 def store(
     resources: Resources, job: Job, file: RemoteFile, *, ref: str, step: str, n: int, collected_at: datetime
 ) -> Asset:
-    """Fetches the file, verifies it, writes it to the media store and puts it on record."""
+    """Fetch the file, verify it, write it to the media store and put it on record."""
     media = _fetch(resources, file)
     stored = _write(resources, job, media, file.kind, step=step, n=n)
     asset = resources.ledger.assets.add(job, ref=ref, step=step, n=n, file=stored, collected_at=collected_at)
@@ -80,7 +83,7 @@ def store(
 
 
 def make(resources: Resources, job: Job, build: Callable[[], bytes], *, step: str, n: int, kind: Kind) -> Asset:
-    """A file of our own making: verified, stored and put on record like a provider's."""
+    """Make a file of our own: verify it, store it and put it on record like a provider's."""
     media = verify(build(), kind)
     return resources.ledger.assets.add(
         job, ref=None, step=step, n=n, file=_write(resources, job, media, kind, step=step, n=n)
@@ -88,7 +91,7 @@ def make(resources: Resources, job: Job, build: Callable[[], bytes], *, step: st
 
 
 def is_inline(file: RemoteFile) -> bool:
-    """Whether it came within the answer."""
+    """Return whether the file came within the answer."""
     return file.url.startswith("data:")
 
 
@@ -118,7 +121,7 @@ def _write(resources: Resources, job: Job, media: Media, kind: Kind, *, step: st
 
 
 def _forget_inline(resources: Resources, ref: str, url: str, asset: Asset) -> None:
-    """A file that came within the answer is kept once: in the store."""
+    """Replace a file that came within the answer by a reference to its asset: it is kept once, in the store."""
     output = resources.ledger.requests.get(ref).output
     if (path := _path_of(url, output)) is not None:
         resources.ledger.requests.forget_inline(ref, path, kept=f"{ASSET}{asset.id}")

@@ -22,9 +22,9 @@ MOST_REFUSALS = 8  # by errors of the provider's own, about five minutes; 429s a
 
 
 def submit(resources: Resources, row: Request) -> Request:
-    """Sends a granted call, once, and returns the row as it is then: its answer may have been lost.
+    """Send a granted call, once, and return the row as it is then: its answer may have been lost.
 
-    A refusal is raised once it is on record. Never repeated here: it puts the row back into the ledger's queue.
+    A refusal is raised once it is on record. The call is never repeated here: a refusal requeues the row in the ledger.
     """
     requests = resources.ledger.requests
     try:
@@ -66,7 +66,10 @@ def _accepted(resources: Resources, row: Request, taken: Taken) -> Request:
 
 
 def _keep_answer(resources: Resources, row: Request, outcome: Outcome) -> None:
-    """It is paid and nowhere else: a ledger that restarts just now is waited for."""
+    """Put the answer on record.
+
+    It is paid and nowhere else: a ledger that restarts just now is waited for.
+    """
     deadline = time.monotonic() + resources.timing.answer_kept.total_seconds()
     while True:
         try:
@@ -81,7 +84,10 @@ def _keep_answer(resources: Resources, row: Request, outcome: Outcome) -> None:
 
 
 def _unprepared(resources: Resources, row: Request, error: DarkroomError) -> Implied:
-    """Nothing was sent: its files could not be brought to the provider. An outage of theirs is not the provider's."""
+    """Requeue or fail a call that was not sent, as its files could not be brought to the provider.
+
+    An outage on the files' way is not the provider's.
+    """
     document = error_document(error.of(step=row.step, ref=row.ref))
     if isinstance(error, Park):
         return _back_to_the_queue(resources, row, error, document, counts=False)
@@ -91,7 +97,7 @@ def _unprepared(resources: Resources, row: Request, error: DarkroomError) -> Imp
 
 
 def _refused(resources: Resources, row: Request, error: DarkroomError) -> Implied:
-    """A sure refusal: for good, or back to the queue until it may pass."""
+    """Record a sure refusal: fail the call for good, or requeue it until it may pass."""
     document = error_document(error.of(step=row.step, ref=row.ref))
     if isinstance(error, Park):
         # Told to the account first: the row waits for the breaker then, not for a time of its own.
@@ -109,7 +115,10 @@ def _refused(resources: Resources, row: Request, error: DarkroomError) -> Implie
 def _back_to_the_queue(
     resources: Resources, row: Request, error: DarkroomError, document: dict[str, Any], *, counts: bool
 ) -> Implied:
-    """`counts`: among the errors of which there may be only so many."""
+    """Requeue the call, or fail it after too many errors.
+
+    `counts`: this refusal is among the errors of which there may be only so many.
+    """
     before = row.error or {}
     refusals, errors = before.get("refusals", 0) + 1, before.get("errors", 0) + counts
     if errors > MOST_REFUSALS:
@@ -125,7 +134,7 @@ def _failed(resources: Resources, row: Request, document: dict[str, Any]) -> Imp
 
 
 def _answered(resources: Resources, row: Request) -> Implied:
-    """Whatever it says: the provider is there again, if that was the question."""
+    """Report the account as back if the call was its probe: any answer shows that the provider is there again."""
     return resources.ledger.accounts.back(row.account_id) if row.probe else NOTHING
 
 

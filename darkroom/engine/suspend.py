@@ -25,7 +25,7 @@ _PATIENCE_OF_THE_DOORKEEPER = 0.2  # seconds between looks at whether Prefect sh
 
 
 def suspend(*, timeout: timedelta, when_left: Callable[[], None], form: type[RunInput] | None = None) -> None:
-    """Ends the process of a deployed run by raising `Pause`; `when_left` is called once Prefect has accepted it.
+    """End the process of a deployed run by raising `Pause`; call `when_left` once Prefect has accepted it.
 
     `form`: what a person fills in to resume it. A resume without an answer is refused then.
     """
@@ -43,9 +43,10 @@ def suspend(*, timeout: timedelta, when_left: Callable[[], None], form: type[Run
 
 
 def pause(orchestrator: Orchestrator, flow_run_id: UUID, *, timeout: timedelta, when_left: Callable[[], None]) -> None:
-    """Waits in the process of a run without a deployment until it is resumed.
+    """Wait in the process of a run without a deployment until it is resumed.
 
-    `pause_flow_run` blocks from before the state is accepted until the resume, so a thread looks from outside.
+    `pause_flow_run` blocks from before the state is accepted until the resume, so a thread watches from outside, and
+    calls `when_left` once the run is paused.
     """
     resumed = threading.Event()
     doorkeeper = threading.Thread(

@@ -35,13 +35,16 @@ def _key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
 
 
 def _may_pass(task: Any, run: TaskRun, state: State[Any]) -> bool:
-    """A plain function: Prefect takes any other callable for "do not retry"."""
+    """Return whether another try of the task may succeed.
+
+    This is a plain function: Prefect takes any other callable for "do not retry".
+    """
     error = state.result(raise_on_failure=False)
     return isinstance(error, Retry | ConnectionError)
 
 
 def paced(of: Task[P, R], timing: Timing) -> Task[P, R]:
-    """The task with the pauses between its tries, which Prefect takes where a task is defined."""
+    """Return the task with the pauses between its tries, which Prefect takes where a task is defined."""
     return of.with_options(retry_delay_seconds=[each.total_seconds() for each in timing.file_again])
 
 
@@ -50,7 +53,10 @@ _BY_JOB_STEP_ATTEMPT = CacheKeyFnPolicy(cache_key_fn=_key)
 
 @task(name="submit", task_run_name="submit {step}", persist_result=True, cache_policy=_BY_JOB_STEP_ATTEMPT)
 def submit(ref: str, *, step: str, key: str) -> str:
-    """Returns the provider's request id, else the status it came to. Not retried here, see `sending.submit`."""
+    """Send a granted call. Return the provider's request id, else the status that the row reached.
+
+    Not retried here, see `sending.submit`.
+    """
     resources = current()
     row = sending.submit(resources, resources.ledger.requests.get(ref))
     if row.status is RequestStatus.UNKNOWN:
@@ -68,7 +74,7 @@ def submit(ref: str, *, step: str, key: str) -> str:
     retry_condition_fn=_may_pass,
 )
 def store(job_id: str, ref: str, *, step: str, n: int, key: str, collected_at: datetime) -> str:
-    """The n-th file of a finished call. Returns the asset's id."""
+    """Store the n-th file of a finished call. Return the asset's id."""
     resources = current()
     row = resources.ledger.requests.get(ref)
     file = find_model(row.endpoint).files(row.output or {})[n]
@@ -86,7 +92,7 @@ def store(job_id: str, ref: str, *, step: str, n: int, key: str, collected_at: d
     retry_condition_fn=_may_pass,
 )
 def make(job_id: str, build: Callable[[], bytes], *, step: str, n: int, kind: Kind, key: str) -> str:
-    """A file of our own making. Returns the asset's id."""
+    """Make and store a file of our own. Return the asset's id."""
     resources = current()
     return storing.make(resources, _job(resources, job_id), build, step=step, n=n, kind=kind).id
 
@@ -94,7 +100,10 @@ def make(job_id: str, build: Callable[[], bytes], *, step: str, n: int, kind: Ki
 # Without a policy Prefect would make a key of the parameters, and log that it cannot make one of a function.
 @task(name="step", task_run_name="{step}", cache_policy=NO_CACHE)
 def step(carry_out: Callable[[], None], *, step: str) -> None:
-    """An unpaid side effect. Its result is on record in the ledger alone: it may be what nobody else is to read."""
+    """Carry out an unpaid side effect.
+
+    Its result is on record in the ledger alone: it may be what nobody else is to read.
+    """
     carry_out()
 
 

@@ -21,7 +21,7 @@ class Pace:
         self._counted = clock()
 
     def take(self) -> bool:
-        """Whether one more may go now."""
+        """Take a token if there is one. Return whether one more may go now."""
         self._count()
         if self._saved < 1:
             return False
@@ -30,7 +30,7 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """Until the next may go."""
+        """Return the seconds until the next may go."""
         self._count()
         return max(0.0, (1 - self._saved) / self._per_second)
 

@@ -67,7 +67,10 @@ class Contents:
 
 
 def read_archive(file: IO[bytes], *, field: str = "archive") -> Contents:
-    """The pictures of a zip with their captions. Raises BadInput(field) for what is no archive that may be read."""
+    """Read the pictures of a zip with their captions.
+
+    Raise BadInput(field) for what is no archive that may be read.
+    """
     with _opened(file, field=field) as archive:
         entries = _entries(archive, archive_bytes=_size(file), field=field)
         if flaws := _flaws(entries):
@@ -76,7 +79,7 @@ def read_archive(file: IO[bytes], *, field: str = "archive") -> Contents:
 
 
 def check_archive(file: IO[bytes], *, field: str = "archive") -> None:
-    """Reads each entry to its end and keeps none. Raises BadInput(field), which names every file that is wrong."""
+    """Read each entry to its end and keep none. Raise BadInput(field), which names every file that is wrong."""
     with _opened(file, field=field) as archive:
         entries = _entries(archive, archive_bytes=_size(file), field=field)
         if flaws := _flaws(entries):
@@ -86,7 +89,7 @@ def check_archive(file: IO[bytes], *, field: str = "archive") -> None:
 
 
 def write_archive(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """A zip of those names and contents. The same files in the same order give the same bytes."""
+    """Write a zip of those names and contents. The same files in the same order give the same bytes."""
     target = BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         for name, content in files:
@@ -98,7 +101,7 @@ def write_archive(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def check_caption(caption: str) -> str:
-    """Without the space around it. Raises BadInput, whose message goes on from a file's name."""
+    """Strip the space around the caption. Raise BadInput, whose message goes on from a file's name."""
     if len(caption) > LONGEST_CAPTION:
         raise BadInput(f"is a caption of more than {LONGEST_CAPTION} characters")
     if "\0" in caption:
@@ -107,7 +110,7 @@ def check_caption(caption: str) -> str:
 
 
 def listed(flaws: Sequence[Flaw], *, field: str) -> BadInput:
-    """One error that names every file and what is wrong with it."""
+    """Return one error that names every file and what is wrong with it, up to `MOST_NAMED` of them."""
     named = "; ".join(f"{shown(flaw.name)} {flaw.reason}" for flaw in flaws[:MOST_NAMED])
     more = f"; and {len(flaws) - MOST_NAMED} more" if len(flaws) > MOST_NAMED else ""
     count, remedy = ("One file", "it") if len(flaws) == 1 else (f"{len(flaws)} files", "them")
@@ -117,7 +120,7 @@ def listed(flaws: Sequence[Flaw], *, field: str) -> BadInput:
 
 
 def shown(name: str) -> str:
-    """A name that came from outside, fit for an error: bounded, and without what a terminal would act on."""
+    """Make a name from outside fit for an error: bounded, and without what a terminal would act on."""
     plain = "".join(sign if sign.isprintable() else "?" for sign in name)
     return plain if len(plain) <= 80 else f"{plain[:40]}…{plain[-39:]}"
 
@@ -175,7 +178,10 @@ def _size(file: IO[bytes]) -> int:
 
 
 def _entries(archive: zipfile.ZipFile, *, archive_bytes: int, field: str) -> list[zipfile.ZipInfo]:
-    """Those that matter, in the order of their names. `_read` sees to it that they are no larger than they say."""
+    """Return the entries that matter, in the order of their names. Raise BadInput where they are too many or large.
+
+    `_read` sees to it that they are no larger than they say.
+    """
     entries = [entry for entry in archive.infolist() if not _is_junk(entry)]
     total = sum(entry.file_size for entry in entries)
     if len(entries) > MOST_ENTRIES:
@@ -188,7 +194,7 @@ def _entries(archive: zipfile.ZipFile, *, archive_bytes: int, field: str) -> lis
 
 
 def _is_junk(entry: zipfile.ZipInfo) -> bool:
-    """What file managers leave behind, and plain folders."""
+    """Return whether the entry is something that file managers leave behind, or a plain folder."""
     parts = PurePosixPath(entry.filename).parts
     if any(part in JUNK_FOLDERS for part in parts[:-1]) or (parts and parts[-1] in JUNK_NAMES):
         return True
@@ -236,7 +242,10 @@ def _too_many(field: str) -> BadInput:
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, *, field: str) -> bytes:
-    """The whole entry. zipfile stops at the size it declares and compares the checksum then: a lie is an error."""
+    """Read the whole entry.
+
+    zipfile stops at the size it declares and compares the checksum then: a lie is an error.
+    """
     try:
         with archive.open(entry) as source:
             return source.read(entry.file_size + 1)

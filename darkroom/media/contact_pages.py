@@ -59,7 +59,7 @@ class Grid:
         return self.side + GAP, self.side + STRIP + GAP
 
     def size(self, count: int) -> tuple[int, int]:
-        """Of a page of so many."""
+        """Return the width and height in pixels of a page of so many pictures."""
         lines = -(-count // self.columns)
         return GAP + self.columns * self.step[0], GAP + TITLE + lines * self.step[1]
 
@@ -73,7 +73,7 @@ MOST_LARGE = 60
 
 
 def page_ranges(total: int) -> list[range]:
-    """The positions on each page: as few pages as can be, equally full, in full lines."""
+    """Divide the positions among pages: as few pages as can be, equally full, in full lines."""
     pages = -(-total // MOST_ON_PAGE)
     if pages == 0:
         return []
@@ -87,7 +87,7 @@ def grid_of(count: int) -> Grid:
 
 
 def draw_page(entries: Iterable[Entry], *, count: int, title: str) -> bytes:
-    """A JPEG of at most 4 MiB. `entries`: `count` of them, read one after the other."""
+    """Draw a page as a JPEG of at most 4 MiB. `entries`: `count` of them, read one after the other."""
     grid = grid_of(count)
     page = _Page(Image.new("RGB", grid.size(count), PAPER), grid)
     page.write(title, at=(GAP, GAP), size=24, ink=INK, width=grid.size(count)[0] - 2 * GAP)
@@ -132,7 +132,7 @@ class _Page:
         bold: bool = False,
         keep_end: bool = False,
     ) -> None:
-        """One line, cut where there is no more room."""
+        """Write one line, cut where there is no more room."""
         font = self._font(size, bold=bold)
         line = "".join(each if self._has_shape(each) else "?" for each in " ".join(text.split()))
         while self._pen.textlength(line, font=font) > width and len(line) > 1:
@@ -140,7 +140,7 @@ class _Page:
         self._pen.text(at, line, font=font, fill=ink)
 
     def _mark(self, reason: str, left: int, top: int) -> None:
-        """Red frame, a cross, and the reason: seen from afar, and on paper without colours."""
+        """Draw a red frame, a cross, and the reason: seen from afar, and on paper without colours."""
         side, middle = self._grid.side, top + self._grid.side // 2 - 16
         box = (left, top, left + side - 1, top + side - 1)
         self._pen.rectangle(box, fill=PALE_RED, outline=RED, width=FRAME)
@@ -154,7 +154,7 @@ class _Page:
             self.write(line, at=place, size=REASON, ink=RED, width=side - 2 * FRAME - 4, bold=True)
 
     def _has_shape(self, character: str) -> bool:
-        """Whether our font knows it: it draws one and the same box for all that it does not."""
+        """Return whether our font has the character: it draws one and the same box for all that it does not have."""
         if character not in self._shapes:
             self._shapes[character] = character.isprintable() and self._shape(character) != self._box
         return self._shapes[character]
@@ -171,7 +171,10 @@ class _Page:
 
 
 def _small(content: bytes, side: int) -> Image.Image | None:
-    """RGB, or RGBA where it may be transparent; None where it cannot be shown, which is no reason to show none."""
+    """Scale a picture down to `side` pixels: RGB, or RGBA where it may be transparent.
+
+    Return None where it cannot be shown, which is no reason to leave out the page.
+    """
     try:
         with Image.open(BytesIO(content), formats=tuple(IMAGES)) as opened:
             # A JPEG comes out of its decoder at a half, a quarter or an eighth, for a fraction of the work.
@@ -184,7 +187,7 @@ def _small(content: bytes, side: int) -> Image.Image | None:
 
 
 def _lines(reason: str) -> list[str]:
-    """A code such as `content_policy_violation`, broken at its underscores: at most three lines."""
+    """Break a code such as `content_policy_violation` at its underscores into at most three lines."""
     lines = [""]
     for word in reason.replace("_", " ").split()[:9]:
         if lines[-1] and len(lines[-1]) + len(word) > 15 and len(lines) < 3:

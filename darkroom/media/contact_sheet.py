@@ -25,7 +25,7 @@ class Sample:
 
 
 def contact_sheet(samples: Sequence[Sample], *, title: str) -> bytes:
-    """A JPEG, two pictures to a row. The same samples give the same bytes."""
+    """Draw the samples as a JPEG, two pictures to a row. The same samples give the same bytes."""
     columns = min(2, len(samples))
     rows = -(-len(samples) // 2)
     width = GAP + columns * (CELL + GAP)
@@ -53,7 +53,7 @@ def _fitted(content: bytes) -> Image.Image:
 def _write(
     pen: ImageDraw.ImageDraw, text: str, *, at: tuple[int, int], width: int, size: int, ink: tuple[int, int, int]
 ) -> None:
-    """One line, cut where there is no more room."""
+    """Write one line, cut where there is no more room."""
     font = ImageFont.truetype(str(font_file()), size)
     line = " ".join(text.split())
     while pen.textlength(line, font=font) > width:

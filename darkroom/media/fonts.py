@@ -13,6 +13,6 @@ __all__ = ["FAMILY", "font_file"]
 
 
 def font_file() -> Path:
-    """A TrueType file of variable weight."""
+    """Return the path of a TrueType file of variable weight."""
     path: Path = ROOT / "files" / "NotoSans[wdth,wght].ttf"
     return path

@@ -31,9 +31,9 @@ FAITHFUL: dict[str, dict[str, Any]] = {
 
 
 def resize(picture: Media, *, max_width: int, quality: int = QUALITY) -> Media:
-    """In the same format, at most `max_width` pixels wide, never larger than it was. The picture was verified before.
+    """Make a picture at most `max_width` pixels wide, in the same format, and never larger than it was.
 
-    `quality` of JPEG and WebP, 1 to 100; PNG loses nothing.
+    The picture was verified before. `quality` of JPEG and WebP, 1 to 100; PNG loses nothing.
     """
     name = FORMATS[picture.content_type]
     with Image.open(BytesIO(picture.content), formats=(name,)) as opened:
@@ -48,7 +48,7 @@ def resize(picture: Media, *, max_width: int, quality: int = QUALITY) -> Media:
 
 
 def plain(opened: Image.Image) -> Image.Image:
-    """As it is looked at: upright, in sRGB, without a palette or anything else that it carried."""
+    """Return the picture as it is looked at: upright, in sRGB, without a palette or anything else that it carried."""
     profile = opened.info.get("icc_profile")
     coloured = opened.convert("RGBA") if opened.has_transparency_data else _without_palette(opened)
     upright = ImageOps.exif_transpose(_in_srgb(coloured, profile))
@@ -57,7 +57,10 @@ def plain(opened: Image.Image) -> Image.Image:
 
 
 def square(content: bytes, *, side: int, quality: int = QUALITY) -> bytes:
-    """The middle of a picture that was verified before, `side` pixels wide and high; a PNG if it is see-through."""
+    """Cut out the middle of a picture that was verified before, `side` pixels wide and high.
+
+    The result is a JPEG, or a PNG if it is see-through.
+    """
     with Image.open(BytesIO(content), formats=tuple(IMAGES)) as opened:
         opened.draft("RGB", (side * 2, side * 2))
         fitted = ImageOps.fit(plain(opened), (side, side), Image.Resampling.LANCZOS)
@@ -70,7 +73,7 @@ def square(content: bytes, *, side: int, quality: int = QUALITY) -> bytes:
 
 
 def _smaller(opened: Image.Image, *, max_width: int) -> Image.Image:
-    """Its colours as they are, but one that can be averaged."""
+    """Scale the picture down. Keep its colours as they are, but as ones that can be averaged."""
     lying = opened.getexif().get(Base.Orientation) in LYING
     factor = min(1.0, max_width / (opened.height if lying else opened.width))
     size = (max(1, round(opened.width * factor)), max(1, round(opened.height * factor)))
@@ -90,7 +93,10 @@ def _without_palette(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """A profile that does not fit its picture is passed over: browsers do the same. Grey needs none."""
+    """Convert the picture to sRGB.
+
+    A profile that does not fit its picture is passed over: browsers do the same. Grey needs none.
+    """
     if profile and image.mode in ("RGB", "RGBA", "CMYK"):
         try:
             given = ImageCms.getOpenProfile(BytesIO(profile))

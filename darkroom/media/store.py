@@ -62,7 +62,7 @@ class LocalFolder:
         file.write_bytes(content)
 
     def _within(self, path: str) -> Path:
-        """Raises ValueError for what a link leads out of the folder."""
+        """Return the path inside the folder. Raise ValueError for what a link leads out of the folder."""
         file = (Path(self.basepath) / path).resolve()
         if not file.is_relative_to(self.basepath):
             raise ValueError("outside of the folder")
@@ -76,40 +76,43 @@ class MediaStore:
         self._filesystem = filesystem
 
     def write(self, key: str, content: bytes) -> None:
-        """Stores or replaces. Raises Park while the store is out, Permanent where it will never do."""
+        """Store the content or replace it. Raise Park while the store is out, Permanent where it will never do."""
         with _translated():
             _call(self._filesystem.write_path, path=_checked(key), content=content)
 
     def read(self, key: str) -> bytes:
-        """Raises Permanent(code="media_missing") for a key nothing was stored under."""
+        """Return the content under the key. Raise Permanent(code="media_missing") if nothing was stored under it."""
         with _translated():
             return cast(bytes, _call(self._filesystem.read_path, path=_checked(key)))
 
     def is_at(self, store: str) -> bool:
-        """Whether this is the place a store setting names. A `block:` setting is what its block says."""
+        """Return whether this is the place a store setting names. A `block:` setting is what its block says."""
         return store.startswith("block:") or _place(self._filesystem) == _named_place(store)
 
 
 def open_media_store(settings: Settings) -> MediaStore:
-    """The store the settings name, from its block. Asks Prefect's API, so keep what it returns."""
+    """Open the store the settings name, from its block. This asks Prefect's API, so keep what it returns."""
     slug = store_block_slug(settings.media_store)
     return MediaStore(_load_folder(slug) if slug.startswith("local-file-system/") else _load(slug))
 
 
 def store_block_slug(store: str) -> str:
-    """The name under which the block of a store setting is saved: `<type slug>/<name>`."""
+    """Return the name under which the block of a store setting is saved: `<type slug>/<name>`."""
     if store.startswith("block:"):
         return store.removeprefix("block:")
     return f"{'s3-bucket' if store.startswith('s3://') else 'local-file-system'}/{BLOCK_NAME}"
 
 
 def folder_of(store: str) -> str:
-    """The folder that a store setting names, in full."""
+    """Return the folder that a store setting names, in full."""
     return str(Path(store).expanduser().resolve())
 
 
 def make_store_block(store: str) -> Block:
-    """The block of a folder or an `s3://` setting, not yet saved. A `block:` setting names one that exists already."""
+    """Make the block of a folder or an `s3://` setting, without saving it.
+
+    Raise BadInput for a `block:` setting, which names one that exists already.
+    """
     if store.startswith("block:"):
         raise BadInput(f"{store} is saved by an operator, in Prefect's UI", field="DARKROOM_STORE")
     if store.startswith("s3://"):
@@ -131,7 +134,7 @@ def _named_place(store: str) -> tuple[object, ...]:
 
 
 def _bucket(store: str) -> tuple[str, str]:
-    """And the folder in it, of an `s3://` setting."""
+    """Return the bucket of an `s3://` setting, and the folder in it. Raise BadInput where it names no bucket."""
     bucket, _, folder = store.removeprefix("s3://").partition("/")
     if not bucket:
         raise BadInput("name a bucket: s3://bucket/prefix", field="DARKROOM_STORE")
@@ -146,7 +149,7 @@ def _s3_block(store: str, environment: Mapping[str, str]) -> Block:
 
 
 def _aws_credentials(environment: Mapping[str, str]) -> AwsCredentials:
-    """What `AWS_*` says, saved with the block.
+    """Make the credentials of what `AWS_*` says, to be saved with the block.
 
     Temporary keys are left out, as they would be stale within hours: then every process asks its own environment,
     profile or role, which is what boto3 does without any.
@@ -184,7 +187,10 @@ def _load_folder(slug: str) -> LocalFolder:
 
 
 def _load(slug: str) -> FileSystem:
-    """`Block.load` imports every Prefect integration there is (half a second), so the usual type loads itself."""
+    """Load the store from its block.
+
+    `Block.load` imports every Prefect integration there is (half a second), so the usual type loads itself.
+    """
     from prefect.blocks.core import Block
     from prefect.filesystems import WritableFileSystem
 
@@ -214,7 +220,7 @@ def _checked(key: str) -> str:
 
 
 def _call(method: Callable[..., Any], **arguments: Any) -> Any:
-    """Calls a file system's method from wherever we are.
+    """Call a file system's method from wherever we are.
 
     Prefect's own are two functions under one name, which would answer with a coroutine wherever a loop runs; a file
     system written by hand may be plain or async.
@@ -241,7 +247,10 @@ def _translated() -> Iterator[None]:
 
 
 def _failure(error: Exception) -> DarkroomError:
-    """Names the kind of error alone: messages of clients may hold addresses and keys of the store."""
+    """Translate an error of the store.
+
+    The message names the kind of error alone: messages of clients may hold addresses and keys of the store.
+    """
     kind = type(error).__name__
     if _is_missing(error):
         return Permanent("nothing is stored under this key", code="media_missing")
@@ -257,7 +266,10 @@ def _is_missing(error: Exception) -> bool:
 
 
 def _s3_code(error: Exception) -> str | None:
-    """The code of a botocore ClientError, told by its shape: boto3 is not imported where there is no S3."""
+    """Return the code of a botocore ClientError, or None for another error.
+
+    It is told by its shape: boto3 is not imported where there is no S3.
+    """
     response = getattr(error, "response", None)
     details = response.get("Error") if isinstance(response, dict) else None
     return str(details.get("Code")) if isinstance(details, dict) else None

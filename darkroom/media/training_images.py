@@ -39,7 +39,7 @@ class TrainingImage:
 def check_training_images(
     images: Iterable[NamedImage], *, flaws: Sequence[Flaw] = (), field: str = "images"
 ) -> list[TrainingImage]:
-    """The pictures, if all of them are fit to train with and there are enough. Raises BadInput(field).
+    """Return the pictures if all of them are fit to train with and there are enough; else raise BadInput(field).
 
     `flaws`: what is known to be wrong already, e.g. of pictures that could not be fetched.
     """
@@ -60,7 +60,7 @@ def check_training_images(
 
 
 def with_trigger(images: Sequence[TrainingImage], word: str) -> list[TrainingImage]:
-    """With the trigger word in every caption: a picture whose caption lacks it would teach the word nothing.
+    """Put the trigger word into every caption: a picture whose caption lacks it would teach the word nothing.
 
     Where no picture has a caption there is none afterwards: then the trainer writes its own.
     """
@@ -70,14 +70,20 @@ def with_trigger(images: Sequence[TrainingImage], word: str) -> list[TrainingIma
 
 
 def called(text: str, word: str) -> str:
-    """The text with the trigger word: where it stands already (or as `[trigger]`, in captions), or put in front."""
+    """Return the text with the trigger word in it.
+
+    That is where it stands already (or as `[trigger]`, in captions), or else in front.
+    """
     if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) or "[trigger]" in text:
         return text
     return f"{word}, {text}" if text else word
 
 
 def build_archive(images: Sequence[TrainingImage]) -> bytes:
-    """The zip a trainer takes: 001.jpg, 001.txt, 002.png, … The same pictures in the same order give the same bytes."""
+    """Build the zip a trainer takes: 001.jpg, 001.txt, 002.png and so on.
+
+    The same pictures in the same order give the same bytes.
+    """
     files = list[tuple[str, bytes]]()
     for number, image in enumerate(images, start=1):
         files.append((f"{number:03}.{image.media.extension}", image.media.content))
@@ -95,7 +101,7 @@ class _Seen:
 
 
 def _checked(image: NamedImage, seen: _Seen) -> Media:
-    """Raises BadInput, whose message goes on from the picture's name."""
+    """Verify a picture to train with. Raise BadInput, whose message goes on from the picture's name."""
     if len(image.content) > LARGEST_IMAGE:
         raise BadInput(f"has more than {LARGEST_IMAGE // MIB} MiB")
     try:
@@ -113,7 +119,7 @@ def _checked(image: NamedImage, seen: _Seen) -> Media:
 
 
 def _twin(name: str, media: Media, seen: _Seen) -> str | None:
-    """The name of the same picture among those before."""
+    """Return the name of the same picture among those before, or None. Add this one to them."""
     if media.sha256 in seen.hashes:
         return seen.hashes[media.sha256]
     seen.hashes[media.sha256] = name

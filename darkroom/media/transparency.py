@@ -14,13 +14,13 @@ from darkroom.media.resize import FAITHFUL, plain
 
 
 def may_be_transparent(picture: bytes) -> bool:
-    """By its header: it has room for transparency."""
+    """Return whether the picture has room for transparency, by its header."""
     with Image.open(BytesIO(picture), formats=tuple(IMAGES)) as opened:
         return bool(opened.has_transparency_data)
 
 
 def with_transparency_of(picture: bytes, original: bytes) -> bytes:
-    """`picture`, as transparent as the other is in the same places; both were verified before."""
+    """Make `picture` as transparent as the other is in the same places; both were verified before."""
     with Image.open(BytesIO(original), formats=tuple(IMAGES)) as opened:
         alpha = plain(opened).convert("RGBA").getchannel("A")
     with Image.open(BytesIO(picture), formats=tuple(IMAGES)) as opened:

@@ -52,7 +52,7 @@ class Mark:
 
 
 def watermark(picture: bytes, mark: Mark) -> bytes:
-    """`picture`, and a logo, were verified before (`darkroom.media.formats`)."""
+    """Draw the mark on the picture. `picture`, and a logo, were verified before (`darkroom.media.formats`)."""
     with Image.open(BytesIO(picture), formats=tuple(IMAGES)) as opened:
         name = opened.format or "PNG"
         image = _with_colours(plain(opened))
@@ -72,7 +72,7 @@ def watermark(picture: bytes, mark: Mark) -> bytes:
 
 
 def undrawable(text: str) -> str:
-    """The characters that our font does not have: emoji, and most scripts of Asia."""
+    """Return the characters that our font does not have: emoji, and most scripts of Asia."""
     font = _font(_MEASURED_AT)
     lacking = bytes(font.getmask(_NOBODY_HAS))
     return "".join(dict.fromkeys(each for each in text if bytes(font.getmask(each)) == lacking))
@@ -101,7 +101,7 @@ def _text(mark: Mark, size: tuple[int, int], room: tuple[int, int]) -> Image.Ima
 
 
 def _ink(text: str, letters: float) -> tuple[int, int, int, int]:
-    """Left, top, width and height of what is drawn, in pixels; of blanks one pixel."""
+    """Return left, top, width and height of what is drawn, in pixels; of blanks one pixel."""
     left, top, right, bottom = _font(letters).getbbox(text, stroke_width=_edge(letters))
     return math.floor(left), math.floor(top), max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))
 
@@ -134,7 +134,7 @@ def _place(position: Position, drawn: tuple[int, int], size: tuple[int, int], *,
 
 
 def _along(position: Position, first: str, last: str, free: int, margin: int) -> int:
-    """Where it begins on one axis, of which so many pixels are free."""
+    """Return where the mark begins on one axis, of which so many pixels are free."""
     if first in position:
         return min(margin, free)
     return free - min(margin, free) if last in position else free // 2

@@ -34,12 +34,12 @@ class Configured(BaseModel):
 
     @classmethod
     def given(cls, settings: Settings) -> Self | None:
-        """What the environment names; None where it names nothing."""
+        """Return the block that the environment names; None where it names nothing."""
         raise NotImplementedError
 
     @classmethod
     def where_nothing_is_given(cls) -> Self | None:
-        """What serves then, to be changed in the UI. None: nothing does."""
+        """Return the block that serves then, to be changed in the UI; None if nothing does."""
         return None
 
     @classmethod
@@ -48,7 +48,7 @@ class Configured(BaseModel):
 
     @classmethod
     def load_default(cls) -> Self:
-        """As it stands in Prefect. Raises NeedsHuman if there is none, Park while Prefect does not answer."""
+        """Load the block from Prefect. Raise NeedsHuman if there is none, Park while Prefect does not answer."""
         try:
             with closing(PrefectApi.from_environment()) as api:
                 data = block_document(api, cls.slug())
@@ -73,11 +73,11 @@ class Configured(BaseModel):
         return [value.get_secret_value() for value in self.values().values() if isinstance(value, SecretStr)]
 
     def same_as(self, other: Configured) -> bool:
-        """Whether both say the same, with the same secrets."""
+        """Return whether both say the same, with the same secrets."""
         return type(self) is type(other) and self.values() == other.values()
 
     def values(self) -> dict[str, object]:
-        """Its fields, with secrets as such."""
+        """Return the block's fields, with secrets as such."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
@@ -87,5 +87,5 @@ class ProviderAccount(Configured):
     account_id: ClassVar[str]  # of the ledger
 
     def provider(self) -> Provider:
-        """A client of this account, to be closed by the caller; one serves all threads of a process."""
+        """Open a client of this account, to be closed by the caller; one serves all threads of a process."""
         raise NotImplementedError

@@ -28,31 +28,31 @@ class Model(Protocol):
 
     @property
     def account_id(self) -> str:
-        """Whose slots it takes."""
+        """Return the account whose slots a call takes."""
 
     @property
     def expected(self) -> timedelta:
-        """How long it usually takes."""
+        """Return how long a call usually takes."""
 
     @property
     def start_timeout(self) -> timedelta:
-        """When the provider gives up on it, if it has not begun."""
+        """Return after how long the provider gives up on a call that has not begun."""
 
     @property
     def deadline(self) -> timedelta:
-        """When we give it up."""
+        """Return after how long we give a call up."""
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The input to record. Raises BadInput."""
+        """Check the arguments and return the input to record. Raise BadInput."""
 
     def estimate(self, input: Mapping[str, Any]) -> Decimal:
-        """The most it should cost, in USD."""
+        """Return the most a call should cost, in USD."""
 
     def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
-        """What it did cost, in USD."""
+        """Return what a call did cost, in USD."""
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
-        """Raises Permanent(code="unexpected_output") where there are none to find."""
+        """Return the files of an output. Raise Permanent(code="unexpected_output") where there are none to find."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +79,13 @@ class Files(Protocol):
     """The files that a call's input names."""
 
     def read(self, reference: str) -> Media:
-        """The file of an `asset:…` reference. Raises Park while the media store is out."""
+        """Read the file of an `asset:…` reference. Raise Park while the media store is out."""
 
     def copy_at(self, account_id: str, reference: str, *, until: datetime) -> str | None:
-        """Where the provider has the file already, if it keeps it until then."""
+        """Return where the provider has the file already, if it keeps it until then; else None."""
 
     def keep_copy(self, account_id: str, reference: str, *, url: str, expires_at: datetime) -> None:
-        """Notes where it has it now."""
+        """Record where the provider has the file now."""
 
 
 class Provider(Protocol):
@@ -93,24 +93,30 @@ class Provider(Protocol):
 
     @property
     def immediate(self) -> bool:
-        """Whether `submit` lasts as long as the work and gives its outcome."""
+        """Return whether `submit` lasts as long as the work and gives its outcome."""
 
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
-        """What to send: the recorded input, with its files where the provider can have them. Nothing is paid by it."""
+        """Return what to send: the recorded input, with its files where the provider can have them.
+
+        Nothing is paid by it.
+        """
 
     def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
-        """Raises SubmitUnknown where it may have been taken; else the error tree: it surely was not."""
+        """Send the call.
+
+        Raise SubmitUnknown where it may have been taken; else the error tree: it surely was not.
+        """
 
     def ask(self, row: Request) -> Outcome | None:
-        """How it ended, by the provider's id of it; None while it is under way.
+        """Poll how the call ended, by the provider's id of it; return None while it is under way.
 
-        Raises Retry or Park where the provider cannot be asked just now, Permanent where it does not tell any more.
+        Raise Retry or Park where the provider cannot be asked just now, Permanent where it does not tell any more.
         """
 
     def cancel(self, row: Request) -> None:
-        """Asks for its end there. Returns quietly where it has ended already."""
+        """Ask the provider to end the call. Return quietly where it has ended already."""
 
     def progress(self, row: Request) -> Progress | None:
-        """How far it has come, where the provider tells; asked now and then while a run is suspended for it."""
+        """Return how far it has come, where the provider tells; asked now and then while a run is suspended for it."""
 
     def close(self) -> None: ...

@@ -9,7 +9,7 @@ from darkroom.ledger import Happening, Outcome, Request
 
 
 def failed(row: Request, error: DarkroomError, *, cost_usd: Decimal | None = None) -> Outcome:
-    """`cost_usd`: of an answer that was paid and is no use."""
+    """Return the outcome of a failed call. `cost_usd`: of an answer that was paid and is no use."""
     return Outcome(happening=Happening.FAIL, error=error.of(step=row.step, ref=row.ref).document(), cost_usd=cost_usd)
 
 

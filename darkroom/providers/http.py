@@ -20,14 +20,14 @@ NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.Po
 
 
 def lost_submit(provider: str, error: httpx.HTTPError) -> DarkroomError:
-    """For the call that is paid: it surely was not taken, or nobody knows."""
+    """Return the error for a broken call that is paid: it surely was not taken, or nobody knows."""
     if isinstance(error, NOT_SENT):
         return lost_call(provider, error)
     return SubmitUnknown(f"the answer of {provider} was lost ({type(error).__name__})")
 
 
 def lost_call(provider: str, error: httpx.HTTPError) -> DarkroomError:
-    """For a call that may be repeated."""
+    """Return the error for a broken call that may be repeated."""
     if isinstance(error, httpx.PoolTimeout):
         return Retry(f"too many calls to {provider} at once from this process", code="transient")
     if isinstance(error, NOT_SENT):
@@ -36,7 +36,10 @@ def lost_call(provider: str, error: httpx.HTTPError) -> DarkroomError:
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Of a header `Retry-After`: seconds, or a date measured against the answer's own `Date`: our clock may differ."""
+    """Read a header `Retry-After`; return None where there is none that can be read.
+
+    It has seconds, or a date measured against the answer's own `Date`: our clock may differ.
+    """
     found = {name.lower(): value for name, value in headers.items()}
     value = found.get("retry-after", "").strip()
     try:
@@ -47,7 +50,7 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
 
 
 def bounded(seconds: float) -> timedelta:
-    """As long as a provider may make us wait."""
+    """Limit a time to as long as a provider may make us wait."""
     return timedelta(seconds=min(max(seconds, 0), LONGEST_RETRY_AFTER.total_seconds()))
 
 

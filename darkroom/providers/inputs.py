@@ -31,7 +31,7 @@ Input = TypeVar("Input", bound=Strict)
 
 
 def checked(kind: type[Input], arguments: Mapping[str, Any], *, endpoint: str) -> Input:
-    """Raises BadInput."""
+    """Check the arguments strictly and return the model's input. Raise BadInput."""
     try:
         return kind.model_validate(dict(arguments))
     except ValidationError as error:
@@ -40,7 +40,7 @@ def checked(kind: type[Input], arguments: Mapping[str, Any], *, endpoint: str) -
 
 
 def recorded(input: Strict) -> dict[str, Any]:
-    """What goes on record: what was given, and such defaults as are ours and not the provider's."""
+    """Return what goes on record: what was given, and such defaults as are ours and not the provider's."""
     return input.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

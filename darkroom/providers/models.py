@@ -16,7 +16,7 @@ MODELS: Mapping[str, Model] = {**FAL, **GEMINI, **ELEVENLABS, **MUX, **{model.en
 
 
 def find_model(endpoint: str) -> Model:
-    """Raises BadInput(field="model") for what nobody sells."""
+    """Find the model of an endpoint. Raise BadInput(field="model") for what nobody sells."""
     try:
         return MODELS[endpoint]
     except KeyError:

@@ -12,16 +12,20 @@ from darkroom.providers.models import find_model
 
 
 def webhook_outcome(request: Request, envelope: WebhookEnvelope) -> Outcome:
-    """A success whose payload could not be put into the webhook has no output: it is fetched when it is collected."""
+    """Return how the request ended by its webhook.
+
+    A success whose payload could not be put into the webhook has no output: it is fetched when it is collected.
+    """
     if envelope.status == "ERROR":
         return failure(request, classify_webhook_error({"error": envelope.error, "payload": envelope.payload}))
     return success(request, envelope.payload)
 
 
 def ask_provider(fal: Fal, request: Request) -> Outcome | None:
-    """Polls once; None while it is under way. The result GET decides: a request can be COMPLETED and rejected.
+    """Poll once and return how the request ended; None while it is under way.
 
-    Raises what the call failed with: how the request ended is then not known.
+    The result GET decides: a request can be COMPLETED and rejected. Raise what the call failed with: how the request
+    ended is then not known.
     """
     assert request.request_id is not None
     if fal.status(request.endpoint, request.request_id).state != "COMPLETED":
@@ -43,7 +47,7 @@ def success(request: Request, output: dict[str, Any] | None, *, billable_units: 
 
 
 def _cost(request: Request, output: dict[str, Any], billable_units: Decimal | None) -> Decimal:
-    """An answer nobody can read was paid for all the same: as much as was expected."""
+    """Return what an answer cost. One that nobody can read was paid for all the same: as much as was expected."""
     try:
         return find_model(request.endpoint).cost(request.input, output, billable_units)
     except Permanent:
@@ -57,5 +61,5 @@ def failure(request: Request, error: DarkroomError) -> Outcome:
 
 
 def error_document(error: DarkroomError) -> dict[str, Any]:
-    """The failure as the API shows it."""
+    """Return the failure as the API shows it."""
     return error.document()

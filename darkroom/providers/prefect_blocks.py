@@ -16,7 +16,7 @@ from darkroom.providers.account import NAME, Configured
 
 @cache
 def block_class(kind: type[Configured]) -> type[Block]:
-    """The block with the fields, the name and the description of that account."""
+    """Make the block with the fields, the name and the description of that account."""
     bases: Any = (kind, Block)
     made = create_model(kind.__name__, __base__=bases, __module__=kind.__module__, __doc__=kind.__doc__)
     return cast(type[Block], made)

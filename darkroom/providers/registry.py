@@ -51,7 +51,7 @@ class Providers:
         self._lock = threading.Lock()
 
     def of(self, account_id: str) -> Provider:
-        """Raises NeedsHuman where its block is missing."""
+        """Return the provider of an account, and open it on first use. Raise NeedsHuman where its block is missing."""
         with self._lock:
             if account_id not in self._opened:
                 if account_id not in self._openers:

@@ -51,7 +51,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsed:
-    """`was`: how the job failed, and `error` how it would now, as documents. `why`: what it would do where the record
+    """What a dry run of one job found.
+
+    `was`: how the job failed, and `error` how it would now, as documents. `why`: what it would do where the record
     ends, or what keeps anybody from telling. `asks`: the paid calls that a replay would make up to there.
     """
 
@@ -65,7 +67,7 @@ class Rehearsed:
 
     @property
     def price_usd(self) -> Decimal:
-        """At most, at today's prices, of the calls that are known."""
+        """Return the most that the known calls would cost, at today's prices."""
         return sum((ask.estimate_usd for ask in self.asks), Decimal(0))
 
 
@@ -80,7 +82,7 @@ class End:
 
 
 def judge(job: Job, end: End) -> Rehearsed:
-    """The verdict, from how the function's call ended."""
+    """Return the verdict on a job, from how the call of its function ended."""
     verdict, error = Verdict.COMPLETES, None
     if end.error is not None:
         error = error_document(end.error)
@@ -99,7 +101,7 @@ def judge(job: Job, end: End) -> Rehearsed:
 
 
 def _is_the_same(was: Mapping[str, Any] | None, now: Mapping[str, Any]) -> bool:
-    """By all but the paid call, which is another one with each attempt."""
+    """Return whether two failures agree in all but the paid call, which is another one with each attempt."""
     return was is not None and all(was.get(name) == now[name] for name in ("class", "code", "step", "message"))
 
 
@@ -111,9 +113,10 @@ def todays_code(kind: str, parameters: Mapping[str, Any]) -> JobFunction:
 
 
 def rehearse(resources: Resources, job_id: str, *, code: Code = todays_code) -> Rehearsed:
-    """Of a job that is on record. `resources`: as `only_reading.py` gives them. Raises where the ledger is out.
+    """Dry-run a job that is on record. Raise where the ledger is out.
 
-    `code`: gives the function of a kind of jobs that were ordered with such parameters.
+    `resources`: as `open_only_to_read` gives them. `code`: gives the function of a kind of jobs that were ordered with
+    such parameters.
     """
     ledger = resources.ledger
     job = ledger.jobs.get(job_id)
@@ -126,7 +129,7 @@ def rehearse(resources: Resources, job_id: str, *, code: Code = todays_code) -> 
 
 
 def forecast(resources: Resources, kind: str, fields: Mapping[str, Any], *, user_id: str) -> Rehearsed:
-    """Return what an order would come to that is not on record. Raises BadInput for what its pipeline refuses."""
+    """Dry-run an order that is not on record. Raise BadInput for what its pipeline refuses."""
     pipeline = find(kind)
     order = pipeline.order.read(fields)
     order.check()
@@ -145,7 +148,7 @@ def forecast(resources: Resources, kind: str, fields: Mapping[str, Any], *, user
 
 
 def _played(resources: Resources, job: Job, code: Code) -> End:
-    """Raises `WrongState` where it cannot be replayed."""
+    """Return how a replay of the job would end. Raise `WrongState` where it cannot be replayed."""
     if job.kind == BATCH:
         return End(waits=True, why=("it is a batch: each of its rows that failed is a job of its own",))
     record = _put_back(resources.ledger, job)
@@ -170,7 +173,7 @@ def _function(job: Job, code: Code) -> JobFunction:
 
 
 def _put_back(ledger: Ledger, job: Job) -> Record:
-    """The record as it would be after a replay, but for the new attempts. Raises `WrongState` where there is none."""
+    """Return the record as after a replay, but for the new attempts. Raise `WrongState` where there can be none."""
     rows = ledger.requests.of_job(job.id)
     late = {row.ref for row in plan_replay(job, rows).late}
     again = {
@@ -192,13 +195,13 @@ def _taken_up(row: Request) -> Request:
 
 
 def _call(resources: Resources, record: Record, function: JobFunction, *, refuses: bool) -> End:
-    """One call of the function, from its top."""
+    """Call the function once, from its top. Return how the call ended."""
     job = RehearsedJob(record, resources, refuses=refuses)
     return replace(_ended(lambda: function(job)), asks=tuple(job.asks.values()))
 
 
 def _ended(call: Callable[[], object]) -> End:
-    """How it ended. Mirrors what a runner makes of the ends of a function's calls."""
+    """Make the call and return how it ended. This mirrors what a runner makes of the ends of a function's calls."""
     try:
         call()
     except Waiting as waiting:

@@ -49,8 +49,10 @@ class How(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """A paid call that a replay would make. `changed`: what differs from the call that failed: fields of its input,
-    `endpoint`, `account`. `refused`: it was refused for good, with this code, and the same is asked again.
+    """A paid call that a replay would make.
+
+    `changed`: what differs from the call that failed: fields of its input, `endpoint`, `account`. `refused`: it was
+    refused for good, with this code, and the same is asked again.
     """
 
     step: str
@@ -62,7 +64,7 @@ class Ask:
 
 
 def asked(spec: RequestSpec, before: Request | None) -> Ask:
-    """`before`: what is on record of the step, and did not succeed."""
+    """Return the paid call that would be made. `before`: what is on record of the step, and did not succeed."""
     how, changed, refused = How.FIRST, tuple[str, ...](), None
     if before is not None:
         changed = changes(before, spec)
@@ -79,7 +81,7 @@ def asked(spec: RequestSpec, before: Request | None) -> Ask:
 
 
 def changes(row: Request, spec: RequestSpec) -> tuple[str, ...]:
-    """What today's call has otherwise than the row: names, never contents."""
+    """Return the names, never the contents, of what differs between the row and today's call."""
     if asks_the_same(row, spec):
         return ()
     before, now = dict(row.input or {}), dict(spec.input)
@@ -89,7 +91,10 @@ def changes(row: Request, spec: RequestSpec) -> tuple[str, ...]:
 
 
 def _refusal(row: Request) -> str | None:
-    """The code of a refusal of just this call, which would come again. What the account was refused for may not."""
+    """Return the code of a refusal of just this call, which would come again, or None.
+
+    What the account was refused for may not come again.
+    """
     if row.status is not RequestStatus.FAILED:
         return None
     error = rebuilt(row)
@@ -182,7 +187,7 @@ class RehearsedJob(Job):
         return self._in_memory(verify(build(), kind), step=step, n=n)
 
     def _reused(self, inference: Inference, reused_from: str) -> list[Asset]:
-        """The files of the call whose answer serves, as they are."""
+        """Return the files of the call whose answer is reused, as they are."""
         present = [asset for (step, _), asset in sorted(self._files.items()) if step == inference.step]
         if present:
             return present
@@ -249,7 +254,11 @@ class RehearsedJob(Job):
         return wait
 
     def _looked_at(self, opened: Wait) -> Wait:
-        """What ended with the job goes on with it; a child that came to nothing is started again."""
+        """Return a wait that is settled. Raise `Untold` where the job would go on waiting, or start a child again.
+
+        A wait that ended with the job goes on with it, and is over if its time has passed. A child that failed or was
+        cancelled is started again.
+        """
         if opened.status in (WaitStatus.OPEN, WaitStatus.ENDED):
             if opened.until is not None and opened.until <= self._resources.clock():
                 return Wait.model_construct(**dict(opened) | {"status": WaitStatus.OVER})
@@ -265,7 +274,7 @@ class RehearsedJob(Job):
 
 
 def _served(spec: RequestSpec, answer: Request, before: Request | None) -> Request:
-    """The row that would be put on record of a call whose answer the user has had: nothing is paid for it."""
+    """Return the row that would record a call whose answer the user has had: nothing is paid for it."""
     return Request.model_construct(
         **dict(answer)
         | {

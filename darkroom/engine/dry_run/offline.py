@@ -26,7 +26,7 @@ _let_through: ContextVar[bool] = ContextVar("let_through", default=False)
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Whoever would reach another machine here raises `Untold`; other threads of the process cannot reach one."""
+    """Raise `Untold` for any connection to another machine from here; refuse those of the process's other threads."""
     global _closed
     _install()
     token = _inside.set(True)
@@ -40,7 +40,7 @@ def offline() -> Iterator[None]:
 
 @contextmanager
 def let_through() -> Iterator[None]:
-    """For what only reads, and is known: the media store."""
+    """Let connections through for what only reads, and is known: the media store."""
     token = _let_through.set(True)
     try:
         yield

@@ -28,7 +28,7 @@ from darkroom.settings import Settings
 
 @contextmanager
 def open_only_to_read(settings: Settings) -> Iterator[Resources]:
-    """What a rehearsed job works with: the ledger and the media store, to be read."""
+    """Open what a dry-run job works with: the ledger and the media store, to be read."""
     # To load a block tells Prefect's feed so.
     EventsWorker.set_client_override(NullEventsClient)
     with ExitStack() as opened:
@@ -38,7 +38,7 @@ def open_only_to_read(settings: Settings) -> Iterator[Resources]:
 
 
 def only_to_read(settings: Settings, ledger: Ledger, store: MediaStore) -> Resources:
-    """`ledger`: opened `read_only`."""
+    """Return resources that only read. `ledger`: opened `read_only`."""
     return Resources(
         settings=settings,
         ledger=ledger,

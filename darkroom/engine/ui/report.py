@@ -36,7 +36,7 @@ EVERY_SECONDS = 5.0  # a batch's bar moves on
 
 
 def progress_of(passes: Sequence[Counts]) -> tuple[float, str] | None:
-    """How far the last pass of a batch has come, in percent and in words."""
+    """Return how far the last pass of a batch has come, in percent and in words; None where it has no rows."""
     if not passes or passes[-1].total == 0:
         return None
     last = passes[-1]
@@ -77,7 +77,7 @@ class Reports:
                 self._flush()
 
     def show(self, job: Job) -> None:
-        """The pictures that the run's only job has come to since it was last called."""
+        """Show the pictures that the run's only job has stored since it was last called."""
         for asset in job.fresh:
             if not asset.content_type.startswith("image/"):
                 continue
@@ -90,7 +90,7 @@ class Reports:
                 )
 
     def show_costs(self, job: Job) -> None:
-        """What the run's only job has paid, call by call, where there were several."""
+        """Show what the run's only job has paid, call by call, where there were several."""
         if len(job.calls) > 1:
             with self._for_looking_only():
                 table = [_cost(row) for row in job.calls]
@@ -99,7 +99,7 @@ class Reports:
                 )
 
     def show_text(self, job_id: str, name: str, markdown: str, *, description: str) -> None:
-        """Once for as long as it stays the same: job functions are called again and again."""
+        """Show a text once for as long as it stays the same: job functions are called again and again."""
         key = f"{name}-{artifact_key(job_id)}"
         if self._texts.get(key) != markdown:
             self._texts[key] = markdown
@@ -112,7 +112,7 @@ class Reports:
         self._send_soon(partial(show, self._flow_run_id, key=key, percent=percent, text=text))
 
     def show_waits(self, run_id: str, *, leaving: bool = False) -> None:
-        """What the run's jobs wait for beside calls, and what came of it: one table, which is kept true.
+        """Keep one table true of what the run's jobs wait for besides calls, and of what came of it.
 
         `leaving`: the run suspends for it now, and its log says so too.
         """
@@ -128,7 +128,7 @@ class Reports:
             self._resources.orchestrator.keep_table(self._flow_run_id, key=key, table=table, description=said)
 
     def link(self, asset: Asset) -> str:
-        """For what is shown in Prefect's UI."""
+        """Return the file's address for what is shown in Prefect's UI."""
         return _link(asset, self._resources)
 
     def add(self, job: Job, ended: JobStatus, error: DarkroomError | None) -> None:
@@ -149,7 +149,7 @@ class Reports:
                 self._sender.submit(copy_context().run, self._tell_of_rows, job_id)
 
     def watch_rows(self, job_id: str) -> None:
-        """Every few seconds the bar of that batch moves on."""
+        """Have the bar of that batch move on every few seconds."""
         self._watched.add(job_id)
 
     def _tell_of_rows(self, job_id: str) -> None:
@@ -158,7 +158,7 @@ class Reports:
             self.show_progress(job_id, *come)
 
     def _send_soon(self, show: Callable[[], None]) -> None:
-        """Beside the job's call, which a slow answer of Prefect's would hold up."""
+        """Show it in the background of the job's call, which a slow answer of Prefect's would hold up."""
 
         def send() -> None:
             with self._for_looking_only():
@@ -196,7 +196,10 @@ def _counted(lines: list[Line]) -> str:
 
 
 def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: Resources) -> dict[str, str]:
-    """Never the prompt, and of an error only its code: words of the provider may repeat it."""
+    """Return the cells of a job's line.
+
+    They never hold the prompt, and of an error only its code: words of the provider may repeat it.
+    """
     at_provider = sum(
         (row.finished_at - row.submitted_at).total_seconds()
         for row in job.calls
@@ -216,7 +219,7 @@ def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: R
 
 
 def artifact_key(id: str) -> str:
-    """Of an artifact: without the prefix, whose underscore it must not have."""
+    """Return the id as part of an artifact's key: without the prefix, whose underscore a key must not have."""
     return id.partition("_")[2]
 
 

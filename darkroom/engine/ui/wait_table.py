@@ -18,12 +18,15 @@ _WITHOUT = {WaitStatus.PASSED: "another came first", WaitStatus.ENDED: "its job 
 
 
 def key(flow_run_id: UUID) -> str:
-    """Of the artifact."""
+    """Return the key of the run's artifact."""
     return f"waits-{flow_run_id}"
 
 
 def described(waits: Sequence[Wait], *, count: int) -> str:
-    """One sentence: what is waited for first, and how much more. `count`: of those that are open."""
+    """Say in one sentence what is waited for first, and how much more.
+
+    `count`: of the waits that are open.
+    """
     waiting = [wait for wait in waits if wait.status == WaitStatus.OPEN]
     if not waiting:
         return "It waits for nothing any more."

@@ -35,9 +35,9 @@ _SOUND_FORMATS = {"mp3": "mp3", "wav": "wav", "m4a": "mov"}
 
 
 def compose(film: bytes, sound: bytes, captions: Sequence[Caption], *, limit: timedelta = LIMIT) -> bytes:
-    """The finished MP4, 1280 × 720 pixels at most. Takes a sixth of its length in CPU time.
+    """Make the finished MP4, 1280 × 720 pixels at most. This takes a sixth of its length in CPU time.
 
-    Raises what `darkroom.media.formats.verify` does for what goes in, Permanent for what cannot be made of it, Retry
+    Raise what `darkroom.media.formats.verify` does for what goes in, Permanent for what cannot be made of it, Retry
     where it took longer than the limit.
     """
     picture, voice = read_film(film, to_its_end=False), verify(sound, Kind.AUDIO)
@@ -61,7 +61,7 @@ def compose(film: bytes, sound: bytes, captions: Sequence[Caption], *, limit: ti
 
 
 def _sweep() -> None:
-    """What processes that were killed at this have left in the machine's folder for such things."""
+    """Delete what processes that were killed at this have left in the machine's folder for such things."""
     for folder in Path(gettempdir()).glob(f"{_FOLDER}*"):
         with suppress(OSError):
             if time.time() - folder.stat().st_mtime > ABANDONED_AFTER.total_seconds():
@@ -75,7 +75,10 @@ def _lay_out(folder: Path, captions: Sequence[Caption], *, width: int, height: i
 
 
 def _arguments(sound_format: str, *, seconds: float, width: int, height: int) -> list[str]:
-    """Every name in it is ours, and every format is given: what is in the files decides nothing."""
+    """Return FFmpeg's arguments.
+
+    Every name in them is ours, and every format is given: what is in the files decides nothing.
+    """
     picture = f"[0:v:0]scale={width}:{height},setsar=1,ass=captions.ass:fontsdir=fonts,format=yuv420p[picture]"
     return [
         "-xerror",
@@ -91,7 +94,7 @@ def _arguments(sound_format: str, *, seconds: float, width: int, height: int) ->
 
 
 def _fitted(width: int, height: int) -> tuple[int, int]:
-    """As large as it may be, in its own shape; even, as H.264 wants it."""
+    """Return the largest size that is allowed, in the film's own shape; even, as H.264 wants it."""
     factor = min(1.0, LONG_EDGE / max(width, height), SHORT_EDGE / min(width, height))
     return round(width * factor / 2) * 2, round(height * factor / 2) * 2
 

@@ -15,7 +15,10 @@ _LEAST_SHARE = 0.0005  # of the lower half: about ten letters have four times as
 
 
 def captions_show(made: bytes, film: bytes, captions: Sequence[Caption], *, film_seconds: float) -> bool:
-    """Looks at each caption half-way. The film that went in was shown again and again, every `film_seconds`."""
+    """Look at the film half-way through each caption. Return whether all captions can be seen.
+
+    The film that went in was shown again and again, every `film_seconds`.
+    """
     moments = [(caption.start + caption.end) / 2 for caption in captions]
     with_captions = frames_at(made, moments)
     without = frames_at(film, [moment % film_seconds for moment in moments])
@@ -23,7 +26,7 @@ def captions_show(made: bytes, film: bytes, captions: Sequence[Caption], *, film
 
 
 def frames_at(content: bytes, moments: Sequence[float]) -> list[Image.Image]:
-    """What the film shows at these seconds of it."""
+    """Return what the film shows at these seconds of it."""
     wanted = dict.fromkeys(sorted(moments))
     shown: dict[float, Image.Image] = {}
     with av.open(BytesIO(content), "r", format="mov") as container:
@@ -47,7 +50,7 @@ def _image(frame: av.VideoFrame) -> Image.Image:
 
 
 def _length(frame: av.VideoFrame) -> float:
-    """In seconds."""
+    """Return how long the frame is shown, in seconds."""
     return float(frame.duration * frame.time_base) if frame.time_base else 0.0
 
 

@@ -29,7 +29,7 @@ class Caption:
 
 
 def spread(lines: Sequence[tuple[str, str]], seconds: float) -> list[Caption]:
-    """Gives (speaker, text) lines their time in a sound of so many seconds: as much as they have letters.
+    """Give (speaker, text) lines their time in a sound of so many seconds: as much as they have letters.
 
     A voice that reads them evenly is then seldom a second away from its caption.
     """
@@ -43,14 +43,14 @@ def spread(lines: Sequence[tuple[str, str]], seconds: float) -> list[Caption]:
 
 
 def check(captions: Iterable[Caption], seconds: float) -> None:
-    """Raises Permanent for a caption nobody would see."""
+    """Raise Permanent for a caption nobody would see."""
     for caption in captions:
         if not 0 <= caption.start < caption.end <= seconds or not caption.text.strip():
             raise Permanent("a caption is empty, or lies outside the film", code="caption_unseen")
 
 
 def written(captions: Sequence[Caption], *, width: int, height: int) -> str:
-    """The captions as an ASS file for a film of so many pixels."""
+    """Write the captions as an ASS file for a film of so many pixels."""
     speakers = list(dict.fromkeys(caption.speaker for caption in captions))
     colours = {speaker: COLOURS[n % len(COLOURS)] for n, speaker in enumerate(speakers)}
     size, margin = max(14, min(width, height) // 18), width // 16
@@ -79,13 +79,13 @@ def _event(caption: Caption, colour: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line, with nothing in it the renderer takes for a command."""
+    """Put the text on one line, with nothing in it the renderer takes for a command."""
     shown = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
     return shown.replace("\\", "\\" + _WORD_JOINER).replace("{", r"\{").replace("}", r"\}")
 
 
 def _reversed(rgb: str) -> str:
-    """ASS writes blue, green, red."""
+    """Turn a colour around, as ASS writes blue, green, red."""
     return rgb[4:6] + rgb[2:4] + rgb[0:2]
 
 

@@ -1,5 +1,4 @@
-"""One run of FFmpeg, the binary that comes in the wheel `imageio-ffmpeg`: it reads what lies in one folder, and writes
-there.
+"""One run of FFmpeg, the binary that comes in the wheel `imageio-ffmpeg`: it reads and writes in one folder.
 
 It gets no environment of ours (keys are in it), no network (only the protocol `file`), no standard input, and a limit
 on its CPU time that also ends it if this process is killed meanwhile.
@@ -22,7 +21,7 @@ LOCAL_ONLY = ("-protocol_whitelist", "file")  # before each input
 
 
 def run_ffmpeg(arguments: Sequence[str], *, folder: Path, limit: timedelta) -> None:
-    """Raises Permanent with FFmpeg's last words, Retry where the machine was in its way."""
+    """Run FFmpeg. Raise Permanent with FFmpeg's last words, Retry where the machine was in its way."""
     seconds = limit.total_seconds()
     command = [get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-v", "error", "-timelimit", str(int(seconds)), *arguments]
     try:

@@ -12,7 +12,10 @@ QUALITY = 92
 
 
 def side_by_side(left: bytes, right: bytes) -> bytes:
-    """A JPEG. Of each picture its middle, as large as fits its half; both were verified before."""
+    """Draw the two pictures side by side, as a JPEG.
+
+    Of each it shows the middle, as large as fits its half; both were verified before.
+    """
     stage = Image.new("RGB", SIZE, "white")
     half = (SIZE[0] - SEAM) // 2
     for content, at in ((left, 0), (right, SIZE[0] - half)):

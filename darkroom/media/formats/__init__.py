@@ -19,7 +19,10 @@ MAX_PIXELS = 50_000_000
 
 
 def verify(content: bytes, kind: Kind = Kind.IMAGE, *, max_pixels: int = MAX_PIXELS) -> Media:
-    """Raises Refused for what must not be stored, Unverified for what another try may bring whole."""
+    """Read a file to its end and return what it holds.
+
+    Raise Refused for what must not be stored, Unverified for what another try may bring whole.
+    """
     if not content:
         raise Unverified("the file is empty")
     match kind:

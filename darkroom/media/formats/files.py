@@ -52,7 +52,7 @@ def whole(
     height: int | None = None,
     seconds: float | None = None,
 ) -> Media:
-    """For who has read the content to its end."""
+    """Describe a file whose content the caller has read to its end."""
     return Media(
         content=content,
         content_type=content_type,

@@ -38,13 +38,16 @@ class Film:
 
 
 def film(content: bytes, *, max_pixels: int) -> Media:
-    """The file of a film that was read to its end."""
+    """Read a film to its end and return its file."""
     read = read_film(content, max_pixels=max_pixels)
     return whole(content, "video/mp4", "mp4", width=read.width, height=read.height, seconds=read.seconds)
 
 
 def read_film(content: bytes, *, max_pixels: int = MAX_FILM_PIXELS, to_its_end: bool = True) -> Film:
-    """Decodes every frame, or none. Raises Refused for what is no film of ours, Unverified for a damaged one."""
+    """Decode every frame of a film, or none, and return what it holds.
+
+    Raise Refused for what is no film of ours, Unverified for a damaged one.
+    """
     if not _is_mp4(content):
         raise Refused("the file is not an MP4 film", code="wrong_type")
     with _opened(content, "mov") as container:
@@ -68,7 +71,7 @@ def read_film(content: bytes, *, max_pixels: int = MAX_FILM_PIXELS, to_its_end: 
 
 
 def sound(content: bytes) -> Media:
-    """The file of a sound that was read to its end."""
+    """Read a sound to its end and return its file."""
     container_format = _sniff_sound(content)
     with _opened(content, container_format) as container:
         if container.streams.video or not container.streams.audio:
@@ -91,7 +94,7 @@ def _opened(content: bytes, container_format: str) -> Iterator[InputContainer]:
 
 
 def _duration(container: InputContainer) -> float:
-    """In seconds, as the container has it. Raises Refused for more than MAX_SECONDS."""
+    """Return the duration in seconds, as the container has it. Raise Refused for more than MAX_SECONDS."""
     seconds = (container.duration or 0) / av.time_base
     if seconds > MAX_SECONDS:
         raise Refused(f"the file lasts longer than {MAX_SECONDS} seconds", code="too_long")
@@ -99,7 +102,7 @@ def _duration(container: InputContainer) -> float:
 
 
 def _decode(container: InputContainer) -> float:
-    """Every packet of picture and sound. Returns how many seconds of sound there were."""
+    """Decode every packet of picture and sound. Return how many seconds of sound there were."""
     streams = (*container.streams.video[:1], *container.streams.audio)
     packets = dict.fromkeys((stream.index for stream in streams), 0)
     seconds = 0.0
@@ -133,7 +136,10 @@ def _sniff_sound(content: bytes) -> str:
 
 
 def _is_mp4(content: bytes) -> bool:
-    """Raises Unverified for one whose boxes are not all there: without their end FFmpeg guesses."""
+    """Return whether the file is an MP4.
+
+    Raise Unverified for one whose boxes are not all there: without their end FFmpeg guesses.
+    """
     if content[4:8] != b"ftyp":
         return False
     at = 0
@@ -149,7 +155,10 @@ def _is_mp4(content: bytes) -> bool:
 
 
 def _box_bytes(content: bytes, at: int) -> int:
-    """Of the box that begins there, with its head: 32 bits, or 64 behind a 1; 0 is all that is left."""
+    """Return the size in bytes of the box that begins there, with its head.
+
+    It is written in 32 bits, or 64 behind a 1; 0 is all that is left.
+    """
     size = int.from_bytes(content[at : at + 4], "big")
     if size == 1:
         size = int.from_bytes(content[at + 8 : at + 16], "big")
@@ -157,7 +166,7 @@ def _box_bytes(content: bytes, at: int) -> int:
 
 
 def _says_how_long(content: bytes) -> bool:
-    """Whether it is an MP3 whose first frame tells its length. Else FFmpeg guesses it, and is often wrong."""
+    """Return whether it is an MP3 whose first frame tells its length. Else FFmpeg guesses it, and is often wrong."""
     first = 0
     if content.startswith(b"ID3"):  # its length has seven bits a byte
         first = 10 + sum((content[6 + n] & 0x7F) << (21 - 7 * n) for n in range(4))
@@ -166,7 +175,7 @@ def _says_how_long(content: bytes) -> bool:
 
 
 def _check_riff(content: bytes) -> None:
-    """FFmpeg plays a WAV that is cut short as a short one."""
+    """Raise Unverified for a WAV that is cut short: FFmpeg plays it as a short one."""
     declared = int.from_bytes(content[4:8], "little")
     if declared not in _STREAMED and declared + 8 > len(content):
         raise Unverified(f"the file is cut short: {len(content)} of {declared + 8} bytes")

@@ -47,7 +47,10 @@ def _object(text: bytes) -> dict[str, Any]:
 
 
 def _end(header: dict[str, Any]) -> int:
-    """Where the last tensor ends, in bytes after the header, if each begins where the one before it ends."""
+    """Return where the last tensor ends, in bytes after the header.
+
+    Raise Refused unless each begins where the one before it ends.
+    """
     end = 0
     for start, stop in sorted(_place(entry) for name, entry in header.items() if name != "__metadata__"):
         if start != end or stop < start:

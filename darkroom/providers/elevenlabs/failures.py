@@ -20,7 +20,7 @@ OUT_OF_CREDITS = frozenset({"quota_exceeded", "insufficient_credits", "payment_r
 
 
 def classify_refusal(http_status: int, body: object, headers: Mapping[str, str]) -> DarkroomError:
-    """`body` is the parsed JSON, or the text where it was none."""
+    """Return the error for a refusal. `body` is the parsed JSON, or the text where it was none."""
     detail = body.get("detail") if isinstance(body, Mapping) else None
     if not isinstance(detail, Mapping | list | str):
         return _not_theirs(http_status, headers)
@@ -49,7 +49,10 @@ def _status(detail: object) -> str | None:
 
 
 def _say(detail: object, http_status: int) -> str:
-    """A malformed request's items echo what was sent (`input`): their place and message alone are repeated."""
+    """Return the words of a refusal that may be repeated.
+
+    A malformed request's items echo what was sent (`input`): their place and message alone are repeated.
+    """
     if isinstance(detail, Mapping):
         words = detail.get("message")
     elif isinstance(detail, list):

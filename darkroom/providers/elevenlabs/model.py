@@ -63,11 +63,11 @@ class SpeechModel:
         return money(len(str(input["text"])) * self.price_per_thousand / 1000)
 
     def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
-        """Every character is billed, whatever it becomes."""
+        """Return the estimate: every character is billed, whatever the outcome."""
         return self.estimate(input)
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
-        """The sound, within the answer until it was stored: then its place is taken by the name of the file."""
+        """Return the sound, within the answer until it was stored: then the name of the file takes its place."""
         audio = output.get("audio")
         url = audio.get("url") if isinstance(audio, Mapping) else None
         if not isinstance(url, str):

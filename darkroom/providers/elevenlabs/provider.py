@@ -92,7 +92,7 @@ class Speech:
             return bytes(pieces), response.headers.get("request-id")
 
     def ask(self, row: Request) -> Outcome | None:
-        """Nobody can: an answer exists once."""
+        """Return None, as nobody can be asked: an answer exists once."""
         return None
 
     def cancel(self, row: Request) -> None:

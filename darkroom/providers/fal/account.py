@@ -40,7 +40,7 @@ class FalAccount(Configured):
     )
 
     def client(self) -> Fal:
-        """A client of this account, to be closed by the caller; one serves all threads of a process."""
+        """Open a client of this account, to be closed by the caller; one serves all threads of a process."""
         return Fal(self.key.get_secret_value())
 
     @classmethod

@@ -75,14 +75,20 @@ def read_submit(response: httpx.Response) -> Submitted:
 
 
 def _surely_refused(response: httpx.Response, body: object) -> bool:
-    """A 502 or 504 page of the nginx is no refusal: the queue behind it may have taken the job."""
+    """Return whether the job was surely refused.
+
+    A 502 or 504 page of the nginx is no refusal: the queue behind it may have taken the job.
+    """
     if response.is_client_error or (response.is_server_error and "x-fal-request-id" in response.headers):
         return True
     return response.status_code == 503 and is_ingress_page(503, body, response.headers)
 
 
 def read_page(response: httpx.Response) -> Page | None:
-    """None for a key that may not read the list. An item that lacks what it is known by is left out."""
+    """Read a page of the list of requests; return None for a key that may not read the list.
+
+    An item that lacks what it is known by is left out.
+    """
     if response.status_code in (401, 403, 404):
         return None
     body = _json(response)
@@ -144,7 +150,10 @@ def read_cancel(response: httpx.Response) -> Cancelled:
 
 
 def read_confirmation(response: httpx.Response) -> bool:
-    """Yes and no are the queue's alone to say. Whatever else is answered, the question is to be asked again."""
+    """Return whether the queue says yes or no, which is the queue's alone to say.
+
+    Raise Retry or Park for whatever else is answered: the question is to be asked again.
+    """
     if response.status_code in (200, 202) and _field(_json(response), "status") in STATES:
         return True
     if _says_not_found(response):
@@ -170,7 +179,10 @@ def _field(body: object, name: str) -> str | None:
 
 
 def _says_not_found(response: httpx.Response) -> bool:
-    """The queue's own 404. A page of something in between proves nothing about the request."""
+    """Return whether the answer is the queue's own 404.
+
+    A page of something in between proves nothing about the request.
+    """
     return response.status_code == 404 and isinstance(_json(response), dict)
 
 

@@ -85,7 +85,7 @@ class Fal:
         start_timeout: timedelta,
         outputs_last: timedelta | None = None,
     ) -> Submitted:
-        """Exactly one POST. Raises SubmitUnknown unless the job was surely made or surely refused.
+        """Make exactly one POST. Raise SubmitUnknown unless the job was surely made or surely refused.
 
         `outputs_last`: how long fal keeps the files that come of it. None: as its account says, mostly for ever.
         """
@@ -110,19 +110,22 @@ class Fal:
         return read_status(self._call("GET", self._handle(endpoint, request_id).status_url, params={"logs": "1"}))
 
     def result(self, endpoint: str, request_id: str) -> ProviderResult:
-        """The output of a finished request.
+        """Fetch the output of a finished request.
 
-        Raises Permanent for a rejected generation, Retry for one that may be submitted again or a GET to be repeated
+        Raise Permanent for a rejected generation, Retry for one that may be submitted again or a GET to be repeated
         (`is_outcome` tells which), Retry(code="in_progress") while it runs, Permanent(code="not_found").
         """
         return read_result(self._call("GET", self._handle(endpoint, request_id).response_url))
 
     def cancel(self, endpoint: str, request_id: str) -> Cancelled:
-        """Asks fal to cancel. A request that already runs usually goes on, and is billed."""
+        """Ask fal to cancel. A request that already runs usually goes on, and is billed."""
         return read_cancel(self._call("PUT", self._handle(endpoint, request_id).cancel_url))
 
     def confirm(self, endpoint: str, request_id: str) -> bool:
-        """Whether the request is this account's: one GET, for a caller who has a webhook's sender waiting."""
+        """Return whether the request is this account's.
+
+        This is one GET, for a caller who has a webhook's sender waiting.
+        """
         try:
             response = self._http.get(self._handle(endpoint, request_id).status_url, timeout=CONFIRM_TIMEOUT)
         except httpx.HTTPError as error:
@@ -130,9 +133,9 @@ class Fal:
         return read_confirmation(response)
 
     def sent(self, endpoint: str, *, since: datetime, until: datetime) -> list[Sent] | None:
-        """What this account has sent to the endpoint in that time; None if the key may not read the list.
+        """List what this account has sent to the endpoint in that time; return None if the key may not read the list.
 
-        Raises Retry for a list too long to be read: a part of it would tell half the truth.
+        Raise Retry for a list too long to be read: a part of it would tell half the truth.
         """
         query = {"endpoint_id": endpoint, "start": since.isoformat(), "end": until.isoformat()}
         query |= {"expand": "payloads", "limit": str(LIST_PAGE)}
@@ -148,7 +151,10 @@ class Fal:
         raise Retry("fal's list of requests is too long to be searched", code="list_too_long")
 
     def upload(self, content: bytes, *, content_type: str, file_name: str, lifetime: timedelta) -> str:
-        """Puts a file on fal's CDN and returns its URL: whoever knows it can read the file until its time is over."""
+        """Put a file on fal's CDN and return its URL.
+
+        Anybody who knows the URL can read the file until its time is over.
+        """
         try:
             return self._uploads.put(content, content_type=content_type, file_name=file_name, lifetime=lifetime)
         except fal_client.FalClientHTTPError as error:
@@ -162,7 +168,7 @@ class Fal:
             raise Retry("fal's answer to the upload could not be read", code="unexpected_answer") from error
 
     def _handle(self, endpoint: str, request_id: str) -> fal_client.SyncRequestHandle:
-        """fal_client's knowledge of where a request's three addresses are."""
+        """Return fal_client's handle, which knows where a request's three addresses are."""
         if not REQUEST_ID.fullmatch(request_id):
             raise Permanent("that is not a request id of fal's", code="not_found")
         return fal_client.SyncRequestHandle.from_request_id(self._http, endpoint, request_id)
@@ -175,7 +181,10 @@ class Fal:
         params: Mapping[str, str] | None = None,
         timeout: httpx.Timeout = CALL_TIMEOUT,
     ) -> httpx.Response:
-        """Once more after an error on the way: a connection the server had just closed is not worth a failure."""
+        """Send a request, and once more after an error on the way.
+
+        A connection the server had just closed is not worth a failure.
+        """
         with suppress(httpx.HTTPError):
             return self._http.request(method, url, params=params, timeout=timeout)
         try:

@@ -66,7 +66,10 @@ def classify_failure(
     error_type: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> DarkroomError:
-    """The error for an answer that is none: `body` is the parsed JSON, or the text where it was not JSON."""
+    """Return the error for an answer that is none.
+
+    `body` is the parsed JSON, or the text where it was not JSON.
+    """
     found = {name.lower(): value for name, value in (headers or {}).items()}
     if http_status == 429:
         return RateLimited(_say(body, http_status), retry_after=retry_after(found))
@@ -78,7 +81,7 @@ def classify_failure(
 
 
 def classify_webhook_error(body: Mapping[str, object]) -> DarkroomError:
-    """The error for a webhook with `status: ERROR`.
+    """Return the error for a webhook with `status: ERROR`.
 
     Its HTTP status is what the model's runner answered, so 401 or 429 there says nothing about our key or our rate.
     """
@@ -94,17 +97,23 @@ def classify_webhook_error(body: Mapping[str, object]) -> DarkroomError:
 
 
 def may_pass(code: str) -> bool:
-    """Whether a generation that ended by that type may end otherwise next time, as far as is known today."""
+    """Return whether a generation that ended by that type may end otherwise next time, as far as is known today."""
     return code in RETRYABLE_TYPES
 
 
 def is_outcome(error: DarkroomError) -> bool:
-    """True: the generation itself has ended this way, asking again changes nothing. False: only the call failed."""
+    """Return whether the generation itself has ended this way, so that asking again changes nothing.
+
+    False: only the call failed.
+    """
     return isinstance(error, Permanent | Retry) and error.code not in CALL_CODES
 
 
 def is_ingress_page(http_status: int | None, body: object, headers: Mapping[str, str]) -> bool:
-    """The page of the nginx in front of fal's queue; the queue's own answers carry `x-fal-request-id`."""
+    """Return whether this is the page of the nginx in front of fal's queue.
+
+    The queue's own answers carry `x-fal-request-id`.
+    """
     return (
         http_status in INGRESS_STATUSES
         and "x-fal-request-id" not in {name.lower() for name in headers}
@@ -170,7 +179,7 @@ def _types(body: object) -> Iterator[str]:
 
 
 def _say(body: object, http_status: int | None) -> str:
-    """The provider's words, or the bare status where it has none that may be repeated."""
+    """Return the provider's words, or the bare status where it has none that may be repeated."""
     detail = body.get("detail") if isinstance(body, Mapping) else None
     words = detail if isinstance(detail, str) else "; ".join(_item_words(item) for item in _items(body))
     return words[:MESSAGE_LIMIT] or (f"fal answered HTTP {http_status}" if http_status else "fal gave no reason")

@@ -24,7 +24,7 @@ FILE_HOST = re.compile(rb"(?:[a-z0-9-]+\.)*fal\.media")
 
 
 def file_client() -> httpx.Client:
-    """A client for files alone: it knows no key, and keeps its connections for the next file."""
+    """Open a client for files alone: it knows no key, and keeps its connections for the next file."""
     return httpx.Client(timeout=httpx.Timeout(30.0, connect=5.0), verify=tls_context())
 
 
@@ -36,15 +36,21 @@ def fetch_file(
     max_pixels: int = MAX_PIXELS,
     client: httpx.Client | None = None,
 ) -> Media:
-    """Raises Refused for what must not be stored, Unverified or Retry for what another try may bring, Park for a host
-    that is out."""
+    """Fetch a file and verify it.
+
+    Raise Refused for what must not be stored, Unverified or Retry for what another try may bring, Park for a host that
+    is out.
+    """
     with _client_or_own(client) as http:
         content = _download(http, url, max_bytes=max_bytes)
     return verify(content, kind, max_pixels=max_pixels)
 
 
 def check_address(url: str | httpx.URL) -> httpx.URL:
-    """The URL as httpx will use it, so that no second parser can read another host out of it."""
+    """Return the URL as httpx will use it, so that no second parser can read another host out of it.
+
+    Raise Refused for what is not at one of fal's file hosts.
+    """
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as error:

@@ -46,7 +46,7 @@ class Jwks:
         self._tried_at = float("-inf")
 
     def keys(self, *, refetch: bool = False) -> list[Ed25519PublicKey]:
-        """The keys to verify with. Raises Retry(code="jwks_unavailable") while there are none."""
+        """Return the keys to verify with. Raise Retry(code="jwks_unavailable") while there are none."""
         if refetch or self._age() > REFRESH_AFTER:
             with self._lock:
                 self._fetch_unless_just_tried()
@@ -55,7 +55,7 @@ class Jwks:
         return self._keys
 
     def verify(self, headers: Mapping[str, str], body: bytes, now: datetime) -> WebhookEnvelope:
-        """As `verify_webhook`, with the keys of the day and, if they do not fit, those of this minute."""
+        """Verify as `verify_webhook`, with the keys of the day and, if they do not fit, those of this minute."""
         keys = self.keys()
         try:
             return verify_webhook(headers, body, keys=keys, now=now)
@@ -88,7 +88,7 @@ class Jwks:
 
 
 def read_jwks(document: object) -> list[Ed25519PublicKey]:
-    """The Ed25519 keys of a JWKS; what else is in it is passed over."""
+    """Read the Ed25519 keys of a JWKS; pass over what else is in it."""
     entries = document.get("keys") if isinstance(document, dict) else None
     found = [_read_key(entry) for entry in entries] if isinstance(entries, list) else []
     return [key for key in found if key]

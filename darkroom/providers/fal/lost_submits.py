@@ -25,7 +25,10 @@ OVERLAP = WINDOW + CLOCK_SKEW
 
 
 def adopt_lost_submits(ledger: Ledger, fal: Fal, rows: Iterable[Request]) -> list[str]:
-    """The refs of the rows that were found, which are in flight from now on. `rows`: those that hold slots."""
+    """Find lost submits at fal. Return the refs of the rows that were found, which are in flight from now on.
+
+    `rows`: those that hold slots.
+    """
     due = partial(_is_due, before=ledger.clock() - ledger.timing.lost_submit)
     unknown = [row for row in rows if due(row)]
     unknown.sort(key=lambda row: row.endpoint)
@@ -61,7 +64,7 @@ def _adopt(
 
 
 def pair(rows: Iterable[Request], sent: Iterable[Sent]) -> dict[str, str]:
-    """Which request is which row's, by ref: one to one in the order of time, where there are as many as rows.
+    """Return which request is which row's, by ref: one to one in the order of time, if there are as many as rows.
 
     Where the numbers differ nothing tells whose they are.
     """
@@ -76,7 +79,7 @@ def pair(rows: Iterable[Request], sent: Iterable[Sent]) -> dict[str, str]:
 
 
 def _groups(rows: Iterable[Request]) -> Iterator[list[Request]]:
-    """Rows of the same input whose times overlap, so that a request may be any one's of them."""
+    """Yield groups of rows of the same input whose times overlap, so that a request may be any one's of them."""
     left = sorted(rows, key=_begun)
     while left:
         alike = [row for row in left if same(row.input, left[0].input)]

@@ -62,7 +62,7 @@ class Model:
     account_id: str = "fal"
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The input to send: only what was given, so that fal's defaults stay fal's. Raises BadInput."""
+        """Return the input to send: only what was given, so that fal's defaults stay fal's. Raise BadInput."""
         try:
             checked = self.input.model_validate(dict(arguments))
         except ValidationError as error:
@@ -71,16 +71,19 @@ class Model:
         return checked.model_dump(mode="json", exclude_unset=True)
 
     def estimate(self, input: Mapping[str, Any], *, size: Size | None = None) -> Decimal:
-        """The most this input should cost, in USD. `size`: of the pictures to come, if that is known."""
+        """Return the most this input should cost, in USD. `size`: of the pictures to come, if that is known."""
         full = self.input.model_validate(dict(input))
         return _money(self._asked_units(full, size or _asked_size(full)) * self._price(full))
 
     def size(self, input: Mapping[str, Any]) -> Size:
-        """Width and height in pixels of the pictures to come, as far as the input tells."""
+        """Return width and height in pixels of the pictures to come, as far as the input tells."""
         return _asked_size(self.input.model_validate(dict(input)))
 
     def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
-        """What a finished request cost: by fal's own count where it is known, else by what was asked and what came."""
+        """Return what a finished request cost.
+
+        That is by fal's own count where it is known, else by what was asked and what came.
+        """
         full = self.input.model_validate(dict(input))
         units = billable_units
         if units is None:
@@ -88,7 +91,7 @@ class Model:
         return _money(units * self._price(full))
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
-        """The files of an output. Raises Permanent(code="unexpected_output") where there are none to find."""
+        """Return the files of an output. Raise Permanent(code="unexpected_output") where there are none to find."""
         return [file for name, kind in self.outputs.items() for file in self._files(name, output.get(name), kind)]
 
     def _files(self, name: str, found: object, kind: Kind) -> Iterator[RemoteFile]:
@@ -144,7 +147,10 @@ class Model:
 
 
 def _asked_size(full: BaseModel) -> Size:
-    """Of the picture to come. One that is made larger is taken for a megapixel: only by how much is known here."""
+    """Return the size of the picture to come.
+
+    One that is made larger is taken for a megapixel: only by how much is known here.
+    """
     size = getattr(full, "image_size", None)
     if isinstance(size, BaseModel):
         return size.width, size.height  # type: ignore[attr-defined]

@@ -45,7 +45,10 @@ class FalProvider:
         self._sharing = threading.Lock()
 
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
-        """Files of the media store go to fal's CDN, where whoever knows the address can read them while they last."""
+        """Put files of the media store on fal's CDN and return the input with their addresses.
+
+        Anybody who knows an address can read the file while it lasts.
+        """
         return {name: self._sendable(name, value, files) for name, value in input.items()}
 
     def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
@@ -66,7 +69,10 @@ class FalProvider:
         self.client.cancel(row.endpoint, row.request_id)
 
     def progress(self, row: Request) -> Progress | None:
-        """By the log of a training; nothing else tells how far it has come."""
+        """Return how far a call has come: its place in fal's queue, or by the log of a training.
+
+        Nothing else tells how far it has come.
+        """
         assert row.request_id is not None
         status = self.client.status(row.endpoint, row.request_id)
         if status.state == "IN_QUEUE" and status.queue_position is not None:
@@ -90,7 +96,10 @@ class FalProvider:
         return self._upload(value, files.read(value), lifetime)
 
     def _share(self, reference: str, files: Files, lifetime: timedelta) -> str:
-        """One after the other: the next of several at once finds the copy that the first has brought."""
+        """Return the file's address at fal's CDN, and upload it where no copy is there.
+
+        This goes one after the other: the next of several at once finds the copy that the first has brought.
+        """
         with self._sharing:
             now = utc_now()
             if (url := files.copy_at("fal", reference, until=now + LASTS_BEYOND)) is None:

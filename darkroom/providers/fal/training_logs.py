@@ -40,7 +40,10 @@ class Steps:
 
 
 def read_steps(messages: Iterable[str]) -> Steps | None:
-    """The newest of the bars that counts training steps; `messages` oldest first. None before the training began."""
+    """Return the newest of the bars that counts training steps; None before the training began.
+
+    `messages`: oldest first.
+    """
     bars = [steps for message in messages for steps in _bars(message)]
     most = max((steps.total for steps in bars), default=0)
     return next((steps for steps in reversed(bars) if steps.total == most), None)
@@ -54,7 +57,7 @@ def _bars(message: str) -> Iterable[Steps]:
 
 
 def _seconds(clock: str) -> int | None:
-    """Of "03:15" or "1:03:15"; None for "?"."""
+    """Read the seconds of "03:15" or "1:03:15"; return None for "?"."""
     parts = clock.split(":")
     if not 2 <= len(parts) <= 3 or not all(parts):
         return None

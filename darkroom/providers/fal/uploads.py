@@ -28,7 +28,7 @@ class Uploads:
         self._client = _Client(key=key, default_timeout=TIMEOUT_SECONDS)
 
     def put(self, content: bytes, *, content_type: str, file_name: str, lifetime: timedelta) -> str:
-        """Returns the file's address, which is public until its lifetime is over."""
+        """Upload a file and return its address, which is public until its lifetime is over."""
         kept = fal_client.StorageSettings(expires_in=int(lifetime.total_seconds()))
         return self._client.upload(content, content_type, file_name, lifecycle=kept)
 
@@ -41,7 +41,10 @@ def file_name(asset_id: str, extension: str) -> str:
 
 
 def as_recorded(value: Any) -> Any:
-    """An input as we have it on record: the addresses of files that we put there as references to our assets."""
+    """Return an input as we have it on record.
+
+    The addresses of files that we put there become references to our assets.
+    """
     if isinstance(value, Mapping):
         return {name: as_recorded(each) for name, each in value.items()}
     if isinstance(value, list):

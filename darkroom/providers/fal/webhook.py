@@ -59,7 +59,7 @@ class WebhookEnvelope:
 def verify_webhook(
     headers: Mapping[str, str], body: bytes, *, keys: Sequence[Ed25519PublicKey], now: datetime
 ) -> WebhookEnvelope:
-    """Raises WebhookRejected. The body is parsed only once its signature holds."""
+    """Verify a webhook and read it. Raise WebhookRejected. The body is parsed only once its signature holds."""
     signed = _signed_headers(headers)
     _check_age(signed["timestamp"], now)
     body_sha256 = hashlib.sha256(body).hexdigest()

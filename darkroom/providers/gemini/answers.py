@@ -31,7 +31,7 @@ TRANSIENT_STATUSES = frozenset({408, 409, 425, 499})
 
 
 def read_answer(response: GenerateContentResponse, *, as_json: bool) -> dict[str, Any]:
-    """The output to record, without `json` where that could not be read. Which is for `flaw` to say."""
+    """Return the output to record, without `json` where that could not be read, which `flaw` reports."""
     candidate = _candidate(response)
     text = _text(candidate)
     output = {
@@ -45,7 +45,10 @@ def read_answer(response: GenerateContentResponse, *, as_json: bool) -> dict[str
 
 
 def flaw(output: Mapping[str, Any], *, schema: Mapping[str, Any] | None) -> DarkroomError | None:
-    """What is wrong with an answer that was paid. A schema binds Gemini's grammar, but not in all it says."""
+    """Return what is wrong with an answer that was paid, or None.
+
+    A schema binds Gemini's grammar, but not in all it says.
+    """
     reason = output["finish_reason"]
     if reason in WITHHELD:
         words = f"Gemini withheld its answer ({reason}): change the prompt"
@@ -62,7 +65,10 @@ def flaw(output: Mapping[str, Any], *, schema: Mapping[str, Any] | None) -> Dark
 
 
 def classify_refusal(http_status: int, body: object, headers: Mapping[str, str]) -> DarkroomError:
-    """The error for an answer with another status than 200. `body` is the parsed JSON, or what else it was."""
+    """Return the error for an answer with another status than 200.
+
+    `body` is the parsed JSON, or what else it was.
+    """
     error = body.get("error") if isinstance(body, Mapping) else None
     if not isinstance(error, Mapping) or not isinstance(error.get("status"), str):
         return _not_googles(http_status)
@@ -94,7 +100,7 @@ def _text(candidate: Candidate | None) -> str:
 
 
 def _finish_reason(response: GenerateContentResponse, candidate: Candidate | None) -> str:
-    """A prompt that is refused has no candidates, but a reason of its own."""
+    """Return why the answer ended. A prompt that is refused has no candidates, but its own reason."""
     if candidate is not None and candidate.finish_reason is not None:
         return str(candidate.finish_reason.value)
     feedback = response.prompt_feedback
@@ -119,7 +125,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _disobedience(answer: object, schema: Mapping[str, Any]) -> DarkroomError | None:
-    """Names the place and the rule, not the words that stand there."""
+    """Return how the answer breaks its schema: by the place and the rule, not the words that stand there."""
     # Imported by who needs it: a tenth of a second.
     from jsonschema import Draft202012Validator
 
@@ -154,7 +160,7 @@ def _reason(error: Mapping[str, Any]) -> object:
 
 
 def _retry_delay(error: Mapping[str, Any]) -> timedelta | None:
-    """Of the detail `RetryInfo`: "55s"."""
+    """Read the pause from the detail `RetryInfo`, e.g. "55s"."""
     said = next((each["retryDelay"] for each in _details(error) if "retryDelay" in each), None)
     found = DELAY.fullmatch(said) if isinstance(said, str) else None
     return bounded(float(found[1])) if found else None

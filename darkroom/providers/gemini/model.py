@@ -56,13 +56,16 @@ class GeminiModel:
         return recorded(checked(GeminiInput, arguments, endpoint=self.endpoint))
 
     def estimate(self, input: Mapping[str, Any]) -> Decimal:
-        """One token for each character, which is the most that written language comes to, and the whole answer."""
+        """Return the most that the call should cost, in USD.
+
+        That is one token for each character, which is the most that written language comes to, and the whole answer.
+        """
         asked = GeminiInput.model_validate(dict(input))
         said = len(asked.prompt) + len(asked.system or "") + len(json.dumps(asked.json_schema or {}))
         return self.price(said + OVERHEAD_TOKENS, asked.max_output_tokens)
 
     def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
-        """By Google's count, in the answer."""
+        """Return the cost by Google's count in the answer, or the estimate where there is none."""
         usage = output.get("usage")
         if not isinstance(usage, Mapping):
             return self.estimate(input)
@@ -73,7 +76,7 @@ class GeminiModel:
         return money((input_tokens * self.input_price + output_tokens * self.output_price) / MILLION)
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
-        """None: all there is is in the answer."""
+        """Return no files, as all there is is in the answer."""
         return []
 
 

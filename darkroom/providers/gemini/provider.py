@@ -73,7 +73,7 @@ class Gemini:
         return _outcome(row, model, output, schema=asked.json_schema)
 
     def ask(self, row: Request) -> Outcome | None:
-        """Nobody can: an answer exists once."""
+        """Return None, as nobody can be asked: an answer exists once."""
         return None
 
     def cancel(self, row: Request) -> None:

@@ -46,7 +46,10 @@ class MuxApi:
         self._assets = mux_python.AssetsApi(client)
 
     def create_upload(self, *, passthrough: str, title: str | None) -> Mapping[str, Any]:
-        """An address for one film: `{id, url, status, …}`. A lost answer has cost nothing, and is forgotten there."""
+        """Create an address for one film: `{id, url, status, …}`.
+
+        A lost answer has cost nothing, and is forgotten there.
+        """
         from mux_python import AssetMetadata, CreateAssetRequest, CreateUploadRequest, PlaybackPolicy
 
         settings = CreateAssetRequest(
@@ -65,15 +68,15 @@ class MuxApi:
         return made
 
     def upload(self, upload_id: str) -> Mapping[str, Any]:
-        """`{status: waiting, asset_created, errored, cancelled or timed_out, asset_id?, error?}`."""
+        """Return `{status: waiting, asset_created, errored, cancelled or timed_out, asset_id?, error?}`."""
         return self._call(lambda: self._uploads.get_direct_upload(upload_id, _request_timeout=CALL_SECONDS))
 
     def cancel_upload(self, upload_id: str) -> None:
-        """Nothing comes of the upload from now on. Raises Permanent where its film has come already."""
+        """Cancel the upload, so that nothing comes of it. Raise Permanent where its film has come already."""
         self._call(lambda: self._uploads.cancel_direct_upload(upload_id, _request_timeout=CALL_SECONDS))
 
     def asset(self, asset_id: str) -> Mapping[str, Any]:
-        """`{status: preparing, ready or errored, playback_ids, duration, aspect_ratio, errors?}`."""
+        """Return `{status: preparing, ready or errored, playback_ids, duration, aspect_ratio, errors?}`."""
         return self._call(lambda: self._assets.get_asset(asset_id, _request_timeout=CALL_SECONDS))
 
     def close(self) -> None:
@@ -103,7 +106,10 @@ def _refusal(error: Any) -> DarkroomError:
 
 
 def _broken(error: urllib3.exceptions.HTTPError) -> DarkroomError:
-    """Behind a proxy urllib3 calls every break the proxy's, also one that came after the call was sent."""
+    """Return the error for a broken connection.
+
+    Behind a proxy urllib3 calls every break the proxy's, also one that came after the call was sent.
+    """
     cause = error.original_error if isinstance(error, urllib3.exceptions.ProxyError) else error
     # A proxy that refuses the tunnel is a plain OSError there.
     if isinstance(cause, NewConnectionError | ConnectTimeoutError) or type(cause) is OSError:
@@ -116,7 +122,10 @@ def _unreadable() -> Retry:
 
 
 def _connections(host: str) -> urllib3.PoolManager:
-    """As httpx makes them of the environment. Nothing is repeated: that is the ledger's business."""
+    """Open connections as httpx makes them of the environment.
+
+    Nothing is repeated: that is the ledger's business.
+    """
     options: dict[str, Any] = {"ssl_context": tls_context(), "retries": False, "maxsize": 4}
     proxy = _proxy_for(host)
     if proxy is None:

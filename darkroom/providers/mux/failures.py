@@ -14,7 +14,10 @@ TRANSIENT_STATUSES = frozenset({408, 409, 425})
 
 
 def classify_refusal(http_status: int, body: str | None, headers: Mapping[str, str]) -> DarkroomError:
-    """`body`: the answer's, as it came. Nothing that was sent is repeated in it but for a title."""
+    """Return the error for a refusal.
+
+    `body`: the answer's, as it came. Nothing that was sent is repeated in it but for a title.
+    """
     error = _error(body)
     words = _say(error, http_status)
     if http_status == 429:

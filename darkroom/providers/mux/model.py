@@ -44,12 +44,12 @@ class MuxModel:
         return _price(Decimal(str(input.get("seconds") or LONGEST)))
 
     def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
-        """By the length that Mux found."""
+        """Return the cost by the length that Mux found, or the estimate where it has found none."""
         seconds = output.get("seconds")
         return self.estimate(input) if seconds is None else _price(Decimal(str(seconds)))
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
-        """None: the film stays with Mux."""
+        """Return no files, as the film stays with Mux."""
         return []
 
 

@@ -22,13 +22,13 @@ UNREADABLE_FILM = frozenset({"invalid_input", "invalid_parameters"})
 
 
 def is_abandoned(row: Request, upload: Mapping[str, Any], *, now: datetime) -> bool:
-    """It has an address and no film, because the process that was to bring it is gone."""
+    """Return whether it has an address and no film, because the process that was to bring it is gone."""
     since = row.accepted_at or row.submitted_at
     return upload.get("status") == "waiting" and since is not None and now - since > ABANDONED_AFTER
 
 
 def upload_outcome(row: Request, upload: Mapping[str, Any]) -> Outcome | None:
-    """Of an upload that became no asset; None while it may."""
+    """Return the outcome of an upload that became no asset; None while it may."""
     match upload.get("status"):
         case "cancelled" if row.cancel_requested_at is not None:
             return cancelled(row, Permanent("the upload was cancelled", code="client_cancelled"))
@@ -43,7 +43,7 @@ def upload_outcome(row: Request, upload: Mapping[str, Any]) -> Outcome | None:
 
 
 def asset_outcome(row: Request, asset: Mapping[str, Any]) -> Outcome | None:
-    """None while it is being prepared."""
+    """Return the outcome of an asset; None while it is being prepared."""
     match asset.get("status"):
         case "ready":
             output = _output(asset)
@@ -73,7 +73,7 @@ def _public_playback_id(asset: Mapping[str, Any]) -> str | None:
 
 
 def _problem(error: Mapping[str, Any]) -> Permanent | Retry:
-    """Its own words: `type`, and `message` of an upload or `messages` of an asset."""
+    """Return the error in Mux' own words: `type`, and `message` of an upload or `messages` of an asset."""
     kind = str(error.get("type") or "errored")[:64]
     said = error.get("messages") or [error.get("message") or "no reason given"]
     words = "; ".join(str(each) for each in said)[:MESSAGE_LIMIT]

@@ -52,7 +52,7 @@ class Mux:
         return Taken(request_id=upload_id, deliver=partial(self._deliver, upload_id, str(upload["url"]), film))
 
     def ask(self, row: Request) -> Outcome | None:
-        """By the upload's id."""
+        """Poll how the call ended, by the upload's id."""
         assert row.request_id is not None
         try:
             return self._ask(row, row.request_id)
@@ -70,7 +70,7 @@ class Mux:
         return asset_outcome(row, self._api.asset(str(upload.get("asset_id"))))
 
     def cancel(self, row: Request) -> None:
-        """What has its film goes on, and is billed."""
+        """Cancel the upload. One that has its film goes on, and is billed."""
         assert row.request_id is not None
         with suppress(Permanent):
             self._api.cancel_upload(row.request_id)
@@ -90,7 +90,10 @@ class Mux:
                 raise Retry(f"the film did not get to Mux: {error.message}", code="upload_failed") from error
 
     def _give_up(self, upload_id: str) -> bool:
-        """Whether nothing can come of the upload from now on. If not, it has its film, or Mux cannot be asked."""
+        """Cancel the upload. Return whether nothing can come of it from now on.
+
+        If not, it has its film, or Mux cannot be asked.
+        """
         try:
             self._api.cancel_upload(upload_id)
         except DarkroomError:
@@ -108,7 +111,10 @@ class Mux:
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:
-    """Raises Retry when the delivery takes too long: httpx bounds only the time between two pieces."""
+    """Yield the content piece by piece. Raise Retry when the delivery takes too long.
+
+    httpx bounds only the time between two pieces.
+    """
     until = time.monotonic() + DELIVERY_SECONDS
     for start in range(0, len(content), PIECE_BYTES):
         if time.monotonic() > until:

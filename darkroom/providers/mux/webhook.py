@@ -1,4 +1,4 @@
-"""Is this webhook Mux's, and which upload does it speak of?
+"""Verify that a webhook is Mux's, and tell which upload it speaks of.
 
 Mux signs the time stamp and the raw body with HMAC-SHA256 and the secret of the one endpoint, so what is signed for us
 is meant for us. It tells of everything that happens in its environment, whoever caused it there.
@@ -34,7 +34,10 @@ class AssetEvent:
 
 
 def verify_webhook(headers: Mapping[str, str], body: bytes, *, secret: str, now: datetime) -> AssetEvent | None:
-    """None for news of something else. Raises WebhookRejected. The body is parsed only once its signature holds."""
+    """Verify a webhook and read it; return None for news of something else. Raise WebhookRejected.
+
+    The body is parsed only once its signature holds.
+    """
     said = {name.lower(): value for name, value in headers.items()}.get(HEADER)
     if not said:
         raise WebhookRejected(Rejection.MISSING_HEADERS)
@@ -48,7 +51,7 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, *, secret: str, now:
 
 
 def _read_header(said: str) -> tuple[str, list[str]]:
-    """`t=1565220904,v1=20c7…`; a secret that is being changed may give two signatures."""
+    """Read `t=1565220904,v1=20c7…`; a secret that is being changed may give two signatures."""
     pairs = [part.strip().partition("=") for part in said.split(",")]
     timestamps = [value for name, _, value in pairs if name == "t"]
     # compare_digest takes no text beyond ASCII.

@@ -76,11 +76,11 @@ class Reach:
 
     @classmethod
     def parse(cls, setting: str) -> Reach:
-        """Of `10.1.0.0/16, 127.0.0.1:8999, [fd00::7]:8080`. Raises BadInput."""
+        """Read a setting such as `10.1.0.0/16, 127.0.0.1:8999, [fd00::7]:8080`. Raise BadInput."""
         return cls(tuple(_allowance(entry.strip()) for entry in setting.split(",") if entry.strip()))
 
     def has_port(self, port: int) -> bool:
-        """Whether there is any address at which this port may be asked."""
+        """Return whether there is any address at which this port may be asked."""
         return port in WEB_PORTS or any(allowance.port == port for allowance in self.allowances)
 
     def has(self, address: Address, port: int) -> bool:

@@ -1,5 +1,6 @@
-"""The one way to the open web: a name is resolved once, every address of it is checked, and one of those is connected
-to. Nobody resolves it a second time, so a name that answers differently the next moment gains nothing by it.
+"""The one way to the open web: resolve a name once, check every address of it, connect to one of those.
+
+Nobody resolves it a second time, so a name that answers differently the next moment gains nothing by it.
 
 This is the network backend of `httpcore`, which asks it for each connection: also at every redirect, and whatever the
 layers above make of the URL, the check stands where the socket is opened. TLS is still verified for the name.
@@ -41,7 +42,7 @@ class Deadline:
         self._at = time.monotonic() + seconds
 
     def within(self, seconds: float) -> float:
-        """So many seconds, or what is left. Raises Retry when nothing is."""
+        """Return so many seconds, or what is left. Raise Retry when nothing is."""
         left = self._at - time.monotonic()
         if left <= 0:
             raise _too_slow()
@@ -65,7 +66,10 @@ class CheckedNetwork(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Raises Refused(code="private_address") if any address of the host is: then none of them is asked."""
+        """Connect to an address of the host.
+
+        Raise Refused(code="private_address") if any address of the host is private: then none of them is asked.
+        """
         failure: Exception | None = None
         for address in self._checked(host, port)[:MOST_ADDRESSES]:
             try:
@@ -122,7 +126,10 @@ class TimedStream(httpcore.NetworkStream):
 
 
 def resolve(host: str, port: int) -> list[Address]:
-    """Every address that the machine's resolver gives, its best first. Raises Refused for a name that there is not."""
+    """Return every address that the machine's resolver gives, its best first.
+
+    Raise Refused for a name that there is not.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     except UnicodeError as error:  # a label that is empty, or too long for the resolver
@@ -135,7 +142,10 @@ def resolve(host: str, port: int) -> list[Address]:
 
 
 def _in_time(look_up: Callable[[], list[Address]], seconds: float) -> list[Address]:
-    """In a thread of its own, because the resolver's patience cannot be set: it may hang for half a minute."""
+    """Look a name up in a thread, because the resolver's time-out cannot be set: it may hang for half a minute.
+
+    Raise Retry where it takes longer than `seconds`.
+    """
     answer: Future[list[Address]] = Future()
 
     def run() -> None:

@@ -1,5 +1,6 @@
-"""Fetching a file from any public address that a user typed, believing nothing: not the address, nor the size, nor the
-type, nor that it comes to an end.
+"""Fetching a file from any public address that a user typed, believing nothing.
+
+It believes neither the address, nor the size, nor the type, nor that it comes to an end.
 
 Where it may connect is decided in `connection.py`, for each redirect anew. The bytes are counted while they stream and
 are never unpacked on the way; the file is what its bytes say once they were read to their end (`blocks/media.py`).
@@ -53,9 +54,9 @@ class Web:
         max_pixels: int = MAX_PIXELS,
         patience: timedelta = PATIENCE,
     ) -> Media:
-        """The file at a public http(s) URL.
+        """Fetch the file at a public http(s) URL.
 
-        Raises Refused for what must not be asked or stored, Permanent for what the host does not give, Unverified or
+        Raise Refused for what must not be asked or stored, Permanent for what the host does not give, Unverified or
         Retry for what another try may bring. Never Park: one host that is out says nothing of the web.
         """
         deadline = Deadline(patience.total_seconds())
@@ -76,7 +77,7 @@ class Web:
         raise Refused(f"the address redirects more than {MAX_REDIRECTS} times", code="too_many_redirects")
 
     def check(self, url: str | httpx.URL) -> httpx.URL:
-        """What can be said of a URL before anybody is asked: its form. Raises Refused(code="bad_url")."""
+        """Check the form of a URL: what can be said of it before anybody is asked. Raise Refused(code="bad_url")."""
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
@@ -102,7 +103,7 @@ class _Redirect:
 
 
 def _ask(pool: httpcore.ConnectionPool, target: httpx.URL, *, accept: str, max_bytes: int) -> bytes | _Redirect:
-    """One GET, on a connection that is made for it."""
+    """Make one GET, on a connection that is made for it."""
     headers: list[tuple[bytes | str, bytes | str]] = [
         ("Host", target.netloc),
         ("User-Agent", "Darkroom"),
@@ -147,7 +148,10 @@ def _require_sound(status: int, headers: httpx.Headers, *, max_bytes: int) -> No
 
 
 def _status_failure(status: int, headers: httpx.Headers) -> DarkroomError:
-    """One host's 429 is no RateLimited: that would slow down the fetching from all others."""
+    """Return the error for a status that is no success.
+
+    One host's 429 is no RateLimited: that would slow down the fetching from all others.
+    """
     said = f"the host answered HTTP {status}"
     if status in PASSING or status >= 500:
         return Retry(said, code="host_failed", retry_after=_retry_after(headers))

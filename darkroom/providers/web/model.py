@@ -1,5 +1,7 @@
-"""Bringing a picture from the web, as a call like those that are paid: it waits for its turn, is tried again, and is on
-record. It costs nothing."""
+"""Bringing a picture from the web, as a call like those that are paid.
+
+It waits for its turn, is tried again, and is on record. It costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ class WebModel:
     deadline: timedelta = timedelta(minutes=2)
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The whole input, defaults and all. Raises BadInput."""
+        """Return the whole input, defaults and all. Raise BadInput."""
         try:
             return WebPicture.model_validate(dict(arguments)).model_dump(mode="json")
         except ValidationError as error:
@@ -55,7 +57,7 @@ class WebModel:
         return FREE
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
-        """The one picture, inside its `data:` URL."""
+        """Return the one picture, inside its `data:` URL."""
         image = output.get("image")
         if not isinstance(image, dict) or not isinstance(image.get("url"), str):
             raise Permanent(f"{self.endpoint} returned no picture", code="unexpected_output")

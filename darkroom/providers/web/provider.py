@@ -43,13 +43,13 @@ class WebProvider:
         return Outcome(happening=Happening.SUCCEED, output={"image": _document(picture)}, cost_usd=Decimal(0))
 
     def ask(self, row: Request) -> None:
-        """Nobody has it after the call: there is nobody to ask."""
+        """Return None: nobody has it after the call, so there is nobody to ask."""
 
     def cancel(self, row: Request) -> None:
-        """It ends by itself within the minute."""
+        """Do nothing: the call ends by itself within the minute."""
 
     def progress(self, row: Request) -> None:
-        """It is too short to tell of."""
+        """Return None: the call is too short to tell of."""
 
     def close(self) -> None: ...
 
