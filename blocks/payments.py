@@ -57,7 +57,10 @@ class PaymentAccount(Configured):
         return cls(url=settings.payment_url, key=settings.payment_key)
 
     def charge(self, charge: Charge) -> str:
-        """The provider's id of the charge. Raises Retry or Park where it may pass, else Permanent."""
+        """Charge, and return the charge's id. Raise Retry or Park where the failure may pass, else Permanent.
+
+        The id is the provider's.
+        """
         headers = {
             "Authorization": f"Bearer {self.key.get_secret_value()}",
             "Idempotency-Key": charge.key,

@@ -39,7 +39,7 @@ class ApiClient:
         return self._call("POST", "/v1/images", json=body)
 
     def upload(self, file: Path) -> Json:
-        """A picture or a zip, streamed from disk."""
+        """Upload a picture or a zip, streamed from disk."""
         headers = {"Content-Type": guess_type(file.name)[0] or "application/octet-stream"}
         with file.open("rb") as content:
             return self._call("POST", "/v1/uploads", content=content, headers=headers)
@@ -54,11 +54,11 @@ class ApiClient:
         return self._call("POST", f"/v1/jobs/{job_id}/replay")
 
     def dead_letters(self, asked: Mapping[str, Any]) -> Json:
-        """A page of failed jobs."""
+        """Return a page of failed jobs."""
         return self._call("GET", "/v1/dead-letters", params=asked)
 
     def replay_letters(self, body: Mapping[str, Any]) -> Json:
-        """The price; with a budget what was put back."""
+        """Return the price of a replay. With a budget, replay and return what was requeued."""
         return self._call("POST", "/v1/dead-letters/replay", json=body, timeout=120)  # a thousand take some seconds
 
     def discard_letters(self, body: Mapping[str, Any]) -> Json:
@@ -68,11 +68,11 @@ class ApiClient:
         return self._call("GET", f"/v1/waits/{wait_id}")
 
     def change_wait(self, wait_id: str, action: str, body: Mapping[str, Any]) -> Json:
-        """`action`: wake or extend."""
+        """Wake or extend the wait: `action` is wake or extend."""
         return self._call("POST", f"/v1/waits/{wait_id}/{action}", json=body)
 
     def wait(self, job_id: str, *, seen: Callable[[Json], None] = lambda _: None) -> Json:
-        """The job when it has ended. `seen` gets every look at it."""
+        """Poll the job until it has ended, and return it. Call `seen` with each answer."""
         while True:
             job = self.job(job_id)
             seen(job)
@@ -100,7 +100,7 @@ def _key(settings: Settings) -> str:
 
 
 def _problem(response: httpx.Response) -> str:
-    """The sentence of a problem document (RFC 9457); the status line for anything else."""
+    """Return the sentence of a problem document (RFC 9457), or the status line for anything else."""
     try:
         problem = response.json()
         return str(problem.get("detail") or problem["title"])

@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 
 def run_demo(home: Path, *, say: Say) -> int:
-    """The exit code: 0 if the picture is there."""
+    """Run the demo and return its exit code: 0 if the picture is there."""
     options = _on_free_ports(StackOptions(home=home, latency_seconds=LATENCY_SECONDS))
     outcome: list[int] = []
 
@@ -61,7 +61,7 @@ def run_demo(home: Path, *, say: Say) -> int:
 
 
 def _forget_other_stacks() -> None:
-    """The caller's own settings and keys count for nothing here: the demo is the same for everybody."""
+    """Drop the caller's own settings and keys (DARKROOM_…): the demo is the same for everybody."""
     for name in [name for name in os.environ if name.startswith("DARKROOM_")]:
         del os.environ[name]
 
@@ -89,7 +89,10 @@ def _make_one_picture(stack: Stack, say: Say) -> int:
 
 
 def _let_it_close(orchestrator: Orchestrator, flow_run_id: UUID, *, within: timedelta) -> None:
-    """The run lingers for a further job; ended with the stack in that time, it would show as crashed."""
+    """Wait until the run has closed, for `within` at most.
+
+    The run lingers for a further job; ended with the stack in that time, it would show as crashed.
+    """
     deadline = time.monotonic() + within.total_seconds()
     while time.monotonic() < deadline:
         state = orchestrator.run_state(flow_run_id)
@@ -132,7 +135,7 @@ def _on_free_ports(options: StackOptions) -> StackOptions:
 
 
 def _free(port: int) -> int:
-    """That port, or any other if it is taken."""
+    """Return that port, or any other if it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):

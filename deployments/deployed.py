@@ -79,7 +79,7 @@ def code_hash(*, timing: Timing) -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """The code of Darkroom and of the user's project."""
+    """Yield the code of Darkroom and of the user's project."""
     for folder in CODE:
         yield from (PROJECT / folder).rglob("*.py")
     for folder, below, names in os.walk(users_project() or os.devnull):
@@ -92,7 +92,7 @@ def _sources() -> Iterator[Path]:
 
 
 def _appearance(api: PrefectApi, names: Sequence[str]) -> str:
-    """A hash of the deployments of those names as they stand; another where one is missing."""
+    """Hash the deployments of those names as they stand. The hash is another where one is missing."""
     wanted = {"deployments": {"name": {"any_": sorted({name.partition("/")[2] for name in names})}}, "limit": 200}
     found = [_lasting(each) for each in api.call("POST", "/deployments/filter", json=wanted)]
     found.sort(key=lambda each: str(each["id"]))

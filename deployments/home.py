@@ -62,7 +62,7 @@ class Home:
         return read_environment(file)
 
     def environment(self) -> dict[str, str]:
-        """What `write` recorded, or nothing if no stack was started here yet."""
+        """Return what `write` recorded, or nothing if no stack was started here yet."""
         return read_environment(self.path / "stack.env")
 
     def exports(self) -> str:
@@ -92,7 +92,7 @@ def write_environment(file: Path, environment: Mapping[str, str]) -> None:
 
 
 def write_private(file: Path, content: str) -> None:
-    """Replaces the file in one step; nobody but its owner ever sees the content."""
+    """Replace the file in one step; nobody but its owner ever sees the content."""
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "w") as handle:
         handle.write(content)

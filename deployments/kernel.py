@@ -35,6 +35,6 @@ def die_with(parent: int, death_signal: signal.Signals = signal.SIGKILL) -> None
 
 
 def show_as(name: str) -> None:
-    """What `ps` and `top` call this process: at most 15 bytes."""
+    """Set what `ps` and `top` call this process, on Linux: at most 15 bytes."""
     if LINUX:
         _libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)

@@ -65,12 +65,12 @@ class DeploymentEntry(Entry):
 
 
 def read_prefect_yaml(file: Path = PREFECT_YAML) -> list[DeploymentEntry]:
-    """Raises `NeedsHuman`, naming the place."""
+    """Read the file's deployments. Raise `NeedsHuman`, naming the place of what is wrong."""
     return read_entries(DeploymentEntry, [file])
 
 
 def deploy_all(*, timing: Timing = UNSCALED) -> list[str]:
-    """Creates or updates every deployment of the project's files. Returns their names as `flow/deployment`.
+    """Create or update every deployment of the project's files. Return their names as `flow/deployment`.
 
     Where `timing` is scaled, `reconcile` comes at its interval instead of by the file's cron.
     """
@@ -101,7 +101,7 @@ def _deployment(entry: DeploymentEntry, *, project: Path, timing: Timing) -> Run
 
 
 def _schedule(entry: ScheduleEntry, *, of: str, timing: Timing) -> Schedule:
-    """The file's cron; of `reconcile`, where its interval is not the minute that it is there."""
+    """Return the file's cron; for `reconcile` its interval, where that is not the minute of the file."""
     from prefect.schedules import Cron, Interval
 
     if of == RECONCILE and timing.reconcile_every != UNSCALED.reconcile_every:

@@ -91,7 +91,7 @@ def prepare_to_deploy() -> None:
 
 
 def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[str], None]) -> bool:
-    """The key with which `darkroom generate` and its like speak for the operator, where there is a home to keep it.
+    """Keep the key with which `darkroom generate` and its like speak for the operator, where there is a home for it.
 
     Return whether there was none before.
     """
@@ -182,7 +182,7 @@ def _type_exists(api: PrefectApi, kind: type[Configured]) -> bool:
 
 
 def _wait_for_prefect(api: PrefectApi) -> None:
-    """A server that was started beside us still migrates its database."""
+    """Wait until Prefect answers: a server that was started beside us still migrates its database."""
     deadline = time.monotonic() + PREFECT_DEADLINE_SECONDS
     while True:
         try:

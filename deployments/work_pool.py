@@ -17,7 +17,10 @@ QUEUES: dict[str, int | None] = {"default": 4, "system": None}
 
 
 def ensure_work_pool(api: PrefectApi, *, overwrite: bool) -> None:
-    """An existing pool stays as operators set it up, unless `overwrite`."""
+    """Make the work pool and its queues. Leave an existing pool as operators set it up, unless `overwrite`.
+
+    One that still names the first release's command is updated all the same: the warm worker refuses a command.
+    """
     path = f"/work_pools/{WORK_POOL}"
     existing = api.call("GET", path, absent=True)
     if existing is None:

@@ -32,7 +32,7 @@ TELL = field("Tell", "Whether the notifier is told, too.", True)
 
 
 def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: ZoneInfo, tell: bool) -> str:
-    """What it comes to, in one line."""
+    """Show the report of the day and return its headline, in one line. Notify if `tell`."""
     # A slot that a worker came to late is the report of its own day.
     begin, end = span(day, now=flow_run.expected_start_time or resources.clock(), zone=zone)
     if begin >= resources.clock():

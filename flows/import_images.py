@@ -76,7 +76,10 @@ def _tell(job: Job, *, done: int, of: int) -> None:
 
 
 def summary(given: Sequence[Given], came: Came) -> dict[str, Any]:
-    """The job's result. `imported` counts pictures; `images` and `refused` have each address, by its place `n`."""
+    """Return the job's result.
+
+    `imported` counts pictures; `images` and `refused` have each address, by its place `n`.
+    """
     return {
         "imported": _count(came),
         "images": [
@@ -108,7 +111,7 @@ def _count(came: Came) -> int:
 
 
 def _markdown(job: Job, given: Sequence[Given]) -> str:
-    """What was refused first: somebody has to look after it."""
+    """Show the gallery, then list what was refused before what was imported: somebody has to look after it."""
     refused = [
         f"| {n} | {_place(url)} | `{outcome.code}`: {outcome.message} |"
         for n, url, outcome in given

@@ -84,7 +84,7 @@ def _carry_out(job: Job, order: Debate) -> dict[str, Any]:
 
 
 def _require_accounts() -> None:
-    """Raises NeedsHuman where a provider's block is missing: half a debate is of no use to anybody."""
+    """Raise NeedsHuman where a provider's block is missing: half a debate is of no use to anybody."""
     for endpoint in (WRITES, PAINTS, FILMS, SPEAKS, STREAMS):
         current().providers.of(find_model(endpoint).account_id)
 

@@ -38,7 +38,7 @@ class Order(BaseOrder):
     )
 
     def require_sound(self) -> dict[str, int]:
-        """Raises BadInput for an order that does not add up."""
+        """Return what the order adds up to. Raise BadInput for one that does not add up."""
         if len({item.sku for item in self.items}) < len(self.items):
             raise BadInput("An article stands there twice. Send it once, with its quantity.", field="items")
         comes_to = sum(item.quantity * item.price_cents for item in self.items)
@@ -47,7 +47,7 @@ class Order(BaseOrder):
         return {"items": len(self.items), "total_cents": comes_to}
 
     def charge(self, *, user_id: str) -> Charge:
-        """The same order for the same money by the same way is one charge, in whichever job.
+        """Return the charge. The same order for the same money by the same way is one charge, in whichever job.
 
         An event that is sent twice under two ids starts two jobs, and is paid once all the same.
         """

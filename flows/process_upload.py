@@ -81,7 +81,7 @@ def _tell_progress(job: Job, given: Sequence[object], ended: int) -> None:
 
 
 def joined(order: Upload, came: Sequence[Came]) -> dict[str, Any]:
-    """The job's result: each item by its place `n` from 1, among those that are done or those that failed."""
+    """Return the job's result: each item by its place `n` from 1, among those that are done or those that failed."""
     done = [(n, each) for n, each in enumerate(came, 1) if isinstance(each, Invoked)]
     failed = [(n, each) for n, each in enumerate(came, 1) if isinstance(each, DarkroomError)]
     return {

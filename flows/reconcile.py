@@ -83,7 +83,7 @@ class Reconciler:
             orchestrator.give_up(flow_run_id, message="Its process was lost.")
 
     def _each(self, name: str, action: Callable[[], None]) -> DarkroomError | None:
-        """What it failed with."""
+        """Take the action. Return the error that it failed with, which is left for the next time, or None."""
         try:
             action()
         except DarkroomError as error:
@@ -92,8 +92,10 @@ class Reconciler:
         return None
 
     def _calls(self, rows: Sequence[Request], *actions: Callable[[Request], None]) -> None:
-        """Does that with each, until its account is found to be out: a call that nothing answers takes 15 s, and the
-        turn's others, of other accounts too, would wait behind hundreds of them.
+        """Take the actions with each row, until its account is found to be out.
+
+        A call that nothing answers takes 15 s, and the turn's others, of other accounts too, would wait behind hundreds
+        of them.
 
         In any order, so that none waits turn after turn behind those that are never answered. For a row without a
         request id the provider is not called.
@@ -111,7 +113,10 @@ class Reconciler:
             get_run_logger().warning("%s does not answer: what else is there is left for the next time", account_id)
 
     def _queues(self) -> None:
-        """A plan that was changed is its users' queues' limit from now on; a queue that was deleted is made anew."""
+        """Bring the limits of users' queues up to date.
+
+        A plan that was changed is its users' queues' limit from now on; a queue that was deleted is made anew.
+        """
         limits = {queue_name(user_id): limit for user_id, limit in self._ledger.runs.limits_of_open().items()}
         for name, limit in differing(limits, self._resources.orchestrator.queue_limits() if limits else {}).items():
             self._resources.orchestrator.ensure_named_queue(name, limit=limit)
@@ -157,8 +162,10 @@ class Reconciler:
         return self._resources.providers.of(row.account_id)
 
     def _last_word(self, row: Request) -> Outcome | None:
-        """Of what is overdue. It may have ended and been paid, so it is not given up just because nobody can tell now;
-        but when its result would not be kept any more.
+        """Ask once more for the outcome of an overdue request. Return None where it is to be given up.
+
+        It may have ended and been paid, so it is not given up just because nobody can tell now: the error is raised,
+        until its result would not be kept any more.
         """
         try:
             return self._provider(row).ask(row)
@@ -168,12 +175,15 @@ class Reconciler:
             return None
 
     def _give_up(self, row: Request) -> Outcome:
-        """A request that runs on regardless is billed: its late result is kept and costed."""
+        """Cancel the request and expire it.
+
+        A request that runs on regardless is billed: its late result is kept and costed.
+        """
         self._provider(row).cancel(row)
         return Outcome(happening=Happening.EXPIRE)
 
     def _progress(self, row: Request) -> None:
-        """What the provider tells of a long call while its run is suspended for it."""
+        """Show what the provider tells of a long call while its run is suspended for it."""
         if row.status is not RequestStatus.IN_FLIGHT or find_model(row.endpoint).expected < LONG:
             return
         if (come := self._provider(row).progress(row)) is None:
@@ -189,7 +199,10 @@ class Reconciler:
             self._resources.dispatcher.carry_out(self._ledger.requests.settle(row.ref, outcome, via=via)[1])
 
     def _cost(self, row: Request) -> None:
-        """A success that nobody will collect, announced without its payload: it was paid, and is on record as that."""
+        """Record the output and cost of a success that nobody will collect, announced without its payload.
+
+        It was paid, and is on record as that.
+        """
         assert row.request_id is not None
         if (outcome := self._provider(row).ask(row)) is not None:
             cost = outcome.cost_usd or Decimal(0)
@@ -250,7 +263,11 @@ class Reconciler:
             orchestrator.give_up(flow_run_id, message=why)
 
     def _refuse(self, run: Run, flow_run_id: UUID, state: RunState) -> None:
-        """An event or another job may have brought them. The run was made with those of one job, and has others too."""
+        """Fail the jobs whose parameters the run refuses. Reassign its other open jobs to a new run.
+
+        An event or another job may have brought them. The run was made with the parameters of one job, and has others
+        too.
+        """
         named = ", ".join(state.refused_fields)
         why = f"Its parameters are not what {run.kind} takes{named and f': see {named}'}. Order it with others."
         error = error_document(
@@ -264,7 +281,7 @@ class Reconciler:
         self._resources.dispatcher.carry_out(self._ledger.runs.hand_over(run.id))
 
     def _close(self, run: Run, *, cancelled: bool, why: str = "") -> None:
-        """Ends the run and its jobs. One that failed so is a dead letter, and can be replayed."""
+        """End the run and its jobs. One that failed so is a dead letter, and can be replayed."""
         status = JobStatus.CANCELLED if cancelled else JobStatus.FAILED
         document = None if cancelled else error_document(DarkroomError(why, code="run_ended"))
         for job_id in self._ledger.runs.end(run.id):

@@ -71,14 +71,14 @@ def put_back(resources: Resources, job_ids: list[str]) -> Table:
 
 
 def put_back_together(resources: Resources, which: DeadLetterFilter, budget_usd: Decimal, *, key: str) -> Table:
-    """The same, for as many as the budget has room for."""
+    """Requeue as many jobs as the budget has room for. Return one line for each: whether it was, and if not, why."""
     done: Done = resources.ledger.dead_letters.replay(which, budget_usd=budget_usd, key=key)
     resources.dispatcher.carry_out(done.implied)
     return [*map(_line, done.job_ids), *(_line(job_id, why_not=why) for job_id, why in done.refused.items())]
 
 
 def price(resources: Resources, which: DeadLetterFilter) -> tuple[str, Table]:
-    """What it would cost, in a sentence, and which jobs are meant."""
+    """Say what a replay would cost, in a sentence, and which jobs are meant."""
     found = resources.ledger.dead_letters.price(which)
     said = f"{found.replayable} of {found.matching} can be replayed, for about {found.replay_usd} USD; give a budget"
     return said, [_line(job_id, why_not=found.refused.get(job_id, "No budget was given.")) for job_id in found.job_ids]
@@ -107,7 +107,7 @@ def _line(job_id: str, *, why_not: str = "") -> dict[str, str]:
 def carried_out(
     resources: Resources, jobs: list[str], failed: Failed | None, budget_usd: Decimal | None, *, key: str
 ) -> tuple[str, Table]:
-    """What became of it, in a sentence, and job by job."""
+    """Carry out the replay. Return its outcome in a sentence, and job by job."""
     if budget_usd is None and failed is not None:
         return price(resources, chosen(resources.ledger, jobs, failed))
     if budget_usd is None:

@@ -49,7 +49,7 @@ def train_lora(job: Job, order: Training) -> dict[str, Any]:
 
 
 def _archive(job: Job, order: Training, brought: Brought) -> bytes:
-    """What the trainer gets. Raises BadInput, which names every picture that is no good."""
+    """Build the archive that the trainer gets. Raise BadInput, which names every picture that is no good."""
     with CHECKING:
         images = with_trigger(check(job, order.given(), brought), order.trigger_word)
         get_run_logger().info("%s pictures are good; it will cost about $%.2f", len(images), order.estimate())
@@ -58,7 +58,10 @@ def _archive(job: Job, order: Training, brought: Brought) -> bytes:
 
 
 def _registered(job: Job, order: Training, trained: Inference) -> tuple[Lora, Asset]:
-    """The LoRA is the user's as soon as its weights are stored, whatever becomes of its test pictures: it is paid."""
+    """Store the weights and register the LoRA.
+
+    It is the user's as soon as they are stored, whatever the outcome of its test pictures: it is paid.
+    """
     weights, config = job.store(trained)[:2]
     lora = current().ledger.loras.register(
         job.id, user_id=job.user_id, trigger_word=order.trigger_word, weights=weights.id, config=config.id
@@ -67,7 +70,7 @@ def _registered(job: Job, order: Training, trained: Inference) -> tuple[Lora, As
 
 
 def _tested(job: Job, order: Training, lora: Lora, weights: Asset) -> Asset:
-    """The pictures to judge it by, side by side, on one sheet."""
+    """Make the pictures to judge the LoRA by, side by side, on one sheet."""
     job.progress(99, "makes test pictures")
     pictures = _test_pictures(job, order, weights)
 

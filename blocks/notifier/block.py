@@ -79,7 +79,9 @@ class Notifier(Configured):
         return self
 
     def tell(self, subject: str, text: str, *, key: str, to: str | None = None) -> str:
-        """Sends it and returns its id. The same `key`: the same piece of news. `to`: a mail address, for mail alone.
+        """Send the message and return its id. The same `key` is the same piece of news.
+
+        `to` is a mail address, for mail alone.
 
         Raises Retry or Park where another try may bring it, BadInput for who or what cannot be written to, Permanent
         where the way itself is wrong.

@@ -24,5 +24,5 @@ class Message:
         return f"msg_{sha256(self.key.encode()).hexdigest()[:32]}"
 
     def one_line(self) -> str:
-        """The subject, as a header takes it."""
+        """Return the subject as a header takes it: on one line, of at most `MOST_SUBJECT` characters."""
         return " ".join(self.subject.split())[:MOST_SUBJECT]

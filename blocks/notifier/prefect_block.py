@@ -35,7 +35,7 @@ def load(name: str) -> NotificationBlock:
 
 
 def notify(message: Message, block: NotificationBlock, *, name: str) -> None:
-    """Raises Retry where it was not delivered."""
+    """Send the message by the block. Raise Retry where it was not delivered, Permanent where the block cannot send."""
     try:
         with block.raise_on_failure():
             block.notify(message.text, subject=message.one_line())  # type: ignore[unused-coroutine]  # sync, outside a loop

@@ -26,7 +26,10 @@ TRANSIENT = frozenset({408, 409, 425})
 
 
 def post(message: Message, *, url: str, signing_key: str) -> None:
-    """Raises as `Notifier.tell`. A redirect is not followed: the signature is for one receiver."""
+    """Post the signed message. Raise as `Notifier.tell` does.
+
+    A redirect is not followed: the signature is for one receiver.
+    """
     body = json.dumps({"id": message.id, "subject": message.one_line(), "text": message.text, "to": message.to})
     headers = signed(message.id, body, signing_key=signing_key, at=int(time.time()))
     try:
@@ -43,7 +46,7 @@ def post(message: Message, *, url: str, signing_key: str) -> None:
 
 
 def signed(id: str, body: str, *, signing_key: str, at: int) -> dict[str, str]:
-    """The headers of a message. `at`: Unix time in seconds."""
+    """Return the headers of a message, signed. `at`: Unix time in seconds."""
     mac = hmac.digest(_secret(signing_key), f"{id}.{at}.{body}".encode(), "sha256")
     return {
         "Content-Type": "application/json",

@@ -25,7 +25,7 @@ HomeOption = Annotated[
 
 
 def join_stack() -> None:
-    """What the stack in our folder recorded, for whatever the environment leaves open."""
+    """Fill what the environment leaves open with what the stack in our folder recorded."""
     from darkroom.deployments.home import Home
 
     for name, value in Home(Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)).environment().items():

@@ -89,7 +89,10 @@ def which(
 
 
 def _moment(text: str | None, field: str) -> datetime | None:
-    """A time without a zone is this machine's."""
+    """Read a time, or how long ago it is. Raise BadInput for anything else.
+
+    A time without a zone is this machine's.
+    """
     if text is None:
         return None
     from darkroom.clock import utc_now

@@ -59,7 +59,7 @@ def _rehearsed(which: Which, jobs: list[str]) -> Iterator[Rehearsed]:
 
 
 def left_out(jobs: Sequence[str], meant: Sequence[str]) -> list[str]:
-    """What is not tried, though it was asked for."""
+    """List what is not tried though it was asked for, each in a sentence."""
     from darkroom.ledger.dead_letters import MOST_LETTERS
 
     told = [f"{job_id}: it is no failed job that is meant." for job_id in jobs if job_id not in meant]
@@ -114,7 +114,7 @@ def closing(counts: Counter[str], *, price: Decimal, command: str) -> list[str]:
 
 
 def live(which: Which, jobs: Sequence[str], *, price: Decimal) -> str:
-    """The command that replays the same jobs, with absolute times."""
+    """Return the command that replays the same jobs, with absolute times."""
     options = {
         "--user": which.user,
         "--kind": which.kind,

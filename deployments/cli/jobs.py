@@ -81,7 +81,7 @@ def cancel(job: Job) -> None:
 
 
 def _act(change: Callable[[Ledger], Implied], job_id: str) -> None:
-    """A change to a job by the operator: committed, then carried out, as the gateway would."""
+    """Change a job for the operator: commit the change, then carry it out as the gateway would."""
     from darkroom.orchestrator import Orchestrator
     from darkroom.orchestrator.dispatch import Dispatcher
 

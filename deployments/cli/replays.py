@@ -124,7 +124,7 @@ def _each(jobs: list[str]) -> None:
 
 @contextmanager
 def _replaying() -> Iterator[Callable[[str], dict[str, Any]]]:
-    """What puts one job back, and gives its document."""
+    """Yield the function that requeues one job and returns its document."""
     if os.environ.get("DARKROOM_API_KEY"):
         from darkroom.deployments.api_client import ApiClient
 

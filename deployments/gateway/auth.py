@@ -42,7 +42,10 @@ class Acting:
 
 
 def acting_caller(services: ServicesOf, credentials: Credentials, end_user: EndUser = None) -> Acting:
-    """Raises 401 without a good key, 403 for acting for somebody without being a service."""
+    """Return who acts, and for whom.
+
+    Raise 401 without a good key, 403 for acting for somebody without being a service.
+    """
     caller = services.ledger.users.authenticate(credentials.credentials) if credentials else None
     if caller is None:
         raise _no_key()

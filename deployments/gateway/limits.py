@@ -66,12 +66,12 @@ def cap_for(path: str, headers: Headers) -> int:
 
 
 def media_type(headers: Headers) -> str:
-    """The declared type of the body, without its parameters."""
+    """Return the declared type of the body, without its parameters."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | None:
-    """What the head of a request tells about its body."""
+    """Return the problem with the body that the head of a request tells about, or None if there is none."""
     length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > cap:
         return too_large(cap)

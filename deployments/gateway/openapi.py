@@ -102,6 +102,6 @@ def _parameters(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that may be left out is never null: it is just not there."""
+    """Drop null from a parameter's schema: one that may be left out is never null, it is just not there."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     return {**kinds[0], "title": schema.get("title", "")} if len(kinds) == 1 else schema

@@ -47,7 +47,7 @@ def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
 
 
 def remedy_of(message: str, *, field: str = "") -> str:
-    """The second half of an error's message: those say what is wrong and then, after a stop, what to do."""
+    """Return the second half of an error's message: those say what is wrong and then, after a stop, what to do."""
     said = message.removeprefix(f"{field}: ")
     halves = _STOP.split(said, maxsplit=1)
     return _sentence(halves[-1])

@@ -37,7 +37,10 @@ class Services:
     mux_callbacks: MuxCallbacks
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
-        """What a committed change implies. To be called after the answer; returns at once, so it needs no thread."""
+        """Carry out what a committed change implies.
+
+        To be called after the answer; it returns at once, so it needs no thread.
+        """
         self.errands.run(implied)
         if implied.grant:
             wake = self.granter.slot_freed if slot_freed else self.granter.wake

@@ -58,7 +58,7 @@ def user_is_locked() -> FalError:
 
 
 def ingress_error() -> Response:
-    """fal itself never saw the request: no x-fal-request-id, and a page that names nginx."""
+    """Answer with nginx' page and no x-fal-request-id: fal itself never saw the request."""
     return HTMLResponse(_NGINX_PAGE, status_code=503)
 
 

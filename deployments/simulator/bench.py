@@ -77,7 +77,7 @@ class Bench:
         return await asyncio.get_running_loop().run_in_executor(self._pen, lambda: function(*args, **kwargs))
 
     def read(self, entry: Entry, url: str, *, place: Place) -> Source:
-        """Raises Rejection."""
+        """Read the source, inline or from the CDN. Raise Rejection where it cannot be had."""
         inline = url.startswith("data:")
         entry.files_read.append("data:" if inline else url)
         content = _decoded(url) if inline else self._from_cdn(url)

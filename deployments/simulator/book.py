@@ -130,7 +130,7 @@ class Book:
 
 
 def text_of(arguments: Mapping[str, Any]) -> str:
-    """What an input says, line by line: its prompt, its trigger word, the addresses of its files."""
+    """Return what an input says, line by line: its prompt, its trigger word, the addresses of its files."""
     return "\n".join(_strings(arguments))
 
 
@@ -146,7 +146,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def new_request_id() -> str:
-    """A version 7 UUID, as fal's are: time first, so that ids sort by age, to the millisecond."""
+    """Make a version 7 UUID, as fal's are: time first, so that ids sort by age, to the millisecond."""
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76

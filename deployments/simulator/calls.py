@@ -141,7 +141,7 @@ class Calls:
 
     @contextmanager
     def taken(self, provider: Which, operation: str, *, text: str, input: dict[str, Any]) -> Iterator[Call]:
-        """A call from its arrival to its answer."""
+        """Record a call from its arrival to its answer."""
         call = Call(
             provider=provider,
             operation=operation,

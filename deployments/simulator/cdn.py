@@ -74,13 +74,13 @@ class Cdn:
         faults: Faults | None = None,
         lifetime_seconds: float | None = None,
     ) -> str:
-        """What a model made. The address it can be read at."""
+        """Publish what a model made. Return the address it can be read at."""
         path = f"/files/b/{secrets.token_hex(4)}/{name}"
         self._put(path, content, content_type=content_type, faults=faults or Faults(), lifetime=lifetime_seconds)
         return f"https://{OUTPUT_HOST}{path}"
 
     def take(self, url: str, content: bytes, *, content_type: str, lifetime_seconds: float | None) -> None:
-        """An upload, to the address that was given out for it."""
+        """Take an upload, to the address that was given out for it."""
         path = urlsplit(url).path
         self._put(path, content, content_type=content_type, faults=Faults(), lifetime=lifetime_seconds)
         self.uploads.append(

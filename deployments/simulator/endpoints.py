@@ -62,5 +62,5 @@ class Latencies:
         return self.by_endpoint.get(entry.endpoint, self.seconds * ENDPOINTS[entry.endpoint].pace)
 
     def of_rejection(self, entry: Entry) -> float:
-        """What a model does not accept it says soon, however long its work would take."""
+        """Return after how many seconds a model rejects an input: soon, however long its work would take."""
         return self.of(entry) if entry.faults.latency is not None else min(self.of(entry), self.seconds)

@@ -24,7 +24,10 @@ _DIRECT_HOSTS = ("127.0.0.1", "localhost", "::1", ".amazonaws.com")
 
 
 def client_environment(*, port: int, home: Path, base: Mapping[str, str]) -> dict[str, str]:
-    """The variables to add to `base`. May be called before the simulator runs: its authority is made if missing."""
+    """Return the variables to add to `base`.
+
+    It may be called before the simulator runs: its authority is made if missing.
+    """
     return {
         "FAL_KEY": API_KEY,
         "GEMINI_API_KEY": GEMINI_KEY,
@@ -39,7 +42,7 @@ def client_environment(*, port: int, home: Path, base: Mapping[str, str]) -> dic
 
 
 def _trust_bundle(home: Path, base: Mapping[str, str]) -> Path:
-    """The public authorities of `base` and the simulator's, in one file, since SSL_CERT_FILE names just one."""
+    """Write the public authorities of `base` and the simulator's into one file, since SSL_CERT_FILE names just one."""
     ensure_authority(home)
     bundle = home / "bundle.pem"
     public = Path(base.get("SSL_CERT_FILE") or certifi.where())

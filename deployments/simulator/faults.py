@@ -90,7 +90,7 @@ class Rule(Faults):
     )
 
     def named(self) -> dict[str, Any]:
-        """The faults that the rule speaks of."""
+        """Return the faults that the rule speaks of."""
         return self.model_dump(include=set(Faults.model_fields), exclude_unset=True)
 
 

@@ -44,7 +44,7 @@ class Film:
 
 @functools.lru_cache(maxsize=8)
 def film(picture: bytes, *, seconds: int, move: Move) -> Film:
-    """An mp4 without sound, in the picture's proportions."""
+    """Render an mp4 without sound, in the picture's proportions."""
     # Here, since PyAV takes 17 MB that a simulator of pictures does without.
     import av
 
@@ -66,7 +66,7 @@ def film(picture: bytes, *, seconds: int, move: Move) -> Film:
 
 
 def _stage(picture: bytes) -> tuple[Image.Image, tuple[int, int]]:
-    """The enlarged picture, and the size of what is seen of it, which H.264 wants even."""
+    """Return the enlarged picture, and the size of what is seen of it, which H.264 wants even."""
     with Image.open(io.BytesIO(picture)) as opened:
         image = opened.convert("RGB")
     scale = _LONGEST_EDGE / max(image.size)

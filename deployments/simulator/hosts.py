@@ -49,7 +49,10 @@ def _is_within(host: str, domains: tuple[str, ...]) -> bool:
 
 
 def role_of(host: str) -> Role | None:
-    """The host prefix of the CDN has moved before, so every name under fal.media serves every file."""
+    """Return the role of the host, or None if it has none.
+
+    The host prefix of the CDN has moved before, so every name under fal.media serves every file.
+    """
     if host == "fal.media" or host.endswith(".fal.media"):
         return Role.CDN
     return _ROLES.get(host)

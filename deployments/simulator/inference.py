@@ -46,7 +46,7 @@ class Inference:
 
 
 def _told_failure(entry: Entry) -> Outcome | None:
-    """The failure that the request's rule asks for, if any, whatever its input."""
+    """Return the failure that the request's rule asks for, if any, whatever its input."""
     told = entry.faults.result
     if told == "422_content_policy":
         return failure("content_policy_violation", entry)
@@ -58,6 +58,6 @@ def _told_failure(entry: Entry) -> Outcome | None:
 
 
 def _detail(error: ValidationError) -> list[dict[str, Any]]:
-    """pydantic's own words, which are fal's, with the input echoed as fal does."""
+    """Return pydantic's own words, which are fal's, with the input echoed as fal does."""
     items = error.errors(include_url=False, include_context=False)
     return [{**item, "loc": ["body", *item["loc"]]} for item in items]

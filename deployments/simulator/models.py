@@ -173,5 +173,5 @@ class TrainingInput(ModelInput):
 
 
 def megapixels(width: int, height: int) -> int:
-    """What pictures are charged by, each rounded up."""
+    """Return the megapixels that a picture is charged by, rounded up."""
     return math.ceil(width * height / _MEGAPIXEL)

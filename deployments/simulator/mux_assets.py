@@ -39,7 +39,7 @@ class Upload:
     created_at: float = field(default_factory=time.time)
 
     def as_json(self, *, url: str | None) -> dict[str, Any]:
-        """The address is told while a film is waited for."""
+        """Return the upload as JSON. Tell its address while a film is waited for."""
         body: dict[str, Any] = {
             "id": self.id,
             "status": self.current,

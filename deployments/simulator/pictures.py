@@ -75,7 +75,7 @@ def draw(picture: Picture) -> bytes:
 
 @functools.cache
 def pixel_bomb() -> bytes:
-    """A valid black PNG of 400 million pixels in about 50 KB, written by hand: Pillow would need 400 MB for it."""
+    """Make a valid black PNG of 400 million pixels in about 50 KB, by hand: Pillow would need 400 MB for it."""
     rows = b"\0" * (1 + _BOMB_EDGE // 8)
     compressor = zlib.compressobj(9)
     data = b"".join(compressor.compress(rows) for _ in range(_BOMB_EDGE)) + compressor.flush()
@@ -120,7 +120,7 @@ def _sky(size: tuple[int, int], top: Color, horizon: Color) -> Image.Image:
 
 
 def _glow(canvas: Image.Image, rng: random.Random, color: Color) -> None:
-    """A sun: a disc, and its light on the sky around it."""
+    """Paint a sun: a disc, and its light on the sky around it."""
     width, height = canvas.size
     x, y = width * rng.uniform(0.2, 0.8), height * rng.uniform(0.22, 0.5)
     reach, radius = 0.55 * max(width, height), rng.uniform(0.05, 0.1) * min(width, height)
@@ -135,7 +135,7 @@ def _glow(canvas: Image.Image, rng: random.Random, color: Color) -> None:
 
 
 def _hill(canvas: Image.Image, rng: random.Random, color: Color, *, depth: float) -> None:
-    """The nearer (depth 1), the lower, the darker and the sharper."""
+    """Paint a hill: the nearer (depth 1), the lower, the darker and the sharper."""
     width, height = canvas.size
     mask = Image.new("L", canvas.size)
     ridge = _ridge(rng, width, base=height * (0.52 + 0.38 * depth), swing=height * (0.12 - 0.05 * depth))
@@ -153,7 +153,7 @@ def _ridge(rng: random.Random, width: int, *, base: float, swing: float) -> Poin
 
 
 def _grain(canvas: Image.Image) -> Image.Image:
-    """A fixed fine pattern keeps gradients from showing bands."""
+    """Add a fixed fine pattern, which keeps gradients from showing bands."""
     noise = _noise().resize(canvas.size, Image.Resampling.NEAREST)
     return ImageChops.add(canvas, Image.merge("RGB", (noise, noise, noise)), offset=-4)
 

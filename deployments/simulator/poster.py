@@ -77,7 +77,7 @@ class Poster:
                 connection.writer.close()
 
     async def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> int:
-        """The status code of the answer, whose body is read and dropped. Raises PostError."""
+        """Post the body. Return the status code of the answer, whose body is read and dropped. Raise PostError."""
         async with self._slots:  # waiting for a slot is not the receiver's time
             try:
                 parts = urlsplit(url)

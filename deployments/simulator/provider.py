@@ -74,7 +74,7 @@ class Provider:
         await self.others.close()
 
     def faults_for(self, endpoint: str, arguments: dict[str, Any]) -> Faults:
-        """Counts the submit, whether it will be accepted or not."""
+        """Count the submit, whether it will be accepted or not, and return its faults."""
         self.book.submit_calls += 1
         text = text_of(arguments)
         faults = self.rules.faults_for(endpoint=endpoint, text=text, submit_number=self.book.submit_calls)

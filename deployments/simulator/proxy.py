@@ -26,7 +26,10 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 class _Connection(H11Protocol):
     def shutdown(self) -> None:
-        """A polite end of TLS waits for the client's reply, which an idle client does not give."""
+        """Abort an idle connection.
+
+        A polite end of TLS waits for the client's reply, which an idle client does not give.
+        """
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
         else:

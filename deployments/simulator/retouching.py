@@ -25,7 +25,7 @@ def enlarge(source: Source, *, factor: float, format: str) -> Drawn:
 
 
 def cut_out(source: Source, *, format: str) -> tuple[Drawn, Drawn]:
-    """The picture with its background transparent, and the mask. Raises Rejection."""
+    """Return the picture with its background transparent, and the mask. Raise Rejection."""
     picture = opened(source, max_edge=_MAX_EDGE).convert("RGB")
     mask = _foreground(picture)
     picture.putalpha(mask)
@@ -55,8 +55,10 @@ def drawn(picture: Image.Image, format: str) -> Drawn:
 
 
 def _foreground(picture: Image.Image) -> Image.Image:
-    """All but what has the colours of the picture's upper edge and hangs together with it; if that is nothing or
-    everything, a disc in the middle."""
+    """Mask all but what has the colours of the picture's upper edge and hangs together with it.
+
+    If that is nothing or everything, mask a disc in the middle.
+    """
     small = picture.resize(_MASK_SIZE, Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(1))
     edge = small.crop((0, 0, small.width, 8)).resize((small.width, 1), Image.Resampling.BOX).resize(_MASK_SIZE)
     difference = _brightest(ImageChops.difference(small, edge))
@@ -70,7 +72,7 @@ def _foreground(picture: Image.Image) -> Image.Image:
 
 
 def _unreached(mask: Image.Image) -> Image.Image:
-    """What no way through black leads to from the upper corners, in white."""
+    """Return in white what no way through black leads to from the upper corners."""
     for corner in ((0, 0), (mask.width - 1, 0)):
         if mask.getpixel(corner) == 0:
             ImageDraw.floodfill(mask, corner, 1)

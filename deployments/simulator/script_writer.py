@@ -80,12 +80,12 @@ def gist_of(prompt: str) -> Gist:
 
 
 def write(schema: Schema, prompt: str) -> Any:
-    """A document that obeys the schema."""
+    """Write a document that obeys the schema."""
     return _Writer(schema, gist_of(prompt)).document()
 
 
 def speak(prompt: str) -> str:
-    """A text, where no schema is given."""
+    """Write a text, where no schema is given."""
     gist = gist_of(prompt)
     return " ".join(_sentence(gist, number) for number in range(3))
 
@@ -195,7 +195,7 @@ def _type_of(schema: Schema) -> str:
 
 
 def _number(schema: Schema, name: str) -> float:
-    """A usual one where the bounds allow it, else between them."""
+    """Choose a usual number where the bounds allow it, else one between them."""
     wanted = 5 if "second" in name.lower() or "duration" in name.lower() else 3
     step = 1 if _type_of(schema) == "integer" else 0
     low = schema["exclusiveMinimum"] + step if "exclusiveMinimum" in schema else schema.get("minimum")

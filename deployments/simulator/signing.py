@@ -54,7 +54,10 @@ def signed_headers(
 
 
 def mux_webhook_secret(home: Path) -> str:
-    """The other provider that signs has one secret with its receiver. Made by whoever asks first."""
+    """Return the one secret that Mux has with its receiver.
+
+    Mux is the other provider that signs. The first caller makes the secret.
+    """
     path = home / "mux-webhook-secret"
     if not path.exists():
         write_once(path, secrets.token_hex(24).encode())

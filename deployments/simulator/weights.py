@@ -33,7 +33,7 @@ class NotWeights(Exception):
 
 
 def weights(*, seed: str, palette: Palette) -> bytes:
-    """The same seed gives the same bytes."""
+    """Make the weights of a LoRA. The same seed gives the same bytes."""
     header: dict[str, object] = {"__metadata__": {"format": "pt", _LEARNT: json.dumps(palette)}}
     offset = 0
     for name, shape in _tensors().items():
@@ -46,7 +46,10 @@ def weights(*, seed: str, palette: Palette) -> bytes:
 
 
 def palette_of_weights(content: bytes) -> Palette:
-    """What the LoRA learnt. Of one that was trained elsewhere: colours of its own, by its bytes. Raises NotWeights."""
+    """Return what the LoRA learnt. Raise NotWeights.
+
+    One that was trained elsewhere has colours of its own, by its bytes.
+    """
     metadata = _metadata(content)
     if _LEARNT not in metadata:
         return _palette_by_chance(hashlib.sha256(content).hexdigest())
@@ -57,7 +60,7 @@ def palette_of_weights(content: bytes) -> Palette:
 
 
 def palette_of_pictures(pictures: list[Image.Image]) -> Palette:
-    """The colours that the pictures have most of."""
+    """Return the colours that the pictures have most of."""
     sheet = Image.new("RGB", (_SAMPLE_EDGE * len(pictures), _SAMPLE_EDGE))
     for number, picture in enumerate(pictures):
         sample = picture.convert("RGB").resize((_SAMPLE_EDGE, _SAMPLE_EDGE), Image.Resampling.BOX)

@@ -30,7 +30,7 @@ def callers_own(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment, with the commands of this installation first on the path."""
+    """Return the caller's environment, with the commands of this installation first on the path."""
     kept = {name: value for name, value in environment.items() if name not in FOREIGN}
     path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     # The parts do not start in the folder from which the project was found.
@@ -89,7 +89,7 @@ def _what_is_done(cluster: Cluster) -> dict[str, str]:
 
 
 def client_settings(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapping[str, str]) -> dict[str, str]:
-    """What gateway, worker, flows and commands need: the content of `stack.env`."""
+    """Return what gateway, worker, flows and commands need: the content of `stack.env`."""
     secrets = home.secrets()
     return {
         "PREFECT_HOME": str(home.prefect),

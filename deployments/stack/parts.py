@@ -88,7 +88,10 @@ class Probe:
             return False
 
     def worker_online(self, since: datetime) -> bool:
-        """A heartbeat of this start: Prefect shows a worker that was killed as online for a while."""
+        """Tell whether the worker has sent a heartbeat since then.
+
+        It has to be one of this start: Prefect shows a worker that was killed as online for a while.
+        """
         try:
             workers = self._http.post(f"{self._options.prefect_url}/api/work_pools/{WORK_POOL}/workers/filter", json={})
         except httpx.TransportError:
@@ -134,7 +137,10 @@ def _postgres(cluster: Cluster, *, environment: Mapping[str, str], needs: frozen
 
 
 def _prefect(options: StackOptions, *, environment: Mapping[str, str], cluster: Cluster, probe: Probe) -> Part:
-    """uvicorn itself, not `prefect server start`: nothing stands between the pid we know and the server."""
+    """Define the part that runs uvicorn itself, not `prefect server start`.
+
+    So nothing stands between the pid we know and the server.
+    """
     arguments = ["--factory", "--host", LOOPBACK, "--port", str(options.prefect_port)]
     limits = ["--timeout-keep-alive", "5", "--timeout-graceful-shutdown", "2"]
     return Part(
@@ -150,7 +156,10 @@ def _prefect(options: StackOptions, *, environment: Mapping[str, str], cluster: 
 
 
 def _provision(*, environment: Mapping[str, str]) -> Part:
-    """Starts beside Prefect's server: its imports and the ledger's migrations take as long as that needs to answer."""
+    """Define the part that provisions. It starts beside Prefect's server.
+
+    Its imports and the ledger's migrations take as long as the server needs to answer.
+    """
     return Part(
         name="provision",
         command=_module("darkroom.deployments.provision"),
@@ -180,7 +189,7 @@ def _simulator(
 
 
 def _gateway(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
-    """Starts beside everything else: what it has yet to wait for is what `/readyz` says."""
+    """Define the gateway, which starts beside everything else: `/readyz` says what it has yet to wait for."""
     return Part(
         name="gateway",
         command=_module("darkroom.deployments.gateway", "--host", LOOPBACK, "--port", str(options.port)),
@@ -191,7 +200,10 @@ def _gateway(options: StackOptions, *, environment: Mapping[str, str], probe: Pr
 
 
 def _worker(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
-    """The warm worker imports beside everything else, and waits for its pool. Prefect's own needs all to be there."""
+    """Define the worker. The warm one imports beside everything else, and waits for its pool.
+
+    Prefect's own needs all to be there.
+    """
     warm = options.worker_type is WorkerType.WARM
     start = ["worker", "start", "--pool", WORK_POOL, "--type", options.worker_type, "--name", WORKER_NAME]
     return Part(

@@ -89,7 +89,7 @@ class Cluster:
 
 
 def cluster_in(data: Path) -> Cluster:
-    """The cluster in that folder, which need not be there yet."""
+    """Return the cluster in that folder, which need not be there yet."""
     identity = _identity_for(data)
     return Cluster(data=data, sockets=_socket_folder(data, identity), identity=identity)
 
@@ -122,7 +122,10 @@ def _run(binary: str, *arguments: str, identity: Identity, statements: str = "")
 
 
 def _socket_folder(data: Path, identity: Identity) -> Path:
-    """The data folder, or a private one in the place for temporary files where its path is too long for a socket."""
+    """Return the data folder, or a private temporary one where its path is too long for a socket.
+
+    Raise NeedsHuman where the private one belongs to somebody else.
+    """
     if len(str(data)) <= LONGEST_SOCKET_FOLDER:
         return data
     name = hashlib.sha256(str(data).encode()).hexdigest()[:12]

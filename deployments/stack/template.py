@@ -45,7 +45,10 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 
 def prefect_versions() -> str:
-    """What Prefect's database depends on: Prefect itself, and the packages whose blocks its server registers."""
+    """Return the versions that Prefect's database depends on.
+
+    They are those of Prefect itself, and of the packages whose blocks its server registers.
+    """
     collections = {each.dist.name: each.dist.version for each in entry_points(group="prefect.collections") if each.dist}
     return " ".join(f"{name}={collections[name]}" for name in sorted(collections)) + f" prefect={version('prefect')}"
 

@@ -59,7 +59,7 @@ def main(order: Order, line: Connection) -> None:
 
 
 def _take_place(order: Order) -> None:
-    """The environment, folder and signals that a process of the run's own would have been started with."""
+    """Take the environment, folder and signals that a process of the run's own would have been started with."""
     os.setsid()  # Ctrl-C in a terminal is for the worker
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.clear()

@@ -124,7 +124,7 @@ class Recipes:
         self._result_storage: _Read[UUID | None] | None = None
 
     async def of(self, flow_run: FlowRun, client: PrefectClient) -> Recipe:
-        """Raises ObjectNotFound if its deployment does not exist any more."""
+        """Return what it takes to run the flow. Raise ObjectNotFound if its deployment does not exist any more."""
         return Recipe(
             flow=await self._flow(flow_run.flow_id, client),
             deployment=await self._deployment(flow_run.deployment_id, client) if flow_run.deployment_id else None,

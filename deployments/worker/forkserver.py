@@ -107,7 +107,7 @@ class Nursery:
         return process, ours
 
     def _check(self, preload: str) -> None:
-        """Waits for the preload, whose failure multiprocessing would keep to itself."""
+        """Wait for the preload. Raise CannotPreload for its failure, which multiprocessing would keep to itself."""
         try:
             # With our `__main__`: others may start children meanwhile.
             process, line = self._start(_tell_problem, preload)
@@ -126,7 +126,10 @@ def _tell_problem(preload: str, line: Connection) -> None:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """multiprocessing imports our `__main__` in every child: the `prefect` command, 100 to 220 ms of it."""
+    """Hide our `__main__`, the `prefect` command, from new children.
+
+    Multiprocessing would import it in every child, for 100 to 220 ms.
+    """
     with _main_lock:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")

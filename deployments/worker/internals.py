@@ -39,12 +39,12 @@ def let_heartbeats_end_by_themselves() -> None:
 
 
 def terminate_as_cancelled() -> None:
-    """The next SIGTERM is a cancel: the engine then ends in Cancelled and runs its hooks. Without it, in Crashed."""
+    """Make the next SIGTERM a cancel: the engine then ends in Cancelled and runs its hooks. Without it, in Crashed."""
     control_listener._set_intent("cancel")
 
 
 def suspended_from_outside(flow_run_id: UUID, state: State[Any]) -> None:
-    """The run was suspended by somebody else: the engine stops at the next boundary of a task."""
+    """Tell the engine that somebody else suspended the run: it stops at the next boundary of a task."""
     mark_flow_run_suspension_requested(flow_run_id, state)
 
 

@@ -41,7 +41,10 @@ class Changes:
 async def hear_prefect(
     pool_id: UUID, tell: Callable[[str, UUID, datetime], None], *, look: Callable[[], Awaitable[None]], again: timedelta
 ) -> None:
-    """Calls `tell(name of the state, flow run, when)` for ever; `look` now and then while it cannot, `again` after."""
+    """Call `tell(name of the state, flow run, when)` for ever.
+
+    While Prefect's events cannot be heard, call `look`, and try to hear them again after `again`.
+    """
     names = [PREFIX + name for name in (*Changes.READY, Changes.CANCELLING, Changes.SUSPENDED)]
     wanted = EventFilter(
         event=EventNameFilter(name=names), any_resource=EventAnyResourceFilter(id=[f"prefect.work-pool.{pool_id}"])
@@ -71,7 +74,10 @@ async def _subscribed(wanted: EventFilter) -> AsyncIterator[PrefectEventSubscrib
 
 
 def _told_by_the_ledger(event: Event) -> bool:
-    """A run of ours that was just created: Prefect tells of it before its commit, the ledger after."""
+    """Tell whether the ledger tells of the event too: it is about a run of ours that was just created.
+
+    Prefect tells of it before its commit, the ledger after.
+    """
     created = event.event == PREFIX + "Scheduled"
     return created and any(resource.id.startswith(USER_TAG) for resource in event.related)
 

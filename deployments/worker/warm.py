@@ -154,7 +154,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         return WarmWorkerResult(status_code=status, identifier=str(child.pid))
 
     async def _stop(self, child: Child, flow_run: FlowRun, configuration: WarmJobConfiguration) -> None:
-        """The worker is being stopped: what it cannot say in time, `reconcile` finds out."""
+        """End the child as the worker is being stopped. What it cannot say in time, `reconcile` finds out."""
         with anyio.CancelScope(shield=True):
             status = await child.end(grace=STOP_GRACE)
         with anyio.move_on_after(LAST_WORDS.total_seconds(), shield=True), suppress(httpx.HTTPError):
@@ -250,7 +250,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             await self._mark_flow_run_as_cancelled(flow_run, {"message": message})
 
     async def _run_hooks(self, flow_run: FlowRun, configuration: WarmJobConfiguration, state: State[Any]) -> None:
-        """The flow's hooks for a state that its own process did not live to see, in a process of their own."""
+        """Run the flow's hooks for a state that its own process did not live to see, in a process of their own."""
         with await self._order(flow_run, configuration, hooks_for=state) as order:
             hooks = await self._fork(order)
             hooks.say(Word.GO)

@@ -98,7 +98,7 @@ class Debate(Order):
         return ROUNDS[self.duration]
 
     def script_call(self) -> RequestSpec:
-        """The first paid call it takes."""
+        """Build the first paid call that the debate takes."""
         return specify(WRITES, self.script_input(), step="script")
 
     def script_input(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Debate(Order):
         return {"prompt": prompt, "image_url": stage, "duration": self.duration}
 
     def estimate(self) -> Decimal:
-        """What the whole debate should cost at most, in USD, if nothing has to be tried again."""
+        """Estimate what the whole debate should cost at most, in USD, if nothing has to be tried again."""
         spoken = longest_spoken(self.rounds)
         calls: list[tuple[str, dict[str, Any]]] = [
             *[(PAINTS, self.portrait_input("a mascot"))] * 2,

@@ -91,7 +91,7 @@ class Edit(Order):
         return self.image if self.image.startswith("ast_") else None
 
     def first_call(self, picture: Asset | None) -> RequestSpec | None:
-        """What has to be waited for before anything else: the web, or the provider. None where it is ours to do.
+        """Return the call to wait for before anything else: the web, or the provider. None where it is ours to do.
 
         `picture`: the one that is in the store. Raises BadInput for steps that would make it too large.
         """
@@ -101,7 +101,7 @@ class Edit(Order):
         return first_call(self.post, picture)
 
     def estimate(self, picture: Asset | None) -> Decimal:
-        """What it should cost, in USD."""
+        """Estimate what the edit should cost, in USD."""
         return estimate(self.post, _size(picture))
 
 

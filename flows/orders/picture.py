@@ -139,7 +139,7 @@ class Picture(Order):
         return bool(self.post) and self.seed is not None
 
     def spec(self, style: Style | None) -> RequestSpec:
-        """The first paid call it takes. Raises BadInput for what the model does not accept, or the steps afterwards."""
+        """Build the first paid call. Raise BadInput for what the model does not accept, or the steps afterwards."""
         try:
             spec = specify(self.endpoint, self.input(style), step=STEP, reuse=self.known_again)
         except BadInput as error:
@@ -151,14 +151,17 @@ class Picture(Order):
         return spec
 
     def estimate(self, spec: RequestSpec) -> Decimal:
-        """What it should cost with all that comes after, in USD."""
+        """Estimate what the order should cost with all that comes after, in USD."""
         return spec.estimate_usd + self.num_images * estimate(self.post, self._size(spec))
 
     def _size(self, spec: RequestSpec) -> Pixels:
         return CATALOGUE[spec.endpoint].size(spec.input)
 
     def input(self, style: Style | None) -> dict[str, Any]:
-        """The model's input: the named fields that were given, and the arguments beside them. `style`: of its LoRA."""
+        """Build the model's input of the named fields that were given, and the arguments beside them.
+
+        `style`: of its LoRA. Raise BadInput for what is given twice.
+        """
         fields = {"prompt", "image_size", "seed", "num_images"}
         named = self.model_dump(mode="json", include=fields, exclude_none=True, exclude_defaults=True)
         if twice := sorted(set(self.arguments) & fields):

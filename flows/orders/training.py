@@ -131,7 +131,7 @@ class Training(Order):
     test_prompts: TestPrompts = field("Test prompts", "Up to 4 pictures to judge it by. Empty: four of ours.", [])
 
     def check(self) -> None:
-        """What can be known without looking at the pictures. Raises BadInput."""
+        """Check what can be known without looking at the pictures. Raise BadInput."""
         if self.trigger_word.startswith("lora_"):
             raise BadInput("It reads like the id of a LoRA. Choose another word.", field="trigger_word")
         if bool(self.images) == bool(self.archive):
@@ -155,7 +155,7 @@ class Training(Order):
         return Prepared(estimate_usd=self.estimate())
 
     def given(self) -> Given:
-        """The pictures, each by the field in which it was given: so errors name them."""
+        """Return the pictures, each by the field in which it was given: so errors name them."""
         sources = {f"images.{n}": source for n, source in enumerate(self.images)}
         return Given(sources={ZIPPED: self.archive} if self.archive else sources, captions=self.captions)
 
@@ -166,19 +166,19 @@ class Training(Order):
         return [called(prompt, self.trigger_word) for prompt in given]
 
     def training(self, archive: object) -> dict[str, Any]:
-        """The trainer's input."""
+        """Build the trainer's input."""
         given = {"trigger_word": self.trigger_word, "steps": self.steps, "is_style": self.style}
         return {"images_data_url": archive, **given}
 
     def pictures(self, weights: object) -> list[dict[str, Any]]:
-        """The inputs of the test pictures."""
+        """Build the inputs of the test pictures."""
         return [
             {"prompt": prompt, "image_size": "square_hd", "seed": n, "loras": [{"path": weights, "scale": 1.0}]}
             for n, prompt in enumerate(self.prompts(), start=1)
         ]
 
     def costs(self) -> list[tuple[str, str, Decimal]]:
-        """What, of which model, and what it should cost at most, in USD."""
+        """List what is paid, of which model, and what it should cost at most, in USD."""
         trainer, painter = find_model(TRAINER), find_model(PAINTER)
         training = trainer.estimate(trainer.validate(self.training("asset:ast_0")))
         tests = [painter.estimate(painter.validate(each)) for each in self.pictures("asset:ast_0")]

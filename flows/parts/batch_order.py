@@ -76,7 +76,7 @@ class BatchPlan:
 
 
 def plan_batch(source: str | bytes | Sequence[Any], options: BatchOptions, *, style: Styles) -> BatchPlan:
-    """Raises ManifestError, with all that is wrong by row and column, and BadInput for the options."""
+    """Plan the batch. Raise ManifestError, with all that is wrong by row and column, and BadInput for the options."""
     known = cache(style)
     manifest = read_manifest(
         source, check=lambda picture: _check(picture, known), defaults=options.defaults, passes=options.passes()
@@ -91,7 +91,10 @@ def plan_batch(source: str | bytes | Sequence[Any], options: BatchOptions, *, st
 
 
 def finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) -> list[Child]:
-    """The second pass of these rows. Where the draft was the final already, who chose it gets what was chosen."""
+    """Build the second pass of these rows.
+
+    Where the draft was the final already there is none: the person who chose it gets what was chosen.
+    """
     passes, known = options.passes(), cache(style)
     children = []
     for row in rows:

@@ -27,7 +27,10 @@ def audit(job: Job) -> list[Asset]:
 
 
 def report(job: Job, *, winners: Sequence[int], pages: Sequence[Asset], trail: Sequence[Asset]) -> dict[str, Any]:
-    """The job's result: counts, what was spent and saved, what failed, and the files to look at. USD as numbers."""
+    """Return the job's result: counts, what was spent and saved, what failed, and the files to look at.
+
+    Amounts in USD are numbers.
+    """
     counts, batch = job.rows.counts(), job.rows.batch
     assert batch is not None
     spent = sum((each.cost_usd for each in counts.values()), Decimal(0))

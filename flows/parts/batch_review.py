@@ -29,7 +29,10 @@ class Winners(RunInput):
 
 
 def contact_pages(job: Job) -> list[Asset]:
-    """The drafts as they are now: after a replay of rows that had failed, anew. Raises where none came."""
+    """Draw the drafts as they are now: after a replay of rows that had failed, anew.
+
+    Raise Permanent where none came.
+    """
     drafts = job.rows.pictures(Stage.DRAFT)
     came = sum(draft.status is JobStatus.COMPLETED for draft in drafts)
     if came == 0:
@@ -42,7 +45,7 @@ def contact_pages(job: Job) -> list[Asset]:
 
 
 def ask_for_winners(job: Job, order: BatchOptions, pages: Sequence[Asset]) -> list[int]:
-    """The chosen rows. Waits for a person for as long as the order says; then does what it says."""
+    """Return the chosen rows. Wait for a person for as long as the order says; then do what it says."""
     drafts = job.rows.pictures(Stage.DRAFT)
     failed = [draft.n for draft in drafts if draft.status is not JobStatus.COMPLETED]
     batch = job.rows.batch

@@ -26,7 +26,10 @@ TENTH_OF_A_CENT = Decimal("0.001")
 
 
 def span(day: date | None, *, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The day in that time zone; without one, what is over since the last weekday: on a Monday from Friday on."""
+    """Return the bounds of the day in that time zone.
+
+    Without a day, they are of what is over since the last weekday: on a Monday from Friday on.
+    """
     if day is not None:
         return _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
     today = now.astimezone(zone).date()
@@ -99,7 +102,10 @@ def _failures(figures: Figures) -> str:
 
 
 def _chart(figures: Figures, zone: ZoneInfo) -> str:
-    """A bar for each hour, of several days for each four. Numbers stand before it: not every font has it as wide."""
+    """Draw a bar for each hour, of several days for each four.
+
+    Numbers stand before it: not every font has it as wide.
+    """
     if not any(completed + failed for _, completed, failed in figures.hours):
         return "None."
     several = figures.end - figures.begin > SEVERAL_DAYS

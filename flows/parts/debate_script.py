@@ -62,7 +62,7 @@ WRITER = (
 
 
 def assignment(topic: str, brands: Sequence[str], *, rounds: int, style: str) -> str:
-    """What the model is asked for."""
+    """Write what the model is asked for."""
     first, second = brands
     return (
         f"Topic: {topic}\n"

@@ -59,7 +59,7 @@ class _Step(BaseModel):
     step: str
 
     def call(self, picture: Asset) -> tuple[str, dict[str, Any]] | None:
-        """What it asks of a provider: the endpoint and the arguments; None for what we do ourselves."""
+        """Return what the step asks of a provider: the endpoint and the arguments; None for what we do ourselves."""
         return None
 
     def result_size(self, size: Size) -> Size:
@@ -139,7 +139,10 @@ class Watermark(_Step):
 
 
 def _step(value: Any) -> Any:
-    """A name alone is the step as it usually is. Asked of one kind, so that errors are about that."""
+    """Read a step. Take a name alone as the step as it usually is.
+
+    Validate by one kind, so that errors are about that.
+    """
     if isinstance(value, _Step):
         return value
     if isinstance(value, FormStep):
@@ -175,7 +178,7 @@ class FormStep(BaseModel):
     opacity: float = field("Watermark: opacity", "0: not to be seen, 1: covers what is under it.", OPACITY)
 
     def chosen(self) -> AnyStep:
-        """Raises BadInput for what that step does not accept."""
+        """Return the chosen step. Raise BadInput for what that step does not accept."""
         unused = {"text"} if self.logo else {"logo"}
         given = self.model_dump(include=set(_KINDS[self.step].model_fields) - unused)
         try:
@@ -193,13 +196,13 @@ Steps = Annotated[
 
 
 def first_call(steps: Sequence[_Step], picture: Asset) -> RequestSpec | None:
-    """What has to be paid before anything else can be done; None where that is ours to do."""
+    """Return what has to be paid before anything else can be done; None where that is ours to do."""
     call = steps[0].call(picture) if steps else None
     return specify(*call, step=step_name(steps[0], 1), reuse=True) if call else None
 
 
 def estimate(steps: Sequence[_Step], size: Size) -> Decimal:
-    """What the whole chain should cost for a picture of that size, in USD."""
+    """Estimate what the whole chain should cost for a picture of that size, in USD."""
     cost = Decimal(0)
     for step in steps:
         cost += step.estimate(size)
@@ -208,7 +211,7 @@ def estimate(steps: Sequence[_Step], size: Size) -> Decimal:
 
 
 def require_room(steps: Sequence[_Step], size: Size) -> None:
-    """Raises BadInput for a chain whose picture would become too large to keep, before any of it is paid."""
+    """Raise BadInput for a chain whose picture would become too large to keep, before any of it is paid."""
     for n, step in enumerate(steps, 1):
         size = step.result_size(size)
         if size[0] * size[1] > MOST_PIXELS:
@@ -218,14 +221,14 @@ def require_room(steps: Sequence[_Step], size: Size) -> None:
 
 
 def require_logos(steps: Sequence[_Step], find: Callable[[str], Asset | None], *, user_id: str) -> None:
-    """Raises BadInput for a logo that is no picture of the user."""
+    """Raise BadInput for a logo that is no picture of the user."""
     for n, step in enumerate(steps):
         if isinstance(step, Watermark) and step.logo is not None:
             require_picture(find(step.logo), user_id=user_id, field=f"post.{n}.logo")
 
 
 def require_picture(asset: Asset | None, *, user_id: str, field: str) -> Asset:
-    """Raises BadInput unless it is a picture of the user."""
+    """Return the picture. Raise BadInput unless it is a picture of the user."""
     if asset is None or asset.user_id != user_id or not asset.content_type.startswith("image/"):
         raise BadInput(
             f"{field}: you have no picture of this id; bring it with POST /v1/uploads, or take one of a job's assets",

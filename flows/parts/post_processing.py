@@ -18,7 +18,7 @@ from darkroom.media.watermark import TEXT, Mark, watermark
 
 
 def post_process(job: Job, pictures: Sequence[Asset], steps: Sequence[AnyStep]) -> list[Asset]:
-    """What becomes of each picture, all of them side by side; `Waiting` until all have gone through."""
+    """Carry out the steps on all pictures side by side. Raise `Waiting` until all have gone through."""
     done: list[Asset] = []
     finished, waits = 0, set[str]()
     for number, picture in enumerate(pictures, 1):
@@ -41,7 +41,10 @@ def _tell(job: Job, finished: int, *, of: int) -> None:
 
 
 def _chain(job: Job, picture: Asset, steps: Sequence[AnyStep], *, number: int | None) -> Iterator[Asset]:
-    """What each step makes of what the one before it has made. `number`: of the picture, where there are several."""
+    """Yield what each step makes of what the one before it has made.
+
+    `number`: of the picture, where there are several.
+    """
     require_room(steps, _size(picture))
     for n, step in enumerate(steps, 1):
         picture = _carry_out(job, step, picture, name=step_name(step, n, number))
@@ -70,7 +73,7 @@ def _marked(job: Job, step: Watermark, picture: Asset) -> bytes:
 
 
 def _as_transparent(job: Job, made: Asset, original: Asset, *, name: str) -> Asset:
-    """What was transparent stays so: models that paint do not know of it, and paint it black."""
+    """Keep transparent what was: models that paint do not know of it, and paint it black."""
     if original.content_type == "image/jpeg":
         return made
     known = any(asset.step == name for asset in job.assets)

@@ -1,5 +1,6 @@
-"""A debate as a person follows it: how far it has come, and a storyboard of what there is. Read from the record alone,
-so it may be told at any time, and tells the same whoever carries the job.
+"""A debate as a person follows it: how far it has come, and a storyboard of what there is.
+
+It is read from the record alone, so it may be told at any time, and tells the same whoever carries the job.
 """
 
 from __future__ import annotations

@@ -21,7 +21,10 @@ class Style:
     weights: Asset | str
 
     def applied(self, input: Mapping[str, Any], *, scale: float) -> dict[str, Any]:
-        """The input with the LoRA in it, and its trigger word in the prompt: put in front where it does not stand."""
+        """Return the input with the LoRA in it, and its trigger word in the prompt.
+
+        The word is put in front where it does not stand.
+        """
         loras = [{"path": self.weights, "scale": scale}]
         return {**input, "prompt": called(input["prompt"], self.trigger_word), "loras": loras}
 
@@ -31,7 +34,7 @@ TRIAL = Style(trigger_word="", weights="asset:ast_0")
 
 
 def find_style(ledger: Ledger, user_id: str, name: str) -> Style:
-    """Raises BadInput(field="lora") for what the user has not, whoever else may have it."""
+    """Find the user's LoRA. Raise BadInput(field="lora") for what the user has not, whoever else may have it."""
     lora = ledger.loras.find(user_id, name)
     weights = None if lora is None else ledger.assets.get(lora.weights_asset_id)
     if lora is None or weights is None:

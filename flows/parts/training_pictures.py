@@ -30,7 +30,7 @@ Brought = Mapping[str, Asset | DarkroomError]  # by the field it was given in
 
 
 def bring(job: Job, given: Given) -> Brought:
-    """The user's own files, and those on the web once all of them have come, or not."""
+    """Return the user's own files, and those on the web once all of them have come, or not."""
     own = {field: _own(job, source) for field, source in given.sources.items() if is_asset(source)}
     if given.zipped:
         return own or {ZIPPED: job.make(FETCH, lambda: _download(given.sources[ZIPPED]), kind=Kind.ARCHIVE)}
@@ -38,7 +38,7 @@ def bring(job: Job, given: Given) -> Brought:
 
 
 def check(job: Job, given: Given, brought: Brought) -> list[TrainingImage]:
-    """Raises BadInput, which names every picture that is no good."""
+    """Check the pictures. Raise BadInput, which names every picture that is no good."""
     read = _read_archive if given.zipped else _read_each
     images, flaws = read(job, given, brought)
     return check_training_images(images, flaws=flaws, field=ZIPPED if given.zipped else "images")
@@ -78,7 +78,10 @@ Read = tuple[list[NamedImage], list[Flaw]]
 
 
 def _read_archive(job: Job, given: Given, brought: Brought) -> Read:
-    """A caption of the order goes before one in the archive, and names a picture with or without its folder."""
+    """Read the archive's pictures and captions.
+
+    A caption of the order goes before one in the archive, and names a picture with or without its folder.
+    """
     try:
         content = _content(job, brought[ZIPPED], kind="application/zip")
     except BadInput as error:
@@ -110,7 +113,7 @@ def _read_each(job: Job, given: Given, brought: Brought) -> Read:
 
 
 def _content(job: Job, brought: Asset | DarkroomError, *, kind: str) -> bytes:
-    """Raises BadInput, whose message goes on from the name of the file."""
+    """Read the file. Raise BadInput, whose message goes on from the name of the file."""
     if isinstance(brought, DarkroomError):
         raise BadInput(f"cannot be had: {brought.message.removesuffix('.')}")
     if not brought.content_type.startswith(kind):

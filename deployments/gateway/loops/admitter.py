@@ -119,7 +119,7 @@ class Granter:
         return wait
 
     def _start_ahead(self) -> float:
-        """Returns for how many seconds it need not be asked again."""
+        """Start runs ahead for slots that are soon free. Return for how many seconds it need not be asked again."""
         now = time.monotonic()
         if (count := soon_free(self._freed.copy(), now=now, within=self._ahead_seconds)) == 0:
             return self._longest_wait

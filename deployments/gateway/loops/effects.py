@@ -34,7 +34,7 @@ class Errands:
         self._threads.shutdown(cancel_futures=True)
 
     def run(self, implied: Implied) -> None:
-        """Returns at once. The grant is not part of it: that is the granter's."""
+        """Submit the effects and return at once. Leave the grant to the granter."""
         for wake in implied.wakes:
             self._submit(Implied(wakes=(wake,)))
         for start in implied.starts:

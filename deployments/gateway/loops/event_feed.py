@@ -57,7 +57,7 @@ class Teller:
                 self._stopping.wait(seconds)
 
     def _tell(self) -> float:
-        """Returns for how many seconds it rests."""
+        """Publish accepted events to Prefect. Return for how many seconds to rest."""
         try:
             told = tell_some(self._ledger, self._orchestrator, before=self._ledger.clock())
             return BETWEEN_SECONDS if told else self._idle

@@ -143,7 +143,7 @@ def choose_winners(
     responses=problem_responses(401, 403, 404, 409),
 )
 def pause_batch(id: Id, user_id: UserId, services: ServicesOf) -> JobDocument:
-    """What is at the provider comes to its end, and is stored; nothing more is sent."""
+    """Send nothing more of the batch. Let what is at the provider come to its end, and store it."""
     _own_batch(id, user_id, services)
     services.ledger.batches.pause(id)
     return job_document(own_job(id, user_id, services), services.ledger, services.settings)
@@ -170,7 +170,7 @@ def list_children(
     limit: Annotated[int, Query(ge=1, le=200, description="Most rows on the page.")] = 50,
     cursor: Annotated[str | None, Query(max_length=40, description="`next` of the page before.")] = None,
 ) -> ChildPage:
-    """The first pass in the manifest's order, then the second."""
+    """List the first pass in the manifest's order, then the second."""
     _own_batch(id, user_id, services)
     found = services.ledger.batches.page(id, limit=limit + 1, after=_place(cursor) if cursor else None)
     page = found[:limit]
@@ -182,7 +182,7 @@ def list_children(
 
 
 def _read(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any]]:
-    """A JSON body says everything itself; beside CSV and JSON lines the query does."""
+    """Read the options and the rows. A JSON body has both; with CSV and JSON lines the query has the options."""
     if isinstance(body, bytes):
         return BatchOptions(**asked), body
     try:

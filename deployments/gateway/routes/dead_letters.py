@@ -110,8 +110,9 @@ def replay_dead_letters(
 def discard_dead_letters(
     order: Annotated[DiscardOrder, Body()], user_id: UserId, services: ServicesOf
 ) -> DiscardedDocument:
-    """They are listed no more, and no replay by a filter, of their batch or of their run puts them back. One that names
-    them does, and takes the discard back.
+    """List the failed jobs no more, and keep them out of every replay by a filter, of their batch or of their run.
+
+    A replay that names one requeues it all the same, and takes the discard back.
     """
     done = services.ledger.dead_letters.discard(_chosen(order, user_id), reason=order.reason)
     return discarded_document(done)

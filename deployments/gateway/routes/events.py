@@ -150,7 +150,7 @@ def send_events(
 
 @router.get("/v1/events/{id}", summary="See what an event did", responses=problem_responses(401, 403, 404))
 def show_event(id: Annotated[str, Field(max_length=100)], caller: ActingCaller, services: ServicesOf) -> EventDocument:
-    """What it started and woke; and what it did not, with the reason."""
+    """Show what the event started and woke; and what it did not, with the reason."""
     event = services.ledger.events.get(id)
     if event is None or not _may_see(caller, event, services):
         raise not_found("event")
@@ -175,7 +175,10 @@ def list_events(
 
 
 def _sender(caller: Acting, services: Services) -> Sender:
-    """A service's own events are about nobody, unless they name one of its users."""
+    """Return who sends an event, and which users it may be about.
+
+    A service's own events are about no user, unless they name one of its users.
+    """
     users = services.ledger.users
     if caller.service:
         return Sender(
@@ -193,7 +196,11 @@ def _sender(caller: Acting, services: Services) -> Sender:
 
 
 def _may_see(caller: Acting, event: Event, services: Services) -> bool:
-    """What one has sent, and what is about oneself; a service also what is about its users, whoever sent it."""
+    """Tell whether the caller may see the event.
+
+    A caller sees what they have sent, and what is about themselves; a service also what is about its users, whoever
+    sent it.
+    """
     if event.user_id == caller.user_id:
         return True
     if event.source == caller.key_user_id:

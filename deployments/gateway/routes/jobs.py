@@ -49,7 +49,7 @@ def get_job(id: str, user_id: UserId, services: ServicesOf) -> JobDocument:
 def cancel_job(
     id: str, user_id: UserId, services: ServicesOf, response: Response, after: BackgroundTasks
 ) -> JobDocument:
-    """Ends at once what was not sent to the provider yet; what was is cancelled there.
+    """End at once what was not sent to the provider yet; cancel there what was.
 
     A request that already runs there usually runs on and is billed: its result is kept. To ask twice is the same as to
     ask once, and a job that has ended stays as it is.
@@ -69,7 +69,7 @@ def cancel_job(
     responses=problem_responses(401, 403, 404, 409),
 )
 def replay_job(id: str, user_id: UserId, services: ServicesOf, after: BackgroundTasks) -> JobDocument:
-    """What has succeeded of it is reused and not paid again; the step that failed gets a new attempt."""
+    """Reuse what has succeeded of the job, without paying it again, and give the step that failed a new attempt."""
     own_job(id, user_id, services)
     after.add_task(services.act_on, services.ledger.jobs.replay(id))
     return job_document(own_job(id, user_id, services), services.ledger, services.settings)

@@ -1,5 +1,6 @@
-"""`/v1/starts`: runs that events have asked for under flow control, from the first event to a job, or to the reason why
-there is none.
+"""`/v1/starts`: runs that events have asked for under flow control.
+
+Each is shown from the first event to a job, or to the reason why there is none.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def list_starts(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> StartPage:
-    """Runs that your events ask for, newest first: those that wait, and what became of the others."""
+    """List the runs that your events ask for, newest first: those that wait, and the outcome of the others."""
     found = services.ledger.starts.page(
         user_id=user_id,
         deployment=deployment,

@@ -51,7 +51,9 @@ BODY: dict[str, Any] = {
     openapi_extra=BODY,
 )
 async def upload(request: Request, user_id: UserId, services: ServicesOf) -> AssetDocument:
-    """A picture, or a zip of pictures to train with. Nothing is taken for what it is not: the file is read to its end.
+    """Store a picture, or a zip of pictures to train with.
+
+    Nothing is taken for what it is not: the file is read to its end.
 
     Each upload is a new file, also of the same bytes.
     """
@@ -88,7 +90,10 @@ def _keep(file: IO[bytes], kind: Kind, *, user_id: str, services: Services) -> A
 
 
 def _verified(file: IO[bytes], kind: Kind) -> Media:
-    """Raises BadInput. An archive is looked at before it is in memory as a whole."""
+    """Verify the file and return what it is. Raise BadInput for what is refused.
+
+    An archive is looked at before it is in memory as a whole.
+    """
     if kind is Kind.ARCHIVE:
         check_archive(file, field="body")
     file.seek(0)

@@ -67,7 +67,7 @@ def extend_wait(
 
 
 def bounded(until: datetime) -> datetime:
-    """Raises BadInput for a time that nobody can mean."""
+    """Return the time. Raise BadInput for one that nobody can mean."""
     if until > utc_now() + LONGEST:
         raise BadInput("It is more than a hundred years away.", field="until")
     return until

@@ -20,7 +20,7 @@ async def raw_body(request: Request) -> bytes:
 def fal_webhook(
     request: Request, body: Annotated[bytes, Depends(raw_body)], services: ServicesOf, after: BackgroundTasks
 ) -> JSONResponse:
-    """The whole body is signed, byte for byte, so it is not parsed before it is verified."""
+    """Accept a webhook of fal. Its whole body is signed, byte for byte, so it is not parsed before it is verified."""
     token = request.query_params.get("token")
     verdict, implied = services.callbacks.receive(request.headers, body, token=token)
     after.add_task(services.act_on, implied, slot_freed=True)

@@ -45,7 +45,7 @@ def read_cursor(cursor: str | None) -> Place | None:
 
 
 def cut(found: Sequence[Row], limit: int, place: Callable[[Row], Place]) -> tuple[Sequence[Row], str | None]:
-    """The page and its `next`, from rows of which one more was asked for than the page has."""
+    """Return the page and its `next`, from rows of which one more was asked for than the page has."""
     page = found[:limit]
     return page, _write(*place(page[-1])) if len(found) > limit else None
 

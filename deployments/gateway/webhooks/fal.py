@@ -49,7 +49,10 @@ class Callbacks:
         self._sampler = Sampler("webhooks refused")
 
     def receive(self, headers: Mapping[str, str], body: bytes, *, token: str | None) -> tuple[Verdict, Implied]:
-        """Raises Problem for what is not ours, Retry or Park for what fal shall send again."""
+        """Settle the webhook's request.
+
+        Raise Problem for what is not ours, Retry or Park for what fal shall send again.
+        """
         envelope = self._verify(headers, body)
         expected = self._account()
         if expected is not None and envelope.user_id != expected:
@@ -76,7 +79,7 @@ class Callbacks:
             raise self._refused(401, error.reason, "This webhook could not be verified.") from error
 
     def _account(self) -> str | None:
-        """What is set rules over what was learned. None if neither is."""
+        """Return fal's user id: what is set rules over what was learned. Return None if neither is."""
         if configured := self._fal_user_id or self._blocks.fal_user_id:
             return configured
         if self._learned is None:

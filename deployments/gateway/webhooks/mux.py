@@ -29,7 +29,7 @@ class MuxCallbacks:
         self._sampler = Sampler("webhooks of Mux refused")
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> tuple[str, Implied]:
-        """The verdict, and what it implies. Raises Problem for what is not Mux'."""
+        """Settle the webhook's request. Return the verdict, and what it implies. Raise Problem for what is not Mux'."""
         event = self._verify(headers, body)
         if event is None:
             return IGNORED, NOTHING

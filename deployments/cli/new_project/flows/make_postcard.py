@@ -23,6 +23,6 @@ class Postcard(Order):
 
 @pipeline(Postcard)
 def make_postcard(job: Job, order: Postcard) -> dict[str, Any]:
-    """A prompt becomes a postcard."""
+    """Make a postcard from a prompt."""
     picture = job.store(job.infer(order.model, {"prompt": order.prompt}, step="paint"))[0]
     return {"picture": picture.id}
