@@ -5,6 +5,9 @@ from __future__ import annotations
 from darkroom.blocks.notifier import Notifier
 from darkroom.blocks.payments import PaymentAccount
 from darkroom.providers.account import Configured
-from darkroom.providers.registry import OTHERS
+from darkroom.providers.registry import accounts
 
-CONFIGURED: tuple[type[Configured], ...] = (*OTHERS, Notifier, PaymentAccount)
+
+def configured() -> list[type[Configured]]:
+    """Return the accounts of all providers, ours and those of installed packages, and the other blocks."""
+    return [*accounts().values(), Notifier, PaymentAccount]

@@ -117,18 +117,9 @@ class Settings(BaseSettings):
     def media_store(self) -> str:
         return self.store or str(self.home.resolve() / "media")
 
-    @property
-    def webhook_url(self) -> str | None:
-        """Return the address given to fal, without a request's own token; None without a public URL."""
-        return f"{self.public_url.rstrip('/')}/webhooks/fal" if self.public_url else None
-
-    def tells_us(self, account_id: str) -> bool:
-        """Return whether that provider can notify us how its calls ended; else it is polled."""
-        return self.public_url is not None and (account_id != "mux" or self.mux_webhook_secret is not None)
-
-    @property
-    def all_tell_us(self) -> bool:
-        return all(self.tells_us(account_id) for account_id in ("fal", "mux"))
+    def webhook_url(self, account_id: str) -> str | None:
+        """Return where that provider's webhooks are received, without a row's token; None without a public URL."""
+        return f"{self.public_url.rstrip('/')}/webhooks/{account_id}" if self.public_url else None
 
     @property
     def browser_url(self) -> str:

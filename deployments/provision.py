@@ -16,7 +16,7 @@ from contextlib import closing
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from darkroom.blocks.accounts import CONFIGURED
+from darkroom.blocks.accounts import configured
 from darkroom.deployments.automations import RESUME_ON_CALLBACK, ensure_automation, reconcile_on_bad_end
 from darkroom.deployments.deployed import deployed_as_this_code, ensure_deployed
 from darkroom.deployments.home import Home, write_private
@@ -28,11 +28,10 @@ from darkroom.media.store import store_block_slug
 from darkroom.orchestrator import RECONCILE, Orchestrator
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.providers.account import Configured
-from darkroom.providers.fal import FalAccount
+from darkroom.providers.registry import accounts
 from darkroom.settings import Settings, load_settings
 from darkroom.timing import Timing
 
-ALL_BLOCKS: tuple[type[Configured], ...] = (FalAccount, *CONFIGURED)
 Kind = TypeVar("Kind", bound=Configured)
 PREFECT_DEADLINE_SECONDS = 90.0
 POLL_SECONDS = 0.1
@@ -58,11 +57,11 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         same_code = not overwrite and deployed_as_this_code(api, timing=settings.timing)
         if not same_code:
             prepare_to_deploy()
-        for each in ALL_BLOCKS:
-            if not same_code or not _type_exists(api, each):
-                register(each)
-        ensure_account(settings, overwrite=overwrite, say=say)
-        for kind in CONFIGURED:
+        for account in accounts().values():
+            ledger.accounts.ensure(account.account_id, slots=account.slots, user_slots=account.user_slots)
+        for kind in configured():
+            if not same_code or not _type_exists(api, kind):
+                register(kind)
             ensure_block(kind, settings, overwrite=overwrite, say=say)
         ensure_store(api, settings, overwrite=overwrite, say=say)
         deployments = ensure_deployed(api, timing=settings.timing, same_code=same_code)
@@ -107,21 +106,15 @@ def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[st
     return not known
 
 
-def ensure_account(settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:
-    given, existing = FalAccount.given(settings), _existing(FalAccount)
-    if existing is None and given is None:
-        raise NeedsHuman("no fal account: set FAL_KEY, or create the block fal-account/default in the Prefect UI")
-    if given and (existing is None or overwrite or _is_simulated(existing) != _is_simulated(given)):
-        save(given)
-        say("block fal-account/default: written from FAL_KEY")
-    elif existing and given and given.key != existing.key:
-        say("block fal-account/default: kept, though FAL_KEY differs (--overwrite replaces it)")
-
-
 def ensure_block(kind: type[Configured], settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:
-    """Without its variables it mostly is not made: only jobs that need it miss it, and they say so."""
+    """Write the block from its variables, where it is missing or is to be overwritten.
+
+    Without them it mostly is not made: only jobs that need it miss it, and they say so.
+    """
     given, existing = kind.given(settings), _existing(kind)
     variables = " and ".join(kind.variables)
+    if given is None and existing is None and getattr(kind, "required", False):
+        raise NeedsHuman(f"no account: set {variables}, or create the block {kind.slug()} in the Prefect UI")
     if given is None and existing is None and (usual := kind.where_nothing_is_given()) is not None:
         save(usual)
         say(f"block {kind.slug()}: written as it is without {variables}")

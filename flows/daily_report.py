@@ -54,7 +54,7 @@ def _zone(name: str) -> ZoneInfo:
 
 @flow(name=KIND, retries=0, log_prints=False)
 def daily_report(day: date | None = DAY, time_zone: str = ZONE, tell: bool = TELL) -> State[Any]:
-    """What a day came to."""
+    """Report what a day came to."""
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None
     zone = _zone(time_zone)

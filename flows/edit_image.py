@@ -19,7 +19,7 @@ from darkroom.providers.web.model import ENDPOINT
 
 @pipeline(Edit)
 def edit_image(job: Job, order: Edit) -> dict[str, Any]:
-    """A picture that is there becomes another."""
+    """Make another picture of one that is there."""
     require_logos(order.post, job.asset, user_id=job.user_id)
     (done,) = post_process(job, [_picture(job, order)], order.post)
     return {"pictures": [done.id]}

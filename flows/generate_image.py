@@ -23,7 +23,7 @@ from darkroom.flows.parts.trained_style import find_style
 
 @pipeline(Picture)
 def generate_image(job: Job, picture: Picture) -> dict[str, Any] | None:
-    """A prompt becomes a picture in the media store."""
+    """Make a picture from a prompt, and keep it in the media store."""
     require_logos(picture.post, job.asset, user_id=job.user_id)
     style = find_style(current().ledger, job.user_id, picture.lora) if picture.lora else None
     made = job.store(job.infer(picture.endpoint, picture.input(style), step=STEP, reuse=picture.known_again))

@@ -45,7 +45,7 @@ UPLOADS = RetryPolicy(attempts=6, first=timedelta(seconds=2), longest=timedelta(
 
 @pipeline(Debate)
 def make_debate(job: Job, order: Debate) -> dict[str, Any]:
-    """The mascots of two brands argue about a topic, in a film."""
+    """Have the mascots of two brands argue about a topic, in a film."""
     if not any(call.status is RequestStatus.SUCCEEDED for call in job.calls):
         _require_accounts()
     try:

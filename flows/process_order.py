@@ -63,7 +63,7 @@ class Order(BaseOrder):
 
 @pipeline(Order)
 def process_order(job: Job, order: Order) -> dict[str, Any]:
-    """An order is validated, charged and confirmed."""
+    """Validate an order, charge it and confirm it."""
     job.step("validate", order.require_sound)
     charge_id = job.step("charge", partial(_charge, order.charge(user_id=job.user_id)))
     job.step("confirm", partial(_confirm, order))

@@ -38,9 +38,8 @@ from darkroom.ledger import Happening, JobStatus, Outcome, Request, RequestStatu
 from darkroom.orchestrator import RECONCILE, RunState, queue_name
 from darkroom.orchestrator.missed_runs import make_missing, skipped
 from darkroom.providers.base import Provider
-from darkroom.providers.fal.lost_submits import adopt_lost_submits
 from darkroom.providers.models import find_model
-from darkroom.providers.outcomes import error_document
+from darkroom.providers.registry import sends_webhooks
 
 MOST_TOLD = 500  # events in one turn
 MOST_UNANSWERED = 3  # calls of one turn to one account
@@ -64,7 +63,7 @@ class Reconciler:
         # Runs next: the end of one ends its jobs, and their requests are cancelled at the provider in the same turn.
         self._each("Every run", self._runs)
         self._each("Every queue", self._queues)
-        self._each("Every lost submit", self._lost_submits)
+        self._lost_submits()
         self._calls(self._ledger.requests.holding_slots(), self._request, self._progress)
         self._calls(self._ledger.requests.paid_unseen(since=self._now() - self._timing.result_kept), self._cost)
         for job_id in self._ledger.jobs.unplaced():
@@ -124,10 +123,15 @@ class Reconciler:
 
     def _lost_submits(self) -> None:
         """First: what is found is polled, or cancelled, in the same turn."""
-        rows = [row for row in self._ledger.requests.holding_slots() if row.account_id == "fal"]
-        if not rows:
-            return
-        for ref in adopt_lost_submits(self._ledger, self._resources.fal, rows):
+        by_account: dict[str, list[Request]] = {}
+        for row in self._ledger.requests.holding_slots():
+            if row.status is RequestStatus.UNKNOWN:
+                by_account.setdefault(row.account_id, []).append(row)
+        for account_id, rows in by_account.items():
+            self._each(f"Every lost submit to {account_id}", partial(self._find_lost, account_id, rows))
+
+    def _find_lost(self, account_id: str, rows: Sequence[Request]) -> None:
+        for ref in self._resources.providers.of(account_id).find_lost(self._ledger, rows):
             get_run_logger().info("Request %s: found at the provider", ref)
 
     def _request(self, row: Request) -> None:
@@ -137,17 +141,17 @@ class Reconciler:
             now=self._now(),
             expected=model.expected,
             start_timeout=model.start_timeout,
-            webhooks=self._resources.settings.tells_us(row.account_id),
+            webhooks=sends_webhooks(row.account_id, self._resources.settings),
             timing=self._timing,
         )
         match what:
             case ForRequest.POLL:
-                if (outcome := self._provider(row).ask(row)) is None:
+                if (outcome := self._provider(row).poll(row)) is None:
                     return  # it runs on: nothing to tell
                 self._settle(row, outcome, via="poll")
             case ForRequest.CANCEL if row.request_id is not None:
                 self._provider(row).cancel(row)
-                self._settle(row, self._provider(row).ask(row), via="poll")
+                self._settle(row, self._provider(row).poll(row), via="poll")
             case ForRequest.OVERDUE:
                 self._settle(row, self._last_word(row) or self._give_up(row), via="poll")
             case ForRequest.LOSE:
@@ -168,7 +172,7 @@ class Reconciler:
         until its result would not be kept any more.
         """
         try:
-            return self._provider(row).ask(row)
+            return self._provider(row).poll(row)
         except DarkroomError:
             if row.deadline_at is not None and self._now() - row.deadline_at < self._timing.result_kept:
                 raise
@@ -204,7 +208,7 @@ class Reconciler:
         It was paid, and is on record as that.
         """
         assert row.request_id is not None
-        if (outcome := self._provider(row).ask(row)) is not None:
+        if (outcome := self._provider(row).poll(row)) is not None:
             cost = outcome.cost_usd or Decimal(0)
             self._ledger.requests.fill_output(row.ref, output=outcome.output or {}, cost_usd=cost)
 
@@ -270,9 +274,7 @@ class Reconciler:
         """
         named = ", ".join(state.refused_fields)
         why = f"Its parameters are not what {run.kind} takes{named and f': see {named}'}. Order it with others."
-        error = error_document(
-            BadInput(why, field=next(iter(state.refused_fields), "parameters"), code="bad_parameters")
-        )
+        error = BadInput(why, field=next(iter(state.refused_fields), "parameters"), code="bad_parameters").document()
         given = self._resources.orchestrator.given_to(flow_run_id)
         jobs = [job for job in self._ledger.jobs.of_run(run.id) if not job.status.terminal]
         theirs = [job for job in jobs if job.parameters | {"user": job.user_id} == given] or jobs
@@ -283,7 +285,7 @@ class Reconciler:
     def _close(self, run: Run, *, cancelled: bool, why: str = "") -> None:
         """End the run and its jobs. One that failed so is a dead letter, and can be replayed."""
         status = JobStatus.CANCELLED if cancelled else JobStatus.FAILED
-        document = None if cancelled else error_document(DarkroomError(why, code="run_ended"))
+        document = None if cancelled else DarkroomError(why, code="run_ended").document()
         for job_id in self._ledger.runs.end(run.id):
             self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job_id, status, error=document))
         if run.flow_run_id is not None:
@@ -313,7 +315,7 @@ def reconcile(
         json_schema_extra={"title": "Ended within (minutes)"},
     ),
 ) -> State[None] | None:
-    """Does again what was implied by a change in the ledger and not done."""
+    """Do again what was implied by a change in the ledger and not done."""
     with open_resources() as resources:
         if (end := skipped(resources.orchestrator, timing=resources.timing, clock=resources.clock)) is not None:
             return end

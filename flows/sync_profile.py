@@ -39,7 +39,7 @@ class Profile(Order):
 
 @pipeline(Profile)
 def sync_profile(job: Job, profile: Profile) -> dict[str, Any]:
-    """A profile's picture, brought into the media store."""
+    """Bring a profile's picture into the media store."""
     picture = None if profile.picture_url is None else _square(job, profile.picture_url)
     picture_id = None if picture is None else picture.id
     synced = job.send_event(SYNCED, {"account": profile.account, "picture": picture_id}, step="tell")

@@ -37,7 +37,7 @@ CHECKING = Lock()  # for the memory: all pictures of a training lie there, and a
 
 @pipeline(Training)
 def train_lora(job: Job, order: Training) -> dict[str, Any]:
-    """A user's pictures become a LoRA."""
+    """Train a LoRA on a user's pictures."""
     brought = bring(job, order.given())
     job.show("price", _price(order), description="What the training will cost")
     archive = job.make(CHECK, lambda: _archive(job, order, brought), kind=Kind.ARCHIVE)

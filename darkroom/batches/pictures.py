@@ -15,7 +15,8 @@ from typing import Any
 
 from darkroom.batches.reading import is_name
 from darkroom.errors import BadInput
-from darkroom.providers.fal import CATALOGUE
+from darkroom.providers.base import PictureModel
+from darkroom.providers.models import find_picture_model
 
 Picture = Mapping[str, Any]
 
@@ -78,7 +79,7 @@ def model_of(picture: Picture) -> str:
 
 def accepted_by(endpoint: str) -> frozenset[str] | None:
     """Return the names of the model's input; None for a model that nobody knows."""
-    model = CATALOGUE.get(endpoint)
+    model = _model(endpoint)
     return None if model is None else frozenset(model.input.model_fields)
 
 
@@ -146,14 +147,22 @@ def _kinds(model: str, column: str) -> frozenset[str]:
     """Return what JSON calls the types of the column's value; none for a column or model that nobody knows."""
     if column in _KINDS:
         return _KINDS[column]
-    return (
-        _kinds_of(model).get(column.removeprefix(f"{ARGUMENTS}."), frozenset()) if model in CATALOGUE else frozenset()
-    )
+    return _kinds_of(model).get(column.removeprefix(f"{ARGUMENTS}."), frozenset())
+
+
+def _model(endpoint: str) -> PictureModel | None:
+    try:
+        return find_picture_model(endpoint)
+    except BadInput:
+        return None
 
 
 @cache
-def _kinds_of(model: str) -> Mapping[str, frozenset[str]]:
-    schema = CATALOGUE[model].input.model_json_schema()
+def _kinds_of(endpoint: str) -> Mapping[str, frozenset[str]]:
+    model = _model(endpoint)
+    if model is None:
+        return {}
+    schema = model.input.model_json_schema()
     return {name: frozenset(_types(each, schema.get("$defs", {}))) for name, each in schema["properties"].items()}
 
 

@@ -26,7 +26,6 @@ from darkroom.engine.token_bucket import Pace
 from darkroom.engine.ui.report import Reports
 from darkroom.errors import DarkroomError
 from darkroom.ledger import OUTAGES, Bell, JobStatus, Record, Work
-from darkroom.providers.outcomes import error_document
 
 JobFunction = Callable[[Job], object]
 
@@ -245,7 +244,7 @@ class Calls:
     def _finish(
         self, job: Job, status: JobStatus, error: DarkroomError | None, *, named: bool, result: object = None
     ) -> None:
-        document = None if error is None else error_document(error)
+        document = None if error is None else error.document()
         told = result if isinstance(result, Mapping) else None
         self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, status, error=document, result=told))
         # After the user has been told: what follows is for whoever looks at Prefect.

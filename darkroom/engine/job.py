@@ -27,8 +27,8 @@ from darkroom.engine.signals import Cancelled, Later, Waiting
 from darkroom.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
 from darkroom.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same
 from darkroom.media.formats import Kind, RemoteFile
-from darkroom.providers.fal import may_pass
 from darkroom.providers.models import find_model
+from darkroom.providers.registry import may_pass
 
 Beside = Callable[[str, Callable[[], object]], None]
 
@@ -446,7 +446,7 @@ class Job(Durable):
     def _fetch(self, row: Request) -> dict[str, Any]:
         """Fetch the result of a success that was announced without its payload."""
         try:
-            outcome = self._resources.providers.of(row.account_id).ask(row)
+            outcome = self._resources.providers.of(row.account_id).poll(row)
         except (Retry, Park):
             outcome = None
         if outcome is None:
@@ -467,7 +467,7 @@ def rebuilt(row: Request) -> DarkroomError:
     if row.status is RequestStatus.EXPIRED:
         return Retry("The provider gave no sign of the request within its time.", code="expired")
     document = row.error or {}
-    if row.account_id == "fal" and may_pass(str(document.get("code"))):
+    if may_pass(row.account_id, str(document.get("code"))):
         document = {**document, "class": Retry.kind}  # its type was not known when it was put on record
     return _from_document(document).of(step=row.step, ref=row.ref)
 

@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 from darkroom.engine.resources import Resources
 from darkroom.errors import DarkroomError
 from darkroom.ledger import OUTAGES, Request
+from darkroom.providers.registry import sends_webhooks
 
 SIDE_BY_SIDE = 4
 
@@ -39,17 +40,17 @@ class Poller:
 
     def ask_all(self) -> None:
         settings = self._resources.settings
-        if settings.all_tell_us or time.monotonic() < self._next:
+        if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every_seconds
         for row in self._resources.ledger.requests.in_flight_of_run(self._run_id):
-            if row.ref not in self._asking and not settings.tells_us(row.account_id):
+            if row.ref not in self._asking and not sends_webhooks(row.account_id, settings):
                 self._asking.add(row.ref)
                 self._pool.submit(copy_context().run, self._ask, row)
 
     def _ask(self, row: Request) -> None:
         try:
-            outcome = self._resources.providers.of(row.account_id).ask(row)
+            outcome = self._resources.providers.of(row.account_id).poll(row)
             if outcome is not None:
                 _, implied = self._resources.ledger.requests.settle(row.ref, outcome, via="poll")
                 self._resources.dispatcher.carry_out(implied)

@@ -15,11 +15,10 @@ import httpx
 
 from darkroom.clock import Clock
 from darkroom.ledger import Ledger
+from darkroom.media.fetching import file_client
 from darkroom.media.store import MediaStore, open_media_store
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.dispatch import Dispatcher
-from darkroom.providers.fal import Fal, file_client
-from darkroom.providers.fal.provider import FalProvider
 from darkroom.providers.registry import Providers
 from darkroom.settings import Settings, load_settings
 from darkroom.timing import Timing
@@ -43,13 +42,6 @@ class Resources:
     @property
     def timing(self) -> Timing:
         return self.ledger.timing
-
-    @property
-    def fal(self) -> Fal:
-        """Return fal's own client, for what only fal has: its list of requests."""
-        provider = self.providers.of("fal")
-        assert isinstance(provider, FalProvider)
-        return provider.client
 
 
 _current: ContextVar[Resources] = ContextVar("resources")

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from darkroom.engine.resources import Resources
-from darkroom.errors import BadInput
+from darkroom.errors import BadInput, Refused
 from darkroom.ledger import Asset, Job, StoredFile
+from darkroom.media.fetching import fetch_file
 from darkroom.media.formats import Kind, Media, RemoteFile, verify
 from darkroom.providers.base import ASSET
-from darkroom.providers.fal import fetch_file
 
 FOLDERS = {
     Kind.IMAGE: "images",
@@ -102,8 +102,10 @@ def inline(file: RemoteFile) -> Media:
 def _fetch(resources: Resources, file: RemoteFile) -> Media:
     if is_inline(file):
         return inline(file)
+    if file.hosts is None:
+        raise Refused("its provider has its files within the answer, and this one is elsewhere", code="foreign_host")
     most = MOST_BYTES.get(file.kind, USUAL_MOST_BYTES)
-    return fetch_file(file.url, file.kind, max_bytes=most, client=resources.files)
+    return fetch_file(file.url, file.kind, hosts=file.hosts, max_bytes=most, client=resources.files)
 
 
 def _write(resources: Resources, job: Job, media: Media, kind: Kind, *, step: str, n: int) -> StoredFile:

@@ -14,9 +14,8 @@ from darkroom.engine.resources import Resources
 from darkroom.engine.store import StoredFiles
 from darkroom.errors import DarkroomError, Park, RateLimited, Retry, SubmitUnknown
 from darkroom.ledger import NOTHING, OUTAGES, Happening, Implied, Outcome, Request
-from darkroom.providers.base import Taken
+from darkroom.providers.base import Accepted
 from darkroom.providers.models import find_model
-from darkroom.providers.outcomes import error_document
 
 MOST_REFUSALS = 8  # by errors of the provider's own, about five minutes; 429s and outages are waited for
 
@@ -51,7 +50,7 @@ def submit(resources: Resources, row: Request) -> Request:
     return _accepted(resources, begun, answer)
 
 
-def _accepted(resources: Resources, row: Request, taken: Taken) -> Request:
+def _accepted(resources: Resources, row: Request, taken: Accepted) -> Request:
     requests = resources.ledger.requests
     accepted = requests.accepted(row.ref, request_id=taken.request_id)
     resources.dispatcher.carry_out(_answered(resources, row))
@@ -59,7 +58,7 @@ def _accepted(resources: Resources, row: Request, taken: Taken) -> Request:
         try:
             taken.deliver()
         except DarkroomError as error:
-            failed = Outcome(happening=Happening.FAIL, error=error_document(error.of(step=row.step, ref=row.ref)))
+            failed = Outcome(happening=Happening.FAIL, error=error.of(step=row.step, ref=row.ref).document())
             resources.dispatcher.carry_out(requests.settle(row.ref, failed, via=None)[1])
             return requests.get(row.ref)
     return accepted
@@ -88,7 +87,7 @@ def _unprepared(resources: Resources, row: Request, error: DarkroomError) -> Imp
 
     An outage on the files' way is not the provider's.
     """
-    document = error_document(error.of(step=row.step, ref=row.ref))
+    document = error.of(step=row.step, ref=row.ref).document()
     if isinstance(error, Park):
         return _back_to_the_queue(resources, row, error, document, counts=False)
     if isinstance(error, Retry):
@@ -98,7 +97,7 @@ def _unprepared(resources: Resources, row: Request, error: DarkroomError) -> Imp
 
 def _refused(resources: Resources, row: Request, error: DarkroomError) -> Implied:
     """Record a sure refusal: fail the call for good, or requeue it until it may pass."""
-    document = error_document(error.of(step=row.step, ref=row.ref))
+    document = error.of(step=row.step, ref=row.ref).document()
     if isinstance(error, Park):
         # Told to the account first: the row waits for the breaker then, not for a time of its own.
         resources.ledger.accounts.out(row.account_id, probe=row.probe)
@@ -139,5 +138,5 @@ def _answered(resources: Resources, row: Request) -> Implied:
 
 
 def _webhook_url(resources: Resources, row: Request) -> str | None:
-    base = resources.settings.webhook_url
+    base = resources.settings.webhook_url(row.account_id)
     return f"{base}?token={row.token}" if base else None

@@ -16,6 +16,11 @@ from darkroom.ledger.part import Part
 
 
 class Accounts(Part):
+    def ensure(self, account_id: str, *, slots: int, user_slots: int | None) -> None:
+        """Insert the account of a provider that was installed since. One that is there keeps what it has."""
+        with self._engine.begin() as connection:
+            run(connection, "account_insert", account_id=account_id, slots=slots, user_slots=user_slots)
+
     def out(self, account_id: str, *, probe: bool) -> None:
         """Open the breaker: the provider is out of service. With `probe`: it still is, and the next one waits longer.
 

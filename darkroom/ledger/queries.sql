@@ -478,6 +478,10 @@ UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_us
 INSERT INTO delivery (provider, request_id, ref, verdict, body_sha256, cost_usd, received_at)
 VALUES (:provider, :request_id, :ref, :verdict, :body_sha256, :cost_usd, :now)
 
+-- name: account_insert
+INSERT INTO account (id, slots, user_slots, endpoint_caps) VALUES (:account_id, :slots, :user_slots, '{}')
+ON CONFLICT (id) DO NOTHING
+
 -- name: account_lock
 -- NO KEY: a new request's foreign key looks at the account too, and need not wait for a grant.
 SELECT * FROM account WHERE id = :account_id FOR NO KEY UPDATE

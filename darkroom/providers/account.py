@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from typing import ClassVar, Self
 
@@ -15,7 +16,8 @@ from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
 
 from darkroom.errors import NeedsHuman, Park, Retry
 from darkroom.orchestrator.api import PrefectApi, block_document
-from darkroom.providers.base import Provider
+from darkroom.providers.base import Model, Provider
+from darkroom.providers.webhooks import WebhookReceiver
 from darkroom.settings import Settings
 
 NAME = "default"
@@ -82,9 +84,40 @@ class Configured(BaseModel):
 
 
 class ProviderAccount(Configured):
-    """Access to one account at a provider."""
+    """Access to one account at a provider: what a provider is registered by.
 
-    account_id: ClassVar[str]  # of the ledger
+    A package of its own names its class in the group of entry points `darkroom.providers`.
+    """
+
+    account_id: ClassVar[str]  # of the ledger, and of the address of its webhooks: `/webhooks/{account_id}`
+    slots: ClassVar[int] = 10  # calls under way at once, until an operator says otherwise
+    user_slots: ClassVar[int | None] = None  # of these for one user; None: as many as the plan allows
+    required: ClassVar[bool] = False  # whether Darkroom does not start without it
+
+    @classmethod
+    def models(cls) -> Mapping[str, Model]:
+        """Return what can be ordered of it, by endpoint."""
+        raise NotImplementedError
+
+    @classmethod
+    def sends_webhooks(cls, settings: Settings) -> bool:
+        """Return whether it notifies us how its calls ended, where it can reach us; else it is polled."""
+        return False
+
+    @classmethod
+    def receiver(cls, settings: Settings) -> WebhookReceiver | None:
+        """Return what verifies its webhooks; None where it sends none."""
+        return None
+
+    @classmethod
+    def may_pass(cls, code: str) -> bool:
+        """Return whether a failure that is on record under this code may pass, by what is known of it today."""
+        return False
+
+    @classmethod
+    def provider_user(cls, settings: Settings, block: ProviderAccount | None) -> str | None:
+        """Return whose account it is in the provider's own words, where its webhooks carry that and it is known."""
+        return None
 
     def provider(self) -> Provider:
         """Open a client of this account, to be closed by the caller; one serves all threads of a process."""

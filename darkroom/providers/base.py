@@ -2,18 +2,20 @@
 
 A call is a row of the ledger at one account. `prepare` brings the row's files to where the provider can have them,
 which costs nothing; `submit` is the one thing that is paid, and is done once. A provider either takes a call and says
-later how it ended (webhook, and `ask` behind it), or is `immediate`: its answer is the outcome.
+later how it ended (webhook, and `poll` behind it), or is `immediate`: its answer is the outcome.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
-from darkroom.ledger import Outcome, Request
+from pydantic import BaseModel
+
+from darkroom.ledger import Ledger, Outcome, Request
 from darkroom.media.formats import Media, RemoteFile
 
 # How the recorded input of a call names a file of the media store: "asset:ast_019aa1f0d8b4".
@@ -55,8 +57,22 @@ class Model(Protocol):
         """Return the files of an output. Raise Permanent(code="unexpected_output") where there are none to find."""
 
 
+class PictureModel(Model, Protocol):
+    """A model that makes pictures, whose price hangs on their size."""
+
+    @property
+    def input(self) -> type[BaseModel]:
+        """Return the model of its input: its fields, and what each accepts."""
+
+    def size(self, input: Mapping[str, Any]) -> tuple[int, int]:
+        """Return width and height in pixels of the pictures to come, as far as the input tells."""
+
+    def estimate(self, input: Mapping[str, Any], *, size: tuple[int, int] | None = None) -> Decimal:
+        """Return the most it should cost, in USD. `size`: of the pictures to come, if that is known."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Taken:
+class Accepted:
     """The provider has the call, under its own id.
 
     `deliver`: what has yet to be brought to it, once that id is on record. What it raises ends the call as failed, so
@@ -88,35 +104,53 @@ class Files(Protocol):
         """Record where the provider has the file now."""
 
 
-class Provider(Protocol):
-    """One account at a provider. Thread-safe."""
+class Provider:
+    """One account at a provider. Thread-safe. What is not overridden is what a provider without it has."""
 
-    @property
-    def immediate(self) -> bool:
-        """Return whether `submit` lasts as long as the work and gives its outcome."""
+    # Whether `submit` lasts as long as the work and returns its outcome.
+    immediate: bool = False
 
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
         """Return what to send: the recorded input, with its files where the provider can have them.
 
         Nothing is paid by it.
         """
+        return input
 
-    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
-        """Send the call.
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted | Outcome:
+        """Submit the call, once. Raise SubmitUnknown where it may have been taken; else the error tree: it was not.
 
-        Raise SubmitUnknown where it may have been taken; else the error tree: it surely was not.
+        `webhook_url`: where the provider's webhooks are received, with the row's own token; None without a public URL.
         """
+        raise NotImplementedError
 
-    def ask(self, row: Request) -> Outcome | None:
-        """Poll how the call ended, by the provider's id of it; return None while it is under way.
+    def poll(self, row: Request) -> Outcome | None:
+        """Return how the call ended, by the provider's id of it; None while it is under way.
 
         Raise Retry or Park where the provider cannot be asked just now, Permanent where it does not tell any more.
         """
+        raise NotImplementedError
 
     def cancel(self, row: Request) -> None:
-        """Ask the provider to end the call. Return quietly where it has ended already."""
+        """Ask for the call's end there. Return quietly where it has ended already."""
 
     def progress(self, row: Request) -> Progress | None:
         """Return how far it has come, where the provider tells; asked now and then while a run is suspended for it."""
+        return None
 
-    def close(self) -> None: ...
+    def confirm(self, row: Request, request_id: str) -> bool:
+        """Return whether the provider has the row's call under this id: one request, with our own key.
+
+        A webhook may come before the submit's answer; its row is then found by the token of its address.
+        """
+        return False
+
+    def find_lost(self, ledger: Ledger, rows: Sequence[Request]) -> list[str]:
+        """Look for submits whose answer was lost, where the provider lists what it was sent.
+
+        Return the refs of the rows that were found, which are in flight from now on. `rows`: those that hold slots.
+        """
+        return []
+
+    def close(self) -> None:
+        """Close what it has open."""

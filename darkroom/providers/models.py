@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from typing import cast
 
 from darkroom.errors import BadInput
-from darkroom.providers.base import Model
-from darkroom.providers.elevenlabs.model import CATALOGUE as ELEVENLABS
-from darkroom.providers.fal import CATALOGUE as FAL
-from darkroom.providers.gemini.model import CATALOGUE as GEMINI
-from darkroom.providers.mux.model import CATALOGUE as MUX
+from darkroom.providers.base import Model, PictureModel
+from darkroom.providers.registry import accounts
 from darkroom.providers.web.model import MODELS as WEB
 
-MODELS: Mapping[str, Model] = {**FAL, **GEMINI, **ELEVENLABS, **MUX, **{model.endpoint: model for model in WEB}}
+
+@cache
+def all_models() -> Mapping[str, Model]:
+    """Return the models by endpoint."""
+    found: dict[str, Model] = {}
+    for account in accounts().values():
+        found |= account.models()
+    return found | {model.endpoint: model for model in WEB}
+
+
+def find_picture_model(endpoint: str) -> PictureModel:
+    """Return the model, which makes pictures. Raise BadInput(field="model") for any other."""
+    model = find_model(endpoint)
+    if not hasattr(model, "size"):
+        raise BadInput(f"{endpoint} makes no pictures", field="model")
+    return cast(PictureModel, model)
 
 
 def find_model(endpoint: str) -> Model:
-    """Find the model of an endpoint. Raise BadInput(field="model") for what nobody sells."""
+    """Return the model of that endpoint. Raise BadInput(field="model") for what nobody sells."""
+    models = all_models()
     try:
-        return MODELS[endpoint]
+        return models[endpoint]
     except KeyError:
-        raise BadInput(f"unknown model; choose one of {', '.join(MODELS)}", field="model") from None
+        raise BadInput(f"unknown model; choose one of {', '.join(models)}", field="model") from None

@@ -1,65 +1,58 @@
-"""How a request ended, in the ledger's words: from a verified webhook, or from asking the provider."""
+"""How a call ended at a provider, in the ledger's words."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
 
-from darkroom.errors import DarkroomError, Permanent
+from darkroom.errors import DarkroomError, Permanent, Retry
 from darkroom.ledger import Happening, Outcome, Request
-from darkroom.providers.fal import Fal, WebhookEnvelope, classify_webhook_error, is_outcome
 from darkroom.providers.models import find_model
 
+# Codes of failures of a call or of the account: they say nothing about how the generation ended.
+CALL_CODES = frozenset(
+    {
+        "balance_exhausted",
+        "account_locked",
+        "unauthorized",
+        "forbidden",
+        "not_found",
+        "in_progress",
+        "rate_limited",
+        "provider_down",
+        "unreachable",
+        "transient",
+        "unexpected_answer",
+    }
+)
 
-def webhook_outcome(request: Request, envelope: WebhookEnvelope) -> Outcome:
-    """Return how the request ended by its webhook.
 
-    A success whose payload could not be put into the webhook has no output: it is fetched when it is collected.
+def is_outcome(error: DarkroomError) -> bool:
+    """Return whether the generation itself has ended this way, so that asking again changes nothing.
+
+    False: only the call failed.
     """
-    if envelope.status == "ERROR":
-        return failure(request, classify_webhook_error({"error": envelope.error, "payload": envelope.payload}))
-    return success(request, envelope.payload)
+    return isinstance(error, Permanent | Retry) and error.code not in CALL_CODES
 
 
-def ask_provider(fal: Fal, request: Request) -> Outcome | None:
-    """Poll once and return how the request ended; None while it is under way.
-
-    The result GET decides: a request can be COMPLETED and rejected. Raise what the call failed with: how the request
-    ended is then not known.
-    """
-    assert request.request_id is not None
-    if fal.status(request.endpoint, request.request_id).state != "COMPLETED":
-        return None
-    try:
-        result = fal.result(request.endpoint, request.request_id)
-    except DarkroomError as error:
-        if is_outcome(error):
-            return failure(request, error)
-        if error.code == "in_progress":
-            return None
-        raise
-    return success(request, result.output, billable_units=result.billable_units)
-
-
-def success(request: Request, output: dict[str, Any] | None, *, billable_units: Decimal | None = None) -> Outcome:
-    cost = None if output is None else _cost(request, output, billable_units)
+def succeeded(row: Request, output: dict[str, Any] | None, *, billable_units: Decimal | None = None) -> Outcome:
+    """Return the outcome of a success. Without its output it is fetched when it is collected."""
+    cost = None if output is None else _cost(row, output, billable_units)
     return Outcome(happening=Happening.SUCCEED, output=output, cost_usd=cost)
 
 
-def _cost(request: Request, output: dict[str, Any], billable_units: Decimal | None) -> Decimal:
+def failed(row: Request, error: DarkroomError, *, cost_usd: Decimal | None = None) -> Outcome:
+    """Return the outcome of a failed call. `cost_usd`: of an answer that was paid and is no use."""
+    return Outcome(happening=Happening.FAIL, error=error.of(step=row.step, ref=row.ref).document(), cost_usd=cost_usd)
+
+
+def cancelled(row: Request, error: DarkroomError) -> Outcome:
+    return Outcome(happening=Happening.CANCEL, error=error.of(step=row.step, ref=row.ref).document())
+
+
+def _cost(row: Request, output: dict[str, Any], billable_units: Decimal | None) -> Decimal:
     """Return what an answer cost. One that nobody can read was paid for all the same: as much as was expected."""
     try:
-        return find_model(request.endpoint).cost(request.input, output, billable_units)
+        return find_model(row.endpoint).cost(row.input, output, billable_units)
     except Permanent:
-        return request.estimate_usd
-
-
-def failure(request: Request, error: DarkroomError) -> Outcome:
-    cancelled = request.cancel_requested_at is not None and error.code == "client_cancelled"
-    happening = Happening.CANCEL if cancelled else Happening.FAIL
-    return Outcome(happening=happening, error=error_document(error.of(step=request.step, ref=request.ref)))
-
-
-def error_document(error: DarkroomError) -> dict[str, Any]:
-    """Return the failure as the API shows it."""
-    return error.document()
+        return row.estimate_usd

@@ -35,16 +35,15 @@ from darkroom.deployments.gateway.routes import (
 from darkroom.deployments.gateway.services import open_services
 from darkroom.errors import NeedsHuman
 from darkroom.events import read_triggers
-from darkroom.providers.fal import Jwks
 from darkroom.settings import Settings
 
 
-def create_app(settings: Settings, *, jwks: Jwks | None = None, blocks: Blocks | None = None) -> FastAPI:
+def create_app(settings: Settings, *, blocks: Blocks | None = None) -> FastAPI:
     _require_settings(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with open_services(settings, jwks=jwks or Jwks(), blocks=blocks) as services:
+        with open_services(settings, blocks=blocks) as services:
             app.state.services = services
             yield
 

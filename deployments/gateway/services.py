@@ -13,14 +13,12 @@ from darkroom.deployments.gateway.loops.admitter import Granter
 from darkroom.deployments.gateway.loops.block_cache import Blocks, Watch
 from darkroom.deployments.gateway.loops.effects import Errands
 from darkroom.deployments.gateway.loops.event_feed import Teller
-from darkroom.deployments.gateway.webhooks.fal import Callbacks
-from darkroom.deployments.gateway.webhooks.mux import MuxCallbacks
+from darkroom.deployments.gateway.webhook_ingest import WebhookIngest
 from darkroom.events import EventDoor
 from darkroom.ledger import Implied, Ledger
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.dispatch import Dispatcher
-from darkroom.providers.fal import Jwks
 from darkroom.settings import Settings
 
 
@@ -33,8 +31,7 @@ class Services:
     blocks: Blocks
     door: EventDoor
     teller: Teller
-    callbacks: Callbacks
-    mux_callbacks: MuxCallbacks
+    webhooks: WebhookIngest
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
         """Carry out what a committed change implies.
@@ -48,7 +45,7 @@ class Services:
 
 
 @contextmanager
-def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = None) -> Iterator[Services]:
+def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterator[Services]:
     with ExitStack() as opened:
         ledger = Ledger(settings.ledger_url, timing=settings.timing)
         opened.callback(ledger.close)
@@ -65,8 +62,7 @@ def open_services(settings: Settings, *, jwks: Jwks, blocks: Blocks | None = Non
             blocks=blocks,
             door=EventDoor(ledger),
             teller=opened.enter_context(Teller(ledger, orchestrator)),
-            callbacks=Callbacks(ledger, jwks, blocks, fal_user_id=settings.fal_user_id),
-            mux_callbacks=MuxCallbacks(ledger, secret=settings.mux_webhook_secret),
+            webhooks=WebhookIngest(ledger, blocks, settings),
         )
 
 

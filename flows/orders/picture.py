@@ -14,7 +14,7 @@ from darkroom.flows.parts.picture_steps import Steps, estimate, require_logos, r
 from darkroom.flows.parts.trained_style import PAINTER, TRIAL, Style, find_style
 from darkroom.ledger import Ledger, RequestSpec
 from darkroom.order import Address, Order, Prepared, field
-from darkroom.providers.fal import CATALOGUE
+from darkroom.providers.models import find_picture_model
 
 STEP = "generate"
 
@@ -155,7 +155,7 @@ class Picture(Order):
         return spec.estimate_usd + self.num_images * estimate(self.post, self._size(spec))
 
     def _size(self, spec: RequestSpec) -> Pixels:
-        return CATALOGUE[spec.endpoint].size(spec.input)
+        return find_picture_model(spec.endpoint).size(spec.input)
 
     def input(self, style: Style | None) -> dict[str, Any]:
         """Build the model's input of the named fields that were given, and the arguments beside them.

@@ -26,7 +26,7 @@ from darkroom.errors import BadInput
 from darkroom.ledger import Asset, RequestSpec
 from darkroom.media.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
 from darkroom.order import InForm, field, in_order
-from darkroom.providers.fal import CATALOGUE
+from darkroom.providers.models import find_picture_model
 
 MOST_STEPS = 8
 # Of a picture that was made larger. A PNG of them has up to 60 MB; the media store takes 64 MiB, and 50 million pixels.
@@ -90,7 +90,7 @@ class Upscale(_Step):
 
     def estimate(self, size: Size) -> Decimal:
         arguments = {"image_url": _ANY_FILE, ENLARGED_BY[self.model]: self.factor}
-        return CATALOGUE[self.model].estimate(arguments, size=self.result_size(size))
+        return find_picture_model(self.model).estimate(arguments, size=self.result_size(size))
 
 
 class RemoveBackground(_Step):
@@ -104,7 +104,7 @@ class RemoveBackground(_Step):
         return CUT_OUT, {"image_url": picture}
 
     def estimate(self, size: Size) -> Decimal:
-        return CATALOGUE[CUT_OUT].estimate({"image_url": _ANY_FILE}, size=size)
+        return find_picture_model(CUT_OUT).estimate({"image_url": _ANY_FILE}, size=size)
 
 
 class Watermark(_Step):

@@ -23,7 +23,7 @@ from darkroom.media.store import MediaStore, make_store_block
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.dispatch import Dispatcher
-from darkroom.providers.base import Files, Progress, Taken
+from darkroom.providers.base import Accepted, Files, Progress, Provider
 from darkroom.providers.registry import Providers
 from darkroom.settings import Settings
 
@@ -58,23 +58,23 @@ class Echo:
         return [RemoteFile(url=output["image"]["url"])]
 
 
-class EchoProvider:
+class EchoProvider(Provider):
     """Answers each call by `answer`, and remembers what it was sent."""
 
     immediate = True
 
     def __init__(self) -> None:
-        self.answer: Callable[[Request, Mapping[str, Any]], Taken | Outcome] = lambda _, input: echoed(input)
+        self.answer: Callable[[Request, Mapping[str, Any]], Accepted | Outcome] = lambda _, input: echoed(input)
         self.sent: list[Mapping[str, Any]] = []
 
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
         return {k: files.read(v).content if str(v).startswith("asset:") else v for k, v in input.items()}
 
-    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted | Outcome:
         self.sent.append(input)
         return self.answer(row, input)
 
-    def ask(self, row: Request) -> Outcome | None:
+    def poll(self, row: Request) -> Outcome | None:
         return None
 
     def cancel(self, row: Request) -> None:

@@ -27,7 +27,10 @@ from darkroom.deployments.gateway.loops.block_cache import Blocks, Report
 from darkroom.errors import Retry
 from darkroom.ledger import NewKey
 from darkroom.media.store import MediaStore
+from darkroom.providers.account import ProviderAccount
+from darkroom.providers.base import Provider
 from darkroom.providers.fal import Fal
+from darkroom.providers.fal.provider import FalProvider
 from darkroom.settings import Settings
 
 NO_PREFECT = "http://127.0.0.1:9/api"
@@ -39,12 +42,14 @@ class GivenBlocks:
 
     client: Fal | None = None
     media: MediaStore | None = None
-    fal_user_id: str | None = None
 
-    def fal(self) -> Fal:
-        if self.client is None:
+    def account(self, account_id: str) -> ProviderAccount | None:
+        return None
+
+    def provider(self, account_id: str) -> Provider:
+        if self.client is None or account_id != "fal":
             raise Retry("the block could not be read yet")
-        return self.client
+        return FalProvider(self.client)
 
     def store(self) -> MediaStore:
         if self.media is None:

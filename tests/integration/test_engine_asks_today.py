@@ -41,7 +41,8 @@ class ByLetter(Echo):
 
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> EchoProvider:
-    monkeypatch.setattr(catalogue, "MODELS", {**catalogue.MODELS, ECHO: ByLetter(), ELSEWHERE: Elsewhere()})
+    known = {**catalogue.all_models(), ECHO: ByLetter(), ELSEWHERE: Elsewhere()}
+    monkeypatch.setattr(catalogue, "all_models", lambda: known)
     return EchoProvider()
 
 

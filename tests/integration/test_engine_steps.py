@@ -35,7 +35,7 @@ from darkroom.errors import DarkroomError, Park, Permanent, Retry
 from darkroom.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestStatus, Work
 from darkroom.media.formats import Kind
 from darkroom.providers import models as catalogue
-from darkroom.providers.base import Taken
+from darkroom.providers.base import Accepted
 
 
 class Unheard(Reports):
@@ -47,7 +47,8 @@ class Unheard(Reports):
 
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> EchoProvider:
-    monkeypatch.setattr(catalogue, "MODELS", {**catalogue.MODELS, ECHO: Echo()})
+    known = {**catalogue.all_models(), ECHO: Echo()}
+    monkeypatch.setattr(catalogue, "all_models", lambda: known)
     return EchoProvider()
 
 
@@ -231,7 +232,7 @@ def test_what_has_yet_to_be_brought_is_brought_once_the_id_is_on_record(
         if not delivered:
             raise Retry("the upload broke")
 
-    provider.answer = lambda *_: Taken(request_id="upload-1", deliver=deliver)
+    provider.answer = lambda *_: Accepted(request_id="upload-1", deliver=deliver)
     with pytest.raises(Waiting):
         echo(call(resources, job.id))
     assert [(row.request_id, row.status) for row in seen] == [("upload-1", RequestStatus.IN_FLIGHT)]

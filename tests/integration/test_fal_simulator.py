@@ -20,6 +20,7 @@ from support import wait_until
 
 from darkroom.clock import utc_now
 from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Refused, Retry, SubmitUnknown, Unverified
+from darkroom.media.fetching import fetch_file
 from darkroom.providers.fal import (
     Fal,
     Jwks,
@@ -28,9 +29,9 @@ from darkroom.providers.fal import (
     Submitted,
     WebhookRejected,
     classify_webhook_error,
-    fetch_file,
     is_outcome,
 )
+from darkroom.providers.fal.model import FILE_HOSTS
 from darkroom.providers.models import find_model
 
 DEV = "fal-ai/flux/dev"
@@ -71,7 +72,7 @@ def test_a_picture_comes_out_of_the_queue(client: Fal, prompt: str) -> None:
     result: ProviderResult = client.result(DEV, finished(client, prompt, seed=7, num_images=2))
     model = find_model(DEV)
     files = model.files(result.output)
-    images = [fetch_file(file.url) for file in files]
+    images = [fetch_file(file.url, hosts=FILE_HOSTS) for file in files]
     assert [(image.width, image.height) for image in images] == [(320, 192)] * 2
     assert [(file.width, file.height, file.content_type) for file in files] == [(320, 192, "image/jpeg")] * 2
     assert images[0].sha256 != images[1].sha256
@@ -88,7 +89,7 @@ def test_every_format_a_model_offers_can_be_fetched(client: Fal, output_format: 
     made = client.submit(endpoint, checked, webhook_url=None, start_timeout=timedelta(minutes=5))
     wait_until(lambda: client.status(endpoint, made.request_id).state == "COMPLETED")
     (file,) = model.files(client.result(endpoint, made.request_id).output)
-    assert fetch_file(file.url).extension == extension
+    assert fetch_file(file.url, hosts=FILE_HOSTS).extension == extension
 
 
 def test_a_waiting_request_shows_its_place_and_can_be_taken_out(
@@ -216,7 +217,7 @@ def test_an_upload_can_be_fetched_again(simulator: SimulatedFal, client: Fal) ->
     Image.new("RGB", (40, 30), "teal").save(out, "PNG")
     day = timedelta(days=1)
     url = client.upload(out.getvalue(), content_type="image/png", file_name="teal.png", lifetime=day)
-    assert fetch_file(url).content == out.getvalue()
+    assert fetch_file(url, hosts=FILE_HOSTS).content == out.getvalue()
     (uploaded,) = simulator.operator.get("/uploads", params={"match": url}).json()
     assert uploaded["lifetime_seconds"] == day.total_seconds()
 
@@ -260,7 +261,7 @@ def test_a_bad_file_is_not_let_in(
     simulator.rule(match=prompt, file=fault, file_bytes=8 * 1024**2)
     (file,) = find_model(DEV).files(client.result(DEV, finished(client, prompt)).output)
     before = simulator.stats()["cdn_reads_with_key"]
-    error = failure(lambda: fetch_file(file.url, max_bytes=4 * 1024**2))
+    error = failure(lambda: fetch_file(file.url, hosts=FILE_HOSTS, max_bytes=4 * 1024**2))
     assert (type(error), error.code) == (kind, code)
     assert simulator.stats()["cdn_reads_with_key"] == before
 
@@ -269,8 +270,8 @@ def test_a_file_that_was_cut_once_is_whole_the_next_time(simulator: SimulatedFal
     """Unverified is a Retry because this happens."""
     simulator.rule(match=prompt, file="truncated_once")
     (file,) = find_model(DEV).files(client.result(DEV, finished(client, prompt)).output)
-    assert type(failure(lambda: fetch_file(file.url))) is Unverified
-    assert fetch_file(file.url).width == 320
+    assert type(failure(lambda: fetch_file(file.url, hosts=FILE_HOSTS))) is Unverified
+    assert fetch_file(file.url, hosts=FILE_HOSTS).width == 320
 
 
 def test_fals_webhooks_are_believed_before_and_after_a_rotation(

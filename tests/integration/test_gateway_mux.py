@@ -24,7 +24,7 @@ from support import wait_until
 from darkroom.deployments.simulator.mux_assets import signed_headers
 from darkroom.ledger import Ledger, Request, RequestSpec, RequestStatus
 from darkroom.media.formats import Kind, Media, verify
-from darkroom.providers.base import Taken
+from darkroom.providers.base import Accepted
 from darkroom.providers.mux import Mux, MuxApi
 from darkroom.settings import Settings
 
@@ -58,7 +58,7 @@ class Scene:
         """At Mux, its id on record, and its film delivered."""
         self.simulator.call_rule(provider="mux", operation="put_film", match=self.ref, **faults)
         taken = self.mux.submit(self.row, {"video": self.film, "title": self.ref}, webhook_url=None)
-        assert isinstance(taken, Taken)
+        assert isinstance(taken, Accepted)
         assert taken.deliver is not None
         self.ledger.requests.accepted(self.ref, request_id=taken.request_id)
         taken.deliver()
@@ -176,7 +176,7 @@ def test_what_is_not_signed_for_us_changes_nothing(scene: Scene, webhook: str) -
     assert scene.answers(2, kind=webhook) == [401, 401]  # of the upload, and of the asset
     assert scene.row.status is RequestStatus.IN_FLIGHT
     assert scene.deliveries() == []
-    assert wait_until(lambda: scene.mux.ask(scene.row), what="the end of the upload").output is not None
+    assert wait_until(lambda: scene.mux.poll(scene.row), what="the end of the upload").output is not None
 
 
 def test_news_of_somebody_elses_film_is_acknowledged_and_forgotten(scene: Scene) -> None:

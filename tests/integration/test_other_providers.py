@@ -19,7 +19,7 @@ from darkroom.clock import utc_now
 from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
 from darkroom.ledger import Happening, Outcome, Request
 from darkroom.media.formats import Kind, Media, verify
-from darkroom.providers.base import Provider, Taken
+from darkroom.providers.base import Accepted, Provider
 from darkroom.providers.elevenlabs import Speech
 from darkroom.providers.gemini import Gemini
 from darkroom.providers.mux import Mux, MuxApi
@@ -96,21 +96,21 @@ class OneFilm:
         return self._film
 
 
-def take(mux: Mux, row: Request, film: Media) -> Taken:
+def take(mux: Mux, row: Request, film: Media) -> Accepted:
     """The upload is there, and on record; its film is not."""
     taken = mux.submit(row, mux.prepare(row.input or {}, files=OneFilm(film)), webhook_url=None)
-    assert isinstance(taken, Taken)
+    assert isinstance(taken, Accepted)
     row.request_id = taken.request_id
     return taken
 
 
-def deliver(taken: Taken) -> None:
+def deliver(taken: Accepted) -> None:
     assert taken.deliver is not None
     taken.deliver()
 
 
 def ended(mux: Mux, row: Request) -> Outcome:
-    return wait_until(lambda: mux.ask(row), what="the end of the upload")
+    return wait_until(lambda: mux.poll(row), what="the end of the upload")
 
 
 def test_a_script_obeys_its_schema_and_speaks_of_its_topic(gemini: Gemini, word: str) -> None:
@@ -227,7 +227,7 @@ def test_a_film_becomes_a_stream(simulator: SimulatedFal, mux: Mux, word: str, f
     """Taken with its id before the film leaves; then ready, with an address and its length."""
     row = film_row(word)
     taken = take(mux, row, film)
-    assert mux.ask(row) is None
+    assert mux.poll(row) is None
     deliver(taken)
     outcome = ended(mux, row)
     assert outcome.happening is Happening.SUCCEED
@@ -277,7 +277,7 @@ def test_an_upload_that_fails_leaves_nothing_that_could_still_be_carried_out(
     error = failure(lambda: deliver(taken))
     assert (type(error), error.code) == (Retry, "upload_failed")
     assert [call["operation"] for call in simulator.calls(match=word)] == ["create_upload", "put_film", "cancel_upload"]
-    outcome = mux.ask(row)
+    outcome = mux.poll(row)
     assert outcome is not None
     assert outcome.error is not None
     assert outcome.error["code"] == "upload_abandoned"
@@ -302,7 +302,7 @@ def test_a_failed_upload_that_cannot_be_cancelled_is_left_to_asking(
     simulator.call_rule(provider="mux", match=word, operation="cancel_upload", fault="503")
     row = film_row(word)
     deliver(take(mux, row, film))
-    assert mux.ask(row) is None
+    assert mux.poll(row) is None
 
 
 def test_an_upload_nobody_brings_a_film_to_is_given_up(
@@ -311,9 +311,9 @@ def test_an_upload_nobody_brings_a_film_to_is_given_up(
     """The process that was to do it died between the two; three minutes later another upload may be made."""
     row = film_row(word)
     take(mux, row, film)
-    assert mux.ask(row) is None
+    assert mux.poll(row) is None
     row.accepted_at = utc_now() - timedelta(minutes=3, seconds=1)
-    outcome = mux.ask(row)
+    outcome = mux.poll(row)
     assert outcome is not None
     assert outcome.error is not None
     assert (outcome.error["code"], outcome.error["retryable"]) == ("upload_abandoned", True)
@@ -330,7 +330,7 @@ def test_a_cancel_ends_what_has_no_film_and_lets_the_rest_go_on(
     for row in (empty, full):
         row.cancel_requested_at = utc_now()
         mux.cancel(row)
-    outcome = mux.ask(empty)
+    outcome = mux.poll(empty)
     assert outcome is not None
     assert outcome.happening is Happening.CANCEL
     assert ended(mux, full).happening is Happening.SUCCEED
@@ -350,7 +350,7 @@ def test_an_upload_mux_does_not_know_has_failed(mux: Mux, word: str) -> None:
     """The account was changed, say: nobody will ever hear of it."""
     row = film_row(word)
     row.request_id = "nobody"
-    outcome = mux.ask(row)
+    outcome = mux.poll(row)
     assert outcome is not None
     assert outcome.error is not None
     assert outcome.error["code"] == "not_found"

@@ -38,7 +38,6 @@ from darkroom.engine.resources import Resources, current
 from darkroom.errors import DarkroomError, NeedsHuman, Permanent, Retry
 from darkroom.ledger import Happening, Job, JobStatus, Ledger, Outcome, Request, RequestSpec
 from darkroom.providers import models as catalogue
-from darkroom.providers.outcomes import error_document
 
 Function = Callable[[JobCall], Any]
 
@@ -52,7 +51,8 @@ class Elsewhere(Echo):
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> EchoProvider:
     models = {each.endpoint: each for each in (Echo(), Elsewhere())}
-    monkeypatch.setattr(catalogue, "MODELS", {**catalogue.MODELS, **models})
+    known = {**catalogue.all_models(), **models}
+    monkeypatch.setattr(catalogue, "all_models", lambda: known)
     return EchoProvider()
 
 
@@ -79,7 +79,7 @@ def failed(resources: Resources, ann: str) -> Callable[[Function], Job]:
         ours = (
             raised if isinstance(raised, DarkroomError) else DarkroomError(type(raised).__name__, code="internal_error")
         )
-        resources.ledger.jobs.finish(job.id, JobStatus.FAILED, error=error_document(ours))
+        resources.ledger.jobs.finish(job.id, JobStatus.FAILED, error=ours.document())
         found = resources.ledger.jobs.get(job.id)
         assert found is not None
         return found
@@ -216,7 +216,7 @@ def test_what_may_pass_is_asked_again(
     resources.ledger.requests.reserve(job.id, specify(ECHO, {"prompt": "a fox"}, step="echo"))
     (row,) = resources.ledger.requests.of_job(job.id)
     db.execute("UPDATE request SET status = 'failed', finished_at = now() WHERE ref = %s", (row.ref,))
-    document = error_document(error.of(step="echo", ref=row.ref))
+    document = error.of(step="echo", ref=row.ref).document()
     db.execute("UPDATE request SET error = %s::jsonb WHERE ref = %s", (json.dumps(document), row.ref))
     resources.ledger.jobs.finish(job.id, JobStatus.FAILED, error=document)
     said = tried(job, ask_for("a fox"))

@@ -10,6 +10,7 @@ import pytest
 from darkroom.errors import BadInput, Permanent
 from darkroom.media.formats import Kind, RemoteFile
 from darkroom.providers.fal import CATALOGUE
+from darkroom.providers.fal.model import FILE_HOSTS
 from darkroom.providers.models import find_model
 
 DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"
@@ -282,8 +283,8 @@ def test_the_files_of_an_output_are_listed() -> None:
     odd = image(content_type=7, width="wide", height=True)
     full = image(content_type="image/jpeg", width=1024, height=768, file_name="fox.jpg", file_size=None)
     assert find_model(DEV).files({"images": [full, odd]}) == [
-        RemoteFile(url=URL, content_type="image/jpeg", width=1024, height=768),
-        RemoteFile(url=URL),
+        RemoteFile(url=URL, hosts=FILE_HOSTS, content_type="image/jpeg", width=1024, height=768),
+        RemoteFile(url=URL, hosts=FILE_HOSTS),
     ]
 
 

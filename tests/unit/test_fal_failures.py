@@ -11,7 +11,8 @@ from provider_rows import row_for
 from darkroom.engine.job import rebuilt
 from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry
 from darkroom.ledger import RequestStatus
-from darkroom.providers.fal import classify_failure, classify_webhook_error, is_outcome
+from darkroom.providers.fal import classify_failure, classify_webhook_error
+from darkroom.providers.outcomes import is_outcome
 
 NGINX = "<html><head><title>503</title></head><body><center>nginx</center></body></html>"
 OWN = {"x-fal-request-id": "r-1"}

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from darkroom.errors import DarkroomError, Park, Refused, Retry, Unverified
+from darkroom.media.fetching import fetch_file
 from darkroom.media.formats import Media
-from darkroom.providers.fal import fetch_file
+from darkroom.providers.fal.model import FILE_HOSTS
 
 URL = "https://v3b.fal.media/files/b/0a1b2c3d/fox.png"
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -36,7 +37,7 @@ def sent(content: bytes, status: int = 200, **headers: str) -> httpx.Response:
 def fetch(answer: bytes | Handler, *, url: str = URL, max_bytes: int = 1_000_000) -> Media:
     handler = answer if callable(answer) else (lambda _: sent(answer))
     with httpx.Client(transport=httpx.MockTransport(handler), headers={"Authorization": "Key secret"}) as client:
-        return fetch_file(url, max_bytes=max_bytes, max_pixels=10_000, client=client)
+        return fetch_file(url, hosts=FILE_HOSTS, max_bytes=max_bytes, max_pixels=10_000, client=client)
 
 
 def failure(answer: bytes | Handler, *, url: str = URL, max_bytes: int = 1_000_000) -> DarkroomError:

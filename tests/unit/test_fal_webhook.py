@@ -13,7 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from darkroom.errors import Retry
-from darkroom.providers.fal import Jwks, Rejection, WebhookRejected, verify_webhook
+from darkroom.providers.fal import Jwks, verify_webhook
+from darkroom.providers.webhooks import Rejection, WebhookRejected
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 KEY = Ed25519PrivateKey.generate()

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from darkroom.deployments.gateway.log_throttle import INTERVAL_SECONDS, Sampler
 from darkroom.deployments.gateway.loops.admitter import seconds_until, soon_free
-from darkroom.deployments.gateway.loops.block_cache import difference, differences
-from darkroom.deployments.gateway.webhooks.fal import Match, match
+from darkroom.deployments.gateway.loops.block_cache import account_differences, difference, differences
+from darkroom.deployments.gateway.webhook_ingest import Match, match
 from darkroom.ledger import Request
-from darkroom.media.store import MediaStore
+from darkroom.media.store import BLOCK_NAME, MediaStore
 from darkroom.providers.fal import FalAccount
 from darkroom.providers.gemini import GeminiAccount
 from darkroom.providers.mux import MuxAccount
@@ -98,10 +98,13 @@ def test_a_difference_between_environment_and_block_is_told_without_showing_it(t
     account = FalAccount(key=SecretStr("old:key"))
     store = MediaStore(LocalFileSystem(basepath=str(tmp_path / "old")))
 
-    found = differences(settings, account=account, store=store)
+    found = account_differences(settings, lambda _: account) + differences(settings, store=store)
 
-    assert [text.split()[0] for text in found] == ["FAL_KEY", "DARKROOM_STORE"]
-    assert "key" not in " ".join(found).replace("FAL_KEY is not the key of", "")
+    assert [text.split(",")[0] for text in found] == [
+        "The block fal-account/default",
+        f"DARKROOM_STORE is not the place of the block local-file-system/{BLOCK_NAME}",
+    ]
+    assert "key" not in " ".join(found)
 
 
 def test_equal_settings_and_blocks_do_not_differ(tmp_path: Path) -> None:
@@ -110,8 +113,8 @@ def test_equal_settings_and_blocks_do_not_differ(tmp_path: Path) -> None:
     account = FalAccount(key=SecretStr("a:key"))
     store = MediaStore(LocalFileSystem(basepath=str(tmp_path)))
 
-    assert differences(settings, account=account, store=store) == []
-    assert differences(settings, account=None, store=None) == []
+    assert account_differences(settings, lambda _: account) + differences(settings, store=store) == []
+    assert account_differences(settings, lambda _: None) + differences(settings, store=None) == []
 
 
 @pytest.mark.parametrize(

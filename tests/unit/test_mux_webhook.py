@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from darkroom.providers.fal import WebhookRejected
 from darkroom.providers.mux import AssetEvent, verify_webhook
+from darkroom.providers.webhooks import WebhookRejected
 
 SECRET = "signing-secret"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

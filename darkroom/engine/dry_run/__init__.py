@@ -36,7 +36,6 @@ from darkroom.ledger import (
     new_id,
     plan_replay,
 )
-from darkroom.providers.outcomes import error_document
 
 Code = Callable[[str, Mapping[str, Any]], JobFunction]
 
@@ -85,7 +84,7 @@ def judge(job: Job, end: End) -> Rehearsed:
     """Return the verdict on a job, from how the call of its function ended."""
     verdict, error = Verdict.COMPLETES, None
     if end.error is not None:
-        error = error_document(end.error)
+        error = end.error.document()
         verdict = Verdict.FAILS_THE_SAME if _is_the_same(job.error, error) else Verdict.FAILS_OTHERWISE
     elif end.waits:
         verdict = Verdict.PAYS if end.asks else Verdict.CANNOT_TELL

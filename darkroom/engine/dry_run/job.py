@@ -34,7 +34,7 @@ from darkroom.ledger import (
     same,
 )
 from darkroom.media.formats import Kind, Media, RemoteFile, verify
-from darkroom.providers.fal import is_outcome
+from darkroom.providers.outcomes import is_outcome
 
 NO_MORE_TRIES = 1 << 30  # what cannot be read now is not waited for
 

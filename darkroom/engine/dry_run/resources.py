@@ -21,8 +21,8 @@ from darkroom.ledger import Ledger, Request
 from darkroom.media.store import MediaStore, open_media_store
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.dispatch import Dispatcher
-from darkroom.providers.base import Files, Progress, Provider, Taken
-from darkroom.providers.registry import OPENERS, Providers
+from darkroom.providers.base import Accepted, Files, Provider
+from darkroom.providers.registry import Providers, openers
 from darkroom.settings import Settings
 
 
@@ -74,30 +74,22 @@ class _OnlyRead(MediaStore):
 
 class _NoProviders(Providers):
     def of(self, account_id: str) -> Provider:
-        if account_id not in OPENERS:
+        if account_id not in openers():
             raise NeedsHuman(f"Nobody knows how to pay the account '{account_id}'.", code="no_provider")
         return _NoProvider()
 
 
-class _NoProvider:
+class _NoProvider(Provider):
     """Known, and not to be reached."""
-
-    immediate = False
 
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
         raise Untold("it would send files to the provider")
 
-    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken:
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted:
         raise Untold("it would send a paid call")
 
-    def ask(self, row: Request) -> NoReturn:
+    def poll(self, row: Request) -> NoReturn:
         raise Untold(f"it would fetch the result of '{row.step}' from the provider")
 
     def cancel(self, row: Request) -> None:
         raise Untold("it would cancel a call at the provider")
-
-    def progress(self, row: Request) -> Progress | None:
-        return None
-
-    def close(self) -> None:
-        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,9 +22,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A file as a provider's output describes it: only the address is sure to be there. May be a `data:` URL."""
+    """A file as a provider's output describes it: only the address is sure to be there. May be a `data:` URL.
+
+    `hosts`: those that the provider has its files at, and no other is asked; none where files come within the answer.
+    """
 
     url: str
+    hosts: re.Pattern[bytes] | None = None
     kind: Kind = Kind.IMAGE
     content_type: str | None = None
     width: int | None = None

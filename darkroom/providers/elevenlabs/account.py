@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from pydantic import Field, HttpUrl, SecretStr
 
 from darkroom.providers.account import ProviderAccount
+from darkroom.providers.base import Model
 from darkroom.providers.elevenlabs.provider import Speech
 from darkroom.settings import Settings
 
@@ -20,9 +22,16 @@ class ElevenLabsAccount(ProviderAccount):
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://elevenlabs.io/app/settings/api-keys")
 
     account_id: ClassVar[str] = "elevenlabs"
+    slots: ClassVar[int] = 3
     variables: ClassVar[tuple[str, ...]] = ("ELEVENLABS_API_KEY",)
 
     key: SecretStr = Field(title="API key", description="From elevenlabs.io/app/settings/api-keys.", min_length=1)
+
+    @classmethod
+    def models(cls) -> Mapping[str, Model]:
+        from darkroom.providers.elevenlabs.model import CATALOGUE
+
+        return CATALOGUE
 
     def provider(self) -> Speech:
         return Speech(self.key.get_secret_value())

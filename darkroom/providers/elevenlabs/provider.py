@@ -14,11 +14,11 @@ import httpx
 
 from darkroom.errors import Retry, SubmitUnknown
 from darkroom.ledger import Happening, Outcome, Request
-from darkroom.providers.base import Files, Progress, Taken
+from darkroom.providers.base import Accepted, Provider
 from darkroom.providers.elevenlabs.failures import classify_refusal
 from darkroom.providers.elevenlabs.model import CATALOGUE
-from darkroom.providers.endings import failed
 from darkroom.providers.http import lost_submit
+from darkroom.providers.outcomes import failed
 from darkroom.tls import tls_context
 
 SILENCE_SECONDS = 60.0  # between two pieces of an answer
@@ -30,7 +30,7 @@ VOICE_SETTINGS = ("stability", "similarity_boost", "style", "use_speaker_boost",
 OTHERS = ("language_code", "seed", "previous_text", "next_text")
 
 
-class Speech:
+class Speech(Provider):
     """One account. Thread-safe; `transport` is the seam for tests."""
 
     immediate = True
@@ -42,10 +42,7 @@ class Speech:
         self._http = httpx.Client(transport=transport, verify=tls_context())
         self._client = ElevenLabs(api_key=key.strip(), httpx_client=self._http, timeout=SILENCE_SECONDS)
 
-    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
-        return input
-
-    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted | Outcome:
         from elevenlabs.core.api_error import ApiError
 
         model = CATALOGUE[row.endpoint]
@@ -91,14 +88,8 @@ class Speech:
                     raise SubmitUnknown("ElevenLabs' answer did not come to its end")
             return bytes(pieces), response.headers.get("request-id")
 
-    def ask(self, row: Request) -> Outcome | None:
+    def poll(self, row: Request) -> Outcome | None:
         """Return None, as nobody can be asked: an answer exists once."""
-        return None
-
-    def cancel(self, row: Request) -> None:
-        pass
-
-    def progress(self, row: Request) -> Progress | None:
         return None
 
     def close(self) -> None:

@@ -5,18 +5,20 @@ Flows and gateway load `fal-account/default`; `darkroom provision` creates it fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from pydantic import Field, HttpUrl, SecretStr
 
-from darkroom.providers.account import Configured
+from darkroom.providers.account import Configured, ProviderAccount
+from darkroom.providers.base import Model, Provider
 from darkroom.providers.fal.client import Fal
-from darkroom.settings import Settings
+from darkroom.providers.fal.failures import may_pass
+from darkroom.providers.webhooks import WebhookReceiver
+from darkroom.settings import Settings, load_settings
 
-DEFAULT_ACCOUNT = "fal-account/default"
 
-
-class FalAccount(Configured):
+class FalAccount(ProviderAccount):
     """Access to one account at fal.ai."""
 
     _block_type_name: ClassVar[str | None] = "fal account"
@@ -24,6 +26,8 @@ class FalAccount(Configured):
     _description: ClassVar[str | None] = "The fal.ai account that generates and is billed."
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://fal.ai/dashboard/keys")
 
+    account_id: ClassVar[str] = "fal"
+    required: ClassVar[bool] = True
     variables: ClassVar[tuple[str, ...]] = ("FAL_KEY",)
 
     key: SecretStr = Field(
@@ -38,6 +42,42 @@ class FalAccount(Configured):
             "Leave empty to learn it from the first webhook for a request of ours."
         ),
     )
+
+    @classmethod
+    def models(cls) -> Mapping[str, Model]:
+        from darkroom.providers.fal.catalogue import CATALOGUE
+
+        return CATALOGUE
+
+    @classmethod
+    def sends_webhooks(cls, settings: Settings) -> bool:
+        return True
+
+    @classmethod
+    def receiver(cls, settings: Settings) -> WebhookReceiver:
+        from darkroom.providers.fal.receiver import FalReceiver
+
+        return FalReceiver()
+
+    @classmethod
+    def may_pass(cls, code: str) -> bool:
+        return may_pass(code)
+
+    def same_as(self, other: Configured) -> bool:
+        """Compare the keys alone: the user id may have been filled in by hand."""
+        return (
+            isinstance(other, FalAccount)
+            and self.key.get_secret_value().strip() == other.key.get_secret_value().strip()
+        )
+
+    @classmethod
+    def provider_user(cls, settings: Settings, block: ProviderAccount | None) -> str | None:
+        return settings.fal_user_id or (block.user_id if isinstance(block, FalAccount) else None)
+
+    def provider(self) -> Provider:
+        from darkroom.providers.fal.provider import FalProvider
+
+        return FalProvider(self.client(), timing=load_settings().timing)
 
     def client(self) -> Fal:
         """Open a client of this account, to be closed by the caller; one serves all threads of a process."""

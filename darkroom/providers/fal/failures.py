@@ -41,23 +41,6 @@ RETRYABLE_TYPES = frozenset(
 CANCELLED_TYPES = frozenset({"client_cancelled", "client_disconnected"})
 TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
 
-# Codes of failures of a call or of the account: they say nothing about how the generation ended.
-CALL_CODES = frozenset(
-    {
-        "balance_exhausted",
-        "account_locked",
-        "unauthorized",
-        "forbidden",
-        "not_found",
-        "in_progress",
-        "rate_limited",
-        "provider_down",
-        "unreachable",
-        "transient",
-        "unexpected_answer",
-    }
-)
-
 
 def classify_failure(
     *,
@@ -99,14 +82,6 @@ def classify_webhook_error(body: Mapping[str, object]) -> DarkroomError:
 def may_pass(code: str) -> bool:
     """Return whether a generation that ended by that type may end otherwise next time, as far as is known today."""
     return code in RETRYABLE_TYPES
-
-
-def is_outcome(error: DarkroomError) -> bool:
-    """Return whether the generation itself has ended this way, so that asking again changes nothing.
-
-    False: only the call failed.
-    """
-    return isinstance(error, Permanent | Retry) and error.code not in CALL_CODES
 
 
 def is_ingress_page(http_status: int | None, body: object, headers: Mapping[str, str]) -> bool:

@@ -16,7 +16,8 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from darkroom.errors import Retry
-from darkroom.providers.fal.webhook import Rejection, WebhookEnvelope, WebhookRejected, verify_webhook
+from darkroom.providers.fal.webhook import WebhookEnvelope, verify_webhook
+from darkroom.providers.webhooks import Rejection, WebhookRejected
 from darkroom.tls import tls_context
 
 JWKS_URL = "https://rest.fal.ai/.well-known/jwks.json"

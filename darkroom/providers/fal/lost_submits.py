@@ -15,7 +15,8 @@ from itertools import groupby, pairwise
 
 from darkroom.errors import DarkroomError
 from darkroom.ledger import Ledger, Request, RequestStatus, same
-from darkroom.providers.fal import SUBMIT_PATIENCE, Fal, Sent
+from darkroom.providers.fal.answers import Sent
+from darkroom.providers.fal.client import SUBMIT_PATIENCE, Fal
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ found out a minute later, or never. Here it is found before anything is queued.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +23,7 @@ from darkroom.providers.fal.inputs import PRESETS
 # fal's price list gives one megapixel for 1024 × 1024.
 MEGAPIXEL = Decimal(1024 * 1024)
 CENT_FRACTION = Decimal("0.000001")
+FILE_HOSTS = re.compile(rb"(?:[a-z0-9-]+\.)*fal\.media")
 MAX_FILES = 16
 PICTURES: Mapping[str, Kind] = {"images": Kind.IMAGE}
 PICTURE: Mapping[str, Kind] = {"image": Kind.IMAGE}
@@ -104,6 +106,7 @@ class Model:
             content_type = file.get("content_type")
             yield RemoteFile(
                 url=file["url"],
+                hosts=FILE_HOSTS,
                 kind=kind,
                 content_type=content_type if isinstance(content_type, str) else None,
                 width=_positive(file.get("width")),

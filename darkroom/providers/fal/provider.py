@@ -6,19 +6,21 @@ Not part of the package's door: it speaks the ledger's language, and the rest of
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from darkroom.clock import utc_now
-from darkroom.ledger import Outcome, Request
+from darkroom.errors import Permanent
+from darkroom.ledger import Ledger, Outcome, Request
 from darkroom.media.formats import Media
-from darkroom.providers.base import ASSET, Files, Progress, Taken
+from darkroom.providers.base import ASSET, Accepted, Files, Progress, Provider
 from darkroom.providers.fal.client import Fal
+from darkroom.providers.fal.lost_submits import adopt_lost_submits
+from darkroom.providers.fal.outcomes import poll
 from darkroom.providers.fal.training_logs import read_steps
 from darkroom.providers.fal.uploads import file_name
 from darkroom.providers.models import find_model
-from darkroom.providers.outcomes import ask_provider
 from darkroom.timing import UNSCALED, Timing
 
 # Where an input names a file, and how long fal keeps its copy: what is left of the call's deadline, and some hours for
@@ -36,9 +38,7 @@ LASTS_BEYOND = timedelta(hours=1)
 OUTPUTS_LAST = {"fal-ai/flux-lora-fast-training": timedelta(days=1)}
 
 
-class FalProvider:
-    immediate = False
-
+class FalProvider(Provider):
     def __init__(self, fal: Fal, *, timing: Timing = UNSCALED) -> None:
         self.client = fal
         self._timing = timing
@@ -51,7 +51,7 @@ class FalProvider:
         """
         return {name: self._sendable(name, value, files) for name, value in input.items()}
 
-    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted | Outcome:
         taken = self.client.submit(
             row.endpoint,
             input,
@@ -59,10 +59,10 @@ class FalProvider:
             start_timeout=self._timing.scale(find_model(row.endpoint).start_timeout),
             outputs_last=OUTPUTS_LAST.get(row.endpoint),
         )
-        return Taken(request_id=taken.request_id)
+        return Accepted(request_id=taken.request_id)
 
-    def ask(self, row: Request) -> Outcome | None:
-        return ask_provider(self.client, row)
+    def poll(self, row: Request) -> Outcome | None:
+        return poll(self.client, row)
 
     def cancel(self, row: Request) -> None:
         assert row.request_id is not None
@@ -79,6 +79,15 @@ class FalProvider:
             return Progress(percent=0, text=f"waits at fal, {status.queue_position} before it")
         steps = read_steps(str(line.get("message")) for line in status.logs)
         return None if steps is None else Progress(percent=steps.percent, text=str(steps))
+
+    def confirm(self, row: Request, request_id: str) -> bool:
+        try:
+            return self.client.confirm(row.endpoint, request_id)
+        except Permanent:
+            return False
+
+    def find_lost(self, ledger: Ledger, rows: Sequence[Request]) -> list[str]:
+        return adopt_lost_submits(ledger, self.client, rows)
 
     def close(self) -> None:
         self.client.close()

@@ -12,34 +12,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, Literal, NoReturn
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from darkroom.errors import Refused
 from darkroom.providers.fal.answers import REQUEST_ID
+from darkroom.providers.webhooks import Rejection, WebhookRejected
 
 TOLERANCE = timedelta(seconds=300)
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
 PREFIX = "x-fal-webhook-"
-
-
-class Rejection(StrEnum):
-    MISSING_HEADERS = "missing_headers"  # not from fal, or a proxy in between drops them
-    STALE = "stale"  # replayed, or a clock is wrong
-    BAD_SIGNATURE = "bad_signature"  # forged, altered on the way, or signed by a key we do not have yet
-    MALFORMED = "malformed"  # signed, but not what fal documents
-    ID_MISMATCH = "id_mismatch"  # header and body speak of different requests
-
-
-class WebhookRejected(Refused):
-    """Nothing of the webhook may be believed. `reason` is a `Rejection`."""
-
-    def __init__(self, reason: str = Rejection.MALFORMED) -> None:
-        super().__init__(reason, code=reason)
-        self.reason = Rejection(reason)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from pydantic import Field, HttpUrl, SecretStr
 
 from darkroom.providers.account import ProviderAccount
+from darkroom.providers.base import Model
 from darkroom.providers.gemini.provider import Gemini
 from darkroom.settings import Settings
 
@@ -20,9 +22,16 @@ class GeminiAccount(ProviderAccount):
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://aistudio.google.com/apikey")
 
     account_id: ClassVar[str] = "gemini"
+    slots: ClassVar[int] = 5
     variables: ClassVar[tuple[str, ...]] = ("GEMINI_API_KEY",)
 
     key: SecretStr = Field(title="API key", description="From aistudio.google.com/apikey.", min_length=1)
+
+    @classmethod
+    def models(cls) -> Mapping[str, Model]:
+        from darkroom.providers.gemini.model import CATALOGUE
+
+        return CATALOGUE
 
     def provider(self) -> Gemini:
         return Gemini(self.key.get_secret_value())

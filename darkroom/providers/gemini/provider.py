@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from darkroom.ledger import Happening, Outcome, Request
-from darkroom.providers.base import Files, Progress, Taken
-from darkroom.providers.endings import failed
+from darkroom.providers.base import Accepted, Provider
 from darkroom.providers.gemini.answers import classify_refusal, flaw, read_answer
 from darkroom.providers.gemini.model import CATALOGUE, GeminiInput, GeminiModel
 from darkroom.providers.http import lost_submit
+from darkroom.providers.outcomes import failed
 from darkroom.tls import tls_context
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 60
 API_VERSION = "v1beta"
 
 
-class Gemini:
+class Gemini(Provider):
     """One account. Thread-safe; `transport` is the seam for tests."""
 
     immediate = True
@@ -51,10 +51,7 @@ class Gemini:
             ),
         )
 
-    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
-        return input
-
-    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted | Outcome:
         from google.genai.errors import APIError
 
         model, asked = CATALOGUE[row.endpoint], GeminiInput.model_validate(dict(input))
@@ -72,14 +69,8 @@ class Gemini:
         output = read_answer(response, as_json=asked.json_schema is not None)
         return _outcome(row, model, output, schema=asked.json_schema)
 
-    def ask(self, row: Request) -> Outcome | None:
+    def poll(self, row: Request) -> Outcome | None:
         """Return None, as nobody can be asked: an answer exists once."""
-        return None
-
-    def cancel(self, row: Request) -> None:
-        pass
-
-    def progress(self, row: Request) -> Progress | None:
         return None
 
     def close(self) -> None:

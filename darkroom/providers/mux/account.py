@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from pydantic import Field, HttpUrl, SecretStr
 
 from darkroom.providers.account import ProviderAccount
+from darkroom.providers.base import Model
 from darkroom.providers.mux.api import MuxApi
 from darkroom.providers.mux.provider import Mux
+from darkroom.providers.webhooks import WebhookReceiver
 from darkroom.settings import Settings
 
 
@@ -21,12 +24,29 @@ class MuxAccount(ProviderAccount):
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://dashboard.mux.com/settings/access-tokens")
 
     account_id: ClassVar[str] = "mux"
+    slots: ClassVar[int] = 5
     variables: ClassVar[tuple[str, ...]] = ("MUX_TOKEN_ID", "MUX_TOKEN_SECRET")
 
     token_id: str = Field(
         title="Token id", description="Of an access token with Mux Video read and write.", min_length=1
     )
     token_secret: SecretStr = Field(title="Token secret", description="Shown once, when it is made.", min_length=1)
+
+    @classmethod
+    def models(cls) -> Mapping[str, Model]:
+        from darkroom.providers.mux.model import CATALOGUE
+
+        return CATALOGUE
+
+    @classmethod
+    def sends_webhooks(cls, settings: Settings) -> bool:
+        return settings.mux_webhook_secret is not None
+
+    @classmethod
+    def receiver(cls, settings: Settings) -> WebhookReceiver:
+        from darkroom.providers.mux.receiver import MuxReceiver
+
+        return MuxReceiver(settings.mux_webhook_secret)
 
     def provider(self) -> Mux:
         return Mux(MuxApi(self.token_id, self.token_secret.get_secret_value()))

@@ -12,8 +12,8 @@ from typing import Any
 
 from darkroom.errors import Permanent, Retry
 from darkroom.ledger import Happening, Outcome, Request
-from darkroom.providers.endings import cancelled, failed
 from darkroom.providers.mux.model import MODEL
+from darkroom.providers.outcomes import cancelled, failed
 
 # After that nobody is bringing the film any more: the delivery itself gives up before.
 ABANDONED_AFTER = timedelta(minutes=3)

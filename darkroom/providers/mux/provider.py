@@ -1,8 +1,8 @@
 """Mux behind the seam of all providers: a call is a direct upload, taken when it has an address, paid with its film.
 
 So a lost answer to its creation is a sure refusal: an upload without a film is free, and Mux forgets it. The film is
-brought once the upload's id is on record (`Taken.deliver`). Where that fails the upload is cancelled at Mux, which it
-allows only while it has no film: so either nothing can come of it any more, or the film did arrive.
+brought once the upload's id is on record (`Accepted.deliver`). Where that fails the upload is cancelled at Mux, which
+it allows only while it has no film: so either nothing can come of it any more, or the film did arrive.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from darkroom.clock import utc_now
 from darkroom.errors import DarkroomError, Permanent, Retry
 from darkroom.ledger import Outcome, Request
 from darkroom.media.formats import Media
-from darkroom.providers.base import Files, Progress, Taken
-from darkroom.providers.endings import failed
+from darkroom.providers.base import Accepted, Files, Provider
 from darkroom.providers.http import lost_call
 from darkroom.providers.mux.api import MuxApi
 from darkroom.providers.mux.outcomes import asset_outcome, is_abandoned, upload_outcome
+from darkroom.providers.outcomes import failed
 from darkroom.tls import tls_context
 
 PUT_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -32,10 +32,8 @@ DELIVERY_SECONDS = 120.0
 PIECE_BYTES = 1 << 18
 
 
-class Mux:
+class Mux(Provider):
     """One environment. Thread-safe."""
-
-    immediate = False
 
     def __init__(self, api: MuxApi) -> None:
         self._api = api
@@ -45,13 +43,13 @@ class Mux:
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
         return {**input, "video": files.read(str(input["video"]))}
 
-    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Taken | Outcome:
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted | Outcome:
         upload = self._api.create_upload(passthrough=row.ref, title=input.get("title"))
         upload_id, film = str(upload["id"]), input["video"]
         assert isinstance(film, Media)
-        return Taken(request_id=upload_id, deliver=partial(self._deliver, upload_id, str(upload["url"]), film))
+        return Accepted(request_id=upload_id, deliver=partial(self._deliver, upload_id, str(upload["url"]), film))
 
-    def ask(self, row: Request) -> Outcome | None:
+    def poll(self, row: Request) -> Outcome | None:
         """Poll how the call ended, by the upload's id."""
         assert row.request_id is not None
         try:
@@ -74,9 +72,6 @@ class Mux:
         assert row.request_id is not None
         with suppress(Permanent):
             self._api.cancel_upload(row.request_id)
-
-    def progress(self, row: Request) -> Progress | None:
-        return None
 
     def close(self) -> None:
         self._http.close()

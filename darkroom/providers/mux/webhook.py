@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from darkroom.providers.fal.webhook import Rejection, WebhookRejected
 from darkroom.providers.mux.api import PLAIN_ID
+from darkroom.providers.webhooks import Rejection, WebhookRejected
 
 TOLERANCE = timedelta(minutes=5)
 HEADER = "mux-signature"

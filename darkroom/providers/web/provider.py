@@ -17,11 +17,11 @@ from darkroom.errors import DarkroomError
 from darkroom.ledger import Happening, Outcome, Request
 from darkroom.media.formats import Media
 from darkroom.media.resize import resize
-from darkroom.providers.base import Files
+from darkroom.providers.base import Provider
 from darkroom.providers.web.fetching import Web
 
 
-class WebProvider:
+class WebProvider(Provider):
     """Thread-safe."""
 
     immediate = True
@@ -29,9 +29,6 @@ class WebProvider:
     def __init__(self, web: Web) -> None:
         self._web = web
         self._resizing = Lock()  # for the memory: what was decoded of a large picture lies there as pixels
-
-    def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
-        return input
 
     def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Outcome:
         try:
@@ -42,16 +39,11 @@ class WebProvider:
             return Outcome(happening=Happening.FAIL, error=error.of(step=row.step, ref=row.ref).document())
         return Outcome(happening=Happening.SUCCEED, output={"image": _document(picture)}, cost_usd=Decimal(0))
 
-    def ask(self, row: Request) -> None:
+    def poll(self, row: Request) -> None:
         """Return None: nobody has it after the call, so there is nobody to ask."""
 
     def cancel(self, row: Request) -> None:
         """Do nothing: the call ends by itself within the minute."""
-
-    def progress(self, row: Request) -> None:
-        """Return None: the call is too short to tell of."""
-
-    def close(self) -> None: ...
 
 
 def _document(picture: Media) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the gateway has from Prefect: the fal account and the media store, read from their blocks by its own thread.
+"""What the gateway has from Prefect: the accounts and the media store, read from their blocks by its own thread.
 
 So no order and no webhook ever waits for Prefect: with it out, the gateway starts, takes orders, and keeps what it has
 read. The thread looks at Prefect every few seconds and reads the blocks again every minute, because they can be edited
@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -20,8 +21,8 @@ from darkroom.errors import DarkroomError, NeedsHuman, Retry
 from darkroom.media.store import MediaStore, open_media_store, store_block_slug
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.providers.account import ProviderAccount
-from darkroom.providers.fal import DEFAULT_ACCOUNT, Fal, FalAccount
-from darkroom.providers.registry import OTHERS
+from darkroom.providers.base import Provider
+from darkroom.providers.registry import accounts
 from darkroom.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -44,32 +45,50 @@ class Report:
 class Blocks(Protocol):
     """What endpoints have from the blocks. Raises Retry while it could not be read yet."""
 
-    @property
-    def fal_user_id(self) -> str | None: ...
+    def account(self, account_id: str) -> ProviderAccount | None:
+        """Return the account's block, as far as it is known."""
 
-    def fal(self) -> Fal: ...
+    def provider(self, account_id: str) -> Provider: ...
 
     def store(self) -> MediaStore: ...
 
     def report(self) -> Report: ...
 
 
-@dataclass
-class _Account:
-    """The account's block, and a client for it that is made anew only when the key changes."""
+class _Accounts:
+    """The accounts' blocks, and a client of each that is made anew only when its block says otherwise."""
 
-    block: FalAccount | None = None
-    client: Fal | None = None
-    opened: ExitStack = field(default_factory=ExitStack)
+    def __init__(self) -> None:
+        self._blocks: dict[str, ProviderAccount] = {}
+        self._providers: dict[str, tuple[ProviderAccount, Provider]] = {}
+        self._opened = ExitStack()
+        self._lock = threading.Lock()
 
-    def read(self) -> None:
-        block = FalAccount.load_default()
-        if self.client is None or self.block is None or self.block.key != block.key:
-            # The old one may be in use: it is closed with the rest.
-            client = block.client()
-            self.opened.callback(client.close)
-            self.client = client
-        self.block = block
+    def read(self, kind: type[ProviderAccount]) -> None:
+        """Read the block. Raise NeedsHuman where there is none."""
+        try:
+            self._blocks[kind.account_id] = kind.load_default()
+        except NeedsHuman:
+            self._blocks.pop(kind.account_id, None)
+            raise
+
+    def block(self, account_id: str) -> ProviderAccount | None:
+        return self._blocks.get(account_id)
+
+    def provider(self, account_id: str) -> Provider:
+        with self._lock:
+            block = self._blocks.get(account_id)
+            if block is None:
+                raise Retry(f"the block of the account {account_id} could not be read yet", code="block_unread")
+            made = self._providers.get(account_id)
+            if made is None or not made[0].same_as(block):
+                made = self._providers[account_id] = block, block.provider()
+                # The old one may be in use: it is closed with the rest.
+                self._opened.callback(made[1].close)
+            return made[1]
+
+    def close(self) -> None:
+        self._opened.close()
 
 
 class Watch:
@@ -77,10 +96,12 @@ class Watch:
         self._settings = settings
         self._timing = settings.timing
         self._api = api
-        self._account = _Account()
+        self._accounts = _Accounts()
         self._store: MediaStore | None = None
         self._others: list[str] = []
-        self._problems: dict[str, str | None] = dict.fromkeys(("prefect", "fal_account", "media_store"), "not read yet")
+        self._required = [kind for kind in accounts().values() if kind.required]
+        names = ("prefect", *(f"{kind.account_id}_account" for kind in self._required), "media_store")
+        self._problems: dict[str, str | None] = dict.fromkeys(names, "not read yet")
         self._read_at = float("-inf")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
@@ -92,16 +113,13 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stopping.set()
         self._thread.join(SECONDS_TO_FINISH)
-        self._account.opened.close()
+        self._accounts.close()
 
-    @property
-    def fal_user_id(self) -> str | None:
-        return self._account.block.user_id if self._account.block else None
+    def account(self, account_id: str) -> ProviderAccount | None:
+        return self._accounts.block(account_id)
 
-    def fal(self) -> Fal:
-        if self._account.client is None:
-            raise Retry(f"the block {DEFAULT_ACCOUNT} could not be read yet", code="block_unread")
-        return self._account.client
+    def provider(self, account_id: str) -> Provider:
+        return self._accounts.provider(account_id)
 
     def store(self) -> MediaStore:
         if self._store is None:
@@ -109,7 +127,7 @@ class Watch:
         return self._store
 
     def report(self) -> Report:
-        found = differences(self._settings, account=self._account.block, store=self._store) + self._others
+        found = differences(self._settings, store=self._store) + self._others
         return Report(problems=dict(self._problems), differences=tuple(found))
 
     def _work(self) -> None:
@@ -122,7 +140,8 @@ class Watch:
         self._check("prefect", self._api.is_up)
         if self.report().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
             return
-        self._check("fal_account", self._account.read)
+        for kind in self._required:
+            self._check(f"{kind.account_id}_account", partial(self._accounts.read, kind))
         self._check("media_store", self._open_store)
         self._read_others()
         self._read_at = time.monotonic()
@@ -130,7 +149,11 @@ class Watch:
     def _read_others(self) -> None:
         # Whatever Prefect's client raises: that Prefect is out shows in the checks, and these are none.
         with suppress(Exception):
-            self._others = other_differences(self._settings)
+            for kind in accounts().values():
+                if not kind.required and (kind.sends_webhooks(self._settings) or kind.given(self._settings)):
+                    with suppress(NeedsHuman):
+                        self._accounts.read(kind)
+            self._others = account_differences(self._settings, self._accounts.block)
 
     def _open_store(self) -> None:
         self._store = open_media_store(self._settings)
@@ -149,23 +172,26 @@ class Watch:
         self._problems[name] = problem
 
 
-def differences(settings: Settings, *, account: FalAccount | None, store: MediaStore | None) -> list[str]:
-    """Where the environment says otherwise than the blocks. Those rule, so it is no failure, but worth knowing."""
-    found = []
-    key = settings.fal_key
-    if key and account and key.get_secret_value().strip() != account.key.get_secret_value().strip():
-        found.append(f"FAL_KEY is not the key of the block {DEFAULT_ACCOUNT}, which is used")
+def differences(settings: Settings, *, store: MediaStore | None) -> list[str]:
+    """Return where the environment says otherwise than the store's block, which rules: worth knowing, no failure."""
     if store and not store.is_at(settings.media_store):
-        found.append(
-            f"DARKROOM_STORE is not the place of the block {store_block_slug(settings.media_store)}, which is used"
-        )
-    return found
+        slug = store_block_slug(settings.media_store)
+        return [f"DARKROOM_STORE is not the place of the block {slug}, which is used"]
+    return []
 
 
-def other_differences(settings: Settings) -> list[str]:
-    """Of the accounts that the environment names beside fal's: only jobs that need one miss it."""
-    given = [account for kind in OTHERS if (account := kind.given(settings))]
-    return [said for account in given if (said := difference(account, _existing(type(account))))]
+def account_differences(settings: Settings, block: Callable[[str], ProviderAccount | None]) -> list[str]:
+    """Return the same of the accounts that the environment names.
+
+    That one which must be there is not there, or could not be read yet, is among the problems.
+    """
+    given = [account for kind in accounts().values() if (account := kind.given(settings))]
+    pairs = [(account, block(account.account_id)) for account in given]
+    return [
+        said
+        for account, existing in pairs
+        if (existing or not account.required) and (said := difference(account, existing))
+    ]
 
 
 def difference(given: ProviderAccount, existing: ProviderAccount | None) -> str | None:
@@ -175,10 +201,3 @@ def difference(given: ProviderAccount, existing: ProviderAccount | None) -> str 
     if existing.same_as(given):
         return None
     return f"The block {given.slug()}, which is used, differs from {variables}"
-
-
-def _existing(kind: type[ProviderAccount]) -> ProviderAccount | None:
-    try:
-        return kind.load_default()
-    except NeedsHuman:
-        return None

@@ -1,10 +1,10 @@
-"""`POST /webhooks/…`: a provider tells how a call ended. Committed, answered, and then acted upon."""
+"""`POST /webhooks/{account}`: a provider tells how a call ended. Committed, answered, and then acted upon."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Path, Request
 from fastapi.responses import JSONResponse
 
 from darkroom.deployments.gateway.services import ServicesOf
@@ -16,21 +16,15 @@ async def raw_body(request: Request) -> bytes:
     return await request.body()
 
 
-@router.post("/fal")
-def fal_webhook(
-    request: Request, body: Annotated[bytes, Depends(raw_body)], services: ServicesOf, after: BackgroundTasks
+@router.post("/{account_id}")
+def receive_webhook(
+    account_id: Annotated[str, Path(max_length=100)],
+    request: Request,
+    body: Annotated[bytes, Depends(raw_body)],
+    services: ServicesOf,
+    after: BackgroundTasks,
 ) -> JSONResponse:
-    """Accept a webhook of fal. Its whole body is signed, byte for byte, so it is not parsed before it is verified."""
-    token = request.query_params.get("token")
-    verdict, implied = services.callbacks.receive(request.headers, body, token=token)
-    after.add_task(services.act_on, implied, slot_freed=True)
-    return JSONResponse({"verdict": verdict})
-
-
-@router.post("/mux")
-def mux_webhook(
-    request: Request, body: Annotated[bytes, Depends(raw_body)], services: ServicesOf, after: BackgroundTasks
-) -> JSONResponse:
-    verdict, implied = services.mux_callbacks.receive(request.headers, body)
+    """Accept a provider's webhook. Its whole body is signed, byte for byte, so it is not parsed before."""
+    verdict, implied = services.webhooks.receive(account_id, request.headers, body, request.query_params)
     after.add_task(services.act_on, implied, slot_freed=True)
     return JSONResponse({"verdict": verdict})

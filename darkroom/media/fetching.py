@@ -1,7 +1,7 @@
 """Fetching a generated file, believing nothing about it: not its address, its size, its type, nor that it is whole.
 
-The address must be one of fal's file hosts at every redirect; the bytes are counted while they stream, against the cap
-and against the length that was declared; then it is read to its end (`blocks/media.py`).
+The address must be at one of the provider's file hosts at every redirect; the bytes are counted while they stream,
+against the cap and against the length that was declared; then it is read to its end (`darkroom/media/formats/`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from darkroom.tls import tls_context
 MAX_BYTES = 64 * 1024 * 1024
 MAX_REDIRECTS = 3
 PATIENCE_SECONDS = 120.0
-FILE_HOST = re.compile(rb"(?:[a-z0-9-]+\.)*fal\.media")
 
 
 def file_client() -> httpx.Client:
@@ -32,32 +31,33 @@ def fetch_file(
     url: str,
     kind: Kind = Kind.IMAGE,
     *,
+    hosts: re.Pattern[bytes],
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
     client: httpx.Client | None = None,
 ) -> Media:
-    """Fetch a file and verify it.
+    """Fetch a file and verify it. `hosts`: of which one must match the whole host of its address.
 
     Raise Refused for what must not be stored, Unverified or Retry for what another try may bring, Park for a host that
     is out.
     """
     with _client_or_own(client) as http:
-        content = _download(http, url, max_bytes=max_bytes)
+        content = _download(http, url, hosts=hosts, max_bytes=max_bytes)
     return verify(content, kind, max_pixels=max_pixels)
 
 
-def check_address(url: str | httpx.URL) -> httpx.URL:
+def check_address(url: str | httpx.URL, *, hosts: re.Pattern[bytes]) -> httpx.URL:
     """Return the URL as httpx will use it, so that no second parser can read another host out of it.
 
-    Raise Refused for what is not at one of fal's file hosts.
+    Raise Refused for what is not at one of these hosts.
     """
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as error:
         raise Refused("the file's address is not a URL", code="foreign_host") from error
     plain = parsed.scheme == "https" and not parsed.userinfo and parsed.port is None
-    if not plain or not FILE_HOST.fullmatch(parsed.raw_host):
-        raise Refused("the file is not at one of fal's file hosts", code="foreign_host")
+    if not plain or not hosts.fullmatch(parsed.raw_host):
+        raise Refused("the file is not at one of the provider's file hosts", code="foreign_host")
     return parsed
 
 
@@ -70,15 +70,15 @@ def _client_or_own(client: httpx.Client | None) -> Iterator[httpx.Client]:
         yield own
 
 
-def _download(http: httpx.Client, url: str, *, max_bytes: int) -> bytes:
-    target = check_address(url)
+def _download(http: httpx.Client, url: str, *, hosts: re.Pattern[bytes], max_bytes: int) -> bytes:
+    target = check_address(url, hosts=hosts)
     try:
         for _ in range(MAX_REDIRECTS + 1):
             response = _open(http, target)
             try:
                 if not response.has_redirect_location:
                     return _read(response, max_bytes=max_bytes)
-                target = check_address(target.join(response.headers["location"]))
+                target = check_address(target.join(response.headers["location"]), hosts=hosts)
             finally:
                 response.close()
     except httpx.InvalidURL as error:

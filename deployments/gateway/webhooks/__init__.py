@@ -1,1 +1,0 @@
-"""What a provider's webhook means, a file for each provider."""
