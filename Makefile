@@ -69,7 +69,7 @@ $(BIN)/python:
 
 $(VENV)/installed: pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV), once …"
-	@$(PIP) install --editable .
+	@$(PIP) install --editable '.[local,film,debate]'
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python

@@ -23,6 +23,7 @@ from typing import Any
 
 from darkroom import Job, RetryPolicy, pipeline
 from darkroom.engine.resources import current
+from darkroom.extras import needs_extra
 from darkroom.flows.orders.debate import FILMS, PAINTS, SPEAKS, STREAMS, WRITES, Debate
 from darkroom.flows.parts.debate_script import Script
 from darkroom.flows.parts.storyboard import tell
@@ -90,7 +91,8 @@ def _require_accounts() -> None:
 
 
 def _side_by_side(job: Job, portraits: Sequence[Asset]) -> bytes:
-    from darkroom.media.film.split_screen import side_by_side
+    with needs_extra("film"):
+        from darkroom.media.film.split_screen import side_by_side
 
     left, right = portraits
     return side_by_side(job.read(left), job.read(right))
@@ -98,7 +100,8 @@ def _side_by_side(job: Job, portraits: Sequence[Asset]) -> bytes:
 
 def _composed(job: Job, film: Asset, sound: Asset, lines: Sequence[tuple[str, str]]) -> bytes:
     # Here, because the gateway, which knows our parameters, has no use for a film library.
-    from darkroom.media.film import compose, spread
+    with needs_extra("film"):
+        from darkroom.media.film import compose, spread
 
     assert sound.seconds is not None
     return compose(job.read(film), job.read(sound), spread(lines, sound.seconds))

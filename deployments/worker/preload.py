@@ -67,7 +67,8 @@ def _import_everything() -> None:
     from darkroom.orchestrator.project_file import import_flows
 
     for name in LAZY:
-        importlib.import_module(name)
+        with suppress(ModuleNotFoundError):  # of an extra that is not installed
+            importlib.import_module(name)
     for module in pkgutil.walk_packages(flows.__path__, "darkroom.flows."):
         importlib.import_module(module.name)
     for broken in import_flows():  # of the user's project: its runs fail and say so, the others go on

@@ -133,8 +133,8 @@ def _new_code(project: Path) -> None:
     put(project / FLOW, stored, f"    get_run_logger().info({NEW_LINE!r})\n{stored}")
     put(
         project / FLOW,
-        "from prefect import flow\n",
-        "from prefect import flow\nfrom prefect.logging import get_run_logger\n",
+        "from typing import Any\n",
+        "from typing import Any\n\nfrom prefect.logging import get_run_logger\n",
     )
     put(
         project / TASKS,
@@ -145,7 +145,7 @@ def _new_code(project: Path) -> None:
 
 
 def _new_table(project: Path) -> None:
-    versions = project / "blocks" / "ledger" / "migrations" / "versions"
+    versions = project / "darkroom" / "ledger" / "migrations" / "versions"
     newest = max(file.name for file in versions.glob("0*.py"))[:4]
     (versions / "trial.py").write_text(MIGRATION.format(newest=newest))
 

@@ -244,11 +244,8 @@ def test_winners_are_chosen_in_prefects_form(scene: Scene) -> None:
     assert scene.resume("form", None).get("status") != "ACCEPT"
     assert scene.job("form")["batch"]["winners"] is None
     assert scene.resume("form", {"winners": "3, 99"})["status"] == "ACCEPT"
-    flow_run_id = scene.stack.flow_run_id(scene.batches["form"])
-    wait_until(
-        lambda: scene.stack.history(flow_run_id).count("Suspended") == 2, timeout=60, every=0.3, what="the form again"
-    )
-    assert "there is no row 99" in _question(scene, "form")
+    # Not by the number of its suspensions: on a slow machine it had one while its drafts were made.
+    wait_until(lambda: "there is no row 99" in _question(scene, "form"), timeout=60, every=0.3, what="the form again")
     wait_until(lambda: scene.resume("form", {"winners": "3, 5-6"}).get("status") == "ACCEPT", timeout=20, every=0.3)
     job = scene.ended("form")
     assert (job["status"], job["result"]["winners"]) == ("completed", [2, 4, 5])
@@ -303,8 +300,7 @@ def _rows(scene: Scene, case: str) -> list[str]:
 
 
 def _question(scene: Scene, case: str) -> str:
-    """What the form of the run's last suspension says."""
+    """What the form of the run's last suspension says; nothing where it is not suspended with one."""
     flow_run_id = scene.stack.flow_run_id(scene.batches[case])
-    run = scene.stack.flow_run(flow_run_id)
-    key = run["state"]["state_details"]["run_input_keyset"]["description"]
-    return str(scene.stack.prefect.get(f"/flow_runs/{flow_run_id}/input/{key}").json())
+    keys = scene.stack.flow_run(flow_run_id)["state"]["state_details"]["run_input_keyset"]
+    return str(scene.stack.prefect.get(f"/flow_runs/{flow_run_id}/input/{keys['description']}").json()) if keys else ""

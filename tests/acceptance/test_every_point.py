@@ -228,7 +228,8 @@ def test_a_job_whose_worker_was_killed_is_completed_and_paid_once(scene: Scene, 
     stack = scene.stack
     wait_until(lambda: scene.state(case) == "COMPLETED", timeout=30, every=0.2, what=f"{case}: {scene.state(case)}")
     wait_until(lambda: not stack.flow_processes(scene.flow_run(case)), timeout=20, every=0.2, what="its process gone")
-    assert ("Recovering" in stack.history(scene.flow_run(case))) is (case in RECOVERED)
+    # The others need nothing but a worker: but on a slow machine it may come so late that they are put back as well.
+    assert "Recovering" in stack.history(scene.flow_run(case)) or case not in RECOVERED
 
 
 def test_a_run_killed_between_its_last_word_in_the_ledger_and_its_end_at_prefect_ends_there_too(scene: Scene) -> None:

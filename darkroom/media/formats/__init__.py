@@ -7,6 +7,7 @@ how many bytes there may be is the caller's to bound, before they are here.
 from __future__ import annotations
 
 from darkroom.errors import Unverified
+from darkroom.extras import needs_extra
 from darkroom.media.formats.files import Kind, Media, RemoteFile
 from darkroom.media.formats.pictures import picture
 from darkroom.media.formats.tables import table
@@ -38,6 +39,7 @@ def verify(content: bytes, kind: Kind = Kind.IMAGE, *, max_pixels: int = MAX_PIX
             return table(content)
         case Kind.VIDEO | Kind.AUDIO:
             # Here, because who handles pictures alone must not pay for loading PyAV.
-            from darkroom.media.formats import films
+            with needs_extra("film"):
+                from darkroom.media.formats import films
 
             return films.film(content, max_pixels=max_pixels) if kind is Kind.VIDEO else films.sound(content)

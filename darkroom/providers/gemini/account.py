@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, HttpUrl, SecretStr
 
+from darkroom.extras import needs_extra
 from darkroom.providers.account import ProviderAccount
 from darkroom.providers.base import Model
 from darkroom.providers.gemini.provider import Gemini
@@ -34,7 +35,8 @@ class GeminiAccount(ProviderAccount):
         return CATALOGUE
 
     def provider(self) -> Gemini:
-        return Gemini(self.key.get_secret_value())
+        with needs_extra("debate"):
+            return Gemini(self.key.get_secret_value())
 
     @classmethod
     def given(cls, settings: Settings) -> Self | None:

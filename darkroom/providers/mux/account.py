@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, HttpUrl, SecretStr
 
+from darkroom.extras import needs_extra
 from darkroom.providers.account import ProviderAccount
 from darkroom.providers.base import Model
 from darkroom.providers.mux.api import MuxApi
@@ -49,7 +50,8 @@ class MuxAccount(ProviderAccount):
         return MuxReceiver(settings.mux_webhook_secret)
 
     def provider(self) -> Mux:
-        return Mux(MuxApi(self.token_id, self.token_secret.get_secret_value()))
+        with needs_extra("debate"):
+            return Mux(MuxApi(self.token_id, self.token_secret.get_secret_value()))
 
     @classmethod
     def given(cls, settings: Settings) -> Self | None:

@@ -1,0 +1,64 @@
+"""A project of one's own, on an installed Darkroom: nothing of this repository is on the path."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from running import ROOT
+from support import SLOW
+
+CHECKS = Path(__file__).with_name("shop_checks.py")
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment in which the wheel is installed, and what it needs is found."""
+    folder = tmp_path_factory.mktemp("installed")
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT, cwd=folder)
+    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    python = folder / "venv" / "bin" / "python"
+    own = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
+    # Not a .pth of the other's folder is read there, and so not the one by which this repository is found.
+    (own / "needed.pth").write_text(sysconfig.get_path("purelib"))
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", *folder.glob("*.whl"), cwd=folder)
+    return python
+
+
+def run(*command: str | Path, cwd: Path, seconds: float = 120) -> str:
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("DARKROOM_", "PYTHON"))}
+    kept = {name: os.environ[name] for name in ("DARKROOM_CACHE",) if name in os.environ}
+    done = subprocess.run(
+        [str(each) for each in command],
+        cwd=cwd,
+        env=outside | kept,
+        capture_output=True,
+        text=True,
+        timeout=SLOW * seconds,
+    )
+    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_a_new_project_runs_in_every_way(python: Path, tmp_path: Path) -> None:
+    """Ordered over HTTP, in Prefect's form and by an event, dry-run, and by its own test."""
+    run(python.with_name("darkroom"), "new", "shop", cwd=tmp_path)
+    shop = tmp_path / "shop"
+    shutil.copy(CHECKS, shop / "tests" / "test_in_every_way.py")
+    said = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=shop, seconds=150)
+    assert "9 passed" in said, said
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(python: Path, tmp_path: Path) -> None:
+    """The command says so."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "mine.txt").write_text("mine")
+    command = [str(python.with_name("darkroom")), "new", "shop"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "not empty" in done.stderr) == (1, True)
+    assert [each.name for each in (tmp_path / "shop").iterdir()] == ["mine.txt"]
