@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from darkroom.engine.calls import JobFunction
     from darkroom.engine.durable import ForEvent, Happened, Invoked, Sleep
     from darkroom.engine.job import Call, Inference, Job
-    from darkroom.engine.request_spec import specify
+    from darkroom.engine.request_spec import build_request
     from darkroom.engine.signals import Waiting
     from darkroom.events.types import EventData, event
     from darkroom.order import Order, field
@@ -30,10 +30,10 @@ __all__ = [
     "RetryPolicy",
     "Sleep",
     "Waiting",
+    "build_request",
     "event",
     "field",
     "pipeline",
-    "specify",
 ]
 
 _PLACES = {
@@ -41,7 +41,7 @@ _PLACES = {
     "darkroom.engine.calls": ("JobFunction",),
     "darkroom.engine.durable": ("ForEvent", "Happened", "Invoked", "Sleep"),
     "darkroom.engine.job": ("Call", "Inference", "Job"),
-    "darkroom.engine.request_spec": ("specify",),
+    "darkroom.engine.request_spec": ("build_request",),
     "darkroom.engine.signals": ("Waiting",),
     "darkroom.events.types": ("EventData", "event"),
     "darkroom.order": ("Order", "field"),

@@ -34,7 +34,7 @@ from darkroom.engine.resources import Resources, open_resources
 from darkroom.engine.ui.report import Reports, artifact_key
 from darkroom.errors import BadInput, DarkroomError, Park, Retry
 from darkroom.events.feed import CHUNK, tell_some
-from darkroom.ledger import Happening, JobStatus, Outcome, Request, RequestStatus, Run
+from darkroom.ledger import JobStatus, Outcome, Request, RequestStatus, Run, Transition
 from darkroom.orchestrator import RECONCILE, RunState, queue_name
 from darkroom.orchestrator.missed_runs import make_missing, skipped
 from darkroom.providers.base import Provider
@@ -157,7 +157,7 @@ class Reconciler:
             case ForRequest.LOSE:
                 self._ledger.requests.answer_lost(row.ref)
             case ForRequest.EXPIRE:
-                self._settle(row, Outcome(happening=Happening.EXPIRE), via=None)
+                self._settle(row, Outcome(transition=Transition.EXPIRE), via=None)
             case _:
                 return
         get_run_logger().info("Request %s: %s", row.ref, what)
@@ -184,7 +184,7 @@ class Reconciler:
         A request that runs on regardless is billed: its late result is kept and costed.
         """
         self._provider(row).cancel(row)
-        return Outcome(happening=Happening.EXPIRE)
+        return Outcome(transition=Transition.EXPIRE)
 
     def _progress(self, row: Request) -> None:
         """Show what the provider tells of a long call while its run is suspended for it."""

@@ -21,11 +21,11 @@ from prefect.logging import get_run_logger
 
 from darkroom.engine.job import Job
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Cancelled, Later, Waiting
-from darkroom.engine.token_bucket import Pace
+from darkroom.engine.signals import Cancelled, RetryLater, Waiting
+from darkroom.engine.token_bucket import TokenBucket
 from darkroom.engine.ui.report import Reports
 from darkroom.errors import DarkroomError
-from darkroom.ledger import OUTAGES, Bell, JobStatus, Record, Work
+from darkroom.ledger import OUTAGES, JobStatus, Listener, Record, Work
 
 JobFunction = Callable[[Job], object]
 
@@ -48,7 +48,7 @@ class Left:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Errand:
+class BlockingCall:
     """A paid call under way in a thread of its own, as long as the provider's work takes."""
 
     job_id: str
@@ -66,11 +66,11 @@ class Calls:
         self._forms: dict[str, type[RunInput]] = {}
         self._times: dict[str, datetime] = {}  # at which what jobs wait for moves by itself
         self._unexpected: set[str] = set()  # jobs for which nothing but their time may come soon
-        self._setbacks: Counter[str] = Counter()
-        self._pace = Pace(at_once=SUBMITS_AT_ONCE, per_second=SUBMITS_PER_SECOND)
+        self._failures: Counter[str] = Counter()
+        self._pace = TokenBucket(at_once=SUBMITS_AT_ONCE, per_second=SUBMITS_PER_SECOND)
         self._held_back = False  # a job could be called, but for the pace
         self._due: dict[str, float] = {}  # monotonic; of jobs whose file is to be tried again
-        self._beside: dict[str, Errand] = {}  # by ref: paid calls whose answer is their outcome
+        self._beside: dict[str, BlockingCall] = {}  # by ref: paid calls whose answer is their outcome
 
     @property
     def waits(self) -> Mapping[str, frozenset[str]]:
@@ -107,7 +107,7 @@ class Calls:
         return max(0.0, min(again, self._pace.seconds if self._held_back else again))
 
     @contextmanager
-    def threads(self, bell: Bell) -> Iterator[None]:
+    def threads(self, listener: Listener) -> Iterator[None]:
         """Run the threads in which calls can be started, and notify `bell` at the end of each call.
 
         Leaving the context waits for those under way.
@@ -116,7 +116,7 @@ class Calls:
             ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix="beside") as self._pool_beside,
             ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="job") as self._pool,
         ):
-            self._bell = bell
+            self._listener = listener
             yield
 
     def take_in(self) -> None:
@@ -141,7 +141,7 @@ class Calls:
             # Each in a copy of the run's context, so that tasks belong to it.
             call = self._pool.submit(copy_context().run, self._call, record, named)
             self._under_way[record.job.id] = call
-            call.add_done_callback(lambda _: self._bell.ring())
+            call.add_done_callback(lambda _: self._listener.notify())
 
     def _choose(self, work: Work) -> list[str]:
         """Choose the jobs to call: those for which something came at once, those that may submit at the run's pace."""
@@ -185,16 +185,16 @@ class Calls:
         if left.waits is not None and not left.expected:
             self._unexpected.add(job_id)
         if left.again_after is None:
-            self._setbacks.pop(job_id, None)
+            self._failures.pop(job_id, None)
         else:
-            self._setbacks[job_id] += 1
+            self._failures[job_id] += 1
             self._due[job_id] = time.monotonic() + left.again_after
 
     def _call(self, record: Record, named: bool) -> Left:
         row = record.job
         beside = partial(self._start_beside, row.id)
-        setbacks = self._setbacks[row.id]
-        job = Job(record, self._resources, named=named, setbacks=setbacks, beside=beside, shown=self._reports)
+        failures = self._failures[row.id]
+        job = Job(record, self._resources, named=named, failures=failures, beside=beside, shown=self._reports)
         result: object = None
         try:
             if row.cancel_requested_at is not None:
@@ -206,7 +206,7 @@ class Calls:
             not_yet_cancelled = frozenset({row.id} if row.cancel_requested_at is None else ())
             refs = waiting.refs - set(self._beside) | not_yet_cancelled
             return Left(waits=refs, form=waiting.form, due=waiting.due, expected=waiting.expected)
-        except Later as later:
+        except RetryLater as later:
             return Left(again_after=later.seconds)
         except Cancelled:
             self._finish(job, JobStatus.CANCELLED, None, named=named)
@@ -225,8 +225,8 @@ class Calls:
     def _start_beside(self, job_id: str, ref: str, carry_out: Callable[[], object]) -> None:
         if ref not in self._beside:
             done = self._pool_beside.submit(copy_context().run, carry_out)
-            self._beside[ref] = Errand(job_id=job_id, done=done)
-            done.add_done_callback(lambda _: self._bell.ring())
+            self._beside[ref] = BlockingCall(job_id=job_id, done=done)
+            done.add_done_callback(lambda _: self._listener.notify())
 
     def _cancel_at_provider(self, job: Job) -> None:
         """Ask the provider to cancel the job's open calls.

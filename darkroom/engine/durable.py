@@ -27,9 +27,9 @@ import httpx
 from darkroom.engine import conditions, tasks
 from darkroom.engine.backoff import next_try
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Cancelled, Later, Waiting
+from darkroom.engine.signals import Cancelled, RetryLater, Waiting
 from darkroom.errors import BadInput, DarkroomError, Park, Permanent, Retry, WrongState
-from darkroom.events import EventDoor, Sender, TriggerFile
+from darkroom.events import EventIngest, Sender, TriggerFile
 from darkroom.ledger import ON_DEMAND, OUTAGES, WAIT, Asset, JobStatus, Wait, WaitStatus
 from darkroom.ledger import Job as JobRow
 
@@ -79,12 +79,12 @@ class ForEvent:
 class Durable:
     """What each call of a job's function can wait for beside paid calls, and its unpaid side effects."""
 
-    def __init__(self, row: JobRow, resources: Resources, *, named: bool, setbacks: int) -> None:
+    def __init__(self, row: JobRow, resources: Resources, *, named: bool, failures: int) -> None:
         self.id = row.id
         self._row = row
         self._resources = resources
         self._named = named
-        self._setbacks = setbacks
+        self._failures = failures
         self._numbers: Counter[str] = Counter()  # of steps without a name, by kind
         self._names: set[str] = set()
 
@@ -301,7 +301,7 @@ class Durable:
         assert child is not None
         if not child.status.terminal:
             # A person has put it back to work since: its new end is what counts.
-            raise Later(self._resources.timing.child_again.total_seconds())
+            raise RetryLater(self._resources.timing.child_again.total_seconds())
         if child.status is JobStatus.COMPLETED:
             return Invoked(job_id=child.id, result=child.result, assets=tuple(ledger.assets.of_job(child.id)))
         error = child.error or {}
@@ -330,7 +330,7 @@ class Durable:
 
     def _send(self, name: str, data: Mapping[str, Any], *, key: str) -> str:
         sender = Sender(source=f"job:{self.id}", owner_id=self._row.user_id, user_id=self._row.user_id)
-        door = EventDoor(self._resources.ledger, _triggers())
+        door = EventIngest(self._resources.ledger, _triggers())
         (taken,), implied = door.take(sender, [{"name": name, "data": dict(data), "id": key}])
         if taken.problem is not None:
             raise BadInput(taken.problem.message, field=taken.problem.field)
@@ -354,13 +354,13 @@ class Durable:
             steps.done(self.id, name, _checked(_translated(fn, key=f"{self.id}/{name}")))
 
     def _try_again(self, error: DarkroomError) -> None:
-        """Raise `Later` where another try may do it. This does not sleep: the thread is another job's meanwhile."""
+        """Raise `RetryLater` where another try may do it. Do not sleep: the thread is another job's meanwhile."""
         timing, now = self._resources.timing, self._resources.clock()
-        if isinstance(error, Park) and self._setbacks < len(timing.file_out_again):
-            raise Later(timing.file_out_again[self._setbacks].total_seconds()) from error
-        if isinstance(error, Retry) and self._setbacks < TRIES - 1:
-            due = next_try(error, tries=self._setbacks, now=now, timing=timing)
-            raise Later((due - now).total_seconds()) from error
+        if isinstance(error, Park) and self._failures < len(timing.file_out_again):
+            raise RetryLater(timing.file_out_again[self._failures].total_seconds()) from error
+        if isinstance(error, Retry) and self._failures < TRIES - 1:
+            due = next_try(error, tries=self._failures, now=now, timing=timing)
+            raise RetryLater((due - now).total_seconds()) from error
 
 
 @cache

@@ -21,9 +21,9 @@ from darkroom.engine import tasks
 from darkroom.engine.backoff import USUAL, RetryPolicy, next_try
 from darkroom.engine.batch_rows import Rows
 from darkroom.engine.durable import Durable
-from darkroom.engine.request_spec import specify
+from darkroom.engine.request_spec import build_request
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Cancelled, Later, Waiting
+from darkroom.engine.signals import Cancelled, RetryLater, Waiting
 from darkroom.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
 from darkroom.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same
 from darkroom.media.formats import Kind, RemoteFile
@@ -86,12 +86,12 @@ class Job(Durable):
         resources: Resources,
         *,
         named: bool,
-        setbacks: int = 0,
+        failures: int = 0,
         beside: Beside = _at_once,
         shown: Shown | None = None,
     ) -> None:
         row = record.job
-        super().__init__(row, resources, named=named, setbacks=setbacks)
+        super().__init__(row, resources, named=named, failures=failures)
         self.kind = row.kind
         self.user_id = row.user_id
         self.created_at = row.created_at
@@ -279,14 +279,14 @@ class Job(Durable):
         return self._files[place]
 
     def _call_again(self, error: DarkroomError) -> None:
-        """Raise `Later` where another try may bring it. This does not sleep: the thread is another job's meanwhile."""
+        """Raise `RetryLater` where another try may bring it. Do not sleep: the thread is another job's meanwhile."""
         pauses: Sequence[timedelta] = ()
         if isinstance(error, Park):
             pauses = self._resources.timing.file_out_again
         elif isinstance(error, Retry) and not self._named:  # the task has its own tries of these
             pauses = self._resources.timing.file_again
-        if self._setbacks < len(pauses):
-            raise Later(pauses[self._setbacks].total_seconds() * (1 + random())) from error
+        if self._failures < len(pauses):
+            raise RetryLater(pauses[self._failures].total_seconds() * (1 + random())) from error
 
     def _make_named(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
         key = f"{self.id}/{step}-{n}"
@@ -317,7 +317,7 @@ class Job(Durable):
         self.require_going_on()
         # A training stays one, whatever came before it: hours of somebody's slot are no step of a job under way.
         lane = lane if lane is Lane.TRAINING or not self._calls else Lane.CONTINUE
-        return specify(endpoint, arguments, step=step, lane=lane, reuse=reuse)
+        return build_request(endpoint, arguments, step=step, lane=lane, reuse=reuse)
 
     def _reserve_missing(self, calls: Sequence[Call]) -> None:
         missing = [call for call in calls if self._latest(call.step) is None]

@@ -10,7 +10,7 @@ from darkroom.providers.base import ASSET
 from darkroom.providers.models import find_model
 
 
-def specify(
+def build_request(
     endpoint: str, arguments: Mapping[str, Any], *, step: str, lane: Lane = Lane.INTERACTIVE, reuse: bool = False
 ) -> RequestSpec:
     """Build the paid call that is put on record. Raise BadInput for what the model does not accept.

@@ -144,10 +144,10 @@ class Runner:
         """
         with (
             self._alive(),
-            self._ledger.listen(self._run_id) as bell,
+            self._ledger.listen(self._run_id) as listener,
             self._reports.sending(),
             self._poller.threads(),
-            self._calls.threads(bell),
+            self._calls.threads(listener),
         ):
             moved = time.monotonic()
             while True:
@@ -162,7 +162,7 @@ class Runner:
                     return bool(work.open)
                 again = min(self._calls.next_due, self._until_the_next_time())
                 look = self._look_seconds
-                bell.wait(min(look, again, look if self._calls.busy else left))
+                listener.wait(min(look, again, look if self._calls.busy else left))
                 self._poller.ask_all()
                 self._reports.send_what_is_due()
 

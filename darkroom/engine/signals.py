@@ -36,7 +36,7 @@ class Waiting(BaseException):
         self.expected = expected
 
 
-class Untold(Waiting):
+class DryRunStop(Waiting):
     """A rehearsal knows no more: `why` begins with "it would …". A wait, so what goes side by side is gone through."""
 
     def __init__(self, why: str) -> None:
@@ -58,7 +58,7 @@ class Cancelled(DarkroomError):
     code = "cancelled"
 
 
-class Later(BaseException):
+class RetryLater(BaseException):
     """It could not be done just now (a file, a side effect), and another try may: call the job again after so long."""
 
     def __init__(self, seconds: float) -> None:

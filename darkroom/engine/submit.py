@@ -13,7 +13,7 @@ from darkroom.engine.backoff import next_try
 from darkroom.engine.resources import Resources
 from darkroom.engine.store import StoredFiles
 from darkroom.errors import DarkroomError, Park, RateLimited, Retry, SubmitUnknown
-from darkroom.ledger import NOTHING, OUTAGES, Happening, Implied, Outcome, Request
+from darkroom.ledger import NOTHING, OUTAGES, Implied, Outcome, Request, Transition
 from darkroom.providers.base import Accepted
 from darkroom.providers.models import find_model
 
@@ -58,7 +58,7 @@ def _accepted(resources: Resources, row: Request, taken: Accepted) -> Request:
         try:
             taken.deliver()
         except DarkroomError as error:
-            failed = Outcome(happening=Happening.FAIL, error=error.of(step=row.step, ref=row.ref).document())
+            failed = Outcome(transition=Transition.FAIL, error=error.of(step=row.step, ref=row.ref).document())
             resources.dispatcher.carry_out(requests.settle(row.ref, failed, via=None)[1])
             return requests.get(row.ref)
     return accepted
@@ -128,7 +128,7 @@ def _back_to_the_queue(
 
 
 def _failed(resources: Resources, row: Request, document: dict[str, Any]) -> Implied:
-    outcome = Outcome(happening=Happening.FAIL, error=document)
+    outcome = Outcome(transition=Transition.FAIL, error=document)
     return resources.ledger.requests.settle(row.ref, outcome, via=None)[1]
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 
-class Pace:
+class TokenBucket:
     """So many at once, then so many a second. `clock` gives seconds, monotonic."""
 
     def __init__(self, *, at_once: int, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,18 +1,18 @@
 """Events from users' applications: the door they come in by, conditions on them, and what they start.
 
-`EventDoor(ledger).take(sender, events)` puts them on record with what they start and wake; `matches` is the condition
+`EventIngest(ledger).take(sender, events)` puts them on record with what they start and wake; `matches` is the condition
 of a wait (`ledger.waits.for_event(test=…)`).
 """
 
 from darkroom.events.conditions import Expression, compiled, matches
 from darkroom.events.flow_control import FlowControlEntry
-from darkroom.events.ingest import MOST_EVENTS, Envelope, EventDoor, Problem, Sender, Taken
+from darkroom.events.ingest import MOST_EVENTS, Envelope, EventIngest, Problem, Sender, Taken
 from darkroom.events.triggers import Trigger, TriggerEntry, TriggerFile, read_triggers
 
 __all__ = [
     "MOST_EVENTS",
     "Envelope",
-    "EventDoor",
+    "EventIngest",
     "Expression",
     "FlowControlEntry",
     "Problem",

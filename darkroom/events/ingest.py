@@ -94,7 +94,7 @@ class Sender:
     named: NamedUsers | None = None
 
 
-class EventDoor:
+class EventIngest:
     def __init__(self, ledger: Ledger, triggers: TriggerFile | None = None) -> None:
         self._ledger = ledger
         self._triggers = triggers or TriggerFile()

@@ -19,7 +19,7 @@ from darkroom.ledger.assets import Assets, StoredFile
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from darkroom.ledger.canonical_json import content_hash, same
 from darkroom.ledger.columns import ON_DEMAND
-from darkroom.ledger.database import OUTAGES, Bell, is_refused_write, listen, make_engine, only_one
+from darkroom.ledger.database import OUTAGES, Listener, is_refused_write, listen, make_engine, only_one
 from darkroom.ledger.dead_letters import (
     MOST_LETTERS,
     MOST_REASON,
@@ -30,7 +30,7 @@ from darkroom.ledger.dead_letters import (
     Price,
 )
 from darkroom.ledger.effects import NOTHING, Implied, Start, Wake
-from darkroom.ledger.event_tables import Event, EventEffect, HeldStart, Step, Wait
+from darkroom.ledger.event_tables import Event, EventEffect, PendingRun, Step, Wait
 from darkroom.ledger.events import Events, EventStart, NewEvent, Received
 from darkroom.ledger.flow_control.pending_runs import Starts
 from darkroom.ledger.jobs import Jobs, Posted, Record
@@ -45,13 +45,13 @@ from darkroom.ledger.settle import Arrival, Outcome, Verdict
 from darkroom.ledger.statuses import (
     EffectKind,
     EventStatus,
-    Happening,
     JobStatus,
     Lane,
     LoraStatus,
     RequestStatus,
     Stage,
     StartStatus,
+    Transition,
     WaitKind,
     WaitStatus,
 )
@@ -79,7 +79,6 @@ __all__ = [
     "Asset",
     "Batch",
     "BatchRow",
-    "Bell",
     "Caller",
     "Child",
     "Counts",
@@ -93,19 +92,19 @@ __all__ = [
     "EventStatus",
     "Figures",
     "Granted",
-    "Happening",
-    "HeldStart",
     "Implied",
     "Job",
     "JobStatus",
     "Lane",
     "Ledger",
+    "Listener",
     "Lora",
     "LoraStatus",
     "ManifestRow",
     "NewEvent",
     "NewKey",
     "Outcome",
+    "PendingRun",
     "Plan",
     "Posted",
     "Price",
@@ -121,6 +120,7 @@ __all__ = [
     "StartStatus",
     "Step",
     "StoredFile",
+    "Transition",
     "User",
     "Verdict",
     "Wait",
@@ -179,7 +179,7 @@ class Ledger:
     def _part(self, kind: type[P]) -> P:
         return kind(self._engine, clock=self.clock, timing=self.timing)
 
-    def listen(self, channel: str) -> AbstractContextManager[Bell]:
+    def listen(self, channel: str) -> AbstractContextManager[Listener]:
         """Open a connection that is notified when something was committed for that channel, e.g. a run's id."""
         return listen(self._engine, channel)
 

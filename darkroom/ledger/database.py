@@ -1,7 +1,7 @@
-"""The connection to Postgres: transactions, named SQL text, and a bell to wait for news with.
+"""The connection to Postgres: transactions, named SQL text, and a listener to wait for news with.
 
 The statements that run for every job are text in `queries.sql`, by name: the ORM costs about six times their CPU.
-A `Bell` is one connection that LISTENs; Postgres rings it when a transaction that notified has committed.
+A `Listener` is one connection that LISTENs; Postgres notifies it when a transaction that notified has committed.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _spelled_out(statement: str) -> str:
     return re.sub(r"(?P<verb>SELECT|RETURNING) (?:(?P<of>\w+)\.)?\*(?=\s+FROM (?P<source>\w+)|)", columns, statement)
 
 
-class Bell:
+class Listener:
     """Rings when something was committed for the one who listens, and when somebody in this process rings it.
 
     Rings are kept while nobody waits.
@@ -152,9 +152,9 @@ class Bell:
                 pass
         return bool(readable)
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Notify the one who waits, from any thread of this process."""
-        with suppress(BlockingIOError):  # it has rung so often already that nobody can have missed it
+        with suppress(BlockingIOError):  # notified so often already that nobody can have missed it
             self._hand.send(b"!")
 
     def close(self) -> None:
@@ -178,9 +178,9 @@ def only_one(engine: Engine, name: str) -> Iterator[bool]:
 
 
 @contextmanager
-def listen(engine: Engine, channel: str) -> Iterator[Bell]:
+def listen(engine: Engine, channel: str) -> Iterator[Listener]:
     url = engine.url.set(drivername="postgresql")
     with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        with closing(Bell(connection)) as bell:
-            yield bell
+        with closing(Listener(connection)) as listener:
+            yield listener

@@ -76,7 +76,7 @@ class FlowControl(SQLModel, table=True):
     terms: Json = json_object()
 
 
-class HeldStart(SQLModel, table=True):
+class PendingRun(SQLModel, table=True):
     """A run that events ask for: gathering more of them, waiting for its turn, begun as a job, or dropped."""
 
     __tablename__ = "start"

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, text
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.locks import as_run, lock_run_of_request
-from darkroom.ledger.statuses import Happening, Lane, RequestStatus, next_status
+from darkroom.ledger.statuses import Lane, RequestStatus, Transition, next_status
 from darkroom.ledger.tables import Request, Run, new_id
 
 
@@ -73,8 +73,8 @@ def lock_by_provider_id(connection: Connection, request_id: str) -> tuple[Run | 
     return None if row is None else lock_request(connection, row.ref)
 
 
-def write(connection: Connection, row: Request, happening: Happening, **columns: Any) -> bool:
-    status = next_status(row.status, happening)
+def write(connection: Connection, row: Request, transition: Transition, **columns: Any) -> bool:
+    status = next_status(row.status, transition)
     if status is None:
         return False
     set_columns(connection, row.ref, {"status": status.value, **columns})
@@ -92,7 +92,7 @@ def set_columns(connection: Connection, ref: str, columns: Mapping[str, Any]) ->
 def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
     """End a row that nothing was paid for; ask for the cancel of one that the provider may have."""
     if row.status in (RequestStatus.QUEUED, RequestStatus.GRANTED):
-        return write(connection, row, Happening.CANCEL, finished_at=now, cancel_requested_at=now)
+        return write(connection, row, Transition.CANCEL, finished_at=now, cancel_requested_at=now)
     if not row.status.terminal:
         set_columns(connection, row.ref, {"cancel_requested_at": row.cancel_requested_at or now})
     return False
@@ -100,4 +100,4 @@ def cancel_open(connection: Connection, row: Request, *, now: datetime) -> bool:
 
 def adopt_late(connection: Connection, row: Request) -> None:
     """Count the result that came after the row had ended as the step's. It is paid, and costed already."""
-    write(connection, row, Happening.ADOPT)
+    write(connection, row, Transition.ADOPT)

@@ -29,7 +29,7 @@ from darkroom.ledger.request_rows import (
     write,
 )
 from darkroom.ledger.settle import Arrival, Outcome, Verdict, settle
-from darkroom.ledger.statuses import Happening, RequestStatus, statuses_before
+from darkroom.ledger.statuses import RequestStatus, Transition, statuses_before
 from darkroom.ledger.tables import Delivery, Request
 
 
@@ -109,7 +109,7 @@ class Requests(Part):
                 connection,
                 "request_begin_submit",
                 ref=ref,
-                before=statuses_before(Happening.SUBMIT),
+                before=statuses_before(Transition.SUBMIT),
                 input_hash=input_hash,
                 now=now,
                 deadline_at=now + deadline,
@@ -146,7 +146,7 @@ class Requests(Part):
     def accepted(self, ref: str, *, request_id: str) -> Request:
         """Note the provider's id. After a webhook that came first, this only fills in what is missing."""
         with self._engine.begin() as connection:
-            before = statuses_before(Happening.ACCEPT)
+            before = statuses_before(Transition.ACCEPT)
             row = run(connection, "request_accepted", ref=ref, before=before, request_id=request_id, now=self._now())
             return as_request(row.one())
 
@@ -171,8 +171,8 @@ class Requests(Part):
             locked, row = lock_request(connection, ref)
             if row.cancel_requested_at is None:
                 back = {"not_before": not_before, "granted_at": None, "submitted_at": None, "deadline_at": None}
-                return Implied(grant=write(connection, row, Happening.REFUSE, error=error, **back))
-            if not write(connection, row, Happening.CANCEL, error=error, finished_at=now):
+                return Implied(grant=write(connection, row, Transition.REFUSE, error=error, **back))
+            if not write(connection, row, Transition.CANCEL, error=error, finished_at=now):
                 return NOTHING
             return tell(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
 
@@ -180,7 +180,7 @@ class Requests(Part):
         """Note that the provider may have it. It keeps its slot, so nothing is implied."""
         with self._engine.begin() as connection:
             _, row = lock_request(connection, ref)
-            write(connection, row, Happening.LOSE)
+            write(connection, row, Transition.LOSE)
             return NOTHING
 
     def settle(

@@ -14,7 +14,7 @@ from darkroom.ledger.database import run
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.locks import tell
 from darkroom.ledger.request_rows import set_columns, write
-from darkroom.ledger.statuses import Happening, RequestStatus, next_status
+from darkroom.ledger.statuses import RequestStatus, Transition, next_status
 from darkroom.ledger.tables import Request, Run
 
 
@@ -22,7 +22,7 @@ from darkroom.ledger.tables import Request, Run
 class Outcome:
     """How a request ended at the provider. A success without output is one whose result has yet to be fetched."""
 
-    happening: Happening
+    transition: Transition
     output: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     cost_usd: Decimal | None = None
@@ -65,7 +65,7 @@ def settle(
         set_columns(connection, row.ref, result)
         return verdict, NOTHING
     ending = {"error": outcome.error, "delivered_via": via, "finished_at": now}
-    write(connection, row, outcome.happening, **result, **ending)
+    write(connection, row, outcome.transition, **result, **ending)
     if _nobody_waits(connection, locked, row):
         return verdict, Implied(grant=True)
     return verdict, tell(connection, locked, row.ref, _event(outcome), now=now) + Implied(grant=True)
@@ -84,10 +84,10 @@ def _nobody_waits(connection: Connection, locked: Run | None, row: Request) -> b
 def _verdict(row: Request, outcome: Outcome, arrival: Arrival | None) -> Verdict:
     if arrival is not None and row.request_id not in (None, arrival.request_id):
         return Verdict.DUPLICATE  # a second job at the provider for one row: paid, and on record
-    if next_status(row.status, outcome.happening) is not None:
+    if next_status(row.status, outcome.transition) is not None:
         return Verdict.SETTLED
     given_up = row.status in (RequestStatus.EXPIRED, RequestStatus.CANCELLED)
-    if given_up and outcome.happening is Happening.SUCCEED and row.output is None:
+    if given_up and outcome.transition is Transition.SUCCEED and row.output is None:
         return Verdict.LATE
     return Verdict.DUPLICATE
 
@@ -114,4 +114,4 @@ def _record(
 
 
 def _event(outcome: Outcome) -> str:
-    return "fal.job.completed" if outcome.happening is Happening.SUCCEED else "fal.job.failed"
+    return "fal.job.completed" if outcome.transition is Transition.SUCCEED else "fal.job.failed"

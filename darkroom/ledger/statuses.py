@@ -105,7 +105,7 @@ class Lane(IntEnum):
     TRAINING = 3
 
 
-class Happening(StrEnum):
+class Transition(StrEnum):
     GRANT = "grant"
     SUBMIT = "submit"  # about to POST
     ACCEPT = "accept"  # the provider answered with an id, or the row was found there
@@ -127,38 +127,38 @@ _Q, _G, _S, _F, _U = (
 )
 
 _ENDS = {
-    Happening.SUCCEED: RequestStatus.SUCCEEDED,
-    Happening.FAIL: RequestStatus.FAILED,
-    Happening.CANCEL: RequestStatus.CANCELLED,
-    Happening.EXPIRE: RequestStatus.EXPIRED,
+    Transition.SUCCEED: RequestStatus.SUCCEEDED,
+    Transition.FAIL: RequestStatus.FAILED,
+    Transition.CANCEL: RequestStatus.CANCELLED,
+    Transition.EXPIRE: RequestStatus.EXPIRED,
 }
 
 # Nobody gives up what was never sent. A success of it follows a refusal that was none: it is paid, so it is kept.
-_ENDS_UNSENT: dict[Happening, RequestStatus] = {
-    Happening.SUCCEED: RequestStatus.SUCCEEDED,
-    Happening.FAIL: RequestStatus.FAILED,
-    Happening.CANCEL: RequestStatus.CANCELLED,
+_ENDS_UNSENT: dict[Transition, RequestStatus] = {
+    Transition.SUCCEED: RequestStatus.SUCCEEDED,
+    Transition.FAIL: RequestStatus.FAILED,
+    Transition.CANCEL: RequestStatus.CANCELLED,
 }
 
-_TABLE: dict[RequestStatus, dict[Happening, RequestStatus]] = {
-    _Q: {Happening.GRANT: _G, **_ENDS_UNSENT},
+_TABLE: dict[RequestStatus, dict[Transition, RequestStatus]] = {
+    _Q: {Transition.GRANT: _G, **_ENDS_UNSENT},
     # Refused before it was sent: its files could not be brought to the provider.
-    _G: {Happening.SUBMIT: _S, Happening.REFUSE: _Q, **_ENDS_UNSENT},
+    _G: {Transition.SUBMIT: _S, Transition.REFUSE: _Q, **_ENDS_UNSENT},
     # A webhook may overtake the submit answer, so a submitting row can end at once.
-    _S: {Happening.ACCEPT: _F, Happening.REFUSE: _Q, Happening.LOSE: _U, **_ENDS},
+    _S: {Transition.ACCEPT: _F, Transition.REFUSE: _Q, Transition.LOSE: _U, **_ENDS},
     _F: {**_ENDS},
-    _U: {Happening.ACCEPT: _F, **_ENDS},
+    _U: {Transition.ACCEPT: _F, **_ENDS},
     # The one way out of an ending: the result is paid and on record, and somebody wants it after all.
-    RequestStatus.CANCELLED: {Happening.ADOPT: RequestStatus.SUCCEEDED},
-    RequestStatus.EXPIRED: {Happening.ADOPT: RequestStatus.SUCCEEDED},
+    RequestStatus.CANCELLED: {Transition.ADOPT: RequestStatus.SUCCEEDED},
+    RequestStatus.EXPIRED: {Transition.ADOPT: RequestStatus.SUCCEEDED},
 }
 
 
-def next_status(status: RequestStatus, happening: Happening) -> RequestStatus | None:
+def next_status(status: RequestStatus, transition: Transition) -> RequestStatus | None:
     """Return the status after the transition; None where it changes nothing: the first ending wins."""
-    return _TABLE.get(status, {}).get(happening)
+    return _TABLE.get(status, {}).get(transition)
 
 
-def statuses_before(happening: Happening) -> list[str]:
+def statuses_before(transition: Transition) -> list[str]:
     """Return the statuses in which the transition changes something."""
-    return [status.value for status, changes in _TABLE.items() if happening in changes]
+    return [status.value for status, changes in _TABLE.items() if transition in changes]

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from darkroom.errors import DarkroomError, Permanent, Retry
-from darkroom.ledger import Happening, Outcome, Request
+from darkroom.ledger import Outcome, Request, Transition
 from darkroom.providers.models import find_model
 
 # Codes of failures of a call or of the account: they say nothing about how the generation ended.
@@ -38,16 +38,16 @@ def is_outcome(error: DarkroomError) -> bool:
 def succeeded(row: Request, output: dict[str, Any] | None, *, billable_units: Decimal | None = None) -> Outcome:
     """Return the outcome of a success. Without its output it is fetched when it is collected."""
     cost = None if output is None else _cost(row, output, billable_units)
-    return Outcome(happening=Happening.SUCCEED, output=output, cost_usd=cost)
+    return Outcome(transition=Transition.SUCCEED, output=output, cost_usd=cost)
 
 
 def failed(row: Request, error: DarkroomError, *, cost_usd: Decimal | None = None) -> Outcome:
     """Return the outcome of a failed call. `cost_usd`: of an answer that was paid and is no use."""
-    return Outcome(happening=Happening.FAIL, error=error.of(step=row.step, ref=row.ref).document(), cost_usd=cost_usd)
+    return Outcome(transition=Transition.FAIL, error=error.of(step=row.step, ref=row.ref).document(), cost_usd=cost_usd)
 
 
 def cancelled(row: Request, error: DarkroomError) -> Outcome:
-    return Outcome(happening=Happening.CANCEL, error=error.of(step=row.step, ref=row.ref).document())
+    return Outcome(transition=Transition.CANCEL, error=error.of(step=row.step, ref=row.ref).document())
 
 
 def _cost(row: Request, output: dict[str, Any], billable_units: Decimal | None) -> Decimal:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from darkroom.deployments.cli import admin, dead, jobs, new, parts, replays, starts, waits
+from darkroom.deployments.cli import admin, dead, jobs, new, parts, pending, replays, waits
 
 app = typer.Typer(
     help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
@@ -30,7 +30,8 @@ app.add_typer(admin.plan, name="plan")
 app.add_typer(admin.account, name="account")
 app.add_typer(dead.dead, name="dead")
 app.add_typer(waits.wait, name="wait")
-app.add_typer(starts.start, name="start")
+app.add_typer(pending.pending, name="pending")
+app.add_typer(pending.pending, name="start", hidden=True, deprecated=True)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from darkroom.deployments.gateway.routes import (
     jobs,
     loras,
     orders,
-    starts,
+    pending_runs,
     uploads,
     waits,
     webhooks,
@@ -58,7 +58,7 @@ def create_app(settings: Settings, *, blocks: Blocks | None = None) -> FastAPI:
         openapi_tags=TAGS,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0, "tryItOutEnabled": True},
         # Generated clients name their methods after these.
-        generate_unique_id_function=lambda route: route.name,
+        generate_unique_id_function=lambda route: f"{route.name}_deprecated" if route.deprecated else route.name,
         lifespan=lifespan,
     )
     _add_routes(app)
@@ -76,8 +76,10 @@ def _require_settings(settings: Settings) -> None:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (orders, batches, loras, events, starts, jobs, dead_letters, waits, assets, uploads, webhooks, health):
+    for part in (orders, batches, loras, events, jobs, dead_letters, waits, assets, uploads, webhooks, health):
         app.include_router(part.router)
+    app.include_router(pending_runs.router, prefix="/v1/pending-runs")
+    app.include_router(pending_runs.router, prefix="/v1/starts", deprecated=True)
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 INTERVAL_SECONDS = 60.0
 
 
-class Sampler:
+class LogThrottle:
     def __init__(self, what: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
         self._clock = clock

@@ -9,12 +9,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from darkroom.deployments.gateway.loops.admitter import Granter
+from darkroom.deployments.gateway.loops.admitter import Admitter
 from darkroom.deployments.gateway.loops.block_cache import Blocks, Watch
-from darkroom.deployments.gateway.loops.effects import Errands
-from darkroom.deployments.gateway.loops.event_feed import Teller
+from darkroom.deployments.gateway.loops.effects import EffectExecutor
+from darkroom.deployments.gateway.loops.event_feed import EventPublisher
 from darkroom.deployments.gateway.webhook_ingest import WebhookIngest
-from darkroom.events import EventDoor
+from darkroom.events import EventIngest
 from darkroom.ledger import Implied, Ledger
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
@@ -26,11 +26,11 @@ from darkroom.settings import Settings
 class Services:
     settings: Settings
     ledger: Ledger
-    granter: Granter
-    errands: Errands
+    granter: Admitter
+    errands: EffectExecutor
     blocks: Blocks
-    door: EventDoor
-    teller: Teller
+    door: EventIngest
+    teller: EventPublisher
     webhooks: WebhookIngest
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
@@ -53,15 +53,15 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
         orchestrator = opened.enter_context(Orchestrator(api))
         dispatcher = Dispatcher(ledger, orchestrator)
         blocks = blocks or opened.enter_context(Watch(settings, api))
-        errands = opened.enter_context(Errands(dispatcher))
+        errands = opened.enter_context(EffectExecutor(dispatcher))
         yield Services(
             settings=settings,
             ledger=ledger,
-            granter=opened.enter_context(Granter(ledger, dispatcher, errands)),
+            granter=opened.enter_context(Admitter(ledger, dispatcher, errands)),
             errands=errands,
             blocks=blocks,
-            door=EventDoor(ledger),
-            teller=opened.enter_context(Teller(ledger, orchestrator)),
+            door=EventIngest(ledger),
+            teller=opened.enter_context(EventPublisher(ledger, orchestrator)),
             webhooks=WebhookIngest(ledger, blocks, settings),
         )
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 
-from darkroom.deployments.gateway.log_throttle import Sampler
+from darkroom.deployments.gateway.log_throttle import LogThrottle
 from darkroom.deployments.gateway.loops.block_cache import Blocks
 from darkroom.deployments.gateway.problems import Problem, not_found
 from darkroom.errors import NeedsHuman
@@ -50,7 +50,7 @@ class WebhookIngest:
             if (receiver := account.receiver(settings)) is not None:
                 self._receivers[account_id] = receiver
         self._learned: dict[str, str | None] = {}
-        self._sampler = Sampler("webhooks refused")
+        self._sampler = LogThrottle("webhooks refused")
 
     def receive(
         self, account_id: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, str]

@@ -65,7 +65,7 @@ def _safe_path() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
-class Nursery:
+class ForkServer:
     def __init__(self, preload: str = PRELOAD) -> None:
         self._server = _ForkServer()
         self._server.set_forkserver_preload([preload])

@@ -87,7 +87,7 @@ def _read(event: Event) -> tuple[str, UUID, datetime]:
     return event.event.removeprefix(PREFIX), UUID(run), event.occurred
 
 
-class LedgerEar:
+class LedgerListener:
     """A thread that waits for the ledger's bell and calls `ring` in the loop."""
 
     def __init__(self, ledger_url: str, ring: Callable[[], None], *, timing: Timing) -> None:
@@ -105,9 +105,9 @@ class LedgerEar:
     def _listen(self) -> None:
         while not self._stopping.is_set():
             try:
-                with self._ledger.listen(READY) as bell:
+                with self._ledger.listen(READY) as listener:
                     while not self._stopping.is_set():
-                        if bell.wait(self._again):
+                        if listener.wait(self._again):
                             self._loop.call_soon_threadsafe(self._ring)
             except OUTAGES as error:
                 logger.warning("The ledger cannot be heard (%s); polling meanwhile", type(error).__name__)

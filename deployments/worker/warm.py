@@ -37,8 +37,8 @@ from prefect.workers.base import BaseWorker, BaseWorkerResult
 from darkroom.deployments.worker import child
 from darkroom.deployments.worker.children import Child, explain
 from darkroom.deployments.worker.configuration import Recipe, Recipes, WarmJobConfiguration, WarmVariables
-from darkroom.deployments.worker.forkserver import CannotPreload, Nursery
-from darkroom.deployments.worker.listeners import Changes, LedgerEar, hear_prefect
+from darkroom.deployments.worker.forkserver import CannotPreload, ForkServer
+from darkroom.deployments.worker.listeners import Changes, LedgerListener, hear_prefect
 from darkroom.deployments.worker.messages import Order, Suspended, Word
 from darkroom.settings import load_settings
 
@@ -64,7 +64,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._nursery: Nursery | None = None
+        self._nursery: ForkServer | None = None
         self._children: dict[UUID, Child] = {}
         self._settings = load_settings()
         self._timing = self._settings.timing
@@ -75,7 +75,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         self._said_pending: defaultdict[UUID, asyncio.Event] = defaultdict(asyncio.Event)
         self._rung = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._ledger_ear: LedgerEar | None = None
+        self._ledger_ear: LedgerListener | None = None
 
     @classmethod
     def get_default_base_job_template(cls) -> dict[str, Any]:
@@ -87,14 +87,14 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     async def setup(self) -> None:
         # Before anything else: a flow that cannot be imported is told to who starts the worker, not to each run.
-        self._nursery = await anyio.to_thread.run_sync(Nursery)
+        self._nursery = await anyio.to_thread.run_sync(ForkServer)
         if not self._create_pool_if_not_found:
             await self._wait_for_pool()
         await super().setup()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
         self._tasks = [asyncio.create_task(self._poll_when_rung()), asyncio.create_task(self._hear_prefect())]
         if url := self._settings.ledger_url:
-            self._ledger_ear = LedgerEar(url, self._rung.set, timing=self._timing)
+            self._ledger_ear = LedgerListener(url, self._rung.set, timing=self._timing)
 
     async def _wait_for_pool(self) -> None:
         """Somebody else makes it, after us. Prefect's own worker would look for it every ten seconds."""
@@ -304,7 +304,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     async def _take_up_new_code(self) -> None:
         try:
-            nursery = await anyio.to_thread.run_sync(Nursery)
+            nursery = await anyio.to_thread.run_sync(ForkServer)
         except CannotPreload as error:
             self._logger.error("The new code is not taken up, the old goes on: %s", error)
             return

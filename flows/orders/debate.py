@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from darkroom.engine.request_spec import specify
+from darkroom.engine.request_spec import build_request
 from darkroom.flows.parts.debate_script import LETTERS_PER_SECOND, ROUNDS, SCHEMA, WRITER, assignment, longest_spoken
 from darkroom.ledger import Asset, Ledger, RequestSpec
 from darkroom.order import Address, Order, Prepared, field
@@ -99,7 +99,7 @@ class Debate(Order):
 
     def script_call(self) -> RequestSpec:
         """Build the first paid call that the debate takes."""
-        return specify(WRITES, self.script_input(), step="script")
+        return build_request(WRITES, self.script_input(), step="script")
 
     def script_input(self) -> dict[str, Any]:
         return {
@@ -130,5 +130,5 @@ class Debate(Order):
             (FILMS, self.film_input("they talk", "asset:ast_0")),
             (STREAMS, {"video": "asset:ast_0", "seconds": max(len(spoken) / LETTERS_PER_SECOND, int(self.duration))}),
         ]
-        rest = sum((specify(*call, step="estimate").estimate_usd for call in calls), Decimal(0))
+        rest = sum((build_request(*call, step="estimate").estimate_usd for call in calls), Decimal(0))
         return self.script_call().estimate_usd + rest

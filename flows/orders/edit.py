@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from darkroom.engine.request_spec import specify
+from darkroom.engine.request_spec import build_request
 from darkroom.flows.parts.picture_steps import (
     MOST_STEPS,
     FormStep,
@@ -97,7 +97,7 @@ class Edit(Order):
         """
         require_room(self.post, _size(picture))
         if picture is None:
-            return specify(ENDPOINT, {"url": self.image, **AS_IT_IS}, step=FETCH)
+            return build_request(ENDPOINT, {"url": self.image, **AS_IT_IS}, step=FETCH)
         return first_call(self.post, picture)
 
     def estimate(self, picture: Asset | None) -> Decimal:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkroom.engine.request_spec import specify
+from darkroom.engine.request_spec import build_request
 from darkroom.errors import BadInput
 from darkroom.flows.parts.picture_steps import Size as Pixels
 from darkroom.flows.parts.picture_steps import Steps, estimate, require_logos, require_room
@@ -141,7 +141,7 @@ class Picture(Order):
     def spec(self, style: Style | None) -> RequestSpec:
         """Build the first paid call. Raise BadInput for what the model does not accept, or the steps afterwards."""
         try:
-            spec = specify(self.endpoint, self.input(style), step=STEP, reuse=self.known_again)
+            spec = build_request(self.endpoint, self.input(style), step=STEP, reuse=self.known_again)
         except BadInput as error:
             # The model knows its fields as one flat input; here some of them are given inside `arguments`.
             if error.field.partition(".")[0] in self.arguments:

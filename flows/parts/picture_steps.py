@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from darkroom.engine.request_spec import specify
+from darkroom.engine.request_spec import build_request
 from darkroom.errors import BadInput
 from darkroom.ledger import Asset, RequestSpec
 from darkroom.media.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
@@ -198,7 +198,7 @@ Steps = Annotated[
 def first_call(steps: Sequence[_Step], picture: Asset) -> RequestSpec | None:
     """Return what has to be paid before anything else can be done; None where that is ours to do."""
     call = steps[0].call(picture) if steps else None
-    return specify(*call, step=step_name(steps[0], 1), reuse=True) if call else None
+    return build_request(*call, step=step_name(steps[0], 1), reuse=True) if call else None
 
 
 def estimate(steps: Sequence[_Step], size: Size) -> Decimal:

@@ -68,7 +68,7 @@ class Scene:
 
     def starts(self, case: str) -> list[dict[str, Any]]:
         """Oldest first."""
-        return list(self.ask(case, f"/v1/starts?deployment=held/{case}&limit=200")["items"])[::-1]
+        return list(self.ask(case, f"/v1/pending-runs?deployment=held/{case}&limit=200")["items"])[::-1]
 
     def became(self, case: str) -> list[str]:
         """The status of each start, in the order in which its first event was sent."""
@@ -228,17 +228,17 @@ def test_a_person_lets_what_gathers_go_on_or_withdraws_it(scene: Scene) -> None:
     """By commands; of what is withdrawn the event says why nothing began."""
     scene.send("hand", {"n": 1})
     (start,) = scene.until("hand", "gathering")
-    assert "\tbegun\t" in scene.stack.command(DARKROOM, "start", "release", start["id"]).stdout
+    assert "\tbegun\t" in scene.stack.command(DARKROOM, "pending", "release", start["id"]).stdout
     (start,) = scene.until("hand", "begun")
     assert scene.result("hand", start)["n"] == 1
     scene.send("hand", {"n": 2})
     _, mistaken = scene.until("hand", "begun", "gathering")
     why = ("--reason", "A mistake.")
-    told = scene.stack.command(DARKROOM, "start", "drop", "--deployment", "held/hand", *why).stdout
+    told = scene.stack.command(DARKROOM, "pending", "drop", "--deployment", "held/hand", *why).stdout
     assert told == f"{mistaken['id']}\tdropped\n"
     _, dropped = scene.until("hand", "begun", "dropped")
     assert (dropped["reason"], dropped["job_id"]) == ("A mistake.", None)
-    refused = scene.stack.command(DARKROOM, "start", "drop", *why, check=False)
+    refused = scene.stack.command(DARKROOM, "pending", "drop", *why, check=False)
     assert refused.returncode != 0 and "--deployment" in refused.stderr
 
 
@@ -264,7 +264,7 @@ def test_a_rate_limit_refuses_what_is_beyond_it(played: Scene) -> None:
         assert start["job_id"] is None and "rate limit" in start["reason"] and "3 of its key" in start["reason"]
     assert sorted(played.result("refused", start)["n"] for start in begun) == [0, 1, 2]
     listed = played.stack.command(
-        DARKROOM, "start", "list", "--deployment", "held/refused", "--status", "dropped"
+        DARKROOM, "pending", "list", "--deployment", "held/refused", "--status", "dropped"
     ).stdout
     assert {line.split("\t")[0] for line in listed.splitlines()} == {fourth["id"], fifth["id"]}
     assert fourth["reason"] in listed
@@ -286,7 +286,7 @@ def test_what_a_job_says_is_held_like_what_is_sent_from_outside(scene: Scene) ->
     (start,) = scene.until("sends", "begun")
     assert scene.result("sends", start)["n"] == 2
     (batch,) = wait_until(
-        lambda: scene.ask("sends", "/v1/starts?deployment=held/sent&status=begun")["items"],
+        lambda: scene.ask("sends", "/v1/pending-runs?deployment=held/sent&status=begun")["items"],
         timeout=SECONDS_TO_BEGIN,
         every=0.2,
         what="the batch",
@@ -450,4 +450,4 @@ def test_a_profile_is_synced_from_prefects_ui_at_once(scene: Scene) -> None:
     assert (result["account"], result["picture"]) == ("a-2", None)
     synced = scene.ask("person", f"/v1/events/{result['synced']}")
     assert synced["data"] == {"account": "a-2", "picture": None}
-    assert scene.ask("person", "/v1/starts")["items"] == []
+    assert scene.ask("person", "/v1/pending-runs")["items"] == []

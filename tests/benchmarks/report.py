@@ -18,7 +18,7 @@ from benchmarks.fairness import BACKLOG, Beside, One
 from benchmarks.figures import Result, Spread, largest, requests_per_picture, spread
 from benchmarks.meters import FLOW_PROCESSES, SUPERVISOR, WORKER
 from benchmarks.targets import DARKROOM, Verdict
-from benchmarks.webhooks import GATEWAY, POSTGRES, Pace, Webhooks
+from benchmarks.webhooks import GATEWAY, POSTGRES, TokenBucket, Webhooks
 from benchmarks.workloads import ALONE
 
 PARTS = ("prefect", "postgres", "gateway", WORKER, FLOW_PROCESSES, SUPERVISOR, "pool")
@@ -252,7 +252,7 @@ def _webhooks_section(seen: Webhooks) -> str:
     return f"## W5 webhooks at a gateway on one core\n\n{_table(WEBHOOKS_HEAD, rows)}\n\n{lines}"
 
 
-def _pace_row(name: str, pace: Pace) -> list[str]:
+def _pace_row(name: str, pace: TokenBucket) -> list[str]:
     return [
         name,
         str(pace.connections),

@@ -60,7 +60,7 @@ _sets = count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class TokenBucket:
     """One round of requests, over so many connections at once."""
 
     requests: int
@@ -76,12 +76,12 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Webhooks:
-    taken: Sequence[Pace]  # rounds
-    one_by_one: Pace
-    health: Pace
+    taken: Sequence[TokenBucket]  # rounds
+    one_by_one: TokenBucket
+    health: TokenBucket
 
     @property
-    def typical(self) -> Pace:
+    def typical(self) -> TokenBucket:
         return sorted(self.taken, key=lambda pace: pace.per_second)[len(self.taken) // 2]
 
     @property
@@ -185,7 +185,7 @@ class _Target:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def _pace(pids: Mapping[str, int], requests: Sequence[bytes], *, port: int, connections: int) -> Pace:
+def _pace(pids: Mapping[str, int], requests: Sequence[bytes], *, port: int, connections: int) -> TokenBucket:
     def used() -> tuple[float, float, float, dict[str, float]]:
         return time.perf_counter(), own_cpu_seconds(), machine_seconds(), cpu_seconds(processes(), pids)
 
@@ -194,7 +194,7 @@ def _pace(pids: Mapping[str, int], requests: Sequence[bytes], *, port: int, conn
     after = used()
     wall, driver, machine = (end - start for start, end in zip(before[:3], after[:3], strict=True))
     cpu = {part: after[3][part] - before[3][part] for part in pids}
-    return Pace(
+    return TokenBucket(
         requests=len(requests),
         connections=connections,
         per_second=len(requests) / wall,

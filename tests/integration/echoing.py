@@ -17,7 +17,7 @@ from PIL import Image
 from darkroom import Job as JobCall
 from darkroom import Waiting
 from darkroom.engine.resources import Resources
-from darkroom.ledger import Happening, Job, Ledger, Outcome, Request
+from darkroom.ledger import Job, Ledger, Outcome, Request, Transition
 from darkroom.media.formats import RemoteFile
 from darkroom.media.store import MediaStore, make_store_block
 from darkroom.orchestrator import Orchestrator
@@ -91,7 +91,7 @@ def echoed(input: Mapping[str, Any]) -> Outcome:
     content = input.get("image", picture())
     url = "data:image/png;base64," + base64.b64encode(content).decode()
     return Outcome(
-        happening=Happening.SUCCEED, output={"image": {"url": url}, "said": "echo"}, cost_usd=Decimal("0.01")
+        transition=Transition.SUCCEED, output={"image": {"url": url}, "said": "echo"}, cost_usd=Decimal("0.01")
     )
 
 

@@ -9,14 +9,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from darkroom.ledger import Arrival, Happening, Implied, Job, Ledger, Outcome, Request, RequestSpec, Run, Verdict
+from darkroom.ledger import Arrival, Implied, Job, Ledger, Outcome, Request, RequestSpec, Run, Transition, Verdict
 
 DEV = "fal-ai/flux/dev"
 GPT = "openai/gpt-image-2"
 KIND = "generate-image"
 OUTPUT = {"images": [{"url": "https://v3.fal.media/files/fox.png"}]}
-SUCCESS = Outcome(happening=Happening.SUCCEED, output=OUTPUT, cost_usd=Decimal("0.025"))
-FAILURE = Outcome(happening=Happening.FAIL, error={"code": "content_policy"})
+SUCCESS = Outcome(transition=Transition.SUCCEED, output=OUTPUT, cost_usd=Decimal("0.025"))
+FAILURE = Outcome(transition=Transition.FAIL, error={"code": "content_policy"})
 
 
 def spec(**changes: Any) -> RequestSpec:

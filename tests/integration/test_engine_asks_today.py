@@ -15,7 +15,7 @@ from echoing import ECHO, Echo, EchoProvider, echoed, new_job, opened_resources,
 from interleaving import overlap
 from ledger_databases import Db
 
-from darkroom import Call, Inference, specify
+from darkroom import Call, Inference, build_request
 from darkroom import Job as JobCall
 from darkroom.engine.resources import Resources
 from darkroom.errors import Permanent
@@ -82,7 +82,7 @@ def side_by_side(job: JobCall) -> list[object]:
 
 
 def asked(prompt: str, *, endpoint: str = ECHO) -> RequestSpec:
-    return specify(endpoint, {"prompt": prompt}, step="echo")
+    return build_request(endpoint, {"prompt": prompt}, step="echo")
 
 
 def replayed(resources: Resources, job: Job) -> Request:

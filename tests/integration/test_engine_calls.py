@@ -16,10 +16,10 @@ from support import wait_until
 from darkroom import Job, Waiting
 from darkroom.engine.calls import SIDE_BY_SIDE, Calls
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Later
+from darkroom.engine.signals import RetryLater
 from darkroom.engine.ui.report import Reports
 from darkroom.errors import DarkroomError
-from darkroom.ledger import Bell, Happening, JobStatus, Ledger, Outcome, Work
+from darkroom.ledger import JobStatus, Ledger, Listener, Outcome, Transition, Work
 from darkroom.media.store import MediaStore, make_store_block
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
@@ -61,10 +61,10 @@ def jobs(ledger: Ledger) -> list[str]:
 
 
 @contextmanager
-def calling(resources: Resources, function: Callable[[Job], object]) -> Iterator[tuple[Calls, Bell]]:
+def calling(resources: Resources, function: Callable[[Job], object]) -> Iterator[tuple[Calls, Listener]]:
     calls = Calls(function, resources, Unheard(resources, uuid4()))
-    with resources.ledger.listen("fox") as bell, calls.threads(bell):
-        yield calls, bell
+    with resources.ledger.listen("fox") as listener, calls.threads(listener):
+        yield calls, listener
 
 
 def work(ready: list[str], *, came: Collection[str] = ()) -> Work:
@@ -110,9 +110,9 @@ def test_a_job_is_not_called_again_before_the_end_of_its_call_was_taken_in(
         called[job.id] += 1
         raise Waiting(["something"])
 
-    with calling(resources, function) as (calls, bell):
+    with calling(resources, function) as (calls, listener):
         calls.start(work(jobs[:1]), named=False)
-        assert bell.wait(20), "the bell rings at the end of a call"
+        assert listener.wait(20), "the bell rings at the end of a call"
         calls.start(work(jobs[:1]), named=False)
         calls.take_in()
         assert calls.waits == {jobs[0]: {"something", jobs[0]}}
@@ -143,11 +143,11 @@ def test_a_file_that_could_not_be_had_is_tried_again_when_it_is_due(resources: R
     def function(job: Job) -> None:
         called[job.id] += 1
         if called[job.id] == 1:
-            raise Later(0.2)
+            raise RetryLater(0.2)
 
-    with calling(resources, function) as (calls, bell):
+    with calling(resources, function) as (calls, listener):
         calls.start(work(jobs[:1]), named=False)
-        assert bell.wait(20)
+        assert listener.wait(20)
         calls.take_in()
         calls.start(work(jobs[:1]), named=False)
         assert called == {jobs[0]: 1}
@@ -159,11 +159,11 @@ def test_a_job_that_ended_elsewhere_is_not_waited_for(resources: Resources, jobs
     """E.g. its run was ended in Prefect while its file was to be tried again: the run would never close."""
 
     def function(job: Job) -> None:
-        raise Later(60)
+        raise RetryLater(60)
 
-    with calling(resources, function) as (calls, bell):
+    with calling(resources, function) as (calls, listener):
         calls.start(work(jobs[:1]), named=False)
-        assert bell.wait(20)
+        assert listener.wait(20)
         calls.take_in()
         assert calls.busy
         calls.start(work([]), named=False)
@@ -198,9 +198,9 @@ def test_a_success_that_came_late_is_used_though_another_attempt_followed_it(
 ) -> None:
     """The first attempt was given up and the second failed; then the first one's result came, and it is paid."""
     picture = picture_in_flight(ledger, ledger.users.add("ann").user_id)
-    picture.settle(Outcome(happening=Happening.EXPIRE))
+    picture.settle(Outcome(transition=Transition.EXPIRE))
     second = ledger.requests.reserve(picture.job_id, spec(attempt=2))
-    ledger.requests.settle(second.ref, Outcome(happening=Happening.FAIL, error={"class": "permanent"}), via="webhook")
+    ledger.requests.settle(second.ref, Outcome(transition=Transition.FAIL, error={"class": "permanent"}), via="webhook")
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
     picture.settle(SUCCESS)
     ledger.jobs.replay(picture.job_id)

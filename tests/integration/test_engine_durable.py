@@ -19,10 +19,10 @@ from darkroom import ForEvent, Job, Sleep, Waiting
 from darkroom.clock import utc_now
 from darkroom.engine.calls import Calls
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Cancelled, Later
+from darkroom.engine.signals import Cancelled, RetryLater
 from darkroom.engine.ui.report import Reports
 from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, Retry
-from darkroom.events import EventDoor, Sender
+from darkroom.events import EventIngest, Sender
 from darkroom.ledger import WAIT, EffectKind, JobStatus, Ledger, WaitStatus, Work
 from darkroom.ledger import Job as JobRow
 from darkroom.media.store import MediaStore, make_store_block
@@ -85,9 +85,9 @@ def row(ledger: Ledger) -> JobRow:
 def call(resources: Resources, row: JobRow) -> Callable[..., Job]:
     """The job as one more call of its function has it."""
 
-    def make(*, setbacks: int = 0) -> Job:
+    def make(*, failures: int = 0) -> Job:
         (record,) = resources.ledger.jobs.take_up([row.id])
-        return Job(record, resources, named=False, setbacks=setbacks)
+        return Job(record, resources, named=False, failures=failures)
 
     return make
 
@@ -97,7 +97,7 @@ Call = Callable[..., Job]
 
 def send(ledger: Ledger, row: JobRow, name: str = COMPLETED, **data: Any) -> str:
     sender = Sender(source="test", owner_id=row.user_id, user_id=row.user_id)
-    (taken,), _ = EventDoor(ledger).take(sender, [{"name": name, "data": {"account": "a-1"} | data}])
+    (taken,), _ = EventIngest(ledger).take(sender, [{"name": name, "data": {"account": "a-1"} | data}])
     assert taken.problem is None
     return taken.id
 
@@ -196,10 +196,10 @@ def test_what_may_pass_is_tried_again_later_and_fails_the_job_in_the_end(call: C
     def fail() -> None:
         raise error
 
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         call().step("charge", fail)
     with pytest.raises(DarkroomError) as caught:
-        call(setbacks=1000).step("charge", fail)
+        call(failures=1000).step("charge", fail)
     assert caught.value.step == "charge"
 
 
@@ -209,7 +209,7 @@ def test_a_step_waits_as_long_as_it_is_told_to(call: Call) -> None:
     def fail() -> None:
         raise Retry("busy", retry_after=timedelta(seconds=30))
 
-    with pytest.raises(Later) as caught:
+    with pytest.raises(RetryLater) as caught:
         call().step("charge", fail)
     assert caught.value.seconds >= 30
 
@@ -487,7 +487,7 @@ def test_a_child_that_could_not_begin_is_not_started(call: Call, parameters: dic
 @contextmanager
 def calling(resources: Resources, function: Callable[[Job], object]) -> Iterator[Calls]:
     calls = Calls(function, resources, Unheard(resources, uuid4()))
-    with resources.ledger.listen("fox") as bell, calls.threads(bell):
+    with resources.ledger.listen("fox") as listener, calls.threads(listener):
         yield calls
 
 

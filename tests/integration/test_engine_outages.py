@@ -21,7 +21,7 @@ from darkroom.engine import store as storing
 from darkroom.engine import submit as sending
 from darkroom.engine import tasks
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Later
+from darkroom.engine.signals import RetryLater
 from darkroom.errors import DarkroomError, Park
 from darkroom.ledger import Granted, Ledger, Request, RequestStatus
 from darkroom.media.store import MediaStore, make_store_block
@@ -274,11 +274,11 @@ def test_a_paid_file_is_waited_for_while_its_host_is_out(
 
     monkeypatch.setattr(tasks, "paced", lambda *_: out)
     monkeypatch.setattr(storing, "store", out)
-    for setbacks in (0, 10, 100):
-        called = Job(record, resources, named=named, setbacks=setbacks)
-        with pytest.raises(Later) as later:
+    for failures in (0, 10, 100):
+        called = Job(record, resources, named=named, failures=failures)
+        with pytest.raises(RetryLater) as later:
             called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))
         assert later.value.seconds <= 60
-    called = Job(record, resources, named=named, setbacks=len(resources.timing.file_out_again))
+    called = Job(record, resources, named=named, failures=len(resources.timing.file_out_again))
     with pytest.raises(Park):
         called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))

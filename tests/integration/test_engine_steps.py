@@ -261,7 +261,7 @@ def test_calls_that_last_do_not_hold_up_the_job(
         return {"files": len([*map(job.store, job.wait_all("one", "two"))])}
 
     calls = Calls(function, resources, Unheard(resources, uuid4()))
-    with ledger.listen("fox") as bell, calls.threads(bell):
+    with ledger.listen("fox") as listener, calls.threads(listener):
         work = Work(open=(job.id,), ready=(job.id,), came=frozenset())
         calls.start(work, named=False)
         wait_until(lambda: under_way.n_waiting == 0 and len(provider.sent) == 2)

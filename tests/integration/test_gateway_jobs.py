@@ -24,7 +24,7 @@ from running_gateway import (
 from support import wait_until
 
 from darkroom.clock import utc_now
-from darkroom.ledger import Asset, Happening, Job, JobStatus, Ledger, Outcome, RequestSpec, StoredFile
+from darkroom.ledger import Asset, Job, JobStatus, Ledger, Outcome, RequestSpec, StoredFile, Transition
 from darkroom.media.links import asset_url
 from darkroom.media.store import MediaStore
 from darkroom.settings import Settings
@@ -218,7 +218,7 @@ def test_a_failed_job_is_replayed_and_gets_a_run(
     job = post(ledger, "ann")
     submit(ledger, job)
     (row,) = ledger.requests.of_job(job.id)
-    ledger.requests.settle(row.ref, Outcome(happening=Happening.FAIL), via="webhook")
+    ledger.requests.settle(row.ref, Outcome(transition=Transition.FAIL), via="webhook")
     ledger.jobs.finish(job.id, JobStatus.FAILED)
 
     answer = ann.post(f"/v1/jobs/{job.id}/replay")
@@ -234,7 +234,7 @@ def test_a_replay_that_needs_no_slot_gets_a_run(ann: Customer, ledger: Ledger, p
     job = post(ledger, "ann")
     submit(ledger, job)
     (row,) = ledger.requests.of_job(job.id)
-    ledger.requests.settle(row.ref, Outcome(happening=Happening.SUCCEED, output={"images": []}), via="webhook")
+    ledger.requests.settle(row.ref, Outcome(transition=Transition.SUCCEED, output={"images": []}), via="webhook")
     ledger.jobs.finish(job.id, JobStatus.FAILED)
 
     assert ann.post(f"/v1/jobs/{job.id}/replay").status_code == 202

@@ -10,7 +10,7 @@ from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post
 
-from darkroom.ledger import Granted, Happening, Ledger, Outcome
+from darkroom.ledger import Granted, Ledger, Outcome, Transition
 
 PRICE = Decimal("0.025")
 
@@ -63,14 +63,14 @@ def test_the_real_price_takes_the_place_of_the_estimate(ledger: Ledger, ann: str
         post(ledger, ann, estimate_usd=Decimal("0.05"))
     granted = ledger.grants.grant()
     assert len(granted) == 2
-    settle(ledger, granted, Outcome(happening=Happening.SUCCEED, output={}, cost_usd=Decimal("0.01")))
+    settle(ledger, granted, Outcome(transition=Transition.SUCCEED, output={}, cost_usd=Decimal("0.01")))
     assert len(ledger.grants.grant()) == 1
 
 
 def test_what_costs_nothing_goes_on_though_the_budget_is_overspent(ledger: Ledger, ann: str) -> None:
     """A picture turned out dearer than was expected; an import of pictures from the web does not wait for tomorrow."""
     post(ledger, ann, estimate_usd=PRICE)
-    settle(ledger, ledger.grants.grant(), Outcome(happening=Happening.SUCCEED, output={}, cost_usd=Decimal("0.30")))
+    settle(ledger, ledger.grants.grant(), Outcome(transition=Transition.SUCCEED, output={}, cost_usd=Decimal("0.30")))
     post(ledger, ann, estimate_usd=PRICE)
     free = post(ledger, ann, estimate_usd=Decimal(0), account_id="web")
     assert [each.job_id for each in ledger.grants.grant()] == [free.id]

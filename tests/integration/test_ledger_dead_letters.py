@@ -19,7 +19,6 @@ from darkroom.ledger import (
     Child,
     DeadLetterFilter,
     Done,
-    Happening,
     Implied,
     JobStatus,
     Lane,
@@ -28,6 +27,7 @@ from darkroom.ledger import (
     Outcome,
     RequestStatus,
     Stage,
+    Transition,
 )
 
 PRICE = Decimal("0.025")
@@ -212,10 +212,10 @@ def test_a_step_that_comes_later_is_within_the_budget_or_is_not_asked_for(ledger
     ("ending", "left"),
     [
         (SUCCESS, 0),
-        (Outcome(happening=Happening.SUCCEED, output={}, cost_usd=Decimal("0.005")), 1),
+        (Outcome(transition=Transition.SUCCEED, output={}, cost_usd=Decimal("0.005")), 1),
         (FAILURE, 1),
-        (Outcome(happening=Happening.EXPIRE), 0),
-        (Outcome(happening=Happening.SUCCEED), 0),
+        (Outcome(transition=Transition.EXPIRE), 0),
+        (Outcome(transition=Transition.SUCCEED), 0),
     ],
     ids=["paid", "paid less", "refused", "given up: perhaps paid", "paid, its bill to come"],
 )

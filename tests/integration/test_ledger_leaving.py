@@ -102,17 +102,17 @@ def test_a_run_that_comes_back_counts_as_present(picture: Picture, leave: Callab
 
 def test_a_run_that_is_present_is_rung(picture: Picture) -> None:
     """The process that waits hears it at once, also if it rang before it began to wait."""
-    with picture.ledger.listen(picture.run_id) as bell:
+    with picture.ledger.listen(picture.run_id) as listener:
         picture.settle()
-        assert bell.wait(5)
-        assert not bell.wait(0)
+        assert listener.wait(5)
+        assert not listener.wait(0)
 
 
 def test_a_ring_comes_with_the_commit(db: Db, picture: Picture) -> None:
     """A ring for something that cannot be seen yet would send the run to look in vain, and then to sleep."""
-    with picture.ledger.listen(picture.run_id) as bell:
-        overlap(db, picture.settle, lambda: bell.wait(0), at="UPDATE ON request")
-        assert bell.wait(5)
+    with picture.ledger.listen(picture.run_id) as listener:
+        overlap(db, picture.settle, lambda: listener.wait(0), at="UPDATE ON request")
+        assert listener.wait(5)
         assert picture.look() == (picture.job_id,)
 
 

@@ -139,9 +139,9 @@ def test_jobs_of_one_grant_fill_runs_one_after_the_other(ledger: Ledger, db: Db,
 def test_a_run_with_room_takes_what_it_can_and_is_rung(ledger: Ledger, ann: str, idle: Picture) -> None:
     """The rest of the batch opens a second run; nobody waits for the first to be through."""
     jobs = [post(ledger, ann).id for _ in range(MOST_JOBS + 2)]
-    with ledger.listen(idle.run_id) as bell:
+    with ledger.listen(idle.run_id) as listener:
         (start,) = ledger.runs.place(*jobs).starts
-        assert bell.wait(5)
+        assert listener.wait(5)
     assert len(ledger.jobs.of_run(idle.run_id)) == 1 + MOST_JOBS
     assert [job.id for job in ledger.jobs.of_run(start.run_id)] == jobs[MOST_JOBS:]
 
@@ -292,11 +292,11 @@ def test_a_cancel_finds_the_run_that_has_just_been_handed_the_job(
 
 def test_workers_are_told_once_the_flow_run_of_a_run_exists(ledger: Ledger, job: Job) -> None:
     """After the commit, not before: a worker that asks Prefect then finds it."""
-    with ledger.listen(READY) as bell:
+    with ledger.listen(READY) as listener:
         (start,) = ledger.runs.place(job.id).starts
-        assert not bell.wait(0)
+        assert not listener.wait(0)
         ledger.runs.created(start.run_id, uuid4())
-        assert bell.wait(5)
+        assert listener.wait(5)
 
 
 # -- runs that are made a little ahead of their slots ------------------------------------------------------------------

@@ -10,10 +10,10 @@ from ledger_databases import Db
 from ledger_scenes import OUTPUT, SUCCESS, Picture, picture_in_flight, post, spec, webhook
 
 from darkroom.clock import utc_now
-from darkroom.ledger import NOTHING, Happening, Implied, JobStatus, Ledger, Outcome, Run, Verdict
+from darkroom.ledger import NOTHING, Implied, JobStatus, Ledger, Outcome, Run, Transition, Verdict
 
 HOUR = timedelta(hours=1)
-EMPTY_SUCCESS = Outcome(happening=Happening.SUCCEED)
+EMPTY_SUCCESS = Outcome(transition=Transition.SUCCEED)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_runs_that_have_just_closed_are_told_from_those_with_open_jobs(ledger: L
 
 def test_a_success_without_payload_that_comes_late_is_known_to_be_paid(ledger: Ledger, picture: Picture) -> None:
     """Until what it cost is on record."""
-    picture.settle(Outcome(happening=Happening.EXPIRE))
+    picture.settle(Outcome(transition=Transition.EXPIRE))
     assert ledger.requests.paid_unseen(since=utc_now() - HOUR) == []
     assert picture.settle(EMPTY_SUCCESS, webhook("fal-1"))[0] is Verdict.LATE
     assert [row.ref for row in ledger.requests.paid_unseen(since=utc_now() - HOUR)] == [picture.ref]

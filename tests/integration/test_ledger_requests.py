@@ -20,9 +20,9 @@ from ledger_scenes import (
     webhook,
 )
 
-from darkroom.ledger import Happening, Ledger, Outcome, RequestStatus, Verdict
+from darkroom.ledger import Ledger, Outcome, RequestStatus, Transition, Verdict
 
-EXPIRY = Outcome(happening=Happening.EXPIRE)
+EXPIRY = Outcome(transition=Transition.EXPIRE)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_a_success_after_a_refusal_that_was_none_is_kept(ledger: Ledger, ann: st
 def test_a_result_that_was_too_large_for_the_webhook_is_filled_in(ledger: Ledger, ann: str) -> None:
     """The success is on record without it, and its cost is known with it."""
     picture = picture_in_flight(ledger, ann)
-    picture.settle(Outcome(happening=Happening.SUCCEED), webhook("fal-1"))
+    picture.settle(Outcome(transition=Transition.SUCCEED), webhook("fal-1"))
     assert (picture.row.status, picture.row.output) == (RequestStatus.SUCCEEDED, None)
     ledger.requests.fill_output(picture.ref, output=OUTPUT, cost_usd=Decimal("0.03"))
     assert (picture.row.output, picture.row.cost_usd) == (OUTPUT, Decimal("0.03"))

@@ -14,12 +14,12 @@ from support import wait_until
 from darkroom.ledger import (
     EffectKind,
     EventStart,
-    HeldStart,
     Implied,
     Job,
     JobStatus,
     Ledger,
     NewEvent,
+    PendingRun,
     Received,
     StartStatus,
 )
@@ -75,7 +75,7 @@ def begin_due(ledger: Ledger) -> list[str]:
     return begin(ledger, ledger.starts.release())
 
 
-def starts(ledger: Ledger, status: StartStatus | None = None) -> list[HeldStart]:
+def starts(ledger: Ledger, status: StartStatus | None = None) -> list[PendingRun]:
     """Oldest first."""
     return ledger.starts.page(status=status, limit=100)[::-1]
 

@@ -17,7 +17,7 @@ from support import wait_until
 
 from darkroom.clock import utc_now
 from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
-from darkroom.ledger import Happening, Outcome, Request
+from darkroom.ledger import Outcome, Request, Transition
 from darkroom.media.formats import Kind, Media, verify
 from darkroom.providers.base import Accepted, Provider
 from darkroom.providers.elevenlabs import Speech
@@ -116,7 +116,7 @@ def ended(mux: Mux, row: Request) -> Outcome:
 def test_a_script_obeys_its_schema_and_speaks_of_its_topic(gemini: Gemini, word: str) -> None:
     """JSON, parsed, with tokens counted and paid by the count."""
     outcome = submit(gemini, text_row(word))
-    assert outcome.happening is Happening.SUCCEED
+    assert outcome.transition is Transition.SUCCEED
     assert outcome.output is not None
     assert word in outcome.output["json"]["title"]
     assert len(outcome.output["json"]["lines"]) >= 2
@@ -160,7 +160,7 @@ def test_a_script_that_is_no_use_is_on_record_with_its_cost(
     """It was billed there, so it is here."""
     simulator.call_rule(provider="gemini", match=word, fault=fault)
     outcome = submit(gemini, text_row(word))
-    assert outcome.happening is Happening.FAIL
+    assert outcome.transition is Transition.FAIL
     assert outcome.error is not None
     assert outcome.error["code"] == code
     assert outcome.cost_usd
@@ -230,7 +230,7 @@ def test_a_film_becomes_a_stream(simulator: SimulatedFal, mux: Mux, word: str, f
     assert mux.poll(row) is None
     deliver(taken)
     outcome = ended(mux, row)
-    assert outcome.happening is Happening.SUCCEED
+    assert outcome.transition is Transition.SUCCEED
     assert outcome.output is not None
     assert outcome.output["seconds"] == pytest.approx(2.0, abs=0.1)
     assert outcome.output["aspect_ratio"] == "16:9"
@@ -290,7 +290,7 @@ def test_a_film_whose_receipt_was_lost_is_not_brought_again(
     simulator.call_rule(provider="mux", match=word, operation="put_film", fault="hang_up")
     row = film_row(word)
     deliver(take(mux, row, film))
-    assert ended(mux, row).happening is Happening.SUCCEED
+    assert ended(mux, row).transition is Transition.SUCCEED
     assert sum(call["billed"] for call in simulator.calls(match=word)) == 1
 
 
@@ -332,8 +332,8 @@ def test_a_cancel_ends_what_has_no_film_and_lets_the_rest_go_on(
         mux.cancel(row)
     outcome = mux.poll(empty)
     assert outcome is not None
-    assert outcome.happening is Happening.CANCEL
-    assert ended(mux, full).happening is Happening.SUCCEED
+    assert outcome.transition is Transition.CANCEL
+    assert ended(mux, full).transition is Transition.SUCCEED
 
 
 def test_what_is_no_film_is_found_out(mux: Mux, word: str) -> None:

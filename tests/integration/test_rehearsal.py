@@ -29,14 +29,14 @@ from echoing import (
 )
 from ledger_databases import Db
 
-from darkroom import Call, Inference, Sleep, Waiting, specify
+from darkroom import Call, Inference, Sleep, Waiting, build_request
 from darkroom import Job as JobCall
 from darkroom.engine.dry_run import Rehearsed, Verdict, rehearse
 from darkroom.engine.dry_run.job import How
 from darkroom.engine.dry_run.resources import only_to_read
 from darkroom.engine.resources import Resources, current
 from darkroom.errors import DarkroomError, NeedsHuman, Permanent, Retry
-from darkroom.ledger import Happening, Job, JobStatus, Ledger, Outcome, Request, RequestSpec
+from darkroom.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestSpec, Transition
 from darkroom.providers import models as catalogue
 
 Function = Callable[[JobCall], Any]
@@ -213,7 +213,7 @@ def test_what_may_pass_is_asked_again(
 ) -> None:
     """The provider was busy, or a person has seen to it meanwhile."""
     job = new_job(resources.ledger, ann)
-    resources.ledger.requests.reserve(job.id, specify(ECHO, {"prompt": "a fox"}, step="echo"))
+    resources.ledger.requests.reserve(job.id, build_request(ECHO, {"prompt": "a fox"}, step="echo"))
     (row,) = resources.ledger.requests.of_job(job.id)
     db.execute("UPDATE request SET status = 'failed', finished_at = now() WHERE ref = %s", (row.ref,))
     document = error.of(step="echo", ref=row.ref).document()
@@ -269,7 +269,7 @@ def test_a_file_that_lies_with_the_provider_is_not_fetched(failed: Any, tried: A
     """What comes after it cannot be told."""
     url = "https://v3.fal.media/files/fox.png"
     provider.answer = lambda *_: Outcome(
-        happening=echoed({}).happening, output={"image": {"url": url}}, cost_usd=Decimal("0.01")
+        transition=echoed({}).transition, output={"image": {"url": url}}, cost_usd=Decimal("0.01")
     )
 
     def unstored(job: JobCall) -> Any:
@@ -446,10 +446,10 @@ def test_a_child_that_has_ended_is_taken_as_a_replay_would(
 def test_a_result_that_came_late_serves(tried: Any, resources: Resources, ledger: Ledger, ann: str) -> None:
     """The job had been cancelled by then; it is paid, so a replay takes it up."""
     job = new_job(ledger, ann)
-    row = ledger.requests.reserve(job.id, specify(ECHO, {"prompt": "a fox"}, step="echo"))
+    row = ledger.requests.reserve(job.id, build_request(ECHO, {"prompt": "a fox"}, step="echo"))
     ledger.grants.grant()
     ledger.requests.begin_submit(row.ref, deadline=timedelta(hours=1))
-    ledger.requests.settle(row.ref, Outcome(happening=Happening.EXPIRE, error={"code": "expired"}), via=None)
+    ledger.requests.settle(row.ref, Outcome(transition=Transition.EXPIRE, error={"code": "expired"}), via=None)
     ledger.jobs.finish(job.id, JobStatus.FAILED, error={"code": "expired"})
     ledger.requests.settle(row.ref, echoed({}), via="webhook")
     said = tried(job, lambda job: job.store(echo(job, prompt="a fox")))
@@ -476,7 +476,7 @@ def test_a_job_of_which_a_call_is_still_with_the_provider_cannot_be_told(
 ) -> None:
     """Nor can it be replayed: its result may yet come."""
     job = new_job(ledger, ann)
-    spec: RequestSpec = specify(ECHO, {"prompt": "a fox"}, step="echo")
+    spec: RequestSpec = build_request(ECHO, {"prompt": "a fox"}, step="echo")
     row = ledger.requests.reserve(job.id, spec)
     ledger.grants.grant()
     ledger.requests.begin_submit(row.ref, deadline=timedelta(hours=1))

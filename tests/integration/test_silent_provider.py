@@ -18,17 +18,17 @@ from reconciling import resources_of, turn
 
 from darkroom import Job
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Later
+from darkroom.engine.signals import RetryLater
 from darkroom.errors import Park
 from darkroom.flows.reconcile import MOST_UNANSWERED
-from darkroom.ledger import Happening, JobStatus, Ledger, Outcome, RequestStatus
+from darkroom.ledger import JobStatus, Ledger, Outcome, RequestStatus, Transition
 from darkroom.providers.fal import Fal
 from darkroom.providers.fal.provider import FalProvider
 from darkroom.providers.registry import Providers
 from darkroom.timing import UNSCALED
 
 TRIES = 2  # of one call, by the client
-ANNOUNCED = Outcome(happening=Happening.SUCCEED)  # without its payload
+ANNOUNCED = Outcome(transition=Transition.SUCCEED)  # without its payload
 
 
 def out(request: httpx.Request) -> httpx.Response:
@@ -166,13 +166,13 @@ def test_a_result_that_was_announced_without_its_payload_is_waited_for(
     picture.settle(ANNOUNCED)
     (record,) = ledger.jobs.take_up([picture.job_id])
 
-    def collect(setbacks: int) -> object:
-        return Job(record, resources, named=named, setbacks=setbacks).infer(DEV, {"prompt": "a fox"}, step="generate")
+    def collect(failures: int) -> object:
+        return Job(record, resources, named=named, failures=failures).infer(DEV, {"prompt": "a fox"}, step="generate")
 
     for provider.answer in (out, results_out):
-        for setbacks in (0, 10, 100):
-            with pytest.raises(Later) as later:
-                collect(setbacks)
+        for failures in (0, 10, 100):
+            with pytest.raises(RetryLater) as later:
+                collect(failures)
             assert later.value.seconds <= 60
         with pytest.raises(Park, match="its result cannot be had"):
             collect(len(UNSCALED.file_out_again))

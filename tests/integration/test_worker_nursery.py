@@ -15,7 +15,7 @@ from nursery_targets import tell, tell_parent, tell_when_asked
 from support import wait_until
 from warm_worker import is_gone
 
-from darkroom.deployments.worker.forkserver import CannotPreload, Nursery
+from darkroom.deployments.worker.forkserver import CannotPreload, ForkServer
 
 
 @pytest.fixture
@@ -32,15 +32,15 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
 
 
 @contextmanager
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery("generation")
+def nursery() -> Iterator[ForkServer]:
+    nursery = ForkServer("generation")
     try:
         yield nursery
     finally:
         nursery.retire()
 
 
-def told(nursery: Nursery, target: Callable[..., None]) -> Any:
+def told(nursery: ForkServer, target: Callable[..., None]) -> Any:
     process, line = nursery.start(target)
     with line:
         answer = line.recv()
@@ -52,7 +52,7 @@ def told(nursery: Nursery, target: Callable[..., None]) -> Any:
 def test_a_child_under_way_finishes_on_its_code_and_the_next_has_the_new(write: Callable[[str], None]) -> None:
     """Also after its forkserver was let go; that one ends with its last child."""
     write("PROBLEM, NUMBER = None, 1")
-    old = Nursery("generation")
+    old = ForkServer("generation")
     parent = psutil.Process(told(old, tell_parent))
     process, line = old.start(tell_when_asked)
     write("PROBLEM, NUMBER = None, 2")
@@ -81,7 +81,7 @@ def test_code_that_cannot_be_preloaded_is_refused(write: Callable[[str], None], 
     """With what went wrong, as far as it is known."""
     write(code)
     with pytest.raises(CannotPreload, match=reason):
-        Nursery("generation")
+        ForkServer("generation")
 
 
 def test_a_forkserver_that_has_died_is_replaced(write: Callable[[str], None]) -> None:

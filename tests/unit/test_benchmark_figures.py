@@ -27,7 +27,7 @@ from benchmarks.figures import (
 from benchmarks.meters import AccessLog, Process, cpu_seconds, parse_stat, requested, trees
 from benchmarks.report import Report, cell, machine, number
 from benchmarks.targets import DARKROOM, STOCK, verdicts
-from benchmarks.webhooks import GATEWAY, POSTGRES, Pace, Webhooks
+from benchmarks.webhooks import GATEWAY, POSTGRES, TokenBucket, Webhooks
 from benchmarks.workloads import ALONE, BURST, SUSPENDED
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -223,10 +223,10 @@ def test_a_report_is_a_table_and_the_same_in_json() -> None:
     assert kept["rounds"][0]["slices"][0]["prefect_requests"] == {"GET /a": 3, "GET /b": 1}
 
 
-def _pace(per_second: float, *, gateway_ms: float) -> Pace:
+def _pace(per_second: float, *, gateway_ms: float) -> TokenBucket:
     cpu = {GATEWAY: gateway_ms, POSTGRES: 0.5}
     times = {"p50_ms": 9.5, "p95_ms": 15.0, "gateway_cores": 1.0, "driver_cores": 0.04, "other_cores": 0.0}
-    return Pace(requests=100, connections=8, per_second=per_second, cpu_ms=cpu, **times)
+    return TokenBucket(requests=100, connections=8, per_second=per_second, cpu_ms=cpu, **times)
 
 
 def test_a_webhook_is_told_beside_a_request_that_does_nothing() -> None:

@@ -14,7 +14,7 @@ import pytest
 from provider_rows import row_for
 
 from darkroom.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
-from darkroom.ledger import Happening, Outcome
+from darkroom.ledger import Outcome, Transition
 from darkroom.media.formats import Kind, RemoteFile
 from darkroom.providers.elevenlabs import Speech
 from darkroom.providers.elevenlabs.failures import classify_refusal
@@ -47,7 +47,7 @@ def detail(status: str) -> dict[str, Any]:
 def test_the_sound_comes_within_the_answer_and_its_price_is_by_the_character() -> None:
     """As a `data:` address, which is how a file that is nowhere else reaches the media store."""
     outcome = submit(lambda _: httpx.Response(200, content=b"\xff\xfbsound", headers={"request-id": "r-1"}))
-    assert outcome.happening is Happening.SUCCEED
+    assert outcome.transition is Transition.SUCCEED
     assert outcome.output == {
         "audio": {"url": "data:audio/mpeg;base64,//tzb3VuZA==", "content_type": "audio/mpeg"},
         "characters": len(TEXT),
@@ -84,7 +84,7 @@ def test_the_call_is_one_and_says_what_was_ordered() -> None:
 def test_an_answer_without_a_sound_was_paid() -> None:
     """It ends the call as failed, with its cost, and may be tried again."""
     outcome = submit(lambda _: httpx.Response(200))
-    assert outcome.happening is Happening.FAIL
+    assert outcome.transition is Transition.FAIL
     assert outcome.error is not None
     assert (outcome.error["code"], outcome.error["retryable"]) == ("unexpected_output", True)
     assert outcome.cost_usd == Decimal("0.004600")

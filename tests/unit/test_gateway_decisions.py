@@ -9,7 +9,7 @@ import pytest
 from prefect.filesystems import LocalFileSystem
 from pydantic import SecretStr
 
-from darkroom.deployments.gateway.log_throttle import INTERVAL_SECONDS, Sampler
+from darkroom.deployments.gateway.log_throttle import INTERVAL_SECONDS, LogThrottle
 from darkroom.deployments.gateway.loops.admitter import seconds_until, soon_free
 from darkroom.deployments.gateway.loops.block_cache import account_differences, difference, differences
 from darkroom.deployments.gateway.webhook_ingest import Match, match
@@ -76,7 +76,7 @@ def test_as_many_runs_are_made_ahead_as_slots_will_soon_come_free(freed: list[fl
 def test_strangers_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """One line per reason and minute, which tells how many there were; each reason on its own."""
     time = [0.0]
-    sampler = Sampler("webhooks refused", clock=lambda: time[0])
+    sampler = LogThrottle("webhooks refused", clock=lambda: time[0])
 
     for _ in range(100):
         sampler.count("bad_signature")

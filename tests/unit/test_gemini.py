@@ -14,7 +14,7 @@ import pytest
 from provider_rows import row_for
 
 from darkroom.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
-from darkroom.ledger import Happening, Outcome
+from darkroom.ledger import Outcome, Transition
 from darkroom.providers.gemini import Gemini
 from darkroom.providers.gemini.answers import classify_refusal
 from darkroom.providers.models import find_model
@@ -54,7 +54,7 @@ def failure(answers: object, **changes: Any) -> DarkroomError:
 def test_an_answer_is_read_with_what_it_cost() -> None:
     """Its text without the model's thoughts, the JSON in it, and the price by Google's own count of tokens."""
     outcome = submit(answer())
-    assert outcome.happening is Happening.SUCCEED
+    assert outcome.transition is Transition.SUCCEED
     assert outcome.output is not None
     assert outcome.output["text"] == '{"title": "Tea"}'
     assert outcome.output["json"] == {"title": "Tea"}
@@ -81,7 +81,7 @@ def test_the_call_is_one_and_says_what_was_ordered() -> None:
         return httpx.Response(200, json=more)
 
     outcome = submit(once, system="You are brief.", temperature=0.2, seed=7, thinking_budget=0, max_output_tokens=500)
-    assert (outcome.happening, outcome.error and outcome.error["code"]) == (Happening.FAIL, "unexpected_output")
+    assert (outcome.transition, outcome.error and outcome.error["code"]) == (Transition.FAIL, "unexpected_output")
     (request,) = sent
     assert str(request.url).endswith("/v1beta/models/gemini-2.5-flash:generateContent")
     assert request.headers["x-goog-api-key"] == "key"
@@ -136,7 +136,7 @@ def test_the_environment_does_not_redirect_a_call(monkeypatch: pytest.MonkeyPatc
 def test_an_answer_that_is_no_use_was_paid(body: dict[str, Any], code: str, kind: str, usd: str) -> None:
     """It ends the call as failed, with its cost; whether it may be tried again is told by the class."""
     outcome = submit(body)
-    assert outcome.happening is Happening.FAIL
+    assert outcome.transition is Transition.FAIL
     assert outcome.error is not None
     assert (outcome.error["code"], outcome.error["class"]) == (code, kind)
     assert (outcome.error["step"], outcome.error["ref"]) == ("step", "req_1")

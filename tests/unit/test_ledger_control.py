@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from darkroom.ledger.event_tables import HeldStart
+from darkroom.ledger.event_tables import PendingRun
 from darkroom.ledger.flow_control.rules import (
     MOST_BYTES,
     Begin,
@@ -30,7 +30,7 @@ SECOND = timedelta(seconds=1)
 
 def start(
     name: str = "a", *, seconds: float = 0, key: str | None = "k", priority: int = 0, **columns: Any
-) -> HeldStart:
+) -> PendingRun:
     """One that waits since so many seconds; `key`: of every limit."""
     created_at = NOW - timedelta(seconds=seconds)
     given: dict[str, Any] = {
@@ -49,7 +49,7 @@ def start(
         "created_at": created_at,
         "ranked_at": created_at - timedelta(seconds=priority),
     }
-    return HeldStart(**given | columns)
+    return PendingRun(**given | columns)
 
 
 def running(job_id: str = "job_1", *, key: str = "k", cancelling: bool = False) -> Running:

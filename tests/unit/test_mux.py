@@ -12,7 +12,7 @@ import urllib3
 from provider_rows import NOW, row_for
 
 from darkroom.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry
-from darkroom.ledger import Happening, Request
+from darkroom.ledger import Request, Transition
 from darkroom.providers.models import find_model
 from darkroom.providers.mux.api import _connections
 from darkroom.providers.mux.failures import classify_refusal
@@ -42,7 +42,7 @@ def test_a_film_that_is_ready_has_an_address_and_a_price(row: Request) -> None:
     """By the length that Mux found, $0.003 a minute."""
     outcome = asset_outcome(row, READY)
     assert outcome is not None
-    assert outcome.happening is Happening.SUCCEED
+    assert outcome.transition is Transition.SUCCEED
     assert outcome.output == {
         "asset_id": "a-1",
         "upload_id": "u-1",
@@ -77,7 +77,7 @@ def test_an_upload_that_came_to_nothing_cost_nothing(
     """All but a film that Mux cannot read may be tried again."""
     outcome = upload_outcome(row, upload)
     assert outcome is not None
-    assert outcome.happening is Happening.FAIL
+    assert outcome.transition is Transition.FAIL
     assert outcome.error is not None
     assert (outcome.error["class"], outcome.error["code"], outcome.error["ref"]) == (kind, code, "req_1")
     assert outcome.cost_usd is None
@@ -100,7 +100,7 @@ def test_a_cancel_that_was_asked_for_is_none_of_mux_failures(row: Request) -> No
     row.cancel_requested_at = NOW
     outcome = upload_outcome(row, {"status": "cancelled"})
     assert outcome is not None
-    assert outcome.happening is Happening.CANCEL
+    assert outcome.transition is Transition.CANCEL
 
 
 @pytest.mark.parametrize(

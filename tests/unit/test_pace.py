@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from darkroom.engine.token_bucket import Pace
+from darkroom.engine.token_bucket import TokenBucket
 
 
 class Clock:
@@ -20,20 +20,20 @@ def clock() -> Clock:
     return Clock()
 
 
-def taken(pace: Pace, wanted: int) -> int:
+def taken(pace: TokenBucket, wanted: int) -> int:
     return sum(pace.take() for _ in range(wanted))
 
 
 def test_so_many_go_at_once_and_no_more(clock: Clock) -> None:
     """A handful of pictures is not held up at all."""
-    pace = Pace(at_once=5, per_second=10, clock=clock)
+    pace = TokenBucket(at_once=5, per_second=10, clock=clock)
     assert taken(pace, 9) == 5
     assert pace.seconds == pytest.approx(0.1)
 
 
 def test_then_they_go_one_after_the_other(clock: Clock) -> None:
     """At the rate given, whoever asks how often."""
-    pace = Pace(at_once=5, per_second=10, clock=clock)
+    pace = TokenBucket(at_once=5, per_second=10, clock=clock)
     taken(pace, 5)
     gone = 0
     for _ in range(100):
@@ -44,7 +44,7 @@ def test_then_they_go_one_after_the_other(clock: Clock) -> None:
 
 def test_rest_is_saved_up_to_the_first_number(clock: Clock) -> None:
     """A run that has lingered for long does not send a flood."""
-    pace = Pace(at_once=5, per_second=10, clock=clock)
+    pace = TokenBucket(at_once=5, per_second=10, clock=clock)
     taken(pace, 5)
     clock.now += 3600
     assert pace.seconds == 0

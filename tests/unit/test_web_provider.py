@@ -11,7 +11,7 @@ import pytest
 from web_shop import Answer, Shop, content, open_shop, picture, status
 
 from darkroom.errors import BadInput
-from darkroom.ledger import Happening, Outcome, Request
+from darkroom.ledger import Outcome, Request, Transition
 from darkroom.media.formats import verify
 from darkroom.providers.web import Reach, Web
 from darkroom.providers.web.model import MODELS
@@ -36,7 +36,7 @@ def fetched(shop: Shop, answer: Answer, **options: Any) -> Outcome:
 def test_a_picture_comes_within_its_answer_smaller_and_whole(shop: Shop) -> None:
     """As a data URL, which the engine stores; it costs nothing."""
     outcome = fetched(shop, content(picture("PNG", size=(640, 320))), max_width=64)
-    assert (outcome.happening, outcome.cost_usd) == (Happening.SUCCEED, Decimal(0))
+    assert (outcome.transition, outcome.cost_usd) == (Transition.SUCCEED, Decimal(0))
     assert outcome.output is not None
     (file,) = MODEL.files(outcome.output)
     head, _, body = file.url.partition(",")
@@ -52,7 +52,7 @@ def test_a_picture_comes_within_its_answer_smaller_and_whole(shop: Shop) -> None
 def test_what_goes_wrong_is_how_the_call_ended(shop: Shop, answer: Answer, code: str, retryable: bool) -> None:
     """Nothing is raised: that would be a refusal of the whole web's."""
     outcome = fetched(shop, answer)
-    assert outcome.happening is Happening.FAIL
+    assert outcome.transition is Transition.FAIL
     assert outcome.error is not None
     told = {name: outcome.error[name] for name in ("code", "retryable", "step", "ref")}
     assert told == {"code": code, "retryable": retryable, "step": "image-0001", "ref": "req_1"}

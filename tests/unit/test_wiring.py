@@ -20,8 +20,10 @@ from darkroom.deployments.automations import RESUME_ON_CALLBACK
 from darkroom.deployments.cli import app
 from darkroom.deployments.prefect_yaml import DeploymentEntry, read_prefect_yaml
 from darkroom.deployments.work_pool import QUEUES
+from darkroom.errors import NeedsHuman
 from darkroom.events import read_triggers
 from darkroom.events.types import find_type
+from darkroom.media.formats import Kind, verify
 from darkroom.orchestrator import RESUME_EVENTS, WORK_POOL
 
 PROJECT = Path(__file__).parents[2]
@@ -159,3 +161,24 @@ def test_rows_can_be_read_in_a_process_that_has_opened_no_session() -> None:
     """The ORM finishes its classes with its first session, and a gateway may never open one."""
     program = "from darkroom.ledger import Run; print(Run.model_construct(id='run_1').id)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "run_1\n"
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    """setuptools is told them one by one, as they lie in four folders."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    folders = {name: PROJECT / place for name, place in project["tool"]["setuptools"]["package-dir"].items()}
+    there = {
+        ".".join((name, *file.parent.relative_to(folder).parts))
+        for name, folder in folders.items()
+        for file in folder.rglob("*.py")
+        if "new_project" not in file.parts
+    }
+    assert set(project["tool"]["setuptools"]["packages"]) == there
+
+
+def test_what_is_not_installed_is_told_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures need neither FFmpeg nor PyAV; a film is refused with what it takes."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.delitem(sys.modules, "darkroom.media.formats.films", raising=False)
+    with pytest.raises(NeedsHuman, match=r"pip install 'darkroom-media\[film\]'"):
+        verify(b"a film", Kind.VIDEO)

@@ -17,11 +17,11 @@ from typing import Any
 from prefect.logging.loggers import disable_run_logger
 
 from darkroom.engine.calls import JobFunction
-from darkroom.engine.dry_run.job import Ask, RehearsedJob
+from darkroom.engine.dry_run.job import Ask, DryRunJob
 from darkroom.engine.dry_run.offline import offline
 from darkroom.engine.registry import find
 from darkroom.engine.resources import Resources, using
-from darkroom.engine.signals import Later, Untold, Waiting, untold
+from darkroom.engine.signals import DryRunStop, RetryLater, Waiting, untold
 from darkroom.errors import DarkroomError, NeedsHuman, Park, WrongState
 from darkroom.ledger import (
     BATCH,
@@ -168,7 +168,7 @@ def _function(job: Job, code: Code) -> JobFunction:
     try:
         return code(job.kind, job.parameters or {})
     except NeedsHuman as missing:
-        raise Untold(missing.message) from missing
+        raise DryRunStop(missing.message) from missing
 
 
 def _put_back(ledger: Ledger, job: Job) -> Record:
@@ -195,7 +195,7 @@ def _taken_up(row: Request) -> Request:
 
 def _call(resources: Resources, record: Record, function: JobFunction, *, refuses: bool) -> End:
     """Call the function once, from its top. Return how the call ended."""
-    job = RehearsedJob(record, resources, refuses=refuses)
+    job = DryRunJob(record, resources, refuses=refuses)
     return replace(_ended(lambda: function(job)), asks=tuple(job.asks.values()))
 
 
@@ -205,7 +205,7 @@ def _ended(call: Callable[[], object]) -> End:
         call()
     except Waiting as waiting:
         return End(waits=True, why=tuple(untold(waiting)))
-    except Later:
+    except RetryLater:
         return End(waits=True, why=("it would wait for another job, which is under way",))
     except Park as outage:
         return End(waits=True, why=(outage.message,))

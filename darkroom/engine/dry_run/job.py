@@ -1,7 +1,8 @@
 """A job whose function is called to see what it would do: what is on record is given to it, and nothing is done.
 
-What was never done has no answer, so the call ends there as if it waited for it (`Untold`), or with the paid call that
-it would make next on the list of those (`asks`). A file of our own making is made and verified, and lies in memory.
+What was never done has no answer, so the call ends there as if it waited for it (`DryRunStop`), or with the paid call
+that it would make next on the list of those (`asks`). A file of our own making is made and verified, and lies in
+memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from darkroom.engine.batch_rows import Rows
 from darkroom.engine.durable import ForEvent, Sleep
 from darkroom.engine.job import Call, Inference, Job, rebuilt
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Untold, Waiting
+from darkroom.engine.signals import DryRunStop, Waiting
 from darkroom.errors import DarkroomError, Permanent
 from darkroom.ledger import (
     Asset,
@@ -101,14 +102,14 @@ def _refusal(row: Request) -> str | None:
     return error.code if isinstance(error, Permanent) and is_outcome(error) else None
 
 
-class RehearsedJob(Job):
+class DryRunJob(Job):
     """One call. `refuses`: what was refused for good, and would be asked just so again, comes back refused.
 
     Without, it is under way like everything else that is asked: a function goes on to what it asks beside it.
     """
 
     def __init__(self, record: Record, resources: Resources, *, refuses: bool) -> None:
-        super().__init__(record, resources, named=False, setbacks=NO_MORE_TRIES)
+        super().__init__(record, resources, named=False, failures=NO_MORE_TRIES)
         self.asks: dict[str, Ask] = {}  # by step
         self._refuses = refuses
         self._contents: dict[str, bytes] = {}  # by key, of files that are in memory alone
@@ -180,7 +181,7 @@ class RehearsedJob(Job):
 
     def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
         if not storing.is_inline(file):
-            raise Untold(f"it would fetch the file of '{inference.step}'")
+            raise DryRunStop(f"it would fetch the file of '{inference.step}'")
         return self._in_memory(storing.inline(file), step=inference.step, n=n, ref=inference.ref)
 
     def _make(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
@@ -228,14 +229,14 @@ class RehearsedJob(Job):
 
     @property
     def rows(self) -> Rows:
-        raise Untold("it would look after the rows of a batch, which are jobs of their own")
+        raise DryRunStop("it would look after the rows of a batch, which are jobs of their own")
 
     # -- waits and side effects ----------------------------------------------------------------------------------
 
     def _step(self, name: str, fn: Callable[..., Any]) -> Any:
         known = self._resources.ledger.steps.get(self.id, name)
         if known is None or known.done_at is None:
-            raise Untold(f"it would do the step '{name}'")
+            raise DryRunStop(f"it would do the step '{name}'")
         return (known.result or {}).get("value")
 
     def _open(self, name: str, each: Sleep | ForEvent) -> Wait:
@@ -250,11 +251,11 @@ class RehearsedJob(Job):
     def _known(self, name: str, otherwise: str) -> Wait:
         wait = self._resources.ledger.waits.find(self.id, name)
         if wait is None:
-            raise Untold(otherwise)
+            raise DryRunStop(otherwise)
         return wait
 
     def _looked_at(self, opened: Wait) -> Wait:
-        """Return a wait that is settled. Raise `Untold` where the job would go on waiting, or start a child again.
+        """Return a wait that is settled. Raise `DryRunStop` where the job would go on waiting, or start a child again.
 
         A wait that ended with the job goes on with it, and is over if its time has passed. A child that failed or was
         cancelled is started again.
@@ -262,10 +263,10 @@ class RehearsedJob(Job):
         if opened.status in (WaitStatus.OPEN, WaitStatus.ENDED):
             if opened.until is not None and opened.until <= self._resources.clock():
                 return Wait.model_construct(**dict(opened) | {"status": WaitStatus.OVER})
-            raise Untold(f"it would go on to wait in the step '{opened.name}'")
+            raise DryRunStop(f"it would go on to wait in the step '{opened.name}'")
         child = self._resources.ledger.jobs.get(opened.child_job_id) if opened.child_job_id else None
         if child is not None and child.status in ("failed", "cancelled"):
-            raise Untold(f"it would start {child.kind} again")
+            raise DryRunStop(f"it would start {child.kind} again")
         return opened
 
     def _chosen(self, opened: Sequence[Wait]) -> Wait | None:

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
-from darkroom.engine.signals import Untold
+from darkroom.engine.signals import DryRunStop
 
 OUTWARD = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.sendmsg"})
 
@@ -26,7 +26,7 @@ _let_through: ContextVar[bool] = ContextVar("let_through", default=False)
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Raise `Untold` for any connection to another machine from here; refuse those of the process's other threads."""
+    """Raise `DryRunStop` for any connection to another machine from here; refuse those of other threads."""
     global _closed
     _install()
     token = _inside.set(True)
@@ -57,7 +57,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if not _closed or event not in OUTWARD or _let_through.get() or _is_local(arguments[0]):
         return
     if _inside.get():
-        raise Untold("it would reach another machine")
+        raise DryRunStop("it would reach another machine")
     raise ConnectionRefusedError("Nothing is reached from here just now.")
 
 

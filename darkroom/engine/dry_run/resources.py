@@ -1,6 +1,6 @@
 """What a rehearsed job works with: the ledger and the media store, to be read, and nobody to talk to.
 
-Whatever the job's function would do with them ends its call, with what it would have done (`Untold`).
+Whatever the job's function would do with them ends its call, with what it would have done (`DryRunStop`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prefect.events.worker import EventsWorker
 
 from darkroom.engine.dry_run.offline import let_through
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Untold
+from darkroom.engine.signals import DryRunStop
 from darkroom.errors import NeedsHuman
 from darkroom.ledger import Ledger, Request
 from darkroom.media.store import MediaStore, open_media_store
@@ -57,7 +57,7 @@ class _Nobody:
         self._act = act
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise Untold(f"it would {self._act}")
+        raise DryRunStop(f"it would {self._act}")
 
 
 class _OnlyRead(MediaStore):
@@ -65,7 +65,7 @@ class _OnlyRead(MediaStore):
         self._store = store
 
     def write(self, key: str, content: bytes) -> None:
-        raise Untold("it would store a file")
+        raise DryRunStop("it would store a file")
 
     def read(self, key: str) -> bytes:
         with let_through():
@@ -83,13 +83,13 @@ class _NoProvider(Provider):
     """Known, and not to be reached."""
 
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
-        raise Untold("it would send files to the provider")
+        raise DryRunStop("it would send files to the provider")
 
     def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted:
-        raise Untold("it would send a paid call")
+        raise DryRunStop("it would send a paid call")
 
     def poll(self, row: Request) -> NoReturn:
-        raise Untold(f"it would fetch the result of '{row.step}' from the provider")
+        raise DryRunStop(f"it would fetch the result of '{row.step}' from the provider")
 
     def cancel(self, row: Request) -> None:
-        raise Untold("it would cancel a call at the provider")
+        raise DryRunStop("it would cancel a call at the provider")

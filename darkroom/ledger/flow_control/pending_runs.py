@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
-from darkroom.ledger.event_tables import HeldStart
+from darkroom.ledger.event_tables import PendingRun
 from darkroom.ledger.flow_control.rules import (
     Begin,
     Drop,
@@ -39,8 +39,8 @@ from darkroom.ledger.tables import new_id
 FULL = "as many starts of this user wait already as the plan allows"
 
 
-def as_start(row: Row[Any]) -> HeldStart:
-    return plain(HeldStart, row, status=StartStatus(row.status))
+def as_start(row: Row[Any]) -> PendingRun:
+    return plain(PendingRun, row, status=StartStatus(row.status))
 
 
 class Starts(Part):
@@ -100,7 +100,7 @@ class Starts(Part):
             dropped = run(connection, "starts_drop", deployment=deployment, **chosen, reason=reason, now=self._now())
             return list(dropped.scalars())
 
-    def get(self, ids: Iterable[str]) -> dict[str, HeldStart]:
+    def get(self, ids: Iterable[str]) -> dict[str, PendingRun]:
         """Return the pending runs, by id."""
         with self._engine.begin() as connection:
             return {row.id: as_start(row) for row in run(connection, "starts_get", ids=list(ids))}
@@ -113,7 +113,7 @@ class Starts(Part):
         status: StartStatus | None = None,
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
-    ) -> list[HeldStart]:
+    ) -> list[PendingRun]:
         """Return a page of pending runs, newest first, of a user or of all.
 
         `before`: the time and id of the last one of the user's page before.
@@ -128,7 +128,7 @@ class Starts(Part):
 
 
 def _standing(
-    connection: Connection, deployment: str, waiting: Sequence[HeldStart], terms: Terms, *, now: datetime
+    connection: Connection, deployment: str, waiting: Sequence[PendingRun], terms: Terms, *, now: datetime
 ) -> Standing:
     """Read what is known of the keys of those that wait, as far as the terms ask for it."""
     running: list[Running] = []
@@ -147,7 +147,7 @@ def _standing(
     return Standing(running=running, begun=begun, paced=paced)
 
 
-def _keys(waiting: Sequence[HeldStart], key: Callable[[HeldStart], str | None]) -> list[str]:
+def _keys(waiting: Sequence[PendingRun], key: Callable[[PendingRun], str | None]) -> list[str]:
     return sorted({found for each in waiting if (found := key(each)) is not None})
 
 
@@ -175,7 +175,7 @@ def _carry_out(connection: Connection, decision: Begin | Drop | Hold, *, now: da
     return Implied(places=(job.id,))
 
 
-def _parameters(connection: Connection, start: HeldStart) -> dict[str, Any]:
+def _parameters(connection: Connection, start: PendingRun) -> dict[str, Any]:
     if not start.takes_all:
         return dict(start.parameters)
     return {"events": list(run(connection, "start_parts", start_id=start.id).scalars())}
@@ -209,9 +209,9 @@ class Holding:
     def __init__(self, connection: Connection, asked: Sequence[Asked], *, now: datetime) -> None:
         self._connection = connection
         self._now = now
-        self._new: list[HeldStart] = []
-        self._changed: dict[str, HeldStart] = {}
-        self._gathering: dict[tuple[str, str, str], HeldStart] = {}
+        self._new: list[PendingRun] = []
+        self._changed: dict[str, PendingRun] = {}
+        self._gathering: dict[tuple[str, str, str], PendingRun] = {}
         self._full: set[str] = set()
         self.deployments: set[str] = set()  # that may have something to begin
         if asked:
@@ -260,18 +260,18 @@ class Holding:
             return
         documents = [_document(_new_start(each, now=self._now)) for each in wanted.values()]
         for row in run(self._connection, "starts_gather", starts=dumps(documents), now=self._now):
-            start = HeldStart(**dict(row._mapping) | {"status": StartStatus(row.status)})  # to be changed
+            start = PendingRun(**dict(row._mapping) | {"status": StartStatus(row.status)})  # to be changed
             self._gathering[start.deployment, start.user_id, start.gather_key or ""] = start
             self._changed[start.id] = start
 
-    def _begun(self, asked: Asked) -> HeldStart:
+    def _begun(self, asked: Asked) -> PendingRun:
         start = _new_start(asked, now=self._now)
         self._new.append(start)
         if asked.gathers:
             self._gathering[asked.place] = start
         return start
 
-    def _join(self, start: HeldStart, asked: Asked, *, size: int) -> dict[str, Any]:
+    def _join(self, start: PendingRun, asked: Asked, *, size: int) -> dict[str, Any]:
         """Add an event to a pending run. The last one's keys count, as its data do."""
         _take_keys(start, asked.held, now=self._now)
         start.events += 1
@@ -286,14 +286,14 @@ class Holding:
         parameters = asked.parameters if start.takes_all else None
         return {"start_id": start.id, "start_n": start.events, "parameters": parameters}
 
-    def _go_on(self, start: HeldStart) -> None:
+    def _go_on(self, start: PendingRun) -> None:
         start.status, start.due_at = StartStatus.WAITING, None
         del self._gathering[start.deployment, start.user_id, start.gather_key or ""]
         self.deployments.add(start.deployment)
 
 
-def _new_start(asked: Asked, *, now: datetime) -> HeldStart:
-    start = HeldStart(
+def _new_start(asked: Asked, *, now: datetime) -> PendingRun:
+    start = PendingRun(
         id=new_id("sta_"),
         deployment=asked.deployment,
         user_id=asked.user_id,
@@ -311,7 +311,7 @@ def _new_start(asked: Asked, *, now: datetime) -> HeldStart:
     return start
 
 
-def _take_keys(start: HeldStart, held: Held, *, now: datetime) -> None:
+def _take_keys(start: PendingRun, held: Held, *, now: datetime) -> None:
     keys = held.rate_key, held.throttle_key, held.singleton_key, held.concurrency_key
     start.rate_key, start.throttle_key, start.singleton_key, start.concurrency_key = keys
     start.gate_key = json.dumps(keys)
@@ -319,7 +319,7 @@ def _take_keys(start: HeldStart, held: Held, *, now: datetime) -> None:
     start.ranked_at = start.created_at - timedelta(seconds=held.priority)
 
 
-def _document(start: HeldStart) -> dict[str, Any]:
+def _document(start: PendingRun) -> dict[str, Any]:
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in start.model_dump().items()

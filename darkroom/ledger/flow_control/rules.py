@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from darkroom.ledger.event_tables import HeldStart
+from darkroom.ledger.event_tables import PendingRun
 from darkroom.ledger.flow_control.terms import MOST_EVENTS, Over, Terms, WhenRunning
 
 MOST_BYTES = 256 << 10  # of JSON that the events of one run give it; Prefect takes 512 KiB
@@ -40,13 +40,13 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Begin:
-    start: HeldStart
+    start: PendingRun
     paced_until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drop:
-    start: HeldStart
+    start: PendingRun
     reason: str
 
 
@@ -54,7 +54,7 @@ class Drop:
 class Hold:
     """`until`: when it may begin; None: when something ends. `cancels`: a job that is to end for it."""
 
-    start: HeldStart
+    start: PendingRun
     reason: str
     until: datetime | None = None
     cancels: tuple[str, ...] = ()
@@ -63,18 +63,18 @@ class Hold:
 Decision = Begin | Drop | Hold
 
 
-def has_room(start: HeldStart, *, bytes: int) -> bool:
+def has_room(start: PendingRun, *, bytes: int) -> bool:
     """Return whether one more event, with so many bytes of parameters, can join those that it has collected."""
     if not start.takes_all or start.events == 0:
         return True
     return start.events < MOST_EVENTS and start.bytes + bytes <= MOST_BYTES
 
 
-def is_full(start: HeldStart, terms: Terms) -> bool:
+def is_full(start: PendingRun, terms: Terms) -> bool:
     return terms.batch is not None and start.events >= terms.batch.size
 
 
-def gathers_until(start: HeldStart, terms: Terms, *, now: datetime) -> datetime:
+def gathers_until(start: PendingRun, terms: Terms, *, now: datetime) -> datetime:
     """Return when it goes on if nothing more comes, given that an event has just come."""
     longest = [each.longest for each in (terms.debounce, terms.batch) if each is not None and each.longest is not None]
     ends = [start.created_at + each for each in longest]
@@ -83,7 +83,7 @@ def gathers_until(start: HeldStart, terms: Terms, *, now: datetime) -> datetime:
     return min(ends)
 
 
-def decide(waiting: Sequence[HeldStart], standing: Standing, terms: Terms, *, now: datetime) -> list[Decision]:
+def decide(waiting: Sequence[PendingRun], standing: Standing, terms: Terms, *, now: datetime) -> list[Decision]:
     """Decide on each that is first in its line at its turn; those behind one that is held have no decision."""
     counted = _Counted(standing, now=now)
     superseded = _superseded(waiting, terms)
@@ -102,14 +102,14 @@ def decide(waiting: Sequence[HeldStart], standing: Standing, terms: Terms, *, no
     return decisions
 
 
-def _superseded(waiting: Sequence[HeldStart], terms: Terms) -> set[str]:
+def _superseded(waiting: Sequence[PendingRun], terms: Terms) -> set[str]:
     """Return those that a newer one of their key replaces.
 
     Where the new one takes the old one's place, only the newest of each key still counts.
     """
     if terms.singleton is None or terms.singleton.when_running is not WhenRunning.CANCEL:
         return set()
-    newest: dict[str, HeldStart] = {}
+    newest: dict[str, PendingRun] = {}
     for start in sorted(waiting, key=lambda each: (each.created_at, each.id)):
         if start.singleton_key is not None:
             newest[start.singleton_key] = start
@@ -126,7 +126,7 @@ class _Counted:
         self._begun = {key: list(times) for key, times in standing.begun.items()}
         self._paced = dict(standing.paced)
 
-    def decide(self, start: HeldStart, terms: Terms) -> Decision:
+    def decide(self, start: PendingRun, terms: Terms) -> Decision:
         stopped = (
             self._refused(start, terms)
             or self._alone(start, terms)
@@ -136,13 +136,13 @@ class _Counted:
         )
         return stopped or self._begin(start, terms)
 
-    def _refused(self, start: HeldStart, terms: Terms) -> Decision | None:
+    def _refused(self, start: PendingRun, terms: Terms) -> Decision | None:
         if terms.rate_limit is None or terms.rate_limit.over is not Over.REFUSE or self._within_rate(start, terms):
             return None
         limit, period = terms.rate_limit.limit, _said(terms.rate_limit.period)
         return Drop(start=start, reason=f"{limit} of its key have begun within {period}, the most (rate limit)")
 
-    def _alone(self, start: HeldStart, terms: Terms) -> Decision | None:
+    def _alone(self, start: PendingRun, terms: Terms) -> Decision | None:
         if terms.singleton is None or start.singleton_key is None:
             return None
         others = [each for each in self._running if each.singleton_key == start.singleton_key]
@@ -158,7 +158,7 @@ class _Counted:
             case WhenRunning.QUEUE:
                 return Hold(start=start, reason=f"{other} of its key is under way (singleton: queue)")
 
-    def _crowded(self, start: HeldStart, terms: Terms) -> Decision | None:
+    def _crowded(self, start: PendingRun, terms: Terms) -> Decision | None:
         if terms.concurrency is None or start.concurrency_key is None:
             return None
         running = sum(each.concurrency_key == start.concurrency_key for each in self._running)
@@ -166,7 +166,7 @@ class _Counted:
             return None
         return Hold(start=start, reason=f"{running} of its key are under way, the most (concurrency)")
 
-    def _queued(self, start: HeldStart, terms: Terms) -> Decision | None:
+    def _queued(self, start: PendingRun, terms: Terms) -> Decision | None:
         if terms.rate_limit is None or self._within_rate(start, terms):
             return None
         limit, period = terms.rate_limit.limit, terms.rate_limit.period
@@ -174,13 +174,13 @@ class _Counted:
         reason = f"{limit} of its key have begun within {_said(period)}, the most (rate limit)"
         return Hold(start=start, reason=reason, until=until)
 
-    def _within_rate(self, start: HeldStart, terms: Terms) -> bool:
+    def _within_rate(self, start: PendingRun, terms: Terms) -> bool:
         if terms.rate_limit is None or start.rate_key is None:
             return True
         since = self._now - terms.rate_limit.period
         return sum(at > since for at in self._begun.get(start.rate_key, ())) < terms.rate_limit.limit
 
-    def _throttled(self, start: HeldStart, terms: Terms) -> Decision | None:
+    def _throttled(self, start: PendingRun, terms: Terms) -> Decision | None:
         """Hold back what the generic cell rate algorithm does not let begin yet.
 
         Each begins its share of the period later, `burst` of them before that.
@@ -194,7 +194,7 @@ class _Counted:
         rate = f"{terms.throttle.limit} of its key begin each {_said(terms.throttle.period)}"
         return Hold(start=start, reason=f"{rate} (throttle)", until=until)
 
-    def _begin(self, start: HeldStart, terms: Terms) -> Begin:
+    def _begin(self, start: PendingRun, terms: Terms) -> Begin:
         if start.rate_key is not None:
             self._begun.setdefault(start.rate_key, []).insert(0, self._now)
         self._running.append(

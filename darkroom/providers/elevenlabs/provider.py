@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from darkroom.errors import Retry, SubmitUnknown
-from darkroom.ledger import Happening, Outcome, Request
+from darkroom.ledger import Outcome, Request, Transition
 from darkroom.providers.base import Accepted, Provider
 from darkroom.providers.elevenlabs.failures import classify_refusal
 from darkroom.providers.elevenlabs.model import CATALOGUE
@@ -64,7 +64,7 @@ class Speech(Provider):
             "characters": len(str(input["text"])),
             "request_id": request_id,
         }
-        return Outcome(happening=Happening.SUCCEED, output=output, cost_usd=cost)
+        return Outcome(transition=Transition.SUCCEED, output=output, cost_usd=cost)
 
     def _speak(self, name: str, input: Mapping[str, Any]) -> tuple[bytes, str | None]:
         from elevenlabs import VoiceSettings

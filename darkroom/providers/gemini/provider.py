@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from darkroom.ledger import Happening, Outcome, Request
+from darkroom.ledger import Outcome, Request, Transition
 from darkroom.providers.base import Accepted, Provider
 from darkroom.providers.gemini.answers import classify_refusal, flaw, read_answer
 from darkroom.providers.gemini.model import CATALOGUE, GeminiInput, GeminiModel
@@ -102,5 +102,5 @@ def _outcome(row: Request, model: GeminiModel, output: dict[str, Any], *, schema
     cost = model.cost(row.input or {}, output, None)
     wrong = flaw(output, schema=schema)
     if wrong is None:
-        return Outcome(happening=Happening.SUCCEED, output=output, cost_usd=cost)
+        return Outcome(transition=Transition.SUCCEED, output=output, cost_usd=cost)
     return failed(row, wrong, cost_usd=cost)

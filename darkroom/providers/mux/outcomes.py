@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from darkroom.errors import Permanent, Retry
-from darkroom.ledger import Happening, Outcome, Request
+from darkroom.ledger import Outcome, Request, Transition
 from darkroom.providers.mux.model import MODEL
 from darkroom.providers.outcomes import cancelled, failed
 
@@ -48,7 +48,7 @@ def asset_outcome(row: Request, asset: Mapping[str, Any]) -> Outcome | None:
         case "ready":
             output = _output(asset)
             cost: Decimal = MODEL.cost(row.input or {}, output, None)
-            return Outcome(happening=Happening.SUCCEED, output=output, cost_usd=cost)
+            return Outcome(transition=Transition.SUCCEED, output=output, cost_usd=cost)
         case "errored":
             return failed(row, _problem(_mapping(asset.get("errors"))))
         case _:

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 from darkroom.errors import DarkroomError
-from darkroom.ledger import Happening, Outcome, Request
+from darkroom.ledger import Outcome, Request, Transition
 from darkroom.media.formats import Media
 from darkroom.media.resize import resize
 from darkroom.providers.base import Provider
@@ -36,8 +36,8 @@ class WebProvider(Provider):
             with self._resizing:
                 picture = resize(fetched, max_width=input["max_width"], quality=input["quality"])
         except DarkroomError as error:
-            return Outcome(happening=Happening.FAIL, error=error.of(step=row.step, ref=row.ref).document())
-        return Outcome(happening=Happening.SUCCEED, output={"image": _document(picture)}, cost_usd=Decimal(0))
+            return Outcome(transition=Transition.FAIL, error=error.of(step=row.step, ref=row.ref).document())
+        return Outcome(transition=Transition.SUCCEED, output={"image": _document(picture)}, cost_usd=Decimal(0))
 
     def poll(self, row: Request) -> None:
         """Return None: nobody has it after the call, so there is nobody to ask."""

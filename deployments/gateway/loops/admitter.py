@@ -22,7 +22,7 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from darkroom.deployments.gateway.loops.effects import Errands
+from darkroom.deployments.gateway.loops.effects import EffectExecutor
 from darkroom.errors import DarkroomError
 from darkroom.ledger import Ledger
 from darkroom.orchestrator.dispatch import Dispatcher
@@ -37,8 +37,8 @@ MOST_FREED = 100  # that are remembered: 20 runs are made ahead at most
 SECONDS_TO_FINISH = 5.0  # a statement may hang for longer
 
 
-class Granter:
-    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, errands: Errands) -> None:
+class Admitter:
+    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, errands: EffectExecutor) -> None:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._errands = errands

@@ -21,7 +21,7 @@ THREADS = 4
 MOST_WAITING = 1000
 
 
-class Errands:
+class EffectExecutor:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._places = threading.BoundedSemaphore(MOST_WAITING)

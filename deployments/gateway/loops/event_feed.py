@@ -24,7 +24,7 @@ BETWEEN_SECONDS = 0.25  # 200 events a second, which Prefect can take beside its
 SECONDS_TO_FINISH = 5.0
 
 
-class Teller:
+class EventPublisher:
     def __init__(self, ledger: Ledger, orchestrator: Orchestrator) -> None:
         self._ledger = ledger
         self._orchestrator = orchestrator

@@ -18,7 +18,7 @@ from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.jobs import own_job
-from darkroom.deployments.gateway.routes.ordering import DeskOf
+from darkroom.deployments.gateway.routes.ordering import OrderContextOf
 from darkroom.deployments.gateway.schemas.jobs import Accepted, ChildPage, JobDocument, child_document, job_document
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
@@ -88,7 +88,7 @@ Deduplicate = Annotated[bool, Query(description="With CSV and JSON lines.")]
 )
 def order_batch(
     body: Annotated[Any, Body()],
-    desk: DeskOf,
+    desk: OrderContextOf,
     deduplicate: Deduplicate = False,
     answer_within_hours: Hours = None,
     if_nobody_answers: Annotated[IfNobody, Query(description="With CSV and JSON lines.")] = "wait",

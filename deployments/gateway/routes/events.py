@@ -17,14 +17,14 @@ from darkroom.deployments.gateway.auth import Acting, ActingCaller
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problem_hints import remedy_of
 from darkroom.deployments.gateway.problems import Problem, not_found
-from darkroom.deployments.gateway.routes.starts import StartDocument, start_document
+from darkroom.deployments.gateway.routes.pending_runs import StartDocument, start_document
 from darkroom.deployments.gateway.schemas.base import Document
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.events import MOST_EVENTS, Sender, Taken
 from darkroom.events.ingest import Envelope
 from darkroom.events.ingest import Problem as Refusal
-from darkroom.ledger import EffectKind, Event, EventEffect, EventStatus, HeldStart
+from darkroom.ledger import EffectKind, Event, EventEffect, EventStatus, PendingRun
 
 router = APIRouter(tags=["Events"])
 
@@ -232,7 +232,7 @@ def _effects(services: Services, event_id: str) -> list[EventEffectDocument]:
     return [_effect(each, starts.get(each.start_id or "")) for each in found]
 
 
-def _effect(effect: EventEffect, start: HeldStart | None) -> EventEffectDocument:
+def _effect(effect: EventEffect, start: PendingRun | None) -> EventEffectDocument:
     return EventEffectDocument(
         what=effect.what,
         deployment=effect.deployment,

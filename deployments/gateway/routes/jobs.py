@@ -9,7 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Query, Response
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
-from darkroom.deployments.gateway.routes.ordering import DeskOf
+from darkroom.deployments.gateway.routes.ordering import OrderContextOf
 from darkroom.deployments.gateway.schemas.jobs import Accepted, JobDocument, JobPage, job_document, summary
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
@@ -82,7 +82,7 @@ def replay_job(id: str, user_id: UserId, services: ServicesOf, after: Background
     response_description="A new job, on record. `Location` is where to follow it.",
     responses=problem_responses(401, 403, 404, 409, 422, 429),
 )
-def repeat_job(id: str, desk: DeskOf) -> Accepted:
+def repeat_job(id: str, desk: OrderContextOf) -> Accepted:
     """Exactly as it was, from the input on record: the provider forgets after three days, Darkroom does not."""
     own_job(id, desk.user_id, desk.services)
     return desk.answer(desk.services.ledger.jobs.repeat(id, idempotency_key=desk.idempotency_key))

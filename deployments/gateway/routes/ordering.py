@@ -26,7 +26,7 @@ IdempotencyKey = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
+class OrderContext:
     """Where a request's order is given in, by its user, under its idempotency key."""
 
     user_id: str
@@ -63,9 +63,11 @@ async def _desk(
     response: Response,
     after: BackgroundTasks,
     idempotency_key: IdempotencyKey = None,
-) -> Desk:
+) -> OrderContext:
     """Not a plain function: that would be a journey to another thread and back, for every request."""
-    return Desk(user_id=user_id, services=services, idempotency_key=idempotency_key, response=response, after=after)
+    return OrderContext(
+        user_id=user_id, services=services, idempotency_key=idempotency_key, response=response, after=after
+    )
 
 
-DeskOf = Annotated[Desk, Depends(_desk)]
+OrderContextOf = Annotated[OrderContext, Depends(_desk)]

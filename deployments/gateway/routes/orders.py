@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
-from darkroom.deployments.gateway.routes.ordering import DeskOf
+from darkroom.deployments.gateway.routes.ordering import OrderContextOf
 from darkroom.deployments.gateway.schemas.jobs import Accepted
 from darkroom.errors import NeedsHuman
 from darkroom.flows.orders import NAMED
@@ -35,7 +35,7 @@ Kind = Annotated[str, Path(max_length=100, description="The flow's name.", examp
 def order_by_kind(
     kind: Kind,
     body: Annotated[dict[str, Any], Body(description="The fields of its form in Prefect's UI, but `user`.")],
-    desk: DeskOf,
+    desk: OrderContextOf,
 ) -> Accepted:
     """Ours, those of your project, and those of installed packages; each with the fields that its order model has."""
     # Here, as it imports Prefect and the project's code: a gateway that is never asked for it does without.
@@ -57,7 +57,7 @@ def _read(order_model: type[Order], body: dict[str, Any]) -> Order:
 
 
 def _named(address: Address, order_model: type[Order]) -> Callable[..., Accepted]:
-    def take_order(order: Any, desk: DeskOf) -> Accepted:
+    def take_order(order: Any, desk: OrderContextOf) -> Accepted:
         return desk.submit(address.kind, order)
 
     body = Body(openapi_examples=dict(address.examples))

@@ -1,4 +1,4 @@
-"""`/v1/starts`: runs that events have asked for under flow control.
+"""`/v1/pending-runs`: runs that events have asked for under flow control. `/v1/starts` is their name of before.
 
 Each is shown from the first event to a job, or to the reason why there is none.
 """
@@ -17,9 +17,9 @@ from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.schemas.base import Document
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
 from darkroom.deployments.gateway.services import ServicesOf
-from darkroom.ledger import HeldStart, StartStatus
+from darkroom.ledger import PendingRun, StartStatus
 
-router = APIRouter(prefix="/v1/starts", tags=["Events"])
+router = APIRouter(tags=["Events"])
 
 
 class StartDocument(Document):
@@ -47,7 +47,7 @@ class StartPage(Document):
 
 
 @router.get("", summary="List what flow control holds", responses=problem_responses(401, 403, 422))
-def list_starts(
+def list_pending_runs(
     user_id: UserId,
     services: ServicesOf,
     status: Annotated[StartStatus | None, Query(description="Only these.")] = None,
@@ -67,16 +67,16 @@ def list_starts(
     return StartPage(items=[start_document(start) for start in page], next=following)
 
 
-@router.get("/{id}", summary="Look at a start", responses=problem_responses(401, 403, 404))
-def get_start(id: Annotated[str, Field(max_length=100)], user_id: UserId, services: ServicesOf) -> StartDocument:
+@router.get("/{id}", summary="Look at a pending run", responses=problem_responses(401, 403, 404))
+def get_pending_run(id: Annotated[str, Field(max_length=100)], user_id: UserId, services: ServicesOf) -> StartDocument:
     """As the events name it that it stands for."""
     start = services.ledger.starts.get([id]).get(id)
     if start is None or start.user_id != user_id:
-        raise not_found("start")
+        raise not_found("pending run")
     return start_document(start)
 
 
-def start_document(start: HeldStart) -> StartDocument:
+def start_document(start: PendingRun) -> StartDocument:
     return StartDocument(
         id=start.id,
         deployment=start.deployment,

@@ -13,33 +13,33 @@ from darkroom.ledger import OUTAGES, Ledger
 
 def test_rings_from_both_sides_count_as_one(ledger: Ledger, db: Db) -> None:
     """However many there were, a wait hears all that have come, and then there is silence: not a hundred waits."""
-    with ledger.listen("fox") as bell:
+    with ledger.listen("fox") as listener:
         for _ in range(100):
-            bell.ring()
+            listener.notify()
             db.execute("SELECT pg_notify('fox', '')")
-        heard = len(list(takewhile(lambda _: bell.wait(0.5), range(100))))
+        heard = len(list(takewhile(lambda _: listener.wait(0.5), range(100))))
         assert 1 <= heard < 10  # the last ones may still have been on their way from Postgres
 
 
 def test_a_thread_of_the_process_ends_the_wait(ledger: Ledger) -> None:
     """A call that has ended need not go through Postgres to be heard."""
-    with ledger.listen("fox") as bell, ThreadPoolExecutor(1) as pool:
-        pool.submit(bell.ring)
-        assert bell.wait(20)
+    with ledger.listen("fox") as listener, ThreadPoolExecutor(1) as pool:
+        pool.submit(listener.ring)
+        assert listener.wait(20)
 
 
 def test_a_ring_never_blocks(ledger: Ledger) -> None:
     """Not even when nobody has listened for very long."""
-    with ledger.listen("fox") as bell:
+    with ledger.listen("fox") as listener:
         for _ in range(100_000):
-            bell.ring()
-        assert bell.wait(0)
+            listener.notify()
+        assert listener.wait(0)
 
 
 def test_a_lost_connection_is_an_outage(ledger: Ledger, db: Db) -> None:
     """Silence would be taken for nothing having happened."""
-    with ledger.listen("fox") as bell:
+    with ledger.listen("fox") as listener:
         db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
         with pytest.raises(OUTAGES):
-            while bell.wait(5):
+            while listener.wait(5):
                 pass

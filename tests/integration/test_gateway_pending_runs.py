@@ -106,7 +106,7 @@ def test_every_event_of_a_debounce_says_which_run_it_became(ann: Customer, ledge
     begun = until(ann, first, "begun")
     assert (begun["start_n"], begun["passed_on"]) == (1, False)
     assert (effect(ann, last)["start_n"], effect(ann, last)["passed_on"]) == (2, True)
-    assert effect(ann, last)["start"] == begun["start"] == ann.get(f"/v1/starts/{begun['start']['id']}").json()
+    assert effect(ann, last)["start"] == begun["start"] == ann.get(f"/v1/pending-runs/{begun['start']['id']}").json()
     job = ledger.jobs.get(begun["start"]["job_id"])
     assert job is not None and job.parameters["plan"] == "studio"
 
@@ -135,17 +135,17 @@ def test_starts_are_listed_to_whom_they_are_for(ann: Customer, bob: Customer) ->
     events = send(ann, "user.profile_completed", *({"account": "a-1"} for _ in range(3)))
     ids = [effect(ann, event)["start"]["id"] for event in events]
     until(ann, events[0], "begun")
-    page = ann.get("/v1/starts?limit=2").json()
+    page = ann.get("/v1/pending-runs?limit=2").json()
     assert [each["id"] for each in page["items"]] == [ids[2], ids[1]]
-    rest = ann.get(f"/v1/starts?limit=2&cursor={page['next']}").json()
+    rest = ann.get(f"/v1/pending-runs?limit=2&cursor={page['next']}").json()
     assert ([each["id"] for each in rest["items"]], rest["next"]) == ([ids[0]], None)
-    waiting = ann.get("/v1/starts?status=waiting&deployment=tell/alone").json()["items"]
+    waiting = ann.get("/v1/pending-runs?status=waiting&deployment=tell/alone").json()["items"]
     assert [each["id"] for each in waiting] == [ids[2], ids[1]]
     assert "(singleton: queue)" in waiting[1]["reason"]
-    assert ann.get("/v1/starts?deployment=greet/debounced").json()["items"] == []
-    assert ann.get("/v1/starts?status=lost").status_code == 422
-    assert bob.get("/v1/starts").json()["items"] == []
-    assert bob.get(f"/v1/starts/{ids[0]}").status_code == 404
+    assert ann.get("/v1/pending-runs?deployment=greet/debounced").json()["items"] == []
+    assert ann.get("/v1/pending-runs?status=lost").status_code == 422
+    assert bob.get("/v1/pending-runs").json()["items"] == []
+    assert bob.get(f"/v1/pending-runs/{ids[0]}").status_code == 404
 
 
 def test_the_operator_lists_the_starts_of_all(
@@ -158,11 +158,11 @@ def test_the_operator_lists_the_starts_of_all(
     held = [until(who, event, "waiting")["start"]["id"] for who, _, event in events]
     monkeypatch.setenv("DARKROOM_LEDGER_URL", ledger_url)
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))  # else a command joins the stack in this folder, if there is one
-    said = CliRunner().invoke(app, ["start", "list", "--deployment", "tell/alone", "--status", "waiting"])
+    said = CliRunner().invoke(app, ["pending", "list", "--deployment", "tell/alone", "--status", "waiting"])
     assert said.exit_code == 0, said.output
     lines = [line.split("\t") for line in said.output.splitlines()]
     assert set(held) <= {line[0] for line in lines}
     (line,) = [line for line in lines if line[0] == held[0]]
     assert line[1:4] == ["tell/alone", "waiting", "1"] and "(singleton: queue)" in line[-1]
-    wrong = CliRunner().invoke(app, ["start", "list", "--status", "lost"])
+    wrong = CliRunner().invoke(app, ["pending", "list", "--status", "lost"])
     assert "none of gathering, waiting, begun, dropped" in str(wrong.exception)

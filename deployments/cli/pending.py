@@ -9,21 +9,21 @@ import typer
 from darkroom.deployments.cli.common import open_ledger
 
 if TYPE_CHECKING:
-    from darkroom.ledger import HeldStart, Ledger
+    from darkroom.ledger import Ledger, PendingRun
 
 MOST_REASON = 500
-StartIds = Annotated[list[str], typer.Argument(metavar="START...", help="Ids, as `darkroom start list` gives them.")]
+StartIds = Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids, as `darkroom pending list` gives them.")]
 
-start = typer.Typer(help="Runs that events ask for, under flow control.", no_args_is_help=True)
+pending = typer.Typer(help="Pending runs: those that events ask for, under flow control.", no_args_is_help=True)
 
 
-@start.command("list")
-def list_starts(
+@pending.command("list")
+def list_pending(
     deployment: Annotated[str | None, typer.Option(help="Only of this one, e.g. sync-profile/debounced.")] = None,
     status: Annotated[str | None, typer.Option(help="Only gathering, waiting, begun or dropped ones.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most lines.")] = 50,
 ) -> None:
-    """List starts of all users, newest first: id, deployment, status, events, until when, job, reason."""
+    """List pending runs of all users, newest first: id, deployment, status, events, until when, job, reason."""
     from darkroom.errors import BadInput
     from darkroom.ledger import StartStatus
 
@@ -35,9 +35,9 @@ def list_starts(
             typer.echo(_line(each))
 
 
-@start.command("release")
+@pending.command("release")
 def release(starts: StartIds) -> None:
-    """Let starts that gather go on now, without waiting for more events."""
+    """Let pending runs that gather events go on now, without waiting for more."""
     from darkroom.orchestrator import Orchestrator
     from darkroom.orchestrator.dispatch import Dispatcher
 
@@ -48,20 +48,20 @@ def release(starts: StartIds) -> None:
             typer.echo(_line(each))
 
 
-@start.command("drop")
+@pending.command("drop")
 def drop(
     reason: Annotated[str, typer.Option(help="Why nothing is to begin; it stands in each event's document.")],
-    starts: Annotated[list[str] | None, typer.Argument(metavar="[START...]", help="Ids of starts.")] = None,
+    starts: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="Ids of pending runs.")] = None,
     deployment: Annotated[str | None, typer.Option(help="In place of ids: all that is held of this one.")] = None,
     user: Annotated[str | None, typer.Option(help="With --deployment: of this user alone.")] = None,
 ) -> None:
-    """Withdraw starts that gather or wait: nothing begins. Prints those that are dropped."""
+    """Drop pending runs: nothing begins. Prints those that are dropped."""
     from darkroom.errors import BadInput
 
     if not reason.strip() or len(reason) > MOST_REASON:
         raise BadInput(f"A reason has 1 to {MOST_REASON} characters.", field="--reason")
     if bool(starts) == bool(deployment) or (user is not None and deployment is None):
-        raise BadInput("Name either starts, or their --deployment (and --user).", field="START")
+        raise BadInput("Name either pending runs, or their --deployment (and --user).", field="RUN")
     with open_ledger() as ledger:
         if deployment is not None:
             owner = None if user is None else ledger.users.find(user).id
@@ -77,16 +77,16 @@ def drop(
         typer.echo(f"{id}\tdropped")
 
 
-def _known(ledger: Ledger, ids: list[str]) -> list[HeldStart]:
+def _known(ledger: Ledger, ids: list[str]) -> list[PendingRun]:
     from darkroom.errors import BadInput
 
     found = ledger.starts.get(ids)
     if missing := [id for id in ids if id not in found]:
-        raise BadInput(f"There is no start {missing[0]}.", field="START")
+        raise BadInput(f"There is no pending run {missing[0]}.", field="RUN")
     return [found[id] for id in ids]
 
 
-def _line(start: HeldStart) -> str:
+def _line(start: PendingRun) -> str:
     until = start.due_at.isoformat(timespec="seconds") if start.due_at else "-"
     known = (start.id, start.deployment, start.status, str(start.events), until, start.job_id or "-")
     return "\t".join([*known, start.reason or "-"])
