@@ -31,6 +31,7 @@ check: $(VENV)/installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@rm -rf build/names && mkdir -p build/names && cp -Rp darkroom build/names && cp -Rp blocks deployments flows build/names/darkroom
+	@$(BIN)/python tests/ratchet.py
 	@$(BIN)/mypy
 	@cd build/names && $(abspath $(BIN))/lint-imports --no-logo --no-cache $(CURDIR)/pyproject.toml
 

@@ -38,17 +38,6 @@ def parse_winners(text: str, *, rows: int, failed: Collection[int] = ()) -> tupl
     return _checked([number - 1 for each in ranges for number in each], wrong, rows=rows, failed=failed, first=1)
 
 
-def check_winners(chosen: Sequence[int], *, rows: int, failed: Collection[int] = ()) -> tuple[int, ...]:
-    """Return the chosen rows as `parse_winners` does, from a list of rows from 0, as the API has it."""
-    numbers = [n for n in chosen if type(n) is int and abs(n) < LARGEST]
-    wrong = list[str]()
-    if unknown := [n for n in numbers if not 0 <= n < rows]:
-        wrong.append(f"there is no row {as_ranges(unknown, first=0)}")
-    if len(numbers) < len(chosen):
-        wrong.append("there is something that is no number")
-    return _checked([n for n in numbers if 0 <= n < rows], wrong, rows=rows, failed=failed, first=0)
-
-
 def as_ranges(numbers: Iterable[int], *, first: int = 1, most: int = MOST_NAMED) -> str:
     """Write rows from 0 as a person does, numbered from `first`: "3, 7, 12-20".
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from darkroom.batches.winners import as_ranges, check_winners, parse_winners
+from darkroom.batches.winners import as_ranges, parse_winners
 from darkroom.errors import BadInput
 
 
@@ -87,34 +85,6 @@ def test_all_mistakes_are_told_at_once() -> None:
         " without a draft, as it failed: 3. Write"
     )
     assert "; and 40 more. Write" in refused(" ".join(f"x{n}" for n in range(50)))
-
-
-def test_a_list_of_rows_is_checked_alike() -> None:
-    """From 0, as the API counts them, and its messages too."""
-    assert check_winners([6, 2, 14], rows=30) == (2, 6, 14)
-    assert check_winners([], rows=30) == ()
-
-
-@pytest.mark.parametrize(
-    ("chosen", "said"),
-    [
-        ([30], "there is no row 30"),
-        ([-1, 3], "there is no row -1"),
-        ([3, 3], "named twice: 3"),
-        ([2, 3], "without a draft, as it failed: 2"),
-        (["3"], "there is something that is no number"),
-        ([True], "there is something that is no number"),
-        ([10**5000], "there is something that is no number"),
-        ([4.0], "there is something that is no number"),
-        ([31, None], "there is no row 31; there is something that is no number"),
-    ],
-)
-def test_a_list_with_a_wrong_row_is_refused(chosen: list[Any], said: str) -> None:
-    """The message names it and what there is."""
-    with pytest.raises(BadInput) as caught:
-        check_winners(chosen, rows=30, failed=(2,))
-    assert caught.value.message == f"winners: {said}. Send numbers from 0 to 29."
-    assert caught.value.field == "winners"
 
 
 def test_rows_are_named_in_few_words() -> None:
