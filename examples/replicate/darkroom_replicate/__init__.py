@@ -1,0 +1,56 @@
+"""Replicate as a provider of Darkroom: its account, by which the package registers itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+from pydantic import Field, HttpUrl, SecretStr
+
+from darkroom.providers.account import ProviderAccount
+from darkroom.providers.base import Model, Provider
+from darkroom.providers.webhooks import WebhookReceiver
+from darkroom.settings import Settings
+from darkroom_replicate.models import MODELS
+from darkroom_replicate.provider import BASE, Replicate, ReplicateReceiver
+
+TOKEN, WEBHOOK_SECRET, API_BASE = "REPLICATE_API_TOKEN", "REPLICATE_WEBHOOK_SECRET", "REPLICATE_API_BASE"
+
+
+class ReplicateAccount(ProviderAccount):
+    """Access to one account at Replicate: pictures are made there."""
+
+    _block_type_name: ClassVar[str | None] = "Replicate account"
+    _block_type_slug: ClassVar[str | None] = "replicate-account"
+    _description: ClassVar[str | None] = "The Replicate account that makes pictures and is billed."
+    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://replicate.com/account/api-tokens")
+
+    account_id: ClassVar[str] = "replicate"
+    slots: ClassVar[int] = 10
+    variables: ClassVar[tuple[str, ...]] = (TOKEN, WEBHOOK_SECRET)
+
+    api_token: SecretStr = Field(title="API token", description="From replicate.com/account/api-tokens.", min_length=1)
+    webhook_secret: SecretStr | None = Field(
+        None, title="Webhook signing secret", description="whsec_…, from GET /v1/webhooks/default/secret."
+    )
+
+    @classmethod
+    def given(cls, settings: Settings) -> Self | None:
+        token, secret = os.environ.get(TOKEN), os.environ.get(WEBHOOK_SECRET)
+        return cls(api_token=token, webhook_secret=secret or None) if token else None
+
+    @classmethod
+    def models(cls) -> Mapping[str, Model]:
+        return MODELS
+
+    @classmethod
+    def sends_webhooks(cls, settings: Settings) -> bool:
+        return bool(os.environ.get(WEBHOOK_SECRET))
+
+    @classmethod
+    def receiver(cls, settings: Settings) -> WebhookReceiver:
+        return ReplicateReceiver(secret=os.environ.get(WEBHOOK_SECRET))
+
+    def provider(self) -> Provider:
+        return Replicate(self.api_token.get_secret_value(), base=os.environ.get(API_BASE) or BASE)
