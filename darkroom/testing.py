@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,9 +112,10 @@ _TIMES = (
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Run a stack with the project in whose folder the tests are run."""
-    with running_stack(tmp_path_factory.mktemp("darkroom") / "home") as running:
+def stack() -> Iterator[Stack]:
+    """Start a stack with the project in whose folder the tests are run."""
+    # Not below pytest's own folder: each session closes that to other users, and as root Postgres runs as one.
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as folder, running_stack(Path(folder) / "home") as running:
         yield running
 
 

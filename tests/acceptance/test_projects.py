@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "venv" / "bin" / "python"
     own = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
     # Not a .pth of the other's folder is read there, and so not the one by which this repository is found.
-    (own / "needed.pth").write_text(sysconfig.get_path("purelib"))
+    (own / "needed.pth").write_text("\n".join(place for place in sys.path if place.endswith("site-packages")))
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", *folder.glob("*.whl"), cwd=folder)
     return python
 
@@ -33,6 +32,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*command: str | Path, cwd: Path, seconds: float = 120) -> str:
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("DARKROOM_", "PYTHON"))}
     kept = {name: os.environ[name] for name in ("DARKROOM_CACHE",) if name in os.environ}
+    # A session of pytest closes its folder to other users: not the one in which the Postgres of our stacks lies.
+    kept["PYTEST_DEBUG_TEMPROOT"] = str(cwd)
     done = subprocess.run(
         [str(each) for each in command],
         cwd=cwd,
