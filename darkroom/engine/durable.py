@@ -330,8 +330,8 @@ class Durable:
 
     def _send(self, name: str, data: Mapping[str, Any], *, key: str) -> str:
         sender = Sender(source=f"job:{self.id}", owner_id=self._row.user_id, user_id=self._row.user_id)
-        door = EventIngest(self._resources.ledger, _triggers())
-        (taken,), implied = door.take(sender, [{"name": name, "data": dict(data), "id": key}])
+        ingest = EventIngest(self._resources.ledger, _triggers())
+        (taken,), implied = ingest.take(sender, [{"name": name, "data": dict(data), "id": key}])
         if taken.problem is not None:
             raise BadInput(taken.problem.message, field=taken.problem.field)
         self._resources.dispatcher.carry_out(implied)

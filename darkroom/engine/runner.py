@@ -208,9 +208,9 @@ class Runner:
             self._left()
             self._suspension.raise_if_requested()
         elif self._deployed:
-            suspend(timeout=timeout, when_left=self._left, form=self._calls.form)
+            suspend(timeout=timeout, on_suspended=self._left, form=self._calls.form)
         else:
-            pause(self._resources.orchestrator, self._flow_run_id, timeout=timeout, when_left=self._left)
+            pause(self._resources.orchestrator, self._flow_run_id, timeout=timeout, on_suspended=self._left)
             self._ledger.runs.enter(self._flow_run_id, run_key=None)
 
     def _left(self) -> None:

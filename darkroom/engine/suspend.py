@@ -24,7 +24,7 @@ from darkroom.orchestrator import Orchestrator
 _PATIENCE_OF_THE_DOORKEEPER = 0.2  # seconds between looks at whether Prefect shows the run as paused
 
 
-def suspend(*, timeout: timedelta, when_left: Callable[[], None], form: type[RunInput] | None = None) -> None:
+def suspend(*, timeout: timedelta, on_suspended: Callable[[], None], form: type[RunInput] | None = None) -> None:
     """End the process of a deployed run by raising `Pause`; call `when_left` once Prefect has accepted it.
 
     `form`: what a person fills in to resume it. A resume without an answer is refused then.
@@ -38,11 +38,13 @@ def suspend(*, timeout: timedelta, when_left: Callable[[], None], form: type[Run
             suspend_flow_run(timeout=seconds, key=key, wait_for_input=form)
     except Pause:
         with suppress(*OUTAGES):  # reconcile finds a suspended run that was never marked as left
-            when_left()
+            on_suspended()
         raise
 
 
-def pause(orchestrator: Orchestrator, flow_run_id: UUID, *, timeout: timedelta, when_left: Callable[[], None]) -> None:
+def pause(
+    orchestrator: Orchestrator, flow_run_id: UUID, *, timeout: timedelta, on_suspended: Callable[[], None]
+) -> None:
     """Wait in the process of a run without a deployment until it is resumed.
 
     `pause_flow_run` blocks from before the state is accepted until the resume, so a thread watches from outside, and
@@ -50,7 +52,7 @@ def pause(orchestrator: Orchestrator, flow_run_id: UUID, *, timeout: timedelta, 
     """
     resumed = threading.Event()
     doorkeeper = threading.Thread(
-        target=_once_paused, args=(orchestrator, flow_run_id, resumed, when_left), daemon=True, name="doorkeeper"
+        target=_once_paused, args=(orchestrator, flow_run_id, resumed, on_suspended), daemon=True, name="doorkeeper"
     )
     doorkeeper.start()
     try:
@@ -61,7 +63,7 @@ def pause(orchestrator: Orchestrator, flow_run_id: UUID, *, timeout: timedelta, 
 
 
 def _once_paused(
-    orchestrator: Orchestrator, flow_run_id: UUID, resumed: threading.Event, when_left: Callable[[], None]
+    orchestrator: Orchestrator, flow_run_id: UUID, resumed: threading.Event, on_suspended: Callable[[], None]
 ) -> None:
     while not resumed.wait(_PATIENCE_OF_THE_DOORKEEPER):
         try:
@@ -69,5 +71,5 @@ def _once_paused(
         except DarkroomError:
             continue
         if state is not None and state.type == "PAUSED":
-            when_left()
+            on_suspended()
             return

@@ -26,11 +26,11 @@ from darkroom.settings import Settings
 class Services:
     settings: Settings
     ledger: Ledger
-    granter: Admitter
-    errands: EffectExecutor
+    admitter: Admitter
+    executor: EffectExecutor
     blocks: Blocks
-    door: EventIngest
-    teller: EventPublisher
+    ingest: EventIngest
+    publisher: EventPublisher
     webhooks: WebhookIngest
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
@@ -38,9 +38,9 @@ class Services:
 
         To be called after the answer; it returns at once, so it needs no thread.
         """
-        self.errands.run(implied)
+        self.executor.run(implied)
         if implied.grant:
-            wake = self.granter.slot_freed if slot_freed else self.granter.wake
+            wake = self.admitter.slot_freed if slot_freed else self.admitter.wake
             wake()
 
 
@@ -53,15 +53,15 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
         orchestrator = opened.enter_context(Orchestrator(api))
         dispatcher = Dispatcher(ledger, orchestrator)
         blocks = blocks or opened.enter_context(Watch(settings, api))
-        errands = opened.enter_context(EffectExecutor(dispatcher))
+        executor = opened.enter_context(EffectExecutor(dispatcher))
         yield Services(
             settings=settings,
             ledger=ledger,
-            granter=opened.enter_context(Admitter(ledger, dispatcher, errands)),
-            errands=errands,
+            admitter=opened.enter_context(Admitter(ledger, dispatcher, executor)),
+            executor=executor,
             blocks=blocks,
-            door=EventIngest(ledger),
-            teller=opened.enter_context(EventPublisher(ledger, orchestrator)),
+            ingest=EventIngest(ledger),
+            publisher=opened.enter_context(EventPublisher(ledger, orchestrator)),
             webhooks=WebhookIngest(ledger, blocks, settings),
         )
 

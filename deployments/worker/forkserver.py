@@ -69,7 +69,7 @@ class ForkServer:
     def __init__(self, preload: str = PRELOAD) -> None:
         self._server = _ForkServer()
         self._server.set_forkserver_preload([preload])
-        self._hand = ThreadPoolExecutor(1, thread_name_prefix="nursery")
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="forkserver")
         try:
             self._hand.submit(self._check, preload).result()
         except BaseException:

@@ -2,7 +2,7 @@
 
 Beside these functions `WarmWorker` overrides `BaseWorker._submit_run`, which is private by name, and calls
 `_propose_pending_state`, `_propose_crashed_state`, `_release_limit_slot` and `_mark_flow_run_as_cancelled`; and
-`nursery` leans on multiprocessing's `_forkserver`, `_forkserver_pid` and `_forkserver_alive_fd`.
+`forkserver` leans on multiprocessing's `_forkserver`, `_forkserver_pid` and `_forkserver_alive_fd`.
 """
 
 from __future__ import annotations

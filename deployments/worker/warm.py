@@ -64,7 +64,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._nursery: ForkServer | None = None
+        self._forkserver: ForkServer | None = None
         self._children: dict[UUID, Child] = {}
         self._settings = load_settings()
         self._timing = self._settings.timing
@@ -87,7 +87,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     async def setup(self) -> None:
         # Before anything else: a flow that cannot be imported is told to who starts the worker, not to each run.
-        self._nursery = await anyio.to_thread.run_sync(ForkServer)
+        self._forkserver = await anyio.to_thread.run_sync(ForkServer)
         if not self._create_pool_if_not_found:
             await self._wait_for_pool()
         await super().setup()
@@ -112,8 +112,8 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         for task in self._tasks:
             task.cancel()
         await super().teardown(*exc_info)
-        if self._nursery:
-            self._nursery.retire()
+        if self._forkserver:
+            self._forkserver.retire()
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """One poll at a time, and none before what the last one gave is Pending.
@@ -228,9 +228,9 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         return nullcontext(order) if order.folder else _in_temporary_folder(order)
 
     async def _fork(self, order: Order) -> Child:
-        assert self._nursery is not None
+        assert self._forkserver is not None
         since = ready_since(order.flow_run)
-        return Child(*await anyio.to_thread.run_sync(self._nursery.start, child.main, order), since=since)
+        return Child(*await anyio.to_thread.run_sync(self._forkserver.start, child.main, order), since=since)
 
     async def _report(
         self, flow_run: FlowRun, configuration: WarmJobConfiguration, result: WarmWorkerResult, *, hooks: bool = True
@@ -304,11 +304,11 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     async def _take_up_new_code(self) -> None:
         try:
-            nursery = await anyio.to_thread.run_sync(ForkServer)
+            forkserver = await anyio.to_thread.run_sync(ForkServer)
         except CannotPreload as error:
             self._logger.error("The new code is not taken up, the old goes on: %s", error)
             return
-        old, self._nursery = self._nursery, nursery
+        old, self._forkserver = self._forkserver, forkserver
         self._recipes.forget()
         if old:
             old.retire()

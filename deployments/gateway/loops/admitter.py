@@ -38,10 +38,10 @@ SECONDS_TO_FINISH = 5.0  # a statement may hang for longer
 
 
 class Admitter:
-    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, errands: EffectExecutor) -> None:
+    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, executor: EffectExecutor) -> None:
         self._ledger = ledger
         self._dispatcher = dispatcher
-        self._errands = errands
+        self._executor = executor
         self._now = ledger.clock
         self._longest_wait = ledger.timing.grant_wait.total_seconds()
         self._after_failure = ledger.timing.grant_failed.total_seconds()
@@ -53,7 +53,7 @@ class Admitter:
         self._starts_at = 0.0  # when those that are due are looked for
         self._flag = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="granter", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="admitter", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -87,8 +87,8 @@ class Admitter:
         """Grants, and tells for how many seconds there will be nothing to do unless the flag is raised."""
         try:
             before = self._now()
-            self._errands.run(self._dispatcher.hand_out())
-            self._errands.run(self._dispatcher.wake_due())
+            self._executor.run(self._dispatcher.hand_out())
+            self._executor.run(self._dispatcher.wake_due())
             # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
             due = _earlier(self._ledger.requests.next_due(after=before), self._ledger.waits.next_due(after=before))
             wait = min(self._start_ahead(), self._release_starts())
@@ -112,7 +112,7 @@ class Admitter:
         all = now - self._released_at >= self._every_start
         if all:
             self._released_at = now
-        self._errands.run(self._ledger.starts.release(all=all))
+        self._executor.run(self._ledger.starts.release(all=all))
         due = self._ledger.starts.next_due(after=before)
         wait = seconds_until(due, now=self._now(), most=self._longest_wait)
         self._starts_at = min(self._starts_at, now + wait)
@@ -126,7 +126,7 @@ class Admitter:
         if (left := self._ahead_at + AHEAD_EVERY_SECONDS - now) > 0:
             return left
         self._ahead_at = now
-        self._errands.run(self._dispatcher.start_ahead(count))
+        self._executor.run(self._dispatcher.start_ahead(count))
         return self._longest_wait
 
 

@@ -34,7 +34,7 @@ class EffectExecutor:
         self._threads.shutdown(cancel_futures=True)
 
     def run(self, implied: Implied) -> None:
-        """Submit the effects and return at once. Leave the grant to the granter."""
+        """Submit the effects and return at once. Leave the grant to the admitter."""
         for wake in implied.wakes:
             self._submit(Implied(wakes=(wake,)))
         for start in implied.starts:

@@ -32,7 +32,7 @@ class EventPublisher:
         self._after_failure = ledger.timing.events_failed.total_seconds()
         self._flag = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="teller", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="event publisher", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

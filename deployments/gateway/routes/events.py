@@ -135,10 +135,10 @@ def send_events(
     header `Darkroom-User`, or about nobody in particular.
     """
     alone = not isinstance(body, list)
-    taken, implied = services.door.take(_sender(caller, services), [body] if alone else body)
+    taken, implied = services.ingest.take(_sender(caller, services), [body] if alone else body)
     after.add_task(services.act_on, implied)
-    services.teller.wake()
-    services.granter.look_for_starts()
+    services.publisher.wake()
+    services.admitter.look_for_starts()
     if not alone:
         return [_line(each) for each in taken]
     (one,) = taken

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from nursery_targets import tell, tell_parent, tell_when_asked
+from forkserver_targets import tell, tell_parent, tell_when_asked
 from support import wait_until
 from warm_worker import is_gone
 
@@ -32,16 +32,16 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
 
 
 @contextmanager
-def nursery() -> Iterator[ForkServer]:
-    nursery = ForkServer("generation")
+def forkserver() -> Iterator[ForkServer]:
+    forkserver = ForkServer("generation")
     try:
-        yield nursery
+        yield forkserver
     finally:
-        nursery.retire()
+        forkserver.retire()
 
 
-def told(nursery: ForkServer, target: Callable[..., None]) -> Any:
-    process, line = nursery.start(target)
+def told(forkserver: ForkServer, target: Callable[..., None]) -> Any:
+    process, line = forkserver.start(target)
     with line:
         answer = line.recv()
     process.join()
@@ -58,7 +58,7 @@ def test_a_child_under_way_finishes_on_its_code_and_the_next_has_the_new(write: 
     write("PROBLEM, NUMBER = None, 2")
     assert told(old, tell) == 1
     old.retire()
-    with nursery() as new, line:
+    with forkserver() as new, line:
         assert told(new, tell) == 2
         assert parent.is_running()
         line.send("now")
@@ -85,9 +85,9 @@ def test_code_that_cannot_be_preloaded_is_refused(write: Callable[[str], None], 
 
 
 def test_a_forkserver_that_has_died_is_replaced(write: Callable[[str], None]) -> None:
-    """By one that lives as long as the nursery."""
+    """By one that lives as long as the fork server."""
     write("PROBLEM, NUMBER = None, 1")
-    with nursery() as it:
+    with forkserver() as it:
         first = told(it, tell_parent)
         psutil.Process(first).kill()
         wait_until(lambda: is_gone(first))
