@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -41,6 +41,12 @@ def find(kind: str) -> Pipeline[Any]:
         if kind not in REGISTRY:
             raise NeedsHuman(" ".join([f"There is no pipeline {kind}.", *broken]), code="no_flow")
     return REGISTRY[kind]
+
+
+def all_pipelines() -> Mapping[str, Pipeline[Any]]:
+    """Return the pipelines by kind, once every module of the project was imported; those that can be."""
+    import_flows()
+    return REGISTRY
 
 
 def register(made: Pipeline[Any]) -> None:

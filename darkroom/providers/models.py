@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import cast
 
-from darkroom.errors import BadInput
+from darkroom.errors import BadInput, NeedsHuman
 from darkroom.providers.base import Model, PictureModel
 from darkroom.providers.registry import accounts
 from darkroom.providers.web.model import MODELS as WEB
@@ -14,11 +14,18 @@ from darkroom.providers.web.model import MODELS as WEB
 
 @cache
 def all_models() -> Mapping[str, Model]:
-    """Return the models by endpoint."""
-    found: dict[str, Model] = {}
-    for account in accounts().values():
-        found |= account.models()
-    return found | {model.endpoint: model for model in WEB}
+    """Return the models by endpoint. Raise NeedsHuman where two providers sell one under the same name."""
+    found: dict[str, Model] = {model.endpoint: model for model in WEB}
+    for account_id, account in accounts().items():
+        models = account.models()
+        if twice := sorted(found.keys() & models.keys()):
+            raise NeedsHuman(
+                f"The provider '{account_id}' has a model {twice[0]}, and so has '{found[twice[0]].account_id}'. "
+                "Give it another endpoint, e.g. with the provider in front.",
+                code="two_models",
+            )
+        found |= models
+    return found
 
 
 def find_picture_model(endpoint: str) -> PictureModel:

@@ -16,7 +16,7 @@ from fastapi_offline import FastAPIOffline
 
 from darkroom.deployments.gateway.limits import Limits
 from darkroom.deployments.gateway.loops.block_cache import Blocks
-from darkroom.deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, completed
+from darkroom.deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, add_pipelines, completed
 from darkroom.deployments.gateway.problems import add_handlers
 from darkroom.deployments.gateway.routes import (
     assets,
@@ -90,6 +90,7 @@ def _add_routes(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = completed(generate(), batches.BatchOrder)
+            add_pipelines(app.openapi_schema)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

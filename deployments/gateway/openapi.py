@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 
 from darkroom.deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument, from_error
 from darkroom.errors import TooMany, WrongState
+from darkroom.flows.orders import NAMED
 
 TITLE = "Darkroom"
 DESCRIPTION = """
@@ -34,6 +36,7 @@ TAGS = [
     {"name": "Batches", "description": "A campaign of up to 10,000 pictures, in two passes with a choice between."},
     {"name": "LoRAs", "description": "Train a face, a thing or a style, and name it in orders for pictures."},
     {"name": "Films", "description": "Order a film with voice and captions, ready to be streamed."},
+    {"name": "Orders", "description": "Order any pipeline by its kind: Darkroom's, your project's, or a package's."},
     {
         "name": "Events",
         "description": "Say what happened in your application: it starts jobs and wakes those that wait.",
@@ -88,6 +91,32 @@ def completed(document: dict[str, Any], *bodies: type[BaseModel]) -> dict[str, A
     for parameter in _parameters(document):
         parameter["schema"] = _without_null(parameter["schema"])
     return document
+
+
+def add_pipelines(document: dict[str, Any]) -> None:
+    """Describe the orders of all pipelines that have no address of their own: the project's, and packages'."""
+    from darkroom.engine.registry import all_pipelines
+
+    template = document["paths"]["/v1/orders/{kind}"]["post"]
+    named = {each.over_http.kind for each in NAMED if each.over_http}
+    for kind, pipeline in sorted(all_pipelines().items()):
+        if kind in named:
+            continue
+        name = f"{kind.title().replace('-', '')}Order"
+        schema = pipeline.order.model_json_schema(ref_template=f"#/components/schemas/{name}_{{model}}")
+        parts = {f"{name}_{part}": each for part, each in schema.pop("$defs", {}).items()}
+        document["components"]["schemas"] |= parts | {name: schema}
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+        document["paths"][f"/v1/orders/{kind}"] = {
+            "post": {
+                **template,
+                "operationId": f"order_{kind.replace('-', '_')}",
+                "summary": kind,
+                "description": inspect.getdoc(pipeline.function) or "",
+                "parameters": [each for each in template["parameters"] if each["name"] != "kind"],
+                "requestBody": {"required": True, "content": content},
+            }
+        }
 
 
 def _response(status: int) -> dict[str, Any]:

@@ -340,6 +340,34 @@ def test_the_documentation_needs_no_internet(gateway: RunningGateway) -> None:
     assert named <= set(document["components"]["schemas"])
 
 
+def test_any_pipeline_is_ordered_by_its_kind(ann: Customer, ledger: Ledger) -> None:
+    """With the fields of its order; what is wrong is named as where it has an address of its own."""
+
+    def order(kind: str, **body: object) -> httpx.Response:
+        return ann.http.post(f"/v1/orders/{kind}", json=body, headers={"Authorization": f"Bearer {ann.key}"})
+
+    answer = order("onboard-user", account="a-1", email="ann@example.com")
+    assert answer.status_code == 202, answer.text
+    job = ledger.jobs.get(answer.json()["job_id"])
+    assert job is not None
+    assert (job.kind, job.parameters) == ("onboard-user", {"account": "a-1", "email": "ann@example.com"})
+    assert_problem(order("onboard-user", account="a-1", email=SECRET), field="email")
+    assert_problem(order("generate-image", prompt=SECRET, model="fal-ai/flux/schnell", lora="mochi"), field="model")
+    assert order("reconcile").status_code == order("paint").status_code == 404
+
+
+def test_the_description_has_every_pipeline(gateway: RunningGateway) -> None:
+    """Each with its own operation and schema; names of before are there, and marked."""
+    document = gateway.http.get("/openapi.json").json()
+    operation = document["paths"]["/v1/orders/onboard-user"]["post"]
+    assert operation["operationId"] == "order_onboard_user"
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert "welcome_after_hours" in document["components"]["schemas"][schema]["properties"]
+    assert "/v1/orders/generate-image" not in document["paths"]
+    assert document["paths"]["/v1/starts"]["get"]["deprecated"]
+    assert "deprecated" not in document["paths"]["/v1/pending-runs"]["get"]
+
+
 def assert_problem(answer: httpx.Response, *, field: str) -> None:
     problem = answer.json()
     assert answer.headers["Content-Type"] == MEDIA_TYPE

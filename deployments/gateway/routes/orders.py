@@ -31,7 +31,12 @@ ANSWERED: dict[str, Any] = {
 Kind = Annotated[str, Path(max_length=100, description="The flow's name.", examples=["make-postcard"])]
 
 
-@router.post("/v1/orders/{kind}", tags=["Orders"], summary="Order any pipeline", **ANSWERED)
+@router.post(
+    "/v1/orders/{kind}",
+    tags=["Orders"],
+    summary="Order any pipeline",
+    **ANSWERED | {"responses": problem_responses(401, 403, 404, 413, 415, 422, 429)},
+)
 def order_by_kind(
     kind: Kind,
     body: Annotated[dict[str, Any], Body(description="The fields of its form in Prefect's UI, but `user`.")],
