@@ -16,13 +16,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import darkroom
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.project_file import PROJECT, project_files, users_project
 from darkroom.timing import Timing
 
 VARIABLE = "darkroom_deployed"
-# The schemas of parameters are made of these, by these.
-CODE = ("darkroom", "blocks", "flows", "deployments")
+# The schemas of parameters are made of these, by these. In an installation all of them are inside the library.
+LIBRARY = Path(darkroom.__file__).parent
+BESIDE = ("blocks", "flows", "deployments")
 PACKAGES = ("prefect", "pydantic")
 # What a deployment is, less what the server changes by itself.
 LASTING = (
@@ -73,15 +75,15 @@ def code_hash(*, timing: Timing) -> str:
     times = str(timing.reconcile_every)
     for word in (sys.version, times, *(f"{name}={version(name)}" for name in PACKAGES)):
         digest.update(word.encode() + b"\0")
-    for source in (*project_files(), *sorted(_sources())):
+    for source in (*project_files(), *sorted(set(_sources()))):
         digest.update(str(source).encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
 def _sources() -> Iterator[Path]:
     """Yield the code of Darkroom and of the user's project."""
-    for folder in CODE:
-        yield from (PROJECT / folder).rglob("*.py")
+    for folder in (LIBRARY, *(PROJECT / name for name in BESIDE)):
+        yield from folder.rglob("*.py")
     for folder, below, names in os.walk(users_project() or os.devnull):
         # What is installed in the project's folder is none of its code.
         if "pyvenv.cfg" in names:

@@ -33,6 +33,7 @@ def up(
 ) -> None:
     """Run the whole stack on this machine, in the foreground, until Ctrl-C."""
     from darkroom.deployments.stack.supervisor import Stack
+    from darkroom.orchestrator.project_file import users_project
 
     options = StackOptions(
         home=home,
@@ -45,6 +46,8 @@ def up(
         worker_type=worker_type,
     )
     say(f"starting in {home.resolve()}")
+    if project := users_project():
+        say(f"with the project in {project}")
     Stack(options, say=say, on_ready=lambda: say(options.ready_message())).run()
 
 
