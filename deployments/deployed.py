@@ -82,8 +82,8 @@ def code_hash(*, timing: Timing) -> str:
 
 def _sources() -> Iterator[Path]:
     """Yield the code of Darkroom and of the user's project."""
-    for folder in (LIBRARY, *(PROJECT / name for name in BESIDE)):
-        yield from folder.rglob("*.py")
+    for ours in (LIBRARY, *(PROJECT / name for name in BESIDE)):
+        yield from ours.rglob("*.py")
     for folder, below, names in os.walk(users_project() or os.devnull):
         # What is installed in the project's folder is none of its code.
         if "pyvenv.cfg" in names:
