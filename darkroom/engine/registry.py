@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -64,4 +65,5 @@ def register(made: Pipeline[Any]) -> None:
 
 
 def _place(function: Callable[..., object]) -> str:
-    return f"{function.__code__.co_filename}:{function.__qualname__}"
+    # By whichever links it was reached.
+    return f"{os.path.realpath(function.__code__.co_filename)}:{function.__qualname__}"

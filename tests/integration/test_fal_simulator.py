@@ -25,14 +25,13 @@ from darkroom.providers.fal import (
     Fal,
     Jwks,
     ProviderResult,
-    Rejection,
     Submitted,
-    WebhookRejected,
     classify_webhook_error,
-    is_outcome,
 )
 from darkroom.providers.fal.model import FILE_HOSTS
 from darkroom.providers.models import find_model
+from darkroom.providers.outcomes import is_outcome
+from darkroom.providers.webhooks import Rejection, WebhookRejected
 
 DEV = "fal-ai/flux/dev"
 SIZE = {"width": 320, "height": 192}

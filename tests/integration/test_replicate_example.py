@@ -20,7 +20,7 @@ from reconciling import resources_of, turn
 from running_gateway import GivenBlocks, RunningGateway, recording_prefect, running_gateway
 from simulated_replicate import SECONDS, TOKEN, SimulatedReplicate, simulated_replicate
 
-from darkroom.engine.request_spec import specify
+from darkroom.engine.request_spec import build_request
 from darkroom.engine.resources import Resources
 from darkroom.engine.submit import submit
 from darkroom.errors import (
@@ -114,7 +114,7 @@ class Scene:
 
     def granted(self, endpoint: str = SCHNELL, **arguments: Any) -> Request:
         """A call that may be sent now."""
-        first = specify(endpoint, {"prompt": "a fox"} | arguments, step="generate")
+        first = build_request(endpoint, {"prompt": "a fox"} | arguments, step="generate")
         job = self.ledger.jobs.post(user_id=self.user_id, kind="generate-image", parameters={}, first=first).job
         (granted,) = [each for each in self.ledger.grants.grant() if each.job_id == job.id]
         self.ledger.runs.place(job.id)

@@ -14,7 +14,7 @@ from darkroom.ledger.statuses import (
     statuses_before,
 )
 
-# One line for each status, one word for each happening; a dot is a happening that changes nothing.
+# One line for each status, one word for each transition; a dot is a transition that changes nothing.
 TABLE = """
              grant    submit      accept     refuse  lose     succeed    fail    cancel     expire   adopt
 queued       granted  .           .          .       .        succeeded  failed  cancelled  .        .
@@ -35,22 +35,22 @@ CASES = [
 ]
 
 
-def test_the_table_names_every_status_and_every_happening() -> None:
+def test_the_table_names_every_status_and_every_transition() -> None:
     """What is added to the machine has to be decided here."""
     assert [(status, transition) for status, transition, _ in CASES] == [
         (status, transition) for status in RequestStatus for transition in Transition
     ]
 
 
-@pytest.mark.parametrize(("status", "happening", "then"), CASES, ids=lambda value: value and str(value))
-def test_a_happening_leads_where_the_table_says(
+@pytest.mark.parametrize(("status", "transition", "then"), CASES, ids=lambda value: value and str(value))
+def test_a_transition_leads_where_the_table_says(
     status: RequestStatus, transition: Transition, then: RequestStatus | None
 ) -> None:
     """One next status for each pair, or none."""
     assert next_status(status, transition) is then
 
 
-def test_what_a_happening_changes_is_told_from_the_same_table() -> None:
+def test_what_a_transition_changes_is_told_from_the_same_table() -> None:
     """Statements that change a row without reading it first ask for that."""
     for transition in Transition:
         before = [status.value for status, each, then in CASES if each is transition and then is not None]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from prefect import Flow
+from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from darkroom import Job, Order, field, pipeline
@@ -18,6 +19,7 @@ from darkroom.engine.registry import REGISTRY, find
 from darkroom.errors import BadInput, NeedsHuman
 from darkroom.flows.generate_image import generate_image
 from darkroom.flows.orders import NAMED
+from darkroom.flows.orders.edit import Edit
 from darkroom.flows.orders.picture import Picture
 from darkroom.orchestrator.project_file import Entry, import_flows, read_entries
 
@@ -206,3 +208,11 @@ def test_a_project_may_have_the_folders_that_ours_has(tmp_path: Path) -> None:
 def test_all_that_deployments_name_can_be_imported() -> None:
     """Of our own project."""
     assert import_flows() == []
+
+
+def test_a_file_that_is_reached_by_a_link_is_the_same_one(tmp_path: Path) -> None:
+    """As by `prefect deploy` in a folder that links to where the code is: the worker has imported it there already."""
+    (tmp_path / "linked").symlink_to(Path(__file__).parents[2])
+    file = tmp_path / "linked" / "flows" / "edit_image.py"
+    load_flow_from_entrypoint(f"{file}:edit_image", use_placeholder_flow=False)
+    assert find("edit-image").order is Edit
