@@ -48,7 +48,10 @@ def test_it_tells_where_the_environment_differs_from_the_blocks(prefect: Prefect
 
         answer = http.get("/readyz")
 
-    assert [text.split()[0] for text in answer.json()["differences"]] == ["FAL_KEY", "DARKROOM_STORE"]
+    assert [text.partition(", which is used")[0] for text in answer.json()["differences"]] == [
+        "DARKROOM_STORE is not the place of the block local-file-system/darkroom-media",
+        "The block fal-account/default",
+    ]
     assert "other:key" not in answer.text
     assert "sim:key" not in answer.text
 

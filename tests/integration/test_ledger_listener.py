@@ -1,4 +1,4 @@
-"""The bell that a waiting process listens to: Postgres rings it, and so do threads of its own."""
+"""What a waiting process listens with: Postgres notifies it, and so do threads of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_rings_from_both_sides_count_as_one(ledger: Ledger, db: Db) -> None:
 def test_a_thread_of_the_process_ends_the_wait(ledger: Ledger) -> None:
     """A call that has ended need not go through Postgres to be heard."""
     with ledger.listen("fox") as listener, ThreadPoolExecutor(1) as pool:
-        pool.submit(listener.ring)
+        pool.submit(listener.notify)
         assert listener.wait(20)
 
 

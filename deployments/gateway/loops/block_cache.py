@@ -142,8 +142,8 @@ class Watch:
             return
         for kind in self._required:
             self._check(f"{kind.account_id}_account", partial(self._accounts.read, kind))
+        self._read_others()  # before the last check: who sees that all is well sees what differs, too
         self._check("media_store", self._open_store)
-        self._read_others()
         self._read_at = time.monotonic()
 
     def _read_others(self) -> None:
