@@ -154,7 +154,7 @@ def running_stack(home: Path, **environment: str) -> Iterator[Stack]:
             process.wait(timeout=120)
 
 
-def _until_ready(process: subprocess.Popen[bytes], log: Path, timeout: float = 300) -> None:
+def _until_ready(process: subprocess.Popen[bytes], log: Path, timeout: float = 660) -> None:
     limit = time.monotonic() + timeout
     while READY not in (said := log.read_text()):
         assert process.poll() is None, f"the stack has ended:\n{said}"
