@@ -9,6 +9,7 @@ session. Its limits are scaled (`DARKROOM_TIME_SCALE`, a fifth unless it is set)
 from __future__ import annotations
 
 import os
+import random
 import shlex
 import signal
 import socket
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -122,7 +123,7 @@ def stack() -> Iterator[Stack]:
 @contextmanager
 def running_stack(home: Path, **environment: str) -> Iterator[Stack]:
     """Start `darkroom up` in this home, on free ports, wait until it is ready, and end it."""
-    ports = {name: _free_port() for name in ("port", "prefect-port", "simulator-port")}
+    ports = _free_ports("port", "prefect-port", "simulator-port")
     base = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     scale = os.environ.get("DARKROOM_TIME_SCALE", "0.2")
     kept = {name: os.environ[name] for name in ("DARKROOM_PROJECT", "DARKROOM_CACHE") if name in os.environ}
@@ -174,7 +175,17 @@ def _within(environment: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+# Below what the kernel gives to whoever asks for any port: one of the stack's own parts might have taken it before.
+_PORTS = range(12_000, 32_000)
+
+
+def _free_ports(*names: str) -> dict[str, int]:
+    """Find a free port for each name."""
+    found: dict[str, int] = {}
+    while len(found) < len(names):
+        port = random.SystemRandom().choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in found.values():
+                found[names[len(found)]] = port
+    return found
