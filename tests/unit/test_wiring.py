@@ -180,5 +180,6 @@ def test_what_is_not_installed_is_told_with_the_extra_to_install(monkeypatch: py
     """Pictures need neither FFmpeg nor PyAV; a film is refused with what it takes."""
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.delitem(sys.modules, "darkroom.media.formats.films", raising=False)
+    monkeypatch.delattr("darkroom.media.formats.films", raising=False)  # as the package has it, once it was imported
     with pytest.raises(NeedsHuman, match=r"pip install 'darkroom-media\[film\]'"):
         verify(b"a film", Kind.VIDEO)
