@@ -39,7 +39,7 @@ from darkroom.orchestrator import RECONCILE, RunState, queue_name
 from darkroom.orchestrator.missed_runs import make_missing, skipped
 from darkroom.providers.base import Provider
 from darkroom.providers.models import find_model
-from darkroom.providers.registry import sends_webhooks
+from darkroom.providers.registry import heard_from
 
 MOST_TOLD = 500  # events in one turn
 MOST_UNANSWERED = 3  # calls of one turn to one account
@@ -54,6 +54,7 @@ class Reconciler:
         self._resources = resources
         self._now = resources.clock
         self._timing = resources.timing
+        self._heard = heard_from(resources.settings)
         self._closed_within = self._timing.closed_within if closed_within is None else closed_within
         self._ledger = resources.ledger
         self._unanswered = Counter[str]()  # calls of this turn, by account
@@ -141,7 +142,7 @@ class Reconciler:
             now=self._now(),
             expected=model.expected,
             start_timeout=model.start_timeout,
-            webhooks=sends_webhooks(row.account_id, self._resources.settings),
+            webhooks=row.account_id in self._heard,
             timing=self._timing,
         )
         match what:

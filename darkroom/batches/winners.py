@@ -13,7 +13,6 @@ from darkroom.errors import BadInput
 
 FIELD = "winners"
 LONGEST = 100_000  # characters: ten thousand numbers fit
-LARGEST = 10**9  # numbers beyond are not worth naming
 MOST_NAMED = 10  # numbers, or ranges of them, in one part of a message
 _DASHES = re.compile(r"\s*[-‐‑‒–—]\s*")  # as keyboards and word processors make them
 _PART = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
@@ -35,11 +34,11 @@ def parse_winners(text: str, *, rows: int, failed: Collection[int] = ()) -> tupl
         case ["all"]:
             return tuple(sorted(set(range(rows)) - set(failed)))
     ranges, wrong = _ranges(words, rows)
-    return _checked([number - 1 for each in ranges for number in each], wrong, rows=rows, failed=failed, first=1)
+    return _checked([number - 1 for each in ranges for number in each], wrong, rows=rows, failed=failed)
 
 
-def as_ranges(numbers: Iterable[int], *, first: int = 1, most: int = MOST_NAMED) -> str:
-    """Write rows from 0 as a person does, numbered from `first`: "3, 7, 12-20".
+def as_ranges(numbers: Iterable[int], *, most: int = MOST_NAMED) -> str:
+    """Write rows from 0 as a person does, numbered from 1: "3, 7, 12-20".
 
     It ends in "…" where there are more ranges than `most`.
     """
@@ -49,7 +48,7 @@ def as_ranges(numbers: Iterable[int], *, first: int = 1, most: int = MOST_NAMED)
             found[-1] = (found[-1][0], n)
         else:
             found.append((n, n))
-    named = [f"{a + first}" if a == b else f"{a + first}-{b + first}" for a, b in found[:most]]
+    named = [f"{a + 1}" if a == b else f"{a + 1}-{b + 1}" for a, b in found[:most]]
     return ", ".join(named) + ("…" if len(found) > most else "")
 
 
@@ -74,16 +73,14 @@ def _ranges(words: Sequence[str], rows: int) -> tuple[list[range], list[str]]:
     return found, wrong
 
 
-def _checked(
-    chosen: Sequence[int], wrong: list[str], *, rows: int, failed: Collection[int], first: int
-) -> tuple[int, ...]:
+def _checked(chosen: Sequence[int], wrong: list[str], *, rows: int, failed: Collection[int]) -> tuple[int, ...]:
     once = set(chosen)
     if twice := set(_twice(chosen)):
-        wrong.append(f"named twice: {as_ranges(twice, first=first)}")
+        wrong.append(f"named twice: {as_ranges(twice)}")
     if without := once & set(failed):
-        wrong.append(f"without a draft, as it failed: {as_ranges(without, first=first)}")
+        wrong.append(f"without a draft, as it failed: {as_ranges(without)}")
     if wrong:
-        raise _refused(wrong, rows, first=first)
+        raise _refused(wrong, rows)
     return tuple(sorted(once))
 
 
@@ -95,12 +92,11 @@ def _twice(chosen: Iterable[int]) -> Iterator[int]:
         seen.add(n)
 
 
-def _refused(wrong: Sequence[str], rows: int, *, first: int = 1) -> BadInput:
+def _refused(wrong: Sequence[str], rows: int) -> BadInput:
     listed = "; ".join(wrong[:MOST_NAMED]) + (
         f"; and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
     )
-    remedy = f"numbers from {first} to {rows - 1 + first}"
-    how = f"Write {remedy}, e.g. “3, 7, 12-20”, or “all”, or “none”" if first else f"Send {remedy}"
+    how = f"Write numbers from 1 to {rows}, e.g. “3, 7, 12-20”, or “all”, or “none”"
     return BadInput(f"{FIELD}: {listed}. {how}.", field=FIELD)
 
 

@@ -108,7 +108,7 @@ class Calls:
 
     @contextmanager
     def threads(self, listener: Listener) -> Iterator[None]:
-        """Run the threads in which calls can be started, and notify `bell` at the end of each call.
+        """Run the threads in which calls can be started, and notify `listener` at the end of each call.
 
         Leaving the context waits for those under way.
         """

@@ -75,7 +75,7 @@ def _at_once(_: str, carry_out: Callable[[], object]) -> None:
 class Job(Durable):
     """One call of a job's function: what is on record, and what the call adds to it.
 
-    `named`: each step is a Prefect task. `setbacks`: how often what it has paid for could not be had, in calls before.
+    `named`: each step is a Prefect task. `failures`: how often what it has paid for could not be had, in calls before.
     `beside`: does what lasts as long as a provider's work, under the call's ref, beside this call and at most once at a
     time.
     """

@@ -13,18 +13,20 @@ from prefect.logging import get_run_logger
 from darkroom.engine.resources import Resources
 from darkroom.errors import DarkroomError
 from darkroom.ledger import OUTAGES, Request
-from darkroom.providers.registry import sends_webhooks
+from darkroom.providers.registry import accounts, heard_from
 
 SIDE_BY_SIDE = 4
 
 
 class Poller:
-    """`ask_all()` returns at once; a settled request rings the run's bell like a webhook."""
+    """`ask_all()` returns at once; a settled request notifies the run's listener like a webhook."""
 
     def __init__(self, resources: Resources, run_id: str) -> None:
         self._resources = resources
         self._run_id = run_id
         self._every_seconds = resources.timing.poll.total_seconds()
+        self._heard = heard_from(resources.settings)
+        self._any = not self._heard.issuperset(accounts())  # else the ledger is not even asked
         self._asking: set[str] = set()
         self._next = 0.0
 
@@ -39,12 +41,11 @@ class Poller:
                 self._asking.clear()
 
     def ask_all(self) -> None:
-        settings = self._resources.settings
-        if time.monotonic() < self._next:
+        if not self._any or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every_seconds
         for row in self._resources.ledger.requests.in_flight_of_run(self._run_id):
-            if row.ref not in self._asking and not sends_webhooks(row.account_id, settings):
+            if row.ref not in self._asking and row.account_id not in self._heard:
                 self._asking.add(row.ref)
                 self._pool.submit(copy_context().run, self._ask, row)
 

@@ -6,7 +6,7 @@ of a wait (`ledger.waits.for_event(test=…)`).
 
 from darkroom.events.conditions import Expression, compiled, matches
 from darkroom.events.flow_control import FlowControlEntry
-from darkroom.events.ingest import MOST_EVENTS, Envelope, EventIngest, Problem, Sender, Taken
+from darkroom.events.ingest import MOST_EVENTS, Envelope, EventIngest, IngestResult, Problem, Sender
 from darkroom.events.triggers import Trigger, TriggerEntry, TriggerFile, read_triggers
 
 __all__ = [
@@ -15,9 +15,9 @@ __all__ = [
     "EventIngest",
     "Expression",
     "FlowControlEntry",
+    "IngestResult",
     "Problem",
     "Sender",
-    "Taken",
     "Trigger",
     "TriggerEntry",
     "TriggerFile",

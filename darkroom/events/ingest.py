@@ -72,7 +72,7 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
+class IngestResult:
     """What became of one event. `id`: of its row. `new`: not sent before."""
 
     id: str
@@ -99,7 +99,7 @@ class EventIngest:
         self._ledger = ledger
         self._triggers = triggers or TriggerFile()
 
-    def take(self, sender: Sender, events: Sequence[Any]) -> tuple[list[Taken], Implied]:
+    def take(self, sender: Sender, events: Sequence[Any]) -> tuple[list[IngestResult], Implied]:
         """Put events on record, all at once, with what they start and wake. Return one result for each, in order.
 
         `events`: as they are sent, `{name, data, v?, id?, ts?, user?}`; up to 10,000. Raises `BadInput` for more than
@@ -113,7 +113,8 @@ class EventIngest:
         rows = [self._row(sender, each, users) for each in read]
         received, implied = self._ledger.events.receive(sender.source, rows, matches=matches)
         taken = [
-            Taken(id=got.id, new=got.new, problem=_problem_of(row)) for got, row in zip(received, rows, strict=True)
+            IngestResult(id=got.id, new=got.new, problem=_problem_of(row))
+            for got, row in zip(received, rows, strict=True)
         ]
         return taken, implied
 

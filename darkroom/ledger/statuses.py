@@ -1,7 +1,7 @@
 """The life of a paid request, as pure functions.
 
 `next_status` is the whole state machine: what a row in one status becomes when something happens to it, or None where
-the happening changes nothing (a duplicate, or an answer that comes too late). `requests.py` is the one place that
+the transition changes nothing (a duplicate, or an answer that comes too late). `requests.py` is the one place that
 writes what is decided here.
 """
 

@@ -92,6 +92,7 @@ class ProviderAccount(Configured):
     account_id: ClassVar[str]  # of the ledger, and of the address of its webhooks: `/webhooks/{account_id}`
     slots: ClassVar[int] = 10  # calls under way at once, until an operator says otherwise
     user_slots: ClassVar[int | None] = None  # of these for one user; None: as many as the plan allows
+    immediate: ClassVar[bool] = False  # whether the answer to a submit is the outcome, so that nobody is ever polled
     required: ClassVar[bool] = False  # whether Darkroom does not start without it
 
     @classmethod

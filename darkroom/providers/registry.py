@@ -55,10 +55,12 @@ def _load(point: EntryPoint) -> type[ProviderAccount]:
     return account
 
 
-def sends_webhooks(account_id: str, settings: Settings) -> bool:
-    """Return whether that provider can notify us how its calls ended; else it is polled."""
-    account = accounts().get(account_id)
-    return settings.public_url is not None and account is not None and account.sends_webhooks(settings)
+def heard_from(settings: Settings) -> frozenset[str]:
+    """Return the accounts from which we hear how a call ended without polling: by webhook, or in the answer itself."""
+    heard = {WEB, *(account_id for account_id, account in accounts().items() if account.immediate)}
+    if settings.public_url is not None:
+        heard |= {account_id for account_id, account in accounts().items() if account.sends_webhooks(settings)}
+    return frozenset(heard)
 
 
 def may_pass(account_id: str, code: str) -> bool:

@@ -88,7 +88,7 @@ def _read(event: Event) -> tuple[str, UUID, datetime]:
 
 
 class LedgerListener:
-    """A thread that waits for the ledger's bell and calls `ring` in the loop."""
+    """A thread that listens to the ledger and calls `ring` in the loop."""
 
     def __init__(self, ledger_url: str, ring: Callable[[], None], *, timing: Timing) -> None:
         self._ledger = Ledger(ledger_url, timing=timing)

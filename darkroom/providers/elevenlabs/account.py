@@ -24,6 +24,7 @@ class ElevenLabsAccount(ProviderAccount):
 
     account_id: ClassVar[str] = "elevenlabs"
     slots: ClassVar[int] = 3
+    immediate: ClassVar[bool] = True
     variables: ClassVar[tuple[str, ...]] = ("ELEVENLABS_API_KEY",)
 
     key: SecretStr = Field(title="API key", description="From elevenlabs.io/app/settings/api-keys.", min_length=1)

@@ -24,6 +24,7 @@ class GeminiAccount(ProviderAccount):
 
     account_id: ClassVar[str] = "gemini"
     slots: ClassVar[int] = 5
+    immediate: ClassVar[bool] = True
     variables: ClassVar[tuple[str, ...]] = ("GEMINI_API_KEY",)
 
     key: SecretStr = Field(title="API key", description="From aistudio.google.com/apikey.", min_length=1)

@@ -60,20 +60,27 @@ class _Accounts:
 
     def __init__(self) -> None:
         self._blocks: dict[str, ProviderAccount] = {}
+        self._missing: set[str] = set()  # that were not there when they were looked at last
         self._providers: dict[str, tuple[ProviderAccount, Provider]] = {}
         self._opened = ExitStack()
         self._lock = threading.Lock()
 
     def read(self, kind: type[ProviderAccount]) -> None:
-        """Read the block. Raise NeedsHuman where there is none."""
+        """Read the block. Raise NeedsHuman where there is none; what it said before is used on."""
         try:
             self._blocks[kind.account_id] = kind.load_default()
-        except NeedsHuman:
-            self._blocks.pop(kind.account_id, None)
+            self._missing.discard(kind.account_id)
+        except NeedsHuman as error:
+            if error.code == "no_account":
+                self._missing.add(kind.account_id)
             raise
 
     def block(self, account_id: str) -> ProviderAccount | None:
         return self._blocks.get(account_id)
+
+    def existing(self, account_id: str) -> ProviderAccount | None:
+        """Return the block as it was when it was looked at last; None where it was not there."""
+        return None if account_id in self._missing else self._blocks.get(account_id)
 
     def provider(self, account_id: str) -> Provider:
         with self._lock:
@@ -153,7 +160,7 @@ class Watch:
                 if not kind.required and (kind.sends_webhooks(self._settings) or kind.given(self._settings)):
                     with suppress(NeedsHuman):
                         self._accounts.read(kind)
-            self._others = account_differences(self._settings, self._accounts.block)
+            self._others = account_differences(self._settings, self._accounts.existing)
 
     def _open_store(self) -> None:
         self._store = open_media_store(self._settings)

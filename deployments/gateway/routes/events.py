@@ -21,7 +21,7 @@ from darkroom.deployments.gateway.routes.pending_runs import StartDocument, star
 from darkroom.deployments.gateway.schemas.base import Document
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
-from darkroom.events import MOST_EVENTS, Sender, Taken
+from darkroom.events import MOST_EVENTS, IngestResult, Sender
 from darkroom.events.ingest import Envelope
 from darkroom.events.ingest import Problem as Refusal
 from darkroom.ledger import EffectKind, Event, EventEffect, EventStatus, PendingRun
@@ -210,7 +210,7 @@ def _may_see(caller: Acting, event: Event, services: Services) -> bool:
     return services.ledger.users.find(event.user_id).parent_id == caller.user_id
 
 
-def _line(taken: Taken) -> EventLine:
+def _line(taken: IngestResult) -> EventLine:
     status = EventStatus.ACCEPTED if taken.problem is None else EventStatus.REFUSED
     problem = taken.problem and EventProblem(field=taken.problem.field, message=taken.problem.message)
     return EventLine(id=taken.id, status=status, new=taken.new, problem=problem)
