@@ -68,6 +68,10 @@ SPREADSHEETS = [
     ),
     read("a declaration that is wrong", "id,prompt\na,ein schöner Fuchs\n", ("a", GERMAN), charset="iso-8859-1"),
     refused("another code page", "id,prompt\na,Красная лиса\n".encode("cp1251"), (None, 2, None), says="not UTF-8"),
+    read("a sample of letters", "id,prompt\na,äöüß\n".encode("cp1252"), ("a", {"prompt": "äöüß"}), says="cp1252"),
+    refused(
+        "damaged UTF-8", "id,prompt\na,schön\nb,".encode() + b"sch\xf6n\n", (None, 3, None), says="not on this line"
+    ),
     refused("no code page", b"id,prompt\na,\x81\x8d\n", (None, 2, None), says="neither UTF-8 nor Windows-1252"),
     refused("UTF-16 cut short", "id,prompt\na,x\n".encode("utf-16")[:-1], (None, None, None), says="cut short"),
     refused("a workbook", b"PK\x03\x04\x14\x00\x06\x00", (None, None, None), says="Excel"),
@@ -96,6 +100,10 @@ SPREADSHEETS = [
 ]
 
 QUOTES = [
+    read("Sheets, tabs and no quotes", 'id\tprompt\na\t"Hi" said the fox\n', ("a", {"prompt": '"Hi" said the fox'})),
+    refused("an open quote between tabs", 'id\tprompt\na\t"Hi\nb\ta "mug"\n', (None, 2, None), says="…⇥"),
+    read("single quotes", "'id','prompt'\n'a','a fox, red'\n", ("a", {"prompt": "a fox, red"})),
+    read("an apostrophe", "id,prompt\na,the fox's\n", ("a", {"prompt": "the fox's"})),
     read("a quoted header", '\ufeff"id","prompt"\r\n"a","a fox"\r\n', ("a", FOX)),
     read("a quoted header, semicolons", '"id";"prompt"\r\n"a";"a fox"\r\n', ("a", FOX)),
     read("pandas, QUOTE_ALL", QUOTED, ("a", fox(seed=7)), ("b", MUG)),

@@ -23,7 +23,7 @@ MISSING = frozenset({"NA", "NULL", "<NA>", "\\N"})  # of R, databases and pandas
 MISSING_NUMBER = frozenset({"na", "n/a", "null", "none", "nan", "nat", "<na>", "\\n", "-", "–", "—"})
 _SHEET_ERROR = re.compile(r"#(?:REF!|NAME\?|VALUE!|DIV/0!|NULL!|NUM!|N/A|SPILL!|CALC!|ERROR!|#{2,})|Err:[0-9]{3}")
 _PLAIN = re.compile(r"[+-]?(?:[0-9]{1,20}[.,]?|[0-9]{0,20}[.,][0-9]{1,20})")
-_SCIENTIFIC = re.compile(r"(?P<digits>[+-]?[0-9](?:[.,](?P<places>[0-9]{1,20}))?)[eE](?P<power>[+-]?[0-9]{1,2})")
+_SCIENTIFIC = re.compile(r"(?P<digits>[+-]?[0-9]{1,20}(?:[.,](?P<places>[0-9]{1,20}))?)[eE](?P<power>[+-]?[0-9]{1,2})")
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:(?P<mark>[ .,'’_])[0-9]{3})(?:(?P=mark)[0-9]{3})*(?:[.,][0-9]{1,20})?")
 _DATE = re.compile(r"[0-9]{1,2}[-.][A-ZÄa-zéûä]{3,4}\.?|[A-Z][a-z]{2}[-.][0-9]{2}|[0-9]\.[0-9]+E\+[0-9]+")
 

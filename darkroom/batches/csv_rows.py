@@ -22,6 +22,7 @@ MOST_ABOVE = 3  # lines of a title above the header
 _BLANK = " "
 _NOT_IN_TEXT = "\x1f"
 _DECLARED = re.compile(r"""\s*"?sep=("?)(?P<delimiter>[^\r\n])\1"?[,;\t|]*(?:\r\n|\r|\n)""", re.IGNORECASE)
+_ALL_SINGLE = re.compile(r"\s*'[^'\r\n]*'(?:[,;\t|] ?'[^'\r\n]*')*\s*")
 _ALL_QUOTED = re.compile(r'\s*"[^"\r\n]*"(?: "[^"\r\n]*")+\s*')
 _OPENING, _CLOSING = "“„‟«", "”“»"
 _TYPOGRAPHIC = rf"[{_OPENING}][^{_OPENING}{_CLOSING}\r\n]*[{_CLOSING}]"
@@ -49,6 +50,7 @@ class _Dialect:
     delimiter: str
     alone: bool = False
     escape: str | None = None
+    quote: str = '"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +100,13 @@ def _straightened(text: str, found: Findings) -> str:
 
 def _header(lines: Sequence[str], first: int, declared: str | None, found: Findings) -> _Header:
     """Read the header by the delimiter that gives the most columns a name."""
+    start = next((line for line in lines if seen(line)), "")
+    quote = "'" if _ALL_SINGLE.fullmatch(start) else '"'
     tried = [
         header
         for above in range(MOST_ABOVE + 1)
         for delimiter in ([declared] if declared else [*DELIMITERS, _BLANK])
-        if (header := _tried(lines, first, delimiter, above, found)) is not None
+        if (header := _tried(lines, first, _Dialect(delimiter=delimiter, quote=quote), above, found)) is not None
     ]
     fitting = [each for each in tried if not set(found.required) - set(each.names)]
     least = min((each.above for each in fitting), default=0)
@@ -116,13 +120,13 @@ def _header(lines: Sequence[str], first: int, declared: str | None, found: Findi
     _require_names(header, found)
     if len(header.names) == 1 and len(header.record.cells) == 1:
         # A list of prompts alone needs no quotes around those with commas.
-        return replace(header, dialect=_Dialect(delimiter=_NOT_IN_TEXT, alone=True))
+        return replace(header, dialect=replace(header.dialect, delimiter=_NOT_IN_TEXT, alone=True))
     return header
 
 
-def _tried(lines: Sequence[str], first: int, delimiter: str, above: int, found: Findings) -> _Header | None:
-    """Return the header that this delimiter gives, below so many lines of a title; None if it gives none."""
-    dialect, records = _Dialect(delimiter=delimiter), list[_Record]()
+def _tried(lines: Sequence[str], first: int, dialect: _Dialect, above: int, found: Findings) -> _Header | None:
+    """Return the header that this dialect gives, below so many lines of a title; None if it gives none."""
+    records = list[_Record]()
     try:
         for record in _filled(_records(lines, first, dialect)):
             records.append(record)
@@ -131,7 +135,7 @@ def _tried(lines: Sequence[str], first: int, delimiter: str, above: int, found: 
     except Unreadable:
         return None
     record = records[above] if len(records) > above else _Record(line=first, cells=[""], text="")
-    if delimiter == _BLANK and not _ALL_QUOTED.fullmatch(record.text):
+    if dialect.delimiter == _BLANK and not _ALL_QUOTED.fullmatch(record.text):
         return None
     names = column_names(record.cells, found.known)
     while names and not names[-1]:  # columns that a spreadsheet thinks there are
@@ -193,17 +197,32 @@ def _records(lines: Sequence[str], first: int, dialect: _Dialect, *, names: Sequ
             delimiter=dialect.delimiter,
             strict=True,
             skipinitialspace=True,
+            quotechar=dialect.quote,
             escapechar=dialect.escape,
         )
         try:
             cells = next(reader)
         except csv.Error:
-            if not dialect.alone:
+            literal = _literal(lines[at], dialect, names)
+            if literal is None:
                 _unmatched(lines[at], first + at, dialect.delimiter, names)
             del taken[1:]
-            cells = [lines[at]]
+            cells = literal
         yield _Record(line=first + at, cells=cells, text="".join(taken))
         at += len(taken)
+
+
+def _literal(line: str, dialect: _Dialect, names: Sequence[str]) -> list[str] | None:
+    """Return the cells of a line whose quotes are a part of its text: where there is one column, or between tabs.
+
+    Google Sheets puts nothing in quotes there. A quote that has no second one may be of a cell with a line break.
+    """
+    text = line.rstrip("\r\n")
+    if dialect.alone:
+        return [text]
+    cells = text.split(dialect.delimiter)
+    fits = len(cells) == len(names) and text.count(dialect.quote) % 2 == 0
+    return cells if dialect.delimiter == "\t" and fits else None
 
 
 def _taking(lines: Sequence[str], at: int, taken: list[str]) -> Iterator[str]:
@@ -219,7 +238,7 @@ def _without_row_names(records: Sequence[_Record], header: _Header) -> Sequence[
     """
     names = header.names
     for number, record in enumerate(records, 1):
-        sure = names[0] != "id" or record.text.lstrip().startswith('"')
+        sure = names[:1] != ["id"] or record.text.lstrip().startswith('"')
         if len(record.cells) != len(names) + 1 or record.cells[0] != str(number) or not sure:
             return records
     return [replace(record, cells=record.cells[1:]) for record in records]

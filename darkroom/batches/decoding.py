@@ -31,10 +31,14 @@ _OTHER_FILES: Sequence[tuple[bytes, str]] = (
 )
 _MARK_MISREAD = "ï»¿"  # UTF-8's mark, read as Windows-1252 by whoever sent it
 _NAMES = {"cp1252": "Windows-1252 (cp1252)", "mac_roman": "Mac Roman"}
-# What senders declare whatever they send.
-_SAYS_NOTHING = frozenset({"iso8859-1", "ascii", "utf-8"})
+# Python's names of the character sets that are worth declaring. Its others are no such sets, or say nothing: what is
+# declared as UTF-8 or ISO 8859-1 may be anything.
+_CHARSETS = re.compile(
+    r"cp[0-9]+|iso8859-(?!1$)[0-9]+|mac-\w+|koi8-\w|gb\w+|big5\w*|shift_jis\w*|euc_\w+|utf-(?:16|32)\S*"
+)
 # Western words are not spelled in accented letters alone: this is another alphabet's code page.
-_UNLIKELY = re.compile("[À-ÖØ-öø-ÿ]{4}")
+_UNLIKELY = re.compile("[À-ÖØ-öø-ÿ]{4,}")
+MOST_UNLIKELY = 1  # a sample of letters is written so: äöüß
 _AS_UTF8 = "Save it as UTF-8, e.g. “CSV UTF-8” in a spreadsheet."
 
 
@@ -97,15 +101,17 @@ def _guessed(content: bytes, notes: list[str], charset: str | None, *, at: int) 
     if (declared := _codec(charset)) is not None:
         try:
             return content.decode(declared)
-        except (UnicodeError, LookupError):
+        except UnicodeError:
             unreadable("it is not in the character set that it was sent as", _AS_UTF8, line=line)
+    if re.search("[^\x00-\x7f\ufffd]", content.decode(errors="replace")):
+        unreadable("it is UTF-8 for the most part, but not on this line", _AS_UTF8, line=line)
     # Only old Macs end lines so: “CSV (Macintosh)”.
     encoding = "mac_roman" if b"\r" in content and b"\n" not in content else "cp1252"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         unreadable("it is neither UTF-8 nor Windows-1252", _AS_UTF8, line=_line(content, error.start))
-    if _UNLIKELY.search(text):
+    if len(_UNLIKELY.findall(text)) > MOST_UNLIKELY:
         unreadable("it is not UTF-8, nor does it look like Windows-1252", _AS_UTF8, line=line)
     notes.append(
         f"The manifest is not UTF-8 (line {line}). It was read as {_NAMES[encoding]}: look whether letters with "
@@ -120,7 +126,7 @@ def _codec(charset: str | None) -> str | None:
         found = codecs.lookup(charset).name if charset else None
     except (LookupError, ValueError):
         return None
-    return None if found in _SAYS_NOTHING else found
+    return found if found is not None and _CHARSETS.fullmatch(found) else None
 
 
 def _repaired(text: str, notes: list[str]) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 ID = "id"
 # As shops and databases call it. `id` itself goes before them.
@@ -45,12 +46,13 @@ def seen(text: str) -> str:
     return shown
 
 
-def column_name(text: str, known: Collection[str]) -> str:
+@lru_cache(1024)  # every row of JSON has them anew
+def column_name(text: str, known: frozenset[str]) -> str:
     """Return the name of a column as the documentation has it; text that can be no name as it was."""
     shown = _SHORTENED.sub("", seen(text).strip("\"'“”„‟«»‘’*:").strip())
     if _UNNAMED.fullmatch(shown):
         return ""
-    by_letters = {_letters(name): name for name in (*OTHER_IDS, *known)}
+    by_letters = _by_letters(known)
     for written in (shown, _ASIDE.sub("", shown)):
         if (name := by_letters.get(_letters(written))) is not None:
             return name
@@ -62,7 +64,7 @@ def column_name(text: str, known: Collection[str]) -> str:
     return joined if len(words) <= MOST_WORDS and is_name(joined) else shown
 
 
-def column_names(texts: Iterable[str], known: Collection[str]) -> list[str]:
+def column_names(texts: Iterable[str], known: frozenset[str]) -> list[str]:
     """Return the names of all columns. One that is called after a product's id or the like is `id`, if none is."""
     names = [column_name(text, known) for text in texts]
     others = [name for name in names if name in OTHER_IDS]
@@ -71,9 +73,14 @@ def column_names(texts: Iterable[str], known: Collection[str]) -> list[str]:
     return [ID if name == others[0] else name for name in names]
 
 
-def named(cells: Mapping[str, object], known: Collection[str]) -> list[tuple[str, object]]:
+def named(cells: Mapping[str, object], known: frozenset[str]) -> list[tuple[str, object]]:
     """Return the members of an object with the names of columns."""
     return list(zip(column_names(map(str, cells), known), cells.values(), strict=True))
+
+
+@lru_cache(16)
+def _by_letters(known: frozenset[str]) -> Mapping[str, str]:
+    return {_letters(name): name for name in (*OTHER_IDS, *known)}
 
 
 def _letters(text: str) -> str:

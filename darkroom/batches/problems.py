@@ -117,7 +117,10 @@ def _message(problems: Sequence[Problem], more: int) -> str:
         return ""
     listed = "; ".join(str(problem) for problem in problems[:MOST_IN_MESSAGE])
     rest = f"; and {count - MOST_IN_MESSAGE:,} more" if count > MOST_IN_MESSAGE else ""
-    remedy = f". {problems[0].remedy}" if count == 1 else ""
+    remedy = ""
+    if count == 1:
+        line = f" (line {problems[0].line})" if problems[0].row and problems[0].line else ""
+        remedy = f"{line}. {problems[0].remedy}"
     return f"the manifest has {count:,} problem{'' if count == 1 else 's'}: {listed}{rest}{remedy}"
 
 

@@ -32,7 +32,7 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     required: Collection[str] = ()  # columns that CSV has to have
-    known: Collection[str] = ()  # columns that there may be, as they are written
+    known: frozenset[str] = frozenset()  # columns that there may be, as they are written
 
 
 class Unreadable(Exception):

@@ -73,7 +73,7 @@ def test_one_problem_is_told_with_its_remedy() -> None:
     """Where only the message is shown, as in Prefect's form."""
     with pytest.raises(ManifestError) as caught:
         read_manifest("id,prompt\na,a fox, red\n", check=check)
-    assert "should read" in caught.value.message and "fox" not in caught.value.message
+    assert "(line 2). It reads" in caught.value.message and "fox" not in caught.value.message
 
 
 def test_what_is_guessed_of_many_rows_is_told_once() -> None:
