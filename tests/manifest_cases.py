@@ -102,6 +102,25 @@ SPREADSHEETS = [
 QUOTES = [
     read("Sheets, tabs and no quotes", 'id\tprompt\na\t"Hi" said the fox\n', ("a", {"prompt": '"Hi" said the fox'})),
     refused("an open quote between tabs", 'id\tprompt\na\t"Hi\nb\ta "mug"\n', (None, 2, None), says="…⇥"),
+    read(
+        "smart quotes around a comma, and a cell fewer",
+        "id,prompt,negative_prompt\na,“a fox, red”\n",
+        ("a", {"prompt": "a fox, red"}),
+        says="Line 2",
+    ),
+    read(
+        "smart quotes in cells beside each other",
+        "prompt,id\n“Hi” said the fox,the “a”\n",
+        ("the “a”", {"prompt": "“Hi” said the fox"}),
+    ),
+    read(
+        "files with marks, one after the other",
+        '\ufeff"id","prompt"\n"a","a fox"\n\ufeff"id","prompt"\n"b","a mug"\n',
+        ("a", FOX),
+        ("b", MUG),
+        says="Line 3",
+    ),
+    read("line ends written twice", "id,prompt\r\r\na,a fox\r\r\n", ("a", FOX)),
     read("single quotes", "'id','prompt'\n'a','a fox, red'\n", ("a", {"prompt": "a fox, red"})),
     read("an apostrophe", "id,prompt\na,the fox's\n", ("a", {"prompt": "the fox's"})),
     read("a quoted header", '\ufeff"id","prompt"\r\n"a","a fox"\r\n', ("a", FOX)),
@@ -239,6 +258,7 @@ NAMES = [
 ]
 
 JSON = [
+    refused("rows that are none", '{"rows": ["a fox"]}', (1, None, None), says="not an object"),
     read("values one after the other", '{"prompt": "a fox"}{"prompt": "a mug"}', (None, FOX), (None, MUG)),
     read("jq", '{\n  "prompt": "a fox"\n}\n{\n  "prompt": "a mug"\n}\n', (None, FOX), (None, MUG)),
     read("pages", '[{"prompt": "a fox"}]\n[{"prompt": "a mug"}]\n', (None, FOX), (None, MUG)),

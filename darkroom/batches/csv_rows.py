@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
+from typing import NoReturn
 
 from darkroom.batches.names import column_names, is_name, seen
 from darkroom.batches.problems import Problem
@@ -29,6 +30,7 @@ _TYPOGRAPHIC = rf"[{_OPENING}][^{_OPENING}{_CLOSING}\r\n]*[{_CLOSING}]"
 _ALL_TYPOGRAPHIC = re.compile(rf"\s*{_TYPOGRAPHIC}(?:[,;\t|] ?{_TYPOGRAPHIC})*[ \t]*(?:[\r\n]|$)")
 _OPENS = re.compile(rf"(^|[,;\t|\r\n] ?)[{_OPENING}]")
 _CLOSES = re.compile(rf"[{_CLOSING}](?=[,;\t|\r\n]|$)")
+_MARK = re.compile(rf"[{_OPENING}{_CLOSING}]")
 _FORMULA_OF_TEXT = re.compile(r'\s*="([^"]*)"\s*')  # ="007": so a spreadsheet leaves its zeros alone
 _QUOTES = "Text that holds the delimiter, a quote or a line break is put in quotes, and a quote in it is written twice."
 _MOST_SHOWN = 120
@@ -255,35 +257,39 @@ def _is_header_again(record: _Record, header: _Header, found: Findings) -> bool:
 def _fitted(record: _Record, header: _Header, number: int, found: Findings) -> Sequence[str] | None:
     """Return as many cells as the header has names; None, and tell why, if there are more."""
     names, delimiter = header.names, header.dialect.delimiter
-    if not any(map(seen, record.cells[len(names) :])):
-        return record.cells
-    joined = _joined(record.cells, delimiter)
-    if len(joined) <= len(names):
-        found.notes.append(
-            f"Line {record.line}: typographic quotes around text with the delimiter were taken for quotes."
-        )
-        return joined
-    problem = f"has {len(record.cells)} cells, and the header has {len(names)} names"
-    remedy = _as_it_should_be(record.text, _merged(record.cells, names, delimiter), delimiter)
+    cells = _joined(record, delimiter)
+    if len(cells) < len(record.cells):
+        found.notes.append(f"Line {record.line}: typographic quotes around text with the delimiter are quotes.")
+    if not any(map(seen, cells[len(names) :])):
+        return cells
+    problem = f"has {len(cells)} cells, and the header has {len(names)} names"
+    remedy = _as_it_should_be(record.text, _merged(cells, names, delimiter), delimiter)
     found.problems.append(Problem(row=number, line=record.line, column=None, problem=problem, remedy=remedy))
     return None
 
 
-def _joined(cells: Sequence[str], delimiter: str) -> list[str]:
-    """Put together what lies in typographic quotes: “a fox, in the snow”."""
+def _joined(record: _Record, delimiter: str) -> Sequence[str]:
+    """Put together what lies in typographic quotes: “a fox, in the snow”. It has no others inside."""
     joined: list[str] = []
-    open_since: int | None = None
-    for cell in cells:
-        joined.append(cell)
+    begun: int | None = None
+    for cell in record.cells:
         text = seen(cell)
-        if open_since is None and text[:1] in tuple(_OPENING) and text[-1:] not in tuple(_CLOSING):
-            open_since = len(joined) - 1
-        elif open_since is not None and text[-1:] in tuple(_CLOSING):
-            pieces = [joined[open_since].rstrip(), *(each.strip() for each in joined[open_since + 1 :])]
-            whole = f"{delimiter} ".join(pieces) if delimiter != "\t" else delimiter.join(pieces)
-            joined[open_since:] = [seen(whole)[1:-1]]
-            open_since = None
+        joined.append(cell)
+        if begun is None:
+            opens = text.startswith(tuple(_OPENING)) and not _MARK.search(text, 1)
+            begun = len(joined) - 1 if opens else None
+        elif _MARK.search(text):
+            if text.endswith(tuple(_CLOSING)) and not _MARK.search(text[:-1]):
+                joined[begun:] = [seen(_as_written(joined[begun:], record, delimiter))[1:-1]]
+            begun = None
     return joined
+
+
+def _as_written(cells: Sequence[str], record: _Record, delimiter: str) -> str:
+    """Return these cells in one, with the blanks behind delimiters that were skipped."""
+    between = rf"{re.escape(delimiter)} *"
+    written = re.search(between.join(map(re.escape, cells)), record.text)
+    return written[0] if written else delimiter.join(cells)
 
 
 def _merged(cells: Sequence[str], names: Sequence[str], delimiter: str) -> list[str]:
@@ -296,7 +302,7 @@ def _merged(cells: Sequence[str], names: Sequence[str], delimiter: str) -> list[
     return [*filled[:place], delimiter.join(filled[place:end]), *filled[end:]]
 
 
-def _unmatched(text: str, line: int, delimiter: str, names: Sequence[str]) -> None:
+def _unmatched(text: str, line: int, delimiter: str, names: Sequence[str]) -> NoReturn:
     pieces = text.rstrip("\r\n").split(delimiter)
     cells = [_unquoted(piece.strip()) for piece in pieces]
     if names and len(cells) > len(names):

@@ -50,7 +50,9 @@ def decode(source: str | bytes, notes: list[str], *, charset: str | None = None)
     if len(source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source) > MOST_BYTES:
         unreadable(f"it has more than {MOST_BYTES // 1024 // 1024} MB", "Send it as several batches.")
     text = _repaired(source if isinstance(source, str) else _decoded(source, notes, charset), notes)
-    text = text.lstrip("\ufeff").rstrip("\x1a\x00")  # also how DOS ends a text
+    text = text.replace("\ufeff", "").rstrip(
+        "\x1a\x00"
+    )  # files put one after the other have several; \x1a: a DOS text's end
     if not text.strip():
         unreadable("it is empty", "Send a header line and at least one row.")
     if "\x00" in text:

@@ -158,7 +158,7 @@ def _table(value: object, line: int) -> list[object] | None:
 def _listed(value: Mapping[str, Any]) -> list[object] | None:
     """`{"rows": […]}`."""
     names = [name for name in LISTS if isinstance(value.get(name), list)]
-    if len(names) != 1 or not all(isinstance(each, Mapping) for each in value[names[0]]):
+    if len(names) != 1 or not (names[0] == "rows" or all(isinstance(each, Mapping) for each in value[names[0]])):
         return None
     if others := [name for name in _OPTIONS if name in value]:
         unreadable(
@@ -168,6 +168,9 @@ def _listed(value: Mapping[str, Any]) -> list[object] | None:
     schema = value.get("schema")  # of pandas with orient="table", which has the numbers of rows among their columns
     keys = schema.get("primaryKey") if isinstance(schema, Mapping) else None
     numbers = keys if isinstance(keys, list) and "id" not in keys else []
+    rows: list[object] = value[names[0]]
+    if not numbers:
+        return rows
     return [{name: each for name, each in row.items() if name not in numbers} for row in value[names[0]]]
 
 
