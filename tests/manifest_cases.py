@@ -316,12 +316,6 @@ JSON = [
         (1, 1, None),
         says="nested more than 32",
     ),
-    refused(
-        "so deep that nobody reads it",
-        '{"prompt": "a fox", "arguments": ' + "[" * 100_000 + "]" * 100_000 + "}\n",
-        (1, 1, None),
-        says="nested too deeply",
-    ),
 ]
 
 CASES = [*SPREADSHEETS, *QUOTES, *VALUES, *NAMES, *JSON]

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from darkroom.batches.cells import MISSING, MISSING_NUMBER, TRUTHS, is_sheet_error, number_in
@@ -115,7 +115,7 @@ def read_cells(raw: Raw, cells: Mapping[str, Any], *, usual_model: str) -> Cells
     return Cells(given=given, refused=refused, notes=notes)
 
 
-@cache
+@lru_cache(1)
 def known_columns() -> frozenset[str]:
     """Return all that a row can say to some model."""
     models = (accepted_by(endpoint) for endpoint in all_models())
@@ -214,7 +214,7 @@ def _model(endpoint: str) -> PictureModel | None:
         return None
 
 
-@cache
+@lru_cache(256)  # of names that users write
 def _kinds_of(endpoint: str) -> Mapping[str, frozenset[str]]:
     model = _model(endpoint)
     if model is None:

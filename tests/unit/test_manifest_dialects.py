@@ -59,6 +59,7 @@ DEEP: dict[str, Any] = {"a": json.loads("[" * 200 + "]" * 200)}
         ([{"prompt": "a fox"}], {"defaults": DEEP}, "defaults"),
         ([{"prompt": "a fox"}], {"passes": Passes(draft=Pass(arguments=DEEP))}, "draft.arguments"),
         ([{"prompt": "a fox", "arguments": DEEP}], {}, "manifest"),
+        ('{"prompt": "a fox", "arguments": ' + "[" * 100_000 + "]" * 100_000 + "}\n", {}, "manifest"),
         ("prompt,loras\na fox," + "[" * 200 + "]" * 200 + "\n", {}, "manifest"),
     ],
 )
