@@ -6,6 +6,7 @@ to its end, within bounds, before it is refused: a connection closed on a sender
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
@@ -24,7 +25,15 @@ WEBHOOKS = "/webhooks/"
 UPLOADS = "/v1/uploads"
 BATCHES = "/v1/batches"
 EVENTS = "/v1/events"
-MANIFESTS = frozenset({"text/csv", "application/x-ndjson", "application/jsonl"})
+MANIFESTS = frozenset(
+    {
+        *("text/csv", "application/csv", "text/x-csv", "text/comma-separated-values", "text/tab-separated-values"),
+        *("text/plain", "application/vnd.ms-excel"),  # what browsers make of .txt, and of .csv beside an Excel
+        *("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"),
+        *("application/json-lines", "application/json-seq"),
+    }
+)
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_.:\-]{1,40})', re.IGNORECASE)
 ARCHIVE = "application/zip"
 UPLOAD_CAPS: Mapping[str, int] = {
     "image/jpeg": LARGEST_IMAGE,
@@ -68,6 +77,12 @@ def cap_for(path: str, headers: Headers) -> int:
 def media_type(headers: Headers) -> str:
     """Return the declared type of the body, without its parameters."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def declared_charset(headers: Headers) -> str | None:
+    """Return the character set that the body is declared to be in."""
+    found = _CHARSET.search(headers.get("content-type", ""))
+    return found[1] if found else None
 
 
 def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | None:
