@@ -26,11 +26,12 @@ BATCHES = "/v1/batches"
 EVENTS = "/v1/events"
 MANIFESTS = frozenset({"text/csv", "application/x-ndjson", "application/jsonl"})
 ARCHIVE = "application/zip"
+ARCHIVES = frozenset({ARCHIVE, "application/x-zip-compressed"})
+ANY_FILE = "application/octet-stream"  # what a client says that does not know: a picture or an archive, by its bytes
+IMAGES = ("jpeg", "png", "webp", "heic", "heif", "avif", "gif", "tiff", "bmp", "jpg", "pjpeg", "x-png", "x-ms-bmp")
 UPLOAD_CAPS: Mapping[str, int] = {
-    "image/jpeg": LARGEST_IMAGE,
-    "image/png": LARGEST_IMAGE,
-    "image/webp": LARGEST_IMAGE,
-    ARCHIVE: MOST_BYTES,
+    **{f"image/{name}": LARGEST_IMAGE for name in IMAGES},
+    **dict.fromkeys((ARCHIVE, *sorted(ARCHIVES - {ARCHIVE}), ANY_FILE), MOST_BYTES),
 }
 
 
