@@ -78,7 +78,7 @@ def _notes(job: Job, fresh: Sequence[str]) -> dict[str, list[str]]:
             get_run_logger().warning("%s", note)
         job.show("notes", "\n".join(f"- {note}" for note in fresh), description="What was noticed of the pictures")
         lines = "".join(f"{json.dumps({'note': note}, ensure_ascii=False)}\n" for note in fresh)
-        job.make(NOTES, lines.encode, kind=Kind.TABLE)
+        job.make(NOTES, lambda: lines.encode(), kind=Kind.TABLE)
     kept = next((asset for asset in job.assets if asset.step == NOTES), None)
     return {"notes": [json.loads(line)["note"] for line in job.read(kept).splitlines()]} if kept else {}
 

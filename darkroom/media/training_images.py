@@ -8,16 +8,17 @@ wanted, as two frames of a burst are: that is told, and refuses nothing.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import correlation, pstdev
+from operator import mul
 from typing import cast
 
 from PIL import Image, ImageChops
 
 from darkroom.errors import BadInput, DarkroomError, Unverified
-from darkroom.media.archives import LARGEST_IMAGE, MIB, MOST_BYTES, Flaw, NamedImage, listed, shown, write_archive
+from darkroom.media.archives import LARGEST_IMAGE, MIB, MOST_BYTES, Flaw, NamedImage, listed, shown, told, write_archive
 from darkroom.media.formats import Media, verify
 from darkroom.media.formats.pictures import open_picture
 from darkroom.media.formats.pixels import is_deep_grey, plain
@@ -50,12 +51,17 @@ class Checked:
 
 
 def check_training_images(
-    images: Iterable[NamedImage], *, flaws: Sequence[Flaw] = (), field: str = "images", allow_similar: bool = False
+    images: Iterable[NamedImage],
+    *,
+    flaws: Sequence[Flaw] = (),
+    notes: Sequence[Flaw] = (),
+    field: str = "images",
+    allow_similar: bool = False,
 ) -> Checked:
     """Return the pictures if all of them are fit to train with and there are enough; else raise BadInput(field).
 
-    `flaws`: what is known to be wrong already, e.g. of pictures that could not be fetched. `allow_similar`: do not tell
-    which look alike.
+    `flaws`: what is known to be wrong already, e.g. of pictures that could not be fetched. `notes`: what is to be told
+    already. `allow_similar`: do not tell which look alike.
     """
     found, good, seen = list(flaws), list[TrainingImage](), _Seen(compare=not allow_similar)
     for image in images:
@@ -67,11 +73,12 @@ def check_training_images(
         raise listed(found, field=field)
     if not FEWEST_IMAGES <= len(good) <= MOST_IMAGES:
         counted = "is one picture" if len(good) == 1 else f"are {len(good)} pictures"
-        raise BadInput(f"There {counted}; a training takes {FEWEST_IMAGES} to {MOST_IMAGES}.", field=field)
+        told_too = " ".join(["", *told(notes)])  # where too few are left, it may be why
+        raise BadInput(f"There {counted}; a training takes {FEWEST_IMAGES} to {MOST_IMAGES}.{told_too}", field=field)
     if sum(len(image.media.content) for image in good) > MOST_BYTES:
         raise BadInput(f"Together they have more than {MOST_BYTES // MIB} MiB. Make them smaller.", field=field)
     changed = [Flaw(name=image.name, reason=note) for image in good for note in image.media.notes]
-    return Checked(images=tuple(good), notes=(*changed, *seen.alike))
+    return Checked(images=tuple(good), notes=(*notes, *changed, *seen.alike))
 
 
 def with_trigger(images: Sequence[TrainingImage], word: str) -> list[TrainingImage]:
@@ -109,11 +116,14 @@ def build_archive(images: Sequence[TrainingImage]) -> bytes:
 
 @dataclass(frozen=True)
 class _Small:
-    """What a picture is compared by: its colours in 16 × 16 fields, and its light in 64 × 64."""
+    """What a picture is compared by: its colours in 16 × 16 fields, and its light in 64 × 64.
+
+    `detail`: how the light differs from its mean, of length 1 as a vector; None where it hardly does.
+    """
 
     name: str
     thumb: Image.Image
-    detail: tuple[int, ...]
+    detail: tuple[float, ...] | None
 
 
 @dataclass
@@ -179,14 +189,22 @@ def _small(name: str, content: bytes) -> _Small:
     with open_picture(content) as image:
         image.draft("RGB", (8 * DETAIL, 8 * DETAIL))  # a JPEG is decoded small, at a fraction of the cost
         seen = plain(image).convert("RGB")
-    detail = seen.convert("L").resize((DETAIL, DETAIL), Image.Resampling.BOX)
-    return _Small(name=name, thumb=seen.resize((THUMB, THUMB), Image.Resampling.BOX), detail=tuple(detail.tobytes()))
+    light = seen.convert("L").resize((DETAIL, DETAIL), Image.Resampling.BOX).tobytes()
+    return _Small(name=name, thumb=seen.resize((THUMB, THUMB), Image.Resampling.BOX), detail=_detail(light))
+
+
+def _detail(light: bytes) -> tuple[float, ...] | None:
+    mean = sum(light) / len(light)
+    length = math.sqrt(sum((value - mean) ** 2 for value in light))
+    if length < FLAT * math.sqrt(len(light)):
+        return None
+    return tuple((value - mean) / length for value in light)
 
 
 def _looks_like(one: _Small, other: _Small) -> bool:
     extremes = cast(tuple[tuple[int, int], ...], ImageChops.difference(one.thumb, other.thumb).getextrema())
     if max(most for _, most in extremes) > SAME_WITHIN:
         return False
-    if min(pstdev(one.detail), pstdev(other.detail)) < FLAT:
+    if one.detail is None or other.detail is None:
         return True
-    return correlation(one.detail, other.detail) >= SAME_FEATURES
+    return sum(map(mul, one.detail, other.detail)) >= SAME_FEATURES  # their correlation

@@ -15,7 +15,7 @@ from io import BytesIO
 from PIL import Image, ImageDraw, ImageFont
 
 from darkroom.media.fonts import font_file
-from darkroom.media.formats.pictures import open_picture
+from darkroom.media.formats.pictures import open_picture, sniff
 from darkroom.media.formats.pixels import FAITHFUL, plain
 
 TEXT = "AI generated"
@@ -53,8 +53,8 @@ class Mark:
 
 def watermark(picture: bytes, mark: Mark) -> bytes:
     """Draw the mark on the picture. `picture`, and a logo, were verified before (`darkroom.media.formats`)."""
+    name = sniff(picture)  # Pillow has another name for a JPEG with several pictures in it
     with open_picture(picture) as opened:
-        name = opened.format or "PNG"
         image = _with_colours(plain(opened))
     margin = round(mark.margin * min(image.size))
     room = (max(1, image.width - 2 * margin), max(1, image.height - 2 * margin))

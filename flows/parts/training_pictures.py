@@ -47,8 +47,7 @@ def check(job: Job, given: Given, brought: Brought, *, allow_similar: bool = Fal
     read = _read_archive if given.zipped else _read_each
     images, flaws, notes = read(job, given, brought)
     field = ZIPPED if given.zipped else "images"
-    checked = check_training_images(images, flaws=flaws, field=field, allow_similar=allow_similar)
-    return replace(checked, notes=(*notes, *checked.notes))
+    return check_training_images(images, flaws=flaws, notes=notes, field=field, allow_similar=allow_similar)
 
 
 def _own(job: Job, asset_id: str) -> Asset | DarkroomError:

@@ -197,6 +197,29 @@ def test_too_many_pixels_stay_refused(kind: str) -> None:
     assert failure(saved(noise(), kind), max_pixels=9999).code == "too_many_pixels"
 
 
+def in_runs(width: int, height: int) -> bytes:
+    """A BMP of few bytes: a run of one pixel to a line, and the rest of the line is left out."""
+    body = bytes((1, 1, 0, 0)) * height + b"\0\1"
+    start = 14 + 40 + 1024
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(body), 0, 0, 256, 0)
+    palette = bytes(4) + bytes((30, 30, 200, 0)) + bytes(1016)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + palette + body
+
+
+def test_a_bmp_in_runs_is_taken_up_to_what_is_decoded_in_time() -> None:
+    """Pillow reads those in Python: fifty million pixels in 28 kB would keep it busy for a minute."""
+    image = shown(verify(in_runs(300, 200)))
+    assert (image.size, image.getpixel((0, 0)), image.getpixel((9, 9))) == ((300, 200), RED, (0, 0, 0))
+    assert failure(in_runs(7000, 7000)).code == "too_many_pixels"
+
+
+def test_a_large_tiff_is_one_too() -> None:
+    """In the format for more than 4 GB."""
+    content = saved(halves(), "TIFF", big_tiff=True)
+    assert content.startswith(b"II+")
+    assert shown(verify(content)).size == (300, 200)
+
+
 @pytest.mark.parametrize("kind", sorted(MADE))
 def test_damage_is_told_as_that(kind: str) -> None:
     """Nothing but our own errors gets out, whatever is in a file behind its first bytes."""

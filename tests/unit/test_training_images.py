@@ -222,6 +222,13 @@ def test_too_few_pictures_are_refused(good: list[bytes], count: int, words: str)
     assert refused(named(*good[:count])).message == f"There {words}; a training takes 4 to 50."
 
 
+def test_where_too_few_pictures_are_left_what_was_passed_over_is_told(good: list[bytes]) -> None:
+    """It may be why."""
+    with pytest.raises(BadInput) as caught:
+        check_training_images(named(*good[:3]), notes=[Flaw(name="._3.jpg", reason="was passed over")])
+    assert caught.value.message == "There are 3 pictures; a training takes 4 to 50. ._3.jpg was passed over."
+
+
 def test_pictures_that_are_too_large_together_are_refused(good: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them may be as large as it may be, all of them not."""
     monkeypatch.setattr(training_images, "MOST_BYTES", sum(map(len, good)) - 1)

@@ -49,6 +49,7 @@ QUALITIES = (95, 90, 80, 60)
 # Behind the last byte of a JPEG: were it cut short these would be read as pixels, other ones than libjpeg makes up.
 MADE_UP = b"\xb5" * 256
 
+MOST_RUNS = 4_000_000  # pixels of a BMP in runs of one colour: those Pillow decodes in Python, a megapixel in a second
 NO_END = "had no end marker; all its pixels are there"
 
 _WRITING = Lock()  # for the memory: one that is written anew lies there as pixels, twice
@@ -129,6 +130,7 @@ def _read(content: bytes, name: str, *, max_pixels: int) -> _Seen:
 def _decode(content: bytes, name: str, *, max_pixels: int, notes: tuple[str, ...] = ()) -> _Seen:
     with open_picture(content) as image:
         width, height = image.size
+        max_pixels = min(max_pixels, MOST_RUNS) if _is_in_runs(content, name) else max_pixels
         if width * height > max_pixels:
             raise _too_many_pixels(max_pixels)
         deep = is_deep_grey(image)
@@ -156,6 +158,10 @@ def _decode(content: bytes, name: str, *, max_pixels: int, notes: tuple[str, ...
         profile=known.profile is not None,
         notes=notes,
     )
+
+
+def _is_in_runs(content: bytes, name: str) -> bool:
+    return name == "BMP" and content[30:34] in (b"\1\0\0\0", b"\2\0\0\0")
 
 
 def _with_end(content: bytes) -> bytes | None:
@@ -264,7 +270,7 @@ def _kind(head: bytes) -> str | None:
         return "WEBP"
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "GIF"
-    if head.startswith((b"II*\0", b"MM\0*")):
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return "TIFF"
     if head.startswith(b"BM") and head[6:10] == bytes(4):
         return "BMP"
