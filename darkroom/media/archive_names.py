@@ -44,7 +44,7 @@ JUNK_NAMES = frozenset(
 )
 JUNK_KINDS = frozenset({".md", ".xmp", ".aae", ".thm", ".lnk", ".url", ".npz"})  # what programs lay beside pictures
 JUNK_STREAMS = re.compile(r"(?:zone\.identifier|encryptable|smartscreen|afp_\w+|com\.apple\.[\w.#]+)(?::\$data)?")
-PAPERS = re.compile(r"(?:readme|licen[cs]e|copying|notice|changelog|attribution)(?:\.[a-z]{1,8})?")
+PAPERS = re.compile(r"(?:readme|licen[cs]e|copying|changelog)(?:\.(?:txt|rst|html?|rtf|pdf|docx?))?")
 SIDECAR = re.compile(r".+\.\w{3,4}(?:\.supplemental-metadata)?\.json")  # Google's, one for each picture
 
 _UTF8 = 0x800  # a flag of an entry: its name is in UTF-8

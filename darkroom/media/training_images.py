@@ -207,4 +207,5 @@ def _looks_like(one: _Small, other: _Small) -> bool:
         return False
     if one.detail is None or other.detail is None:
         return True
-    return sum(map(mul, one.detail, other.detail)) >= SAME_FEATURES  # their correlation
+    correlation: float = sum(map(mul, one.detail, other.detail))
+    return correlation >= SAME_FEATURES

@@ -229,6 +229,7 @@ def test_what_programs_leave_behind_is_passed_over_and_listed(name: str) -> None
         ("PHOTO.JPG", "PHOTO.JPG"),
         ("photo.jfif", "photo.jfif"),
         ("photo.exe", "photo.exe"),
+        ("readme.jpg", "readme.jpg"),
         ("two..dots.jpg", "two..dots.jpg"),
     ],
 )
