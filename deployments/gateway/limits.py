@@ -35,11 +35,12 @@ MANIFESTS = frozenset(
 )
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_.:\-]{1,40})', re.IGNORECASE)
 ARCHIVE = "application/zip"
+ARCHIVES = frozenset({ARCHIVE, "application/x-zip-compressed"})
+ANY_FILE = "application/octet-stream"  # what a client says that does not know: a picture or an archive, by its bytes
+IMAGES = ("jpeg", "png", "webp", "heic", "heif", "avif", "gif", "tiff", "bmp", "jpg", "pjpeg", "x-png", "x-ms-bmp")
 UPLOAD_CAPS: Mapping[str, int] = {
-    "image/jpeg": LARGEST_IMAGE,
-    "image/png": LARGEST_IMAGE,
-    "image/webp": LARGEST_IMAGE,
-    ARCHIVE: MOST_BYTES,
+    **{f"image/{name}": LARGEST_IMAGE for name in IMAGES},
+    **dict.fromkeys((ARCHIVE, *sorted(ARCHIVES - {ARCHIVE}), ANY_FILE), MOST_BYTES),
 }
 
 
