@@ -28,6 +28,10 @@ _TOKEN_LIFETIME = timedelta(hours=1)
 _FOREIGN_URL = "https://evil.example/picture.jpg"
 _CHUNK_BYTES = 256 * 1024
 _STALL_SECONDS = 20
+_UNREADABLE: dict[str, tuple[int, dict[str, str]]] = {
+    "forbid": (403, {"detail": "Forbidden"}),
+    "hide": (404, {"detail": "Not Found"}),
+}
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -130,6 +134,8 @@ class StorageApi:
         file = self._cdn.read(request.url.path)
         if file is None or file.fault is FileFault.MISSING:
             raise FalError(404, {"detail": "Not Found"})
+        if not file.may_be_read(request.query_params.get("identity")):
+            raise FalError(*_UNREADABLE[file.access])
         return _serve(request, file)
 
     def _announced(self, request: Request) -> _Expected:
