@@ -127,6 +127,7 @@ class Bench:
             lifetime_seconds=entry.file_lifetime_seconds,
         )
         entry.outputs.append(url)
+        self._cdn.restrict(url, entry.file_access)
         return url
 
 

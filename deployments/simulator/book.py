@@ -95,6 +95,7 @@ class Entry:
     faults: Faults
     key: str = ""  # that it was submitted with
     file_lifetime_seconds: float | None = None  # of what it makes
+    file_access: str = "allow"  # to what it makes
     outputs: list[str] = field(default_factory=list)  # addresses of what it made
     payloads_deleted: bool = False
     gateway_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))

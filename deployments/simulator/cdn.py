@@ -117,6 +117,10 @@ class Cdn:
         file.reads += 1
         return file
 
+    def restrict(self, url: str, access: str) -> None:
+        if (file := self.find(urlsplit(url).path)) is not None:
+            file.access = access
+
     def delete(self, url: str) -> bool:
         path = urlsplit(url).path
         there = path in self._files

@@ -21,7 +21,7 @@ _UNIT_FRACTION = Decimal("0.0001")
 _BALANCE_USD = Decimal(100_000)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BillingEvent:
     request_id: str
     endpoint: str

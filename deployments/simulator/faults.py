@@ -52,6 +52,7 @@ class FileFault(StrEnum):
     REDIRECT = "redirect"  # fal's URL redirects outside fal's CDN
     HUGE = "huge"  # declares and sends `file_bytes`
     HUGE_UNDECLARED = "huge_undeclared"  # sends `file_bytes` without a Content-Length
+    LARGE = "large"  # sound, and of `file_bytes`: a film with room at its end
     PIXEL_BOMB = "pixel_bomb"  # a small PNG of 20000 × 20000
 
 

@@ -22,6 +22,7 @@ from .charges import Charges
 from .endpoints import Latencies
 from .faults import Faults, RuleBook
 from .inference import Inference
+from .lifecycle import Lifecycle
 from .line import Line
 from .mux_assets import Announcer
 from .others import Others
@@ -102,10 +103,10 @@ class Provider:
         key: str = "",
         webhook_url: str | None = None,
         start_timeout: float | None = None,
-        file_lifetime_seconds: float | None = None,
+        files: Lifecycle | None = None,
     ) -> Entry:
-        if file_lifetime_seconds is None:
-            file_lifetime_seconds = self.storage_settings(account)["expiration_duration_seconds"]
+        settings = self.storage_settings(account)
+        files = files or Lifecycle()
         entry = Entry(
             request_id=new_request_id(),
             endpoint=endpoint,
@@ -114,7 +115,8 @@ class Provider:
             key=key or account.key,
             webhook_url=webhook_url,
             faults=faults,
-            file_lifetime_seconds=file_lifetime_seconds,
+            file_lifetime_seconds=files.seconds or settings["expiration_duration_seconds"],
+            file_access=files.access or (settings["initial_acl"] or {}).get("default", "allow"),
         )
         self.book.add(entry)
         on_timeout = platform_failure("request_timeout")
@@ -141,6 +143,7 @@ class Provider:
         self.rate_limit.set(None, seconds=60)
         self.request_list: Literal["sent", "ended"] = "sent"
         self.request_list_lag = 0.0
+        self.pricing_is_strict = False
         self._storage: dict[str, dict[str, Any]] = {}
 
     def storage_settings(self, account: Account) -> dict[str, Any]:
@@ -190,10 +193,14 @@ class Provider:
         finally:
             self._running -= 1
 
-    def _on_finished(self, entry: Entry) -> None:
+    def _charge(self, entry: Entry) -> None:
+        """Charge a success, which alone costs something."""
         card = self.catalogue.card(entry.endpoint)
         if card is not None and entry.outcome is not None and entry.outcome.succeeded:
             self.charges.charge(entry, card)
+
+    def _on_finished(self, entry: Entry) -> None:
+        self._charge(entry)
         if entry.webhook_url is None:
             entry.announced.set()
             return

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from .answers import FalError, Json, account_of, ingress_error, key_of, no_answer, user_is_locked
 from .book import Entry, Outcome, State
 from .faults import Faults, SubmitFault, WebhookFault
-from .lifecycle import OF_PREFERENCE, lifetime_asked_for
+from .lifecycle import OF_PREFERENCE, lifecycle_asked_for
 from .logs import log_of
 from .provider import Provider
 
@@ -57,7 +57,7 @@ class QueueApi:
             key=key_of(request),
             webhook_url=request.query_params.get("fal_webhook"),
             start_timeout=_start_timeout(request),
-            file_lifetime_seconds=lifetime_asked_for(request, OF_PREFERENCE),
+            files=lifecycle_asked_for(request, OF_PREFERENCE),
         )
         return await self._answer_submit(request, entry)
 
@@ -157,14 +157,13 @@ class RunApi:
         if self._provider.line(account).is_full:
             raise _too_many_at_once(self._provider.line(account).slots)
         faults = self._provider.faults_for(endpoint, arguments)
-        lifetime = lifetime_asked_for(request, OF_PREFERENCE)
         entry = self._provider.accept(
             account,
             endpoint=endpoint,
             arguments=arguments,
             faults=faults,
             key=key_of(request),
-            file_lifetime_seconds=lifetime,
+            files=lifecycle_asked_for(request, OF_PREFERENCE),
         )
         await entry.finished.wait()
         assert entry.outcome is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -123,8 +124,18 @@ def test_prices_are_told_to_those_with_a_key(simulator: SimulatedFal, api: httpx
     assert error_type(api.get("/models/pricing", params={"endpoint_id": "no/such"})) == (404, "not_found")
     many = {"endpoint_id": [f"a/{n}" for n in range(51)]}
     assert error_type(api.get("/models/pricing", params=many)) == (400, "validation_error")
+    simulator.platform(pricing_is_strict=True)
+    assert error_type(api.get("/models/pricing", params=query)) == (404, "not_found")
     simulator.change_model(DEV, unit_price="0.03")
     assert api.get("/models/pricing", params={"endpoint_id": DEV}).json()["prices"][0]["unit_price"] == 0.03
+
+
+def test_a_model_may_have_no_price(simulator: SimulatedFal, api: httpx.Client, fal: fal_client.SyncClient) -> None:
+    """It is not in the list; its calls are charged all the same."""
+    simulator.change_model(DEV, is_priced=False)
+    assert error_type(api.get("/models/pricing", params={"endpoint_id": DEV})) == (404, "not_found")
+    request_id = made(fal)
+    assert simulator.invoice()["by_request"][request_id] == 25_000_000
 
 
 def test_an_estimate_is_one_sum(simulator: SimulatedFal, api: httpx.Client, fal: fal_client.SyncClient) -> None:
@@ -288,6 +299,18 @@ def test_the_accounts_setting_ends_files(admin: httpx.Client, fal: fal_client.Sy
     wait_until(lambda: httpx.get(url).status_code == 404)
     kept = admin.put("/storage/settings", json={"initial_acl": {"default": "forbid", "rules": [{"user": "x"}]}}).json()
     assert kept == {"expiration_duration_seconds": None, "initial_acl": {"default": "forbid", "rules": []}}
+
+
+@pytest.mark.parametrize("by", ["header", "setting"])
+def test_what_is_made_can_be_forbidden_to_strangers(admin: httpx.Client, fal: fal_client.SyncClient, by: str) -> None:
+    """By the header of the submit, or by the account's setting."""
+    acl = {"initial_acl": {"default": "forbid"}}
+    headers = {"X-Fal-Object-Lifecycle-Preference": json.dumps(acl)} if by == "header" else {}
+    if by == "setting":
+        admin.put("/storage/settings", json=acl).raise_for_status()
+    body = {"prompt": "a fox", "image_size": SMALL}
+    made = admin.post(f"https://fal.run/{DEV}", json=body, headers=headers, timeout=30).json()
+    assert httpx.get(made["images"][0]["url"]).status_code == 403
 
 
 @pytest.mark.parametrize(("access", "status_code"), [("allow", 200), ("forbid", 403), ("hide", 404)])

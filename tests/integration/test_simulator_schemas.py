@@ -209,6 +209,28 @@ def test_a_model_that_appears_is_ordered_at_once(simulator: SimulatedFal, fal: f
     assert (units, simulator.invoice()["by_model"][endpoint]) == ("2", 246_913_578)
 
 
+def test_a_film_may_be_large_and_sound(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """Of the size asked for, and it plays: it has room at its end."""
+    word = uuid.uuid4().hex
+    simulator.rule(match=word, file="large", file_bytes=9_000_000)
+    video = fal.subscribe("fal-ai/veo3/fast", {"prompt": word, "duration": "4s"})["video"]
+    body = content(video)
+    assert len(body) == 9_000_000
+    assert plays(4)(body)
+
+
+def test_a_schema_changes_while_it_runs(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
+    """What was right is wrong from then on; `has_nsfw_concepts` says what a rule says."""
+    word = uuid.uuid4().hex
+    simulator.rule(match=word, flagged=True)
+    schema = {"type": "object", "required": ["prompt", "style"], "properties": {"style": {"enum": ["oil", "ink"]}}}
+    assert fal.subscribe("fal-ai/flux/dev", {"prompt": word, "image_size": "square"})["has_nsfw_concepts"] == [True]
+    simulator.change_model("fal-ai/moondream2", input=schema)
+    with pytest.raises(FalClientHTTPError) as caught:
+        fal.subscribe("fal-ai/moondream2", {"prompt": "what?", "style": "chalk"})
+    assert caught.value.response.json()["detail"][0]["type"] == "literal_error"
+
+
 def test_a_renamed_model_answers_by_both_names(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
     """The old one is deprecated in the list."""
     simulator.rename_model("fal-ai/moondream2", "fal-ai/moondream3")

@@ -39,6 +39,7 @@ class Card:
     tags: tuple[str, ...] = ()
     date: datetime = _DATE
     minutes: float | None = None
+    is_priced: bool = True  # in the list; it is charged all the same
     has_metadata: bool = True
     expansion_fails: bool = False
     document: Mapping[str, Any] | None = None  # the OpenAPI document where one was given

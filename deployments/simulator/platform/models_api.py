@@ -54,11 +54,14 @@ class ModelsApi:
         return Json({"models": [_entry(card, expand) for card in shown], **words})
 
     async def pricing(self, request: Request) -> Response:
-        """Answer what the list says; an id that is not known is left out, and 404 if none is."""
+        """Answer what the list says; an id that is not known is left out, and 404 if none is.
+
+        It is not known whether fal answers 404 as soon as one is not: operators switch to that.
+        """
         caller(request, *READERS)
         names = values(request, "endpoint_id", required=True)
-        cards = self._catalogue.some(names)
-        if not cards:
+        cards = [card for card in self._catalogue.some(names) if card.is_priced]
+        if not cards or (self._provider.pricing_is_strict and len(cards) < len(set(names))):
             raise not_found(f"No pricing for {', '.join(names)}")
         return Json({"prices": [_price(card) for card in cards], "next_cursor": None, "has_more": False})
 

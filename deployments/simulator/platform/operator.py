@@ -2,11 +2,12 @@
 
 POST   /_sim/models                      a new model: {endpoint_id, category, unit, unit_price, openapi | input, output,
                                          …}, at the head of the list; its endpoint answers at once, by its schema
-PATCH  /_sim/models?endpoint_id=…        {unit_price?, charged_price?, unit?, status?, has_metadata?, expansion_fails?}
+PATCH  /_sim/models?endpoint_id=…        {unit_price?, charged_price?, unit?, status?, is_priced?, has_metadata?,
+                                         expansion_fails?, input?, output?, components?}
 DELETE /_sim/models?endpoint_id=…        takes it away
 POST   /_sim/models/rename               {from, to}: a new name; the old one is deprecated and goes on answering
 PUT    /_sim/platform                    {billing_lag?, discount?, rate_limit?, rate_seconds?, request_list?,
-                                         request_list_lag?, grows?}; what is left out stays
+                                         request_list_lag?, pricing_is_strict?, grows?}; what is left out stays
 DELETE /_sim/platform                    models, settings and balances as at first; what was charged stays
 PUT    /_sim/balance                     {usd, user_id?}
 POST   /_sim/billing/release             {request_id?}: what is late or held back is seen now
@@ -53,6 +54,11 @@ class ModelOrder(_Order):
     output: dict[str, Any] = Field(default_factory=dict)
     components: dict[str, Any] = Field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    minutes: float | None = Field(None, ge=0, description="That it usually takes, by its metadata.")
+    status: Literal["active", "deprecated"] = "active"
+    is_priced: bool = True
+    has_metadata: bool = True
+    expansion_fails: bool = False
     pace: float | None = Field(None, ge=0)
 
     @model_validator(mode="after")
@@ -76,8 +82,17 @@ class _Change(_Order):
     unit_price: Decimal | None = Field(None, ge=0)
     charged_price: Decimal | None = Field(None, ge=0)
     status: Literal["active", "deprecated"] | None = None
+    is_priced: bool | None = None
     has_metadata: bool | None = None
     expansion_fails: bool | None = None
+    input: dict[str, Any] | None = None
+    output: dict[str, Any] | None = None
+    components: dict[str, Any] | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return what is said. A schema takes the place of a document that was given as a whole."""
+        said = self.model_dump(exclude_unset=True)
+        return said | {"document": None} if said.keys() & {"input", "output", "components"} else said
 
 
 class _Renaming(_Order):
@@ -92,6 +107,7 @@ class _Settings(_Order):
     rate_seconds: float = Field(60, gt=0)
     request_list: Literal["sent", "ended"] | None = None
     request_list_lag: float | None = Field(None, ge=0)
+    pricing_is_strict: bool | None = Field(None, description="One id that is not known costs the answer for all.")
     grows: int | None = Field(None, description="After so many reads one model more is in front; below 0: one less.")
 
 
@@ -136,7 +152,7 @@ class PlatformOperatorApi:
     async def change_model(self, request: Request) -> Response:
         change = await _order(request, _Change)
         name = request.query_params.get("endpoint_id", "")
-        return _of(self._catalogue.change(name, **change.model_dump(exclude_unset=True)))
+        return _of(self._catalogue.change(name, **change.fields()))
 
     async def remove_model(self, request: Request) -> Response:
         if not self._catalogue.remove(request.query_params.get("endpoint_id", "")):
@@ -160,6 +176,8 @@ class PlatformOperatorApi:
             self._provider.request_list = order.request_list
         if order.request_list_lag is not None:
             self._provider.request_list_lag = order.request_list_lag
+        if order.pricing_is_strict is not None:
+            self._provider.pricing_is_strict = order.pricing_is_strict
         if order.grows is not None:
             self._catalogue.grows = order.grows
         return Response(status_code=204)
