@@ -97,6 +97,7 @@ class Entry:
     file_lifetime_seconds: float | None = None  # of what it makes
     file_access: str = "allow"  # to what it makes
     outputs: list[str] = field(default_factory=list)  # addresses of what it made
+    payloads_kept: bool = True  # else the list of requests does not tell them
     payloads_deleted: bool = False
     gateway_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = State.IN_QUEUE

@@ -21,24 +21,25 @@ class Catalogue:
     def __init__(self, *, crowd_size: int = 0) -> None:
         cards = (*crowd(crowd_size), *odd_cards())
         self._packaged = {card.endpoint: by_schema(card) for card in cards} | dict(ENDPOINTS)
-        self._endpoints = dict(self._packaged)
+        self._listed = dict(self._packaged)
+        self._known = dict(self._packaged)  # those that were taken away too: requests of theirs may be under way
         self._comers = 0
         self.grows = 0  # after so many reads of the list one model more is in front; below zero: one less
 
     def reset(self) -> None:
         """Have the models that it began with."""
-        self._endpoints.clear()
-        self._endpoints |= self._packaged
+        self._listed = dict(self._packaged)
+        self._known |= self._packaged
         self.grows = 0
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
-        """Return them by id, live."""
-        return MappingProxyType(self._endpoints)
+        """Return all that there are or were, by id, live."""
+        return MappingProxyType(self._known)
 
     def cards(self) -> list[Card]:
         """Return them newest first. Afterwards one comes or goes, where that was asked for."""
-        found = [endpoint.card for endpoint in reversed(self._endpoints.values())]
+        found = [endpoint.card for endpoint in reversed(self._listed.values())]
         if self.grows > 0:
             self.grows -= 1
             self._comers += 1
@@ -49,7 +50,7 @@ class Catalogue:
         return found
 
     def card(self, endpoint: str) -> Card | None:
-        found = self._endpoints.get(endpoint)
+        found = self._listed.get(endpoint)
         return found.card if found else None
 
     def some(self, endpoints: Iterable[str]) -> list[Card]:
@@ -58,16 +59,21 @@ class Catalogue:
 
     def add(self, card: Card, *, pace: float | None = None) -> None:
         """Put a model in front, in place of one of the same name."""
-        self._endpoints.pop(card.endpoint, None)
-        self._endpoints[card.endpoint] = by_schema(card, pace=pace)
+        self._listed.pop(card.endpoint, None)
+        self._put(by_schema(card, pace=pace))
 
     def change(self, endpoint: str, **fields: Any) -> Card | None:
         """Change the card where it stands. None: there is no such model."""
-        if (found := self._endpoints.get(endpoint)) is None:
+        if (found := self._listed.get(endpoint)) is None:
             return None
         card = replace(found.card, **fields)
-        self._endpoints[endpoint] = replace(found, card=card)
+        # What was made for the one schema does not know another.
+        own: dict[str, Any] = {"make": None, "check": None} if fields.keys() & {"input", "output", "components"} else {}
+        self._put(replace(found, card=card, **own))
         return card
+
+    def _put(self, endpoint: Endpoint) -> None:
+        self._listed[endpoint.card.endpoint] = self._known[endpoint.card.endpoint] = endpoint
 
     def rename(self, endpoint: str, to: str) -> Card | None:
         """Put the model in front under its new name, and mark the old one as deprecated: it goes on answering."""
@@ -75,8 +81,8 @@ class Catalogue:
             return None
         self.change(endpoint, status="deprecated")
         renamed = replace(old, endpoint=to, document=None, date=datetime.now(UTC))
-        self.add(renamed, pace=self._endpoints[endpoint].pace)
+        self.add(renamed, pace=self._known[endpoint].pace)
         return renamed
 
     def remove(self, endpoint: str) -> bool:
-        return self._endpoints.pop(endpoint, None) is not None
+        return self._listed.pop(endpoint, None) is not None

@@ -195,9 +195,8 @@ class Provider:
 
     def _charge(self, entry: Entry) -> None:
         """Charge a success, which alone costs something."""
-        card = self.catalogue.card(entry.endpoint)
-        if card is not None and entry.outcome is not None and entry.outcome.succeeded:
-            self.charges.charge(entry, card)
+        if entry.outcome is not None and entry.outcome.succeeded:
+            self.charges.charge(entry, self.catalogue.endpoints[entry.endpoint].card)
 
     def _on_finished(self, entry: Entry) -> None:
         self._charge(entry)

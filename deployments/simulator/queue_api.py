@@ -59,6 +59,7 @@ class QueueApi:
             start_timeout=_start_timeout(request),
             files=lifecycle_asked_for(request, OF_PREFERENCE),
         )
+        entry.payloads_kept = request.headers.get("x-fal-store-io") != "0"
         return await self._answer_submit(request, entry)
 
     async def _answer_submit(self, request: Request, entry: Entry) -> Response:
@@ -112,8 +113,7 @@ class QueueApi:
         return {**body, "metrics": {"inference_time": entry.inference_seconds}, **_error_words(entry.outcome)}
 
     def _trains(self, entry: Entry) -> bool:
-        found = self._provider.catalogue.endpoints.get(entry.endpoint)
-        return found is not None and found.trains
+        return self._provider.catalogue.endpoints[entry.endpoint].trains
 
     async def result(self, request: Request) -> Response:
         entry = self._entry(request)
@@ -127,7 +127,11 @@ class QueueApi:
         return _result_response(entry, entry.outcome)
 
     async def cancel(self, request: Request) -> Response:
-        if self._provider.cancel(self._entry(request)):
+        entry = self._entry(request)
+        if self._provider.cancel(entry):
+            # Assumed: which of the documented answers belongs to which state.
+            if entry.state is State.COMPLETED:
+                return Json({"status": "OK"})
             return Json({"status": "CANCELLATION_REQUESTED"}, status_code=202)
         raise FalError(400, {"status": "ALREADY_COMPLETED"})
 

@@ -278,6 +278,21 @@ def test_the_list_may_show_only_what_is_over(
     assert handle.request_id not in listed(end=sent.isoformat())
 
 
+def test_what_is_not_to_be_kept_is_not_told(api: httpx.Client, fal: fal_client.SyncClient) -> None:
+    """The list has the request, without what went in and came out."""
+    body = {"prompt": "a fox", "image_size": SMALL}
+    answers = [
+        api.post(f"https://queue.fal.run/{DEV}", json=body, headers=headers).json()
+        for headers in ({"X-Fal-Store-IO": "0"}, {})
+    ]
+    query = {"endpoint_id": DEV, "expand": "payloads", "request_id": [answer["request_id"] for answer in answers]}
+    items = api.get("/models/requests/by-endpoint", params=query).json()["items"]
+    assert {item["request_id"]: "json_input" in item for item in items} == {
+        answers[0]["request_id"]: False,
+        answers[1]["request_id"]: True,
+    }
+
+
 def test_what_went_through_can_be_erased(admin: httpx.Client, api: httpx.Client, fal: fal_client.SyncClient) -> None:
     """Result and output files are gone, uploads stay; the same idempotency key gets the same answer."""
     upload = fal.upload(b"mine", "text/plain", "mine.txt")

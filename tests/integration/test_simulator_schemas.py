@@ -225,6 +225,8 @@ def test_a_schema_changes_while_it_runs(simulator: SimulatedFal, fal: fal_client
     simulator.rule(match=word, flagged=True)
     schema = {"type": "object", "required": ["prompt", "style"], "properties": {"style": {"enum": ["oil", "ink"]}}}
     assert fal.subscribe("fal-ai/flux/dev", {"prompt": word, "image_size": "square"})["has_nsfw_concepts"] == [True]
+    simulator.change_model("fal-ai/flux/dev", input={**schema, "required": ["style"]})
+    assert fal.subscribe("fal-ai/flux/dev", {"style": "ink"})["images"]
     simulator.change_model("fal-ai/moondream2", input=schema)
     with pytest.raises(FalClientHTTPError) as caught:
         fal.subscribe("fal-ai/moondream2", {"prompt": "what?", "style": "chalk"})

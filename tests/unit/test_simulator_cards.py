@@ -150,3 +150,5 @@ def test_the_catalogue_changes_while_it_runs() -> None:
     assert [card.unit_price for card in catalogue.some(["a/b", "nobody/knows"])] == [Decimal(2)]
     catalogue.reset()
     assert len(catalogue.cards()) == before
+    assert catalogue.card("a/b") is None
+    assert catalogue.endpoints["a/b"].card.unit_price == 2, "a request of it may be under way"

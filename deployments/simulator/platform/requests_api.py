@@ -108,6 +108,6 @@ def _item(entry: Entry, *, with_payloads: bool) -> dict[str, Any]:
         "status_code": outcome and outcome.http_status,
         "duration": entry.inference_seconds if outcome else None,
     }
-    if with_payloads and not entry.payloads_deleted:
+    if with_payloads and entry.payloads_kept and not entry.payloads_deleted:
         item |= {"json_input": entry.input, "json_output": outcome and outcome.body}
     return item
