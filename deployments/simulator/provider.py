@@ -195,8 +195,9 @@ class Provider:
 
     def _charge(self, entry: Entry) -> None:
         """Charge a success, which alone costs something."""
-        if entry.outcome is not None and entry.outcome.succeeded:
-            self.charges.charge(entry, self.catalogue.endpoints[entry.endpoint].card)
+        endpoint = self.catalogue.endpoints.get(entry.endpoint)
+        if endpoint is not None and entry.outcome is not None and entry.outcome.succeeded:
+            self.charges.charge(entry, endpoint.card)
 
     def _on_finished(self, entry: Entry) -> None:
         self._charge(entry)

@@ -113,7 +113,8 @@ class QueueApi:
         return {**body, "metrics": {"inference_time": entry.inference_seconds}, **_error_words(entry.outcome)}
 
     def _trains(self, entry: Entry) -> bool:
-        return self._provider.catalogue.endpoints[entry.endpoint].trains
+        endpoint = self._provider.catalogue.endpoints.get(entry.endpoint)
+        return endpoint is not None and endpoint.trains
 
     async def result(self, request: Request) -> Response:
         entry = self._entry(request)
