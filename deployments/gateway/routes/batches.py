@@ -19,7 +19,7 @@ from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.jobs import own_job
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
-from darkroom.deployments.gateway.schemas.jobs import Accepted, ChildPage, JobDocument, child_document, job_document
+from darkroom.deployments.gateway.schemas.jobs import Accepted, ChildPage, JobDocument, child_documents, job_document
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch
@@ -174,9 +174,8 @@ def list_children(
     _own_batch(id, user_id, services)
     found = services.ledger.batches.page(id, limit=limit + 1, after=_place(cursor) if cursor else None)
     page = found[:limit]
-    assets = services.ledger.assets.of_jobs([job.id for job in page])
     return ChildPage(
-        items=[child_document(job, assets.get(job.id, []), services.settings) for job in page],
+        items=child_documents(page, services.ledger, services.settings),
         next=f"{page[-1].stage}-{page[-1].manifest_row}" if len(found) > limit else None,
     )
 
