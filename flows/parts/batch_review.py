@@ -23,7 +23,7 @@ class Winners(RunInput):
 
     winners: str = Field(
         title="Winners",
-        description='Numbers on the contact sheet, e.g. "3, 7, 12-20"; "all", or "none".',
+        description='Numbers on the contact sheet, from 1, e.g. "3, 7, 12-20"; "all", or "none".',
         json_schema_extra={"position": 0},
     )
 
@@ -71,9 +71,12 @@ def ask_for_winners(job: Job, order: BatchOptions, pages: Sequence[Asset]) -> li
 def _question(job: Job, pages: Sequence[Asset], drafts: Sequence[RowPicture], refused: str | None) -> str:
     came = sum(draft.status is JobStatus.COMPLETED for draft in drafts)
     links = " · ".join(f"[page {n}]({job.link(page)})" for n, page in enumerate(pages, 1))
-    words = [f"**Not taken:** {refused}"] if refused else []
+    words = [f"**Your last answer was not taken:** {refused}"] if refused else []
     words.append(f"{came} of {len(drafts)} drafts came. Look at them: {links}.")
-    words.append('Then resume this run with the numbers of the winners, e.g. "3, 7, 12-20", "all", or "none".')
+    words.append(
+        'Then resume this run with the numbers of the winners as they stand on the pages, from 1, e.g. "3, 7, 12-20", '
+        '"all", or "none". The API takes the same text as `numbers`.'
+    )
     return "\n\n".join(words)
 
 

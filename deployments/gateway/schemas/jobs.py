@@ -137,6 +137,7 @@ class ChildDocument(JobSummary):
     """A row of a batch, in one pass."""
 
     row: int = Field(description="Its place in the manifest, from 0.")
+    number: int = Field(description="Its number on the contact sheet and in Prefect's form, from 1.")
     stage: Stage
     assets: list[AssetDocument]
 
@@ -195,6 +196,7 @@ def child_documents(jobs: Sequence[Job], ledger: Ledger, settings: Settings) -> 
         ChildDocument(
             **head,
             row=job.manifest_row,
+            number=(job.manifest_row or 0) + 1,
             stage=job.stage,
             assets=[asset_document(asset, settings) for asset in assets.get(job.id, [])],
         )
