@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from prefect import Flow
+from prefect.context import FlowRunContext
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
@@ -136,6 +137,14 @@ def test_a_flow_that_is_called_has_its_order_checked_first() -> None:
         generate_image.fn()
     with pytest.raises(BadInput, match="A LoRA goes with FLUX dev alone"):
         generate_image.fn("a fox", "fal-ai/flux/schnell", lora="mochi")
+
+
+def test_a_run_whose_input_is_refused_ends_failed_with_the_sentence() -> None:
+    """And not by an exception: Prefect would show that with a traceback, as a fault of its engine."""
+    with FlowRunContext.model_construct():
+        state = generate_image.fn("a fox", "fal-ai/flux/schnell", lora="mochi")
+    assert (state.type.value, state.name) == ("FAILED", "Refused")
+    assert "A LoRA goes with FLUX dev alone" in state.message
 
 
 PROJECT = {
