@@ -84,6 +84,22 @@ def test_an_order_with_an_address_is_that_of_its_pipeline(order: type[Order]) ->
 
 
 @pytest.mark.parametrize(
+    ("kind", "typed", "name", "read"),
+    [
+        ("onboard-user", {"account": 4711, "email": "ann@example.com"}, "account", "4711"),
+        ("make-debate", {"topic": "tea or coffee", "brands": ["A", "B"], "duration": 5}, "duration", 5),
+        ("make-debate", {"topic": "tea or coffee", "brands": ["A", "B"], "duration": "5"}, "duration", 5),
+    ],
+)
+def test_a_number_is_taken_as_people_type_it(kind: str, typed: dict[str, Any], name: str, read: object) -> None:
+    """`-p account=4711` is a number to Prefect's command line, and an id to the application; never a flag."""
+    order = find(kind).order
+    assert getattr(order.read(typed), name) == read
+    with pytest.raises(BadInput):
+        order.read(typed | {name: True})
+
+
+@pytest.mark.parametrize(
     ("parameters", "field"),
     [
         ({"prompt": ["a secret fox"]}, "prompt"),
