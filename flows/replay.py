@@ -131,5 +131,5 @@ def replay(jobs: JobIds = JOBS, failed: Failed | None = FAILED, budget_usd: Usd 
             message, table = carried_out(resources, jobs or [], failed, budget_usd, key=f"flow run {run_id}")
         except BadInput as error:
             return refused(error)
-        resources.orchestrator.show_table(run_id, key=f"replay-{run_id}", name="replay", message=message, table=table)
+        resources.orchestrator.show_table(run_id, key="replay", name="replay", message=message, table=table)
     return Completed(message=message, data=table)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from uuid import UUID
 
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.part import Part
@@ -68,6 +69,11 @@ class JobLists(Part):
         with self._engine.begin() as connection:
             found = run(connection, "jobs_first_files", job_ids=list(job_ids))
             return {row.job_id: plain(Asset, row) for row in found}
+
+    def first_of(self, flow_run_id: UUID) -> str | None:
+        """Return the job that the run was made for: its oldest one; the batch, where its rows are jobs, too."""
+        with self._engine.begin() as connection:
+            return run(connection, "job_first_of_flow_run", flow_run_id=flow_run_id).scalar_one_or_none()
 
     def cost(self, job_id: str) -> Decimal:
         """Return what was paid for the job in USD, as far as is known."""

@@ -209,6 +209,10 @@ LIMIT :limit
 -- name: jobs_of_run
 SELECT * FROM job WHERE run_id = :run_id ORDER BY created_at, id
 
+-- name: job_first_of_flow_run
+SELECT job.id FROM run JOIN job ON job.run_id = run.id
+WHERE run.flow_run_id = :flow_run_id ORDER BY job.created_at, job.id LIMIT 1
+
 -- name: jobs_started
 UPDATE job SET status = 'running', started_at = COALESCE(started_at, :now)
 WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE)

@@ -341,7 +341,7 @@ class Orchestrator:
 
     def _keep(self, flow_run_id: UUID, *, key: str, type: str, data: str | float, description: str) -> None:
         # Not by `/artifacts/{key}/latest`: its `id` is that of a list of versions, and no artifact's.
-        asked = {"artifacts": {"key": {"any_": [key]}}, "limit": 1}
+        asked = {"artifacts": {"key": {"any_": [key]}, "flow_run_id": {"any_": [str(flow_run_id)]}}, "limit": 1}
         if found := self._api.call("POST", "/artifacts/filter", json=asked):
             self._api.call("PATCH", f"/artifacts/{found[0]['id']}", json={"data": data, "description": description})
         else:

@@ -16,6 +16,7 @@ from darkroom.ledger import Asset, JobStatus, RowPicture, Stage
 from darkroom.media.contact_pages import Entry, draw_page, page_ranges
 
 STEP = "contact-sheet"
+SHOWN, WIDTH = 3, 900  # pages that are seen at once, the others are links; pixels
 
 
 class Winners(RunInput):
@@ -56,7 +57,7 @@ def ask_for_winners(job: Job, order: BatchOptions, pages: Sequence[Asset]) -> li
 
     def form(refused: str | None) -> type[RunInput]:
         text = _question(job, pages, drafts, refused)
-        job.show("winners", text, description="Choose the winners")
+        job.show(STEP, f"{text}\n\n{_sheets(job, pages)}", description="Choose the winners")
         return Winners.with_initial_data(description=text)
 
     winners = job.rows.ask(patience=order.patience, read=read, form=form)
@@ -78,6 +79,11 @@ def _question(job: Job, pages: Sequence[Asset], drafts: Sequence[RowPicture], re
         '"all", or "none". The API takes the same text as `numbers`.'
     )
     return "\n\n".join(words)
+
+
+def _sheets(job: Job, pages: Sequence[Asset]) -> str:
+    """As HTML, which Prefect's UI shows as wide as it is told."""
+    return "\n\n".join(f'<img src="{job.link(page)}" width="{WIDTH}">' for page in pages[:SHOWN])
 
 
 def _draw(job: Job, drafts: Sequence[RowPicture], page: range, n: int, of: int) -> bytes:

@@ -98,6 +98,9 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def check_darkroom(words: list[str]) -> None:
+    if words[0].startswith("--"):  # of the command as a whole
+        assert words[0] in {name for each in typer.main.get_command(app).params for name in each.opts}
+        return
     command, rest = command_of(words)
     command.make_context(command.name, [each for each in rest if each != "*"])
 
