@@ -55,11 +55,11 @@ def list_dead(
     if first is None:
         typer.echo("There are no such failed jobs.", err=True)
         return
-    letters = chain([first], letters)  # a thousand are told as they come
+    found = chain([first], letters)  # a thousand are told as they come
     if sys.stdout.isatty() and not as_json:
-        _print_table(letters)
+        _print_table(found)
         return
-    for letter in letters:
+    for letter in found:
         print_json(letter)
 
 
