@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from decimal import Decimal
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from darkroom.errors import BadInput
 from darkroom.ledger import Ledger, RequestSpec
@@ -35,6 +35,18 @@ class InForm:
     """Beside a field's type (`Annotated`): the type that Prefect's form shows instead, which the field takes too."""
 
     type: Any
+
+
+def _as_text(given: Any) -> Any:
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+# An id of the application's own, which a command line (`-p account=4711`) and many an application have as a number.
+OwnId = Annotated[
+    str,
+    Field(min_length=1, max_length=200),
+    BeforeValidator(_as_text, json_schema_input_type=Annotated[str, Field(min_length=1, max_length=200)] | int),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

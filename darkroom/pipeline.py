@@ -25,8 +25,10 @@ from pydantic import Field
 from pydantic_core import PydanticUndefined
 
 from darkroom.engine.job import Job
+from darkroom.engine.refusals import refused
 from darkroom.engine.registry import AnOrder, Pipeline, call, register
 from darkroom.engine.runner import drive
+from darkroom.errors import BadInput
 from darkroom.ledger import OPERATOR
 from darkroom.order import InForm, Order, field
 
@@ -50,11 +52,14 @@ def pipeline(
         def carry(*args: Any, **kwargs: Any) -> State[Any]:
             given = signature.bind(*args, **kwargs).arguments
             user = given.pop("user", OPERATOR)
-            asked = order.read(given)
-            asked.check()  # wrong input ends here, before anything is on record
-            return drive(
-                call, kind=made.kind, parameters=asked.parameters(), user=user, as_tasks=as_tasks, patience=patience
-            )
+            try:
+                asked = order.read(given)
+                asked.check()  # wrong input ends here, before anything is on record
+                return drive(
+                    call, kind=made.kind, parameters=asked.parameters(), user=user, as_tasks=as_tasks, patience=patience
+                )
+            except BadInput as error:
+                return refused(error)
 
         update_wrapper(carry, function)
         del carry.__wrapped__  # type: ignore[attr-defined]  # its signature is not this one's

@@ -47,6 +47,10 @@ class ApiClient:
     def job(self, job_id: str) -> Json:
         return self._call("GET", f"/v1/jobs/{job_id}")
 
+    def jobs(self, asked: Mapping[str, Any]) -> Json:
+        """Return a page of jobs."""
+        return self._call("GET", "/v1/jobs", params=asked)
+
     def cancel(self, job_id: str) -> Json:
         return self._call("POST", f"/v1/jobs/{job_id}/cancel")
 

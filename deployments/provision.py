@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from darkroom.blocks.accounts import configured
 from darkroom.deployments.automations import RESUME_ON_CALLBACK, ensure_automation, reconcile_on_bad_end
+from darkroom.deployments.block_logos import leave_out_logos
 from darkroom.deployments.deployed import deployed_as_this_code, ensure_deployed
 from darkroom.deployments.home import Home, write_private
 from darkroom.deployments.simulator.environment import SECRETS as SIMULATOR_SECRETS
@@ -71,6 +72,7 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         for automation in (RESUME_ON_CALLBACK, bad_end):
             ensure_automation(api, automation)
             say(f"automation {automation['name']!r}: ready")
+        leave_out_logos(api)
         if ledger.runs.not_closed() or ledger.runs.closed_since(ledger.clock() - LONGEST_STANDSTILL):
             orchestrator.run_now(RECONCILE, closed_within_minutes=int(LONGEST_STANDSTILL.total_seconds() // 60))
             say("reconcile: looks at once at the runs that were under way")

@@ -19,6 +19,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 
 from darkroom.blocks.notifier import Notifier
+from darkroom.engine.refusals import refused
 from darkroom.engine.resources import Resources, open_resources
 from darkroom.errors import BadInput
 from darkroom.flows.parts.day_report import headline, markdown, span
@@ -57,11 +58,14 @@ def daily_report(day: date | None = DAY, time_zone: str = ZONE, tell: bool = TEL
     """Report what a day came to."""
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None
-    zone = _zone(time_zone)
     with open_resources() as resources:
         if (end := skipped(resources.orchestrator, timing=resources.timing, clock=resources.clock)) is not None:
             return end
-        return Completed(message=report(resources, context.flow_run, day=day, zone=zone, tell=tell))
+        try:
+            told = report(resources, context.flow_run, day=day, zone=_zone(time_zone), tell=tell)
+        except BadInput as error:
+            return refused(error)
+        return Completed(message=told)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from pydantic import Field
 from darkroom import Job, Order, field, pipeline
 from darkroom.blocks.notifier import Notifier
 from darkroom.clock import utc_now
-from darkroom.events.types import Address, Id
+from darkroom.events.types import Address
+from darkroom.order import OwnId
 
 COMPLETED = "user.profile_completed"
 
@@ -27,7 +28,7 @@ Hours = Annotated[float, Field(ge=0, le=24 * 366)]
 class Onboarding(Order):
     """Who signed up, and how long is waited for what."""
 
-    account: Id = field("Account", "Your application's id of who signed up.")
+    account: OwnId = field("Account", "Your application's id of who signed up.")
     email: Address = field("Mail address", "Where the welcome goes.")
     welcome_after_hours: Hours = field("Welcome after", "Hours from the start; fractions too.", 24.0)
     profile_within_hours: Hours = field("Profile within", "Hours from the welcome; then a reminder goes out.", 7 * 24.0)

@@ -18,7 +18,8 @@ from darkroom import Order as BaseOrder
 from darkroom.blocks.notifier import Notifier
 from darkroom.blocks.payments import Charge, PaymentAccount
 from darkroom.errors import BadInput
-from darkroom.events.types import Address, Cents, Currency, Id, Ordered, PaymentMethod
+from darkroom.events.types import Address, Cents, Currency, Ordered, PaymentMethod
+from darkroom.order import OwnId
 
 CONFIRMED = "order.confirmed"
 
@@ -26,7 +27,7 @@ CONFIRMED = "order.confirmed"
 class Order(BaseOrder):
     """What was ordered, and how it is paid."""
 
-    order: Id = field("Order", "Your application's id of it.")
+    order: OwnId = field("Order", "Your application's id of it.")
     items: Ordered = field("Items", "What was ordered: 1 to 200.")
     total_cents: Cents = field("Total", "Hundredths of the currency, e.g. 1990; what the items must come to.")
     payment_method: PaymentMethod = field(

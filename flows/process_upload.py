@@ -18,9 +18,10 @@ from pydantic import Field
 from darkroom import Invoked, Job, Order, field, pipeline
 from darkroom.blocks.notifier import Notifier
 from darkroom.errors import BadInput, DarkroomError, Permanent
-from darkroom.events.types import Address, Id
+from darkroom.events.types import Address
 from darkroom.flows.orders.edit import Edit
 from darkroom.flows.orders.picture import Picture
+from darkroom.order import OwnId
 
 LISTED = 20  # failures that a message names
 
@@ -35,7 +36,7 @@ MODELS: Mapping[Each, type[Order]] = {"edit-image": Edit, "generate-image": Pict
 class Upload(Order):
     """What was uploaded, and what is done to it."""
 
-    upload: Id = field("Upload", "Your application's id of it.")
+    upload: OwnId = field("Upload", "Your application's id of it.")
     items: Items = field("Items", 'Each with the fields of its deployment, e.g. {"image": "https://…"}: 1 to 200.')
     each: Each = field("Each by", "The deployment that an item is handed to.", "edit-image")
     in_common: dict[str, Any] = field(

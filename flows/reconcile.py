@@ -31,7 +31,7 @@ from darkroom.engine.reconcile_rules import (
     recent_recoveries,
 )
 from darkroom.engine.resources import Resources, open_resources
-from darkroom.engine.ui.report import Reports, artifact_key
+from darkroom.engine.ui.report import PROGRESS, Reports, suffix
 from darkroom.errors import BadInput, DarkroomError, Park, Retry
 from darkroom.events.feed import CHUNK, tell_some
 from darkroom.ledger import JobStatus, Outcome, Request, RequestStatus, Run, Transition
@@ -196,7 +196,7 @@ class Reconciler:
         if self._ledger.jobs.progress(row.job_id, come.percent, come.text):
             flow_run_id = self._ledger.runs.flow_run_of(row.job_id)
             if flow_run_id is not None:
-                key = f"progress-{artifact_key(row.job_id)}"
+                key = PROGRESS + suffix(row.job_id, first=self._ledger.jobs.first_of(flow_run_id))
                 self._resources.orchestrator.show_progress(flow_run_id, key=key, percent=come.percent, text=come.text)
 
     def _settle(self, row: Request, outcome: Outcome | None, *, via: str | None) -> None:

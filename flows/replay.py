@@ -21,6 +21,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from darkroom.engine.refusals import refused
 from darkroom.engine.resources import Resources, open_resources
 from darkroom.errors import BadInput, WrongState
 from darkroom.ledger import MOST_LETTERS, NOTHING, DeadLetterFilter, Done, Ledger
@@ -108,6 +109,8 @@ def carried_out(
     resources: Resources, jobs: list[str], failed: Failed | None, budget_usd: Decimal | None, *, key: str
 ) -> tuple[str, Table]:
     """Carry out the replay. Return its outcome in a sentence, and job by job."""
+    if not jobs and failed is None:
+        raise BadInput("Name jobs, or say what the failed ones that are meant have in common.", field="jobs")
     if budget_usd is None and failed is not None:
         return price(resources, chosen(resources.ledger, jobs, failed))
     if budget_usd is None:
@@ -122,10 +125,11 @@ def replay(jobs: JobIds = JOBS, failed: Failed | None = FAILED, budget_usd: Usd 
     """Failed or cancelled jobs go back to work."""
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None
-    if not jobs and failed is None:
-        raise BadInput("Name jobs, or say what the failed ones that are meant have in common.", field="jobs")
     run_id = context.flow_run.id
     with open_resources() as resources:
-        message, table = carried_out(resources, jobs or [], failed, budget_usd, key=f"flow run {run_id}")
-        resources.orchestrator.show_table(run_id, key=f"replay-{run_id}", name="replay", message=message, table=table)
+        try:
+            message, table = carried_out(resources, jobs or [], failed, budget_usd, key=f"flow run {run_id}")
+        except BadInput as error:
+            return refused(error)
+        resources.orchestrator.show_table(run_id, key="replay", name="replay", message=message, table=table)
     return Completed(message=message, data=table)

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from darkroom import Job, Order, RetryPolicy, field, pipeline
-from darkroom.events.types import Id
 from darkroom.ledger import Asset
 from darkroom.media.resize import square
+from darkroom.order import OwnId
 from darkroom.providers.web.model import ENDPOINT, LONGEST_URL
 
 SYNCED = "profile.synced"
@@ -32,7 +32,7 @@ Url = Annotated[str, Field(min_length=1, max_length=LONGEST_URL)] | None
 class Profile(Order):
     """As it is now."""
 
-    account: Id = field("Account", "Your application's id of whose profile it is.")
+    account: OwnId = field("Account", "Your application's id of whose profile it is.")
     name: Name = field("Name", "As others see it.")
     picture_url: Url = field("Picture", "Address of a picture on the public web. Empty: there is none.", None)
 

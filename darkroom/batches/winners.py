@@ -18,23 +18,28 @@ _DASHES = re.compile(r"\s*[-‐‑‒–—]\s*")  # as keyboards and word proce
 _PART = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
-def parse_winners(text: str, *, rows: int, failed: Collection[int] = ()) -> tuple[int, ...]:
+def parse_winners(text: str, *, rows: int, failed: Collection[int] = (), field: str = FIELD) -> tuple[int, ...]:
     """Return the chosen rows, sorted, from 0. In the text they are numbered from 1, as on the contact sheet.
 
     `rows`: how many there are. `failed`: those without a draft, from 0; "all" leaves them out. Raises BadInput(field).
+    `field`: where the text came from.
     """
     if len(text) > LONGEST:
-        raise _refused([f"more than {LONGEST:,} characters"], rows)
+        raise _refused([f"more than {LONGEST:,} characters"], rows, field)
     words = [word for word in re.split(r"[,;\s]+", _DASHES.sub("-", text)) if word]
     match [word.lower() for word in words]:
         case []:
-            raise _refused(["nothing was chosen"], rows)
+            raise _refused(["nothing was chosen"], rows, field)
         case ["none"]:
             return ()
         case ["all"]:
             return tuple(sorted(set(range(rows)) - set(failed)))
     ranges, wrong = _ranges(words, rows)
-    return _checked([number - 1 for each in ranges for number in each], wrong, rows=rows, failed=failed)
+    chosen = [number - 1 for each in ranges for number in each]
+    wrong += _wrong_together(chosen, failed)
+    if wrong:
+        raise _refused(wrong, rows, field)
+    return tuple(sorted(chosen))
 
 
 def as_ranges(numbers: Iterable[int], *, most: int = MOST_NAMED) -> str:
@@ -73,15 +78,12 @@ def _ranges(words: Sequence[str], rows: int) -> tuple[list[range], list[str]]:
     return found, wrong
 
 
-def _checked(chosen: Sequence[int], wrong: list[str], *, rows: int, failed: Collection[int]) -> tuple[int, ...]:
-    once = set(chosen)
+def _wrong_together(chosen: Sequence[int], failed: Collection[int]) -> Iterator[str]:
+    """Say what is wrong with rows that are each a row."""
     if twice := set(_twice(chosen)):
-        wrong.append(f"named twice: {as_ranges(twice)}")
-    if without := once & set(failed):
-        wrong.append(f"without a draft, as it failed: {as_ranges(without)}")
-    if wrong:
-        raise _refused(wrong, rows)
-    return tuple(sorted(once))
+        yield f"named twice: {as_ranges(twice)}"
+    if without := set(chosen) & set(failed):
+        yield f"without a draft, as it failed: {as_ranges(without)}"
 
 
 def _twice(chosen: Iterable[int]) -> Iterator[int]:
@@ -92,12 +94,12 @@ def _twice(chosen: Iterable[int]) -> Iterator[int]:
         seen.add(n)
 
 
-def _refused(wrong: Sequence[str], rows: int) -> BadInput:
+def _refused(wrong: Sequence[str], rows: int, field: str) -> BadInput:
     listed = "; ".join(wrong[:MOST_NAMED]) + (
         f"; and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
     )
     how = f"Write numbers from 1 to {rows}, e.g. “3, 7, 12-20”, or “all”, or “none”"
-    return BadInput(f"{FIELD}: {listed}. {how}.", field=FIELD)
+    return BadInput(f"{field}: {listed}. {how}.", field=field)
 
 
 def _short(word: str) -> str:

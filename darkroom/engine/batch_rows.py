@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from prefect.input import RunInput
+from prefect.logging import get_run_logger
 
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import Waiting
@@ -91,6 +92,8 @@ class Rows:
         try:
             self.choose(read(str(answer.get("winners", ""))), via="ui")
         except (BadInput, WrongState) as refusal:
+            # Prefect says "resumed" of it all the same, and whoever answered looks at the run.
+            get_run_logger().warning("The answer was not taken, and is asked for again: %s", refusal.message)
             return refusal.message
         return None
 

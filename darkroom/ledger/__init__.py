@@ -33,6 +33,7 @@ from darkroom.ledger.effects import NOTHING, Implied, Start, Wake
 from darkroom.ledger.event_tables import Event, EventEffect, PendingRun, Step, Wait
 from darkroom.ledger.events import Events, EventStart, NewEvent, Received
 from darkroom.ledger.flow_control.pending_runs import Starts
+from darkroom.ledger.job_lists import JobFigures
 from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.loras import Loras
 from darkroom.ledger.migrations import migrate
@@ -57,7 +58,7 @@ from darkroom.ledger.statuses import (
 )
 from darkroom.ledger.tables import Account, Asset, Batch, BatchRow, Job, Lora, Plan, Request, Run, User, new_id
 from darkroom.ledger.usage import AllFigures, Figures
-from darkroom.ledger.users import OPERATOR, Caller, NewKey, Users
+from darkroom.ledger.users import OPERATOR, OVERLAP, Caller, KeyInUse, NewKey, Users
 from darkroom.ledger.waits import Steps, Waits
 from darkroom.ledger.why import batch_waits_for, look
 from darkroom.timing import UNSCALED, Timing
@@ -71,6 +72,7 @@ __all__ = [
     "ON_DEMAND",
     "OPERATOR",
     "OUTAGES",
+    "OVERLAP",
     "READY",
     "ROWS",
     "WAIT",
@@ -94,7 +96,9 @@ __all__ = [
     "Granted",
     "Implied",
     "Job",
+    "JobFigures",
     "JobStatus",
+    "KeyInUse",
     "Lane",
     "Ledger",
     "Listener",

@@ -16,8 +16,8 @@ from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.job_lists import JobLists
 from darkroom.ledger.locks import lock_run_of_job, tell
-from darkroom.ledger.part import Part
 from darkroom.ledger.replay import plan_replay
 from darkroom.ledger.replay_budget import require_within_budget
 from darkroom.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request
@@ -58,6 +58,7 @@ def insert_job(
     start_id: str | None = None,
     replay_id: str | None = None,
     idempotency_key: str | None = None,
+    estimate_usd: Decimal | None = None,
 ) -> Row[Any] | None:
     """Insert the job. Return it with what the user's plan allows.
 
@@ -77,6 +78,7 @@ def insert_job(
         parameters=dumps(dict(parameters)),
         idempotency_key=idempotency_key,
         body_hash=content_hash(kind, parameters),
+        estimate_usd=estimate_usd,
         now=now,
     ).one_or_none()
 
@@ -109,7 +111,7 @@ def put_back(
     return Implied(places=(job_id,) if run_id is None else ())
 
 
-class Jobs(Part):
+class Jobs(JobLists):
     def post(
         self,
         *,
@@ -131,6 +133,7 @@ class Jobs(Part):
         several at once may find the last free place in the user's queue.
         """
         now = self._now()
+        most = max(estimate_usd, first.estimate_usd if first else Decimal(0))
         with self._engine.begin() as connection:
             row = insert_job(
                 connection,
@@ -140,13 +143,13 @@ class Jobs(Part):
                 slotless=first is None,
                 deployment=deployment,
                 idempotency_key=idempotency_key,
+                estimate_usd=most or None,
                 now=now,
             )
             if row is None:
                 return Posted(
                     job=_repeated(connection, user_id, idempotency_key, kind, parameters), new=False, implied=NOTHING
                 )
-            most = max(estimate_usd, first.estimate_usd if first else Decimal(0))
             _require_allowed(row, most, retry_after=self._timing.queue_full)
             job = as_job(row)
             if first is not None and insert_request(connection, job.id, first, now=now) is RequestStatus.QUEUED:
@@ -177,6 +180,7 @@ class Jobs(Part):
                 parameters=parameters,
                 slotless=True,
                 idempotency_key=idempotency_key,
+                estimate_usd=estimate_usd,
                 now=now,
             )
             if row is None:
@@ -192,26 +196,6 @@ class Jobs(Part):
         with self._engine.begin() as connection:
             row = run(connection, "job_get", job_id=job_id).one_or_none()
             return None if row is None else as_job(row)
-
-    def page(
-        self, user_id: str, *, limit: int, before: tuple[datetime, str] | None = None, status: JobStatus | None = None
-    ) -> list[Job]:
-        """Return a page of the user's jobs, newest first.
-
-        `before` is the time and id of the last one of the page before.
-        """
-        before_at, before_id = before or (None, None)
-        with self._engine.begin() as connection:
-            rows = run(
-                connection,
-                "jobs_page",
-                user_id=user_id,
-                limit=limit,
-                before_at=before_at,
-                before_id=before_id,
-                status=status,
-            )
-            return [as_job(row) for row in rows]
 
     def of_run(self, run_id: str) -> list[Job]:
         with self._engine.begin() as connection:
@@ -328,12 +312,6 @@ class Jobs(Part):
         """Return jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
         with self._engine.begin() as connection:
             return list(run(connection, "jobs_unplaced").scalars())
-
-    def cost(self, job_id: str) -> Decimal:
-        """Return what was paid for the job in USD, as far as is known."""
-        with self._engine.begin() as connection:
-            paid: Decimal | None = run(connection, "job_cost", job_id=job_id).scalar_one()
-            return paid or Decimal(0)
 
 
 def _require_not_discarded(connection: Connection, job_id: str) -> None:

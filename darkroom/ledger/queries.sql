@@ -134,9 +134,9 @@ WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS N
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
 WITH added AS (
     INSERT INTO job (id, user_id, kind, deployment, start_id, replay_id, status, run_id, slotless, parameters,
-        idempotency_key, body_hash, created_at)
+        idempotency_key, body_hash, estimate_usd, created_at)
     VALUES (:id, :user_id, :kind, :deployment, :start_id, :replay_id, 'pending', :run_id, :slotless,
-        CAST(:parameters AS jsonb), :idempotency_key, :body_hash, :now)
+        CAST(:parameters AS jsonb), :idempotency_key, :body_hash, CAST(:estimate_usd AS numeric), :now)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 )
@@ -187,11 +187,31 @@ SELECT * FROM job
 WHERE user_id = :user_id AND parent_id IS NULL
   AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
   AND (CAST(:status AS text) IS NULL OR status = :status)
+  AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+  AND created_at >= COALESCE(CAST(:since AS timestamptz), '-infinity')
 ORDER BY created_at DESC, id DESC
+LIMIT :limit
+
+-- name: jobs_page_of_all
+-- The newest of each user by the index of their jobs: there is none of everybody's by time, which each order would pay.
+SELECT job.* FROM "user" CROSS JOIN LATERAL (
+    SELECT * FROM job
+    WHERE user_id = "user".id AND parent_id IS NULL
+      AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
+      AND (CAST(:status AS text) IS NULL OR status = :status)
+      AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+      AND created_at >= COALESCE(CAST(:since AS timestamptz), '-infinity')
+    ORDER BY created_at DESC, id DESC LIMIT :limit
+) AS job
+ORDER BY job.created_at DESC, job.id DESC
 LIMIT :limit
 
 -- name: jobs_of_run
 SELECT * FROM job WHERE run_id = :run_id ORDER BY created_at, id
+
+-- name: job_first_of_flow_run
+SELECT job.id FROM run JOIN job ON job.run_id = run.id
+WHERE run.flow_run_id = :flow_run_id ORDER BY job.created_at, job.id LIMIT 1
 
 -- name: jobs_started
 UPDATE job SET status = 'running', started_at = COALESCE(started_at, :now)
@@ -230,13 +250,33 @@ UPDATE job SET status = 'pending', run_id = :run_id, slotless = false, error = N
     discard_reason = NULL
 WHERE id = :job_id
 
--- name: job_cost
--- What was paid for it, duplicates at the provider included.
-SELECT sum(paid.cost_usd) FROM (
-    SELECT cost_usd FROM request WHERE job_id = :job_id
-    UNION ALL
-    SELECT delivery.cost_usd FROM delivery JOIN request ON request.ref = delivery.ref WHERE request.job_id = :job_id
-) AS paid
+-- name: jobs_figures
+-- Of a batch with its rows. What was paid has duplicates at the provider in it. An estimate that was not made when the
+-- job was ordered is that of its calls, retries left out.
+SELECT job.id, COALESCE(job.estimate_usd, calls.estimate_usd) AS estimate_usd,
+    COALESCE(calls.cost_usd, 0) AS cost_usd
+FROM job
+LEFT JOIN LATERAL (
+    SELECT sum(request.cost_usd + COALESCE(twice.cost_usd, 0)) AS cost_usd,
+        sum(request.estimate_usd) FILTER (WHERE request.attempt = 1) AS estimate_usd
+    FROM (
+        SELECT request.ref, request.attempt, request.estimate_usd, COALESCE(request.cost_usd, 0) AS cost_usd
+        FROM request WHERE request.job_id = job.id
+        UNION ALL
+        SELECT request.ref, request.attempt, request.estimate_usd, COALESCE(request.cost_usd, 0)
+        FROM job AS child JOIN request ON request.job_id = child.id
+        WHERE child.parent_id = job.id
+    ) AS request
+    LEFT JOIN LATERAL (
+        SELECT sum(delivery.cost_usd) AS cost_usd FROM delivery WHERE delivery.ref = request.ref
+    ) AS twice ON true
+) AS calls ON true
+WHERE job.id = ANY(:job_ids)
+
+-- name: jobs_first_files
+SELECT DISTINCT ON (job_id) * FROM asset
+WHERE job_id = ANY(:job_ids)
+ORDER BY job_id, content_type NOT LIKE 'image/%', created_at, step, n
 
 -- name: jobs_unplaced
 SELECT unplaced.id
@@ -346,7 +386,8 @@ WHERE parent_id = :job_id AND discarded_at IS NULL
 ORDER BY stage, manifest_row
 
 -- name: key_caller
-SELECT user_id, service FROM api_key WHERE digest = :digest AND revoked_at IS NULL
+SELECT user_id, service FROM api_key
+WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CAST(:now AS timestamptz))
 
 -- name: user_plan
 SELECT plan.name AS plan, plan.in_flight FROM "user" JOIN plan ON plan.name = "user".plan WHERE "user".id = :user_id

@@ -113,6 +113,7 @@ class ApiKey(SQLModel, table=True):
     service: bool = False  # may act for its own end users
     created_at: datetime = when(now=True)
     revoked_at: datetime | None = when()
+    expires_at: datetime | None = when()  # set by a rotation: the old key and the new one overlap
 
 
 class Run(SQLModel, table=True):
@@ -179,6 +180,9 @@ class Job(SQLModel, table=True):
     parameters: Json = json_object()
     idempotency_key: str | None = None
     body_hash: str | None = None  # of the body that came with the idempotency key
+    estimate_usd: Decimal | None = (
+        usd()
+    )  # the most that the whole should cost, where that was known when it was ordered
     cancel_requested_at: datetime | None = when()
     replayed_at: datetime | None = when()  # what was tried before does not count against the attempts
     replay_id: str | None = Field(default=None, foreign_key="replay.id")  # whose budget it has, since it was replayed

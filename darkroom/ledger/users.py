@@ -6,9 +6,10 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+from sqlalchemy import or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
@@ -20,6 +21,8 @@ from darkroom.ledger.tables import MOST_QUEUED, Account, ApiKey, Plan, User, new
 
 OPERATOR = "operator"
 _LEAST_WEIGHT, _MOST_WEIGHT = Decimal("0.001"), Decimal("99999.999")
+# A day, so that what uses the old key is changed at daylight and nothing stops meanwhile.
+OVERLAP, LONGEST_OVERLAP = timedelta(hours=24), timedelta(days=365)
 # Foreign keys of new rows look at users and accounts too, and need not wait for us.
 _NO_KEY = {"key_share": True}
 
@@ -30,6 +33,15 @@ class NewKey:
 
     user_id: str
     key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyInUse:
+    """A key that opens, without the key. `expires_at`: when it stops, as a rotation has said."""
+
+    service: bool
+    created_at: datetime
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +75,25 @@ class Users(Part):
         with Session(self._engine) as session:
             return [*session.exec(select(User).order_by(col(User.created_at)))]
 
-    def rotate(self, name: str) -> NewKey:
-        """Make a new key; the old ones stop working."""
+    def keys(self) -> dict[str, list[KeyInUse]]:
+        """Return the keys that open now, oldest first, by their user's id. Nothing tells what they are."""
+        now, found = self._now(), dict[str, list[KeyInUse]]()
+        opens = col(ApiKey.revoked_at).is_(None), or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > now)
+        with Session(self._engine) as session:
+            for key in session.exec(select(ApiKey).where(*opens).order_by(col(ApiKey.created_at))):
+                in_use = KeyInUse(service=key.service, created_at=key.created_at, expires_at=key.expires_at)
+                found.setdefault(key.user_id, []).append(in_use)
+        return found
+
+    def rotate(self, name: str, *, overlap: timedelta = OVERLAP) -> NewKey:
+        """Make a new key; the old ones stop working after `overlap`, or sooner where they were to already."""
+        if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
+            raise BadInput(f"An overlap is up to {LONGEST_OVERLAP.days} days; none with --now.", field="overlap")
         with Session(self._engine) as session:
             user = self._require(session, name)
             was = session.exec(select(ApiKey).where(ApiKey.user_id == user.id)).all()
             service = any(key.service for key in was)
-            _revoke(session, user.id, now=self._now())
+            _let_expire(session, user.id, now=self._now(), overlap=overlap)
             key = _new_key(session, user.id, service=service)
             session.commit()
             return key
@@ -81,7 +105,7 @@ class Users(Part):
 
     def authenticate(self, key: str) -> Caller | None:
         with self._engine.begin() as connection:
-            found = run(connection, "key_caller", digest=digest(key)).one_or_none()
+            found = run(connection, "key_caller", digest=digest(key), now=self._now()).one_or_none()
             return None if found is None else Caller(**found._mapping)
 
     def end_user(self, service_user_id: str, name: str) -> User:
@@ -150,6 +174,10 @@ class Users(Part):
         with Session(self._engine) as session:
             return session.get_one(Account, account_id)
 
+    def accounts(self) -> list[Account]:
+        with Session(self._engine) as session:
+            return [*session.exec(select(Account).order_by(col(Account.id)))]
+
     def set_account(
         self, account_id: str, *, slots: int | None = None, endpoint_caps: Mapping[str, int] | None = None
     ) -> Account:
@@ -194,6 +222,16 @@ def _new_key(session: Session, user_id: str, *, service: bool) -> NewKey:
     key = f"dk_{secrets.token_urlsafe(32)}"
     session.add(ApiKey(digest=digest(key), user_id=user_id, service=service))
     return NewKey(user_id=user_id, key=key)
+
+
+def _let_expire(session: Session, user_id: str, *, now: datetime, overlap: timedelta) -> None:
+    if not overlap:
+        _revoke(session, user_id, now=now)
+        return
+    end = now + overlap
+    for key in session.exec(select(ApiKey).where(ApiKey.user_id == user_id, col(ApiKey.revoked_at).is_(None))):
+        key.expires_at = end if key.expires_at is None else min(key.expires_at, end)
+        session.add(key)
 
 
 def _revoke(session: Session, user_id: str, *, now: datetime) -> None:

@@ -20,6 +20,7 @@ from darkroom.clock import utc_now
 from darkroom.errors import NeedsHuman
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.schedules import Timetables
+from darkroom.orchestrator.state_names import RECOVERING, REFUSED
 
 WORK_POOL = "darkroom"
 RECONCILE = "reconcile/every-minute"
@@ -28,13 +29,12 @@ MOST_PER_PAGE = 200  # Prefect's own bound
 RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted", "darkroom.run.woken")
 # States in which a run may have lost its process. A suspended run has none by right, a cancelled one is wanted so.
 RECOVERABLE = frozenset({"CRASHED", "FAILED", "RUNNING", "PENDING"})
-RECOVERING = "Recovering"  # the name of the state in which such a run is put back into its queue
 UNDER_WAY = frozenset({"RUNNING", "PENDING", "CANCELLING"})
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 _EXCEPTION = re.compile(r"encountered an exception: (\w+)")
 # How a flow ends that was called with what it does not take: at Prefect's own check, or at the flow's.
 _REFUSED = ("Validation of flow parameters failed", "Flow run encountered an exception: BadInput")
-_FIELD = re.compile(r"^ *- ([\w.]+):", re.MULTILINE)
+_FIELD = re.compile(r"^(?: *- )?([\w.]+):", re.MULTILINE)
 # For how long a queue is not looked at again. One that is deleted meanwhile is made anew by Prefect, without a limit.
 ENSURED_SECONDS = 60.0
 
@@ -66,7 +66,7 @@ class RunState:
     @property
     def refused(self) -> bool:
         """Return whether it failed for its parameters, and would again."""
-        return self.type == "FAILED" and self.message.startswith(_REFUSED)
+        return self.type == "FAILED" and (self.name == REFUSED or self.message.startswith(_REFUSED))
 
     @property
     def refused_fields(self) -> tuple[str, ...]:
@@ -275,7 +275,7 @@ class Orchestrator:
         # A run that bears a pid is cancelled by whoever has that process: nobody. Before it is ready, lest a worker
         # has noted the next one.
         self._api.call("PATCH", f"/flow_runs/{flow_run_id}", json={"infrastructure_pid": None}, absent=True)
-        return self._set_state(flow_run_id, type="SCHEDULED", name="Recovering")
+        return self._set_state(flow_run_id, type="SCHEDULED", name=RECOVERING)
 
     def confirm_cancel(self, flow_run_id: UUID) -> bool:
         """Set Cancelling to Cancelled, for a run whose process is gone, and so cannot say it."""
@@ -341,7 +341,7 @@ class Orchestrator:
 
     def _keep(self, flow_run_id: UUID, *, key: str, type: str, data: str | float, description: str) -> None:
         # Not by `/artifacts/{key}/latest`: its `id` is that of a list of versions, and no artifact's.
-        asked = {"artifacts": {"key": {"any_": [key]}}, "limit": 1}
+        asked = {"artifacts": {"key": {"any_": [key]}, "flow_run_id": {"any_": [str(flow_run_id)]}}, "limit": 1}
         if found := self._api.call("POST", "/artifacts/filter", json=asked):
             self._api.call("PATCH", f"/artifacts/{found[0]['id']}", json={"data": data, "description": description})
         else:

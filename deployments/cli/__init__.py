@@ -11,17 +11,16 @@ from collections.abc import Callable
 
 import typer
 
-from darkroom.deployments.cli import admin, dead, jobs, new, parts, pending, replays, waits
+from darkroom.deployments.cli import admin, dead, job_list, jobs, new, parts, pending, replays, waits
 
 app = typer.Typer(
     help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(new.new, parts.up, parts.env, parts.demo, parts.gateway, parts.provision),
-    *(jobs.generate, jobs.upload, jobs.status, jobs.why, jobs.cancel, replays.replay),
+    *(jobs.generate, jobs.upload, job_list.jobs, jobs.status, jobs.why, jobs.cancel, replays.replay),
 )
 for command in COMMANDS:
     app.command()(command)

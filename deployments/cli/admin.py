@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from darkroom.deployments.cli.common import open_ledger
+from darkroom.clock import utc_now
+from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.output import JsonOption, OneJsonOption, print_json, print_rows, when
+from darkroom.durations import duration
+
+if TYPE_CHECKING:
+    from darkroom.ledger import Account, KeyInUse, NewKey, User
 
 user = typer.Typer(help="Users and their API keys.", no_args_is_help=True)
 plan = typer.Typer(help="Plans: how much of an account each of their users may hold.", no_args_is_help=True)
@@ -38,25 +47,47 @@ def user_add(
     name: Name,
     plan: Annotated[str, typer.Option(help="Their plan.")] = "pro",
     service: Annotated[bool, typer.Option("--service", help="The key may act for end users of its own.")] = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Add a user. Prints the API key, which is never shown again."""
     with open_ledger() as ledger:
-        typer.echo(ledger.users.add(name, plan=plan, service=service).key)
+        _print_key(ledger.users.add(name, plan=plan, service=service), as_json=as_json)
 
 
 @user.command("list")
-def user_list() -> None:
-    """List users: id, name, plan."""
+def user_list(as_json: JsonOption = False) -> None:
+    """List users: id, name, plan, and their keys with when those stop working."""
     with open_ledger() as ledger:
-        for each in ledger.users.all():
-            typer.echo(f"{each.id}\t{each.name}\t{each.plan}")
+        users, keys = ledger.users.all(), ledger.users.keys()
+    rows = (
+        ((each.id, each.name, each.plan, keys_line(keys.get(each.id, ()))), _user(each, keys.get(each.id, ())))
+        for each in users
+    )
+    print_rows(("user", "name", "plan", "keys"), rows, as_json=as_json, empty="There are no users.")
 
 
 @user.command("rotate")
-def user_rotate(name: Name) -> None:
-    """Replace a user's keys. Prints the new one, which is never shown again."""
+def user_rotate(
+    name: Name,
+    overlap: Annotated[
+        str | None, typer.Option(metavar="TIME", help="So long the old keys go on, e.g. 30m or 7d. Default: 24h.")
+    ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="End the old keys at once: somebody has one who should not.")
+    ] = False,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Give a user a new key. Prints it; it is never shown again. The old ones stop working a day later."""
+    from darkroom.ledger import OVERLAP
+
+    if now and overlap is not None:
+        raise typer.BadParameter("either --now or --overlap", param_hint="--overlap")
+    span = timedelta(0) if now else OVERLAP if overlap is None else _duration(overlap)
     with open_ledger() as ledger:
-        typer.echo(ledger.users.rotate(name).key)
+        key = ledger.users.rotate(name, overlap=span)
+    _print_key(key, as_json=as_json)
+    until = "have stopped working" if not span else f"stop working at {when(utc_now() + span)}"
+    typer.echo(f"The old keys of {name} {until}.", err=True)
 
 
 @user.command("revoke")
@@ -64,6 +95,34 @@ def user_revoke(name: Name) -> None:
     """End all keys of a user. Their jobs and pictures stay."""
     with open_ledger() as ledger:
         ledger.users.revoke(name)
+
+
+@plan.command("list")
+def plan_list(as_json: JsonOption = False) -> None:
+    """List plans: requests at once, weight, daily budget in USD, requests that may wait."""
+    with open_ledger() as ledger:
+        plans = ledger.users.plans()
+    rows = (
+        (
+            (
+                each.name,
+                str(each.in_flight),
+                f"{each.weight.normalize():f}",
+                "" if each.daily_budget_usd is None else f"{each.daily_budget_usd.normalize():f}",
+                str(each.most_queued),
+            ),
+            {
+                "name": each.name,
+                "in_flight": each.in_flight,
+                "weight": each.weight,
+                "daily_budget_usd": each.daily_budget_usd,
+                "queued": each.most_queued,
+            },
+        )
+        for each in plans
+    )
+    columns = ("plan", "in flight", "weight", "budget a day", "queued")
+    print_rows(columns, rows, as_json=as_json, empty="There are no plans.")
 
 
 @plan.command("set")
@@ -84,6 +143,16 @@ def plan_set(
         )
 
 
+@account.command("list")
+def account_list(as_json: JsonOption = False) -> None:
+    """List accounts: slots, most of them for one user, caps by endpoint, and how the provider does."""
+    with open_ledger() as ledger:
+        accounts = ledger.users.accounts()
+    rows = ((_account_cells(each), _account(each)) for each in accounts)
+    columns = ("account", "slots", "each user", "caps", "now")
+    print_rows(columns, rows, as_json=as_json, empty="There are no accounts.")
+
+
 @account.command("set")
 def account_set(
     name: Annotated[str, typer.Argument(help="An account, e.g. fal.")],
@@ -96,3 +165,61 @@ def account_set(
     caps = dict(_cap(each) for each in endpoint or [])
     with open_ledger() as ledger:
         ledger.users.set_account(name, slots=slots, endpoint_caps=caps)
+
+
+def keys_line(keys: Sequence[KeyInUse]) -> str:
+    """Say how many keys open, and when those that a rotation has replaced stop."""
+    lasting = sum(key.expires_at is None for key in keys)
+    ends = [f"one until {when(key.expires_at)}" for key in keys if key.expires_at is not None]
+    return ", ".join([str(lasting), *ends])
+
+
+def _user(user: User, keys: Sequence[KeyInUse]) -> dict[str, Any]:
+    named = {"id": user.id, "name": user.name, "plan": user.plan, "service_user_id": user.parent_id}
+    return named | {"created_at": user.created_at, "keys": [asdict(key) for key in keys]}
+
+
+def _account_cells(account: Account) -> tuple[str, ...]:
+    caps = ", ".join(f"{endpoint}={cap}" for endpoint, cap in sorted((account.endpoint_caps or {}).items()))
+    return (account.id, str(account.slots), str(account.user_slots or ""), caps, _health(account))
+
+
+def _account(account: Account) -> dict[str, Any]:
+    return {
+        "name": account.id,
+        "slots": account.slots,
+        "user_slots": account.user_slots,
+        "endpoint_caps": account.endpoint_caps or {},
+        "down_since": account.down_since,
+        "slowed_at": _slowed_at(account),
+    }
+
+
+def _health(account: Account) -> str:
+    if account.down_since:
+        return f"down since {when(account.down_since)}"
+    slowed = _slowed_at(account)
+    return f"slowed since {when(slowed)}" if slowed else "up"
+
+
+def _slowed_at(account: Account) -> datetime | None:
+    """Return since when its slots are halved; None where that is over."""
+    from darkroom.ledger.breaker import halvings_now
+
+    held = halvings_now(account.halvings, account.slowed_at, now=utc_now(), timing=settings().timing)
+    return account.slowed_at if held else None
+
+
+def _print_key(key: NewKey, *, as_json: bool) -> None:
+    """Print it alone on stdout, so that a script takes it from there."""
+    if as_json:
+        print_json(asdict(key))
+    else:
+        typer.echo(key.key)
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--overlap") from error

@@ -5,12 +5,11 @@ With `DARKROOM_API_KEY` they are that user's; without it they are the operator's
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +27,9 @@ from darkroom.deployments.cli.dead_letters import (
     Which,
     which,
 )
+from darkroom.deployments.cli.output import JsonOption, print_json
 
+AnywayOption = Annotated[bool, typer.Option("--json", help="As JSON lines, as a pipe gets them anyway.")]
 dead = typer.Typer(help="Failed jobs: why, what was paid, what another try costs.", no_args_is_help=True)
 
 PAGE = 100
@@ -45,26 +46,36 @@ def list_dead(
     failed_before: BeforeOption = None,
     discarded: DiscardedOption = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Most jobs.")] = 1000,
+    as_json: AnywayOption = False,
 ) -> None:
     """List failed jobs, newest first: a table in a terminal, JSON lines in a pipe."""
     chosen = which(user, kind, error_class, code, endpoint, failed_since, failed_before, discarded)
     letters = islice(_letters(chosen), limit)
-    if sys.stdout.isatty():
-        _print_table(letters)
+    first = next(letters, None)
+    if first is None:
+        typer.echo("There are no such failed jobs.", err=True)
         return
-    for letter in letters:
-        typer.echo(json.dumps(letter, ensure_ascii=False))
+    found = chain([first], letters)  # a thousand are told as they come
+    if sys.stdout.isatty() and not as_json:
+        _print_table(found)
+        return
+    for letter in found:
+        print_json(letter)
 
 
 @dead.command("discard")
 def discard(
     jobs: Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids of failed jobs.")],
     reason: Annotated[str, typer.Option(help="Why nothing more is to become of them.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Put failed jobs away: listed no more, and put back by nothing but a replay that names them."""
     put_away, refused = _discard(jobs, reason)
     for job in put_away:
-        typer.echo(f"{job}\tdiscarded")
+        if as_json:
+            print_json({"job_id": job, "discarded": True})
+        else:
+            typer.echo(f"{job}\tdiscarded")
     for job, why in refused.items():
         typer.echo(f"{job}: {why}", err=True)
     if refused:

@@ -82,13 +82,13 @@ def which(
         error_class=error_class,
         code=code,
         endpoint=endpoint,
-        since=_moment(failed_since, "--failed-since"),
-        until=_moment(failed_before, "--failed-before"),
+        since=moment(failed_since, "--failed-since"),
+        until=moment(failed_before, "--failed-before"),
         discarded=discarded,
     )
 
 
-def _moment(text: str | None, field: str) -> datetime | None:
+def moment(text: str | None, field: str) -> datetime | None:
     """Read a time, or how long ago it is. Raise BadInput for anything else.
 
     A time without a zone is this machine's.

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.output import JsonOption, OneJsonOption, print_json
 
 if TYPE_CHECKING:
     from darkroom.deployments.api_client import ApiClient
     from darkroom.ledger import Implied, Ledger
 
 Job = Annotated[str, typer.Argument(help="A job's id, as `darkroom generate` gives it.")]
+AnywayOption = Annotated[bool, typer.Option("--json", help="As JSON, as a pipe gets it anyway.")]
 
 
 def generate(
@@ -31,56 +33,59 @@ def generate(
     num_images: Annotated[int | None, typer.Option(help="How many pictures.")] = None,
     lora: Annotated[str | None, typer.Option(help="A trained LoRA: its trigger word or id.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the job has ended; exit code 1 if it failed.")] = False,
+    as_json: AnywayOption = False,
 ) -> None:
     """Order a picture. Prints the job."""
     asked = {"model": model, "image_size": _size(image_size), "seed": seed, "num_images": num_images, "lora": lora}
     with _client() as client:
         answer = client.order_image({"prompt": prompt, **{k: v for k, v in asked.items() if v is not None}})
         job = client.wait(answer["job_id"]) if wait else answer
-    _show(job)
+    _print(job, as_json=as_json)
     if wait and job["status"] != "completed":
         raise typer.Exit(1)
 
 
 def upload(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Pictures, or a zip of them.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Bring files to the media store. Prints an id for each, which orders take; what was noticed of them on stderr."""
     with _client() as client:
         for file in files:
-            brought = client.upload(file)
-            for note in brought.get("notes") or ():
+            uploaded = client.upload(file)
+            for note in uploaded.get("notes") or ():
                 typer.echo(f"{file.name}: {note}", err=True)
-            typer.echo(brought["id"])
+            if as_json:
+                print_json(uploaded)
+            else:
+                typer.echo(uploaded["id"])
 
 
-def status(
-    job: Job, as_json: Annotated[bool, typer.Option("--json", help="As JSON, as a pipe gets it anyway.")] = False
-) -> None:
+def status(job: Job, as_json: AnywayOption = False) -> None:
     """Show a job: how far it has come, its paid calls, files, cost and error."""
-    found = find_job(job)
-    if as_json or not sys.stdout.isatty():
-        _show(found)
-        return
-    from darkroom.deployments.cli.view import print_job
-
-    print_job(found)
+    _print(find_job(job), as_json=as_json)
 
 
-def why(job: Job) -> None:
+def why(job: Job, as_json: OneJsonOption = False) -> None:
     """Say in one sentence what a job waits for."""
     found = find_job(job)
-    typer.echo(found["waiting_for"] or _ended(found))
+    sentence = found["waiting_for"] or _ended(found)
+    if as_json:
+        print_json(
+            {"job_id": found["id"], "status": found["status"], "waiting_for": found["waiting_for"], "why": sentence}
+        )
+    else:
+        typer.echo(sentence)
 
 
-def cancel(job: Job) -> None:
+def cancel(job: Job, as_json: AnywayOption = False) -> None:
     """Cancel a job. What the provider already runs usually runs on, is billed, and is kept. Prints the job."""
     if os.environ.get("DARKROOM_API_KEY"):
         with _client() as client:
-            _show(client.cancel(job))
+            _print(client.cancel(job), as_json=as_json)
     else:
         _act(lambda ledger: ledger.jobs.cancel(job), job)
-        _show(_from_ledger(job))
+        _print(_from_ledger(job), as_json=as_json)
 
 
 def _act(change: Callable[[Ledger], Implied], job_id: str) -> None:
@@ -134,5 +139,11 @@ def _client() -> ApiClient:
     return ApiClient(settings())
 
 
-def _show(answer: dict[str, Any]) -> None:
-    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+def _print(answer: dict[str, Any], *, as_json: bool) -> None:
+    """Print a job as a person likes to look at it, in a terminal; in a pipe, or where it has just begun, as JSON."""
+    if as_json or not sys.stdout.isatty() or "requests" not in answer:
+        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        return
+    from darkroom.deployments.cli.view import print_job
+
+    print_job(answer)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from darkroom.deployments.cli.common import open_ledger
+from darkroom.deployments.cli.output import JsonOption, print_rows
 
 if TYPE_CHECKING:
     from darkroom.ledger import Ledger, PendingRun
 
 MOST_REASON = 500
+COLUMNS = ("run", "deployment", "status", "events", "until", "job", "reason")
 StartIds = Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids, as `darkroom pending list` gives them.")]
 
 pending = typer.Typer(help="Pending runs: those that events ask for, under flow control.", no_args_is_help=True)
@@ -22,6 +25,7 @@ def list_pending(
     deployment: Annotated[str | None, typer.Option(help="Only of this one, e.g. sync-profile/debounced.")] = None,
     status: Annotated[str | None, typer.Option(help="Only gathering, waiting, begun or dropped ones.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most lines.")] = 50,
+    as_json: JsonOption = False,
 ) -> None:
     """List pending runs of all users, newest first: id, deployment, status, events, until when, job, reason."""
     from darkroom.errors import BadInput
@@ -31,12 +35,12 @@ def list_pending(
         raise BadInput(f"'{status}' is none of {', '.join(StartStatus)}.", field="--status")
     wanted = None if status is None else StartStatus(status)
     with open_ledger() as ledger:
-        for each in ledger.starts.page(deployment=deployment, status=wanted, limit=limit):
-            typer.echo(_line(each))
+        found = ledger.starts.page(deployment=deployment, status=wanted, limit=limit)
+    _print(found, as_json=as_json, empty="There are no such pending runs.")
 
 
 @pending.command("release")
-def release(starts: StartIds) -> None:
+def release(starts: StartIds, as_json: JsonOption = False) -> None:
     """Let pending runs that gather events go on now, without waiting for more."""
     from darkroom.orchestrator import Orchestrator
     from darkroom.orchestrator.dispatch import Dispatcher
@@ -44,8 +48,7 @@ def release(starts: StartIds) -> None:
     with open_ledger() as ledger, Orchestrator() as orchestrator:
         _known(ledger, starts)
         Dispatcher(ledger, orchestrator).carry_out(ledger.starts.release_now(starts))
-        for each in _known(ledger, starts):
-            typer.echo(_line(each))
+        _print(_known(ledger, starts), as_json=as_json, empty="Nothing was released.")
 
 
 @pending.command("drop")
@@ -54,6 +57,7 @@ def drop(
     starts: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="Ids of pending runs.")] = None,
     deployment: Annotated[str | None, typer.Option(help="In place of ids: all that is held of this one.")] = None,
     user: Annotated[str | None, typer.Option(help="With --deployment: of this user alone.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Drop pending runs: nothing begins. Prints those that are dropped."""
     from darkroom.errors import BadInput
@@ -73,8 +77,8 @@ def drop(
                 for name in sorted({each.deployment for each in found})
                 for id in ledger.starts.drop(name, ids=starts, user_id=None, reason=reason)
             ]
-    for id in dropped:
-        typer.echo(f"{id}\tdropped")
+    rows = (((id, "dropped"), {"id": id, "status": "dropped"}) for id in dropped)
+    print_rows(("run", "now"), rows, as_json=as_json, empty="Nothing was dropped.")
 
 
 def _known(ledger: Ledger, ids: list[str]) -> list[PendingRun]:
@@ -86,7 +90,14 @@ def _known(ledger: Ledger, ids: list[str]) -> list[PendingRun]:
     return [found[id] for id in ids]
 
 
-def _line(start: PendingRun) -> str:
-    until = start.due_at.isoformat(timespec="seconds") if start.due_at else "-"
-    known = (start.id, start.deployment, start.status, str(start.events), until, start.job_id or "-")
-    return "\t".join([*known, start.reason or "-"])
+def _print(found: Sequence[PendingRun], *, as_json: bool, empty: str) -> None:
+    from darkroom.deployments.gateway.routes.pending_runs import start_document
+
+    rows = ((_cells(each), start_document(each).model_dump(mode="json")) for each in found)
+    print_rows(COLUMNS, rows, as_json=as_json, empty=empty)
+
+
+def _cells(start: PendingRun) -> tuple[str, ...]:
+    until = start.due_at.isoformat(timespec="seconds") if start.due_at else ""
+    known = (start.id, start.deployment, start.status, str(start.events), until, start.job_id or "")
+    return (*known, start.reason or "")

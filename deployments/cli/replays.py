@@ -28,6 +28,7 @@ from darkroom.deployments.cli.dead_letters import (
     which,
 )
 from darkroom.deployments.cli.jobs import document_of
+from darkroom.deployments.cli.output import JsonOption, print_json
 
 if TYPE_CHECKING:
     from darkroom.ledger import Implied, Ledger
@@ -61,7 +62,7 @@ def replay(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only try this installation's code on them: nothing is sent or written.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: a line of JSON for each job.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Put failed or cancelled jobs back to work. What has succeeded of them is not paid again.
 
@@ -78,18 +79,18 @@ def replay(
         _try(chosen, named, as_json=as_json)
         return
     if named and not chosen.is_given and budget is None:
-        _each(named)
+        _each(named, as_json=as_json)
         return
     price = _price(chosen, named)
     typer.echo(price.sentence(), err=True)
     if not price.jobs:
         raise typer.Exit(1 if named else 0)
     if budget is not None:
-        _together(chosen, named, budget)
+        _together(chosen, named, budget, as_json=as_json)
         return
     if not yes:
         typer.confirm("Put them back?", abort=True, err=True)
-    _each(price.jobs)
+    _each(price.jobs, as_json=as_json)
 
 
 def _try(chosen: Which, jobs: list[str], *, as_json: bool) -> None:
@@ -105,7 +106,7 @@ def _try(chosen: Which, jobs: list[str], *, as_json: bool) -> None:
     dry_run(chosen, jobs, as_json=as_json)
 
 
-def _each(jobs: list[str]) -> None:
+def _each(jobs: list[str], *, as_json: bool) -> None:
     """On its own, also where another is refused."""
     from darkroom.errors import DarkroomError
 
@@ -114,7 +115,10 @@ def _each(jobs: list[str]) -> None:
         for job in jobs:
             try:
                 found = put_back(job)
-                typer.echo(f"{job}\t{found['status']}\t{found['waiting_for'] or ''}")
+                if as_json:
+                    print_json(found)
+                else:
+                    typer.echo(f"{job}\t{found['status']}\t{found['waiting_for'] or ''}")
             except DarkroomError as error:
                 refused = True
                 typer.echo(f"{job}: {error}", err=True)
@@ -182,10 +186,13 @@ def _price(chosen: Which, jobs: list[str]) -> _Price:
     return _Price(matching=price.matching, jobs=list(price.job_ids), replayable=price.replayable, usd=price.replay_usd)
 
 
-def _together(chosen: Which, jobs: list[str], budget: Decimal) -> None:
+def _together(chosen: Which, jobs: list[str], budget: Decimal, *, as_json: bool) -> None:
     put_back, refused, left = _put_back(chosen, jobs, budget)
     for job in put_back:
-        typer.echo(f"{job}\tput back")
+        if as_json:
+            print_json({"job_id": job, "put_back": True})
+        else:
+            typer.echo(f"{job}\tput back")
     for job, why in refused.items():
         typer.echo(f"{job}: {why}", err=True)
     typer.echo(f"{len(put_back):,} put back under a budget of ${budget}, {len(refused):,} not.", err=True)

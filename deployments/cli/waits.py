@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.output import JsonOption, print_rows
 
 if TYPE_CHECKING:
     from darkroom.ledger import Implied, Ledger, Wait
@@ -21,21 +22,29 @@ if TYPE_CHECKING:
 wait = typer.Typer(help="What jobs wait for beside paid calls, and its end by hand.", no_args_is_help=True)
 
 WaitId = Annotated[str, typer.Argument(metavar="WAIT", help="A wait's id, as `darkroom wait list` gives it.")]
+AnywayOption = Annotated[bool, typer.Option("--json", help="It is JSON anyway.")]
 LONGEST = timedelta(days=100 * 366)
 
 
 @wait.command("list")
-def list_waits(job: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
+def list_waits(job: Annotated[str, typer.Argument(help="A job's id.")], as_json: JsonOption = False) -> None:
     """List what a job waits for and has waited for: id, step, status, what for, until when."""
     from darkroom.deployments.cli.jobs import find_job
 
-    for each in find_job(job)["waits"]:
-        what = each["event"] or each["child_job_id"] or "time"
-        typer.echo("\t".join([each["id"], each["step"], each["status"], what, each["until"] or "-"]))
+    rows = (
+        ((each["id"], each["step"], each["status"], what(each), each["until"] or ""), each)
+        for each in find_job(job)["waits"]
+    )
+    columns = ("wait", "step", "status", "what for", "until")
+    print_rows(columns, rows, as_json=as_json, empty=f"{job} waits for nothing beside its paid calls, and has not.")
+
+
+def what(wait: Mapping[str, Any]) -> str:
+    return str(wait["event"] or wait["child_job_id"] or "time")
 
 
 @wait.command("wake")
-def wake(wait: WaitId) -> None:
+def wake(wait: WaitId, as_json: AnywayOption = False) -> None:
     """End a wait now: a sleep has passed, an event has not come. Prints it."""
     if os.environ.get("DARKROOM_API_KEY"):
         _show(_call("wake", wait))
@@ -48,6 +57,7 @@ def extend(
     wait: WaitId,
     until: Annotated[str | None, typer.Option(help="When it is over, e.g. 2030-01-01T12:00:00+01:00.")] = None,
     by: Annotated[str | None, typer.Option(help="So much later than now planned, e.g. 2d, 36h or 1h30m.")] = None,
+    as_json: AnywayOption = False,
 ) -> None:
     """Give a wait another time, sooner or later. Prints it."""
     from darkroom.errors import BadInput

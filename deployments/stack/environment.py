@@ -56,6 +56,9 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         # By default any web page an operator opens could read the API, and with it the keys in the blocks.
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": own_ui,
         "PREFECT_SERVER_UI_API_URL": f"{options.prefect_url}/api",
+        # One UI: addresses of runs are this one's. The other asks a host of Amplitude's with each page, whatever the
+        # settings say of analytics.
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # In memory, slots held when the server restarts would be lost for good.

@@ -11,6 +11,7 @@ import asyncio
 from prefect.plugins import load_prefect_collections
 from prefect.server.database import provide_database_interface
 from prefect.server.models.block_registration import run_block_auto_registration
+from sqlalchemy import update
 
 from darkroom.ledger import migrate
 from darkroom.settings import load_settings
@@ -22,6 +23,9 @@ async def migrate_prefect() -> None:
     load_prefect_collections()
     async with await database.session() as session:
         await run_block_auto_registration(session=session)
+        # In one statement, of what provisioning would change one by one.
+        await session.execute(update(database.BlockType).values(logo_url=None))
+        await session.commit()
 
 
 def main() -> None:

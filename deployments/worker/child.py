@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from prefect.client.schemas.objects import FlowRun, WorkQueue
 from prefect.context import SyncClientContext, refresh_global_settings_context
@@ -130,7 +130,10 @@ def _run(order: Order) -> None:
     with handle_engine_signals(flow_run.id):
         flow = _flow(order)
         logger = cast(logging.Logger, flow_run_logger(flow_run))
-        drive(flow, run_flow(flow, flow_run=flow_run, error_logger=logger))
+        # A flow that has failed has said so in its state and in its log. Asked for its result, Prefect raises that once
+        # more, and tells of it as of a fault of its own engine. Of generators it is all that can be asked for.
+        wanted: Literal["state", "result"] = "result" if flow.isgenerator else "state"
+        drive(flow, run_flow(flow, flow_run=flow_run, error_logger=logger, return_type=wanted))
 
 
 def _run_hooks(order: Order) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from darkroom.engine.request_spec import build_request
@@ -24,11 +24,17 @@ MOST_TOKENS = 2048  # of a script; it has about 500
 LOOK_OF_A_FILM = "3D animated film"
 RACHEL = "21m00Tcm4TlvDq8ikWAM"  # a voice that every account at ElevenLabs has
 
+
+def _as_number(given: Any) -> Any:
+    """Take a text, as it was before; a command line has a number (`-p duration=5`)."""
+    return int(given) if given in ("5", "10") else given
+
+
 Topic = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=300)]
 Brand = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
 Brands = Annotated[list[Brand], Field(min_length=2, max_length=2)]
 Voice = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")]
-Duration = Literal["5", "10"]
+Duration = Annotated[Literal[5, 10], BeforeValidator(_as_number)]
 Style = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=200)]
 
 
@@ -42,7 +48,7 @@ EXAMPLES = {
         "value": {
             "topic": "city or countryside",
             "brands": ["Metro Map", "Old Barn"],
-            "duration": "5",
+            "duration": 5,
             "voice": "pNInz6obpgDQGcFmaJgB",
             "style": "stop-motion figures of felt",
         },
@@ -74,7 +80,7 @@ class Debate(Order):
     brands: Brands = field("Brands", "The two sides; the first one begins.")
     voice: Voice = field("Voice", "Id of one of your account's voices at ElevenLabs. Reads both sides.", RACHEL)
     duration: Duration = field(
-        "Film", "Seconds that are made, and paid: 5 or 10. They are shown again until all is said.", "10"
+        "Film", "Seconds that are made, and paid: 5 or 10. They are shown again until all is said.", 10
     )
     style: Style = field("Style", "How the mascots are drawn.", LOOK_OF_A_FILM)
 
@@ -119,7 +125,7 @@ class Debate(Order):
 
     def film_input(self, scene: str, stage: Asset | str) -> dict[str, Any]:
         prompt = f"{scene}. Both mascots talk in turn, the camera stands still, {self.style}"
-        return {"prompt": prompt, "image_url": stage, "duration": self.duration}
+        return {"prompt": prompt, "image_url": stage, "duration": str(self.duration)}
 
     def estimate(self) -> Decimal:
         """Estimate what the whole debate should cost at most, in USD, if nothing has to be tried again."""
@@ -128,7 +134,7 @@ class Debate(Order):
             *[(PAINTS, self.portrait_input("a mascot"))] * 2,
             (SPEAKS, self.voice_input(spoken)),
             (FILMS, self.film_input("they talk", "asset:ast_0")),
-            (STREAMS, {"video": "asset:ast_0", "seconds": max(len(spoken) / LETTERS_PER_SECOND, int(self.duration))}),
+            (STREAMS, {"video": "asset:ast_0", "seconds": max(len(spoken) / LETTERS_PER_SECOND, self.duration)}),
         ]
         rest = sum((build_request(*call, step="estimate").estimate_usd for call in calls), Decimal(0))
         return self.script_call().estimate_usd + rest

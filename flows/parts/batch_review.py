@@ -16,6 +16,7 @@ from darkroom.ledger import Asset, JobStatus, RowPicture, Stage
 from darkroom.media.contact_pages import Entry, draw_page, page_ranges
 
 STEP = "contact-sheet"
+SHOWN, WIDTH = 3, 900  # pages that are seen at once, the others are links; pixels
 
 
 class Winners(RunInput):
@@ -23,7 +24,7 @@ class Winners(RunInput):
 
     winners: str = Field(
         title="Winners",
-        description='Numbers on the contact sheet, e.g. "3, 7, 12-20"; "all", or "none".',
+        description='Numbers on the contact sheet, from 1, e.g. "3, 7, 12-20"; "all", or "none".',
         json_schema_extra={"position": 0},
     )
 
@@ -56,7 +57,7 @@ def ask_for_winners(job: Job, order: BatchOptions, pages: Sequence[Asset]) -> li
 
     def form(refused: str | None) -> type[RunInput]:
         text = _question(job, pages, drafts, refused)
-        job.show("winners", text, description="Choose the winners")
+        job.show(STEP, f"{text}\n\n{_sheets(job, pages)}", description="Choose the winners")
         return Winners.with_initial_data(description=text)
 
     winners = job.rows.ask(patience=order.patience, read=read, form=form)
@@ -71,10 +72,18 @@ def ask_for_winners(job: Job, order: BatchOptions, pages: Sequence[Asset]) -> li
 def _question(job: Job, pages: Sequence[Asset], drafts: Sequence[RowPicture], refused: str | None) -> str:
     came = sum(draft.status is JobStatus.COMPLETED for draft in drafts)
     links = " · ".join(f"[page {n}]({job.link(page)})" for n, page in enumerate(pages, 1))
-    words = [f"**Not taken:** {refused}"] if refused else []
+    words = [f"**Your last answer was not taken:** {refused}"] if refused else []
     words.append(f"{came} of {len(drafts)} drafts came. Look at them: {links}.")
-    words.append('Then resume this run with the numbers of the winners, e.g. "3, 7, 12-20", "all", or "none".')
+    words.append(
+        'Then resume this run with the numbers of the winners as they stand on the pages, from 1, e.g. "3, 7, 12-20", '
+        '"all", or "none". The API takes the same text as `numbers`.'
+    )
     return "\n\n".join(words)
+
+
+def _sheets(job: Job, pages: Sequence[Asset]) -> str:
+    """As HTML, which Prefect's UI shows as wide as it is told."""
+    return "\n\n".join(f'<img src="{job.link(page)}" width="{WIDTH}">' for page in pages[:SHOWN])
 
 
 def _draw(job: Job, drafts: Sequence[RowPicture], page: range, n: int, of: int) -> bytes:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 LONGEST_LINE = 56  # letters: about ten words, four seconds
 LETTERS_PER_SECOND = 15  # of a voice that is in no hurry
-ROUNDS = {"5": 2, "10": 3}  # by the film's seconds: then it is shown two or three times under the voice
+ROUNDS = {5: 2, 10: 3}  # by the film's seconds: then it is shown two or three times under the voice
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=LONGEST_LINE)]
 Look = Annotated[str, StringConstraints(strip_whitespace=True, min_length=10, max_length=400)]

@@ -334,19 +334,15 @@ def test_each_call_of_a_debate_is_paid_once_and_is_on_record_with_its_cost(debat
 
 def test_a_debate_is_shown_as_a_storyboard_with_its_costs(debates: Debates) -> None:
     """In Prefect's UI: lines, pictures, film and sound; its bar is at its end."""
-    identity = debates.jobs["normal"].partition("_")[2]
-    shown = {}
-    for name in ("storyboard", "cost", "progress"):
-        found = debates.stack.prefect.post(
-            "/artifacts/latest/filter", json={"artifacts": {"key": {"any_": [f"{name}-{identity}"]}}}
-        )
-        (artifact,) = found.raise_for_status().json()
-        shown[name] = artifact["data"]
+    of_run = {"any_": [str(debates.stack.flow_run_id(debates.jobs["normal"]))]}
+    found = debates.stack.prefect.post("/artifacts/filter", json={"artifacts": {"flow_run_id": of_run}})
+    newest = sorted(found.raise_for_status().json(), key=lambda artifact: artifact["created"])
+    shown = {artifact["key"]: artifact["data"] for artifact in newest}
     result = debates.completed("normal")["result"]
     for line in result["script"]:
         assert line["text"] in shown["storyboard"]
     assert shown["storyboard"].count("](http") == 6
-    assert all(step in str(shown["cost"]) for step in STEPS)
+    assert all(step in str(shown["costs"]) for step in STEPS)
     assert shown["progress"] == 100
 
 

@@ -264,7 +264,7 @@ def test_a_child_gives_its_result(played: Scene) -> None:
 
 def _artifact(scene: Scene, flow_run_id: UUID) -> tuple[str, list[dict[str, str]]]:
     """The table of waits that Prefect's UI shows with the run."""
-    wanted = {"artifacts": {"key": {"any_": [f"waits-{flow_run_id}"]}}}
+    wanted = {"artifacts": {"key": {"any_": ["waits"]}, "flow_run_id": {"any_": [str(flow_run_id)]}}}
     (found,) = scene.stack.prefect.post("/artifacts/filter", json=wanted).raise_for_status().json()
     return found["description"], json.loads(found["data"])
 

@@ -368,8 +368,8 @@ def test_while_it_trains_no_process_waits_and_its_progress_is_told(studio: Studi
     assert [progress["percent"] for progress in steps] == sorted(progress["percent"] for progress in steps)
     assert any(0 < progress["percent"] < 100 for progress in steps)
     assert studio.waiting_processes and not any(studio.waiting_processes)
-    key = f"progress-{studio.jobs['normal'].partition('_')[2]}"
-    wanted = {"artifacts": {"key": {"any_": [key]}}}
+    of_run = {"any_": [str(studio.stack.flow_run_id(studio.jobs["normal"]))]}
+    wanted = {"artifacts": {"key": {"any_": ["progress"]}, "flow_run_id": of_run}}
     found = studio.stack.prefect.post("/artifacts/filter", json=wanted).raise_for_status().json()
     assert found and found[0]["type"] == "progress"
 
@@ -377,7 +377,7 @@ def test_while_it_trains_no_process_waits_and_its_progress_is_told(studio: Studi
 def test_the_price_is_shown_before_it_is_paid(studio: Studio) -> None:
     """Among the run's artifacts, earlier than the training's submit, and in its log."""
     flow_run_id = studio.stack.flow_run_id(studio.jobs["normal"])
-    wanted = {"artifacts": {"key": {"any_": [f"price-{studio.jobs['normal'].partition('_')[2]}"]}}}
+    wanted = {"artifacts": {"key": {"any_": ["price"]}, "flow_run_id": {"any_": [str(flow_run_id)]}}}
     prices = studio.stack.prefect.post("/artifacts/filter", json=wanted).raise_for_status().json()
     assert all("$2.14" in price["data"] for price in prices)
     (submitted,) = [row["submitted_at"] for row in studio.completed("normal")["requests"] if row["step"] == "train"]

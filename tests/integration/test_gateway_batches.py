@@ -243,6 +243,27 @@ def test_a_wrong_choice_names_the_rows_and_can_be_made_again(ann: Customer, ledg
     assert send(ann, f"/v1/batches/{batch_id}/selection", json={"winners": [0]}).status_code == 202
 
 
+def test_numbers_mean_the_same_as_in_prefects_form(ann: Customer, ledger: Ledger) -> None:
+    """As they stand on the contact sheet, from 1; a child says both of its numbers."""
+    batch_id = drafted(ann, ledger, failed=(3,))
+    path = f"/v1/batches/{batch_id}/selection"
+    for wrong, said in [("3, 9", "there is no row 9"), ("4", "as it failed: 4"), ("", "nothing was chosen")]:
+        refusal = send(ann, path, json={"numbers": wrong})
+        assert (refusal.status_code, refusal.json()["field"]) == (422, "numbers")
+        assert said in refusal.json()["detail"]
+    assert send(ann, path, json={"numbers": "1", "winners": [0]}).status_code == 422
+    answer = send(ann, path, json={"numbers": "3, 1"})
+    assert (answer.status_code, answer.json()["batch"]["winners"], answer.json()["batch"]["numbers"]) == (
+        202,
+        [0, 2],
+        "1, 3",
+    )
+    children = ann.get(f"/v1/jobs/{batch_id}/children").json()["items"]
+    assert [(child["row"], child["number"]) for child in children] == [(n, n + 1) for n in range(4)]
+    early = send(ann, f"/v1/batches/{ordered(ann)}/selection", json={"numbers": "99"})
+    assert (early.status_code, "not done yet" in early.json()["detail"]) == (409, True)
+
+
 def test_a_choice_before_the_drafts_are_done_is_too_early(ann: Customer) -> None:
     """It says when to come again."""
     answer = send(ann, f"/v1/batches/{ordered(ann)}/selection", json={"winners": [0]})

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -165,6 +166,65 @@ def test_the_list_can_be_narrowed_to_a_status(ann: Customer, ledger: Ledger) -> 
     refusal = ann.get("/v1/jobs?status=done")
     assert (refusal.status_code, refusal.json()["field"]) == (422, "status")
     assert "completed" in refusal.json()["remedy"]
+
+
+def test_a_job_says_what_was_ordered_and_what_that_costs(ann: Customer, ledger: Ledger, store: MediaStore) -> None:
+    """Alone and in the list: the order, the estimate, what was paid, and a picture to know it by."""
+    job = post(ledger, "ann")
+    submit(ledger, job)
+    (row,) = ledger.requests.of_job(job.id)
+    paid = Outcome(transition=Transition.SUCCEED, output={"images": []}, cost_usd=Decimal("0.02"))
+    ledger.requests.settle(row.ref, paid, via="webhook")
+    asset = store_picture(ledger, store, job)
+    waiting = post(ledger, "ann", prompt="a hare")
+
+    last, first = ann.get("/v1/jobs").json()["items"]
+
+    assert (first["id"], first["order"]) == (job.id, {"prompt": "a fox"})
+    assert (first["estimate_usd"], first["cost_usd"]) == (0.025, 0.02)
+    assert (first["preview"]["asset_id"], first["preview"]["content_type"]) == (asset.id, "image/jpeg")
+    assert ann.get(relative(first["preview"]["url"])).content == PICTURE
+    assert (last["id"], last["estimate_usd"], last["cost_usd"], last["preview"]) == (waiting.id, 0.025, 0, None)
+    alone = ann.get(f"/v1/jobs/{job.id}").json()
+    named = ("order", "estimate_usd", "cost_usd")
+    assert [alone[name] for name in named] == [first[name] for name in named]
+
+
+def test_what_an_order_was_estimated_at_stays(ann: Customer, ledger: Ledger) -> None:
+    """Of the whole, as it was answered then; of a job that nobody estimated that of its calls, of none null."""
+    ann_id = ledger.users.find("ann").id
+    post_job = partial(ledger.jobs.post, user_id=ann_id, kind="make-debate", parameters={})
+    whole = post_job(estimate_usd=Decimal("1.5"), idempotency_key="a").job
+    nobody = post_job(idempotency_key="b").job
+    assert ledger.jobs.figures([whole.id])[whole.id].estimate_usd == Decimal("1.5")
+    assert ann.get(f"/v1/jobs/{nobody.id}").json()["estimate_usd"] is None
+
+
+def test_the_list_can_be_narrowed_to_a_kind_and_a_time(ann: Customer, ledger: Ledger) -> None:
+    """All filters hold together, page by page. A time needs its zone."""
+    pictures = [post(ledger, "ann").id for _ in range(3)]
+    ledger.jobs.post(user_id=ledger.users.find("ann").id, kind="make-debate", parameters={})
+    now = utc_now().isoformat().replace("+00:00", "Z")
+
+    page = ann.get("/v1/jobs?kind=generate-image&limit=2").json()
+    following = ann.get(f"/v1/jobs?kind=generate-image&limit=2&cursor={page['next']}").json()
+
+    assert [item["id"] for item in page["items"] + following["items"]] == pictures[::-1]
+    assert ann.get("/v1/jobs?kind=nonesuch").json()["items"] == []
+    assert ann.get(f"/v1/jobs?since={now}").json()["items"] == []
+    assert len(ann.get("/v1/jobs?since=2020-01-01T00:00:00Z&status=pending").json()["items"]) == 4
+    refusal = ann.get("/v1/jobs?since=2030-01-01T12:00:00")
+    assert (refusal.status_code, refusal.json()["field"]) == (422, "since")
+
+
+def test_an_operator_lists_everybodys_jobs(ledger: Ledger) -> None:
+    """Newest first over all users, page by page."""
+    for name in ("ann", "bob"):
+        ledger.users.add(name)
+    jobs = [post(ledger, name).id for name in ("ann", "bob", "ann")]
+    page = ledger.jobs.page(None, limit=2)
+    rest = ledger.jobs.page(None, limit=2, before=(page[-1].created_at, page[-1].id))
+    assert [job.id for job in [*page, *rest]] == jobs[::-1]
 
 
 @pytest.mark.parametrize(("query", "field"), [("limit=0", "limit"), ("limit=201", "limit"), ("cursor=abc", "cursor")])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
 
+from darkroom.clock import utc_now
 from darkroom.errors import BadInput
 from darkroom.ledger import OPERATOR, Caller, Ledger, NewKey
 
@@ -31,12 +33,38 @@ def test_a_key_is_nowhere_in_the_database(ledger: Ledger, db: Db) -> None:
         assert not [row for row in found if any(key.removeprefix("dk_") in row["row"] for key in keys)]
 
 
-def test_a_rotated_key_stops_working(ledger: Ledger) -> None:
-    """The new one belongs to the same user, with the same rights."""
+def test_a_rotated_key_opens_for_a_day_more(ledger_url: str) -> None:
+    """Then it stops by itself. The new one belongs to the same user, with the same rights."""
+    clock = SetClock()
+    ledger = Ledger(ledger_url, clock=clock)
     shop = ledger.users.add("shop", service=True)
     new = ledger.users.rotate("shop")
+    for _ in range(2):  # also after a second rotation, which gives no key more time
+        assert ledger.users.authenticate(shop.key) is not None
+        clock.now += timedelta(hours=23)
+        ledger.users.rotate("shop")
     assert ledger.users.authenticate(shop.key) is None
     assert ledger.users.authenticate(new.key) == Caller(user_id=shop.user_id, service=True)
+    ledger.close()
+
+
+def test_a_rotation_without_overlap_ends_the_old_keys_at_once(ledger: Ledger) -> None:
+    """Also those that an earlier rotation has left some time: somebody has them who should not."""
+    shop = ledger.users.add("shop", service=True)
+    second = ledger.users.rotate("shop")
+    third = ledger.users.rotate("shop", overlap=timedelta(0))
+    assert [ledger.users.authenticate(old.key) for old in (shop, second)] == [None, None]
+    assert ledger.users.authenticate(third.key) == Caller(user_id=shop.user_id, service=True)
+
+
+def test_keys_are_listed_with_their_ends(ledger: Ledger) -> None:
+    """Those that open: when they were made, when they stop, and not what they are."""
+    ann = ledger.users.add("ann")
+    ledger.users.rotate("ann", overlap=timedelta(0))
+    ledger.users.rotate("ann", overlap=timedelta(hours=1))
+    old, new = ledger.users.keys()[ann.user_id]
+    assert (old.expires_at is not None, new.expires_at) == (True, None)
+    assert old.created_at < new.created_at
 
 
 def test_a_revoked_user_has_no_key(ledger: Ledger) -> None:
@@ -50,7 +78,11 @@ def test_a_revoked_user_has_no_key(ledger: Ledger) -> None:
 def test_of_two_rotations_at_once_one_key_works(ledger: Ledger, db: Db) -> None:
     """Without the user's lock neither would revoke the other's, and a key nobody knows of would stay valid."""
     ledger.users.add("ann")
-    keys = overlap(db, lambda: ledger.users.rotate("ann"), lambda: ledger.users.rotate("ann"), at="INSERT ON api_key")
+
+    def rotate() -> NewKey:
+        return ledger.users.rotate("ann", overlap=timedelta(0))
+
+    keys = overlap(db, rotate, rotate, at="INSERT ON api_key")
     assert [ledger.users.authenticate(new.key) is not None for new in keys] == [False, True]
 
 
@@ -93,9 +125,20 @@ def test_a_user_is_found_by_name_or_id(ledger: Ledger) -> None:
         ledger.users.find("bob")
 
 
+class SetClock:
+    """A time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = utc_now()
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
 WRONG: dict[str, tuple[str, Callable[[Ledger], object]]] = {
     "an unknown plan": ("plan", lambda ledger: ledger.users.add("ann", plan="gold")),
     "a user nobody knows": ("name", lambda ledger: ledger.users.rotate("bob")),
+    "an overlap that runs backwards": ("overlap", lambda ledger: ledger.users.rotate("ann", overlap=-timedelta(1))),
     "a weight of nothing": ("weight", lambda ledger: ledger.users.set_plan("pro", in_flight=1, weight=Decimal(0))),
     "a weight that rounds to nothing": (
         "weight",

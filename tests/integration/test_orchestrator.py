@@ -385,6 +385,17 @@ def test_progress_is_one_bar_that_moves_on(orchestrator: Orchestrator, run: UUID
     assert [each["data"] for each in newest] == [40]
 
 
+def test_runs_share_the_keys_of_their_artifacts(orchestrator: Orchestrator, prefect: PrefectServer) -> None:
+    """A key says what an artifact is; each run keeps one of its own."""
+    runs = [orchestrator.run_now("generate-image/on-demand", prompt="a fox") for _ in range(2)]
+    for turn in (1, 2):
+        for n, each in enumerate(runs, 1):
+            orchestrator.show_progress(each, key="progress", percent=10 * n + turn, text="")
+    for n, each in enumerate(runs, 1):
+        asked = {"artifacts": {"key": {"any_": ["progress"]}, "flow_run_id": {"any_": [str(each)]}}}
+        assert [found["data"] for found in prefect.call("POST", "/artifacts/filter", json=asked)] == [10 * n + 2]
+
+
 # -- what a deployment takes -----------------------------------------------------------------------------------------
 
 

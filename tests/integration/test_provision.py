@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,31 @@ def test_the_server_is_closed_to_strangers_and_to_other_pages(prefect: PrefectSe
     own = url.removesuffix("/api")
     answer = httpx.get(f"{url}/health", auth=(user, password), headers={"Origin": own})
     assert answer.headers["access-control-allow-origin"] == own
+
+
+def test_there_is_one_ui_and_it_asks_nobody_else(prefect: PrefectServer) -> None:
+    """The one that the addresses of runs are of. The other asks a host of Amplitude's, whatever the settings say."""
+    address = prefect.environment["PREFECT_API_URL"].removesuffix("/api")
+    with httpx.Client(base_url=address, headers={"Accept": "text/html"}, trust_env=False) as browser:
+        assert browser.get("/ui-settings", headers={"Accept": "*/*"}).json()["default_ui"] == "v1"
+        for path in ("/", "/runs/flow-run/00000000-0000-0000-0000-000000000000"):
+            page = browser.get(path)
+            assert page.status_code == 200, page.headers.get("location")
+            loaded = re.findall(r'(?:src|href)="([^"]+\.(?:js|css))"', page.text)
+            assert loaded and all(each.startswith("/") for each in loaded)
+            assert not any("amplitude.com" in browser.get(each).text for each in loaded)
+
+
+def test_logos_of_blocks_are_not_asked_for_elsewhere(prefect: PrefectServer) -> None:
+    """Also after Prefect has written its own addresses back."""
+    (secret,) = [each for each in _block_types(prefect) if each["slug"] == "secret"]
+    prefect.call("PATCH", f"/block_types/{secret['id']}", json={"logo_url": "https://example.com/secret.png"})
+    prefect.provision()
+    assert {each["logo_url"] for each in _block_types(prefect)} == {None}
+
+
+def _block_types(prefect: PrefectServer) -> list[dict[str, Any]]:
+    return list(prefect.call("POST", "/block_types/filter", json={}))
 
 
 def test_the_server_keeps_to_its_settings(prefect: PrefectServer) -> None:

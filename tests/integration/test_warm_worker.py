@@ -160,6 +160,15 @@ def test_a_flow_that_raises_has_failed(runs: Runs) -> None:
     assert run.hooks() == ["failed Failed"]
 
 
+def test_a_failure_is_told_once_in_the_log(runs: Runs) -> None:
+    """Not again as a fault of Prefect's engine, with a second traceback."""
+    run = runs.start(how="fail")
+    run.ended("Failed")
+    wait_until(lambda: any("Finished in state" in line for line in run.log_lines()), what="the last line")
+    assert sum("Traceback" in line for line in run.log_lines()) == 1
+    assert not any("Engine execution" in line for line in run.log_lines())
+
+
 # -- cancelling ------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from prefect import Flow
+from prefect.context import FlowRunContext
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
@@ -83,6 +84,22 @@ def test_an_order_with_an_address_is_that_of_its_pipeline(order: type[Order]) ->
 
 
 @pytest.mark.parametrize(
+    ("kind", "typed", "name", "read"),
+    [
+        ("onboard-user", {"account": 4711, "email": "ann@example.com"}, "account", "4711"),
+        ("make-debate", {"topic": "tea or coffee", "brands": ["A", "B"], "duration": 5}, "duration", 5),
+        ("make-debate", {"topic": "tea or coffee", "brands": ["A", "B"], "duration": "5"}, "duration", 5),
+    ],
+)
+def test_a_number_is_taken_as_people_type_it(kind: str, typed: dict[str, Any], name: str, read: object) -> None:
+    """`-p account=4711` is a number to Prefect's command line, and an id to the application; never a flag."""
+    order = find(kind).order
+    assert getattr(order.read(typed), name) == read
+    with pytest.raises(BadInput):
+        order.read(typed | {name: True})
+
+
+@pytest.mark.parametrize(
     ("parameters", "field"),
     [
         ({"prompt": ["a secret fox"]}, "prompt"),
@@ -136,6 +153,14 @@ def test_a_flow_that_is_called_has_its_order_checked_first() -> None:
         generate_image.fn()
     with pytest.raises(BadInput, match="A LoRA goes with FLUX dev alone"):
         generate_image.fn("a fox", "fal-ai/flux/schnell", lora="mochi")
+
+
+def test_a_run_whose_input_is_refused_ends_failed_with_the_sentence() -> None:
+    """And not by an exception: Prefect would show that with a traceback, as a fault of its engine."""
+    with FlowRunContext.model_construct():
+        state = generate_image.fn("a fox", "fal-ai/flux/schnell", lora="mochi")
+    assert (state.type.value, state.name) == ("FAILED", "Refused")
+    assert "A LoRA goes with FLUX dev alone" in state.message
 
 
 PROJECT = {

@@ -20,6 +20,7 @@ from darkroom.engine.reconcile_rules import (
 )
 from darkroom.ledger import Request, RequestStatus, Run
 from darkroom.orchestrator import RunState
+from darkroom.orchestrator.state_names import REFUSED
 from darkroom.timing import UNSCALED
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -124,6 +125,14 @@ INVALID = "Validation of flow parameters failed with error: ParameterTypeError: 
 def test_a_run_that_failed_for_its_parameters_is_not_brought_back(message: str, fields: tuple[str, ...]) -> None:
     """It would fail again; what was given is not told."""
     seen = RunState(type="FAILED", name="Failed", timestamp=ago(1), message=message)
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.REFUSE
+    assert seen.refused_fields == fields
+
+
+@pytest.mark.parametrize(("message", "fields"), [("urls: Field required.", ("urls",)), ("There is no user 'x'.", ())])
+def test_a_run_whose_flow_refused_its_input_is_not_brought_back(message: str, fields: tuple[str, ...]) -> None:
+    """It says so by the name of its state."""
+    seen = RunState(type="FAILED", name=REFUSED, timestamp=ago(1), message=message)
     assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.REFUSE
     assert seen.refused_fields == fields
 

@@ -25,11 +25,12 @@ def test_the_last_word_on_a_batch_is_shown() -> None:
     )
     resources = SimpleNamespace(
         ledger=SimpleNamespace(
-            batches=SimpleNamespace(counts=lambda _: [counts]), jobs=SimpleNamespace(progress=lambda *_: False)
+            batches=SimpleNamespace(counts=lambda _: [counts]),
+            jobs=SimpleNamespace(progress=lambda *_: False, first_of=lambda _: "job_1"),
         ),
         orchestrator=SimpleNamespace(show_progress=lambda _, **bar: shown.append(bar)),
     )
     reports = Reports(cast(Resources, resources), uuid4())
     with reports.sending():
         reports.watch_rows("job_1")
-    assert shown == [{"key": "progress-1", "percent": 100.0, "text": "finals: 3 of 3, $0.09"}]
+    assert shown == [{"key": "progress", "percent": 100.0, "text": "finals: 3 of 3, $0.09"}]

@@ -93,3 +93,10 @@ def test_rows_are_named_in_few_words() -> None:
     assert as_ranges([]) == ""
     assert as_ranges(range(0, 40, 2), most=3) == "1, 3, 5…"
     assert parse_winners(as_ranges(range(0, 29, 3)), rows=29) == tuple(range(0, 29, 3))
+
+
+def test_a_refusal_names_the_field_that_the_text_came_from() -> None:
+    """Of the form or of the API."""
+    with pytest.raises(BadInput, match=r"^numbers: there is no row 31") as caught:
+        parse_winners("31", rows=30, field="numbers")
+    assert caught.value.field == "numbers"

@@ -46,7 +46,7 @@ DEPLOYED = [
 ]  # what users, the gateway and docs name
 COMMANDS = [
     *("up", "env", "demo", "gateway", "provision"),
-    *("generate", "upload", "status", "why", "cancel", "replay", "dead"),
+    *("generate", "upload", "jobs", "status", "why", "cancel", "replay", "dead"),
     *("user", "plan", "account", "wait", "start"),
 ]
 

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from uuid import UUID
 
 from prefect.logging import get_run_logger
@@ -29,6 +28,7 @@ from darkroom.ledger import Asset, Counts, JobStatus, Request
 from darkroom.media.links import ARTIFACT_LIFETIME, asset_url
 
 HANDFUL = 10
+PROGRESS, WAITS = "progress", "waits"  # keys of artifacts
 FEW = 4  # files of a job that its line shows
 # Each costs Prefect a task run or an artifact, so they do not come more often where times are scaled.
 OLDEST_SECONDS = 3.0  # a job that has ended is shown then, though its handful is not full
@@ -65,7 +65,8 @@ class Reports:
         self._lines: list[Line] = []
         self._oldest = 0.0
         self._watched_at = 0.0
-        self._texts: dict[str, str] = {}
+        self._texts: dict[tuple[str, str], str] = {}  # by name and job
+        self._suffixes: dict[str, str] = {}  # of the artifacts' keys, by job
         self._watched: set[str] = set()  # batches, of which their rows tell how far they have come
 
     @contextmanager
@@ -80,13 +81,14 @@ class Reports:
 
     def show(self, job: Job) -> None:
         """Show the pictures that the run's only job has stored since it was last called."""
-        for asset in job.fresh:
-            if not asset.content_type.startswith("image/"):
+        fresh = {asset.id for asset in job.fresh}
+        for n, asset in pictures(job.assets):
+            if asset.id not in fresh:
                 continue
             with self._for_looking_only():
                 self._resources.orchestrator.show_picture(
                     self._flow_run_id,
-                    key=f"picture-{artifact_key(asset.id)}",
+                    key=f"picture-{n}",
                     url=_link(asset, self._resources),
                     description=f"{asset.step}, {asset.width} × {asset.height}, {asset.bytes:,} bytes: `{asset.key}`",
                 )
@@ -96,20 +98,27 @@ class Reports:
         if len(job.calls) > 1:
             with self._for_looking_only():
                 table = [_cost(row) for row in job.calls]
-                self._resources.orchestrator.show_costs(
-                    self._flow_run_id, key=f"cost-{artifact_key(job.id)}", table=table
-                )
+                self._resources.orchestrator.show_costs(self._flow_run_id, key="costs", table=table)
 
     def show_text(self, job_id: str, name: str, markdown: str, *, description: str) -> None:
         """Show a text once for as long as it stays the same: job functions are called again and again."""
-        key = f"{name}-{artifact_key(job_id)}"
-        if self._texts.get(key) != markdown:
-            self._texts[key] = markdown
-            show = self._resources.orchestrator.show_text
-            self._send_soon(partial(show, self._flow_run_id, key=key, markdown=markdown, description=description))
+        if self._texts.get((name, job_id)) != markdown:
+            self._texts[name, job_id] = markdown
+
+            def show() -> None:
+                key = self._key(name, job_id)
+                to = self._resources.orchestrator
+                to.show_text(self._flow_run_id, key=key, markdown=markdown, description=description)
+
+            self._send_soon(show)
 
     def show_progress(self, job_id: str, percent: float, text: str) -> None:
         self._send_soon(partial(self._move_bar, job_id, percent, text))
+
+    def _key(self, name: str, job_id: str) -> str:
+        if job_id not in self._suffixes:
+            self._suffixes[job_id] = suffix(job_id, first=self._resources.ledger.jobs.first_of(self._flow_run_id))
+        return name + self._suffixes[job_id]
 
     def show_waits(self, run_id: str, *, leaving: bool = False) -> None:
         """Keep one table true of what the run's jobs wait for besides calls, and of what came of it.
@@ -123,9 +132,8 @@ class Reports:
         if leaving:
             get_run_logger().info(said)
         with self._for_looking_only():
-            key = wait_table.key(self._flow_run_id)
             table = wait_table.rows(waits)
-            self._resources.orchestrator.keep_table(self._flow_run_id, key=key, table=table, description=said)
+            self._resources.orchestrator.keep_table(self._flow_run_id, key=WAITS, table=table, description=said)
 
     def link(self, asset: Asset) -> str:
         """Return the file's address for what is shown in Prefect's UI."""
@@ -160,7 +168,7 @@ class Reports:
                 self._move_bar(job_id, *come)
 
     def _move_bar(self, job_id: str, percent: float, text: str) -> None:
-        key = f"progress-{artifact_key(job_id)}"
+        key = self._key(PROGRESS, job_id)
         self._resources.orchestrator.show_progress(self._flow_run_id, key=key, percent=percent, text=text)
 
     def _send_soon(self, show: Callable[[], None]) -> None:
@@ -182,7 +190,7 @@ class Reports:
         with self._for_looking_only():
             self._resources.orchestrator.show_table(
                 self._flow_run_id,
-                key=f"jobs-{self._flow_run_id}",
+                key="jobs",
                 name=f"{len(lines)} job{'s' if len(lines) > 1 else ''}",
                 message=_counted(lines),
                 table=[line.cells for line in lines],
@@ -224,9 +232,18 @@ def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: R
     }
 
 
-def artifact_key(id: str) -> str:
-    """Return the id as part of an artifact's key: without the prefix, whose underscore a key must not have."""
-    return id.partition("_")[2]
+def suffix(job_id: str, *, first: str | None) -> str:
+    """Return what tells a job's artifacts from those of the other jobs of its run: nothing for the first one."""
+    return "" if job_id == first else f"-{job_id[-6:]}"
+
+
+def pictures(assets: Sequence[Asset]) -> Iterator[tuple[int, Asset]]:
+    """Yield the pictures among a job's files, numbered from 1, in the order in which they came: their ids have it."""
+    yield from enumerate(sorted((each for each in assets if each.content_type.startswith("image/")), key=_id), 1)
+
+
+def _id(asset: Asset) -> str:
+    return asset.id
 
 
 def _cost(row: Request) -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from uuid import UUID
 
 from darkroom.ledger import Wait, WaitKind, WaitStatus
 
@@ -15,11 +14,6 @@ MOST_ROWS = 50
 
 _BY = {"event": "the event came", "time": "its time was over", "child": "that job ended", "hand": "ended by hand"}
 _WITHOUT = {WaitStatus.PASSED: "another came first", WaitStatus.ENDED: "its job ended before"}
-
-
-def key(flow_run_id: UUID) -> str:
-    """Return the key of the run's artifact."""
-    return f"waits-{flow_run_id}"
 
 
 def described(waits: Sequence[Wait], *, count: int) -> str:

@@ -15,18 +15,19 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.batches.json_rows import DEEPEST, nested_deeper
+from darkroom.batches.winners import LONGEST, parse_winners
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.limits import declared_charset
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.jobs import own_job
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
-from darkroom.deployments.gateway.schemas.jobs import Accepted, ChildPage, JobDocument, child_document, job_document
+from darkroom.deployments.gateway.schemas.jobs import Accepted, ChildPage, JobDocument, child_documents, job_document
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch
 from darkroom.flows.parts.trained_style import find_style
-from darkroom.ledger import BATCH, Stage
+from darkroom.ledger import BATCH, JobStatus, Stage
 
 router = APIRouter(tags=["Batches"])
 
@@ -78,11 +79,22 @@ class BatchAccepted(Accepted):
 
 
 class Selection(BaseModel):
-    """Which rows are rendered in the second pass."""
+    """Which rows are rendered in the second pass: one of both fields."""
 
     model_config = ConfigDict(extra="forbid")
 
-    winners: list[int] = Field(max_length=10_000, description="Rows from 0, in any order; an empty list chooses none.")
+    winners: list[int] | None = Field(
+        None,
+        max_length=10_000,
+        description="Rows by their place in the manifest from 0 (a child's `row`), in any order; an empty list chooses "
+        "none.",
+    )
+    numbers: str | None = Field(
+        None,
+        max_length=LONGEST,
+        description="As in Prefect's form: numbers on the contact sheet from 1 (a child's `number`), `all` or `none`.",
+        examples=["3, 7, 12-20"],
+    )
 
 
 Id = Annotated[str, Field(max_length=100)]
@@ -149,9 +161,10 @@ def order_batch(
 def choose_winners(
     id: Id, selection: Selection, user_id: UserId, services: ServicesOf, after: BackgroundTasks
 ) -> JobDocument:
-    """Rows whose draft came, by their place in the manifest from 0. The same choice again is the same as once."""
+    """Rows whose draft came, as `winners` or as `numbers`. The same choice again is the same as once."""
     _own_batch(id, user_id, services)
-    after.add_task(services.act_on, services.ledger.batches.choose(id, selection.winners, via="api"))
+    winners = _chosen(selection, id, services)
+    after.add_task(services.act_on, services.ledger.batches.choose(id, winners, via="api"))
     return job_document(own_job(id, user_id, services), services.ledger, services.settings)
 
 
@@ -193,11 +206,24 @@ def list_children(
     _own_batch(id, user_id, services)
     found = services.ledger.batches.page(id, limit=limit + 1, after=_place(cursor) if cursor else None)
     page = found[:limit]
-    assets = services.ledger.assets.of_jobs([job.id for job in page])
     return ChildPage(
-        items=[child_document(job, assets.get(job.id, []), services.settings) for job in page],
+        items=child_documents(page, services.ledger, services.settings),
         next=f"{page[-1].stage}-{page[-1].manifest_row}" if len(found) > limit else None,
     )
+
+
+def _chosen(selection: Selection, id: str, services: Services) -> Sequence[int]:
+    """Return the rows from 0. Raise BadInput for both fields or none, and for numbers that name no draft."""
+    if (selection.winners is None) == (selection.numbers is None):
+        raise BadInput("winners: give either winners (rows from 0) or numbers (as on the sheet).", field="winners")
+    if selection.winners is not None:
+        return selection.winners
+    batches = services.ledger.batches
+    batch = batches.get(id)
+    if batch is None or batch.asked_at is None:
+        return ()  # which is refused as too early, whatever the numbers are
+    failed = [draft.n for draft in batches.pictures(id, Stage.DRAFT) if draft.status is not JobStatus.COMPLETED]
+    return parse_winners(str(selection.numbers), rows=batch.rows, failed=failed, field="numbers")
 
 
 def _read(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
+from pydantic import AwareDatetime
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
-from darkroom.deployments.gateway.schemas.jobs import Accepted, JobDocument, JobPage, job_document, summary
+from darkroom.deployments.gateway.schemas.jobs import Accepted, JobDocument, JobPage, job_document, summaries
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.ledger import Job, JobStatus
@@ -18,16 +19,28 @@ from darkroom.ledger import Job, JobStatus
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
 
 Status = Annotated[JobStatus | None, Query(description="Only jobs in this status.")]
+Kind = Annotated[str | None, Query(max_length=100, description="Only jobs of this kind.", examples=["generate-image"])]
+Since = Annotated[
+    AwareDatetime | None,
+    Query(description="Only jobs ordered then or later. With a time zone.", examples=["2030-01-01T12:00:00Z"]),
+]
 
 
 @router.get("", summary="List jobs", responses=problem_responses(401, 403, 422))
 def list_jobs(
-    user_id: UserId, services: ServicesOf, limit: Limit = 50, cursor: Cursor = None, status: Status = None
+    user_id: UserId,
+    services: ServicesOf,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Status = None,
+    kind: Kind = None,
+    since: Since = None,
 ) -> JobPage:
-    """Newest first."""
-    found = services.ledger.jobs.page(user_id, limit=limit + 1, before=read_cursor(cursor), status=status)
+    """Newest first. Rows of a batch are listed at `/v1/jobs/{id}/children`."""
+    before = read_cursor(cursor)
+    found = services.ledger.jobs.page(user_id, limit=limit + 1, before=before, status=status, kind=kind, since=since)
     page, following = cut(found, limit, created)
-    return JobPage(items=[summary(job) for job in page], next=following)
+    return JobPage(items=summaries(page, services.ledger, services.settings), next=following)
 
 
 @router.get("/{id}", summary="Follow a job", responses=problem_responses(401, 403, 404))

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from pydantic import Field
 
+from darkroom.batches.winners import as_ranges
 from darkroom.deployments.gateway.schemas.base import Document, Usd
 from darkroom.ledger import Batch, Counts, JobStatus, Stage
 
@@ -34,7 +35,10 @@ class BatchDocument(Document):
     paused_at: datetime | None
     asked_at: datetime | None = Field(description="Since when it waits for a choice, or waited.")
     answer_by: datetime | None
-    winners: list[int] | None
+    winners: list[int] | None = Field(description="The chosen rows, from 0.")
+    numbers: str | None = Field(
+        description="The same as they stand on the contact sheet, from 1.", examples=["3, 7, 12-20"]
+    )
 
 
 def spent_usd(passes: Sequence[Counts]) -> Decimal:
@@ -53,7 +57,12 @@ def batch_document(batch: Batch, passes: Sequence[Counts]) -> BatchDocument:
         asked_at=batch.asked_at,
         answer_by=batch.answer_by,
         winners=batch.winners,
+        numbers=None if batch.winners is None else _numbers(batch.winners),
     )
+
+
+def _numbers(winners: Sequence[int]) -> str:
+    return as_ranges(winners, most=len(winners)) or "none"
 
 
 def _pass(counts: Counts | None) -> PassDocument | None:

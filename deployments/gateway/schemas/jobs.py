@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from darkroom.deployments.gateway.schemas.base import Document, Usd
-from darkroom.deployments.gateway.schemas.batches import BatchDocument, batch_document, spent_usd
+from darkroom.deployments.gateway.schemas.batches import BatchDocument, batch_document
+from darkroom.deployments.gateway.schemas.orders import shown_order
 from darkroom.deployments.gateway.schemas.waits import StepDocument, WaitDocument, step_document, wait_document
 from darkroom.ledger import BATCH, Asset, Counts, Job, JobStatus, Ledger, RequestStatus, Stage
 from darkroom.media.links import asset_url
@@ -84,11 +85,30 @@ class ErrorDocument(Document):
     retryable: bool
 
 
+class PreviewDocument(Document):
+    """One file to know a job by."""
+
+    asset_id: str = Field(examples=["ast_019aa1f0d8b4"])
+    url: str = Field(description="A link that needs no key and holds for an hour.")
+    content_type: str = Field(examples=["image/jpeg"])
+
+
 class JobSummary(Document):
     id: str = Field(examples=["job_019aa1f0c5d2"])
     kind: str = Field(examples=["generate-image"])
     status: JobStatus
     user_id: str
+    order: dict[str, Any] = Field(
+        description="What was ordered, without what it left to the defaults; passwords and signatures in it are "
+        "hidden. In lists long texts and lists are cut.",
+        examples=[{"prompt": "a fox in the snow"}],
+    )
+    estimate_usd: Usd | None = Field(
+        description="The most that the whole should cost, as it was ordered; null where nobody can say.",
+        examples=[0.025],
+    )
+    cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
+    preview: PreviewDocument | None = Field(description="Its first picture; without one, its first file.")
     error: ErrorDocument | None
     created_at: datetime
     finished_at: datetime | None
@@ -120,7 +140,6 @@ class JobDocument(JobSummary):
     waits: list[WaitDocument] = Field(description="What it waits for, and has waited for, beside paid calls.")
     steps: list[StepDocument] = Field(description="Its unpaid side effects.")
     assets: list[AssetDocument]
-    cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
     discarded: DiscardDocument | None = Field(description="Of a failed job that was put away; a replay takes it back.")
 
 
@@ -128,6 +147,7 @@ class ChildDocument(JobSummary):
     """A row of a batch, in one pass."""
 
     row: int = Field(description="Its place in the manifest, from 0.")
+    number: int = Field(description="Its number on the contact sheet and in Prefect's form, from 1.")
     stage: Stage
     assets: list[AssetDocument]
 
@@ -150,15 +170,17 @@ def accepted(job: Job, *, estimate_usd: Decimal | None = None) -> Accepted:
     return Accepted(job_id=job.id, status=job.status, estimate_usd=estimate_usd, links=links(job))
 
 
-def summary(job: Job) -> JobSummary:
-    return JobSummary(**_head(job))
+def summaries(jobs: Sequence[Job], ledger: Ledger, settings: Settings) -> list[JobSummary]:
+    """Return the jobs as lists show them."""
+    return [JobSummary(**head) for head in _heads(jobs, ledger, settings)]
 
 
 def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
     requests = ledger.requests.of_job(job.id)
     passes = ledger.batches.counts(job.id) if job.kind == BATCH else ()
+    (head,) = _heads([job], ledger, settings, whole=True)
     return JobDocument(
-        **_head(job),
+        **head,
         waiting_for=ledger.waiting_for(job, requests, passes=passes),
         progress=ProgressDocument.model_validate(job.progress) if job.progress else None,
         result=job.result,
@@ -167,7 +189,6 @@ def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
         waits=[wait_document(wait) for wait in ledger.waits.of_job(job.id)],
         steps=[step_document(step) for step in ledger.steps.of_job(job.id)],
         assets=[asset_document(asset, settings) for asset in ledger.assets.of_job(job.id)],
-        cost_usd=spent_usd(passes) if job.kind == BATCH else ledger.jobs.cost(job.id),
         discarded=_discarded(job),
     )
 
@@ -178,9 +199,19 @@ def _discarded(job: Job) -> DiscardDocument | None:
     return DiscardDocument(at=job.discarded_at, reason=job.discard_reason or "")
 
 
-def child_document(job: Job, assets: Sequence[Asset], settings: Settings) -> ChildDocument:
-    documents = [asset_document(asset, settings) for asset in assets]
-    return ChildDocument(**_head(job), row=job.manifest_row, stage=job.stage, assets=documents)
+def child_documents(jobs: Sequence[Job], ledger: Ledger, settings: Settings) -> list[ChildDocument]:
+    """Return the rows of a batch as jobs."""
+    assets = ledger.assets.of_jobs([job.id for job in jobs])
+    return [
+        ChildDocument(
+            **head,
+            row=job.manifest_row,
+            number=(job.manifest_row or 0) + 1,
+            stage=job.stage,
+            assets=[asset_document(asset, settings) for asset in assets.get(job.id, [])],
+        )
+        for job, head in zip(jobs, _heads(jobs, ledger, settings), strict=True)
+    ]
 
 
 def _batch(job: Job, passes: Sequence[Counts], ledger: Ledger) -> BatchDocument | None:
@@ -192,14 +223,31 @@ def asset_document(asset: Asset, settings: Settings) -> AssetDocument:
     return AssetDocument(**asset.model_dump(), url=asset_url(asset.id, settings))
 
 
-def _head(job: Job) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "status": job.status,
-        "user_id": job.user_id,
-        "error": job.error,
-        "created_at": job.created_at,
-        "finished_at": job.finished_at,
-        "links": links(job),
-    }
+def _heads(jobs: Sequence[Job], ledger: Ledger, settings: Settings, *, whole: bool = False) -> list[dict[str, Any]]:
+    """Return what every document of a job begins with. `whole`: with the order as long as it is."""
+    ids = [job.id for job in jobs]
+    figures, files = ledger.jobs.figures(ids), ledger.jobs.first_files(ids)
+    return [
+        {
+            "id": job.id,
+            "kind": job.kind,
+            "status": job.status,
+            "user_id": job.user_id,
+            "order": shown_order(job.parameters, whole=whole),
+            "estimate_usd": figures[job.id].estimate_usd,
+            "cost_usd": figures[job.id].cost_usd,
+            "preview": _preview(files.get(job.id), settings),
+            "error": job.error,
+            "created_at": job.created_at,
+            "finished_at": job.finished_at,
+            "links": links(job),
+        }
+        for job in jobs
+    ]
+
+
+def _preview(asset: Asset | None, settings: Settings) -> PreviewDocument | None:
+    if asset is None:
+        return None
+    url = asset_url(asset.id, settings)
+    return PreviewDocument(asset_id=asset.id, url=url, content_type=asset.content_type)

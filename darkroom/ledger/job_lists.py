@@ -1,0 +1,80 @@
+"""What lists of jobs show: pages of them, and what each was ordered for, has cost and has made, for a page at once.
+
+A page asks once for all of its jobs: a statement for each of two hundred would be most of the answer's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from darkroom.ledger.database import plain, run
+from darkroom.ledger.part import Part
+from darkroom.ledger.statuses import JobStatus
+from darkroom.ledger.tables import Asset, Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFigures:
+    """Of one job, in USD: what it was estimated at, None where nobody knows; and what was paid, as far as is known.
+
+    Of a batch with all of its rows.
+    """
+
+    estimate_usd: Decimal | None = None
+    cost_usd: Decimal = Decimal(0)
+
+
+class JobLists(Part):
+    def page(
+        self,
+        user_id: str | None,
+        *,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
+        status: JobStatus | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+    ) -> list[Job]:
+        """Return a page of the user's jobs, or of everybody's for None, newest first. Leave out rows of batches.
+
+        `before` is the time and id of the last one of the page before. `since`: only jobs ordered then or later.
+        """
+        before_at, before_id = before or (None, None)
+        with self._engine.begin() as connection:
+            rows = run(
+                connection,
+                "jobs_page" if user_id is not None else "jobs_page_of_all",
+                **({} if user_id is None else {"user_id": user_id}),
+                limit=limit,
+                before_at=before_at,
+                before_id=before_id,
+                status=status,
+                kind=kind,
+                since=since,
+            )
+            return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
+
+    def figures(self, job_ids: Sequence[str]) -> dict[str, JobFigures]:
+        """Return the money of each of these jobs."""
+        with self._engine.begin() as connection:
+            found = run(connection, "jobs_figures", job_ids=list(job_ids))
+            return {row.id: JobFigures(estimate_usd=row.estimate_usd, cost_usd=row.cost_usd) for row in found}
+
+    def first_files(self, job_ids: Sequence[str]) -> dict[str, Asset]:
+        """Return each job's first picture; of one without a picture its first file; nothing where it has none."""
+        with self._engine.begin() as connection:
+            found = run(connection, "jobs_first_files", job_ids=list(job_ids))
+            return {row.job_id: plain(Asset, row) for row in found}
+
+    def first_of(self, flow_run_id: UUID) -> str | None:
+        """Return the job that the run was made for: its oldest one; the batch, where its rows are jobs, too."""
+        with self._engine.begin() as connection:
+            return run(connection, "job_first_of_flow_run", flow_run_id=flow_run_id).scalar_one_or_none()
+
+    def cost(self, job_id: str) -> Decimal:
+        """Return what was paid for the job in USD, as far as is known."""
+        return self.figures([job_id]).get(job_id, JobFigures()).cost_usd

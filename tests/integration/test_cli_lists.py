@@ -1,0 +1,101 @@
+"""The commands that list things, against a ledger: what they print, and that there is nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from darkroom.clock import utc_now
+from darkroom.deployments.cli import app
+from darkroom.ledger import Ledger
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def command(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`darkroom` as the operator calls it."""
+    monkeypatch.delenv("DARKROOM_API_KEY", raising=False)
+    for name, value in {"LEDGER_URL": ledger_url, "HOME": str(tmp_path), "SIGNING_KEY": "a long random text"}.items():
+        monkeypatch.setenv(f"DARKROOM_{name}", value)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_an_operator_lists_the_jobs_of_all(command: Command, ledger: Ledger) -> None:
+    """Narrowed by status, kind, time and user; as lines, or as the documents of the API."""
+    users = {name: ledger.users.add(name).user_id for name in ("ann", "bob")}
+    jobs = [
+        ledger.jobs.post(user_id=users[name], kind=kind, parameters={"prompt": "a fox"}).job.id
+        for name, kind in [("ann", "generate-image"), ("bob", "generate-image"), ("bob", "make-debate")]
+    ]
+    assert [line.split("\t")[0] for line in command("jobs").stdout.splitlines()] == jobs[::-1]
+    documents = [json.loads(line) for line in command("jobs", "--user", "bob", "--json").stdout.splitlines()]
+    assert [(each["id"], each["order"]) for each in documents] == [(id, {"prompt": "a fox"}) for id in jobs[:0:-1]]
+    assert command("jobs", "--kind", "make-debate", "--since", "1h").stdout.startswith(jobs[2])
+    none = command("jobs", "--status", "failed")
+    assert (none.exit_code, none.stdout, none.stderr) == (0, "", "There are no such jobs.\n")
+    assert "none of pending" in str(command("jobs", "--status", "done").exception)
+
+
+def test_plans_and_accounts_are_listed(command: Command) -> None:
+    """With what `set` sets of them."""
+    assert command("plan", "set", "gold", "--in-flight", "20", "--weight", "2.5", "--daily-budget", "10").exit_code == 0
+    assert command("account", "set", "fal", "--endpoint", "fal-ai/flux/dev=3").exit_code == 0
+    assert "gold\t20\t2.5\t10\t20000" in command("plan", "list").stdout.splitlines()
+    assert "fal\t10\t-\tfal-ai/flux/dev=3\tup" in command("account", "list").stdout.splitlines()
+    plans = {each["name"]: each for each in map(json.loads, command("plan", "list", "--json").stdout.splitlines())}
+    assert plans["gold"] == {
+        "name": "gold",
+        "in_flight": 20,
+        "weight": 2.5,
+        "daily_budget_usd": 10,
+        "queued": 20000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "lasts"), [([], timedelta(hours=24)), (["--overlap", "30m"], timedelta(minutes=30)), (["--now"], None)]
+)
+def test_a_rotation_says_until_when_the_old_key_opens(
+    command: Command, ledger: Ledger, options: list[str], lasts: timedelta | None
+) -> None:
+    """The new key stands alone on stdout; the list shows what is left of the old one."""
+    old = command("user", "add", "ann").stdout.strip()
+    rotated = command("user", "rotate", "ann", *options)
+    new = rotated.stdout.strip()
+    assert ledger.users.authenticate(new) is not None
+    assert (ledger.users.authenticate(old) is not None) == (lasts is not None)
+    users = map(json.loads, command("user", "list", "--json").stdout.splitlines())
+    (keys,) = [each["keys"] for each in users if each["name"] == "ann"]
+    if lasts is None:
+        assert "stopped working" in rotated.stderr and len(keys) == 1
+        return
+    until = datetime.fromisoformat(keys[0]["expires_at"])
+    assert abs(until - (utc_now() + lasts)) < timedelta(minutes=1)
+    assert keys[1]["expires_at"] is None and f"{until.astimezone():%Y-%m-%d %H:}" in rotated.stderr
+    assert not any(new in line or old in line for line in command("user", "list", "--json").stdout.splitlines())
+
+
+@pytest.mark.parametrize("options", [["--now", "--overlap", "1h"], ["--overlap", "soon"], ["--overlap", "1000d"]])
+def test_an_overlap_that_cannot_be_changes_no_key(command: Command, ledger: Ledger, options: list[str]) -> None:
+    """It is refused by its name."""
+    old = command("user", "add", "ann").stdout.strip()
+    refused = command("user", "rotate", "ann", *options)
+    assert refused.exit_code != 0
+    assert "overlap" in f"{refused.stderr}{refused.exception}"
+    assert len(ledger.users.keys()[ledger.users.find("ann").id]) == 1
+    assert ledger.users.authenticate(old) is not None
+
+
+@pytest.mark.parametrize("arguments", [["pending", "list"], ["dead", "list"], ["jobs", "--json"]])
+def test_an_empty_list_is_no_failure(command: Command, arguments: list[str]) -> None:
+    """Nothing on stdout, a sentence on stderr, exit code 0."""
+    said = command(*arguments)
+    assert (said.exit_code, said.stdout) == (0, "")
+    assert said.stderr.startswith("There are no ")
