@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
 from prefect.logging import get_run_logger
