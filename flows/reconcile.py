@@ -72,6 +72,8 @@ class Reconciler:
         self._each("Every start", self._resources.dispatcher.begin_all)
         self._resources.dispatcher.grant()
         self._each("Every untold event", self._untold)
+        self._ledger.news.tell_budgets()
+        self._ledger.news.forget(older_than=self._resources.settings.news_kept)
 
     def _end_lost_turns(self) -> None:
         """Earlier turns whose process was lost: nobody else ends those, and Prefect shows them as running for ever.

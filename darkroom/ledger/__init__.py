@@ -33,9 +33,11 @@ from darkroom.ledger.effects import NOTHING, Implied, Start, Wake
 from darkroom.ledger.event_tables import Event, EventEffect, PendingRun, Step, Wait
 from darkroom.ledger.events import Events, EventStart, NewEvent, Received
 from darkroom.ledger.flow_control.pending_runs import Starts
+from darkroom.ledger.idempotency import Labels
 from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.loras import Loras
 from darkroom.ledger.migrations import migrate
+from darkroom.ledger.news import AllNews, Audience, News
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import asks_the_same, plan_replay
 from darkroom.ledger.request_rows import RequestSpec
@@ -77,6 +79,7 @@ __all__ = [
     "Account",
     "Arrival",
     "Asset",
+    "Audience",
     "Batch",
     "BatchRow",
     "Caller",
@@ -95,6 +98,7 @@ __all__ = [
     "Implied",
     "Job",
     "JobStatus",
+    "Labels",
     "Lane",
     "Ledger",
     "Listener",
@@ -103,6 +107,7 @@ __all__ = [
     "ManifestRow",
     "NewEvent",
     "NewKey",
+    "News",
     "Outcome",
     "PendingRun",
     "Plan",
@@ -166,6 +171,7 @@ class Ledger:
         self.steps = self._part(Steps)
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
         self.figures = self._part(AllFigures)
+        self.news = self._part(AllNews)
 
     def waiting_for(
         self, job: Job, requests: Sequence[Request], *, passes: Sequence[Counts] | None = None

@@ -27,9 +27,10 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
@@ -101,7 +102,7 @@ class User(SQLModel, table=True):
     name: str
     parent_id: str | None = Field(default=None, foreign_key="user.id")
     plan: str = Field(foreign_key="plan.name")
-    notified: int = 0  # number of the last notification
+    notified: int = 0  # counted by the version before migration 0008 alone
     created_at: datetime = when(now=True)
 
 
@@ -163,6 +164,14 @@ class Job(SQLModel, table=True):
         Index("job_slotless", "id", postgresql_where=text("slotless AND run_id IS NULL AND finished_at IS NULL")),
         Index("job_of_start", "start_id", postgresql_where=text("start_id IS NOT NULL AND finished_at IS NULL")),
         Index("job_dead", "finished_at", "id", postgresql_where=text("status = 'failed'")),
+        Index("job_tagged", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
+        Index(
+            "job_prompt",
+            literal_column("(parameters ->> 'prompt')").label("prompt"),
+            postgresql_using="gin",
+            postgresql_ops={"prompt": "gin_trgm_ops"},
+            postgresql_where=text("parent_id IS NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -177,6 +186,9 @@ class Job(SQLModel, table=True):
     slotless: bool = False  # no row of it waits for a slot: a run takes it as it is
     manifest_row: int | None = None  # place in the parent's manifest
     parameters: Json = json_object()
+    # What its user calls it by: for filters, reports and what is told of it.
+    tags: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
+    meta: Json | None = json_object()  # `metadata` over HTTP; SQLModel has another use for that name
     idempotency_key: str | None = None
     body_hash: str | None = None  # of the body that came with the idempotency key
     cancel_requested_at: datetime | None = when()
@@ -364,12 +376,23 @@ class Replay(SQLModel, table=True):
 
 
 class Notification(SQLModel, table=True):
-    """News for a user, numbered without gaps for each."""
+    """News for a user. `news.py` says how it is numbered."""
 
-    user_id: str = Field(foreign_key="user.id", primary_key=True)
-    number: int = Field(primary_key=True)
-    job_id: str = Field(foreign_key="job.id")
+    __table_args__ = (
+        Index("notification_place_key", "place", unique=True),
+        Index("notification_of_user", "user_id", "place"),
+        Index("notification_of_job", "job_id", "place", postgresql_where=text("job_id IS NOT NULL")),
+        Index("notification_new", "id", postgresql_where=text("place IS NULL")),
+        Index("notification_told", "created_at"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    place: int | None = Field(default=None, sa_type=BigInteger)  # in the stream; given after the commit
+    user_id: str = Field(foreign_key="user.id")
+    number: int | None = None  # written by the version before 0008, and read by nobody
+    job_id: str | None = Field(default=None, foreign_key="job.id")
     event: str
+    data: Json | None = json_object()
     created_at: datetime = when(now=True)
 
 
