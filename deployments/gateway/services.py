@@ -13,6 +13,8 @@ from darkroom.deployments.gateway.loops.admitter import Admitter
 from darkroom.deployments.gateway.loops.block_cache import Blocks, Watch
 from darkroom.deployments.gateway.loops.effects import EffectExecutor
 from darkroom.deployments.gateway.loops.event_feed import EventPublisher
+from darkroom.deployments.gateway.loops.news_feed import NewsFeed
+from darkroom.deployments.gateway.schemas.news import as_line
 from darkroom.deployments.gateway.webhook_ingest import WebhookIngest
 from darkroom.events import EventIngest
 from darkroom.ledger import Implied, Ledger
@@ -32,6 +34,7 @@ class Services:
     ingest: EventIngest
     publisher: EventPublisher
     webhooks: WebhookIngest
+    news: NewsFeed
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
         """Carry out what a committed change implies.
@@ -63,6 +66,7 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
             ingest=EventIngest(ledger),
             publisher=opened.enter_context(EventPublisher(ledger, orchestrator)),
             webhooks=WebhookIngest(ledger, blocks, settings),
+            news=opened.enter_context(NewsFeed(ledger, lambda news: as_line(news, settings))),
         )
 
 
