@@ -38,6 +38,7 @@ MOST_WAITING = 1000  # lines that one stream keeps: some rounds, so that a burst
 MOST_STREAMS = 10_000  # of one gateway
 MOST_OF_ONE = 100  # … and of one user
 SECONDS_TO_FINISH = 5.0
+SECONDS_TO_BE_READY = 10.0
 
 
 class Line:
@@ -94,7 +95,8 @@ class NewsFeed:
         self._after_failure = ledger.timing.news_failed.total_seconds()
         self._streams: dict[str, set[Stream]] = defaultdict(set)  # by whose news it is; of the loop
         self._open = 0
-        self._handed: int | None = None  # the number up to which all is handed out; of the loop
+        self._handed = 0  # the number up to which all is handed out; of the loop
+        self._ready = asyncio.Event()  # it is known; of the loop
         self._read: int | None = None  # … is read; of the thread
         self._keys_at = 0.0
         self._loop = asyncio.get_running_loop()
@@ -113,10 +115,15 @@ class NewsFeed:
                 listener.notify()
         self._thread.join(SECONDS_TO_FINISH)
 
-    def open(self, audience: Audience, *, key: str, until: datetime | None) -> Stream:
-        """Open a stream, in the event loop. Raises 503 before the first look at the ledger, and `TooMany`."""
-        if self._handed is None:
-            raise unavailable("The stream is not open yet.", retry_after=self._after_failure)
+    async def open(self, audience: Audience, *, key: str, until: datetime | None) -> Stream:
+        """Open a stream. Raises `TooMany`, and 503 where too many others are open, or the ledger is out.
+
+        A gateway that has just started is waited for: a browser does not come again after an answer other than 200.
+        """
+        try:
+            await asyncio.wait_for(self._ready.wait(), SECONDS_TO_BE_READY)
+        except TimeoutError:
+            raise unavailable("The ledger does not answer.", retry_after=self._after_failure) from None
         if self._open >= MOST_STREAMS:
             raise unavailable(f"{MOST_STREAMS:,} streams are open here, the most at once.")
         if len(self._streams.get(audience.user_id, ())) >= MOST_OF_ONE:
@@ -193,6 +200,7 @@ class NewsFeed:
                     if stream.audience.hears(line.news):
                         stream.put(line)
         self._handed = up_to
+        self._ready.set()
 
     def _end_expired(self, revoked: Set[str]) -> None:
         now = self._ledger.clock()

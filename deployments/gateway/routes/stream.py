@@ -162,7 +162,7 @@ async def follow(
         user_id=reader.user_id, service=reader.service, job_id=_job(reader, job), topics=_topics(topic or [])
     )
     number = _number(last_event_id)
-    stream = services.news.open(audience, key=reader.key, until=reader.until)
+    stream = await services.news.open(audience, key=reader.key, until=reader.until)
     return StreamResponse(
         services.news,
         stream,
