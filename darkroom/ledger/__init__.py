@@ -33,8 +33,8 @@ from darkroom.ledger.effects import NOTHING, Implied, Start, Wake
 from darkroom.ledger.event_tables import Event, EventEffect, PendingRun, Step, Wait
 from darkroom.ledger.events import Events, EventStart, NewEvent, Received
 from darkroom.ledger.flow_control.pending_runs import Starts
-from darkroom.ledger.idempotency import Labels
 from darkroom.ledger.jobs import Jobs, Posted, Record
+from darkroom.ledger.labels import Labels, Search
 from darkroom.ledger.loras import Loras
 from darkroom.ledger.migrations import migrate
 from darkroom.ledger.news import AllNews, Audience, News
@@ -120,6 +120,7 @@ __all__ = [
     "RequestStatus",
     "RowPicture",
     "Run",
+    "Search",
     "Stage",
     "Start",
     "StartStatus",

@@ -17,7 +17,7 @@ from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
-from darkroom.ledger.idempotency import NO_LABELS, Labels, body_hash, repeated
+from darkroom.ledger.labels import EVERYTHING, NO_LABELS, Labels, Search, body_hash, repeated
 from darkroom.ledger.locks import lock_run_of_job, tell
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import plan_replay
@@ -202,23 +202,21 @@ class Jobs(Part):
             return None if row is None else as_job(row)
 
     def page(
-        self, user_id: str, *, limit: int, before: tuple[datetime, str] | None = None, status: JobStatus | None = None
+        self,
+        user_id: str,
+        *,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
+        status: JobStatus | None = None,
+        search: Search = EVERYTHING,
     ) -> list[Job]:
-        """Return a page of the user's jobs, newest first.
-
-        `before` is the time and id of the last one of the page before.
-        """
+        """Return a page of the user's jobs, newest first. `before`: time and id of the last one of the page before."""
         before_at, before_id = before or (None, None)
+        wanted = {"user_id": user_id, "status": status, **search.parameters()}
         with self._engine.begin() as connection:
-            rows = run(
-                connection,
-                "jobs_page",
-                user_id=user_id,
-                limit=limit,
-                before_at=before_at,
-                before_id=before_id,
-                status=status,
-            )
+            if search != EVERYTHING:
+                run(connection, "plan_anew")
+            rows = run(connection, "jobs_page", **wanted, limit=limit, before_at=before_at, before_id=before_id)
             return [as_job(row) for row in rows]
 
     def of_run(self, run_id: str) -> list[Job]:

@@ -189,8 +189,14 @@ SELECT * FROM job
 WHERE user_id = :user_id AND parent_id IS NULL
   AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
   AND (CAST(:status AS text) IS NULL OR status = :status)
+  AND (CAST(:tags AS text[]) IS NULL OR tags @> CAST(:tags AS text[]) AND tags <> '{}')
+  AND (CAST(:prompt AS text) IS NULL OR parameters ->> 'prompt' ILIKE :prompt)
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
+
+-- name: plan_anew
+-- For what is looked for and not for what might be: the indexes of tags and prompts serve where either is given.
+SET LOCAL plan_cache_mode = force_custom_plan
 
 -- name: jobs_of_run
 SELECT * FROM job WHERE run_id = :run_id ORDER BY created_at, id

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from darkroom.deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument, from_error
+from darkroom.deployments.gateway.schemas.labels import labelled
 from darkroom.errors import TooMany, WrongState
 from darkroom.flows.orders import NAMED
 
@@ -24,6 +25,8 @@ A prompt goes in, a picture comes out, and nothing is paid for twice.
 `POST /v1/jobs/{id}/cancel` ends a job; `POST /v1/jobs/{id}/replay` gives a failed or cancelled one another try, and
 pays only for what has not succeeded yet. `GET /v1/dead-letters` lists all that failed, with what another try costs;
 `POST /v1/dead-letters/replay` puts many back at once, under a budget.
+
+Give an order `tags` and `metadata` of your own: `GET /v1/jobs` finds jobs by tag, and by words of their prompt (`q`).
 
 Send an `Idempotency-Key` with each order: after a time-out you can then send it again, and it is one job all the same.
 
@@ -105,7 +108,7 @@ def add_pipelines(document: dict[str, Any]) -> None:
         if kind in named:
             continue
         name = f"{kind.title().replace('-', '')}Order"
-        schema = pipeline.order.model_json_schema(ref_template=f"#/components/schemas/{name}_{{model}}")
+        schema = labelled(pipeline.order).model_json_schema(ref_template=f"#/components/schemas/{name}_{{model}}")
         parts = {f"{name}_{part}": each for part, each in schema.pop("$defs", {}).items()}
         document["components"]["schemas"] |= parts | {name: schema}
         content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}

@@ -11,21 +11,37 @@ from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
 from darkroom.deployments.gateway.schemas.jobs import Accepted, JobDocument, JobPage, job_document, summary
+from darkroom.deployments.gateway.schemas.labels import MOST_TAGS
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
-from darkroom.ledger import Job, JobStatus
+from darkroom.ledger import Job, JobStatus, Search
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
 
 Status = Annotated[JobStatus | None, Query(description="Only jobs in this status.")]
+Tags = Annotated[
+    list[str] | None,
+    Query(alias="tag", max_length=MOST_TAGS, description="Only jobs with this tag, or all of several."),
+]
+Text = Annotated[
+    str | None, Query(alias="q", min_length=2, max_length=200, description="Only jobs with this text in their prompt.")
+]
 
 
 @router.get("", summary="List jobs", responses=problem_responses(401, 403, 422))
 def list_jobs(
-    user_id: UserId, services: ServicesOf, limit: Limit = 50, cursor: Cursor = None, status: Status = None
+    user_id: UserId,
+    services: ServicesOf,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Status = None,
+    tags: Tags = None,
+    text: Text = None,
 ) -> JobPage:
     """Newest first."""
-    found = services.ledger.jobs.page(user_id, limit=limit + 1, before=read_cursor(cursor), status=status)
+    search = Search(tags=tuple(tags or ()), text=text)
+    before = read_cursor(cursor)
+    found = services.ledger.jobs.page(user_id, limit=limit + 1, before=before, status=status, search=search)
     page, following = cut(found, limit, created)
     return JobPage(items=[summary(job) for job in page], next=following)
 

@@ -80,6 +80,8 @@ class JobSummary(Document):
     status: JobStatus
     user_id: str
     error: ErrorDocument | None
+    tags: list[str] = Field(examples=[["spring"]])
+    metadata: dict[str, Any] | None
     created_at: datetime
     finished_at: datetime | None
     links: Links
@@ -189,6 +191,8 @@ def _head(job: Job) -> dict[str, Any]:
         "status": job.status,
         "user_id": job.user_id,
         "error": job.error,
+        "tags": job.tags,
+        "metadata": job.meta,
         "created_at": job.created_at,
         "finished_at": job.finished_at,
         "links": links(job),

@@ -1,7 +1,8 @@
-"""What an order is called by, and how one that is sent again is told from another under the same key."""
+"""What an order is called and found by, and how one that is sent again is told from another under the same key."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,20 @@ class Labels:
     metadata: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Jobs that have all of the tags, and the text somewhere in their prompt, in capitals or not."""
+
+    tags: Sequence[str] = ()
+    text: str | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        text = None if self.text is None else re.sub(r"([\\%_])", r"\\\1", self.text)
+        return {"tags": list(self.tags) or None, "prompt": None if text is None else f"%{text}%"}
+
+
 NO_LABELS = Labels()
+EVERYTHING = Search()
 
 
 def body_hash(kind: str, parameters: Mapping[str, Any], labels: Labels) -> str:
