@@ -7,6 +7,7 @@ of a wait (`ledger.waits.for_event(test=…)`).
 from darkroom.events.conditions import Expression, compiled, matches
 from darkroom.events.flow_control import FlowControlEntry
 from darkroom.events.ingest import MOST_EVENTS, Envelope, EventIngest, IngestResult, Problem, Sender
+from darkroom.events.job_ends import ingest_ends
 from darkroom.events.triggers import Trigger, TriggerEntry, TriggerFile, read_triggers
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "TriggerEntry",
     "TriggerFile",
     "compiled",
+    "ingest_ends",
     "matches",
     "read_triggers",
 ]

@@ -37,7 +37,7 @@ from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.labels import Labels, Search
 from darkroom.ledger.loras import Loras
 from darkroom.ledger.migrations import migrate
-from darkroom.ledger.news import AllNews, Audience, News
+from darkroom.ledger.news import AllNews, Audience, JobEnd, News
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import asks_the_same, plan_replay
 from darkroom.ledger.request_rows import RequestSpec
@@ -97,6 +97,7 @@ __all__ = [
     "Granted",
     "Implied",
     "Job",
+    "JobEnd",
     "JobStatus",
     "Labels",
     "Lane",

@@ -57,6 +57,8 @@ class NewEvent:
     owner_id: str  # whose jobs it starts
     data: Mapping[str, Any] | None
     version: int | None = None
+    depth: int = 0  # what it starts has it, too
+    in_feed: bool = True  # Prefect's is told of it
     key: str | None = None
     occurred_at: datetime | None = None
     problem: Mapping[str, str] | None = None
@@ -153,6 +155,8 @@ def _document(source: str, id: str, event: NewEvent, *, now: datetime) -> dict[s
         "name": event.name,
         "version": event.version,
         "data": event.data,
+        "depth": event.depth,
+        "in_feed": event.in_feed,
         "status": EventStatus.ACCEPTED if event.problem is None else EventStatus.REFUSED,
         "problem": event.problem,
         "occurred_at": (event.occurred_at or now).isoformat(),
@@ -237,6 +241,7 @@ def _take_effect(
             kind=start.kind,
             deployment=start.deployment_name,
             parameters=start.parameters,
+            depth=event.depth,
             slotless=True,
             now=now,
         )

@@ -60,6 +60,7 @@ def insert_job(
     start_id: str | None = None,
     replay_id: str | None = None,
     labels: Labels = NO_LABELS,
+    depth: int = 0,
     idempotency_key: str | None = None,
 ) -> Row[Any] | None:
     """Insert the job. Return it with what the user's plan allows.
@@ -78,6 +79,7 @@ def insert_job(
         run_id=run_id,
         slotless=slotless,
         parameters=dumps(dict(parameters)),
+        depth=depth,
         tags=list(labels.tags),
         meta=None if labels.metadata is None else dumps(dict(labels.metadata)),
         idempotency_key=idempotency_key,

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -31,13 +32,12 @@ from darkroom.ledger.statuses import JobStatus
 CHANNEL = "darkroom_news"
 MOST_NUMBERED = 1000  # at once
 MOST_FORGOTTEN = 10_000  # at once
+ENDS = ("job.completed", "job.failed", "job.cancelled")
 TOPICS = (
     "job.created",
     "job.running",
     "job.progress",
-    "job.completed",
-    "job.failed",
-    "job.cancelled",
+    *ENDS,
     "asset.stored",
     "batch.awaiting_choice",
     "wait.opened",
@@ -58,6 +58,23 @@ class News:
     kind: str | None
     data: Mapping[str, Any] | None
     created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEnd:
+    """The end of a job, as an event is made of it. `depth`: of the job."""
+
+    id: int
+    event: str
+    user_id: str
+    job_id: str
+    data: Mapping[str, Any] | None
+    created_at: datetime
+    kind: str
+    deployment: str
+    tags: Sequence[str]
+    depth: int
+    cost_usd: Decimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +99,7 @@ def tell_end(
 ) -> None:
     """Put on record that the job has ended. The other news is told by the statements that do what it tells."""
     data = dumps({"error": dict(error)}) if error else None
-    run(connection, "news_tell", user_id=job.user_id, job_id=job.id, event=f"job.{status.value}", data=data, now=now)
+    run(connection, "news_end", user_id=job.user_id, job_id=job.id, event=f"job.{status.value}", data=data, now=now)
 
 
 class AllNews(Part):
@@ -118,6 +135,15 @@ class AllNews(Part):
                 limit=limit,
             )
             return [News(**row._mapping) for row in rows]
+
+    def to_ingest(self, *, limit: int) -> list[JobEnd]:
+        """Return ends of jobs that are no events yet, oldest first."""
+        with self._engine.begin() as connection:
+            return [JobEnd(**row._mapping) for row in run(connection, "news_to_ingest", limit=limit)]
+
+    def ingested(self, ids: Sequence[int]) -> None:
+        with self._engine.begin() as connection:
+            run(connection, "news_ingested", ids=list(ids))
 
     def tell_budgets(self) -> None:
         """Tell users whose work waits for tomorrow's budget, once a day."""

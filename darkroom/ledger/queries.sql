@@ -133,10 +133,10 @@ WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS N
 -- name: job_insert
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
 WITH added AS (
-    INSERT INTO job (id, user_id, kind, deployment, start_id, replay_id, status, run_id, slotless, parameters, tags,
+    INSERT INTO job (id, user_id, kind, deployment, start_id, replay_id, status, run_id, slotless, parameters, depth, tags,
         meta, idempotency_key, body_hash, created_at)
     VALUES (:id, :user_id, :kind, :deployment, :start_id, :replay_id, 'pending', :run_id, :slotless,
-        CAST(:parameters AS jsonb), CAST(:tags AS text[]), CAST(:meta AS jsonb), :idempotency_key, :body_hash, :now)
+        CAST(:parameters AS jsonb), :depth, CAST(:tags AS text[]), CAST(:meta AS jsonb), :idempotency_key, :body_hash, :now)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), told AS (
@@ -385,9 +385,25 @@ SELECT user_id, service FROM api_key WHERE digest = :digest AND revoked_at IS NU
 -- name: user_plan
 SELECT plan.name AS plan, plan.in_flight FROM "user" JOIN plan ON plan.name = "user".plan WHERE "user".id = :user_id
 
--- name: news_tell
-INSERT INTO notification (user_id, job_id, event, data, created_at)
-VALUES (:user_id, :job_id, :event, CAST(:data AS jsonb), :now)
+-- name: news_end
+INSERT INTO notification (user_id, job_id, event, data, created_at, to_ingest)
+VALUES (:user_id, :job_id, :event, CAST(:data AS jsonb), :now, true)
+
+-- name: news_to_ingest
+-- Ends of jobs that are no events yet, with what these say.
+SELECT told.id, told.event, told.user_id, told.job_id, told.data, told.created_at, job.kind, job.deployment, job.tags,
+    job.depth, own.usd + of_rows.usd AS cost_usd
+FROM notification AS told JOIN job ON job.id = told.job_id
+CROSS JOIN LATERAL (SELECT COALESCE(sum(cost_usd), 0) AS usd FROM request WHERE job_id = told.job_id) AS own
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(request.cost_usd), 0) AS usd FROM job AS child JOIN request ON request.job_id = child.id
+    WHERE child.parent_id = told.job_id
+) AS of_rows
+WHERE told.to_ingest
+ORDER BY told.id LIMIT :limit
+
+-- name: news_ingested
+UPDATE notification SET to_ingest = false WHERE id = ANY(:ids)
 
 -- name: news_any_new
 SELECT EXISTS (SELECT FROM notification WHERE place IS NULL)
@@ -938,11 +954,13 @@ SELECT id, name FROM "user" WHERE parent_id = :parent_id AND name = ANY(:names)
 
 -- name: event_insert
 -- Nothing for one that was sent before.
-INSERT INTO event (id, source, key, user_id, name, version, data, status, problem, occurred_at, received_at)
-SELECT id, source, key, user_id, name, version, data, status, problem, occurred_at, :now
+INSERT INTO event (
+    id, source, key, user_id, name, version, data, depth, status, problem, occurred_at, received_at, told_at)
+SELECT id, source, key, user_id, name, version, data, depth, status, problem, occurred_at, :now,
+    CASE WHEN NOT in_feed THEN CAST(:now AS timestamptz) END
 FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS given (
-    id text, source text, key text, user_id text, name text, version integer, data jsonb, status text, problem jsonb,
-    occurred_at timestamptz
+    id text, source text, key text, user_id text, name text, version integer, data jsonb, depth smallint, status text,
+    problem jsonb, occurred_at timestamptz, in_feed boolean
 )
 ON CONFLICT (source, key) DO NOTHING
 RETURNING id
@@ -1391,6 +1409,10 @@ CROSS JOIN LATERAL (
 
 -- name: start_parts
 SELECT parameters FROM event_effect WHERE start_id = :start_id AND parameters IS NOT NULL ORDER BY start_n
+
+-- name: start_depth
+SELECT COALESCE(max(event.depth), 0) FROM event_effect AS effect JOIN event ON event.id = effect.event_id
+WHERE effect.start_id = :start_id
 
 -- name: start_begin
 UPDATE start SET status = 'begun', job_id = :job_id, paced_until = CAST(:paced_until AS timestamptz),

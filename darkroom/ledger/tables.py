@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
-from darkroom.ledger.columns import Json, json_object, on_demand, usd, when
+from darkroom.ledger.columns import Json, depth, json_object, on_demand, usd, when
 from darkroom.ledger.statuses import JobStatus, Lane, LoraStatus, RequestStatus, Stage
 
 MOST_QUEUED = 20_000
@@ -186,6 +186,7 @@ class Job(SQLModel, table=True):
     slotless: bool = False  # no row of it waits for a slot: a run takes it as it is
     manifest_row: int | None = None  # place in the parent's manifest
     parameters: Json = json_object()
+    depth: int = depth()
     # What its user calls it by: for filters, reports and what is told of it.
     tags: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
     meta: Json | None = json_object()  # `metadata` over HTTP; SQLModel has another use for that name
@@ -372,27 +373,6 @@ class Replay(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     budget_usd: Decimal | None = usd()
-    created_at: datetime = when(now=True)
-
-
-class Notification(SQLModel, table=True):
-    """News for a user. `news.py` says how it is numbered."""
-
-    __table_args__ = (
-        Index("notification_place_key", "place", unique=True),
-        Index("notification_of_user", "user_id", "place"),
-        Index("notification_of_job", "job_id", "place", postgresql_where=text("job_id IS NOT NULL")),
-        Index("notification_new", "id", postgresql_where=text("place IS NULL")),
-        Index("notification_told", "created_at"),
-    )
-
-    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
-    place: int | None = Field(default=None, sa_type=BigInteger)  # in the stream; given after the commit
-    user_id: str = Field(foreign_key="user.id")
-    number: int | None = None  # written by the version before 0008, and read by nobody
-    job_id: str | None = Field(default=None, foreign_key="job.id")
-    event: str
-    data: Json | None = json_object()
     created_at: datetime = when(now=True)
 
 

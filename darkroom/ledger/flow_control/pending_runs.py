@@ -167,6 +167,7 @@ def _carry_out(connection: Connection, decision: Begin | Drop | Hold, *, now: da
         deployment=name,
         start_id=start.id,
         parameters=_parameters(connection, start),
+        depth=run(connection, "start_depth", start_id=start.id).scalar_one(),
         slotless=True,
         now=now,
     )

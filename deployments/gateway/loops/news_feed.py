@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from darkroom.deployments.gateway.problems import unavailable
 from darkroom.errors import DarkroomError, TooMany
 from darkroom.ledger import OUTAGES, Audience, Ledger, Listener, News
-from darkroom.ledger.news import CHANNEL
+from darkroom.ledger.news import CHANNEL, ENDS
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +87,14 @@ class Stream:
 
 
 class NewsFeed:
-    def __init__(self, ledger: Ledger, write: Callable[[News], bytes]) -> None:
-        """Give the feed the event loop that runs now. `write`: makes the bytes of a line."""
+    def __init__(
+        self, ledger: Ledger, write: Callable[[News], bytes], *, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        """Give the feed the event loop that runs now.
+
+        `write`: makes the bytes of a line. `ended`: is called when a job has ended, and returns at once.
+        """
+        self._ended = ended
         self._ledger = ledger
         self._write = write
         self._idle = ledger.timing.news_idle.total_seconds()
@@ -175,6 +181,8 @@ class NewsFeed:
             pass
         while self._read is not None and (found := self._ledger.news.after(self._read, limit=MOST_READ)):
             self._hand_out([Line(news, self._write) for news in found], found[-1].number)
+            if any(news.event in ENDS for news in found):
+                self._ended()
         if self._open and time.monotonic() - self._keys_at >= self._idle:
             self._keys_at = time.monotonic()
             self._check_keys()

@@ -1,4 +1,4 @@
-"""News that is numbered without a lock on its user's row; tags and metadata of jobs, and the search for them."""
+"""News that is numbered without a lock on its user's row, and is an event; tags of jobs, and the search for them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ JSONB = postgresql.JSONB(astext_type=sa.Text())
 
 def upgrade() -> None:
     _news()
+    _events()
     _tags()
 
 
@@ -51,6 +52,13 @@ def _news() -> None:
         "CREATE TRIGGER notification_ring AFTER INSERT ON notification "
         "FOR EACH ROW EXECUTE FUNCTION notification_ring()"
     )
+
+
+def _events() -> None:
+    op.add_column("notification", sa.Column("to_ingest", sa.Boolean(), nullable=False, server_default=sa.text("false")))
+    op.create_index("notification_to_ingest", "notification", ["id"], postgresql_where=sa.text("to_ingest"))
+    for table in ("job", "event"):
+        op.add_column(table, sa.Column("depth", sa.SmallInteger(), nullable=False, server_default=sa.text("0")))
 
 
 def _tags() -> None:
