@@ -298,13 +298,15 @@ class Reconciler:
             Reports(self._resources, run.flow_run_id).show_waits(run.id)  # which nobody else would bring up to date
 
     def _ends(self) -> None:
-        """Make events of ends of jobs that no gateway has made one of."""
+        """Make events of ends of jobs that no gateway has made one of; cancel what an event cancels and nobody has."""
         ingest = EventIngest(self._ledger)
         for _ in range(MOST_TOLD // AT_ONCE):
             found, implied = ingest_ends(self._ledger, ingest)
             self._resources.dispatcher.carry_out(implied)
             if not found:
-                return
+                break
+        for job_id in self._ledger.events.cancels_undone():
+            self._resources.dispatcher.carry_out(self._ledger.jobs.cancel(job_id))
 
     def _untold(self) -> None:
         """Gateways tell Prefect of events; this is for when none is there. A turn tells a few, as they do."""

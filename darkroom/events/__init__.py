@@ -4,6 +4,7 @@
 of a wait (`ledger.waits.for_event(test=…)`).
 """
 
+from darkroom.events.cancels import CancelEntry
 from darkroom.events.conditions import Expression, compiled, matches
 from darkroom.events.flow_control import FlowControlEntry
 from darkroom.events.ingest import MOST_EVENTS, Envelope, EventIngest, IngestResult, Problem, Sender
@@ -12,6 +13,7 @@ from darkroom.events.triggers import Trigger, TriggerEntry, TriggerFile, read_tr
 
 __all__ = [
     "MOST_EVENTS",
+    "CancelEntry",
     "Envelope",
     "EventIngest",
     "Expression",

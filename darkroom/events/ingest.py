@@ -148,7 +148,11 @@ class EventIngest:
         if problem is not None:
             return replace(row, key=None, problem=problem.document(event.id))
         scope = {"name": event.name, "v": event.v, "user": row.owner_id, "data": event.data}
-        return replace(row, starts=[trigger.start(scope) for trigger in self._triggers.of(event.name)])
+        return replace(
+            row,
+            starts=[trigger.start(scope) for trigger in self._triggers.of(event.name)],
+            cancels=[each.cancel(scope) for each in self._triggers.cancels_of(event.name)],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from darkroom.ledger.dead_letters import (
 )
 from darkroom.ledger.effects import NOTHING, Implied, Start, Wake
 from darkroom.ledger.event_tables import Event, EventEffect, PendingRun, Step, Wait
-from darkroom.ledger.events import Events, EventStart, NewEvent, Received
+from darkroom.ledger.events import EventCancel, Events, EventStart, NewEvent, Received
 from darkroom.ledger.flow_control.pending_runs import Starts
 from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.labels import Labels, Search
@@ -90,6 +90,7 @@ __all__ = [
     "Done",
     "EffectKind",
     "Event",
+    "EventCancel",
     "EventEffect",
     "EventStart",
     "EventStatus",

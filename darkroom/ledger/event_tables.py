@@ -146,7 +146,11 @@ class EventEffect(SQLModel, table=True):
     """What an event started or woke, or why it did not."""
 
     __tablename__ = "event_effect"
-    __table_args__ = (Index("effect_of_start", "start_id", "start_n", postgresql_where=text("start_id IS NOT NULL")),)
+    __table_args__ = (
+        Index("effect_of_start", "start_id", "start_n", postgresql_where=text("start_id IS NOT NULL")),
+        Index("effect_cancels", "deployment", "at", postgresql_where=text("what = 'cancels'")),
+        Index("effect_cancelled", "at", postgresql_where=text("what = 'cancelled'")),
+    )
 
     event_id: str = Field(primary_key=True, foreign_key="event.id")
     n: int = Field(primary_key=True)

@@ -1018,6 +1018,25 @@ FROM jsonb_to_recordset(CAST(:effects AS jsonb)) AS given (
     parameters jsonb, reason text
 )
 
+-- name: jobs_to_cancel
+SELECT id FROM job
+WHERE user_id = :user_id AND kind = :kind AND deployment = :deployment AND parent_id IS NULL AND finished_at IS NULL
+  AND cancel_requested_at IS NULL AND parameters @> CAST(:match AS jsonb)
+ORDER BY created_at, id LIMIT 1000
+
+-- name: cancels_undone
+SELECT job.id FROM event_effect AS effect JOIN job ON job.id = effect.job_id
+WHERE effect.what = 'cancelled' AND effect.at > :since AND job.finished_at IS NULL AND job.cancel_requested_at IS NULL
+  AND (job.replayed_at IS NULL OR job.replayed_at < effect.at)
+
+-- name: start_cancelled
+-- By an event that came while it was pending.
+SELECT effect.event_id FROM event_effect AS effect
+JOIN event ON event.id = effect.event_id JOIN start ON start.id = :start_id
+WHERE effect.what = 'cancels' AND effect.deployment = start.deployment AND effect.at >= start.created_at
+  AND COALESCE(event.user_id, event.source) = start.user_id AND start.parameters @> effect.parameters
+LIMIT 1
+
 -- name: effects_of_event
 SELECT * FROM event_effect WHERE event_id = :event_id ORDER BY n
 

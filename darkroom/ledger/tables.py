@@ -147,6 +147,7 @@ class Job(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("user_id", "idempotency_key"),
         Index("job_by_user", "user_id", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
+        Index("job_open", "user_id", "kind", postgresql_where=text("parent_id IS NULL AND finished_at IS NULL")),
         Index("job_carried", "run_id", postgresql_where=text("run_id IS NOT NULL AND finished_at IS NULL")),
         Index(
             "job_child",

@@ -27,6 +27,12 @@ deployments:
        parameters: {of: event.data.job, cost: event.data.cost_usd}}]}
   - {name: on-demand, entrypoint: "flows/never_ending.py:never_ending", starts_on: [
       {event: job.completed, parameters: {of: event.data.job}}]}
+  - {name: on-demand, entrypoint: "flows/deliver.py:deliver", cancel_on: [
+      {event: order.placed, if: "event.data.total_cents == 0", match: {order: event.data.order}}]}
+  - {name: slowly, entrypoint: "flows/deliver.py:deliver", starts_on: [
+      {event: user.profile_completed, parameters: {order: event.data.account}}],
+     flow_control: {debounce: {key: event.data.account, period: 1h}},
+     cancel_on: [{event: order.placed, match: {order: event.data.order}}]}
 """
 ERROR = {"class": "permanent", "code": "content_policy", "step": "generate"}
 
@@ -107,6 +113,62 @@ def test_a_loop_of_ends_comes_to_its_own(ledger: Ledger, db: Db, ann: str, inges
     ledger.jobs.finish(post(ledger, ann).id, JobStatus.COMPLETED)
     ingest_ends(ledger, ingest)
     assert len(jobs(db, "never-ending")) == DEEPEST + 1
+
+
+def deliver(ledger: Ledger, user_id: str, order: str) -> str:
+    return ledger.jobs.post(user_id=user_id, kind="deliver", parameters={"order": order, "how": "by hand"}).job.id
+
+
+def send(ledger: Ledger, user_id: str, name: str = "order.placed", **data: Any) -> tuple[str, Any]:
+    sender = Sender(source=user_id, owner_id=user_id, user_id=user_id)
+    (taken,), implied = EventIngest(ledger).take(sender, [{"name": name, "data": data}])
+    assert taken.problem is None, taken.problem
+    return taken.id, implied
+
+
+def test_an_event_cancels_the_jobs_that_it_matches(ledger: Ledger, ann: str) -> None:
+    """Those of its user and deployment that are not over; it says which, and why it cancels none."""
+    first, second, over = (deliver(ledger, ann, order) for order in ("o-1", "o-2", "o-1"))
+    deliver(ledger, ledger.users.add("bob").user_id, "o-1")
+    ledger.jobs.finish(over, JobStatus.COMPLETED)
+    id, implied = send(ledger, ann, order="o-1", total_cents=0)
+    assert implied.cancels == (first,)
+    told = [(each.what, each.deployment, each.job_id) for each in ledger.events.effects(id)]
+    assert told == [
+        ("cancels", "deliver/on-demand", None),
+        ("cancelled", "deliver/on-demand", first),
+        ("cancels", "deliver/slowly", None),
+    ]
+    id, implied = send(ledger, ann, order="o-2", total_cents=5)
+    assert implied.cancels == () and ledger.events.effects(id)[0].what == "not_cancelled"
+    job = ledger.jobs.get(second)
+    assert job is not None and job.cancel_requested_at is None
+
+
+def test_a_cancel_is_done_by_reconcile_where_it_was_not(ledger: Ledger, ann: str) -> None:
+    """Whoever took the event may have died; a job that was put back since then stays."""
+    job_id = deliver(ledger, ann, "o-1")
+    send(ledger, ann, order="o-1", total_cents=0)
+    turn(resources_of(ledger))
+    job = ledger.jobs.get(job_id)
+    assert job is not None and job.status is JobStatus.CANCELLED
+    ledger.jobs.replay(job_id)
+    turn(resources_of(ledger))
+    job = ledger.jobs.get(job_id)
+    assert job is not None and job.status is JobStatus.PENDING
+
+
+def test_what_is_pending_is_dropped_when_its_turn_comes(ledger: Ledger, db: Db, ann: str) -> None:
+    """An order that was withdrawn before its run had begun is not delivered after all; one that came later is."""
+    send(ledger, ann, "user.profile_completed", account="o-1")
+    id, _ = send(ledger, ann, order="o-1", total_cents=0)
+    send(ledger, ann, "user.profile_completed", account="o-2")
+    (one, other) = db.execute("SELECT id FROM start ORDER BY id").fetchall()
+    ledger.starts.release_now([one["id"], other["id"]])
+    ledger.starts.begin("deliver/slowly")
+    found = ledger.starts.get([one["id"], other["id"]])
+    assert (found[one["id"]].status, found[one["id"]].reason) == ("dropped", f"the event {id} cancels it")
+    assert found[other["id"]].status == "begun"
 
 
 def test_nobody_else_sends_such_events(ledger: Ledger, db: Db, ann: str, ingest: EventIngest) -> None:

@@ -57,6 +57,15 @@ def _news() -> None:
 def _events() -> None:
     op.add_column("notification", sa.Column("to_ingest", sa.Boolean(), nullable=False, server_default=sa.text("false")))
     op.create_index("notification_to_ingest", "notification", ["id"], postgresql_where=sa.text("to_ingest"))
+    cancels = ("effect_cancels", ["deployment", "at"], "cancels"), ("effect_cancelled", ["at"], "cancelled")
+    for index, columns, what in cancels:
+        op.create_index(index, "event_effect", columns, postgresql_where=sa.text(f"what = '{what}'"))
+    op.create_index(
+        "job_open",
+        "job",
+        ["user_id", "kind"],
+        postgresql_where=sa.text("parent_id IS NULL AND finished_at IS NULL"),
+    )
     for table in ("job", "event"):
         op.add_column(table, sa.Column("depth", sa.SmallInteger(), nullable=False, server_default=sa.text("0")))
 
