@@ -6,7 +6,6 @@ and no paid call, and an order's model knows nothing of them.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, JsonValue, StringConstraints, create_model, field_validator
@@ -50,6 +49,7 @@ class Labelled(BaseModel):
 
 
 FIELDS = frozenset(Labelled.model_fields)
+_MADE: dict[type[Order], type[Order]] = {}
 
 
 class _LabelledOrder(Labelled, Order):
@@ -57,12 +57,13 @@ class _LabelledOrder(Labelled, Order):
         return {name: value for name, value in super().parameters().items() if name not in FIELDS}
 
 
-@cache
 def labelled(order: type[Order]) -> type[Order]:
     """Return the order as HTTP takes it. One that has a field of such a name keeps it, and has no labels."""
     if FIELDS & set(order.model_fields):
         return order
-    return create_model(order.__name__, __base__=(_LabelledOrder, order), __doc__=order.__doc__)
+    if order not in _MADE:
+        _MADE[order] = create_model(order.__name__, __base__=(_LabelledOrder, order), __doc__=order.__doc__)
+    return _MADE[order]
 
 
 def labels_of(order: BaseModel) -> Labels:
