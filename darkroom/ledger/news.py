@@ -138,6 +138,8 @@ class AllNews(Part):
 
     def to_ingest(self, *, limit: int) -> list[JobEnd]:
         """Return ends of jobs that are no events yet, oldest first."""
+        while self.number():
+            pass
         with self._engine.begin() as connection:
             return [JobEnd(**row._mapping) for row in run(connection, "news_to_ingest", limit=limit)]
 

@@ -390,7 +390,8 @@ INSERT INTO notification (user_id, job_id, event, data, created_at, to_ingest)
 VALUES (:user_id, :job_id, :event, CAST(:data AS jsonb), :now, true)
 
 -- name: news_to_ingest
--- Ends of jobs that are no events yet, with what these say.
+-- Ends of jobs that are no events yet, with what these say. Numbered ones: whoever numbers writes these rows, too, and
+-- the two would lock them in different orders.
 SELECT told.id, told.event, told.user_id, told.job_id, told.data, told.created_at, job.kind, job.deployment, job.tags,
     job.depth, own.usd + of_rows.usd AS cost_usd
 FROM notification AS told JOIN job ON job.id = told.job_id
@@ -399,7 +400,7 @@ CROSS JOIN LATERAL (
     SELECT COALESCE(sum(request.cost_usd), 0) AS usd FROM job AS child JOIN request ON request.job_id = child.id
     WHERE child.parent_id = told.job_id
 ) AS of_rows
-WHERE told.to_ingest
+WHERE told.to_ingest AND told.place IS NOT NULL
 ORDER BY told.id LIMIT :limit
 
 -- name: news_ingested
