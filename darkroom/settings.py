@@ -73,6 +73,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("MUX_WEBHOOK_SECRET", "mux_webhook_secret"),
         description="Signing secret of the webhook endpoint at Mux. Unset: Mux is asked how an upload went.",
     )
+    news_kept: timedelta = Field(
+        timedelta(days=30),
+        ge=timedelta(hours=1),
+        description="How long what was told can be read again in the stream (seconds or ISO 8601).",
+    )
     notifier: str | None = Field(
         None,
         description="How flows reach people: log, smtp://user@host:587?from=…&to=…, smtps://…, https://… (a webhook), "
@@ -100,7 +105,7 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object) -> object:
         return value or None
 
-    @field_validator("patience", "cancel_grace", mode="before")
+    @field_validator("patience", "cancel_grace", "news_kept", mode="before")
     @classmethod
     def _bare_number_is_seconds(cls, value: object) -> object:
         try:

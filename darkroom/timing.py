@@ -79,6 +79,12 @@ class Timing:
     # A gateway's threads, and those of a worker that listen.
     grant_wait: timedelta = timedelta(seconds=2)  # for what other processes put on record
     grant_failed: timedelta = timedelta(seconds=1)
+    progress_told: timedelta = timedelta(seconds=1)  # how far a job has come is told at most so often
+    news_idle: timedelta = timedelta(seconds=1)  # for news that nobody rang for; so soon a revoked key's stream ends
+    news_failed: timedelta = timedelta(seconds=1)
+    stream_heartbeat: timedelta = timedelta(seconds=15)  # proxies cut what is silent for a minute
+    stream_stuck: timedelta = timedelta(seconds=30)  # a reader that takes nothing for so long is cut off
+    stream_again: timedelta = timedelta(seconds=1)  # that a stream which was ended is opened again
     every_start: timedelta = timedelta(seconds=5)  # all that are held: another gateway may have gone before it acted
     events_idle: timedelta = timedelta(seconds=3)  # for events that flows sent
     events_failed: timedelta = timedelta(seconds=5)

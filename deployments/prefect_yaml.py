@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from darkroom.events import FlowControlEntry, TriggerEntry
+from darkroom.events import CancelEntry, FlowControlEntry, TriggerEntry
 from darkroom.orchestrator import RECONCILE
 from darkroom.orchestrator.missed_slots import MissedSlots
 from darkroom.orchestrator.project_file import PREFECT_YAML, Entry, project_files, read_entries
@@ -56,6 +56,7 @@ class DeploymentEntry(Entry):
     # The gateway's, and as little Prefect's.
     starts_on: tuple[TriggerEntry, ...] = ()
     flow_control: FlowControlEntry | None = None
+    cancel_on: tuple[CancelEntry, ...] = ()
 
     @model_validator(mode="after")
     def _has_slots_to_miss(self) -> DeploymentEntry:

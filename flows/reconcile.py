@@ -33,7 +33,9 @@ from darkroom.engine.reconcile_rules import (
 from darkroom.engine.resources import Resources, open_resources
 from darkroom.engine.ui.report import PROGRESS, Reports, suffix
 from darkroom.errors import BadInput, DarkroomError, Park, Retry
+from darkroom.events import EventIngest, ingest_ends
 from darkroom.events.feed import CHUNK, tell_some
+from darkroom.events.job_ends import AT_ONCE
 from darkroom.ledger import JobStatus, Outcome, Request, RequestStatus, Run, Transition
 from darkroom.orchestrator import RECONCILE, RunState, queue_name
 from darkroom.orchestrator.missed_runs import make_missing, skipped
@@ -71,7 +73,10 @@ class Reconciler:
             self._each(job_id, partial(self._place, job_id))
         self._each("Every start", self._resources.dispatcher.begin_all)
         self._resources.dispatcher.grant()
+        self._each("Every end of a job", self._ends)
         self._each("Every untold event", self._untold)
+        self._ledger.news.tell_budgets()
+        self._ledger.news.forget(older_than=self._resources.settings.news_kept)
 
     def _end_lost_turns(self) -> None:
         """Earlier turns whose process was lost: nobody else ends those, and Prefect shows them as running for ever.
@@ -291,6 +296,17 @@ class Reconciler:
             self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job_id, status, error=document))
         if run.flow_run_id is not None:
             Reports(self._resources, run.flow_run_id).show_waits(run.id)  # which nobody else would bring up to date
+
+    def _ends(self) -> None:
+        """Make events of ends of jobs that no gateway has made one of; cancel what an event cancels and nobody has."""
+        ingest = EventIngest(self._ledger)
+        for _ in range(MOST_TOLD // AT_ONCE):
+            found, implied = ingest_ends(self._ledger, ingest)
+            self._resources.dispatcher.carry_out(implied)
+            if not found:
+                break
+        for job_id in self._ledger.events.cancels_undone():
+            self._resources.dispatcher.carry_out(self._ledger.jobs.cancel(job_id))
 
     def _untold(self) -> None:
         """Gateways tell Prefect of events; this is for when none is there. A turn tells a few, as they do."""

@@ -329,7 +329,7 @@ class Durable:
         return (known.result or {}).get("value")
 
     def _send(self, name: str, data: Mapping[str, Any], *, key: str) -> str:
-        sender = Sender(source=f"job:{self.id}", owner_id=self._row.user_id, user_id=self._row.user_id)
+        sender = Sender.of_job(self._row)
         ingest = EventIngest(self._resources.ledger, _triggers())
         (taken,), implied = ingest.take(sender, [{"name": name, "data": dict(data), "id": key}])
         if taken.problem is not None:

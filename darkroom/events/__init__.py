@@ -4,13 +4,16 @@
 of a wait (`ledger.waits.for_event(test=…)`).
 """
 
+from darkroom.events.cancels import CancelEntry
 from darkroom.events.conditions import Expression, compiled, matches
 from darkroom.events.flow_control import FlowControlEntry
 from darkroom.events.ingest import MOST_EVENTS, Envelope, EventIngest, IngestResult, Problem, Sender
+from darkroom.events.job_ends import ingest_ends
 from darkroom.events.triggers import Trigger, TriggerEntry, TriggerFile, read_triggers
 
 __all__ = [
     "MOST_EVENTS",
+    "CancelEntry",
     "Envelope",
     "EventIngest",
     "Expression",
@@ -22,6 +25,7 @@ __all__ = [
     "TriggerEntry",
     "TriggerFile",
     "compiled",
+    "ingest_ends",
     "matches",
     "read_triggers",
 ]

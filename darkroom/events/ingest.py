@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,8 +18,9 @@ from darkroom.errors import BadInput
 from darkroom.events.conditions import matches
 from darkroom.events.triggers import TriggerFile
 from darkroom.events.types import LONGEST_NAME, find_type
-from darkroom.ledger import Implied, Ledger, NewEvent
+from darkroom.ledger import Implied, Job, Ledger, NewEvent
 from darkroom.ledger.canonical_json import dumps
+from darkroom.ledger.news import ENDS
 
 MOST_EVENTS = 10_000  # in one call
 LARGEST_DATA = 64 * 1024  # bytes of JSON, of one event
@@ -28,6 +29,7 @@ LONGEST_KEY = 255
 LONGEST_FIELD = 200  # in a problem: the name of a field that is none may be anything
 MOST_VERSIONS = 1000
 LONGEST_USER = 200
+DEEPEST = 8  # ends of jobs that have started one another
 # A clock may be a little fast; a year that is mistyped is not taken for an order of events.
 MOST_AHEAD = timedelta(days=1)
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,13 +87,20 @@ class Sender:
     """`source`: within it the same `id` is the same event. `user_id`: whom its events are about unless they say.
 
     `owner_id`: whose jobs an event starts that is about nobody. `named`: looks up users that events name; without it
-    naming one is refused.
+    naming one is refused. `depth`: see `job_ends.py`. `system`: Darkroom itself, which alone tells of ends of jobs.
     """
 
     source: str
     owner_id: str
     user_id: str | None
     named: NamedUsers | None = None
+    depth: int = 0
+    system: bool = False
+
+    @classmethod
+    def of_job(cls, job: Job) -> Self:
+        """Return a job as the sender of events about its user."""
+        return cls(source=f"job:{job.id}", owner_id=job.user_id, user_id=job.user_id, depth=job.depth)
 
 
 class EventIngest:
@@ -124,19 +133,26 @@ class EventIngest:
         if problem is None and event.user is not None:
             user_id = users.get(event.user)
             problem = None if user_id is not None else _not_yours()
+        problem = problem or _not_from(sender, event.name)
         row = NewEvent(
             name=event.name,
             user_id=user_id,
             owner_id=user_id or sender.owner_id,
             data=event.data,
             version=event.v,
+            depth=sender.depth,
+            in_feed=not sender.system,
             key=event.id,
             occurred_at=event.ts,
         )
         if problem is not None:
             return replace(row, key=None, problem=problem.document(event.id))
         scope = {"name": event.name, "v": event.v, "user": row.owner_id, "data": event.data}
-        return replace(row, starts=[trigger.start(scope) for trigger in self._triggers.of(event.name)])
+        return replace(
+            row,
+            starts=[trigger.start(scope) for trigger in self._triggers.of(event.name)],
+            cancels=[each.cancel(scope) for each in self._triggers.cancels_of(event.name)],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +231,19 @@ def _not_yours() -> Problem:
         message="This key sends events about its own user only. Leave `user` out, or use the key of a service.",
         code="forbidden",
     )
+
+
+def _not_from(sender: Sender, name: str) -> Problem | None:
+    if name in ENDS and not sender.system:
+        return Problem(field="name", message="Darkroom itself sends this event. Choose another name for yours.")
+    if sender.system and sender.depth > DEEPEST:
+        return Problem(
+            field="name",
+            message=f"Ends of jobs have started one another {DEEPEST} times: this looks like a loop. "
+            "Narrow the condition of `starts_on`.",
+            code="loop",
+        )
+    return None
 
 
 def _problem_of(row: NewEvent) -> Problem | None:

@@ -24,6 +24,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.errors import BadInput, NeedsHuman
+from darkroom.events.cancels import Cancel, CancelEntry, read_cancel
 from darkroom.events.conditions import DoesNotApply, Expression, compiled
 from darkroom.events.flow_control import FlowControl, FlowControlEntry, read_flow_control
 from darkroom.events.types import EventData, find_type
@@ -87,6 +88,7 @@ class Trigger:
 class _Deployment(Entry):
     starts_on: tuple[TriggerEntry, ...] = ()
     flow_control: FlowControlEntry | None = None
+    cancel_on: tuple[CancelEntry, ...] = ()
 
 
 def read_triggers(file: Path | None = None) -> list[Trigger]:
@@ -98,6 +100,19 @@ def read_triggers(file: Path | None = None) -> list[Trigger]:
     for deployment in deployments:
         _require_starts(deployment)
     return [_trigger(deployment, entry) for deployment in deployments for entry in deployment.starts_on]
+
+
+def read_cancels() -> list[Cancel]:
+    """Return what events cancel, in the files' order. Raises as `read_triggers`."""
+    return [_cancel(each.full_name, entry) for each in read_entries(_Deployment, None) for entry in each.cancel_on]
+
+
+def _cancel(deployment: str, entry: CancelEntry) -> Cancel:
+    try:
+        model = find_type(entry.event)[1]
+        return read_cancel(entry, deployment, lambda text: _reading(model, text))
+    except BadInput as error:
+        raise NeedsHuman(f"prefect.yaml, {deployment}, cancel_on {entry.event}: {error.message}") from error
 
 
 def _require_starts(deployment: _Deployment) -> None:
@@ -153,6 +168,11 @@ class TriggerFile:
         self._lock = Lock()
         self._stamp = self._stat()
         self._triggers = read_triggers()
+        self._cancels = read_cancels()
+
+    def cancels_of(self, event: str) -> Sequence[Cancel]:
+        self.all()  # as the files say now
+        return [cancel for cancel in self._cancels if cancel.event == event]
 
     def of(self, event: str) -> Sequence[Trigger]:
         return [trigger for trigger in self.all() if trigger.event == event]
@@ -166,9 +186,11 @@ class TriggerFile:
 
     def _read_again(self) -> None:
         try:
-            self._triggers = read_triggers()
+            triggers, cancels = read_triggers(), read_cancels()
         except NeedsHuman as error:
-            logger.error("What events start stays as it was: %s", error)
+            logger.error("What events start and cancel stays as it was: %s", error)
+        else:
+            self._triggers, self._cancels = triggers, cancels
 
     def _stat(self) -> list[tuple[int, int, int]]:
         """Return modification time, size and inode of each file. Of a file that is being replaced nothing is in it."""

@@ -31,12 +31,14 @@ from darkroom.ledger.dead_letters import (
 )
 from darkroom.ledger.effects import NOTHING, Implied, Start, Wake
 from darkroom.ledger.event_tables import Event, EventEffect, PendingRun, Step, Wait
-from darkroom.ledger.events import Events, EventStart, NewEvent, Received
+from darkroom.ledger.events import EventCancel, Events, EventStart, NewEvent, Received
 from darkroom.ledger.flow_control.pending_runs import Starts
 from darkroom.ledger.job_lists import JobFigures
 from darkroom.ledger.jobs import Jobs, Posted, Record
+from darkroom.ledger.labels import Labels, Search
 from darkroom.ledger.loras import Loras
 from darkroom.ledger.migrations import migrate
+from darkroom.ledger.news import AllNews, Audience, JobEnd, News
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import asks_the_same, plan_replay
 from darkroom.ledger.request_rows import RequestSpec
@@ -79,6 +81,7 @@ __all__ = [
     "Account",
     "Arrival",
     "Asset",
+    "Audience",
     "Batch",
     "BatchRow",
     "Caller",
@@ -89,6 +92,7 @@ __all__ = [
     "Done",
     "EffectKind",
     "Event",
+    "EventCancel",
     "EventEffect",
     "EventStart",
     "EventStatus",
@@ -96,9 +100,11 @@ __all__ = [
     "Granted",
     "Implied",
     "Job",
+    "JobEnd",
     "JobFigures",
     "JobStatus",
     "KeyInUse",
+    "Labels",
     "Lane",
     "Ledger",
     "Listener",
@@ -107,6 +113,7 @@ __all__ = [
     "ManifestRow",
     "NewEvent",
     "NewKey",
+    "News",
     "Outcome",
     "PendingRun",
     "Plan",
@@ -119,6 +126,7 @@ __all__ = [
     "RequestStatus",
     "RowPicture",
     "Run",
+    "Search",
     "Stage",
     "Start",
     "StartStatus",
@@ -170,6 +178,7 @@ class Ledger:
         self.steps = self._part(Steps)
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
         self.figures = self._part(AllFigures)
+        self.news = self._part(AllNews)
 
     def waiting_for(
         self, job: Job, requests: Sequence[Request], *, passes: Sequence[Counts] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import DateTime, Numeric
+from sqlalchemy import DateTime, Numeric, SmallInteger, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
@@ -29,6 +29,11 @@ def usd(default: Decimal | None = None) -> Any:
 
 def json_object() -> Any:
     return Field(default=None, sa_type=JSONB)
+
+
+def depth() -> Any:
+    """Declare a column with how many ends of jobs, each of which started the next, led to this."""
+    return Field(default=0, sa_type=SmallInteger, sa_column_kwargs={"server_default": text("0")})
 
 
 def on_demand() -> Any:

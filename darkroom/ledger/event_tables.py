@@ -1,10 +1,13 @@
-"""The tables of what happens beside paid calls: events, what they start and under which terms, waits and steps."""
+"""The tables of what happens beside paid calls: events, what they start and how, waits and steps, and news."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from sqlalchemy import (
+    BigInteger,
+    Column,
+    Identity,
     Index,
     Text,
     UniqueConstraint,
@@ -13,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
-from darkroom.ledger.columns import Json, json_object, when
+from darkroom.ledger.columns import Json, depth, json_object, when
 from darkroom.ledger.statuses import EffectKind, EventStatus, StartStatus, WaitKind, WaitStatus
 
 
@@ -33,6 +36,7 @@ class Event(SQLModel, table=True):
     user_id: str | None = Field(default=None, foreign_key="user.id")  # whom it is about; None: nobody in particular
     name: str
     version: int | None = None
+    depth: int = depth()
     data: Json | None = json_object()
     status: EventStatus = Field(sa_type=Text)
     problem: Json | None = json_object()  # of a refused one: {"field", "message"}
@@ -142,7 +146,11 @@ class EventEffect(SQLModel, table=True):
     """What an event started or woke, or why it did not."""
 
     __tablename__ = "event_effect"
-    __table_args__ = (Index("effect_of_start", "start_id", "start_n", postgresql_where=text("start_id IS NOT NULL")),)
+    __table_args__ = (
+        Index("effect_of_start", "start_id", "start_n", postgresql_where=text("start_id IS NOT NULL")),
+        Index("effect_cancels", "deployment", "at", postgresql_where=text("what = 'cancels'")),
+        Index("effect_cancelled", "at", postgresql_where=text("what = 'cancelled'")),
+    )
 
     event_id: str = Field(primary_key=True, foreign_key="event.id")
     n: int = Field(primary_key=True)
@@ -167,6 +175,29 @@ class Step(SQLModel, table=True):
     error: Json | None = json_object()  # of the last attempt that failed
     begun_at: datetime = when(now=True)
     done_at: datetime | None = when()  # the result is on record
+
+
+class Notification(SQLModel, table=True):
+    """News for a user. `news.py` says how it is numbered."""
+
+    __table_args__ = (
+        Index("notification_place_key", "place", unique=True),
+        Index("notification_of_user", "user_id", "place"),
+        Index("notification_of_job", "job_id", "place", postgresql_where=text("job_id IS NOT NULL")),
+        Index("notification_new", "id", postgresql_where=text("place IS NULL")),
+        Index("notification_told", "created_at"),
+        Index("notification_to_ingest", "id", postgresql_where=text("to_ingest")),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    place: int | None = Field(default=None, sa_type=BigInteger)  # in the stream; given after the commit
+    user_id: str = Field(foreign_key="user.id")
+    number: int | None = None  # written by the version before 0008, and read by nobody
+    job_id: str | None = Field(default=None, foreign_key="job.id")
+    event: str
+    data: Json | None = json_object()
+    to_ingest: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})  # as an event, too
+    created_at: datetime = when(now=True)
 
 
 configure_mappers()  # as in `tables.py`

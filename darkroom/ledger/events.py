@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -27,6 +27,7 @@ from darkroom.ledger.waits import settle
 
 # Whether a wait's condition holds for an event's data; and why it cannot be told, as a sentence.
 Matches = Callable[[str, Mapping[str, Any]], bool | str]
+CANCELS_SEEN = timedelta(hours=1)  # so old a cancel is looked at again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,15 @@ class EventStart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EventCancel:
+    """A deployment of which an event cancels the jobs with these parameters; or `reason`: why it does not."""
+
+    deployment: str
+    match: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewEvent:
     """`problem`: it is refused for that, and starts nothing."""
 
@@ -57,10 +67,13 @@ class NewEvent:
     owner_id: str  # whose jobs it starts
     data: Mapping[str, Any] | None
     version: int | None = None
+    depth: int = 0  # what it starts has it, too
+    in_feed: bool = True  # Prefect's is told of it
     key: str | None = None
     occurred_at: datetime | None = None
     problem: Mapping[str, str] | None = None
     starts: Sequence[EventStart] = ()
+    cancels: Sequence[EventCancel] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +152,11 @@ class Events(Part):
         with self._engine.begin() as connection:
             return [_event(row) for row in run(connection, "events_untold", before=before, limit=limit)]
 
+    def cancels_undone(self) -> list[str]:
+        """Return jobs that an event cancels, and that nobody has cancelled after it was on record."""
+        with self._engine.begin() as connection:
+            return list(run(connection, "cancels_undone", since=self._now() - CANCELS_SEEN).scalars())
+
     def told(self, event_ids: Sequence[str]) -> None:
         with self._engine.begin() as connection:
             run(connection, "events_told", ids=list(event_ids), now=self._now())
@@ -153,6 +171,8 @@ def _document(source: str, id: str, event: NewEvent, *, now: datetime) -> dict[s
         "name": event.name,
         "version": event.version,
         "data": event.data,
+        "depth": event.depth,
+        "in_feed": event.in_feed,
         "status": EventStatus.ACCEPTED if event.problem is None else EventStatus.REFUSED,
         "problem": event.problem,
         "occurred_at": (event.occurred_at or now).isoformat(),
@@ -218,10 +238,19 @@ def _take_effect(
     effects: list[dict[str, Any]] = []
     places: list[str] = []
     rings: list[str] = []
+    cancelled: list[str] = []
 
     def note(what: EffectKind, **details: Any) -> None:
         effects.append({"event_id": event_id, "n": len(effects), "what": what, **details})
 
+    for cancel in event.cancels:
+        if cancel.reason is not None:
+            note(EffectKind.NOT_CANCELLED, deployment=cancel.deployment, reason=cancel.reason)
+            continue
+        note(EffectKind.CANCELS, deployment=cancel.deployment, parameters=dict(cancel.match))
+        for job_id in _matching(connection, event.owner_id, cancel):
+            note(EffectKind.CANCELLED, deployment=cancel.deployment, job_id=job_id)
+            cancelled.append(job_id)
     for start in event.starts:
         if start.reason is not None:
             note(EffectKind.NOT_STARTED, deployment=start.deployment, reason=start.reason)
@@ -237,6 +266,7 @@ def _take_effect(
             kind=start.kind,
             deployment=start.deployment_name,
             parameters=start.parameters,
+            depth=event.depth,
             slotless=True,
             now=now,
         )
@@ -249,7 +279,14 @@ def _take_effect(
         else:
             note(EffectKind.WOKE, job_id=wait.job_id, wait_id=wait.id)
             rings.append(wait.job_id)
-    return effects, Implied(places=tuple(places), rings=tuple(rings))
+    return effects, Implied(places=tuple(places), rings=tuple(rings), cancels=tuple(cancelled))
+
+
+def _matching(connection: Connection, user_id: str, cancel: EventCancel) -> Sequence[str]:
+    """Return the user's jobs that the event cancels: those that are there before it starts any."""
+    kind, _, name = cancel.deployment.partition("/")
+    match = dumps(dict(cancel.match))
+    return run(connection, "jobs_to_cancel", user_id=user_id, kind=kind, deployment=name, match=match).scalars().all()
 
 
 def _event(row: Any) -> Event:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from darkroom.ledger.database import plain, run
+from darkroom.ledger.labels import EVERYTHING, Search
 from darkroom.ledger.part import Part
 from darkroom.ledger.statuses import JobStatus
 from darkroom.ledger.tables import Asset, Job
@@ -38,6 +39,7 @@ class JobLists(Part):
         status: JobStatus | None = None,
         kind: str | None = None,
         since: datetime | None = None,
+        search: Search = EVERYTHING,
     ) -> list[Job]:
         """Return a page of the user's jobs, or of everybody's for None, newest first. Leave out rows of batches.
 
@@ -45,6 +47,8 @@ class JobLists(Part):
         """
         before_at, before_id = before or (None, None)
         with self._engine.begin() as connection:
+            if search != EVERYTHING:
+                run(connection, "plan_anew")
             rows = run(
                 connection,
                 "jobs_page" if user_id is not None else "jobs_page_of_all",
@@ -55,6 +59,7 @@ class JobLists(Part):
                 status=status,
                 kind=kind,
                 since=since,
+                **search.parameters(),
             )
             return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
 

@@ -11,12 +11,14 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from darkroom.errors import BadInput, TooMany, WrongState
+from darkroom.ledger import news
 from darkroom.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
-from darkroom.ledger.canonical_json import content_hash, dumps
+from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.job_lists import JobLists
+from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, repeated
 from darkroom.ledger.locks import lock_run_of_job, tell
 from darkroom.ledger.replay import plan_replay
 from darkroom.ledger.replay_budget import require_within_budget
@@ -57,6 +59,8 @@ def insert_job(
     deployment: str = ON_DEMAND,
     start_id: str | None = None,
     replay_id: str | None = None,
+    labels: Labels = NO_LABELS,
+    depth: int = 0,
     idempotency_key: str | None = None,
     estimate_usd: Decimal | None = None,
 ) -> Row[Any] | None:
@@ -76,8 +80,11 @@ def insert_job(
         run_id=run_id,
         slotless=slotless,
         parameters=dumps(dict(parameters)),
+        depth=depth,
+        tags=list(labels.tags),
+        meta=None if labels.metadata is None else dumps(dict(labels.metadata)),
         idempotency_key=idempotency_key,
-        body_hash=content_hash(kind, parameters),
+        body_hash=body_hash(kind, parameters, labels),
         estimate_usd=estimate_usd,
         now=now,
     ).one_or_none()
@@ -121,6 +128,7 @@ class Jobs(JobLists):
         first: RequestSpec | None = None,
         estimate_usd: Decimal = Decimal(0),
         deployment: str = ON_DEMAND,
+        labels: Labels = NO_LABELS,
         idempotency_key: str | None = None,
     ) -> Posted:
         """Insert the job and its first request in one transaction, before anything is paid.
@@ -142,14 +150,14 @@ class Jobs(JobLists):
                 parameters=parameters,
                 slotless=first is None,
                 deployment=deployment,
+                labels=labels,
                 idempotency_key=idempotency_key,
                 estimate_usd=most or None,
                 now=now,
             )
             if row is None:
-                return Posted(
-                    job=_repeated(connection, user_id, idempotency_key, kind, parameters), new=False, implied=NOTHING
-                )
+                found = repeated(connection, user_id, idempotency_key, kind, parameters, labels)
+                return Posted(job=as_job(found), new=False, implied=NOTHING)
             _require_allowed(row, most, retry_after=self._timing.queue_full)
             job = as_job(row)
             if first is not None and insert_request(connection, job.id, first, now=now) is RequestStatus.QUEUED:
@@ -168,6 +176,7 @@ class Jobs(JobLists):
         drafts: Sequence[Child],
         forecast: Mapping[str, str],
         estimate_usd: Decimal,
+        labels: Labels = NO_LABELS,
         idempotency_key: str | None = None,
     ) -> Posted:
         """Insert a batch with the whole of its first pass, as `post` does: all of it is on record, or nothing."""
@@ -179,13 +188,14 @@ class Jobs(JobLists):
                 kind=kind,
                 parameters=parameters,
                 slotless=True,
+                labels=labels,
                 idempotency_key=idempotency_key,
                 estimate_usd=estimate_usd,
                 now=now,
             )
             if row is None:
-                job = _repeated(connection, user_id, idempotency_key, kind, parameters)
-                return Posted(job=job, new=False, implied=NOTHING)
+                found = repeated(connection, user_id, idempotency_key, kind, parameters, labels)
+                return Posted(job=as_job(found), new=False, implied=NOTHING)
             _require_allowed(row, estimate_usd, retry_after=self._timing.queue_full)
             _require_room(connection, row, len(drafts), retry_after=self._timing.queue_full)
             job = as_job(row)
@@ -245,9 +255,11 @@ class Jobs(JobLists):
 
     def progress(self, job_id: str, percent: float, text: str) -> bool:
         """Note how far the job has come. Return False if that is what is on record, or the job has ended."""
+        now = self._now()
+        given = {"progress": dumps({"percent": round(percent, 1), "text": text})}
+        times = {"now": now, "told_before": now - self._timing.progress_told}
         with self._engine.begin() as connection:
-            document = dumps({"percent": round(percent, 1), "text": text})
-            return run(connection, "job_progress", job_id=job_id, progress=document).one_or_none() is not None
+            return run(connection, "job_progress", job_id=job_id, **given, **times).one_or_none() is not None
 
     def cancel(self, job_id: str) -> Implied:
         """Ask for the end of a job: unpaid rows end now, the rest when the provider is done with them.
@@ -304,6 +316,7 @@ class Jobs(JobLists):
             kind=job.kind,
             parameters=job.parameters or {},
             deployment=job.deployment,
+            labels=Labels(tags=job.tags, metadata=job.meta),
             first=_as_it_was(rows[0]) if rows else None,
             idempotency_key=idempotency_key,
         )
@@ -378,17 +391,6 @@ def _may_bring_a_result(row: Request) -> bool:
     return not row.status.terminal or row.status is RequestStatus.SUCCEEDED
 
 
-def _repeated(connection: Connection, user_id: str, key: str | None, kind: str, parameters: Mapping[str, Any]) -> Job:
-    job = as_job(run(connection, "job_by_key", user_id=user_id, idempotency_key=key).one())
-    if job.body_hash != content_hash(kind, parameters):
-        raise BadInput(
-            "This Idempotency-Key came with another body before. Use a new key for a new request.",
-            field="Idempotency-Key",
-            code="idempotency_conflict",
-        )
-    return job
-
-
 def _finish(
     connection: Connection,
     job_id: str,
@@ -406,7 +408,7 @@ def _finish(
     if job.kind == BATCH:
         freed |= end_children(connection, job_id, now=now)
     if job.parent_id is None:  # of a batch's rows their batch tells
-        run(connection, "notify_user", user_id=job.user_id, job_id=job_id, event=f"job.{status.value}", now=now)
+        news.tell_end(connection, job, status, error=error, now=now)
     waiting = tuple(run(connection, "jobs_waiting_for", job_id=job_id).scalars())
     begins = () if job.start_id is None else (f"{job.kind}/{job.deployment}",)
     return Implied(grant=freed, rings=waiting, cancels=_end_waits(connection, job_id, now=now), begins=begins)

@@ -133,12 +133,15 @@ WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS N
 -- name: job_insert
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
 WITH added AS (
-    INSERT INTO job (id, user_id, kind, deployment, start_id, replay_id, status, run_id, slotless, parameters,
-        idempotency_key, body_hash, estimate_usd, created_at)
+    INSERT INTO job (id, user_id, kind, deployment, start_id, replay_id, status, run_id, slotless, parameters, depth, tags,
+        meta, idempotency_key, body_hash, estimate_usd, created_at)
     VALUES (:id, :user_id, :kind, :deployment, :start_id, :replay_id, 'pending', :run_id, :slotless,
-        CAST(:parameters AS jsonb), :idempotency_key, :body_hash, CAST(:estimate_usd AS numeric), :now)
+        CAST(:parameters AS jsonb), :depth, CAST(:tags AS text[]), CAST(:meta AS jsonb), :idempotency_key, :body_hash,
+        CAST(:estimate_usd AS numeric), :now)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
+), told AS (
+    INSERT INTO notification (user_id, job_id, event, created_at) SELECT user_id, id, 'job.created', :now FROM added
 )
 SELECT added.*, plan.name AS plan, plan.most_queued, plan.daily_budget_usd, plan.most_queued = 0 OR EXISTS (
     SELECT FROM request WHERE user_id = "user".id AND status = 'queued' OFFSET greatest(plan.most_queued - 1, 0) LIMIT 1
@@ -189,6 +192,8 @@ WHERE user_id = :user_id AND parent_id IS NULL
   AND (CAST(:status AS text) IS NULL OR status = :status)
   AND (CAST(:kind AS text) IS NULL OR kind = :kind)
   AND created_at >= COALESCE(CAST(:since AS timestamptz), '-infinity')
+  AND (CAST(:tags AS text[]) IS NULL OR tags @> CAST(:tags AS text[]) AND tags <> '{}')
+  AND (CAST(:prompt AS text) IS NULL OR parameters ->> 'prompt' ILIKE :prompt)
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
 
@@ -201,10 +206,16 @@ SELECT job.* FROM "user" CROSS JOIN LATERAL (
       AND (CAST(:status AS text) IS NULL OR status = :status)
       AND (CAST(:kind AS text) IS NULL OR kind = :kind)
       AND created_at >= COALESCE(CAST(:since AS timestamptz), '-infinity')
+      AND (CAST(:tags AS text[]) IS NULL OR tags @> CAST(:tags AS text[]) AND tags <> '{}')
+      AND (CAST(:prompt AS text) IS NULL OR parameters ->> 'prompt' ILIKE :prompt)
     ORDER BY created_at DESC, id DESC LIMIT :limit
 ) AS job
 ORDER BY job.created_at DESC, job.id DESC
 LIMIT :limit
+
+-- name: plan_anew
+-- For what is looked for and not for what might be: the indexes of tags and prompts serve where either is given.
+SET LOCAL plan_cache_mode = force_custom_plan
 
 -- name: jobs_of_run
 SELECT * FROM job WHERE run_id = :run_id ORDER BY created_at, id
@@ -214,8 +225,14 @@ SELECT job.id FROM run JOIN job ON job.run_id = run.id
 WHERE run.flow_run_id = :flow_run_id ORDER BY job.created_at, job.id LIMIT 1
 
 -- name: jobs_started
-UPDATE job SET status = 'running', started_at = COALESCE(started_at, :now)
-WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE)
+-- Of a batch's rows their batch tells.
+WITH started AS (
+    UPDATE job SET status = 'running', started_at = COALESCE(started_at, :now)
+    WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE)
+    RETURNING id, user_id, parent_id
+)
+INSERT INTO notification (user_id, job_id, event, created_at)
+SELECT user_id, id, 'job.running', :now FROM started WHERE parent_id IS NULL ORDER BY id
 
 -- name: jobs_unfinished
 SELECT * FROM job WHERE id = ANY(:job_ids) AND finished_at IS NULL
@@ -233,9 +250,20 @@ WHERE id = :job_id AND finished_at IS NULL
 RETURNING *
 
 -- name: job_progress
-UPDATE job SET progress = CAST(:progress AS jsonb)
-WHERE id = :job_id AND finished_at IS NULL AND progress IS DISTINCT FROM CAST(:progress AS jsonb)
-RETURNING id
+-- Told at most as often as `told_before` says: what is passed over is made good by the next, or by the end.
+WITH come AS (
+    UPDATE job SET progress = CAST(:progress AS jsonb)
+    WHERE id = :job_id AND finished_at IS NULL AND progress IS DISTINCT FROM CAST(:progress AS jsonb)
+    RETURNING id, user_id, parent_id, progress
+), told AS (
+    INSERT INTO notification (user_id, job_id, event, data, created_at)
+    SELECT user_id, id, 'job.progress', progress, :now FROM come
+    WHERE parent_id IS NULL AND NOT EXISTS (
+        SELECT FROM notification
+        WHERE job_id = :job_id AND event = 'job.progress' AND created_at > CAST(:told_before AS timestamptz)
+    )
+)
+SELECT id FROM come
 
 -- name: job_cancel
 UPDATE job SET cancel_requested_at = :now WHERE id = :job_id AND cancel_requested_at IS NULL AND finished_at IS NULL
@@ -301,10 +329,21 @@ SELECT * FROM batch WHERE job_id = :job_id FOR UPDATE
 SELECT * FROM batch_row WHERE batch_id = :job_id AND (CAST(:rows AS integer[]) IS NULL OR n = ANY(:rows)) ORDER BY n
 
 -- name: batch_ask
-UPDATE batch SET answer_by = CASE WHEN asked_at IS NULL THEN CAST(:answer_by AS timestamptz) ELSE answer_by END,
-    asked_at = COALESCE(asked_at, :now)
-WHERE job_id = :job_id
-RETURNING *
+-- Told the first time only.
+WITH before AS (
+    SELECT batch.job_id, job.user_id, batch.asked_at FROM batch JOIN job ON job.id = batch.job_id
+    WHERE batch.job_id = :job_id FOR UPDATE OF batch
+), asked AS (
+    UPDATE batch SET answer_by = CASE WHEN batch.asked_at IS NULL THEN CAST(:answer_by AS timestamptz) ELSE answer_by END,
+        asked_at = COALESCE(batch.asked_at, :now)
+    FROM before WHERE batch.job_id = before.job_id
+    RETURNING batch.*
+), told AS (
+    INSERT INTO notification (user_id, job_id, event, data, created_at)
+    SELECT before.user_id, asked.job_id, 'batch.awaiting_choice', jsonb_build_object('answer_by', asked.answer_by), :now
+    FROM asked JOIN before ON before.job_id = asked.job_id WHERE before.asked_at IS NULL
+)
+SELECT batch.* FROM asked AS batch
 
 -- name: batch_choose
 UPDATE batch SET winners = CAST(:winners AS jsonb), chosen_at = :now, chosen_via = :via WHERE job_id = :job_id
@@ -392,10 +431,112 @@ WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires
 -- name: user_plan
 SELECT plan.name AS plan, plan.in_flight FROM "user" JOIN plan ON plan.name = "user".plan WHERE "user".id = :user_id
 
--- name: notify_user
-WITH numbered AS (UPDATE "user" SET notified = notified + 1 WHERE id = :user_id RETURNING notified)
-INSERT INTO notification (user_id, number, job_id, event, created_at)
-SELECT :user_id, notified, :job_id, :event, :now FROM numbered
+-- name: news_end
+INSERT INTO notification (user_id, job_id, event, data, created_at, to_ingest)
+VALUES (:user_id, :job_id, :event, CAST(:data AS jsonb), :now, true)
+
+-- name: news_to_ingest
+-- Ends of jobs that are no events yet, with what these say. Numbered ones: whoever numbers writes these rows, too, and
+-- the two would lock them in different orders.
+SELECT told.id, told.event, told.user_id, told.job_id, told.data, told.created_at, job.kind, job.deployment, job.tags,
+    job.depth, own.usd + of_rows.usd AS cost_usd
+FROM notification AS told JOIN job ON job.id = told.job_id
+CROSS JOIN LATERAL (SELECT COALESCE(sum(cost_usd), 0) AS usd FROM request WHERE job_id = told.job_id) AS own
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(request.cost_usd), 0) AS usd FROM job AS child JOIN request ON request.job_id = child.id
+    WHERE child.parent_id = told.job_id
+) AS of_rows
+WHERE told.to_ingest AND told.place IS NOT NULL
+ORDER BY told.id LIMIT :limit
+
+-- name: news_ingested
+UPDATE notification SET to_ingest = false WHERE id = ANY(:ids)
+
+-- name: news_any_new
+SELECT EXISTS (SELECT FROM notification WHERE place IS NULL)
+
+-- name: news_lock
+SELECT pg_advisory_xact_lock(hashtext('darkroom_news'))
+
+-- name: news_number
+-- Under `news_lock`, which is held until this has committed.
+UPDATE notification SET place = given.place
+FROM (
+    SELECT id, nextval('notification_place') AS place
+    FROM (SELECT id FROM notification WHERE place IS NULL ORDER BY id LIMIT :most) AS fresh
+) AS given
+WHERE notification.id = given.id
+
+-- name: news_newest
+SELECT COALESCE(max(place), 0) FROM notification
+
+-- name: news_after
+SELECT told.place AS number, told.event, told.user_id, "user".parent_id,
+    CASE WHEN "user".parent_id IS NOT NULL THEN "user".name END AS user, told.job_id, job.kind, told.data,
+    told.created_at
+FROM notification AS told JOIN "user" ON "user".id = told.user_id LEFT JOIN job ON job.id = told.job_id
+WHERE told.place > :place
+ORDER BY told.place LIMIT :limit
+
+-- name: news_of_user
+SELECT told.place AS number, told.event, told.user_id, "user".parent_id,
+    CASE WHEN "user".parent_id IS NOT NULL THEN "user".name END AS user, told.job_id, job.kind, told.data,
+    told.created_at
+FROM notification AS told JOIN "user" ON "user".id = told.user_id LEFT JOIN job ON job.id = told.job_id
+WHERE told.user_id = :user_id AND told.place > :place AND told.place <= :until
+  AND (CAST(:job_id AS text) IS NULL OR told.job_id = :job_id)
+  AND (CAST(:topics AS text[]) IS NULL OR told.event = ANY(:topics))
+ORDER BY told.place LIMIT :limit
+
+-- name: news_of_service
+SELECT told.place AS number, told.event, told.user_id, "user".parent_id,
+    CASE WHEN "user".parent_id IS NOT NULL THEN "user".name END AS user, told.job_id, job.kind, told.data,
+    told.created_at
+FROM notification AS told JOIN "user" ON "user".id = told.user_id LEFT JOIN job ON job.id = told.job_id
+WHERE ("user".id = :user_id OR "user".parent_id = :user_id) AND told.place > :place AND told.place <= :until
+  AND (CAST(:job_id AS text) IS NULL OR told.job_id = :job_id)
+  AND (CAST(:topics AS text[]) IS NULL OR told.event = ANY(:topics))
+ORDER BY told.place LIMIT :limit
+
+-- name: news_budgets
+-- Users whose next row waits because the day's budget has no room for it, found by hopping as `grantable` does; each is
+-- told once a day.
+WITH RECURSIVE waiting AS (
+    (SELECT user_id, estimate_usd FROM request WHERE status = 'queued' ORDER BY user_id, lane, created_at, ref LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM waiting CROSS JOIN LATERAL (
+        SELECT user_id, estimate_usd FROM request WHERE status = 'queued' AND user_id > waiting.user_id
+        ORDER BY user_id, lane, created_at, ref LIMIT 1
+    ) AS next
+)
+INSERT INTO notification (user_id, event, data, created_at)
+SELECT waiting.user_id, 'budget.reached',
+    jsonb_build_object('daily_budget_usd', plan.daily_budget_usd, 'spent_usd', spent.usd), :now
+FROM waiting
+JOIN "user" ON "user".id = waiting.user_id
+JOIN plan ON plan.name = "user".plan AND plan.daily_budget_usd IS NOT NULL
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(cost_usd), 0) + (
+        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
+        WHERE held.user_id = waiting.user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+    ) AS usd
+    FROM request
+    WHERE user_id = waiting.user_id AND cost_usd IS NOT NULL AND finished_at >= CAST(:midnight AS timestamptz)
+) AS spent
+WHERE waiting.estimate_usd > greatest(plan.daily_budget_usd - spent.usd, 0)
+  AND NOT EXISTS (
+    SELECT FROM notification AS told
+    WHERE told.user_id = waiting.user_id AND told.event = 'budget.reached'
+      AND told.created_at >= CAST(:midnight AS timestamptz)
+  )
+
+-- name: news_forget
+DELETE FROM notification
+WHERE id IN (SELECT id FROM notification WHERE created_at < :before ORDER BY created_at LIMIT :most)
+
+-- name: keys_that_hold
+SELECT digest FROM api_key
+WHERE digest = ANY(:digests) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
 
 -- name: request_insert
 -- For a job that is over it is cancelled from the start. One whose answer the user has already, with its files in the
@@ -723,6 +864,8 @@ WHERE account.id = :account_id AND "user".id = :user_id
 GROUP BY account.id, plan.name, "user".id
 
 -- name: asset_insert
+-- Stored again it is not told again (`xmax` is 0 of a row that was not there). Of a batch's rows their batch tells.
+WITH stored AS (
 INSERT INTO asset (
     id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, seconds, collected_at,
     created_at)
@@ -732,7 +875,15 @@ VALUES (
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,
     content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height,
     seconds = excluded.seconds, collected_at = excluded.collected_at
-RETURNING *
+RETURNING *, xmax = 0 AS fresh
+), told AS (
+    INSERT INTO notification (user_id, job_id, event, data, created_at)
+    SELECT stored.user_id, stored.job_id, 'asset.stored', jsonb_build_object('asset_id', stored.id, 'step', stored.step,
+        'n', stored.n, 'content_type', stored.content_type, 'bytes', stored.bytes, 'width', stored.width,
+        'height', stored.height, 'seconds', stored.seconds), :now
+    FROM stored JOIN job ON job.id = stored.job_id WHERE stored.fresh AND job.parent_id IS NULL
+)
+SELECT asset.* FROM stored AS asset
 
 -- name: asset_upload
 INSERT INTO asset (id, user_id, step, n, key, sha256, content_type, bytes, width, height, seconds, created_at)
@@ -741,6 +892,7 @@ RETURNING *
 
 -- name: assets_reuse
 -- The files of a paid call of another job, as this job's too: the same bytes, under the same key of the store.
+WITH stored AS (
 INSERT INTO asset (
     id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, seconds, collected_at,
     created_at)
@@ -748,7 +900,15 @@ SELECT :id || '-' || n, :job_id, user_id, :ref, :step, n, key, sha256, content_t
     :now, :now
 FROM asset WHERE job_id = (SELECT job_id FROM request WHERE ref = :reused_from) AND ref = :reused_from
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key
-RETURNING *
+RETURNING *, xmax = 0 AS fresh
+), told AS (
+    INSERT INTO notification (user_id, job_id, event, data, created_at)
+    SELECT stored.user_id, stored.job_id, 'asset.stored', jsonb_build_object('asset_id', stored.id, 'step', stored.step,
+        'n', stored.n, 'content_type', stored.content_type, 'bytes', stored.bytes, 'width', stored.width,
+        'height', stored.height, 'seconds', stored.seconds), :now
+    FROM stored JOIN job ON job.id = stored.job_id WHERE stored.fresh AND job.parent_id IS NULL
+)
+SELECT asset.* FROM stored AS asset
 
 -- name: asset_get
 SELECT * FROM asset WHERE id = :asset_id
@@ -842,11 +1002,13 @@ SELECT id, name FROM "user" WHERE parent_id = :parent_id AND name = ANY(:names)
 
 -- name: event_insert
 -- Nothing for one that was sent before.
-INSERT INTO event (id, source, key, user_id, name, version, data, status, problem, occurred_at, received_at)
-SELECT id, source, key, user_id, name, version, data, status, problem, occurred_at, :now
+INSERT INTO event (
+    id, source, key, user_id, name, version, data, depth, status, problem, occurred_at, received_at, told_at)
+SELECT id, source, key, user_id, name, version, data, depth, status, problem, occurred_at, :now,
+    CASE WHEN NOT in_feed THEN CAST(:now AS timestamptz) END
 FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS given (
-    id text, source text, key text, user_id text, name text, version integer, data jsonb, status text, problem jsonb,
-    occurred_at timestamptz
+    id text, source text, key text, user_id text, name text, version integer, data jsonb, depth smallint, status text,
+    problem jsonb, occurred_at timestamptz, in_feed boolean
 )
 ON CONFLICT (source, key) DO NOTHING
 RETURNING id
@@ -904,6 +1066,25 @@ FROM jsonb_to_recordset(CAST(:effects AS jsonb)) AS given (
     parameters jsonb, reason text
 )
 
+-- name: jobs_to_cancel
+SELECT id FROM job
+WHERE user_id = :user_id AND kind = :kind AND deployment = :deployment AND parent_id IS NULL AND finished_at IS NULL
+  AND cancel_requested_at IS NULL AND parameters @> CAST(:match AS jsonb)
+ORDER BY created_at, id LIMIT 1000
+
+-- name: cancels_undone
+SELECT job.id FROM event_effect AS effect JOIN job ON job.id = effect.job_id
+WHERE effect.what = 'cancelled' AND effect.at > :since AND job.finished_at IS NULL AND job.cancel_requested_at IS NULL
+  AND (job.replayed_at IS NULL OR job.replayed_at < effect.at)
+
+-- name: start_cancelled
+-- By an event that came while it was pending.
+SELECT effect.event_id FROM event_effect AS effect
+JOIN event ON event.id = effect.event_id JOIN start ON start.id = :start_id
+WHERE effect.what = 'cancels' AND effect.deployment = start.deployment AND effect.at >= start.created_at
+  AND COALESCE(event.user_id, event.source) = start.user_id AND start.parameters @> effect.parameters
+LIMIT 1
+
 -- name: effects_of_event
 SELECT * FROM event_effect WHERE event_id = :event_id ORDER BY n
 
@@ -918,9 +1099,17 @@ WHERE status = 'open' AND event_name = ANY(:names) AND (
 ORDER BY created_at, id FOR UPDATE
 
 -- name: wait_insert
-INSERT INTO wait (id, job_id, user_id, name, kind, status, event_name, match, child_job_id, until, created_at)
-VALUES (:id, :job_id, :user_id, :name, :kind, 'open', :event_name, :match, :child_job_id, :until, :now)
-RETURNING *
+WITH opened AS (
+    INSERT INTO wait (id, job_id, user_id, name, kind, status, event_name, match, child_job_id, until, created_at)
+    VALUES (:id, :job_id, :user_id, :name, :kind, 'open', :event_name, :match, :child_job_id, :until, :now)
+    RETURNING *
+), told AS (
+    INSERT INTO notification (user_id, job_id, event, data, created_at)
+    SELECT user_id, job_id, 'wait.opened', jsonb_build_object('wait_id', id, 'name', name, 'kind', kind,
+        'event', event_name, 'job_id', child_job_id, 'until', until), :now
+    FROM opened
+)
+SELECT wait.* FROM opened AS wait
 
 -- name: wait_by_name
 SELECT * FROM wait WHERE job_id = :job_id AND name = :name
@@ -1287,6 +1476,10 @@ CROSS JOIN LATERAL (
 
 -- name: start_parts
 SELECT parameters FROM event_effect WHERE start_id = :start_id AND parameters IS NOT NULL ORDER BY start_n
+
+-- name: start_depth
+SELECT COALESCE(max(event.depth), 0) FROM event_effect AS effect JOIN event ON event.id = effect.event_id
+WHERE effect.start_id = :start_id
 
 -- name: start_begin
 UPDATE start SET status = 'begun', job_id = :job_id, paced_until = CAST(:paced_until AS timestamptz),

@@ -68,6 +68,9 @@ class EffectKind(StrEnum):
     NOT_STARTED = "not_started"
     HELD = "held"  # by the deployment's flow control: what became of it stands in the `Start`
     NOT_WOKEN = "not_woken"
+    CANCELS = "cancels"  # jobs of a deployment; its pending runs when their turn comes
+    CANCELLED = "cancelled"  # this job
+    NOT_CANCELLED = "not_cancelled"
 
 
 class StartStatus(StrEnum):

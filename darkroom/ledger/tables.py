@@ -27,13 +27,14 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
-from darkroom.ledger.columns import Json, json_object, on_demand, usd, when
+from darkroom.ledger.columns import Json, depth, json_object, on_demand, usd, when
 from darkroom.ledger.statuses import JobStatus, Lane, LoraStatus, RequestStatus, Stage
 
 MOST_QUEUED = 20_000
@@ -101,7 +102,7 @@ class User(SQLModel, table=True):
     name: str
     parent_id: str | None = Field(default=None, foreign_key="user.id")
     plan: str = Field(foreign_key="plan.name")
-    notified: int = 0  # number of the last notification
+    notified: int = 0  # counted by the version before migration 0008 alone
     created_at: datetime = when(now=True)
 
 
@@ -147,6 +148,7 @@ class Job(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("user_id", "idempotency_key"),
         Index("job_by_user", "user_id", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
+        Index("job_open", "user_id", "kind", postgresql_where=text("parent_id IS NULL AND finished_at IS NULL")),
         Index("job_carried", "run_id", postgresql_where=text("run_id IS NOT NULL AND finished_at IS NULL")),
         Index(
             "job_child",
@@ -164,6 +166,14 @@ class Job(SQLModel, table=True):
         Index("job_slotless", "id", postgresql_where=text("slotless AND run_id IS NULL AND finished_at IS NULL")),
         Index("job_of_start", "start_id", postgresql_where=text("start_id IS NOT NULL AND finished_at IS NULL")),
         Index("job_dead", "finished_at", "id", postgresql_where=text("status = 'failed'")),
+        Index("job_tagged", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
+        Index(
+            "job_prompt",
+            literal_column("(parameters ->> 'prompt')").label("prompt"),
+            postgresql_using="gin",
+            postgresql_ops={"prompt": "gin_trgm_ops"},
+            postgresql_where=text("parent_id IS NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -178,6 +188,10 @@ class Job(SQLModel, table=True):
     slotless: bool = False  # no row of it waits for a slot: a run takes it as it is
     manifest_row: int | None = None  # place in the parent's manifest
     parameters: Json = json_object()
+    depth: int = depth()
+    # What its user calls it by: for filters, reports and what is told of it.
+    tags: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
+    meta: Json | None = json_object()  # `metadata` over HTTP; SQLModel has another use for that name
     idempotency_key: str | None = None
     body_hash: str | None = None  # of the body that came with the idempotency key
     estimate_usd: Decimal | None = (
@@ -364,16 +378,6 @@ class Replay(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     budget_usd: Decimal | None = usd()
-    created_at: datetime = when(now=True)
-
-
-class Notification(SQLModel, table=True):
-    """News for a user, numbered without gaps for each."""
-
-    user_id: str = Field(foreign_key="user.id", primary_key=True)
-    number: int = Field(primary_key=True)
-    job_id: str = Field(foreign_key="job.id")
-    event: str
     created_at: datetime = when(now=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -107,6 +107,11 @@ class Users(Part):
         with self._engine.begin() as connection:
             found = run(connection, "key_caller", digest=digest(key), now=self._now()).one_or_none()
             return None if found is None else Caller(**found._mapping)
+
+    def holding(self, digests: Collection[str]) -> frozenset[str]:
+        """Return those of the keys, by their digests, that hold still."""
+        with self._engine.begin() as connection:
+            return frozenset(run(connection, "keys_that_hold", digests=list(digests), now=self._now()).scalars())
 
     def end_user(self, service_user_id: str, name: str) -> User:
         """Return the end user of a service, made on first use with the service's own plan."""

@@ -93,6 +93,7 @@ class Waits(Part):
                 deployment=deployment,
                 parameters=parameters,
                 replay_id=job.replay_id,  # what it costs is the replay's, too
+                depth=job.depth,
                 slotless=True,
                 now=now,
             )

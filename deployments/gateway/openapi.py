@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from darkroom.deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument, from_error
+from darkroom.deployments.gateway.schemas.labels import labelled
 from darkroom.errors import TooMany, WrongState
 from darkroom.flows.orders import NAMED
 
@@ -18,11 +19,14 @@ A prompt goes in, a picture comes out, and nothing is paid for twice.
 
 1. **Order**: `POST /v1/images` with a prompt. The answer, 202, comes at once: the order is on record.
 2. **Follow**: `GET /v1/jobs/{id}`, the address in `Location`. `waiting_for` says in one sentence what it waits for.
+   Or be told: `GET /v1/stream` says what happens as it happens, also to a browser (`POST /v1/stream-tokens`).
 3. **Fetch**: when `status` is `completed`, each of the job's `assets` has a `url` that needs no key and holds an hour.
 
 `POST /v1/jobs/{id}/cancel` ends a job; `POST /v1/jobs/{id}/replay` gives a failed or cancelled one another try, and
 pays only for what has not succeeded yet. `GET /v1/dead-letters` lists all that failed, with what another try costs;
 `POST /v1/dead-letters/replay` puts many back at once, under a budget.
+
+Give an order `tags` and `metadata` of your own: `GET /v1/jobs` finds jobs by tag, and by words of their prompt (`q`).
 
 Send an `Idempotency-Key` with each order: after a time-out you can then send it again, and it is one job all the same.
 
@@ -42,6 +46,7 @@ TAGS = [
         "description": "Say what happened in your application: it starts jobs and wakes those that wait.",
     },
     {"name": "Jobs", "description": "What became of an order; its end, or another try."},
+    {"name": "Stream", "description": "What happens, as it happens: to your backend, or to a browser."},
     {"name": "Assets", "description": "The files."},
     {"name": "Operations", "description": "For load balancers and operators."},
 ]
@@ -103,7 +108,7 @@ def add_pipelines(document: dict[str, Any]) -> None:
         if kind in named:
             continue
         name = f"{kind.title().replace('-', '')}Order"
-        schema = pipeline.order.model_json_schema(ref_template=f"#/components/schemas/{name}_{{model}}")
+        schema = labelled(pipeline.order).model_json_schema(ref_template=f"#/components/schemas/{name}_{{model}}")
         parts = {f"{name}_{part}": each for part, each in schema.pop("$defs", {}).items()}
         document["components"]["schemas"] |= parts | {name: schema}
         content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}

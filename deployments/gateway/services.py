@@ -13,6 +13,9 @@ from darkroom.deployments.gateway.loops.admitter import Admitter
 from darkroom.deployments.gateway.loops.block_cache import Blocks, Watch
 from darkroom.deployments.gateway.loops.effects import EffectExecutor
 from darkroom.deployments.gateway.loops.event_feed import EventPublisher
+from darkroom.deployments.gateway.loops.job_events import JobEvents
+from darkroom.deployments.gateway.loops.news_feed import NewsFeed
+from darkroom.deployments.gateway.schemas.news import as_line
 from darkroom.deployments.gateway.webhook_ingest import WebhookIngest
 from darkroom.events import EventIngest
 from darkroom.ledger import Implied, Ledger
@@ -32,6 +35,7 @@ class Services:
     ingest: EventIngest
     publisher: EventPublisher
     webhooks: WebhookIngest
+    news: NewsFeed
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
         """Carry out what a committed change implies.
@@ -54,15 +58,25 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
         dispatcher = Dispatcher(ledger, orchestrator)
         blocks = blocks or opened.enter_context(Watch(settings, api))
         executor = opened.enter_context(EffectExecutor(dispatcher))
+        admitter = opened.enter_context(Admitter(ledger, dispatcher, executor))
+        ingest = EventIngest(ledger)
+
+        def act_on(implied: Implied) -> None:
+            executor.run(implied)
+            admitter.look_for_starts()  # which looks for slots, too
+
+        job_events = opened.enter_context(JobEvents(ledger, ingest, act_on))
+        news = NewsFeed(ledger, lambda each: as_line(each, settings), ended=job_events.wake)
         yield Services(
             settings=settings,
             ledger=ledger,
-            admitter=opened.enter_context(Admitter(ledger, dispatcher, executor)),
+            admitter=admitter,
             executor=executor,
             blocks=blocks,
-            ingest=EventIngest(ledger),
+            ingest=ingest,
             publisher=opened.enter_context(EventPublisher(ledger, orchestrator)),
             webhooks=WebhookIngest(ledger, blocks, settings),
+            news=opened.enter_context(news),
         )
 
 

@@ -58,6 +58,7 @@ FAILED: dict[str, list[dict[str, Any]]] = {
     "no-weights": [{"endpoint": TRAINER, "file": "html"}],
     "picture-rejected": [{"endpoint": PAINTER, "result": "422_content_policy", "match": "quiet street"}],
 }
+ENDS = "SELECT event FROM notification WHERE job_id = %s AND event IN ('job.completed', 'job.failed', 'job.cancelled')"
 CASES = (*KILLED, *FAILED, "cancelled", "zipped", "zipped-on-the-web", "normal")
 
 
@@ -357,7 +358,7 @@ def test_the_user_is_told_once(studio: Studio) -> None:
         for case in ("normal", "training", "storing-pictures"):
             studio.completed(case)
             job_id = studio.jobs[case]
-            news = connection.execute("SELECT event FROM notification WHERE job_id = %s", [job_id]).fetchall()
+            news = connection.execute(ENDS, [job_id]).fetchall()
             assert news == [("job.completed",)]
 
 

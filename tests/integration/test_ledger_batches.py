@@ -440,5 +440,9 @@ def test_its_user_hears_of_the_batch_and_not_of_every_row(ledger: Ledger, db: Db
     batch = order(ledger, ann, 5).job
     end_all(ledger, batch)
     ledger.jobs.finish(batch.id, JobStatus.COMPLETED)
-    assert db.execute("SELECT job_id FROM notification").fetchall() == [{"job_id": batch.id}]
+    told = db.execute("SELECT job_id, event FROM notification ORDER BY id").fetchall()
+    assert [(each["job_id"], each["event"]) for each in told] == [
+        (batch.id, "job.created"),
+        (batch.id, "job.completed"),
+    ]
     assert {row.status for row in rows_of(ledger, batch)} == {JobStatus.COMPLETED}

@@ -159,6 +159,9 @@ def _carry_out(connection: Connection, decision: Begin | Drop | Hold, *, now: da
     if isinstance(decision, Hold):
         run(connection, "start_hold", start_id=start.id, reason=decision.reason, until=decision.until)
         return Implied(cancels=decision.cancels)
+    if (event_id := run(connection, "start_cancelled", start_id=start.id).scalar()) is not None:
+        run(connection, "start_drop", start_id=start.id, reason=f"the event {event_id} cancels it", now=now)
+        return NOTHING
     kind, _, name = start.deployment.partition("/")
     job = insert_job(
         connection,
@@ -167,6 +170,7 @@ def _carry_out(connection: Connection, decision: Begin | Drop | Hold, *, now: da
         deployment=name,
         start_id=start.id,
         parameters=_parameters(connection, start),
+        depth=run(connection, "start_depth", start_id=start.id).scalar_one(),
         slotless=True,
         now=now,
     )

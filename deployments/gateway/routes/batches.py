@@ -23,11 +23,12 @@ from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.jobs import own_job
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
 from darkroom.deployments.gateway.schemas.jobs import Accepted, ChildPage, JobDocument, child_documents, job_document
+from darkroom.deployments.gateway.schemas.labels import FIELDS, Labelled
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch
 from darkroom.flows.parts.trained_style import find_style
-from darkroom.ledger import BATCH, JobStatus, Stage
+from darkroom.ledger import BATCH, JobStatus, Labels, Stage
 
 router = APIRouter(tags=["Batches"])
 
@@ -57,7 +58,7 @@ BODIES = {
 }
 
 
-class BatchOrder(BatchOptions):
+class BatchOrder(Labelled, BatchOptions):
     """Rows or a manifest, and what is the same for all."""
 
     rows: list[dict[str, Any]] | None = Field(None, description="Up to 10,000; each takes what a picture takes.")
@@ -129,7 +130,7 @@ def order_batch(
         "answer_within_hours": answer_within_hours,
         "if_nobody_answers": if_nobody_answers,
     }
-    options, source = _read(body, asked)
+    options, source, labels = _read(body, asked)
     ledger = desk.services.ledger
     plan = plan_batch(
         source,
@@ -145,6 +146,7 @@ def order_batch(
         drafts=plan.drafts,
         forecast=plan.forecast.document(),
         estimate_usd=plan.estimate_usd,
+        labels=labels,
         idempotency_key=desk.idempotency_key,
     )
     answer = desk.answer(posted, estimate_usd=plan.estimate_usd)
@@ -226,17 +228,21 @@ def _chosen(selection: Selection, id: str, services: Services) -> Sequence[int]:
     return parse_winners(str(selection.numbers), rows=batch.rows, failed=failed, field="numbers")
 
 
-def _read(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any]]:
-    """Read the options and the rows. A JSON object has both; with rows alone the query has the options."""
+def _read(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any], Labels]:
+    """Read the options, the rows and the labels: a JSON object has them all.
+
+    With rows alone the query has the options, and there are no labels.
+    """
     if isinstance(body, bytes | list):
-        return BatchOptions(**asked), body
+        return BatchOptions(**asked), body, Labels()
     _require_shallow(body)
     try:
         order = BatchOrder.model_validate(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
-    return BatchOptions.model_validate(order.model_dump(exclude={"rows", "manifest"})), order.source()
+    options = BatchOptions.model_validate(order.model_dump(exclude={"rows", "manifest", *FIELDS}))
+    return options, order.source(), order.labels()
 
 
 def _require_shallow(body: Any) -> None:

@@ -12,9 +12,10 @@ from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
 from darkroom.deployments.gateway.schemas.jobs import Accepted, JobDocument, JobPage, job_document, summaries
+from darkroom.deployments.gateway.schemas.labels import MOST_TAGS
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
-from darkroom.ledger import Job, JobStatus
+from darkroom.ledger import Job, JobStatus, Search
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
 
@@ -23,6 +24,13 @@ Kind = Annotated[str | None, Query(max_length=100, description="Only jobs of thi
 Since = Annotated[
     AwareDatetime | None,
     Query(description="Only jobs ordered then or later. With a time zone.", examples=["2030-01-01T12:00:00Z"]),
+]
+Tags = Annotated[
+    list[str] | None,
+    Query(alias="tag", max_length=MOST_TAGS, description="Only jobs with this tag, or all of several."),
+]
+Text = Annotated[
+    str | None, Query(alias="q", min_length=2, max_length=200, description="Only jobs with this text in their prompt.")
 ]
 
 
@@ -35,10 +43,19 @@ def list_jobs(
     status: Status = None,
     kind: Kind = None,
     since: Since = None,
+    tags: Tags = None,
+    text: Text = None,
 ) -> JobPage:
     """Newest first. Rows of a batch are listed at `/v1/jobs/{id}/children`."""
-    before = read_cursor(cursor)
-    found = services.ledger.jobs.page(user_id, limit=limit + 1, before=before, status=status, kind=kind, since=since)
+    found = services.ledger.jobs.page(
+        user_id,
+        limit=limit + 1,
+        before=read_cursor(cursor),
+        status=status,
+        kind=kind,
+        since=since,
+        search=Search(tags=tuple(tags or ()), text=text),
+    )
     page, following = cut(found, limit, created)
     return JobPage(items=summaries(page, services.ledger, services.settings), next=following)
 

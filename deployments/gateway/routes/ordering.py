@@ -10,6 +10,7 @@ from fastapi import BackgroundTasks, Depends, Header, Response
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.schemas.jobs import Accepted, accepted
+from darkroom.deployments.gateway.schemas.labels import labels_of
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.ledger import Posted
 from darkroom.order import Order
@@ -45,6 +46,7 @@ class OrderContext:
             parameters=order.parameters(),
             first=prepared.first,
             estimate_usd=prepared.estimate_usd or Decimal(0),
+            labels=labels_of(order),
             idempotency_key=self.idempotency_key,
         )
         return self.answer(posted, estimate_usd=prepared.estimate_usd if prepared.tell_estimate else None)

@@ -17,6 +17,7 @@ from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
 from darkroom.deployments.gateway.schemas.jobs import Accepted
+from darkroom.deployments.gateway.schemas.labels import labelled
 from darkroom.errors import NeedsHuman
 from darkroom.flows.orders import NAMED
 from darkroom.order import Address, Order
@@ -47,7 +48,7 @@ def order_by_kind(
     from darkroom.engine.registry import find
 
     try:
-        order_model = find(kind).order
+        order_model = labelled(find(kind).order)
     except NeedsHuman as missing:
         raise not_found("pipeline") from missing
     return desk.submit(kind, _read(order_model, body))
@@ -66,7 +67,7 @@ def _named(address: Address, order_model: type[Order]) -> Callable[..., Accepted
         return desk.submit(address.kind, order)
 
     body = Body(openapi_examples=dict(address.examples))
-    take_order.__annotations__["order"] = Annotated[order_model, body]
+    take_order.__annotations__["order"] = Annotated[labelled(order_model), body]
     return take_order
 
 

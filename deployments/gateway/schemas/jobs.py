@@ -110,6 +110,8 @@ class JobSummary(Document):
     cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
     preview: PreviewDocument | None = Field(description="Its first picture; without one, its first file.")
     error: ErrorDocument | None
+    tags: list[str] = Field(examples=[["spring"]])
+    metadata: dict[str, Any] | None
     created_at: datetime
     finished_at: datetime | None
     links: Links
@@ -238,6 +240,8 @@ def _heads(jobs: Sequence[Job], ledger: Ledger, settings: Settings, *, whole: bo
             "cost_usd": figures[job.id].cost_usd,
             "preview": _preview(files.get(job.id), settings),
             "error": job.error,
+            "tags": job.tags,
+            "metadata": job.meta,
             "created_at": job.created_at,
             "finished_at": job.finished_at,
             "links": links(job),

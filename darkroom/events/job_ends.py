@@ -1,0 +1,82 @@
+"""The ends of jobs as events: what starts on them, waits for them or is cancelled by them needs nothing of its own.
+
+They come in by the same door as those of applications, after the commit that ended the job, each once however often it
+is tried: the number of the news is the event's key. Nobody else can send events of these names.
+
+A job that such an event has started is one deeper than the one that had ended. Past `DEEPEST` the event is refused, so
+that a flow which starts on its own failure comes to an end, and stands on record as the loop that it is. Depth goes on
+through events that jobs send, pending runs and children. Prefect's feed is not told: it has the runs' own ends.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from darkroom.events.ingest import EventIngest, Sender
+from darkroom.events.types import EventData, Id, event
+from darkroom.ledger import NOTHING, OPERATOR, Implied, JobEnd, Ledger
+
+SOURCE = "darkroom"
+AT_ONCE = 100
+
+Code = Annotated[str, Field(max_length=200)]
+
+
+class _Ended(EventData):
+    job: Id
+    kind: Id
+    deployment: Id
+    tags: Annotated[list[Code], Field(max_length=100, default_factory=list)]
+    cost_usd: float  # of what was paid for it; a batch's is that of its rows
+
+
+@event("job.completed")
+class JobCompleted(_Ended):
+    pass
+
+
+@event("job.cancelled")
+class JobCancelled(_Ended):
+    pass
+
+
+@event("job.failed")
+class JobFailed(_Ended):
+    error_class: Code | None = None  # "permanent"
+    error_code: Code | None = None  # "content_policy"
+    step: Code | None = None
+
+
+def ingest_ends(ledger: Ledger, ingest: EventIngest) -> tuple[int, Implied]:
+    """Make events of the oldest ends of jobs that are none yet. Return how many, and what they imply."""
+    ends = ledger.news.to_ingest(limit=AT_ONCE)
+    implied = NOTHING
+    for depth in sorted({end.depth for end in ends}):
+        sender = Sender(
+            source=SOURCE,
+            owner_id=OPERATOR,
+            user_id=None,
+            named=lambda ids: {id: id for id in ids},
+            depth=depth + 1,
+            system=True,
+        )
+        implied += ingest.take(sender, [_sent(end) for end in ends if end.depth == depth])[1]
+    if ends:
+        ledger.news.ingested([end.id for end in ends])
+    return len(ends), implied
+
+
+def _sent(end: JobEnd) -> dict[str, Any]:
+    data = {
+        "job": end.job_id,
+        "kind": end.kind,
+        "deployment": end.deployment,
+        "tags": list(end.tags),
+        "cost_usd": float(end.cost_usd),
+    }
+    if end.event == "job.failed":
+        error = (end.data or {}).get("error") or {}
+        data |= {"error_class": error.get("class"), "error_code": error.get("code"), "step": error.get("step")}
+    return {"name": end.event, "data": data, "id": f"end-{end.id}", "ts": end.created_at, "user": end.user_id}
