@@ -10,11 +10,12 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from darkroom.batches.reading import is_name
 from darkroom.errors import BadInput
+from darkroom.nesting import nests_too_deep
 from darkroom.providers.base import PictureModel
 from darkroom.providers.models import find_picture_model
 
@@ -137,6 +138,8 @@ def _read(text: str, kinds: frozenset[str], *, decimal_comma: bool) -> Any:
 
 
 def _read_json(text: str) -> Any:
+    if nests_too_deep(text.encode("utf-8", "surrogatepass")):
+        return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -157,7 +160,7 @@ def _model(endpoint: str) -> PictureModel | None:
         return None
 
 
-@cache
+@lru_cache(256)  # of names that users write
 def _kinds_of(endpoint: str) -> Mapping[str, frozenset[str]]:
     model = _model(endpoint)
     if model is None:

@@ -15,6 +15,7 @@ from io import StringIO
 from typing import Any, NoReturn
 
 from darkroom.batches.problems import Problem
+from darkroom.nesting import nests_too_deep
 
 MOST_ROWS = 10_000
 MOST_BYTES = 20 * 1024 * 1024
@@ -117,6 +118,8 @@ def _json_array(text: str) -> list[object]:
 
 
 def _json(text: str) -> object:
+    if nests_too_deep(text.encode("utf-8", "surrogatepass")):
+        raise ValueError("nested too deep")
     return json.loads(text, parse_constant=_no_number)
 
 

@@ -1,4 +1,4 @@
-"""Bounds on what arrives, before anything is parsed: the size of bodies, and their type.
+"""Bounds on what arrives, before anything is parsed: the size of bodies, their type, and how deep their JSON nests.
 
 Pure ASGI, so a body is counted while it streams and never held in memory past its cap. A body that is too large is read
 to its end, within bounds, before it is refused: a connection closed on a sender that still sends loses the answer.
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from darkroom.batches import MOST_BYTES as MOST_OF_A_MANIFEST
 from darkroom.deployments.gateway.problems import Problem
 from darkroom.media.archives import LARGEST_IMAGE, MIB, MOST_BYTES
+from darkroom.nesting import MOST_LEVELS, nests_too_deep
 
 API_CAP = MIB
 WEBHOOK_CAP = 8 * MIB  # a webhook carries a whole output, with data URIs at worst
@@ -25,6 +26,7 @@ UPLOADS = "/v1/uploads"
 BATCHES = "/v1/batches"
 EVENTS = "/v1/events"
 MANIFESTS = frozenset({"text/csv", "application/x-ndjson", "application/jsonl"})
+NESTING = frozenset({"application/json", *MANIFESTS}) - {"text/csv"}  # a webhook's is its receiver's to read
 ARCHIVE = "application/zip"
 UPLOAD_CAPS: Mapping[str, int] = {
     "image/jpeg": LARGEST_IMAGE,
@@ -47,7 +49,8 @@ class Limits:
         refusal = refuse(scope["method"], scope["path"], headers, cap=cap)
         body = _Body(receive, cap=cap)
         if refusal is None:
-            await self._app(scope, body.receive, send)
+            nests = media_type(headers) in NESTING and not scope["path"].startswith(WEBHOOKS)
+            await self._app(scope, body.receive_bounded if nests else body.receive, send)
             return
         # A sender that asked first has sent nothing yet.
         if headers.get("expect", "").lower() != "100-continue":
@@ -73,7 +76,7 @@ def media_type(headers: Headers) -> str:
 def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | None:
     """Return the problem with the body that the head of a request tells about, or None if there is none."""
     length = headers.get("content-length", "0")
-    if length.isdigit() and int(length) > cap:
+    if length.isascii() and length.isdigit() and int(length) > cap:
         return too_large(cap)
     if method not in WITH_BODY or path.startswith(WEBHOOKS):
         return None
@@ -98,6 +101,16 @@ def too_large(cap: int) -> Problem:
         field="body",
         remedy=f"Send at most {cap // MIB} MiB.",
         headers={"Connection": "close"},
+    )
+
+
+def too_deep() -> Problem:
+    return Problem(
+        422,
+        f"The JSON is nested more than {MOST_LEVELS} levels deep.",
+        field="body",
+        remedy=f"Nest at most {MOST_LEVELS} levels.",
+        code="too-deep",
     )
 
 
@@ -134,6 +147,20 @@ class _Body:
                 await self.drain()
             raise too_large(self._cap)
         return message
+
+    async def receive_bounded(self) -> Message:
+        """Return the body in one piece, as whoever parses it needs it, or raise the problem with its depth."""
+        message = await self.receive()
+        pieces = [message.get("body", b"")]
+        while message["type"] == "http.request" and message.get("more_body"):
+            message = await self.receive()
+            pieces.append(message.get("body", b""))
+        if message["type"] != "http.request":
+            return message
+        whole = b"".join(pieces)
+        if nests_too_deep(whole):
+            raise too_deep()
+        return {"type": "http.request", "body": whole, "more_body": False}
 
     async def drain(self) -> None:
         enough = self._size + DRAINED

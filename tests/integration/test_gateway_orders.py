@@ -333,7 +333,7 @@ def test_the_documentation_needs_no_internet(gateway: RunningGateway) -> None:
     assert gateway.http.get("/docs/static/swagger-ui-bundle.js").status_code == 200
     document = gateway.http.get("/openapi.json").json()
     answers = document["paths"]["/v1/images"]["post"]["responses"]
-    assert set(answers) == {"202", "401", "403", "413", "415", "422", "429"}
+    assert set(answers) == {"202", "400", "401", "403", "413", "415", "422", "429", "503"}
     assert answers["422"]["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "remedy" in document["components"]["schemas"]["Problem"]["properties"]
     named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))

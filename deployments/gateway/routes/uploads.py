@@ -47,7 +47,7 @@ BODY: dict[str, Any] = {
     status_code=201,
     summary="Bring a file",
     response_description="Stored. Its `id` is what orders take.",
-    responses=problem_responses(401, 403, 413, 415, 422),
+    responses=problem_responses(401, 403, 413, 415, 422, 507),
     openapi_extra=BODY,
 )
 async def upload(request: Request, user_id: UserId, services: ServicesOf) -> AssetDocument:
