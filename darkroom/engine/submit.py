@@ -12,7 +12,7 @@ from typing import Any
 from darkroom.engine.backoff import next_try
 from darkroom.engine.resources import Resources
 from darkroom.engine.store import StoredFiles
-from darkroom.errors import DarkroomError, Park, RateLimited, Retry, SubmitUnknown
+from darkroom.errors import DarkroomError, OutOfMoney, Park, RateLimited, Retry, SubmitUnknown
 from darkroom.ledger import NOTHING, OUTAGES, Implied, Outcome, Request, Transition
 from darkroom.providers.base import Accepted
 from darkroom.providers.models import find_model
@@ -100,7 +100,8 @@ def _refused(resources: Resources, row: Request, error: DarkroomError) -> Implie
     document = error.of(step=row.step, ref=row.ref).document()
     if isinstance(error, Park):
         # Told to the account first: the row waits for the breaker then, not for a time of its own.
-        resources.ledger.accounts.out(row.account_id, probe=row.probe)
+        reason = error.message if isinstance(error, OutOfMoney) else None
+        resources.ledger.accounts.out(row.account_id, probe=row.probe, reason=reason)
         return resources.ledger.requests.refused(row.ref, error=document, not_before=None)
     implied = _answered(resources, row)
     if isinstance(error, RateLimited):

@@ -8,6 +8,7 @@ import sys
 import uvicorn
 
 from darkroom.deployments.gateway.app import create_app
+from darkroom.deployments.gateway.memory import give_memory_back
 from darkroom.deployments.gateway.protocol import BoundedHttp
 from darkroom.errors import DarkroomError
 from darkroom.settings import load_settings
@@ -21,6 +22,7 @@ SECONDS_KEPT_ALIVE = 75
 
 
 def serve(*, host: str = HOST, port: int = PORT) -> None:
+    give_memory_back()
     uvicorn.run(
         create_app(load_settings()),
         host=host,

@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Match
 
 from darkroom.batches import ManifestError
 from darkroom.deployments.gateway.problem_hints import FieldError, field_errors, remedy_of
-from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Retry, StoreFull, TooMany, WrongState
+from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, Retry, StoreFull, TooMany, WrongState
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +144,9 @@ def from_error(error: DarkroomError) -> Problem:
             return Problem(429, error.message, remedy=remedy_of(error.message), code=_code(error), headers=headers)
         case StoreFull():
             return Problem(507, error.message, remedy=remedy_of(error.message), code=_code(error))
+        case Park(code="store_refused") | Permanent(code="store_refused" | "store_misconfigured"):
+            headers = _retry_after(None)
+            return Problem(503, error.message, remedy=remedy_of(error.message), code=_code(error), headers=headers)
         case Retry() | Park():
             return unavailable(error.message, retry_after=_seconds(error))
         case NeedsHuman():

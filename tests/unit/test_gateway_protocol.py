@@ -1,4 +1,4 @@
-"""The head of a request is bounded where the server reads it: over real connections, to an application of one answer."""
+"""The head of a request is bounded where the server reads it: over real connections, to an answer that is the same."""
 
 from __future__ import annotations
 

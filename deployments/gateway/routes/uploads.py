@@ -6,6 +6,8 @@ entry), and then lies in the media store as an asset that belongs to no job. Wha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, BinaryIO, cast
@@ -22,10 +24,11 @@ from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem
 from darkroom.deployments.gateway.schemas.jobs import AssetDocument, asset_document
 from darkroom.deployments.gateway.services import Services, ServicesOf
-from darkroom.errors import BadInput, Refused, Unverified
+from darkroom.errors import BadInput, Refused, StoreFull, Unverified
 from darkroom.ledger import Asset, StoredFile, new_id
 from darkroom.media.archives import MIB, check_archive
 from darkroom.media.formats import Kind, Media, verify
+from darkroom.media.store import FULL
 
 router = APIRouter(prefix="/v1/uploads", tags=["Assets"])
 
@@ -58,12 +61,23 @@ async def upload(request: Request, user_id: UserId, services: ServicesOf) -> Ass
     Each upload is a new file, also of the same bytes.
     """
     kind = Kind.ARCHIVE if media_type(request.headers) == ARCHIVE else Kind.IMAGE
-    with SpooledTemporaryFile(SPOOLED) as file:
+    with _told_where_full(), SpooledTemporaryFile(SPOOLED) as file:
         await _receive(request, UploadFile(cast(BinaryIO, file)))
+        file.flush()  # else the end of a file that had no room is missing from what is read
         keep = partial(_keep, file, kind, user_id=user_id, services=services)
         limiter = ARCHIVES_AT_ONCE if kind is Kind.ARCHIVE else PICTURES_AT_ONCE
         asset = await anyio.to_thread.run_sync(keep, limiter=limiter)
     return asset_document(asset, services.settings)
+
+
+@contextmanager
+def _told_where_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StoreFull("there is no room for files that come in: make some in this gateway's TMPDIR") from error
 
 
 async def _receive(request: Request, file: UploadFile) -> None:
