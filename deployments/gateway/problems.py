@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from psycopg.errors import DiskFull
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -237,8 +238,10 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)
     def _ledger_down(_: Request, error: Exception) -> JSONResponse:
-        logger.warning("The ledger does not answer: %s", type(error).__name__)
-        return unavailable("The ledger does not answer.").response()
+        full = isinstance(getattr(error, "orig", None), DiskFull)
+        said = "The ledger has no room on its disk." if full else "The ledger does not answer."
+        logger.warning("%s (%s)", said, type(error).__name__)
+        return unavailable(said).response()
 
     @app.exception_handler(DataError)
     def _unstorable(_: Request, error: DataError) -> JSONResponse:

@@ -262,6 +262,36 @@ def test_what_an_outage_keeps_waiting_says_so(
     assert said == f"fal is down since {down_since:%H:%M}, next probe in 1 s"
 
 
+NO_ROOM = """
+CREATE SEQUENCE tries;
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('tries') < 3 THEN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END IF;
+    RETURN NEW;
+END $$;
+"""
+
+
+@pytest.mark.parametrize(("answer", "status"), [("taken", RequestStatus.IN_FLIGHT), ("broken", RequestStatus.QUEUED)])
+def test_what_the_provider_answered_is_recorded_when_the_ledger_has_room_again(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str, answer: str, status: RequestStatus
+) -> None:
+    """Else nobody knew of the call, and its slot were held until it is given up. It is sent once."""
+    job = post(ledger, ann)
+    provider.answer = {"taken": taken, "broken": broken}[answer]
+    (granted,) = ledger.grants.grant()
+    db.execute(NO_ROOM)
+    db.execute(
+        "CREATE TRIGGER no_room BEFORE UPDATE ON request FOR EACH ROW "
+        "WHEN (OLD.status = 'submitting') EXECUTE FUNCTION no_room()"
+    )
+
+    submit(resources, granted)
+
+    assert [row.status for row in ledger.requests.of_job(job.id)] == [status]
+    assert provider.submits == 1
+
+
 def test_an_exhausted_balance_stops_the_account_until_it_is_topped_up(
     resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
