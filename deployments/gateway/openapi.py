@@ -168,7 +168,7 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """Drop null from a parameter's schema: one that may be left out is never null, it is just not there."""
-    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    kinds: list[dict[str, Any]] = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
     return kinds[0] | {name: value for name, value in schema.items() if name != "anyOf"}
