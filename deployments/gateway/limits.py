@@ -20,6 +20,7 @@ API_CAP = MIB
 WEBHOOK_CAP = 8 * MIB  # a webhook carries a whole output, with data URIs at worst
 EVENTS_CAP = 8 * MIB  # ten thousand of some 800 bytes
 DRAINED = 16 * MIB
+LEVELS_OF_EVENTS = 512  # an event that nests too deep for us is kept, refused; what nests deeper is not read
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 WEBHOOKS = "/webhooks/"
 UPLOADS = "/v1/uploads"
@@ -47,7 +48,7 @@ class Limits:
         headers = Headers(scope=scope)
         cap = cap_for(scope["path"], headers)
         refusal = refuse(scope["method"], scope["path"], headers, cap=cap)
-        body = _Body(receive, cap=cap)
+        body = _Body(receive, cap=cap, levels=LEVELS_OF_EVENTS if scope["path"] == EVENTS else MOST_LEVELS)
         if refusal is None:
             nests = media_type(headers) in NESTING and not scope["path"].startswith(WEBHOOKS)
             await self._app(scope, body.receive_bounded if nests else body.receive, send)
@@ -104,12 +105,12 @@ def too_large(cap: int) -> Problem:
     )
 
 
-def too_deep() -> Problem:
+def too_deep(levels: int) -> Problem:
     return Problem(
         422,
-        f"The JSON is nested more than {MOST_LEVELS} levels deep.",
+        f"The JSON is nested more than {levels} levels deep.",
         field="body",
-        remedy=f"Nest at most {MOST_LEVELS} levels.",
+        remedy=f"Nest at most {levels} levels.",
         code="too-deep",
     )
 
@@ -135,8 +136,9 @@ def wrong_upload_type() -> Problem:
 class _Body:
     """The stream of a request's body, counted."""
 
-    def __init__(self, receive: Receive, *, cap: int) -> None:
+    def __init__(self, receive: Receive, *, cap: int, levels: int) -> None:
         self._receive = receive
+        self._levels = levels
         self._cap = cap
         self._size = 0
 
@@ -158,8 +160,8 @@ class _Body:
         if message["type"] != "http.request":
             return message
         whole = b"".join(pieces)
-        if nests_too_deep(whole):
-            raise too_deep()
+        if nests_too_deep(whole, most=self._levels):
+            raise too_deep(self._levels)
         return {"type": "http.request", "body": whole, "more_body": False}
 
     async def drain(self) -> None:

@@ -19,7 +19,7 @@ FINE = {
     "wide": json.dumps([[[]]] * 50_000).encode(),
     "brackets in a text": json.dumps({"a": "[" * 500 + '"\\' + "]" * 500}).encode(),
     "lines of their own": b'{"a": []}\n' * 1000,
-    "no JSON": b"[" * 100_000,
+    "no JSON": b"]" * 100_000,
     "a text without an end": b'"' + b"\\" * 100_001,
 }
 TOO_DEEP = {
