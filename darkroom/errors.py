@@ -6,6 +6,8 @@
     │   ├── TooMany           … when less of one's own waits: the plan's queue is full
     │   └── Unverified        … the file came, but is not what was promised (cut short, not decodable)
     ├── Park          the provider is out: keep the work as it is, use up no attempt
+    │   ├── OutOfMoney        … as the account's balance is exhausted: as above, and a person tops it up
+    │   └── StoreFull         … or the media store has no room left: as above, and a person makes room
     ├── SubmitUnknown the submit answer was lost: the job may exist, so it is neither repeated nor given up
     ├── Permanent     never again: the same request would fail the same way
     │   ├── BadInput          the caller's input: names the field and the remedy
@@ -92,6 +94,18 @@ class Park(DarkroomError):
 
     kind = "park"
     code = "provider_down"
+
+
+class OutOfMoney(Park):
+    """The balance at the provider is exhausted. What waits goes on by itself after a top-up: the next probe tells."""
+
+    code = "balance_exhausted"
+
+
+class StoreFull(Park):
+    """The media store has no room for the file. What waits goes on by itself once there is some."""
+
+    code = "store_full"
 
 
 class SubmitUnknown(DarkroomError):

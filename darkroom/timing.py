@@ -90,6 +90,7 @@ class Timing:
     events_failed: timedelta = timedelta(seconds=5)
     prefect_watched: timedelta = timedelta(seconds=5)
     prefect_missed: timedelta = timedelta(seconds=1)  # while something is missing: a stack that starts is ready sooner
+    store_probed: timedelta = timedelta(seconds=15)  # by every gateway, with an object of 64 KiB
     blocks_read: timedelta = timedelta(minutes=1)  # they can be edited in Prefect's UI
     listen_again: timedelta = timedelta(seconds=5)
     deployment_kept: timedelta = timedelta(seconds=15)  # so long one that was edited may start as it was

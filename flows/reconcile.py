@@ -21,6 +21,7 @@ from prefect import State, flow
 from prefect.logging import get_run_logger
 from pydantic import Field
 
+from darkroom.blocks.notifier import Notifier
 from darkroom.engine.reconcile_rules import (
     ForRequest,
     ForRun,
@@ -77,6 +78,15 @@ class Reconciler:
         self._each("Every untold event", self._untold)
         self._ledger.news.tell_budgets()
         self._ledger.news.forget(older_than=self._resources.settings.news_kept)
+        self._each("Every account that waits for a person", self._notify)
+
+    def _notify(self) -> None:
+        """Tell the operator, once, which account stands still until they do something about it."""
+        for account in self._ledger.accounts.to_notify():
+            subject = f"{account.id} takes no more calls"
+            text = f"{account.down_reason}. What was ordered waits, and goes on by itself once that is done."
+            Notifier.load_default().tell(subject, text, key=f"account-{account.id}-{account.down_since:%Y%m%dT%H%M%S}")
+            self._ledger.accounts.notified(account)
 
     def _end_lost_turns(self) -> None:
         """Earlier turns whose process was lost: nobody else ends those, and Prefect shows them as running for ever.

@@ -18,6 +18,7 @@ from darkroom.batches.json_rows import DEEPEST, nested_deeper
 from darkroom.batches.names import ID, is_name, seen
 from darkroom.batches.raw import Raw
 from darkroom.errors import BadInput
+from darkroom.nesting import nests_too_deep
 from darkroom.providers.base import PictureModel
 from darkroom.providers.models import all_models, find_picture_model
 
@@ -193,6 +194,8 @@ def _read(text: str, kinds: frozenset[str], raw: Raw, notes: dict[str, str], *, 
 
 
 def _read_json(text: str) -> Any:
+    if nests_too_deep(text.encode("utf-8", "surrogatepass")):
+        return text
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

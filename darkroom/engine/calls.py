@@ -24,7 +24,7 @@ from darkroom.engine.resources import Resources
 from darkroom.engine.signals import Cancelled, RetryLater, Waiting
 from darkroom.engine.token_bucket import TokenBucket
 from darkroom.engine.ui.report import Reports
-from darkroom.errors import DarkroomError
+from darkroom.errors import DarkroomError, Park
 from darkroom.ledger import OUTAGES, JobStatus, Listener, Record, Work
 
 JobFunction = Callable[[Job], object]
@@ -207,6 +207,8 @@ class Calls:
             refs = waiting.refs - set(self._beside) | not_yet_cancelled
             return Left(waits=refs, form=waiting.form, due=waiting.due, expected=waiting.expected)
         except RetryLater as later:
+            if isinstance(later.__cause__, Park):
+                self._ledger.assets.held(row.id, reason=later.__cause__.message)
             return Left(again_after=later.seconds)
         except Cancelled:
             self._finish(job, JobStatus.CANCELLED, None, named=named)

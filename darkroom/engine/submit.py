@@ -7,16 +7,19 @@ call itself in a run that carries many.
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from darkroom.engine.backoff import next_try
 from darkroom.engine.resources import Resources
 from darkroom.engine.store import StoredFiles
-from darkroom.errors import DarkroomError, Park, RateLimited, Retry, SubmitUnknown
+from darkroom.errors import DarkroomError, OutOfMoney, Park, RateLimited, Retry, SubmitUnknown
 from darkroom.ledger import NOTHING, OUTAGES, Implied, Outcome, Request, Transition
 from darkroom.providers.base import Accepted
 from darkroom.providers.models import find_model
 
+T = TypeVar("T")
 MOST_REFUSALS = 8  # by errors of the provider's own, about five minutes; 429s and outages are waited for
 
 
@@ -39,10 +42,10 @@ def submit(resources: Resources, row: Request) -> Request:
     try:
         answer = provider.submit(begun, input, webhook_url=_webhook_url(resources, begun))
     except SubmitUnknown:
-        resources.dispatcher.carry_out(requests.answer_lost(row.ref))
+        resources.dispatcher.carry_out(_recorded(resources, lambda: requests.answer_lost(row.ref)))
         return requests.get(row.ref)
     except DarkroomError as error:
-        resources.dispatcher.carry_out(_refused(resources, begun, error))
+        resources.dispatcher.carry_out(_recorded(resources, partial(_refused, resources, begun, error)))
         raise
     if isinstance(answer, Outcome):
         _keep_answer(resources, begun, answer)
@@ -52,7 +55,7 @@ def submit(resources: Resources, row: Request) -> Request:
 
 def _accepted(resources: Resources, row: Request, taken: Accepted) -> Request:
     requests = resources.ledger.requests
-    accepted = requests.accepted(row.ref, request_id=taken.request_id)
+    accepted = _recorded(resources, lambda: requests.accepted(row.ref, request_id=taken.request_id))
     resources.dispatcher.carry_out(_answered(resources, row))
     if taken.deliver is not None:
         try:
@@ -65,21 +68,24 @@ def _accepted(resources: Resources, row: Request, taken: Accepted) -> Request:
 
 
 def _keep_answer(resources: Resources, row: Request, outcome: Outcome) -> None:
-    """Put the answer on record.
+    _, implied = _recorded(resources, lambda: resources.ledger.requests.settle(row.ref, outcome, via=None))
+    resources.dispatcher.carry_out(_answered(resources, row) + implied)
 
-    It is paid and nowhere else: a ledger that restarts just now is waited for.
+
+def _recorded(resources: Resources, record: Callable[[], T]) -> T:
+    """Put on record what the provider answered.
+
+    It is paid, or known for sure, and nowhere else: a ledger that restarts just now or has no room is waited for. Else
+    the row would hold its slot until it is given up.
     """
     deadline = time.monotonic() + resources.timing.answer_kept.total_seconds()
     while True:
         try:
-            _, implied = resources.ledger.requests.settle(row.ref, outcome, via=None)
+            return record()
         except OUTAGES:
             if time.monotonic() > deadline:
                 raise
             time.sleep(resources.timing.look.total_seconds())
-        else:
-            break
-    resources.dispatcher.carry_out(_answered(resources, row) + implied)
 
 
 def _unprepared(resources: Resources, row: Request, error: DarkroomError) -> Implied:
@@ -100,7 +106,8 @@ def _refused(resources: Resources, row: Request, error: DarkroomError) -> Implie
     document = error.of(step=row.step, ref=row.ref).document()
     if isinstance(error, Park):
         # Told to the account first: the row waits for the breaker then, not for a time of its own.
-        resources.ledger.accounts.out(row.account_id, probe=row.probe)
+        reason = error.message if isinstance(error, OutOfMoney) else None
+        resources.ledger.accounts.out(row.account_id, probe=row.probe, reason=reason)
         return resources.ledger.requests.refused(row.ref, error=document, not_before=None)
     implied = _answered(resources, row)
     if isinstance(error, RateLimited):

@@ -10,9 +10,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from darkroom.ledger.breaker import halve_again, pause_after
-from darkroom.ledger.database import run
+from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.part import Part
+from darkroom.ledger.tables import Account
 
 
 class Accounts(Part):
@@ -21,10 +22,10 @@ class Accounts(Part):
         with self._engine.begin() as connection:
             run(connection, "account_insert", account_id=account_id, slots=slots, user_slots=user_slots)
 
-    def out(self, account_id: str, *, probe: bool) -> None:
+    def out(self, account_id: str, *, probe: bool, reason: str | None = None) -> None:
         """Open the breaker: the provider is out of service. With `probe`: it still is, and the next one waits longer.
 
-        Where it is open already, only a probe says anything new.
+        Where it is open already, only a probe says anything new. `reason`: what a person has to do something about.
         """
         now = self._now()
         with self._engine.begin() as connection:
@@ -39,7 +40,18 @@ class Accounts(Part):
                 down_since=account.down_since or now,
                 failed_probes=failed,
                 probe_at=now + pause_after(failed, timing=self._timing),
+                reason=reason,
             )
+
+    def to_notify(self) -> list[Account]:
+        """Return the accounts that wait for a person who was not told yet."""
+        with self._engine.begin() as connection:
+            return [plain(Account, row) for row in run(connection, "accounts_to_notify")]
+
+    def notified(self, account: Account) -> None:
+        """Note that a person was told, for as long as the account is down for that reason."""
+        with self._engine.begin() as connection:
+            run(connection, "account_notified", account_id=account.id, down_since=account.down_since, now=self._now())
 
     def back(self, account_id: str) -> Implied:
         """Close the breaker, as a probe was answered: what waited goes on."""

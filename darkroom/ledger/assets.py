@@ -25,6 +25,11 @@ class StoredFile:
 
 
 class Assets(Part):
+    def held(self, job_id: str, *, reason: str) -> None:
+        """Note why a file of the job could not be stored just now. Its run tries again."""
+        with self._engine.begin() as connection:
+            run(connection, "job_held", job_id=job_id, reason=reason, now=self._now())
+
     def add(
         self,
         job: Job,

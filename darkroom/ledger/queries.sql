@@ -154,6 +154,9 @@ SELECT count(*) FROM (SELECT FROM request WHERE user_id = :user_id AND status = 
 -- name: job_by_key
 SELECT * FROM job WHERE user_id = :user_id AND idempotency_key = :idempotency_key
 
+-- name: job_held
+UPDATE job SET held_reason = :reason, held_at = :now WHERE id = :job_id AND finished_at IS NULL
+
 -- name: job_get
 SELECT * FROM job WHERE id = :job_id
 
@@ -658,6 +661,16 @@ UPDATE request SET output = jsonb_set(output, CAST(:path AS text[]), CAST(:kept 
 -- name: request_output
 UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref
 
+-- name: delivery_again
+-- The very same webhook came before, with the same verdict: counted there.
+UPDATE delivery SET times = times + 1, last_received_at = :now
+WHERE id = (
+    SELECT id FROM delivery
+    WHERE ref = :ref AND provider = :provider AND request_id = :request_id AND body_sha256 = :body_sha256
+      AND verdict = :verdict
+    ORDER BY id LIMIT 1
+)
+
 -- name: delivery_insert
 INSERT INTO delivery (provider, request_id, ref, verdict, body_sha256, cost_usd, received_at)
 VALUES (:provider, :request_id, :ref, :verdict, :body_sha256, :cost_usd, :now)
@@ -682,11 +695,20 @@ WHERE id = 'fal'
 ORDER BY id
 
 -- name: account_down
-UPDATE account SET down_since = :down_since, failed_probes = :failed_probes, probe_at = :probe_at WHERE id = :account_id
+UPDATE account SET down_since = :down_since, failed_probes = :failed_probes, probe_at = :probe_at,
+    down_reason = CAST(:reason AS text),
+    down_notified_at = CASE WHEN CAST(:reason AS text) IS NOT NULL THEN down_notified_at END
+WHERE id = :account_id
 
 -- name: account_back
-UPDATE account SET down_since = NULL, failed_probes = 0, probe_at = NULL
+UPDATE account SET down_since = NULL, failed_probes = 0, probe_at = NULL, down_reason = NULL, down_notified_at = NULL
 WHERE id = :account_id AND down_since IS NOT NULL
+
+-- name: accounts_to_notify
+SELECT * FROM account WHERE down_since IS NOT NULL AND down_reason IS NOT NULL AND down_notified_at IS NULL ORDER BY id
+
+-- name: account_notified
+UPDATE account SET down_notified_at = :now WHERE id = :account_id AND down_since = :down_since
 
 -- name: account_slowed
 UPDATE account SET halvings = :halvings, slowed_at = :now WHERE id = :account_id
@@ -840,6 +862,7 @@ SELECT account.slots AS all_slots,
     account.halvings,
     account.slowed_at,
     account.down_since,
+    account.down_reason,
     account.probe_at,
     CAST(account.endpoint_caps ->> :endpoint AS integer) AS endpoint_cap,
     COALESCE(account.user_slots, plan.in_flight) AS plan_slots,

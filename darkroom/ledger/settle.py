@@ -95,22 +95,21 @@ def _verdict(row: Request, outcome: Outcome, arrival: Arrival | None) -> Verdict
 def _record(
     connection: Connection, row: Request, arrival: Arrival, verdict: Verdict, cost: Decimal | None, *, now: datetime
 ) -> None:
-    """Record the webhook.
+    """Record the webhook. A duplicate that came before, byte for byte, is counted there.
 
     A duplicate costs something only if it is another job at the provider than the one on record.
     """
     another = row.request_id not in (None, arrival.request_id)
-    run(
-        connection,
-        "delivery_insert",
-        provider=arrival.provider,
-        request_id=arrival.request_id,
-        ref=row.ref,
-        verdict=verdict.value,
-        body_sha256=arrival.body_sha256,
-        cost_usd=cost if another else None,
-        now=now,
-    )
+    found = {
+        "provider": arrival.provider,
+        "request_id": arrival.request_id,
+        "ref": row.ref,
+        "body_sha256": arrival.body_sha256,
+        "verdict": verdict.value,
+    }
+    if verdict is Verdict.SETTLED or not run(connection, "delivery_again", **found, now=now).rowcount:
+        paid = cost if another else None
+        run(connection, "delivery_insert", **found, cost_usd=paid, now=now)
 
 
 def _event(outcome: Outcome) -> str:

@@ -65,6 +65,8 @@ class Account(SQLModel, table=True):
     down_since: datetime | None = when()
     probe_at: datetime | None = when()
     failed_probes: int = 0
+    down_reason: str | None = None  # where a person has to do something about it
+    down_notified_at: datetime | None = when()
     # The throttle: how often the slots were halved after a 429, and when last.
     halvings: int = 0
     slowed_at: datetime | None = when()
@@ -202,6 +204,8 @@ class Job(SQLModel, table=True):
     replay_id: str | None = Field(default=None, foreign_key="replay.id")  # whose budget it has, since it was replayed
     discarded_at: datetime | None = when()  # a person has said that nothing more is to become of it
     discard_reason: str | None = None
+    held_reason: str | None = None  # what its run could not do at `held_at`, and tries again
+    held_at: datetime | None = when()
     progress: Json | None = json_object()  # how far it has come, while it is under way: {"percent", "text"}
     result: Json | None = json_object()  # what it came to beside its files, by kind of job
     error: Json | None = json_object()
@@ -371,6 +375,8 @@ class Delivery(SQLModel, table=True):
     body_sha256: str
     cost_usd: Decimal | None = usd()  # of a duplicate that was paid
     received_at: datetime = when(now=True)
+    times: int = 1  # the very same webhook, again and again, is one row
+    last_received_at: datetime | None = when()
 
 
 class Replay(SQLModel, table=True):

@@ -22,6 +22,8 @@ from darkroom.ledger.statuses import RequestStatus, WaitKind, WaitStatus
 from darkroom.ledger.tables import Batch, Job, Request
 from darkroom.timing import Timing
 
+HELD_FOR = timedelta(minutes=3)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
@@ -39,6 +41,7 @@ class Line:
     budget_usd: Decimal | None = None  # of its user, a day
     spent_usd: Decimal = Decimal(0)  # today, and reserved for what is under way
     down_since: datetime | None = None
+    down_reason: str | None = None
     probe_at: datetime | None = None
 
 
@@ -89,14 +92,19 @@ def waiting_for(job: Job, requests: Sequence[Request], *, line: Line | None, now
         return None
     pending = [row for row in requests if not row.status.terminal]
     if not pending:
-        return _run_to_go_on(job, requests)
+        return _run_to_go_on(job, requests, now=now)
     sentence = _row(pending[0], job, line=line, now=now)
     return sentence if len(pending) == 1 else f"{sentence}; and {len(pending) - 1} more"
 
 
-def _run_to_go_on(job: Job, requests: Sequence[Request]) -> str:
+def _held(job: Job, now: datetime) -> str:
+    """Say why it could not yet. It is tried again every half minute or so: an older reason is none any more."""
+    return f": {job.held_reason}" if job.held_at is not None and now - job.held_at < HELD_FOR else ""
+
+
+def _run_to_go_on(job: Job, requests: Sequence[Request], *, now: datetime) -> str:
     if any(row.status is RequestStatus.SUCCEEDED for row in requests):
-        return "its run to store the result"
+        return f"its run to store the result{_held(job, now)}"
     if job.cancel_requested_at is not None:
         return "its run to end it: it is cancelled"
     return "its run to take the next step" if requests else "its run to begin"
@@ -124,7 +132,8 @@ def _cancel(row: Request) -> str:
 
 def _queued(row: Request, line: Line | None, *, now: datetime) -> str:
     if line is not None and line.down_since is not None:
-        return f"{row.account_id} is down since {line.down_since:%H:%M}, {_next_probe(line.probe_at, now=now)}"
+        why = f" ({line.down_reason})" if line.down_reason else ""
+        return f"{row.account_id} is down since {line.down_since:%H:%M}{why}, {_next_probe(line.probe_at, now=now)}"
     if row.not_before == PAUSED_UNTIL:
         return "its batch, which is paused"
     if row.not_before is not None and row.not_before > now:

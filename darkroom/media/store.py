@@ -7,6 +7,7 @@ and used without Prefect, whose import takes a second; the others are Prefect's 
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import re
@@ -14,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from uuid import uuid4
 
 from pydantic import SecretStr
 
-from darkroom.errors import BadInput, DarkroomError, Park, Permanent
+from darkroom.errors import BadInput, DarkroomError, Park, Permanent, StoreFull
 from darkroom.orchestrator.api import PrefectApi, block_document
 from darkroom.settings import Settings
 
@@ -30,11 +32,27 @@ BLOCK_NAME = "darkroom-media"
 LONGEST_KEY = 512
 # Segments do not begin with a dot, so there is no `.` or `..` among them.
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*(?:/[A-Za-z0-9_][A-Za-z0-9._=-]*)*")
-NEVER = (PermissionError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
-NEVER_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError"})
-NEVER_S3 = frozenset(
-    {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "PermanentRedirect"}
+NEVER = (IsADirectoryError, NotADirectoryError, ValueError, TypeError)
+NEVER_NAMES = frozenset({"ParamValidationError"})
+# What an operator has to mend, and mends: what waits goes on then.
+REFUSED_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
+REFUSED_S3 = frozenset(
+    {
+        "403",
+        "AccessDenied",
+        "AllAccessDisabled",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "NoSuchBucket",
+        "PermanentRedirect",
+        "SignatureDoesNotMatch",
+    }
 )
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_S3 = frozenset({"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
+PROBE = "probe/gateway"
+PROBED_WITH = bytes(range(256)) * 256  # as much as a full disk has no room for; always the same
 
 
 class FileSystem(Protocol):
@@ -57,9 +75,16 @@ class LocalFolder:
         return self._within(path).read_bytes()
 
     def write_path(self, path: str, content: bytes) -> None:
+        """Write the whole file, or none: beside its place, and renamed. No key begins a name with a dot."""
         file = self._within(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        beside = file.with_name(f".{uuid4().hex}")
+        try:
+            beside.write_bytes(content)
+            beside.replace(file)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
     def _within(self, path: str) -> Path:
         """Return the path inside the folder. Raise ValueError for what a link leads out of the folder."""
@@ -76,7 +101,7 @@ class MediaStore:
         self._filesystem = filesystem
 
     def write(self, key: str, content: bytes) -> None:
-        """Store the content or replace it. Raise Park while the store is out, Permanent where it will never do."""
+        """Store the content or replace it. Raise Park while the store is out or full, Permanent where it never will."""
         with _translated():
             _call(self._filesystem.write_path, path=_checked(key), content=content)
 
@@ -84,6 +109,12 @@ class MediaStore:
         """Return the content under the key. Raise Permanent(code="media_missing") if nothing was stored under it."""
         with _translated():
             return cast(bytes, _call(self._filesystem.read_path, path=_checked(key)))
+
+    def probe(self) -> None:
+        """Write an object and read it. Raise as `write` and `read` do, and Park where it comes back as another."""
+        self.write(PROBE, PROBED_WITH)
+        if self.read(PROBE) != PROBED_WITH:
+            raise Park("the media store does not give back what was written to it", code="store_unavailable")
 
     def is_at(self, store: str) -> bool:
         """Return whether this is the place a store setting names. A `block:` setting is what its block says."""
@@ -254,9 +285,15 @@ def _failure(error: Exception) -> DarkroomError:
     kind = type(error).__name__
     if _is_missing(error):
         return Permanent("nothing is stored under this key", code="media_missing")
-    if isinstance(error, NEVER) or kind in NEVER_NAMES or _s3_code(error) in NEVER_S3:
-        return Permanent(f"the media store refuses ({_s3_code(error) or kind}): check its block", code="store_refused")
-    return Park(f"the media store is out ({_s3_code(error) or kind})", code="store_unavailable")
+    said = _s3_code(error) or kind
+    if getattr(error, "errno", None) in FULL or said in FULL_S3:
+        return StoreFull("the media store is full: make room in it, and what waits goes on by itself")
+    if isinstance(error, NEVER) or kind in NEVER_NAMES:
+        return Permanent(f"the media store refuses ({said}): check its block", code="store_refused")
+    if isinstance(error, PermissionError) or said in REFUSED_S3 | REFUSED_NAMES:
+        remedy = "check its block, and what the bucket or folder lets its key do"
+        return Park(f"the media store refuses ({said}): {remedy}", code="store_refused")
+    return Park(f"the media store is out ({said})", code="store_unavailable")
 
 
 def _is_missing(error: Exception) -> bool:

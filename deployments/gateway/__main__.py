@@ -8,6 +8,8 @@ import sys
 import uvicorn
 
 from darkroom.deployments.gateway.app import create_app
+from darkroom.deployments.gateway.memory import give_memory_back
+from darkroom.deployments.gateway.protocol import BoundedHttp
 from darkroom.errors import DarkroomError
 from darkroom.settings import load_settings
 
@@ -20,10 +22,12 @@ SECONDS_KEPT_ALIVE = 75
 
 
 def serve(*, host: str = HOST, port: int = PORT) -> None:
+    give_memory_back()
     uvicorn.run(
         create_app(load_settings()),
         host=host,
         port=port,
+        http=BoundedHttp,
         # Its lines would hold the tokens of webhooks and the signatures of links.
         access_log=False,
         server_header=False,

@@ -61,6 +61,8 @@ def create_app(settings: Settings, *, blocks: Blocks | None = None) -> FastAPI:
         # Generated clients name their methods after these.
         generate_unique_id_function=lambda route: f"{route.name}_deprecated" if route.deprecated else route.name,
         lifespan=lifespan,
+        # The address of such a redirect would be made of the header Host, which a stranger writes.
+        redirect_slashes=False,
     )
     _add_routes(app)
     add_handlers(app)

@@ -1,4 +1,4 @@
-"""Bounds on what arrives, before anything is parsed: the size of bodies, and their type.
+"""Bounds on what arrives, before anything is parsed: the size of bodies, their type, and how deep their JSON nests.
 
 Pure ASGI, so a body is counted while it streams and never held in memory past its cap. A body that is too large is read
 to its end, within bounds, before it is refused: a connection closed on a sender that still sends loses the answer.
@@ -15,24 +15,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from darkroom.batches import MOST_BYTES as MOST_OF_A_MANIFEST
 from darkroom.deployments.gateway.problems import Problem
 from darkroom.media.archives import LARGEST_IMAGE, MIB, MOST_BYTES
+from darkroom.nesting import MOST_LEVELS, nests_too_deep
 
 API_CAP = MIB
 WEBHOOK_CAP = 8 * MIB  # a webhook carries a whole output, with data URIs at worst
 EVENTS_CAP = 8 * MIB  # ten thousand of some 800 bytes
 DRAINED = 16 * MIB
+LEVELS_OF_EVENTS = 512  # an event that nests too deep for us is kept, refused; what nests deeper is not read
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 WEBHOOKS = "/webhooks/"
 UPLOADS = "/v1/uploads"
 BATCHES = "/v1/batches"
 EVENTS = "/v1/events"
-MANIFESTS = frozenset(
+JSON_LINES = frozenset(
     {
-        *("text/csv", "application/csv", "text/x-csv", "text/comma-separated-values", "text/tab-separated-values"),
-        *("text/plain", "application/vnd.ms-excel"),  # what browsers make of .txt, and of .csv beside an Excel
         *("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"),
         *("application/json-lines", "application/json-seq"),
     }
 )
+MANIFESTS = JSON_LINES | {
+    *("text/csv", "application/csv", "text/x-csv", "text/comma-separated-values", "text/tab-separated-values"),
+    *("text/plain", "application/vnd.ms-excel"),  # what browsers make of .txt, and of .csv beside an Excel
+}
+NESTING = JSON_LINES | {"application/json"}  # a webhook's is its receiver's to read
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_.:\-]{1,40})', re.IGNORECASE)
 ARCHIVE = "application/zip"
 ARCHIVES = frozenset({ARCHIVE, "application/x-zip-compressed"})
@@ -55,9 +60,10 @@ class Limits:
         headers = Headers(scope=scope)
         cap = cap_for(scope["path"], headers)
         refusal = refuse(scope["method"], scope["path"], headers, cap=cap)
-        body = _Body(receive, cap=cap)
+        body = _Body(receive, cap=cap, levels=LEVELS_OF_EVENTS if scope["path"] == EVENTS else MOST_LEVELS)
         if refusal is None:
-            await self._app(scope, body.receive, send)
+            nests = media_type(headers) in NESTING and not scope["path"].startswith(WEBHOOKS)
+            await self._app(scope, body.receive_bounded if nests else body.receive, send)
             return
         # A sender that asked first has sent nothing yet.
         if headers.get("expect", "").lower() != "100-continue":
@@ -89,7 +95,7 @@ def declared_charset(headers: Headers) -> str | None:
 def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | None:
     """Return the problem with the body that the head of a request tells about, or None if there is none."""
     length = headers.get("content-length", "0")
-    if length.isdigit() and int(length) > cap:
+    if length.isascii() and length.isdigit() and int(length) > cap:
         return too_large(cap)
     if method not in WITH_BODY or path.startswith(WEBHOOKS):
         return None
@@ -117,6 +123,16 @@ def too_large(cap: int) -> Problem:
     )
 
 
+def too_deep(levels: int) -> Problem:
+    return Problem(
+        422,
+        f"The JSON is nested more than {levels} levels deep.",
+        field="body",
+        remedy=f"Nest at most {levels} levels.",
+        code="too-deep",
+    )
+
+
 def wrong_type() -> Problem:
     return Problem(
         415,
@@ -138,8 +154,9 @@ def wrong_upload_type() -> Problem:
 class _Body:
     """The stream of a request's body, counted."""
 
-    def __init__(self, receive: Receive, *, cap: int) -> None:
+    def __init__(self, receive: Receive, *, cap: int, levels: int) -> None:
         self._receive = receive
+        self._levels = levels
         self._cap = cap
         self._size = 0
 
@@ -150,6 +167,20 @@ class _Body:
                 await self.drain()
             raise too_large(self._cap)
         return message
+
+    async def receive_bounded(self) -> Message:
+        """Return the body in one piece, as whoever parses it needs it, or raise the problem with its depth."""
+        message = await self.receive()
+        pieces = [message.get("body", b"")]
+        while message["type"] == "http.request" and message.get("more_body"):
+            message = await self.receive()
+            pieces.append(message.get("body", b""))
+        if message["type"] != "http.request":
+            return message
+        whole = b"".join(pieces)
+        if nests_too_deep(whole, most=self._levels):
+            raise too_deep(self._levels)
+        return {"type": "http.request", "body": whole, "more_body": False}
 
     async def drain(self) -> None:
         enough = self._size + DRAINED

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
-from darkroom.deployments.gateway.problems import MEDIA_TYPE, Problem, ProblemDocument, from_error
+from darkroom.deployments.gateway.problems import (
+    MEDIA_TYPE,
+    Problem,
+    ProblemDocument,
+    from_error,
+    from_http,
+    unavailable,
+)
 from darkroom.deployments.gateway.schemas.labels import labelled
-from darkroom.errors import TooMany, WrongState
+from darkroom.errors import StoreFull, TooMany, WrongState
 from darkroom.flows.orders import NAMED
 
 TITLE = "Darkroom"
@@ -52,6 +60,7 @@ TAGS = [
 ]
 _SCHEMA = {"$ref": "#/components/schemas/Problem"}
 _DESCRIPTIONS = {
+    400: "The body cannot be read as what it is declared to be.",
     401: "No key, or not a valid one.",
     403: "Not with this key or link.",
     404: "Not there, or somebody else's.",
@@ -60,8 +69,11 @@ _DESCRIPTIONS = {
     415: "The body is not JSON; of an upload, not declared as what can be uploaded.",
     422: "Something in it is wrong: `field` says what, `remedy` what to do. Nothing was queued.",
     429: "As much waits as the plan allows. Nothing was queued; `Retry-After` says when to try again.",
+    503: "Something that it needs is out. Nothing was done; `Retry-After` says when to try again.",
+    507: "There is no room for the file. Nothing was stored.",
 }
 _EXAMPLES = {
+    400: from_http(HTTPException(400)),
     401: Problem(401, "There is no key.", field="Authorization", remedy="Send `Authorization: Bearer <key>`."),
     403: Problem(403, "This key is no service's.", field="Darkroom-User", remedy="Leave the header out."),
     404: Problem(404, "You have no job of this id.", field="id", remedy="Check the id, and whose key it is."),
@@ -77,6 +89,8 @@ _EXAMPLES = {
     429: from_error(
         TooMany("20,000 of your requests wait already, the most on the plan 'pro'. Send it again when some are done.")
     ),
+    503: unavailable("The ledger does not answer."),
+    507: from_error(StoreFull("the media store is full: free space there, or give it more")),
 }
 
 
@@ -93,8 +107,12 @@ def completed(document: dict[str, Any], *bodies: type[BaseModel]) -> dict[str, A
     for name, model in models.items():
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         document["components"]["schemas"] |= schema.pop("$defs", {}) | {name: schema}
-    for parameter in _parameters(document):
-        parameter["schema"] = _without_null(parameter["schema"])
+    for operation in _operations(document):
+        operation["responses"] |= _implied(operation)
+        for parameter in operation.get("parameters", []):
+            parameter["schema"] = _without_null(parameter["schema"])
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which nobody is answered with
+        document["components"]["schemas"].pop(name, None)
     return document
 
 
@@ -129,13 +147,33 @@ def _response(status: int) -> dict[str, Any]:
     return {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": _SCHEMA, "example": example}}}
 
 
-def _parameters(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _implied(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the problems that any operation may answer with that takes a body, parameters or a key."""
+    statuses = {422, 503} if "parameters" in operation or "requestBody" in operation else set()
+    if "requestBody" in operation:
+        statuses |= {400, 413, 415}
+    if "security" in operation:
+        statuses |= {401, 403, 503}
+    return {str(status): _response(status) for status in statuses if str(status) not in _own(operation)}
+
+
+def _own(operation: Mapping[str, Any]) -> set[str]:
+    """Return the statuses that the operation describes itself: not FastAPI's answer to refused input."""
+    return {
+        status
+        for status, response in operation["responses"].items()
+        if "HTTPValidationError" not in str(response.get("content"))
+    }
+
+
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for path in document["paths"].values():
-        for operation in path.values():
-            yield from operation.get("parameters", [])
+        yield from path.values()
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """Drop null from a parameter's schema: one that may be left out is never null, it is just not there."""
-    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
-    return {**kinds[0], "title": schema.get("title", "")} if len(kinds) == 1 else schema
+    kinds: list[dict[str, Any]] = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return kinds[0] | {name: value for name, value in schema.items() if name != "anyOf"}

@@ -15,19 +15,22 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from psycopg.errors import DiskFull
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 from darkroom.batches import ManifestError
 from darkroom.deployments.gateway.problem_hints import FieldError, field_errors, remedy_of
-from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Retry, TooMany, WrongState
+from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, Retry, StoreFull, TooMany, WrongState
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _CODES = {
     400: "bad-request",
@@ -42,6 +45,7 @@ _CODES = {
     429: "too-many",
     500: "internal-error",
     503: "unavailable",
+    507: "store-full",
 }
 # What the framework refuses by itself: detail and remedy.
 _OWN_WORDS = {
@@ -139,6 +143,11 @@ def from_error(error: DarkroomError) -> Problem:
         case TooMany():
             headers = _retry_after(_seconds(error))
             return Problem(429, error.message, remedy=remedy_of(error.message), code=_code(error), headers=headers)
+        case StoreFull():
+            return Problem(507, error.message, remedy=remedy_of(error.message), code=_code(error))
+        case Park(code="store_refused") | Permanent(code="store_refused" | "store_misconfigured"):
+            headers = _retry_after(None)
+            return Problem(503, error.message, remedy=remedy_of(error.message), code=_code(error), headers=headers)
         case Retry() | Park():
             return unavailable(error.message, retry_after=_seconds(error))
         case NeedsHuman():
@@ -191,17 +200,30 @@ def from_validation(errors: Sequence[Any]) -> Problem:
     return Problem(422, f"{first.field}: {first.detail}", field=first.field, remedy=first.remedy, errors=found)
 
 
-def from_http(error: HTTPException) -> Problem:
+def from_http(error: HTTPException, *, allow: Sequence[str] = ()) -> Problem:
     if isinstance(error, Problem):
         return error
     detail, remedy = _OWN_WORDS.get(error.status_code, (str(error.detail), None))
-    return Problem(error.status_code, detail, remedy=remedy, headers=error.headers)
+    headers = dict(error.headers or {}) | ({"Allow": ", ".join(allow)} if allow else {})
+    return Problem(error.status_code, detail, remedy=remedy, headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that the address has. The framework names those of one of its routes alone."""
+    routes: Sequence[BaseRoute] = request.app.router.routes
+    here = {name: request.scope[name] for name in ("type", "path", "root_path")}
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**here, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
-    def _http(_: Request, error: HTTPException) -> JSONResponse:
-        return from_http(error).response()
+    def _http(request: Request, error: HTTPException) -> JSONResponse:
+        allow = _allowed(request) if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED else ()
+        return from_http(error, allow=allow).response()
 
     @app.exception_handler(RequestValidationError)
     def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -217,14 +239,21 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)
     def _ledger_down(_: Request, error: Exception) -> JSONResponse:
-        logger.warning("The ledger does not answer: %s", type(error).__name__)
-        return unavailable("The ledger does not answer.").response()
+        full = isinstance(getattr(error, "orig", None), DiskFull)
+        said = "The ledger has no room on its disk." if full else "The ledger does not answer."
+        logger.warning("%s (%s)", said, type(error).__name__)
+        return unavailable(said).response()
 
     @app.exception_handler(DataError)
     def _unstorable(_: Request, error: DataError) -> JSONResponse:
         # NUL and lone surrogates are JSON, but no text to Postgres.
         remedy = "Remove NUL characters and unpaired surrogates."
         return Problem(422, "It contains characters that cannot be stored.", remedy=remedy).response()
+
+    @app.exception_handler(RecursionError)
+    def _too_deep(_: Request, error: RecursionError) -> JSONResponse:
+        # What comes as JSON is bounded before. What else may nest (a cell, a cursor) ends here.
+        return Problem(422, "It is nested too deep.", remedy="Nest it less.", code="too-deep").response()
 
     @app.exception_handler(Exception)
     def _unexpected(_: Request, error: Exception) -> JSONResponse:

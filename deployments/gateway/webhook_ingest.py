@@ -3,7 +3,7 @@
 Whose webhook it is the provider's own receiver says. A signature covers neither the query nor, always, the customer, so
 both are checked here: the account against ours, and the token in the address against the row's. A row without the
 provider's id is found by token, and adopts the id only once the provider, asked with our own key, has confirmed it.
-What is refused is counted and sampled in the log, not stored.
+What is refused is counted and sampled in the log, not stored; what comes again and again is refused after a while.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from enum import Enum
 from darkroom.deployments.gateway.log_throttle import LogThrottle
 from darkroom.deployments.gateway.loops.block_cache import Blocks
 from darkroom.deployments.gateway.problems import Problem, not_found
+from darkroom.deployments.gateway.recurrence import WINDOW_SECONDS, Recurrence
 from darkroom.errors import NeedsHuman
 from darkroom.ledger import NOTHING, Arrival, Implied, Ledger, Outcome, Request
 from darkroom.providers.registry import accounts
@@ -51,6 +52,7 @@ class WebhookIngest:
                 self._receivers[account_id] = receiver
         self._learned: dict[str, str | None] = {}
         self._sampler = LogThrottle("webhooks refused")
+        self._recurrence = Recurrence()
 
     def receive(
         self, account_id: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, str]
@@ -65,6 +67,8 @@ class WebhookIngest:
         webhook = self._verified(receiver, account_id, headers, body, query)
         if webhook is None:
             return IGNORED, NOTHING
+        if self._recurrence.too_often((account_id, webhook.request_id)):
+            raise self._too_often()
         is_known = self._require_our_account(account_id, webhook)
         token = query.get("token")
         arrival = Arrival(provider=account_id, request_id=webhook.request_id, body_sha256=webhook.body_sha256)
@@ -157,6 +161,12 @@ class WebhookIngest:
 
     def _foreign_token(self) -> Problem:
         return self._refused(403, "foreign_token", "The token is another request's.")
+
+    def _too_often(self) -> Problem:
+        # A signature holds for minutes: what was signed once can be sent again and again by anybody who saw it.
+        problem = self._refused(429, "repeated", "Webhooks of this request come too often.")
+        problem.headers = {"Retry-After": str(round(WINDOW_SECONDS))}
+        return problem
 
     def _refused(self, status: int, reason: str, detail: str) -> Problem:
         self._sampler.count(reason)

@@ -156,7 +156,8 @@ class Training(Order):
             # The run would find it out as well; but here it costs nobody a minute.
             asset = ledger.assets.get(source) if is_asset(source) else None
             if is_asset(source) and (asset is None or asset.user_id != user_id):
-                raise BadInput("You have no file of this id. Bring it with POST /v1/uploads.", field=place)
+                words = "You have no file of this id. Bring it with POST /v1/uploads."
+                raise BadInput(words, field=place, code="no_such_asset")
         return Prepared(estimate_usd=self.estimate())
 
     def given(self) -> Given:

@@ -38,5 +38,6 @@ def find_style(ledger: Ledger, user_id: str, name: str) -> Style:
     lora = ledger.loras.find(user_id, name)
     weights = None if lora is None else ledger.assets.get(lora.weights_asset_id)
     if lora is None or weights is None:
-        raise BadInput("You have no LoRA of that id or trigger word. GET /v1/loras lists yours.", field="lora")
+        words = "You have no LoRA of that id or trigger word. GET /v1/loras lists yours."
+        raise BadInput(words, field="lora", code="no_such_lora")
     return Style(trigger_word=lora.trigger_word, weights=weights)

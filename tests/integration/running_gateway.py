@@ -24,6 +24,7 @@ from support import SLOW, free_port, wait_until
 
 from darkroom.deployments.gateway.app import create_app
 from darkroom.deployments.gateway.loops.block_cache import Blocks, Report
+from darkroom.deployments.gateway.protocol import BoundedHttp
 from darkroom.errors import Retry
 from darkroom.ledger import NewKey
 from darkroom.media.store import MediaStore
@@ -99,17 +100,20 @@ class Customer:
 
 
 @contextmanager
-def running_gateway(settings: Settings, *, blocks: Blocks | None = None) -> Iterator[RunningGateway]:
+def running_gateway(
+    settings: Settings, *, blocks: Blocks | None = None, http: type[BoundedHttp] = BoundedHttp
+) -> Iterator[RunningGateway]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(create_app(settings, blocks=blocks), access_log=False, log_level="warning")
+        app = create_app(settings, blocks=blocks)
+        config = uvicorn.Config(app, http=http, access_log=False, log_level="warning")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             wait_until(lambda: server.started or not thread.is_alive(), what="the gateway")
-            with httpx.Client(base_url=url, trust_env=False, timeout=SLOW * 30) as http:
-                yield RunningGateway(url=url, http=http)
+            with httpx.Client(base_url=url, trust_env=False, timeout=SLOW * 30) as client:
+                yield RunningGateway(url=url, http=client)
         finally:
             server.should_exit = True
             thread.join()

@@ -14,8 +14,10 @@ import httpx
 import pytest
 from ledger_databases import Db
 from ledger_scenes import DEV, SUCCESS, post
+from reconciling import resources_of, turn
 
 from darkroom import Job
+from darkroom.blocks.notifier import Notifier
 from darkroom.clock import utc_now
 from darkroom.engine import store as storing
 from darkroom.engine import submit as sending
@@ -186,7 +188,7 @@ def test_a_probe_whose_process_died_is_followed_by_another(
     assert following.ref != lost.ref
 
 
-@pytest.mark.parametrize("answer", [too_many, broken, locked], ids=["429", "500 of its own", "403"])
+@pytest.mark.parametrize("answer", [too_many, broken], ids=["429", "500 of its own"])
 def test_any_answer_of_the_provider_itself_closes_the_breaker(
     resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str, answer: Callable[[], httpx.Response]
 ) -> None:
@@ -258,6 +260,67 @@ def test_what_an_outage_keeps_waiting_says_so(
     assert down_since is not None
     said = ledger.waiting_for(job, ledger.requests.of_job(job.id))
     assert said == f"fal is down since {down_since:%H:%M}, next probe in 1 s"
+
+
+NO_ROOM = """
+CREATE SEQUENCE tries;
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('tries') < 3 THEN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END IF;
+    RETURN NEW;
+END $$;
+"""
+
+
+@pytest.mark.parametrize(("answer", "status"), [("taken", RequestStatus.IN_FLIGHT), ("broken", RequestStatus.QUEUED)])
+def test_what_the_provider_answered_is_recorded_when_the_ledger_has_room_again(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str, answer: str, status: RequestStatus
+) -> None:
+    """Else nobody knew of the call, and its slot were held until it is given up. It is sent once."""
+    job = post(ledger, ann)
+    provider.answer = {"taken": taken, "broken": broken}[answer]
+    (granted,) = ledger.grants.grant()
+    db.execute(NO_ROOM)
+    db.execute(
+        "CREATE TRIGGER no_room BEFORE UPDATE ON request FOR EACH ROW "
+        "WHEN (OLD.status = 'submitting') EXECUTE FUNCTION no_room()"
+    )
+
+    submit(resources, granted)
+
+    assert [row.status for row in ledger.requests.of_job(job.id)] == [status]
+    assert provider.submits == 1
+
+
+def test_an_exhausted_balance_stops_the_account_until_it_is_topped_up(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No job fails of it: all wait and say why, the operator is told once, and a probe finds the money there again."""
+    told: list[str] = []
+    monkeypatch.setattr(Notifier, "load_default", lambda: Notifier())
+    monkeypatch.setattr(
+        Notifier, "tell", lambda self, subject, text, *, key, to=None: told.append(f"{subject}: {text}")
+    )
+    jobs = [post(ledger, ann) for _ in range(3)]
+    provider.answer = locked
+    for granted in ledger.grants.grant():
+        submit(resources, granted)
+    for _ in range(2):
+        turn(resources_of(ledger))
+        time_passes(db, 3600)
+        (probe,) = ledger.grants.grant()
+        submit(resources, probe)
+
+    rows = [row for job in jobs for row in ledger.requests.of_job(job.id)]
+    assert {row.status for row in rows} == {RequestStatus.QUEUED}
+    assert "Exhausted balance" in (ledger.waiting_for(jobs[0], rows[:1]) or "")
+    assert len(told) == 1 and "top up" in told[0]
+
+    provider.answer = taken
+    time_passes(db, 3600)
+    submit(resources, ledger.grants.grant()[0])
+    assert ledger.users.account().down_since is None
+    assert len(ledger.grants.grant()) == 2
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["carried", "alone"])

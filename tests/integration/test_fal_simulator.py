@@ -19,7 +19,17 @@ from simulated_fal import Receiver, SimulatedFal
 from support import wait_until
 
 from darkroom.clock import utc_now
-from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Refused, Retry, SubmitUnknown, Unverified
+from darkroom.errors import (
+    DarkroomError,
+    OutOfMoney,
+    Park,
+    Permanent,
+    RateLimited,
+    Refused,
+    Retry,
+    SubmitUnknown,
+    Unverified,
+)
 from darkroom.media.fetching import fetch_file
 from darkroom.providers.fal import (
     Fal,
@@ -144,7 +154,7 @@ def test_a_cut_answer_leaves_one_job(simulator: SimulatedFal, client: Fal, promp
         ("429", RateLimited, "rate_limited"),
         ("500_fal", Retry, "internal_error"),
         ("503_nginx", Park, "provider_down"),
-        ("403_locked", Permanent, "balance_exhausted"),
+        ("403_locked", OutOfMoney, "balance_exhausted"),
     ],
 )
 def test_a_refused_submit_leaves_no_job(

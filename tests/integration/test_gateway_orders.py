@@ -333,7 +333,7 @@ def test_the_documentation_needs_no_internet(gateway: RunningGateway) -> None:
     assert gateway.http.get("/docs/static/swagger-ui-bundle.js").status_code == 200
     document = gateway.http.get("/openapi.json").json()
     answers = document["paths"]["/v1/images"]["post"]["responses"]
-    assert set(answers) == {"202", "401", "403", "413", "415", "422", "429"}
+    assert set(answers) == {"202", "400", "401", "403", "413", "415", "422", "429", "503"}
     assert answers["422"]["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "remedy" in document["components"]["schemas"]["Problem"]["properties"]
     named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
@@ -375,3 +375,24 @@ def assert_problem(answer: httpx.Response, *, field: str) -> None:
     assert problem["field"] == field
     assert problem["remedy"]
     assert SECRET not in answer.text
+
+
+def test_nothing_is_accepted_that_could_not_be_committed(ann: Customer, ledger_url: str) -> None:
+    """With Postgres' disk full, down to the commit itself, an order is told so; the same one again is one job."""
+    with psycopg.connect(ledger_url, autocommit=True) as db:
+        db.execute(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$"
+        )
+        db.execute(
+            "CREATE CONSTRAINT TRIGGER no_room AFTER INSERT ON job DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION no_room()"
+        )
+        refused = ann.order(Idempotency_Key="once")
+        assert (refused.status_code, refused.json()["detail"]) == (503, "The ledger has no room on its disk.")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert not counted(ledger_url).total()
+
+        db.execute("DROP TRIGGER no_room ON job")
+        assert ann.order(Idempotency_Key="once").status_code == 202
+    assert counted(ledger_url)["job"] == 1

@@ -15,6 +15,7 @@ from running_gateway import NO_PREFECT, gateway_process
 from support import SLOW, free_port, wait_until
 
 from darkroom.ledger import Ledger
+from darkroom.media.store import PROBE
 
 
 def readiness(http: httpx.Client) -> dict[str, Any]:
@@ -121,3 +122,19 @@ def problems(http: httpx.Client) -> set[str]:
     """The checks that have failed; those not made yet are not among them."""
     checks = readiness(http)["checks"]
     return {name for name, check in checks.items() if not check["ok"] and check["problem"] != "not read yet"}
+
+
+def test_it_is_not_ready_while_the_store_takes_nothing(prefect: PrefectServer, tmp_path: Path) -> None:
+    """What a probe cannot write and read is told by its reason, and forgotten when it can."""
+    with gateway_process(prefect.environment, tmp_path / "log") as gateway:
+        http = gateway.http
+        wait_until(lambda: http.get("/readyz").status_code == 200, timeout=30, every=0.1, what="readiness")
+        probe = prefect.home / "media" / PROBE
+        probe.unlink()
+        probe.mkdir()
+
+        wait_until(lambda: "media_store" in problems(http), timeout=40, every=0.1, what="the probe")
+        assert "refuses" in readiness(http)["checks"]["media_store"]["problem"]
+
+        probe.rmdir()
+        wait_until(lambda: http.get("/readyz").status_code == 200, timeout=40, every=0.1, what="readiness again")

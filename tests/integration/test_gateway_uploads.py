@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import stat
 import zipfile
@@ -17,6 +18,7 @@ from PIL import Image
 from prefect.filesystems import LocalFileSystem
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from starlette.datastructures import UploadFile
 
 from darkroom.ledger import Ledger
 from darkroom.media.archives import LARGEST_IMAGE
@@ -242,3 +244,48 @@ def test_a_file_of_which_the_end_never_comes_is_not_kept(
         brought(gateway, ann, breaking(), "image/png")
     assert brought(gateway, ann, b"", "image/png").status_code == 422
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "remedy"),
+    [
+        (PermissionError(errno.EACCES, "no"), 503, "store-refused", "Check its block"),
+        (OSError(errno.ENOSPC, "full"), 507, "store-full", "Make room in it"),
+        (ConnectionError("no"), 503, "unavailable", "Send it again"),
+    ],
+    ids=["refuses", "full", "out"],
+)
+def test_a_store_in_trouble_is_told_with_what_to_do(
+    gateway: RunningGateway,
+    ann: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    status: int,
+    code: str,
+    remedy: str,
+) -> None:
+    """The file is not on record, and nothing of ours has gone wrong."""
+
+    def in_trouble(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(LocalFileSystem, "write_path", in_trouble)
+    answer = gateway.http.post("/v1/uploads", content=picture(), headers=ann | {"Content-Type": "image/png"})
+
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (status, f"urn:darkroom:problem:{code}")
+    assert problem["remedy"].startswith(remedy)
+
+
+def test_a_gateway_without_room_for_what_comes_in_says_so(
+    gateway: RunningGateway, ann: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture is not called damaged."""
+
+    async def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(UploadFile, "write", full)
+    answer = gateway.http.post("/v1/uploads", content=picture(), headers=ann | {"Content-Type": "image/png"})
+
+    assert (answer.status_code, answer.json()["type"]) == (507, "urn:darkroom:problem:store-full")

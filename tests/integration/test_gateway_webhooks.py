@@ -8,7 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -17,6 +17,7 @@ from running_gateway import GivenBlocks, RecordingPrefect, RunningGateway, recor
 from simulated_fal import SimulatedFal
 from support import wait_until
 
+from darkroom.deployments.gateway.recurrence import MOST_IN_WINDOW
 from darkroom.ledger import Ledger, Request, RequestSpec, RequestStatus
 from darkroom.providers.fal import Fal
 from darkroom.settings import Settings
@@ -312,6 +313,18 @@ def leave(scene: Scene) -> str:
     scene.ledger.runs.created(run.id, UUID(flow_run_id))
     assert scene.ledger.runs.left(run.id, {job.id: {scene.ref}})
     return flow_run_id
+
+
+def test_a_webhook_that_comes_again_and_again_is_counted_and_then_refused(scene: Scene, ledger_url: str) -> None:
+    """A row for its end, a row and a count for what was no news, and an answer of 429 for what is more than enough."""
+    request_id = str(uuid4())
+    scene.ledger.requests.accepted(scene.ref, request_id=request_id)
+    answers = [scene.send(request_id, token=scene.row.token) for _ in range(MOST_IN_WINDOW + 5)]
+
+    assert answers == [200] * MOST_IN_WINDOW + [429] * 5
+    with psycopg.connect(ledger_url) as connection:
+        found = connection.execute("SELECT verdict, times FROM delivery ORDER BY id").fetchall()
+    assert found == [("settled", 1), ("duplicate", MOST_IN_WINDOW - 1)]
 
 
 def deliveries(ledger_url: str) -> list[tuple[Any, ...]]:

@@ -146,6 +146,17 @@ def test_the_second_of_two_webhooks_at_once_is_a_duplicate(ledger: Ledger, db: D
     assert deliveries(db, picture) == [("fal-1", "settled", None), ("fal-1", "duplicate", None)]
 
 
+def test_the_very_same_webhook_is_one_row_of_duplicates_and_a_count(ledger: Ledger, db: Db, ann: str) -> None:
+    """However often it comes; another body is another row."""
+    picture = picture_in_flight(ledger, ann)
+    for _ in range(50):
+        picture.settle(SUCCESS, webhook("fal-1"))
+    assert [(each.verdict, each.times) for each in ledger.requests.deliveries(picture.ref)] == [
+        ("settled", 1),
+        ("duplicate", 49),
+    ]
+
+
 def test_a_second_job_at_the_provider_is_a_duplicate_with_its_cost(ledger: Ledger, db: Db, ann: str) -> None:
     """Somebody between us and fal repeated the POST: it is paid, and nobody's result is replaced."""
     picture = picture_in_flight(ledger, ann)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
 from moto.server import ThreadedMotoServer
 from prefect import flow, task
 from prefect.filesystems import LocalFileSystem, WritableFileSystem
@@ -22,7 +25,7 @@ from prefect.settings import (
 )
 from prefect_server import PrefectServer
 
-from darkroom.errors import BadInput, Park, Permanent
+from darkroom.errors import BadInput, DarkroomError, Park, Permanent, StoreFull
 from darkroom.media.store import LocalFolder, MediaStore, make_store_block, open_media_store, store_block_slug
 from darkroom.settings import Settings
 
@@ -232,11 +235,62 @@ def test_a_full_or_broken_folder_is_told_from_a_forbidden_one(tmp_path: Path) ->
     assert str(tmp_path) not in caught.value.message
 
 
-def test_a_bucket_that_does_not_exist_is_a_lasting_failure(aws: str) -> None:
-    """Waiting does not make a bucket."""
-    store = MediaStore(make_store_block("s3://no-such-bucket-here/x"))  # type: ignore[arg-type]
-    with pytest.raises(Permanent, match="NoSuchBucket"):
+def test_a_bucket_that_is_not_there_is_waited_for(aws: str) -> None:
+    """An operator makes it: what is paid is kept until then, and the reason is told."""
+    store = MediaStore(make_store_block("s3://made-in-a-moment/x"))  # type: ignore[arg-type]
+    with pytest.raises(Park, match="NoSuchBucket") as caught:
         store.write(KEY, b"x")
+    assert caught.value.code == "store_refused"
+
+    boto3.client("s3").create_bucket(Bucket="made-in-a-moment")
+    store.probe()
+
+
+REFUSALS = {
+    "the bucket denies": (ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject"), Park, "store_refused"),
+    "the keys have run out": (ClientError({"Error": {"Code": "ExpiredToken"}}, "PutObject"), Park, "store_refused"),
+    "no keys": (NoCredentialsError(), Park, "store_refused"),
+    "the folder is another's": (PermissionError(13, "no"), Park, "store_refused"),
+    "the disk is full": (OSError(errno.ENOSPC, "full"), StoreFull, "store_full"),
+    "the quota is used up": (OSError(errno.EDQUOT, "quota"), StoreFull, "store_full"),
+    "the bucket is full": (ClientError({"Error": {"Code": "XMinioStorageFull"}}, "PutObject"), StoreFull, "store_full"),
+    "a block that is none": (TypeError("no"), Permanent, "store_refused"),
+}
+
+
+@pytest.mark.parametrize(("error", "kind", "code"), REFUSALS.values(), ids=REFUSALS)
+def test_what_a_person_mends_is_waited_for(error: Exception, kind: type[DarkroomError], code: str) -> None:
+    """Only what no mending of the place would change is for good."""
+
+    def write_path(path: str, content: bytes) -> None:
+        raise error
+
+    store = MediaStore(SimpleNamespace(write_path=write_path, read_path=write_path))
+    with pytest.raises(DarkroomError) as caught:
+        store.write(KEY, b"x")
+    assert (type(caught.value), caught.value.code) == (kind, code)
+
+
+def test_a_disk_without_room_keeps_what_was_there_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is written beside its place and renamed, so none is ever empty or half."""
+    store = MediaStore(LocalFolder(str(tmp_path)))
+    store.write(KEY, b"first")
+    written = Path.write_bytes
+
+    def half(self: Path, content: bytes) -> int:
+        written(self, content[:1])
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    for key in (KEY, "images/usr_1/job_2/generate-0.png"):
+        with pytest.raises(StoreFull):
+            store.write(key, b"second")
+    with pytest.raises(StoreFull):
+        store.probe()
+
+    assert {file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == {b"first"}
 
 
 def test_a_store_that_is_down_is_tried_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from simulated_fal import SimulatedFal
 from support import wait_until
 
 from darkroom.clock import utc_now
-from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
+from darkroom.errors import DarkroomError, OutOfMoney, Park, Permanent, RateLimited, Retry, SubmitUnknown
 from darkroom.ledger import Outcome, Request, Transition
 from darkroom.media.formats import Kind, Media, verify
 from darkroom.providers.base import Accepted, Provider
@@ -197,7 +197,7 @@ def test_speech_is_a_sound_of_the_length_of_its_text(speech: Speech, word: str) 
     ("fault", "kind", "code"),
     [
         ("429", RateLimited, "rate_limited"),
-        ("quota", Permanent, "account_locked"),
+        ("quota", OutOfMoney, "account_locked"),
         ("500", Retry, "transient"),
         ("reject", Permanent, "text_rejected"),
         ("page", SubmitUnknown, "submit_unknown"),

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from provider_rows import row_for
 
-from darkroom.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
+from darkroom.errors import BadInput, DarkroomError, OutOfMoney, Park, Permanent, RateLimited, Retry, SubmitUnknown
 from darkroom.ledger import Outcome, Transition
 from darkroom.media.formats import Kind, RemoteFile
 from darkroom.providers.elevenlabs import Speech
@@ -129,8 +129,8 @@ def test_a_lost_answer_is_told_from_a_call_that_never_left(broken: Exception, ki
         (429, detail("too_many_concurrent_requests"), RateLimited, "rate_limited"),
         (429, detail("system_busy"), RateLimited, "rate_limited"),
         (429, "slow down", RateLimited, "rate_limited"),
-        (401, detail("quota_exceeded"), Permanent, "account_locked"),
-        (402, detail("payment_required"), Permanent, "account_locked"),
+        (401, detail("quota_exceeded"), OutOfMoney, "account_locked"),
+        (402, detail("payment_required"), OutOfMoney, "account_locked"),
         (401, detail("invalid_api_key"), Permanent, "unauthorized"),
         (403, detail("missing_permissions"), Permanent, "unauthorized"),
         (400, detail("voice_not_found"), Permanent, "voice_not_found"),

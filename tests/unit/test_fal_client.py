@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
+from darkroom.errors import DarkroomError, OutOfMoney, Park, Permanent, RateLimited, Retry, SubmitUnknown
 from darkroom.ledger import Request
 from darkroom.providers.fal import Fal, FalAccount, Sent, Submitted
 from darkroom.providers.fal.provider import FalProvider
@@ -103,7 +103,7 @@ def test_without_a_webhook_none_is_asked_for() -> None:
     [
         (answer(429, {"detail": "slow down"}, {"Retry-After": "3"}), RateLimited, "rate_limited"),
         (answer(401, {"detail": "who?"}), Permanent, "unauthorized"),
-        (answer(403, {"detail": "User is locked. Reason: Exhausted balance."}), Permanent, "balance_exhausted"),
+        (answer(403, {"detail": "User is locked. Reason: Exhausted balance."}), OutOfMoney, "balance_exhausted"),
         (answer(404, {"detail": "no such app"}), Permanent, "not_found"),
         (answer(422, {"detail": [{"loc": ["body"], "msg": "bad", "type": "missing"}]}), Permanent, "missing"),
         (answer(500, {"detail": "x", "error_type": "internal_error"}, OWN), Retry, "internal_error"),

@@ -9,7 +9,7 @@ import pytest
 from provider_rows import row_for
 
 from darkroom.engine.job import rebuilt
-from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry
+from darkroom.errors import DarkroomError, OutOfMoney, Park, Permanent, RateLimited, Retry
 from darkroom.ledger import RequestStatus
 from darkroom.providers.fal import classify_failure, classify_webhook_error
 from darkroom.providers.outcomes import is_outcome
@@ -37,8 +37,8 @@ def items(*types: str) -> dict[str, Any]:
         (503, NGINX, OWN, Retry, "transient"),
         (503, "<html>somebody else's page</html>", {}, Retry, "transient"),
         (401, {"detail": "No user found"}, {}, Permanent, "unauthorized"),
-        (402, {"detail": "Pay"}, {}, Permanent, "balance_exhausted"),
-        (403, {"detail": "User is locked. Reason: Exhausted balance. Top up."}, {}, Permanent, "balance_exhausted"),
+        (402, {"detail": "Pay"}, {}, OutOfMoney, "balance_exhausted"),
+        (403, {"detail": "User is locked. Reason: Exhausted balance. Top up."}, {}, OutOfMoney, "balance_exhausted"),
         (403, {"detail": "User is locked."}, {}, Permanent, "account_locked"),
         (403, {"detail": "Not yours"}, {}, Permanent, "forbidden"),
         (404, {"status": "NOT_FOUND"}, {}, Permanent, "not_found"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import platform
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,9 +12,12 @@ import pytest
 from prefect.filesystems import LocalFileSystem
 from pydantic import SecretStr
 
+from darkroom.batches.pictures import _kinds_of
 from darkroom.deployments.gateway.log_throttle import INTERVAL_SECONDS, LogThrottle
 from darkroom.deployments.gateway.loops.admitter import seconds_until, soon_free
 from darkroom.deployments.gateway.loops.block_cache import account_differences, difference, differences
+from darkroom.deployments.gateway.memory import give_memory_back
+from darkroom.deployments.gateway.recurrence import MOST_IN_WINDOW, MOST_KEPT, Recurrence
 from darkroom.deployments.gateway.webhook_ingest import Match, match
 from darkroom.ledger import Request
 from darkroom.media.store import BLOCK_NAME, MediaStore
@@ -139,3 +145,44 @@ def test_half_of_what_an_account_needs_is_no_account() -> None:
     assert MuxAccount.given(Settings(mux_token_id="id")) is None
     assert MuxAccount.given(Settings(mux_token_id="id", mux_token_secret=SecretStr(""))) is None
     assert MuxAccount.given(Settings(mux_token_id="id", mux_token_secret=SecretStr("secret"))) is not None
+
+
+def test_the_same_webhook_is_taken_so_often_within_a_minute_and_not_oftener() -> None:
+    """Each request has a minute of its own."""
+    now = [0.0]
+    recurrence = Recurrence(clock=lambda: now[0])
+
+    assert [recurrence.too_often("a") for _ in range(500)] == [False] * MOST_IN_WINDOW + [True] * (500 - MOST_IN_WINDOW)
+    assert not recurrence.too_often("b")
+    now[0] = 60.0
+    assert not recurrence.too_often("a")
+
+
+def test_what_a_gateway_remembers_of_strangers_is_bounded() -> None:
+    """Of requests whose webhooks come, and of models that manifests name: entries, however many are sent."""
+    recurrence = Recurrence()
+    for n in range(MOST_KEPT + 500):
+        recurrence.too_often(n)
+        _kinds_of(f"no/such-model-{n}")
+
+    assert len(recurrence) == MOST_KEPT
+    assert _kinds_of.cache_info().currsize <= 256
+
+
+def test_no_cache_of_the_library_grows_without_end() -> None:
+    """One with arguments has a bound: they may be what somebody sends."""
+    unbounded = [
+        f"{module.__name__}.{name}"
+        for module in list(sys.modules.values())
+        if module.__name__.startswith("darkroom.")
+        for name, each in vars(module).items()
+        if hasattr(each, "cache_parameters") and each.cache_parameters()["maxsize"] is None
+        if inspect.signature(each).parameters and name not in {"query", "block_class"}
+    ]
+    assert unbounded == []
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_the_allocator_is_told_to_give_back_what_is_freed() -> None:
+    """A heap for each of some forty threads kept a gigabyte of which Python used 20 MB."""
+    assert give_memory_back()

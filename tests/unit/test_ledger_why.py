@@ -116,6 +116,21 @@ CASES = {
         says="fal-ai/flux/dev at fal: submitted 12 s ago; and 2 more",
     ),
     "all done, to be stored": Case(rows=[row(RequestStatus.SUCCEEDED)], says="its run to store the result"),
+    "the store refuses": Case(
+        rows=[row(RequestStatus.SUCCEEDED)],
+        job={"held_reason": "the media store refuses (AccessDenied)", "held_at": AGO},
+        says="its run to store the result: the media store refuses (AccessDenied)",
+    ),
+    "the store refused an hour ago": Case(
+        rows=[row(RequestStatus.SUCCEEDED)],
+        job={"held_reason": "the media store refuses (AccessDenied)", "held_at": NOW - timedelta(hours=1)},
+        says="its run to store the result",
+    ),
+    "the balance is exhausted": Case(
+        rows=[QUEUED],
+        line={"down_since": DOWN, "down_reason": "Exhausted balance (top up)", "probe_at": AGO},
+        says="fal is down since 11:53 (Exhausted balance (top up)), a probe is due",
+    ),
     "failed, to be decided": Case(rows=[row(RequestStatus.FAILED)], says="its run to take the next step"),
     "cancelled before it was submitted": Case(
         rows=[row(RequestStatus.CANCELLED)], job={"cancel_requested_at": NOW}, says="its run to end it: it is cancelled"

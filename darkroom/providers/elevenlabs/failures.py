@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from darkroom.errors import DarkroomError, Permanent, RateLimited, Retry, SubmitUnknown
+from darkroom.errors import DarkroomError, OutOfMoney, Permanent, RateLimited, Retry, SubmitUnknown
 from darkroom.providers.http import retry_after
 
 BLOCK = "elevenlabs-account/default"
@@ -28,7 +28,7 @@ def classify_refusal(http_status: int, body: object, headers: Mapping[str, str])
     if http_status == 429:
         return RateLimited(words, retry_after=retry_after(headers))
     if status in OUT_OF_CREDITS or http_status == 402:
-        return Permanent(f"{words} (buy credits at elevenlabs.io, or raise the key's limit)", code="account_locked")
+        return OutOfMoney(f"{words} (buy credits at elevenlabs.io, or raise the key's limit)", code="account_locked")
     if http_status in (401, 403):
         return Permanent(f"{words} (check the key in the block {BLOCK})", code="unauthorized")
     if http_status >= 500 or http_status in TRANSIENT_STATUSES:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry
+from darkroom.errors import DarkroomError, OutOfMoney, Park, Permanent, RateLimited, Retry
 from darkroom.providers.http import retry_after
 
 MESSAGE_LIMIT = 500
@@ -108,7 +108,7 @@ def _refused_call(http_status: int | None, body: object) -> DarkroomError | None
     if http_status not in (402, 403):
         return None
     if http_status == 402 or "exhausted balance" in words.lower():
-        return Permanent(f"{words} (top up at fal.ai/dashboard/billing)", code="balance_exhausted")
+        return OutOfMoney(f"{words} (top up at fal.ai/dashboard/billing)")
     return Permanent(words, code="account_locked" if "locked" in words.lower() else "forbidden")
 
 

@@ -43,8 +43,7 @@ def verify_webhook(
     headers: Mapping[str, str], body: bytes, *, keys: Sequence[Ed25519PublicKey], now: datetime
 ) -> WebhookEnvelope:
     """Verify a webhook and read it. Raise WebhookRejected. The body is parsed only once its signature holds."""
-    signed = _signed_headers(headers)
-    _check_age(signed["timestamp"], now)
+    signed = read_signature(headers, now)
     body_sha256 = hashlib.sha256(body).hexdigest()
     message = "\n".join((signed["request-id"], signed["user-id"], signed["timestamp"], body_sha256)).encode()
     if not _signed_by_any(keys, signed["signature"], message):
@@ -53,6 +52,13 @@ def verify_webhook(
     if envelope.request_id != signed["request-id"]:
         raise WebhookRejected(Rejection.ID_MISMATCH)
     return envelope
+
+
+def read_signature(headers: Mapping[str, str], now: datetime) -> dict[str, str]:
+    """Return what is signed, and with what. Raise WebhookRejected for what no key could make good."""
+    signed = _signed_headers(headers)
+    _check_age(signed["timestamp"], now)
+    return signed
 
 
 def _signed_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -109,7 +109,7 @@ class Watch:
         self._required = [kind for kind in accounts().values() if kind.required]
         names = ("prefect", *(f"{kind.account_id}_account" for kind in self._required), "media_store")
         self._problems: dict[str, str | None] = dict.fromkeys(names, "not read yet")
-        self._read_at = float("-inf")
+        self._read_at = self._probed_at = float("-inf")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
 
@@ -145,12 +145,14 @@ class Watch:
 
     def _look(self) -> None:
         self._check("prefect", self._api.is_up)
+        if time.monotonic() - self._probed_at >= self._timing.store_probed.total_seconds():
+            self._check("media_store", self._probe_store)
         if self.report().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
             return
         for kind in self._required:
             self._check(f"{kind.account_id}_account", partial(self._accounts.read, kind))
         self._read_others()  # before the last check: who sees that all is well sees what differs, too
-        self._check("media_store", self._open_store)
+        self._check("media_store", self._open_and_probe_store)
         self._read_at = time.monotonic()
 
     def _read_others(self) -> None:
@@ -162,8 +164,14 @@ class Watch:
                         self._accounts.read(kind)
             self._others = account_differences(self._settings, self._accounts.existing)
 
-    def _open_store(self) -> None:
+    def _open_and_probe_store(self) -> None:
         self._store = open_media_store(self._settings)
+        self._probe_store()
+
+    def _probe_store(self) -> None:
+        if self._store is not None:
+            self._store.probe()
+        self._probed_at = time.monotonic()
 
     def _check(self, name: str, look: Callable[[], object]) -> None:
         try:

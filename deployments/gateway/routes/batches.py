@@ -7,6 +7,7 @@ column, and nothing was started. Rows are on record with their first calls in th
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -22,8 +23,10 @@ from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.jobs import own_job
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
+from darkroom.deployments.gateway.schemas.base import either
 from darkroom.deployments.gateway.schemas.jobs import Accepted, ChildPage, JobDocument, child_documents, job_document
 from darkroom.deployments.gateway.schemas.labels import FIELDS, Labelled
+from darkroom.deployments.gateway.schemas.paging import no_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch
@@ -34,7 +37,7 @@ router = APIRouter(tags=["Batches"])
 
 EXAMPLE = {
     "rows": [
-        {"id": "sku-1", "prompt": "a red mug on oak", "seed": 7},
+        {"id": "sku-1", "prompt": "a red mug on oak"},
         {"id": "sku-2", "prompt": "a blue mug on oak", "image_size": "square_hd"},
     ],
     "defaults": {"model": "openai/gpt-image-2"},
@@ -52,7 +55,7 @@ BODIES = {
             },
             "text/csv": {"schema": {"type": "string"}, "example": CSV},
             "text/tab-separated-values": {"schema": {"type": "string"}, "example": "id\tprompt\nsku-1\ta red mug\n"},
-            "application/x-ndjson": {"schema": {"type": "string"}, "example": '{"prompt": "a red mug"}\n'},
+            "application/x-ndjson": {"schema": {"type": "string", "description": "An object to each line."}},
         },
     }
 }
@@ -60,6 +63,8 @@ BODIES = {
 
 class BatchOrder(Labelled, BatchOptions):
     """Rows or a manifest, and what is the same for all."""
+
+    model_config = ConfigDict(json_schema_extra=either("rows", "manifest"))
 
     rows: list[dict[str, Any]] | None = Field(None, description="Up to 10,000; each takes what a picture takes.")
     manifest: str | None = Field(None, description="The same as CSV with a header, or as JSON lines.")
@@ -98,6 +103,8 @@ class Selection(BaseModel):
     )
 
 
+ROW = f"^(({'|'.join(Stage)})-[0-9]{{1,9}})?$"  # of the last row on a page
+_ROW = re.compile(ROW)
 Id = Annotated[str, Field(max_length=100)]
 Hours = Annotated[float | None, Query(gt=0, le=24 * 365, description="With CSV and JSON lines.")]
 Deduplicate = Annotated[bool, Query(description="With CSV and JSON lines.")]
@@ -202,7 +209,9 @@ def list_children(
     user_id: UserId,
     services: ServicesOf,
     limit: Annotated[int, Query(ge=1, le=200, description="Most rows on the page.")] = 50,
-    cursor: Annotated[str | None, Query(max_length=40, description="`next` of the page before.")] = None,
+    cursor: Annotated[
+        str | None, Query(description="`next` of the page before.", json_schema_extra={"pattern": ROW})
+    ] = None,
 ) -> ChildPage:
     """List the first pass in the manifest's order, then the second."""
     _own_batch(id, user_id, services)
@@ -269,7 +278,7 @@ def _own_batch(id: str, user_id: str, services: Services) -> None:
 
 
 def _place(cursor: str) -> tuple[Stage, int]:
+    if not _ROW.fullmatch(cursor):
+        raise no_cursor()
     stage, _, n = cursor.partition("-")
-    if stage not in list(Stage) or not n.isdigit():
-        raise BadInput("This is no cursor; take `next` of the page before", field="cursor")
     return Stage(stage), int(n)

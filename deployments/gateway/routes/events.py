@@ -38,12 +38,13 @@ MANY = [
     {"name": "order.placed", "data": {"order": "o-2", "total_cents": 4900}, "user": "4712"},
 ]
 _ENVELOPE = Envelope.model_json_schema()
+_IN_LIST = {"description": "As one that is sent alone. What is none is refused in its line; the others are taken."}
 BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"anyOf": [_ENVELOPE, {"type": "array", "items": _ENVELOPE, "maxItems": MOST_EVENTS}]},
+                "schema": {"anyOf": [_ENVELOPE, {"type": "array", "items": _IN_LIST, "maxItems": MOST_EVENTS}]},
                 "examples": {
                     "one": {"summary": "One event", "value": ONE},
                     "many": {"summary": "Many, with the key of a service", "value": MANY},

@@ -6,6 +6,8 @@ entry), and then lies in the media store as an asset that belongs to no job. Wha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from tempfile import SpooledTemporaryFile
@@ -23,11 +25,12 @@ from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem
 from darkroom.deployments.gateway.schemas.jobs import UploadDocument, asset_document
 from darkroom.deployments.gateway.services import Services, ServicesOf
-from darkroom.errors import BadInput, Refused, Unverified
+from darkroom.errors import BadInput, Refused, StoreFull, Unverified
 from darkroom.ledger import Asset, StoredFile, new_id
 from darkroom.media.archives import HEAD_BYTES, LARGEST_IMAGE, MIB, check_archive
 from darkroom.media.formats import Kind, Media, verify
 from darkroom.media.formats.pictures import is_picture
+from darkroom.media.store import FULL
 
 
 class Metadata(StrEnum):
@@ -63,7 +66,7 @@ BODY: dict[str, Any] = {
     status_code=201,
     summary="Bring a file",
     response_description="Stored. Its `id` is what orders take.",
-    responses=problem_responses(401, 403, 413, 415, 422),
+    responses=problem_responses(401, 403, 413, 415, 422, 507),
     openapi_extra=BODY,
 )
 async def upload(
@@ -77,13 +80,24 @@ async def upload(
 
     Each upload is a new file, also of the same bytes.
     """
-    with SpooledTemporaryFile(SPOOLED) as file:
+    with _told_where_full(), SpooledTemporaryFile(SPOOLED) as file:
         await _receive(request, UploadFile(cast(BinaryIO, file)))
+        file.flush()  # else the end of a file that had no room is missing from what is read
         kind = await anyio.to_thread.run_sync(_kind, file, media_type(request.headers))
         keep = partial(_keep, file, kind, metadata=metadata is Metadata.KEEP, user_id=user_id, services=services)
         limiter = ARCHIVES_AT_ONCE if kind is Kind.ARCHIVE else PICTURES_AT_ONCE
         asset, notes = await anyio.to_thread.run_sync(keep, limiter=limiter)
     return UploadDocument(**asset_document(asset, services.settings).model_dump(), notes=notes)
+
+
+@contextmanager
+def _told_where_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StoreFull("there is no room for files that come in: make some in this gateway's TMPDIR") from error
 
 
 async def _receive(request: Request, file: UploadFile) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
@@ -13,3 +13,8 @@ Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="js
 
 class Document(BaseModel):
     model_config = ConfigDict(populate_by_name=True, from_attributes=True)
+
+
+def either(*fields: str) -> dict[str, Any]:
+    """Return what a body's schema says where exactly one of the fields is to be given. Null is as if left out."""
+    return {"oneOf": [{"required": [field], "properties": {field: {"not": {"type": "null"}}}} for field in fields]}

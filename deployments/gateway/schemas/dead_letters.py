@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from darkroom.deployments.gateway.schemas.base import Document, Usd
+from darkroom.deployments.gateway.schemas.base import Document, Usd, either
 from darkroom.ledger import MOST_LETTERS, MOST_REASON, DeadLetter, DeadLetterFilter, Done, Price
 
 MOST_USD = Decimal(100_000)
@@ -113,7 +113,7 @@ class FilterBody(BaseModel):
 class Selected(BaseModel):
     """Failed jobs by their ids, or by what they have in common."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=either("jobs", "filter"))
 
     jobs: list[JobId] | None = Field(None, min_length=1, max_length=MOST_LETTERS, description="Also discarded ones.")
     filter: FilterBody | None = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Protocol, TypeVar
 
 from fastapi import Query
@@ -13,9 +12,14 @@ from fastapi import Query
 from darkroom.errors import BadInput
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items on the page.")]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]
+# In full, so that the documentation tells which are taken: the microseconds and the id of a row.
+CURSOR = "^([0-9]{1,16}-[A-Za-z0-9_]{1,100})?$"
+Cursor = Annotated[str | None, Query(description="`next` of the page before.", json_schema_extra={"pattern": CURSOR})]
 
 Place = tuple[datetime, str]  # the time and the id of a row
+
+_CURSOR = re.compile(CURSOR)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Dated(Protocol):
@@ -34,14 +38,10 @@ def read_cursor(cursor: str | None) -> Place | None:
     """Of the last row of the page before; None on the first page."""
     if not cursor:
         return None
-    try:
-        time, _, id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        at = datetime.fromisoformat(time)
-    except (binascii.Error, ValueError) as error:
-        raise _no_cursor() from error
-    if at.tzinfo is None or not id.isprintable():
-        raise _no_cursor()
-    return at, id
+    if not _CURSOR.fullmatch(cursor):
+        raise no_cursor()
+    microseconds, _, id = cursor.partition("-")
+    return _EPOCH + timedelta(microseconds=int(microseconds)), id
 
 
 def cut(found: Sequence[Row], limit: int, place: Callable[[Row], Place]) -> tuple[Sequence[Row], str | None]:
@@ -51,8 +51,8 @@ def cut(found: Sequence[Row], limit: int, place: Callable[[Row], Place]) -> tupl
 
 
 def _write(at: datetime, id: str) -> str:
-    return base64.urlsafe_b64encode(f"{at.isoformat()} {id}".encode()).decode()
+    return f"{(at - _EPOCH) // timedelta(microseconds=1)}-{id}"
 
 
-def _no_cursor() -> BadInput:
+def no_cursor() -> BadInput:
     return BadInput("This is no cursor; take `next` of the page before", field="cursor")
