@@ -32,6 +32,7 @@ from darkroom.engine.dry_run import forecast
 from darkroom.engine.dry_run.job import Ask
 from darkroom.engine.dry_run.resources import open_only_to_read
 from darkroom.ledger import Ledger
+from darkroom.ledger.address import open_address
 from darkroom.settings import load_settings
 
 __all__ = ["Ask", "Stack", "running_stack", "stack"]
@@ -100,7 +101,8 @@ class Stack:
 
     def pass_time(self, by: timedelta) -> None:
         """Move what waits for a time nearer by that much: sleeps, time-outs of waits, retries, debounced runs."""
-        with psycopg.connect(str(self.environment["DARKROOM_LEDGER_URL"])) as connection:
+        where: Any = open_address(self.environment["DARKROOM_LEDGER_URL"]).parameters
+        with psycopg.connect(**where) as connection:
             for table, column, which in _TIMES:
                 connection.execute(f"UPDATE {table} SET {column} = {column} - %s WHERE {which}", [by])
 

@@ -105,7 +105,7 @@ class Address:
 
 def postgres_url(database: str, *, user: str, socket_folder: str, scheme: str = "postgresql") -> str:
     """Write the address of a database behind a Unix socket."""
-    return f"{scheme}://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(socket_folder, safe='')}"
+    return f"{scheme}://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(socket_folder)}"
 
 
 @cache
@@ -211,6 +211,8 @@ def _understood(given: dict[str, str], extras: Mapping[str, str]) -> Address:
             parameters[name] = value
         else:
             _refuse(f"{name} is nothing that Postgres' client knows: take it out")
+    if parameters.get("host", "").startswith("/"):
+        parameters.setdefault("port", "5432")  # it is a part of the socket's name, and PGPORT may say another
     pooled = pooled or _is_known_pooler(parameters)
     _check(parameters)
     if spoken := " ".join(filter(None, options)):

@@ -55,7 +55,7 @@ def env(home: HomeOption = DEFAULT_HOME) -> None:
     """Shell exports for commands against the stack in HOME: eval "$(darkroom env)"."""
     from darkroom.deployments.home import Home
 
-    exports = Home(home).exports()
+    exports = Home(home).exports(os.environ)
     if not exports:
         raise NeedsHuman(f"no stack was started in {home.resolve()} yet: `darkroom up`, or name its folder with --home")
     sys.stdout.write(exports)

@@ -31,7 +31,7 @@ from darkroom.deployments.stack.processes import MARK, below, end, left_behind, 
 from darkroom.deployments.stack.template import cache_folder, copy_template, is_there
 from darkroom.errors import DarkroomError, NeedsHuman
 from darkroom.orchestrator.project_file import PROJECT
-from darkroom.settings import timing_of
+from darkroom.settings import forget_libpq, timing_of
 from darkroom.timing import Timing
 
 TICK_SECONDS = 0.15
@@ -103,6 +103,7 @@ class Stack:
 
     def run(self) -> None:
         """Until `stop` or SIGINT/SIGTERM. Raises `NeedsHuman` or `StartFailed` when the stack cannot be had."""
+        forget_libpq()
         self.home.prepare()
         with self.home.lock(), _signals_call(self.stop):
             end(marked(lambda mark: mark.startswith(f"{self.home.path}#")), grace_seconds=RUN_GRACE_SECONDS)
@@ -114,6 +115,7 @@ class Stack:
                     self._supervise()
                 finally:
                     self._end_all()
+                    cluster_in(self.home.postgres).remove_sockets()
 
     @contextlib.contextmanager
     def _watched_by_janitor(self) -> Iterator[None]:
@@ -122,8 +124,8 @@ class Stack:
             yield  # then its input is closed, and it is waited for
 
     def _prepare(self) -> None:
-        if not is_there(self.home.postgres):
-            copy_template(self.home.postgres, cache=cache_folder(self._base))  # else a part makes it
+        if not is_there(self.home.postgres) and not copy_template(self.home.postgres, cache=cache_folder(self._base)):
+            self._say("making the databases first: once for each version, it takes half a minute")
         cluster = cluster_in(self.home.postgres)
         settings = client_settings(self.options, home=self.home, cluster=cluster, base=self._base)
         self.home.record_environment(settings)

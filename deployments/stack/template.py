@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
+from darkroom.deployments.inherited import let_through
 from darkroom.deployments.stack.postgres import Cluster, cluster_in, initialize, sync
 from darkroom.errors import DarkroomError, NeedsHuman
 from darkroom.ledger import migrations
@@ -121,7 +122,7 @@ def _make(draft: Path) -> None:
     cluster = cluster_in(draft)
     with _running(cluster), tempfile.TemporaryDirectory(prefix="darkroom-") as prefect_home:
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DARKROOM_"))},
+            **{name: value for name, value in let_through(os.environ).items() if not name.startswith("DARKROOM_")},
             "PREFECT_HOME": prefect_home,
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": cluster.url("prefect", scheme="postgresql+asyncpg"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -151,6 +152,7 @@ def _running(cluster: Cluster) -> Iterator[None]:
             yield
         finally:
             cluster.stop(server)
+            cluster.remove_sockets()
 
 
 def _publish(draft: Path, template: Path) -> None:

@@ -11,7 +11,7 @@ from darkroom.ledger.address import Address, postgres_url, read_address
 
 HOST = {"user": "ann", "password": "s3cret", "host": "db.example", "dbname": "app"}
 SUPABASE = {"user": "postgres.abc", "host": "aws-0-eu.pooler.supabase.com", "dbname": "postgres", "password": "s3cret"}
-SOCKET = {"user": "postgres", "host": "/var/run/a b", "dbname": "darkroom"}
+SOCKET = {"user": "postgres", "host": "/var/run/a b", "dbname": "darkroom", "port": "5432"}
 
 
 def read(text: str) -> dict[str, str]:
@@ -137,6 +137,6 @@ def test_an_address_that_is_shown_hides_its_password() -> None:
 def test_an_address_is_written_so_that_all_who_read_it_read_the_same(folder: str) -> None:
     """We, libpq itself, and SQLAlchemy for Prefect's server."""
     url = postgres_url("prefect", user="postgres", socket_folder=folder)
-    assert read(url) == {"user": "postgres", "dbname": "prefect", "host": folder}
+    assert read(url) == {"user": "postgres", "dbname": "prefect", "host": folder, "port": "5432"}
     assert conninfo.conninfo_to_dict(url) == {"user": "postgres", "dbname": "prefect", "host": folder}
     assert make_url(url).query == {"host": folder}
