@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NoReturn
 from urllib.parse import quote, unquote
@@ -21,6 +21,7 @@ from psycopg import conninfo, pq
 from darkroom.errors import NeedsHuman
 
 VARIABLE = "DARKROOM_LEDGER_URL"
+CONNECT_SECONDS = "30"  # by itself libpq waits as long as the kernel: minutes, for a host that does not answer
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def open_address(text: str) -> Address:
     address = read_address(text)
     for each in address.warnings:
         _log.warning("%s: %s", VARIABLE, each)
-    return address
+    return replace(address, parameters={"connect_timeout": CONNECT_SECONDS, **address.parameters})
 
 
 def read_address(text: str) -> Address:
