@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from .cdn import Cdn
 from .endpoints import Latencies
 from .faults import Faults, RuleBook
 from .inference import Inference
+from .journal import Journal, accepted, announced, changed, entries_in, finished, lines_of, started
 from .line import Line
 from .mux_assets import Announcer
 from .others import Others
 from .outage import Outage
 from .outcomes import platform_failure
+from .shelf import Shelf
 from .signing import SigningKeys, mux_webhook_secret
 from .webhooks import WebhookSender
 
@@ -49,7 +52,8 @@ class Provider:
         self.outage = outage
         self.book = Book()
         self.rules = RuleBook(seed=options.seed)
-        self.cdn = Cdn()
+        self._journal = Journal(options.home / "book-1.jsonl")
+        self.cdn = Cdn(Shelf(options.home / "files"), note=self._journal.write)
         self.keys = SigningKeys(options.home)
         self.sender = WebhookSender(self.keys, first_retry_seconds=options.webhook_retry)
         self._bench = Bench(self.cdn, fixed_pictures=options.fixed_pictures)
@@ -64,6 +68,27 @@ class Provider:
         self.client_requests = 0  # of any kind, at any host of any provider
         self._announcements: set[asyncio.Task[None]] = set()
 
+    def go_on(self) -> None:
+        """Take up what an earlier process has left: requests under way, webhooks that were not delivered, files."""
+        known = list(self._journal.read())
+        entries = entries_in(known)
+        self.cdn.restore(known)
+        self._journal.write_anew([*(line for entry in entries for line in lines_of(entry)), *self.cdn.lines()])
+        for entry in entries:
+            self.book.add(entry)
+        self.book.submit_calls = len(entries)
+        for entry in entries:
+            if entry.outcome is None:
+                self.line(entry.account).join(entry, on_timeout=platform_failure("request_timeout"))
+            elif not entry.is_announced:
+                self._announce(entry)
+
+    def release(self, entry: Entry, changes: Mapping[str, Any]) -> None:
+        """Have a held request end, in the way that the changes say."""
+        entry.faults = entry.faults.model_copy(update=changes)
+        entry.released.set()
+        self._journal.write(changed(entry))
+
     async def close(self) -> None:
         tasks = [*self._announcements, *(task for line in self._lines.values() for task in line.tasks)]
         for task in tasks:
@@ -72,6 +97,7 @@ class Provider:
         self._bench.close()
         self.sender.close()
         await self.others.close()
+        self._journal.close()
 
     def faults_for(self, endpoint: str, arguments: dict[str, Any]) -> Faults:
         """Count the submit, whether it will be accepted or not, and return its faults."""
@@ -101,10 +127,11 @@ class Provider:
             webhook_url=webhook_url,
             faults=faults,
             file_lifetime_seconds=file_lifetime_seconds,
+            start_by=None if start_timeout is None else datetime.now(UTC) + timedelta(seconds=start_timeout),
         )
         self.book.add(entry)
-        on_timeout = platform_failure("request_timeout")
-        self.line(account).join(entry, start_timeout=start_timeout, on_timeout=on_timeout)
+        self._journal.write(accepted(entry))
+        self.line(account).join(entry, on_timeout=platform_failure("request_timeout"))
         return entry
 
     def cancel(self, entry: Entry) -> bool:
@@ -112,12 +139,15 @@ class Provider:
         if entry.state is State.COMPLETED:
             return False
         entry.cancel_requested = True
+        self._journal.write(changed(entry))
         self.line(entry.account).leave(entry, platform_failure("client_cancelled"))
         return True
 
     def line(self, account: Account) -> Line:
         if account.user_id not in self._lines:
-            self._lines[account.user_id] = Line(slots=self.options.concurrency, work=self._run, done=self._on_finished)
+            self._lines[account.user_id] = Line(
+                slots=self.options.concurrency, work=self._run, began=self._on_started, done=self._on_finished
+            )
         return self._lines[account.user_id]
 
     def stats(self) -> dict[str, Any]:
@@ -154,10 +184,22 @@ class Provider:
         finally:
             self._running -= 1
 
+    def _on_started(self, entry: Entry) -> None:
+        self._journal.write(started(entry))
+
     def _on_finished(self, entry: Entry) -> None:
-        if entry.webhook_url is None:
-            entry.announced.set()
-            return
-        task = asyncio.get_running_loop().create_task(self.sender.announce(entry))
+        self._journal.write(finished(entry))
+        self._announce(entry)
+
+    def _announce(self, entry: Entry) -> None:
+        task = asyncio.get_running_loop().create_task(self._send_webhooks(entry))
         self._announcements.add(task)
         task.add_done_callback(self._announcements.discard)
+
+    async def _send_webhooks(self, entry: Entry) -> None:
+        if entry.webhook_url is None:
+            entry.announced.set()
+        else:
+            await self.sender.announce(entry)
+        entry.is_announced = True
+        self._journal.write(announced(entry))
