@@ -40,6 +40,7 @@ class Home:
         self.simulator = self.path / "simulator"
         self.temporary = self.path / "tmp"
         self.operator_key = self.path / "operator.key"
+        self.secrets_file = self.path / "secrets.env"
 
     def prepare(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -58,10 +59,15 @@ class Home:
         return handle
 
     def secrets(self) -> dict[str, str]:
-        file = self.path / "secrets.env"
-        if not file.exists():
-            write_environment(file, _new_secrets())
-        return read_environment(file)
+        if not self.secrets_file.exists():
+            write_environment(self.secrets_file, _new_secrets())
+        return read_environment(self.secrets_file)
+
+    def renew_secrets(self) -> None:
+        """Make new secrets, and keep the former file beside them."""
+        if self.secrets_file.exists():
+            self.secrets_file.replace(self.secrets_file.with_suffix(".former"))
+        self.secrets()
 
     def environment(self) -> dict[str, str]:
         """Return what `write` recorded, or nothing if no stack was started here yet."""

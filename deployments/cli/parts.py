@@ -30,6 +30,10 @@ def up(
     worker_type: Annotated[
         WorkerType, typer.Option(help="warm: runs start in a blink. process: Prefect's own, for comparison.")
     ] = StackOptions.worker_type,
+    new_secrets: Annotated[
+        bool,
+        typer.Option("--new-secrets", help="Make new ones, where secrets.env is lost: with it went the blocks' keys."),
+    ] = False,
 ) -> None:
     """Run the whole stack on this machine, in the foreground, until Ctrl-C."""
     from darkroom.deployments.stack.supervisor import Stack
@@ -44,6 +48,7 @@ def up(
         latency_seconds=latency,
         latencies_of=tuple(latency_of or ()),
         worker_type=worker_type,
+        new_secrets=new_secrets,
     )
     say(f"starting in {home.resolve()}")
     if project := users_project():

@@ -80,6 +80,11 @@ class Cluster:
             return False
         return True
 
+    def drop_prefect_blocks(self) -> None:
+        """Drop the blocks whose key is lost: Prefect's API cannot even delete what it cannot decrypt."""
+        with psycopg.connect(self.url("prefect")) as connection:
+            connection.execute("DELETE FROM block_document")
+
     def stop(self, server: subprocess.Popen[bytes]) -> None:
         """Shut the server down so that nothing of its files needs recovery ("fast": sessions are ended)."""
         server.send_signal(signal.SIGINT)

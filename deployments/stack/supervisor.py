@@ -123,7 +123,20 @@ class Stack:
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True) as self._janitor:
             yield  # then its input is closed, and it is waited for
 
+    def _have_secrets(self) -> None:
+        """Make them once. Raise NeedsHuman where the database has outlived them."""
+        if self.options.new_secrets:
+            self.home.renew_secrets()
+        elif is_there(self.home.postgres) and not self.home.secrets_file.exists():
+            raise NeedsHuman(
+                f"{self.home.secrets_file} is gone, and in it PREFECT_SERVER_ENCRYPTION_KEY, with which the accounts' "
+                "keys in Prefect's blocks are encrypted: bring the file back. Without it those keys are lost: "
+                "`darkroom up --new-secrets` writes the blocks anew, from FAL_KEY and its like"
+            )
+        self.home.secrets()
+
     def _prepare(self) -> None:
+        self._have_secrets()
         if not is_there(self.home.postgres) and not copy_template(self.home.postgres, cache=cache_folder(self._base)):
             self._say("making the databases first: once for each version, it takes half a minute")
         cluster = cluster_in(self.home.postgres)

@@ -28,6 +28,7 @@ from darkroom.deployments.stack.environment import (
 from darkroom.deployments.stack.options import Provider, StackOptions
 from darkroom.deployments.stack.parts import all_parts
 from darkroom.deployments.stack.postgres import LONGEST_SOCKET_FOLDER, Cluster, cluster_in
+from darkroom.deployments.stack.supervisor import Stack
 from darkroom.deployments.stack.template import note_migrated
 from darkroom.errors import NeedsHuman
 from darkroom.settings import load_settings
@@ -310,6 +311,20 @@ def test_secrets_are_made_once_and_are_for_their_owner(home: Home) -> None:
     assert home.secrets() == first
     assert len(set(first.values())) == len(first) == 3
     assert (home.path / "secrets.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_database_that_has_outlived_its_secrets_is_not_given_new_ones_silently(home: Home) -> None:
+    """What was encrypted with them would be lost at the first start, unnoticed. The file and the loss are named."""
+    home.postgres.mkdir()
+    (home.postgres / "PG_VERSION").touch()
+    with pytest.raises(NeedsHuman, match=r"secrets.env is gone.*PREFECT_SERVER_ENCRYPTION_KEY.*--new-secrets"):
+        Stack(StackOptions(home=home.path))._have_secrets()
+    assert not home.secrets_file.exists()
+    Stack(StackOptions(home=home.path, new_secrets=True))._have_secrets()
+    first = home.secrets()
+    home.renew_secrets()
+    assert home.secrets().keys() == first.keys() and home.secrets() != first
+    assert read_environment(home.secrets_file.with_suffix(".former")) == first
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
