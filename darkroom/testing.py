@@ -147,14 +147,19 @@ def running_stack(home: Path, **environment: str) -> Iterator[Stack]:
             exported = dict(each.split("=", 1) for each in exports)
             ledger = Ledger(exported["DARKROOM_LEDGER_URL"])
             with (
-                httpx.Client(base_url=f"http://127.0.0.1:{ports['port']}", timeout=60) as gateway,
-                httpx.Client(base_url=f"http://127.0.0.1:{ports['simulator-port']}", timeout=60) as simulator,
+                _client(ports["port"]) as gateway,
+                _client(ports["simulator-port"]) as simulator,
             ):
                 yield Stack(home=home, environment=base | exported, gateway=gateway, simulator=simulator, ledger=ledger)
             ledger.close()
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=120)
+
+
+def _client(port: int) -> httpx.Client:
+    """Of a part on this machine, whatever proxy the tests' own environment names."""
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
 
 
 def _until_ready(process: subprocess.Popen[bytes], log: Path, timeout: float = 660) -> None:

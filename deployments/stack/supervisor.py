@@ -35,6 +35,7 @@ from darkroom.settings import forget_libpq, timing_of
 from darkroom.timing import Timing
 
 TICK_SECONDS = 0.15
+PROBE_EVERY = timedelta(seconds=0.5)  # a part that starts is asked over HTTP, and to answer costs what it starts with
 REAP_EVERY = timedelta(seconds=5)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 # It only ends what hangs: a busy machine takes minutes, and each part says when it is up.
@@ -60,6 +61,7 @@ class Running:
     ready: bool = False
     endings: int = 0
     not_before: datetime = LONG_AGO
+    next_probe: datetime = LONG_AGO
     pause: timedelta = field(init=False)
 
     def __post_init__(self) -> None:
@@ -170,8 +172,10 @@ class Stack:
                 self._start(running)
         elif (code := running.process.poll()) is not None:
             self._ended(running, code)
-        elif not running.ready and _answers(running.part, running.process.pid, running.started_at):
-            self._is_ready(running)
+        elif not running.ready and utc_now() >= running.next_probe:
+            running.next_probe = utc_now() + PROBE_EVERY
+            if _answers(running.part, running.process.pid, running.started_at):
+                self._is_ready(running)
 
     def _is_ready(self, running: Running) -> None:
         running.ready = True
