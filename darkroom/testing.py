@@ -32,7 +32,7 @@ from darkroom.engine.dry_run import forecast
 from darkroom.engine.dry_run.job import Ask
 from darkroom.engine.dry_run.resources import open_only_to_read
 from darkroom.ledger import Ledger
-from darkroom.ledger.address import open_address
+from darkroom.postgres_address import open_address
 from darkroom.settings import load_settings
 
 __all__ = ["Ask", "Stack", "running_stack", "stack"]

@@ -23,8 +23,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, Oper
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import SQLModel
 
-from darkroom.ledger.address import open_address
 from darkroom.ledger.canonical_json import dumps
+from darkroom.postgres_address import open_address
 
 M = TypeVar("M", bound=SQLModel)
 

@@ -24,7 +24,7 @@ import psycopg
 
 from darkroom.errors import NeedsHuman
 from darkroom.extras import not_installed
-from darkroom.ledger.address import postgres_url
+from darkroom.postgres_address import postgres_url
 
 SUPERUSER = "postgres"
 DATABASES = ("prefect", "darkroom")

@@ -7,7 +7,7 @@ from psycopg import conninfo
 from sqlalchemy.engine import make_url
 
 from darkroom.errors import NeedsHuman
-from darkroom.ledger.address import Address, postgres_url, read_address
+from darkroom.postgres_address import Address, postgres_url, read_address
 
 HOST = {"user": "ann", "password": "s3cret", "host": "db.example", "dbname": "app"}
 SUPABASE = {"user": "postgres.abc", "host": "aws-0-eu.pooler.supabase.com", "dbname": "postgres", "password": "s3cret"}
