@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from darkroom import Call, Inference, Job, RetryPolicy, pipeline
 from darkroom.errors import DarkroomError, Permanent, Retry
 from darkroom.flows.orders.imports import Came, Given, Import
 from darkroom.ledger import Asset
-from darkroom.providers.web.model import ENDPOINT
+from darkroom.providers.web.model import ENDPOINT, notes_of
 
 # A shop that fails is up again in a minute, or not today.
 PATIENT = RetryPolicy(attempts=3, longest=timedelta(seconds=30))
@@ -27,6 +28,7 @@ TOLD = 20  # times that an import of any size says how far it has come
 SHOWN = 12  # pictures that are seen at once; the others are links
 THUMBNAIL = 200  # pixels
 LONGEST_PLACE = 100  # characters of an address in the list
+NO_NOTES: Mapping[int, list[str]] = MappingProxyType({})
 NO_MARKUP = str.maketrans(dict.fromkeys("`|<>[]\\\n\r", "_"))  # what would end its cell, or be read as Markdown
 
 
@@ -35,16 +37,19 @@ def import_images(job: Job, order: Import) -> dict[str, Any]:
     """Pictures from the web become files of the media store."""
     calls = calls_of(order)
     came: dict[str, Asset | DarkroomError] = {}
+    notes: dict[str, list[str]] = {}
     try:
         for call, outcome in job.each(calls):
             came[call.step] = _kept(job, outcome)
+            if isinstance(outcome, Inference) and (told := notes_of(outcome.output)):
+                notes[call.step] = told
     finally:  # also where the rest has yet to come
         _tell(job, done=len(came), of=len(calls))
     given = order.given(came)
     job.show("imported", _markdown(job, given), description=_headline(order, came))
     if not any(isinstance(outcome, Asset) for outcome in came.values()):
         raise nothing_imported(came)
-    return summary(given, came)
+    return summary(given, came, {n: notes[step] for n, step in enumerate(order.steps(), 1) if step in notes})
 
 
 def calls_of(order: Import) -> list[Call]:
@@ -75,15 +80,18 @@ def _tell(job: Job, *, done: int, of: int) -> None:
     job.progress(100 * told / of, f"{told} of {of} addresses")
 
 
-def summary(given: Sequence[Given], came: Came) -> dict[str, Any]:
+def summary(given: Sequence[Given], came: Came, notes: Mapping[int, list[str]] = NO_NOTES) -> dict[str, Any]:
     """Return the job's result.
 
-    `imported` counts pictures; `images` and `refused` have each address, by its place `n`.
+    `imported` counts pictures; `images` and `refused` have each address, by its place `n`; `notes` of a picture, where
+    there are any, what was passed over or changed in it beside its size.
     """
     return {
         "imported": _count(came),
         "images": [
-            {"n": n, "url": url, "asset_id": outcome.id} for n, url, outcome in given if isinstance(outcome, Asset)
+            {"n": n, "url": url, "asset_id": outcome.id} | ({"notes": notes[n]} if n in notes else {})
+            for n, url, outcome in given
+            if isinstance(outcome, Asset)
         ],
         "refused": [
             {"n": n, "url": url, "code": outcome.code, "reason": outcome.message}

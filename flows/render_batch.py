@@ -12,6 +12,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from prefect.logging import get_run_logger
+
 from darkroom import Job, Order, field, pipeline
 from darkroom.engine.resources import current
 from darkroom.flows.parts.batch_order import BatchOptions, finals, plan_batch
@@ -57,6 +59,8 @@ def render_batch(job: Job, order: Batch) -> dict[str, Any]:
 
 def _begin(job: Job, order: Batch) -> None:
     plan = plan_batch(order.manifest, order, style=_styles(job))
+    for warning in plan.warnings:
+        get_run_logger().warning("The manifest: %s", warning)
     job.rows.open(plan.rows, plan.drafts, forecast=plan.forecast.document())
 
 

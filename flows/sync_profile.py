@@ -34,7 +34,7 @@ class Profile(Order):
 
     account: Id = field("Account", "Your application's id of whose profile it is.")
     name: Name = field("Name", "As others see it.")
-    picture_url: Url = field("Picture", "Address of a JPEG, PNG or WebP on the public web. Empty: there is none.", None)
+    picture_url: Url = field("Picture", "Address of a picture on the public web. Empty: there is none.", None)
 
 
 @pipeline(Profile)

@@ -11,7 +11,9 @@ is never ordered again by itself.
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from threading import Lock
 from typing import Any
@@ -21,10 +23,11 @@ from prefect.logging import get_run_logger
 from darkroom import Call, Inference, Job, RetryPolicy, pipeline
 from darkroom.engine.resources import current
 from darkroom.errors import DarkroomError
-from darkroom.flows.orders.training import CHECK, GRID, TEST, TRAIN, TRAINER, Training
+from darkroom.flows.orders.training import CHECK, GRID, NOTES, TEST, TRAIN, TRAINER, Training
 from darkroom.flows.parts.trained_style import PAINTER
 from darkroom.flows.parts.training_pictures import Brought, bring, check
 from darkroom.ledger import Asset, Lane, Lora
+from darkroom.media.archives import Flaw, told
 from darkroom.media.contact_sheet import Sample, contact_sheet
 from darkroom.media.formats import Kind
 from darkroom.media.training_images import build_archive, with_trigger
@@ -38,23 +41,46 @@ CHECKING = Lock()  # for the memory: all pictures of a training lie there, and a
 @pipeline(Training)
 def train_lora(job: Job, order: Training) -> dict[str, Any]:
     """Train a LoRA on a user's pictures."""
-    brought = bring(job, order.given())
+    fetched: list[Flaw] = []
+    brought = bring(job, order.given(), fetched)
     job.show("price", _price(order), description="What the training will cost")
-    archive = job.make(CHECK, lambda: _archive(job, order, brought), kind=Kind.ARCHIVE)
+    noticed = told(fetched)
+    archive = job.make(CHECK, lambda: _archive(job, order, brought, noticed), kind=Kind.ARCHIVE)
+    notes = _notes(job, noticed)
     trained = job.infer(TRAINER, order.training(archive), step=TRAIN, retry=TRAINING, lane=Lane.TRAINING)
     lora, weights = _registered(job, order, trained)
     grid = _tested(job, order, lora, weights)
     current().ledger.loras.ready(lora.id, sample=grid.id)
-    return {"lora_id": lora.id, "trigger_word": lora.trigger_word, "version": lora.version}
+    return {"lora_id": lora.id, "trigger_word": lora.trigger_word, "version": lora.version, **notes}
 
 
-def _archive(job: Job, order: Training, brought: Brought) -> bytes:
-    """Build the archive that the trainer gets. Raise BadInput, which names every picture that is no good."""
+def _archive(job: Job, order: Training, brought: Brought, notes: list[str]) -> bytes:
+    """Build the archive that the trainer gets; add to the notes what is to be told of the pictures.
+
+    Raise BadInput, which names every picture that is no good.
+    """
     with CHECKING:
-        images = with_trigger(check(job, order.given(), brought), order.trigger_word)
+        checked = check(job, order.given(), brought, allow_similar=order.allow_similar)
+        notes += told(checked.notes)
+        images = with_trigger(checked.images, order.trigger_word)
         get_run_logger().info("%s pictures are good; it will cost about $%.2f", len(images), order.estimate())
-        job.progress(1, f"{len(images)} pictures checked")
+        job.progress(1, f"{len(images)} pictures checked" + (f", {len(notes)} notes" if notes else ""))
         return build_archive(images)
+
+
+def _notes(job: Job, fresh: Sequence[str]) -> dict[str, list[str]]:
+    """Return what there is to be told of the pictures, as a part of the job's result; keep and show it the first time.
+
+    It is a file of the job, so it can be read while the training is under way.
+    """
+    if fresh:
+        for note in fresh:
+            get_run_logger().warning("%s", note)
+        job.show("notes", "\n".join(f"- {note}" for note in fresh), description="What was noticed of the pictures")
+        lines = "".join(f"{json.dumps({'note': note}, ensure_ascii=False)}\n" for note in fresh)
+        job.make(NOTES, lambda: lines.encode(), kind=Kind.TABLE)
+    kept = next((asset for asset in job.assets if asset.step == NOTES), None)
+    return {"notes": [json.loads(line)["note"] for line in job.read(kept).splitlines()]} if kept else {}
 
 
 def _registered(job: Job, order: Training, trained: Inference) -> tuple[Lora, Asset]:

@@ -1,8 +1,9 @@
 """The audit trail of a batch: every paid call of every row, also those that failed, as CSV and as JSON lines.
 
 The provider forgets after days; this is what remains. Rows come from the ledger one after the other and leave as pieces
-of a file, so ten thousand take no more memory than a few. JSON lines are exact. CSV is for spreadsheets: text that one
-of them would take for a formula gets an apostrophe in front.
+of a file, so ten thousand take no more memory than a few. JSON lines are exact. CSV is for spreadsheets: it begins with
+a byte order mark, as Excel takes UTF-8 without one for something else, and text that would be taken for a formula gets
+an apostrophe in front.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def audit_rows(found: Iterable[Mapping[str, Any]]) -> Iterator[AuditRow]:
 
 
 def as_csv(rows: Iterable[AuditRow]) -> Iterator[bytes]:
-    """Write the rows as CSV, in pieces of UTF-8.
+    """Write the rows as CSV, in pieces of UTF-8 with a byte order mark: `utf-8-sig` reads it back.
 
     A call is one line, however many files it brought: amounts can be added up.
     """
@@ -152,6 +153,7 @@ def _document(row: AuditRow) -> dict[str, Any]:
 
 def _csv_lines(rows: Iterable[AuditRow]) -> Iterator[str]:
     out = StringIO()
+    out.write("\ufeff")
     writer = csv.writer(out)  # RFC 4180: commas, CRLF
     writer.writerow(_COLUMNS)
     for row in rows:

@@ -9,10 +9,24 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from darkroom.batches.cells import is_sheet_error, looks_changed
+from darkroom.batches.names import ID, named, seen
+from darkroom.batches.notes import Notes
 from darkroom.batches.passes import AS_USUAL, Pass, Passes, draft_of, final_of
-from darkroom.batches.pictures import ARGUMENTS, NAMED, Given, Picture, as_picture, completed, model_of, read_cells
+from darkroom.batches.pictures import (
+    ARGUMENTS,
+    NAMED,
+    Given,
+    Picture,
+    as_picture,
+    completed,
+    known_columns,
+    model_of,
+    read_cells,
+)
 from darkroom.batches.problems import Problem, described, manifest_error
-from darkroom.batches.reading import Raw, Source, Unreadable, read_rows
+from darkroom.batches.raw import Findings, Raw, Source, Unreadable
+from darkroom.batches.reading import read_rows
 from darkroom.errors import BadInput
 from darkroom.ledger import RequestSpec, content_hash
 
@@ -58,27 +72,50 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
+    """`warnings`: in sentences, how what is not usual was understood. None repeats a prompt."""
+
     rows: tuple[Row, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def read_manifest(
-    source: Source, *, check: Check, defaults: Mapping[str, Any] | None = None, passes: Passes = AS_USUAL
+    source: Source,
+    *,
+    check: Check,
+    defaults: Mapping[str, Any] | None = None,
+    passes: Passes = AS_USUAL,
+    charset: str | None = None,
 ) -> Manifest:
     """Read a manifest, complete its rows and check them in both passes.
 
-    `source`: CSV with a header or JSON lines, as text or UTF-8, or a list of objects. `defaults`: for all rows.
+    `source`: CSV with a header or JSON, as text or bytes, or a list of objects. `defaults`: for all rows. `charset`: of
+    bytes, as their sender declared it.
 
     Raises ManifestError, which lists all that is wrong with the rows, and BadInput(field) for `defaults` and `passes`.
     """
-    reading = _Reading(check, as_picture(defaults or {}, prefix="defaults."), passes)
+    reading = _Reading(check, _defaults(defaults or {}), passes)
     try:
-        rows = reading.all(source)
+        rows = reading.all(source, charset)
     except Unreadable as error:
         reading.problems.append(error.problem)
     if reading.problems:
         reading.problems.sort(key=lambda problem: problem.row or 0)
         raise manifest_error(reading.problems, given=reading.given)
-    return Manifest(rows=tuple(rows))
+    return Manifest(rows=tuple(rows), warnings=reading.notes.sentences())
+
+
+def _defaults(given: Mapping[str, Any]) -> Given:
+    """Return what is the same for all rows, read as a row in JSON is. Raises BadInput."""
+    known, cells = known_columns(), dict[str, Any]()
+    for name, value in named(given, known):
+        if name in cells:
+            raise BadInput("is given twice, under names that mean the same. Leave one of them out.", field="defaults")
+        cells[name] = value
+    raw = Raw(number=0, line=None, cells=cells, text=False)
+    read = read_cells(raw, cells, usual_model=model_of({}))
+    for column, error in read.refused.items():
+        raise BadInput(error.message, field=f"defaults.{column}")
+    return as_picture(read.given, prefix="defaults.")
 
 
 def duplicates(rows: Iterable[Row]) -> dict[int, int]:
@@ -101,6 +138,7 @@ class _Reading:
     """One manifest on its way: what is wrong so far, and what was given in which column."""
 
     def __init__(self, check: Check, defaults: Given, passes: Passes) -> None:
+        self.notes = Notes()
         self.problems: list[Problem] = []
         self.given = Counter[str]()
         self._check = check
@@ -108,11 +146,12 @@ class _Reading:
         self._passes = passes
         self._of_draft = _columns(passes.draft, prefix="draft.")
         self._of_final = _columns(passes.final, prefix="final.")
-        self._ids: dict[str, int] = {}
+        self._ids: dict[str, tuple[int, str]] = {}
 
-    def all(self, source: Source) -> list[Row]:
-        columns = () if "prompt" in self._defaults.columns else ("prompt",)
-        raws = list(read_rows(source, self.problems, columns=columns))  # too many of them are not checked at all
+    def all(self, source: Source, charset: str | None) -> list[Row]:
+        required = () if "prompt" in self._defaults.columns else ("prompt",)
+        found = Findings(problems=self.problems, notes=self.notes.of_all, required=required, known=known_columns())
+        raws = list(read_rows(source, found, charset=charset))  # too many of them are not checked at all
         rows = [row for raw in raws if (row := self._row(raw)) is not None]
         if not rows and not self.problems:
             remedy = "Send at least one, e.g. a line with a prompt."
@@ -120,31 +159,44 @@ class _Reading:
         return rows
 
     def _row(self, raw: Raw) -> Row | None:
-        cells = dict(raw.cells)
-        id = self._id(raw, cells.pop("id", None))
-        if raw.text:
-            model = str(cells.get("model", model_of(self._defaults.picture))).strip()
-            cells = read_cells(cells, model=model, decimal_comma=raw.decimal_comma)
+        given_cells = dict(raw.cells)
+        id = self._id(raw, given_cells.pop(ID, None))
+        cells = read_cells(raw, given_cells, usual_model=model_of(self._defaults.picture))
+        for column, note in cells.notes.items():
+            self.notes.add(raw.number, column, note)
+        for column, error in cells.refused.items():
+            self._note(raw, column, column, error.message)
         try:
-            given = completed(as_picture(cells), self._defaults)
+            given = completed(as_picture(cells.given), self._defaults)
         except BadInput as error:
             self._note(raw, error.field, error.field, error.message)
             return None
-        self.given.update((*given.columns.values(), *self._of_draft.values(), *self._of_final.values()))
-        return self._checked(raw, id, given)
+        self.given.update((*given.columns.values(), *cells.refused, *self._of_draft.values(), *self._of_final.values()))
+        row = self._checked(raw, id, given, refused=cells.refused)
+        return None if cells.refused else row
 
     def _id(self, raw: Raw, id: object) -> str | None:
         if id is None:
             return None
-        self.given["id"] += 1
-        name = str(id).strip() if isinstance(id, str | int) and not isinstance(id, bool) else ""
+        self.given[ID] += 1
+        name = _id_of(id)
         if not name or len(name) > LONGEST_ID or _CONTROL.search(name):
-            self._note(raw, "id", "id", "is no id")
-        elif (first := self._ids.setdefault(name, raw.number)) != raw.number:
-            self._note(raw, "id", "id", f"is the id of row {first} already. Give each row its own.")
+            self._note(raw, ID, ID, "is no id")
+            return name
+        if raw.text and is_sheet_error(name):
+            self._note(raw, ID, ID, f"is {name}, as a spreadsheet shows an error. Give each row an id of its own.")
+            return name
+        if raw.text and looks_changed(name):
+            self.notes.add(raw.number, ID, "looks as if a spreadsheet had made a date or a number of it")
+        first, written = self._ids.setdefault(name, (raw.number, str(id)))
+        if first != raw.number:
+            apart = "" if written == str(id) else ", but for blanks and characters that nobody sees"
+            self._note(raw, ID, ID, f"is the id of row {first} already{apart}. Give each row its own.")
         return name
 
-    def _checked(self, raw: Raw, id: str | None, given: Given) -> Row | None:
+    def _checked(self, raw: Raw, id: str | None, given: Given, *, refused: Mapping[str, BadInput]) -> Row | None:
+        if "prompt" in refused:
+            return None  # it would be missed
         picture, columns = given.picture, given.columns
         final, draft = final_of(picture, self._passes), draft_of(picture, self._passes)
         if not _keeps(final, picture) and self._ask(raw, picture, columns) is None:
@@ -184,6 +236,13 @@ class _Reading:
         self.problems.append(
             Problem(row=raw.number, line=raw.line, column=column or None, problem=f"{of}{problem}", remedy=remedy)
         )
+
+
+def _id_of(given: object) -> str:
+    """Return the id as text; empty for what is none. Whole numbers are told as such: pandas writes 7.0 for 7."""
+    if isinstance(given, float) and given.is_integer():
+        return str(int(given))
+    return seen(str(given)) if isinstance(given, str | int) and not isinstance(given, bool) else ""
 
 
 def _columns(order: Pass | None, *, prefix: str) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """A row's cells as what a picture is asked for with: named fields, and beside them the model's own arguments.
 
 Text becomes the number, the truth value or the list that the model's input wants in that place; what does not become
-one stays text, and the check says so.
+one stays text, and the check says so. The same holds for text in JSON, where it can be meant in no other way.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
-from darkroom.batches.reading import is_name
+from darkroom.batches.cells import MISSING, MISSING_NUMBER, TRUTHS, is_sheet_error, number_in
+from darkroom.batches.json_rows import DEEPEST, nested_deeper
+from darkroom.batches.names import ID, is_name, seen
+from darkroom.batches.raw import Raw
 from darkroom.errors import BadInput
 from darkroom.providers.base import PictureModel
-from darkroom.providers.models import find_picture_model
+from darkroom.providers.models import all_models, find_picture_model
 
 Picture = Mapping[str, Any]
 
 DEFAULT_MODEL = "fal-ai/flux/dev"  # as where a single picture is ordered
 ARGUMENTS = "arguments"
 NAMED = ("prompt", "model", "image_size", "seed", "num_images", "lora", "lora_scale", "post")
-_TRUTHS: Mapping[str, bool] = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _KINDS: Mapping[str, frozenset[str]] = {
     "seed": frozenset({"integer"}),  # also where the model has none, and says so
     "num_images": frozenset({"integer"}),
@@ -31,9 +33,8 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "post": frozenset({"array"}),
     ARGUMENTS: frozenset({"object"}),
 }
-_SIZE = re.compile(r"\s*([0-9]{1,5})\s*[xX×*]\s*([0-9]{1,5})\s*")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,20}(?:\.0{1,6})?")
-_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?")
+_SIZE = re.compile(r"\s*([0-9]{1,5})\s*(?:px)?\s*[xX×*]\s*([0-9]{1,5})\s*(?:px)?\s*")
+_SIZE_NAME = re.compile(r"[A-Za-z]+(?:[ _:\-]+[A-Za-z0-9]+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,9 @@ def as_picture(cells: Mapping[str, Any], *, prefix: str = "") -> Given:
 
     `prefix`: of columns. Raises BadInput for what is no name, and for what is given twice, also in `arguments`.
     """
+    if nested_deeper(cells, DEEPEST):
+        message = f"is nested more than {DEEPEST} levels deep. Write it flatter."
+        raise BadInput(message, field=prefix.rstrip("."))
     picture, arguments, columns = dict[str, Any](), dict[str, Any](), dict[str, str]()
     for column, name, value in _flat(cells, prefix=prefix):
         if name in columns:
@@ -83,12 +87,39 @@ def accepted_by(endpoint: str) -> frozenset[str] | None:
     return None if model is None else frozenset(model.input.model_fields)
 
 
-def read_cells(cells: Mapping[str, str], *, model: str, decimal_comma: bool) -> dict[str, Any]:
-    """Convert the text of each cell to what that model wants in its place."""
-    return {
-        column: cell if column == "prompt" else _read(cell.strip(), _kinds(model, column), decimal_comma=decimal_comma)
-        for column, cell in cells.items()
-    }
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """What a row says, as its model wants it. `refused`: by column. `notes`: what was guessed, by column."""
+
+    given: dict[str, Any]
+    refused: Mapping[str, BadInput]
+    notes: Mapping[str, str]
+
+
+def read_cells(raw: Raw, cells: Mapping[str, Any], *, usual_model: str) -> Cells:
+    """Convert each cell to what the row's model wants in its place."""
+    model = str(cells.get("model", usual_model)).strip()
+    given, refused, notes = dict[str, Any](), dict[str, BadInput](), dict[str, str]()
+    for column, cell in cells.items():
+        try:
+            if column == ARGUMENTS and isinstance(cell, Mapping):
+                value: Any = {name: _value(each, model, name, raw, notes) for name, each in cell.items()}
+                value = {name: each for name, each in value.items() if each is not None}
+            else:
+                value = _value(cell, model, column, raw, notes)
+        except BadInput as error:
+            refused[column] = error
+        else:
+            if value is not None:
+                given[column] = value
+    return Cells(given=given, refused=refused, notes=notes)
+
+
+@lru_cache(1)
+def known_columns() -> frozenset[str]:
+    """Return all that a row can say to some model."""
+    models = (accepted_by(endpoint) for endpoint in all_models())
+    return frozenset({ID, ARGUMENTS, *NAMED}).union(*(names for names in models if names))
 
 
 def _flat(cells: Mapping[str, Any], *, prefix: str) -> Iterator[tuple[str, str, Any]]:
@@ -111,8 +142,11 @@ def _require_name(name: str, *, field: str) -> None:
 
 
 def _size(value: Any) -> Any:
-    measured = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    return {"width": int(measured[1]), "height": int(measured[2])} if measured else value
+    if not isinstance(value, str):
+        return value
+    if (measured := _SIZE.fullmatch(value)) is not None:
+        return {"width": int(measured[1]), "height": int(measured[2])}
+    return re.sub("[ :\\-]+", "_", value).lower() if _SIZE_NAME.fullmatch(value) else value
 
 
 def _steps(value: Any) -> Any:
@@ -123,14 +157,36 @@ def _steps(value: Any) -> Any:
 _NAMED_AS: Mapping[str, Callable[[Any], Any]] = {"image_size": _size, "post": _steps}
 
 
-def _read(text: str, kinds: frozenset[str], *, decimal_comma: bool) -> Any:
-    number = text.replace(",", ".") if decimal_comma and text.count(",") == 1 else text
-    if "boolean" in kinds and text.lower() in _TRUTHS:
-        return _TRUTHS[text.lower()]
-    if kinds & {"integer", "number"} and _INTEGER.fullmatch(number):
-        return int(number.partition(".")[0])
-    if "number" in kinds and _NUMBER.fullmatch(number):
-        return float(number)
+def _value(cell: Any, model: str, column: str, raw: Raw, notes: dict[str, str]) -> Any:
+    """Return the cell as the model wants it; None for what is as good as empty. Raises BadInput."""
+    kinds = _kinds(model, column)
+    if isinstance(cell, str):
+        text = seen(cell).replace("\r\n", "\n").replace("\r", "\n")
+        if raw.text and is_sheet_error(text):
+            raise BadInput(f"is {text}, as a spreadsheet shows an error. Write the value.", field=column)
+        if raw.text and text in MISSING:
+            return None
+        if column == "prompt" or (not raw.text and "string" in kinds):
+            return text
+        return _read(text, kinds, raw, notes, column=column)
+    if "boolean" in kinds and not isinstance(cell, bool) and isinstance(cell, int | float) and cell in (0, 1):
+        return bool(cell)
+    return cell
+
+
+def _read(text: str, kinds: frozenset[str], raw: Raw, notes: dict[str, str], *, column: str) -> Any:
+    if kinds and "string" not in kinds and (not text or text.lower() in MISSING_NUMBER):
+        return None
+    if "boolean" in kinds and text.lower() in TRUTHS:
+        return TRUTHS[text.lower()]
+    if kinds & {"integer", "number"}:
+        number = number_in(text, decimal_comma=raw.decimal_comma)
+        if number is not None and (isinstance(number.value, int) or "number" in kinds):
+            if number.cut:
+                notes[column] = (
+                    "written with a power of ten, as a spreadsheet shortens long numbers: digits may be lost"
+                )
+            return number.value
     if kinds & {"array", "object"} and text[:1] in ("[", "{"):
         return _read_json(text)
     return text
@@ -138,9 +194,10 @@ def _read(text: str, kinds: frozenset[str], *, decimal_comma: bool) -> Any:
 
 def _read_json(text: str) -> Any:
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    return text if nested_deeper(found, DEEPEST) else found
 
 
 def _kinds(model: str, column: str) -> frozenset[str]:
@@ -157,7 +214,7 @@ def _model(endpoint: str) -> PictureModel | None:
         return None
 
 
-@cache
+@lru_cache(256)  # of names that users write
 def _kinds_of(endpoint: str) -> Mapping[str, frozenset[str]]:
     model = _model(endpoint)
     if model is None:

@@ -1,6 +1,6 @@
 """What is wrong with a manifest: all of it at once, as nobody wants to send a thousand rows once for each mistake.
 
-Problems name row and column. They never repeat a cell: it may be a prompt.
+Problems name row, line and column. They never repeat a cell that may be a prompt: lines are shown with “…” for texts.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Problem:
         place = [f"row {self.row}"] if self.row else []
         column = [self.column] if self.column else []
         more = f" (and in {self.rows - 1:,} more)" if self.rows > 1 else ""
-        return f"{', '.join(place + column) or 'manifest'}{more}: {self.problem}"
+        whole = f"line {self.line}" if self.line else "manifest"
+        return f"{', '.join(place + column) or whole}{more}: {self.problem}"
 
 
 class ManifestError(BadInput):
@@ -85,7 +86,7 @@ def manifest_error(problems: Sequence[Problem], *, given: Mapping[str, int]) -> 
 
 def described(message: str, *, field: str, column: str) -> tuple[str, str]:
     """Return what is wrong, and the remedy, from the message of a BadInput on that field."""
-    said = message.removeprefix(f"{field}: ")
+    said = message.removeprefix(f"{field}: ").removeprefix(f"{field.rpartition('.')[2]}: ")
     problem, *remedy = _STOP.split(said, maxsplit=1)
     if remedy:
         return problem, _sentence(remedy[0])
@@ -116,7 +117,11 @@ def _message(problems: Sequence[Problem], more: int) -> str:
         return ""
     listed = "; ".join(str(problem) for problem in problems[:MOST_IN_MESSAGE])
     rest = f"; and {count - MOST_IN_MESSAGE:,} more" if count > MOST_IN_MESSAGE else ""
-    return f"the manifest has {count:,} problem{'' if count == 1 else 's'}: {listed}{rest}"
+    remedy = ""
+    if count == 1:
+        line = f" (line {problems[0].line})" if problems[0].row and problems[0].line else ""
+        remedy = f"{line}. {problems[0].remedy}"
+    return f"the manifest has {count:,} problem{'' if count == 1 else 's'}: {listed}{rest}{remedy}"
 
 
 def _sentence(words: str) -> str:

@@ -31,6 +31,7 @@ from darkroom.ledger.tables import Batch, BatchRow, Job, new_id
 PAUSED_UNTIL = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 BATCH = "render-batch"  # the kind of its job
 ROW = "generate-image"  # … and of its rows' jobs
+MINUTE_SECONDS = 60.0
 PAGE = 500  # rows of the audit that are in memory at once
 MOST_NAMED = 10  # rows in the message of a refused choice
 
@@ -77,10 +78,20 @@ class Counts:
     last_minute: int  # rows that ended within it
     calls: int  # so far
     cost_usd: Decimal
+    seconds: float = MINUTE_SECONDS  # of the last minute in which there was something under way that ended in it
 
     @property
     def total(self) -> int:
         return sum(self.statuses.values())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Return the time that the others will take at the pace of the last minute; None while nothing ends.
+
+        A pass that is young, or was paused until lately, has not had that minute: then over what it has had of it.
+        """
+        others = self.total - self.ended
+        return others * self.seconds / self.last_minute if others and self.last_minute else None
 
     @property
     def ended(self) -> int:
@@ -331,10 +342,16 @@ def _counts(found: Sequence[Row[Any]]) -> list[Counts]:
             last_minute=sum(row.last_minute for row in found if row.stage == stage),
             calls=sum(int(row.calls) for row in found if row.stage == stage),
             cost_usd=sum((row.cost_usd for row in found if row.stage == stage), Decimal(0)),
+            seconds=_within_a_minute(row.seconds for row in found if row.stage == stage),
         )
         for stage in Stage
         if any(row.stage == stage for row in found)
     ]
+
+
+def _within_a_minute(found: Iterable[Decimal | None]) -> float:
+    longest = max((float(seconds) for seconds in found if seconds is not None), default=MINUTE_SECONDS)
+    return min(max(longest, 0.0), MINUTE_SECONDS)
 
 
 def _is_new_choice(batch: Batch, chosen: list[int]) -> bool:

@@ -297,10 +297,12 @@ WHERE NOT EXISTS (SELECT FROM job WHERE job.parent_id = parent.id AND job.finish
 -- name: children_counts
 SELECT job.stage, job.status, count(*) AS n, COALESCE(sum(paid.cost_usd), 0) AS cost_usd,
     count(*) FILTER (WHERE job.finished_at > CAST(:now AS timestamptz) - interval '1 minute') AS last_minute,
+    EXTRACT(EPOCH FROM CAST(:now AS timestamptz) - min(paid.begun_at)
+        FILTER (WHERE job.finished_at > CAST(:now AS timestamptz) - interval '1 minute')) AS seconds,
     COALESCE(sum(paid.in_flight), 0) AS in_flight, COALESCE(sum(paid.calls), 0) AS calls
 FROM job
 LEFT JOIN LATERAL (
-    SELECT sum(cost_usd) AS cost_usd, count(*) AS calls,
+    SELECT sum(cost_usd) AS cost_usd, count(*) AS calls, min(granted_at) AS begun_at,
         count(*) FILTER (WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown')) AS in_flight
     FROM request WHERE request.job_id = job.id
 ) AS paid ON true

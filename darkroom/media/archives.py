@@ -1,23 +1,29 @@
 """Zip archives of pictures and their captions: read as if somebody meant harm, and written always alike.
 
 Nothing is ever unpacked to disk. The directory of an archive is bounded before it is parsed, what it says of its
-entries before they are read, and what comes out of them while it comes. What is wrong with single files is collected
-as flaws, so that who sends forty pictures hears of all that are wrong at once.
+entries before they are read, and what comes out of them while it comes. A file is what its bytes say, whatever its
+name. What is wrong with single files is collected as flaws, so that who sends forty pictures hears of all that are
+wrong at once; what was passed over, or read in one way where there are two, is in the notes.
 """
 
 from __future__ import annotations
 
 import stat
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import PurePosixPath
-from typing import IO, cast
+from typing import IO
 
 from darkroom.errors import BadInput
+from darkroom.media.archive_names import is_junk, kind, leads_out, safe, said
+from darkroom.media.captions import CAPTIONS, LARGEST_CAPTION, LONGEST_CAPTION, pair, read_caption
+from darkroom.media.formats.pictures import is_picture
+from darkroom.media.formats.zips import BROKEN, open_zip
+
+__all__ = ["LONGEST_CAPTION", "Contents", "Flaw", "NamedImage", "check_archive", "read_archive", "write_archive"]
 
 MIB = 1024 * 1024
 MOST_ENTRIES = 200
@@ -25,19 +31,21 @@ MOST_BYTES = 500 * MIB  # of all entries, unpacked
 MOST_RATIO = 100  # of an entry's size to what it takes in the archive; pictures hardly shrink at all
 DIRECTORY_BYTES = MIB  # enough for thousands of entries, and all that zipfile may read to open an archive
 LARGEST_IMAGE = 20 * MIB
-LONGEST_CAPTION = 2000  # characters
-MOST_NAMED = 60  # flaws in one error
+MOST_NAMED = 60  # flaws in one error, and notes in one answer
+HEAD_BYTES = 64  # of a file, which tell its kind
 
-CAPTION = ".txt"
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+PICTURES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jfif", ".jpe", ".pjpeg", ".png", ".webp"),
+        *(".heic", ".heif", ".hif", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".dib"),
+    }
+)
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".jar"})
-JUNK_FOLDERS = frozenset({"__MACOSX"})
-JUNK_NAMES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+ARCHIVE_HEADS = (b"PK\x03\x04", b"PK\x05\x06", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"\xfd7zXZ\0")
 
 # bzip2 and LZMA are left out on purpose: zipfile decompresses whole blocks of those at once, past any bound.
 METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # flags: the entry, the entry strongly, the directory
-_BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's own
 
 
@@ -52,7 +60,7 @@ class NamedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Flaw:
-    """What is wrong with one file; the reason goes on from the name: "is encrypted"."""
+    """What is wrong with one file, or to be told of it; the reason goes on from the name: "is encrypted"."""
 
     name: str
     reason: str
@@ -60,10 +68,14 @@ class Flaw:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What an archive holds: pictures in the order of their names, and what is wrong with other files."""
+    """What an archive holds: pictures in the order of their names, and what is wrong with other files.
+
+    `notes`: what was passed over, and what was read in one way where there are two.
+    """
 
     images: tuple[NamedImage, ...]
     flaws: tuple[Flaw, ...]
+    notes: tuple[Flaw, ...] = ()
 
 
 def read_archive(file: IO[bytes], *, field: str = "archive") -> Contents:
@@ -71,21 +83,18 @@ def read_archive(file: IO[bytes], *, field: str = "archive") -> Contents:
 
     Raise BadInput(field) for what is no archive that may be read.
     """
-    with _opened(file, field=field) as archive:
-        entries = _entries(archive, archive_bytes=_size(file), field=field)
-        if flaws := _flaws(entries):
-            return Contents(images=(), flaws=tuple(flaws))
-        return _with_captions({entry.filename: _read(archive, entry, field=field) for entry in entries})
+    return _contents(file, field=field, keep=True)
 
 
-def check_archive(file: IO[bytes], *, field: str = "archive") -> None:
-    """Read each entry to its end and keep none. Raise BadInput(field), which names every file that is wrong."""
-    with _opened(file, field=field) as archive:
-        entries = _entries(archive, archive_bytes=_size(file), field=field)
-        if flaws := _flaws(entries):
-            raise listed(flaws, field=field)
-        for entry in entries:
-            _read(archive, entry, field=field)
+def check_archive(file: IO[bytes], *, field: str = "archive") -> list[str]:
+    """Read each entry to its end, keep none, and return what is to be told of them.
+
+    Raise BadInput(field), which names every file that is wrong.
+    """
+    contents = _contents(file, field=field, keep=False)
+    if contents.flaws:
+        raise listed(contents.flaws, field=field)
+    return told(contents.notes)
 
 
 def write_archive(files: Iterable[tuple[str, bytes]]) -> bytes:
@@ -100,13 +109,10 @@ def write_archive(files: Iterable[tuple[str, bytes]]) -> bytes:
     return target.getvalue()
 
 
-def check_caption(caption: str) -> str:
-    """Strip the space around the caption. Raise BadInput, whose message goes on from a file's name."""
-    if len(caption) > LONGEST_CAPTION:
-        raise BadInput(f"is a caption of more than {LONGEST_CAPTION} characters")
-    if "\0" in caption:
-        raise BadInput("is no text")
-    return caption.strip()
+def told(notes: Sequence[Flaw]) -> list[str]:
+    """Return the notes as sentences, up to `MOST_NAMED` of them."""
+    named = [f"{shown(note.name)} {note.reason}." for note in notes[:MOST_NAMED]]
+    return [*named, f"And {len(notes) - MOST_NAMED} more."] if len(notes) > MOST_NAMED else named
 
 
 def listed(flaws: Sequence[Flaw], *, field: str) -> BadInput:
@@ -128,45 +134,15 @@ def shown(name: str) -> str:
 # -- opening ---------------------------------------------------------------------------------------------------------
 
 
-class _Bounded:
-    """A file of which each read is bounded, while zipfile reads the directory: that it takes in one piece.
-
-    So however long a directory is said to be, and by whichever of its two end records, it is never in memory.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.bounded = True
-
-    def read(self, size: int = -1) -> bytes:
-        if not self.bounded:
-            return self._file.read(size)
-        content = self._file.read(DIRECTORY_BYTES + 1 if size < 0 else min(size, DIRECTORY_BYTES + 1))
-        if len(content) > DIRECTORY_BYTES:
-            raise zipfile.LargeZipFile("its directory is too large")
-        return content
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        return True
-
-
 @contextmanager
 def _opened(file: IO[bytes], *, field: str) -> Iterator[zipfile.ZipFile]:
-    bounded = _Bounded(file)
-    try:
-        archive = zipfile.ZipFile(cast(IO[bytes], bounded))
-    except zipfile.LargeZipFile as error:
-        raise _too_many(field) from error
-    except _BROKEN as error:
-        raise BadInput("It is no zip archive that can be read: make it anew.", field=field) from error
-    bounded.bounded = False
-    with archive:
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(open_zip(file, most_list_bytes=DIRECTORY_BYTES))
+        except zipfile.LargeZipFile as error:
+            raise _too_many(field) from error
+        except BROKEN as error:
+            raise BadInput("It is no zip archive that can be read: make it anew.", field=field) from error
         yield archive
 
 
@@ -174,64 +150,89 @@ def _size(file: IO[bytes]) -> int:
     return file.seek(0, 2)
 
 
+def _contents(file: IO[bytes], *, field: str, keep: bool) -> Contents:
+    with _opened(file, field=field) as archive:
+        found = [_Entry(info) for info in archive.infolist()]
+        outward = [entry for entry in found if leads_out(entry.said)]
+        inside = [entry for entry in found if not leads_out(entry.said) and not entry.is_folder()]
+        junk = [entry for entry in inside if is_junk(entry.said)]
+        entries = sorted((entry for entry in inside if not is_junk(entry.said)), key=lambda entry: entry.name)
+        _require_bounds(entries, archive_bytes=_size(file), field=field)
+        flaws = [*(Flaw(name=entry.said, reason="has a name that leads out of the archive") for entry in outward)]
+        flaws += _flaws(archive, entries, field=field)
+        notes = [Flaw(name=entry.said, reason="was passed over") for entry in junk]
+        if flaws:
+            return Contents(images=(), flaws=tuple(flaws), notes=tuple(notes))
+        return _read_all(archive, entries, notes, field=field, keep=keep)
+
+
 # -- what entries say of themselves ----------------------------------------------------------------------------------
 
 
-def _entries(archive: zipfile.ZipFile, *, archive_bytes: int, field: str) -> list[zipfile.ZipInfo]:
-    """Return the entries that matter, in the order of their names. Raise BadInput where they are too many or large.
+class _Entry:
+    """A file in the archive: what it is called there (`said`), and here (`name`)."""
+
+    def __init__(self, info: zipfile.ZipInfo) -> None:
+        self.info = info
+        self.said = said(info)
+        self.name = safe(self.said)
+        self.kind = kind(self.name)
+
+    def is_folder(self) -> bool:
+        ends = self.said.endswith(("/", "\\")) and not self.info.file_size
+        return ends and self.file_type() in (0, stat.S_IFDIR)
+
+    def file_type(self) -> int:
+        return stat.S_IFMT(self.info.external_attr >> 16)
+
+
+def _require_bounds(entries: Sequence[_Entry], *, archive_bytes: int, field: str) -> None:
+    """Raise BadInput where the entries that matter are too many or too large.
 
     `_read` sees to it that they are no larger than they say.
     """
-    entries = [entry for entry in archive.infolist() if not _is_junk(entry)]
-    total = sum(entry.file_size for entry in entries)
+    total = sum(entry.info.file_size for entry in entries)
     if len(entries) > MOST_ENTRIES:
         raise _too_many(field)
     if total > MOST_BYTES:
         raise BadInput(f"Unpacked, the archive has more than {MOST_BYTES // MIB} MiB.", field=field)
     if total > MOST_RATIO * archive_bytes:  # entries that share their bytes look harmless one by one
         raise BadInput(f"The archive unpacks to more than {MOST_RATIO} times its size.", field=field)
-    return sorted(entries, key=lambda entry: entry.filename)
 
 
-def _is_junk(entry: zipfile.ZipInfo) -> bool:
-    """Return whether the entry is something that file managers leave behind, or a plain folder."""
-    parts = PurePosixPath(entry.filename).parts
-    if any(part in JUNK_FOLDERS for part in parts[:-1]) or (parts and parts[-1] in JUNK_NAMES):
-        return True
-    return entry.is_dir() and not entry.file_size and _file_type(entry) in (0, stat.S_IFDIR)
+def _flaws(archive: zipfile.ZipFile, entries: Sequence[_Entry], *, field: str) -> list[Flaw]:
+    names = Counter(entry.name for entry in entries)
+    flaws = [Flaw(name=name, reason="is there twice") for name in sorted(names) if names[name] > 1]
+    for entry in entries:
+        if (reason := _wrong_with(entry) or _wrong_inside(archive, entry, field=field)) is not None:
+            flaws.append(Flaw(name=entry.said, reason=reason))
+    return flaws
 
 
-def _file_type(entry: zipfile.ZipInfo) -> int:
-    return stat.S_IFMT(entry.external_attr >> 16)
-
-
-def _flaws(entries: Sequence[zipfile.ZipInfo]) -> list[Flaw]:
-    names = [entry.filename for entry in entries]
-    flaws = [Flaw(name=name, reason="is there twice") for name in sorted({n for n in names if names.count(n) > 1})]
-    wrong = [(entry.orig_filename, _wrong_with(entry)) for entry in entries]
-    return flaws + [Flaw(name=name, reason=reason) for name, reason in wrong if reason]
-
-
-def _wrong_with(entry: zipfile.ZipInfo) -> str | None:
-    kind = PurePosixPath(entry.filename).suffix.lower()
+def _wrong_with(entry: _Entry) -> str | None:
+    """Return what is wrong with the entry by what it says, before anything of it is read."""
+    info = entry.info
     rules = (
-        # What it says, where zipfile would cut the name at a NUL.
-        (_leads_out(entry.orig_filename), "has a name that leads out of the archive"),
-        (_file_type(entry) not in (0, stat.S_IFREG), "is a link or a device, not a file"),
-        (entry.flag_bits & _ENCRYPTED, "is encrypted"),
-        (entry.compress_type not in METHODS, "is packed in another way than zip's usual one"),
-        (kind in ARCHIVES, "is an archive inside the archive"),
-        (kind not in PICTURES | {CAPTION}, "is neither a JPEG, PNG or WebP picture nor a caption (.txt)"),
-        (entry.file_size > MOST_RATIO * entry.compress_size, f"unpacks to more than {MOST_RATIO} times its size"),
-        (kind == CAPTION and entry.file_size > 4 * LONGEST_CAPTION, "is too long for a caption"),
-        (kind in PICTURES and entry.file_size > LARGEST_IMAGE, f"has more than {LARGEST_IMAGE // MIB} MiB"),
+        (entry.file_type() not in (0, stat.S_IFREG), "is a link or a device, not a file"),
+        (bool(info.flag_bits & _ENCRYPTED), "is encrypted"),
+        (info.compress_type not in METHODS, "is packed in another way than zip's usual one"),
+        (entry.kind in ARCHIVES, "is an archive inside the archive"),
+        (info.file_size > MOST_RATIO * info.compress_size, f"unpacks to more than {MOST_RATIO} times its size"),
+        (entry.kind in CAPTIONS and info.file_size > LARGEST_CAPTION, "is too long for a caption"),
     )
     return next((reason for applies, reason in rules if applies), None)
 
 
-def _leads_out(name: str) -> bool:
-    parts = name.split("/")
-    return not parts[0] or ".." in parts or any(sign in name for sign in ("\\", ":", "\0"))
+def _wrong_inside(archive: zipfile.ZipFile, entry: _Entry, *, field: str) -> str | None:
+    """Return what is wrong with the entry by its first bytes: its name may say anything, or nothing."""
+    if entry.kind in CAPTIONS:
+        return None
+    head = _read(archive, entry, HEAD_BYTES, field=field)
+    if head.startswith(ARCHIVE_HEADS):
+        return "is an archive inside the archive"
+    if entry.kind not in PICTURES and not is_picture(head):
+        return "is neither a JPEG, PNG or WebP picture (or HEIC, AVIF, GIF, TIFF, BMP) nor a caption (.txt)"
+    return f"has more than {LARGEST_IMAGE // MIB} MiB" if entry.info.file_size > LARGEST_IMAGE else None
 
 
 def _too_many(field: str) -> BadInput:
@@ -241,41 +242,37 @@ def _too_many(field: str) -> BadInput:
 # -- what is in them -------------------------------------------------------------------------------------------------
 
 
-def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, *, field: str) -> bytes:
-    """Read the whole entry.
+def _read(archive: zipfile.ZipFile, entry: _Entry, most_bytes: int | None = None, *, field: str) -> bytes:
+    """Read the whole entry, or its beginning.
 
     zipfile stops at the size it declares and compares the checksum then: a lie is an error.
     """
     try:
-        with archive.open(entry) as source:
-            return source.read(entry.file_size + 1)
-    except _BROKEN as error:
-        raise BadInput(f"{shown(entry.filename)} is damaged: make the archive anew.", field=field) from error
+        with archive.open(entry.info) as source:
+            return source.read(entry.info.file_size + 1 if most_bytes is None else most_bytes)
+    except BROKEN as error:
+        raise BadInput(f"{shown(entry.said)} is damaged: make the archive anew.", field=field) from error
 
 
-def _with_captions(files: Mapping[str, bytes]) -> Contents:
-    pictures = {name: content for name, content in files.items() if not _is_caption(name)}
-    stems = {_stem(name) for name in pictures}
-    captions, flaws = dict[str, str](), list[Flaw]()
-    for name in filter(_is_caption, files):
-        if _stem(name) not in stems:
-            flaws.append(Flaw(name=name, reason="is the caption of no picture: none has its name"))
+def _read_all(
+    archive: zipfile.ZipFile, entries: Sequence[_Entry], notes: Sequence[Flaw], *, field: str, keep: bool
+) -> Contents:
+    pictures, captions = dict[str, bytes](), dict[str, str]()
+    flaws, notes = list[Flaw](), [*notes]
+    for entry in entries:
+        content = _read(archive, entry, field=field)
+        if entry.kind not in CAPTIONS:
+            pictures[entry.name] = content if keep else b""
             continue
         try:
-            captions[_stem(name)] = check_caption(files[name].decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            flaws.append(Flaw(name=name, reason="is not UTF-8 text"))
+            captions[entry.name], how = read_caption(content)
         except BadInput as error:
-            flaws.append(Flaw(name=name, reason=error.message))
+            flaws.append(Flaw(name=entry.said, reason=error.message))
+        else:
+            notes += [Flaw(name=entry.said, reason=how)] if how else []
+    paired = pair(captions, list(pictures))
+    notes += [Flaw(name=name, reason=reason) for name, reason in paired.told]
     images = [
-        NamedImage(name=name, content=content, caption=captions.get(_stem(name))) for name, content in pictures.items()
+        NamedImage(name=name, content=content, caption=paired.captions.get(name)) for name, content in pictures.items()
     ]
-    return Contents(images=tuple(images), flaws=tuple(flaws))
-
-
-def _is_caption(name: str) -> bool:
-    return name.lower().endswith(CAPTION)
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
+    return Contents(images=tuple(images), flaws=tuple(flaws), notes=tuple(notes))

@@ -14,7 +14,8 @@ from io import BytesIO
 from PIL import Image, ImageDraw, ImageFont
 
 from darkroom.media.fonts import font_file
-from darkroom.media.formats.pictures import IMAGES
+from darkroom.media.formats.pictures import open_picture
+from darkroom.media.formats.pixels import plain
 
 MOST_ON_PAGE = 500
 LARGEST_BYTES = 4 * 1024 * 1024
@@ -176,13 +177,14 @@ def _small(content: bytes, side: int) -> Image.Image | None:
     Return None where it cannot be shown, which is no reason to leave out the page.
     """
     try:
-        with Image.open(BytesIO(content), formats=tuple(IMAGES)) as opened:
+        with open_picture(content) as opened:
             # A JPEG comes out of its decoder at a half, a quarter or an eighth, for a fraction of the work.
             opened.draft("RGB", (round(side * REDUCING_GAP), round(side * REDUCING_GAP)))
-            image = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
+            seen = plain(opened)
+            image = seen.convert("RGBA" if seen.has_transparency_data else "RGB")
         image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
         return image
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Exception:  # Refused, and whatever Pillow's decoders stumble over in a damaged file
         return None
 
 

@@ -9,6 +9,8 @@ from io import BytesIO
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from darkroom.media.fonts import font_file
+from darkroom.media.formats.pictures import open_picture
+from darkroom.media.formats.pixels import plain
 
 CELL = 512  # pixels: the square in which each picture lies
 GAP = 16
@@ -44,10 +46,9 @@ def contact_sheet(samples: Sequence[Sample], *, title: str) -> bytes:
 
 
 def _fitted(content: bytes) -> Image.Image:
-    with Image.open(BytesIO(content)) as image:
+    with open_picture(content) as image:
         image.draft("RGB", (CELL, CELL))
-        opaque = image.convert("RGBA") if image.has_transparency_data else image
-        return ImageOps.contain(opaque.convert("RGB"), (CELL, CELL), Image.Resampling.LANCZOS)
+        return ImageOps.contain(plain(image).convert("RGB"), (CELL, CELL), Image.Resampling.LANCZOS)
 
 
 def _write(

@@ -10,24 +10,18 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 
 from darkroom.media.formats import Media
 from darkroom.media.formats.files import whole
-from darkroom.media.formats.pictures import IMAGES
+from darkroom.media.formats.pictures import IMAGES, open_picture
+from darkroom.media.formats.pixels import in_srgb, plain, without_palette
 
 QUALITY = 85
 FORMATS = {content_type: name for name, (content_type, _) in IMAGES.items()}
 LYING = (5, 6, 7, 8)  # EXIF orientations in which width and height change places
 REDUCING_GAP = 2.0  # how much larger than asked a cheap reduction leaves it for the good one; as Pillow's thumbnails
-
-# How a picture is written of which nothing is to be lost that can be seen.
-FAITHFUL: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 95, "subsampling": 0},  # colour at full resolution: at half of it letters have coloured edges
-    "PNG": {"compress_level": 4},  # 9 % larger than at 6, in 40 % of the time
-    "WEBP": {"quality": 95},
-}
 
 
 def resize(picture: Media, *, max_width: int, quality: int = QUALITY) -> Media:
@@ -36,24 +30,15 @@ def resize(picture: Media, *, max_width: int, quality: int = QUALITY) -> Media:
     The picture was verified before. `quality` of JPEG and WebP, 1 to 100; PNG loses nothing.
     """
     name = FORMATS[picture.content_type]
-    with Image.open(BytesIO(picture.content), formats=(name,)) as opened:
+    with open_picture(picture.content) as opened:
         profile = opened.info.get("icc_profile")
-        small = _in_srgb(_smaller(opened, max_width=max_width), profile)
+        small = in_srgb(_smaller(opened, max_width=max_width), profile)
     upright = ImageOps.exif_transpose(small)
     # Pillow's writers look here for what they were not given: profile, comment, transparent colour.
     upright.info.clear()
     out = BytesIO()
     upright.save(out, name, **_options(name, quality))
-    return whole(out.getvalue(), *IMAGES[name], width=upright.width, height=upright.height)
-
-
-def plain(opened: Image.Image) -> Image.Image:
-    """Return the picture as it is looked at: upright, in sRGB, without a palette or anything else that it carried."""
-    profile = opened.info.get("icc_profile")
-    coloured = opened.convert("RGBA") if opened.has_transparency_data else _without_palette(opened)
-    upright = ImageOps.exif_transpose(_in_srgb(coloured, profile))
-    upright.info.clear()
-    return upright
+    return whole(out.getvalue(), *IMAGES[name], width=upright.width, height=upright.height, notes=picture.notes)
 
 
 def square(content: bytes, *, side: int, quality: int = QUALITY) -> bytes:
@@ -61,7 +46,7 @@ def square(content: bytes, *, side: int, quality: int = QUALITY) -> bytes:
 
     The result is a JPEG, or a PNG if it is see-through.
     """
-    with Image.open(BytesIO(content), formats=tuple(IMAGES)) as opened:
+    with open_picture(content) as opened:
         opened.draft("RGB", (side * 2, side * 2))
         fitted = ImageOps.fit(plain(opened), (side, side), Image.Resampling.LANCZOS)
     out = BytesIO()
@@ -79,34 +64,7 @@ def _smaller(opened: Image.Image, *, max_width: int) -> Image.Image:
     size = (max(1, round(opened.width * factor)), max(1, round(opened.height * factor)))
     # A JPEG comes out of its decoder at a half, a quarter or an eighth, for a fraction of the work and the memory.
     opened.draft(None, (round(size[0] * REDUCING_GAP), round(size[1] * REDUCING_GAP)))
-    return _without_palette(opened).resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
-
-
-def _without_palette(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "I;16"):  # 16 bits of grey, which `convert` would cut off at 255
-        return image.point(lambda value: value * (1 / 256)).convert("L")
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode == "P" or (image.mode == "RGB" and image.has_transparency_data):
-        return image.convert("RGBA" if image.has_transparency_data else "RGB")
-    return image
-
-
-def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert the picture to sRGB.
-
-    A profile that does not fit its picture is passed over: browsers do the same. Grey needs none.
-    """
-    if profile and image.mode in ("RGB", "RGBA", "CMYK"):
-        try:
-            given = ImageCms.getOpenProfile(BytesIO(profile))
-            mode = "RGBA" if image.mode == "RGBA" else "RGB"
-            converted = ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode=mode)
-            assert converted is not None  # only None where it works in place
-            return converted
-        except (ImageCms.PyCMSError, OSError):
-            pass
-    return image.convert("RGB") if image.mode == "CMYK" else image
+    return without_palette(opened).resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
 
 
 def _options(name: str, quality: int) -> dict[str, Any]:

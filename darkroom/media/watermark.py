@@ -15,8 +15,8 @@ from io import BytesIO
 from PIL import Image, ImageDraw, ImageFont
 
 from darkroom.media.fonts import font_file
-from darkroom.media.formats.pictures import IMAGES
-from darkroom.media.resize import FAITHFUL, plain
+from darkroom.media.formats.pictures import open_picture, sniff
+from darkroom.media.formats.pixels import FAITHFUL, plain
 
 TEXT = "AI generated"
 TEXT_HEIGHT = 0.06  # of the picture's shorter side
@@ -53,8 +53,8 @@ class Mark:
 
 def watermark(picture: bytes, mark: Mark) -> bytes:
     """Draw the mark on the picture. `picture`, and a logo, were verified before (`darkroom.media.formats`)."""
-    with Image.open(BytesIO(picture), formats=tuple(IMAGES)) as opened:
-        name = opened.format or "PNG"
+    name = sniff(picture)  # Pillow has another name for a JPEG with several pictures in it
+    with open_picture(picture) as opened:
         image = _with_colours(plain(opened))
     margin = round(mark.margin * min(image.size))
     room = (max(1, image.width - 2 * margin), max(1, image.height - 2 * margin))
@@ -115,7 +115,7 @@ def _font(letters: float) -> ImageFont.FreeTypeFont:
 
 
 def _logo(mark: Mark, size: tuple[int, int], room: tuple[int, int]) -> Image.Image:
-    with Image.open(BytesIO(mark.logo or b""), formats=tuple(IMAGES)) as opened:
+    with open_picture(mark.logo or b"") as opened:
         logo = plain(opened).convert("RGBA")
     factor = min((mark.height or LOGO_HEIGHT) * min(size) / logo.height, room[0] / logo.width, room[1] / logo.height)
     return logo.resize((max(1, int(logo.width * factor)), max(1, int(logo.height * factor))), Image.Resampling.LANCZOS)

@@ -45,10 +45,13 @@ def generate(
 def upload(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Pictures, or a zip of them.")],
 ) -> None:
-    """Bring files to the media store. Prints an id for each, which orders take."""
+    """Bring files to the media store. Prints an id for each, which orders take; what was noticed of them on stderr."""
     with _client() as client:
         for file in files:
-            typer.echo(client.upload(file)["id"])
+            brought = client.upload(file)
+            for note in brought.get("notes") or ():
+                typer.echo(f"{file.name}: {note}", err=True)
+            typer.echo(brought["id"])
 
 
 def status(

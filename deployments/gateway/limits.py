@@ -6,6 +6,7 @@ to its end, within bounds, before it is refused: a connection closed on a sender
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
@@ -24,13 +25,22 @@ WEBHOOKS = "/webhooks/"
 UPLOADS = "/v1/uploads"
 BATCHES = "/v1/batches"
 EVENTS = "/v1/events"
-MANIFESTS = frozenset({"text/csv", "application/x-ndjson", "application/jsonl"})
+MANIFESTS = frozenset(
+    {
+        *("text/csv", "application/csv", "text/x-csv", "text/comma-separated-values", "text/tab-separated-values"),
+        *("text/plain", "application/vnd.ms-excel"),  # what browsers make of .txt, and of .csv beside an Excel
+        *("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"),
+        *("application/json-lines", "application/json-seq"),
+    }
+)
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_.:\-]{1,40})', re.IGNORECASE)
 ARCHIVE = "application/zip"
+ARCHIVES = frozenset({ARCHIVE, "application/x-zip-compressed"})
+ANY_FILE = "application/octet-stream"  # what a client says that does not know: a picture or an archive, by its bytes
+IMAGES = ("jpeg", "png", "webp", "heic", "heif", "avif", "gif", "tiff", "bmp", "jpg", "pjpeg", "x-png", "x-ms-bmp")
 UPLOAD_CAPS: Mapping[str, int] = {
-    "image/jpeg": LARGEST_IMAGE,
-    "image/png": LARGEST_IMAGE,
-    "image/webp": LARGEST_IMAGE,
-    ARCHIVE: MOST_BYTES,
+    **{f"image/{name}": LARGEST_IMAGE for name in IMAGES},
+    **dict.fromkeys((ARCHIVE, *sorted(ARCHIVES - {ARCHIVE}), ANY_FILE), MOST_BYTES),
 }
 
 
@@ -68,6 +78,12 @@ def cap_for(path: str, headers: Headers) -> int:
 def media_type(headers: Headers) -> str:
     """Return the declared type of the body, without its parameters."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def declared_charset(headers: Headers) -> str | None:
+    """Return the character set that the body is declared to be in."""
+    found = _CHARSET.search(headers.get("content-type", ""))
+    return found[1] if found else None
 
 
 def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | None:

@@ -15,6 +15,7 @@ class FieldError(BaseModel):
     field: str = Field(examples=["prompt"])
     detail: str = Field(examples=["String should have at least 1 character"])
     remedy: str = Field(examples=["Give it at least 1 character."])
+    line: int | None = Field(None, description="Of a manifest's text.", examples=[3])
 
 
 # By pydantic's type of error; filled in from its context.

@@ -153,8 +153,9 @@ def _of_manifest(error: ManifestError) -> Problem:
         FieldError(
             field=", ".join([*([f"row {each.row}"] if each.row else []), *([each.column] if each.column else [])])
             or "manifest",
-            detail=each.problem,
+            detail=f"line {each.line}: {each.problem}" if each.line else each.problem,
             remedy=each.remedy,
+            line=each.line,
         )
         for each in error.problems
     ]

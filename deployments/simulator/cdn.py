@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,14 @@ class StoredFile:
     name: str  # of its bytes on the shelf
     expires_at: float | None  # seconds since the epoch
     reads: int = 0
+    access: str = "allow"  # or forbid, or hide
+    tickets: dict[str, float] = field(default_factory=dict)  # of signed addresses: when they end
+
+    def sign(self, ticket: str, *, seconds: float) -> None:
+        self.tickets[ticket] = time.monotonic() + seconds
+
+    def may_be_read(self, ticket: str | None) -> bool:
+        return self.access == "allow" or self.tickets.get(ticket or "", 0) > time.monotonic()
 
     @property
     def fault(self) -> FileFault:
@@ -103,6 +111,11 @@ class Cdn:
             )
         )
 
+    def find(self, path: str) -> StoredFile | None:
+        """Return the file without counting it as read."""
+        file = self._files.get(path)
+        return None if file is None or file.has_expired else file
+
     def read(self, path: str) -> StoredFile | None:
         file = self._files.get(path)
         if file is None:
@@ -135,6 +148,17 @@ class Cdn:
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield what is to be noted of the files there are."""
         return (_noted(path, file) for path, file in self._files.items())
+
+    def restrict(self, url: str, access: str) -> None:
+        if (file := self.find(urlsplit(url).path)) is not None:
+            file.access = access
+            self._note(_noted(urlsplit(url).path, file))
+
+    def delete(self, url: str) -> bool:
+        path = urlsplit(url).path
+        there = path in self._files
+        self._drop(path)
+        return there
 
     def _put(self, path: str, content: bytes, *, content_type: str, faults: Faults, lifetime: float | None) -> None:
         expires_at = None if lifetime is None else time.time() + lifetime
@@ -175,6 +199,7 @@ def _noted(path: str, file: StoredFile) -> dict[str, Any]:
         "content_type": file.content_type,
         "faults": file.faults.model_dump(mode="json", exclude_defaults=True),
         "expires_at": file.expires_at,
+        "access": file.access,
     }
 
 
@@ -185,4 +210,5 @@ def _noted_file(line: Mapping[str, Any], content: bytes) -> StoredFile:
         faults=Faults(**line["faults"]),
         name=line["name"],
         expires_at=line["expires_at"],
+        access=line["access"],
     )

@@ -58,9 +58,11 @@ def accepted(entry: Entry) -> Line:
         "endpoint": entry.endpoint,
         "input": entry.input,
         "user_id": entry.account.user_id,
+        "key": entry.key,
         "webhook_url": entry.webhook_url,
         "faults": entry.faults.model_dump(mode="json", exclude_defaults=True),
         "file_lifetime_seconds": entry.file_lifetime_seconds,
+        "file_access": entry.file_access,
         "gateway_request_id": entry.gateway_request_id,
         "submitted_at": entry.submitted_at.isoformat(),
         "start_by": entry.start_by and entry.start_by.isoformat(),
@@ -80,6 +82,7 @@ def changed(entry: Entry) -> Line:
         "faults": faults,
         "released": entry.released.is_set(),
         "cancel_requested": entry.cancel_requested,
+        "payloads": [entry.payloads_kept, entry.payloads_deleted],
     }
 
 
@@ -91,6 +94,7 @@ def finished(entry: Entry) -> Line:
         "outcome": entry.outcome and asdict(entry.outcome),
         "seconds": entry.seconds,
         "files_read": entry.files_read,
+        "outputs": entry.outputs,
     }
 
 
@@ -132,9 +136,11 @@ def _accepted(line: Line) -> Entry:
         endpoint=line["endpoint"],
         input=line["input"],
         account=_USER_IDS[line["user_id"]],
+        key=line["key"],
         webhook_url=line["webhook_url"],
         faults=Faults(**line["faults"]),
         file_lifetime_seconds=line["file_lifetime_seconds"],
+        file_access=line["file_access"],
         gateway_request_id=line["gateway_request_id"],
         submitted_at=datetime.fromisoformat(line["submitted_at"]),
         start_by=_time(line["start_by"]),
@@ -148,12 +154,13 @@ def _start(entry: Entry, line: Line) -> None:
 def _change(entry: Entry, line: Line) -> None:
     entry.faults = Faults(**line["faults"])
     entry.cancel_requested = line["cancel_requested"]
+    entry.payloads_kept, entry.payloads_deleted = line["payloads"]
     if line["released"]:
         entry.released.set()
 
 
 def _finish(entry: Entry, line: Line) -> None:
-    entry.seconds, entry.files_read = line["seconds"], line["files_read"]
+    entry.seconds, entry.files_read, entry.outputs = line["seconds"], line["files_read"], line["outputs"]
     entry.finish(Outcome(**line["outcome"]), at=_time(line["at"]))
 
 

@@ -43,6 +43,8 @@ EXAMPLES = {
 
 ANSWERS = """Each address is fetched once, at most ten of yours at a time, made smaller and stored; it costs nothing.
 
+HEIC, AVIF, GIF (its first picture), TIFF and BMP become JPEG or PNG, which is told in the `notes` of the picture.
+
 The job's `result` has the pictures that came (`imported`, and `images`: place, address and asset of each) and the
 addresses that were `refused`, with `code` and `reason`: `private_address`, `bad_url`, `unknown_host`, `not_found`,
 `wrong_type`, `too_large`, `too_many_pixels`, `too_many_redirects` and others. It fails, with `nothing_imported`,
@@ -64,7 +66,9 @@ class Import(Order):
     )
 
     urls: Urls = field(
-        "Addresses", "Of JPEG, PNG or WebP pictures on the public web, 1 to 500; one given twice is fetched once."
+        "Addresses",
+        "Of pictures on the public web (JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP), 1 to 500; one given twice is "
+        "fetched once.",
     )
     max_width: Width = field("Widest", "Pixels: what is wider becomes smaller, nothing becomes larger.", MAX_WIDTH)
     quality: Quality = field("Quality", "Of JPEG and WebP, 1 to 100. PNG loses nothing.", QUALITY)

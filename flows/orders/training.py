@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints
 from darkroom.errors import BadInput
 from darkroom.flows.parts.trained_style import PAINTER
 from darkroom.ledger import Ledger
-from darkroom.media.archives import LONGEST_CAPTION
+from darkroom.media.captions import LONGEST_CAPTION
 from darkroom.media.training_images import FEWEST_IMAGES, MOST_IMAGES, called
 from darkroom.order import Address, Order, Prepared, field
 from darkroom.providers.models import find_model
@@ -20,7 +20,7 @@ from darkroom.providers.web.model import LONGEST_URL
 
 ZIPPED = "archive"
 TRAINER = "fal-ai/flux-lora-fast-training"
-CHECK, TRAIN, TEST, GRID = "check", "train", "test", "grid"
+CHECK, NOTES, TRAIN, TEST, GRID = "check", "notes", "train", "test", "grid"
 # What a trigger word is asked to show where nobody says. The seeds are always the same: versions can be compared.
 OF_A_SUBJECT = (
     "a portrait of {word}, soft studio light",
@@ -90,6 +90,10 @@ are. The training takes 15 to 30 minutes, and the job's `progress` tells how far
 four test pictures are in the job's `assets`, and `result` has the `lora_id`, the `trigger_word` and its `version`:
 name either in `POST /v1/images` as `lora`.
 
+What was noticed of the pictures refuses nothing, and is in the job's file `notes` from then on, and in `result.notes`:
+which look alike (`allow_similar` leaves that out), what in the archive was passed over, which caption has no picture,
+what a picture was before it was made a JPEG or PNG. The same picture twice, by bytes or by pixels, is no good.
+
 Captions in the archive, or in `captions`, say what each picture shows beside what is to be learned; the trigger
 word is put in front of those that lack it. With none at all the trainer writes its own.
 
@@ -129,6 +133,7 @@ class Training(Order):
     steps: Steps = field("Steps", "100 to 4000. More: closer to the pictures, and less free.", 1000)
     style: bool = field("A style", "The pictures have a style in common, not somebody or something.", False)
     test_prompts: TestPrompts = field("Test prompts", "Up to 4 pictures to judge it by. Empty: four of ours.", [])
+    allow_similar: bool = field("Similar pictures", "Do not tell which pictures look alike.", False)
 
     def check(self) -> None:
         """Check what can be known without looking at the pictures. Raise BadInput."""

@@ -68,6 +68,7 @@ class BatchPlan:
     rows: Sequence[ManifestRow]
     drafts: Sequence[Child]
     forecast: Forecast
+    warnings: Sequence[str] = ()  # how what is not usual in the manifest was understood
 
     @property
     def estimate_usd(self) -> Decimal:
@@ -75,11 +76,20 @@ class BatchPlan:
         return self.forecast.most_usd
 
 
-def plan_batch(source: str | bytes | Sequence[Any], options: BatchOptions, *, style: Styles) -> BatchPlan:
-    """Plan the batch. Raise ManifestError, with all that is wrong by row and column, and BadInput for the options."""
+def plan_batch(
+    source: str | bytes | Sequence[Any], options: BatchOptions, *, style: Styles, charset: str | None = None
+) -> BatchPlan:
+    """Plan the batch. Raise ManifestError, with all that is wrong by row and column, and BadInput for the options.
+
+    `charset`: of the bytes, as their sender declared it.
+    """
     known = cache(style)
     manifest = read_manifest(
-        source, check=lambda picture: _check(picture, known), defaults=options.defaults, passes=options.passes()
+        source,
+        check=lambda picture: _check(picture, known),
+        defaults=options.defaults,
+        passes=options.passes(),
+        charset=charset,
     )
     same = duplicates(manifest.rows) if options.deduplicate else {}
     paid = [row for row in manifest.rows if row.n not in same]
@@ -87,6 +97,7 @@ def plan_batch(source: str | bytes | Sequence[Any], options: BatchOptions, *, st
         rows=[ManifestRow(n=row.n, name=row.id, picture=row.picture, same_as=same.get(row.n)) for row in manifest.rows],
         drafts=[_draft(row) for row in paid],
         forecast=forecast(paid),
+        warnings=manifest.warnings,
     )
 
 

@@ -183,7 +183,7 @@ def test_the_audit_has_every_call_with_its_file(scene: Scene, whole: tuple[dict[
     """As CSV and as JSON lines, beside the pictures; hashes are those of the files."""
     _, job = whole
     texts = {
-        Path(asset["key"]).suffix: httpx.get(asset["url"], trust_env=False).text
+        Path(asset["key"]).suffix: httpx.get(asset["url"], trust_env=False).content.decode("utf-8-sig")
         for asset in job["assets"]
         if "audit" in asset["key"]
     }

@@ -399,7 +399,8 @@ def test_a_run_that_is_killed_between_two_nodes_goes_on_and_pays_nothing_twice(s
 @pytest.mark.parametrize(("case", "third"), [("zipped", ""), ("zipped-on-the-web", ", in the rain")])
 def test_a_zip_is_as_good_as_its_pictures(studio: Studio, case: str, third: str) -> None:
     """With its captions, and those of the order; where some have one the others get the trigger word."""
-    studio.completed(case)
+    job = studio.completed(case)
+    assert job["result"]["notes"] == ["__MACOSX/mochi/._1.txt was passed over."]
     with zipfile.ZipFile(BytesIO(studio.content(case, "check"))) as sent:
         captions = {name: sent.read(name).decode() for name in sent.namelist() if name.endswith(".txt")}
     word = studio.word(case)

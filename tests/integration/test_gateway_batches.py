@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +12,7 @@ import httpx
 import pytest
 from ledger_databases import Databases
 from ledger_scenes import FAILURE, SUCCESS
+from manifest_cases import CASES, Case
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
 
@@ -105,6 +108,63 @@ def test_a_manifest_comes_as_a_file_too(ann: Customer, ledger: Ledger, content: 
     assert (row.name, row.picture) == ("sku-1", {"prompt": "a mug, on oak", "seed": 7})
     job = ledger.jobs.get(answer.json()["job_id"])
     assert job is not None and job.parameters["if_nobody_answers"] == "all"
+
+
+def given_rows(answer: httpx.Response, ledger: Ledger) -> list[tuple[str | None, dict[str, Any]]]:
+    assert answer.status_code == 202, answer.text
+    return [(row.name, _flat(dict(row.picture or {}))) for row in ledger.batches.rows(answer.json()["job_id"])]
+
+
+def _flat(picture: dict[str, Any]) -> dict[str, Any]:
+    """What the row says of its picture, without what is so anyway."""
+    given = picture | picture.pop("arguments", {})
+    return {name: value for name, value in given.items() if (name, value) != ("num_images", 1)}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_manifest_means_the_same_as_a_file_and_in_a_body(ann: Customer, ledger: Ledger, case: Case) -> None:
+    """What other programs write is read, with a warning where it was guessed, or refused with its line."""
+    as_file = send(ann, "/v1/batches", content=case.content, headers={"Content-Type": case.content_type})
+    answers = [as_file]
+    with suppress(UnicodeDecodeError):
+        if b"\x00" not in case.content:
+            answers.append(send(ann, "/v1/batches", json={"manifest": case.content.decode()}))
+    for answer in answers:
+        if case.problems:
+            problem = answer.json()
+            assert (answer.status_code, problem["field"]) == (422, "manifest"), answer.text
+            assert problem["detail"] == as_file.json()["detail"] and problem["remedy"]
+            assert len(problem.get("errors", [{}])) == len(case.problems)
+        else:
+            assert given_rows(answer, ledger) == list(case.rows)
+            assert answer.json()["warnings"] == as_file.json()["warnings"]
+            assert bool(case.says) == bool(answer.json()["warnings"])
+
+
+def test_a_list_alone_is_a_manifest_too(ann: Customer, ledger: Ledger) -> None:
+    """As programs write it; its options are in the query then."""
+    answer = send(ann, "/v1/batches?if_nobody_answers=all", json=[{"id": "a", "Prompt": "a fox", "seed": "7"}])
+    assert given_rows(answer, ledger) == [("a", {"prompt": "a fox", "seed": 7})]
+
+
+@pytest.mark.parametrize("levels", [40, 300, 900])
+@pytest.mark.parametrize("place", ["rows", "defaults", "draft", "manifest", "list", "file"])
+def test_json_that_is_nested_deep_is_refused(ann: Customer, place: str, levels: int) -> None:
+    """Wherever it lies, with what to do."""
+    deep = '{"a":' * levels + "1" + "}" * levels
+    row = '{"prompt": "a fox", "arguments": DEEP}'.replace("DEEP", deep)
+    content = {
+        "rows": f'{{"rows": [{row}]}}',
+        "defaults": '{"rows": [{"prompt": "a fox"}], "defaults": DEEP}'.replace("DEEP", deep),
+        "draft": '{"rows": [{"prompt": "a fox"}], "draft": {"arguments": DEEP}}'.replace("DEEP", deep),
+        "manifest": json.dumps({"manifest": row}),
+        "list": f"[{row}]",
+        "file": row,
+    }[place]
+    content_type = "application/x-ndjson" if place == "file" else "application/json"
+    answer = send(ann, "/v1/batches", content=content.encode(), headers={"Content-Type": content_type})
+    assert answer.status_code == 422, answer.text
+    assert "nested" in answer.json()["detail"] and answer.json()["remedy"]
 
 
 def test_all_that_is_wrong_with_a_manifest_is_told_by_row_and_column(ann: Customer) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pillow_heif
 import pytest
 from PIL import Image
 from prefect.filesystems import LocalFileSystem
@@ -85,6 +86,91 @@ def test_a_picture_lies_in_the_store_and_is_its_owners(
 def test_a_picture_is_what_its_bytes_say(gateway: RunningGateway, ann: dict[str, str]) -> None:
     """Whatever picture it was declared as."""
     assert brought(gateway, ann, picture("PNG"), "image/jpeg").json()["content_type"] == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "declared"),
+    [
+        ("heic", "jpeg", "image/heic"),
+        ("heic", "jpeg", "application/octet-stream"),
+        ("avif", "jpeg", "image/avif"),
+        ("gif", "png", "image/gif"),
+        ("tiff", "png", "image/tiff"),
+        ("bmp", "png", "image/bmp"),
+    ],
+)
+def test_a_picture_of_another_kind_is_kept_as_one_that_every_program_reads(
+    gateway: RunningGateway, ann: dict[str, str], kind: str, kept: str, declared: str
+) -> None:
+    """HEIC from a phone, AVIF from the web; also where the sender does not know what it is. The answer tells."""
+    answer = brought(gateway, ann, of_kind(kind), declared)
+    assert answer.status_code == 201, answer.text
+    document = answer.json()
+    assert (document["content_type"], document["width"], document["height"]) == (f"image/{kept}", 300, 200)
+    assert document["notes"][0].startswith(f"It was {kind.upper()}")
+    assert document["notes"][-1] == f"It is kept as {kept.upper()}."
+    assert gateway.http.get(f"/v1/assets/{document['id']}", headers=ann).headers["content-type"] == f"image/{kept}"
+
+
+def of_kind(kind: str) -> bytes:
+    image, out = Image.effect_noise((300, 200), 50).convert("RGB"), BytesIO()
+    if kind == "heic":
+        pillow_heif.from_pillow(image).save(out)
+    else:
+        image.save(out, kind)
+    return out.getvalue()
+
+
+def test_what_a_picture_carries_is_left_out_unless_it_is_asked_for(
+    gateway: RunningGateway, ann: dict[str, str], folder: Path, ledger: Ledger
+) -> None:
+    """Where a photograph was taken is nobody's business; without it the picture stands upright."""
+    exif, out = Image.Exif(), BytesIO()
+    exif[0x0110], exif[0x0112] = "a stranger's camera", 6
+    exif.get_ifd(0x8825)[1] = "N"
+    Image.effect_noise((300, 200), 50).save(out, "JPEG", exif=exif)
+    left, kept = (
+        gateway.http.post(f"/v1/uploads{asked}", content=out.getvalue(), headers=ann | {"Content-Type": "image/jpeg"})
+        for asked in ("", "?metadata=keep")
+    )
+    assert (left.json()["width"], left.json()["height"]) == (200, 300)
+    assert left.json()["notes"] == ["It was turned upright, and what it came with was left out."]
+    assert kept.json()["notes"] == []
+    asset = ledger.assets.get(left.json()["id"])
+    assert asset is not None and b"stranger" not in (folder / asset.key).read_bytes()
+    asset = ledger.assets.get(kept.json()["id"])
+    assert asset is not None and (folder / asset.key).read_bytes() == out.getvalue()
+    wrong = gateway.http.post("/v1/uploads?metadata=some", content=b"x", headers=ann | {"Content-Type": "image/jpeg"})
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "metadata")
+
+
+@pytest.mark.parametrize("declared", ["application/zip", "application/x-zip-compressed", "application/octet-stream"])
+def test_what_was_passed_over_in_an_archive_is_told(
+    gateway: RunningGateway, ann: dict[str, str], declared: str
+) -> None:
+    """Before anything is ordered with it."""
+    entries = {
+        "photo\\a.jpg": picture("JPEG"),
+        "Thumbs.db": b"x",
+        "photo\\A.TXT": "a café".encode("cp1252"),
+        "b.txt": b"of nobody",
+    }
+    answer = brought(gateway, ann, b"#!/bin/sh\n" + zipped(entries), declared)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["notes"] == [
+        "Thumbs.db was passed over.",
+        "photo\\A.TXT is not UTF-8: read as Windows-1252.",
+        "b.txt is the caption of no picture: none has its name; it was passed over.",
+    ]
+
+
+def test_a_picture_of_which_the_sender_knows_nothing_is_no_larger_than_any(
+    gateway: RunningGateway, ann: dict[str, str], folder: Path
+) -> None:
+    """It could have been an archive, which may be larger."""
+    answer = brought(gateway, ann, picture("PNG") + bytes(LARGEST_IMAGE), "application/octet-stream")
+    assert (answer.status_code, answer.json()["detail"]) == (413, "The body is larger than 20 MiB.")
+    assert not folder.exists()
 
 
 def test_an_archive_of_pictures_is_taken(gateway: RunningGateway, ann: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post, spec
 from sqlalchemy import Engine, event
 
+from darkroom.clock import utc_now
 from darkroom.errors import BadInput, TooMany, WrongState
 from darkroom.ledger import (
     BATCH,
@@ -207,6 +209,27 @@ def test_how_far_it_has_come_is_counted_by_pass(ledger: Ledger, ann: str) -> Non
     (draft,) = ledger.batches.counts(batch.id)
     assert (draft.stage, draft.total, draft.ended, draft.in_flight) == (Stage.DRAFT, 12, 1, 9)
     assert draft.cost_usd == Decimal("0.025")
+
+
+@pytest.mark.parametrize(
+    ("after_seconds", "left"),
+    [(12, 9 * 12 / 3), (60, 9 * 60 / 3), (90, None)],
+)
+def test_the_time_left_is_told_by_the_time_that_has_passed(
+    ledger: Ledger, ledger_url: str, ann: str, db: Db, after_seconds: int, left: float | None
+) -> None:
+    """Also of a batch that has not had its first minute yet, or that was paused until lately."""
+    batch = order(ledger, ann, 12).job
+    for first in ledger.grants.grant()[:3]:
+        ledger.requests.settle(first.ref, SUCCESS, via="poll")
+        ledger.jobs.finish(first.job_id, JobStatus.COMPLETED)
+    now = utc_now()
+    db.execute("UPDATE request SET granted_at = %s", [now])
+    ended = now + timedelta(seconds=min(after_seconds, 20))
+    db.execute("UPDATE job SET finished_at = %s WHERE finished_at IS NOT NULL", [ended])
+    with closing(Ledger(ledger_url, clock=lambda: now + timedelta(seconds=after_seconds))) as later:
+        (draft,) = later.batches.counts(batch.id)
+    assert draft.seconds_left == (None if left is None else pytest.approx(left))
 
 
 def test_a_choice_sends_the_chosen_into_the_second_pass(ledger: Ledger, ann: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from interleaving import all_at_once
+from interleaving import all_at_once, overlap
 from ledger_databases import Db
 
 from darkroom.clock import utc_now
@@ -198,19 +198,13 @@ def test_an_event_before_the_wait_counts_back_to_the_start_of_the_job(ledger: Le
     assert await_it(ledger, job, match="score=9", name="earlier").status == WaitStatus.OPEN
 
 
-def test_an_event_at_the_moment_of_the_wait_is_never_missed(ledger: Ledger) -> None:
-    """Whichever is on record first: it is found by the look back, or it finds the wait."""
-    for n in range(20):
-        user_id = ledger.users.add(f"user {n}").user_id
-        job = job_of(ledger, user_id)
-        all_at_once(
-            [
-                lambda job=job: await_it(ledger, job),
-                lambda user_id=user_id: send(ledger, user_id),
-            ]
-        )
-        (wait,) = ledger.waits.of_job(job.id)
-        assert wait.status == WaitStatus.CAME
+def test_an_event_at_the_moment_of_the_wait_is_never_missed(ledger: Ledger, db: Db, ann: str) -> None:
+    """One that has looked for who waits, and is not committed, holds up who begins to wait: its look back finds it."""
+    job = job_of(ledger, ann)
+    (received, _), wait = overlap(
+        db, lambda: send(ledger, ann, starts=[ONBOARDING]), lambda: await_it(ledger, job), at="INSERT ON event_effect"
+    )
+    assert (wait.status, wait.event_id) == (WaitStatus.CAME, received.id)
 
 
 def test_a_wait_is_settled_once(ledger: Ledger, db: Db) -> None:
@@ -225,6 +219,21 @@ def test_a_wait_is_settled_once(ledger: Ledger, db: Db) -> None:
         settled = ledger.waits.take(wait.id)
         woke = db.execute("SELECT * FROM event_effect WHERE wait_id = %s AND what = 'woke'", [wait.id]).fetchall()
         assert len(woke) == (settled.status == WaitStatus.CAME)
+
+
+def test_a_wait_that_an_event_is_settling_is_not_extended(ledger: Ledger, db: Db, ann: str) -> None:
+    """Who would extend it is told that it waits no longer, and not that it waits until later."""
+    wait = await_it(ledger, job_of(ledger, ann))
+
+    def extend() -> str:
+        with pytest.raises(WrongState) as refused:
+            ledger.waits.extend(wait.id, until=utc_now() + timedelta(days=1))
+        return str(refused.value)
+
+    _, said = overlap(db, lambda: send(ledger, ann), extend, at="UPDATE ON wait")
+    assert "waits no longer" in said
+    settled = ledger.waits.take(wait.id)
+    assert (settled.status, settled.until) == (WaitStatus.CAME, wait.until)
 
 
 def test_a_job_that_sleeps_is_woken_when_its_time_has_come(ledger: Ledger, ann: str) -> None:

@@ -47,7 +47,7 @@ def call(n: int = 0, **fields: Any) -> AuditRow:
 
 
 def cells(*rows: AuditRow) -> list[dict[str, str]]:
-    return list(csv.DictReader(StringIO(b"".join(as_csv(rows)).decode(), newline="")))
+    return list(csv.DictReader(StringIO(b"".join(as_csv(rows)).decode("utf-8-sig"), newline="")))
 
 
 def objects(*rows: AuditRow) -> list[dict[str, Any]]:
@@ -84,6 +84,14 @@ def test_a_call_is_one_line_of_a_spreadsheet() -> None:
     assert second["file_keys"] == "images/u/j/generate-1.jpg images/u/j/generate-2.jpg"
     assert (second["file_sha256"].split(), second["file_bytes"]) == (["1" * 64, "2" * 64], "1 2")
     assert second["deliveries"] == "settled 2026-11-21T12:00:00+00:00; duplicate 2026-11-21T12:00:09+00:00"
+
+
+def test_a_spreadsheet_shows_its_letters() -> None:
+    """By the byte order mark, once; JSON lines have none, as programs read them."""
+    written = b"".join(as_csv([call(0), call(1)]))
+    assert written.startswith("\ufeffrow,".encode()) and written.count("\ufeff".encode()) == 1
+    assert "Füchslein" in written.decode("utf-8-sig")
+    assert b"".join(as_json_lines([call()])).startswith(b"{")
 
 
 def test_both_say_the_same_columns_in_the_same_order() -> None:
@@ -123,7 +131,7 @@ def test_what_is_not_known_is_left_empty() -> None:
 
 def test_a_batch_without_calls_has_a_header() -> None:
     """An empty file would look like a fault."""
-    assert b"".join(as_csv([])).startswith(b"row,id,stage,") and not cells()
+    assert b"".join(as_csv([])).startswith(b"\xef\xbb\xbfrow,id,stage,") and not cells()
     assert list(as_json_lines([])) == []
 
 

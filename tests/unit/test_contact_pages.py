@@ -130,7 +130,7 @@ def test_a_row_that_failed_is_seen_at_once(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a picture", plain(COLOURS[0])[:400], saved(Image.new("RGB", (9, 9)), "GIF")]
+    "content", [b"", b"not a picture", plain(COLOURS[0])[:400], saved(Image.new("RGB", (9, 9)), "PPM")]
 )
 def test_a_picture_that_cannot_be_shown_hides_none_of_the_others(content: bytes) -> None:
     """It is marked like a failed one."""

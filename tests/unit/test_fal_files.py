@@ -196,10 +196,10 @@ def test_a_damaged_picture_is_fetched_again(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"<!doctype html><html></html>", picture("GIF"), picture("BMP"), b"%PDF-1.7", b"x"]
+    "content", [b"<!doctype html><html></html>", picture("ICO"), picture("PPM"), b"%PDF-1.7", b"x", b"BM, a text"]
 )
 def test_other_types_are_refused(content: bytes) -> None:
-    """Only JPEG, PNG and WebP are stored; a web page or a GIF is not."""
+    """Only pictures that a camera, the web or an office makes are stored; a web page is not."""
     error = failure(content)
     assert (type(error), error.code) == (Refused, "wrong_type")
 

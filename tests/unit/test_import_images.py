@@ -45,6 +45,14 @@ def test_the_result_has_every_address_in_its_place() -> None:
     }
 
 
+def test_what_was_noticed_of_a_picture_is_told_with_it() -> None:
+    """Of none there is nothing to tell."""
+    order = Import(urls=[MUG, CUP])
+    came: dict[str, Asset | DarkroomError] = {"image-0001": asset("ast_1"), "image-0002": asset("ast_2")}
+    images = summary(order.given(came), came, {2: ["was HEIC"]})["images"]
+    assert [image.get("notes") for image in images] == [None, ["was HEIC"]]
+
+
 @pytest.mark.parametrize(
     ("errors", "kind", "why"),
     [

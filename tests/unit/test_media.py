@@ -10,6 +10,7 @@ from io import BytesIO
 
 import pytest
 from media_files import film, sound
+from zip_files import in_zip64
 
 from darkroom.errors import DarkroomError, Refused, Unverified
 from darkroom.media.formats import Kind, verify
@@ -97,7 +98,7 @@ def test_a_sound_that_is_cut_short_is_fetched_again(kind: str) -> None:
         (b"<html>no such file</html>", Kind.WEIGHTS),
         (b"[1, 2]", Kind.CONFIG),
         (b"\x1f\x8b a tar.gz", Kind.ARCHIVE),
-        (b"GIF89a", Kind.IMAGE),
+        (b"%PDF-1.7", Kind.IMAGE),
     ],
     ids=lambda value: value.value if isinstance(value, Kind) else repr(value[:12]),
 )
@@ -187,6 +188,15 @@ def test_a_list_of_entries_is_bounded_before_it_is_read() -> None:
     assert failure(long, Kind.ARCHIVE).code == "too_many_entries"
     hidden = content[:end] + b"PK\x06\x07" + bytes(16) + content[end:]
     assert isinstance(failure(hidden, Kind.ARCHIVE), Refused)
+    assert failure(in_zip64(content, list_bytes=2**31), Kind.ARCHIVE).code == "too_many_entries"
+
+
+@pytest.mark.parametrize("before", [b"", b"#!/bin/sh\nexec unzip\n"], ids=["as it is", "behind a program"])
+@pytest.mark.parametrize("zip64", [False, True])
+def test_an_archive_is_one_in_either_format_and_behind_anything(zip64: bool, before: bytes) -> None:
+    """Its list is bounded all the same."""
+    content = archive("one.png")
+    assert verify(before + (in_zip64(content) if zip64 else content), Kind.ARCHIVE).extension == "zip"
 
 
 def test_who_handles_pictures_alone_does_not_load_the_film_library() -> None:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import cast
 
 import pytest
 from PIL import Image, ImageDraw
+from prefect.logging import disable_run_logger
 
 from darkroom import Job
 from darkroom.errors import BadInput, DarkroomError, Refused
 from darkroom.flows.orders.training import ZIPPED, Given
 from darkroom.flows.parts.training_pictures import check
+from darkroom.flows.train_lora import _notes
 from darkroom.ledger import Asset
-from darkroom.media.archives import write_archive
+from darkroom.media.archives import told, write_archive
+from darkroom.media.formats import Kind, verify
 
 URL = "https://example.com/"
 
 
-def drawn(number: int) -> bytes:
+def drawn(number: int, *, lighter: int = 0) -> bytes:
     image = Image.new("RGB", (300, 300), (10, 30 * number, 200))
     ImageDraw.Draw(image).ellipse((20 * number, 40, 20 * number + 150, 250), fill=(240, 240 - 30 * number, 40))
     out = BytesIO()
-    image.save(out, "PNG")
+    image.point(lambda value: min(255, value + lighter)).save(out, "PNG")
     return out.getvalue()
 
 
@@ -60,14 +64,14 @@ def zipped(*names: str) -> bytes:
 def check_images(*brought: Asset | DarkroomError, shelf: Shelf, **captions: str) -> list[str | None]:
     given = Given(sources={f"images.{n}": URL for n in range(len(brought))}, captions=captions)
     images = check(shelf.as_job(), given, {f"images.{n}": each for n, each in enumerate(brought)})
-    return [image.caption for image in images]
+    return [image.caption for image in images.images]
 
 
 def check_zip(content: bytes, captions: dict[str, str], *, content_type: str = "application/zip") -> list[str | None]:
     shelf = Shelf()
     given = Given(sources={ZIPPED: URL}, captions=captions)
     images = check(shelf.as_job(), given, {ZIPPED: shelf.asset(content, content_type)})
-    return [image.caption for image in images]
+    return [image.caption for image in images.images]
 
 
 def test_captions_go_by_the_place_of_a_picture() -> None:
@@ -92,11 +96,11 @@ def test_what_cannot_be_had_and_what_is_no_picture_is_told_with_the_rest() -> No
 
 
 def test_captions_of_an_archive_go_by_name_with_or_without_the_folder() -> None:
-    """And before those that lie in it."""
+    """And before those that lie in it; in any case, and with the slashes of any system."""
     content = write_archive(
         [*((f"set/{n}.png", drawn(n)) for n in range(4)), ("set/0.txt", b"lies there"), ("set/1.txt", b"this too")]
     )
-    captions = {"set/0.png": "given", "3.png": "by its name"}
+    captions = {"set/0.png": "given", "SET\\3.PNG": "by its name"}
     assert check_zip(content, captions) == ["given", "this too", None, "by its name"]
 
 
@@ -111,3 +115,55 @@ def test_an_archive_that_is_none_is_told_by_its_field() -> None:
     with pytest.raises(BadInput) as caught:
         check_zip(drawn(1), {}, content_type="image/png")
     assert (caught.value.field, "archive is a file of another kind" in caught.value.message) == ("archive", True)
+
+
+def test_what_is_noticed_of_an_archive_and_of_its_pictures_is_told_together() -> None:
+    """What was passed over, what a picture was, what looks alike; unless that is wanted."""
+    files = [*((f"{n}.png", drawn(n)) for n in range(4)), ("._0.png", b"x"), ("9.txt", b"of nobody")]
+    files += [("4.tiff", tiff(drawn(5))), ("5.png", drawn(3, lighter=2))]
+    shelf = Shelf()
+    given = Given(sources={ZIPPED: URL}, captions={})
+    brought = {ZIPPED: shelf.asset(write_archive(files), "application/zip")}
+    notes = told(check(shelf.as_job(), given, brought).notes)
+    assert notes == [
+        "._0.png was passed over.",
+        "9.txt is the caption of no picture: none has its name; it was passed over.",
+        "4.tiff was TIFF.",
+        "4.tiff is kept as PNG.",
+        "5.png looks like 3.png.",
+    ]
+    assert told(check(shelf.as_job(), given, brought, allow_similar=True).notes) == notes[:-1]
+
+
+def tiff(content: bytes) -> bytes:
+    out = BytesIO()
+    with Image.open(BytesIO(content)) as image:
+        image.save(out, "TIFF")
+    return out.getvalue()
+
+
+class Noted(Shelf):
+    """A job that makes files, and shows texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.assets: list[Asset] = []
+        self.shown: list[str] = []
+
+    def make(self, step: str, build: Callable[[], bytes], *, kind: Kind) -> None:
+        if not any(asset.step == step for asset in self.assets):
+            self.assets.append(self.asset(verify(build(), kind).content).model_copy(update={"step": step}))
+
+    def show(self, name: str, markdown: str, *, description: str) -> None:
+        self.shown.append(markdown)
+
+
+def test_notes_are_in_the_result_whichever_call_of_the_job_ends_it() -> None:
+    """They are noticed in the call that checks the pictures; the training ends in another one, half an hour later."""
+    job = Noted()
+    with disable_run_logger():
+        assert _notes(job.as_job(), []) == {}
+        first = _notes(job.as_job(), ["5.png looks like 3.png.", "Füchsin.txt was passed over."])
+        later = _notes(job.as_job(), [])
+    assert first == later == {"notes": ["5.png looks like 3.png.", "Füchsin.txt was passed over."]}
+    assert job.shown == ["- 5.png looks like 3.png.\n- Füchsin.txt was passed over."]

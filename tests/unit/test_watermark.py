@@ -49,6 +49,13 @@ def test_a_picture_keeps_its_format_and_size(name: str) -> None:
     touched(image, field())
 
 
+def test_a_jpeg_with_several_pictures_in_it_is_a_jpeg() -> None:
+    """As phones write them: a small one beside the large, or one for each eye."""
+    content = saved(field(), "MPO", save_all=True, append_images=[field()])
+    image = marked(content)
+    assert (image.format, image.size) == ("JPEG", (600, 400))
+
+
 @pytest.mark.parametrize("position", Position)
 def test_it_stands_where_it_is_wanted(position: Position) -> None:
     """In one of nine places, with the margin to the edges it stands at."""

@@ -325,7 +325,8 @@ def test_a_host_that_is_not_there_is_told_from_one_that_is_out(shop: Shop) -> No
     ("body", "kind", "word"),
     [
         (b"<html>buy now</html>", Refused, "wrong_type"),
-        (b"GIF89a" + bytes(100), Refused, "wrong_type"),
+        (b"GIF89a" + bytes(100), Unverified, "file_unverified"),
+        (b"%PDF-1.7", Refused, "wrong_type"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", Refused, "wrong_type"),
         (picture("PNG", size=(2000, 1000), mode="1", colour=0), Refused, "too_many_pixels"),
         (GOOD[:-200], Unverified, "file_unverified"),

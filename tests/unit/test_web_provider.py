@@ -14,7 +14,7 @@ from darkroom.errors import BadInput
 from darkroom.ledger import Outcome, Request, Transition
 from darkroom.media.formats import verify
 from darkroom.providers.web import Reach, Web
-from darkroom.providers.web.model import MODELS
+from darkroom.providers.web.model import MODELS, notes_of
 from darkroom.providers.web.provider import WebProvider
 
 (MODEL,) = MODELS
@@ -43,6 +43,15 @@ def test_a_picture_comes_within_its_answer_smaller_and_whole(shop: Shop) -> None
     assert head == "data:image/png;base64"
     media = verify(base64.b64decode(body))
     assert (media.width, media.height) == (file.width, file.height) == (64, 32)
+
+
+def test_a_picture_of_another_kind_comes_as_one_that_every_program_reads_and_is_told(shop: Shop) -> None:
+    """Made smaller like any; what was done to it is in the answer."""
+    outcome = fetched(shop, content(picture("TIFF", size=(640, 320))), max_width=64)
+    assert outcome.output is not None
+    (file,) = MODEL.files(outcome.output)
+    assert (file.content_type, file.width) == ("image/png", 64)
+    assert notes_of(outcome.output) == ["was TIFF", "is kept as PNG"]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ class Reports:
                 yield
             finally:
                 self._flush()
+                for job_id in self._watched:  # else the bar stays where it was some seconds before the end
+                    self._sender.submit(copy_context().run, partial(self._tell_of_rows, job_id, last=True))
 
     def show(self, job: Job) -> None:
         """Show the pictures that the run's only job has stored since it was last called."""
@@ -107,9 +109,7 @@ class Reports:
             self._send_soon(partial(show, self._flow_run_id, key=key, markdown=markdown, description=description))
 
     def show_progress(self, job_id: str, percent: float, text: str) -> None:
-        key = f"progress-{artifact_key(job_id)}"
-        show = self._resources.orchestrator.show_progress
-        self._send_soon(partial(show, self._flow_run_id, key=key, percent=percent, text=text))
+        self._send_soon(partial(self._move_bar, job_id, percent, text))
 
     def show_waits(self, run_id: str, *, leaving: bool = False) -> None:
         """Keep one table true of what the run's jobs wait for besides calls, and of what came of it.
@@ -152,10 +152,16 @@ class Reports:
         """Have the bar of that batch move on every few seconds."""
         self._watched.add(job_id)
 
-    def _tell_of_rows(self, job_id: str) -> None:
+    def _tell_of_rows(self, job_id: str, *, last: bool = False) -> None:
+        """Move the batch's bar on. `last`: also where the ledger takes no news, as the batch has ended."""
         come = progress_of(self._resources.ledger.batches.counts(job_id))
-        if come is not None and self._resources.ledger.jobs.progress(job_id, *come):
-            self.show_progress(job_id, *come)
+        if come is not None and (self._resources.ledger.jobs.progress(job_id, *come) or last):
+            with self._for_looking_only():
+                self._move_bar(job_id, *come)
+
+    def _move_bar(self, job_id: str, percent: float, text: str) -> None:
+        key = f"progress-{artifact_key(job_id)}"
+        self._resources.orchestrator.show_progress(self._flow_run_id, key=key, percent=percent, text=text)
 
     def _send_soon(self, show: Callable[[], None]) -> None:
         """Show it in the background of the job's call, which a slow answer of Prefect's would hold up."""

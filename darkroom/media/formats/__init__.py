@@ -19,8 +19,8 @@ __all__ = ["MAX_PIXELS", "Kind", "Media", "RemoteFile", "verify"]
 MAX_PIXELS = 50_000_000
 
 
-def verify(content: bytes, kind: Kind = Kind.IMAGE, *, max_pixels: int = MAX_PIXELS) -> Media:
-    """Read a file to its end and return what it holds.
+def verify(content: bytes, kind: Kind = Kind.IMAGE, *, max_pixels: int = MAX_PIXELS, metadata: bool = True) -> Media:
+    """Read a file to its end and return what it holds. `metadata=False`: without what a picture carries beside it.
 
     Raise Refused for what must not be stored, Unverified for what another try may bring whole.
     """
@@ -28,7 +28,7 @@ def verify(content: bytes, kind: Kind = Kind.IMAGE, *, max_pixels: int = MAX_PIX
         raise Unverified("the file is empty")
     match kind:
         case Kind.IMAGE:
-            return picture(content, max_pixels=max_pixels)
+            return picture(content, max_pixels=max_pixels, metadata=metadata)
         case Kind.WEIGHTS:
             return weights(content)
         case Kind.CONFIG:

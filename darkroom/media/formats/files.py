@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,7 +38,10 @@ class RemoteFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """A whole file. Type and measures are those of the decoded bytes, `sha256` is in hex."""
+    """A whole file. Type and measures are those of the decoded bytes, `sha256` is in hex.
+
+    `notes`: what was passed over or changed where it is not kept as it came, each going on from its name.
+    """
 
     content: bytes
     content_type: str
@@ -46,6 +50,7 @@ class Media:
     width: int | None = None  # pixels
     height: int | None = None
     seconds: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def whole(
@@ -56,6 +61,7 @@ def whole(
     width: int | None = None,
     height: int | None = None,
     seconds: float | None = None,
+    notes: Iterable[str] = (),
 ) -> Media:
     """Describe a file whose content the caller has read to its end."""
     return Media(
@@ -66,4 +72,5 @@ def whole(
         width=width,
         height=height,
         seconds=seconds,
+        notes=tuple(notes),
     )

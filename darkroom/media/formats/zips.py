@@ -1,39 +1,98 @@
 """Zip archives: that it is one, and whole. What is inside is for who unpacks it (`darkroom/media/archives.py`).
 
 The list of entries stands at an archive's end, so one that is cut short has none. How long the list is, is bounded
-before it is read: Python's reader keeps some 500 bytes for each entry of 46.
+before it is read: Python's reader keeps some 500 bytes for each entry of 46. What stands in front of an archive does
+not matter (a self-extracting one begins with a program), nor which of its two formats the list has.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
-from zipfile import BadZipFile, ZipFile
+from typing import IO, cast
+from zipfile import BadZipFile, LargeZipFile, ZipFile
 
 from darkroom.errors import Refused, Unverified
 from darkroom.media.formats.files import Media, whole
 
 MAX_LIST_BYTES = 4 * 1024 * 1024
-_END, _END_BYTES, _MAX_COMMENT_BYTES = b"PK\x05\x06", 22, 0xFFFF
+BROKEN = (BadZipFile, LargeZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
+_FIRST, _END, _END_BYTES, _MAX_COMMENT_BYTES = b"PK\x03\x04", b"PK\x05\x06", 22, 0xFFFF
 _ZIP64_LOCATOR, _ZIP64_LOCATOR_BYTES = b"PK\x06\x07", 20
+_ZIP64_END, _ZIP64_END_BYTES = b"PK\x06\x06", 56
 
 
 def archive(content: bytes) -> Media:
-    if not content.startswith((b"PK\x03\x04", _END)):
+    if _END not in content and not content.startswith(_FIRST):
         raise Refused("the file is not a zip archive", code="wrong_type")
     _check_list(content)
     try:
-        with ZipFile(BytesIO(content)):
+        with open_zip(BytesIO(content), most_list_bytes=MAX_LIST_BYTES):
             return whole(content, "application/zip", "zip")
-    except (BadZipFile, ValueError, EOFError, NotImplementedError) as error:
+    except LargeZipFile as error:
+        raise _too_many_entries() from error
+    except BROKEN as error:
         raise Unverified("the archive's list of entries cannot be read") from error
+
+
+@contextmanager
+def open_zip(file: IO[bytes], *, most_list_bytes: int) -> Iterator[ZipFile]:
+    """Open an archive of which the list of entries is no longer than that, by whichever of its two end records.
+
+    Raise LargeZipFile where it is, one of `BROKEN` for what is no archive.
+    """
+    bounded = _Bounded(file, most_list_bytes)
+    archive = ZipFile(cast(IO[bytes], bounded))
+    bounded.most_bytes = None
+    with archive:
+        yield archive
+
+
+class _Bounded:
+    """A file of which each read is bounded, while zipfile reads the directory: that it takes in one piece.
+
+    So however long a directory is said to be, it is never in memory.
+    """
+
+    def __init__(self, file: IO[bytes], most_bytes: int) -> None:
+        self._file = file
+        self.most_bytes: int | None = most_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        if self.most_bytes is None:
+            return self._file.read(size)
+        content = self._file.read(self.most_bytes + 1 if size < 0 else min(size, self.most_bytes + 1))
+        if len(content) > self.most_bytes:
+            raise LargeZipFile("its directory is too large")
+        return content
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
 
 
 def _check_list(content: bytes) -> None:
     end = content.rfind(_END, max(0, len(content) - _END_BYTES - _MAX_COMMENT_BYTES))
     if end < 0 or len(content) < end + _END_BYTES:
         raise Unverified("the archive is cut short")
-    # A second list in the format for more than 4 GB would be read in place of this one, and can be of any length.
     if content[max(0, end - _ZIP64_LOCATOR_BYTES) : end].startswith(_ZIP64_LOCATOR):
-        raise Refused("the archive is in the format for more than 4 GB", code="wrong_type")
-    if int.from_bytes(content[end + 12 : end + 16], "little") > MAX_LIST_BYTES:
-        raise Refused("the archive has too many entries", code="too_many_entries")
+        # It stands where nothing else can be in between; else readers differ in which list they take.
+        record = end - _ZIP64_LOCATOR_BYTES - _ZIP64_END_BYTES
+        if record < 0 or not content.startswith(_ZIP64_END, record):
+            raise Refused("the archive names a list of entries that it does not have", code="wrong_type")
+        length = int.from_bytes(content[record + 40 : record + 48], "little")
+    else:
+        length = int.from_bytes(content[end + 12 : end + 16], "little")
+    if length > MAX_LIST_BYTES:
+        raise _too_many_entries()
+
+
+def _too_many_entries() -> Refused:
+    return Refused("the archive has too many entries", code="too_many_entries")

@@ -71,4 +71,10 @@ class WebModel:
         ]
 
 
+def notes_of(output: Mapping[str, Any]) -> list[str]:
+    """Return what is to be told of the picture, each note going on from its name: "was HEIC"."""
+    image = output.get("image")
+    return [str(note) for note in image.get("notes") or ()] if isinstance(image, dict) else []
+
+
 MODELS = (WebModel(),)

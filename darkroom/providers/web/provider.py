@@ -47,9 +47,10 @@ class WebProvider(Provider):
 
 
 def _document(picture: Media) -> dict[str, Any]:
-    return {
+    document = {
         "url": f"data:{picture.content_type};base64,{b64encode(picture.content).decode()}",
         "content_type": picture.content_type,
         "width": picture.width,
         "height": picture.height,
     }
+    return {**document, "notes": list(picture.notes)} if picture.notes else document

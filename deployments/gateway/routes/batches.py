@@ -10,11 +10,13 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Query
+from fastapi import APIRouter, BackgroundTasks, Body, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from darkroom.batches.json_rows import DEEPEST, nested_deeper
 from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.limits import declared_charset
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.jobs import own_job
@@ -47,6 +49,7 @@ BODIES = {
                 "examples": {"rows": {"summary": "Rows, and what is the same for all", "value": EXAMPLE}},
             },
             "text/csv": {"schema": {"type": "string"}, "example": CSV},
+            "text/tab-separated-values": {"schema": {"type": "string"}, "example": "id\tprompt\nsku-1\ta red mug\n"},
             "application/x-ndjson": {"schema": {"type": "string"}, "example": '{"prompt": "a red mug"}\n'},
         },
     }
@@ -63,6 +66,15 @@ class BatchOrder(BatchOptions):
         if (self.rows is None) == (self.manifest is None):
             raise BadInput("Give either rows or manifest.", field="rows")
         return self.rows if self.rows is not None else str(self.manifest)
+
+
+class BatchAccepted(Accepted):
+    """The batch is on record and will be carried out."""
+
+    warnings: list[str] = Field(
+        [],
+        description="How what is not usual in the manifest was understood, e.g. a character set that was guessed.",
+    )
 
 
 class Selection(BaseModel):
@@ -87,17 +99,18 @@ Deduplicate = Annotated[bool, Query(description="With CSV and JSON lines.")]
     openapi_extra=BODIES,
 )
 def order_batch(
+    request: Request,
     body: Annotated[Any, Body()],
     desk: OrderContextOf,
     deduplicate: Deduplicate = False,
     answer_within_hours: Hours = None,
     if_nobody_answers: Annotated[IfNobody, Query(description="With CSV and JSON lines.")] = "wait",
-) -> Accepted:
+) -> BatchAccepted:
     """Two passes: everything as a cheap draft, then what was chosen from the contact sheet, as it was asked for.
 
     The job says when it waits for a choice; `POST /v1/batches/{id}/selection` makes it. `estimate_usd` is for both
     passes with every row chosen. A manifest that is wrong is refused with all that is wrong in `errors`, by row and
-    column, and nothing was started.
+    column, and nothing was started. What was not sure and was taken nevertheless is in `warnings`.
     """
     asked = {
         "deduplicate": deduplicate,
@@ -106,7 +119,12 @@ def order_batch(
     }
     options, source = _read(body, asked)
     ledger = desk.services.ledger
-    plan = plan_batch(source, options, style=lambda name: find_style(ledger, desk.user_id, name))
+    plan = plan_batch(
+        source,
+        options,
+        style=lambda name: find_style(ledger, desk.user_id, name),
+        charset=declared_charset(request.headers),
+    )
     posted = ledger.jobs.post_batch(
         user_id=desk.user_id,
         kind=BATCH,
@@ -117,7 +135,8 @@ def order_batch(
         estimate_usd=plan.estimate_usd,
         idempotency_key=desk.idempotency_key,
     )
-    return desk.answer(posted, estimate_usd=plan.estimate_usd)
+    answer = desk.answer(posted, estimate_usd=plan.estimate_usd)
+    return BatchAccepted(**dict(answer), warnings=list(plan.warnings))
 
 
 @router.post(
@@ -182,15 +201,26 @@ def list_children(
 
 
 def _read(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any]]:
-    """Read the options and the rows. A JSON body has both; with CSV and JSON lines the query has the options."""
-    if isinstance(body, bytes):
+    """Read the options and the rows. A JSON object has both; with rows alone the query has the options."""
+    if isinstance(body, bytes | list):
         return BatchOptions(**asked), body
+    _require_shallow(body)
     try:
         order = BatchOrder.model_validate(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
     return BatchOptions.model_validate(order.model_dump(exclude={"rows", "manifest"})), order.source()
+
+
+def _require_shallow(body: Any) -> None:
+    """Bound the options before anything that calls itself looks into them; rows are by whoever reads them."""
+    if not isinstance(body, dict):
+        return
+    for name in body.keys() - {"rows"}:
+        if nested_deeper(body[name], DEEPEST):
+            field = name if name in BatchOrder.model_fields else "body"
+            raise BadInput(f"{field}: it is nested more than {DEEPEST} levels deep. Write it flatter.", field=field)
 
 
 def _digest(rows: Sequence[Any]) -> str:

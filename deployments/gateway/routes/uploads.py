@@ -6,26 +6,42 @@ entry), and then lies in the media store as an asset that belongs to no job. Wha
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Annotated, Any, BinaryIO, cast
 
 import anyio.to_thread
 from anyio import CapacityLimiter
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from darkroom.deployments.gateway.auth import UserId
-from darkroom.deployments.gateway.limits import ARCHIVE, UPLOAD_CAPS, media_type
+from darkroom.deployments.gateway.limits import ANY_FILE, ARCHIVES, UPLOAD_CAPS, media_type, too_large
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem
-from darkroom.deployments.gateway.schemas.jobs import AssetDocument, asset_document
+from darkroom.deployments.gateway.schemas.jobs import UploadDocument, asset_document
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput, Refused, Unverified
 from darkroom.ledger import Asset, StoredFile, new_id
-from darkroom.media.archives import MIB, check_archive
+from darkroom.media.archives import HEAD_BYTES, LARGEST_IMAGE, MIB, check_archive
 from darkroom.media.formats import Kind, Media, verify
+from darkroom.media.formats.pictures import is_picture
+
+
+class Metadata(StrEnum):
+    DROP = "drop"
+    KEEP = "keep"
+
+
+MetadataOf = Annotated[
+    Metadata,
+    Query(
+        description="Whether to keep what a picture carries beside its pixels: where it was taken, comments, a "
+        "workflow. What has to be converted loses it all the same; a zip is kept as it is."
+    ),
+]
 
 router = APIRouter(prefix="/v1/uploads", tags=["Assets"])
 
@@ -50,20 +66,24 @@ BODY: dict[str, Any] = {
     responses=problem_responses(401, 403, 413, 415, 422),
     openapi_extra=BODY,
 )
-async def upload(request: Request, user_id: UserId, services: ServicesOf) -> AssetDocument:
+async def upload(
+    request: Request, user_id: UserId, services: ServicesOf, metadata: MetadataOf = Metadata.DROP
+) -> UploadDocument:
     """Store a picture, or a zip of pictures to train with.
 
-    Nothing is taken for what it is not: the file is read to its end.
+    Nothing is taken for what it is not: the file is read to its end. JPEG, PNG and WebP are kept as they are, but for
+    their metadata; HEIC, AVIF, GIF (its first picture), TIFF and BMP as a JPEG or PNG of the same picture. A picture
+    that its metadata turn is turned, grey of 16 bits is scaled to 8. What was changed or passed over is in `notes`.
 
     Each upload is a new file, also of the same bytes.
     """
-    kind = Kind.ARCHIVE if media_type(request.headers) == ARCHIVE else Kind.IMAGE
     with SpooledTemporaryFile(SPOOLED) as file:
         await _receive(request, UploadFile(cast(BinaryIO, file)))
-        keep = partial(_keep, file, kind, user_id=user_id, services=services)
+        kind = await anyio.to_thread.run_sync(_kind, file, media_type(request.headers))
+        keep = partial(_keep, file, kind, metadata=metadata is Metadata.KEEP, user_id=user_id, services=services)
         limiter = ARCHIVES_AT_ONCE if kind is Kind.ARCHIVE else PICTURES_AT_ONCE
-        asset = await anyio.to_thread.run_sync(keep, limiter=limiter)
-    return asset_document(asset, services.settings)
+        asset, notes = await anyio.to_thread.run_sync(keep, limiter=limiter)
+    return UploadDocument(**asset_document(asset, services.settings).model_dump(), notes=notes)
 
 
 async def _receive(request: Request, file: UploadFile) -> None:
@@ -74,8 +94,21 @@ async def _receive(request: Request, file: UploadFile) -> None:
         raise Problem(400, "The connection ended before the file.", field="body", remedy="Send it again.") from None
 
 
-def _keep(file: IO[bytes], kind: Kind, *, user_id: str, services: Services) -> Asset:
-    media = _verified(file, kind)
+def _kind(file: IO[bytes], declared: str) -> Kind:
+    """Return what the file is to be verified as; by its bytes where the sender does not know."""
+    if declared != ANY_FILE:
+        return Kind.ARCHIVE if declared in ARCHIVES else Kind.IMAGE
+    size = file.seek(0, 2)
+    file.seek(0)
+    if not is_picture(file.read(HEAD_BYTES)):
+        return Kind.ARCHIVE
+    if size > LARGEST_IMAGE:
+        raise too_large(LARGEST_IMAGE)
+    return Kind.IMAGE
+
+
+def _keep(file: IO[bytes], kind: Kind, *, metadata: bool, user_id: str, services: Services) -> tuple[Asset, list[str]]:
+    media, notes = _verified(file, kind, metadata=metadata)
     asset_id = new_id("ast_")
     stored = StoredFile(
         key=f"uploads/{user_id}/{asset_id}.{media.extension}",
@@ -86,18 +119,18 @@ def _keep(file: IO[bytes], kind: Kind, *, user_id: str, services: Services) -> A
         height=media.height,
     )
     services.blocks.store().write(stored.key, media.content)
-    return services.ledger.assets.add_upload(user_id, asset_id=asset_id, file=stored)
+    return services.ledger.assets.add_upload(user_id, asset_id=asset_id, file=stored), notes
 
 
-def _verified(file: IO[bytes], kind: Kind) -> Media:
-    """Verify the file and return what it is. Raise BadInput for what is refused.
+def _verified(file: IO[bytes], kind: Kind, *, metadata: bool) -> tuple[Media, list[str]]:
+    """Verify the file and return what is kept, and what is to be told of it. Raise BadInput for what is refused.
 
     An archive is looked at before it is in memory as a whole.
     """
-    if kind is Kind.ARCHIVE:
-        check_archive(file, field="body")
+    notes = check_archive(file, field="body") if kind is Kind.ARCHIVE else []
     file.seek(0)
     try:
-        return verify(file.read(), kind)
+        media = verify(file.read(), kind, metadata=metadata)
+        return media, [*notes, *(f"It {note}." for note in media.notes)]
     except (Refused, Unverified) as error:
         raise BadInput(f"{error.message}; send the file as it is", field="body", code=error.code) from error

@@ -21,7 +21,7 @@ class PassDocument(Document):
     cancelled: int
     in_flight: int = Field(description="At the provider, or about to be.")
     per_minute: float = Field(description="Rows that ended within the last minute.")
-    seconds_left: float | None = Field(description="At that pace; null while nothing ends.")
+    seconds_left: float | None = Field(description="At the pace of the last minute; null while nothing ends.")
     spent_usd: Usd
 
 
@@ -59,12 +59,11 @@ def batch_document(batch: Batch, passes: Sequence[Counts]) -> BatchDocument:
 def _pass(counts: Counts | None) -> PassDocument | None:
     if counts is None:
         return None
-    left, pace = counts.total - counts.ended, counts.last_minute
     return PassDocument(
         total=counts.total,
         **{status.value: counts.statuses.get(status, 0) for status in JobStatus if status.terminal},
         in_flight=counts.in_flight,
-        per_minute=pace,
-        seconds_left=60 * left / pace if pace and left else None,
+        per_minute=counts.last_minute,
+        seconds_left=counts.seconds_left,
         spent_usd=counts.cost_usd,
     )

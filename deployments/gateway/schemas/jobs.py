@@ -63,6 +63,16 @@ class AssetDocument(Document):
     seconds: float | None = Field(description="Of films and sound.")
 
 
+class UploadDocument(AssetDocument):
+    """A file that was brought."""
+
+    notes: list[str] = Field(
+        [],
+        description="What was passed over in it, or changed before it was kept.",
+        examples=[["It was HEIC.", "It is kept as JPEG."]],
+    )
+
+
 class ErrorDocument(Document):
     """Why a job failed."""
 

@@ -1,0 +1,82 @@
+"""The text of a cell as the number or the truth value that is meant, in the ways of spreadsheets and languages.
+
+What can be meant in two ways is refused: a seed of 1,234 is another picture than one of 1.234.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from darkroom.errors import BadInput
+
+# As Excel writes them in the languages it is sold in, and as databases do.
+_TRUE = ("true", "yes", "y", "t", "1", "1.0", "on", "wahr", "ja", "vrai", "oui", "verdadero", "verdadeiro", "vero")
+_FALSE = ("false", "no", "n", "f", "0", "0.0", "off", "falsch", "nein", "faux", "non", "falso")
+TRUTHS: Mapping[str, bool] = dict.fromkeys((*_TRUE, "waar", "prawda", "истина"), True) | dict.fromkeys(
+    (*_FALSE, "onwaar", "fałsz", "ложь"), False
+)
+MISSING = frozenset({"NA", "NULL", "<NA>", "\\N"})  # of R, databases and pandas, where text may be wanted
+MISSING_NUMBER = frozenset({"na", "n/a", "null", "none", "nan", "nat", "<na>", "\\n", "-", "–", "—"})
+_SHEET_ERROR = re.compile(r"#(?:REF!|NAME\?|VALUE!|DIV/0!|NULL!|NUM!|N/A|SPILL!|CALC!|ERROR!|#{2,})|Err:[0-9]{3}")
+_PLAIN = re.compile(r"[+-]?(?:[0-9]{1,20}[.,]?|[0-9]{0,20}[.,][0-9]{1,20})")
+_SCIENTIFIC = re.compile(r"(?P<digits>[+-]?[0-9]{1,20}(?:[.,](?P<places>[0-9]{1,20}))?)[eE](?P<power>[+-]?[0-9]{1,2})")
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:(?P<mark>[ .,'’_])[0-9]{3})(?:(?P=mark)[0-9]{3})*(?:[.,][0-9]{1,20})?")
+_DATE = re.compile(r"[0-9]{1,2}[-.][A-ZÄa-zéûä]{3,4}\.?|[A-Z][a-z]{2}[-.][0-9]{2}|[0-9]\.[0-9]+E\+[0-9]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """`cut`: it has fewer digits than its size, as when a spreadsheet shortens a long number."""
+
+    value: int | float
+    cut: bool = False
+
+
+def number_in(text: str, *, decimal_comma: bool) -> Number | None:
+    """Return the number that the text is; None if it is none. Raises BadInput for one with separators of thousands."""
+    text = text.replace("\u2212", "-")
+    if _is_grouped(text, decimal_comma=decimal_comma):
+        meant = re.sub(r"[ .,'’_](?=[0-9]{3}(?:[^0-9]|$))", "", text).replace(",", ".")
+        raise BadInput(f"writes {text} with a separator of thousands. Write {meant}, if that is meant.")
+    if (scientific := _SCIENTIFIC.fullmatch(text)) is not None:
+        power = int(scientific["power"])
+        if power > 20:
+            return None
+        value = Decimal(scientific["digits"].replace(",", ".")).scaleb(power)
+        return Number(value=_plain(value), cut=len(scientific["places"] or "") < power)
+    return Number(value=_plain(Decimal(text.replace(",", ".")))) if _PLAIN.fullmatch(text) else None
+
+
+def is_sheet_error(text: str) -> bool:
+    """Return whether a spreadsheet shows this where a formula went wrong, or a column is too narrow."""
+    return _SHEET_ERROR.fullmatch(text) is not None
+
+
+def looks_changed(id: str) -> bool:
+    """Return whether a spreadsheet may have made this of an id: a date of 1-3, 1.2E+05 of 12E4."""
+    return _DATE.fullmatch(id) is not None
+
+
+def _is_grouped(text: str, *, decimal_comma: bool) -> bool:
+    """Return whether thousands are separated. Where one point or comma may as well be a decimal one, it is that."""
+    grouped = _GROUPED.fullmatch(text)
+    if grouped is None:
+        return False
+    mark = grouped["mark"]
+    once = mark in ".," and text.count(",") + text.count(".") == 1
+    if not once or not _is_decimal_then(text):
+        return not (once and mark == ("," if decimal_comma else "."))
+    return False
+
+
+def _is_decimal_then(text: str) -> bool:
+    """Nobody writes a thousand with a zero in front: 0,750 is a fraction."""
+    return text.lstrip("+-").startswith("0")
+
+
+def _plain(value: Decimal) -> Any:
+    return int(value) if value == value.to_integral_value() else float(value)

@@ -1,0 +1,146 @@
+"""From bytes to text, as spreadsheets, editors and databases write it.
+
+A byte order mark decides; without one zeros betray UTF-16, and what is no UTF-8 is what the sender declared, or an
+older code page. That last step is a guess, so it is noted, and what hardly can be right is refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Sequence
+
+from darkroom.batches.raw import MOST_BYTES, unreadable
+
+_MARKS: Sequence[tuple[bytes, str]] = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# What people send for a manifest, by how it begins.
+_OTHER_FILES: Sequence[tuple[bytes, str]] = (
+    (b"PK\x03\x04", "an Excel, Numbers or OpenDocument file, or another archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file"),
+    (b"\x1f\x8b", "compressed"),
+    (b"%PDF-", "a PDF"),
+    (b"{\\rtf", "rich text"),
+    (b"PAR1", "a Parquet file"),
+    (b"SQLite format 3\x00", "a database"),
+)
+_MARK_MISREAD = "ï»¿"  # UTF-8's mark, read as Windows-1252 by whoever sent it
+_NAMES = {"cp1252": "Windows-1252 (cp1252)", "mac_roman": "Mac Roman"}
+# Python's names of the character sets that are worth declaring. Its others are no such sets, or say nothing: what is
+# declared as UTF-8 or ISO 8859-1 may be anything.
+_CHARSETS = re.compile(
+    r"cp[0-9]+|iso8859-(?!1$)[0-9]+|mac-\w+|koi8-\w|gb\w+|big5\w*|shift_jis\w*|euc_\w+|utf-(?:16|32)\S*"
+)
+# Western words are not spelled in accented letters alone: this is another alphabet's code page.
+_UNLIKELY = re.compile("[À-ÖØ-öø-ÿ]{4,}")
+MOST_UNLIKELY = 1  # a sample of letters is written so: äöüß
+_AS_UTF8 = "Save it as UTF-8, e.g. “CSV UTF-8” in a spreadsheet."
+
+
+def decode(source: str | bytes, notes: list[str], *, charset: str | None = None) -> str:
+    """Return the text without its byte order mark, and note what was guessed.
+
+    `charset`: as the sender declared it. Raises Unreadable.
+    """
+    if len(source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source) > MOST_BYTES:
+        unreadable(f"it has more than {MOST_BYTES // 1024 // 1024} MB", "Send it as several batches.")
+    text = _repaired(source if isinstance(source, str) else _decoded(source, notes, charset), notes)
+    text = text.replace("\ufeff", "").rstrip(
+        "\x1a\x00"
+    )  # files put one after the other have several; \x1a: a DOS text's end
+    if not text.strip():
+        unreadable("it is empty", "Send a header line and at least one row.")
+    if "\x00" in text:
+        unreadable(
+            "it has NUL characters, so it is no text", _AS_UTF8, line=text.count("\n", 0, text.index("\x00")) + 1
+        )
+    return text
+
+
+def _decoded(content: bytes, notes: list[str], charset: str | None) -> str:
+    for start, kind in _OTHER_FILES:
+        if content.startswith(start):
+            unreadable(f"it is {kind}, not a text", "Save it as CSV: in a spreadsheet “CSV UTF-8”.")
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return _certain(content[len(mark) :], encoding)
+    if (wide := _wide(content)) is not None:
+        return _certain(content, wide)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        return _guessed(content, notes, charset, at=error.start)
+
+
+def _certain(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding == "utf-8":
+            line = _line(content, error.start)
+            unreadable("it begins as UTF-8 does, but is not UTF-8 to its end", _AS_UTF8, line=line)
+        unreadable(f"it begins as {encoding[:6].upper()} does, but is cut short or damaged", _AS_UTF8)
+
+
+def _wide(content: bytes) -> str | None:
+    """Return which UTF-16 it is, if it is: then every other byte of a header is zero, which text never is."""
+    start = content[:64]
+    if len(start) < 4 or b"\x00" not in start:
+        return None
+    even, odd = start[0::2], start[1::2]
+    if odd.count(0) > len(odd) * 0.6 and 0 not in even:
+        return "utf-16-le"
+    return "utf-16-be" if even.count(0) > len(even) * 0.6 and 0 not in odd else None
+
+
+def _guessed(content: bytes, notes: list[str], charset: str | None, *, at: int) -> str:
+    line = _line(content, at)
+    if (declared := _codec(charset)) is not None:
+        try:
+            return content.decode(declared)
+        except UnicodeError:
+            unreadable("it is not in the character set that it was sent as", _AS_UTF8, line=line)
+    if re.search("[^\x00-\x7f\ufffd]", content.decode(errors="replace")):
+        unreadable("it is UTF-8 for the most part, but not on this line", _AS_UTF8, line=line)
+    # Only old Macs end lines so: “CSV (Macintosh)”.
+    encoding = "mac_roman" if b"\r" in content and b"\n" not in content else "cp1252"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        unreadable("it is neither UTF-8 nor Windows-1252", _AS_UTF8, line=_line(content, error.start))
+    if len(_UNLIKELY.findall(text)) > MOST_UNLIKELY:
+        unreadable("it is not UTF-8, nor does it look like Windows-1252", _AS_UTF8, line=line)
+    notes.append(
+        f"The manifest is not UTF-8 (line {line}). It was read as {_NAMES[encoding]}: look whether letters with "
+        "accents are right, or save it as UTF-8 and send it again."
+    )
+    return text
+
+
+def _codec(charset: str | None) -> str | None:
+    """Return the codec of a declared character set, if that says anything."""
+    try:
+        found = codecs.lookup(charset).name if charset else None
+    except (LookupError, ValueError):
+        return None
+    return found if found is not None and _CHARSETS.fullmatch(found) else None
+
+
+def _repaired(text: str, notes: list[str]) -> str:
+    if not text.startswith(_MARK_MISREAD):
+        return text
+    try:
+        repaired = text.encode("cp1252").decode()
+    except UnicodeError:
+        return text.removeprefix(_MARK_MISREAD)
+    notes.append("The manifest is UTF-8 that was read as Windows-1252 on its way, which was undone.")
+    return repaired
+
+
+def _line(content: bytes, at: int) -> int:
+    return content.count(b"\n" if b"\n" in content else b"\r", 0, at) + 1
