@@ -24,6 +24,7 @@ from darkroom.timing import UNSCALED, Timing
 DEFAULT_HOME = ".darkroom"
 PREFIX = "DARKROOM_"
 TIME_SCALE = f"{PREFIX}TIME_SCALE"
+_REACH = frozenset({"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE"})
 TimeScale = Annotated[float, Field(ge=0.01, le=10)]
 
 
@@ -154,8 +155,8 @@ def _reach_as_the_stack(file: Path) -> None:
     recorded = dotenv_values(file, interpolate=False) if file.is_file() else {}
     if not belongs_to(recorded):
         return
-    reach = {name: value or "" for name, value in recorded.items() if not name.startswith(("PREFECT_", PREFIX))}
-    os.environ.update(reach)
+    for name in _REACH & recorded.keys():
+        os.environ[name] = recorded[name] or ""
     forget_libpq()
 
 

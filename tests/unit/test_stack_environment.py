@@ -299,8 +299,9 @@ def test_a_process_of_a_stack_finds_the_simulator_by_the_home(home: Home, cluste
     elsewhere = {"DARKROOM_LEDGER_URL": "postgresql://elsewhere/darkroom"} if own_ledger else {}
     shell = {"DARKROOM_HOME": str(home.path), "HTTPS_PROXY": "http://proxy.example", "PGSERVICE": "theirs", **elsewhere}
     with patch.dict(os.environ, shell, clear=True):
-        load_settings()
-        for name in ("SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "FAL_KEY"):
+        settings = load_settings()
+        assert settings.fal_key and settings.fal_key.get_secret_value() == recorded["FAL_KEY"]
+        for name in ("SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "NO_PROXY"):
             assert (os.environ.get(name) == recorded[name]) is not own_ledger
         assert ("PGSERVICE" in os.environ) is own_ledger
 
