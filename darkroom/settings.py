@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -23,6 +24,7 @@ from darkroom.timing import UNSCALED, Timing
 DEFAULT_HOME = ".darkroom"
 PREFIX = "DARKROOM_"
 TIME_SCALE = f"{PREFIX}TIME_SCALE"
+_REACH = frozenset({"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE"})
 TimeScale = Annotated[float, Field(ge=0.01, le=10)]
 
 
@@ -132,12 +134,41 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings. Raise NeedsHuman, naming the variable that cannot be read."""
+    """Read the settings. Raise NeedsHuman, naming the variable that cannot be read.
+
+    A process that belongs to the stack in our folder reaches the providers from then on as that stack does.
+    """
     home = Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)
+    _reach_as_the_stack(home / "stack.env")
     try:
         return Settings(_env_file=home / "stack.env", home=home)
     except ValidationError as error:
         raise NeedsHuman(_unreadable(error)) from None
+
+
+def belongs_to(recorded: Mapping[str, str | None]) -> bool:
+    """Tell whether this process works on the ledger of the stack that recorded this."""
+    own = recorded.get("DARKROOM_LEDGER_URL")
+    return bool(own) and os.environ.get("DARKROOM_LEDGER_URL", own) == own
+
+
+def _reach_as_the_stack(file: Path) -> None:
+    """Take over what HTTP clients read by themselves: a simulated provider is behind a proxy with its own certificates.
+
+    It is in nobody's shell, where it would be in the way of everything else. Nor is what libpq reads by itself.
+    """
+    recorded = dotenv_values(file, interpolate=False) if file.is_file() else {}
+    if not belongs_to(recorded):
+        return
+    for name in _REACH & recorded.keys():
+        os.environ[name] = recorded[name] or ""
+    forget_libpq()
+
+
+def forget_libpq() -> None:
+    """Take libpq's variables out of this process: they would bend the address of a stack's own Postgres."""
+    for name in [each for each in os.environ if each.startswith("PG")]:
+        del os.environ[name]
 
 
 def timing_of(environment: Mapping[str, str]) -> Timing:

@@ -32,6 +32,7 @@ from darkroom.engine.dry_run import forecast
 from darkroom.engine.dry_run.job import Ask
 from darkroom.engine.dry_run.resources import open_only_to_read
 from darkroom.ledger import Ledger
+from darkroom.postgres_address import open_address
 from darkroom.settings import load_settings
 
 __all__ = ["Ask", "Stack", "running_stack", "stack"]
@@ -100,7 +101,8 @@ class Stack:
 
     def pass_time(self, by: timedelta) -> None:
         """Move what waits for a time nearer by that much: sleeps, time-outs of waits, retries, debounced runs."""
-        with psycopg.connect(str(self.environment["DARKROOM_LEDGER_URL"])) as connection:
+        where: Any = open_address(self.environment["DARKROOM_LEDGER_URL"]).parameters
+        with psycopg.connect(**where) as connection:
             for table, column, which in _TIMES:
                 connection.execute(f"UPDATE {table} SET {column} = {column} - %s WHERE {which}", [by])
 
@@ -145,14 +147,19 @@ def running_stack(home: Path, **environment: str) -> Iterator[Stack]:
             exported = dict(each.split("=", 1) for each in exports)
             ledger = Ledger(exported["DARKROOM_LEDGER_URL"])
             with (
-                httpx.Client(base_url=f"http://127.0.0.1:{ports['port']}", timeout=60) as gateway,
-                httpx.Client(base_url=f"http://127.0.0.1:{ports['simulator-port']}", timeout=60) as simulator,
+                _client(ports["port"]) as gateway,
+                _client(ports["simulator-port"]) as simulator,
             ):
                 yield Stack(home=home, environment=base | exported, gateway=gateway, simulator=simulator, ledger=ledger)
             ledger.close()
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=120)
+
+
+def _client(port: int) -> httpx.Client:
+    """Of a part on this machine, whatever proxy the tests' own environment names."""
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
 
 
 def _until_ready(process: subprocess.Popen[bytes], log: Path, timeout: float = 660) -> None:

@@ -13,10 +13,12 @@ import secrets
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from dotenv import dotenv_values
 
+from darkroom.deployments.inherited import foreign_to_prefect, usable_proxies
 from darkroom.errors import NeedsHuman
 
 FOLDER_MODE = 0o700
@@ -38,6 +40,7 @@ class Home:
         self.simulator = self.path / "simulator"
         self.temporary = self.path / "tmp"
         self.operator_key = self.path / "operator.key"
+        self.secrets_file = self.path / "secrets.env"
 
     def prepare(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -56,20 +59,33 @@ class Home:
         return handle
 
     def secrets(self) -> dict[str, str]:
-        file = self.path / "secrets.env"
-        if not file.exists():
-            write_environment(file, _new_secrets())
-        return read_environment(file)
+        if not self.secrets_file.exists():
+            write_environment(self.secrets_file, _new_secrets())
+        return read_environment(self.secrets_file)
+
+    def renew_secrets(self) -> None:
+        """Make new secrets, and keep the former file beside them."""
+        if self.secrets_file.exists():
+            self.secrets_file.replace(self.secrets_file.with_suffix(".former"))
+        self.secrets()
 
     def environment(self) -> dict[str, str]:
         """Return what `write` recorded, or nothing if no stack was started here yet."""
         return read_environment(self.path / "stack.env")
 
-    def exports(self) -> str:
-        """For a shell to evaluate. Empty if no stack was started here yet."""
-        environment = self.environment()
-        marked = {**environment, EXPORTED_FROM: str(self.path)} if environment else {}
-        return "".join(f"export {name}={_always_quoted(value)}\n" for name, value in marked.items())
+    def exports(self, shell: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Return lines for a shell to evaluate. Empty if no stack was started here yet.
+
+        They are what `prefect` and `darkroom` need: a simulated stack's proxy and certificates would take the internet
+        from everything else in that shell. Ours find them by the folder. What the shell says of another Prefect goes.
+        """
+        if not (recorded := self.environment()):
+            return ""
+        ours = {name: value for name, value in recorded.items() if name.startswith(("PREFECT_", "DARKROOM_"))}
+        proxies = {name: value for name, value in usable_proxies(shell).items() if shell.get(name) != value}
+        marked = {**ours, **proxies, EXPORTED_FROM: str(self.path)}
+        unset = "".join(f"unset {name}\n" for name in foreign_to_prefect(shell) if name not in ours)
+        return unset + "".join(f"export {name}={_always_quoted(value)}\n" for name, value in marked.items())
 
     def record_environment(self, environment: Mapping[str, str]) -> None:
         write_environment(self.path / "stack.env", environment)

@@ -51,6 +51,7 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         if ensure_operator_key(ledger, settings, say=say):
             prepare_to_deploy()  # all of it is new, and Prefect's server may be starting
         _wait_for_prefect(api)
+        require_readable_blocks(api, settings)
         ensure_work_pool(api, overwrite=overwrite)
         orchestrator = Orchestrator(api)
         orchestrator.ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
@@ -106,6 +107,32 @@ def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[st
     write_private(file, ledger.users.rotate(OPERATOR).key + "\n")
     say(f"operator: new key in {file}")
     return not known
+
+
+def require_readable_blocks(api: PrefectApi, settings: Settings) -> None:
+    """Raise NeedsHuman where Prefect's server cannot decrypt one of our blocks: it has another key than wrote them."""
+    for slug in (*(kind.slug() for kind in configured()), store_block_slug(settings.media_store)):
+        try:
+            _block_exists(api, slug)
+        except Retry as error:
+            api.call("GET", "/health")  # which raises where that was the reason
+            raise NeedsHuman(_another_key(slug, settings)) from error
+
+
+def _another_key(slug: str, settings: Settings) -> str:
+    known = (
+        f"Prefect's server cannot read the block {slug}: it was encrypted with another PREFECT_SERVER_ENCRYPTION_KEY"
+    )
+    secrets = Home(settings.home).secrets_file
+    if secrets.exists():
+        return (
+            f"{known} than is in {secrets}: bring the former file back. Without it the accounts' keys in the blocks "
+            "are lost: `darkroom up --new-secrets` writes the blocks anew, from FAL_KEY and its like"
+        )
+    return (
+        f"{known} than the server has: start it with that one. Without it the accounts' keys in the blocks are lost: "
+        "delete the rows of block_document in Prefect's database, and provision with FAL_KEY and its like set"
+    )
 
 
 def ensure_block(kind: type[Configured], settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:

@@ -162,6 +162,7 @@ class Ledger:
         if not url:
             raise ValueError("No ledger: set DARKROOM_LEDGER_URL, or start one with `darkroom up`.")
         self.clock, self.timing = clock, timing
+        self._url = url
         self._engine = make_engine(url, read_only=read_only)
         self.users = self._part(Users)
         self.accounts = self._part(Accounts)
@@ -194,7 +195,7 @@ class Ledger:
 
     def listen(self, channel: str) -> AbstractContextManager[Listener]:
         """Open a connection that is notified when something was committed for that channel, e.g. a run's id."""
-        return listen(self._engine, channel)
+        return listen(self._url, channel)
 
     def only_one(self, name: str) -> AbstractContextManager[bool]:
         """Give True to one holder of the name at a time, in all processes, and False to the others."""

@@ -19,12 +19,12 @@ from typing import Any, TypeVar, cast
 import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, CursorResult, Engine, Row, TextClause, create_engine, event, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import SQLModel
 
 from darkroom.ledger.canonical_json import dumps
+from darkroom.postgres_address import open_address
 
 M = TypeVar("M", bound=SQLModel)
 
@@ -38,23 +38,24 @@ OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError)
 
 
 def make_engine(url: str, *, read_only: bool = False) -> Engine:
-    """Make an engine for a `postgresql://` URL of any driver spelling.
+    """Make an engine for an address as `read_address` understands them.
 
     It is READ COMMITTED, as the locking rules assume.
 
     `read_only`: Postgres itself refuses every write, and every lock of a row (see `is_refused_write`).
     """
-    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    address = open_address(url)
+    parameters = dict(address.parameters)
     if read_only:
-        options = f"{parsed.query.get('options', '')} -c default_transaction_read_only=on"
-        parsed = parsed.update_query_dict({"options": options.strip()})
+        parameters["options"] = f"{parameters.get('options', '')} -c default_transaction_read_only=on".strip()
     engine = create_engine(
-        parsed,
+        "postgresql+psycopg://",
         pool_size=MOST_CONNECTIONS,
         max_overflow=0,
         json_serializer=dumps,
         hide_parameters=True,  # those of a failed statement may be a prompt, and its error is logged
-        connect_args={"prepare_threshold": 2},
+        # What one transaction has prepared, a pooler's next connection does not have.
+        connect_args={**parameters, "prepare_threshold": None if address.pooled else 2},
     )
     _ping_when_idle(engine)
     return engine
@@ -166,11 +167,11 @@ class Listener:
 def only_one(engine: Engine, name: str) -> Iterator[bool]:
     """Yield True to one holder of the name at a time, in all processes, and False to the others.
 
-    The lock ends with the connection.
+    The lock ends with the connection. It is the transaction's, as one of the session would outlive us in a pooler.
     """
     with engine.connect() as connection:
-        chosen = connection.execute(text("SELECT pg_try_advisory_lock(hashtext(:name))"), {"name": name}).scalar_one()
-        connection.commit()
+        statement = text("SELECT pg_try_advisory_xact_lock(hashtext(:name))")
+        chosen = connection.execute(statement, {"name": name}).scalar_one()
         try:
             yield bool(chosen)
         finally:
@@ -178,9 +179,8 @@ def only_one(engine: Engine, name: str) -> Iterator[bool]:
 
 
 @contextmanager
-def listen(engine: Engine, channel: str) -> Iterator[Listener]:
-    url = engine.url.set(drivername="postgresql")
-    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+def listen(url: str, channel: str) -> Iterator[Listener]:
+    with psycopg.connect(autocommit=True, **cast(Any, open_address(url).parameters)) as connection:
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         with closing(Listener(connection)) as listener:
             yield listener

@@ -6,8 +6,11 @@ and exit code 1.
 
 from __future__ import annotations
 
+import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -18,6 +21,22 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        ours, prefects = version("darkroom-media"), version("prefect")
+        typer.echo(f"darkroom {ours} (Prefect {prefects}, Python {platform.python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(new.new, parts.up, parts.env, parts.demo, parts.gateway, parts.provision),
     *(jobs.generate, jobs.upload, job_list.jobs, jobs.status, jobs.why, jobs.cancel, replays.replay),
@@ -33,10 +52,12 @@ app.add_typer(pending.pending, name="pending")
 app.add_typer(pending.pending, name="start", hidden=True, deprecated=True)
 
 
-def main() -> None:
-    from darkroom.errors import DarkroomError
-
+def main(arguments: Sequence[str] | None = None) -> None:
     try:
-        app()
-    except (DarkroomError, ValueError) as error:
-        sys.exit(f"darkroom: {error}")
+        app(arguments)
+    except Exception as error:
+        from darkroom.deployments.cli.failures import line_of
+
+        if (line := line_of(error)) is None:
+            raise
+        sys.exit(f"darkroom: {line}")

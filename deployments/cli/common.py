@@ -25,11 +25,21 @@ HomeOption = Annotated[
 
 
 def join_stack() -> None:
-    """Fill what the environment leaves open with what the stack in our folder recorded."""
-    from darkroom.deployments.home import Home
+    """Fill what the environment leaves open with what the stack in our folder recorded.
 
-    for name, value in Home(Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)).environment().items():
+    Where the ledger is that stack's, so is Prefect, whatever other one the caller has settings for.
+    """
+    from darkroom.deployments.home import Home
+    from darkroom.deployments.inherited import foreign_to_prefect, usable_proxies
+    from darkroom.settings import belongs_to
+
+    recorded = Home(Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)).environment()
+    if belongs_to(recorded):
+        for name in foreign_to_prefect(os.environ):
+            del os.environ[name]
+    for name, value in recorded.items():
         os.environ.setdefault(name, value)
+    os.environ.update(usable_proxies(os.environ))
 
 
 def settings() -> Settings:

@@ -30,6 +30,10 @@ def up(
     worker_type: Annotated[
         WorkerType, typer.Option(help="warm: runs start in a blink. process: Prefect's own, for comparison.")
     ] = StackOptions.worker_type,
+    new_secrets: Annotated[
+        bool,
+        typer.Option("--new-secrets", help="Make new ones, where secrets.env is lost: with it went the blocks' keys."),
+    ] = False,
 ) -> None:
     """Run the whole stack on this machine, in the foreground, until Ctrl-C."""
     from darkroom.deployments.stack.supervisor import Stack
@@ -44,6 +48,7 @@ def up(
         latency_seconds=latency,
         latencies_of=tuple(latency_of or ()),
         worker_type=worker_type,
+        new_secrets=new_secrets,
     )
     say(f"starting in {home.resolve()}")
     if project := users_project():
@@ -55,7 +60,7 @@ def env(home: HomeOption = DEFAULT_HOME) -> None:
     """Shell exports for commands against the stack in HOME: eval "$(darkroom env)"."""
     from darkroom.deployments.home import Home
 
-    exports = Home(home).exports()
+    exports = Home(home).exports(os.environ)
     if not exports:
         raise NeedsHuman(f"no stack was started in {home.resolve()} yet: `darkroom up`, or name its folder with --home")
     sys.stdout.write(exports)

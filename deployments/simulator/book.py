@@ -1,7 +1,8 @@
 """The provider's own book: who submitted what, what became of it, and which webhooks went out.
 
-All in memory and touched by one event loop only. Tests and benchmarks read it through `/_sim/requests` and
-`/_sim/stats` to learn what really happened on the provider's side, e.g. that a lost submit answer made one request.
+In memory and touched by one event loop only; what is to survive the process is in a journal too. Tests and benchmarks
+read it through `/_sim/requests` and `/_sim/stats` to learn what really happened on the provider's side, e.g. that a
+lost submit answer made one request.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Entry:
     faults: Faults
     key: str = ""  # that it was submitted with
     file_lifetime_seconds: float | None = None  # of what it makes
+    start_by: datetime | None = None  # else it ends without having run
     file_access: str = "allow"  # to what it makes
     outputs: list[str] = field(default_factory=list)  # addresses of what it made
     payloads_kept: bool = True  # else the list of requests does not tell them
@@ -113,14 +115,15 @@ class Entry:
     released: asyncio.Event = field(default_factory=asyncio.Event)
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     announced: asyncio.Event = field(default_factory=asyncio.Event)  # the first webhook attempt is over
+    is_announced: bool = False  # all of them are, or there are none
 
     def start(self) -> None:
         self.state = State.IN_PROGRESS
-        self.started_at = datetime.now(UTC)
+        self.started_at = self.started_at or datetime.now(UTC)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome, *, at: datetime | None = None) -> None:
         self.state = State.COMPLETED
-        self.finished_at = datetime.now(UTC)
+        self.finished_at = at or datetime.now(UTC)
         self.outcome = outcome
         self.finished.set()
 

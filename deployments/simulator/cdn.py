@@ -1,7 +1,7 @@
-"""The files behind *.fal.media: what models produced and what clients uploaded, in memory within a budget.
+"""The files behind *.fal.media: what models produced and what clients uploaded, in memory and on disk within a budget.
 
 A file that was given a lifetime is gone when it is over. When the budget is used up the oldest go first, like files
-whose lifetime on fal's CDN has ended. Of every upload a record stays.
+whose lifetime on fal's CDN has ended. Of every upload a record stays. A new process keeps the newest of them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ import hashlib
 import secrets
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 from .faults import Faults, FileFault
+from .shelf import Shelf
 
 OUTPUT_HOST = "v3b.fal.media"
 UPLOAD_HOST = "v3.fal.media"
 _BUDGET_BYTES = 512 * 1024**2
+_BYTES_THAT_LAST = 128 * 1024**2  # beyond the process
 
 
 @dataclass(kw_only=True)
@@ -26,7 +30,8 @@ class StoredFile:
     content: bytes
     content_type: str
     faults: Faults
-    expires_at: float | None  # on the monotonic clock
+    name: str  # of its bytes on the shelf
+    expires_at: float | None  # seconds since the epoch
     reads: int = 0
     access: str = "allow"  # or forbid, or hide
     tickets: dict[str, float] = field(default_factory=dict)  # of signed addresses: when they end
@@ -46,7 +51,7 @@ class StoredFile:
 
     @property
     def has_expired(self) -> bool:
-        return self.expires_at is not None and time.monotonic() >= self.expires_at
+        return self.expires_at is not None and time.time() >= self.expires_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +71,14 @@ class Upload:
 
 
 class Cdn:
-    def __init__(self) -> None:
+    def __init__(self, shelf: Shelf, *, note: Callable[[Mapping[str, Any]], None]) -> None:
+        self._shelf = shelf
+        self._note = note
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
         self._bytes = 0
-        self._sharers: Counter[int] = Counter()
+        self._sharers: Counter[str] = Counter()
+        self._contents: dict[str, bytes] = {}
+        self._names: dict[int, str] = {}  # of those, by their identity: a benchmark's are one, and hashed once
         self.uploads: list[Upload] = []
         self.reads_with_key = 0  # a client that does this shows its key to whoever serves the file
 
@@ -117,9 +126,33 @@ class Cdn:
         file.reads += 1
         return file
 
+    def restore(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Take the newest files over that an earlier process has noted."""
+        noted = {line["path"]: line for line in lines if line.get("is") == "file"}
+        kept: list[tuple[str, StoredFile]] = []
+        total, contents = 0, dict[str, bytes]()
+        for path, line in reversed(noted.items()):
+            content = contents.get(line["name"]) or self._shelf.read(line["name"])
+            if content is None:
+                continue
+            total += 0 if line["name"] in contents else len(content)
+            contents[line["name"]] = content
+            file = _noted_file(line, content)
+            if total <= _BYTES_THAT_LAST and not file.has_expired:
+                kept.append((path, file))
+        for path, file in reversed(kept):
+            self._files[path] = file
+            self._count(file, 1)
+        self._shelf.keep_only(self._sharers)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield what is to be noted of the files there are."""
+        return (_noted(path, file) for path, file in self._files.items())
+
     def restrict(self, url: str, access: str) -> None:
         if (file := self.find(urlsplit(url).path)) is not None:
             file.access = access
+            self._note(_noted(urlsplit(url).path, file))
 
     def delete(self, url: str) -> bool:
         path = urlsplit(url).path
@@ -128,24 +161,54 @@ class Cdn:
         return there
 
     def _put(self, path: str, content: bytes, *, content_type: str, faults: Faults, lifetime: float | None) -> None:
-        expires_at = None if lifetime is None else time.monotonic() + lifetime
+        expires_at = None if lifetime is None else time.time() + lifetime
         self._drop(path)
-        self._files[path] = StoredFile(content=content, content_type=content_type, faults=faults, expires_at=expires_at)
-        self._count(content, 1)
+        name = self._names.get(id(content)) or self._shelf.keep(content)
+        content = self._contents.get(name, content)
+        file = StoredFile(content=content, content_type=content_type, faults=faults, name=name, expires_at=expires_at)
+        self._files[path] = file
+        self._note(_noted(path, file))
+        self._count(file, 1)
         while self._bytes > _BUDGET_BYTES and len(self._files) > 1:
             self._drop(next(iter(self._files)))
 
     def _drop(self, path: str) -> None:
         file = self._files.pop(path, None)
         if file is not None:
-            self._count(file.content, -1)
+            self._count(file, -1)
 
-    def _count(self, content: bytes, files: int) -> None:
+    def _count(self, file: StoredFile, files: int) -> None:
         """Files that share one picture, as a benchmark's do, take its memory once."""
-        before = self._sharers[id(content)]
-        self._sharers[id(content)] = before + files
+        before = self._sharers[file.name]
+        self._sharers[file.name] = before + files
         if before == 0:
-            self._bytes += len(content)
+            self._bytes += len(file.content)
+            self._contents[file.name] = file.content
+            self._names[id(file.content)] = file.name
         elif before + files == 0:
-            self._bytes -= len(content)
-            del self._sharers[id(content)]
+            self._bytes -= len(file.content)
+            del self._sharers[file.name], self._contents[file.name], self._names[id(file.content)]
+            self._shelf.drop(file.name)
+
+
+def _noted(path: str, file: StoredFile) -> dict[str, Any]:
+    return {
+        "is": "file",
+        "path": path,
+        "name": file.name,
+        "content_type": file.content_type,
+        "faults": file.faults.model_dump(mode="json", exclude_defaults=True),
+        "expires_at": file.expires_at,
+        "access": file.access,
+    }
+
+
+def _noted_file(line: Mapping[str, Any], content: bytes) -> StoredFile:
+    return StoredFile(
+        content=content,
+        content_type=line["content_type"],
+        faults=Faults(**line["faults"]),
+        name=line["name"],
+        expires_at=line["expires_at"],
+        access=line["access"],
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from .book import Entry, Outcome
 
@@ -15,13 +16,16 @@ Work = Callable[[Entry], Awaitable[Outcome]]
 
 
 class Line:
-    def __init__(self, *, slots: int, work: Work, done: Callable[[Entry], None]) -> None:
+    def __init__(
+        self, *, slots: int, work: Work, began: Callable[[Entry], None], done: Callable[[Entry], None]
+    ) -> None:
         self.slots = slots
         self.running = 0
         self.peak = 0
         self.most_open = 0  # in the queue or in progress: shows a client's excess that our own slots would hide
         self.tasks: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them alive
         self._work = work
+        self._began = began
         self._done = done
         self._waiting: OrderedDict[str, Entry] = OrderedDict()
 
@@ -37,11 +41,12 @@ class Line:
     def is_full(self) -> bool:
         return self.running >= self.slots
 
-    def join(self, entry: Entry, *, start_timeout: float | None, on_timeout: Outcome) -> None:
+    def join(self, entry: Entry, *, on_timeout: Outcome) -> None:
         self._waiting[entry.request_id] = entry
         self.most_open = max(self.most_open, self.open)
-        if start_timeout is not None:
-            asyncio.get_running_loop().call_later(start_timeout, self.leave, entry, on_timeout)
+        if entry.start_by is not None and entry.started_at is None:
+            remaining = (entry.start_by - datetime.now(UTC)).total_seconds()
+            asyncio.get_running_loop().call_later(max(0.0, remaining), self.leave, entry, on_timeout)
         self.start_next()
 
     def leave(self, entry: Entry, outcome: Outcome) -> bool:
@@ -60,6 +65,7 @@ class Line:
             self.running += 1
             self.peak = max(self.peak, self.running)
             entry.start()
+            self._began(entry)
             task = asyncio.get_running_loop().create_task(self._run(entry))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)

@@ -108,8 +108,7 @@ class OperatorApi:
     async def release(self, request: Request) -> Response:
         entry = self._entry(request)
         changes = await _order(request, Faults) if await request.body() else Faults()
-        entry.faults = entry.faults.model_copy(update=changes.model_dump(exclude_unset=True))
-        entry.released.set()
+        self._provider.release(entry, changes.model_dump(exclude_unset=True))
         return Json(_row(entry))
 
     async def uploads(self, request: Request) -> Response:

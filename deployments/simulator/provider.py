@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from .charges import Charges
 from .endpoints import Latencies
 from .faults import Faults, RuleBook
 from .inference import Inference
+from .journal import Journal, accepted, announced, changed, entries_in, finished, lines_of, started
 from .lifecycle import Lifecycle
 from .line import Line
 from .mux_assets import Announcer
@@ -29,6 +31,7 @@ from .others import Others
 from .outage import Outage
 from .outcomes import platform_failure
 from .platform.access import RateLimit
+from .shelf import Shelf
 from .signing import SigningKeys, mux_webhook_secret
 from .webhooks import WebhookSender
 
@@ -55,7 +58,8 @@ class Provider:
         self.outage = outage
         self.book = Book()
         self.rules = RuleBook(seed=options.seed)
-        self.cdn = Cdn()
+        self._journal = Journal(options.home / "book-1.jsonl")
+        self.cdn = Cdn(Shelf(options.home / "files"), note=self._journal.write)
         self.keys = SigningKeys(options.home)
         self.sender = WebhookSender(self.keys, first_retry_seconds=options.webhook_retry)
         self._bench = Bench(self.cdn, fixed_pictures=options.fixed_pictures)
@@ -75,6 +79,32 @@ class Provider:
         self.client_requests = 0  # of any kind, at any host of any provider
         self._announcements: set[asyncio.Task[None]] = set()
 
+    def go_on(self) -> None:
+        """Take up what an earlier process has left: requests under way, webhooks that were not delivered, files."""
+        known = list(self._journal.read())
+        entries = entries_in(known)
+        self.cdn.restore(known)
+        self._journal.write_anew([*(line for entry in entries for line in lines_of(entry)), *self.cdn.lines()])
+        for entry in entries:
+            self.book.add(entry)
+        self.book.submit_calls = len(entries)
+        for entry in entries:
+            self._charge(entry)
+            if entry.outcome is None:
+                self.line(entry.account).join(entry, on_timeout=platform_failure("request_timeout"))
+            elif not entry.is_announced:
+                self._announce(entry)
+
+    def release(self, entry: Entry, changes: Mapping[str, Any]) -> None:
+        """Have a held request end, in the way that the changes say."""
+        entry.faults = entry.faults.model_copy(update=changes)
+        entry.released.set()
+        self.note(entry)
+
+    def note(self, entry: Entry) -> None:
+        """Have what was changed of the request last."""
+        self._journal.write(changed(entry))
+
     async def close(self) -> None:
         tasks = [*self._announcements, *(task for line in self._lines.values() for task in line.tasks)]
         for task in tasks:
@@ -83,6 +113,7 @@ class Provider:
         self._bench.close()
         self.sender.close()
         await self.others.close()
+        self._journal.close()
 
     def faults_for(self, endpoint: str, arguments: dict[str, Any]) -> Faults:
         """Count the submit, whether it will be accepted or not, and return its faults."""
@@ -115,12 +146,13 @@ class Provider:
             key=key or account.key,
             webhook_url=webhook_url,
             faults=faults,
+            start_by=None if start_timeout is None else datetime.now(UTC) + timedelta(seconds=start_timeout),
             file_lifetime_seconds=files.seconds or settings["expiration_duration_seconds"],
             file_access=files.access or (settings["initial_acl"] or {}).get("default", "allow"),
         )
         self.book.add(entry)
-        on_timeout = platform_failure("request_timeout")
-        self.line(account).join(entry, start_timeout=start_timeout, on_timeout=on_timeout)
+        self._journal.write(accepted(entry))
+        self.line(account).join(entry, on_timeout=platform_failure("request_timeout"))
         return entry
 
     def cancel(self, entry: Entry) -> bool:
@@ -128,12 +160,15 @@ class Provider:
         if entry.state is State.COMPLETED:
             return False
         entry.cancel_requested = True
+        self._journal.write(changed(entry))
         self.line(entry.account).leave(entry, platform_failure("client_cancelled"))
         return True
 
     def line(self, account: Account) -> Line:
         if account.user_id not in self._lines:
-            self._lines[account.user_id] = Line(slots=self.options.concurrency, work=self._run, done=self._on_finished)
+            self._lines[account.user_id] = Line(
+                slots=self.options.concurrency, work=self._run, began=self._on_started, done=self._on_finished
+            )
         return self._lines[account.user_id]
 
     def reset_platform(self) -> None:
@@ -199,11 +234,23 @@ class Provider:
         if endpoint is not None and entry.outcome is not None and entry.outcome.succeeded:
             self.charges.charge(entry, endpoint.card)
 
+    def _on_started(self, entry: Entry) -> None:
+        self._journal.write(started(entry))
+
     def _on_finished(self, entry: Entry) -> None:
         self._charge(entry)
-        if entry.webhook_url is None:
-            entry.announced.set()
-            return
-        task = asyncio.get_running_loop().create_task(self.sender.announce(entry))
+        self._journal.write(finished(entry))
+        self._announce(entry)
+
+    def _announce(self, entry: Entry) -> None:
+        task = asyncio.get_running_loop().create_task(self._send_webhooks(entry))
         self._announcements.add(task)
         task.add_done_callback(self._announcements.discard)
+
+    async def _send_webhooks(self, entry: Entry) -> None:
+        if entry.webhook_url is None:
+            entry.announced.set()
+        else:
+            await self.sender.announce(entry)
+        entry.is_announced = True
+        self._journal.write(announced(entry))

@@ -59,7 +59,9 @@ class QueueApi:
             start_timeout=_start_timeout(request),
             files=lifecycle_asked_for(request, OF_PREFERENCE),
         )
-        entry.payloads_kept = request.headers.get("x-fal-store-io") != "0"
+        if request.headers.get("x-fal-store-io") == "0":
+            entry.payloads_kept = False
+            self._provider.note(entry)
         return await self._answer_submit(request, entry)
 
     async def _answer_submit(self, request: Request, entry: Entry) -> Response:

@@ -49,6 +49,7 @@ class _Application:
         # For the front door, which uvicorn makes itself and gives this state.
         state.update(tls_contexts=TlsContexts(ensure_authority(self._options.home)), outage=outage)
         provider = Provider(self._options, outage=outage)
+        provider.go_on()
         self._fal = FalSimulator(provider)
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -1,6 +1,6 @@
 """The environments of the parts, as pure functions of the options, the secrets and the caller's environment.
 
-Whatever is not set here is inherited, so Prefect's, AWS's and the proxies' own variables mean what they always mean.
+Of the caller's only what is listed comes through (`deployments/inherited.py`).
 A misspelt Prefect setting is ignored silently: a test holds every name against Prefect's own list.
 """
 
@@ -12,14 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from darkroom.deployments.home import EXPORTED_FROM, Home
+from darkroom.deployments.inherited import let_through
 from darkroom.deployments.simulator.environment import USER_ID, client_environment
 from darkroom.deployments.stack.options import LOOPBACK, Provider, StackOptions, WorkerType
 from darkroom.deployments.stack.postgres import Cluster
 from darkroom.deployments.stack.template import is_migrated, is_there
 from darkroom.orchestrator.project_file import users_project
-
-# They choose a profile of the operator's own Prefect, which does not exist in the stack's.
-FOREIGN = ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 
 
 def callers_own(environment: Mapping[str, str]) -> dict[str, str]:
@@ -30,8 +28,8 @@ def callers_own(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the caller's environment, with the commands of this installation first on the path."""
-    kept = {name: value for name, value in environment.items() if name not in FOREIGN}
+    """Return what comes through of the caller's, with the commands of this installation first on the path."""
+    kept = let_through(environment)
     path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     # The parts do not start in the folder from which the project was found.
     project = users_project()

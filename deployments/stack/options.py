@@ -29,6 +29,7 @@ class StackOptions:
     simulator_port: int = 9100
     latency_seconds: float = 2.0
     latencies_of: tuple[str, ...] = ()  # ENDPOINT=SECONDS
+    new_secrets: bool = False
 
     @property
     def gateway_url(self) -> str:

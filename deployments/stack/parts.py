@@ -57,7 +57,12 @@ def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapp
     simulated = [_simulator(options, home=home, environment=common, probe=probe, public_url=public_url)]
     return [
         *databases,
-        _postgres(cluster, environment=common, needs=frozenset(part.name for part in databases)),
+        _postgres(
+            cluster,
+            environment=common,
+            needs=frozenset(part.name for part in databases),
+            when_ready=cluster.drop_prefect_blocks if options.new_secrets else lambda: None,
+        ),
         _prefect(options, environment=server, cluster=cluster, probe=probe),
         _provision(environment=client),
         *(simulated if options.provider is Provider.SIMULATED else []),
@@ -120,9 +125,12 @@ def _databases(cluster: Cluster, *, environment: Mapping[str, str]) -> Part:
     )
 
 
-def _postgres(cluster: Cluster, *, environment: Mapping[str, str], needs: frozenset[str]) -> Part:
+def _postgres(
+    cluster: Cluster, *, environment: Mapping[str, str], needs: frozenset[str], when_ready: Callable[[], None]
+) -> Part:
     return Part(
         name="postgres",
+        when_ready=when_ready,
         needs=needs,
         command=cluster.command(),
         environment=environment,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import re
 import signal
 import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +24,7 @@ import psycopg
 
 from darkroom.errors import NeedsHuman
 from darkroom.extras import not_installed
+from darkroom.postgres_address import postgres_url
 
 SUPERUSER = "postgres"
 DATABASES = ("prefect", "darkroom")
@@ -68,7 +71,7 @@ class Cluster:
         return [str(BINARIES / "postgres"), "-D", str(self.data), *options]
 
     def url(self, database: str, *, scheme: str = "postgresql") -> str:
-        return f"{scheme}://{SUPERUSER}@/{database}?host={self.sockets}"
+        return postgres_url(database, user=SUPERUSER, socket_folder=str(self.sockets), scheme=scheme)
 
     def answers(self) -> bool:
         try:
@@ -77,10 +80,21 @@ class Cluster:
             return False
         return True
 
+    def drop_prefect_blocks(self) -> None:
+        """Drop the blocks whose key is lost: Prefect's API cannot even delete what it cannot decrypt."""
+        with psycopg.connect(self.url("prefect")) as connection:
+            connection.execute("DELETE FROM block_document")
+
     def stop(self, server: subprocess.Popen[bytes]) -> None:
         """Shut the server down so that nothing of its files needs recovery ("fast": sessions are ended)."""
         server.send_signal(signal.SIGINT)
         server.wait(SECONDS_TO_STOP)
+
+    def remove_sockets(self) -> None:
+        """Remove the folder that was made for the socket alone, when its server has ended."""
+        if self.sockets != self.data:
+            with suppress(OSError):
+                self.sockets.rmdir()
 
     def take_over(self, folder: Path) -> None:
         """Make the files in a copy of this cluster its server's own."""
@@ -123,20 +137,31 @@ def _run(binary: str, *arguments: str, identity: Identity, statements: str = "")
 
 
 def _socket_folder(data: Path, identity: Identity) -> Path:
-    """Return the data folder, or a private temporary one where its path is too long for a socket.
+    """Return the data folder, or a private temporary one where its path is none for a socket.
+
+    It may be too long, or have in it what separates the names of hosts: libpq and the server read lists there.
 
     Raise NeedsHuman where the private one belongs to somebody else.
     """
-    if len(str(data)) <= LONGEST_SOCKET_FOLDER:
+    if _is_plain(data):
         return data
-    name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"darkroom-{os.geteuid()}-{name}"
+    name = f"darkroom-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
+    folder = next((each for each in (Path(tempfile.gettempdir(), name), Path("/tmp", name)) if _is_plain(each)), None)
+    if folder is None:
+        raise NeedsHuman(f"{tempfile.gettempdir()} is too long for a socket: set TMPDIR to a shorter one")
     folder.mkdir(mode=0o700, exist_ok=True)
     # Others can make files there too, so one that waits for us under this name is not taken.
     if folder.is_symlink() or folder.stat().st_uid not in (os.geteuid(), identity.get("user")):
         raise NeedsHuman(f"{folder} belongs to somebody else: remove it, or choose a shorter --home")
     _hand_over(folder, identity)
     return folder
+
+
+def _is_plain(folder: Path) -> bool:
+    return (
+        len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER
+        and re.fullmatch(r"[\w./-]+", str(folder), re.ASCII) is not None
+    )
 
 
 def _hand_over(folder: Path, identity: Identity) -> None:

@@ -31,10 +31,11 @@ from darkroom.deployments.stack.processes import MARK, below, end, left_behind, 
 from darkroom.deployments.stack.template import cache_folder, copy_template, is_there
 from darkroom.errors import DarkroomError, NeedsHuman
 from darkroom.orchestrator.project_file import PROJECT
-from darkroom.settings import timing_of
+from darkroom.settings import forget_libpq, timing_of
 from darkroom.timing import Timing
 
 TICK_SECONDS = 0.15
+PROBE_EVERY = timedelta(seconds=0.5)  # a part that starts is asked over HTTP, and to answer costs what it starts with
 REAP_EVERY = timedelta(seconds=5)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 # It only ends what hangs: a busy machine takes minutes, and each part says when it is up.
@@ -60,6 +61,7 @@ class Running:
     ready: bool = False
     endings: int = 0
     not_before: datetime = LONG_AGO
+    next_probe: datetime = LONG_AGO
     pause: timedelta = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,6 +105,7 @@ class Stack:
 
     def run(self) -> None:
         """Until `stop` or SIGINT/SIGTERM. Raises `NeedsHuman` or `StartFailed` when the stack cannot be had."""
+        forget_libpq()
         self.home.prepare()
         with self.home.lock(), _signals_call(self.stop):
             end(marked(lambda mark: mark.startswith(f"{self.home.path}#")), grace_seconds=RUN_GRACE_SECONDS)
@@ -114,6 +117,7 @@ class Stack:
                     self._supervise()
                 finally:
                     self._end_all()
+                    cluster_in(self.home.postgres).remove_sockets()
 
     @contextlib.contextmanager
     def _watched_by_janitor(self) -> Iterator[None]:
@@ -121,9 +125,22 @@ class Stack:
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True) as self._janitor:
             yield  # then its input is closed, and it is waited for
 
+    def _have_secrets(self) -> None:
+        """Make them once. Raise NeedsHuman where the database has outlived them."""
+        if self.options.new_secrets:
+            self.home.renew_secrets()
+        elif is_there(self.home.postgres) and not self.home.secrets_file.exists():
+            raise NeedsHuman(
+                f"{self.home.secrets_file} is gone, and in it PREFECT_SERVER_ENCRYPTION_KEY, with which the accounts' "
+                "keys in Prefect's blocks are encrypted: bring the file back. Without it those keys are lost: "
+                "`darkroom up --new-secrets` writes the blocks anew, from FAL_KEY and its like"
+            )
+        self.home.secrets()
+
     def _prepare(self) -> None:
-        if not is_there(self.home.postgres):
-            copy_template(self.home.postgres, cache=cache_folder(self._base))  # else a part makes it
+        self._have_secrets()
+        if not is_there(self.home.postgres) and not copy_template(self.home.postgres, cache=cache_folder(self._base)):
+            self._say("making the databases first: once for each version, it takes half a minute")
         cluster = cluster_in(self.home.postgres)
         settings = client_settings(self.options, home=self.home, cluster=cluster, base=self._base)
         self.home.record_environment(settings)
@@ -155,8 +172,10 @@ class Stack:
                 self._start(running)
         elif (code := running.process.poll()) is not None:
             self._ended(running, code)
-        elif not running.ready and _answers(running.part, running.process.pid, running.started_at):
-            self._is_ready(running)
+        elif not running.ready and utc_now() >= running.next_probe:
+            running.next_probe = utc_now() + PROBE_EVERY
+            if _answers(running.part, running.process.pid, running.started_at):
+                self._is_ready(running)
 
     def _is_ready(self, running: Running) -> None:
         running.ready = True

@@ -22,9 +22,10 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
+import darkroom
+from darkroom.deployments.inherited import let_through
 from darkroom.deployments.stack.postgres import Cluster, cluster_in, initialize, sync
 from darkroom.errors import DarkroomError, NeedsHuman
-from darkroom.ledger import migrations
 from darkroom.orchestrator.project_file import PROJECT
 
 CACHE_VARIABLE = "DARKROOM_CACHE"
@@ -33,7 +34,7 @@ VERSIONS_FILE = "darkroom-versions"
 SECONDS_TO_START = 30.0
 SECONDS_TO_MIGRATE = 300
 KEPT_SECONDS = 30 * 24 * 3600  # of a template that nobody has used
-MIGRATIONS = Path(migrations.__file__).with_name("versions")
+MIGRATIONS = Path(darkroom.__file__).parent / "ledger" / "migrations" / "versions"  # to import them takes a second
 MADE_BY = [Path(__file__).with_name(name) for name in ("migrations.py", "postgres.py", "template.py")]
 
 
@@ -121,7 +122,7 @@ def _make(draft: Path) -> None:
     cluster = cluster_in(draft)
     with _running(cluster), tempfile.TemporaryDirectory(prefix="darkroom-") as prefect_home:
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DARKROOM_"))},
+            **{name: value for name, value in let_through(os.environ).items() if not name.startswith("DARKROOM_")},
             "PREFECT_HOME": prefect_home,
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": cluster.url("prefect", scheme="postgresql+asyncpg"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -151,6 +152,7 @@ def _running(cluster: Cluster) -> Iterator[None]:
             yield
         finally:
             cluster.stop(server)
+            cluster.remove_sockets()
 
 
 def _publish(draft: Path, template: Path) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 from contextlib import suppress
 
 from prefect.logging.configuration import setup_logging
 from prefect.utilities.processutils import setup_signal_handlers_worker
 
 from darkroom.deployments.worker.warm import WarmWorker
+from darkroom.errors import DarkroomError
 from darkroom.orchestrator import WORK_POOL
 
 
@@ -32,8 +34,11 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="as Prefect's UI shows it")
     arguments = parser.parse_args()
     setup_logging()
-    with suppress(KeyboardInterrupt):
-        asyncio.run(serve(arguments.name))
+    try:
+        with suppress(KeyboardInterrupt):
+            asyncio.run(serve(arguments.name))
+    except DarkroomError as error:
+        sys.exit(f"error: {error.message}")
     print("Worker stopped!")
 
 

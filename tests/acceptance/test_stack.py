@@ -44,7 +44,10 @@ class Own:
 
 @pytest.fixture(scope="module")
 def own(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
-    """Started in a shell that evaluated `darkroom env` of another stack, which runs meanwhile; with usual times.
+    """Started in somebody's own folder and shell, with usual times.
+
+    The shell has evaluated `darkroom env` of another stack, which runs meanwhile, and has settings for another Prefect,
+    another Postgres, proxies that lead nowhere, and packages that are called like ours.
 
     It is started three times in all, with two tests in between that end it.
     """
@@ -52,10 +55,33 @@ def own(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ow
     inherited = dict(pair.split("=", 1) for pair in exported.split("\0") if pair)
     for name in ("DARKROOM_HOME", *environment(running.project)):
         inherited.pop(name, None)
-    own = Own(tmp_path_factory.mktemp("own") / "home", {**inherited, "DARKROOM_PATIENCE": "60"})
+    folder = tmp_path_factory.mktemp("own")
+    shell = {**inherited, **hostile(folder / "modules"), "DARKROOM_PATIENCE": "60"}
+    own = Own(folder / "My Projects (100%)", shell)
     own.start()
     yield own
     own.forget()
+
+
+def hostile(modules: Path) -> dict[str, str]:
+    """What is in other people's shells."""
+    for name in ("deployments", "flows"):
+        (modules / name).mkdir(parents=True)
+        (modules / name / "__init__.py").write_text('raise RuntimeError("somebody else\'s")\n')
+    nowhere = "http://127.0.0.1:9"
+    return {
+        "PREFECT_PROFILE": "cloud",
+        "PREFECT_API_KEY": "pnu_theirs",
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_API_BASE_PATH": "/prefect",
+        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "s3-bucket/theirs",
+        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), nowhere),
+        "ALL_PROXY": "socks5://127.0.0.1:9",
+        "all_proxy": "socks://127.0.0.1:9/",
+        **dict.fromkeys(("PGHOST", "PGSERVICE", "PGUSER", "POSTGRES_DB", "POSTGRES_PASSWORD"), "theirs"),
+        "PGPORT": "6543",
+        "PYTHONPATH": str(modules),
+    }
 
 
 @pytest.fixture
@@ -140,11 +166,16 @@ def test_nothing_is_open_to_other_machines(here: Stack) -> None:
 
 
 def test_a_stack_that_is_killed_takes_everything_with_it_and_starts_again(own: Own) -> None:
-    """SIGKILL leaves nobody to clean up: the kernel ends the parts, the janitor the runs, and the next start works."""
+    """SIGKILL leaves nobody to clean up: the kernel ends the parts, the janitor the runs, and the next start works.
+
+    The provider has forgotten nothing: what was under way there ends, and is paid once.
+    """
     stack = own.stack
     stack.misbehave("a slow fox", hold=True)
-    flow_run_id = stack.flow_run_id(stack.order("a slow fox"))
+    job_id = stack.order("a slow fox")
+    flow_run_id = stack.flow_run_id(job_id)
     wait_until(lambda: stack.flow_processes(flow_run_id), timeout=60, every=0.1, what="its process")
+    wait_until(lambda: stack.at_provider("a slow fox"), timeout=60, every=0.1, what="its submission")
     family = below(stack.process.pid)
     stack.process.kill()
     stack.process.wait()
@@ -152,6 +183,10 @@ def test_a_stack_that_is_killed_takes_everything_with_it_and_starts_again(own: O
     own.forget()
     stack = own.start()
     assert stack.ended(stack.order("a fox after the end", user="bob"), user="bob")["status"] == "completed"
+    (request,) = stack.at_provider("a slow fox")
+    stack.simulator.post(f"/_sim/requests/{request['request_id']}/release").raise_for_status()
+    assert stack.ended(job_id, timeout=180)["status"] == "completed"
+    assert len(stack.at_provider("a slow fox")) == 1
 
 
 def test_a_stack_that_is_ended_leaves_no_process_and_goes_on_where_it_was_with_the_next_start(own: Own) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,24 @@ class PrefectServer:
         """`darkroom provision`, against this server."""
         command = [sys.executable, "-m", "darkroom.deployments.provision", *arguments]
         return self.run(command, check=check, **environment)
+
+    @contextmanager
+    def with_another_key(self) -> Iterator[PrefectApi]:
+        """A second server on the same database, as somebody starts it who has another key."""
+        key = base64.urlsafe_b64encode(os.urandom(32)).decode()
+        port = free_port()
+        part = self.part("prefect", prefect_port=port)
+        environment = {**part.environment, "PREFECT_SERVER_ENCRYPTION_KEY": key}
+        with _running(replace(part, environment=environment), Home(self.home)):
+            url = f"http://127.0.0.1:{port}/api"
+            with contextlib.closing(PrefectApi(url, auth=self.environment["PREFECT_API_AUTH_STRING"])) as api:
+                yield api
+
+    def part(self, name: str, **options: Any) -> Part:
+        home = Home(self.home)
+        chosen = StackOptions(home=home.path, **options)
+        parts = all_parts(chosen, home=home, cluster=cluster_in(home.postgres), base=callers_own(os.environ))
+        return next(part for part in parts if part.name == name)
 
     def run(
         self, command: list[str], *, check: bool = True, cwd: Path | None = None, **environment: str

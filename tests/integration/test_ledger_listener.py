@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import takewhile
 
 import pytest
@@ -43,3 +44,13 @@ def test_a_lost_connection_is_an_outage(ledger: Ledger, db: Db) -> None:
         with pytest.raises(OUTAGES):
             while listener.wait(5):
                 pass
+
+
+def test_an_address_with_options_is_good_for_both_kinds_of_connection(ledger_url: str) -> None:
+    """The one that asks and the one that listens understand the same, blanks and all."""
+    address = f"{ledger_url}{'&' if '?' in ledger_url else '?'}options=-c%20statement_timeout%3D61000&schema=public"
+    with closing(Ledger(address)) as ledger, ledger.listen("fox") as listener:
+        assert ledger.answers()
+        listener.notify()
+        assert listener.wait(20)
+        assert listener._connection.execute("SHOW statement_timeout").fetchone() == ("61s",)

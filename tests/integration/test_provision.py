@@ -13,7 +13,10 @@ import pytest
 from prefect_server import PrefectServer
 
 from darkroom.deployments.automations import RESUME_ON_CALLBACK
+from darkroom.deployments.provision import require_readable_blocks
+from darkroom.errors import NeedsHuman
 from darkroom.ledger import Ledger
+from darkroom.settings import Settings
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 PROJECT = Path(__file__).parents[2]
@@ -182,6 +185,17 @@ def test_a_block_that_exists_rules_unless_told_otherwise(prefect: PrefectServer)
     prefect.provision()  # with the simulator's: the one change that needs no asking
     assert fal_key(prefect) == "sim:key"
     assert other_secrets(prefect)[-1] == "sim:mux"
+
+
+def test_another_encryption_key_is_told_in_one_sentence(prefect: PrefectServer, tmp_path: Path) -> None:
+    """Which key it is, where it is looked for, and what is lost with it. What can read the blocks reads them still."""
+    with prefect.with_another_key() as api, pytest.raises(NeedsHuman) as refused:
+        require_readable_blocks(api, Settings(home=prefect.home, ledger_url="", store="s3://bucket"))
+    said = refused.value.message
+    assert "PREFECT_SERVER_ENCRYPTION_KEY" in said and str(prefect.home / "secrets.env") in said and "are lost" in said
+    with prefect.with_another_key() as api, pytest.raises(NeedsHuman, match="than the server has"):
+        require_readable_blocks(api, Settings(home=tmp_path, ledger_url=""))
+    require_readable_blocks(prefect.api, Settings(home=prefect.home, ledger_url=""))
 
 
 def test_an_account_that_nobody_names_is_not_made(prefect: PrefectServer) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 from pathlib import Path
 
 import certifi
+import fal_client
 import httpx
 import pytest
-from simulated_fal import SimulatedFal, start_simulator
+from simulated_fal import SimulatedFal, fal_client_with, receiving, start_simulator
+from support import free_port
 
 from darkroom.deployments.simulator.environment import client_environment
 
+DEV = "fal-ai/flux/dev"
 _JWKS = "https://rest.fal.ai/.well-known/jwks.json"
 
 
@@ -27,6 +31,43 @@ def test_it_ends_cleanly_and_keeps_its_identity(tmp_path: Path, monkeypatch: pyt
             identities.append(((tmp_path / "ca.pem").read_bytes(), client.get(_JWKS).json()))
             assert simulator.stop() == 0
     assert identities[0] == identities[1]
+
+
+def test_one_that_was_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fal does: what ended has its result and its file, what was under way or waited ends, what was due is sent.
+
+    And what a stop leaves is the same as what is left by SIGKILL.
+    """
+    port = str(free_port())
+    simulator = start_simulator(tmp_path, "--port", port, "--latency", "0", "--concurrency", "1")
+    for name, value in simulator.environment().items():
+        monkeypatch.setenv(name, value)
+    with receiving() as receiver, fal_client_with("sim:key") as fal, httpx.Client() as http:
+        receiver.answers = [200, 500]
+        ended = fal.submit(DEV, {"prompt": "ended"}, webhook_url=receiver.url)
+        receiver.wait_for(1)
+        untold = fal.submit(DEV, {"prompt": "untold"}, webhook_url=receiver.url)
+        receiver.wait_for(2)
+        simulator.rule(match="held", hold=True)
+        held = fal.submit(DEV, {"prompt": "held"}, webhook_url=receiver.url)
+        waits = fal.submit(DEV, {"prompt": "waits"}, webhook_url=receiver.url)
+        before = picture(http, ended)
+        for end in (simulator.process.kill, simulator.process.terminate):
+            end()
+            simulator.stop()
+            simulator = start_simulator(tmp_path, "--port", port, "--latency", "0", "--concurrency", "1")
+            assert picture(http, ended) == before
+            assert [row["input"]["prompt"] for row in simulator.requests()] == ["ended", "untold", "held", "waits"]
+            assert isinstance(held.status(), fal_client.InProgress) and isinstance(waits.status(), fal_client.Queued)
+        simulator.release(held.request_id)
+        told = [json.loads(each.body)["request_id"] for each in receiver.wait_for(5)]
+        assert sorted(told[2:]) == sorted(each.request_id for each in (untold, held, waits))
+        assert picture(http, waits)
+    simulator.stop()
+
+
+def picture(http: httpx.Client, request: fal_client.SyncRequestHandle) -> bytes:
+    return http.get(request.get()["images"][0]["url"]).raise_for_status().content
 
 
 def test_its_secrets_are_for_its_owner_only(simulator: SimulatedFal) -> None:

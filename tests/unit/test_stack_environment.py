@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import patch
 
+import certifi
+import httpx
 import pytest
 from prefect.settings.models.root import Settings as PrefectSettings
 from pydantic import BaseModel
 
 from darkroom.deployments.home import EXPORTED_FROM, Home, read_environment, write_environment
+from darkroom.deployments.inherited import let_through
 from darkroom.deployments.stack.environment import (
     callers_own,
     client_settings,
@@ -22,6 +28,7 @@ from darkroom.deployments.stack.environment import (
 from darkroom.deployments.stack.options import Provider, StackOptions
 from darkroom.deployments.stack.parts import all_parts
 from darkroom.deployments.stack.postgres import LONGEST_SOCKET_FOLDER, Cluster, cluster_in
+from darkroom.deployments.stack.supervisor import Stack
 from darkroom.deployments.stack.template import note_migrated
 from darkroom.errors import NeedsHuman
 from darkroom.settings import load_settings
@@ -143,7 +150,7 @@ def test_a_simulated_stack_has_an_account_at_every_provider(home: Home, cluster:
 
 def test_a_live_stack_reaches_the_provider_as_the_caller_does(home: Home, cluster: Cluster) -> None:
     """Proxy, certificates and key are inherited, and not written down."""
-    base = {"FAL_KEY": "id:secret", "HTTPS_PROXY": "http://proxy.example", "SSL_CERT_FILE": "/etc/ca.pem"}
+    base = {"FAL_KEY": "id:secret", "HTTPS_PROXY": "http://proxy.example", "SSL_CERT_FILE": certifi.where()}
     settings = client(home, cluster, base, provider=Provider.LIVE)
     assert not base.keys() & settings.keys()
     assert inherited(base).items() >= base.items()
@@ -162,10 +169,78 @@ def test_a_folder_means_the_same_from_everywhere(home: Home, cluster: Cluster, s
     assert client(home, cluster, {"DARKROOM_STORE": store})["DARKROOM_STORE"] == recorded
 
 
-def test_the_callers_prefect_profile_stays_outside() -> None:
-    """It names a profile that the stack's Prefect does not have."""
-    assert "PREFECT_PROFILE" not in inherited({"PREFECT_PROFILE": "cloud", "PREFECT_LOGGING_LEVEL": "DEBUG"})
-    assert inherited({"PREFECT_LOGGING_LEVEL": "DEBUG"})["PREFECT_LOGGING_LEVEL"] == "DEBUG"
+HOSTILE = {
+    "PREFECT_PROFILE": "cloud",
+    "PREFECT_API_URL": "https://api.prefect.cloud/api/accounts/1",
+    "PREFECT_API_KEY": "pnu_secret",
+    "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+    "PREFECT_SERVER_API_BASE_PATH": "/prefect",
+    "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "s3-bucket/theirs",
+    "PGPORT": "6543",
+    "PGSERVICE": "theirs",
+    "POSTGRES_PASSWORD": "theirs",
+    "PYTHONHOME": "/opt/theirs",
+    "PYTHONOPTIMIZE": "2",
+    "UVICORN_PORT": "1",
+    "GITHUB_TOKEN": "theirs",
+}
+WANTED = {
+    "HOME": "/home/ann",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "Asia/Kathmandu",
+    "AWS_PROFILE": "media",
+    "DARKROOM_PATIENCE": "5",
+    "FAL_KEY": "id:secret",
+    "OPENAI_API_KEY": "secret",
+    "PREFECT_LOGGING_LEVEL": "DEBUG",
+    "PYTHONPATH": "/srv/shop",
+}
+
+
+def test_of_the_callers_environment_only_what_is_listed_comes_through() -> None:
+    """The settings of another Prefect or Postgres, and what bends Python, are the caller's own."""
+    assert let_through({**HOSTILE, **WANTED}) == WANTED
+
+
+def test_a_project_names_what_it_needs_besides() -> None:
+    """As patterns, in a variable."""
+    given = {"SHOP_URL": "https://shop.example", "MY_A": "1", "MY_B": "2", "OTHER": "3"}
+    named = {"DARKROOM_PASS_ENV": "SHOP_URL, MY_*"}
+    assert let_through({**given, **named}).keys() == {"SHOP_URL", "MY_A", "MY_B", "DARKROOM_PASS_ENV"}
+
+
+@pytest.mark.parametrize(
+    ("given", "direct"),
+    [
+        ({}, None),
+        ({"NO_PROXY": "intranet"}, None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "127.0.0.1,localhost,::1"),
+        ({"all_proxy": "socks5://proxy:1080", "no_proxy": "intranet, localhost"}, "127.0.0.1,localhost,::1,intranet"),
+    ],
+)
+def test_loopback_is_never_reached_through_a_proxy(given: dict[str, str], direct: str | None) -> None:
+    """Prefect's client, and whatever else a part is made of, reads NO_PROXY in one of two spellings."""
+    kept = let_through(given)
+    assert kept.items() >= {name: value for name, value in given.items() if "no_proxy" not in name.lower()}.items()
+    if direct:
+        assert kept["NO_PROXY"] == kept["no_proxy"] == direct
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+def test_a_socks_proxy_is_written_as_clients_know_it(name: str) -> None:
+    """httpx raises for GNOME's way, whatever a client is for. It takes what it is given here."""
+    assert let_through({name: "socks://127.0.0.1:1080/"})[name] == "socks5://127.0.0.1:1080/"
+    assert let_through({name: "socks5h://127.0.0.1:1080"})[name] == "socks5h://127.0.0.1:1080"
+    assert let_through({name: "proxy.example:3128"})[name] == "proxy.example:3128"
+    httpx.Client(proxy="socks5h://127.0.0.1:1080").close()
+    with pytest.raises(NeedsHuman, match=f"{name} is a proxy of a kind"):
+        let_through({name: "socks4://127.0.0.1:1080"})
+
+
+def test_certificates_that_are_not_there_are_named() -> None:
+    """And the remedy: else every part ends with a traceback of its own."""
+    with pytest.raises(NeedsHuman, match="SSL_CERT_FILE names /nowhere"):
+        let_through({"SSL_CERT_FILE": "/nowhere/ca.pem"})
 
 
 def test_what_an_earlier_stack_exported_is_not_the_callers_own(home: Home) -> None:
@@ -204,12 +279,53 @@ def test_exports_are_lines_a_shell_and_a_reader_understand(home: Home) -> None:
     assert all(len(shlex.split(line)) == 2 for line in home.exports().splitlines())
 
 
+def test_a_shell_is_given_only_what_darkroom_and_prefect_need(home: Home, cluster: Cluster) -> None:
+    """The proxy and the certificates of a simulated provider would take the internet from everything else in it."""
+    home.record_environment(client(home, cluster, {}))
+    assert {"HTTPS_PROXY", "SSL_CERT_FILE", "FAL_KEY"} <= home.environment().keys()
+    shell = {"PREFECT_PROFILE": "cloud", "PREFECT_LOGGING_LEVEL": "DEBUG", "HTTP_PROXY": "http://proxy", "TERM": "x"}
+    unset, *exported = [line.split()[1].partition("=")[0] for line in home.exports(shell).splitlines()]
+    assert unset == "PREFECT_PROFILE"
+    assert {"PREFECT_API_URL", "DARKROOM_LEDGER_URL", "NO_PROXY"} <= set(exported)
+    assert all(name.startswith(("PREFECT_", "DARKROOM_")) or name.lower() == "no_proxy" for name in exported)
+    assert "no_proxy" not in home.exports({}).lower()
+
+
+@pytest.mark.parametrize("own_ledger", [False, True])
+def test_a_process_of_a_stack_finds_the_simulator_by_the_home(home: Home, cluster: Cluster, own_ledger: bool) -> None:
+    """A flow or a command in any shell. One that works on another ledger is none of that stack's."""
+    recorded = client(home, cluster, {})
+    home.record_environment(recorded)
+    elsewhere = {"DARKROOM_LEDGER_URL": "postgresql://elsewhere/darkroom"} if own_ledger else {}
+    shell = {"DARKROOM_HOME": str(home.path), "HTTPS_PROXY": "http://proxy.example", "PGSERVICE": "theirs", **elsewhere}
+    with patch.dict(os.environ, shell, clear=True):
+        settings = load_settings()
+        assert settings.fal_key and settings.fal_key.get_secret_value() == recorded["FAL_KEY"]
+        for name in ("SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "NO_PROXY"):
+            assert (os.environ.get(name) == recorded[name]) is not own_ledger
+        assert ("PGSERVICE" in os.environ) is own_ledger
+
+
 def test_secrets_are_made_once_and_are_for_their_owner(home: Home) -> None:
     """The databases depend on them."""
     first = home.secrets()
     assert home.secrets() == first
     assert len(set(first.values())) == len(first) == 3
     assert (home.path / "secrets.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_database_that_has_outlived_its_secrets_is_not_given_new_ones_silently(home: Home) -> None:
+    """What was encrypted with them would be lost at the first start, unnoticed. The file and the loss are named."""
+    home.postgres.mkdir()
+    (home.postgres / "PG_VERSION").touch()
+    with pytest.raises(NeedsHuman, match=r"secrets.env is gone.*PREFECT_SERVER_ENCRYPTION_KEY.*--new-secrets"):
+        Stack(StackOptions(home=home.path))._have_secrets()
+    assert not home.secrets_file.exists()
+    Stack(StackOptions(home=home.path, new_secrets=True))._have_secrets()
+    first = home.secrets()
+    home.renew_secrets()
+    assert home.secrets().keys() == first.keys() and home.secrets() != first
+    assert read_environment(home.secrets_file.with_suffix(".former")) == first
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
@@ -230,13 +346,14 @@ def test_two_stacks_in_one_home_are_refused(home: Home) -> None:
     home.lock().close()
 
 
-def test_a_socket_finds_a_place_below_a_long_path(tmp_path: Path) -> None:
-    """A socket's path is limited to some hundred bytes; the data stay where they were asked for."""
-    data = tmp_path / ("deep" * 40) / "postgres"
+@pytest.mark.parametrize("folder", ["deep" * 40, "My Projects (100%)", "a,b", "it's", 'say "hi"', "a&b?c+d", "Büro"])
+def test_a_socket_finds_a_place_wherever_the_home_is(tmp_path: Path, folder: str) -> None:
+    """A socket's path is limited to some hundred bytes, and names of hosts are lists; the data stay where they are."""
+    data = tmp_path / folder / "postgres"
     data.mkdir(parents=True)
     (data / "PG_VERSION").touch()
     sockets = cluster_in(data).sockets
-    assert len(str(sockets)) <= LONGEST_SOCKET_FOLDER
+    assert re.fullmatch(r"[\w./-]+", str(sockets)) and len(str(sockets)) <= LONGEST_SOCKET_FOLDER
     assert sockets.stat().st_mode & 0o777 == 0o700
     assert cluster_in(data).sockets == sockets
     sockets.rmdir()

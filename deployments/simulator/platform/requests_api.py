@@ -87,6 +87,7 @@ class RequestsApi:
 
     def _delete(self, entry: Entry) -> list[dict[str, Any]]:
         entry.payloads_deleted = True
+        self._provider.note(entry)
         results = []
         for url in entry.outputs:
             gone = None if self._provider.cdn.delete(url) else "File not found"

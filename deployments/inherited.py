@@ -1,0 +1,90 @@
+"""What of the caller's environment the parts of a stack are given: a list of what is let through.
+
+What is not on it would be read by somebody: `PREFECT_*` of the caller's own server or cloud, libpq's `PG*`, a profile.
+A project that needs a variable of its own names it in `DARKROOM_PASS_ENV`. Loopback is never reached through a proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from darkroom.errors import NeedsHuman
+
+PASS_ENV = "DARKROOM_PASS_ENV"  # more of them, as patterns: `SHOP_URL,MY_*`
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+# Prefect's that do not say where and how it keeps what: its logs, and how long it keeps runs.
+_PREFECT = (
+    "PREFECT_DEBUG_MODE",
+    "PREFECT_INTERNAL_LOGGING_LEVEL",
+    "PREFECT_LOGGING_*",
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD",
+    "PREFECT_SERVER_LOGGING_LEVEL",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_*",
+)
+_OTHERS = (
+    # Who and where one is
+    *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMPDIR", "TMP", "TEMP", "XDG_*", "VIRTUAL_ENV", "CONDA_PREFIX"),
+    *("LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "NO_COLOR", "FORCE_COLOR", "COLUMNS"),
+    # How programs run. No PYTHONHOME, PYTHONOPTIMIZE, PYTHONSTARTUP, PYTHONWARNINGS: they are for the caller's own.
+    *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_*", "MALLOC_*"),
+    *("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONHASHSEED", "PYTHONUTF8"),
+    *("PYTHONFAULTHANDLER", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONNOUSERSITE", "PYTHONUSERBASE"),
+    # The way out
+    *(each for name in (*PROXIES, "NO_PROXY") for each in (name, name.lower())),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    # Keys, and ours
+    *("FAL_KEY", "MUX_*", "AWS_*", "GOOGLE_APPLICATION_CREDENTIALS", "*_API_KEY", "*_API_TOKEN"),
+    "DARKROOM_*",
+)
+
+
+def let_through(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what of that environment parts are given. Raise NeedsHuman for what none of them could work with."""
+    more = [each.strip() for each in environment.get(PASS_ENV, "").split(",") if each.strip()]
+    kept = {name: value for name, value in environment.items() if _is_let_through(name, more)}
+    certificates = kept.get("SSL_CERT_FILE")
+    if certificates and not Path(certificates).is_file():
+        raise NeedsHuman(f"SSL_CERT_FILE names {certificates}, which is not there: unset it, or name another")
+    return kept | usable_proxies(kept)
+
+
+def foreign_to_prefect(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of Prefect's settings in it that are the caller's own, and mean another Prefect than ours."""
+    return [name for name in environment if name.startswith("PREFECT_") and not _matches(name, _PREFECT)]
+
+
+def usable_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the proxies as HTTP clients take them, and `NO_PROXY` with loopback in it. Nothing where there is none.
+
+    Where both spellings are set the lower-case one wins, so both are. Raise NeedsHuman for a kind that is not known.
+    """
+    names = [each for name in PROXIES for each in (name, name.lower()) if environment.get(each)]
+    if not names:
+        return {}
+    existing = f"{environment.get('NO_PROXY', '')},{environment.get('no_proxy', '')}".split(",")
+    hosts = ",".join(dict.fromkeys([*LOOPBACK_HOSTS, *(each.strip() for each in existing if each.strip())]))
+    return {**{name: _usable(name, environment[name]) for name in names}, "NO_PROXY": hosts, "no_proxy": hosts}
+
+
+def _is_let_through(name: str, more: list[str]) -> bool:
+    if name.startswith("PREFECT_"):
+        return _matches(name, (*_PREFECT, *more))
+    return _matches(name, (*_OTHERS, *more))
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, each) for each in patterns)
+
+
+def _usable(name: str, value: str) -> str:
+    """Return the address as HTTP clients take it. GNOME writes `socks://`, which none of them knows."""
+    scheme, separator, rest = value.partition("://")
+    if not separator or scheme.lower() in ("http", "https", "socks5", "socks5h"):
+        return value
+    if scheme.lower() == "socks":
+        return f"socks5://{rest}"
+    raise NeedsHuman(f"{name} is a proxy of a kind that is not known ({scheme}://): http, https, socks5 or socks5h")
