@@ -51,9 +51,14 @@ def pipeline(
             given = signature.bind(*args, **kwargs).arguments
             user = given.pop("user", OPERATOR)
             asked = order.read(given)
-            asked.check()  # wrong input ends here, before anything is on record
             return drive(
-                call, kind=made.kind, parameters=asked.parameters(), user=user, as_tasks=as_tasks, patience=patience
+                call,
+                kind=made.kind,
+                parameters=asked.parameters(),
+                user=user,
+                as_tasks=as_tasks,
+                patience=patience,
+                check=asked.check,  # wrong input ends there, before anything is on record
             )
 
         update_wrapper(carry, function)

@@ -40,6 +40,7 @@ def drive(
     user: str,
     as_tasks: bool = True,
     patience: timedelta = timedelta(0),
+    check: Callable[[], None] | None = None,
 ) -> State[Any]:
     """Carry the run's jobs to their ends and return the flow's final state.
 
@@ -47,11 +48,14 @@ def drive(
     parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
     `as_tasks`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`: how
     long it waits in its process at least, for a run to which something will come soon; scaled like our own limits.
+    `check`: raises for what is wrong with the parameters, before anything is on record.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise RuntimeError("drive() is called inside a flow run.")
     with open_resources() as resources:
+        if check is not None:
+            check()
         run = _enter(resources, context.flow_run, kind=kind, parameters=parameters, user=user)
         if run.closed_at is not None:
             run = _retried(resources, run, context.flow_run.id)

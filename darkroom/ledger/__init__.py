@@ -36,9 +36,11 @@ from darkroom.ledger.flow_control.pending_runs import Starts
 from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.loras import Loras
 from darkroom.ledger.migrations import migrate
+from darkroom.ledger.model_tables import ModelCard
+from darkroom.ledger.models import CardsAge, KnownModel, Models
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import asks_the_same, plan_replay
-from darkroom.ledger.request_rows import RequestSpec
+from darkroom.ledger.request_rows import RequestSpec, spec_again
 from darkroom.ledger.requests import Requests
 from darkroom.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
 from darkroom.ledger.settle import Arrival, Outcome, Verdict
@@ -80,6 +82,7 @@ __all__ = [
     "Batch",
     "BatchRow",
     "Caller",
+    "CardsAge",
     "Child",
     "Counts",
     "DeadLetter",
@@ -95,12 +98,14 @@ __all__ = [
     "Implied",
     "Job",
     "JobStatus",
+    "KnownModel",
     "Lane",
     "Ledger",
     "Listener",
     "Lora",
     "LoraStatus",
     "ManifestRow",
+    "ModelCard",
     "NewEvent",
     "NewKey",
     "Outcome",
@@ -135,6 +140,7 @@ __all__ = [
     "new_id",
     "plan_replay",
     "same",
+    "spec_again",
 ]
 
 P = TypeVar("P", bound=Part)
@@ -160,6 +166,7 @@ class Ledger:
         self.runs = self._part(Runs)
         self.grants = self._part(Grants)
         self.loras = self._part(Loras)
+        self.models = self._part(Models)
         self.events = self._part(Events)
         self.waits = self._part(Waits)
         self.starts = self._part(Starts)

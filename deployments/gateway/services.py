@@ -19,6 +19,7 @@ from darkroom.ledger import Implied, Ledger
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.shelf import open_shelf
 from darkroom.settings import Settings
 
 
@@ -49,6 +50,7 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
     with ExitStack() as opened:
         ledger = Ledger(settings.ledger_url, timing=settings.timing)
         opened.callback(ledger.close)
+        opened.enter_context(open_shelf(ledger, models=settings.models))
         api = PrefectApi.from_environment()
         orchestrator = opened.enter_context(Orchestrator(api))
         dispatcher = Dispatcher(ledger, orchestrator)

@@ -37,7 +37,8 @@ class Cdn(Fal):
 class Shelf:
     """Every file is a picture."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: list[tuple[str | int, ...]] | None = None) -> None:
+        self.places = places
         self.copies: dict[str, tuple[str, datetime]] = {}
 
     def read(self, reference: str) -> Media:
@@ -162,3 +163,12 @@ def _replaced(value: Any, one: str, other: str) -> Any:
     if isinstance(value, list):
         return [_replaced(each, one, other) for each in value]
     return other if value == one else value
+
+
+def test_a_models_schema_says_where_its_files_are(cdn: Cdn) -> None:
+    """Whatever the field is called, in lists and objects too; a text that reads like a file stays one."""
+    asked = {"prompt": ASSET, "frames": [{"still": ASSET}, {"still": "https://v3.fal.media/x.png"}], "seed": 1}
+    shelf = Shelf(places=[("frames", 0, "still"), ("frames", 1, "still")])
+    sent = FalProvider(cdn).prepare(asked, files=shelf)
+    assert sent["frames"][0]["still"].startswith(ADDRESS)
+    assert sent == {**asked, "frames": [sent["frames"][0], asked["frames"][1]]}
