@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from darkroom.ledger import Asset, Lane, RequestSpec, content_hash
 from darkroom.models import CardModel, Estimate
+from darkroom.order import EstimatePart
 from darkroom.providers.base import ASSET, Model
-from darkroom.providers.models import find_ordered
+from darkroom.providers.models import find_ordered, model_of_version
 
 _at_most: ContextVar[Decimal | None] = ContextVar("at_most", default=None)  # an order's own bound
 
@@ -52,7 +53,17 @@ def quote(model: Model, input: Mapping[str, Any]) -> Estimate:
     """Return what a call should cost at most, and how that is known. Raise NoPrice."""
     if isinstance(model, CardModel):
         return model.quote(input, at_most_usd=_at_most.get())
-    return Estimate(usd=model.estimate(input), source="list_price")
+    quoted = getattr(model, "quote", None)
+    return Estimate(usd=model.estimate(input), source="list_price") if quoted is None else cast(Estimate, quoted(input))
+
+
+def part_of(spec: RequestSpec) -> EstimatePart:
+    """Return what a call should cost, and how that is known."""
+    return as_part(quote(model_of_version(spec.endpoint, spec.model_version), spec.input), spec.step, spec.endpoint)
+
+
+def as_part(estimate: Estimate, step: str, endpoint: str) -> EstimatePart:
+    return EstimatePart(step=step, endpoint=endpoint, **vars(estimate))
 
 
 def _estimated(model: Model, input: Mapping[str, Any]) -> Decimal:

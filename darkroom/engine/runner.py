@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Protocol
@@ -52,6 +52,8 @@ def drive(
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
+        if check is not None:
+            check()  # what is wrong with the order is told first, as far as it can be seen without a ledger
         raise RuntimeError("drive() is called inside a flow run.")
     with open_resources() as resources:
         if check is not None:

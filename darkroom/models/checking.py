@@ -7,7 +7,7 @@ or never. What was given is never repeated in a message: it may be a prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
@@ -68,13 +68,20 @@ class WrongInput(BadInput):
         rest = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
         return cls(f"{first.field}: {endpoint} {first.problem}{rest}; {first.remedy}", problems=problems)
 
-    def within(self, name: str) -> WrongInput:
-        """Return the same about a field of an order: each path with its name in front."""
+    def within(self, name: str, *, names: Collection[str] | None = None) -> WrongInput:
+        """Return the same about a field of an order: each path with its name in front.
+
+        `names`: only those that begin with one of these.
+        """
+
+        def put(path: str) -> str:
+            return f"{name}.{path}" if names is None or path.partition(".")[0] in names else path
+
         problems = [
-            InputProblem(field=f"{name}.{each.field}", problem=each.problem, remedy=each.remedy)
-            for each in self.problems
+            InputProblem(field=put(each.field), problem=each.problem, remedy=each.remedy) for each in self.problems
         ]
-        return WrongInput(f"{name}.{self.message}", problems=problems, field=f"{name}.{self.field}")
+        message = put(self.field) + self.message.removeprefix(self.field)
+        return WrongInput(message, problems=problems, field=put(self.field))
 
 
 def check_input(endpoint: str, schema: Schema, input: Mapping[str, Any]) -> None:

@@ -45,7 +45,8 @@ def rest_of(output: Mapping[str, Any], kept: Mapping[str, str]) -> dict[str, Any
         if not isinstance(value, Mapping):
             return value
         facts = value
-        if (url := value.get("url")) in kept:
+        url = value.get("url")
+        if isinstance(url, str) and url in kept:
             facts = {"asset_id": kept[url]} | {name: value[name] for name in value if name not in ("url", "file_data")}
         return {name: each if name == "asset_id" else replaced(each, depth + 1) for name, each in facts.items()}
 

@@ -150,16 +150,16 @@ def _characters(unit: str, input: Input) -> Decimal | None:
 def picture_size(input: Input) -> Size:
     """Return the size of the pictures to come, in pixels, as far as the input tells; else a megapixel."""
     asked = input.get("image_size")
-    if isinstance(asked, Mapping):
-        asked = (asked.get("width"), asked.get("height"))
-    elif isinstance(asked, str) and asked in PRESETS:
-        asked = PRESETS[asked]
-    else:
-        asked = (input.get("width"), input.get("height"))
-    if not all(isinstance(side, int) and side > 0 for side in asked):
-        asked = PRESETS["square_hd"]
+    width, height = PRESETS["square_hd"] if not isinstance(asked, str) else PRESETS.get(asked, PRESETS["square_hd"])
+    given = asked if isinstance(asked, Mapping) else input
+    if _is_length(given.get("width")) and _is_length(given.get("height")):
+        width, height = int(given["width"]), int(given["height"])
     factor = _number(input.get("upscale_factor", input.get("scale"))) or Decimal(1)
-    return round(asked[0] * factor), round(asked[1] * factor)
+    return round(width * factor), round(height * factor)
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _count(input: Input) -> Decimal:

@@ -65,7 +65,7 @@ def self_contained(schema: Any, components: Mapping[str, Any]) -> dict[str, Any]
     if not isinstance(schema, Mapping):
         return None
     used: dict[str, Any] = {}
-    found = _translated(schema, components, used)
+    found: dict[str, Any] = _translated(schema, components, used)
     if used:
         found["$defs"] = used
     try:
@@ -122,7 +122,8 @@ def _mend_bounds(found: dict[str, Any]) -> None:
 
 
 def _or_null(found: dict[str, Any]) -> dict[str, Any]:
-    about = {name: found.pop(name) for name in ("title", "description", "default", "examples") if name in found}
+    names = ("title", "description", "default", "examples")
+    about: dict[str, Any] = {name: found.pop(name) for name in names if name in found}
     return {**about, "anyOf": [found, {"type": "null"}]}
 
 

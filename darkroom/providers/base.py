@@ -24,7 +24,7 @@ __all__ = [
 ]
 from darkroom.ledger import Ledger, Outcome, Request
 from darkroom.media.formats import Media, RemoteFile
-from darkroom.models import ASSET, Path
+from darkroom.models import ASSET, Estimate, Path
 
 
 class Model(Protocol):
@@ -55,8 +55,10 @@ class Model(Protocol):
     def estimate(self, input: Mapping[str, Any]) -> Decimal:
         """Return the most a call should cost, in USD."""
 
-    def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
-        """Return what a call did cost, in USD."""
+    def cost(
+        self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None
+    ) -> Decimal | None:
+        """Return what a call did cost, in USD; None where nobody can say, so that it is as much as was expected."""
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
         """Return the files of an output. Raise Permanent(code="unexpected_output") where there are none to find."""
@@ -72,8 +74,8 @@ class PictureModel(Model, Protocol):
     def size(self, input: Mapping[str, Any]) -> tuple[int, int]:
         """Return width and height in pixels of the pictures to come, as far as the input tells."""
 
-    def estimate(self, input: Mapping[str, Any], *, size: tuple[int, int] | None = None) -> Decimal:
-        """Return the most it should cost, in USD. `size`: of the pictures to come, if that is known."""
+    def quote(self, input: Mapping[str, Any], *, size: tuple[int, int] | None = None) -> Estimate:
+        """Return the most it should cost, and how that is known. `size`: of the pictures to come, if that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

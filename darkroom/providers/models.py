@@ -5,7 +5,7 @@ Some models are known in code, as far as their cards cannot say it; every other 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, partial
@@ -81,23 +81,29 @@ def find_ordered(endpoint: str) -> Ordered:
 
 def model_of(row: Request) -> Model:
     """Return the model of a call, by the card that it was checked and priced by."""
-    known = all_models().get(row.endpoint)
+    return model_of_version(row.endpoint, row.model_version)
+
+
+def model_of_version(endpoint: str, version: int | None) -> Model:
+    """Return the model by that version of its card, whether it can be ordered or not."""
+    known = all_models().get(endpoint)
     if known is not None and not isinstance(known, Refined):
         return known
-    card = None if row.model_version is None else shelf().version(row.endpoint, row.model_version)
+    card = None if version is None else shelf().version(endpoint, version)
     if card is None and known is None:
-        found = shelf().newest(row.endpoint, first_use=False)
+        found = shelf().newest(endpoint, first_use=False)
         card = None if found is None else found.card
     if card is not None:
         return _of_card(Found(card=card), known)
     if known is None:
-        raise BadInput(_unknown(row.endpoint), field="model")
+        raise BadInput(_unknown(endpoint), field="model")
     return known
 
 
 def places_of_files(model: Model, input: Mapping[str, Any]) -> Sequence[Path] | None:
     """Return where an input names files, as far as the model's schema says it."""
-    return model.file_places(input) if isinstance(model, CardModel) else None
+    places: Callable[[Mapping[str, Any]], Sequence[Path]] | None = getattr(model, "file_places", None)
+    return None if places is None else places(input)
 
 
 def _of_card(found: Found, known: Model | None) -> Model:

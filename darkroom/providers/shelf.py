@@ -93,11 +93,16 @@ class Shelf:
                 self._costs[endpoint] = time.monotonic(), cost
             return cost
 
+    def allows(self, found: Found) -> bool:
+        """Return whether this installation sells the model: by an operator's word, else by the setting."""
+        if found.allowed is not None:
+            return found.allowed
+        return ANY_MODEL in self._globs or any(fnmatchcase(found.card.endpoint, glob) for glob in self._globs)
+
     def require_allowed(self, found: Found) -> None:
         """Raise BadInput for a model that this installation does not sell."""
         endpoint = found.card.endpoint
-        by_setting = ANY_MODEL in self._globs or any(fnmatchcase(endpoint, glob) for glob in self._globs)
-        if found.allowed is False or (found.allowed is None and not by_setting):
+        if not self.allows(found):
             raise BadInput(
                 f"{endpoint} is not allowed here; choose another, or have an operator allow it: "
                 f"darkroom model allow {endpoint}",
@@ -150,6 +155,13 @@ def fetch_card(endpoint: str) -> Card | None:
         except DarkroomError as error:
             logger.warning("The card of a model could not be fetched from %s: %s", account.account_id, error.message)
     return None
+
+
+def keep_packaged(ledger: Ledger) -> None:
+    """Put the packaged cards on record where there are none, so that they are listed before the platform was asked."""
+    cards = packaged_cards().values()
+    taken_at = max((card.fetched_at for card in cards if card.fetched_at is not None), default=None)
+    ledger.models.keep([card.facts() for card in cards], fetched_at=taken_at, only_missing=True)
 
 
 _PACKAGED = Shelf()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.deployments.gateway.loops.admitter import Admitter
 from darkroom.deployments.gateway.loops.block_cache import Blocks, Watch
@@ -19,8 +21,10 @@ from darkroom.ledger import Implied, Ledger
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.dispatch import Dispatcher
-from darkroom.providers.shelf import open_shelf
+from darkroom.providers.shelf import keep_packaged, open_shelf
 from darkroom.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,7 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
         ledger = Ledger(settings.ledger_url, timing=settings.timing)
         opened.callback(ledger.close)
         opened.enter_context(open_shelf(ledger, models=settings.models))
+        _keep_packaged(ledger)
         api = PrefectApi.from_environment()
         orchestrator = opened.enter_context(Orchestrator(api))
         dispatcher = Dispatcher(ledger, orchestrator)
@@ -66,6 +71,14 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
             publisher=opened.enter_context(EventPublisher(ledger, orchestrator)),
             webhooks=WebhookIngest(ledger, blocks, settings),
         )
+
+
+def _keep_packaged(ledger: Ledger) -> None:
+    try:
+        keep_packaged(ledger)
+    except SQLAlchemyError as error:
+        # A gateway starts without its ledger: models are looked up in the package itself then.
+        logger.warning("The packaged cards were not put on record (%s)", type(error).__name__)
 
 
 async def services_of(request: Request) -> Services:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,9 @@ from darkroom.providers.fal.uploads import as_recorded
 
 ASSET = "asset:ast_019aa1f0d8b4"
 ADDRESS = "https://v3b.fal.media/files/b/0a1b2c3d/"
+
+
+USUAL: Sequence[tuple[str | int, ...]] = (("image_url",), ("loras", 0, "path"), ("images_data_url",))
 
 
 class Cdn(Fal):
@@ -37,7 +41,7 @@ class Cdn(Fal):
 class Shelf:
     """Every file is a picture."""
 
-    def __init__(self, places: list[tuple[str | int, ...]] | None = None) -> None:
+    def __init__(self, places: Sequence[tuple[str | int, ...]] = USUAL) -> None:
         self.places = places
         self.copies: dict[str, tuple[str, datetime]] = {}
 

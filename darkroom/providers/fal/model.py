@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from darkroom.errors import BadInput, Permanent
 from darkroom.media.formats import Kind, RemoteFile
-from darkroom.models import Card, packaged_cards
+from darkroom.models import Card, Estimate, Path, file_places, packaged_cards
 from darkroom.providers.fal.inputs import PRESETS
 
 # fal's price list gives one megapixel for 1024 × 1024.
@@ -78,6 +78,11 @@ class Model:
     def input_schema(self) -> Mapping[str, Any]:
         return _schema_of(self.input)
 
+    def file_places(self, input: Mapping[str, Any]) -> list[Path]:
+        """Return the paths at which an input names files."""
+        schema = (self.card or packaged_cards()[self.endpoint]).input_schema or {}
+        return [path for path, _ in file_places(schema, input)]
+
     @property
     def counted_by_provider(self) -> bool:
         """Return whether only fal knows what a call has come to."""
@@ -100,8 +105,20 @@ class Model:
 
     def estimate(self, input: Mapping[str, Any], *, size: Size | None = None) -> Decimal:
         """Return the most this input should cost, in USD. `size`: of the pictures to come, if that is known."""
+        return self.quote(input, size=size).usd
+
+    def quote(self, input: Mapping[str, Any], *, size: Size | None = None) -> Estimate:
+        """Return the most this input should cost, and how that is known."""
         full = self.input.model_validate(dict(input))
-        return _money(self._asked_units(full, size or _asked_size(full)) * self._price(full))
+        units = self._asked_units(full, size or _asked_size(full))
+        is_listed = not (self.picture_prices or self.unit is Unit.COMPUTE_SECOND)
+        return Estimate(
+            usd=_money(units * self._price(full)),
+            source="list_price" if is_listed else "guess",
+            units=units,
+            unit=self.unit.value,
+            unit_price_usd=self._price(full),
+        )
 
     def size(self, input: Mapping[str, Any]) -> Size:
         """Return width and height in pixels of the pictures to come, as far as the input tells."""

@@ -24,14 +24,10 @@ from darkroom.providers.fal.uploads import file_name
 from darkroom.providers.models import model_of
 from darkroom.timing import UNSCALED, Timing
 
-# Where an input names a file, and how long fal keeps its copy: what is left of the call's deadline, and some hours for
-# whoever looks into it. No other field is looked at: a prompt may say anything.
-LIFETIMES = {
-    "image_url": timedelta(days=1),
-    "path": timedelta(days=1),  # of a LoRA's weights
-    "images_data_url": timedelta(hours=5),  # faces, mostly: the training's two hours and three more
-}
-LIFETIME = timedelta(days=1)  # in any other field of which its model's schema says that it takes a file
+# How long fal keeps the copy of a file that an input names: what is left of the call's deadline, and some hours for
+# whoever looks into it. Only where the model's schema says that it takes a file: a prompt may say anything.
+LIFETIME = timedelta(days=1)
+SHORTER = {"images_data_url": timedelta(hours=5)}  # faces, mostly: the training's two hours and three more
 # A LoRA's weights are 90 MB, and serve one picture after the other: one copy at fal serves all of a day. It is used
 # while it lasts for longer than a picture may take.
 SHARED = frozenset({"path"})
@@ -51,9 +47,7 @@ class FalProvider(Provider):
 
         Anybody who knows an address can read the file while it lasts.
         """
-        if files.places is not None:
-            return dict(self._sent(input, (), frozenset(files.places), files))
-        return {name: self._sendable(name, value, files) for name, value in input.items()}
+        return dict(self._sent(input, (), frozenset(files.places or ()), files))
 
     def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted | Outcome:
         taken = self.client.submit(
@@ -105,15 +99,7 @@ class FalProvider(Provider):
         if path not in places:
             return value
         name = next((part for part in reversed(path) if isinstance(part, str)), "")
-        return self._at_fal(name, value, files, LIFETIMES.get(name, LIFETIME))
-
-    def _sendable(self, name: str, value: Any, files: Files) -> Any:
-        if isinstance(value, list):
-            return [self._sendable(name, each, files) for each in value]
-        if isinstance(value, Mapping):
-            return {within: self._sendable(within, each, files) for within, each in value.items()}
-        lifetime = LIFETIMES.get(name)
-        return value if lifetime is None else self._at_fal(name, value, files, lifetime)
+        return self._at_fal(name, value, files, SHORTER.get(name, LIFETIME))
 
     def _at_fal(self, name: str, value: Any, files: Files, lifetime: timedelta) -> Any:
         if not isinstance(value, str) or not value.startswith(ASSET):

@@ -104,7 +104,7 @@ def order_batch(
         "answer_within_hours": answer_within_hours,
         "if_nobody_answers": if_nobody_answers,
     }
-    options, source = _read(body, asked)
+    options, source = read_batch(body, asked)
     ledger = desk.services.ledger
     plan = plan_batch(source, options, style=lambda name: find_style(ledger, desk.user_id, name))
     posted = ledger.jobs.post_batch(
@@ -181,7 +181,7 @@ def list_children(
     )
 
 
-def _read(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any]]:
+def read_batch(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any]]:
     """Read the options and the rows. A JSON body has both; with CSV and JSON lines the query has the options."""
     if isinstance(body, bytes):
         return BatchOptions(**asked), body

@@ -38,9 +38,9 @@ def read_cursor(cursor: str | None) -> Place | None:
         time, _, id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
         at = datetime.fromisoformat(time)
     except (binascii.Error, ValueError) as error:
-        raise _no_cursor() from error
+        raise no_cursor() from error
     if at.tzinfo is None or not id.isprintable():
-        raise _no_cursor()
+        raise no_cursor()
     return at, id
 
 
@@ -54,5 +54,5 @@ def _write(at: datetime, id: str) -> str:
     return base64.urlsafe_b64encode(f"{at.isoformat()} {id}".encode()).decode()
 
 
-def _no_cursor() -> BadInput:
+def no_cursor() -> BadInput:
     return BadInput("This is no cursor; take `next` of the page before", field="cursor")
