@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--mux-webhook-url", metavar="URL", help="where Mux' webhooks go; unset: none are sent")
     parser.add_argument("--seed", type=int, default=Options.seed, help="of the rules that apply by chance")
+    parser.add_argument("--crowd", type=int, default=Options.crowd, help="so many models more in the catalogue")
     parser.add_argument("--fixed-pictures", action="store_true", help="one picture for everybody, drawn once")
     parser.add_argument(
         "--webhook-retry", type=float, default=Options.webhook_retry, help="seconds before a webhook's first retry"

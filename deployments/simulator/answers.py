@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from .book import ACCOUNTS, Account, new_request_id
+from .book import ACCOUNTS, SCOPES, Account, Scope, new_request_id
 
 _CLOSE_SECONDS = 10
 _NGINX_PAGE = (
@@ -44,12 +44,19 @@ async def answer_error(_: Request, error: Exception) -> Response:
 
 
 def account_of(request: Request) -> Account:
+    """Return whose key it is. Raise FalError for a key that is unknown, or for bills only."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if not key:
         raise FalError(401, {"detail": "Authentication is required to access this application."})
     if scheme != "Key" or key not in ACCOUNTS:
         raise FalError(401, {"detail": "No user found for Key ID and Secret"})
+    if SCOPES[key] is Scope.BILLING:
+        raise FalError(403, {"detail": "This key has no permission for this operation."})
     return ACCOUNTS[key]
+
+
+def key_of(request: Request) -> str:
+    return request.headers.get("authorization", "").partition(" ")[2]
 
 
 def user_is_locked() -> FalError:

@@ -18,6 +18,7 @@ from .answers import FalError, answer_error, ingress_error, no_answer
 from .hosts import Role, is_fal_host, role_of
 from .operator_api import OperatorApi
 from .outage import Outage, OutageMode
+from .platform.operator import PlatformOperatorApi
 from .platform_api import PlatformApi
 from .provider import Provider
 from .queue_api import QueueApi, RunApi
@@ -26,17 +27,22 @@ from .storage_api import StorageApi
 
 class FalSimulator:
     def __init__(self, provider: Provider) -> None:
-        storage = StorageApi(provider)
+        storage, platform = StorageApi(provider), PlatformApi(provider)
         self._provider = provider
         self._outage: Outage = provider.outage
-        operators = [*provider.others.operator_api().routes(), *OperatorApi(provider).routes()]
+        operators = [
+            *provider.others.operator_api().routes(),
+            *PlatformOperatorApi(provider).routes(),
+            *OperatorApi(provider).routes(),
+        ]
         self._operators = _application(operators)
         self._by_role: dict[Role, ASGIApp] = {
             Role.QUEUE: _application(QueueApi(provider).routes()),
             Role.RUN: _application(RunApi(provider).routes()),
             Role.REST: _application(storage.control_routes()),
             Role.CDN: _application(storage.file_routes()),
-            Role.PLATFORM: _application(PlatformApi(provider).routes()),
+            Role.PLATFORM: _application(platform.routes()),
+            Role.SITE: _application(platform.site_routes()),
             **provider.others.applications(),
         }
 

@@ -119,13 +119,16 @@ class Bench:
             content, content_type = pixel_bomb(), "image/png"
         elif fault is FileFault.CUT_SHORT:
             content = content[: len(content) // 2]
-        return self._cdn.publish(
+        url = self._cdn.publish(
             content,
             content_type=content_type,
             name=name,
             faults=entry.faults,
             lifetime_seconds=entry.file_lifetime_seconds,
         )
+        entry.outputs.append(url)
+        self._cdn.restrict(url, entry.file_access)
+        return url
 
 
 _UNREADABLE = {FileFault.MISSING, FileFault.TRUNCATED, FileFault.REDIRECT, FileFault.HUGE, FileFault.HUGE_UNDECLARED}

@@ -27,20 +27,37 @@ class State(StrEnum):
     COMPLETED = "COMPLETED"  # over, for better or worse: there is no FAILED
 
 
+class Scope(StrEnum):
+    """What a key may do."""
+
+    API = "API"  # submit, and read the catalogue, the prices and the list of requests
+    ADMIN = "ADMIN"  # that, the bills, and deletions
+    BILLING = "BILLING"  # read the bills, and nothing else
+
+
 @dataclass(frozen=True, kw_only=True)
 class Account:
     key: str
     user_id: str
-    locked: bool = False  # balance exhausted: every submit is refused
+    locked: bool = False  # it begins without a balance, so that every submit is refused
 
 
+_USER = Account(key="sim:key", user_id="sim-user")
+_OTHER = Account(key="sim:other", user_id="other-user")
+_LOCKED = Account(key="sim:locked", user_id="locked-user", locked=True)
+# By key. The first account has keys of every kind.
 ACCOUNTS = {
-    account.key: account
-    for account in (
-        Account(key="sim:key", user_id="sim-user"),
-        Account(key="sim:other", user_id="other-user"),
-        Account(key="sim:locked", user_id="locked-user", locked=True),
-    )
+    "sim:key": _USER,
+    "sim:admin": _USER,
+    "sim:billing": _USER,
+    "sim:other": _OTHER,
+    "sim:other-admin": _OTHER,
+    "sim:locked": _LOCKED,
+}
+SCOPES = dict.fromkeys(ACCOUNTS, Scope.API) | {
+    "sim:admin": Scope.ADMIN,
+    "sim:other-admin": Scope.ADMIN,
+    "sim:billing": Scope.BILLING,
 }
 
 
@@ -76,7 +93,11 @@ class Entry:
     account: Account
     webhook_url: str | None
     faults: Faults
+    key: str = ""  # that it was submitted with
     file_lifetime_seconds: float | None = None  # of what it makes
+    file_access: str = "allow"  # to what it makes
+    outputs: list[str] = field(default_factory=list)  # addresses of what it made
+    payloads_deleted: bool = False
     gateway_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = State.IN_QUEUE
     submitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import time
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -28,6 +28,14 @@ class StoredFile:
     faults: Faults
     expires_at: float | None  # on the monotonic clock
     reads: int = 0
+    access: str = "allow"  # or forbid, or hide
+    tickets: dict[str, float] = field(default_factory=dict)  # of signed addresses: when they end
+
+    def sign(self, ticket: str, *, seconds: float) -> None:
+        self.tickets[ticket] = time.monotonic() + seconds
+
+    def may_be_read(self, ticket: str | None) -> bool:
+        return self.access == "allow" or self.tickets.get(ticket or "", 0) > time.monotonic()
 
     @property
     def fault(self) -> FileFault:
@@ -94,6 +102,11 @@ class Cdn:
             )
         )
 
+    def find(self, path: str) -> StoredFile | None:
+        """Return the file without counting it as read."""
+        file = self._files.get(path)
+        return None if file is None or file.has_expired else file
+
     def read(self, path: str) -> StoredFile | None:
         file = self._files.get(path)
         if file is None:
@@ -103,6 +116,16 @@ class Cdn:
             return None
         file.reads += 1
         return file
+
+    def restrict(self, url: str, access: str) -> None:
+        if (file := self.find(urlsplit(url).path)) is not None:
+            file.access = access
+
+    def delete(self, url: str) -> bool:
+        path = urlsplit(url).path
+        there = path in self._files
+        self._drop(path)
+        return there
 
     def _put(self, path: str, content: bytes, *, content_type: str, faults: Faults, lifetime: float | None) -> None:
         expires_at = None if lifetime is None else time.monotonic() + lifetime

@@ -6,36 +6,36 @@ import random
 
 from .bench import Bench, Made
 from .book import Entry
-from .models import BirefnetInput, ClarityInput, EsrganInput, megapixels
 from .retouching import cut_out, enlarge
+from .sizes import Arguments, megapixels
 
 _SEED_BITS = 31
 
 
-async def clarity(bench: Bench, entry: Entry, arguments: ClarityInput) -> Made:
+async def clarity(bench: Bench, entry: Entry, arguments: Arguments) -> Made:
     """Charged by the megapixel of what comes out. Assumed: rounded up, as other models' are."""
-    source = bench.read(entry, arguments.image_url, place=("image_url",))
-    drawn = await bench.work(enlarge, source, factor=arguments.upscale_factor, format="png")
+    source = bench.read(entry, arguments["image_url"], place=("image_url",))
+    drawn = await bench.work(enlarge, source, factor=arguments["upscale_factor"], format="png")
     body = {
         "image": bench.publish_image(entry, drawn),
-        "seed": arguments.seed if arguments.seed is not None else random.getrandbits(_SEED_BITS),
+        "seed": arguments.get("seed", random.getrandbits(_SEED_BITS)),
         "timings": {"inference": entry.seconds},
     }
     return Made(body=body, billable_units=str(megapixels(drawn.width, drawn.height)))
 
 
-async def esrgan(bench: Bench, entry: Entry, arguments: EsrganInput) -> Made:
-    source = bench.read(entry, arguments.image_url, place=("image_url",))
-    drawn = await bench.work(enlarge, source, factor=arguments.scale, format=arguments.output_format)
+async def esrgan(bench: Bench, entry: Entry, arguments: Arguments) -> Made:
+    source = bench.read(entry, arguments["image_url"], place=("image_url",))
+    drawn = await bench.work(enlarge, source, factor=arguments["scale"], format=arguments["output_format"])
     return Made(body={"image": bench.publish_image(entry, drawn)}, billable_units=_compute_seconds(entry))
 
 
-async def birefnet(bench: Bench, entry: Entry, arguments: BirefnetInput) -> Made:
-    source = bench.read(entry, arguments.image_url, place=("image_url",))
-    picture, mask = await bench.work(cut_out, source, format=arguments.output_format)
-    inline = arguments.sync_mode
-    body = {"image": bench.publish_image(entry, mask if arguments.mask_only else picture, inline=inline)}
-    if arguments.output_mask:
+async def birefnet(bench: Bench, entry: Entry, arguments: Arguments) -> Made:
+    source = bench.read(entry, arguments["image_url"], place=("image_url",))
+    picture, mask = await bench.work(cut_out, source, format=arguments["output_format"])
+    inline = arguments["sync_mode"]
+    body = {"image": bench.publish_image(entry, mask if arguments["mask_only"] else picture, inline=inline)}
+    if arguments["output_mask"]:
         body["mask_image"] = bench.publish_image(entry, mask, inline=inline)
     return Made(body=body, billable_units=_compute_seconds(entry))
 

@@ -1,52 +1,75 @@
-"""The endpoints the simulator knows: what each accepts, what makes its answer, and how long that takes.
+"""The endpoints the simulator knows: the card of each, what makes its answer, and how long that takes.
 
-Latencies are told as multiples of the simulator's own: a training is twenty pictures long, at any speed.
+Latencies are told as multiples of the simulator's own: a training is twenty pictures long, at any speed. What has no
+maker of its own is made by its card's schema.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
 
-from . import editing, filming, generating, training
+from . import editing, filming, generating, making, training
 from .bench import Bench, Made
 from .book import Entry
-from .models import (
-    BirefnetInput,
-    ClarityInput,
-    EsrganInput,
-    FluxDevInput,
-    FluxLoraInput,
-    FluxSchnellInput,
-    GptImageInput,
-    KlingInput,
-    ModelInput,
-    TrainingInput,
-)
+from .cards.card import Card
+from .cards.media import MEDIA
+from .cards.pictures import PICTURES
+from .sizes import Arguments
 
-InputT = TypeVar("InputT", bound=ModelInput)
+Maker = Callable[[Bench, Entry, Arguments], Awaitable[Made]]
+
+# By category, times the simulator's latency.
+_PACES = {"image-to-video": 5.0, "text-to-video": 5.0, "video-to-video": 5.0, "training": 20.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Endpoint(Generic[InputT]):
-    input: type[InputT]
-    make: Callable[[Bench, Entry, InputT], Awaitable[Made]]
+class Endpoint:
+    card: Card
+    make: Maker | None = None  # of its own
     pace: float = 1.0  # times the simulator's latency
-    trains: bool = False
+    check: Callable[[Arguments], None] | None = None  # what no schema can say; raises Rejection
+
+    @property
+    def trains(self) -> bool:
+        return self.card.kind == "training"
+
+    async def answer(self, bench: Bench, entry: Entry, arguments: Arguments) -> Made:
+        """Make the answer. Raise Rejection."""
+        if self.check is not None:
+            self.check(arguments)
+        if self.make is not None:
+            return await self.make(bench, entry, arguments)
+        return await making.make(bench, entry, self.card, arguments)
 
 
-ENDPOINTS: Mapping[str, Endpoint[Any]] = {
-    "fal-ai/flux/dev": Endpoint(input=FluxDevInput, make=generating.generate),
-    "fal-ai/flux/schnell": Endpoint(input=FluxSchnellInput, make=generating.generate),
-    "fal-ai/flux-lora": Endpoint(input=FluxLoraInput, make=generating.generate_with_loras),
-    "openai/gpt-image-2": Endpoint(input=GptImageInput, make=generating.generate_images_only),
-    "fal-ai/clarity-upscaler": Endpoint(input=ClarityInput, make=editing.clarity, pace=2),
-    "fal-ai/esrgan": Endpoint(input=EsrganInput, make=editing.esrgan),
-    "fal-ai/birefnet/v2": Endpoint(input=BirefnetInput, make=editing.birefnet),
-    "fal-ai/kling-video/v2.5-turbo/pro/image-to-video": Endpoint(input=KlingInput, make=filming.kling, pace=5),
-    "fal-ai/flux-lora-fast-training": Endpoint(input=TrainingInput, make=training.train, pace=20, trains=True),
+_MAKERS: Mapping[str, Maker] = {
+    "fal-ai/flux/dev": generating.generate,
+    "fal-ai/flux/schnell": generating.generate,
+    "fal-ai/flux-lora": generating.generate_with_loras,
+    "openai/gpt-image-2": generating.generate_by_tokens,
+    "openai/gpt-image-2/edit": generating.generate_by_tokens,
+    "fal-ai/clarity-upscaler": editing.clarity,
+    "fal-ai/esrgan": editing.esrgan,
+    "fal-ai/birefnet/v2": editing.birefnet,
+    "fal-ai/kling-video/v2.5-turbo/pro/image-to-video": filming.kling,
+    "fal-ai/flux-lora-fast-training": training.train,
 }
+_OWN_PACES = {"fal-ai/clarity-upscaler": 2.0}
+_CHECKS = dict.fromkeys(("openai/gpt-image-2", "openai/gpt-image-2/edit"), generating.check_gpt_size)
+
+
+def by_schema(card: Card, *, pace: float | None = None) -> Endpoint:
+    """Return the endpoint that answers by the card alone."""
+    return Endpoint(card=card, pace=_PACES.get(card.category, 1.0) if pace is None else pace)
+
+
+def _own(card: Card) -> Endpoint:
+    endpoint = by_schema(card, pace=_OWN_PACES.get(card.endpoint))
+    return replace(endpoint, make=_MAKERS.get(card.endpoint), check=_CHECKS.get(card.endpoint))
+
+
+ENDPOINTS: Mapping[str, Endpoint] = {card.endpoint: _own(card) for card in (*PICTURES, *MEDIA)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +78,12 @@ class Latencies:
 
     seconds: float
     by_endpoint: Mapping[str, float] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: ENDPOINTS)
 
     def of(self, entry: Entry) -> float:
         if entry.faults.latency is not None:
             return entry.faults.latency
-        return self.by_endpoint.get(entry.endpoint, self.seconds * ENDPOINTS[entry.endpoint].pace)
+        return self.by_endpoint.get(entry.endpoint, self.seconds * self.endpoints[entry.endpoint].pace)
 
     def of_rejection(self, entry: Entry) -> float:
         """Return after how many seconds a model rejects an input: soon, however long its work would take."""

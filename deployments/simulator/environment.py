@@ -16,9 +16,11 @@ from .keys import ELEVENLABS_KEY, GEMINI_KEY, MUX_TOKEN_ID, MUX_TOKEN_SECRET
 from .signing import mux_webhook_secret
 
 API_KEY = "sim:key"
+ADMIN_KEY = "sim:admin"  # of the same account; reads the bills, and deletes
+BILLING_KEY = "sim:billing"  # of the same account; reads the bills, and cannot submit
 USER_ID = "sim-user"  # whose key that is
 # How a real account is told from the simulator's.
-SECRETS = frozenset({API_KEY, GEMINI_KEY, ELEVENLABS_KEY, MUX_TOKEN_SECRET})
+SECRETS = frozenset({API_KEY, ADMIN_KEY, BILLING_KEY, GEMINI_KEY, ELEVENLABS_KEY, MUX_TOKEN_SECRET})
 # Object stores are reached directly: the simulator is no proxy to the world and refuses other hosts.
 _DIRECT_HOSTS = ("127.0.0.1", "localhost", "::1", ".amazonaws.com")
 
@@ -30,6 +32,7 @@ def client_environment(*, port: int, home: Path, base: Mapping[str, str]) -> dic
     """
     return {
         "FAL_KEY": API_KEY,
+        "FAL_BILLING_KEY": BILLING_KEY,
         "GEMINI_API_KEY": GEMINI_KEY,
         "ELEVENLABS_API_KEY": ELEVENLABS_KEY,
         "MUX_TOKEN_ID": MUX_TOKEN_ID,

@@ -8,6 +8,7 @@ what is decided is copied to the request, so that taking rules away changes noth
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -51,6 +52,7 @@ class FileFault(StrEnum):
     REDIRECT = "redirect"  # fal's URL redirects outside fal's CDN
     HUGE = "huge"  # declares and sends `file_bytes`
     HUGE_UNDECLARED = "huge_undeclared"  # sends `file_bytes` without a Content-Length
+    LARGE = "large"  # sound, and of `file_bytes`: a film with room at its end
     PIXEL_BOMB = "pixel_bomb"  # a small PNG of 20000 × 20000
 
 
@@ -75,6 +77,13 @@ class Faults(BaseModel):
     foreign_url: str | None = None
     file: FileFault = FileFault.NORMAL
     file_bytes: int = Field(1024**3, ge=1, description="For the huge files.")
+    flagged: bool = Field(False, description="Its pictures are marked in has_nsfw_concepts, where the model does so.")
+    units: str | None = Field(None, pattern=r"^\d+(\.\d+)?$", description="Billable units, instead of the model's own.")
+    units_header: bool = Field(True, description="False: the result's header does not tell the billable units.")
+    billing_lag: float | None = Field(None, ge=0, description="Seconds until its billing events can be seen.")
+    billing: bool = Field(True, description="False: its billing events are not seen before they are released.")
+    billing_parts: int = Field(1, ge=1, le=10, description="So many billing events for the one request.")
+    discount: Decimal | None = Field(None, ge=0, le=100, description="Percent.")
 
 
 class Rule(Faults):

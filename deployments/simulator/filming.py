@@ -7,20 +7,20 @@ import zlib
 from .bench import Bench, Made, Source
 from .book import Entry
 from .films import Film, Move, film
-from .models import KlingInput
 from .retouching import opened
+from .sizes import Arguments
 
 # fal's page of Kling states these for every picture it takes.
 _MAX_BYTES = 10 * 1024**2
 _MIN_EDGE = 300
 
 
-async def kling(bench: Bench, entry: Entry, arguments: KlingInput) -> Made:
+async def kling(bench: Bench, entry: Entry, arguments: Arguments) -> Made:
     """Charged by the second of film."""
-    source = bench.read(entry, arguments.image_url, place=("image_url",))
-    made = await bench.work(_film, source, seconds=arguments.seconds, move=_move(arguments.prompt))
+    source = bench.read(entry, arguments["image_url"], place=("image_url",))
+    made = await bench.work(_film, source, seconds=int(arguments["duration"]), move=move_of(arguments["prompt"]))
     video = bench.publish_file(entry, made.content, content_type="video/mp4", name="output.mp4")
-    return Made(body={"video": video}, billable_units=arguments.duration)
+    return Made(body={"video": video}, billable_units=arguments["duration"])
 
 
 def _film(source: Source, *, seconds: int, move: Move) -> Film:
@@ -31,7 +31,7 @@ def _film(source: Source, *, seconds: int, move: Move) -> Film:
     return film(source.content, seconds=seconds, move=move)
 
 
-def _move(prompt: str) -> Move:
+def move_of(prompt: str) -> Move:
     """Another prompt, another movement; the same one makes the same film."""
     moves = list(Move)
     return moves[zlib.crc32(prompt.encode("utf-8", "replace")) % len(moves)]

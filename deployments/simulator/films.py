@@ -43,12 +43,12 @@ class Film:
 
 
 @functools.lru_cache(maxsize=8)
-def film(picture: bytes, *, seconds: int, move: Move) -> Film:
+def film(picture: bytes, *, seconds: int, move: Move, longest_edge: int = _LONGEST_EDGE) -> Film:
     """Render an mp4 without sound, in the picture's proportions."""
     # Here, since PyAV takes 17 MB that a simulator of pictures does without.
     import av
 
-    stage, (width, height) = _stage(picture)
+    stage, (width, height) = _stage(picture, longest_edge)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=_ENCODING)
@@ -65,11 +65,11 @@ def film(picture: bytes, *, seconds: int, move: Move) -> Film:
     return Film(content=buffer.getvalue(), width=width, height=height)
 
 
-def _stage(picture: bytes) -> tuple[Image.Image, tuple[int, int]]:
+def _stage(picture: bytes, longest_edge: int) -> tuple[Image.Image, tuple[int, int]]:
     """Return the enlarged picture, and the size of what is seen of it, which H.264 wants even."""
     with Image.open(io.BytesIO(picture)) as opened:
         image = opened.convert("RGB")
-    scale = _LONGEST_EDGE / max(image.size)
+    scale = longest_edge / max(image.size)
     width, height = (max(2, round(edge * scale / 2) * 2) for edge in image.size)
     room = (round(width * _ROOM), round(height * _ROOM))
     return image.resize(room, Image.Resampling.BICUBIC), (width, height)

@@ -13,7 +13,8 @@ class Role(Enum):
     QUEUE = "queue"  # queue.fal.run: submit, status, result, cancel
     RUN = "run"  # fal.run: one synchronous call
     REST = "rest"  # rest.fal.ai: upload tokens and the webhook keys
-    PLATFORM = "platform"  # api.fal.ai: the account's own request list
+    PLATFORM = "platform"  # api.fal.ai: catalogue, prices, bills, requests, settings
+    SITE = "site"  # fal.ai: the pages of the models, of which only what is for machines
     CDN = "cdn"  # *.fal.media: files
     GEMINI = "gemini"  # generativelanguage.googleapis.com
     ELEVENLABS = "elevenlabs"  # api.elevenlabs.io
@@ -29,6 +30,7 @@ _ROLES = {
     "rest.fal.ai": Role.REST,
     "rest.alpha.fal.ai": Role.REST,
     "api.fal.ai": Role.PLATFORM,
+    "fal.ai": Role.SITE,
     "generativelanguage.googleapis.com": Role.GEMINI,
     "api.elevenlabs.io": Role.ELEVENLABS,
     "api.mux.com": Role.MUX,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
-from pydantic import ValidationError
+from collections.abc import Mapping
 
 from .bench import Bench
 from .book import Entry, Outcome
-from .endpoints import ENDPOINTS, Latencies
+from .cards.checking import check, with_defaults
+from .endpoints import Endpoint, Latencies
 from .outcomes import Rejection, failure, model_rejection
 
 
 class Inference:
-    def __init__(self, bench: Bench, *, latencies: Latencies) -> None:
+    def __init__(self, bench: Bench, *, latencies: Latencies, endpoints: Mapping[str, Endpoint]) -> None:
         self._bench = bench
+        self._endpoints = endpoints
         self._latencies = latencies
 
     async def run(self, entry: Entry) -> Outcome:
@@ -35,14 +35,14 @@ class Inference:
         return self._latencies.of_rejection(entry) if rejected else entry.seconds
 
     async def _outcome(self, entry: Entry) -> Outcome:
-        endpoint = ENDPOINTS[entry.endpoint]
+        endpoint = self._endpoints[entry.endpoint]
+        if details := check(endpoint.card, entry.input):
+            return model_rejection(details)
         try:
-            made = await endpoint.make(self._bench, entry, endpoint.input.model_validate(entry.input))
-        except ValidationError as error:
-            return model_rejection(_detail(error))
+            made = await endpoint.answer(self._bench, entry, with_defaults(endpoint.card, entry.input))
         except Rejection as error:
             return model_rejection([error.detail])
-        return Outcome(http_status=200, body=made.body, billable_units=made.billable_units)
+        return Outcome(http_status=200, body=made.body, billable_units=entry.faults.units or made.billable_units)
 
 
 def _told_failure(entry: Entry) -> Outcome | None:
@@ -55,9 +55,3 @@ def _told_failure(entry: Entry) -> Outcome | None:
     if told.startswith("error:"):
         return failure(told.removeprefix("error:"), entry)
     return None
-
-
-def _detail(error: ValidationError) -> list[dict[str, Any]]:
-    """Return pydantic's own words, which are fal's, with the input echoed as fal does."""
-    items = error.errors(include_url=False, include_context=False)
-    return [{**item, "loc": ["body", *item["loc"]]} for item in items]

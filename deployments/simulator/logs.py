@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from .book import Entry, State
-from .models import TrainingInput
 
+_USUAL_STEPS = 1000
 _MARKS = 50  # progress lines in all
 # Shares of a training's time at which its steps begin and are done.
 _PREPARED = 0.08
@@ -76,8 +76,8 @@ def _training(*, steps: int, seconds: float) -> Iterator[Line]:
 
 
 def _steps(entry: Entry) -> int:
-    steps = entry.input.get("steps")
-    return steps if isinstance(steps, int) and steps > 0 else int(TrainingInput.model_fields["steps"].default)
+    steps = entry.input.get("steps", entry.input.get("number_of_steps"))
+    return steps if isinstance(steps, int) and steps > 0 else _USUAL_STEPS
 
 
 def _bar(name: str, done: int, total: int, seconds: float) -> str:

@@ -11,6 +11,7 @@ POST   /_sim/outage                   {seconds, mode?: "nginx" | "refuse"}; 0 se
 POST   /_sim/rotate                   a new signing key; the old one stays published
 GET    /_sim/health                   200 when it runs
        /_sim/calls…                   the other providers: see calls_api.py
+       /_sim/models, /_sim/platform … models, prices, bills and limits: see platform/operator.py
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class OperatorApi:
 
     async def rules(self, _: Request) -> Response:
         listing = self._provider.rules.listing()
-        return Json([{"id": rule_id, **rule.model_dump()} for rule_id, rule in listing.items()])
+        return Json([{"id": rule_id, **rule.model_dump(mode="json")} for rule_id, rule in listing.items()])
 
     async def add_rule(self, request: Request) -> Response:
         return Json({"id": self._provider.rules.add(await _order(request, Rule))}, status_code=201)

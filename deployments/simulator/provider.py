@@ -11,19 +11,24 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from .answers import user_is_locked
 from .bench import Bench
 from .book import Account, Book, Entry, Outcome, State, new_request_id, text_of
+from .catalogue import Catalogue
 from .cdn import Cdn
+from .charges import Charges
 from .endpoints import Latencies
 from .faults import Faults, RuleBook
 from .inference import Inference
+from .lifecycle import Lifecycle
 from .line import Line
 from .mux_assets import Announcer
 from .others import Others
 from .outage import Outage
 from .outcomes import platform_failure
+from .platform.access import RateLimit
 from .signing import SigningKeys, mux_webhook_secret
 from .webhooks import WebhookSender
 
@@ -41,6 +46,7 @@ class Options:
     fixed_pictures: bool = False
     webhook_retry: float = 1.0
     mux_webhook_url: str | None = None
+    crowd: int = 0  # so many models more in the catalogue
 
 
 class Provider:
@@ -53,8 +59,13 @@ class Provider:
         self.keys = SigningKeys(options.home)
         self.sender = WebhookSender(self.keys, first_retry_seconds=options.webhook_retry)
         self._bench = Bench(self.cdn, fixed_pictures=options.fixed_pictures)
-        latencies = Latencies(seconds=options.latency, by_endpoint=options.latency_of)
-        self._inference = Inference(self._bench, latencies=latencies)
+        self.catalogue = Catalogue(crowd_size=options.crowd)
+        endpoints = self.catalogue.endpoints
+        latencies = Latencies(seconds=options.latency, by_endpoint=options.latency_of, endpoints=endpoints)
+        self._inference = Inference(self._bench, latencies=latencies, endpoints=endpoints)
+        self.charges = Charges()
+        self.rate_limit = RateLimit()
+        self.reset_platform()
         secret = mux_webhook_secret(options.home)
         announcer = Announcer(options.mux_webhook_url, secret=secret, first_retry_seconds=options.webhook_retry)
         self.others = Others(announcer, latency=options.latency, latency_of=options.latency_of)
@@ -89,18 +100,23 @@ class Provider:
         endpoint: str,
         arguments: dict[str, Any],
         faults: Faults,
+        key: str = "",
         webhook_url: str | None = None,
         start_timeout: float | None = None,
-        file_lifetime_seconds: float | None = None,
+        files: Lifecycle | None = None,
     ) -> Entry:
+        settings = self.storage_settings(account)
+        files = files or Lifecycle()
         entry = Entry(
             request_id=new_request_id(),
             endpoint=endpoint,
             input=arguments,
             account=account,
+            key=key or account.key,
             webhook_url=webhook_url,
             faults=faults,
-            file_lifetime_seconds=file_lifetime_seconds,
+            file_lifetime_seconds=files.seconds or settings["expiration_duration_seconds"],
+            file_access=files.access or (settings["initial_acl"] or {}).get("default", "allow"),
         )
         self.book.add(entry)
         on_timeout = platform_failure("request_timeout")
@@ -119,6 +135,29 @@ class Provider:
         if account.user_id not in self._lines:
             self._lines[account.user_id] = Line(slots=self.options.concurrency, work=self._run, done=self._on_finished)
         return self._lines[account.user_id]
+
+    def reset_platform(self) -> None:
+        """Have models, bills to come, limits and settings as they were at first."""
+        self.catalogue.reset()
+        self.charges.reset()
+        self.rate_limit.set(None, seconds=60)
+        self.request_list: Literal["sent", "ended"] = "sent"
+        self.request_list_lag = 0.0
+        self.pricing_is_strict = False
+        self._storage: dict[str, dict[str, Any]] = {}
+
+    def storage_settings(self, account: Account) -> dict[str, Any]:
+        """Return what the account has set for its files; as it comes they are there for ever, and for everybody."""
+        return self._storage.get(account.user_id, {"expiration_duration_seconds": None, "initial_acl": None})
+
+    def set_storage(self, account: Account, settings: dict[str, Any]) -> None:
+        self._storage[account.user_id] = settings
+
+    def refuse_if_locked(self, account: Account) -> None:
+        """Raise FalError for a submit by an account whose balance is used up."""
+        if self.charges.is_locked(account):
+            self.book.refusals["balance"] += 1
+            raise user_is_locked()
 
     def stats(self) -> dict[str, Any]:
         entries = self.book.entries()
@@ -154,7 +193,14 @@ class Provider:
         finally:
             self._running -= 1
 
+    def _charge(self, entry: Entry) -> None:
+        """Charge a success, which alone costs something."""
+        card = self.catalogue.card(entry.endpoint)
+        if card is not None and entry.outcome is not None and entry.outcome.succeeded:
+            self.charges.charge(entry, card)
+
     def _on_finished(self, entry: Entry) -> None:
+        self._charge(entry)
         if entry.webhook_url is None:
             entry.announced.set()
             return

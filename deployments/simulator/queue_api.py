@@ -12,11 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from .answers import FalError, Json, account_of, ingress_error, no_answer, user_is_locked
+from .answers import FalError, Json, account_of, ingress_error, key_of, no_answer, user_is_locked
 from .book import Entry, Outcome, State
-from .endpoints import ENDPOINTS
 from .faults import Faults, SubmitFault, WebhookFault
-from .lifecycle import OF_PREFERENCE, lifetime_asked_for
+from .lifecycle import OF_PREFERENCE, lifecycle_asked_for
 from .logs import log_of
 from .provider import Provider
 
@@ -43,10 +42,9 @@ class QueueApi:
 
     async def submit(self, request: Request) -> Response:
         account = account_of(request)
-        endpoint = _known_endpoint(request)
+        endpoint = _known_endpoint(request, self._provider)
         arguments = await _json_object(request)
-        if account.locked:
-            raise user_is_locked()
+        self._provider.refuse_if_locked(account)
         faults = self._provider.faults_for(endpoint, arguments)
         refusal = _refusal(faults)
         if refusal is not None:
@@ -56,9 +54,10 @@ class QueueApi:
             endpoint=endpoint,
             arguments=arguments,
             faults=faults,
+            key=key_of(request),
             webhook_url=request.query_params.get("fal_webhook"),
             start_timeout=_start_timeout(request),
-            file_lifetime_seconds=lifetime_asked_for(request, OF_PREFERENCE),
+            files=lifecycle_asked_for(request, OF_PREFERENCE),
         )
         return await self._answer_submit(request, entry)
 
@@ -107,13 +106,19 @@ class QueueApi:
         body: dict[str, Any] = {"status": entry.state.value, **_links(entry)}
         if entry.state is State.IN_QUEUE:
             return {**body, "queue_position": self._provider.line(entry.account).position(entry)}
-        body["logs"] = log_of(entry, training=ENDPOINTS[entry.endpoint].trains) if with_logs else None
+        body["logs"] = log_of(entry, training=self._trains(entry)) if with_logs else None
         if entry.outcome is None:
             return body
         return {**body, "metrics": {"inference_time": entry.inference_seconds}, **_error_words(entry.outcome)}
 
+    def _trains(self, entry: Entry) -> bool:
+        found = self._provider.catalogue.endpoints.get(entry.endpoint)
+        return found is not None and found.trains
+
     async def result(self, request: Request) -> Response:
         entry = self._entry(request)
+        if entry.payloads_deleted:
+            raise FalError(404, {"status": "NOT_FOUND"})
         if entry.outcome is None:
             raise FalError(400, {"detail": "Request is still in progress", **_links(entry)})
         entry.result_reads += 1
@@ -146,25 +151,28 @@ class RunApi:
 
     async def run(self, request: Request) -> Response:
         account = account_of(request)
-        endpoint = _known_endpoint(request)
+        endpoint = _known_endpoint(request, self._provider)
         arguments = await _json_object(request)
-        if account.locked:
-            raise user_is_locked()
+        self._provider.refuse_if_locked(account)
         if self._provider.line(account).is_full:
             raise _too_many_at_once(self._provider.line(account).slots)
         faults = self._provider.faults_for(endpoint, arguments)
-        lifetime = lifetime_asked_for(request, OF_PREFERENCE)
         entry = self._provider.accept(
-            account, endpoint=endpoint, arguments=arguments, faults=faults, file_lifetime_seconds=lifetime
+            account,
+            endpoint=endpoint,
+            arguments=arguments,
+            faults=faults,
+            key=key_of(request),
+            files=lifecycle_asked_for(request, OF_PREFERENCE),
         )
         await entry.finished.wait()
         assert entry.outcome is not None
         return _result_response(entry, entry.outcome)
 
 
-def _known_endpoint(request: Request) -> str:
+def _known_endpoint(request: Request, provider: Provider) -> str:
     endpoint = str(request.path_params["endpoint"]).strip("/")
-    if endpoint not in ENDPOINTS:
+    if provider.catalogue.card(endpoint) is None:
         raise FalError(404, {"detail": f"Application '{_app(endpoint)}' not found"})
     return endpoint
 
@@ -208,7 +216,9 @@ def _start_timeout(request: Request) -> float | None:
 
 
 def _result_response(entry: Entry, outcome: Outcome) -> Response:
-    headers = {"x-fal-request-id": entry.request_id, "x-fal-billable-units": outcome.billable_units}
+    headers = {"x-fal-request-id": entry.request_id}
+    if entry.faults.units_header:
+        headers["x-fal-billable-units"] = outcome.billable_units
     if outcome.error_type:
         headers["x-fal-error-type"] = outcome.error_type
     if outcome.error_type == "request_timeout":

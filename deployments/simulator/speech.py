@@ -1,4 +1,4 @@
-"""Speech for those who only want to hear that something is said: a tone for each word, as MP3.
+"""Speech for those who only want to hear that something is said: a tone for each word, as MP3 or WAV.
 
 A thousand characters are about a minute, as with a real voice. The pitch is the voice's own, and moves with the words.
 Each tone is one period of a sine, repeated: that costs next to nothing.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import wave
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -36,6 +37,21 @@ def make_speech(text: str, *, voice_id: str, sample_rate: int = 44_100, bit_rate
             frame.planes[0].update(samples.tobytes().ljust(frame.planes[0].buffer_size, b"\0"))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def make_wave(text: str, *, voice_id: str, seconds: float | None = None, sample_rate: int = 16_000) -> bytes:
+    """Make the same as WAV. `seconds`: how long it is to be, whatever is said."""
+    samples = _samples(text, voice_id, sample_rate)
+    if seconds is not None:
+        wanted = max(1, round(seconds * sample_rate))
+        samples = (samples * (wanted // len(samples) + 1))[:wanted]
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(samples.tobytes())
     return out.getvalue()
 
 

@@ -10,6 +10,7 @@ import hashlib
 import mimetypes
 import re
 import secrets
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,11 @@ _TOKEN_LIFETIME = timedelta(hours=1)
 _FOREIGN_URL = "https://evil.example/picture.jpg"
 _CHUNK_BYTES = 256 * 1024
 _STALL_SECONDS = 20
+_BOX_BYTES = 16
+_UNREADABLE: dict[str, tuple[int, dict[str, str]]] = {
+    "forbid": (403, {"detail": "Forbidden"}),
+    "hide": (404, {"detail": "Not Found"}),
+}
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -130,6 +136,8 @@ class StorageApi:
         file = self._cdn.read(request.url.path)
         if file is None or file.fault is FileFault.MISSING:
             raise FalError(404, {"detail": "Not Found"})
+        if not file.may_be_read(request.query_params.get("identity")):
+            raise FalError(*_UNREADABLE[file.access])
         return _serve(request, file)
 
     def _announced(self, request: Request) -> _Expected:
@@ -160,7 +168,7 @@ def _address(file_name: str) -> str:
 
 
 def _serve(request: Request, file: StoredFile) -> Response:
-    size = len(file.content)
+    size, wanted = len(file.content), file.faults.file_bytes
     if file.fault is FileFault.REDIRECT:
         return RedirectResponse(_FOREIGN_URL, status_code=302)
     if file.fault in (FileFault.TRUNCATED, FileFault.TRUNCATED_ONCE):
@@ -168,9 +176,12 @@ def _serve(request: Request, file: StoredFile) -> Response:
     if file.fault is FileFault.STALLED_ONCE:
         return _stream(_cut(request, file.content[: size // 2], after=_STALL_SECONDS), file, declared=size)
     if file.fault is FileFault.HUGE:
-        return _stream(_padded(file.content, file.faults.file_bytes), file, declared=file.faults.file_bytes)
+        return _stream(_padded(file.content, wanted), file, declared=wanted)
+    if file.fault is FileFault.LARGE:
+        whole = max(wanted, size + _BOX_BYTES)
+        return _stream(_padded(_with_room(file.content, whole), whole), file, declared=whole)
     if file.fault is FileFault.HUGE_UNDECLARED:
-        return _stream(_padded(file.content, file.faults.file_bytes), file, declared=None)
+        return _stream(_padded(file.content, wanted), file, declared=None)
     return Response(file.content, headers=_headers(file) | {"cache-control": "public, max-age=31536000"})
 
 
@@ -188,6 +199,11 @@ async def _cut(request: Request, beginning: bytes, *, after: float = 0) -> Async
     yield beginning
     await asyncio.sleep(after)
     await break_off(request)
+
+
+def _with_room(content: bytes, total: int) -> bytes:
+    """Return the film and the head of a box of free space that goes to the end, which players pass over."""
+    return content + struct.pack(">I4sQ", 1, b"free", total - len(content))
 
 
 async def _padded(content: bytes, total: int) -> AsyncIterator[bytes]:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from .bench import Bench, Made, Source
 from .book import Entry
-from .models import TrainingInput
 from .retouching import opened
+from .sizes import Arguments
 from .weights import palette_of_pictures, weights
 
 _MIN_PICTURES = 4
@@ -27,9 +27,9 @@ _SAMPLE_EDGE = 64
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
 
-async def train(bench: Bench, entry: Entry, arguments: TrainingInput) -> Made:
+async def train(bench: Bench, entry: Entry, arguments: Arguments) -> Made:
     """Charged by the run."""
-    source = bench.read(entry, arguments.images_data_url, place=("images_data_url",))
+    source = bench.read(entry, arguments["images_data_url"], place=("images_data_url",))
     trained = await bench.work(_weights, source, arguments)
     config = json.dumps(_config(arguments), indent=2).encode()
     body = {
@@ -41,9 +41,9 @@ async def train(bench: Bench, entry: Entry, arguments: TrainingInput) -> Made:
     return Made(body=body, billable_units="1")
 
 
-def _weights(source: Source, arguments: TrainingInput) -> bytes:
+def _weights(source: Source, arguments: Arguments) -> bytes:
     archive = hashlib.sha256(source.content).hexdigest()
-    seed = f"{archive}/{arguments.trigger_word}/{arguments.steps}"
+    seed = f"{archive}/{arguments.get('trigger_word')}/{arguments['steps']}"
     return weights(seed=seed, palette=palette_of_pictures(list(_pictures(source))))
 
 
@@ -84,12 +84,12 @@ def _check_number(source: Source, found: int) -> None:
     )
 
 
-def _config(arguments: TrainingInput) -> dict[str, object]:
+def _config(arguments: Arguments) -> dict[str, object]:
     return {
         "base_model": "black-forest-labs/FLUX.1-dev",
-        "instance_prompt": arguments.trigger_word,
-        "trigger_word": arguments.trigger_word,
-        "steps": arguments.steps,
-        "is_style": arguments.is_style,
-        "create_masks": arguments.create_masks and not arguments.is_style,
+        "instance_prompt": arguments.get("trigger_word"),
+        "trigger_word": arguments.get("trigger_word"),
+        "steps": arguments["steps"],
+        "is_style": arguments["is_style"],
+        "create_masks": arguments["create_masks"] and not arguments["is_style"],
     }

@@ -52,7 +52,7 @@ def palette_of_weights(content: bytes) -> Palette:
     """
     metadata = _metadata(content)
     if _LEARNT not in metadata:
-        return _palette_by_chance(hashlib.sha256(content).hexdigest())
+        return palette_by_chance(hashlib.sha256(content).hexdigest())
     try:
         return _palette([(red, green, blue) for red, green, blue in json.loads(str(metadata[_LEARNT]))])
     except (ValueError, TypeError) as error:
@@ -79,7 +79,8 @@ def _palette(colors: list[Color]) -> Palette:
     return top, horizon, light, far, near
 
 
-def _palette_by_chance(seed: str) -> Palette:
+def palette_by_chance(seed: str) -> Palette:
+    """Return five shades of one colour, by the seed."""
     rng = random.Random(seed)
     hue = rng.random()
     shades = [colorsys.hsv_to_rgb((hue + rng.uniform(-0.08, 0.08)) % 1, 0.75, value / 5) for value in range(1, 6)]

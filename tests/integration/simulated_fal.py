@@ -63,6 +63,33 @@ class SimulatedFal:
     def rotate(self) -> None:
         self._posted("/rotate", {})
 
+    def add_model(self, **card: Any) -> None:
+        self._posted("/models", card)
+
+    def change_model(self, endpoint: str, **fields: Any) -> None:
+        answer = self.operator.patch("/models", params={"endpoint_id": endpoint}, json=fields)
+        answer.raise_for_status()
+
+    def rename_model(self, old: str, new: str) -> None:
+        self._posted("/models/rename", {"from": old, "to": new})
+
+    def platform(self, **settings: Any) -> None:
+        self.operator.put("/platform", json=settings).raise_for_status()
+
+    def balance(self, usd: str, user_id: str = "sim-user") -> None:
+        self.operator.put("/balance", json={"usd": usd, "user_id": user_id}).raise_for_status()
+
+    def release_bills(self, request_id: str | None = None) -> int:
+        return int(self._posted("/billing/release", {"request_id": request_id}).json()["released"])
+
+    def correct_bill(self, request_id: str, usd: str) -> None:
+        self._posted("/billing/correct", {"request_id": request_id, "usd": usd})
+
+    def invoice(self) -> dict[str, Any]:
+        """What was charged since it started, in nano-dollars."""
+        invoice: dict[str, Any] = self.operator.get("/invoice").json()
+        return invoice
+
     def requests(self, match: str = "") -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.operator.get("/requests", params={"match": match}).json()
         return rows
@@ -72,11 +99,12 @@ class SimulatedFal:
         return stats
 
     def reset(self) -> None:
-        """No rule, no outage, and both slots free for the next test."""
+        """No rule, no outage, no model of a test's own, and both slots free for the next test."""
         self.operator.delete("/rules").raise_for_status()
         self.outage(0)
         self.mux_webhooks_to(None)
         wait_until(self._is_idle)
+        self.operator.delete("/platform").raise_for_status()
 
     def _is_idle(self) -> bool:
         stats = self.stats()

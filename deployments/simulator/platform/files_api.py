@@ -1,0 +1,82 @@
+"""The account's settings for files, and who may read a file of it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..answers import Json
+from ..cdn import StoredFile
+from ..provider import Provider
+from .access import ADMINS, caller, invalid, json_object, not_found
+
+_ACCESS = ("allow", "forbid", "hide")
+_MAX_SIGNED_SECONDS = 7 * 24 * 3600
+
+
+class FilesApi:
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/storage/settings", self.settings, methods=["GET"]),
+            Route("/v1/storage/settings", self.set_settings, methods=["PUT"]),
+            Route("/v1/storage/files/acl", self.acl, methods=["GET"]),
+            Route("/v1/storage/files/acl", self.set_acl, methods=["PUT"]),
+            Route("/v1/storage/files/sign", self.sign, methods=["POST"]),
+        ]
+
+    async def settings(self, request: Request) -> Response:
+        account = caller(request, *ADMINS)
+        return Json(self._provider.storage_settings(account))
+
+    async def set_settings(self, request: Request) -> Response:
+        """Replace them: what is left out is reset."""
+        account, body = caller(request, *ADMINS), await json_object(request)
+        seconds, acl = body.get("expiration_duration_seconds"), body.get("initial_acl")
+        if seconds is not None and (not isinstance(seconds, int) or seconds < 1):
+            raise invalid("expiration_duration_seconds must be a positive integer or null")
+        if acl is not None:
+            acl = _acl(acl)
+        self._provider.set_storage(account, {"expiration_duration_seconds": seconds, "initial_acl": acl})
+        return Json(self._provider.storage_settings(account))
+
+    async def acl(self, request: Request) -> Response:
+        caller(request, *ADMINS)
+        return Json({"default": self._file(request).access, "rules": []})
+
+    async def set_acl(self, request: Request) -> Response:
+        caller(request, *ADMINS)
+        file, asked = self._file(request), _acl(await json_object(request))
+        file.access = asked["default"]
+        return Json(asked)
+
+    async def sign(self, request: Request) -> Response:
+        """Give an address that may be read whatever the file's access."""
+        caller(request, *ADMINS)
+        file, body = self._file(request), await json_object(request)
+        seconds = body.get("expiration_seconds", 3600)
+        if not isinstance(seconds, int) or not 1 <= seconds <= _MAX_SIGNED_SECONDS:
+            raise invalid(f"expiration_seconds must be from 1 to {_MAX_SIGNED_SECONDS}")
+        ticket = secrets.token_urlsafe(16)
+        file.sign(ticket, seconds=seconds)
+        return Json({"signed_url": f"{request.query_params['url']}?identity={ticket}"})
+
+    def _file(self, request: Request) -> StoredFile:
+        file = self._provider.cdn.find(urlsplit(request.query_params.get("url", "")).path)
+        if file is None:
+            raise not_found("No such file")
+        return file
+
+
+def _acl(asked: Any) -> dict[str, Any]:
+    """Return what is kept of an access list: rules for users that are not known, and here nobody is, are dropped."""
+    if not isinstance(asked, dict) or asked.get("default") not in _ACCESS:
+        raise invalid(f"default must be one of {', '.join(_ACCESS)}")
+    return {"default": asked["default"], "rules": []}
