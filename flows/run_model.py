@@ -52,10 +52,10 @@ def _run(job: Job, order: Generation) -> Inference:
 
 def _result(job: Job, made: Inference, files: list[Asset]) -> dict[str, Any]:
     """Return what the answer says beside its files, with their ids in their places; a long one as a file itself."""
-    kept: dict[str, str] = {}
+    places: dict[str, str] = {}
     for file, asset in zip(made.files, files, strict=True):
-        kept.setdefault(file.url, asset.id)
-    rest = rest_of(made.output, kept)
+        places.setdefault(file.url, asset.id)
+    rest = rest_of(made.output, places)
     written = json.dumps(rest, ensure_ascii=False).encode()
     if len(written) <= MOST_RESULT_BYTES:
         return {"output": rest, "files": [asset.id for asset in files]}

@@ -55,20 +55,40 @@ class Shelf:
         self._newest: dict[str, tuple[float, Found | None]] = {}
         self._versions: dict[tuple[str, int], Card] = {}
         self._costs: dict[str, tuple[float, Decimal | None]] = {}
-        self._lock = threading.Lock()  # also so that one model's first use is one question
+        self._lock = threading.Lock()
+        self._first_use = threading.Lock()  # so that it is one question; known models do not wait for it
 
     def newest(self, endpoint: str, *, first_use: bool = True) -> Found | None:
-        """Return what is known of the model today. `first_use`: ask the platform where nothing is."""
+        """Return what is known of the model today.
+
+        `first_use`: ask the platform where nothing is, or no price, as some of the packaged cards have none.
+        """
+        is_fresh, found = self._known(endpoint)
+        if is_fresh or _is_whole(found) or not first_use or self._fetch is None or not _is_endpoint(endpoint):
+            return found
+        with self._first_use:
+            is_fresh, found = self._known(endpoint)
+            if is_fresh or _is_whole(found):
+                return found
+            found = self._fetched(endpoint, self._fetch) or found
+            with self._lock:
+                self._note(endpoint, found)
+            return found
+
+    def _known(self, endpoint: str) -> tuple[bool, Found | None]:
+        """Return what is known here, and whether it was looked up a moment ago; that nothing is, is known too."""
         with self._lock:
             at, found = self._newest.get(endpoint, (float("-inf"), None))
             if time.monotonic() - at < FRESH_SECONDS:
-                return found
-            found = self._look_up(endpoint, first_use=first_use)
-            if found is not None or first_use:
-                if len(self._newest) >= MOST_KEPT:
-                    self._newest.clear()
-                self._newest[endpoint] = time.monotonic(), found
-            return found
+                return True, found
+            if _is_whole(found := self._on_record(endpoint) or self._packaged(endpoint)):
+                self._note(endpoint, found)
+            return False, found
+
+    def _note(self, endpoint: str, found: Found | None) -> None:
+        if len(self._newest) >= MOST_KEPT:
+            self._newest.clear()
+        self._newest[endpoint] = time.monotonic(), found
 
     def version(self, endpoint: str, version: int) -> Card | None:
         """Return that version of a card, as a call has it on record."""
@@ -110,15 +130,14 @@ class Shelf:
                 code="model_not_allowed",
             )
 
-    def _look_up(self, endpoint: str, *, first_use: bool) -> Found | None:
-        if (found := self._on_record(endpoint)) is not None:
-            return found
-        if (packaged := packaged_cards().get(endpoint)) is not None:
-            allowed, call_usd = (None, None) if self._ledger is None else self._ledger.models.choice(endpoint)
-            return Found(card=packaged, allowed=allowed, call_usd=call_usd)
-        if not first_use or self._fetch is None or not _is_endpoint(endpoint):
+    def _packaged(self, endpoint: str) -> Found | None:
+        if (packaged := packaged_cards().get(endpoint)) is None:
             return None
-        if (card := self._fetch(endpoint)) is None:
+        allowed, call_usd = (None, None) if self._ledger is None else self._ledger.models.choice(endpoint)
+        return Found(card=packaged, allowed=allowed, call_usd=call_usd)
+
+    def _fetched(self, endpoint: str, fetch: FetchCard) -> Found | None:
+        if (card := fetch(endpoint)) is None:
             return None
         self._keep(card)
         return self._on_record(endpoint) or Found(card=card)
@@ -137,6 +156,10 @@ class Shelf:
         except DBAPIError as error:
             if not is_refused_write(error):  # a dry run only reads
                 raise
+
+
+def _is_whole(found: Found | None) -> bool:
+    return found is not None and not (found.card.packaged and found.card.unit_price is None)
 
 
 def _is_endpoint(text: str) -> bool:

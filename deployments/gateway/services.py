@@ -54,7 +54,7 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
     with ExitStack() as opened:
         ledger = Ledger(settings.ledger_url, timing=settings.timing)
         opened.callback(ledger.close)
-        opened.enter_context(open_shelf(ledger, models=settings.models))
+        opened.enter_context(open_shelf(_ledger_of_cards(settings, opened), models=settings.models))
         _keep_packaged(ledger)
         api = PrefectApi.from_environment()
         orchestrator = opened.enter_context(Orchestrator(api))
@@ -71,6 +71,13 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
             publisher=opened.enter_context(EventPublisher(ledger, orchestrator)),
             webhooks=WebhookIngest(ledger, blocks, settings),
         )
+
+
+def _ledger_of_cards(settings: Settings, opened: ExitStack) -> Ledger:
+    """Open the ledger once more, for cards: they are looked up inside transactions, which may hold all connections."""
+    ledger = Ledger(settings.ledger_url, timing=settings.timing)
+    opened.callback(ledger.close)
+    return ledger
 
 
 def _keep_packaged(ledger: Ledger) -> None:

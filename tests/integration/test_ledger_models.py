@@ -103,6 +103,15 @@ def test_an_unknown_model_is_fetched_on_its_first_use_and_kept(ledger: Ledger) -
     assert ledger.models.get("fal-ai/new-fox") is not None
 
 
+def test_a_packaged_card_without_a_price_is_fetched_on_its_first_use(ledger: Ledger) -> None:
+    """Its price may be known by now; where the platform cannot be asked, the packaged card serves."""
+    veo = packaged_cards()["fal-ai/veo3"]
+    with open_shelf(ledger, fetch=lambda endpoint: None):
+        assert find_ordered(veo.endpoint).version is None
+    with open_shelf(ledger, fetch=lambda endpoint: replace(veo, packaged=False, unit="seconds", unit_price=Decimal(1))):
+        assert find_model(veo.endpoint).estimate({"prompt": "a fox"}) == 8
+
+
 def test_the_packaged_cards_fill_what_is_missing(ledger: Ledger) -> None:
     """Those of the platform stay as they are."""
     keep(ledger, replace(FOX, endpoint="fal-ai/flux/dev"))

@@ -24,8 +24,9 @@ API = "https://api.fal.ai/v1"
 PUBLIC_SCHEMA = "https://fal.ai/api/openapi/queue/openapi.json"
 PAGE = 50  # models of a page, and endpoints of a question for prices: fal's own bound
 MOST_PAGES = 400
+USD = "USD"  # what all money here is; a price in another currency is none
 MOST_WAITS = 5  # for the rate limit, in one reading of the list
-TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+TIMEOUT = httpx.Timeout(15.0, connect=3.0)  # on a model's first use somebody's order waits for it
 SCHEMA_FIELDS = ("post", "requestBody", "content", "application/json", "schema")
 ANSWER_FIELDS = ("get", "responses", "200", "content", "application/json", "schema")
 
@@ -138,8 +139,8 @@ def card_of(entry: Json, price: Json | None) -> Card:
         input_schema=given,
         output_schema=answered,
         unit=None if price is None else _text(price.get("unit")).strip() or None,
-        unit_price=None if price is None else _price(price.get("unit_price")),
-        currency=_text((price or {}).get("currency")) or "USD",
+        unit_price=None if price is None or _currency(price) != USD else _price(price.get("unit_price")),
+        currency=USD if price is None else _currency(price),
         usual_seconds=minutes * 60 if isinstance(minutes, int | float) and minutes > 0 else None,
     )
 
@@ -174,6 +175,10 @@ def _entries(answer: Json) -> list[dict[str, Any]]:
 
 def _text(value: object) -> str:
     return value.replace("\x00", "") if isinstance(value, str) else ""
+
+
+def _currency(price: Json) -> str:
+    return _text(price.get("currency")) or USD
 
 
 def _price(value: object) -> Decimal | None:
