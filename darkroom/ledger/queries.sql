@@ -768,7 +768,11 @@ UPDATE model SET superseded_at = :now WHERE endpoint = ANY(:endpoints) AND super
 UPDATE model SET fetched_at = :now WHERE endpoint = ANY(:endpoints) AND superseded_at IS NULL
 
 -- name: models_page
-SELECT model.*, choice.allowed, choice.call_usd FROM model LEFT JOIN model_choice AS choice USING (endpoint)
+-- Without the schemas: a page of them would be megabytes.
+SELECT endpoint, version, digest, account_id, title, category, kind, status, description, unit, unit_price, currency,
+    usual_seconds, packaged, fetched_at, superseded_at, choice.allowed, choice.call_usd,
+    CAST(NULL AS jsonb) AS input_schema, CAST(NULL AS jsonb) AS output_schema
+FROM model LEFT JOIN model_choice AS choice USING (endpoint)
 WHERE superseded_at IS NULL AND endpoint > :after
   AND (CAST(:category AS text) IS NULL OR category = :category)
   AND (CAST(:q AS text) IS NULL OR endpoint ILIKE :q OR title ILIKE :q OR description ILIKE :q)

@@ -127,20 +127,24 @@ def _or_null(found: dict[str, Any]) -> dict[str, Any]:
     return {**about, "anyOf": [found, {"type": "null"}]}
 
 
-def sides(schema: Any, root: Schema, depth: int = 0) -> list[Schema]:
+def sides(schema: Any, root: Schema, within: frozenset[str] = frozenset()) -> list[Schema]:
     """Return the schema without its references and alternatives: every plain schema that a value may be held against.
 
-    A title, hint or format that stands beside alternatives is one of them, so that it is not lost.
+    A title, hint or format that stands beside alternatives is one of them, so that it is not lost. `within`: the
+    references that have led here.
     """
-    if not isinstance(schema, Mapping) or depth > DEEPEST:
+    if not isinstance(schema, Mapping):
         return []
     if isinstance(reference := schema.get("$ref"), str):
+        if reference in within:  # an alternative of itself is none
+            return []
+        within |= {reference}
         name = reference.removeprefix("#/$defs/").replace("~1", "/").replace("~0", "~")
-        return sides(root.get("$defs", {}).get(name), root, depth + 1)
+        return sides(root.get("$defs", {}).get(name), root, within)
     found: list[Schema] = [schema]
     for name in ("anyOf", "allOf"):
         for each in schema.get(name, ()):
-            found += sides(each, root, depth + 1)
+            found += sides(each, root, within)
     return found
 
 

@@ -123,6 +123,16 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     assert caught.value.within("input").problems[0].field.startswith("input.")
 
 
+def test_a_schema_that_is_its_own_alternative_comes_to_an_end() -> None:
+    """Twice over at each turn, and it is looked at once."""
+    a = {"$ref": "#/components/schemas/A"}
+    schema = self_contained(
+        {"type": "object", "properties": {"a": a}}, {"A": {"properties": {"b": a}, "anyOf": [a, a]}}
+    )
+    assert schema is not None
+    assert list(file_places(schema, {"a": {"b": {"url": ASSET}}})) == [(("a", "b", "url"), ASSET)]
+
+
 def test_a_schema_that_is_none_is_left_out() -> None:
     """A keyword of the wrong type makes no schema, and neither does what stands there where one could not be made."""
     assert self_contained({"type": 5}, {}) is None
