@@ -10,7 +10,7 @@ from darkroom.models.card import Card
 from darkroom.models.checking import InputProblem, WrongInput, check_input
 from darkroom.models.model import CardModel
 from darkroom.models.outputs import rest_of
-from darkroom.models.prices import Estimate, NoPrice
+from darkroom.models.prices import Estimate, NoPrice, is_a_count
 from darkroom.models.schemas import ASSET, Path, file_places, self_contained
 from darkroom.models.snapshot import packaged_cards
 
@@ -25,6 +25,7 @@ __all__ = [
     "WrongInput",
     "check_input",
     "file_places",
+    "is_a_count",
     "packaged_cards",
     "rest_of",
     "self_contained",

@@ -10,6 +10,7 @@ from provider_rows import row_for
 
 from darkroom.providers.outcomes import succeeded
 
+KLING, CLARITY = "fal-ai/kling-video/v2.5-turbo/pro/image-to-video", "fal-ai/clarity-upscaler"
 GPT, ESRGAN, VIDEO = "openai/gpt-image-2", "fal-ai/esrgan", "fal-ai/topaz/upscale/video"
 ASSET = "asset:ast_019aa1f0d8b4"
 IMAGES = {"images": [{"url": "https://v3b.fal.media/files/b/x/fox.png"}]}
@@ -21,6 +22,8 @@ IMAGES = {"images": [{"url": "https://v3b.fal.media/files/b/x/fox.png"}]}
         (GPT, {"prompt": "a fox"}, "0.219", "0.219"),
         (ESRGAN, {"image_url": ASSET}, "2.5", "0.002775"),
         (VIDEO, {"video_url": ASSET}, "20", "0.2"),
+        (KLING, {"prompt": "it turns", "image_url": ASSET}, "5.04", "0.3528"),
+        (CLARITY, {"image_url": ASSET}, "3.5", "0.105"),
     ],
 )
 def test_a_result_that_only_its_provider_can_count_is_asked_for(

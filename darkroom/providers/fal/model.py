@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from darkroom.errors import BadInput, Permanent
 from darkroom.media.formats import Kind, RemoteFile
-from darkroom.models import Card, Estimate, Path, file_places, packaged_cards
+from darkroom.models import Card, Estimate, Path, file_places, is_a_count, packaged_cards
 from darkroom.providers.fal.inputs import PRESETS
 
 # fal's price list gives one megapixel for 1024 × 1024.
@@ -86,7 +86,8 @@ class Model:
     @property
     def counted_by_provider(self) -> bool:
         """Return whether only fal knows what a call has come to."""
-        return bool(self.picture_prices) or self.unit is Unit.COMPUTE_SECOND
+        card = self.card or packaged_cards()[self.endpoint]
+        return not is_a_count(card.unit or "", category=card.category)
 
     @property
     def unit_price(self) -> Decimal:
