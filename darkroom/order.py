@@ -5,7 +5,7 @@ Nothing here imports Prefect, as the gateway takes orders without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from decimal import Decimal
@@ -67,16 +67,34 @@ class Address:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EstimatePart:
+    """What a part of an order should cost at most: a paid call, or several of the same.
+
+    `source`: how it is known, as of `darkroom.models.Estimate`.
+    """
+
+    step: str
+    usd: Decimal
+    source: str
+    endpoint: str | None = None
+    units: Decimal | None = None
+    unit: str | None = None
+    unit_price_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """What goes on record with an order.
 
     `first`: its first paid call, which queues for a slot at once, before any run has begun. `estimate_usd`: the most
-    that the whole should cost; None where nobody can say. `tell_estimate`: the answer to the order names it.
+    that the whole should cost; None where nobody can say. `tell_estimate`: the answer to the order names it. `parts`:
+    what it is made of, as far as that is told.
     """
 
     first: RequestSpec | None = None
     estimate_usd: Decimal | None = None
     tell_estimate: bool = True
+    parts: Sequence[EstimatePart] = ()
 
 
 class Order(BaseModel):

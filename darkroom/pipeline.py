@@ -54,9 +54,14 @@ def pipeline(
             user = given.pop("user", OPERATOR)
             try:
                 asked = order.read(given)
-                asked.check()  # wrong input ends here, before anything is on record
                 return drive(
-                    call, kind=made.kind, parameters=asked.parameters(), user=user, as_tasks=as_tasks, patience=patience
+                    call,
+                    kind=made.kind,
+                    parameters=asked.parameters(),
+                    user=user,
+                    as_tasks=as_tasks,
+                    patience=patience,
+                    check=asked.check,  # wrong input ends there, before anything is on record
                 )
             except BadInput as error:
                 return refused(error)

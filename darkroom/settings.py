@@ -22,6 +22,7 @@ from darkroom.errors import NeedsHuman
 from darkroom.timing import UNSCALED, Timing
 
 DEFAULT_HOME = ".darkroom"
+ANY_MODEL = "any"
 PREFIX = "DARKROOM_"
 TIME_SCALE = f"{PREFIX}TIME_SCALE"
 _REACH = frozenset({"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE"})
@@ -53,6 +54,10 @@ class Settings(BaseSettings):
     cancel_grace: timedelta = Field(
         default_factory=lambda given: UNSCALED.cancel_grace * given["time_scale"],
         description="How long a cancelled run may take to end before its process is killed (seconds or ISO 8601).",
+    )
+    models: str = Field(
+        ANY_MODEL,
+        description="Models that may be ordered of those that have cards: any, or globs, e.g. fal-ai/flux/*,openai/*.",
     )
     web_allow: str = Field(
         "",

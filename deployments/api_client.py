@@ -38,6 +38,13 @@ class ApiClient:
     def order_image(self, body: Mapping[str, Any]) -> Json:
         return self._call("POST", "/v1/images", json=body)
 
+    def order_generation(self, body: Mapping[str, Any]) -> Json:
+        return self._call("POST", "/v1/generations", json=body)
+
+    def model(self, endpoint: str) -> Json:
+        """Return a model's card."""
+        return self._call("GET", f"/v1/models/{endpoint}")
+
     def upload(self, file: Path) -> Json:
         """Upload a picture or a zip, streamed from disk."""
         headers = {"Content-Type": guess_type(file.name)[0] or "application/octet-stream"}

@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from darkroom import Job, pipeline
+from darkroom.engine.request_spec import priced_at_most
 from darkroom.engine.resources import current
 from darkroom.flows.orders.picture import STEP, Picture
 from darkroom.flows.parts.picture_steps import require_logos
@@ -26,7 +27,8 @@ def generate_image(job: Job, picture: Picture) -> dict[str, Any] | None:
     """Make a picture from a prompt, and keep it in the media store."""
     require_logos(picture.post, job.asset, user_id=job.user_id)
     style = find_style(current().ledger, job.user_id, picture.lora) if picture.lora else None
-    made = job.store(job.infer(picture.endpoint, picture.input(style), step=STEP, reuse=picture.known_again))
+    with priced_at_most(picture.max_usd):
+        made = job.store(job.infer(picture.endpoint, picture.input(style), step=STEP, reuse=picture.known_again))
     if not picture.post:
         return None
     return {"pictures": [asset.id for asset in post_process(job, made, picture.post)]}

@@ -41,7 +41,7 @@ from darkroom.ledger import JobStatus, Outcome, Request, RequestStatus, Run, Tra
 from darkroom.orchestrator import RECONCILE, RunState, queue_name
 from darkroom.orchestrator.missed_runs import make_missing, skipped
 from darkroom.providers.base import Provider
-from darkroom.providers.models import find_model
+from darkroom.providers.models import model_of
 from darkroom.providers.registry import heard_from
 
 MOST_TOLD = 500  # events in one turn
@@ -151,7 +151,7 @@ class Reconciler:
             get_run_logger().info("Request %s: found at the provider", ref)
 
     def _request(self, row: Request) -> None:
-        model = find_model(row.endpoint)
+        model = model_of(row)
         what = decide_request(
             row,
             now=self._now(),
@@ -204,7 +204,7 @@ class Reconciler:
 
     def _progress(self, row: Request) -> None:
         """Show what the provider tells of a long call while its run is suspended for it."""
-        if row.status is not RequestStatus.IN_FLIGHT or find_model(row.endpoint).expected < LONG:
+        if row.status is not RequestStatus.IN_FLIGHT or model_of(row).expected < LONG:
             return
         if (come := self._provider(row).progress(row)) is None:
             return

@@ -85,7 +85,7 @@ def model_of(picture: Picture) -> str:
 def accepted_by(endpoint: str) -> frozenset[str] | None:
     """Return the names of the model's input; None for a model that nobody knows."""
     model = _model(endpoint)
-    return None if model is None else frozenset(model.input.model_fields)
+    return None if model is None else frozenset(model.input_schema.get("properties", ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +207,7 @@ def _kinds(model: str, column: str) -> frozenset[str]:
     """Return what JSON calls the types of the column's value; none for a column or model that nobody knows."""
     if column in _KINDS:
         return _KINDS[column]
-    return _kinds_of(model).get(column.removeprefix(f"{ARGUMENTS}."), frozenset())
+    return _kinds_by_name(model).get(column.removeprefix(f"{ARGUMENTS}."), frozenset())
 
 
 def _model(endpoint: str) -> PictureModel | None:
@@ -217,17 +217,28 @@ def _model(endpoint: str) -> PictureModel | None:
         return None
 
 
-@lru_cache(256)  # of names that users write
-def _kinds_of(endpoint: str) -> Mapping[str, frozenset[str]]:
+def _kinds_by_name(endpoint: str) -> Mapping[str, frozenset[str]]:
     model = _model(endpoint)
     if model is None:
         return {}
-    schema = model.input.model_json_schema()
-    return {name: frozenset(_types(each, schema.get("$defs", {}))) for name, each in schema["properties"].items()}
+    card = getattr(model, "card", None)
+    return _kinds_of(endpoint, 0 if card is None else card.version)
+
+
+@lru_cache
+def _kinds_of(endpoint: str, version: int) -> Mapping[str, frozenset[str]]:
+    """Return the types of a model's fields. `version`: of its card, so that a new one is read anew."""
+    model = _model(endpoint)
+    schema = {} if model is None else model.input_schema
+    return {
+        name: frozenset(_types(each, schema.get("$defs", {}))) for name, each in schema.get("properties", {}).items()
+    }
 
 
 def _types(schema: Mapping[str, Any], named: Mapping[str, Any]) -> set[str]:
     if "$ref" in schema:
         return _types(named[schema["$ref"].rpartition("/")[2]], named)
     sides = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
-    return {schema["type"]} if "type" in schema else set[str]().union(*(_types(side, named) for side in sides))
+    if "type" in schema:
+        return {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
+    return set[str]().union(*(_types(side, named) for side in sides))

@@ -25,9 +25,9 @@ from darkroom.engine.request_spec import build_request
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import Cancelled, RetryLater, Waiting
 from darkroom.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
-from darkroom.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same
+from darkroom.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same, spec_again
 from darkroom.media.formats import Kind, RemoteFile
-from darkroom.providers.models import find_model
+from darkroom.providers.models import model_of
 from darkroom.providers.registry import may_pass
 
 Beside = Callable[[str, Callable[[], object]], None]
@@ -405,20 +405,8 @@ class Job(Durable):
             raise _perhaps_paid().of(step=row.step, ref=row.ref)
         if tries >= retry.attempts or not isinstance(error, Retry):
             raise error
-        following = RequestSpec(
-            step=row.step,
-            endpoint=row.endpoint,
-            input=row.input or {},
-            estimate_usd=row.estimate_usd,
-            lane=Lane.CONTINUE,
-            attempt=row.attempt + 1,
-            account_id=row.account_id,
-            reuse_hash=row.reuse_hash,
-            not_before=next_try(
-                error, tries=tries, now=self._resources.clock(), policy=retry, timing=self._resources.timing
-            ),
-        )
-        return self._queue([following])[0]
+        due = next_try(error, tries=tries, now=self._resources.clock(), policy=retry, timing=self._resources.timing)
+        return self._queue([spec_again(row, attempt=row.attempt + 1, lane=Lane.CONTINUE, not_before=due)])[0]
 
     def _tries(self, step: str) -> int:
         """Count the attempts of the step since the job was last replayed."""
@@ -432,7 +420,7 @@ class Job(Durable):
 
     def _collect(self, row: Request) -> Inference:
         output = row.output if row.output is not None else self._fetch(row)
-        files = find_model(row.endpoint).files(output)
+        files = model_of(row).files(output)
         return Inference(
             ref=row.ref,
             attempt=row.attempt,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from decimal import Decimal
+from typing import Any, cast
 
 from darkroom.ledger import Asset, Lane, RequestSpec, content_hash
-from darkroom.providers.base import ASSET
-from darkroom.providers.models import find_model
+from darkroom.models import CardModel, Estimate
+from darkroom.order import EstimatePart
+from darkroom.providers.base import ASSET, Model
+from darkroom.providers.models import find_ordered, model_of_version
+
+_at_most: ContextVar[Decimal | None] = ContextVar("at_most", default=None)  # an order's own bound
 
 
 def build_request(
@@ -17,17 +24,50 @@ def build_request(
 
     `arguments`, `reuse`: as of `Job.start`.
     """
-    model = find_model(endpoint)
+    ordered = find_ordered(endpoint)
+    model = ordered.model
     checked = model.validate(_named(arguments, lambda asset: f"{ASSET}{asset.id}"))
     return RequestSpec(
         step=step,
         endpoint=endpoint,
+        model_version=ordered.version,
         input=checked,
-        estimate_usd=model.estimate(checked),
+        estimate_usd=_estimated(model, checked),
         lane=lane,
         account_id=model.account_id,
         reuse_hash=content_hash(endpoint, _named(arguments, _by_content)) if reuse else None,
     )
+
+
+@contextmanager
+def priced_at_most(usd: Decimal | None) -> Iterator[None]:
+    """Take a model without a price to cost as much as its order allows, inside the context."""
+    token = _at_most.set(usd)
+    try:
+        yield
+    finally:
+        _at_most.reset(token)
+
+
+def quote(model: Model, input: Mapping[str, Any]) -> Estimate:
+    """Return what a call should cost at most, and how that is known. Raise NoPrice."""
+    if isinstance(model, CardModel):
+        return model.quote(input, at_most_usd=_at_most.get())
+    quoted = getattr(model, "quote", None)
+    return Estimate(usd=model.estimate(input), source="list_price") if quoted is None else cast(Estimate, quoted(input))
+
+
+def part_of(spec: RequestSpec) -> EstimatePart:
+    """Return what a call should cost, and how that is known."""
+    return as_part(quote(model_of_version(spec.endpoint, spec.model_version), spec.input), spec.step, spec.endpoint)
+
+
+def as_part(estimate: Estimate, step: str, endpoint: str) -> EstimatePart:
+    return EstimatePart(step=step, endpoint=endpoint, **vars(estimate))
+
+
+def _estimated(model: Model, input: Mapping[str, Any]) -> Decimal:
+    return quote(model, input).usd
 
 
 def _named(value: Any, name: Callable[[Asset], str]) -> Any:

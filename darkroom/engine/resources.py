@@ -20,6 +20,7 @@ from darkroom.media.store import MediaStore, open_media_store
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.dispatch import Dispatcher
 from darkroom.providers.registry import Providers
+from darkroom.providers.shelf import open_shelf
 from darkroom.settings import Settings, load_settings
 from darkroom.timing import Timing
 
@@ -56,7 +57,8 @@ def using(resources: Resources) -> Iterator[Resources]:
     """Make these the current resources inside the context."""
     token = _current.set(resources)
     try:
-        yield resources
+        with open_shelf(resources.ledger, models=resources.settings.models):
+            yield resources
     finally:
         _current.reset(token)
 

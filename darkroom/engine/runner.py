@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Protocol
@@ -41,6 +41,7 @@ def drive(
     user: str,
     as_tasks: bool = True,
     patience: timedelta = timedelta(0),
+    check: Callable[[], None] | None = None,
 ) -> State[Any]:
     """Carry the run's jobs to their ends and return the flow's final state.
 
@@ -48,11 +49,16 @@ def drive(
     parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
     `as_tasks`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`: how
     long it waits in its process at least, for a run to which something will come soon; scaled like our own limits.
+    `check`: raises for what is wrong with the parameters, before anything is on record.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
+        if check is not None:
+            check()  # what is wrong with the order is told first, as far as it can be seen without a ledger
         raise RuntimeError("drive() is called inside a flow run.")
     with open_resources() as resources:
+        if check is not None:
+            check()
         run = _enter(resources, context.flow_run, kind=kind, parameters=parameters, user=user)
         if run.closed_at is not None:
             run = _retried(resources, run, context.flow_run.id)

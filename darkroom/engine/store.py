@@ -6,17 +6,19 @@ Done once for each place (job, step, number); doing it again writes the same fil
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from darkroom.engine.resources import Resources
 from darkroom.errors import BadInput, Refused
-from darkroom.ledger import Asset, Job, StoredFile
+from darkroom.ledger import Asset, Job, Request, StoredFile
 from darkroom.media.fetching import fetch_file
 from darkroom.media.formats import Kind, Media, RemoteFile, verify
+from darkroom.models import Path
 from darkroom.providers.base import ASSET
+from darkroom.providers.models import model_of, places_of_files
 
 FOLDERS = {
     Kind.IMAGE: "images",
@@ -26,17 +28,30 @@ FOLDERS = {
     Kind.CONFIG: "loras",
     Kind.ARCHIVE: "archives",
     Kind.TABLE: "tables",
+    Kind.FILE: "files",
 }
-MOST_BYTES = {Kind.VIDEO: 512 << 20, Kind.WEIGHTS: 512 << 20, Kind.ARCHIVE: 512 << 20, Kind.CONFIG: 1 << 20}
+LARGE = (Kind.VIDEO, Kind.WEIGHTS, Kind.ARCHIVE, Kind.FILE)
+MOST_BYTES = {**dict.fromkeys(LARGE, 512 << 20), Kind.CONFIG: 1 << 20}
+# Of files that may be of any kind: where they lie is told by what they are.
+FOLDERS_BY_TYPE = {"image": "images", "video": "videos", "audio": "audio"}
 USUAL_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFiles:
-    """The files that a call's input names; a user's own, whoever wrote the input."""
+    """The files that a call's input names; a user's own, whoever wrote the input.
+
+    `places`: where the input names them, as its model's schema says; None where only the provider knows.
+    """
 
     resources: Resources
     user_id: str
+    places: Collection[Path] | None = None
+
+    @classmethod
+    def of_call(cls, resources: Resources, row: Request) -> StoredFiles:
+        places = places_of_files(model_of(row), row.input or {})
+        return cls(resources=resources, user_id=row.user_id, places=places)
 
     def read(self, reference: str) -> Media:
         asset = own_asset(self.resources, reference.removeprefix(ASSET), user_id=self.user_id)
@@ -109,7 +124,10 @@ def _fetch(resources: Resources, file: RemoteFile) -> Media:
 
 
 def _write(resources: Resources, job: Job, media: Media, kind: Kind, *, step: str, n: int) -> StoredFile:
-    place = f"{FOLDERS[kind]}/{job.user_id}/{job.id}/{step}-{n}.{media.extension}"
+    folder = FOLDERS[kind]
+    if kind is Kind.FILE:
+        folder = FOLDERS_BY_TYPE.get(media.content_type.partition("/")[0], folder)
+    place = f"{folder}/{job.user_id}/{job.id}/{step}-{n}.{media.extension}"
     resources.store.write(place, media.content)
     return StoredFile(
         key=place,

@@ -17,7 +17,7 @@ from darkroom.engine.store import StoredFiles
 from darkroom.errors import DarkroomError, OutOfMoney, Park, RateLimited, Retry, SubmitUnknown
 from darkroom.ledger import NOTHING, OUTAGES, Implied, Outcome, Request, Transition
 from darkroom.providers.base import Accepted
-from darkroom.providers.models import find_model
+from darkroom.providers.models import model_of
 
 T = TypeVar("T")
 MOST_REFUSALS = 8  # by errors of the provider's own, about five minutes; 429s and outages are waited for
@@ -31,11 +31,11 @@ def submit(resources: Resources, row: Request) -> Request:
     requests = resources.ledger.requests
     try:
         provider = resources.providers.of(row.account_id)
-        input = provider.prepare(row.input or {}, files=StoredFiles(resources=resources, user_id=row.user_id))
+        input = provider.prepare(row.input or {}, files=StoredFiles.of_call(resources, row))
     except DarkroomError as error:
         resources.dispatcher.carry_out(_unprepared(resources, row, error))
         raise
-    deadline = resources.timing.scale(find_model(row.endpoint).deadline)
+    deadline = resources.timing.scale(model_of(row).deadline)
     begun = requests.begin_submit(row.ref, deadline=deadline, input_hash=row.input_hash)
     if begun is None:
         raise Retry("The request is not granted any more: it was cancelled or changed, or another process has it.")

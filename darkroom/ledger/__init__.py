@@ -38,10 +38,12 @@ from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.labels import Labels, Search
 from darkroom.ledger.loras import Loras
 from darkroom.ledger.migrations import migrate
+from darkroom.ledger.model_tables import ModelCard
+from darkroom.ledger.models import CardsAge, KnownModel, Models
 from darkroom.ledger.news import AllNews, Audience, JobEnd, News
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import asks_the_same, plan_replay
-from darkroom.ledger.request_rows import RequestSpec
+from darkroom.ledger.request_rows import RequestSpec, spec_again
 from darkroom.ledger.requests import Requests
 from darkroom.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
 from darkroom.ledger.settle import Arrival, Outcome, Verdict
@@ -85,6 +87,7 @@ __all__ = [
     "Batch",
     "BatchRow",
     "Caller",
+    "CardsAge",
     "Child",
     "Counts",
     "DeadLetter",
@@ -104,6 +107,7 @@ __all__ = [
     "JobFigures",
     "JobStatus",
     "KeyInUse",
+    "KnownModel",
     "Labels",
     "Lane",
     "Ledger",
@@ -111,6 +115,7 @@ __all__ = [
     "Lora",
     "LoraStatus",
     "ManifestRow",
+    "ModelCard",
     "NewEvent",
     "NewKey",
     "News",
@@ -147,6 +152,7 @@ __all__ = [
     "new_id",
     "plan_replay",
     "same",
+    "spec_again",
 ]
 
 P = TypeVar("P", bound=Part)
@@ -173,6 +179,7 @@ class Ledger:
         self.runs = self._part(Runs)
         self.grants = self._part(Grants)
         self.loras = self._part(Loras)
+        self.models = self._part(Models)
         self.events = self._part(Events)
         self.waits = self._part(Waits)
         self.starts = self._part(Starts)

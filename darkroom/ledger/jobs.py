@@ -22,8 +22,8 @@ from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, repeated
 from darkroom.ledger.locks import lock_run_of_job, tell
 from darkroom.ledger.replay import plan_replay
 from darkroom.ledger.replay_budget import require_within_budget
-from darkroom.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request
-from darkroom.ledger.statuses import JobStatus, RequestStatus
+from darkroom.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request, spec_again
+from darkroom.ledger.statuses import JobStatus, Lane, RequestStatus
 from darkroom.ledger.tables import Asset, Job, Request, new_id
 
 
@@ -368,13 +368,7 @@ def _put_batch_back(
 
 
 def _as_it_was(row: Request) -> RequestSpec:
-    return RequestSpec(
-        step=row.step,
-        endpoint=row.endpoint,
-        input=row.input or {},
-        estimate_usd=row.estimate_usd,
-        account_id=row.account_id,
-    )
+    return spec_again(row, attempt=1, lane=Lane.INTERACTIVE)
 
 
 def _require_room(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:

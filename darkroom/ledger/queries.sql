@@ -545,10 +545,10 @@ WHERE digest = ANY(:digests) AND revoked_at IS NULL AND (expires_at IS NULL OR e
 -- For a job that is over it is cancelled from the start. One whose answer the user has already, with its files in the
 -- store, has succeeded from the start, and costs nothing.
 INSERT INTO request (
-    ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, reuse_hash, reused_from, output,
-    cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id)
-SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:input AS jsonb), :input_hash,
-    :reuse_hash, earlier.ref, earlier.output, CASE WHEN earlier.ref IS NOT NULL THEN 0 END, :lane,
+    ref, job_id, user_id, account_id, step, attempt, endpoint, model_version, input, input_hash, reuse_hash,
+    reused_from, output, cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id)
+SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:model_version AS integer),
+    CAST(:input AS jsonb), :input_hash, :reuse_hash, earlier.ref, earlier.output, CASE WHEN earlier.ref IS NOT NULL THEN 0 END, :lane,
     CASE WHEN over THEN 'cancelled' WHEN earlier.ref IS NOT NULL THEN 'succeeded' ELSE 'queued' END,
     :token, :not_before, :estimate_usd, :now,
     CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END, job.replay_id
@@ -620,8 +620,8 @@ RETURNING *
 
 -- name: request_ask_anew
 -- Another call in the place of one that was not sent, with the row locked.
-UPDATE request SET account_id = :account_id, endpoint = :endpoint, input = CAST(:input AS jsonb),
-    input_hash = :input_hash, reuse_hash = :reuse_hash, estimate_usd = :estimate_usd, status = :status,
+UPDATE request SET account_id = :account_id, endpoint = :endpoint,
+    model_version = CAST(:model_version AS integer), input = CAST(:input AS jsonb), input_hash = :input_hash, reuse_hash = :reuse_hash, estimate_usd = :estimate_usd, status = :status,
     granted_at = CASE WHEN :status = 'granted' THEN granted_at END,
     probe = probe AND :status = 'granted'
 WHERE ref = :ref
@@ -973,6 +973,58 @@ SELECT * FROM lora WHERE id = :lora_id
 SELECT * FROM lora
 WHERE user_id = :user_id AND (id = :called OR (trigger_word = :called AND status = 'ready'))
 ORDER BY version DESC LIMIT 1
+
+-- name: models_lock
+SELECT pg_advisory_xact_lock(hashtext('model'))
+
+-- name: models_of
+-- The newest card of each.
+SELECT * FROM model WHERE endpoint = ANY(:endpoints) AND superseded_at IS NULL
+
+-- name: model_get
+-- With what an operator says of it. Without a version the newest.
+SELECT model.*, choice.allowed, choice.call_usd FROM model LEFT JOIN model_choice AS choice USING (endpoint)
+WHERE endpoint = :endpoint
+  AND CASE WHEN CAST(:version AS integer) IS NULL THEN superseded_at IS NULL ELSE version = :version END
+
+-- name: model_supersede
+UPDATE model SET superseded_at = :now WHERE endpoint = ANY(:endpoints) AND superseded_at IS NULL
+
+-- name: model_seen
+UPDATE model SET fetched_at = :now WHERE endpoint = ANY(:endpoints) AND superseded_at IS NULL
+
+-- name: models_page
+-- Without the schemas: a page of them would be megabytes.
+SELECT endpoint, version, digest, account_id, title, category, kind, status, description, unit, unit_price, currency,
+    usual_seconds, packaged, fetched_at, superseded_at, choice.allowed, choice.call_usd,
+    CAST(NULL AS jsonb) AS input_schema, CAST(NULL AS jsonb) AS output_schema
+FROM model LEFT JOIN model_choice AS choice USING (endpoint)
+WHERE superseded_at IS NULL AND endpoint > :after
+  AND (CAST(:category AS text) IS NULL OR category = :category)
+  AND (CAST(:q AS text) IS NULL OR endpoint ILIKE :q OR title ILIKE :q OR description ILIKE :q)
+  AND (CAST(:status AS text) IS NULL OR status = :status)
+ORDER BY endpoint LIMIT :limit
+
+-- name: models_ages
+SELECT count(*) AS cards, count(*) FILTER (WHERE packaged) AS packaged, max(fetched_at) AS newest FROM model
+WHERE superseded_at IS NULL
+
+-- name: model_choose
+INSERT INTO model_choice (endpoint, allowed, call_usd) VALUES (:endpoint, :allowed, :call_usd)
+ON CONFLICT (endpoint) DO UPDATE SET
+    allowed = CASE WHEN :about = 'allowed' THEN excluded.allowed ELSE model_choice.allowed END,
+    call_usd = CASE WHEN :about = 'price' THEN excluded.call_usd ELSE model_choice.call_usd END
+
+-- name: model_choice_get
+SELECT allowed, call_usd FROM model_choice WHERE endpoint = :endpoint
+
+-- name: model_usual_cost
+-- What nine in ten of the last calls came to at most.
+SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY cost_usd) FROM (
+    SELECT cost_usd FROM request
+    WHERE endpoint = :endpoint AND status = 'succeeded' AND cost_usd > 0 AND reused_from IS NULL
+    ORDER BY finished_at DESC LIMIT 500
+) AS lately HAVING count(*) >= 5
 
 -- name: loras_page
 SELECT * FROM lora

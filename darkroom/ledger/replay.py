@@ -14,7 +14,7 @@ from itertools import groupby
 
 from darkroom.errors import WrongState
 from darkroom.ledger.canonical_json import same
-from darkroom.ledger.request_rows import RequestSpec
+from darkroom.ledger.request_rows import RequestSpec, spec_again
 from darkroom.ledger.statuses import JobStatus, RequestStatus
 from darkroom.ledger.tables import Job, Request
 
@@ -79,13 +79,4 @@ def _has_late_result(row: Request) -> bool:
 
 def _new_attempt(first: Request, last: Request) -> RequestSpec:
     """Specify another attempt, in the lane in which the step came first: a replay does not jump the queue."""
-    return RequestSpec(
-        step=last.step,
-        endpoint=last.endpoint,
-        input=last.input or {},
-        estimate_usd=last.estimate_usd,
-        lane=first.lane,
-        attempt=last.attempt + 1,
-        account_id=last.account_id,
-        reuse_hash=last.reuse_hash,
-    )
+    return spec_again(last, attempt=last.attempt + 1, lane=first.lane)

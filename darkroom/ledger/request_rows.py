@@ -30,7 +30,24 @@ class RequestSpec:
     attempt: int = 1
     not_before: datetime | None = None
     account_id: str = "fal"
+    model_version: int | None = None  # of the card that it was checked by
     reuse_hash: str | None = None  # an answer under this hash that the user has already serves for it
+
+
+def spec_again(row: Request, *, attempt: int, lane: Lane, not_before: datetime | None = None) -> RequestSpec:
+    """Return the call of a row once more, at the price and by the card that it had."""
+    return RequestSpec(
+        step=row.step,
+        endpoint=row.endpoint,
+        model_version=row.model_version,
+        input=row.input or {},
+        estimate_usd=row.estimate_usd,
+        lane=lane,
+        attempt=attempt,
+        not_before=not_before,
+        account_id=row.account_id,
+        reuse_hash=row.reuse_hash,
+    )
 
 
 def as_request(row: Row[Any]) -> Request:
@@ -48,6 +65,7 @@ def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, no
         step=spec.step,
         attempt=spec.attempt,
         endpoint=spec.endpoint,
+        model_version=spec.model_version,
         input=dumps(dict(spec.input)),
         input_hash=content_hash(spec.endpoint, spec.input),
         reuse_hash=spec.reuse_hash,

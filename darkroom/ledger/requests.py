@@ -133,6 +133,7 @@ class Requests(Part):
                 ref=ref,
                 account_id=spec.account_id,
                 endpoint=spec.endpoint,
+                model_version=spec.model_version,
                 input=dumps(dict(spec.input)),
                 input_hash=content_hash(spec.endpoint, spec.input),
                 reuse_hash=spec.reuse_hash,

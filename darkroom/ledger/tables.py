@@ -252,6 +252,13 @@ class Request(SQLModel, table=True):
             postgresql_where=text("cost_usd IS NOT NULL"),
         ),
         Index("request_of_replay", "replay_id", postgresql_where=text("replay_id IS NOT NULL")),
+        Index(
+            "request_costed",
+            "endpoint",
+            "finished_at",
+            postgresql_include=["cost_usd"],
+            postgresql_where=text("status = 'succeeded' AND cost_usd > 0"),
+        ),
     )
 
     ref: str = Field(primary_key=True)
@@ -261,6 +268,7 @@ class Request(SQLModel, table=True):
     step: str
     attempt: int
     endpoint: str
+    model_version: int | None = None  # of the card it was checked and priced by; None: a model without one
     input: Json = json_object()
     input_hash: str
     reuse_hash: str | None = None  # of a call whose answer serves the user again: endpoint, input, files by content

@@ -8,19 +8,31 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import closing
-from typing import ClassVar, Self
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import ClassVar, Protocol, Self
 
 from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
 
 from darkroom.errors import NeedsHuman, Park, Retry
+from darkroom.models import Card
 from darkroom.orchestrator.api import PrefectApi, block_document
 from darkroom.providers.base import Model, Provider
 from darkroom.providers.webhooks import WebhookReceiver
 from darkroom.settings import Settings
 
 NAME = "default"
+
+
+class Platform(Protocol):
+    """What tells of a provider's models."""
+
+    def card(self, endpoint: str) -> Card | None:
+        """Return the card of a model; None for one that it does not have."""
+
+    def pages(self) -> Iterator[Sequence[Card]]:
+        """Yield the cards of all models, page by page, each model once."""
 
 
 class Configured(BaseModel):
@@ -99,6 +111,17 @@ class ProviderAccount(Configured):
     def models(cls) -> Mapping[str, Model]:
         """Return what can be ordered of it, by endpoint."""
         raise NotImplementedError
+
+    @classmethod
+    def file_hosts(cls) -> re.Pattern[bytes]:
+        """Return the hosts at which it has the files of models that are known by their cards."""
+        raise NotImplementedError
+
+    @classmethod
+    @contextmanager
+    def platform(cls) -> Iterator[Platform | None]:
+        """Open what tells of its models, where it has that: their cards."""
+        yield None
 
     @classmethod
     def sends_webhooks(cls, settings: Settings) -> bool:

@@ -7,19 +7,24 @@ later how it ended (webhook, and `poll` behind it), or is `immediate`: its answe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
-from pydantic import BaseModel
-
+__all__ = [
+    "ASSET",
+    "Accepted",
+    "Files",
+    "Model",
+    "PictureModel",
+    "Progress",
+    "Provider",
+]
 from darkroom.ledger import Ledger, Outcome, Request
 from darkroom.media.formats import Media, RemoteFile
-
-# How the recorded input of a call names a file of the media store: "asset:ast_019aa1f0d8b4".
-ASSET = "asset:"
+from darkroom.models import ASSET, Estimate, Path
 
 
 class Model(Protocol):
@@ -50,8 +55,10 @@ class Model(Protocol):
     def estimate(self, input: Mapping[str, Any]) -> Decimal:
         """Return the most a call should cost, in USD."""
 
-    def cost(self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None) -> Decimal:
-        """Return what a call did cost, in USD."""
+    def cost(
+        self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None
+    ) -> Decimal | None:
+        """Return what a call did cost, in USD; None where nobody can say, so that it is as much as was expected."""
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
         """Return the files of an output. Raise Permanent(code="unexpected_output") where there are none to find."""
@@ -61,14 +68,14 @@ class PictureModel(Model, Protocol):
     """A model that makes pictures, whose price hangs on their size."""
 
     @property
-    def input(self) -> type[BaseModel]:
-        """Return the model of its input: its fields, and what each accepts."""
+    def input_schema(self) -> Mapping[str, Any]:
+        """Return what its input is, as JSON Schema: its fields, and what each accepts."""
 
     def size(self, input: Mapping[str, Any]) -> tuple[int, int]:
         """Return width and height in pixels of the pictures to come, as far as the input tells."""
 
-    def estimate(self, input: Mapping[str, Any], *, size: tuple[int, int] | None = None) -> Decimal:
-        """Return the most it should cost, in USD. `size`: of the pictures to come, if that is known."""
+    def quote(self, input: Mapping[str, Any], *, size: tuple[int, int] | None = None) -> Estimate:
+        """Return the most it should cost, and how that is known. `size`: of the pictures to come, if that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +100,10 @@ class Progress:
 
 class Files(Protocol):
     """The files that a call's input names."""
+
+    @property
+    def places(self) -> Collection[Path] | None:
+        """Return where the input names files, as its model's schema says; None where only the provider knows."""
 
     def read(self, reference: str) -> Media:
         """Read the file of an `asset:…` reference. Raise Park while the media store is out."""

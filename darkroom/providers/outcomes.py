@@ -7,7 +7,7 @@ from typing import Any
 
 from darkroom.errors import DarkroomError, Permanent, Retry
 from darkroom.ledger import Outcome, Request, Transition
-from darkroom.providers.models import find_model
+from darkroom.providers.models import model_of
 
 # Codes of failures of a call or of the account: they say nothing about how the generation ended.
 CALL_CODES = frozenset(
@@ -36,7 +36,12 @@ def is_outcome(error: DarkroomError) -> bool:
 
 
 def succeeded(row: Request, output: dict[str, Any] | None, *, billable_units: Decimal | None = None) -> Outcome:
-    """Return the outcome of a success. Without its output it is fetched when it is collected."""
+    """Return the outcome of a success. Without its output it is fetched when it is collected.
+
+    So is one whose cost only the provider's count tells, and that came without it.
+    """
+    if billable_units is None and output is not None and getattr(model_of(row), "counted_by_provider", False):
+        output = None
     cost = None if output is None else _cost(row, output, billable_units)
     return Outcome(transition=Transition.SUCCEED, output=output, cost_usd=cost)
 
@@ -53,6 +58,7 @@ def cancelled(row: Request, error: DarkroomError) -> Outcome:
 def _cost(row: Request, output: dict[str, Any], billable_units: Decimal | None) -> Decimal:
     """Return what an answer cost. One that nobody can read was paid for all the same: as much as was expected."""
     try:
-        return find_model(row.endpoint).cost(row.input, output, billable_units)
+        cost = model_of(row).cost(row.input or {}, output, billable_units)
     except Permanent:
         return row.estimate_usd
+    return row.estimate_usd if cost is None else cost

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.deployments.cli import admin, dead, job_list, jobs, new, parts, pending, replays, waits
+from darkroom.deployments.cli import admin, dead, job_list, jobs, models, new, parts, pending, replays, waits
 
 app = typer.Typer(
     help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
@@ -39,13 +39,14 @@ def options(
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(new.new, parts.up, parts.env, parts.demo, parts.gateway, parts.provision),
-    *(jobs.generate, jobs.upload, job_list.jobs, jobs.status, jobs.why, jobs.cancel, replays.replay),
+    *(jobs.generate, models.run, jobs.upload, job_list.jobs, jobs.status, jobs.why, jobs.cancel, replays.replay),
 )
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(admin.user, name="user")
 app.add_typer(admin.plan, name="plan")
 app.add_typer(admin.account, name="account")
+app.add_typer(models.model, name="model")
 app.add_typer(dead.dead, name="dead")
 app.add_typer(waits.wait, name="wait")
 app.add_typer(pending.pending, name="pending")

@@ -25,7 +25,7 @@ account = typer.Typer(help="Accounts at the providers.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The user's name.")]
 
 
-def _positive(text: str) -> Decimal:
+def positive(text: str) -> Decimal:
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -129,10 +129,10 @@ def plan_list(as_json: JsonOption = False) -> None:
 def plan_set(
     name: Annotated[str, typer.Argument(help="A plan; an unknown one is made.")],
     in_flight: Annotated[int, typer.Option(min=1, help="Requests at the provider at once, for each user.")],
-    weight: Annotated[Decimal, typer.Option(parser=_positive, metavar="NUMBER", help="Share when slots are short.")],
+    weight: Annotated[Decimal, typer.Option(parser=positive, metavar="NUMBER", help="Share when slots are short.")],
     daily_budget: Annotated[
         Decimal | None,
-        typer.Option(parser=_positive, metavar="USD", help="Most a user spends a day. Default: no limit."),
+        typer.Option(parser=positive, metavar="USD", help="Most a user spends a day. Default: no limit."),
     ] = None,
     queued: Annotated[int, typer.Option(min=1, help="Requests of each user that may wait.")] = 20_000,
 ) -> None:

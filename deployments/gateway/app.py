@@ -26,8 +26,10 @@ from darkroom.deployments.gateway.routes import (
     health,
     jobs,
     loras,
+    models,
     orders,
     pending_runs,
+    quotes,
     stream,
     uploads,
     waits,
@@ -79,7 +81,22 @@ def _require_settings(settings: Settings) -> None:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (orders, batches, loras, events, jobs, stream, dead_letters, waits, assets, uploads, webhooks, health):
+    for part in (
+        orders,
+        quotes,
+        batches,
+        loras,
+        models,
+        events,
+        jobs,
+        stream,
+        dead_letters,
+        waits,
+        assets,
+        uploads,
+        webhooks,
+        health,
+    ):
         app.include_router(part.router)
     app.include_router(pending_runs.router, prefix="/v1/pending-runs")
     app.include_router(pending_runs.router, prefix="/v1/starts", deprecated=True)

@@ -46,6 +46,7 @@ Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) that name
 TAGS = [
     {"name": "Images", "description": "Order pictures."},
     {"name": "Batches", "description": "A campaign of up to 10,000 pictures, in two passes with a choice between."},
+    {"name": "Models", "description": "Run any model, and see what each accepts and costs."},
     {"name": "LoRAs", "description": "Train a face, a thing or a style, and name it in orders for pictures."},
     {"name": "Films", "description": "Order a film with voice and captions, ready to be streamed."},
     {"name": "Orders", "description": "Order any pipeline by its kind: Darkroom's, your project's, or a package's."},

@@ -51,15 +51,15 @@ def remedy_of(message: str, *, field: str = "") -> str:
     """Return the second half of an error's message: those say what is wrong and then, after a stop, what to do."""
     said = message.removeprefix(f"{field}: ")
     halves = _STOP.split(said, maxsplit=1)
-    return _sentence(halves[-1])
+    return sentence(halves[-1])
 
 
 def _remedy(error: Mapping[str, Any]) -> str:
     template = _REMEDIES.get(error["type"])
-    return template.format_map(error.get("ctx", {})) if template else _sentence(error["msg"])
+    return template.format_map(error.get("ctx", {})) if template else sentence(error["msg"])
 
 
-def _sentence(words: str) -> str:
+def sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + ("" if words.endswith((".", "?")) else ".")
 
 

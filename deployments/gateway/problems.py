@@ -23,8 +23,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from darkroom.batches import ManifestError
-from darkroom.deployments.gateway.problem_hints import FieldError, field_errors, remedy_of
+from darkroom.deployments.gateway.problem_hints import FieldError, field_errors, remedy_of, sentence
 from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, Retry, StoreFull, TooMany, WrongState
+from darkroom.models import WrongInput
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,8 @@ def from_error(error: DarkroomError) -> Problem:
     match error:
         case ManifestError():
             return _of_manifest(error)
+        case WrongInput():
+            return _of_input(error)
         case BadInput():
             return Problem(
                 422,
@@ -170,6 +173,13 @@ def _of_manifest(error: ManifestError) -> Problem:
     ]
     remedy = found[0].remedy if found else None
     return Problem(422, error.message, field=error.field, remedy=remedy, code=_code(error), errors=found)
+
+
+def _of_input(error: WrongInput) -> Problem:
+    """All that a model does not take of its input, by path."""
+    found = [FieldError(field=each.field, detail=each.problem, remedy=sentence(each.remedy)) for each in error.problems]
+    remedy = found[0].remedy if found else remedy_of(error.message, field=error.field)
+    return Problem(422, error.message, field=error.field or None, remedy=remedy, code=_code(error), errors=found)
 
 
 def _code(error: DarkroomError) -> str:

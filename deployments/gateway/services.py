@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.deployments.gateway.loops.admitter import Admitter
 from darkroom.deployments.gateway.loops.block_cache import Blocks, Watch
@@ -22,7 +24,10 @@ from darkroom.ledger import Implied, Ledger
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.shelf import keep_packaged, open_shelf
 from darkroom.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,8 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
     with ExitStack() as opened:
         ledger = Ledger(settings.ledger_url, timing=settings.timing)
         opened.callback(ledger.close)
+        opened.enter_context(open_shelf(_ledger_of_cards(settings, opened), models=settings.models))
+        _keep_packaged(ledger)
         api = PrefectApi.from_environment()
         orchestrator = opened.enter_context(Orchestrator(api))
         dispatcher = Dispatcher(ledger, orchestrator)
@@ -78,6 +85,21 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
             webhooks=WebhookIngest(ledger, blocks, settings),
             news=opened.enter_context(news),
         )
+
+
+def _ledger_of_cards(settings: Settings, opened: ExitStack) -> Ledger:
+    """Open the ledger once more, for cards: they are looked up inside transactions, which may hold all connections."""
+    ledger = Ledger(settings.ledger_url, timing=settings.timing)
+    opened.callback(ledger.close)
+    return ledger
+
+
+def _keep_packaged(ledger: Ledger) -> None:
+    try:
+        keep_packaged(ledger)
+    except SQLAlchemyError as error:
+        # A gateway starts without its ledger: models are looked up in the package itself then.
+        logger.warning("The packaged cards were not put on record (%s)", type(error).__name__)
 
 
 async def services_of(request: Request) -> Services:

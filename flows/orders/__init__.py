@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from darkroom.flows.orders.debate import Debate
 from darkroom.flows.orders.edit import Edit
+from darkroom.flows.orders.generation import Generation
 from darkroom.flows.orders.imports import Import
 from darkroom.flows.orders.picture import Picture
 from darkroom.flows.orders.training import Training
 from darkroom.order import Order
 
-NAMED: Sequence[type[Order]] = (Picture, Edit, Debate, Import, Training)
+NAMED: Sequence[type[Order]] = (Picture, Generation, Edit, Debate, Import, Training)

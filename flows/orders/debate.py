@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from darkroom.engine.request_spec import build_request
+from darkroom.engine.request_spec import build_request, part_of
+from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
 from darkroom.flows.parts.debate_script import LETTERS_PER_SECOND, ROUNDS, SCHEMA, WRITER, assignment, longest_spoken
 from darkroom.ledger import Asset, Ledger, RequestSpec
 from darkroom.order import Address, Order, Prepared, field
@@ -84,6 +85,8 @@ class Debate(Order):
     )
     style: Style = field("Style", "How the mascots are drawn.", LOOK_OF_A_FILM)
 
+    max_usd: MaxUsd = MAX_USD
+
     @model_validator(mode="after")
     def _has_two_sides(self) -> Self:
         first, second = (brand.casefold() for brand in self.brands)
@@ -97,7 +100,9 @@ class Debate(Order):
         self.script_call()
 
     def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
-        return Prepared(first=self.script_call(), estimate_usd=self.estimate())
+        whole = self.estimate()
+        require_within(whole, self.max_usd)
+        return Prepared(first=self.script_call(), estimate_usd=whole, parts=[part_of(each) for each in self.calls()])
 
     @property
     def rounds(self) -> int:
@@ -129,6 +134,10 @@ class Debate(Order):
 
     def estimate(self) -> Decimal:
         """Estimate what the whole debate should cost at most, in USD, if nothing has to be tried again."""
+        return sum((call.estimate_usd for call in self.calls()), Decimal(0))
+
+    def calls(self) -> list[RequestSpec]:
+        """Build the paid calls that it takes, with what they are asked for at most."""
         spoken = longest_spoken(self.rounds)
         calls: list[tuple[str, dict[str, Any]]] = [
             *[(PAINTS, self.portrait_input("a mascot"))] * 2,
@@ -136,5 +145,6 @@ class Debate(Order):
             (FILMS, self.film_input("they talk", "asset:ast_0")),
             (STREAMS, {"video": "asset:ast_0", "seconds": max(len(spoken) / LETTERS_PER_SECOND, self.duration)}),
         ]
-        rest = sum((build_request(*call, step="estimate").estimate_usd for call in calls), Decimal(0))
-        return self.script_call().estimate_usd + rest
+        names = ("portrait-1", "portrait-2", "voice", "film", "stream")
+        rest = [build_request(*call, step=name) for name, call in zip(names, calls, strict=True)]
+        return [self.script_call(), *rest]

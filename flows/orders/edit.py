@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from darkroom.engine.request_spec import build_request
+from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
 from darkroom.flows.parts.picture_steps import (
     MOST_STEPS,
     FormStep,
@@ -16,6 +17,7 @@ from darkroom.flows.parts.picture_steps import (
     Step,
     estimate,
     first_call,
+    parts,
     require_logos,
     require_picture,
     require_room,
@@ -78,12 +80,16 @@ class Edit(Order):
     image: Image = field("Picture", "Id of a picture of the user's (ast_…), or its address on the web (https://…).")
     post: Steps = field("Steps", "1 to 8, in this order: make it larger, remove the background, mark it.")
 
+    max_usd: MaxUsd = MAX_USD
+
     def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
         picture = None
         if self.asset_id is not None:
             picture = require_picture(ledger.assets.get(self.asset_id), user_id=user_id, field="image")
         require_logos(self.post, ledger.assets.get, user_id=user_id)
-        return Prepared(first=self.first_call(picture), estimate_usd=self.estimate(picture))
+        whole = self.estimate(picture)
+        require_within(whole, self.max_usd)
+        return Prepared(first=self.first_call(picture), estimate_usd=whole, parts=parts(self.post, _size(picture)))
 
     @property
     def asset_id(self) -> str | None:

@@ -7,13 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkroom.engine.request_spec import build_request
+from darkroom.engine.request_spec import build_request, part_of, priced_at_most
 from darkroom.errors import BadInput
+from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
 from darkroom.flows.parts.picture_steps import Size as Pixels
-from darkroom.flows.parts.picture_steps import Steps, estimate, require_logos, require_room
+from darkroom.flows.parts.picture_steps import Steps, estimate, parts, require_logos, require_room
 from darkroom.flows.parts.trained_style import PAINTER, TRIAL, Style, find_style
 from darkroom.ledger import Ledger, RequestSpec
-from darkroom.order import Address, Order, Prepared, field
+from darkroom.models import WrongInput
+from darkroom.order import Address, InForm, Order, Prepared, field
 from darkroom.providers.models import find_picture_model
 
 STEP = "generate"
@@ -29,7 +31,9 @@ class Size(BaseModel):
 
 
 Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
-ModelName = Literal["fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"]
+Suggested = Literal["fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"]
+# Prefect's form offers a choice; any other model that makes pictures is taken as well, there by `run-model`.
+ModelName = Annotated[str, Field(min_length=3, max_length=200), InForm(type=Suggested)]
 Preset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9", "auto"]
 ImageSize = Annotated[Preset, Field(title="Named size")] | Size | None
 Seed = Annotated[int, Field(title="Number", ge=0, le=2**53 - 1)] | None
@@ -115,6 +119,7 @@ class Picture(Order):
     post: Steps = field(
         "Afterwards", "Up to 8 steps, in this order: make it larger, remove the background, mark it.", []
     )
+    max_usd: MaxUsd = MAX_USD
 
     def check(self) -> None:
         self.spec(TRIAL if self.lora else None)
@@ -122,7 +127,11 @@ class Picture(Order):
     def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
         first = self.spec(find_style(ledger, user_id, self.lora) if self.lora else None)
         require_logos(self.post, ledger.assets.get, user_id=user_id)
-        return Prepared(first=first, estimate_usd=self.estimate(first), tell_estimate=bool(self.post))
+        whole = self.estimate(first)
+        require_within(whole, self.max_usd)
+        with priced_at_most(self.max_usd):
+            quoted = [part_of(first), *parts(self.post, self._size(first), pictures=self.num_images)]
+        return Prepared(first=first, estimate_usd=whole, tell_estimate=bool(self.post), parts=quoted)
 
     @property
     def endpoint(self) -> str:
@@ -141,7 +150,10 @@ class Picture(Order):
     def spec(self, style: Style | None) -> RequestSpec:
         """Build the first paid call. Raise BadInput for what the model does not accept, or the steps afterwards."""
         try:
-            spec = build_request(self.endpoint, self.input(style), step=STEP, reuse=self.known_again)
+            with priced_at_most(self.max_usd):
+                spec = build_request(self.endpoint, self.input(style), step=STEP, reuse=self.known_again)
+        except WrongInput as error:
+            raise error.within("arguments", names=set(self.arguments)) from None
         except BadInput as error:
             # The model knows its fields as one flat input; here some of them are given inside `arguments`.
             if error.field.partition(".")[0] in self.arguments:

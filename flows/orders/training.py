@@ -10,11 +10,12 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from darkroom.errors import BadInput
+from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
 from darkroom.flows.parts.trained_style import PAINTER
 from darkroom.ledger import Ledger
 from darkroom.media.captions import LONGEST_CAPTION
 from darkroom.media.training_images import FEWEST_IMAGES, MOST_IMAGES, called
-from darkroom.order import Address, Order, Prepared, field
+from darkroom.order import Address, EstimatePart, Order, Prepared, field
 from darkroom.providers.models import find_model
 from darkroom.providers.web.model import LONGEST_URL
 
@@ -135,6 +136,8 @@ class Training(Order):
     test_prompts: TestPrompts = field("Test prompts", "Up to 4 pictures to judge it by. Empty: four of ours.", [])
     allow_similar: bool = field("Similar pictures", "Do not tell which pictures look alike.", False)
 
+    max_usd: MaxUsd = MAX_USD
+
     def check(self) -> None:
         """Check what can be known without looking at the pictures. Raise BadInput."""
         if self.trigger_word.startswith("lora_"):
@@ -158,7 +161,13 @@ class Training(Order):
             if is_asset(source) and (asset is None or asset.user_id != user_id):
                 words = "You have no file of this id. Bring it with POST /v1/uploads."
                 raise BadInput(words, field=place, code="no_such_asset")
-        return Prepared(estimate_usd=self.estimate())
+        whole = self.estimate()
+        require_within(whole, self.max_usd)
+        quoted = [
+            EstimatePart(step=step, endpoint=endpoint, usd=usd, source="list_price")
+            for step, (_, endpoint, usd) in zip((TRAIN, TEST), self.costs(), strict=True)
+        ]
+        return Prepared(estimate_usd=whole, parts=quoted)
 
     def given(self) -> Given:
         """Return the pictures, each by the field in which it was given: so errors name them."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.batches import Forecast, Pass, Passes, Row, draft_of, duplicates, final_of, forecast, read_manifest
 from darkroom.errors import BadInput
+from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
 from darkroom.flows.orders.picture import Picture
 from darkroom.flows.parts.trained_style import Style
 from darkroom.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
@@ -48,6 +49,7 @@ class BatchOptions(Order):
         "Hours to choose", "How long it waits for a person. Empty: as long as it takes.", None, gt=0, le=24 * 365
     )
     if_nobody_answers: IfNobody = field("If nobody chooses in time", "Wait on, take all drafts, or take none.", "wait")
+    max_usd: MaxUsd = MAX_USD
 
     @property
     def patience(self) -> timedelta | None:
@@ -81,7 +83,7 @@ def plan_batch(
 ) -> BatchPlan:
     """Plan the batch. Raise ManifestError, with all that is wrong by row and column, and BadInput for the options.
 
-    `charset`: of the bytes, as their sender declared it.
+    That is one that may cost more than it says it may, too. `charset`: of the bytes, as their sender declared it.
     """
     known = cache(style)
     manifest = read_manifest(
@@ -93,12 +95,14 @@ def plan_batch(
     )
     same = duplicates(manifest.rows) if options.deduplicate else {}
     paid = [row for row in manifest.rows if row.n not in same]
-    return BatchPlan(
+    plan = BatchPlan(
         rows=[ManifestRow(n=row.n, name=row.id, picture=row.picture, same_as=same.get(row.n)) for row in manifest.rows],
         drafts=[_draft(row) for row in paid],
         forecast=forecast(paid),
         warnings=manifest.warnings,
     )
+    require_within(plan.estimate_usd, options.max_usd)
+    return plan
 
 
 def finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) -> list[Child]:

@@ -7,6 +7,7 @@ which call each is, what it costs, how large its picture will be.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
@@ -21,11 +22,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from darkroom.engine.request_spec import build_request
+from darkroom.engine.request_spec import as_part, build_request
 from darkroom.errors import BadInput
 from darkroom.ledger import Asset, RequestSpec
 from darkroom.media.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
-from darkroom.order import InForm, field, in_order
+from darkroom.models import Estimate
+from darkroom.order import EstimatePart, InForm, field, in_order
 from darkroom.providers.models import find_picture_model
 
 MOST_STEPS = 8
@@ -65,9 +67,9 @@ class _Step(BaseModel):
     def result_size(self, size: Size) -> Size:
         return size
 
-    def estimate(self, size: Size) -> Decimal:
-        """In USD, for a picture of that size."""
-        return Decimal(0)
+    def quote(self, size: Size) -> tuple[str, Estimate] | None:
+        """Return what is paid for a picture of that size: the endpoint, and how much; None for what is ours."""
+        return None
 
 
 class Upscale(_Step):
@@ -88,9 +90,9 @@ class Upscale(_Step):
     def result_size(self, size: Size) -> Size:
         return round(size[0] * self.factor), round(size[1] * self.factor)
 
-    def estimate(self, size: Size) -> Decimal:
+    def quote(self, size: Size) -> tuple[str, Estimate]:
         arguments = {"image_url": _ANY_FILE, ENLARGED_BY[self.model]: self.factor}
-        return find_picture_model(self.model).estimate(arguments, size=self.result_size(size))
+        return self.model, find_picture_model(self.model).quote(arguments, size=self.result_size(size))
 
 
 class RemoveBackground(_Step):
@@ -103,8 +105,8 @@ class RemoveBackground(_Step):
     def call(self, picture: Asset) -> tuple[str, dict[str, Any]]:
         return CUT_OUT, {"image_url": picture}
 
-    def estimate(self, size: Size) -> Decimal:
-        return find_picture_model(CUT_OUT).estimate({"image_url": _ANY_FILE}, size=size)
+    def quote(self, size: Size) -> tuple[str, Estimate]:
+        return CUT_OUT, find_picture_model(CUT_OUT).quote({"image_url": _ANY_FILE}, size=size)
 
 
 class Watermark(_Step):
@@ -203,11 +205,19 @@ def first_call(steps: Sequence[_Step], picture: Asset) -> RequestSpec | None:
 
 def estimate(steps: Sequence[_Step], size: Size) -> Decimal:
     """Estimate what the whole chain should cost for a picture of that size, in USD."""
-    cost = Decimal(0)
-    for step in steps:
-        cost += step.estimate(size)
+    return sum((part.usd for part in parts(steps, size)), Decimal(0))
+
+
+def parts(steps: Sequence[_Step], size: Size, *, pictures: int = 1) -> list[EstimatePart]:
+    """Estimate what each paid step should cost, for so many pictures of that size."""
+    found = []
+    for n, step in enumerate(steps, 1):
+        if (paid := step.quote(size)) is not None:
+            each = as_part(paid[1], step_name(step, n), paid[0])
+            units = None if each.units is None else each.units * pictures
+            found.append(replace(each, usd=each.usd * pictures, units=units))
         size = step.result_size(size)
-    return cost
+    return found
 
 
 def require_room(steps: Sequence[_Step], size: Size) -> None:

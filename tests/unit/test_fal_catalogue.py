@@ -265,7 +265,7 @@ def test_what_was_done_to_a_picture_is_costed(
         (DEV, {"num_images": 2}, [image(width=1024, height=768)], None, "0.025"),
         (DEV, {"image_size": {"width": 2048, "height": 1024}}, [image(), image()], None, "0.100"),
         (GPT, {"quality": "low"}, [image(), image()], None, "0.04"),
-        (GPT, {"quality": "low"}, [image()], "1.5", "0.03"),
+        (GPT, {"quality": "low"}, [image()], "0.219", "0.219"),
     ],
 )
 def test_the_cost_follows_fals_count_or_else_the_pictures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,9 @@ from darkroom.providers.fal.uploads import as_recorded
 
 ASSET = "asset:ast_019aa1f0d8b4"
 ADDRESS = "https://v3b.fal.media/files/b/0a1b2c3d/"
+
+
+USUAL: Sequence[tuple[str | int, ...]] = (("image_url",), ("loras", 0, "path"), ("images_data_url",))
 
 
 class Cdn(Fal):
@@ -37,7 +41,8 @@ class Cdn(Fal):
 class Shelf:
     """Every file is a picture."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Sequence[tuple[str | int, ...]] = USUAL) -> None:
+        self.places = places
         self.copies: dict[str, tuple[str, datetime]] = {}
 
     def read(self, reference: str) -> Media:
@@ -162,3 +167,12 @@ def _replaced(value: Any, one: str, other: str) -> Any:
     if isinstance(value, list):
         return [_replaced(each, one, other) for each in value]
     return other if value == one else value
+
+
+def test_a_models_schema_says_where_its_files_are(cdn: Cdn) -> None:
+    """Whatever the field is called, in lists and objects too; a text that reads like a file stays one."""
+    asked = {"prompt": ASSET, "frames": [{"still": ASSET}, {"still": "https://v3.fal.media/x.png"}], "seed": 1}
+    shelf = Shelf(places=[("frames", 0, "still"), ("frames", 1, "still")])
+    sent = FalProvider(cdn).prepare(asked, files=shelf)
+    assert sent["frames"][0]["still"].startswith(ADDRESS)
+    assert sent == {**asked, "frames": [sent["frames"][0], asked["frames"][1]]}

@@ -54,10 +54,10 @@ def test_refused_orders_name_field_and_remedy(order: object, field: str, remedy:
 
 def test_all_wrong_fields_are_named_at_once() -> None:
     """The first at the top, all of them in `errors`."""
-    document = from_validation(refused({"prompt": "", "seed": -1, "model": SECRET})).document()
+    document = from_validation(refused({"prompt": "", "seed": -1, "image_size": SECRET})).document()
 
     assert document.errors is not None
-    assert {error.field for error in document.errors} == {"prompt", "seed", "model"}
+    assert {error.field for error in document.errors} == {"prompt", "seed", "image_size"}
     assert SECRET not in document.model_dump_json()
 
 

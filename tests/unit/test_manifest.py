@@ -430,8 +430,8 @@ def test_a_forecast_adds_up_both_passes() -> None:
 
 
 def test_a_row_is_asked_for_like_a_single_picture() -> None:
-    """The same fields, and the same model where none is named."""
-    assert {*NAMED, "arguments"} == set(Picture.model_fields)
+    """The same fields, and the same model where none is named; what it may cost at most is said of the whole batch."""
+    assert {*NAMED, "arguments", "max_usd"} == set(Picture.model_fields)
     assert Picture.model_fields["model"].default == DEFAULT_MODEL
     assert {DEV, SCHNELL, LORA, GPT} <= set(CATALOGUE)
     assert not set(string.whitespace) & set("".join(NAMED))

@@ -41,13 +41,15 @@ DEPLOYED = [
     "reconcile/every-minute",
     "render-batch/on-demand",
     "replay/on-demand",
+    "run-model/on-demand",
+    "sync-models/daily",
     "sync-profile/debounced",
     "train-lora/on-demand",
 ]  # what users, the gateway and docs name
 COMMANDS = [
     *("up", "env", "demo", "gateway", "provision"),
     *("generate", "upload", "jobs", "status", "why", "cancel", "replay", "dead"),
-    *("user", "plan", "account", "wait", "start"),
+    *("run", "model", "user", "plan", "account", "wait", "start"),
 ]
 
 

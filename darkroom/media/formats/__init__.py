@@ -6,9 +6,10 @@ how many bytes there may be is the caller's to bound, before they are here.
 
 from __future__ import annotations
 
-from darkroom.errors import Unverified
+from darkroom.errors import NeedsHuman, Refused, Unverified
 from darkroom.extras import needs_extra
 from darkroom.media.formats.files import Kind, Media, RemoteFile
+from darkroom.media.formats.opaque import known_kind, opaque
 from darkroom.media.formats.pictures import picture
 from darkroom.media.formats.tables import table
 from darkroom.media.formats.trained import config, weights
@@ -37,9 +38,22 @@ def verify(content: bytes, kind: Kind = Kind.IMAGE, *, max_pixels: int = MAX_PIX
             return archive(content)
         case Kind.TABLE:
             return table(content)
+        case Kind.FILE:
+            return _of_any_kind(content, max_pixels=max_pixels)
         case Kind.VIDEO | Kind.AUDIO:
             # Here, because who handles pictures alone must not pay for loading PyAV.
             with needs_extra("film"):
                 from darkroom.media.formats import films
 
             return films.film(content, max_pixels=max_pixels) if kind is Kind.VIDEO else films.sound(content)
+
+
+def _of_any_kind(content: bytes, *, max_pixels: int) -> Media:
+    """Read a file as the kind that its first bytes name; keep one that we do not read as an attachment."""
+    kind = known_kind(content)
+    if kind is None:
+        return opaque(content)
+    try:
+        return verify(content, kind, max_pixels=max_pixels)
+    except (Refused, NeedsHuman):  # a film in another codec, one longer than we decode, or nothing here reads films
+        return opaque(content)

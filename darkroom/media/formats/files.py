@@ -19,6 +19,7 @@ class Kind(StrEnum):
     CONFIG = "config"  # JSON that goes with them
     ARCHIVE = "archive"  # zip
     TABLE = "table"  # CSV or JSON lines, of our own making
+    FILE = "file"  # of any kind: what its bytes say where we know them, else kept as it is
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,14 @@ Flows and gateway load `fal-account/default`; `darkroom provision` creates it fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import ClassVar, Self
 
 from pydantic import Field, HttpUrl, SecretStr
 
-from darkroom.providers.account import Configured, ProviderAccount
+from darkroom.providers.account import Configured, Platform, ProviderAccount
 from darkroom.providers.base import Model, Provider
 from darkroom.providers.fal.client import Fal
 from darkroom.providers.fal.failures import may_pass
@@ -48,6 +50,20 @@ class FalAccount(ProviderAccount):
         from darkroom.providers.fal.catalogue import CATALOGUE
 
         return CATALOGUE
+
+    @classmethod
+    def file_hosts(cls) -> re.Pattern[bytes]:
+        from darkroom.providers.fal.model import FILE_HOSTS
+
+        return FILE_HOSTS
+
+    @classmethod
+    @contextmanager
+    def platform(cls) -> Iterator[Platform | None]:
+        from darkroom.providers.fal.platform import FalPlatform
+
+        with closing(FalPlatform(cls.load_default().key.get_secret_value())) as platform:
+            yield platform
 
     @classmethod
     def sends_webhooks(cls, settings: Settings) -> bool:

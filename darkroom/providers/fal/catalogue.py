@@ -1,4 +1,4 @@
-"""The models of fal's that Darkroom sells. Prices are fal's list prices in USD."""
+"""What cards cannot say of models of fal's that our pipelines use: bounds, outputs, times. Prices are their cards'."""
 
 from __future__ import annotations
 
@@ -20,16 +20,12 @@ from darkroom.providers.fal.inputs import (
 )
 from darkroom.providers.fal.model import PICTURE, Model, Unit
 
-# fal's pages show the price of a compute second rounded, to $0. This is what fal asks for a second of an A100.
-COMPUTE_SECOND_USD = Decimal("0.00111")
-
 _PICTURES = (
     Model(
         endpoint="fal-ai/flux/dev",
         title="FLUX.1 [dev]: good pictures at a fair price",
         input=FluxInput,
         unit=Unit.MEGAPIXEL,
-        unit_price=Decimal("0.025"),
         expected=timedelta(seconds=5),
         start_timeout=timedelta(minutes=10),
         deadline=timedelta(minutes=30),
@@ -39,7 +35,6 @@ _PICTURES = (
         title="FLUX.1 [schnell]: drafts in a second or two",
         input=FluxSchnellInput,
         unit=Unit.MEGAPIXEL,
-        unit_price=Decimal("0.003"),
         expected=timedelta(seconds=2),
         start_timeout=timedelta(minutes=10),
         deadline=timedelta(minutes=30),
@@ -49,7 +44,6 @@ _PICTURES = (
         title="FLUX.1 [dev] with LoRAs: trained styles and faces",
         input=FluxLoraInput,
         unit=Unit.MEGAPIXEL,
-        unit_price=Decimal("0.035"),
         expected=timedelta(seconds=10),
         start_timeout=timedelta(minutes=10),
         deadline=timedelta(minutes=30),
@@ -59,9 +53,8 @@ _PICTURES = (
         title="GPT Image 2: text in pictures, complex scenes",
         input=GptImageInput,
         unit=Unit.IMAGE,
-        # Billed by tokens; these are what a picture comes to. `auto` may turn out high.
-        unit_price=Decimal("0.19"),
-        quality_prices={"low": Decimal("0.02"), "medium": Decimal("0.07")},
+        # Billed by tokens, as dollars; these are what a picture comes to. `auto` may turn out high.
+        picture_prices={"": Decimal("0.19"), "low": Decimal("0.02"), "medium": Decimal("0.07")},
         expected=timedelta(seconds=60),
         start_timeout=timedelta(minutes=15),
         deadline=timedelta(minutes=45),
@@ -74,7 +67,6 @@ _POST_PROCESSING = (
         input=ClarityInput,
         outputs=PICTURE,
         unit=Unit.MEGAPIXEL,
-        unit_price=Decimal("0.03"),
         expected=timedelta(seconds=30),
         start_timeout=timedelta(minutes=10),
         deadline=timedelta(minutes=30),
@@ -85,7 +77,6 @@ _POST_PROCESSING = (
         input=EsrganInput,
         outputs=PICTURE,
         unit=Unit.COMPUTE_SECOND,
-        unit_price=COMPUTE_SECOND_USD,
         usual_seconds=10,
         expected=timedelta(seconds=10),
         start_timeout=timedelta(minutes=10),
@@ -97,7 +88,6 @@ _POST_PROCESSING = (
         input=BirefnetInput,
         outputs=PICTURE,
         unit=Unit.COMPUTE_SECOND,
-        unit_price=COMPUTE_SECOND_USD,
         usual_seconds=5,
         expected=timedelta(seconds=5),
         start_timeout=timedelta(minutes=10),
@@ -110,8 +100,8 @@ _TRAININGS_AND_FILMS = (
         title="A LoRA for FLUX.1 [dev] from 4 to 50 pictures",
         input=LoraTrainingInput,
         outputs={"diffusers_lora_file": Kind.WEIGHTS, "config_file": Kind.CONFIG},
+        makes_pictures=False,
         unit=Unit.RUN,
-        unit_price=Decimal("2"),
         expected=timedelta(minutes=20),
         start_timeout=timedelta(minutes=30),
         deadline=timedelta(hours=2),
@@ -121,8 +111,8 @@ _TRAININGS_AND_FILMS = (
         title="Kling 2.5 Turbo Pro: a film of 5 or 10 seconds from a picture",
         input=KlingInput,
         outputs={"video": Kind.VIDEO},
+        makes_pictures=False,
         unit=Unit.FILM_SECOND,
-        unit_price=Decimal("0.07"),
         expected=timedelta(minutes=2),
         start_timeout=timedelta(minutes=15),
         deadline=timedelta(hours=1),

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum
-from typing import Any
+from functools import cache
+from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError
 
 from darkroom.errors import BadInput, Permanent
 from darkroom.media.formats import Kind, RemoteFile
+from darkroom.models import Card, Estimate, Path, file_places, is_a_count, packaged_cards
 from darkroom.providers.fal.inputs import PRESETS
 
 # fal's price list gives one megapixel for 1024 × 1024.
@@ -48,20 +50,50 @@ class Unit(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """`outputs`: where its answer has files, one or a list, and of what kind. `usual_seconds`: of compute."""
+    """`outputs`: where its answer has files, one or a list, and of what kind. `usual_seconds`: of compute.
+
+    `picture_prices`: by quality, what a picture comes to where the units of the card do not tell; under "" any other.
+    `card`: what it is priced by; None for the packaged one.
+    """
 
     endpoint: str
     title: str
     input: type[BaseModel]
     unit: Unit
-    unit_price: Decimal
     expected: timedelta
     start_timeout: timedelta
     deadline: timedelta
-    quality_prices: Mapping[str, Decimal] = field(default_factory=dict)
+    picture_prices: Mapping[str, Decimal] = field(default_factory=dict)
     outputs: Mapping[str, Kind] = field(default_factory=lambda: PICTURES)
     usual_seconds: int = 0
     account_id: str = "fal"
+    card: Card | None = None
+    makes_pictures: bool = True
+
+    def with_card(self, card: Card) -> Self:
+        """Return the model at the price of that card."""
+        return replace(self, card=card)
+
+    @property
+    def input_schema(self) -> Mapping[str, Any]:
+        return _schema_of(self.input)
+
+    def file_places(self, input: Mapping[str, Any]) -> list[Path]:
+        """Return the paths at which an input names files."""
+        schema = (self.card or packaged_cards()[self.endpoint]).input_schema or {}
+        return [path for path, _ in file_places(schema, input)]
+
+    @property
+    def counted_by_provider(self) -> bool:
+        """Return whether only fal knows what a call has come to."""
+        card = self.card or packaged_cards()[self.endpoint]
+        return not is_a_count(card.unit or "", category=card.category)
+
+    @property
+    def unit_price(self) -> Decimal:
+        card = self.card if self.card and self.card.unit_price is not None else packaged_cards()[self.endpoint]
+        assert card.unit_price is not None
+        return card.unit_price
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the input to send: only what was given, so that fal's defaults stay fal's. Raise BadInput."""
@@ -74,8 +106,20 @@ class Model:
 
     def estimate(self, input: Mapping[str, Any], *, size: Size | None = None) -> Decimal:
         """Return the most this input should cost, in USD. `size`: of the pictures to come, if that is known."""
+        return self.quote(input, size=size).usd
+
+    def quote(self, input: Mapping[str, Any], *, size: Size | None = None) -> Estimate:
+        """Return the most this input should cost, and how that is known."""
         full = self.input.model_validate(dict(input))
-        return _money(self._asked_units(full, size or _asked_size(full)) * self._price(full))
+        units = self._asked_units(full, size or _asked_size(full))
+        is_listed = not (self.picture_prices or self.unit is Unit.COMPUTE_SECOND)
+        return Estimate(
+            usd=_money(units * self._price(full)),
+            source="list_price" if is_listed else "guess",
+            units=units,
+            unit=self.unit.value,
+            unit_price_usd=self._price(full),
+        )
 
     def size(self, input: Mapping[str, Any]) -> Size:
         """Return width and height in pixels of the pictures to come, as far as the input tells."""
@@ -86,11 +130,10 @@ class Model:
 
         That is by fal's own count where it is known, else by what was asked and what came.
         """
+        if billable_units is not None:
+            return _money(billable_units * self.unit_price)
         full = self.input.model_validate(dict(input))
-        units = billable_units
-        if units is None:
-            units = self._units_that_came(full, output)
-        return _money(units * self._price(full))
+        return _money(self._units_that_came(full, output) * self._price(full))
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
         """Return the files of an output. Raise Permanent(code="unexpected_output") where there are none to find."""
@@ -137,7 +180,8 @@ class Model:
         return (Decimal(width * height) / MEGAPIXEL).to_integral_value(ROUND_CEILING)
 
     def _price(self, full: BaseModel) -> Decimal:
-        return self.quality_prices.get(str(getattr(full, "quality", "")), self.unit_price)
+        usual = self.picture_prices.get("", self.unit_price)
+        return self.picture_prices.get(str(getattr(full, "quality", "")), usual)
 
     def _bad_input(self, error: ValidationError) -> BadInput:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -160,6 +204,11 @@ def _asked_size(full: BaseModel) -> Size:
     width, height = PRESETS.get(str(size), PRESETS["square_hd"])
     factor = getattr(full, "upscale_factor", 1)
     return round(width * factor), round(height * factor)
+
+
+@cache
+def _schema_of(input: type[BaseModel]) -> Mapping[str, Any]:
+    return input.model_json_schema()
 
 
 def _positive(value: object) -> int | None:

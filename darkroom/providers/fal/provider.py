@@ -14,22 +14,20 @@ from darkroom.clock import utc_now
 from darkroom.errors import Permanent
 from darkroom.ledger import Ledger, Outcome, Request
 from darkroom.media.formats import Media
+from darkroom.models import Path
 from darkroom.providers.base import ASSET, Accepted, Files, Progress, Provider
 from darkroom.providers.fal.client import Fal
 from darkroom.providers.fal.lost_submits import adopt_lost_submits
 from darkroom.providers.fal.outcomes import poll
 from darkroom.providers.fal.training_logs import read_steps
 from darkroom.providers.fal.uploads import file_name
-from darkroom.providers.models import find_model
+from darkroom.providers.models import model_of
 from darkroom.timing import UNSCALED, Timing
 
-# Where an input names a file, and how long fal keeps its copy: what is left of the call's deadline, and some hours for
-# whoever looks into it. No other field is looked at: a prompt may say anything.
-LIFETIMES = {
-    "image_url": timedelta(days=1),
-    "path": timedelta(days=1),  # of a LoRA's weights
-    "images_data_url": timedelta(hours=5),  # faces, mostly: the training's two hours and three more
-}
+# How long fal keeps the copy of a file that an input names: what is left of the call's deadline, and some hours for
+# whoever looks into it. Only where the model's schema says that it takes a file: a prompt may say anything.
+LIFETIME = timedelta(days=1)
+SHORTER = {"images_data_url": timedelta(hours=5)}  # faces, mostly: the training's two hours and three more
 # A LoRA's weights are 90 MB, and serve one picture after the other: one copy at fal serves all of a day. It is used
 # while it lasts for longer than a picture may take.
 SHARED = frozenset({"path"})
@@ -49,14 +47,14 @@ class FalProvider(Provider):
 
         Anybody who knows an address can read the file while it lasts.
         """
-        return {name: self._sendable(name, value, files) for name, value in input.items()}
+        return dict(self._sent(input, (), frozenset(files.places or ()), files))
 
     def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted | Outcome:
         taken = self.client.submit(
             row.endpoint,
             input,
             webhook_url=webhook_url,
-            start_timeout=self._timing.scale(find_model(row.endpoint).start_timeout),
+            start_timeout=self._timing.scale(model_of(row).start_timeout),
             outputs_last=OUTPUTS_LAST.get(row.endpoint),
         )
         return Accepted(request_id=taken.request_id)
@@ -92,13 +90,19 @@ class FalProvider(Provider):
     def close(self) -> None:
         self.client.close()
 
-    def _sendable(self, name: str, value: Any, files: Files) -> Any:
-        if isinstance(value, list):
-            return [self._sendable(name, each, files) for each in value]
+    def _sent(self, value: Any, path: Path, places: frozenset[Path], files: Files) -> Any:
+        """Return a value of the input with the files in it at fal: those at the places that the schema names."""
         if isinstance(value, Mapping):
-            return {within: self._sendable(within, each, files) for within, each in value.items()}
-        lifetime = LIFETIMES.get(name)
-        if lifetime is None or not isinstance(value, str) or not value.startswith(ASSET):
+            return {name: self._sent(each, (*path, name), places, files) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._sent(each, (*path, n), places, files) for n, each in enumerate(value)]
+        if path not in places:
+            return value
+        name = next((part for part in reversed(path) if isinstance(part, str)), "")
+        return self._at_fal(name, value, files, SHORTER.get(name, LIFETIME))
+
+    def _at_fal(self, name: str, value: Any, files: Files, lifetime: timedelta) -> Any:
+        if not isinstance(value, str) or not value.startswith(ASSET):
             return value
         if name in SHARED:
             return self._share(value, files, lifetime)

@@ -32,6 +32,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     304: {"description": "Unchanged."},
     **problem_responses(401, 403, 404),
 }
+SHOWN = ("image/", "video/", "audio/")
 Expires = Annotated[int | None, Query(ge=0, le=2**40, description="Of a link: Unix seconds.")]
 Signature = Annotated[str | None, Query(max_length=128, description="Of a link.")]
 
@@ -82,6 +83,15 @@ def _asset(asset_id: str, services: Services) -> Asset:
     return asset
 
 
+def _disposition(asset: Asset) -> str:
+    """Return whether a browser may show the file: only what was read to its end when it was stored."""
+    return "inline" if asset.content_type.startswith(SHOWN) and _was_read(asset) else "attachment"
+
+
+def _was_read(asset: Asset) -> bool:
+    return asset.width is not None or asset.seconds is not None
+
+
 def _file(asset: Asset, services: Services, *, if_none_match: str) -> Response:
     headers = {
         "ETag": f'"{asset.sha256}"',
@@ -89,7 +99,7 @@ def _file(asset: Asset, services: Services, *, if_none_match: str) -> Response:
         "Vary": "Accept, Authorization, Darkroom-User",
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Content-Disposition": f'inline; filename="{asset.key.rpartition("/")[2]}"',
+        "Content-Disposition": f'{_disposition(asset)}; filename="{asset.key.rpartition("/")[2]}"',
     }
     if asset.sha256 in if_none_match:
         return Response(status_code=304, headers=headers)

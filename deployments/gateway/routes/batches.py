@@ -137,7 +137,7 @@ def order_batch(
         "answer_within_hours": answer_within_hours,
         "if_nobody_answers": if_nobody_answers,
     }
-    options, source, labels = _read(body, asked)
+    options, source, labels = read_batch(body, asked)
     ledger = desk.services.ledger
     plan = plan_batch(
         source,
@@ -237,7 +237,7 @@ def _chosen(selection: Selection, id: str, services: Services) -> Sequence[int]:
     return parse_winners(str(selection.numbers), rows=batch.rows, failed=failed, field="numbers")
 
 
-def _read(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any], Labels]:
+def read_batch(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any], Labels]:
     """Read the options, the rows and the labels: a JSON object has them all.
 
     With rows alone the query has the options, and there are no labels.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,9 +23,19 @@ class Check(BaseModel):
     problem: str | None = Field(None, examples=["Prefect's API does not answer (ConnectError)"])
 
 
+class ModelCards(BaseModel):
+    """How many models are known, and how lately the platform was asked."""
+
+    cards: int
+    packaged: int = Field(description="Of these, the ones that came with Darkroom and were never asked for since.")
+    fetched_at: datetime | None = Field(description="When a card was last seen as it is.")
+    age_hours: float | None
+
+
 class Readiness(BaseModel):
     ready: bool
     checks: dict[str, Check] = Field(description="`ledger`, `prefect`, `fal_account`, `media_store`.")
+    models: ModelCards | None = Field(None, description="The cards of models; their age makes nothing unready.")
     differences: list[str] = Field(description="Where the environment says otherwise than the blocks, which rule.")
 
 
@@ -40,7 +52,18 @@ def readyz(services: ServicesOf, response: Response) -> Readiness:
     checks = {name: Check(ok=problem is None, problem=problem) for name, problem in problems.items()}
     ready = all(check.ok for check in checks.values())
     response.status_code = 200 if ready else 503
-    return Readiness(ready=ready, checks=checks, differences=list(report.differences))
+    return Readiness(
+        ready=ready, checks=checks, models=_model_cards(services.ledger), differences=list(report.differences)
+    )
+
+
+def _model_cards(ledger: Ledger) -> ModelCards | None:
+    try:
+        age = ledger.models.age()
+    except SQLAlchemyError:
+        return None
+    hours = None if age.newest is None else round((ledger.clock() - age.newest).total_seconds() / 3600, 1)
+    return ModelCards(cards=age.cards, packaged=age.packaged, fetched_at=age.newest, age_hours=hours)
 
 
 def _ledger_problem(ledger: Ledger) -> str | None:

@@ -51,15 +51,18 @@ def order_by_kind(
         order_model = labelled(find(kind).order)
     except NeedsHuman as missing:
         raise not_found("pipeline") from missing
-    return desk.submit(kind, _read(order_model, body))
+    return desk.submit(kind, read_order(order_model, body))
 
 
-def _read(order_model: type[Order], body: dict[str, Any]) -> Order:
+def read_order(order_model: type[Order], body: dict[str, Any], *, within: str = "") -> Order:
+    """Read an order from a body that has no model of its own. `within`: the body's field that it is."""
     try:
         return order_model.model_validate(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
+        raise RequestValidationError(
+            [{**each, "loc": ("body", *([within] if within else []), *each["loc"])} for each in found]
+        ) from None
 
 
 def _named(address: Address, order_model: type[Order]) -> Callable[..., Accepted]:

@@ -1,0 +1,32 @@
+"""What is known of a model as data: its card, what its schema accepts, what it costs, and where its answer has files.
+
+A card comes from a provider's platform (or the packaged snapshot) and is a plain value; which provider, nobody here
+knows.
+"""
+
+from __future__ import annotations
+
+from darkroom.models.card import Card
+from darkroom.models.checking import InputProblem, WrongInput, check_input
+from darkroom.models.model import CardModel
+from darkroom.models.outputs import rest_of
+from darkroom.models.prices import Estimate, NoPrice, is_a_count
+from darkroom.models.schemas import ASSET, Path, file_places, self_contained
+from darkroom.models.snapshot import packaged_cards
+
+__all__ = [
+    "ASSET",
+    "Card",
+    "CardModel",
+    "Estimate",
+    "InputProblem",
+    "NoPrice",
+    "Path",
+    "WrongInput",
+    "check_input",
+    "file_places",
+    "is_a_count",
+    "packaged_cards",
+    "rest_of",
+    "self_contained",
+]

@@ -1,0 +1,98 @@
+"""Where an answer has files: every object with a `url`, wherever it stands, and every text that is a file inline.
+
+They are numbered in the order in which they stand, and so that the numbers last: a file that lay inline and is in the
+media store by now keeps its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from darkroom.errors import Permanent
+from darkroom.media.formats import Kind, RemoteFile
+from darkroom.models.schemas import ASSET
+
+MOST_FILES = 64
+DEEPEST = 32
+INLINE = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.+-]+)*;base64,")
+
+Hosts = re.Pattern[bytes]
+
+
+def files_of(endpoint: str, output: Mapping[str, Any], *, hosts: Hosts) -> list[RemoteFile]:
+    """Return the files of an output. Raise Permanent(code="unexpected_output") for more than anybody asks for.
+
+    `hosts`: where the provider keeps its files; an address elsewhere is a link, and stays in the rest.
+    """
+    found = [_remote(file, hosts) for file in _walk(output, hosts)]
+    if len(found) > MOST_FILES:
+        raise Permanent(f"{endpoint} returned {len(found)} files", code="unexpected_output")
+    return found
+
+
+def rest_of(output: Mapping[str, Any], kept: Mapping[str, str]) -> dict[str, Any]:
+    """Return the output with a reference in the place of each file. `kept`: their assets' ids, by their addresses."""
+
+    def replaced(value: Any, depth: int = 0) -> Any:
+        if depth > DEEPEST:
+            return None
+        if isinstance(value, str):
+            return {"asset_id": kept[value]} if value in kept else value
+        if isinstance(value, list):
+            return [replaced(each, depth + 1) for each in value]
+        if not isinstance(value, Mapping):
+            return value
+        facts = value
+        url = value.get("url")
+        if isinstance(url, str) and url in kept:
+            facts = {"asset_id": kept[url]} | {name: value[name] for name in value if name not in ("url", "file_data")}
+        return {name: each if name == "asset_id" else replaced(each, depth + 1) for name, each in facts.items()}
+
+    return dict(replaced(output))
+
+
+def _walk(value: Any, hosts: Hosts, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    if depth > DEEPEST:
+        return
+    if _is_file(value, hosts):
+        yield value
+        value = {name: each for name, each in value.items() if name not in ("url", "file_data")}
+    if isinstance(value, str):
+        if _is_inline(value):
+            yield {"url": value}
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _walk(each, hosts, depth + 1)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _walk(each, hosts, depth + 1)
+
+
+def _is_inline(text: str) -> bool:
+    return bool(INLINE.match(text[:200])) or text.startswith(f"{ASSET}ast_")
+
+
+def _is_file(value: object, hosts: Hosts) -> bool:
+    url = value.get("url") if isinstance(value, Mapping) else None
+    if not isinstance(url, str):
+        return False
+    at = re.match(r"https://([^/?#@:\s]+)(?:[/?#]|$)", url)
+    return bool(at and hosts.fullmatch(at[1].lower().encode())) or _is_inline(url)
+
+
+def _remote(file: Mapping[str, Any], hosts: Hosts) -> RemoteFile:
+    content_type = file.get("content_type")
+    return RemoteFile(
+        url=file["url"],
+        hosts=hosts,
+        kind=Kind.FILE,
+        content_type=content_type if isinstance(content_type, str) else None,
+        width=_positive(file.get("width")),
+        height=_positive(file.get("height")),
+    )
+
+
+def _positive(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

@@ -1,0 +1,190 @@
+"""Schemas of inputs and outputs: from OpenAPI 3.0, as platforms publish them, to JSON Schema that stands on its own.
+
+`$ref` is followed within the document alone. What a validator must not meet (a broken pattern, a keyword of the wrong
+type) is left out: a schema checks less then, and never fails a right input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+# How an input names a file of the media store: "asset:ast_019aa1f0d8b4".
+ASSET = "asset:"
+KEPT = frozenset(
+    [
+        "type",
+        "properties",
+        "required",
+        "items",
+        "enum",
+        "const",
+        "anyOf",
+        "allOf",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "format",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "additionalProperties",
+        "default",
+        "description",
+        "title",
+        "examples",
+        "x-fal-order-properties",
+        "ui",
+        "_fal_ui_field",
+    ]
+)
+LOCAL = "#/components/schemas/"
+FILE_NAME = re.compile(r"(?:^|_)(?:url|urls|uri)$")
+FILE_FORMATS = frozenset({"uri", "url", "binary", "data-url"})
+FILE_HINTS = frozenset({"image", "images", "video", "audio", "file", "files", "image_list", "mask"})
+DEEPEST = 32
+
+Schema = Mapping[str, Any]
+Path = tuple[str | int, ...]
+
+
+def self_contained(schema: Any, components: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the schema as JSON Schema 2020-12 with all that it refers to; None for what is no schema of an object.
+
+    `components`: the schemas of its document, by name.
+    """
+    if not isinstance(schema, Mapping):
+        return None
+    used: dict[str, Any] = {}
+    found: dict[str, Any] = _translated(schema, components, used)
+    if used:
+        found["$defs"] = used
+    try:
+        Draft202012Validator.check_schema(found)
+    except SchemaError:
+        return None
+    return found
+
+
+def _translated(node: Any, components: Mapping[str, Any], used: dict[str, Any], depth: int = 0) -> Any:
+    if isinstance(node, list):
+        return [_translated(each, components, used, depth + 1) for each in node]
+    if not isinstance(node, Mapping) or depth > DEEPEST:
+        return {}
+    if isinstance(reference := node.get("$ref"), str):
+        return _referred(reference, components, used)
+    found = {name: value for name, value in node.items() if name in KEPT}
+    if isinstance(node.get("oneOf"), list):  # each side says what it takes; which of them it is does not matter here
+        found["anyOf"] = [*found.get("anyOf", []), *node["oneOf"]]
+    _mend_bounds(found)
+    for name in ("items", "additionalProperties"):
+        if isinstance(found.get(name), Mapping):
+            found[name] = _translated(found[name], components, used, depth + 1)
+    for name in ("anyOf", "allOf"):
+        if isinstance(found.get(name), list):
+            found[name] = _translated(found[name], components, used, depth + 1)
+    if isinstance(found.get("properties"), Mapping):
+        each = found["properties"].items()
+        found["properties"] = {name: _translated(value, components, used, depth + 1) for name, value in each}
+    return _or_null(found) if node.get("nullable") is True else found
+
+
+def _referred(reference: str, components: Mapping[str, Any], used: dict[str, Any]) -> dict[str, Any]:
+    name = reference.removeprefix(LOCAL)
+    if not reference.startswith(LOCAL) or name not in components:
+        return {}
+    if name not in used:
+        used[name] = {}  # first, as it may refer to itself
+        used[name] = _translated(components[name], components, used)
+    return {"$ref": f"#/$defs/{name.replace('~', '~0').replace('/', '~1')}"}
+
+
+def _mend_bounds(found: dict[str, Any]) -> None:
+    for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(found.get(exclusive), bool):  # as OpenAPI 3.0 has it; fal has numbers all the same
+            is_exclusive = found.pop(exclusive)
+            if is_exclusive and bound in found:
+                found[exclusive] = found.pop(bound)
+    if "pattern" in found:
+        try:
+            re.compile(found["pattern"])
+        except (re.error, TypeError):
+            del found["pattern"]
+
+
+def _or_null(found: dict[str, Any]) -> dict[str, Any]:
+    names = ("title", "description", "default", "examples")
+    about: dict[str, Any] = {name: found.pop(name) for name in names if name in found}
+    return {**about, "anyOf": [found, {"type": "null"}]}
+
+
+def sides(schema: Any, root: Schema, within: frozenset[str] = frozenset()) -> list[Schema]:
+    """Return the schema without its references and alternatives: every plain schema that a value may be held against.
+
+    A title, hint or format that stands beside alternatives is one of them, so that it is not lost. `within`: the
+    references that have led here.
+    """
+    if not isinstance(schema, Mapping):
+        return []
+    if isinstance(reference := schema.get("$ref"), str):
+        if reference in within:  # an alternative of itself is none
+            return []
+        within |= {reference}
+        name = reference.removeprefix("#/$defs/").replace("~1", "/").replace("~0", "~")
+        return sides(root.get("$defs", {}).get(name), root, within)
+    found: list[Schema] = [schema]
+    for name in ("anyOf", "allOf"):
+        for each in schema.get(name, ()):
+            found += sides(each, root, within)
+    return found
+
+
+def properties(schemas: Sequence[Schema]) -> dict[str, Any]:
+    """Return the fields that these schemas know of an object."""
+    return {name: each for schema in schemas for name, each in schema.get("properties", {}).items()}
+
+
+def file_places(schema: Schema, input: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Yield where an input has a file's address, as its schema says, and the address: in lists and objects too."""
+    yield from _places("", sides(schema, schema), input, schema, ())
+
+
+def _places(name: str, schemas: Sequence[Schema], value: Any, root: Schema, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, str):
+        if takes_file(name, schemas):
+            yield path, value
+    elif isinstance(value, Mapping):
+        known = properties(schemas)
+        for key, each in value.items():
+            yield from _places(key, sides(known.get(key), root), each, root, (*path, key))
+    elif isinstance(value, list | tuple):
+        items = [side for schema in schemas for side in sides(schema.get("items"), root)]
+        hinted = [*items, *({"ui": schema.get("ui")} for schema in schemas if "ui" in schema)]
+        for n, each in enumerate(value):
+            yield from _places(name, hinted, each, root, (*path, n))
+
+
+def takes_file(name: str, schemas: Sequence[Schema]) -> bool:
+    """Return whether a field of this name, with these schemas, takes a file's address."""
+    return is_address(name, schemas) or (name == "path" and bool(schemas))
+
+
+def is_address(name: str, schemas: Sequence[Schema]) -> bool:
+    """Return whether what stands there is an address, and nothing else: `path` may also name weights elsewhere."""
+    return bool(FILE_NAME.search(name)) or any(
+        schema.get("format") in FILE_FORMATS or _hint(schema) in FILE_HINTS for schema in schemas
+    )
+
+
+def _hint(schema: Schema) -> str:
+    ui = schema.get("ui")
+    return str(ui.get("field") if isinstance(ui, Mapping) else schema.get("_fal_ui_field"))

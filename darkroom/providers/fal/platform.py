@@ -1,0 +1,197 @@
+"""fal's platform API, as far as it tells of models: which there are, what they accept, what they cost.
+
+The list is paged by number and shifts while it is read, so models are told apart by their endpoint and each comes once.
+Anything may be missing in an entry (its metadata, its schema, its price): what is there is taken, and the ledger keeps
+what an earlier card had of the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import httpx
+
+from darkroom.errors import RateLimited, Retry
+from darkroom.models import Card, self_contained
+from darkroom.providers.fal.answers import answer_failure
+from darkroom.providers.http import bounded, lost_call
+from darkroom.tls import tls_context
+
+API = "https://api.fal.ai/v1"
+PUBLIC_SCHEMA = "https://fal.ai/api/openapi/queue/openapi.json"
+PAGE = 50  # models of a page, and endpoints of a question for prices: fal's own bound
+MOST_PAGES = 400
+USD = "USD"  # what all money here is; a price in another currency is none
+MOST_WAITS = 5  # for the rate limit, in one reading of the list
+TIMEOUT = httpx.Timeout(15.0, connect=3.0)  # on a model's first use somebody's order waits for it
+SCHEMA_FIELDS = ("post", "requestBody", "content", "application/json", "schema")
+ANSWER_FIELDS = ("get", "responses", "200", "content", "application/json", "schema")
+
+Json = Mapping[str, Any]
+
+
+class FalPlatform:
+    """`transport` and `pause` are the seam for tests."""
+
+    def __init__(
+        self, key: str, *, transport: httpx.BaseTransport | None = None, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._http = httpx.Client(
+            headers={"Authorization": f"Key {key.strip()}"}, timeout=TIMEOUT, transport=transport, verify=tls_context()
+        )
+        self._pause = pause
+
+    def close(self) -> None:
+        self._http.close()
+
+    def card(self, endpoint: str) -> Card | None:
+        """Return the card of a model; None for one that fal does not have. Raise Retry or Park while it cannot say."""
+        answer = self._get(f"{API}/models", {"endpoint_id": endpoint, "expand": "openapi-3.0"}, missing={})
+        entry = next((each for each in _entries(answer) if each["endpoint_id"] == endpoint), None)
+        if entry is None:
+            return None
+        if not _is_document(entry.get("openapi")):
+            entry = {**entry, "openapi": self._get(PUBLIC_SCHEMA, {"endpoint_id": endpoint}, missing=None)}
+        return card_of(entry, self._prices([endpoint]).get(endpoint))
+
+    def pages(self) -> Iterator[Sequence[Card]]:
+        """Yield the cards of all models, page by page, each model once. Wait where fal asks for patience."""
+        seen: set[str] = set()
+        query = {"limit": str(PAGE), "expand": "openapi-3.0"}
+        cursors: set[str] = set()
+        for _ in range(MOST_PAGES):
+            answer = self._patiently(f"{API}/models", query)
+            new = [each for each in _entries(answer) if each["endpoint_id"] not in seen]
+            seen |= {each["endpoint_id"] for each in new}
+            if new:
+                prices = self._prices([each["endpoint_id"] for each in new])
+                yield [card_of(each, prices.get(each["endpoint_id"])) for each in new]
+            cursor = answer.get("next_cursor")
+            if not isinstance(cursor, str) or answer.get("has_more") is False or cursor in cursors:
+                return
+            cursors.add(cursor)
+            query = {**query, "cursor": cursor}
+
+    def _prices(self, endpoints: Sequence[str]) -> dict[str, Json]:
+        """Return the prices of these models, as far as fal has any.
+
+        One of them that it does not know may cost the answer for all: then they are asked for in halves.
+        """
+        if not endpoints:
+            return {}
+        answer = self._patiently(f"{API}/models/pricing", {"endpoint_id": list(endpoints)}, missing=None)
+        if answer is not None:
+            found = answer.get("prices")
+            each = found if isinstance(found, list) else []
+            return {str(price.get("endpoint_id")): price for price in each if isinstance(price, Mapping)}
+        if len(endpoints) == 1:
+            return {}
+        half = len(endpoints) // 2
+        return {**self._prices(endpoints[:half]), **self._prices(endpoints[half:])}
+
+    def _patiently(self, url: str, query: Mapping[str, Any], **instead: Any) -> Any:
+        for _ in range(MOST_WAITS):
+            try:
+                return self._get(url, query, **instead)
+            except RateLimited as error:
+                self._pause(error.retry_after.total_seconds() if error.retry_after else 1.0)
+        return self._get(url, query, **instead)
+
+    def _get(self, url: str, query: Mapping[str, Any], **instead: Any) -> Any:
+        """Return the answer's JSON object. `missing`: what stands for one that is not there."""
+        try:
+            response = self._http.get(url, params=query)
+        except httpx.HTTPError as error:
+            raise lost_call("fal", error) from error
+        if response.status_code == 404 and "missing" in instead:
+            return instead["missing"]
+        if response.status_code == 429:
+            raise RateLimited("fal asks for patience", retry_after=_reset(response))
+        if response.status_code != 200:
+            raise answer_failure(response)
+        try:
+            document = response.json()
+        except ValueError as error:
+            raise Retry("fal's answer could not be read", code="unexpected_answer") from error
+        if not isinstance(document, dict):
+            raise Retry("fal's answer could not be read", code="unexpected_answer")
+        return document
+
+
+def card_of(entry: Json, price: Json | None) -> Card:
+    """Return the card of an entry of fal's list, and its price. Whatever is missing or unreadable is left out."""
+    endpoint = str(entry["endpoint_id"])
+    about = entry.get("metadata")
+    about = about if isinstance(about, Mapping) else {}
+    given, answered = schemas_of(entry.get("openapi"), endpoint)
+    minutes = about.get("duration_estimate")
+    return Card(
+        endpoint=endpoint,
+        account_id="fal",
+        title=_text(about.get("display_name")) or endpoint,
+        category=_text(about.get("category")),
+        kind=_text(about.get("kind")) or "inference",
+        status=_text(about.get("status")) or "active",
+        description=_text(about.get("description"))[:2000],
+        input_schema=given,
+        output_schema=answered,
+        unit=None if price is None else _text(price.get("unit")).strip() or None,
+        unit_price=None if price is None or _currency(price) != USD else _price(price.get("unit_price")),
+        currency=USD if price is None else _currency(price),
+        usual_seconds=minutes * 60 if isinstance(minutes, int | float) and minutes > 0 else None,
+    )
+
+
+def schemas_of(document: Any, endpoint: str) -> tuple[Json | None, Json | None]:
+    """Return the schemas of input and output of a model's OpenAPI document: by reference, whatever they are called."""
+    if not _is_document(document):
+        return None, None
+    paths, components = document["paths"], _within(document, ("components", "schemas"))
+    components = components if isinstance(components, Mapping) else {}
+    given = _within(paths.get(f"/{endpoint}"), SCHEMA_FIELDS)
+    answered = _within(paths.get(f"/{endpoint}/requests/{{request_id}}"), ANSWER_FIELDS)
+    return self_contained(given, components), self_contained(answered, components)
+
+
+def _is_document(document: Any) -> bool:
+    """Return whether it is a schema, and not what stands there where fal could not make one."""
+    return isinstance(document, Mapping) and isinstance(document.get("paths"), Mapping)
+
+
+def _within(document: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        document = document.get(name) if isinstance(document, Mapping) else None
+    return document
+
+
+def _entries(answer: Json) -> list[dict[str, Any]]:
+    found = answer.get("models")
+    each = found if isinstance(found, list) else []
+    return [dict(one) for one in each if isinstance(one, Mapping) and isinstance(one.get("endpoint_id"), str)]
+
+
+def _text(value: object) -> str:
+    return value.replace("\x00", "") if isinstance(value, str) else ""
+
+
+def _currency(price: Json) -> str:
+    return _text(price.get("currency")) or USD
+
+
+def _price(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        price = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return price if price.is_finite() and price >= 0 else None
+
+
+def _reset(response: httpx.Response) -> Any:
+    """Return after how long fal's minute begins anew, as its header says."""
+    value = response.headers.get("x-ratelimit-reset", "")
+    return bounded(float(value) if value.isascii() and value.isdigit() else 1.0)

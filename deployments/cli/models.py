@@ -1,0 +1,177 @@
+"""Commands for models: `darkroom run` orders any of them; `darkroom model` lists, fetches, allows and prices them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from darkroom.deployments.cli.admin import positive
+from darkroom.deployments.cli.common import open_ledger, settings
+
+if TYPE_CHECKING:
+    from darkroom.deployments.api_client import ApiClient
+    from darkroom.models import Card
+
+model = typer.Typer(help="Models: their cards, which are allowed, what they cost.", no_args_is_help=True)
+
+Endpoint = Annotated[str, typer.Argument(help="A model's endpoint, e.g. fal-ai/nano-banana.")]
+FILE = "@"  # before a path, as curl has it
+
+
+def run(
+    endpoint: Annotated[str, typer.Argument(metavar="MODEL", help="Its endpoint, e.g. fal-ai/veo3.")],
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="NAME=VALUE", help="Of its input: text, JSON, or @file to upload."),
+    ] = None,
+    post: Annotated[
+        list[str] | None, typer.Option(help="A step afterwards, e.g. upscale; several in their order.")
+    ] = None,
+    lora: Annotated[str | None, typer.Option(help="A trained LoRA: its trigger word or id.")] = None,
+    max_usd: Annotated[
+        Decimal | None, typer.Option(parser=positive, metavar="USD", help="Refuse what may cost more.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the job has ended; exit code 1 if it failed.")] = False,
+) -> None:
+    """Run any model. Prints the job."""
+    from darkroom.deployments.api_client import ApiClient
+
+    with ApiClient(settings()) as client:
+        body: dict[str, Any] = {"model": endpoint, "input": _input(input or [], client, endpoint=endpoint)}
+        body |= {"post": post} if post else {}
+        body |= {"lora": lora} if lora else {}
+        body |= {"max_usd": float(max_usd)} if max_usd else {}
+        answer = client.order_generation(body)
+        job = client.wait(answer["job_id"]) if wait else answer
+    typer.echo(json.dumps(job, indent=2, ensure_ascii=False))
+    if wait and job["status"] != "completed":
+        raise typer.Exit(1)
+
+
+def _input(given: Sequence[str], client: ApiClient, *, endpoint: str) -> dict[str, Any]:
+    """Read the fields of an input. A name that is given again makes a list."""
+    found: dict[str, Any] = {}
+    texts = _texts(client.model(endpoint)) if given else frozenset[str]()
+    for each in given:
+        name, is_given, text = each.partition("=")
+        if not is_given or not name:
+            raise typer.BadParameter("a name and a value, e.g. prompt='a fox'", param_hint="--input")
+        value = text if name in texts and not text.startswith(FILE) else _value(text, client)
+        if name in found:
+            before = found[name]
+            found[name] = [*(before if isinstance(before, list) else [before]), value]
+        else:
+            found[name] = value
+    return found
+
+
+def _texts(card: Mapping[str, Any]) -> frozenset[str]:
+    """Return the fields that take a text and nothing else: `duration=5` is one where a model wants "5"."""
+    from darkroom.models.schemas import properties, sides
+
+    schema = card["input_schema"] or {}
+    known = properties(sides(schema, schema))
+    types = {name: {each.get("type") for each in sides(field, schema)} - {None} for name, field in known.items()}
+    return frozenset(name for name, found in types.items() if found and found <= {"string", "null"})
+
+
+def _value(text: str, client: ApiClient) -> Any:
+    """Read a value: a file is uploaded, JSON is what it says, everything else is text."""
+    if text.startswith(FILE):
+        path = Path(text.removeprefix(FILE)).expanduser()
+        if not path.is_file():
+            raise typer.BadParameter(f"there is no file {path}", param_hint="--input")
+        return f"asset:{client.upload(path)['id']}"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@model.command("sync")
+def model_sync(
+    endpoints: Annotated[list[str] | None, typer.Argument(help="Only these. Default: all there are.")] = None,
+) -> None:
+    """Fetch cards from the platforms. The same again changes nothing."""
+    from darkroom.providers.syncing import Synced, sync_all, sync_one
+
+    def tell(synced: Synced) -> None:
+        if sys.stderr.isatty():
+            typer.echo(f"\r{synced}", nl=False, err=True)
+
+    settings()
+    with open_ledger() as ledger:
+        if not endpoints:
+            typer.echo(str(sync_all(ledger, tell=tell)))
+        for endpoint in endpoints or ():
+            changed = sync_one(ledger, endpoint)
+            typer.echo(f"{endpoint}\t{'unknown' if changed is None else 'changed' if changed else 'as it was'}")
+
+
+@model.command("list")
+def model_list(
+    q: Annotated[str | None, typer.Argument(help="A part of endpoint, title or description.")] = None,
+    category: Annotated[str | None, typer.Option(help="e.g. text-to-video")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most models.")] = 100,
+) -> None:
+    """List models: endpoint, category, price, whether it is allowed."""
+    from darkroom.models import Card
+    from darkroom.providers.shelf import Found, keep_packaged, open_shelf
+
+    with open_ledger() as ledger, open_shelf(ledger, models=settings().models, fetch=None) as shelf:
+        keep_packaged(ledger)
+        for each in ledger.models.page(q=q, category=category, limit=limit):
+            found = Found(card=Card.of_row(each.card), allowed=each.allowed, call_usd=each.call_usd)
+            state = found.card.status if shelf.allows(found) else "not allowed"
+            typer.echo(f"{found.card.endpoint}\t{found.card.category}\t{_price(found.card, each.call_usd)}\t{state}")
+
+
+def _price(card: Card, call_usd: Decimal | None) -> str:
+    if call_usd is not None:
+        return f"${call_usd.normalize():f} a call"
+    return "no price" if card.unit_price is None else f"${card.unit_price.normalize():f} × {card.unit}"
+
+
+@model.command("show")
+def model_show(endpoint: Endpoint) -> None:
+    """Show a model's card as JSON. One that is not here yet is fetched."""
+    from darkroom.deployments.gateway.schemas.models import model_document
+    from darkroom.errors import BadInput
+    from darkroom.providers.shelf import open_shelf
+
+    with open_ledger() as ledger, open_shelf(ledger, models=settings().models) as shelf:
+        if (found := shelf.newest(endpoint)) is None:
+            raise BadInput(f"There is no model {endpoint}.", field="ENDPOINT")
+        typer.echo(model_document(found, allowed=shelf.allows(found)).model_dump_json(indent=2))
+
+
+@model.command("allow")
+def model_allow(endpoint: Endpoint) -> None:
+    """Allow a model, whatever DARKROOM_MODELS says. Takes effect within ten seconds."""
+    with open_ledger() as ledger:
+        ledger.models.allow(endpoint, True)
+
+
+@model.command("deny")
+def model_deny(endpoint: Endpoint) -> None:
+    """Take no more orders for a model. What is under way goes on. Takes effect within ten seconds."""
+    with open_ledger() as ledger:
+        ledger.models.allow(endpoint, False)
+
+
+@model.command("price")
+def model_price(
+    endpoint: Endpoint,
+    usd: Annotated[
+        Decimal | None, typer.Argument(parser=positive, metavar="USD", help="Of a call. Default: as its card says.")
+    ] = None,
+) -> None:
+    """Say what a call of a model is taken to cost, before its provider says it. Takes effect within ten seconds."""
+    with open_ledger() as ledger:
+        ledger.models.price(endpoint, usd)

@@ -1,0 +1,77 @@
+"""`/v1/models`: what can be ordered, by its cards, and what each accepts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.problems import Problem
+from darkroom.deployments.gateway.schemas.models import (
+    ModelDocument,
+    ModelPage,
+    model_document,
+    model_summary,
+)
+from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, no_cursor
+from darkroom.deployments.gateway.services import ServicesOf
+from darkroom.models import Card
+from darkroom.providers.shelf import Found, shelf
+
+router = APIRouter(prefix="/v1/models", tags=["Models"])
+
+Words = Annotated[str | None, Query(max_length=100, description="A part of its endpoint, title or description.")]
+Category = Annotated[str | None, Query(max_length=100, description="e.g. text-to-video")]
+Endpoint = Annotated[str, Path(max_length=200, description="With its slashes.", examples=["fal-ai/nano-banana"])]
+
+
+@router.get("", summary="List models", responses=problem_responses(401, 403, 422))
+def list_models(
+    _: UserId,
+    services: ServicesOf,
+    q: Words = None,
+    category: Category = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> ModelPage:
+    """By endpoint. One that is not here yet can be ordered all the same: it is fetched on its first use."""
+    found = services.ledger.models.page(q=q, category=category, limit=limit + 1, after=_read(cursor))
+    known = [Found(card=Card.of_row(each.card), allowed=each.allowed, call_usd=each.call_usd) for each in found]
+    page = known[:limit]
+    return ModelPage(
+        items=[model_summary(each, allowed=shelf().allows(each)) for each in page],
+        next=_write(page[-1].card.endpoint) if len(known) > limit else None,
+    )
+
+
+@router.get("/{endpoint:path}", summary="Look at a model", responses=problem_responses(401, 403, 404))
+def get_model(endpoint: Endpoint, _: UserId) -> ModelDocument:
+    """Its card: what it accepts and answers as JSON Schema, what it costs, and how long it takes."""
+    found = shelf().newest(endpoint)
+    if found is None:
+        raise Problem(
+            404,
+            "There is no model of this name.",
+            field="endpoint",
+            remedy="GET /v1/models?q= finds it by a part of it.",
+        )
+    return model_document(found, allowed=shelf().allows(found))
+
+
+def _write(endpoint: str) -> str:
+    return base64.urlsafe_b64encode(endpoint.encode()).decode()
+
+
+def _read(cursor: str | None) -> str:
+    """Return the endpoint that was last on the page before; none on the first page."""
+    try:
+        endpoint = base64.b64decode(cursor or "", altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError) as error:
+        raise no_cursor() from error
+    if not (endpoint.isprintable() or not endpoint):
+        raise no_cursor()
+    return endpoint

@@ -1,0 +1,119 @@
+"""`POST /v1/quotes`: what an order would cost, and how that is known. Nothing is written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.problems import not_found
+from darkroom.deployments.gateway.routes.batches import read_batch
+from darkroom.deployments.gateway.routes.orders import read_order
+from darkroom.deployments.gateway.schemas.base import Document, Usd
+from darkroom.deployments.gateway.services import ServicesOf
+from darkroom.errors import NeedsHuman
+from darkroom.flows.orders import NAMED
+from darkroom.flows.parts.batch_order import plan_batch
+from darkroom.flows.parts.trained_style import find_style
+from darkroom.ledger import BATCH, Ledger
+from darkroom.models import NoPrice
+from darkroom.order import EstimatePart, Order
+
+router = APIRouter(tags=["Orders"])
+
+BY_KIND = {each.over_http.kind: each for each in NAMED if each.over_http is not None}
+
+
+class QuoteOrder(Document):
+    """An order, as it would be sent."""
+
+    kind: Annotated[str, Field(max_length=100, description="The pipeline's name.", examples=["run-model"])]
+    order: dict[str, Any] = Field(
+        description="The order's body.", examples=[{"model": "fal-ai/nano-banana", "input": {"prompt": "a fox"}}]
+    )
+
+
+class QuotePart(Document):
+    """One paid call of it, or several of the same."""
+
+    step: str = Field(examples=["run"])
+    endpoint: str | None = Field(examples=["fal-ai/nano-banana"])
+    units: float | None = Field(description="How much of it; null where nobody counts.", examples=[1])
+    unit: str | None = Field(examples=["images"])
+    unit_price_usd: Usd | None = Field(examples=[0.039])
+    usd: Usd = Field(examples=[0.039])
+    source: str = Field(
+        description="How it is known: `list_price`, `own_calls` (nine in ten of yours came to less), `operator`, "
+        "`max_usd`, `guess`, or `pipeline` (what it says itself).",
+        examples=["list_price"],
+    )
+
+
+class Quote(Document):
+    estimate_usd: Usd | None = Field(description="The most it should cost; null where nobody can say.")
+    parts: list[QuotePart]
+
+
+@router.post("/v1/quotes", summary="Ask what an order would cost", responses=problem_responses(401, 403, 404, 422))
+def quote_order(asked: QuoteOrder, user_id: UserId, services: ServicesOf) -> Quote:
+    """Any order's body, checked as the order itself would be. Nothing is queued and nothing is put on record."""
+    if asked.kind == BATCH:
+        return _of_batch(asked.order, services.ledger, user_id=user_id)
+    order = _order(asked)
+    prepared = _prepared(order, services.ledger, user_id=user_id)
+    parts = list(prepared.parts)
+    if not parts and prepared.estimate_usd:
+        step = prepared.first.step if prepared.first else asked.kind
+        parts = [EstimatePart(step=step, usd=prepared.estimate_usd, source="pipeline")]
+    return Quote(estimate_usd=prepared.estimate_usd, parts=[_part(each) for each in parts])
+
+
+def _prepared(order: Order, ledger: Ledger, *, user_id: str) -> Any:
+    """Prepare the order without the bound that it sets itself; with it where nothing else is known of its price."""
+    free = order.model_copy(update={"max_usd": None}) if "max_usd" in type(order).model_fields else order
+    try:
+        free.check()
+        return free.prepare(ledger, user_id=user_id)
+    except NoPrice:
+        order.check()
+        return order.prepare(ledger, user_id=user_id)
+
+
+def _order(asked: QuoteOrder) -> Order:
+    if asked.kind in BY_KIND:
+        return read_order(BY_KIND[asked.kind], asked.order, within="order")
+    # Here, as it imports Prefect and the project's code: a gateway that is never asked for it does without.
+    from darkroom.engine.registry import find
+
+    try:
+        order_model = find(asked.kind).order
+    except NeedsHuman as missing:
+        raise not_found("pipeline") from missing
+    return read_order(order_model, asked.order, within="order")
+
+
+def _of_batch(body: dict[str, Any], ledger: Ledger, *, user_id: str) -> Quote:
+    """Quote both passes with every row chosen."""
+    options, source, _ = read_batch(body, {})
+    free = options.model_copy(update={"max_usd": None})
+    plan = plan_batch(source, free, style=lambda name: find_style(ledger, user_id, name))
+    drafted = {child.first.endpoint for child in plan.drafts}
+    second = plan.estimate_usd - plan.forecast.draft_usd
+    parts = [
+        EstimatePart(
+            step="draft",
+            endpoint=drafted.pop() if len(drafted) == 1 else None,
+            usd=plan.forecast.draft_usd,
+            source="list_price",
+        ),
+        EstimatePart(step="final", usd=second, source="list_price"),
+    ]
+    return Quote(estimate_usd=plan.estimate_usd, parts=[_part(each) for each in parts if each.usd])
+
+
+def _part(part: EstimatePart) -> QuotePart:
+    facts = vars(part)
+    return QuotePart(**{**facts, "units": None if part.units is None else float(part.units)})

@@ -1,0 +1,28 @@
+"""What any order may say of its own cost: the most that it may be."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import Field
+
+from darkroom.errors import BadInput
+from darkroom.order import InForm, field
+
+MOST_USD = 100_000
+
+_Money = Annotated[Decimal, Field(gt=0, le=MOST_USD, max_digits=12, decimal_places=6)]
+MaxUsd = Annotated[_Money | None, InForm(type=Annotated[float, Field(gt=0, le=MOST_USD)] | None)]
+MAX_USD = field("At most", "USD. An order that may cost more is refused. Empty: no bound of its own.", None)
+
+
+def require_within(estimate_usd: Decimal, max_usd: Decimal | None) -> None:
+    """Raise BadInput(field="max_usd") for an order that may cost more than it says it may."""
+    if max_usd is not None and estimate_usd > max_usd:
+        raise BadInput(
+            f"max_usd: it may cost ${estimate_usd.normalize():f}, more than ${max_usd.normalize():f}; allow as much, "
+            "or order less",
+            field="max_usd",
+            code="above_max_usd",
+        )
