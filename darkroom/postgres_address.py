@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import quote, unquote
 
@@ -109,7 +109,7 @@ def postgres_url(database: str, *, user: str, socket_folder: str, scheme: str = 
     return f"{scheme}://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(socket_folder)}"
 
 
-@cache
+@lru_cache(16)
 def open_address(text: str) -> Address:
     """Read an address, and log what was passed over, once in a process."""
     address = read_address(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import typer
 
 from darkroom.deployments.cli.admin import positive
 from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.output import AnywayOption, JsonOption, print_json, print_rows
 
 if TYPE_CHECKING:
     from darkroom.deployments.api_client import ApiClient
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 model = typer.Typer(help="Models: their cards, which are allowed, what they cost.", no_args_is_help=True)
 
 Endpoint = Annotated[str, typer.Argument(help="A model's endpoint, e.g. fal-ai/nano-banana.")]
+COLUMNS = ("endpoint", "category", "price", "status")
 FILE = "@"  # before a path, as curl has it
 
 
@@ -38,6 +41,7 @@ def run(
         Decimal | None, typer.Option(parser=positive, metavar="USD", help="Refuse what may cost more.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the job has ended; exit code 1 if it failed.")] = False,
+    as_json: AnywayOption = False,
 ) -> None:
     """Run any model. Prints the job."""
     from darkroom.deployments.api_client import ApiClient
@@ -97,6 +101,7 @@ def _value(text: str, client: ApiClient) -> Any:
 @model.command("sync")
 def model_sync(
     endpoints: Annotated[list[str] | None, typer.Argument(help="Only these. Default: all there are.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Fetch cards from the platforms. The same again changes nothing."""
     from darkroom.providers.syncing import Synced, sync_all, sync_one
@@ -108,10 +113,19 @@ def model_sync(
     settings()
     with open_ledger() as ledger:
         if not endpoints:
-            typer.echo(str(sync_all(ledger, tell=tell)))
+            synced = sync_all(ledger, tell=tell)
+            _say(asdict(synced), str(synced), as_json=as_json)
         for endpoint in endpoints or ():
             changed = sync_one(ledger, endpoint)
-            typer.echo(f"{endpoint}\t{'unknown' if changed is None else 'changed' if changed else 'as it was'}")
+            state = "unknown" if changed is None else "changed" if changed else "as it was"
+            _say({"endpoint": endpoint, "card": state}, f"{endpoint}\t{state}", as_json=as_json)
+
+
+def _say(document: Mapping[str, Any], line: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        typer.echo(line)
 
 
 @model.command("list")
@@ -119,6 +133,7 @@ def model_list(
     q: Annotated[str | None, typer.Argument(help="A part of endpoint, title or description.")] = None,
     category: Annotated[str | None, typer.Option(help="e.g. text-to-video")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most models.")] = 100,
+    as_json: JsonOption = False,
 ) -> None:
     """List models: endpoint, category, price, whether it is allowed."""
     from darkroom.models import Card
@@ -126,10 +141,13 @@ def model_list(
 
     with open_ledger() as ledger, open_shelf(ledger, models=settings().models, fetch=None) as shelf:
         keep_packaged(ledger)
+        rows = []
         for each in ledger.models.page(q=q, category=category, limit=limit):
             found = Found(card=Card.of_row(each.card), allowed=each.allowed, call_usd=each.call_usd)
             state = found.card.status if shelf.allows(found) else "not allowed"
-            typer.echo(f"{found.card.endpoint}\t{found.card.category}\t{_price(found.card, each.call_usd)}\t{state}")
+            cells = (found.card.endpoint, found.card.category, _price(found.card, each.call_usd), state)
+            rows.append((cells, dict(zip(COLUMNS, cells, strict=True))))
+        print_rows(COLUMNS, rows, as_json=as_json, empty="There are no such models.")
 
 
 def _price(card: Card, call_usd: Decimal | None) -> str:
@@ -139,7 +157,7 @@ def _price(card: Card, call_usd: Decimal | None) -> str:
 
 
 @model.command("show")
-def model_show(endpoint: Endpoint) -> None:
+def model_show(endpoint: Endpoint, as_json: AnywayOption = False) -> None:
     """Show a model's card as JSON. One that is not here yet is fetched."""
     from darkroom.deployments.gateway.schemas.models import model_document
     from darkroom.errors import BadInput

@@ -15,6 +15,7 @@ import typer
 
 WIDEST = 10_000  # characters of a line; what is longer is cut
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, one document per line.")]
+AnywayOption = Annotated[bool, typer.Option("--json", help="It is JSON anyway.")]
 OneJsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from darkroom.deployments.cli.common import open_ledger, settings
-from darkroom.deployments.cli.output import JsonOption, print_rows
+from darkroom.deployments.cli.output import AnywayOption, JsonOption, print_rows
 
 if TYPE_CHECKING:
     from darkroom.ledger import Implied, Ledger, Wait
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 wait = typer.Typer(help="What jobs wait for beside paid calls, and its end by hand.", no_args_is_help=True)
 
 WaitId = Annotated[str, typer.Argument(metavar="WAIT", help="A wait's id, as `darkroom wait list` gives it.")]
-AnywayOption = Annotated[bool, typer.Option("--json", help="It is JSON anyway.")]
 LONGEST = timedelta(days=100 * 366)
 
 

@@ -119,8 +119,8 @@ def check_deployment(words: list[str]) -> None:
 
 def check_call(words: list[str]) -> None:
     """A call of ours: its path takes the body."""
-    path = next(word for word in words if word.startswith("http")).partition("8700")[2]
-    assert path in {*paths(), "/v1/events", "/v1/uploads"}, f"nothing is at {path}"
+    path = next(word for word in words if word.startswith("http")).partition("8700")[2].partition("?")[0]
+    assert path in {*paths(), "/v1/events", "/v1/stream", "/v1/stream-tokens", "/v1/uploads"}, f"nothing is at {path}"
     if "-d" not in words:
         return
     body = json.loads(words[words.index("-d") + 1])
@@ -200,4 +200,4 @@ def test_a_block_of_the_documents_is_what_it_says(block: Block) -> None:
         case "json":
             json.loads(block.text)
         case language:
-            assert language in ("console", "sql", "sh", "mermaid", "ini", "text", "")
+            assert language in ("console", "js", "sql", "sh", "mermaid", "ini", "text", "")

@@ -163,7 +163,7 @@ def test_what_a_gateway_remembers_of_strangers_is_bounded() -> None:
     recurrence = Recurrence()
     for n in range(MOST_KEPT + 500):
         recurrence.too_often(n)
-        _kinds_of(f"no/such-model-{n}")
+        _kinds_of(f"no/such-model-{n}", 0)
 
     assert len(recurrence) == MOST_KEPT
     assert _kinds_of.cache_info().currsize <= 256

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum
-from functools import cache
+from functools import lru_cache
 from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError
@@ -206,7 +206,7 @@ def _asked_size(full: BaseModel) -> Size:
     return round(width * factor), round(height * factor)
 
 
-@cache
+@lru_cache(64)  # of the code's own
 def _schema_of(input: type[BaseModel]) -> Mapping[str, Any]:
     return input.model_json_schema()
 
