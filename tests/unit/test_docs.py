@@ -28,6 +28,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import validate
 
 from darkroom.deployments.cli import app
+from darkroom.deployments.gateway.routes.stream import TokenOrder
 from darkroom.deployments.prefect_yaml import read_prefect_yaml
 from darkroom.engine.registry import all_pipelines, find
 from darkroom.events.types import find_type
@@ -126,6 +127,8 @@ def check_call(words: list[str]) -> None:
     body = json.loads(words[words.index("-d") + 1])
     if path == "/v1/events":
         find_type(body["name"])[1].model_validate(body["data"])
+    elif path == "/v1/stream-tokens":
+        TokenOrder.model_validate(body)
     else:
         paths()[path].read(body)
 
