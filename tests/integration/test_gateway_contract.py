@@ -76,6 +76,7 @@ def test_it_answers_as_it_is_documented(gateway: tuple[RunningGateway, str]) -> 
         "seed": 1,
     }
     schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json", config=schemathesis.Config.from_dict(config))
+    schema = schema.exclude(path="/v1/stream")  # its good answer does not end
 
     failures, errors, tried = [], [], 0
     for event in from_schema(schema).execute():
