@@ -5,14 +5,21 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from darkroom.errors import BadInput
 from darkroom.order import InForm, field
 
 MOST_USD = 100_000
 
-_Money = Annotated[Decimal, Field(gt=0, le=MOST_USD, max_digits=12, decimal_places=6)]
+# As text it is exact; pydantic's own schema would let any text in.
+_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_USD},
+        {"type": "string", "pattern": r"^((0|[1-9][0-9]{0,4})\.[0-9]{0,5}[1-9]|[1-9][0-9]{0,4})$"},
+    ]
+}
+_Money = Annotated[Decimal, Field(gt=0, le=MOST_USD, max_digits=12, decimal_places=6), WithJsonSchema(_SCHEMA)]
 MaxUsd = Annotated[_Money | None, InForm(type=Annotated[float, Field(gt=0, le=MOST_USD)] | None)]
 MAX_USD = field("At most", "USD. An order that may cost more is refused. Empty: no bound of its own.", None)
 

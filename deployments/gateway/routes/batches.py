@@ -45,6 +45,7 @@ EXAMPLE = {
     "if_nobody_answers": "none",
 }
 CSV = 'id,prompt,seed\nsku-1,"a red mug, on oak",7\n'
+TEXT = {"type": "string", "minLength": 1}
 BODIES = {
     "requestBody": {
         "required": True,
@@ -53,9 +54,9 @@ BODIES = {
                 "schema": {"$ref": "#/components/schemas/BatchOrder"},
                 "examples": {"rows": {"summary": "Rows, and what is the same for all", "value": EXAMPLE}},
             },
-            "text/csv": {"schema": {"type": "string"}, "example": CSV},
-            "text/tab-separated-values": {"schema": {"type": "string"}, "example": "id\tprompt\nsku-1\ta red mug\n"},
-            "application/x-ndjson": {"schema": {"type": "string", "description": "An object to each line."}},
+            "text/csv": {"schema": TEXT, "example": CSV},
+            "text/tab-separated-values": {"schema": TEXT, "example": "id\tprompt\nsku-1\ta red mug\n"},
+            "application/x-ndjson": {"schema": TEXT | {"description": "An object to each line."}},
         },
     }
 }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -17,7 +16,7 @@ from darkroom.deployments.gateway.schemas.models import (
     model_document,
     model_summary,
 )
-from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, no_cursor
+from darkroom.deployments.gateway.schemas.paging import Limit, no_cursor
 from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.models import Card
 from darkroom.providers.shelf import Found, shelf
@@ -27,6 +26,10 @@ router = APIRouter(prefix="/v1/models", tags=["Models"])
 Words = Annotated[str | None, Query(max_length=100, description="A part of its endpoint, title or description.")]
 Category = Annotated[str | None, Query(max_length=100, description="e.g. text-to-video")]
 Endpoint = Annotated[str, Path(max_length=200, description="With its slashes.", examples=["fal-ai/nano-banana"])]
+# The endpoint that was last on the page before.
+CURSOR = r"^([A-Za-z0-9._/\-]{1,200})?$"
+Cursor = Annotated[str | None, Query(description="`next` of the page before.", json_schema_extra={"pattern": CURSOR})]
+_CURSOR = re.compile(CURSOR)
 
 
 @router.get("", summary="List models", responses=problem_responses(401, 403, 422))
@@ -44,7 +47,7 @@ def list_models(
     page = known[:limit]
     return ModelPage(
         items=[model_summary(each, allowed=shelf().allows(each)) for each in page],
-        next=_write(page[-1].card.endpoint) if len(known) > limit else None,
+        next=page[-1].card.endpoint if len(known) > limit else None,
     )
 
 
@@ -62,16 +65,8 @@ def get_model(endpoint: Endpoint, _: UserId) -> ModelDocument:
     return model_document(found, allowed=shelf().allows(found))
 
 
-def _write(endpoint: str) -> str:
-    return base64.urlsafe_b64encode(endpoint.encode()).decode()
-
-
 def _read(cursor: str | None) -> str:
     """Return the endpoint that was last on the page before; none on the first page."""
-    try:
-        endpoint = base64.b64decode(cursor or "", altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise no_cursor() from error
-    if not (endpoint.isprintable() or not endpoint):
+    if not _CURSOR.fullmatch(cursor or ""):
         raise no_cursor()
-    return endpoint
+    return cursor or ""
