@@ -144,6 +144,10 @@ HELD = """
     SELECT 'gathers' || n, 'sync/one', 'u' || 1 + n %% %(users)s, 'gathering', 'k' || n, false, '', 0, '{}', 1, 0,
         now(), now(), now() + interval '1 hour'
     FROM generate_series(1, %(rows)s) AS n;
+    INSERT INTO event (id, source, user_id, name, status, occurred_at, received_at, told_at)
+    SELECT 'evt' || n, 'u1', 'u1', 'sync.asked', 'accepted', now(), now(), now() FROM generate_series(1, %(rows)s) AS n;
+    INSERT INTO event_effect (event_id, n, what, deployment, start_id, start_n, at)
+    SELECT 'evt' || n, 0, 'gathered', 'sync/one', 'gathers' || n, 1, now() FROM generate_series(1, %(rows)s) AS n;
 """
 GIVE_BACK = (
     "UPDATE request SET status = 'queued', granted_at = NULL WHERE status = 'granted' AND ref NOT LIKE 'rflying%'"
