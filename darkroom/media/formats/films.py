@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from typing import IO
 
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
+from PIL import Image
 
 from darkroom.errors import Refused, Unverified
 from darkroom.media.formats.files import Media, whole
@@ -70,6 +72,14 @@ def read_film(content: bytes, *, max_pixels: int = MAX_FILM_PIXELS, to_its_end: 
         )
 
 
+def first_frame(file: IO[bytes]) -> Image.Image:
+    """Return the first picture of a film that was verified before. Raise Unverified where there is none any more."""
+    with _opened(file, "mov") as container:
+        for frame in container.decode(video=0):
+            return frame.to_image()
+    raise Unverified("the film has no picture")
+
+
 def sound(content: bytes) -> Media:
     """Read a sound to its end and return its file."""
     container_format = _sniff_sound(content)
@@ -85,9 +95,10 @@ def sound(content: bytes) -> Media:
 
 
 @contextmanager
-def _opened(content: bytes, container_format: str) -> Iterator[InputContainer]:
+def _opened(content: bytes | IO[bytes], container_format: str) -> Iterator[InputContainer]:
+    file = BytesIO(content) if isinstance(content, bytes) else content
     try:
-        with av.open(BytesIO(content), "r", format=container_format) as container:
+        with av.open(file, "r", format=container_format) as container:
             yield container
     except FFmpegError as error:
         raise Unverified("the file does not decode to its end") from error
