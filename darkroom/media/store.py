@@ -7,7 +7,6 @@ and used without Prefect, whose import takes a second; the others are Prefect's 
 
 from __future__ import annotations
 
-import errno
 import inspect
 import os
 import re
@@ -21,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from pydantic import SecretStr
 
 from darkroom.errors import BadInput, DarkroomError, Park, Permanent, StoreFull
-from darkroom.media.streams import Chunks, S3Streams, Source, Streams, copy, written_beside
+from darkroom.media.streams import FULL, Chunks, S3Streams, Source, Streams, copy, written_beside
 from darkroom.orchestrator.api import PrefectApi, block_document
 from darkroom.settings import Settings
 
@@ -51,7 +50,6 @@ REFUSED_S3 = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_S3 = frozenset({"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
 PROBE = "probe/gateway"
 PROBED_WITH = bytes(range(256)) * 256  # as much as a full disk has no room for; always the same

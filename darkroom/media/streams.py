@@ -6,6 +6,7 @@ is read and written whole.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 from uuid import uuid4
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk without room says
 CHUNK_BYTES = 256 << 10
 AHEAD_BYTES = 1 << 20  # of what is read here and there, as the head and the end of a film: each is a request of S3
 PART_BYTES = 8 << 20  # of an upload to S3, whose files have 10,000 parts at most
