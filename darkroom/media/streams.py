@@ -103,6 +103,7 @@ class S3Streams:
         parts = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=PARTS_AT_ONCE
         )
+        parts.max_in_memory_upload_chunks = PARTS_AT_ONCE  # else ten wait in memory for their turn
         self._client.upload_fileobj(file, **self._place(path), Config=parts)
 
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> str:
