@@ -1,17 +1,19 @@
 """Small pictures of assets: made when one is asked for first, then kept in the media store under a key of their own.
 
 The key has the file's hash in it, so what is kept is never another file's. Few are made at a time, as each takes a
-core and the memory of a whole picture; who comes while many wait is told to come again.
+core and the memory of a whole picture; the others wait for their turn.
 """
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import Future
 from contextlib import closing
 from enum import IntEnum
+from weakref import WeakValueDictionary
 
-from darkroom.deployments.gateway.problems import Problem, unavailable
+from anyio import CapacityLimiter, Lock
+from anyio.to_thread import run_sync
+
+from darkroom.deployments.gateway.problems import Problem
 from darkroom.errors import NeedsHuman, Permanent
 from darkroom.ledger import Asset
 from darkroom.media import thumbnails
@@ -21,8 +23,6 @@ from darkroom.media.thumbnails import Form
 PICTURES = frozenset({"image/jpeg", "image/png", "image/webp"})
 FILMS = frozenset({"video/mp4"})
 AT_ONCE = 2
-MOST_WAITING = 8  # each holds a thread of the gateway's forty
-PATIENCE_SECONDS = 30.0
 
 
 class Width(IntEnum):
@@ -41,54 +41,27 @@ def form_for(accept: str) -> Form:
 
 class Thumbnails:
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._making: dict[str, Future[bytes]] = {}
-        self._turns = threading.BoundedSemaphore(AT_ONCE)
-        self._places = threading.BoundedSemaphore(MOST_WAITING)
+        self._turns = CapacityLimiter(AT_ONCE)
+        self._making: WeakValueDictionary[str, Lock] = WeakValueDictionary()
 
-    def get(self, asset: Asset, *, width: int, form: Form, store: MediaStore) -> bytes:
+    async def get(self, asset: Asset, *, width: int, form: Form, store: MediaStore) -> bytes:
         """Return the small picture, made if it is not there yet. Raise Problem for a file that has none."""
         _require_visible(asset)
         key = f"thumbnails/{asset.user_id}/{asset.sha256}/{width}.{form}"
-        return _kept(key, store) or self._made_by_one(key, asset, width, form, store)
+        kept = await run_sync(_kept, key, store)
+        if kept is not None:
+            return kept
+        # Who waits here holds no thread: a page may show a hundred of them.
+        async with self._making.setdefault(key, Lock()):
+            return await run_sync(_made, key, asset, width, form, store, limiter=self._turns)
 
-    def _made_by_one(self, key: str, asset: Asset, width: int, form: Form, store: MediaStore) -> bytes:
-        if not self._places.acquire(blocking=False):
-            raise unavailable("Many small pictures are being made.", retry_after=1)
-        try:
-            with self._lock:
-                others = self._making.get(key)
-                own = self._making.setdefault(key, Future())
-            if others is not None:
-                return self._awaited(others)
-            try:
-                own.set_result(self._made(key, asset, width, form, store))
-            except BaseException as error:
-                own.set_exception(error)
-            finally:
-                with self._lock:
-                    del self._making[key]
-            return own.result()
-        finally:
-            self._places.release()
 
-    def _awaited(self, others: Future[bytes]) -> bytes:
-        try:
-            return others.result(PATIENCE_SECONDS)
-        except TimeoutError:
-            raise unavailable("The small picture is still being made.", retry_after=1) from None
-
-    def _made(self, key: str, asset: Asset, width: int, form: Form, store: MediaStore) -> bytes:
-        if not self._turns.acquire(timeout=PATIENCE_SECONDS):
-            raise unavailable("Many small pictures are being made.", retry_after=1)
-        try:
-            if (kept := _kept(key, store)) is not None:  # by who was faster
-                return kept
-            made = _make(asset, width, form, store)
-            store.write(key, made)
-            return made
-        finally:
-            self._turns.release()
+def _made(key: str, asset: Asset, width: int, form: Form, store: MediaStore) -> bytes:
+    if (kept := _kept(key, store)) is not None:  # by who was faster
+        return kept
+    made = _make(asset, width, form, store)
+    store.write(key, made)
+    return made
 
 
 def _require_visible(asset: Asset) -> None:

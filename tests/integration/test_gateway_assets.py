@@ -126,8 +126,8 @@ def test_a_small_picture_is_made_once_and_kept(
     asset = kept(drawn(), "image/png", "png", width=1200)
     path = f"/v1/assets/{asset.id}?w=480"
 
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: ann.get(path, Accept=accept), range(4)))
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: ann.get(path, Accept=accept), range(12)))
     (tmp_path / asset.key).unlink()
     answers.append(ann.get(path, Accept=accept))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -118,22 +119,30 @@ COMMON: dict[str, Any] = {
 
 
 @router.get("/{id}", summary="Fetch a file", **COMMON)
-def get_asset(asset: Allowed, asked: AskedOf, services: ServicesOf, w: W = None, expires: Expires = None) -> Response:
+async def get_asset(
+    asset: Allowed, asked: AskedOf, services: ServicesOf, w: W = None, expires: Expires = None
+) -> Response:
     """Either with a key, or by the `url` of an asset as it stands: that link holds for an hour.
 
     `Range` asks for a part of the file (one range of bytes), `If-None-Match` for what has changed.
     """
     if w is not None:
-        return _small(asset, asked, w, services)
+        return await _small(asset, asked, w, services)
     if "application/json" in asked.accept and expires is None:
         return JSONResponse(asset_document(asset, services.settings).model_dump(mode="json"))
-    return _redirect(asset, asked, services, expires=expires) or _file(asset, asked, services)
+    return await run_sync(_whole, asset, asked, services, expires)
 
 
 @router.head("/{id}", summary="Look at a file", **COMMON)
-def head_asset(asset: Allowed, asked: AskedOf, services: ServicesOf, w: W = None, expires: Expires = None) -> Response:
+async def head_asset(
+    asset: Allowed, asked: AskedOf, services: ServicesOf, w: W = None, expires: Expires = None
+) -> Response:
     """As `GET`, without the file: how large it is, and of which type."""
-    return get_asset(asset, asked, services, w, expires)
+    return await get_asset(asset, asked, services, w, expires)
+
+
+def _whole(asset: Asset, asked: Asked, services: Services, expires: int | None) -> Response:
+    return _redirect(asset, asked, services, expires=expires) or _file(asset, asked, services)
 
 
 def _check_link(asset_id: str, *, expires: int, signature: str, services: Services) -> None:
@@ -173,7 +182,7 @@ def _redirect(asset: Asset, asked: Asked, services: Services, *, expires: int | 
     return RedirectResponse(address, 307, {"Cache-Control": "no-store", "Vary": VARY}) if address else None
 
 
-def _small(asset: Asset, asked: Asked, width: Width, services: Services) -> Response:
+async def _small(asset: Asset, asked: Asked, width: Width, services: Services) -> Response:
     form = form_for(asked.accept)
     tag = f'"{asset.sha256}-{width}-{form}"'
     stem = UNSAFE_IN_NAMES.sub("_", asset.key.rpartition("/")[2].partition(".")[0])
@@ -187,7 +196,7 @@ def _small(asset: Asset, asked: Asked, width: Width, services: Services) -> Resp
     if has_it(asked.if_none_match, tag):
         return Response(status_code=304, headers=headers)
     with _told_if_gone():
-        content = services.thumbnails.get(asset, width=width, form=form, store=services.blocks.store())
+        content = await services.thumbnails.get(asset, width=width, form=form, store=services.blocks.store())
     return Response(content, media_type=form.content_type, headers=headers)
 
 
