@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, TypeAdapter, ValidationError, field_validator
@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     )
     store: str = Field(
         "", description="Media store: a folder, s3://bucket/prefix, or block:<type-slug>/<name>. Default: $HOME/media."
+    )
+    asset_links: Literal["gateway", "presigned"] = Field(
+        "gateway",
+        description="Who sends the files of a store on S3: the gateway, or S3 itself, where the gateway leads to it.",
     )
     fal_user_id: str | None = Field(None, description="fal user id that webhooks must carry. Unset: learned.")
     time_scale: TimeScale = Field(

@@ -222,7 +222,7 @@ class Job(Durable):
 
     def read(self, asset: Asset) -> bytes:
         """Return a file's content. Wait for a media store that is out."""
-        return self.read_key(asset.key)
+        return self.read_key(storing.readable(asset).key)
 
     def read_key(self, key: str) -> bytes:
         """Return a file's content by its key in the store. Wait for a media store that is out."""

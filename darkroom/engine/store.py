@@ -6,7 +6,8 @@ Done once for each place (job, step, number); doing it again writes the same fil
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 from darkroom.engine.resources import Resources
 from darkroom.errors import BadInput, Refused
 from darkroom.ledger import Asset, Job, Request, StoredFile
-from darkroom.media.fetching import fetch_file
-from darkroom.media.formats import Kind, Media, RemoteFile, verify
+from darkroom.media.fetching import fetch_file, fetched_file
+from darkroom.media.formats import Kind, Media, MediaOnDisk, RemoteFile, verify
 from darkroom.models import Path
 from darkroom.providers.base import ASSET
 from darkroom.providers.models import model_of, places_of_files
@@ -31,10 +32,11 @@ FOLDERS = {
     Kind.FILE: "files",
 }
 LARGE = (Kind.VIDEO, Kind.WEIGHTS, Kind.ARCHIVE, Kind.FILE)
-MOST_BYTES = {**dict.fromkeys(LARGE, 512 << 20), Kind.CONFIG: 1 << 20}
+MOST_BYTES = {**dict.fromkeys(LARGE, 4 << 30), Kind.CONFIG: 1 << 20}
 # Of files that may be of any kind: where they lie is told by what they are.
 FOLDERS_BY_TYPE = {"image": "images", "video": "videos", "audio": "audio"}
 USUAL_MOST_BYTES = 64 << 20
+MOST_READ_BYTES = 512 << 20  # of a stored file that a job reads as a whole, or sends to a provider
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class StoredFiles:
         return cls(resources=resources, user_id=row.user_id, places=places)
 
     def read(self, reference: str) -> Media:
-        asset = own_asset(self.resources, reference.removeprefix(ASSET), user_id=self.user_id)
+        asset = readable(own_asset(self.resources, reference.removeprefix(ASSET), user_id=self.user_id))
         return Media(
             content=self.resources.store.read(asset.key),
             content_type=asset.content_type,
@@ -85,12 +87,23 @@ def own_asset(resources: Resources, asset_id: str, *, user_id: str) -> Asset:
     return asset
 
 
+def readable(asset: Asset) -> Asset:
+    """Return the file. Raise BadInput for one that is too large to be read into memory."""
+    if asset.bytes > MOST_READ_BYTES:
+        raise BadInput(
+            f"The file {asset.id} has {asset.bytes >> 20} MiB, and jobs read at most {MOST_READ_BYTES >> 20}. "
+            "Take a smaller one.",
+            code="asset_too_large",
+        )
+    return asset
+
+
 def store(
     resources: Resources, job: Job, file: RemoteFile, *, ref: str, step: str, n: int, collected_at: datetime
 ) -> Asset:
     """Fetch the file, verify it, write it to the media store and put it on record."""
-    media = _fetch(resources, file)
-    stored = _write(resources, job, media, file.kind, step=step, n=n)
+    with _fetched(resources, file) as media:
+        stored = _write(resources, job, media, file.kind, step=step, n=n)
     asset = resources.ledger.assets.add(job, ref=ref, step=step, n=n, file=stored, collected_at=collected_at)
     if is_inline(file):
         _forget_inline(resources, ref, file.url, asset)
@@ -114,26 +127,36 @@ def inline(file: RemoteFile) -> Media:
     return verify(base64.b64decode(file.url.partition(",")[2]), file.kind)
 
 
-def _fetch(resources: Resources, file: RemoteFile) -> Media:
+@contextmanager
+def _fetched(resources: Resources, file: RemoteFile) -> Iterator[Media | MediaOnDisk]:
     if is_inline(file):
-        return inline(file)
+        yield inline(file)
+        return
     if file.hosts is None:
         raise Refused("its provider has its files within the answer, and this one is elsewhere", code="foreign_host")
     most = MOST_BYTES.get(file.kind, USUAL_MOST_BYTES)
-    return fetch_file(file.url, file.kind, hosts=file.hosts, max_bytes=most, client=resources.files)
+    if file.kind not in LARGE:
+        yield fetch_file(file.url, file.kind, hosts=file.hosts, max_bytes=most, client=resources.files)
+        return
+    with fetched_file(file.url, file.kind, hosts=file.hosts, max_bytes=most, client=resources.files) as media:
+        yield media
 
 
-def _write(resources: Resources, job: Job, media: Media, kind: Kind, *, step: str, n: int) -> StoredFile:
+def _write(resources: Resources, job: Job, media: Media | MediaOnDisk, kind: Kind, *, step: str, n: int) -> StoredFile:
     folder = FOLDERS[kind]
     if kind is Kind.FILE:
         folder = FOLDERS_BY_TYPE.get(media.content_type.partition("/")[0], folder)
     place = f"{folder}/{job.user_id}/{job.id}/{step}-{n}.{media.extension}"
-    resources.store.write(place, media.content)
+    if isinstance(media, Media):
+        resources.store.write(place, media.content)
+    else:
+        media.file.seek(0)
+        resources.store.write_file(place, media.file)
     return StoredFile(
         key=place,
         sha256=media.sha256,
         content_type=media.content_type,
-        bytes=len(media.content),
+        bytes=media.size,
         width=media.width,
         height=media.height,
         seconds=media.seconds,

@@ -1,25 +1,32 @@
 """Fetching a generated file, believing nothing about it: not its address, its size, its type, nor that it is whole.
 
 The address must be at one of the provider's file hosts at every redirect; the bytes are counted while they stream,
-against the cap and against the length that was declared; then it is read to its end (`darkroom/media/formats/`).
+against the cap and against the length that was declared; then it is read to its end (`darkroom/media/formats/`). What
+may be large goes to a temporary file meanwhile, never as a whole into memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 
 import httpx
 
-from darkroom.errors import DarkroomError, Park, Refused, Retry, Unverified
-from darkroom.media.formats import MAX_PIXELS, Kind, Media, verify
+from darkroom.errors import DarkroomError, Park, Refused, Retry, StoreFull, Unverified
+from darkroom.media.formats import MAX_PIXELS, Kind, Media, MediaOnDisk, verify, verify_file
+from darkroom.media.streams import FULL
 from darkroom.tls import tls_context
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_REDIRECTS = 3
 PATIENCE_SECONDS = 120.0
+SLOWEST_BYTES = 4 << 20  # a second, of what takes longer than that
+
+Keep = Callable[[bytes], object]  # is given a file piece by piece
 
 
 def file_client() -> httpx.Client:
@@ -41,9 +48,45 @@ def fetch_file(
     Raise Refused for what must not be stored, Unverified or Retry for what another try may bring, Park for a host that
     is out.
     """
+    content = bytearray()
     with _client_or_own(client) as http:
-        content = _download(http, url, hosts=hosts, max_bytes=max_bytes)
-    return verify(content, kind, max_pixels=max_pixels)
+        _download(http, url, content.extend, hosts=hosts, max_bytes=max_bytes)
+    return verify(bytes(content), kind, max_pixels=max_pixels)
+
+
+@contextmanager
+def fetched_file(
+    url: str,
+    kind: Kind,
+    *,
+    hosts: re.Pattern[bytes],
+    max_bytes: int,
+    max_pixels: int = MAX_PIXELS,
+    client: httpx.Client | None = None,
+) -> Iterator[Media | MediaOnDisk]:
+    """Fetch a file that may be large and verify it; it is there until the block ends. Raise as `fetch_file` does."""
+    with TemporaryFile(prefix="darkroom-") as file:
+        digest = hashlib.sha256()
+
+        def keep(chunk: bytes) -> None:
+            digest.update(chunk)
+            file.write(chunk)
+
+        with _told_where_full():
+            with _client_or_own(client) as http:
+                _download(http, url, keep, hosts=hosts, max_bytes=max_bytes)
+            file.flush()  # else the end of a file that had no room is missing from what is read
+        yield verify_file(file, kind, sha256=digest.hexdigest(), max_pixels=max_pixels)
+
+
+@contextmanager
+def _told_where_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StoreFull("there is no room for files on their way to the store: make some in TMPDIR") from error
 
 
 def check_address(url: str | httpx.URL, *, hosts: re.Pattern[bytes]) -> httpx.URL:
@@ -70,14 +113,14 @@ def _client_or_own(client: httpx.Client | None) -> Iterator[httpx.Client]:
         yield own
 
 
-def _download(http: httpx.Client, url: str, *, hosts: re.Pattern[bytes], max_bytes: int) -> bytes:
+def _download(http: httpx.Client, url: str, keep: Keep, *, hosts: re.Pattern[bytes], max_bytes: int) -> None:
     target = check_address(url, hosts=hosts)
     try:
         for _ in range(MAX_REDIRECTS + 1):
             response = _open(http, target)
             try:
                 if not response.has_redirect_location:
-                    return _read(response, max_bytes=max_bytes)
+                    return _read(response, keep, max_bytes=max_bytes)
                 target = check_address(target.join(response.headers["location"]), hosts=hosts)
             finally:
                 response.close()
@@ -95,31 +138,31 @@ def _open(http: httpx.Client, target: httpx.URL) -> httpx.Response:
     return http.send(request, stream=True, auth=None, follow_redirects=False)
 
 
-def _read(response: httpx.Response, *, max_bytes: int) -> bytes:
+def _read(response: httpx.Response, keep: Keep, *, max_bytes: int) -> None:
     if response.status_code != 200:
         raise _status_failure(response.status_code)
     declared = _declared_length(response)
     if declared is not None and declared > max_bytes:
         raise _too_large(max_bytes)
-    content = _stream(response, max_bytes=max_bytes)
-    if declared is not None and len(content) != declared:
-        raise Unverified(f"the file was cut short: {len(content)} of {declared} bytes")
-    return content
+    received = _stream(response, keep, max_bytes=max_bytes)
+    if declared is not None and received != declared:
+        raise Unverified(f"the file was cut short: {received} of {declared} bytes")
 
 
-def _stream(response: httpx.Response, *, max_bytes: int) -> bytes:
-    content = bytearray()
-    give_up = time.monotonic() + PATIENCE_SECONDS
+def _stream(response: httpx.Response, keep: Keep, *, max_bytes: int) -> int:
+    received = 0
+    begun = time.monotonic()
     try:
         for chunk in response.iter_raw():
-            content += chunk
-            if len(content) > max_bytes:
+            received += len(chunk)
+            if received > max_bytes:
                 raise _too_large(max_bytes)
-            if time.monotonic() > give_up:
+            keep(chunk)
+            if time.monotonic() - begun > PATIENCE_SECONDS + received / SLOWEST_BYTES:
                 raise Retry("the file came too slowly", code="file_slow")
     except (httpx.RemoteProtocolError, httpx.ReadError) as error:
-        raise Unverified(f"the file was cut short after {len(content)} bytes") from error
-    return bytes(content)
+        raise Unverified(f"the file was cut short after {received} bytes") from error
+    return received
 
 
 def _declared_length(response: httpx.Response) -> int | None:

@@ -30,15 +30,21 @@ def resize(picture: Media, *, max_width: int, quality: int = QUALITY) -> Media:
     The picture was verified before. `quality` of JPEG and WebP, 1 to 100; PNG loses nothing.
     """
     name = FORMATS[picture.content_type]
-    with open_picture(picture.content) as opened:
+    upright = smaller(picture.content, max_width=max_width)
+    out = BytesIO()
+    upright.save(out, name, **_options(name, quality))
+    return whole(out.getvalue(), *IMAGES[name], width=upright.width, height=upright.height, notes=picture.notes)
+
+
+def smaller(content: bytes, *, max_width: int) -> Image.Image:
+    """Return the pixels of a picture that was verified before, at most that wide: upright, in sRGB, and clean."""
+    with open_picture(content) as opened:
         profile = opened.info.get("icc_profile")
         small = in_srgb(_smaller(opened, max_width=max_width), profile)
     upright = ImageOps.exif_transpose(small)
     # Pillow's writers look here for what they were not given: profile, comment, transparent colour.
     upright.info.clear()
-    out = BytesIO()
-    upright.save(out, name, **_options(name, quality))
-    return whole(out.getvalue(), *IMAGES[name], width=upright.width, height=upright.height, notes=picture.notes)
+    return upright
 
 
 def square(content: bytes, *, side: int, quality: int = QUALITY) -> bytes:

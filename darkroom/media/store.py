@@ -1,4 +1,4 @@
-"""Where pictures are kept: any Prefect `WritableFileSystem`, behind two methods and one rule for keys.
+"""Where files are kept: any Prefect `WritableFileSystem`, behind a few methods and one rule for keys.
 
 A folder by default, S3 for `s3://bucket/prefix`, any saved block for `block:<type-slug>/<name>`. The block is made by
 `darkroom provision` and loaded by name, so operators can edit it in Prefect's UI. A folder's block is read over HTTP,
@@ -7,19 +7,20 @@ and used without Prefect, whose import takes a second; the others are Prefect's 
 
 from __future__ import annotations
 
-import errno
 import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
-from uuid import uuid4
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from pydantic import SecretStr
 
 from darkroom.errors import BadInput, DarkroomError, Park, Permanent, StoreFull
+from darkroom.media.streams import FULL, Chunks, S3Streams, Source, Streams, copy, written_beside
 from darkroom.orchestrator.api import PrefectApi, block_document
 from darkroom.settings import Settings
 
@@ -49,7 +50,6 @@ REFUSED_S3 = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_S3 = frozenset({"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
 PROBE = "probe/gateway"
 PROBED_WITH = bytes(range(256)) * 256  # as much as a full disk has no room for; always the same
@@ -75,16 +75,24 @@ class LocalFolder:
         return self._within(path).read_bytes()
 
     def write_path(self, path: str, content: bytes) -> None:
-        """Write the whole file, or none: beside its place, and renamed. No key begins a name with a dot."""
-        file = self._within(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f".{uuid4().hex}")
-        try:
+        """Write the whole file, or none: beside its place, and renamed."""
+        with written_beside(self._within(path)) as beside:
             beside.write_bytes(content)
-            beside.replace(file)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+
+    def open(self, path: str, start: int, stop: int) -> Source:
+        file = self._within(path).open("rb")
+        file.seek(start)
+        return file
+
+    def random_access(self, path: str, size: int) -> IO[bytes]:
+        return self._within(path).open("rb")
+
+    def write_file(self, path: str, file: IO[bytes]) -> None:
+        with written_beside(self._within(path)) as beside:
+            copy(file, beside)
+
+    def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> None:
+        return None
 
     def _within(self, path: str) -> Path:
         """Return the path inside the folder. Raise ValueError for what a link leads out of the folder."""
@@ -94,11 +102,33 @@ class LocalFolder:
         return file
 
 
+class _Whole:
+    """A file system that knows whole contents alone."""
+
+    def __init__(self, filesystem: FileSystem) -> None:
+        self._filesystem = filesystem
+
+    def open(self, path: str, start: int, stop: int) -> Source:
+        file = self.random_access(path, stop)
+        file.seek(start)
+        return file
+
+    def random_access(self, path: str, size: int) -> IO[bytes]:
+        return BytesIO(_call(self._filesystem.read_path, path=path))
+
+    def write_file(self, path: str, file: IO[bytes]) -> None:
+        _call(self._filesystem.write_path, path=path, content=file.read())
+
+    def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> None:
+        return None
+
+
 class MediaStore:
     """Synchronous and thread-safe, in a flow, a task or a plain thread alike."""
 
     def __init__(self, filesystem: FileSystem) -> None:
         self._filesystem = filesystem
+        self._streams = _streams_of(filesystem)
 
     def write(self, key: str, content: bytes) -> None:
         """Store the content or replace it. Raise Park while the store is out or full, Permanent where it never will."""
@@ -109,6 +139,26 @@ class MediaStore:
         """Return the content under the key. Raise Permanent(code="media_missing") if nothing was stored under it."""
         with _translated():
             return cast(bytes, _call(self._filesystem.read_path, path=_checked(key)))
+
+    def write_file(self, key: str, file: IO[bytes]) -> None:
+        """Store all that is left of an open file, or replace it. Raise as `write` does."""
+        with _translated():
+            self._streams.write_file(_checked(key), file)
+
+    def stream(self, key: str, *, start: int = 0, stop: int) -> Chunks:
+        """Open a file, to be read piece by piece from `start` up to `stop`. Raise as `read` does, at once."""
+        with _translated():
+            return Chunks(self._streams.open(_checked(key), start, stop), stop - start)
+
+    def random_access(self, key: str, *, size: int) -> IO[bytes]:
+        """Open a file of that size, to be read here and there. Raise as `read` does, at once."""
+        with _translated():
+            return self._streams.random_access(_checked(key), size)
+
+    def link(self, key: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> str | None:
+        """Return an address of the file at the store itself, with headers of its answer; None where it has none."""
+        with _translated():
+            return self._streams.link(_checked(key), lifetime=lifetime, method=method, headers=headers)
 
     def probe(self) -> None:
         """Write an object and read it. Raise as `write` and `read` do, and Park where it comes back as another."""
@@ -151,6 +201,13 @@ def make_store_block(store: str) -> Block:
     from prefect.filesystems import LocalFileSystem
 
     return LocalFileSystem(basepath=folder_of(store))
+
+
+def _streams_of(filesystem: FileSystem) -> Streams:
+    if isinstance(filesystem, LocalFolder):
+        return filesystem
+    is_s3 = hasattr(filesystem, "bucket_name") and hasattr(getattr(filesystem, "credentials", None), "get_client")
+    return S3Streams(filesystem) if is_s3 else _Whole(filesystem)
 
 
 def _place(filesystem: FileSystem) -> tuple[object, ...]:

@@ -68,6 +68,7 @@ _DESCRIPTIONS = {
     409: "The job is not one that failed or was cancelled, or the provider is not done with it.",
     413: "The body is larger than 1 MiB; of an upload, larger than its type may be.",
     415: "The body is not JSON; of an upload, not declared as what can be uploaded.",
+    416: "The part that was asked for is not in the file; `Content-Range` says how large it is.",
     422: "Something in it is wrong: `field` says what, `remedy` what to do. Nothing was queued.",
     429: "As much waits as the plan allows. Nothing was queued; `Retry-After` says when to try again.",
     503: "Something that it needs is out. Nothing was done; `Retry-After` says when to try again.",
@@ -81,6 +82,7 @@ _EXAMPLES = {
     409: from_error(WrongState("The job is completed: there is nothing to replay. Order it anew to have it again.")),
     413: Problem(413, "The body is larger than 1 MiB.", field="body", remedy="Send at most 1 MiB."),
     415: Problem(415, "The body is not declared as JSON.", field="Content-Type", remedy="Send JSON."),
+    416: Problem(416, "The file has 1024 bytes, and none of those that were asked for.", field="Range"),
     422: Problem(
         422,
         "image_size.width: Input should be greater than or equal to 64",

@@ -42,6 +42,7 @@ _CODES = {
     409: "wrong-state",
     413: "body-too-large",
     415: "wrong-content-type",
+    416: "range-not-satisfiable",
     422: "bad-input",
     429: "too-many",
     500: "internal-error",

@@ -18,6 +18,7 @@ from darkroom.deployments.gateway.loops.event_feed import EventPublisher
 from darkroom.deployments.gateway.loops.job_events import JobEvents
 from darkroom.deployments.gateway.loops.news_feed import NewsFeed
 from darkroom.deployments.gateway.schemas.news import as_line
+from darkroom.deployments.gateway.thumbnails import Thumbnails
 from darkroom.deployments.gateway.webhook_ingest import WebhookIngest
 from darkroom.events import EventIngest
 from darkroom.ledger import Implied, Ledger
@@ -41,6 +42,7 @@ class Services:
     publisher: EventPublisher
     webhooks: WebhookIngest
     news: NewsFeed
+    thumbnails: Thumbnails
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
         """Carry out what a committed change implies.
@@ -84,6 +86,7 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
             publisher=opened.enter_context(EventPublisher(ledger, orchestrator)),
             webhooks=WebhookIngest(ledger, blocks, settings),
             news=opened.enter_context(news),
+            thumbnails=Thumbnails(),
         )
 
 

@@ -7,11 +7,15 @@ import errno
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
 import boto3
+import httpx
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 from moto.server import ThreadedMotoServer
@@ -91,6 +95,43 @@ def test_what_is_written_is_read(store: MediaStore) -> None:
     store.write("images/usr_1/job_1/large.png", large)
     assert store.read(KEY) == b"\x00\xffsmall"
     assert store.read("images/usr_1/job_1/large.png") == large
+
+
+def test_a_large_file_goes_in_and_out_piece_by_piece(store: MediaStore) -> None:
+    """Written from a file, in parts where S3 wants them; read by range, here and there, and to its end."""
+    large = os.urandom(1024) * 18 * 1024
+    store.write_file(KEY, BytesIO(large))
+    with closing(store.stream(KEY, stop=len(large))) as whole:
+        assert b"".join(whole) == large
+    with closing(store.stream(KEY, start=1_000_000, stop=1_000_010)) as part:
+        assert list(part) == [large[1_000_000:1_000_010]]
+    with closing(store.random_access(KEY, size=len(large))) as file:
+        file.seek(-7, os.SEEK_END)
+        assert file.read() == large[-7:]
+        file.seek(3_000_000)
+        assert file.read(2_000_000) == large[3_000_000:5_000_000]
+
+
+def test_a_missing_file_is_told_before_its_first_byte(store: MediaStore) -> None:
+    """As by `read`: whoever streams it has not begun to answer yet."""
+    for call in (lambda: store.stream(KEY, stop=1), lambda: store.random_access(KEY, size=1)):
+        with pytest.raises(Permanent) as caught:
+            call()
+        assert caught.value.code == "media_missing"
+
+
+def test_s3_answers_by_a_link_that_nobody_else_can_make(setting: str, store: MediaStore) -> None:
+    """With the type and the name that the link carries; a folder has no address of its own."""
+    store.write(KEY, b"a film")
+    headers = {"Content-Type": "video/mp4", "Content-Disposition": 'attachment; filename="a.mp4"'}
+    link = store.link(KEY, lifetime=timedelta(minutes=5), method="GET", headers=headers)
+    if not setting.startswith("s3://"):
+        assert link is None
+        return
+    assert link is not None and "X-Amz-Signature" in link and "X-Amz-Expires=300" in link
+    answer = httpx.get(link, headers={"Range": "bytes=2-"}, trust_env=False)
+    assert (answer.status_code, answer.content) == (206, b"film")
+    assert (answer.headers["Content-Type"], answer.headers["Content-Disposition"]) == tuple(headers.values())
 
 
 def test_a_key_is_replaced_by_a_second_write(store: MediaStore) -> None:

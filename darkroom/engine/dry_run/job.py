@@ -215,7 +215,7 @@ class DryRunJob(Job):
             key=place,
             sha256=media.sha256,
             content_type=media.content_type,
-            bytes=len(media.content),
+            bytes=media.size,
             width=media.width,
             height=media.height,
             seconds=media.seconds,

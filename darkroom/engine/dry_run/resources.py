@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, NoReturn, cast
+from typing import IO, Any, NoReturn, cast
 
 import httpx
 from prefect.events.clients import NullEventsClient
@@ -65,6 +65,9 @@ class _OnlyRead(MediaStore):
         self._store = store
 
     def write(self, key: str, content: bytes) -> None:
+        raise DryRunStop("it would store a file")
+
+    def write_file(self, key: str, file: IO[bytes]) -> None:
         raise DryRunStop("it would store a file")
 
     def read(self, key: str) -> bytes:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import IO
 
 
 class Kind(StrEnum):
@@ -38,13 +39,12 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Media:
-    """A whole file. Type and measures are those of the decoded bytes, `sha256` is in hex.
+class Described:
+    """What a whole file is. Type and measures are those of the decoded bytes, `sha256` is in hex.
 
     `notes`: what was passed over or changed where it is not kept as it came, each going on from its name.
     """
 
-    content: bytes
     content_type: str
     extension: str
     sha256: str
@@ -52,6 +52,25 @@ class Media:
     height: int | None = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media(Described):
+    """A whole file in memory."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaOnDisk(Described):
+    """A whole file that is too large to be in memory; open, for as long as who has made it says."""
+
+    file: IO[bytes]
+    size: int
 
 
 def whole(

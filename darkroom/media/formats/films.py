@@ -7,18 +7,22 @@ other files) is ever opened. Imported by who verifies films alone: PyAV takes 0.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from typing import IO
 
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
+from PIL import Image
 
 from darkroom.errors import Refused, Unverified
 from darkroom.media.formats.files import Media, whole
 
+FILM = ("video/mp4", "mp4")
 MAX_SECONDS = 600
 MAX_FILM_PIXELS = 4096 * 2304
 MAX_BOXES = 10_000
@@ -40,17 +44,18 @@ class Film:
 def film(content: bytes, *, max_pixels: int) -> Media:
     """Read a film to its end and return its file."""
     read = read_film(content, max_pixels=max_pixels)
-    return whole(content, "video/mp4", "mp4", width=read.width, height=read.height, seconds=read.seconds)
+    return whole(content, *FILM, width=read.width, height=read.height, seconds=read.seconds)
 
 
-def read_film(content: bytes, *, max_pixels: int = MAX_FILM_PIXELS, to_its_end: bool = True) -> Film:
+def read_film(content: bytes | IO[bytes], *, max_pixels: int = MAX_FILM_PIXELS, to_its_end: bool = True) -> Film:
     """Decode every frame of a film, or none, and return what it holds.
 
     Raise Refused for what is no film of ours, Unverified for a damaged one.
     """
-    if not _is_mp4(content):
+    file = BytesIO(content) if isinstance(content, bytes) else content
+    if not _is_mp4(file):
         raise Refused("the file is not an MP4 film", code="wrong_type")
-    with _opened(content, "mov") as container:
+    with _opened(file, "mov") as container:
         if not container.streams.video:
             raise Refused("the file has no moving picture", code="wrong_type")
         stream = container.streams.video[0]
@@ -70,10 +75,19 @@ def read_film(content: bytes, *, max_pixels: int = MAX_FILM_PIXELS, to_its_end: 
         )
 
 
+def first_frame(file: IO[bytes]) -> Image.Image:
+    """Return the first picture of a film that was verified before. Raise Unverified where there is none any more."""
+    with _opened(file, "mov") as container:
+        for frame in container.decode(video=0):
+            image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+            return image
+    raise Unverified("the film has no picture")
+
+
 def sound(content: bytes) -> Media:
     """Read a sound to its end and return its file."""
     container_format = _sniff_sound(content)
-    with _opened(content, container_format) as container:
+    with _opened(BytesIO(content), container_format) as container:
         if container.streams.video or not container.streams.audio:
             raise Refused("the file is not a sound alone", code="wrong_type")
         declared = _duration(container)
@@ -85,9 +99,10 @@ def sound(content: bytes) -> Media:
 
 
 @contextmanager
-def _opened(content: bytes, container_format: str) -> Iterator[InputContainer]:
+def _opened(file: IO[bytes], container_format: str) -> Iterator[InputContainer]:
+    file.seek(0)
     try:
-        with av.open(BytesIO(content), "r", format=container_format) as container:
+        with av.open(file, "r", format=container_format) as container:
             yield container
     except FFmpegError as error:
         raise Unverified("the file does not decode to its end") from error
@@ -130,39 +145,42 @@ def _sniff_sound(content: bytes) -> str:
     if content.startswith(b"RIFF") and content[8:12] == b"WAVE":
         _check_riff(content)
         return "wav"
-    if _is_mp4(content):
+    if _is_mp4(BytesIO(content)):
         return "mov"
     raise Refused("the file is not an MP3, WAV or M4A sound", code="wrong_type")
 
 
-def _is_mp4(content: bytes) -> bool:
+def _is_mp4(file: IO[bytes]) -> bool:
     """Return whether the file is an MP4.
 
     Raise Unverified for one whose boxes are not all there: without their end FFmpeg guesses.
     """
-    if content[4:8] != b"ftyp":
+    size = file.seek(0, os.SEEK_END)
+    file.seek(4)
+    if file.read(4) != b"ftyp":
         return False
     at = 0
     for _ in range(MAX_BOXES):
-        if at >= len(content):
+        if at >= size:
             break
-        at += _box_bytes(content, at)
+        file.seek(at)
+        at += _box_bytes(file.read(16), left=size - at)
     else:
         raise Refused(f"the file has more than {MAX_BOXES} parts", code="wrong_type")
-    if at > len(content):
-        raise Unverified(f"the file is cut short: {len(content)} of {at} bytes")
+    if at > size:
+        raise Unverified(f"the file is cut short: {size} of {at} bytes")
     return True
 
 
-def _box_bytes(content: bytes, at: int) -> int:
+def _box_bytes(head: bytes, *, left: int) -> int:
     """Return the size in bytes of the box that begins there, with its head.
 
     It is written in 32 bits, or 64 behind a 1; 0 is all that is left.
     """
-    size = int.from_bytes(content[at : at + 4], "big")
+    size = int.from_bytes(head[:4], "big")
     if size == 1:
-        size = int.from_bytes(content[at + 8 : at + 16], "big")
-    return max(8, size or len(content) - at)
+        size = int.from_bytes(head[8:16], "big")
+    return max(8, size or left)
 
 
 def _says_how_long(content: bytes) -> bool:

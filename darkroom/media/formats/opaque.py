@@ -30,8 +30,11 @@ BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-def known_kind(content: bytes) -> Kind | None:
-    """Return what a file is by its first bytes, of the kinds that are read to their end; None for others."""
+def known_kind(content: bytes, *, size: int | None = None) -> Kind | None:
+    """Return what a file is by its first bytes, of the kinds that are read to their end; None for others.
+
+    `size` of the file, where these are its first bytes alone.
+    """
     if content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or _is_riff(content, b"WEBP"):
         return Kind.IMAGE
     if content[4:8] == b"ftyp":
@@ -41,23 +44,26 @@ def known_kind(content: bytes) -> Kind | None:
         return Kind.AUDIO
     if content.startswith(b"PK\x03\x04"):
         return Kind.ARCHIVE
-    if content[8:9] == b"{" and 2 <= int.from_bytes(content[:8], "little") < min(len(content), 16 << 20):
+    if content[8:9] == b"{" and 2 <= int.from_bytes(content[:8], "little") < min(
+        len(content) if size is None else size, 16 << 20
+    ):
         return Kind.WEIGHTS
     return None
 
 
 def opaque(content: bytes) -> Media:
     """Describe a file whose content nobody has read."""
-    if content[4:8] == b"ftyp":
-        name = content[8:12]
-        content_type, extension = ("image/avif", "avif") if name == b"avif" else ("video/mp4", "mp4")
-    else:
-        content_type, extension = next(
-            ((kind, ending) for beginning, kind, ending in BEGINNINGS if content.startswith(beginning)), UNKNOWN
-        )
+    content_type, extension = type_of(content)
     if (content_type, extension) == UNKNOWN and _is_json(content):
         content_type, extension = "application/json", "json"
     return whole(content, content_type, extension)
+
+
+def type_of(head: bytes) -> tuple[str, str]:
+    """Return the type that a file's first bytes tell, and how its name ends."""
+    if head[4:8] == b"ftyp":
+        return ("image/avif", "avif") if head[8:12] == b"avif" else ("video/mp4", "mp4")
+    return next(((kind, ending) for beginning, kind, ending in BEGINNINGS if head.startswith(beginning)), UNKNOWN)
 
 
 def _of_boxes(content: bytes) -> Kind | None:

@@ -7,7 +7,9 @@ header, a JSON object that gives each tensor its place in what follows; the tens
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+from io import BytesIO
+from typing import IO, Any
 
 from darkroom.errors import Refused, Unverified
 from darkroom.media.formats.files import Media, whole
@@ -16,14 +18,23 @@ MAX_HEADER_BYTES = 16 * 1024 * 1024  # a LoRA's has some 100 kB; the format's ow
 MAX_CONFIG_BYTES = 1024 * 1024
 
 
+WEIGHTS = ("application/octet-stream", "safetensors")
+
+
 def weights(content: bytes) -> Media:
-    length = int.from_bytes(content[:8], "little")
-    if content[8:9] != b"{" or not 2 <= length <= MAX_HEADER_BYTES:
+    require_weights(BytesIO(content))
+    return whole(content, *WEIGHTS)
+
+
+def require_weights(file: IO[bytes]) -> None:
+    """Raise Refused for what is not safetensors, Unverified for what is not whole."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= MAX_HEADER_BYTES or not (header := file.read(length)).startswith(b"{"):
         raise Refused("the file is not safetensors", code="wrong_type")
-    tensors = content[8 + length :]
-    if _end(_object(content[8 : 8 + length])) != len(tensors):
+    if _end(_object(header)) != size - 8 - length:
         raise Unverified("the weights are not as long as their header says")
-    return whole(content, "application/octet-stream", "safetensors")
 
 
 def config(content: bytes) -> Media:

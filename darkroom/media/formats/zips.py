@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from typing import IO, cast
 from zipfile import BadZipFile, LargeZipFile, ZipFile
 
@@ -24,13 +24,28 @@ _ZIP64_LOCATOR, _ZIP64_LOCATOR_BYTES = b"PK\x06\x07", 20
 _ZIP64_END, _ZIP64_END_BYTES = b"PK\x06\x06", 56
 
 
+# An archive's end: where its list is told, at the latest.
+_TAIL_BYTES = _END_BYTES + _MAX_COMMENT_BYTES + _ZIP64_LOCATOR_BYTES + _ZIP64_END_BYTES
+_PIECE_BYTES = 1 << 20
+ARCHIVE = ("application/zip", "zip")
+
+
 def archive(content: bytes) -> Media:
-    if _END not in content and not content.startswith(_FIRST):
+    require_archive(BytesIO(content))
+    return whole(content, *ARCHIVE)
+
+
+def require_archive(file: IO[bytes]) -> None:
+    """Raise Refused for an archive that is none of ours, Unverified for what is not whole."""
+    file.seek(0)
+    if file.read(len(_FIRST)) != _FIRST and not _has_an_end(file):
         raise Refused("the file is not a zip archive", code="wrong_type")
-    _check_list(content)
+    file.seek(max(0, file.seek(0, SEEK_END) - _TAIL_BYTES))
+    _check_list(file.read(_TAIL_BYTES))
+    file.seek(0)
     try:
-        with open_zip(BytesIO(content), most_list_bytes=MAX_LIST_BYTES):
-            return whole(content, "application/zip", "zip")
+        with open_zip(file, most_list_bytes=MAX_LIST_BYTES):
+            pass
     except LargeZipFile as error:
         raise _too_many_entries() from error
     except BROKEN as error:
@@ -76,6 +91,17 @@ class _Bounded:
 
     def seekable(self) -> bool:
         return True
+
+
+def _has_an_end(file: IO[bytes]) -> bool:
+    """Return whether what ends an archive is anywhere: one that begins as something else may be cut short."""
+    file.seek(0)
+    before = b""
+    while piece := file.read(_PIECE_BYTES):
+        if _END in before + piece:
+            return True
+        before = piece[1 - len(_END) :]
+    return False
 
 
 def _check_list(content: bytes) -> None:

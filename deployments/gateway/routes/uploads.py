@@ -30,7 +30,7 @@ from darkroom.ledger import Asset, StoredFile, new_id
 from darkroom.media.archives import HEAD_BYTES, LARGEST_IMAGE, MIB, check_archive
 from darkroom.media.formats import Kind, Media, verify
 from darkroom.media.formats.pictures import is_picture
-from darkroom.media.store import FULL
+from darkroom.media.streams import FULL
 
 
 class Metadata(StrEnum):
@@ -128,7 +128,7 @@ def _keep(file: IO[bytes], kind: Kind, *, metadata: bool, user_id: str, services
         key=f"uploads/{user_id}/{asset_id}.{media.extension}",
         sha256=media.sha256,
         content_type=media.content_type,
-        bytes=len(media.content),
+        bytes=media.size,
         width=media.width,
         height=media.height,
     )

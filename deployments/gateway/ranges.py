@@ -1,0 +1,40 @@
+"""What a request for a file asks of it: a part, or nothing if it is the file that the asker has (RFC 9110)."""
+
+from __future__ import annotations
+
+import re
+
+from darkroom.deployments.gateway.problems import Problem
+
+ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
+TAG = re.compile(r'(?:W/)?("[^"]*")')
+
+
+def has_it(if_none_match: str, tag: str) -> bool:
+    """Return whether the asker has the file of that tag already."""
+    return if_none_match.strip() == "*" or tag in TAG.findall(if_none_match)
+
+
+def asked_part(asked: str, if_range: str, *, tag: str, size: int) -> tuple[int, int] | None:
+    """Return from where up to where a part is asked for; None for the whole file.
+
+    What is no range of bytes, or several, is answered with the whole, as is a range of another version of the file.
+    Raise Problem for a part that is not in the file.
+    """
+    found = ONE_RANGE.fullmatch(asked)
+    if found is None or found.groups() == ("", "") or (if_range and if_range.strip() != tag):
+        return None
+    first, last = found.groups()
+    if first and last and int(last) < int(first):
+        return None
+    start = int(first) if first else max(0, size - int(last))
+    stop = min(size, int(last) + 1) if first and last else size
+    if start >= size:
+        raise Problem(
+            416,
+            f"The file has {size} bytes, and none of those that were asked for.",
+            field="Range",
+            remedy="Ask for a part of it, or leave the header out.",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+    return start, stop
