@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast
 
-from prefect.client.schemas.objects import FlowRun, WorkQueue
+from prefect.client.schemas.objects import FlowRun, State, WorkQueue
 from prefect.context import SyncClientContext, refresh_global_settings_context
 from prefect.engine import handle_engine_signals
 from prefect.events.related import RESOURCE_CACHE
@@ -133,7 +133,11 @@ def _run(order: Order) -> None:
         # A flow that has failed has said so in its state and in its log. Asked for its result, Prefect raises that once
         # more, and tells of it as of a fault of its own engine. Of generators it is all that can be asked for.
         wanted: Literal["state", "result"] = "result" if flow.isgenerator else "state"
-        drive(flow, run_flow(flow, flow_run=flow_run, error_logger=logger, return_type=wanted))
+        came: Any = run_flow(flow, flow_run=flow_run, error_logger=logger, return_type=wanted)
+        state = asyncio.run(came) if asyncio.iscoroutine(came) else came
+        drive(flow, state)  # which is a generator, if the flow is one
+    if isinstance(state, State) and state.is_cancelling():
+        sys.exit(1)  # cancelled before it began: the worker says that it is, of a process that did not end well
 
 
 def _run_hooks(order: Order) -> None:
