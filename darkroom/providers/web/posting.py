@@ -55,9 +55,16 @@ class WebPost:
         target = check_url(url, self._reach)
         deadline = Deadline(patience.total_seconds())
         network = CheckedNetwork(self._reach, deadline, resolve=self._resolve, network=self._network)
-        sent = {"Host": target.netloc.decode(), "User-Agent": "Darkroom", "Connection": "close", **headers}
-        sent["Content-Length"] = str(len(content))
-        where = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=port_of(target), target=target.raw_path)
+        sent: list[tuple[bytes | str, bytes | str]] = [
+            ("Host", target.netloc),
+            ("User-Agent", "Darkroom"),
+            ("Connection", "close"),
+            ("Content-Length", str(len(content))),
+            *headers.items(),
+        ]
+        where = httpcore.URL(
+            scheme=target.raw_scheme, host=target.raw_host, port=port_of(target), target=target.raw_path
+        )
         try:
             with (
                 httpcore.ConnectionPool(ssl_context=tls_context(), network_backend=network) as pool,

@@ -71,8 +71,6 @@ def _deliveries() -> None:
         sa.Column("delivered_at", TIME, nullable=True),
     )
     op.create_index("callback_once", "callback", ["number", "of_order"], unique=True)
-    op.create_index(
-        "callback_due", "callback", ["lane", "next_at"], postgresql_where=sa.text("status = 'pending'")
-    )
+    op.create_index("callback_due", "callback", ["lane", "next_at"], postgresql_where=sa.text("status = 'pending'"))
     op.create_index("callback_of_owner", "callback", ["owner_id", "created_at", "id"])
     op.create_index("callback_made", "callback", ["created_at"])
