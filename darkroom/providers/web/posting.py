@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 import httpcore
 import httpx
 
-from darkroom.errors import Refused, Retry
+from darkroom.errors import Retry
 from darkroom.providers.web.addresses import Reach
 from darkroom.providers.web.connection import CheckedNetwork, Deadline, Resolver, resolve
 from darkroom.providers.web.fetching import check_url, port_of
@@ -79,8 +79,6 @@ class WebPost:
             raise Retry("the host did not answer in time", code="slow") from error
         except FAILURES as error:
             raise Retry(f"the host cannot be reached ({type(error).__name__})", code="unreachable") from error
-        except UnicodeEncodeError as error:
-            raise Refused("that is not a URL", code="bad_url") from error
 
 
 def retry_after(value: str, *, now: datetime | None = None) -> timedelta | None:
