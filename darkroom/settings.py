@@ -65,10 +65,13 @@ class Settings(BaseSettings):
     )
     web_allow: str = Field(
         "",
-        description="Private addresses that files may be fetched from all the same, e.g. 10.1.0.0/16, 127.0.0.1:8999.",
+        description="Private addresses that may be asked for files, and be sent callbacks, all the same, e.g. "
+        "10.1.0.0/16, 127.0.0.1:8999.",
     )
     signing_key: SecretStr = Field(
-        SecretStr(""), description="Key of the links to assets. Every gateway and worker of one installation shares it."
+        SecretStr(""),
+        description="Key of the links to assets, and of the secrets of callbacks. Every gateway and worker of one "
+        "installation shares it.",
     )
     fal_key: SecretStr | None = Field(None, validation_alias=AliasChoices("FAL_KEY", "fal_key"))
     gemini_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("GEMINI_API_KEY", "gemini_api_key"))

@@ -85,6 +85,18 @@ class Timing:
     stream_heartbeat: timedelta = timedelta(seconds=15)  # proxies cut what is silent for a minute
     stream_stuck: timedelta = timedelta(seconds=30)  # a reader that takes nothing for so long is cut off
     stream_again: timedelta = timedelta(seconds=1)  # that a stream which was ended is opened again
+    callbacks_idle: timedelta = timedelta(seconds=1)  # for callbacks that are due, and news that nobody rang for
+    callbacks_failed: timedelta = timedelta(seconds=1)
+    callback_limit: timedelta = timedelta(seconds=10)  # for one delivery, with its answer
+    callback_claim: timedelta = timedelta(seconds=30)  # then its sender is taken for dead
+    # A delivery that failed, after each attempt, up to a tenth longer by chance; eight attempts in about a day.
+    callback_again: Durations = (
+        timedelta(seconds=5),
+        timedelta(minutes=5),
+        timedelta(minutes=30),
+        *(timedelta(hours=each) for each in (2, 5, 10, 10)),
+    )
+    callback_off: timedelta = timedelta(days=3)  # an endpoint to which nothing was delivered for so long
     every_start: timedelta = timedelta(seconds=5)  # all that are held: another gateway may have gone before it acted
     events_idle: timedelta = timedelta(seconds=3)  # for events that flows sent
     events_failed: timedelta = timedelta(seconds=5)

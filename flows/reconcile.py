@@ -78,7 +78,9 @@ class Reconciler:
         self._each("Every untold event", self._untold)
         self._ledger.news.tell_budgets()
         self._ledger.news.forget(older_than=self._resources.settings.news_kept)
+        self._ledger.callbacks.forget(older_than=self._resources.settings.news_kept)
         self._each("Every account that waits for a person", self._notify)
+        self._each("Every callback endpoint that is off", self._tell_of_endpoints)
 
     def _notify(self) -> None:
         """Tell the operator, once, which account stands still until they do something about it."""
@@ -87,6 +89,17 @@ class Reconciler:
             text = f"{account.down_reason}. What was ordered waits, and goes on by itself once that is done."
             Notifier.load_default().tell(subject, text, key=f"account-{account.id}-{account.down_since:%Y%m%dT%H%M%S}")
             self._ledger.accounts.notified(account)
+
+    def _tell_of_endpoints(self) -> None:
+        """Tell the operator, once, whose application takes no callbacks any more."""
+        for endpoint in self._ledger.callbacks.off():
+            subject = f"The callback endpoint of {endpoint.name} is off"
+            text = (
+                f"Callbacks of the user {endpoint.name} ({endpoint.user_id}) are not sent any more: {endpoint.reason}."
+            )
+            key = f"callbacks-{endpoint.user_id}-{endpoint.off_at:%Y%m%dT%H%M%S}"
+            Notifier.load_default().tell(subject, text, key=key)
+            self._ledger.callbacks.off_told(endpoint)
 
     def _end_lost_turns(self) -> None:
         """Earlier turns whose process was lost: nobody else ends those, and Prefect shows them as running for ever.

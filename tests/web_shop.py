@@ -67,6 +67,8 @@ def open_shop(tls: ssl.SSLContext | None = None) -> Iterator[Shop]:
         def do_GET(self) -> None:
             shop.serve(self)
 
+        do_POST = do_GET
+
         def log_message(self, *_: Any) -> None: ...
 
     server = _Server(("127.0.0.1", 0), Handler)

@@ -17,6 +17,8 @@ from darkroom.ledger.accounts import Accounts
 from darkroom.ledger.admission import Granted, Grants
 from darkroom.ledger.assets import Assets, StoredFile
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
+from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
+from darkroom.ledger.callbacks import Callbacks, OffEndpoint, Sent
 from darkroom.ledger.canonical_json import content_hash, same
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import OUTAGES, Listener, is_refused_write, listen, make_engine, only_one
@@ -86,6 +88,8 @@ __all__ = [
     "Audience",
     "Batch",
     "BatchRow",
+    "Callback",
+    "CallbackEndpoint",
     "Caller",
     "CardsAge",
     "Child",
@@ -119,6 +123,7 @@ __all__ = [
     "NewEvent",
     "NewKey",
     "News",
+    "OffEndpoint",
     "Outcome",
     "PendingRun",
     "Plan",
@@ -132,6 +137,7 @@ __all__ = [
     "RowPicture",
     "Run",
     "Search",
+    "Sent",
     "Stage",
     "Start",
     "StartStatus",
@@ -187,6 +193,7 @@ class Ledger:
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
         self.figures = self._part(AllFigures)
         self.news = self._part(AllNews)
+        self.callbacks = self._part(Callbacks)
 
     def waiting_for(
         self, job: Job, requests: Sequence[Request], *, passes: Sequence[Counts] | None = None

@@ -18,7 +18,7 @@ from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.job_lists import JobLists
-from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, repeated
+from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, labels_again, repeated
 from darkroom.ledger.locks import lock_run_of_job, tell
 from darkroom.ledger.replay import plan_replay
 from darkroom.ledger.replay_budget import require_within_budget
@@ -81,8 +81,7 @@ def insert_job(
         slotless=slotless,
         parameters=dumps(dict(parameters)),
         depth=depth,
-        tags=list(labels.tags),
-        meta=None if labels.metadata is None else dumps(dict(labels.metadata)),
+        **labels.columns(),
         idempotency_key=idempotency_key,
         body_hash=body_hash(kind, parameters, labels),
         estimate_usd=estimate_usd,
@@ -311,12 +310,13 @@ class Jobs(JobLists):
             raise WrongState("A batch is not repeated as one. Repeat rows of it, or order its manifest again.")
         with self._engine.begin() as connection:
             rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
+            labels = labels_again(connection, job)
         return self.post(
             user_id=job.user_id,
             kind=job.kind,
             parameters=job.parameters or {},
             deployment=job.deployment,
-            labels=Labels(tags=job.tags, metadata=job.meta),
+            labels=labels,
             first=_as_it_was(rows[0]) if rows else None,
             idempotency_key=idempotency_key,
         )

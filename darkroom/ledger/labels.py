@@ -10,16 +10,27 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from darkroom.errors import BadInput
-from darkroom.ledger.canonical_json import content_hash
+from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import run
+from darkroom.ledger.tables import Job
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """A user's own words for a job: `tags` to find it by, `metadata` to know it by."""
+    """What is a job's and not its work's: `tags` to find it by, `metadata` to know it by, and where its news goes."""
 
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] | None = None
+    callback_url: str | None = None
+    callback_events: Sequence[str] = ()
+
+    def columns(self) -> dict[str, Any]:
+        return {
+            "tags": list(self.tags),
+            "meta": None if self.metadata is None else dumps(dict(self.metadata)),
+            "callback_url": self.callback_url,
+            "callback_events": list(self.callback_events),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +53,17 @@ def body_hash(kind: str, parameters: Mapping[str, Any], labels: Labels) -> str:
     """Return the hash of the order. Without labels it is what it was before there were any."""
     if labels == NO_LABELS:
         return content_hash(kind, parameters)
-    return content_hash(kind, parameters, {"tags": list(labels.tags), "metadata": labels.metadata})
+    given: dict[str, Any] = {"tags": list(labels.tags), "metadata": labels.metadata}
+    if labels.callback_url is not None:  # of orders that came before there were callbacks the hash stays, too
+        given |= {"callback_url": labels.callback_url, "callback_events": list(labels.callback_events)}
+    return content_hash(kind, parameters, given)
+
+
+def labels_again(connection: Connection, job: Job) -> Labels:
+    """Return the labels that the job was ordered with."""
+    own = run(connection, "job_callback_get", job_id=job.id).one_or_none()
+    called = {} if own is None else {"callback_url": own.url, "callback_events": tuple(own.events)}
+    return Labels(tags=job.tags, metadata=job.meta, **called)
 
 
 def repeated(

@@ -42,6 +42,7 @@ TOPICS = (
     "batch.awaiting_choice",
     "wait.opened",
     "budget.reached",
+    "callback.disabled",
 )
 
 

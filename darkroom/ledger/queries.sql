@@ -142,6 +142,10 @@ WITH added AS (
     RETURNING *
 ), told AS (
     INSERT INTO notification (user_id, job_id, event, created_at) SELECT user_id, id, 'job.created', :now FROM added
+), called AS (
+    INSERT INTO job_callback (job_id, url, events)
+    SELECT id, CAST(:callback_url AS text), CAST(:callback_events AS text[]) FROM added
+    WHERE CAST(:callback_url AS text) IS NOT NULL
 )
 SELECT added.*, plan.name AS plan, plan.most_queued, plan.daily_budget_usd, plan.most_queued = 0 OR EXISTS (
     SELECT FROM request WHERE user_id = "user".id AND status = 'queued' OFFSET greatest(plan.most_queued - 1, 0) LIMIT 1
@@ -536,6 +540,173 @@ WHERE waiting.estimate_usd > greatest(plan.daily_budget_usd - spent.usd, 0)
 -- name: news_forget
 DELETE FROM notification
 WHERE id IN (SELECT id FROM notification WHERE created_at < :before ORDER BY created_at LIMIT :most)
+
+-- name: callbacks_from
+-- One at a time reads on: who finds it locked leaves it to the other. Read anew under the lock, with what its holder
+-- before has committed.
+SELECT place FROM callback_cursor FOR UPDATE SKIP LOCKED
+
+-- name: callbacks_until
+SELECT max(place) FROM (
+    SELECT place FROM notification WHERE place > :place ORDER BY place LIMIT :most
+) AS next
+
+-- name: callbacks_put_on_record
+-- For the owner's endpoint, and for the address of the order where that is another. While the endpoint is off they are
+-- on record as dead, to be sent again by hand.
+INSERT INTO callback (id, owner_id, user_id, job_id, number, event, data, told_at, of_order, url, lane, thin, status,
+    attempts, next_at, last_error, created_at)
+SELECT 'msg_' || replace(CAST(gen_random_uuid() AS text), '-', ''), target.owner_id, told.user_id, told.job_id,
+    told.place, told.event, told.data, told.created_at, target.of_order, target.url,
+    target.owner_id || ' ' || COALESCE(substring(lower(target.url) FROM '^[a-z]+://([^/?#]+)'), ''), target.thin,
+    CASE WHEN target.off_at IS NULL THEN 'pending' ELSE 'dead' END, 0, :now,
+    CASE WHEN target.off_at IS NOT NULL THEN 'the endpoint was off' END, :now
+FROM notification AS told JOIN "user" ON "user".id = told.user_id
+LEFT JOIN job_callback AS own ON own.job_id = told.job_id AND told.event = ANY(own.events)
+LEFT JOIN callback_endpoint AS endpoint ON endpoint.user_id = COALESCE("user".parent_id, "user".id)
+    AND endpoint.url IS NOT NULL AND told.event = ANY(endpoint.events)
+CROSS JOIN LATERAL (
+    SELECT COALESCE("user".parent_id, "user".id) AS owner_id, true AS of_order, own.url, false AS thin,
+        CAST(NULL AS timestamptz) AS off_at
+    WHERE own.url IS NOT NULL AND own.url IS DISTINCT FROM endpoint.url
+    UNION ALL
+    SELECT endpoint.user_id, false, endpoint.url, endpoint.thin, endpoint.off_at WHERE endpoint.url IS NOT NULL
+) AS target
+WHERE told.place > :place AND told.place <= :until
+ON CONFLICT (number, of_order) DO NOTHING
+
+-- name: callbacks_read
+UPDATE callback_cursor SET place = :until
+
+-- name: callbacks_claim
+-- Of each lane, found by hopping, no more than it has slots free; those that are due the longest first, so that none
+-- waits for ever. Should the sender die they are due again at `until`.
+WITH RECURSIVE lanes AS (
+    (SELECT lane FROM callback WHERE status = 'pending' ORDER BY lane LIMIT 1)
+    UNION ALL
+    SELECT next.lane FROM lanes CROSS JOIN LATERAL (
+        SELECT lane FROM callback WHERE status = 'pending' AND lane > lanes.lane ORDER BY lane LIMIT 1
+    ) AS next
+), due AS (
+    SELECT found.id FROM lanes CROSS JOIN LATERAL (
+        SELECT id, next_at FROM callback WHERE status = 'pending' AND lane = lanes.lane AND next_at <= :now
+        ORDER BY next_at, number LIMIT COALESCE(CAST(CAST(:free AS jsonb) ->> lanes.lane AS integer), :slots)
+        FOR UPDATE SKIP LOCKED
+    ) AS found
+    ORDER BY found.next_at LIMIT :most
+)
+UPDATE callback SET next_at = :until, tried_at = :now FROM due WHERE callback.id = due.id RETURNING callback.*
+
+-- name: callback_delivered
+UPDATE callback SET status = 'delivered', attempts = attempts + 1, last_status = :status, last_answer = :answer,
+    last_error = NULL, delivered_at = :now
+WHERE id = :id AND status = 'pending'
+RETURNING *
+
+-- name: callback_failed
+-- Not where another has taken it meanwhile, as this sender was thought dead, or somebody has asked for it anew.
+UPDATE callback SET status = CASE WHEN CAST(:again AS timestamptz) IS NULL THEN 'dead' ELSE 'pending' END,
+    attempts = attempts + 1, next_at = COALESCE(CAST(:again AS timestamptz), next_at), last_status = CAST(:status AS integer),
+    last_answer = CAST(:answer AS text), last_error = CAST(:error AS text)
+WHERE id = :id AND status = 'pending' AND next_at = :claimed
+RETURNING *
+
+-- name: callback_get
+SELECT * FROM callback
+WHERE id = :id AND owner_id = :owner_id AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+
+-- name: callbacks_page
+SELECT * FROM callback
+WHERE owner_id = :owner_id AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+  AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
+  AND (CAST(:status AS text) IS NULL OR status = :status)
+ORDER BY created_at DESC, id DESC
+LIMIT :limit
+
+-- name: callback_resend
+UPDATE callback SET status = 'pending', attempts = 0, next_at = :now, delivered_at = NULL WHERE id = :id RETURNING *
+
+-- name: callbacks_resend
+UPDATE callback SET status = 'pending', attempts = 0, next_at = :now
+WHERE owner_id = :owner_id AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+  AND status = 'dead' AND created_at >= :since AND (of_order OR :on)
+
+-- name: callbacks_forget
+DELETE FROM callback WHERE id IN (
+    SELECT id FROM callback WHERE created_at < :before AND status <> 'pending' ORDER BY created_at LIMIT :most
+)
+
+-- name: callback_test
+INSERT INTO callback (id, owner_id, user_id, event, told_at, of_order, url, lane, thin, status, attempts, next_at,
+    created_at)
+SELECT 'msg_' || replace(CAST(gen_random_uuid() AS text), '-', ''), user_id, user_id, 'callback.test', :now, false, url,
+    user_id || ' ' || COALESCE(substring(lower(url) FROM '^[a-z]+://([^/?#]+)'), ''), thin, 'pending', 0, :now, :now
+FROM callback_endpoint WHERE user_id = :owner_id
+RETURNING *
+
+-- name: callback_endpoint_need
+INSERT INTO callback_endpoint (user_id, events, thin, salt, shown, created_at)
+VALUES (:owner_id, '{}', false, :salt, false, :now)
+ON CONFLICT DO NOTHING
+
+-- name: callback_endpoint_get
+SELECT * FROM callback_endpoint WHERE user_id = :owner_id
+
+-- name: callback_endpoint_lock
+SELECT * FROM callback_endpoint WHERE user_id = :owner_id FOR UPDATE
+
+-- name: callback_endpoint_put
+UPDATE callback_endpoint SET url = CAST(:url AS text), events = CAST(:events AS text[]), thin = :thin, shown = true,
+    failing_since = NULL, off_at = NULL, off_reason = NULL, off_told_at = NULL
+WHERE user_id = :owner_id
+RETURNING *
+
+-- name: callback_endpoint_moved
+-- What was not delivered yet goes to where the endpoint is now; what is dead does when it is sent again.
+UPDATE callback SET url = CAST(:url AS text), thin = :thin,
+    lane = owner_id || ' ' || COALESCE(substring(lower(CAST(:url AS text)) FROM '^[a-z]+://([^/?#]+)'), '')
+WHERE owner_id = :owner_id AND NOT of_order AND status <> 'delivered'
+
+-- name: callback_endpoint_drop
+UPDATE callback_endpoint SET url = NULL, events = '{}', failing_since = NULL, off_at = NULL, off_reason = NULL,
+    off_told_at = NULL
+WHERE user_id = :owner_id
+
+-- name: callbacks_end
+UPDATE callback SET status = 'dead', last_error = :reason
+WHERE owner_id = :owner_id AND NOT of_order AND status = 'pending'
+
+-- name: callback_endpoint_rotate
+UPDATE callback_endpoint SET salt_before = CASE WHEN shown THEN salt END, before_until = :until, salt = :salt,
+    shown = true
+WHERE user_id = :owner_id
+RETURNING *
+
+-- name: callback_endpoint_well
+UPDATE callback_endpoint SET failing_since = NULL
+WHERE user_id = :owner_id AND url = :url AND failing_since IS NOT NULL
+
+-- name: callback_endpoint_failing
+UPDATE callback_endpoint SET failing_since = COALESCE(failing_since, :now)
+WHERE user_id = :owner_id AND url = :url AND off_at IS NULL
+RETURNING *
+
+-- name: callback_endpoint_off
+UPDATE callback_endpoint SET off_at = :now, off_reason = :reason WHERE user_id = :owner_id
+
+-- name: callback_endpoint_off_news
+INSERT INTO notification (user_id, event, data, created_at)
+VALUES (:owner_id, 'callback.disabled', CAST(:data AS jsonb), :now)
+
+-- name: callback_endpoints_to_tell
+SELECT callback_endpoint.*, "user".name FROM callback_endpoint JOIN "user" ON "user".id = callback_endpoint.user_id
+WHERE off_at IS NOT NULL AND off_told_at IS NULL
+
+-- name: callback_endpoint_told
+UPDATE callback_endpoint SET off_told_at = :now WHERE user_id = :owner_id AND off_at = :off_at
+
+-- name: job_callback_get
+SELECT url, events FROM job_callback WHERE job_id = :job_id
 
 -- name: keys_that_hold
 SELECT digest FROM api_key

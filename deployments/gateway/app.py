@@ -21,6 +21,7 @@ from darkroom.deployments.gateway.problems import add_handlers
 from darkroom.deployments.gateway.routes import (
     assets,
     batches,
+    callbacks,
     dead_letters,
     events,
     health,
@@ -90,6 +91,7 @@ def _add_routes(app: FastAPI) -> None:
         events,
         jobs,
         stream,
+        callbacks,
         dead_letters,
         waits,
         assets,

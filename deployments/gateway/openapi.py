@@ -28,6 +28,7 @@ A prompt goes in, a picture comes out, and nothing is paid for twice.
 1. **Order**: `POST /v1/images` with a prompt. The answer, 202, comes at once: the order is on record.
 2. **Follow**: `GET /v1/jobs/{id}`, the address in `Location`. `waiting_for` says in one sentence what it waits for.
    Or be told: `GET /v1/stream` says what happens as it happens, also to a browser (`POST /v1/stream-tokens`).
+   Or have your application called: with `callback_url` in an order, or `PUT /v1/callback-endpoint` once for all.
 3. **Fetch**: when `status` is `completed`, each of the job's `assets` has a `url` that needs no key and holds an hour.
 
 `POST /v1/jobs/{id}/cancel` ends a job; `POST /v1/jobs/{id}/replay` gives a failed or cancelled one another try, and
@@ -56,6 +57,7 @@ TAGS = [
     },
     {"name": "Jobs", "description": "What became of an order; its end, or another try."},
     {"name": "Stream", "description": "What happens, as it happens: to your backend, or to a browser."},
+    {"name": "Callbacks", "description": "What happens, told to your application: signed, and tried again for a day."},
     {"name": "Assets", "description": "The files."},
     {"name": "Operations", "description": "For load balancers and operators."},
 ]

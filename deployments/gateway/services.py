@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.deployments.gateway.loops.admitter import Admitter
 from darkroom.deployments.gateway.loops.block_cache import Blocks, Watch
+from darkroom.deployments.gateway.loops.callbacks import CallbackSender
 from darkroom.deployments.gateway.loops.effects import EffectExecutor
 from darkroom.deployments.gateway.loops.event_feed import EventPublisher
 from darkroom.deployments.gateway.loops.job_events import JobEvents
@@ -26,6 +27,8 @@ from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.dispatch import Dispatcher
 from darkroom.providers.shelf import keep_packaged, open_shelf
+from darkroom.providers.web import Reach
+from darkroom.providers.web.posting import WebPost
 from darkroom.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class Services:
     webhooks: WebhookIngest
     news: NewsFeed
     thumbnails: Thumbnails
+    callbacks: CallbackSender
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
         """Carry out what a committed change implies.
@@ -75,7 +79,9 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
             admitter.look_for_starts()  # which looks for slots, too
 
         job_events = opened.enter_context(JobEvents(ledger, ingest, act_on))
-        news = NewsFeed(ledger, lambda each: as_line(each, settings), ended=job_events.wake)
+        post = WebPost(Reach.parse(settings.web_allow))
+        callbacks = opened.enter_context(CallbackSender(ledger, settings, post))
+        news = NewsFeed(ledger, lambda each: as_line(each, settings), ended=job_events.wake, told=callbacks.wake)
         yield Services(
             settings=settings,
             ledger=ledger,
@@ -87,6 +93,7 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
             webhooks=WebhookIngest(ledger, blocks, settings),
             news=opened.enter_context(news),
             thumbnails=Thumbnails(),
+            callbacks=callbacks,
         )
 
 

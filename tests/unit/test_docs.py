@@ -29,6 +29,7 @@ from prefect.utilities.schema_tools.validation import validate
 
 from darkroom.deployments.cli import app
 from darkroom.deployments.gateway.routes.stream import TokenOrder
+from darkroom.deployments.gateway.schemas.callbacks import EndpointOrder
 from darkroom.deployments.prefect_yaml import read_prefect_yaml
 from darkroom.engine.registry import all_pipelines, find
 from darkroom.events.types import find_type
@@ -118,17 +119,20 @@ def check_deployment(words: list[str]) -> None:
         find(kind).order.read(parameters)
 
 
+BODIES = {"/v1/stream-tokens": TokenOrder, "/v1/callback-endpoint": EndpointOrder}
+
+
 def check_call(words: list[str]) -> None:
     """A call of ours: its path takes the body."""
     path = next(word for word in words if word.startswith("http")).partition("8700")[2].partition("?")[0]
-    assert path in {*paths(), "/v1/events", "/v1/stream", "/v1/stream-tokens", "/v1/uploads"}, f"nothing is at {path}"
+    assert path in {*paths(), *BODIES, "/v1/events", "/v1/stream", "/v1/uploads"}, f"nothing is at {path}"
     if "-d" not in words:
         return
     body = json.loads(words[words.index("-d") + 1])
     if path == "/v1/events":
         find_type(body["name"])[1].model_validate(body["data"])
-    elif path == "/v1/stream-tokens":
-        TokenOrder.model_validate(body)
+    elif path in BODIES:
+        BODIES[path].model_validate(body)
     else:
         paths()[path].read(body)
 

@@ -77,24 +77,29 @@ class Web:
         raise Refused(f"the address redirects more than {MAX_REDIRECTS} times", code="too_many_redirects")
 
     def check(self, url: str | httpx.URL) -> httpx.URL:
-        """Check the form of a URL: what can be said of it before anybody is asked. Raise Refused(code="bad_url")."""
-        try:
-            parsed = httpx.URL(url)
-        except httpx.InvalidURL as error:
-            raise Refused("that is not a URL", code="bad_url") from error
-        if parsed.scheme not in ("http", "https") or not HOST.fullmatch(parsed.raw_host):
-            raise Refused("give the whole address, beginning with https:// or http://", code="bad_url")
-        if parsed.userinfo:
-            raise Refused("give the address without a user name and password", code="bad_url")
-        if not self._reach.has_port(_port(parsed)):
-            raise Refused("only the web's own ports, 80 and 443, are asked", code="bad_url")
-        return parsed
+        """Check the form of a URL, as `check_url` does."""
+        return check_url(url, self._reach)
 
     def _redirected(self, before: httpx.URL, answer: _Redirect) -> httpx.URL:
         try:
             return self.check(before.join(answer.location))
         except httpx.InvalidURL as error:
             raise Refused("the address redirects to what is not a URL", code="bad_url") from error
+
+
+def check_url(url: str | httpx.URL, reach: Reach) -> httpx.URL:
+    """Check the form of a URL: what can be said of it before anybody is asked. Raise Refused(code="bad_url")."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise Refused("that is not a URL", code="bad_url") from error
+    if parsed.scheme not in ("http", "https") or not HOST.fullmatch(parsed.raw_host):
+        raise Refused("give the whole address, beginning with https:// or http://", code="bad_url")
+    if parsed.userinfo:
+        raise Refused("give the address without a user name and password", code="bad_url")
+    if not reach.has_port(port_of(parsed)):
+        raise Refused("only the web's own ports, 80 and 443, are asked", code="bad_url")
+    return parsed
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def _ask(pool: httpcore.ConnectionPool, target: httpx.URL, *, accept: str, max_b
         ("Accept-Encoding", "identity"),
         ("Connection", "close"),
     ]
-    where = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=_port(target), target=target.raw_path)
+    where = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=port_of(target), target=target.raw_path)
     try:
         with pool.stream("GET", where, headers=headers) as response:
             found = httpx.Headers(response.headers)
@@ -171,5 +176,6 @@ def _too_large(max_bytes: int) -> Refused:
     return Refused(f"the file is larger than {max_bytes} bytes", code="too_large")
 
 
-def _port(url: httpx.URL) -> int:
+def port_of(url: httpx.URL) -> int:
+    """Return the port that is asked, said or not."""
     return url.port or (443 if url.scheme == "https" else 80)

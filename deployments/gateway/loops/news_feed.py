@@ -88,13 +88,19 @@ class Stream:
 
 class NewsFeed:
     def __init__(
-        self, ledger: Ledger, write: Callable[[News], bytes], *, ended: Callable[[], None] = lambda: None
+        self,
+        ledger: Ledger,
+        write: Callable[[News], bytes],
+        *,
+        ended: Callable[[], None] = lambda: None,
+        told: Callable[[], None] = lambda: None,
     ) -> None:
         """Give the feed the event loop that runs now.
 
-        `write`: makes the bytes of a line. `ended`: is called when a job has ended, and returns at once.
+        `write`: makes the bytes of a line. `ended`: is called when a job has ended, `told` when there is any news;
+        both return at once.
         """
-        self._ended = ended
+        self._ended, self._told = ended, told
         self._ledger = ledger
         self._write = write
         self._idle = ledger.timing.news_idle.total_seconds()
@@ -181,6 +187,7 @@ class NewsFeed:
             pass
         while self._read is not None and (found := self._ledger.news.after(self._read, limit=MOST_READ)):
             self._hand_out([Line(news, self._write) for news in found], found[-1].number)
+            self._told()
             if any(news.event in ENDS for news in found):
                 self._ended()
         if self._open and time.monotonic() - self._keys_at >= self._idle:

@@ -154,7 +154,7 @@ def order_batch(
         drafts=plan.drafts,
         forecast=plan.forecast.document(),
         estimate_usd=plan.estimate_usd,
-        labels=labels,
+        labels=desk.checked(labels),
         idempotency_key=desk.idempotency_key,
     )
     answer = desk.answer(posted, estimate_usd=plan.estimate_usd)

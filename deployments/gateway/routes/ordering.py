@@ -12,7 +12,7 @@ from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.schemas.jobs import Accepted, accepted
 from darkroom.deployments.gateway.schemas.labels import labels_of
 from darkroom.deployments.gateway.services import Services, ServicesOf
-from darkroom.ledger import Posted
+from darkroom.ledger import Labels, Posted
 from darkroom.order import Order
 
 IdempotencyKey = Annotated[
@@ -46,10 +46,16 @@ class OrderContext:
             parameters=order.parameters(),
             first=prepared.first,
             estimate_usd=prepared.estimate_usd or Decimal(0),
-            labels=labels_of(order),
+            labels=self.checked(labels_of(order)),
             idempotency_key=self.idempotency_key,
         )
         return self.answer(posted, estimate_usd=prepared.estimate_usd if prepared.tell_estimate else None)
+
+    def checked(self, labels: Labels) -> Labels:
+        """Return the labels. Raise `BadInput` where nothing could be sent to their address."""
+        if labels.callback_url is not None:
+            self.services.callbacks.check(labels.callback_url, field="callback_url")
+        return labels
 
     def answer(self, posted: Posted, *, estimate_usd: Decimal | None = None) -> Accepted:
         """Of an order that is on record. What it implies is done after the answer."""

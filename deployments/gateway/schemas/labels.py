@@ -1,4 +1,4 @@
-"""Tags and metadata: fields that every order takes over HTTP beside its own, and that no pipeline sees.
+"""Tags, metadata, and where its news goes: fields that every order takes over HTTP, and that no pipeline sees.
 
 They are of the job and not of the work: nothing is made otherwise by them. So they are in no form, no run's parameters
 and no paid call, and an order's model knows nothing of them.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, JsonValue, StringConstraints, create_model, field_validator
+from pydantic import BaseModel, Field, JsonValue, StringConstraints, ValidationInfo, create_model, field_validator
 from pydantic_core import PydanticCustomError
 
+from darkroom.deployments.gateway.schemas.callbacks import LONGEST_URL, known_events
 from darkroom.ledger import Labels
 from darkroom.ledger.canonical_json import dumps
+from darkroom.ledger.news import ENDS, TOPICS
 from darkroom.order import Order
 
 MOST_TAGS = 20
@@ -29,6 +31,18 @@ class Labelled(BaseModel):
     metadata: dict[str, JsonValue] | None = Field(
         None, description="Anything of your own to know it by, up to 4 KiB.", examples=[{"order": "o-1"}]
     )
+    callback_url: str | None = Field(
+        None,
+        max_length=LONGEST_URL,
+        description="Where your application is told of this job, signed as Standard Webhooks has it.",
+        examples=["https://shop.example.com/darkroom"],
+    )
+    callback_events: list[str] = Field(
+        list(ENDS),
+        min_length=1,
+        max_length=len(TOPICS),
+        description="Which events go there: `job.completed`, or `job` for all of them. Without it: its end.",
+    )
 
     @field_validator("tags")
     @classmethod
@@ -44,8 +58,18 @@ class Labelled(BaseModel):
             raise PydanticCustomError("metadata", "It is larger than 4 KiB of JSON; keep it with you, and send its id")
         return metadata
 
+    @field_validator("callback_events")
+    @classmethod
+    def _known(cls, events: list[str], others: ValidationInfo) -> list[str]:
+        if others.data.get("callback_url", "") is None:
+            raise PydanticCustomError("events", "It says what goes to a callback_url, and there is none; give one")
+        return known_events(events)
+
     def labels(self) -> Labels:
-        return Labels(tags=tuple(self.tags), metadata=self.metadata)
+        called: dict[str, Any] = {}
+        if self.callback_url is not None:
+            called = {"callback_url": self.callback_url, "callback_events": tuple(self.callback_events)}
+        return Labels(tags=tuple(self.tags), metadata=self.metadata, **called)
 
 
 FIELDS = frozenset(Labelled.model_fields)
