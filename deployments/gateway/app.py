@@ -32,6 +32,7 @@ from darkroom.deployments.gateway.routes import (
     quotes,
     stream,
     uploads,
+    usage,
     waits,
     webhooks,
 )
@@ -84,6 +85,7 @@ def _add_routes(app: FastAPI) -> None:
     for part in (
         orders,
         quotes,
+        usage,
         batches,
         loras,
         models,

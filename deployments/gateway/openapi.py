@@ -56,6 +56,7 @@ TAGS = [
     },
     {"name": "Jobs", "description": "What became of an order; its end, or another try."},
     {"name": "Stream", "description": "What happens, as it happens: to your backend, or to a browser."},
+    {"name": "Money", "description": "What was spent."},
     {"name": "Assets", "description": "The files."},
     {"name": "Operations", "description": "For load balancers and operators."},
 ]
