@@ -15,7 +15,7 @@ import pytest
 from ledger_databases import Db
 from ledger_scenes import DEV, GPT, post
 from reconciling import resources_of
-from simulated_fal import SimulatedFal
+from simulated_fal import SimulatedFal, start_simulator
 from support import wait_until
 
 from darkroom.blocks.notifier import Notifier
@@ -35,8 +35,8 @@ NANO = 10**9
 SMALL = {"width": 64, "height": 64}
 MODELS: Mapping[str, Mapping[str, Any]] = {
     DEV: {"image_size": SMALL},
-    "fal-ai/elevenlabs/tts/eleven-v3": {},
     "fal-ai/flux/schnell": {"image_size": SMALL},
+    "fal-ai/elevenlabs/tts/eleven-v3": {},
     GPT: {"image_size": "square", "quality": "low"},
 }
 CALLS = 200
@@ -51,6 +51,15 @@ class Clock:
 
     def __call__(self) -> datetime:
         return (self.fixed or utc_now()) + self.ahead
+
+
+@pytest.fixture(scope="module")
+def simulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedFal]:
+    """One with room for all calls at once, which take no time."""
+    options = ["--latency", "0.01", "--concurrency", str(CALLS)]
+    simulator = start_simulator(tmp_path_factory.mktemp("simulator"), *options)
+    yield simulator
+    simulator.stop()
 
 
 @pytest.fixture
@@ -163,7 +172,7 @@ def ordered(simulator: SimulatedFal, fal: fal_client.SyncClient, db: Db, word: s
     endpoints = list(MODELS)
     calls = []
     for n in range(CALLS):
-        endpoint = endpoints[n % 3] if n % 20 else GPT  # whose pictures take the longest
+        endpoint = endpoints[n % 2] if n % 10 else endpoints[2 + n // 10 % 2]  # what takes longer to make is rarer
         text = f"{word} {n // 4 % 6}"
         given = {"text" if "tts" in endpoint else "prompt": text, **MODELS[endpoint]}
         calls.append((n, endpoint, fal.submit(endpoint, given)))
