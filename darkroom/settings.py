@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -74,6 +75,11 @@ class Settings(BaseSettings):
         "installation shares it.",
     )
     fal_key: SecretStr | None = Field(None, validation_alias=AliasChoices("FAL_KEY", "fal_key"))
+    fal_billing_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("FAL_BILLING_KEY", "fal_billing_key"),
+        description="Key that may read fal's bills and balance. Unset: FAL_KEY, if it may.",
+    )
     gemini_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("GEMINI_API_KEY", "gemini_api_key"))
     elevenlabs_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("ELEVENLABS_API_KEY", "elevenlabs_api_key")
@@ -92,6 +98,12 @@ class Settings(BaseSettings):
         ge=timedelta(hours=1),
         description="How long what was told can be read again in the stream (seconds or ISO 8601).",
     )
+    balance_low_usd: Decimal | None = Field(
+        Decimal(20), ge=0, description="The operator is told when a provider's balance falls below it. Empty: never."
+    )
+    balance_stop_usd: Decimal | None = Field(
+        None, ge=0, description="Below this balance nothing more is granted at that provider. Unset: until it refuses."
+    )
     notifier: str | None = Field(
         None,
         description="How flows reach people: log, smtp://user@host:587?from=…&to=…, smtps://…, https://… (a webhook), "
@@ -104,6 +116,7 @@ class Settings(BaseSettings):
     @field_validator(
         "public_url",
         "fal_user_id",
+        "fal_billing_key",
         "gemini_api_key",
         "elevenlabs_api_key",
         "mux_token_id",
@@ -113,6 +126,8 @@ class Settings(BaseSettings):
         "notifier_secret",
         "payment_url",
         "payment_key",
+        "balance_low_usd",
+        "balance_stop_usd",
         mode="before",
     )
     @classmethod

@@ -37,7 +37,7 @@ _OTHERS = (
     *(each for name in (*PROXIES, "NO_PROXY") for each in (name, name.lower())),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     # Keys, and ours
-    *("FAL_KEY", "MUX_*", "AWS_*", "GOOGLE_APPLICATION_CREDENTIALS", "*_API_KEY", "*_API_TOKEN"),
+    *("FAL_KEY", "FAL_BILLING_KEY", "MUX_*", "AWS_*", "GOOGLE_APPLICATION_CREDENTIALS", "*_API_KEY", "*_API_TOKEN"),
     "DARKROOM_*",
 )
 

@@ -37,12 +37,13 @@ from darkroom.errors import BadInput, DarkroomError, Park, Retry
 from darkroom.events import EventIngest, ingest_ends
 from darkroom.events.feed import CHUNK, tell_some
 from darkroom.events.job_ends import AT_ONCE
+from darkroom.flows.parts.account_money import AccountMoneyTurn
 from darkroom.ledger import JobStatus, Outcome, Request, RequestStatus, Run, Transition
 from darkroom.orchestrator import RECONCILE, RunState, queue_name
 from darkroom.orchestrator.missed_runs import make_missing, skipped
 from darkroom.providers.base import Provider
 from darkroom.providers.models import model_of
-from darkroom.providers.registry import heard_from
+from darkroom.providers.registry import accounts, heard_from
 
 MOST_TOLD = 500  # events in one turn
 MOST_UNANSWERED = 3  # calls of one turn to one account
@@ -76,6 +77,7 @@ class Reconciler:
         self._resources.dispatcher.grant()
         self._each("Every end of a job", self._ends)
         self._each("Every untold event", self._untold)
+        self._money()
         self._ledger.news.tell_budgets()
         self._ledger.news.forget(older_than=self._resources.settings.news_kept)
         self._ledger.callbacks.forget(older_than=self._resources.settings.news_kept)
@@ -100,6 +102,14 @@ class Reconciler:
             key = f"callbacks-{endpoint.user_id}-{endpoint.off_at:%Y%m%dT%H%M%S}"
             Notifier.load_default().tell(subject, text, key=key)
             self._ledger.callbacks.off_told(endpoint)
+
+    def _money(self) -> None:
+        """Read what providers have billed and what is left, and tell what is odd about it."""
+        for account_id in (account_id for account_id, account in accounts().items() if account.tells_bills):
+            money = AccountMoneyTurn(self._resources, account_id)
+            self._each(f"Every bill of {account_id}", money.read_bills)
+            self._each(f"The balance of {account_id}", money.read_balance)
+            self._each(f"What {account_id} bills otherwise than expected", money.tell_drift)
 
     def _end_lost_turns(self) -> None:
         """Earlier turns whose process was lost: nobody else ends those, and Prefect shows them as running for ever.

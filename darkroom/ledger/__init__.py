@@ -17,6 +17,7 @@ from darkroom.ledger.accounts import Accounts
 from darkroom.ledger.admission import Granted, Grants
 from darkroom.ledger.assets import Assets, StoredFile
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
+from darkroom.ledger.bills import Bills, Drift, DueBill
 from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
 from darkroom.ledger.callbacks import Callbacks, OffEndpoint, Sent
 from darkroom.ledger.canonical_json import content_hash, same
@@ -38,10 +39,12 @@ from darkroom.ledger.flow_control.pending_runs import Starts
 from darkroom.ledger.job_lists import JobFigures
 from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.labels import Labels, Search
+from darkroom.ledger.lora_tables import Lora
 from darkroom.ledger.loras import Loras
 from darkroom.ledger.migrations import migrate
 from darkroom.ledger.model_tables import ModelCard
 from darkroom.ledger.models import CardsAge, KnownModel, Models
+from darkroom.ledger.money_tables import AccountMoney
 from darkroom.ledger.news import AllNews, Audience, JobEnd, News
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import asks_the_same, plan_replay
@@ -49,6 +52,7 @@ from darkroom.ledger.request_rows import RequestSpec, spec_again
 from darkroom.ledger.requests import Requests
 from darkroom.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
 from darkroom.ledger.settle import Arrival, Outcome, Verdict
+from darkroom.ledger.spending import GROUPS, Spending, Sums, Usage
 from darkroom.ledger.statuses import (
     EffectKind,
     EventStatus,
@@ -62,7 +66,7 @@ from darkroom.ledger.statuses import (
     WaitKind,
     WaitStatus,
 )
-from darkroom.ledger.tables import Account, Asset, Batch, BatchRow, Job, Lora, Plan, Request, Run, User, new_id
+from darkroom.ledger.tables import Account, Asset, Batch, BatchRow, Job, Plan, Request, Run, User, new_id
 from darkroom.ledger.usage import AllFigures, Figures
 from darkroom.ledger.users import OPERATOR, OVERLAP, Caller, KeyInUse, NewKey, Users
 from darkroom.ledger.waits import Steps, Waits
@@ -72,6 +76,7 @@ from darkroom.timing import UNSCALED, Timing
 __all__ = [
     "BATCH",
     "CHOICE",
+    "GROUPS",
     "MOST_LETTERS",
     "MOST_REASON",
     "NOTHING",
@@ -83,6 +88,7 @@ __all__ = [
     "ROWS",
     "WAIT",
     "Account",
+    "AccountMoney",
     "Arrival",
     "Asset",
     "Audience",
@@ -97,6 +103,8 @@ __all__ = [
     "DeadLetter",
     "DeadLetterFilter",
     "Done",
+    "Drift",
+    "DueBill",
     "EffectKind",
     "Event",
     "EventCancel",
@@ -143,7 +151,9 @@ __all__ = [
     "StartStatus",
     "Step",
     "StoredFile",
+    "Sums",
     "Transition",
+    "Usage",
     "User",
     "Verdict",
     "Wait",
@@ -192,6 +202,8 @@ class Ledger:
         self.steps = self._part(Steps)
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
         self.figures = self._part(AllFigures)
+        self.bills = self._part(Bills)
+        self.spending = self._part(Spending)
         self.news = self._part(AllNews)
         self.callbacks = self._part(Callbacks)
 

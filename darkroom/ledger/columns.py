@@ -27,6 +27,16 @@ def usd(default: Decimal | None = None) -> Any:
     return Field(default=default, sa_type=Numeric(12, 6))
 
 
+def usd_billed() -> Any:
+    """Declare a column with money as providers bill it, to a billionth."""
+    return Field(default=None, sa_type=Numeric(18, 9))
+
+
+def switched_off() -> Any:
+    """Declare a column with a switch that is off, for rows that are there already too."""
+    return Field(default=False, sa_column_kwargs={"server_default": text("false")})
+
+
 def json_object() -> Any:
     return Field(default=None, sa_type=JSONB)
 

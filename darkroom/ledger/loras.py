@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import Row
 
 from darkroom.ledger.database import plain, run
+from darkroom.ledger.lora_tables import Lora
 from darkroom.ledger.part import Part
 from darkroom.ledger.statuses import LoraStatus
-from darkroom.ledger.tables import Lora, new_id
+from darkroom.ledger.tables import new_id
 
 
 class Loras(Part):

@@ -523,12 +523,13 @@ FROM waiting
 JOIN "user" ON "user".id = waiting.user_id
 JOIN plan ON plan.name = "user".plan AND plan.daily_budget_usd IS NOT NULL
 CROSS JOIN LATERAL (
-    SELECT COALESCE(sum(cost_usd), 0) + (
+    SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) + (
         SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
         WHERE held.user_id = waiting.user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
     ) AS usd
     FROM request
-    WHERE user_id = waiting.user_id AND cost_usd IS NOT NULL AND finished_at >= CAST(:midnight AS timestamptz)
+    WHERE user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+      AND finished_at >= CAST(:midnight AS timestamptz)
 ) AS spent
 WHERE waiting.estimate_usd > greatest(plan.daily_budget_usd - spent.usd, 0)
   AND NOT EXISTS (
@@ -920,9 +921,9 @@ WITH RECURSIVE waiting AS (
     JOIN account ON account.id = :account_id
     LEFT JOIN held ON held.user_id = waiting.user_id
     LEFT JOIN LATERAL (
-        SELECT COALESCE(sum(cost_usd), 0) AS usd FROM request
+        SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS usd FROM request
         WHERE plan.daily_budget_usd IS NOT NULL -- here too: else it is summed up for everybody who waits
-          AND user_id = waiting.user_id AND cost_usd IS NOT NULL AND finished_at >= :midnight
+          AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL) AND finished_at >= :midnight
     ) AS paid ON plan.daily_budget_usd IS NOT NULL
     CROSS JOIN LATERAL (
         SELECT waiting.account_id = :account_id AND waiting.lane >= :from_lane AND waiting.endpoint <> ALL(:full)
@@ -1043,8 +1044,9 @@ SELECT account.slots AS all_slots,
         SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
         WHERE held.user_id = :user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
     ) + (
-        SELECT COALESCE(sum(cost_usd), 0) FROM request AS paid
-        WHERE paid.user_id = :user_id AND paid.cost_usd IS NOT NULL AND paid.finished_at >= :midnight
+        SELECT COALESCE(sum(COALESCE(paid.billed_usd, paid.cost_usd)), 0) FROM request AS paid
+        WHERE paid.user_id = :user_id AND (paid.cost_usd IS NOT NULL OR paid.billed_usd IS NOT NULL)
+          AND paid.finished_at >= :midnight
     ) AS spent_usd,
     count(request.ref) AS in_use,
     count(request.ref) FILTER (WHERE request.endpoint = :endpoint) AS endpoint_in_use,
@@ -1191,8 +1193,8 @@ SELECT allowed, call_usd FROM model_choice WHERE endpoint = :endpoint
 
 -- name: model_usual_cost
 -- What nine in ten of the last calls came to at most.
-SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY cost_usd) FROM (
-    SELECT cost_usd FROM request
+SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY usd) FROM (
+    SELECT COALESCE(billed_usd, cost_usd) AS usd FROM request
     WHERE endpoint = :endpoint AND status = 'succeeded' AND cost_usd > 0 AND reused_from IS NULL
     ORDER BY finished_at DESC LIMIT 500
 ) AS lately HAVING count(*) >= 5
@@ -1532,7 +1534,7 @@ SELECT budget_usd FROM replay WHERE id = :replay_id FOR NO KEY UPDATE
 -- name: replay_spent
 -- What was paid under it, and what may yet be: a call that was sent and given up may have been.
 SELECT COALESCE(sum(
-        CASE WHEN cost_usd IS NOT NULL THEN cost_usd
+        CASE WHEN billed_usd IS NOT NULL THEN billed_usd WHEN cost_usd IS NOT NULL THEN cost_usd
             WHEN status = 'failed' OR status = 'cancelled' AND submitted_at IS NULL THEN 0
             ELSE estimate_usd END
     ), 0) + (
@@ -1564,9 +1566,12 @@ FROM job WHERE finished_at >= :begin AND finished_at < :end AND status = 'failed
 GROUP BY 1, 2 ORDER BY jobs DESC, 1, 2
 
 -- name: figures_spent
-SELECT "user".name AS user, request.endpoint, count(*) AS calls, sum(request.cost_usd) AS cost_usd
+-- By the bill, and by what was reckoned where none has come yet.
+SELECT "user".name AS user, request.endpoint, count(*) AS calls,
+    sum(COALESCE(request.billed_usd, request.cost_usd)) AS cost_usd
 FROM request JOIN "user" ON "user".id = request.user_id
-WHERE request.finished_at >= :begin AND request.finished_at < :end AND request.cost_usd > 0
+WHERE request.finished_at >= :begin AND request.finished_at < :end
+  AND COALESCE(request.billed_usd, request.cost_usd) > 0
 GROUP BY 1, 2 ORDER BY cost_usd DESC, 1, 2
 
 -- name: figures_duplicates
@@ -1575,7 +1580,7 @@ WHERE received_at >= :begin AND received_at < :end AND cost_usd > 0
 
 -- name: figures_reused
 -- Calls that were answered by one that was paid before, and what that had cost.
-SELECT count(*) AS n, COALESCE(sum(paid.cost_usd), 0) AS cost_usd
+SELECT count(*) AS n, COALESCE(sum(COALESCE(paid.billed_usd, paid.cost_usd)), 0) AS cost_usd
 FROM request JOIN request AS paid ON paid.ref = request.reused_from
 WHERE request.finished_at >= :begin AND request.finished_at < :end
 
@@ -1757,3 +1762,116 @@ SELECT * FROM start
 WHERE (CAST(:deployment AS text) IS NULL OR deployment = :deployment)
   AND (CAST(:status AS text) IS NULL OR status = :status)
 ORDER BY id DESC LIMIT :limit
+
+-- name: bills_due
+-- Calls that have ended and whose bill is to be asked for, the one that waits longest first.
+SELECT ref, request_id, created_at, finished_at, billed_usd, cost_usd, status = 'succeeded' OR cost_usd > 0 AS is_paid
+FROM request
+WHERE account_id = :account_id AND finished_at IS NOT NULL AND request_id IS NOT NULL AND NOT bill_closed
+  AND COALESCE(bill_due_at, finished_at) > :oldest AND COALESCE(bill_due_at, finished_at) <= :before
+ORDER BY COALESCE(bill_due_at, finished_at) LIMIT :limit
+
+-- name: bills_keep
+-- The sum of all that was billed for a call, whatever was on record before. One that has no bill yet keeps having none.
+UPDATE request SET billed_usd = COALESCE(given.billed_usd, request.billed_usd),
+    billed_source = COALESCE(given.source, request.billed_source),
+    billed_at = CASE WHEN given.billed_usd IS NULL THEN request.billed_at ELSE CAST(:now AS timestamptz) END,
+    bill_due_at = given.due_at, bill_closed = given.due_at IS NULL
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS given (ref text, billed_usd numeric, source text, due_at timestamptz)
+WHERE request.ref = given.ref
+
+-- name: bills_drift
+-- By model what was billed and what was reckoned, of calls of which both are known: user by user in the index.
+SELECT call.endpoint, count(*) AS calls, sum(call.cost_usd) AS cost_usd, sum(call.billed_usd) AS billed_usd
+FROM "user" CROSS JOIN LATERAL (
+    SELECT endpoint, cost_usd, billed_usd FROM request
+    WHERE user_id = "user".id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+      AND finished_at >= :begin AND finished_at < :end
+      AND account_id = :account_id AND cost_usd IS NOT NULL AND billed_usd IS NOT NULL
+    OFFSET 0
+) AS call
+GROUP BY call.endpoint ORDER BY call.endpoint
+
+-- name: money_get
+SELECT * FROM account_money WHERE account_id = :account_id
+
+-- name: money_bills_waited
+INSERT INTO account_money (account_id, bills_due_at, bills_failed)
+SELECT id, CAST(:due_at AS timestamptz), :failed FROM account WHERE id = :account_id
+ON CONFLICT (account_id) DO UPDATE SET bills_due_at = excluded.bills_due_at, bills_failed = excluded.bills_failed
+
+-- name: money_balance
+-- None where it could not be read: what was read before stays.
+INSERT INTO account_money (account_id, balance_usd, balance_at, balance_due_at, bills_failed)
+SELECT id, CAST(:balance_usd AS numeric), CAST(:at AS timestamptz), CAST(:due_at AS timestamptz), 0
+FROM account WHERE id = :account_id
+ON CONFLICT (account_id) DO UPDATE SET balance_due_at = excluded.balance_due_at,
+    balance_usd = COALESCE(excluded.balance_usd, account_money.balance_usd),
+    balance_at = COALESCE(excluded.balance_at, account_money.balance_at)
+
+-- name: money_told
+UPDATE account_money SET balance_told_at = CAST(:at AS timestamptz) WHERE account_id = :account_id
+
+-- name: money_stopped
+UPDATE account_money SET stopped_at = CAST(:at AS timestamptz) WHERE account_id = :account_id
+
+-- name: money_drift_told
+INSERT INTO account_money (account_id, drift_told_on, bills_failed)
+SELECT id, CAST(:day AS date), 0 FROM account WHERE id = :account_id
+ON CONFLICT (account_id) DO UPDATE SET drift_told_on = excluded.drift_told_on
+
+-- name: account_stop
+-- As the breaker, but no probe goes before that time: it would be paid.
+UPDATE account SET down_since = COALESCE(down_since, :now), probe_at = :until, down_reason = :reason,
+    down_notified_at = CASE WHEN down_reason IS NOT NULL THEN down_notified_at END
+WHERE id = :account_id
+
+-- name: spending
+-- What calls that ended in the time came to: user by user in the index, so that what is older is not read. A result that
+-- was paid twice belongs to the time in which it came. `saved_usd`: what the answers had cost that served again. Of a
+-- job with several tags each tag has the whole; a batch's rows have the tags of their batch.
+WITH spender AS (
+    SELECT id, name FROM "user"
+    WHERE CAST(:user_id AS text) IS NULL OR id = CAST(:user_id AS text) OR parent_id = CAST(:user_id AS text)
+), line AS (
+    SELECT spender.id AS user_id, spender.name, call.job_id, call.endpoint, call.at, call.calls, call.estimate_usd,
+        call.cost_usd, call.billed_usd, call.spent_usd, call.unbilled,
+        COALESCE(CASE WHEN call.reused_from IS NOT NULL THEN
+            (SELECT COALESCE(billed_usd, cost_usd) FROM request WHERE ref = call.reused_from)
+        END, 0) AS saved_usd, CAST(0 AS numeric) AS duplicates_usd
+    FROM spender CROSS JOIN LATERAL (
+        SELECT job_id, endpoint, finished_at AS at, reused_from,
+            CASE WHEN reused_from IS NULL THEN 1 ELSE 0 END AS calls,
+            CASE WHEN reused_from IS NULL THEN estimate_usd ELSE 0 END AS estimate_usd,
+            COALESCE(cost_usd, 0) AS cost_usd, COALESCE(billed_usd, 0) AS billed_usd,
+            COALESCE(billed_usd, cost_usd) AS spent_usd,
+            CASE WHEN billed_usd IS NULL AND cost_usd > 0 THEN 1 ELSE 0 END AS unbilled
+        FROM request
+        WHERE user_id = spender.id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+          AND finished_at >= :begin AND finished_at < :end
+        OFFSET 0
+    ) AS call
+    UNION ALL
+    SELECT spender.id, spender.name, request.job_id, request.endpoint, delivery.received_at, 0, 0, 0, 0,
+        delivery.cost_usd, 0, 0, delivery.cost_usd
+    FROM delivery CROSS JOIN LATERAL (SELECT * FROM request WHERE ref = delivery.ref LIMIT 1) AS request
+    JOIN spender ON spender.id = request.user_id
+    WHERE delivery.cost_usd > 0 AND delivery.received_at >= :begin AND delivery.received_at < :end
+)
+SELECT grouped.key, CASE WHEN :group_by = 'user' THEN min(line.name) END AS name, CAST(sum(calls) AS bigint) AS calls,
+    sum(estimate_usd) AS estimate_usd, sum(cost_usd) AS cost_usd, sum(billed_usd) AS billed_usd,
+    CAST(sum(unbilled) AS bigint) AS unbilled_calls, sum(saved_usd) AS saved_usd,
+    sum(duplicates_usd) AS duplicates_usd, sum(spent_usd) AS spent_usd
+FROM line CROSS JOIN LATERAL (
+    SELECT CASE CAST(:group_by AS text) WHEN 'model' THEN line.endpoint WHEN 'user' THEN line.user_id
+        WHEN 'day' THEN to_char(line.at AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS key
+    WHERE :group_by <> 'tag'
+    UNION ALL
+    SELECT unnest(CASE WHEN cardinality(own.tags) > 0 THEN own.tags ELSE ARRAY[CAST(NULL AS text)] END)
+    FROM (
+        SELECT CASE WHEN cardinality(job.tags) > 0 THEN job.tags ELSE parent.tags END AS tags
+        FROM job LEFT JOIN job AS parent ON parent.id = job.parent_id WHERE job.id = line.job_id LIMIT 1
+    ) AS own
+    WHERE :group_by = 'tag'
+) AS grouped
+GROUP BY grouped.key ORDER BY grouped.key NULLS LAST

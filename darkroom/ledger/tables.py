@@ -19,7 +19,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     Double,
     Identity,
     Index,
@@ -34,8 +33,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
-from darkroom.ledger.columns import Json, depth, json_object, on_demand, usd, when
-from darkroom.ledger.statuses import JobStatus, Lane, LoraStatus, RequestStatus, Stage
+from darkroom.ledger.columns import Json, depth, json_object, on_demand, switched_off, usd, usd_billed, when
+from darkroom.ledger.statuses import JobStatus, Lane, RequestStatus, Stage
 
 MOST_QUEUED = 20_000
 
@@ -245,11 +244,17 @@ class Request(SQLModel, table=True):
             postgresql_where=text("status = 'succeeded' AND output IS NULL"),
         ),
         Index(
-            "request_paid",
+            "request_spent",
             "user_id",
             "finished_at",
-            postgresql_include=["cost_usd"],
-            postgresql_where=text("cost_usd IS NOT NULL"),
+            postgresql_include=["cost_usd", "billed_usd"],
+            postgresql_where=text("cost_usd IS NOT NULL OR billed_usd IS NOT NULL"),
+        ),
+        Index(
+            "request_unbilled",
+            "account_id",
+            literal_column("COALESCE(bill_due_at, finished_at)").label("due"),
+            postgresql_where=text("finished_at IS NOT NULL AND request_id IS NOT NULL AND NOT bill_closed"),
         ),
         Index("request_of_replay", "replay_id", postgresql_where=text("replay_id IS NOT NULL")),
         Index(
@@ -291,6 +296,11 @@ class Request(SQLModel, table=True):
     error: Json | None = json_object()
     estimate_usd: Decimal = usd(Decimal(0))
     cost_usd: Decimal | None = usd()
+    billed_usd: Decimal | None = usd_billed()  # what the provider's bill says, which comes later
+    billed_source: str | None = None  # … and what of the provider's has told it
+    billed_at: datetime | None = when()  # … and when it was read last
+    bill_due_at: datetime | None = when()  # the bill is asked for (again); None: from the end of the call on
+    bill_closed: bool = switched_off()  # … and not any more
     replay_id: str | None = Field(default=None, foreign_key="replay.id")  # whose budget it counts against
 
 
@@ -342,38 +352,13 @@ class BatchRow(SQLModel, table=True):
     same_as: int | None = None  # the row whose picture serves for it: identical, and to be paid once
 
 
-class Lora(SQLModel, table=True):
-    """A style or face that was trained, as one version of its trigger word."""
-
-    __table_args__ = (UniqueConstraint("user_id", "trigger_word", "version"),)
-
-    id: str = Field(primary_key=True)
-    user_id: str = Field(foreign_key="user.id")
-    job_id: str = Field(foreign_key="job.id", unique=True)  # the training
-    trigger_word: str
-    version: int
-    weights_asset_id: str = Field(foreign_key="asset.id")
-    config_asset_id: str = Field(foreign_key="asset.id")
-    sample_asset_id: str | None = Field(default=None, foreign_key="asset.id")
-    status: LoraStatus = Field(sa_type=Text)
-    created_at: datetime = when(now=True)
-
-
-class ProviderCopy(SQLModel, table=True):
-    """Where a provider has a file of the media store, for as long as it keeps it: weights go there once a day."""
-
-    __tablename__ = "provider_copy"
-
-    asset_id: str = Field(primary_key=True, foreign_key="asset.id")
-    account_id: str = Field(primary_key=True, foreign_key="account.id")
-    url: str
-    expires_at: datetime = Field(sa_type=DateTime(timezone=True))
-
-
 class Delivery(SQLModel, table=True):
     """A webhook that was verified, and what became of it."""
 
-    __table_args__ = (Index("delivery_late", "received_at", postgresql_where=text("verdict = 'late'")),)
+    __table_args__ = (
+        Index("delivery_late", "received_at", postgresql_where=text("verdict = 'late'")),
+        Index("delivery_paid", "received_at", postgresql_where=text("cost_usd > 0")),
+    )
 
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
     provider: str

@@ -105,6 +105,7 @@ class ProviderAccount(Configured):
     slots: ClassVar[int] = 10  # calls under way at once, until an operator says otherwise
     user_slots: ClassVar[int | None] = None  # of these for one user; None: as many as the plan allows
     immediate: ClassVar[bool] = False  # whether the answer to a submit is the outcome, so that nobody is ever polled
+    tells_bills: ClassVar[bool] = False  # whether its provider says afterwards what calls were billed at
     required: ClassVar[bool] = False  # whether Darkroom does not start without it
 
     @classmethod

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 __all__ = [
     "ASSET",
     "Accepted",
+    "Bills",
     "Files",
     "Model",
     "PictureModel",
@@ -98,6 +99,17 @@ class Progress:
     text: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bills:
+    """What calls were billed at, in USD: by the provider's ids, the sum of all that there is of each.
+
+    `source`: what has told it, in the provider's words.
+    """
+
+    usd: Mapping[str, Decimal]
+    source: str
+
+
 class Files(Protocol):
     """The files that a call's input names."""
 
@@ -162,6 +174,17 @@ class Provider:
         Return the refs of the rows that were found, which are in flight from now on. `rows`: those that hold slots.
         """
         return []
+
+    def bills(self, request_ids: Sequence[str], *, since: datetime) -> Bills | None:
+        """Return what these calls were billed at, by the provider's ids; None where it does not tell.
+
+        One that is not in it has no bill yet. `since`: before the first of them was sent. Raise as `poll`.
+        """
+        return None
+
+    def balance(self) -> Decimal | None:
+        """Return what is left on the account, in USD; None where the provider does not tell. Raise as `poll`."""
+        return None
 
     def close(self) -> None:
         """Close what it has open."""

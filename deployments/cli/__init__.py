@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.deployments.cli import admin, dead, job_list, jobs, models, new, parts, pending, replays, waits
+from darkroom.deployments.cli import admin, costs, dead, job_list, jobs, models, new, parts, pending, replays, waits
 
 app = typer.Typer(
     help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
@@ -40,6 +40,7 @@ def options(
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(new.new, parts.up, parts.env, parts.demo, parts.gateway, parts.provision),
     *(jobs.generate, models.run, jobs.upload, job_list.jobs, jobs.status, jobs.why, jobs.cancel, replays.replay),
+    costs.costs,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -33,6 +33,7 @@ from darkroom.deployments.gateway.routes import (
     quotes,
     stream,
     uploads,
+    usage,
     waits,
     webhooks,
 )
@@ -85,6 +86,7 @@ def _add_routes(app: FastAPI) -> None:
     for part in (
         orders,
         quotes,
+        usage,
         batches,
         loras,
         models,

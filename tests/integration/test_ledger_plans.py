@@ -11,6 +11,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ SEEN = {
     "dead_calls",
     "dead_paid",
     "replay_spent",
+    "spending",
+    "bills_due",
+    "bills_keep",
+    "bills_drift",
 }
 GATHERS = Terms.model_validate({"debounce": {"period": "1h"}})
 TERMS = Terms.model_validate(
@@ -256,6 +261,16 @@ def of_flow_control(ledger: Ledger, n: int) -> None:
     assert ledger.starts.page(limit=5)
 
 
+def of_the_money(ledger: Ledger) -> None:
+    """A month is asked for, of one user and of all; bills, as far as they are due, and how they differ."""
+    now = utc_now()
+    for user_id in ("u2", None):
+        assert ledger.spending.between(now - timedelta(minutes=5), now, group_by="tag", user_id=user_id).items
+    due = ledger.bills.due("fal", limit=50)
+    ledger.bills.keep(due, {due[0].request_id: Decimal("0.02")}, source="bills")
+    ledger.bills.drift("fal", now - timedelta(hours=1), now)
+
+
 def of_a_reconcile(ledger: Ledger) -> None:
     """Neither Prefect nor the provider knows of anything."""
     fal = FalProvider(create_autospec(Fal, instance=True))
@@ -274,6 +289,7 @@ def test_nothing_that_is_done_all_the_time_reads_a_whole_table(
         of_a_reconcile(ledger)
         of_a_picture(ledger, n + 1)
         of_the_dead(ledger, n + 1)
+        of_the_money(ledger)
         of_flow_control(ledger, n + 1)
     settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
     with running_gateway(settings, blocks=GivenBlocks()) as gateway:

@@ -175,8 +175,10 @@ def test_the_operators_key_is_theirs_alone_and_works(prefect: PrefectServer) -> 
 def test_a_block_that_exists_rules_unless_told_otherwise(prefect: PrefectServer) -> None:
     """An account edited in the UI stays; `--overwrite` takes what the environment says; no key is ever printed."""
     mine = {"FAL_KEY": "mine:secret", "MUX_TOKEN_ID": "mine", "MUX_TOKEN_SECRET": "my-secret"}
+    mine["FAL_BILLING_KEY"] = ""  # else it is the simulator's, and what has a key of its is the simulator's
     said = prefect.provision("--overwrite", **mine).stdout
     others = {"FAL_KEY": "other:secret", "MUX_TOKEN_ID": "other", "MUX_TOKEN_SECRET": "other-secret"}
+    others["FAL_BILLING_KEY"] = ""
     said += prefect.provision(**others).stdout
     assert fal_key(prefect) == "mine:secret"
     assert other_secrets(prefect)[-1] == "my-secret"

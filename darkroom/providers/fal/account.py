@@ -30,6 +30,7 @@ class FalAccount(ProviderAccount):
 
     account_id: ClassVar[str] = "fal"
     required: ClassVar[bool] = True
+    tells_bills: ClassVar[bool] = True
     variables: ClassVar[tuple[str, ...]] = ("FAL_KEY",)
 
     key: SecretStr = Field(
@@ -43,6 +44,12 @@ class FalAccount(ProviderAccount):
             "The fal user id that webhooks must carry (`X-Fal-Webhook-User-Id`). "
             "Leave empty to learn it from the first webhook for a request of ours."
         ),
+    )
+
+    billing_key: SecretStr | None = Field(
+        None,
+        title="Key for bills",
+        description="Of the scope ADMIN, or of the preset Billing, which may read no balance. Empty: the API key.",
     )
 
     @classmethod
@@ -81,19 +88,22 @@ class FalAccount(ProviderAccount):
 
     def same_as(self, other: Configured) -> bool:
         """Compare the keys alone: the user id may have been filled in by hand."""
-        return (
-            isinstance(other, FalAccount)
-            and self.key.get_secret_value().strip() == other.key.get_secret_value().strip()
-        )
+        return isinstance(other, FalAccount) and self._keys() == other._keys()
 
     @classmethod
     def provider_user(cls, settings: Settings, block: ProviderAccount | None) -> str | None:
         return settings.fal_user_id or (block.user_id if isinstance(block, FalAccount) else None)
 
     def provider(self) -> Provider:
+        from darkroom.providers.fal.billing import FalBilling
         from darkroom.providers.fal.provider import FalProvider
 
-        return FalProvider(self.client(), timing=load_settings().timing)
+        return FalProvider(self.client(), timing=load_settings().timing, billing=FalBilling(*reversed(self._keys())))
+
+    def _keys(self) -> list[str]:
+        """Return the key of calls, and that of bills where it is another."""
+        given = [self.key, *([self.billing_key] if self.billing_key else [])]
+        return list(dict.fromkeys(key.get_secret_value().strip() for key in given))
 
     def client(self) -> Fal:
         """Open a client of this account, to be closed by the caller; one serves all threads of a process."""
@@ -102,4 +112,5 @@ class FalAccount(ProviderAccount):
     @classmethod
     def given(cls, settings: Settings) -> Self | None:
         key = settings.fal_key.get_secret_value() if settings.fal_key else ""
-        return cls(key=SecretStr(key), user_id=settings.fal_user_id) if key else None
+        found = cls(key=SecretStr(key), user_id=settings.fal_user_id, billing_key=settings.fal_billing_key)
+        return found if key else None

@@ -7,54 +7,34 @@ what an earlier card had of the rest.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import httpx
-
-from darkroom.errors import RateLimited, Retry
 from darkroom.models import Card, self_contained
-from darkroom.providers.fal.answers import answer_failure
-from darkroom.providers.http import bounded, lost_call
-from darkroom.tls import tls_context
+from darkroom.providers.fal.platform_api import API, PlatformApi
 
-API = "https://api.fal.ai/v1"
 PUBLIC_SCHEMA = "https://fal.ai/api/openapi/queue/openapi.json"
 PAGE = 50  # models of a page, and endpoints of a question for prices: fal's own bound
 MOST_PAGES = 400
 USD = "USD"  # what all money here is; a price in another currency is none
-MOST_WAITS = 5  # for the rate limit, in one reading of the list
-TIMEOUT = httpx.Timeout(15.0, connect=3.0)  # on a model's first use somebody's order waits for it
 SCHEMA_FIELDS = ("post", "requestBody", "content", "application/json", "schema")
 ANSWER_FIELDS = ("get", "responses", "200", "content", "application/json", "schema")
 
 Json = Mapping[str, Any]
 
 
-class FalPlatform:
-    """`transport` and `pause` are the seam for tests."""
-
-    def __init__(
-        self, key: str, *, transport: httpx.BaseTransport | None = None, pause: Callable[[float], None] = time.sleep
-    ) -> None:
-        self._http = httpx.Client(
-            headers={"Authorization": f"Key {key.strip()}"}, timeout=TIMEOUT, transport=transport, verify=tls_context()
-        )
-        self._pause = pause
-
-    def close(self) -> None:
-        self._http.close()
+class FalPlatform(PlatformApi):
+    """What fal has to order."""
 
     def card(self, endpoint: str) -> Card | None:
         """Return the card of a model; None for one that fal does not have. Raise Retry or Park while it cannot say."""
-        answer = self._get(f"{API}/models", {"endpoint_id": endpoint, "expand": "openapi-3.0"}, missing={})
+        answer = self.get(f"{API}/models", {"endpoint_id": endpoint, "expand": "openapi-3.0"}, missing={})
         entry = next((each for each in _entries(answer) if each["endpoint_id"] == endpoint), None)
         if entry is None:
             return None
         if not _is_document(entry.get("openapi")):
-            entry = {**entry, "openapi": self._get(PUBLIC_SCHEMA, {"endpoint_id": endpoint}, missing=None)}
+            entry = {**entry, "openapi": self.get(PUBLIC_SCHEMA, {"endpoint_id": endpoint}, missing=None)}
         return card_of(entry, self._prices([endpoint]).get(endpoint))
 
     def pages(self) -> Iterator[Sequence[Card]]:
@@ -63,7 +43,7 @@ class FalPlatform:
         query = {"limit": str(PAGE), "expand": "openapi-3.0"}
         cursors: set[str] = set()
         for _ in range(MOST_PAGES):
-            answer = self._patiently(f"{API}/models", query)
+            answer = self.patiently(f"{API}/models", query)
             new = [each for each in _entries(answer) if each["endpoint_id"] not in seen]
             seen |= {each["endpoint_id"] for each in new}
             if new:
@@ -82,7 +62,7 @@ class FalPlatform:
         """
         if not endpoints:
             return {}
-        answer = self._patiently(f"{API}/models/pricing", {"endpoint_id": list(endpoints)}, missing=None)
+        answer = self.patiently(f"{API}/models/pricing", {"endpoint_id": list(endpoints)}, missing=None)
         if answer is not None:
             found = answer.get("prices")
             each = found if isinstance(found, list) else []
@@ -91,34 +71,6 @@ class FalPlatform:
             return {}
         half = len(endpoints) // 2
         return {**self._prices(endpoints[:half]), **self._prices(endpoints[half:])}
-
-    def _patiently(self, url: str, query: Mapping[str, Any], **instead: Any) -> Any:
-        for _ in range(MOST_WAITS):
-            try:
-                return self._get(url, query, **instead)
-            except RateLimited as error:
-                self._pause(error.retry_after.total_seconds() if error.retry_after else 1.0)
-        return self._get(url, query, **instead)
-
-    def _get(self, url: str, query: Mapping[str, Any], **instead: Any) -> Any:
-        """Return the answer's JSON object. `missing`: what stands for one that is not there."""
-        try:
-            response = self._http.get(url, params=query)
-        except httpx.HTTPError as error:
-            raise lost_call("fal", error) from error
-        if response.status_code == 404 and "missing" in instead:
-            return instead["missing"]
-        if response.status_code == 429:
-            raise RateLimited("fal asks for patience", retry_after=_reset(response))
-        if response.status_code != 200:
-            raise answer_failure(response)
-        try:
-            document = response.json()
-        except ValueError as error:
-            raise Retry("fal's answer could not be read", code="unexpected_answer") from error
-        if not isinstance(document, dict):
-            raise Retry("fal's answer could not be read", code="unexpected_answer")
-        return document
 
 
 def card_of(entry: Json, price: Json | None) -> Card:
@@ -189,9 +141,3 @@ def _price(value: object) -> Decimal | None:
     except InvalidOperation:
         return None
     return price if price.is_finite() and price >= 0 else None
-
-
-def _reset(response: httpx.Response) -> Any:
-    """Return after how long fal's minute begins anew, as its header says."""
-    value = response.headers.get("x-ratelimit-reset", "")
-    return bounded(float(value) if value.isascii() and value.isdigit() else 1.0)

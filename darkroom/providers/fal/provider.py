@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from darkroom.clock import utc_now
@@ -15,7 +16,8 @@ from darkroom.errors import Permanent
 from darkroom.ledger import Ledger, Outcome, Request
 from darkroom.media.formats import Media
 from darkroom.models import Path
-from darkroom.providers.base import ASSET, Accepted, Files, Progress, Provider
+from darkroom.providers.base import ASSET, Accepted, Bills, Files, Progress, Provider
+from darkroom.providers.fal.billing import SOURCE, FalBilling
 from darkroom.providers.fal.client import Fal
 from darkroom.providers.fal.lost_submits import adopt_lost_submits
 from darkroom.providers.fal.outcomes import poll
@@ -37,8 +39,9 @@ OUTPUTS_LAST = {"fal-ai/flux-lora-fast-training": timedelta(days=1)}
 
 
 class FalProvider(Provider):
-    def __init__(self, fal: Fal, *, timing: Timing = UNSCALED) -> None:
+    def __init__(self, fal: Fal, *, timing: Timing = UNSCALED, billing: FalBilling | None = None) -> None:
         self.client = fal
+        self._billing = billing
         self._timing = timing
         self._sharing = threading.Lock()
 
@@ -87,8 +90,19 @@ class FalProvider(Provider):
     def find_lost(self, ledger: Ledger, rows: Sequence[Request]) -> list[str]:
         return adopt_lost_submits(ledger, self.client, rows)
 
+    def bills(self, request_ids: Sequence[str], *, since: datetime) -> Bills | None:
+        if self._billing is None:
+            return None
+        usd = self._billing.bills(request_ids, since=since)
+        return None if usd is None else Bills(usd=usd, source=SOURCE)
+
+    def balance(self) -> Decimal | None:
+        return None if self._billing is None else self._billing.balance()
+
     def close(self) -> None:
         self.client.close()
+        if self._billing is not None:
+            self._billing.close()
 
     def _sent(self, value: Any, path: Path, places: frozenset[Path], files: Files) -> Any:
         """Return a value of the input with the files in it at fal: those at the places that the schema names."""

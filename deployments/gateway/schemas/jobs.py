@@ -42,6 +42,9 @@ class RequestDocument(Document):
     status: RequestStatus
     delivered_via: Literal["webhook", "poll"] | None = Field(description="How its end reached us.")
     cost_usd: Usd | None = Field(examples=[0.025])
+    billed_usd: Usd | None = Field(
+        default=None, description="By the provider's bill, which comes later.", examples=[0.0225]
+    )
     reused_from: str | None = Field(description="The `ref` of an earlier call of yours whose answer served: it cost 0.")
     created_at: datetime
     submitted_at: datetime | None

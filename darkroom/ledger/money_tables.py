@@ -1,0 +1,34 @@
+"""The table of what is known of an account's money at its provider.
+
+Beside `account`, whose row every grant locks.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlalchemy.orm import configure_mappers
+from sqlmodel import Field, SQLModel
+
+from darkroom.ledger.columns import usd_billed, when
+
+
+class AccountMoney(SQLModel, table=True):
+    """How the provider of an account is asked for its bills and its balance, and what was told of them."""
+
+    __tablename__ = "account_money"
+
+    account_id: str = Field(primary_key=True, foreign_key="account.id")
+    bills_due_at: datetime | None = when()  # not asked for bills before: it did not answer, or does not tell
+    bills_failed: int = 0  # how often so, one after the other
+    balance_usd: Decimal | None = usd_billed()
+    balance_at: datetime | None = when()  # of that balance
+    balance_due_at: datetime | None = when()  # read again
+    balance_told_at: datetime | None = when()  # that it is low; None once it is not
+    stopped_at: datetime | None = when()  # nothing is granted, as it is lower still
+    drift_told_on: date | None = None  # the last day for which bills and costs were compared
+
+
+# As in `tables`: rows are read without a session.
+configure_mappers()

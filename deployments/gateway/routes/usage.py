@@ -1,0 +1,149 @@
+"""`GET /v1/usage`: what was spent, by model, user, tag or day, as JSON or as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from darkroom.clock import utc_now
+from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.schemas.base import Document, Usd
+from darkroom.deployments.gateway.services import ServicesOf
+from darkroom.errors import BadInput
+from darkroom.ledger import Sums, Usage
+
+router = APIRouter(tags=["Money"])
+
+LONGEST = timedelta(days=366)
+CSV = "text/csv"
+FIGURES = ("calls", "estimate_usd", "cost_usd", "billed_usd", "unbilled_calls", "saved_usd", "duplicates_usd")
+COLUMNS = ("key", "name", *FIGURES, "spent_usd")
+# A cell that begins so is a formula to a spreadsheet, and tags are users' own words.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+# A day or a time with its zone. In full, so that the documentation tells what is taken; that it exists is seen later.
+TIME = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?([Zz]|[+ -][0-9]{2}:[0-9]{2})?)?$"
+)
+From = Annotated[
+    str | None,
+    Query(
+        alias="from",
+        pattern=TIME,
+        description="Of what ended at or after that day or time; UTC without a zone. Default: the first of this month.",
+        examples=["2026-11-01"],
+    ),
+]
+To = Annotated[
+    str | None, Query(alias="to", pattern=TIME, description="… and before it. Default: now.", examples=["2026-12-01"])
+]
+GroupBy = Annotated[Literal["model", "user", "tag", "day"], Query(description="One line for each.")]
+Form = Annotated[Literal["json", "csv"], Query(alias="format", description="How it is answered.")]
+
+
+class SpendingDocument(Document):
+    """In USD. Three figures for the same calls, and the best that is known of each call in `spent_usd`."""
+
+    key: str | None = Field(
+        description="The model, the user's id, the tag, or the day (UTC); null for jobs without a tag.",
+        examples=["fal-ai/flux/dev"],
+    )
+    name: str | None = Field(description="Of a user, by `user`.", examples=[None])
+    calls: int = Field(description="Paid calls that have ended.", examples=[40])
+    estimate_usd: Usd = Field(description="What they were taken to cost before.", examples=[1.0])
+    cost_usd: Usd = Field(description="What they came to by their units and the price list.", examples=[1.0])
+    billed_usd: Usd = Field(description="What the provider has billed, as far as the bills are here.", examples=[0.9])
+    unbilled_calls: int = Field(description="Those whose bill is not here.", examples=[0])
+    saved_usd: Usd = Field(description="What answers had cost that served again.", examples=[0.05])
+    duplicates_usd: Usd = Field(description="Results that came twice, and cost twice.", examples=[0.0])
+    spent_usd: Usd = Field(description="By the bill, else the cost; with what came twice.", examples=[0.9])
+
+
+class UsageDocument(Document):
+    begin: datetime = Field(alias="from")
+    end: datetime = Field(alias="to")
+    group_by: str = Field(examples=["model"])
+    total: SpendingDocument = Field(description="Each call once: a job with several tags is in the lines of all.")
+    items: list[SpendingDocument]
+
+
+@router.get(
+    "/v1/usage",
+    summary="See what was spent",
+    responses={
+        200: {"content": {CSV: {"schema": {"type": "string"}}}, "description": "By `format`."},
+        **problem_responses(401, 403, 422),
+    },
+    response_model=UsageDocument,
+)
+def get_usage(
+    user_id: UserId,
+    services: ServicesOf,
+    begin: From = None,
+    end: To = None,
+    group_by: GroupBy = "model",
+    form: Form = "json",
+) -> Any:
+    """Your own figures; with the key of a service those of its end users too, or of the one that it acts for."""
+    since, until = span(_read(begin, "from"), _read(end, "to"))
+    usage = services.ledger.spending.between(since, until, group_by=group_by, user_id=user_id)
+    if form == "csv":
+        return Response(as_csv(usage.items), media_type=CSV)
+    return _document(usage, group_by)
+
+
+def span(begin: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
+    """Return the bounds of the time, in UTC. Raise BadInput for one that is no time, or too long."""
+    until = (end or utc_now()).astimezone(UTC)
+    first = until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    since = first if begin is None else begin.astimezone(UTC)
+    if since > until:
+        raise BadInput("`from` is after `to`. Give the earlier time first.", field="from")
+    if until - since > LONGEST:
+        raise BadInput(f"That is more than {LONGEST.days} days. Ask for a shorter time.", field="from")
+    return since, until
+
+
+def _read(text: str | None, field: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        # An unescaped + of a zone comes as a blank.
+        read = datetime.fromisoformat(f"{text[:11]}{text[11:].replace(' ', '+')}".upper())
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadInput("There is no such day or time.", field=field) from error
+
+
+def as_csv(items: Sequence[Sums]) -> str:
+    """Write the lines with a head, exact to the last digit that is known."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(COLUMNS)
+    for each in items:
+        table.writerow([_cell(getattr(each, column)) for column in COLUMNS])
+    return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA) else value
+    return "" if value is None else f"{value:f}" if not isinstance(value, int) else str(value)
+
+
+def _document(usage: Usage, group_by: str) -> UsageDocument:
+    return UsageDocument(
+        begin=usage.begin,
+        end=usage.end,
+        group_by=group_by,
+        total=SpendingDocument.model_validate(usage.total),
+        items=[SpendingDocument.model_validate(each) for each in usage.items],
+    )

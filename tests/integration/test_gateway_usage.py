@@ -1,0 +1,106 @@
+"""What was spent, over HTTP and at the command: one's own, a service's, and for operators all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from ledger_databases import Db
+from ledger_scenes import DEV
+from pydantic import SecretStr
+from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+
+from darkroom.deployments.cli import main
+from darkroom.ledger import Ledger, NewKey
+from darkroom.settings import Settings
+
+NOON = datetime(2026, 11, 19, 12, tzinfo=UTC)
+NOVEMBER = "from=2026-11-01&to=2026-12-01"
+
+
+@pytest.fixture
+def gateway(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningGateway]:
+    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
+    settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
+    with running_gateway(settings, blocks=GivenBlocks()) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def shop(ledger: Ledger, db: Db) -> NewKey:
+    """A service with a call of its own and one of an end user's, and somebody else's beside."""
+    shop = ledger.users.add("shop", service=True)
+    spends = {shop.user_id: "0.01", ledger.users.end_user(shop.user_id, "max").id: "0.02"}
+    spends[ledger.users.add("ann").user_id] = "0.04"
+    for n, (user_id, usd) in enumerate(spends.items()):
+        row = {"ref": f"r{n}", "job": f"j{n}", "user": user_id, "usd": Decimal(usd), "at": NOON, "model": DEV}
+        db.execute(
+            "INSERT INTO job (id, user_id, kind, status, parameters, tags, created_at, finished_at)"
+            " VALUES (%(job)s, %(user)s, 'run-model', 'completed', '{}', '{=sum(1)}', %(at)s, %(at)s)",
+            row,
+        )
+        db.execute(
+            "INSERT INTO request (ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, lane,"
+            " status, token, estimate_usd, cost_usd, billed_usd, created_at, finished_at) VALUES (%(ref)s, %(job)s,"
+            " %(user)s, 'fal', 'run', 1, %(model)s, '{}', '', 1, 'succeeded', %(ref)s, %(usd)s, %(usd)s,"
+            " %(usd)s / 2, %(at)s, %(at)s)",
+            row,
+        )
+    return shop
+
+
+def test_everybody_sees_their_own(gateway: RunningGateway, shop: NewKey) -> None:
+    """A service its end users too, and for one of them that one alone."""
+    own = gateway.as_user(shop).get(f"/v1/usage?{NOVEMBER}&group_by=user").json()
+    assert [(each["name"], each["cost_usd"], each["billed_usd"]) for each in own["items"]] == [
+        ("shop", 0.01, 0.005),
+        ("max", 0.02, 0.01),
+    ]
+    assert own["total"]["spent_usd"] == 0.015
+    theirs = gateway.as_user(shop).get(f"/v1/usage?{NOVEMBER}", **{"Darkroom-User": "max"}).json()
+    assert [(each["key"], each["calls"], each["spent_usd"]) for each in theirs["items"]] == [(DEV, 1, 0.01)]
+    assert gateway.as_user(shop).get("/v1/usage?from=2026-11-20&to=2026-12-01").json()["items"] == []
+
+
+def test_it_comes_as_csv_too(gateway: RunningGateway, shop: NewKey) -> None:
+    """Exact, and nobody's tag is a formula."""
+    answer = gateway.as_user(shop).get(f"/v1/usage?{NOVEMBER}&group_by=tag&format=csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    (line,) = csv.DictReader(io.StringIO(answer.text))
+    assert (line["key"], line["billed_usd"]) == ("'=sum(1)", "0.015000000")
+
+
+@pytest.mark.parametrize(
+    "query, field",
+    [
+        ("from=2026-13-01", "from"),
+        ("from=2026-11-02&to=2026-11-01", "from"),
+        ("from=2020-01-01", "from"),
+        ("group_by=colour", "group_by"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_by_name(gateway: RunningGateway, shop: NewKey, query: str, field: str) -> None:
+    """With the field at fault."""
+    answer = gateway.as_user(shop).get(f"/v1/usage?{query}")
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+@pytest.mark.usefixtures("shop")
+def test_operators_see_everybody(
+    ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the same statement, with the total as the last line."""
+    monkeypatch.setenv("DARKROOM_LEDGER_URL", ledger_url)
+    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        main(["costs", "--from", "2026-11-01", "--to", "2026-12-01", "--by", "user", "--json"])
+    assert not ended.value.code
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(each["name"] for each in lines[:-1]) == ["ann", "max", "shop"]
+    assert lines[-1]["spent_usd"] == 0.035
