@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -17,6 +17,7 @@ from darkroom.deployments.gateway.loops.effects import EffectExecutor
 from darkroom.deployments.gateway.loops.event_feed import EventPublisher
 from darkroom.deployments.gateway.loops.job_events import JobEvents
 from darkroom.deployments.gateway.loops.news_feed import NewsFeed
+from darkroom.deployments.gateway.rates import Rates
 from darkroom.deployments.gateway.schemas.news import as_line
 from darkroom.deployments.gateway.webhook_ingest import WebhookIngest
 from darkroom.events import EventIngest
@@ -41,6 +42,7 @@ class Services:
     publisher: EventPublisher
     webhooks: WebhookIngest
     news: NewsFeed
+    rates: Rates = field(default_factory=Rates)
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
         """Carry out what a committed change implies.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from darkroom.clock import utc_now
-from darkroom.deployments.gateway.auth import Credentials, EndUser, acting_user
+from darkroom.deployments.gateway.auth import Credentials, EndUser, acting_caller
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem, not_found
 from darkroom.deployments.gateway.schemas.jobs import AssetDocument, asset_document
@@ -45,6 +45,7 @@ Signature = Annotated[str | None, Query(max_length=128, description="Of a link."
     openapi_extra={"security": [{}]},  # added to the key: a link needs none
 )
 def get_asset(
+    request: Request,
     id: str,
     services: ServicesOf,
     credentials: Credentials,
@@ -58,7 +59,7 @@ def get_asset(
     if expires is not None or signature is not None:
         _check_link(id, expires=expires or 0, signature=signature or "", services=services)
         return _file(_asset(id, services), services, if_none_match=if_none_match)
-    user_id = acting_user(services, credentials, end_user)
+    user_id = acting_caller(request, services, credentials, end_user).user_id
     asset = _asset(id, services)
     if asset.user_id != user_id:
         raise not_found("asset")
