@@ -29,6 +29,12 @@ class TokenBucket:
         return True
 
     @property
+    def saved(self) -> float:
+        """Return how many may go at once now."""
+        self._count()
+        return self._saved
+
+    @property
     def seconds(self) -> float:
         """Return the seconds until the next may go."""
         self._count()

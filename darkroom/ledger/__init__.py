@@ -1,7 +1,7 @@
 """The ledger: every job, every paid call, every webhook, every file, in Postgres.
 
-`Ledger(url)` opens it; its parts are `users`, `accounts`, `jobs`, `requests`, `runs`, `grants` and `loras`. Changes
-return what they imply outside (`Implied`); the caller carries that out after the commit.
+`Ledger(url)` opens it; its parts are `users`, `keys`, `accounts`, `jobs`, `requests`, `runs`, `grants` and `loras`.
+Changes return what they imply outside (`Implied`); the caller carries that out after the commit.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from darkroom.ledger.events import EventCancel, Events, EventStart, NewEvent, Re
 from darkroom.ledger.flow_control.pending_runs import Starts
 from darkroom.ledger.job_lists import JobFigures
 from darkroom.ledger.jobs import Jobs, Posted, Record
+from darkroom.ledger.key_tables import USUAL, Scope
+from darkroom.ledger.keys import Caller, Keys, KnownKey, NewKey
 from darkroom.ledger.labels import Labels, Search
 from darkroom.ledger.lora_tables import Lora
 from darkroom.ledger.loras import Loras
@@ -68,7 +70,7 @@ from darkroom.ledger.statuses import (
 )
 from darkroom.ledger.tables import Account, Asset, Batch, BatchRow, Job, Plan, Request, Run, User, new_id
 from darkroom.ledger.usage import AllFigures, Figures
-from darkroom.ledger.users import OPERATOR, OVERLAP, Caller, KeyInUse, NewKey, Users
+from darkroom.ledger.users import OPERATOR, OVERLAP, Users
 from darkroom.ledger.waits import Steps, Waits
 from darkroom.ledger.why import batch_waits_for, look
 from darkroom.timing import UNSCALED, Timing
@@ -86,6 +88,7 @@ __all__ = [
     "OVERLAP",
     "READY",
     "ROWS",
+    "USUAL",
     "WAIT",
     "Account",
     "AccountMoney",
@@ -118,7 +121,7 @@ __all__ = [
     "JobEnd",
     "JobFigures",
     "JobStatus",
-    "KeyInUse",
+    "KnownKey",
     "KnownModel",
     "Labels",
     "Lane",
@@ -144,6 +147,7 @@ __all__ = [
     "RequestStatus",
     "RowPicture",
     "Run",
+    "Scope",
     "Search",
     "Sent",
     "Stage",
@@ -187,6 +191,7 @@ class Ledger:
         self._url = url
         self._engine = make_engine(url, read_only=read_only)
         self.users = self._part(Users)
+        self.keys = self._part(Keys)
         self.accounts = self._part(Accounts)
         self.jobs = self._part(Jobs)
         self.batches = self._part(Batches)

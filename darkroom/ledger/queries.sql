@@ -432,8 +432,16 @@ WHERE parent_id = :job_id AND discarded_at IS NULL
 ORDER BY stage, manifest_row
 
 -- name: key_caller
-SELECT user_id, service FROM api_key
+SELECT api_key.user_id, service, scopes, last_used_at, calls_per_minute
+FROM api_key JOIN "user" ON "user".id = api_key.user_id JOIN plan ON plan.name = "user".plan
 WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CAST(:now AS timestamptz))
+
+-- name: key_used
+-- Whoever else writes it just now says the same: nobody waits for anybody.
+UPDATE api_key SET last_used_at = :now
+WHERE digest = (
+    SELECT digest FROM api_key WHERE digest = :digest AND (last_used_at IS NULL OR last_used_at < :before)
+    FOR NO KEY UPDATE SKIP LOCKED)
 
 -- name: user_plan
 SELECT plan.name AS plan, plan.in_flight FROM "user" JOIN plan ON plan.name = "user".plan WHERE "user".id = :user_id

@@ -92,6 +92,7 @@ class Plan(SQLModel, table=True):
     weight: Decimal = Field(sa_type=Numeric(8, 3))
     daily_budget_usd: Decimal | None = usd()
     most_queued: int = MOST_QUEUED  # rows of one user that wait; an order beyond is refused
+    calls_per_minute: int | None = None  # with one key, at one gateway; None: as many as come
 
 
 class User(SQLModel, table=True):
@@ -105,17 +106,6 @@ class User(SQLModel, table=True):
     plan: str = Field(foreign_key="plan.name")
     notified: int = 0  # counted by the version before migration 0008 alone
     created_at: datetime = when(now=True)
-
-
-class ApiKey(SQLModel, table=True):
-    __tablename__ = "api_key"
-
-    digest: str = Field(primary_key=True)  # SHA-256 of the key: it is 256 random bits, so no salt and no stretching
-    user_id: str = Field(foreign_key="user.id", index=True)
-    service: bool = False  # may act for its own end users
-    created_at: datetime = when(now=True)
-    revoked_at: datetime | None = when()
-    expires_at: datetime | None = when()  # set by a rotation: the old key and the new one overlap
 
 
 class Run(SQLModel, table=True):

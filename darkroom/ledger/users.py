@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import or_
+from sqlalchemy import or_, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from darkroom.errors import BadInput
-from darkroom.ledger.database import run
+from darkroom.ledger.database import OUTAGES, run
+from darkroom.ledger.key_tables import USUAL, ApiKey, Scope
+from darkroom.ledger.keys import USED_EVERY, Caller, KnownKey, NewKey, digest, known, known_scopes, new_key, scopes_of
 from darkroom.ledger.part import Part
-from darkroom.ledger.tables import MOST_QUEUED, Account, ApiKey, Plan, User, new_id
+from darkroom.ledger.tables import MOST_QUEUED, Account, Plan, User, new_id
 
 OPERATOR = "operator"
 _LEAST_WEIGHT, _MOST_WEIGHT = Decimal("0.001"), Decimal("99999.999")
@@ -27,37 +27,10 @@ OVERLAP, LONGEST_OVERLAP = timedelta(hours=24), timedelta(days=365)
 _NO_KEY = {"key_share": True}
 
 
-@dataclass(frozen=True, kw_only=True)
-class NewKey:
-    """A key in clear: the only time it is seen. The ledger keeps its digest."""
-
-    user_id: str
-    key: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyInUse:
-    """A key that opens, without the key. `expires_at`: when it stops, as a rotation has said."""
-
-    service: bool
-    created_at: datetime
-    expires_at: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Caller:
-    """Whom a key belongs to. A service may act for its own end users."""
-
-    user_id: str
-    service: bool
-
-
-def digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
 class Users(Part):
-    def add(self, name: str, *, plan: str = "pro", service: bool = False) -> NewKey:
+    def add(self, name: str, *, plan: str = "pro", service: bool = False, scopes: Sequence[str] = USUAL) -> NewKey:
+        """Add a user with a first key, which is good for the scopes."""
+        wanted = known_scopes(scopes)
         with Session(self._engine) as session:
             _require_plan(session, plan)
             user = User(id=new_id("u"), name=name, plan=plan)
@@ -67,7 +40,7 @@ class Users(Part):
             except IntegrityError as error:
                 taken = f"A user {name!r} exists. Choose another name, or rotate the key of that one."
                 raise BadInput(taken, field="name") from error
-            key = _new_key(session, user.id, service=service)
+            key = new_key(session, user.id, service=service, scopes=wanted)
             session.commit()
             return key
 
@@ -75,38 +48,66 @@ class Users(Part):
         with Session(self._engine) as session:
             return [*session.exec(select(User).order_by(col(User.created_at)))]
 
-    def keys(self) -> dict[str, list[KeyInUse]]:
-        """Return the keys that open now, oldest first, by their user's id. Nothing tells what they are."""
-        now, found = self._now(), dict[str, list[KeyInUse]]()
-        opens = col(ApiKey.revoked_at).is_(None), or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > now)
+    def page(self, *, limit: int, before: tuple[datetime, str] | None = None, q: str | None = None) -> list[User]:
+        """Return users, newest first. `q`: a part of their name."""
+        asked = select(User).order_by(col(User.created_at).desc(), col(User.id).desc()).limit(limit)
+        if q:
+            asked = asked.where(col(User.name).icontains(q, autoescape=True))
+        if before is not None:
+            asked = asked.where(tuple_(col(User.created_at), col(User.id)) < tuple_(*before))
         with Session(self._engine) as session:
-            for key in session.exec(select(ApiKey).where(*opens).order_by(col(ApiKey.created_at))):
-                in_use = KeyInUse(service=key.service, created_at=key.created_at, expires_at=key.expires_at)
-                found.setdefault(key.user_id, []).append(in_use)
+            return [*session.exec(asked)]
+
+    def keys(self, user_ids: Sequence[str] | None = None) -> dict[str, list[KnownKey]]:
+        """Return the keys that open now, oldest first, by their user's id: of these users, or of all."""
+        now, found = self._now(), dict[str, list[KnownKey]]()
+        opens = col(ApiKey.revoked_at).is_(None), or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > now)
+        asked = select(ApiKey).where(*opens).order_by(col(ApiKey.created_at))
+        if user_ids is not None:
+            asked = asked.where(col(ApiKey.user_id).in_(user_ids))
+        with Session(self._engine) as session:
+            for key in session.exec(asked):
+                found.setdefault(key.user_id, []).append(known(key))
         return found
 
     def rotate(self, name: str, *, overlap: timedelta = OVERLAP) -> NewKey:
-        """Make a new key; the old ones stop working after `overlap`, or sooner where they were to already."""
+        """Make a new key; the old ones stop working after `overlap`, or sooner where they were to already.
+
+        The new one is good for all that those are that were not revoked.
+        """
         if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
             raise BadInput(f"An overlap is up to {LONGEST_OVERLAP.days} days; none with --now.", field="overlap")
         with Session(self._engine) as session:
             user = self._require(session, name)
             was = session.exec(select(ApiKey).where(ApiKey.user_id == user.id)).all()
             service = any(key.service for key in was)
+            scopes = scopes_of(user, [key for key in was if key.revoked_at is None], operator=OPERATOR)
             _let_expire(session, user.id, now=self._now(), overlap=overlap)
-            key = _new_key(session, user.id, service=service)
+            key = new_key(session, user.id, service=service, scopes=scopes)
             session.commit()
             return key
 
     def revoke(self, name: str) -> None:
+        """End all keys of a user, by name or id."""
         with Session(self._engine) as session:
             _revoke(session, self._require(session, name).id, now=self._now())
             session.commit()
 
     def authenticate(self, key: str) -> Caller | None:
+        """Return whom the key belongs to, None where it does not open; note that it was used, by the minute."""
+        now, hashed = self._now(), digest(key)
         with self._engine.begin() as connection:
-            found = run(connection, "key_caller", digest=digest(key), now=self._now()).one_or_none()
-            return None if found is None else Caller(**found._mapping)
+            found = run(connection, "key_caller", digest=hashed, now=now).one_or_none()
+        if found is None:
+            return None
+        if found.last_used_at is None or found.last_used_at < now - USED_EVERY:
+            self._note_use(hashed, now=now)
+        return Caller(
+            user_id=found.user_id,
+            service=found.service,
+            scopes=frozenset(scope for scope in Scope if scope in found.scopes),
+            calls_per_minute=found.calls_per_minute,
+        )
 
     def holding(self, digests: Collection[str]) -> frozenset[str]:
         """Return those of the keys, by their digests, that hold still."""
@@ -139,6 +140,17 @@ class Users(Part):
                 raise BadInput(f"There is no user {name_or_id!r}. Add one: darkroom user add NAME.", field="user")
             return user
 
+    def put_on(self, name: str, plan: str) -> User:
+        """Put a user, by name or id, on another plan. It takes effect with the next grant."""
+        with Session(self._engine) as session:
+            _require_plan(session, plan)
+            user = self._require(session, name)
+            user.plan = plan
+            session.add(user)
+            session.commit()
+            session.refresh(user)
+            return user
+
     def plan_of(self, user_id: str) -> Plan:
         with Session(self._engine) as session:
             return session.get_one(Plan, session.get_one(User, user_id).plan)
@@ -155,11 +167,14 @@ class Users(Part):
         weight: Decimal,
         daily_budget_usd: Decimal | None = None,
         most_queued: int = MOST_QUEUED,
+        calls_per_minute: int | None = None,
     ) -> Plan:
         """Change the plan or make it, as a whole. It takes effect with the next grant."""
         _require_limit("in_flight", in_flight)
         _require_limit("most_queued", most_queued)
         _require_limit("daily_budget_usd", daily_budget_usd)
+        if calls_per_minute is not None and calls_per_minute < 1:
+            raise BadInput("calls_per_minute is 1 or more; leave it out for as many as come.", field="calls_per_minute")
         if not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
             raise BadInput(f"A weight is between {_LEAST_WEIGHT} and {_MOST_WEIGHT}.", field="weight")
         with Session(self._engine) as session:
@@ -169,6 +184,7 @@ class Users(Part):
                 weight=weight,
                 daily_budget_usd=daily_budget_usd,
                 most_queued=most_queued,
+                calls_per_minute=calls_per_minute,
             )
             plan = session.merge(wanted)
             session.commit()
@@ -207,12 +223,20 @@ class Users(Part):
             session.commit()
             return account.provider_user_id
 
+    def _note_use(self, hashed: str, *, now: datetime) -> None:
+        """Note when a key was used last. A ledger without room for it answers whoever reads all the same."""
+        with suppress(*OUTAGES), self._engine.begin() as connection:
+            run(connection, "key_used", digest=hashed, now=now, before=now - USED_EVERY)
+
     def _named(self, session: Session, name: str) -> User | None:
         return session.exec(select(User).where(User.name == name, col(User.parent_id).is_(None))).one_or_none()
 
     def _require(self, session: Session, name: str) -> User:
-        """Return the user, locked: of two who rotate the key at once, the second revokes the first one's."""
-        user = self._named(session, name)
+        """Return the user, by name or id, locked.
+
+        Of two who rotate the key at once, the second revokes the first one's.
+        """
+        user = session.get(User, name) or self._named(session, name)
         if user is None:
             raise BadInput(f"There is no user {name!r}. See: darkroom user list.", field="name")
         session.refresh(user, with_for_update=_NO_KEY)
@@ -221,12 +245,6 @@ class Users(Part):
 
 def _ids(names: Sequence[str]) -> list[str]:
     return [new_id("u") for _ in names]
-
-
-def _new_key(session: Session, user_id: str, *, service: bool) -> NewKey:
-    key = f"dk_{secrets.token_urlsafe(32)}"
-    session.add(ApiKey(digest=digest(key), user_id=user_id, service=service))
-    return NewKey(user_id=user_id, key=key)
 
 
 def _let_expire(session: Session, user_id: str, *, now: datetime, overlap: timedelta) -> None:

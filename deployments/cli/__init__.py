@@ -14,7 +14,20 @@ from typing import Annotated
 
 import typer
 
-from darkroom.deployments.cli import admin, costs, dead, job_list, jobs, models, new, parts, pending, replays, waits
+from darkroom.deployments.cli import (
+    admin,
+    costs,
+    dead,
+    job_list,
+    jobs,
+    keys,
+    models,
+    new,
+    parts,
+    pending,
+    replays,
+    waits,
+)
 
 app = typer.Typer(
     help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
@@ -45,6 +58,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(admin.user, name="user")
+app.add_typer(keys.key, name="key")
 app.add_typer(admin.plan, name="plan")
 app.add_typer(admin.account, name="account")
 app.add_typer(models.model, name="model")

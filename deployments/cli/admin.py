@@ -12,11 +12,12 @@ import typer
 
 from darkroom.clock import utc_now
 from darkroom.deployments.cli.common import open_ledger, settings
-from darkroom.deployments.cli.output import JsonOption, OneJsonOption, print_json, print_rows, when
+from darkroom.deployments.cli.keys import print_key
+from darkroom.deployments.cli.output import JsonOption, OneJsonOption, print_rows, when
 from darkroom.durations import duration
 
 if TYPE_CHECKING:
-    from darkroom.ledger import Account, KeyInUse, NewKey, User
+    from darkroom.ledger import Account, KnownKey, User
 
 user = typer.Typer(help="Users and their API keys.", no_args_is_help=True)
 plan = typer.Typer(help="Plans: how much of an account each of their users may hold.", no_args_is_help=True)
@@ -51,7 +52,7 @@ def user_add(
 ) -> None:
     """Add a user. Prints the API key, which is never shown again."""
     with open_ledger() as ledger:
-        _print_key(ledger.users.add(name, plan=plan, service=service), as_json=as_json)
+        print_key(ledger.users.add(name, plan=plan, service=service), as_json=as_json)
 
 
 @user.command("list")
@@ -85,9 +86,16 @@ def user_rotate(
     span = timedelta(0) if now else OVERLAP if overlap is None else _duration(overlap)
     with open_ledger() as ledger:
         key = ledger.users.rotate(name, overlap=span)
-    _print_key(key, as_json=as_json)
+    print_key(key, as_json=as_json)
     until = "have stopped working" if not span else f"stop working at {when(utc_now() + span)}"
     typer.echo(f"The old keys of {name} {until}.", err=True)
+
+
+@user.command("plan")
+def user_plan(name: Name, plan: Annotated[str, typer.Argument(help="A plan, as `darkroom plan list` has it.")]) -> None:
+    """Put a user on another plan. Takes effect at once; a service's end users of before stay on theirs."""
+    with open_ledger() as ledger:
+        ledger.users.put_on(name, plan)
 
 
 @user.command("revoke")
@@ -99,7 +107,7 @@ def user_revoke(name: Name) -> None:
 
 @plan.command("list")
 def plan_list(as_json: JsonOption = False) -> None:
-    """List plans: requests at once, weight, daily budget in USD, requests that may wait."""
+    """List plans: requests at once, weight, daily budget in USD, requests that may wait, calls a minute."""
     with open_ledger() as ledger:
         plans = ledger.users.plans()
     rows = (
@@ -110,6 +118,7 @@ def plan_list(as_json: JsonOption = False) -> None:
                 f"{each.weight.normalize():f}",
                 "" if each.daily_budget_usd is None else f"{each.daily_budget_usd.normalize():f}",
                 str(each.most_queued),
+                str(each.calls_per_minute or ""),
             ),
             {
                 "name": each.name,
@@ -117,11 +126,12 @@ def plan_list(as_json: JsonOption = False) -> None:
                 "weight": each.weight,
                 "daily_budget_usd": each.daily_budget_usd,
                 "queued": each.most_queued,
+                "calls_per_minute": each.calls_per_minute,
             },
         )
         for each in plans
     )
-    columns = ("plan", "in flight", "weight", "budget a day", "queued")
+    columns = ("plan", "in flight", "weight", "budget a day", "queued", "calls a minute")
     print_rows(columns, rows, as_json=as_json, empty="There are no plans.")
 
 
@@ -135,11 +145,19 @@ def plan_set(
         typer.Option(parser=positive, metavar="USD", help="Most a user spends a day. Default: no limit."),
     ] = None,
     queued: Annotated[int, typer.Option(min=1, help="Requests of each user that may wait.")] = 20_000,
+    calls: Annotated[
+        int | None, typer.Option(min=1, help="Calls a minute with each key of its users. Default: no limit.")
+    ] = None,
 ) -> None:
     """Change a plan, or make one. Takes effect at once."""
     with open_ledger() as ledger:
         ledger.users.set_plan(
-            name, in_flight=in_flight, weight=weight, daily_budget_usd=daily_budget, most_queued=queued
+            name,
+            in_flight=in_flight,
+            weight=weight,
+            daily_budget_usd=daily_budget,
+            most_queued=queued,
+            calls_per_minute=calls,
         )
 
 
@@ -167,14 +185,14 @@ def account_set(
         ledger.users.set_account(name, slots=slots, endpoint_caps=caps)
 
 
-def keys_line(keys: Sequence[KeyInUse]) -> str:
-    """Say how many keys open, and when those that a rotation has replaced stop."""
+def keys_line(keys: Sequence[KnownKey]) -> str:
+    """Say how many keys open, and when those stop that do not last."""
     lasting = sum(key.expires_at is None for key in keys)
     ends = [f"one until {when(key.expires_at)}" for key in keys if key.expires_at is not None]
     return ", ".join([str(lasting), *ends])
 
 
-def _user(user: User, keys: Sequence[KeyInUse]) -> dict[str, Any]:
+def _user(user: User, keys: Sequence[KnownKey]) -> dict[str, Any]:
     named = {"id": user.id, "name": user.name, "plan": user.plan, "service_user_id": user.parent_id}
     return named | {"created_at": user.created_at, "keys": [asdict(key) for key in keys]}
 
@@ -208,14 +226,6 @@ def _slowed_at(account: Account) -> datetime | None:
 
     held = halvings_now(account.halvings, account.slowed_at, now=utc_now(), timing=settings().timing)
     return account.slowed_at if held else None
-
-
-def _print_key(key: NewKey, *, as_json: bool) -> None:
-    """Print it alone on stdout, so that a script takes it from there."""
-    if as_json:
-        print_json(asdict(key))
-    else:
-        typer.echo(key.key)
 
 
 def _duration(text: str) -> timedelta:

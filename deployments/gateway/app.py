@@ -18,7 +18,9 @@ from darkroom.deployments.gateway.limits import Limits
 from darkroom.deployments.gateway.loops.block_cache import Blocks
 from darkroom.deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, add_pipelines, completed
 from darkroom.deployments.gateway.problems import add_handlers
+from darkroom.deployments.gateway.rates import RateHeaders
 from darkroom.deployments.gateway.routes import (
+    admin,
     assets,
     batches,
     callbacks,
@@ -70,6 +72,7 @@ def create_app(settings: Settings, *, blocks: Blocks | None = None) -> FastAPI:
     )
     _add_routes(app)
     add_handlers(app)
+    app.add_middleware(RateHeaders)
     app.add_middleware(Limits)
     return app
 
@@ -99,6 +102,7 @@ def _add_routes(app: FastAPI) -> None:
         assets,
         uploads,
         webhooks,
+        admin,
         health,
     ):
         app.include_router(part.router)

@@ -1,26 +1,32 @@
 """Who is asking: a bearer key, and for the key of a service the end user it acts for.
 
 `UserId` is what endpoints take: the id of the user for whom the request counts. `ActingCaller` says whose key it is,
-too.
+too. Here a key is held against what its route needs (`scopes.py`), and its calls are counted (`rates.py`): an endpoint
+that knows its caller has both behind it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from darkroom.deployments.gateway.problems import Problem
-from darkroom.deployments.gateway.services import ServicesOf
+from darkroom.deployments.gateway.rates import tell
+from darkroom.deployments.gateway.scopes import scope_of
+from darkroom.deployments.gateway.services import Services, ServicesOf
+from darkroom.ledger import Caller, Scope
+from darkroom.ledger.keys import digest
 
 LONGEST_NAME = 200
 
 bearer = HTTPBearer(
     auto_error=False,
     scheme_name="ApiKey",
-    description="The key that `darkroom user add NAME` printed, as `Authorization: Bearer <key>`.",
+    description="A key that `darkroom user add` or `darkroom key add` printed, as `Authorization: Bearer <key>`.",
 )
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 EndUser = Annotated[
@@ -41,14 +47,19 @@ class Acting:
     service: bool
 
 
-def acting_caller(services: ServicesOf, credentials: Credentials, end_user: EndUser = None) -> Acting:
+def acting_caller(request: Request, services: ServicesOf, credentials: Credentials, end_user: EndUser = None) -> Acting:
     """Return who acts, and for whom.
 
-    Raise 401 without a good key, 403 for acting for somebody without being a service.
+    Raise 401 without a good key, 403 without the scope that the route needs or for acting for somebody without being a
+    service, 429 for a key that has called too often.
     """
     caller = services.ledger.users.authenticate(credentials.credentials) if credentials else None
-    if caller is None:
+    if caller is None or credentials is None:
         raise _no_key()
+    _count(request, services, caller, key=credentials.credentials)
+    needed = scope_of(request.method, request.scope["path"])
+    if needed not in caller.scopes:
+        raise _out_of_scope(needed)
     if end_user is None:
         return Acting(key_user_id=caller.user_id, user_id=caller.user_id, service=caller.service)
     if not caller.service:
@@ -62,12 +73,17 @@ def acting_caller(services: ServicesOf, credentials: Credentials, end_user: EndU
     return Acting(key_user_id=caller.user_id, user_id=user_id, service=False)
 
 
-def acting_user(services: ServicesOf, credentials: Credentials, end_user: EndUser = None) -> str:
-    """As `acting_caller`, for the many who need not know whose key it is."""
-    return acting_caller(services, credentials, end_user).user_id
-
-
 ActingCaller = Annotated[Acting, Depends(acting_caller)]
+
+
+async def acting_user(caller: ActingCaller) -> str:
+    """As `acting_caller`, for the many who need not know whose key it is.
+
+    Not a plain function: that would be a journey to another thread and back, for every request.
+    """
+    return caller.user_id
+
+
 UserId = Annotated[str, Depends(acting_user)]
 
 
@@ -79,6 +95,31 @@ def _no_key() -> Problem:
         remedy="Send `Authorization: Bearer <key>`; `darkroom user add NAME` (or `rotate`) prints one.",
         headers={"WWW-Authenticate": "Bearer"},
     )
+
+
+def _out_of_scope(needed: Scope) -> Problem:
+    return Problem(
+        403,
+        f"This key is not for that: it lacks the scope `{needed}`.",
+        field="Authorization",
+        remedy=f"Use a key that has it; `darkroom key add USER --name NAME --scope {needed}` makes one.",
+    )
+
+
+def _count(request: Request, services: Services, caller: Caller, *, key: str) -> None:
+    if caller.calls_per_minute is None:
+        return
+    counted = services.rates.count(digest(key), caller.calls_per_minute)
+    tell(request.scope, counted)
+    if not counted.taken:
+        seconds = math.ceil(counted.seconds)
+        raise Problem(
+            429,
+            f"This key has called {caller.calls_per_minute} times within a minute, the most on its plan.",
+            field="Authorization",
+            remedy=f"Send it again in {seconds} s; `RateLimit` on every answer says how many are left.",
+            headers={"Retry-After": str(seconds)},
+        )
 
 
 def _checked(header: str) -> str:

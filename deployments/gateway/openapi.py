@@ -42,6 +42,10 @@ Send an `Idempotency-Key` with each order: after a time-out you can then send it
 A service with a *service key* acts for its own end users with the header `Darkroom-User: <your id of the user>`. Each
 has its own place in the line, its own jobs and its own files.
 
+A key is good for its scopes: `read` (look at what is yours), `orders` (order, upload, cancel, replay), `events` (send
+events), `admin` (`/v1/admin`). Where your plan bounds how often a key may call, `RateLimit` on each answer says how
+many calls are left.
+
 Errors are [problem documents](https://www.rfc-editor.org/rfc/rfc9457) that name the `field` and the `remedy`.
 """
 TAGS = [
@@ -60,20 +64,22 @@ TAGS = [
     {"name": "Callbacks", "description": "What happens, told to your application: signed, and tried again for a day."},
     {"name": "Money", "description": "What was spent."},
     {"name": "Assets", "description": "The files."},
+    {"name": "Admin", "description": "Users, their keys and plans, accounts and models: with the scope `admin`."},
     {"name": "Operations", "description": "For load balancers and operators."},
 ]
 _SCHEMA = {"$ref": "#/components/schemas/Problem"}
 _DESCRIPTIONS = {
     400: "The body cannot be read as what it is declared to be.",
     401: "No key, or not a valid one.",
-    403: "Not with this key or link.",
+    403: "Not with this key or link: a key needs the scope (`orders`, `events`, `read`, `admin`) that the call is in.",
     404: "Not there, or somebody else's.",
     409: "The job is not one that failed or was cancelled, or the provider is not done with it.",
     413: "The body is larger than 1 MiB; of an upload, larger than its type may be.",
     415: "The body is not JSON; of an upload, not declared as what can be uploaded.",
     416: "The part that was asked for is not in the file; `Content-Range` says how large it is.",
     422: "Something in it is wrong: `field` says what, `remedy` what to do. Nothing was queued.",
-    429: "As much waits as the plan allows. Nothing was queued; `Retry-After` says when to try again.",
+    429: "As much waits as the plan allows, or the key has called too often. Nothing was queued; `Retry-After` says "
+    "when to try again.",
     503: "Something that it needs is out. Nothing was done; `Retry-After` says when to try again.",
     507: "There is no room for the file. Nothing was stored.",
 }
@@ -159,7 +165,7 @@ def _implied(operation: Mapping[str, Any]) -> dict[str, Any]:
     if "requestBody" in operation:
         statuses |= {400, 413, 415}
     if "security" in operation:
-        statuses |= {401, 403, 503}
+        statuses |= {401, 403, 429, 503}
     return {str(status): _response(status) for status in statuses if str(status) not in _own(operation)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -18,6 +18,7 @@ from darkroom.deployments.gateway.loops.effects import EffectExecutor
 from darkroom.deployments.gateway.loops.event_feed import EventPublisher
 from darkroom.deployments.gateway.loops.job_events import JobEvents
 from darkroom.deployments.gateway.loops.news_feed import NewsFeed
+from darkroom.deployments.gateway.rates import Rates
 from darkroom.deployments.gateway.schemas.news import as_line
 from darkroom.deployments.gateway.thumbnails import Thumbnails
 from darkroom.deployments.gateway.webhook_ingest import WebhookIngest
@@ -47,6 +48,7 @@ class Services:
     news: NewsFeed
     thumbnails: Thumbnails
     callbacks: CallbackSender
+    rates: Rates = field(default_factory=Rates)
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
         """Carry out what a committed change implies.

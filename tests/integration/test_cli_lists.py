@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from darkroom.clock import utc_now
 from darkroom.deployments.cli import app
-from darkroom.ledger import Ledger
+from darkroom.errors import BadInput
+from darkroom.ledger import Ledger, Scope
 
 Command = Callable[..., Result]
 
@@ -47,7 +48,7 @@ def test_plans_and_accounts_are_listed(command: Command) -> None:
     """With what `set` sets of them."""
     assert command("plan", "set", "gold", "--in-flight", "20", "--weight", "2.5", "--daily-budget", "10").exit_code == 0
     assert command("account", "set", "fal", "--endpoint", "fal-ai/flux/dev=3").exit_code == 0
-    assert "gold\t20\t2.5\t10\t20000" in command("plan", "list").stdout.splitlines()
+    assert "gold\t20\t2.5\t10\t20000\t-" in command("plan", "list").stdout.splitlines()
     assert "fal\t10\t-\tfal-ai/flux/dev=3\tup" in command("account", "list").stdout.splitlines()
     plans = {each["name"]: each for each in map(json.loads, command("plan", "list", "--json").stdout.splitlines())}
     assert plans["gold"] == {
@@ -56,6 +57,7 @@ def test_plans_and_accounts_are_listed(command: Command) -> None:
         "weight": 2.5,
         "daily_budget_usd": 10,
         "queued": 20000,
+        "calls_per_minute": None,
     }
 
 
@@ -80,6 +82,47 @@ def test_a_rotation_says_until_when_the_old_key_opens(
     assert abs(until - (utc_now() + lasts)) < timedelta(minutes=1)
     assert keys[1]["expires_at"] is None and f"{until.astimezone():%Y-%m-%d %H:}" in rotated.stderr
     assert not any(new in line or old in line for line in command("user", "list", "--json").stdout.splitlines())
+
+
+def test_an_operator_makes_lists_and_ends_keys(command: Command, ledger: Ledger) -> None:
+    """The new key stands alone on stdout, once; the others of the user are not touched."""
+    first = command("user", "add", "ann").stdout.strip()
+    added = command("key", "add", "ann", "--name", "report", "--scope", "read", "--expires", "90d")
+    caller = ledger.users.authenticate(added.stdout.strip())
+    assert caller is not None and caller.scopes == {Scope.READ}
+    newest, oldest = map(json.loads, command("key", "list", "ann", "--json").stdout.splitlines())
+    assert (newest["name"], newest["scopes"], newest["status"]) == ("report", ["read"], "open")
+    assert abs(datetime.fromisoformat(newest["expires_at"]) - (utc_now() + timedelta(days=90))) < timedelta(minutes=1)
+    assert oldest["scopes"] == ["orders", "events", "read"]
+    assert command("key", "revoke", newest["id"]).exit_code == 0
+    assert "\trevoked\t" in command("key", "list", "ann").stdout.splitlines()[0]
+    assert ledger.users.authenticate(added.stdout.strip()) is None
+    assert ledger.users.authenticate(first) is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (["--name", "x", "--scope", "write"], "scopes"),
+        (["--name", "x", "--expires", "soon"], "--expires"),
+        (["--name", "x", "--expires", "2020-01-01T00:00:00Z"], "expires_at"),
+        (["--name", ""], "name"),
+    ],
+)
+def test_a_key_that_cannot_be_is_not_made(command: Command, ledger: Ledger, options: list[str], field: str) -> None:
+    """It is refused by what is wrong with it."""
+    command("user", "add", "ann")
+    refused = command("key", "add", "ann", *options)
+    assert isinstance(refused.exception, BadInput) and refused.exception.field == field
+    assert len(ledger.users.keys()[ledger.users.find("ann").id]) == 1
+
+
+def test_a_user_is_put_on_another_plan(command: Command, ledger: Ledger) -> None:
+    """By name; a plan that nobody knows changes nothing."""
+    command("user", "add", "ann")
+    assert command("user", "plan", "ann", "studio").exit_code == 0
+    assert command("user", "plan", "ann", "gold").exit_code != 0
+    assert ledger.users.find("ann").plan == "studio"
 
 
 @pytest.mark.parametrize("options", [["--now", "--overlap", "1h"], ["--overlap", "soon"], ["--overlap", "1000d"]])

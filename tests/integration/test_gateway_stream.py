@@ -22,7 +22,7 @@ from darkroom.deployments.gateway import stream_tokens
 from darkroom.deployments.gateway.loops import news_feed
 from darkroom.deployments.gateway.stream_tokens import ReadToken, read_token, write_token
 from darkroom.ledger import JobStatus, Ledger, NewKey, StoredFile
-from darkroom.ledger.users import digest
+from darkroom.ledger.keys import digest
 from darkroom.settings import Settings
 
 FILE = StoredFile(key="a.png", sha256="0" * 64, content_type="image/png", bytes=3, width=64, height=32)

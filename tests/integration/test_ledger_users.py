@@ -12,7 +12,7 @@ from ledger_databases import Db
 
 from darkroom.clock import utc_now
 from darkroom.errors import BadInput
-from darkroom.ledger import OPERATOR, Caller, Ledger, NewKey
+from darkroom.ledger import OPERATOR, Caller, Ledger, NewKey, Scope
 
 
 def test_a_key_opens_for_its_user(ledger: Ledger) -> None:
@@ -65,6 +65,52 @@ def test_keys_are_listed_with_their_ends(ledger: Ledger) -> None:
     old, new = ledger.users.keys()[ann.user_id]
     assert (old.expires_at is not None, new.expires_at) == (True, None)
     assert old.created_at < new.created_at
+
+
+def test_a_key_is_good_for_its_scopes_until_it_ends(ledger_url: str) -> None:
+    """Several of one user, each with its own; ending one leaves the others."""
+    clock = SetClock()
+    ledger = Ledger(ledger_url, clock=clock)
+    ann = ledger.users.add("ann")
+    hour = ledger.keys.add(ann.user_id, name="an hour", scopes=["read"], expires_at=clock.now + timedelta(hours=1))
+    whole = ledger.keys.add(ann.user_id, name="all", scopes=["read", "admin", "orders", "events"])
+    caller = ledger.users.authenticate(hour.key)
+    assert caller is not None and caller.scopes == {Scope.READ}
+    assert [key.name for key in ledger.keys.page(limit=2, user_id=ann.user_id)] == ["all", "an hour"]
+    clock.now += timedelta(hours=2)
+    ledger.keys.revoke(whole.id)
+    assert [ledger.users.authenticate(each.key) is not None for each in (hour, whole, ann)] == [False, False, True]
+    ended = {key.name: key.status(clock.now) for key in ledger.keys.page(limit=9, user_id=ann.user_id)}
+    assert ended == {"all": "revoked", "an hour": "expired", "": "open"}
+    ledger.close()
+
+
+def test_a_rotated_key_is_good_for_what_the_old_ones_were(ledger: Ledger) -> None:
+    """A reader becomes no admin by it, and the operator stays one."""
+    reader = ledger.users.add("reader", scopes=["read"])
+    revoked = ledger.keys.add(reader.user_id, name="gone", scopes=["admin"])
+    ledger.keys.revoke(revoked.id)
+    scopes = {}
+    for name in ("reader", OPERATOR):
+        caller = ledger.users.authenticate(ledger.users.rotate(name).key)
+        assert caller is not None
+        scopes[name] = caller.scopes
+    assert scopes == {"reader": {Scope.READ}, OPERATOR: set(Scope)}
+
+
+def test_the_use_of_a_key_is_written_once_a_minute(ledger_url: str, db: Db) -> None:
+    """Not with every request: that would be a write to one row for each of them."""
+    clock = SetClock()
+    ledger = Ledger(ledger_url, clock=clock)
+    ann, began = ledger.users.add("ann"), clock.now
+    written = []
+    for seconds in (0, 30, 59, 61, 100):
+        clock.now = began + timedelta(seconds=seconds)
+        assert ledger.users.authenticate(ann.key) is not None
+        (row,) = db.execute("SELECT last_used_at FROM api_key WHERE user_id = %s", [ann.user_id])
+        written.append((row["last_used_at"] - began).total_seconds())
+    assert written == [0, 0, 0, 61, 61]
+    ledger.close()
 
 
 def test_a_revoked_user_has_no_key(ledger: Ledger) -> None:
@@ -138,6 +184,18 @@ class SetClock:
 WRONG: dict[str, tuple[str, Callable[[Ledger], object]]] = {
     "an unknown plan": ("plan", lambda ledger: ledger.users.add("ann", plan="gold")),
     "a user nobody knows": ("name", lambda ledger: ledger.users.rotate("bob")),
+    "a scope that is none": ("scopes", lambda ledger: ledger.users.add("ann", scopes=["write"])),
+    "no scope at all": ("scopes", lambda ledger: ledger.keys.add(OPERATOR, name="x", scopes=[])),
+    "a key without a name": ("name", lambda ledger: ledger.keys.add(OPERATOR, name=" ")),
+    "a key that is over": (
+        "expires_at",
+        lambda ledger: ledger.keys.add(OPERATOR, name="x", expires_at=utc_now() - timedelta(1)),
+    ),
+    "a key nobody knows": ("id", lambda ledger: ledger.keys.revoke("key_1")),
+    "no calls at all": (
+        "calls_per_minute",
+        lambda ledger: ledger.users.set_plan("pro", in_flight=1, weight=Decimal(1), calls_per_minute=0),
+    ),
     "an overlap that runs backwards": ("overlap", lambda ledger: ledger.users.rotate("ann", overlap=-timedelta(1))),
     "a weight of nothing": ("weight", lambda ledger: ledger.users.set_plan("pro", in_flight=1, weight=Decimal(0))),
     "a weight that rounds to nothing": (

@@ -26,9 +26,11 @@ from prefect.cli._utilities import load_json_key_values
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import validate
+from pydantic import BaseModel
 
 from darkroom.deployments.cli import app
 from darkroom.deployments.gateway.routes.stream import TokenOrder
+from darkroom.deployments.gateway.schemas.admin import KeyOrder
 from darkroom.deployments.gateway.schemas.callbacks import EndpointOrder
 from darkroom.deployments.prefect_yaml import read_prefect_yaml
 from darkroom.engine.registry import all_pipelines, find
@@ -42,6 +44,11 @@ DOCUMENTS = [
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:darkroom|prefect deployment run) [^`\n]+)`")
 ID = re.compile(r"\b(ast|job|evt)_(?:[0-9a-f]*…\w*|…)")  # an id of which only the beginning is written
+OTHER_BODIES: dict[str, type[BaseModel]] = {
+    "/v1/admin/keys": KeyOrder,
+    "/v1/callback-endpoint": EndpointOrder,
+    "/v1/stream-tokens": TokenOrder,
+}
 OPERATORS = ("&&", "|", ";")
 
 
@@ -119,20 +126,17 @@ def check_deployment(words: list[str]) -> None:
         find(kind).order.read(parameters)
 
 
-BODIES = {"/v1/stream-tokens": TokenOrder, "/v1/callback-endpoint": EndpointOrder}
-
-
 def check_call(words: list[str]) -> None:
     """A call of ours: its path takes the body."""
     path = next(word for word in words if word.startswith("http")).partition("8700")[2].partition("?")[0]
-    assert path in {*paths(), *BODIES, "/v1/events", "/v1/stream", "/v1/uploads"}, f"nothing is at {path}"
+    assert path in {*paths(), *OTHER_BODIES, "/v1/events", "/v1/stream", "/v1/uploads"}, f"nothing is at {path}"
     if "-d" not in words:
         return
     body = json.loads(words[words.index("-d") + 1])
     if path == "/v1/events":
         find_type(body["name"])[1].model_validate(body["data"])
-    elif path in BODIES:
-        BODIES[path].model_validate(body)
+    elif path in OTHER_BODIES:
+        OTHER_BODIES[path].model_validate(body)
     else:
         paths()[path].read(body)
 

@@ -49,7 +49,7 @@ DEPLOYED = [
 COMMANDS = [
     *("up", "env", "demo", "gateway", "provision"),
     *("generate", "upload", "jobs", "status", "why", "cancel", "replay", "dead"),
-    *("run", "model", "user", "plan", "account", "wait", "start"),
+    *("run", "model", "user", "key", "plan", "account", "wait", "start"),
 ]
 
 

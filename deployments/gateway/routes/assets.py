@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from darkroom.clock import utc_now
-from darkroom.deployments.gateway.auth import Credentials, EndUser, acting_user
+from darkroom.deployments.gateway.auth import Credentials, EndUser, acting_caller
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem, not_found
 from darkroom.deployments.gateway.ranges import asked_part, has_it
@@ -91,6 +91,7 @@ def _asked(request: Request) -> Asked:
 
 
 def _allowed(
+    request: Request,
     id: str,
     services: ServicesOf,
     credentials: Credentials,
@@ -102,7 +103,7 @@ def _allowed(
     if expires is not None or signature is not None:
         _check_link(id, expires=expires or 0, signature=signature or "", services=services)
         return _asset(id, services)
-    user_id = acting_user(services, credentials, end_user)
+    user_id = acting_caller(request, services, credentials, end_user).user_id
     asset = _asset(id, services)
     if asset.user_id != user_id:
         raise not_found("asset")

@@ -33,8 +33,8 @@ from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.deployments.gateway.stream_tokens import LIFETIME, LONGEST, ReadToken, read_token, write_token
 from darkroom.errors import BadInput
 from darkroom.ledger import Audience
+from darkroom.ledger.keys import digest
 from darkroom.ledger.news import TOPICS, known_topics
-from darkroom.ledger.users import digest
 from darkroom.timing import Timing
 
 router = APIRouter(tags=["Stream"])
@@ -82,7 +82,7 @@ def authorized(
     """Return who reads, by key or token. Raise 401 where neither holds."""
     given = token or cookie
     if given is None or credentials is not None:
-        caller = acting_caller(services, credentials, end_user)
+        caller = acting_caller(request, services, credentials, end_user)
         assert credentials is not None
         key = digest(credentials.credentials)
         return Reader(user_id=caller.user_id, service=caller.service, job_id=None, key=key, until=None)

@@ -1,0 +1,170 @@
+"""What operators set over HTTP: users, keys, plans, accounts and models, live; and how often a key may call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from streams import reading
+
+from darkroom.clock import utc_now
+from darkroom.ledger import OPERATOR, Ledger, Scope
+from darkroom.settings import Settings
+
+
+@pytest.fixture
+def gateway(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningGateway]:
+    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
+    settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
+    with running_gateway(settings, blocks=GivenBlocks()) as gateway:
+        yield gateway
+
+
+class Operator:
+    def __init__(self, http: httpx.Client, key: str) -> None:
+        self._http, self._headers = http, {"Authorization": f"Bearer {key}"}
+
+    def get(self, path: str, **query: Any) -> httpx.Response:
+        return self._http.get(f"/v1/admin/{path}", params=query, headers=self._headers)
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self._http.post(f"/v1/admin/{path}", json=body, headers=self._headers)
+
+
+@pytest.fixture
+def operator(gateway: RunningGateway, ledger: Ledger) -> Operator:
+    return Operator(gateway.http, ledger.users.rotate(OPERATOR).key)
+
+
+def test_a_user_is_added_with_a_key_and_cut_off(gateway: RunningGateway, operator: Operator) -> None:
+    """The key is in that answer and in no other."""
+    made = operator.post("users", name="ann", plan="pro")
+    assert made.status_code == 201
+    ann = gateway.as_user(made.json()["key"])
+    assert ann.get("/v1/jobs").status_code == 200
+    changed = operator.post("users/ann/plan", plan="studio").json()
+    assert (changed["plan"], len(changed["keys"])) == ("studio", 1)
+    assert operator.post(f"users/{changed['id']}/revoke").json()["keys"] == []
+    assert ann.get("/v1/jobs").status_code == 401
+    for path in ("users", "users/ann", "keys"):
+        assert ann.key not in operator.get(path).text
+
+
+def test_keys_of_one_user_are_named_limited_and_ended_one_by_one(
+    gateway: RunningGateway, operator: Operator, ledger: Ledger
+) -> None:
+    """Each says what it is for, what it is good for, until when, and when it was used last."""
+    first = ledger.users.add("ann").key
+    until = (utc_now() + timedelta(days=30)).isoformat()
+    made = operator.post("keys", user="ann", name="report", scopes=["read"], expires_at=until)
+    assert made.status_code == 201
+    key = made.json()
+    reader = gateway.as_user(key["key"])
+    assert reader.get("/v1/jobs").status_code == 200
+    refused = reader.order()
+    assert (refused.status_code, refused.json()["type"]) == (403, "urn:darkroom:problem:forbidden")
+    (newest, oldest) = operator.get("keys", user="ann").json()["items"]
+    assert (newest["id"], newest["name"], newest["scopes"], newest["status"]) == (key["id"], "report", ["read"], "open")
+    assert newest["last_used_at"] is not None and oldest["last_used_at"] is None
+    assert operator.post(f"keys/{key['id']}/revoke").json()["status"] == "revoked"
+    assert reader.get("/v1/jobs").status_code == 401
+    assert gateway.as_user(first).get("/v1/jobs").status_code == 200
+
+
+def test_the_session_of_a_revoked_key_ends(gateway: RunningGateway, operator: Operator, ledger: Ledger) -> None:
+    """What reads by it is told why; what reads by the user's other key goes on."""
+    ann = ledger.users.add("ann")
+    other = ledger.keys.add(ann.user_id, name="browser", scopes=[Scope.READ])
+    url = f"{gateway.url}/v1/stream"
+    with reading(url, key=other.key) as ended, reading(url, key=ann.key) as going:
+        assert operator.post(f"keys/{other.id}/revoke").status_code == 200
+        ended.until_it_ends()
+        ledger.jobs.post(user_id=ann.user_id, kind="generate-image", parameters={})
+        going.until("job.created")
+    assert ": its key holds no longer" in ended.said
+
+
+def test_users_and_keys_are_listed_page_by_page(operator: Operator, ledger: Ledger) -> None:
+    """Newest first; users are found by a part of their name, and its signs are no pattern."""
+    names = [f"ann {number}" for number in range(3)]
+    for name in names:
+        ledger.users.add(name)
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = operator.get("users", q="ann", limit=2, **cursor).json()
+        found += [user["name"] for user in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert found == names[::-1]
+    assert operator.get("users", q="%").json()["items"] == []
+    first = operator.get("keys", limit=3).json()
+    rest = operator.get("keys", limit=200, cursor=first["next"]).json()
+    ids = [key["id"] for key in first["items"] + rest["items"]]
+    assert len(ids) == len({*ids}) == len(ledger.keys.page(limit=200))
+
+
+def test_plans_accounts_and_models_are_set(operator: Operator, ledger: Ledger) -> None:
+    """Plans as a whole; of accounts and models what is given."""
+    gold = {"name": "gold", "in_flight": 20, "weight": 2.5, "daily_budget_usd": 10, "calls_per_minute": 600}
+    answer = operator.post("plans", **gold)
+    assert answer.json() == {**gold, "most_queued": 20_000}
+    assert gold["name"] in [plan["name"] for plan in operator.get("plans").json()["items"]]
+    operator.post("accounts", name="fal", slots=40)
+    account = operator.post("accounts", name="fal", endpoint_caps={"fal-ai/flux/dev": 3}).json()
+    assert (account["slots"], account["endpoint_caps"]) == (40, {"fal-ai/flux/dev": 3})
+    assert account in operator.get("accounts").json()["items"]
+    operator.post("models", endpoint="fal-ai/veo3", allowed=False)
+    model = operator.post("models", endpoint="fal-ai/veo3", call_usd=3.2).json()
+    assert model == {"endpoint": "fal-ai/veo3", "allowed": False, "call_usd": 3.2}
+    assert ledger.models.choice("fal-ai/veo3") == (False, Decimal("3.2"))
+
+
+WRONG: dict[str, tuple[str, dict[str, Any], int, str]] = {
+    "a plan nobody knows": ("users", {"name": "bob", "plan": "gold"}, 422, "plan"),
+    "a name that is taken": ("users", {"name": OPERATOR}, 422, "name"),
+    "a scope that is none": ("keys", {"user": OPERATOR, "name": "x", "scopes": ["write"]}, 422, "scopes.0"),
+    "no scope": ("keys", {"user": OPERATOR, "name": "x", "scopes": []}, 422, "scopes"),
+    "a key for nobody": ("keys", {"user": "bob", "name": "x"}, 422, "user"),
+    "a key that is over": (
+        "keys",
+        {"user": OPERATOR, "name": "x", "expires_at": "2020-01-01T00:00:00Z"},
+        422,
+        "expires_at",
+    ),
+    "a time without a zone": ("keys", {"user": OPERATOR, "name": "x", "expires_at": "2050-01-01"}, 422, "expires_at"),
+    "a weight of nothing": ("plans", {"name": "pro", "in_flight": 1, "weight": 0}, 422, "weight"),
+    "a user who is not there": ("users/bob/revoke", {}, 404, "user"),
+    "a key that is not there": ("keys/key_1/revoke", {}, 404, "id"),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "status", "field"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_is_named(operator: Operator, path: str, body: dict[str, Any], status: int, field: str) -> None:
+    """By field and with the remedy, as everywhere."""
+    answer = operator.post(path, **body)
+    assert (answer.status_code, answer.json()["field"]) == (status, field), answer.text
+    assert answer.json()["remedy"]
+
+
+def test_a_key_that_calls_too_often_is_told_when_to_call_again(gateway: RunningGateway, ledger: Ledger) -> None:
+    """Every answer says how many calls are left, refusals too; another key of the same user has its own."""
+    ledger.users.set_plan("small", in_flight=1, weight=Decimal(1), calls_per_minute=2)
+    ann = ledger.users.add("ann", plan="small")
+    customer = gateway.as_user(ann)
+    answers = [customer.get("/v1/jobs"), customer.get("/v1/jobs/job_none"), customer.get("/v1/jobs")]
+    assert [answer.status_code for answer in answers] == [200, 404, 429]
+    assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == ["r=1", "r=0", "r=0"]
+    assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"key";q=2;w=60'}
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 30
+    assert answers[-1].json()["type"] == "urn:darkroom:problem:too-many"
+    assert gateway.as_user(ledger.keys.add(ann.user_id, name="other")).get("/v1/jobs").status_code == 200
+    assert "RateLimit" not in gateway.as_user(ledger.users.add("bob")).get("/v1/jobs").headers
