@@ -145,8 +145,9 @@ class Watch:
 
     def _look(self) -> None:
         self._check("prefect", self._api.is_up)
-        if time.monotonic() - self._probed_at >= self._timing.store_probed.total_seconds():
-            self._check("media_store", self._probe_store)
+        store = self._store
+        if store is not None and time.monotonic() - self._probed_at >= self._timing.store_probed.total_seconds():
+            self._check("media_store", partial(self._probe, store))
         if self.report().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
             return
         for kind in self._required:
@@ -166,11 +167,10 @@ class Watch:
 
     def _open_and_probe_store(self) -> None:
         self._store = open_media_store(self._settings)
-        self._probe_store()
+        self._probe(self._store)
 
-    def _probe_store(self) -> None:
-        if self._store is not None:
-            self._store.probe()
+    def _probe(self, store: MediaStore) -> None:
+        store.probe()
         self._probed_at = time.monotonic()
 
     def _check(self, name: str, look: Callable[[], object]) -> None:
