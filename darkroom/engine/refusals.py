@@ -20,4 +20,4 @@ def refused(error: BadInput) -> State[Any]:
     """Return the final state of the run. Raise the error where there is no run: somebody has called the function."""
     if FlowRunContext.get() is None:
         raise error
-    return Failed(name=REFUSED, message=error.message)
+    return Failed(message=REFUSED + error.message)

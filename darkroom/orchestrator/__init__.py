@@ -33,8 +33,8 @@ UNDER_WAY = frozenset({"RUNNING", "PENDING", "CANCELLING"})
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 _EXCEPTION = re.compile(r"encountered an exception: (\w+)")
 # How a flow ends that was called with what it does not take: at Prefect's own check, or at the flow's.
-_REFUSED = ("Validation of flow parameters failed", "Flow run encountered an exception: BadInput")
-_FIELD = re.compile(r"^(?: *- )?([\w.]+):", re.MULTILINE)
+_REFUSED = (REFUSED, "Validation of flow parameters failed", "Flow run encountered an exception: BadInput")
+_FIELD = re.compile(rf"^(?: *- |{REFUSED})?([\w.]+):", re.MULTILINE)
 # For how long a queue is not looked at again. One that is deleted meanwhile is made anew by Prefect, without a limit.
 ENSURED_SECONDS = 60.0
 
@@ -66,7 +66,7 @@ class RunState:
     @property
     def refused(self) -> bool:
         """Return whether it failed for its parameters, and would again."""
-        return self.type == "FAILED" and (self.name == REFUSED or self.message.startswith(_REFUSED))
+        return self.type == "FAILED" and self.message.startswith(_REFUSED)
 
     @property
     def refused_fields(self) -> tuple[str, ...]:

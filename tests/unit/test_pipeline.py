@@ -159,7 +159,7 @@ def test_a_run_whose_input_is_refused_ends_failed_with_the_sentence() -> None:
     """And not by an exception: Prefect would show that with a traceback, as a fault of its engine."""
     with FlowRunContext.model_construct():
         state = generate_image.fn("a fox", "fal-ai/flux/schnell", lora="mochi")
-    assert (state.type.value, state.name) == ("FAILED", "Refused")
+    assert (state.type.value, state.name) == ("FAILED", "Failed")
     assert "A LoRA goes with FLUX dev alone" in state.message
 
 

@@ -131,8 +131,8 @@ def test_a_run_that_failed_for_its_parameters_is_not_brought_back(message: str, 
 
 @pytest.mark.parametrize(("message", "fields"), [("urls: Field required.", ("urls",)), ("There is no user 'x'.", ())])
 def test_a_run_whose_flow_refused_its_input_is_not_brought_back(message: str, fields: tuple[str, ...]) -> None:
-    """It says so by the name of its state."""
-    seen = RunState(type="FAILED", name=REFUSED, timestamp=ago(1), message=message)
+    """It says so in the message of its state."""
+    seen = RunState(type="FAILED", name="Failed", timestamp=ago(1), message=REFUSED + message)
     assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.REFUSE
     assert seen.refused_fields == fields
 
