@@ -109,6 +109,9 @@ def _queries() -> dict[str, str]:
     return dict(zip(parts[1::2], (_spelled_out(body.strip()) for body in parts[2::2]), strict=True))
 
 
+_STARS = r"(?P<before>SELECT(?: DISTINCT ON \([^)]*\))?|RETURNING|,) (?:(?P<of>\w+)\.)?\*(?=\s+FROM (?P<source>\w+)|)"
+
+
 def _spelled_out(statement: str) -> str:
     """Name the columns that this code knows, where a statement says `*` of a table.
 
@@ -118,13 +121,13 @@ def _spelled_out(statement: str) -> str:
 
     def columns(found: re.Match[str]) -> str:
         written = re.findall(r"(?:INSERT INTO|UPDATE) (?!SET\b)(\w+)", statement[: found.start()])
-        name = found["of"] or found["source"] or (written[-1] if found["verb"] == "RETURNING" else "")
+        name = found["of"] or found["source"] or (written[-1] if found["before"] == "RETURNING" else "")
         table = SQLModel.metadata.tables.get(name)
         if table is None:  # a part of the statement itself
             return found[0]
-        return f"{found['verb']} " + ", ".join(f"{name}.{column.name}" for column in table.columns)
+        return f"{found['before']} " + ", ".join(f"{name}.{column.name}" for column in table.columns)
 
-    return re.sub(r"(?P<verb>SELECT|RETURNING) (?:(?P<of>\w+)\.)?\*(?=\s+FROM (?P<source>\w+)|)", columns, statement)
+    return re.sub(_STARS, columns, statement)
 
 
 class Listener:

@@ -1705,7 +1705,7 @@ SELECT min(due_at) FROM start WHERE status IN ('gathering', 'waiting') AND due_a
 -- name: starts_waiting
 -- The first ones of each line but for those whose first has a time to wait for.
 SELECT * FROM (
-    SELECT *, row_number() OVER line AS place, first_value(due_at) OVER line AS first_due
+    SELECT start.*, row_number() OVER line AS place, first_value(due_at) OVER line AS first_due
     FROM start WHERE deployment = :deployment AND status = 'waiting'
     WINDOW line AS (PARTITION BY gate_key ORDER BY ranked_at, id)
 ) AS waiting

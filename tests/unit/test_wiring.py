@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+from sqlmodel import SQLModel
 from typer.testing import CliRunner
 
 from darkroom.deployments.automations import RESUME_ON_CALLBACK
@@ -23,6 +25,7 @@ from darkroom.deployments.work_pool import QUEUES
 from darkroom.errors import NeedsHuman
 from darkroom.events import read_triggers
 from darkroom.events.types import find_type
+from darkroom.ledger import database
 from darkroom.media.formats import Kind, verify
 from darkroom.orchestrator import RESUME_EVENTS, WORK_POOL
 
@@ -185,3 +188,10 @@ def test_what_is_not_installed_is_told_with_the_extra_to_install(monkeypatch: py
     monkeypatch.delattr("darkroom.media.formats.films", raising=False)  # as the package has it, once it was imported
     with pytest.raises(NeedsHuman, match=r"pip install 'darkroom-media\[film\]'"):
         verify(b"a film", Kind.VIDEO)
+
+
+def test_no_statement_takes_all_columns_that_a_table_may_come_to_have() -> None:
+    """What is prepared breaks when a migration adds one, in every process of before that runs on."""
+    of_tables = "|".join(SQLModel.metadata.tables)
+    star = re.compile(rf'\b({of_tables})\.\*|\*\s+FROM "?({of_tables})\b|SELECT \*,')
+    assert [name for name in database._queries() if star.search(database.query(name).text)] == []
