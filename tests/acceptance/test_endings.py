@@ -41,7 +41,6 @@ MISBEHAVIOUR: dict[str, dict[str, Any]] = {
     "429": {"submit": "429", **ONE_REFUSAL},
     "500_fal": {"submit": "500_fal", **ONE_REFUSAL},
     "503_nginx": {"submit": "503_nginx", **ONE_REFUSAL},
-    "403_locked": {"submit": "403_locked"},
 }
 ON_THEIR_OWN = ("while it suspends", "error")
 
@@ -196,9 +195,3 @@ def test_a_submit_whose_answer_is_cut_is_one_job_at_the_provider(burst: Burst) -
 def test_a_refused_submit_waits_in_the_queue_and_is_sent_again(burst: Burst, refusal: str) -> None:
     """A sure refusal cost nothing: the same row is granted again when it is due."""
     assert [request["attempt"] for request in burst.completed(refusal)["requests"]] == [1]
-
-
-def test_an_exhausted_balance_fails_the_job_at_once(burst: Burst) -> None:
-    """Nothing was queued at the provider."""
-    assert burst.failed("403_locked")["class"] == "permanent"
-    assert burst.stack.at_provider(burst.prompt("403_locked")) == []

@@ -275,19 +275,20 @@ def test_commands_find_the_stack_of_their_folder(here: Stack) -> None:
 
 
 def test_a_key_is_printed_once_and_alone(here: Stack) -> None:
-    """So that it can be piped; rotating ends the old one, revoking ends all."""
+    """So that it can be piped; rotating ends the old one, at once or after a while, revoking ends all."""
     first = here.command(DARKROOM, "user", "add", "eve").stdout.strip()
     second = here.command(DARKROOM, "user", "rotate", "eve").stdout.strip()
-    assert "\n" not in first + second
-    assert first != second
+    third = here.command(DARKROOM, "user", "rotate", "eve", "--now").stdout.strip()
+    assert "\n" not in first + second + third
+    assert len({first, second, third}) == 3
     assert "eve" in here.command(DARKROOM, "user", "list").stdout
 
     def status(key: str) -> int:
         return here.gateway.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code
 
-    assert (status(first), status(second)) == (401, 200)
+    assert (status(first), status(second), status(third)) == (401, 401, 200)
     here.command(DARKROOM, "user", "revoke", "eve")
-    assert status(second) == 401
+    assert status(third) == 401
     again = here.command(DARKROOM, "user", "add", "eve", check=False)
     assert again.returncode == 1
     assert "exists" in again.stderr
