@@ -11,9 +11,9 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 help:
 	@echo "make demo     one picture the whole way, on real parts, and the record of it"
 	@echo "make up       the whole stack on this machine, until Ctrl-C"
-	@echo "make test     check, then every test, in about ten minutes"
+	@echo "make test     check, then every test, in about half an hour"
 	@echo "make test-quick  unit tests, and the integration tests of what was changed"
-	@echo "make test-slow   what waits, at its real times: acceptance and chaos, in about half an hour"
+	@echo "make test-slow   what waits, at its real times: acceptance and chaos, in about an hour"
 	@echo "make check    lint, format, types, direction of imports"
 	@echo "make bench    how fast it is, and what it costs, in 20 minutes; QUICK=1 make bench: in 5"
 	@echo "make chaos    what it survives: 200 jobs while everything is killed; SEED=7 make chaos: another storm"
