@@ -27,7 +27,7 @@ RACHEL = "21m00Tcm4TlvDq8ikWAM"  # a voice that every account at ElevenLabs has
 
 
 def _as_number(given: Any) -> Any:
-    """Take a text, as it was before; a command line has a number (`-p duration=5`)."""
+    """Take a text, as orders had it before; a command line has a number (`-p duration=5`)."""
     return int(given) if given in ("5", "10") else given
 
 
@@ -35,7 +35,9 @@ Topic = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, ma
 Brand = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
 Brands = Annotated[list[Brand], Field(min_length=2, max_length=2)]
 Voice = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")]
-Duration = Annotated[Literal[5, 10], BeforeValidator(_as_number)]
+Duration = Annotated[
+    Literal[5, 10], BeforeValidator(_as_number, json_schema_input_type=Literal[5, 10] | Literal["5", "10"])
+]
 Style = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=200)]
 
 

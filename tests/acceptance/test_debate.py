@@ -49,7 +49,7 @@ REJECTED = "422_content_policy"
 FAILED: dict[str, dict[str, Any]] = {
     "no-script": {"other": {"provider": "gemini", "fault": "reject", "times": 1}, "step": "script", "kept": set()},
     "no-picture": {"fal": {"endpoint": PAINTS, "result": REJECTED, "of": "Fox"}, "step": "mascot-1", "kept": set()},
-    "no-voice": {"other": {"provider": "elevenlabs", "fault": "quota", "times": 1}, "step": "voice", "kept": set()},
+    "no-voice": {"other": {"provider": "elevenlabs", "fault": "reject", "times": 1}, "step": "voice", "kept": set()},
     "no-film": {
         "fal": {"endpoint": FILMS, "result": REJECTED},
         "step": "film",
