@@ -500,6 +500,14 @@ def test_a_jpeg_without_its_last_pixels_is_not(kind: str, cut: int) -> None:
     assert isinstance(failure(JPEGS[kind]()[:-cut]), Unverified)
 
 
+def test_a_jpeg_that_ends_between_two_intervals_is_not() -> None:
+    """What follows is no part of it unless it is the next interval, so a decoder makes up all the rest alike."""
+    content = JPEGS["restarts"]()
+    markers = [at for at in range(len(content)) if content[at] == 0xFF and 0xD0 <= content[at + 1] <= 0xD7]
+    assert len(markers) > 4
+    assert all(isinstance(failure(content[:at]), Unverified) for at in markers)
+
+
 def test_a_progressive_jpeg_without_its_last_scans_is_not() -> None:
     """Cut short between two of them it decodes without a complaint, and is only coarse."""
     content = JPEGS["progressive"]()

@@ -195,6 +195,11 @@ def has_end(content: bytes) -> bool:
         return False
 
 
+def tells_intervals(content: bytes) -> bool:
+    """Return whether a JPEG's pixels lie in intervals, each with a marker before it."""
+    return any(marker == 0xDD for marker, _ in _jpeg_segments(content + JPEG_END))
+
+
 def is_all_there(content: bytes) -> bool:
     """Return whether a JPEG without an end marker has all its scans: a progressive one is coarse without its last."""
     missing: dict[int, set[int]] = {}

@@ -29,6 +29,7 @@ from darkroom.media.formats.containers import (
     is_all_there,
     readable,
     repaired_png,
+    tells_intervals,
 )
 from darkroom.media.formats.files import Media, whole
 from darkroom.media.formats.pixels import FAITHFUL, is_deep_grey, plain
@@ -174,7 +175,10 @@ def _with_end(content: bytes) -> bytes | None:
     try:
         if not is_all_there(begun):
             return None
-        if _pixels(begun + JPEG_END) != _pixels(begun + MADE_UP + JPEG_END):
+        # Between two intervals nothing but the marker of the next one goes on.
+        markers = (b"", *(bytes((0xFF, 0xD0 + n)) for n in range(8))) if tells_intervals(begun) else (b"",)
+        pixels = _pixels(begun + JPEG_END)
+        if any(_pixels(begun + marker + MADE_UP + JPEG_END) != pixels for marker in markers):
             return None
     except Exception:  # damaged in other ways
         return None
