@@ -10,63 +10,38 @@ the second that a run takes to start. Made much earlier they would suspend again
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Self
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.deployments.gateway.loops.effects import EffectExecutor
-from darkroom.errors import DarkroomError
+from darkroom.deployments.gateway.loops.loop import Loop
 from darkroom.ledger import Ledger
 from darkroom.orchestrator.dispatch import Dispatcher
-
-logger = logging.getLogger(__name__)
 
 # How often somebody is looked for whose run is worth making ahead: it reads the whole line, a user at a time.
 AHEAD_EVERY_SECONDS = 0.25
 AHEAD_SECONDS = 1.0  # that a process takes to start; or the patience, if that is shorter
 FREED_WITHIN_SECONDS = 5.0
 MOST_FREED = 100  # that are remembered: 20 runs are made ahead at most
-SECONDS_TO_FINISH = 5.0  # a statement may hang for longer
 
 
-class Admitter:
+class Admitter(Loop):
     def __init__(self, ledger: Ledger, dispatcher: Dispatcher, executor: EffectExecutor) -> None:
+        super().__init__("admitter", failing="No slots were granted", after_failure=ledger.timing.grant_failed)
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._executor = executor
         self._now = ledger.clock
         self._longest_wait = ledger.timing.grant_wait.total_seconds()
-        self._after_failure = ledger.timing.grant_failed.total_seconds()
         self._every_start = ledger.timing.every_start.total_seconds()
         self._ahead_seconds = min(AHEAD_SECONDS, ledger.timing.patience.total_seconds())
         self._freed: deque[float] = deque(maxlen=MOST_FREED)
         self._ahead_at = 0.0  # the last time somebody was looked for
         self._released_at = 0.0  # … and every start that is held
         self._starts_at = 0.0  # when those that are due are looked for
-        self._flag = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="admitter", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stopping.set()
-        self._flag.set()
-        self._thread.join(SECONDS_TO_FINISH)
-
-    def wake(self) -> None:
-        """There may be something to grant. Returns at once."""
-        self._flag.set()
 
     def look_for_starts(self) -> None:
         """As `wake`, and one that is held may be due sooner than was known."""
@@ -78,26 +53,14 @@ class Admitter:
         self._freed.append(time.monotonic())
         self._flag.set()
 
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            self._flag.clear()
-            self._flag.wait(self._grant())
-
-    def _grant(self) -> float:
-        """Grants, and tells for how many seconds there will be nothing to do unless the flag is raised."""
-        try:
-            before = self._now()
-            self._executor.run(self._dispatcher.hand_out())
-            self._executor.run(self._dispatcher.wake_due())
-            # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
-            due = _earlier(self._ledger.requests.next_due(after=before), self._ledger.waits.next_due(after=before))
-            wait = min(self._start_ahead(), self._release_starts())
-        except (DarkroomError, SQLAlchemyError) as error:
-            logger.warning("No slots were granted: %s", type(error).__name__)
-            return self._after_failure
-        except Exception:
-            logger.exception("No slots were granted")
-            return self._after_failure
+    def _turn(self) -> float:
+        """Grant, and wake whose time has come. Return for how many seconds there will be nothing to do."""
+        before = self._now()
+        self._executor.run(self._dispatcher.hand_out())
+        self._executor.run(self._dispatcher.wake_due())
+        # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
+        due = _earlier(self._ledger.requests.next_due(after=before), self._ledger.waits.next_due(after=before))
+        wait = min(self._start_ahead(), self._release_starts())
         return min(wait, seconds_until(due, now=self._now(), most=self._longest_wait))
 
     def _release_starts(self) -> float:

@@ -15,11 +15,9 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.deployments.gateway.callback_signing import secrets_of, signed
+from darkroom.deployments.gateway.loops.loop import SECONDS_TO_FINISH, Loop
 from darkroom.deployments.gateway.schemas.callbacks import callback_body
 from darkroom.errors import BadInput, DarkroomError, Refused, Retry
 from darkroom.ledger import Callback, Ledger, Sent
@@ -36,39 +34,26 @@ SLOTS_OF_FAILING = 1
 MOST_FAILING = 10_000  # lanes that are known to fail
 NEVER = frozenset({"bad_url", "private_address"})  # which no other attempt changes
 LONGEST_RETRY_AFTER = timedelta(days=1)
-SECONDS_TO_FINISH = 5.0
 
 
-class CallbackSender:
+class CallbackSender(Loop):
     def __init__(self, ledger: Ledger, settings: Settings, post: WebPost) -> None:
+        failing = "Callbacks are not sent"
+        super().__init__("callbacks", failing=failing, after_failure=ledger.timing.callbacks_failed)
         self._ledger = ledger
         self._settings = settings
         self._post = post
         self._idle = ledger.timing.callbacks_idle.total_seconds()
-        self._after_failure = ledger.timing.callbacks_failed.total_seconds()
         self._lock = threading.Lock()
         self._busy = Counter[str]()  # deliveries under way, by lane
         self._failing: set[str] = set()  # lanes whose last delivery failed
         self._under_way: set[Future[None]] = set()
-        self._flag = threading.Event()
-        self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="callback")
-        self._thread = threading.Thread(target=self._work, name="callbacks", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stopping.set()
-        self._flag.set()
-        self._thread.join(SECONDS_TO_FINISH)
+        super().__exit__(kind, error, at)
         self._threads.shutdown(wait=False, cancel_futures=True)
         wait(set(self._under_way), SECONDS_TO_FINISH)
-
-    def wake(self) -> None:
-        """There is news, or something to send again. Returns at once."""
-        self._flag.set()
 
     def check(self, url: str, *, field: str) -> None:
         """Raise BadInput for an address to which nothing would ever be sent."""
@@ -77,27 +62,12 @@ class CallbackSender:
         except Refused as refused:
             raise BadInput(f"{field}: {refused}", field=field) from None
 
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            self._flag.clear()
-            seconds = self._turn()
-            if seconds == self._after_failure:
-                self._stopping.wait(seconds)
-            else:
-                self._flag.wait(seconds)
-
     def _turn(self) -> float:
-        """Put on record what is new, and begin to send what is due. Return for how many seconds to rest."""
-        try:
-            while self._ledger.callbacks.put_on_record():
-                pass
-            self._begin()
-            return self._idle
-        except (DarkroomError, SQLAlchemyError) as error:
-            logger.warning("Callbacks are not sent: %s", type(error).__name__)
-        except Exception:
-            logger.exception("Callbacks are not sent")
-        return self._after_failure
+        """Put on record what is new, and begin to send what is due."""
+        while self._ledger.callbacks.put_on_record():
+            pass
+        self._begin()
+        return self._idle
 
     def _begin(self) -> None:
         with self._lock:

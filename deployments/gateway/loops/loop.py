@@ -1,0 +1,62 @@
+"""A thread of a gateway that does something again and again: when it is woken, and when its rest is over.
+
+What fails is logged, without what it was about, and done again after a pause that no wake shortens.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from darkroom.errors import DarkroomError
+
+SECONDS_TO_FINISH = 5.0  # a statement may hang for longer
+
+
+class Loop(ABC):
+    """`name`: of the thread. `failing`: what is not done while its turns fail, as a sentence for the log."""
+
+    def __init__(self, name: str, *, failing: str, after_failure: timedelta) -> None:
+        self._failing_to = failing
+        self._after_failure = after_failure.total_seconds()
+        self._logger = logging.getLogger(type(self).__module__)
+        self._flag = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stopping.set()
+        self._flag.set()
+        self._thread.join(SECONDS_TO_FINISH)
+
+    def wake(self) -> None:
+        """There may be something to do. Returns at once."""
+        self._flag.set()
+
+    @abstractmethod
+    def _turn(self) -> float:
+        """Do what there is to do. Return for how many seconds to rest, unless woken."""
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._flag.clear()
+            try:
+                rest = self._turn()
+            except (DarkroomError, SQLAlchemyError) as error:
+                self._logger.warning("%s: %s", self._failing_to, type(error).__name__)
+            except Exception:
+                self._logger.exception(self._failing_to)
+            else:
+                self._flag.wait(rest)
+                continue
+            self._stopping.wait(self._after_failure)
