@@ -19,8 +19,7 @@ from darkroom.ledger.tables import Account
 class Accounts(Part):
     def ensure(self, account_id: str, *, slots: int, user_slots: int | None) -> None:
         """Insert the account of a provider that was installed since. One that is there keeps what it has."""
-        with self._engine.begin() as connection:
-            run(connection, "account_insert", account_id=account_id, slots=slots, user_slots=user_slots)
+        self._run("account_insert", account_id=account_id, slots=slots, user_slots=user_slots)
 
     def out(self, account_id: str, *, probe: bool, reason: str | None = None) -> None:
         """Open the breaker: the provider is out of service. With `probe`: it still is, and the next one waits longer.
@@ -45,19 +44,16 @@ class Accounts(Part):
 
     def to_notify(self) -> list[Account]:
         """Return the accounts that wait for a person who was not told yet."""
-        with self._engine.begin() as connection:
-            return [plain(Account, row) for row in run(connection, "accounts_to_notify")]
+        return [plain(Account, row) for row in self._run("accounts_to_notify")]
 
     def notified(self, account: Account) -> None:
         """Note that a person was told, for as long as the account is down for that reason."""
-        with self._engine.begin() as connection:
-            run(connection, "account_notified", account_id=account.id, down_since=account.down_since, now=self._now())
+        self._run("account_notified", account_id=account.id, down_since=account.down_since, now=self._now())
 
     def back(self, account_id: str) -> Implied:
         """Close the breaker, as a probe was answered: what waited goes on."""
-        with self._engine.begin() as connection:
-            closed = run(connection, "account_back", account_id=account_id).rowcount
-            return Implied(grant=True) if closed else NOTHING
+        closed = self._run("account_back", account_id=account_id).rowcount
+        return Implied(grant=True) if closed else NOTHING
 
     def slow_down(self, account_id: str) -> None:
         """Halve the slots for a while, as the provider said 429."""

@@ -17,13 +17,14 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Row
+from sqlalchemy import Connection, Row
 
 from darkroom.clock import midnight
 from darkroom.ledger.breaker import slots_now
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import run
 from darkroom.ledger.part import Part
+from darkroom.ledger.rows import Result
 from darkroom.timing import Timing
 
 LOWEST_LANE_EVERY = 10  # grants: a full interactive lane slows a batch down and does not stop it
@@ -74,7 +75,7 @@ class Grants(Part):
         """Return the jobs among the next so many in line that no run carries and no open run would take."""
         with self._engine.begin() as connection:
             line = _line(connection, account_id, count, full=[], now=self._now())
-            job_ids = [row.job_id for row in line.fetchmany(count)]
+            job_ids = [row.job_id for row in line.all()[:count]]
             return list(run(connection, "jobs_without_run", job_ids=job_ids).scalars()) if job_ids else []
 
 
@@ -111,7 +112,7 @@ def _candidates(
     line = _line(connection, account.id, free, full=full, seek_lowest=tenths > 0, now=now).all()
     lowest: Sequence[Row[Any]] = ()
     if line and line[0].lowest is not None and line[0].lowest > line[0].lane:
-        lowest = _line(connection, account.id, tenths, full=full, from_lane=line[0].lowest, now=now).fetchmany(tenths)
+        lowest = _line(connection, account.id, tenths, full=full, from_lane=line[0].lowest, now=now).all()[:tenths]
     ahead = {row.ref for row in lowest}
     for row in chain(lowest, (row for row in line if row.ref not in ahead)):
         yield Candidate(
@@ -128,7 +129,7 @@ def _line(
     now: datetime,
     from_lane: int = 0,
     seek_lowest: bool = False,
-) -> CursorResult[Any]:
+) -> Result:
     limits = {"account_id": account_id, "free": free, "full": full, "from_lane": from_lane, "seek_lowest": seek_lowest}
     return run(connection, "grantable", **limits, now=now, midnight=midnight(now))
 

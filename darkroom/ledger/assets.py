@@ -27,8 +27,7 @@ class StoredFile:
 class Assets(Part):
     def held(self, job_id: str, *, reason: str) -> None:
         """Note why a file of the job could not be stored just now. Its run tries again."""
-        with self._engine.begin() as connection:
-            run(connection, "job_held", job_id=job_id, reason=reason, now=self._now())
+        self._run("job_held", job_id=job_id, reason=reason, now=self._now())
 
     def add(
         self,
@@ -41,46 +40,40 @@ class Assets(Part):
         collected_at: datetime | None = None,
     ) -> Asset:
         """Put a job's file on record. `collected_at`: when the provider's answer was in hand."""
-        with self._engine.begin() as connection:
-            row = run(
-                connection,
-                "asset_insert",
-                id=new_id("ast_"),
-                job_id=job.id,
-                user_id=job.user_id,
-                ref=ref,
-                step=step,
-                n=n,
-                collected_at=collected_at,
-                now=self._now(),
-                **vars(file),
-            ).one()
-            return Asset(**row._mapping)
+        row = self._run(
+            "asset_insert",
+            id=new_id("ast_"),
+            job_id=job.id,
+            user_id=job.user_id,
+            ref=ref,
+            step=step,
+            n=n,
+            collected_at=collected_at,
+            now=self._now(),
+            **vars(file),
+        ).one()
+        return Asset(**row._mapping)
 
     def add_upload(self, user_id: str, *, asset_id: str, file: StoredFile) -> Asset:
         """Put a file that a user brought on record.
 
         `asset_id`: one of `new_id("ast_")`; the file's key in the store may bear it.
         """
-        with self._engine.begin() as connection:
-            row = run(connection, "asset_upload", id=asset_id, user_id=user_id, now=self._now(), **vars(file)).one()
-            return Asset(**row._mapping)
+        row = self._run("asset_upload", id=asset_id, user_id=user_id, now=self._now(), **vars(file)).one()
+        return Asset(**row._mapping)
 
     def reuse(self, job: Job, *, ref: str, reused_from: str, step: str) -> list[Asset]:
         """Put the files of a call that another job has paid on record as this job's, too."""
         names = {"job_id": job.id, "ref": ref, "reused_from": reused_from, "step": step}
-        with self._engine.begin() as connection:
-            rows = run(connection, "assets_reuse", id=new_id("ast_"), now=self._now(), **names)
-            return sorted((Asset(**row._mapping) for row in rows), key=lambda asset: asset.n)
+        rows = self._run("assets_reuse", id=new_id("ast_"), now=self._now(), **names)
+        return sorted((Asset(**row._mapping) for row in rows), key=lambda asset: asset.n)
 
     def get(self, asset_id: str) -> Asset | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "asset_get", asset_id=asset_id).one_or_none()
-            return None if row is None else Asset(**row._mapping)
+        row = self._run("asset_get", asset_id=asset_id).one_or_none()
+        return None if row is None else Asset(**row._mapping)
 
     def of_job(self, job_id: str) -> list[Asset]:
-        with self._engine.begin() as connection:
-            return [Asset(**row._mapping) for row in run(connection, "assets_of_job", job_id=job_id)]
+        return [Asset(**row._mapping) for row in self._run("assets_of_job", job_id=job_id)]
 
     def of_jobs(self, job_ids: Sequence[str]) -> dict[str, list[Asset]]:
         """Return the files by job, in the order of its steps."""

@@ -120,33 +120,28 @@ class Batches(Part):
             return Implied(grant=bool(missing))
 
     def get(self, job_id: str) -> Batch | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "batch_get", job_id=job_id).one_or_none()
-            return None if row is None else plain(Batch, row)
+        row = self._run("batch_get", job_id=job_id).one_or_none()
+        return None if row is None else plain(Batch, row)
 
     def rows(self, job_id: str, *, of: Sequence[int] | None = None) -> list[BatchRow]:
         """Return the rows of the manifest, or these of them, in its order."""
-        with self._engine.begin() as connection:
-            found = run(connection, "batch_rows", job_id=job_id, rows=None if of is None else list(of))
-            return [plain(BatchRow, row) for row in found]
+        found = self._run("batch_rows", job_id=job_id, rows=None if of is None else list(of))
+        return [plain(BatchRow, row) for row in found]
 
     def counts(self, job_id: str) -> list[Counts]:
         """Count rows and costs of each pass that has begun."""
-        with self._engine.begin() as connection:
-            return _counts(run(connection, "children_counts", job_id=job_id, now=self._now()).all())
+        return _counts(self._run("children_counts", job_id=job_id, now=self._now()).all())
 
     def page(self, job_id: str, *, limit: int, after: tuple[Stage, int] | None = None) -> list[Job]:
         """Return the jobs of its rows, a page of them: the first pass in the manifest's order, then the second."""
         stage, n = after or (Stage.DRAFT, -1)
-        with self._engine.begin() as connection:
-            rows = run(connection, "children_page", job_id=job_id, stage=stage, n=n, limit=limit)
-            return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
+        rows = self._run("children_page", job_id=job_id, stage=stage, n=n, limit=limit)
+        return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
 
     def pictures(self, job_id: str, stage: Stage) -> list[RowPicture]:
         """Return the outcome of each row in a pass, in the manifest's order."""
-        with self._engine.begin() as connection:
-            rows = run(connection, "children_pictures", job_id=job_id, stage=stage)
-            return [RowPicture(**{**row._mapping, "status": JobStatus(row.status)}) for row in rows]
+        rows = self._run("children_pictures", job_id=job_id, stage=stage)
+        return [RowPicture(**{**row._mapping, "status": JobStatus(row.status)}) for row in rows]
 
     def audit(self, job_id: str) -> Iterator[Mapping[str, Any]]:
         """Yield every paid call of every row with all that is on record of it.
@@ -161,9 +156,8 @@ class Batches(Part):
     def ask(self, job_id: str, *, patience: timedelta | None) -> Batch:
         """Note that the first pass is done: from now on a person may choose. The first time counts."""
         now = self._now()
-        with self._engine.begin() as connection:
-            answer_by = None if patience is None else now + patience
-            return plain(Batch, run(connection, "batch_ask", job_id=job_id, now=now, answer_by=answer_by).one())
+        answer_by = None if patience is None else now + patience
+        return plain(Batch, self._run("batch_ask", job_id=job_id, now=now, answer_by=answer_by).one())
 
     def time_is_over(self, batch: Batch) -> bool:
         return batch.answer_by is not None and batch.answer_by <= self._now()

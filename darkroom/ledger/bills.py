@@ -58,16 +58,14 @@ class Bills(Part):
     def due(self, account_id: str, *, limit: int) -> list[DueBill]:
         """Return calls of the account whose bill is to be asked for now, the longest due first."""
         now = self._now()
-        with self._engine.begin() as connection:
-            rows = run(
-                connection,
-                "bills_due",
-                account_id=account_id,
-                oldest=now - OLDEST,
-                before=now - self._timing.scale(FIRST),
-                limit=limit,
-            )
-            return [DueBill(**row._mapping) for row in rows]
+        rows = self._run(
+            "bills_due",
+            account_id=account_id,
+            oldest=now - OLDEST,
+            before=now - self._timing.scale(FIRST),
+            limit=limit,
+        )
+        return [DueBill(**row._mapping) for row in rows]
 
     def keep(self, asked: Sequence[DueBill], found: Mapping[str, Decimal], *, source: str) -> None:
         """Record what the provider answered for these calls: by its own ids what each was billed at in all."""
@@ -81,8 +79,7 @@ class Bills(Part):
             }
             for each in asked
         ]
-        with self._engine.begin() as connection:
-            run(connection, "bills_keep", rows=dumps(rows), now=now)
+        self._run("bills_keep", rows=dumps(rows), now=now)
 
     def _next(self, call: DueBill, usd: Decimal | None, *, now: datetime) -> datetime | None:
         """Return when the call is asked about again; None: not any more."""
@@ -95,9 +92,8 @@ class Bills(Part):
 
     def money(self, account_id: str) -> AccountMoney:
         """Return what is known of the account's money; of one that was never asked about, nothing."""
-        with self._engine.begin() as connection:
-            row = run(connection, "money_get", account_id=account_id).one_or_none()
-            return AccountMoney(account_id=account_id) if row is None else plain(AccountMoney, row)
+        row = self._run("money_get", account_id=account_id).one_or_none()
+        return AccountMoney(account_id=account_id) if row is None else plain(AccountMoney, row)
 
     def answered(self, account_id: str) -> None:
         """Note that the provider answers for its bills."""
@@ -108,19 +104,16 @@ class Bills(Part):
         self._waited(account_id, until, failed=failed)
 
     def _waited(self, account_id: str, until: datetime | None, *, failed: int) -> None:
-        with self._engine.begin() as connection:
-            run(connection, "money_bills_waited", account_id=account_id, due_at=until, failed=failed)
+        self._run("money_bills_waited", account_id=account_id, due_at=until, failed=failed)
 
     def balance(self, account_id: str, usd: Decimal | None, *, due_at: datetime) -> None:
         """Record the balance, which is read again at that time. None: it could not be read."""
         at = None if usd is None else self._now()
-        with self._engine.begin() as connection:
-            run(connection, "money_balance", account_id=account_id, balance_usd=usd, at=at, due_at=due_at)
+        self._run("money_balance", account_id=account_id, balance_usd=usd, at=at, due_at=due_at)
 
     def told(self, account_id: str, *, is_low: bool) -> None:
         """Note that the operator was told of a low balance, or that it is low no more."""
-        with self._engine.begin() as connection:
-            run(connection, "money_told", account_id=account_id, at=self._now() if is_low else None)
+        self._run("money_told", account_id=account_id, at=self._now() if is_low else None)
 
     def stop(self, account_id: str, *, reason: str, until: datetime) -> None:
         """Have nothing granted, and no probe sent before that time, until `go_on`."""
@@ -138,11 +131,9 @@ class Bills(Part):
 
     def drift(self, account_id: str, begin: datetime, end: datetime) -> list[Drift]:
         """Return by model what calls were billed at that ended in the time, beside what was reckoned."""
-        with self._engine.begin() as connection:
-            rows = run(connection, "bills_drift", account_id=account_id, begin=begin, end=end)
-            return [Drift(**row._mapping) for row in rows]
+        rows = self._run("bills_drift", account_id=account_id, begin=begin, end=end)
+        return [Drift(**row._mapping) for row in rows]
 
     def drift_told(self, account_id: str, day: date) -> None:
         """Note that bills and costs of that day were compared."""
-        with self._engine.begin() as connection:
-            run(connection, "money_drift_told", account_id=account_id, day=day)
+        self._run("money_drift_told", account_id=account_id, day=day)

@@ -74,9 +74,8 @@ class Callbacks(Part):
         """
         now = self._now()
         until = now + self._timing.callback_claim
-        with self._engine.begin() as connection:
-            rows = run(connection, "callbacks_claim", now=now, until=until, most=most, slots=slots, free=dumps(free))
-            return [plain(Callback, row) for row in rows]
+        rows = self._run("callbacks_claim", now=now, until=until, most=most, slots=slots, free=dumps(free))
+        return [plain(Callback, row) for row in rows]
 
     def sent(self, callback: Callback, sent: Sent) -> None:
         """Put on record what became of an attempt; an endpoint that has failed for days is switched off by that."""
@@ -90,9 +89,8 @@ class Callbacks(Part):
 
     def get(self, id: str, *, owner_id: str, user_id: str | None) -> Callback | None:
         """Return the delivery, if it is the owner's, and about that user's news where one is named."""
-        with self._engine.begin() as connection:
-            row = run(connection, "callback_get", id=id, owner_id=owner_id, user_id=user_id).one_or_none()
-            return None if row is None else plain(Callback, row)
+        row = self._run("callback_get", id=id, owner_id=owner_id, user_id=user_id).one_or_none()
+        return None if row is None else plain(Callback, row)
 
     def page(
         self,
@@ -106,9 +104,8 @@ class Callbacks(Part):
         """Return a page of the owner's deliveries, newest first. `before`: time and id of the last one before it."""
         before_at, before_id = before or (None, None)
         given = {"owner_id": owner_id, "user_id": user_id, "status": status, "limit": limit}
-        with self._engine.begin() as connection:
-            rows = run(connection, "callbacks_page", before_at=before_at, before_id=before_id, **given)
-            return [plain(Callback, row) for row in rows]
+        rows = self._run("callbacks_page", before_at=before_at, before_id=before_id, **given)
+        return [plain(Callback, row) for row in rows]
 
     def resend(self, callback: Callback) -> Callback:
         """Let it be sent once more, with all its attempts. Raises `WrongState` where its endpoint takes nothing."""
@@ -163,22 +160,19 @@ class Callbacks(Part):
 
     def off(self) -> list[OffEndpoint]:
         """Return the endpoints that were switched off without the operator having been told."""
-        with self._engine.begin() as connection:
-            return [
-                OffEndpoint(user_id=row.user_id, name=row.name, off_at=row.off_at, reason=row.off_reason)
-                for row in run(connection, "callback_endpoints_to_tell")
-            ]
+        return [
+            OffEndpoint(user_id=row.user_id, name=row.name, off_at=row.off_at, reason=row.off_reason)
+            for row in self._run("callback_endpoints_to_tell")
+        ]
 
     def off_told(self, endpoint: OffEndpoint) -> None:
-        with self._engine.begin() as connection:
-            given = {"owner_id": endpoint.user_id, "off_at": endpoint.off_at}
-            run(connection, "callback_endpoint_told", now=self._now(), **given)
+        given = {"owner_id": endpoint.user_id, "off_at": endpoint.off_at}
+        self._run("callback_endpoint_told", now=self._now(), **given)
 
     def forget(self, *, older_than: timedelta) -> int:
         """Delete old deliveries that have ended, a bounded number at once. Return how many."""
-        with self._engine.begin() as connection:
-            before = self._now() - older_than
-            return run(connection, "callbacks_forget", before=before, most=MOST_FORGOTTEN).rowcount
+        before = self._now() - older_than
+        return self._run("callbacks_forget", before=before, most=MOST_FORGOTTEN).rowcount
 
     def _endpoint(self, connection: Connection, owner_id: str, *, lock: bool = False) -> CallbackEndpoint:
         statement = "callback_endpoint_lock" if lock else "callback_endpoint_get"

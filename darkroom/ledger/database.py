@@ -1,6 +1,9 @@
 """The connection to Postgres: transactions, named SQL text, and a listener to wait for news with.
 
-The statements that run for every job are text in `queries.sql`, by name: the ORM costs about six times their CPU.
+The statements that run for every job are text in `queries.sql`, by name, and go to the driver directly: the ORM costs
+about six times their CPU, and SQLAlchemy's own texts half as much again. A statement that is a transaction by itself
+(`run_alone`) goes without BEGIN and COMMIT, which are a round trip each.
+
 A `Listener` is one connection that LISTENs; Postgres notifies it when a transaction that notified has committed.
 """
 
@@ -10,7 +13,7 @@ import multiprocessing.connection
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib.resources import files
@@ -18,12 +21,13 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, CursorResult, Engine, Row, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, Row, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel import SQLModel
 
 from darkroom.ledger.canonical_json import dumps
+from darkroom.ledger.rows import Result, as_result
 from darkroom.postgres_address import open_address
 
 M = TypeVar("M", bound=SQLModel)
@@ -46,8 +50,13 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
     """
     address = open_address(url)
     parameters = dict(address.parameters)
-    if read_only:
-        parameters["options"] = f"{parameters.get('options', '')} -c default_transaction_read_only=on".strip()
+    # What is prepared is planned once for all parameters: five plans for each statement and connection before that cost
+    # a burst more than the statements. Where the parameters decide (`plan_anew`), it is planned for them.
+    options = [] if address.pooled else ["plan_cache_mode=force_generic_plan"]
+    options += ["default_transaction_read_only=on"] if read_only else []
+    if options:
+        given = " ".join(f"-c {option}" for option in options)
+        parameters["options"] = f"{parameters.get('options', '')} {given}".strip()
     engine = create_engine(
         "postgresql+psycopg://",
         pool_size=MOST_CONNECTIONS,
@@ -87,14 +96,68 @@ def _ping_when_idle(engine: Engine) -> None:
             raise InvalidatePoolError from error  # none of the pool's is used again without being made anew
 
 
+def run(connection: Connection, name: str, /, **parameters: Any) -> Result:
+    """Execute the statement of that name in the connection's transaction."""
+    try:
+        return _execute(connection.connection.driver_connection, name, parameters)
+    except psycopg.Error as error:
+        lost = connection.dialect.is_disconnect(error, cast(Any, connection.connection.driver_connection), None)
+        if lost:
+            connection.invalidate(error)
+        raise _translated(connection.engine, name, error, lost=lost) from error
+
+
+def run_alone(engine: Engine, name: str, /, **parameters: Any) -> Result:
+    """Execute the statement of that name as a transaction of its own, in one round trip."""
+    pooled = _checked_out(engine, name)
+    driver: Any = pooled.driver_connection
+    try:
+        driver.autocommit = True
+        return _execute(driver, name, parameters)
+    except psycopg.Error as error:
+        lost = engine.dialect.is_disconnect(error, driver, None)
+        if lost:
+            pooled.invalidate(error)
+        raise _translated(engine, name, error, lost=lost) from error
+    finally:
+        if not driver.closed:
+            driver.autocommit = False
+        pooled.close()
+
+
+def _checked_out(engine: Engine, name: str) -> PoolProxiedConnection:
+    try:
+        return engine.raw_connection()
+    except psycopg.Error as error:
+        raise _translated(engine, name, error, lost=False) from error
+
+
+def _execute(driver: Any, name: str, parameters: Mapping[str, Any]) -> Result:
+    statement, names = _prepared(name)
+    with psycopg.RawCursor(driver) as cursor:
+        cursor.execute(statement, [parameters[each] for each in names])
+        return as_result(cursor)
+
+
+def _translated(engine: Engine, name: str, error: psycopg.Error, *, lost: bool) -> BaseException:
+    """Return the error as SQLAlchemy has it, without the parameters, as the callers of all statements expect it."""
+    if lost:
+        engine.dispose()  # a server that has cut this connection has cut all: they are made anew
+    return DBAPIError.instance(
+        name, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost, dialect=engine.dialect
+    )
+
+
 @cache
-def query(name: str) -> TextClause:
-    return text(_queries()[name])
+def _prepared(name: str) -> tuple[bytes, tuple[str, ...]]:
+    """Return the statement as Postgres takes it, and the names of its parameters in the order of their numbers."""
+    names: dict[str, int] = {}
 
+    def number(found: re.Match[str]) -> str:
+        return f"${names.setdefault(found[1], len(names) + 1)}"
 
-def run(connection: Connection, name: str, /, **parameters: Any) -> CursorResult[Any]:
-    """Execute the statement of that name."""
-    return connection.execute(query(name), parameters)
+    statement = re.sub(r"(?<![:\w\\]):(\w+)(?!:)", number, _queries()[name])
+    return statement.encode(), tuple(names)
 
 
 def plain(model: type[M], row: Row[Any], **instead: Any) -> M:

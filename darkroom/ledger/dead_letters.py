@@ -185,9 +185,8 @@ class DeadLetters(Part):
         if not 0 < len(reason.strip()) <= MOST_REASON:
             raise BadInput(f"Say why, in 1 to {MOST_REASON} characters.", field="reason")
         jobs = self._find(which, limit=MOST_LETTERS)
-        with self._engine.begin() as connection:
-            ids = [job.id for job in jobs]
-            gone = set(run(connection, "dead_discard", job_ids=ids, reason=reason, now=self._now()).scalars())
+        ids = [job.id for job in jobs]
+        gone = set(self._run("dead_discard", job_ids=ids, reason=reason, now=self._now()).scalars())
         return Done(
             job_ids=tuple(job.id for job in jobs if job.id in gone),
             refused={job.id: NO_LETTER for job in jobs if job.id not in gone} | _no_letters(which, jobs),
@@ -233,8 +232,7 @@ class DeadLetters(Part):
         )
 
     def _find(self, which: DeadLetterFilter, *, limit: int) -> Sequence[Row[Any]]:
-        with self._engine.begin() as connection:
-            return run(connection, "dead_ids", **vars(which) | _ids(which), limit=limit).all()
+        return self._run("dead_ids", **vars(which) | _ids(which), limit=limit).all()
 
     def _parts(self, jobs: Sequence[Row[Any]]) -> dict[str, Mapping[str, Decimal]]:
         """Return what each would cost, in USD by job: of a batch, of each row that goes back with it."""

@@ -120,13 +120,11 @@ class Events(Part):
         return received, implied
 
     def get(self, event_id: str) -> Event | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "event_get", event_id=event_id).one_or_none()
-            return None if row is None else _event(row)
+        row = self._run("event_get", event_id=event_id).one_or_none()
+        return None if row is None else _event(row)
 
     def effects(self, event_id: str) -> list[EventEffect]:
-        with self._engine.begin() as connection:
-            return [plain(EventEffect, row) for row in run(connection, "effects_of_event", event_id=event_id)]
+        return [plain(EventEffect, row) for row in self._run("effects_of_event", event_id=event_id)]
 
     def page(
         self,
@@ -141,25 +139,21 @@ class Events(Part):
         before_at, before_id = before or (None, None)
         wanted = {"source": source, "user_id": user_id, "status": status}
         page = {"before_at": before_at, "before_id": before_id, "limit": limit}
-        with self._engine.begin() as connection:
-            return [_event(row) for row in run(connection, "events_page", **wanted, **page)]
+        return [_event(row) for row in self._run("events_page", **wanted, **page)]
 
     def untold(self, *, before: datetime, limit: int) -> list[Event]:
         """Return the accepted events that Prefect does not have in its feed yet, oldest first.
 
         `before`: they came in before that time.
         """
-        with self._engine.begin() as connection:
-            return [_event(row) for row in run(connection, "events_untold", before=before, limit=limit)]
+        return [_event(row) for row in self._run("events_untold", before=before, limit=limit)]
 
     def cancels_undone(self) -> list[str]:
         """Return jobs that an event cancels, and that nobody has cancelled after it was on record."""
-        with self._engine.begin() as connection:
-            return list(run(connection, "cancels_undone", since=self._now() - CANCELS_SEEN).scalars())
+        return list(self._run("cancels_undone", since=self._now() - CANCELS_SEEN).scalars())
 
     def told(self, event_ids: Sequence[str]) -> None:
-        with self._engine.begin() as connection:
-            run(connection, "events_told", ids=list(event_ids), now=self._now())
+        self._run("events_told", ids=list(event_ids), now=self._now())
 
 
 def _document(source: str, id: str, event: NewEvent, *, now: datetime) -> dict[str, Any]:

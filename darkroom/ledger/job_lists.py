@@ -65,20 +65,17 @@ class JobLists(Part):
 
     def figures(self, job_ids: Sequence[str]) -> dict[str, JobFigures]:
         """Return the money of each of these jobs."""
-        with self._engine.begin() as connection:
-            found = run(connection, "jobs_figures", job_ids=list(job_ids))
-            return {row.id: JobFigures(estimate_usd=row.estimate_usd, cost_usd=row.cost_usd) for row in found}
+        found = self._run("jobs_figures", job_ids=list(job_ids))
+        return {row.id: JobFigures(estimate_usd=row.estimate_usd, cost_usd=row.cost_usd) for row in found}
 
     def first_files(self, job_ids: Sequence[str]) -> dict[str, Asset]:
         """Return each job's first picture; of one without a picture its first file; nothing where it has none."""
-        with self._engine.begin() as connection:
-            found = run(connection, "jobs_first_files", job_ids=list(job_ids))
-            return {row.job_id: plain(Asset, row) for row in found}
+        found = self._run("jobs_first_files", job_ids=list(job_ids))
+        return {row.job_id: plain(Asset, row) for row in found}
 
     def first_of(self, flow_run_id: UUID) -> str | None:
         """Return the job that the run was made for: its oldest one; the batch, where its rows are jobs, too."""
-        with self._engine.begin() as connection:
-            return run(connection, "job_first_of_flow_run", flow_run_id=flow_run_id).scalar_one_or_none()
+        return self._run("job_first_of_flow_run", flow_run_id=flow_run_id).scalar_one_or_none()
 
     def cost(self, job_id: str) -> Decimal:
         """Return what was paid for the job in USD, as far as is known."""

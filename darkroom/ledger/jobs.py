@@ -202,18 +202,15 @@ class Jobs(JobLists):
             return Posted(job=job, new=True, implied=Implied(grant=True, places=(job.id,)))
 
     def get(self, job_id: str) -> Job | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "job_get", job_id=job_id).one_or_none()
-            return None if row is None else as_job(row)
+        row = self._run("job_get", job_id=job_id).one_or_none()
+        return None if row is None else as_job(row)
 
     def of_run(self, run_id: str) -> list[Job]:
-        with self._engine.begin() as connection:
-            return [as_job(row) for row in run(connection, "jobs_of_run", run_id=run_id)]
+        return [as_job(row) for row in self._run("jobs_of_run", run_id=run_id)]
 
     def endings(self, run_id: str) -> dict[JobStatus, int]:
         """Return how many jobs of the run are in each status."""
-        with self._engine.begin() as connection:
-            return {JobStatus(row.status): row.n for row in run(connection, "jobs_of_run_endings", run_id=run_id)}
+        return {JobStatus(row.status): row.n for row in self._run("jobs_of_run_endings", run_id=run_id)}
 
     def take_up(self, job_ids: Sequence[str]) -> list[Record]:
         """Return what is on record of jobs about to be called, which run from now on.
@@ -257,8 +254,7 @@ class Jobs(JobLists):
         now = self._now()
         given = {"progress": dumps({"percent": round(percent, 1), "text": text})}
         times = {"now": now, "told_before": now - self._timing.progress_told}
-        with self._engine.begin() as connection:
-            return run(connection, "job_progress", job_id=job_id, **given, **times).one_or_none() is not None
+        return self._run("job_progress", job_id=job_id, **given, **times).one_or_none() is not None
 
     def cancel(self, job_id: str) -> Implied:
         """Ask for the end of a job: unpaid rows end now, the rest when the provider is done with them.
@@ -323,8 +319,7 @@ class Jobs(JobLists):
 
     def unplaced(self) -> list[str]:
         """Return jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
-        with self._engine.begin() as connection:
-            return list(run(connection, "jobs_unplaced").scalars())
+        return list(self._run("jobs_unplaced").scalars())
 
 
 def _require_not_discarded(connection: Connection, job_id: str) -> None:

@@ -43,22 +43,19 @@ class Loras(Part):
 
     def ready(self, lora_id: str, *, sample: str) -> Lora:
         """Mark the LoRA as ready. `sample`: the asset with its test pictures."""
-        with self._engine.begin() as connection:
-            return _lora(run(connection, "lora_ready", lora_id=lora_id, sample_asset_id=sample).one())
+        return _lora(self._run("lora_ready", lora_id=lora_id, sample_asset_id=sample).one())
 
     def get(self, lora_id: str) -> Lora | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "lora_get", lora_id=lora_id).one_or_none()
-            return None if row is None else _lora(row)
+        row = self._run("lora_get", lora_id=lora_id).one_or_none()
+        return None if row is None else _lora(row)
 
     def find(self, user_id: str, name: str) -> Lora | None:
         """Find a LoRA by id, whatever its state, as its weights are there.
 
         By trigger word, find the newest that is ready.
         """
-        with self._engine.begin() as connection:
-            row = run(connection, "lora_find", user_id=user_id, called=name).one_or_none()
-            return None if row is None else _lora(row)
+        row = self._run("lora_find", user_id=user_id, called=name).one_or_none()
+        return None if row is None else _lora(row)
 
     def page(self, user_id: str, *, limit: int, before: tuple[datetime, str] | None = None) -> list[Lora]:
         """Return a page of the user's LoRAs, newest first.
@@ -66,23 +63,20 @@ class Loras(Part):
         `before` is the time and id of the last one of the page before.
         """
         before_at, before_id = before or (None, None)
-        with self._engine.begin() as connection:
-            rows = run(connection, "loras_page", user_id=user_id, limit=limit, before_at=before_at, before_id=before_id)
-            return [_lora(row) for row in rows]
+        rows = self._run("loras_page", user_id=user_id, limit=limit, before_at=before_at, before_id=before_id)
+        return [_lora(row) for row in rows]
 
     # -- where a provider has a file already -------------------------------------------------------------------------
 
     def copy_at(self, account_id: str, asset_id: str, *, until: datetime) -> str | None:
         """Return the address of the provider's copy, if it lasts until then; else None."""
-        with self._engine.begin() as connection:
-            url: str | None = run(
-                connection, "copy_find", asset_id=asset_id, account_id=account_id, until=until
-            ).scalar_one_or_none()
-            return url
+        url: str | None = self._run(
+            "copy_find", asset_id=asset_id, account_id=account_id, until=until
+        ).scalar_one_or_none()
+        return url
 
     def keep_copy(self, account_id: str, asset_id: str, *, url: str, expires_at: datetime) -> None:
-        with self._engine.begin() as connection:
-            run(connection, "copy_keep", asset_id=asset_id, account_id=account_id, url=url, expires_at=expires_at)
+        self._run("copy_keep", asset_id=asset_id, account_id=account_id, url=url, expires_at=expires_at)
 
 
 def _lora(row: Row[Any]) -> Lora:

@@ -65,15 +65,13 @@ class Models(Part):
 
     def get(self, endpoint: str, *, version: int | None = None) -> KnownModel | None:
         """Return the card of that version, without one the newest."""
-        with self._engine.begin() as connection:
-            row = run(connection, "model_get", endpoint=endpoint, version=version).one_or_none()
-            return None if row is None else _known(row)
+        row = self._run("model_get", endpoint=endpoint, version=version).one_or_none()
+        return None if row is None else _known(row)
 
     def choice(self, endpoint: str) -> tuple[bool | None, Decimal | None]:
         """Return what an operator says of the model: whether it is allowed, and what a call costs."""
-        with self._engine.begin() as connection:
-            row = run(connection, "model_choice_get", endpoint=endpoint).one_or_none()
-            return (None, None) if row is None else (row.allowed, row.call_usd)
+        row = self._run("model_choice_get", endpoint=endpoint).one_or_none()
+        return (None, None) if row is None else (row.allowed, row.call_usd)
 
     def page(
         self,
@@ -86,9 +84,8 @@ class Models(Part):
     ) -> list[KnownModel]:
         """Return a page of the newest cards by endpoint, those after the one named. `q`: a part of name or words."""
         pattern = None if q is None else f"%{_SPECIAL.sub(_escaped, q)}%"
-        with self._engine.begin() as connection:
-            asked = {"q": pattern, "category": category, "status": status, "limit": limit, "after": after}
-            return [_known(row) for row in run(connection, "models_page", **asked)]
+        asked = {"q": pattern, "category": category, "status": status, "limit": limit, "after": after}
+        return [_known(row) for row in self._run("models_page", **asked)]
 
     def allow(self, endpoint: str, allowed: bool | None) -> None:
         """Allow or deny a model, whatever the setting says. None: as the setting says."""
@@ -100,17 +97,14 @@ class Models(Part):
 
     def usual_cost(self, endpoint: str) -> Decimal | None:
         """Return what nine in ten of the last calls came to at most; None where there were hardly any."""
-        with self._engine.begin() as connection:
-            found = run(connection, "model_usual_cost", endpoint=endpoint).scalar_one_or_none()
-            return None if found is None else Decimal(str(found))
+        found = self._run("model_usual_cost", endpoint=endpoint).scalar_one_or_none()
+        return None if found is None else Decimal(str(found))
 
     def age(self) -> CardsAge:
-        with self._engine.begin() as connection:
-            return CardsAge(**run(connection, "models_ages").one()._mapping)
+        return CardsAge(**self._run("models_ages").one()._mapping)
 
     def _choose(self, endpoint: str, about: str, *, allowed: bool | None, call_usd: Decimal | None) -> None:
-        with self._engine.begin() as connection:
-            run(connection, "model_choose", endpoint=endpoint, about=about, allowed=allowed, call_usd=call_usd)
+        self._run("model_choose", endpoint=endpoint, about=about, allowed=allowed, call_usd=call_usd)
 
 
 def _escaped(found: re.Match[str]) -> str:

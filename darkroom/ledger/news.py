@@ -114,51 +114,43 @@ class AllNews(Part):
 
     def newest(self) -> int:
         """Return the largest place that was given, or 0."""
-        with self._engine.begin() as connection:
-            return int(run(connection, "news_newest").scalar_one())
+        return int(self._run("news_newest").scalar_one())
 
     def after(self, place: int, *, limit: int) -> list[News]:
         """Return everybody's news after that place, in order."""
-        with self._engine.begin() as connection:
-            return [News(**row._mapping) for row in run(connection, "news_after", place=place, limit=limit)]
+        return [News(**row._mapping) for row in self._run("news_after", place=place, limit=limit)]
 
     def of(self, audience: Audience, *, after: int, until: int, limit: int) -> list[News]:
         """Return what the audience hears after the one place and up to the other, in order."""
-        with self._engine.begin() as connection:
-            rows = run(
-                connection,
-                "news_of_service" if audience.service else "news_of_user",
-                user_id=audience.user_id,
-                job_id=audience.job_id,
-                topics=sorted(audience.topics) or None,
-                place=after,
-                until=until,
-                limit=limit,
-            )
-            return [News(**row._mapping) for row in rows]
+        rows = self._run(
+            "news_of_service" if audience.service else "news_of_user",
+            user_id=audience.user_id,
+            job_id=audience.job_id,
+            topics=sorted(audience.topics) or None,
+            place=after,
+            until=until,
+            limit=limit,
+        )
+        return [News(**row._mapping) for row in rows]
 
     def to_ingest(self, *, limit: int) -> list[JobEnd]:
         """Return ends of jobs that are no events yet, oldest first."""
         while self.number():
             pass
-        with self._engine.begin() as connection:
-            return [JobEnd(**row._mapping) for row in run(connection, "news_to_ingest", limit=limit)]
+        return [JobEnd(**row._mapping) for row in self._run("news_to_ingest", limit=limit)]
 
     def ingested(self, ids: Sequence[int]) -> None:
-        with self._engine.begin() as connection:
-            run(connection, "news_ingested", ids=list(ids))
+        self._run("news_ingested", ids=list(ids))
 
     def tell_budgets(self) -> None:
         """Tell users whose work waits for tomorrow's budget, once a day."""
         now = self._now()
-        with self._engine.begin() as connection:
-            run(connection, "news_budgets", now=now, midnight=midnight(now))
+        self._run("news_budgets", now=now, midnight=midnight(now))
 
     def forget(self, *, older_than: timedelta) -> int:
         """Delete old news, a bounded number at once. Return how many."""
-        with self._engine.begin() as connection:
-            before = self._now() - older_than
-            return run(connection, "news_forget", before=before, most=MOST_FORGOTTEN).rowcount
+        before = self._now() - older_than
+        return self._run("news_forget", before=before, most=MOST_FORGOTTEN).rowcount
 
 
 def known_topics(topics: Sequence[str]) -> frozenset[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Engine
 
 from darkroom.clock import Clock, utc_now
+from darkroom.ledger.database import run_alone
+from darkroom.ledger.rows import Result
 from darkroom.timing import UNSCALED, Timing
 
 
@@ -13,3 +17,7 @@ class Part:
         self._engine = engine
         self._now = clock
         self._timing = timing
+
+    def _run(self, name: str, /, **parameters: Any) -> Result:
+        """Execute the statement of that name as a transaction of its own."""
+        return run_alone(self._engine, name, **parameters)

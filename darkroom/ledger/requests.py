@@ -86,14 +86,12 @@ class Requests(Part):
 
     def deliveries(self, ref: str) -> list[Delivery]:
         """Return the verified webhooks of a request, in the order they came."""
-        with self._engine.begin() as connection:
-            return [Delivery(**row._mapping) for row in run(connection, "deliveries_of_request", ref=ref)]
+        return [Delivery(**row._mapping) for row in self._run("deliveries_of_request", ref=ref)]
 
     def next_due(self, *, after: datetime) -> datetime | None:
         """Return when the next queued row that waits for a time after that one may be granted."""
-        with self._engine.begin() as connection:
-            due: datetime | None = run(connection, "requests_next_due", after=after).scalar()
-            return due
+        due: datetime | None = self._run("requests_next_due", after=after).scalar()
+        return due
 
     def begin_submit(self, ref: str, *, deadline: timedelta, input_hash: str | None = None) -> Request | None:
         """Commit that the one POST is about to be sent. Return None if the row is not granted (any more).
@@ -104,17 +102,15 @@ class Requests(Part):
         for it. The same holds for `accepted`.
         """
         now = self._now()
-        with self._engine.begin() as connection:
-            row = run(
-                connection,
-                "request_begin_submit",
-                ref=ref,
-                before=statuses_before(Transition.SUBMIT),
-                input_hash=input_hash,
-                now=now,
-                deadline_at=now + deadline,
-            ).one_or_none()
-            return None if row is None else as_request(row)
+        row = self._run(
+            "request_begin_submit",
+            ref=ref,
+            before=statuses_before(Transition.SUBMIT),
+            input_hash=input_hash,
+            now=now,
+            deadline_at=now + deadline,
+        ).one_or_none()
+        return None if row is None else as_request(row)
 
     def ask_anew(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
         """Put another call in the row's place, if it has not been sent; else return the row as it is.
@@ -146,24 +142,21 @@ class Requests(Part):
 
     def accepted(self, ref: str, *, request_id: str) -> Request:
         """Note the provider's id. After a webhook that came first, this only fills in what is missing."""
-        with self._engine.begin() as connection:
-            before = statuses_before(Transition.ACCEPT)
-            row = run(connection, "request_accepted", ref=ref, before=before, request_id=request_id, now=self._now())
-            return as_request(row.one())
+        before = statuses_before(Transition.ACCEPT)
+        row = self._run("request_accepted", ref=ref, before=before, request_id=request_id, now=self._now())
+        return as_request(row.one())
 
     def adopt(self, ref: str, *, request_id: str) -> bool:
         """Note the id under which an unknown row was found at the provider.
 
         Return False if it was heard of meanwhile.
         """
-        with self._engine.begin() as connection:
-            found = run(connection, "request_adopt", ref=ref, request_id=request_id, now=self._now())
-            return found.one_or_none() is not None
+        found = self._run("request_adopt", ref=ref, request_id=request_id, now=self._now())
+        return found.one_or_none() is not None
 
     def known_to_us(self, request_ids: Sequence[str]) -> set[str]:
         """Return those of the provider's ids that a row or a delivery of ours bears."""
-        with self._engine.begin() as connection:
-            return set(run(connection, "requests_known", request_ids=list(request_ids)).scalars())
+        return set(self._run("requests_known", request_ids=list(request_ids)).scalars())
 
     def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None) -> Implied:
         """Requeue the row, its slot free: the provider surely did not take it. End it if its cancel was asked for."""
@@ -212,22 +205,18 @@ class Requests(Part):
 
     def fill_output(self, ref: str, *, output: dict[str, Any], cost_usd: Decimal | None) -> None:
         """Fill in the result of a success that was announced without it."""
-        with self._engine.begin() as connection:
-            run(connection, "request_output", ref=ref, output=dumps(output), cost_usd=cost_usd)
+        self._run("request_output", ref=ref, output=dumps(output), cost_usd=cost_usd)
 
     def forget_inline(self, ref: str, path: Sequence[str], *, kept: str) -> None:
         """Put `kept` in the place of a file that came within the answer and lies in the media store now."""
-        with self._engine.begin() as connection:
-            run(connection, "request_output_forget", ref=ref, path=list(path), kept=dumps(kept))
+        self._run("request_output_forget", ref=ref, path=list(path), kept=dumps(kept))
 
     def _one(self, name: str, **parameters: Any) -> Request | None:
-        with self._engine.begin() as connection:
-            row = run(connection, name, **parameters).one_or_none()
-            return None if row is None else as_request(row)
+        row = self._run(name, **parameters).one_or_none()
+        return None if row is None else as_request(row)
 
     def _many(self, name: str, **parameters: Any) -> list[Request]:
-        with self._engine.begin() as connection:
-            return [as_request(row) for row in run(connection, name, **parameters)]
+        return [as_request(row) for row in self._run(name, **parameters)]
 
 
 def _add(connection: Connection, job_id: str, specs: Sequence[RequestSpec], *, now: datetime) -> None:

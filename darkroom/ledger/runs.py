@@ -150,13 +150,11 @@ class Runs(Part):
 
     def flow_run_of(self, job_id: str) -> UUID | None:
         """Return Prefect's run that carries the job."""
-        with self._engine.begin() as connection:
-            found: UUID | None = run(connection, "run_flow_run_of_job", job_id=job_id).scalar()
-            return found
+        found: UUID | None = self._run("run_flow_run_of_job", job_id=job_id).scalar()
+        return found
 
     def renew(self, run_id: str) -> None:
-        with self._engine.begin() as connection:
-            run(connection, "run_renew", run_id=run_id, alive_until=self._now() + self._timing.lease)
+        self._run("run_renew", run_id=run_id, alive_until=self._now() + self._timing.lease)
 
     def look(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
         """Find the run's open jobs, and which of them can go on.
@@ -182,8 +180,7 @@ class Runs(Part):
 
     def has_had_several(self, run_id: str) -> bool:
         """Return whether more than one job was ever assigned to the run."""
-        with self._engine.begin() as connection:
-            return len(run(connection, "jobs_of_run_first_two", run_id=run_id).all()) > 1
+        return len(self._run("jobs_of_run_first_two", run_id=run_id).all()) > 1
 
     def close(self, run_id: str) -> bool:
         """End the run unless it has an open job. Return whether it was ended."""
@@ -244,35 +241,30 @@ class Runs(Part):
             return tell(connection, lock_run_of_job(connection, job_id), job_id, "darkroom.run.woken", now=self._now())
 
     def get(self, run_id: str) -> Run | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "run_get", run_id=run_id).one_or_none()
-            return None if row is None else as_run(row)
+        row = self._run("run_get", run_id=run_id).one_or_none()
+        return None if row is None else as_run(row)
 
     def not_closed(self) -> list[Run]:
         """Return open runs, and those that were ended but still have an open job.
 
         Whoever ended those did not get to it.
         """
-        with self._engine.begin() as connection:
-            return [as_run(row) for row in run(connection, "runs_not_closed")]
+        return [as_run(row) for row in self._run("runs_not_closed")]
 
     def closed_since(self, when: datetime) -> list[Run]:
         """Return runs that have closed since then, and left no job open."""
-        with self._engine.begin() as connection:
-            return [as_run(row) for row in run(connection, "runs_closed_since", since=when)]
+        return [as_run(row) for row in self._run("runs_closed_since", since=when)]
 
     def limits_of_open(self) -> dict[str, int]:
         """Return how many runs each user who has an open one may have executing at once, by the user's id."""
-        with self._engine.begin() as connection:
-            return {row.user_id: row.in_flight for row in run(connection, "runs_limits_of_open")}
+        return {row.user_id: row.in_flight for row in self._run("runs_limits_of_open")}
 
     def with_granted(self) -> set[str]:
         """Return the ids of runs of which a row holds a slot that it has not used.
 
         Also of those that are suspended though their batch can go on, or though what a job waits for has come.
         """
-        with self._engine.begin() as connection:
-            return set(run(connection, "runs_with_granted", now=self._now()).scalars())
+        return set(self._run("runs_with_granted", now=self._now()).scalars())
 
     def mark_woken(self, run_id: str) -> None:
         with self._engine.begin() as connection:
@@ -294,18 +286,16 @@ class Runs(Part):
 
     def recovering(self, seen: Run, *, recoveries: int) -> bool:
         """Note that the run is brought back. Return False if anything has changed in it since it was `seen`."""
-        with self._engine.begin() as connection:
-            noted = run(
-                connection,
-                "run_recovering",
-                run_id=seen.id,
-                recoveries=recoveries,
-                now=self._now(),
-                closed_at=seen.closed_at,
-                alive_until=seen.alive_until,
-                recovered_at=seen.recovered_at,
-            )
-            return noted.one_or_none() is not None
+        noted = self._run(
+            "run_recovering",
+            run_id=seen.id,
+            recoveries=recoveries,
+            now=self._now(),
+            closed_at=seen.closed_at,
+            alive_until=seen.alive_until,
+            recovered_at=seen.recovered_at,
+        )
+        return noted.one_or_none() is not None
 
 
 def _job(connection: Connection, job_id: str) -> Job:

@@ -96,8 +96,7 @@ class Users(Part):
     def authenticate(self, key: str) -> Caller | None:
         """Return whom the key belongs to, None where it does not open; note that it was used, by the minute."""
         now, hashed = self._now(), digest(key)
-        with self._engine.begin() as connection:
-            found = run(connection, "key_caller", digest=hashed, now=now).one_or_none()
+        found = self._run("key_caller", digest=hashed, now=now).one_or_none()
         if found is None:
             return None
         if found.last_used_at is None or found.last_used_at < now - USED_EVERY:
@@ -111,8 +110,7 @@ class Users(Part):
 
     def holding(self, digests: Collection[str]) -> frozenset[str]:
         """Return those of the keys, by their digests, that hold still."""
-        with self._engine.begin() as connection:
-            return frozenset(run(connection, "keys_that_hold", digests=list(digests), now=self._now()).scalars())
+        return frozenset(self._run("keys_that_hold", digests=list(digests), now=self._now()).scalars())
 
     def end_user(self, service_user_id: str, name: str) -> User:
         """Return the end user of a service, made on first use with the service's own plan."""

@@ -161,45 +161,37 @@ class Waits(Part):
             return extended, Implied(rings=(wait.job_id,))
 
     def get(self, wait_id: str) -> Wait | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "wait_get", wait_id=wait_id).one_or_none()
-            return None if row is None else plain(Wait, row)
+        row = self._run("wait_get", wait_id=wait_id).one_or_none()
+        return None if row is None else plain(Wait, row)
 
     def of_job(self, job_id: str) -> list[Wait]:
-        with self._engine.begin() as connection:
-            return [plain(Wait, row) for row in run(connection, "waits_of_job", job_id=job_id)]
+        return [plain(Wait, row) for row in self._run("waits_of_job", job_id=job_id)]
 
     def find(self, job_id: str, name: str) -> Wait | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "wait_by_name", job_id=job_id, name=name).one_or_none()
-            return None if row is None else plain(Wait, row)
+        row = self._run("wait_by_name", job_id=job_id, name=name).one_or_none()
+        return None if row is None else plain(Wait, row)
 
     def of_run(self, run_id: str, *, limit: int) -> list[Wait]:
         """Return the waits of all of the run's jobs: those that are open first, by when they are over."""
-        with self._engine.begin() as connection:
-            return [plain(Wait, row) for row in run(connection, "waits_of_run", run_id=run_id, limit=limit)]
+        return [plain(Wait, row) for row in self._run("waits_of_run", run_id=run_id, limit=limit)]
 
     def outlook(self, run_id: str) -> Outlook:
-        with self._engine.begin() as connection:
-            return Outlook(**run(connection, "waits_outlook", run_id=run_id).one()._mapping)
+        return Outlook(**self._run("waits_outlook", run_id=run_id).one()._mapping)
 
     def event(self, event_id: str) -> Event:
         """Return the event of that id, one that settled a wait."""
-        with self._engine.begin() as connection:
-            return plain(Event, run(connection, "event_get", event_id=event_id).one())
+        return plain(Event, self._run("event_get", event_id=event_id).one())
 
     def next_due(self, *, after: datetime) -> datetime | None:
-        with self._engine.begin() as connection:
-            due: datetime | None = run(connection, "waits_next_due", after=after).scalar()
-            return due
+        due: datetime | None = self._run("waits_next_due", after=after).scalar()
+        return due
 
     def wake_due(self) -> Implied:
         """Imply the wake of each suspended run of which a job's time has come.
 
         It is for one of the run's jobs, which wakes it for all.
         """
-        with self._engine.begin() as connection:
-            return Implied(rings=tuple(run(connection, "waits_due", now=self._now()).scalars()))
+        return Implied(rings=tuple(self._run("waits_due", now=self._now()).scalars()))
 
 
 class Steps(Part):
@@ -214,21 +206,17 @@ class Steps(Part):
 
     def done(self, job_id: str, name: str, result: Any) -> None:
         """Note that the step is done. `result`: anything that is JSON."""
-        with self._engine.begin() as connection:
-            run(connection, "step_done", job_id=job_id, name=name, result=dumps({"value": result}), now=self._now())
+        self._run("step_done", job_id=job_id, name=name, result=dumps({"value": result}), now=self._now())
 
     def failed(self, job_id: str, name: str, error: Mapping[str, Any]) -> None:
-        with self._engine.begin() as connection:
-            run(connection, "step_failed", job_id=job_id, name=name, error=dumps(dict(error)))
+        self._run("step_failed", job_id=job_id, name=name, error=dumps(dict(error)))
 
     def get(self, job_id: str, name: str) -> Step | None:
-        with self._engine.begin() as connection:
-            row = run(connection, "step_get", job_id=job_id, name=name).one_or_none()
-            return None if row is None else plain(Step, row)
+        row = self._run("step_get", job_id=job_id, name=name).one_or_none()
+        return None if row is None else plain(Step, row)
 
     def of_job(self, job_id: str) -> list[Step]:
-        with self._engine.begin() as connection:
-            return [plain(Step, row) for row in run(connection, "steps_of_job", job_id=job_id)]
+        return [plain(Step, row) for row in self._run("steps_of_job", job_id=job_id)]
 
 
 def settle(

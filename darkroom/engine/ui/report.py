@@ -28,7 +28,7 @@ from darkroom.errors import DarkroomError
 from darkroom.ledger import Asset, Counts, JobStatus, Request
 from darkroom.media.links import ARTIFACT_LIFETIME, asset_url
 
-HANDFUL = 10
+HANDFUL = 50  # a table costs Prefect as much as ten jobs cost the ledger
 PROGRESS, WAITS = "progress", "waits"  # keys of artifacts
 FEW = 4  # files of a job that its line shows
 # Each costs Prefect a task run or an artifact, so they do not come more often where times are scaled.

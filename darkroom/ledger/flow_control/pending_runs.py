@@ -76,18 +76,16 @@ class Starts(Part):
             return Implied(begins=tuple(sorted({*released, *due})))
 
     def next_due(self, *, after: datetime) -> datetime | None:
-        with self._engine.begin() as connection:
-            due: datetime | None = run(connection, "starts_next_due", after=after).scalar()
-            return due
+        due: datetime | None = self._run("starts_next_due", after=after).scalar()
+        return due
 
     def release_now(self, ids: Sequence[str]) -> Implied:
         """Let those that are collecting events go on without waiting for more.
 
         What holds the others holds them still.
         """
-        with self._engine.begin() as connection:
-            deployments = run(connection, "starts_release_now", ids=list(ids)).scalars()
-            return Implied(begins=tuple(sorted(set(deployments))))
+        deployments = self._run("starts_release_now", ids=list(ids)).scalars()
+        return Implied(begins=tuple(sorted(set(deployments))))
 
     def drop(self, deployment: str, *, ids: Sequence[str] | None, user_id: str | None, reason: str) -> list[str]:
         """Drop pending runs of the deployment: these, a user's, or all. Return which.
@@ -102,8 +100,7 @@ class Starts(Part):
 
     def get(self, ids: Iterable[str]) -> dict[str, PendingRun]:
         """Return the pending runs, by id."""
-        with self._engine.begin() as connection:
-            return {row.id: as_start(row) for row in run(connection, "starts_get", ids=list(ids))}
+        return {row.id: as_start(row) for row in self._run("starts_get", ids=list(ids))}
 
     def page(
         self,
