@@ -29,7 +29,7 @@ from darkroom.ledger import OUTAGES, JobStatus, Listener, Record, Work
 
 JobFunction = Callable[[Job], object]
 
-# On two cores a process collects about as many a second. Unpaced, 200 at once took 1.2 s (p95) from webhook to next line.
+# Two cores collect about as many a second. Unpaced, 200 at once took 1.2 s (p95) from webhook to next line.
 SUBMITS_AT_ONCE = 24
 SUBMITS_PER_SECOND = 85
 MOST_BESIDE = 16  # calls of providers whose answer is the outcome, for all jobs of the run

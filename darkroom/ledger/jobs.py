@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from darkroom.errors import BadInput, TooMany, WrongState
-from darkroom.ledger import news
 from darkroom.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.finishing import ended_by, ending_of, finish
 from darkroom.ledger.job_lists import JobLists
 from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, labels_again, repeated
 from darkroom.ledger.locks import lock_run_of_job, tell
@@ -246,8 +246,12 @@ class Jobs(JobLists):
 
         Locks the job alone: nothing comes for its run by that, and a burst's endings do not queue behind its webhooks.
         """
-        with self._engine.begin() as connection:
-            return _finish(connection, job_id, status, error=error, result=result, now=self._now())
+        ending = ending_of(status, error=error, result=result, now=self._now())
+        row = self._run("job_finish", job_id=job_id, spared=BATCH, **ending).one_or_none()
+        if row is not None:
+            return ended_by(row)
+        with self._engine.begin() as connection:  # a batch, whose rows end with it; or one that has ended before
+            return finish(connection, job_id, ending)
 
     def progress(self, job_id: str, percent: float, text: str) -> bool:
         """Note how far the job has come. Return False if that is what is on record, or the job has ended."""
@@ -275,7 +279,7 @@ class Jobs(JobLists):
             goes_on = any(_may_bring_a_result(row) for row in rows) or _has_open_rows(connection, job)
             ended = NOTHING
             if locked is None or not goes_on:
-                ended = _finish(connection, job_id, JobStatus.CANCELLED, now=now)
+                ended = finish(connection, job_id, ending_of(JobStatus.CANCELLED, now=now))
             else:
                 ended = Implied(cancels=_end_waits(connection, job_id, now=now))
             return Implied(grant=freed) + ended + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
@@ -378,29 +382,6 @@ def _require_room(connection: Connection, row: Row[Any], count: int, *, retry_af
 
 def _may_bring_a_result(row: Request) -> bool:
     return not row.status.terminal or row.status is RequestStatus.SUCCEEDED
-
-
-def _finish(
-    connection: Connection,
-    job_id: str,
-    status: JobStatus,
-    *,
-    error: Mapping[str, Any] | None = None,
-    result: Mapping[str, Any] | None = None,
-    now: datetime,
-) -> Implied:
-    documents = {"error": error and dumps(dict(error)), "result": result and dumps(dict(result))}
-    job = run(connection, "job_finish", job_id=job_id, status=status.value, **documents, now=now).one_or_none()
-    if job is None:
-        return NOTHING  # it has ended before, and its rows with it
-    freed = _end_rows(connection, job_id, now=now)
-    if job.kind == BATCH:
-        freed |= end_children(connection, job_id, now=now)
-    if job.parent_id is None:  # of a batch's rows their batch tells
-        news.tell_end(connection, job, status, error=error, now=now)
-    waiting = tuple(run(connection, "jobs_waiting_for", job_id=job_id).scalars())
-    begins = () if job.start_id is None else (f"{job.kind}/{job.deployment}",)
-    return Implied(grant=freed, rings=waiting, cancels=_end_waits(connection, job_id, now=now), begins=begins)
 
 
 def _end_waits(connection: Connection, job_id: str, *, now: datetime) -> tuple[str, ...]:

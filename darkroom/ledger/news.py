@@ -21,13 +21,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row
-
 from darkroom.clock import midnight
-from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import run
 from darkroom.ledger.part import Part
-from darkroom.ledger.statuses import JobStatus
 
 CHANNEL = "darkroom_news"
 MOST_NUMBERED = 1000  # at once
@@ -93,14 +89,6 @@ class Audience:
             and self.job_id in (None, news.job_id)
             and (not self.topics or news.event in self.topics)
         )
-
-
-def tell_end(
-    connection: Connection, job: Row[Any], status: JobStatus, *, error: Mapping[str, Any] | None, now: datetime
-) -> None:
-    """Put on record that the job has ended. The other news is told by the statements that do what it tells."""
-    data = dumps({"error": dict(error)}) if error else None
-    run(connection, "news_end", user_id=job.user_id, job_id=job.id, event=f"job.{status.value}", data=data, now=now)
 
 
 class AllNews(Part):

@@ -13,10 +13,6 @@ SELECT run.* FROM job JOIN run ON run.id = job.run_id WHERE job.id = :job_id FOR
 SELECT run.* FROM request JOIN job ON job.id = request.job_id JOIN run ON run.id = job.run_id
 WHERE request.ref = :ref FOR UPDATE OF run
 
--- name: run_lock_of_provider_id
-SELECT run.* FROM request JOIN job ON job.id = request.job_id JOIN run ON run.id = job.run_id
-WHERE request.request_id = :request_id FOR UPDATE OF run
-
 -- name: job_of_request
 SELECT job_id FROM request WHERE ref = :ref
 
@@ -164,9 +160,6 @@ UPDATE job SET held_reason = :reason, held_at = :now WHERE id = :job_id AND fini
 -- name: job_get
 SELECT * FROM job WHERE id = :job_id
 
--- name: job_is_over
-SELECT finished_at FROM job WHERE id = :job_id
-
 -- name: job_slotless
 UPDATE job SET slotless = true WHERE id = :job_id
 
@@ -251,10 +244,8 @@ SELECT id FROM job WHERE run_id = :run_id LIMIT 2
 SELECT status, count(*) AS n FROM job WHERE run_id = :run_id GROUP BY status
 
 -- name: job_finish
-UPDATE job SET status = :status, error = CAST(:error AS jsonb), result = CAST(:result AS jsonb), progress = NULL,
-    finished_at = :now
-WHERE id = :job_id AND finished_at IS NULL
-RETURNING *
+SELECT kind, deployment, start_id, freed, rings, cancels FROM finish_job(:job_id, :status, CAST(:error AS jsonb),
+    CAST(:result AS jsonb), CAST(:told AS jsonb), :spared, CAST(:now AS timestamptz))
 
 -- name: job_progress
 -- Told at most as often as `told_before` says: what is passed over is made good by the next, or by the end.
@@ -445,10 +436,6 @@ WHERE digest = (
 
 -- name: user_plan
 SELECT plan.name AS plan, plan.in_flight FROM "user" JOIN plan ON plan.name = "user".plan WHERE "user".id = :user_id
-
--- name: news_end
-INSERT INTO notification (user_id, job_id, event, data, created_at, to_ingest)
-VALUES (:user_id, :job_id, :event, CAST(:data AS jsonb), :now, true)
 
 -- name: news_to_ingest
 -- Ends of jobs that are no events yet, with what these say. Numbered ones: whoever numbers writes these rows, too, and
@@ -760,9 +747,6 @@ SELECT * FROM request WHERE ref = :ref
 -- name: request_lock
 SELECT * FROM request WHERE ref = :ref FOR UPDATE
 
--- name: request_lock_by_provider_id
-SELECT * FROM request WHERE request_id = :request_id FOR UPDATE
-
 -- name: request_by_provider_id
 SELECT * FROM request WHERE request_id = :request_id
 
@@ -792,6 +776,11 @@ WHERE ref = ANY(:refs) AND status IN ('granted', 'succeeded', 'failed', 'cancell
 
 -- name: requests_next_due
 SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :after
+
+-- name: request_settle
+SELECT verdict, wakes, asks FROM settle_request(:ref, CAST(:before AS text[]), :status, CAST(:output AS jsonb),
+    CAST(:error AS jsonb), CAST(:cost_usd AS numeric), :via, :provider, :request_id, :body_sha256,
+    CAST(:now AS timestamptz))
 
 -- name: request_begin_submit
 UPDATE request SET status = 'submitting', submitted_at = :now, deadline_at = :deadline_at
@@ -840,20 +829,6 @@ UPDATE request SET output = jsonb_set(output, CAST(:path AS text[]), CAST(:kept 
 
 -- name: request_output
 UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref
-
--- name: delivery_again
--- The very same webhook came before, with the same verdict: counted there.
-UPDATE delivery SET times = times + 1, last_received_at = :now
-WHERE id = (
-    SELECT id FROM delivery
-    WHERE ref = :ref AND provider = :provider AND request_id = :request_id AND body_sha256 = :body_sha256
-      AND verdict = :verdict
-    ORDER BY id LIMIT 1
-)
-
--- name: delivery_insert
-INSERT INTO delivery (provider, request_id, ref, verdict, body_sha256, cost_usd, received_at)
-VALUES (:provider, :request_id, :ref, :verdict, :body_sha256, :cost_usd, :now)
 
 -- name: account_insert
 INSERT INTO account (id, slots, user_slots, endpoint_caps) VALUES (:account_id, :slots, :user_slots, '{}')
@@ -1440,9 +1415,6 @@ UPDATE wait SET status = 'open', settled_at = NULL, settled_by = NULL WHERE job_
 -- name: waits_drop_failed
 DELETE FROM wait USING job AS child
 WHERE wait.job_id = :job_id AND child.id = wait.child_job_id AND child.status IN ('failed', 'cancelled')
-
--- name: jobs_waiting_for
-SELECT job_id FROM wait WHERE child_job_id = :job_id AND status = 'open'
 
 -- name: step_get
 SELECT * FROM step WHERE job_id = :job_id AND name = :name

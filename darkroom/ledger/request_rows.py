@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, text
 
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import plain, run
-from darkroom.ledger.locks import as_run, lock_run_of_request
+from darkroom.ledger.locks import lock_run_of_request
 from darkroom.ledger.statuses import Lane, RequestStatus, Transition, next_status
 from darkroom.ledger.tables import Request, Run, new_id
 
@@ -81,14 +81,6 @@ def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, no
 def lock_request(connection: Connection, ref: str) -> tuple[Run | None, Request]:
     locked = lock_run_of_request(connection, ref)
     return locked, as_request(run(connection, "request_lock", ref=ref).one())
-
-
-def lock_by_provider_id(connection: Connection, request_id: str) -> tuple[Run | None, Request] | None:
-    found = run(connection, "run_lock_of_provider_id", request_id=request_id).one_or_none()
-    if found is not None and found.closed_at is None:
-        return as_run(found), as_request(run(connection, "request_lock_by_provider_id", request_id=request_id).one())
-    row = run(connection, "request_by_provider_id", request_id=request_id).one_or_none()
-    return None if row is None else lock_request(connection, row.ref)
 
 
 def write(connection: Connection, row: Request, transition: Transition, **columns: Any) -> bool:

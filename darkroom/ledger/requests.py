@@ -24,7 +24,6 @@ from darkroom.ledger.request_rows import (
     RequestSpec,
     as_request,
     insert_request,
-    lock_by_provider_id,
     lock_request,
     write,
 )
@@ -184,24 +183,20 @@ class Requests(Part):
 
         With an `arrival` the webhook is put on record in the same transaction, and a row without an id adopts it.
         """
-        with self._engine.begin() as connection:
-            locked, row = lock_request(connection, ref)
-            return settle(connection, locked, row, outcome, via=via, arrival=arrival, now=self._now())
+        return settle(self._engine, ref, outcome, via=via, arrival=arrival, now=self._now())
 
     def settle_arrival(
         self, arrival: Arrival, outcome_of: Callable[[Request], Outcome]
     ) -> tuple[Verdict, Implied] | None:
-        """Find the request by the provider's id and settle it in one transaction. Return None if no row has that id.
+        """Find the request by the provider's id and settle it. Return None if no row has that id.
 
-        `outcome_of` sees the locked row; what it raises leaves everything as it was.
+        `outcome_of` sees the row before it is locked, and goes by what no more changes once there is such an id. What
+        it raises leaves everything as it was.
         """
-        with self._engine.begin() as connection:
-            found = lock_by_provider_id(connection, arrival.request_id)
-            if found is None:
-                return None
-            locked, row = found
-            outcome = outcome_of(row)
-            return settle(connection, locked, row, outcome, via="webhook", arrival=arrival, now=self._now())
+        row = self.by_provider_id(arrival.request_id)
+        if row is None:
+            return None
+        return self.settle(row.ref, outcome_of(row), via="webhook", arrival=arrival)
 
     def fill_output(self, ref: str, *, output: dict[str, Any], cost_usd: Decimal | None) -> None:
         """Fill in the result of a success that was announced without it."""

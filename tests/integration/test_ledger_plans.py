@@ -49,7 +49,6 @@ SEEN = {
     "job_get",
     "place_in_line",
     "job_insert",
-    "run_lock_of_provider_id",
     "runs_not_closed",
     "starts_gather",
     "starts_release",
