@@ -30,6 +30,7 @@ from darkroom.orchestrator import RunState
 from darkroom.orchestrator.state_names import RECOVERING
 
 PREFECTS_NET = timedelta(hours=24)  # its time-out of a suspension is only the net under the ledger's deadlines
+COLLECTS_SECONDS = 0.01  # between two looks at least: what comes meanwhile is one look
 FOREVER = timedelta(days=100 * 366)
 
 
@@ -160,6 +161,7 @@ class Runner:
             while True:
                 self._calls.take_in()
                 self._heed_a_suspension()
+                looked_at = time.monotonic()
                 work = self._ledger.runs.look(self._run_id, self._calls.waits)
                 self._calls.start(work, named=self._as_tasks and self._is_alone(work))
                 if self._calls.busy:
@@ -170,6 +172,7 @@ class Runner:
                 again = min(self._calls.next_due, self._until_the_next_time())
                 look = self._look_seconds
                 listener.wait(min(look, again, look if self._calls.busy else left))
+                time.sleep(max(0.0, looked_at + COLLECTS_SECONDS - time.monotonic()))
                 self._poller.ask_all()
                 self._reports.send_what_is_due()
 

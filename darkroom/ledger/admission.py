@@ -57,7 +57,20 @@ class Progress:
     lanes: Mapping[int, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """Whether there is anything to do just now, and when there will be by itself."""
+
+    queued: bool
+    waits_over: bool
+    due: datetime | None
+
+
 class Grants(Part):
+    def outlook(self) -> Outlook:
+        """Return what there is to do, from one look that locks nothing."""
+        return Outlook(**self._run("line_outlook", now=self._now()).one()._mapping)
+
     def grant(self) -> list[Granted]:
         """Give every slot that is free to the rows whose turn it is. While a provider is out, give one to a probe."""
         now = self._now()

@@ -125,6 +125,13 @@ def run_alone(engine: Engine, name: str, /, **parameters: Any) -> Result:
         pooled.close()
 
 
+@contextmanager
+def one_by_one(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection on which each statement is a transaction of its own, without BEGIN and COMMIT."""
+    with engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
 def _checked_out(engine: Engine, name: str) -> PoolProxiedConnection:
     try:
         return engine.raw_connection()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from darkroom.errors import BadInput, TooMany, WrongState
+from darkroom.errors import WrongState
+from darkroom.ledger.allowance import require_allowed, require_room
 from darkroom.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.columns import ON_DEMAND
-from darkroom.ledger.database import plain, run
+from darkroom.ledger.database import one_by_one, plain, run
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.finishing import ended_by, ending_of, finish
 from darkroom.ledger.job_lists import JobLists
@@ -22,7 +23,15 @@ from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, labels_again, r
 from darkroom.ledger.locks import lock_run_of_job, tell
 from darkroom.ledger.replay import plan_replay
 from darkroom.ledger.replay_budget import require_within_budget
-from darkroom.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request, spec_again
+from darkroom.ledger.request_rows import (
+    RequestSpec,
+    adopt_late,
+    as_request,
+    cancel_open,
+    columns_of,
+    insert_request,
+    spec_again,
+)
 from darkroom.ledger.statuses import JobStatus, Lane, RequestStatus
 from darkroom.ledger.tables import Asset, Job, Request, new_id
 
@@ -141,6 +150,14 @@ class Jobs(JobLists):
         """
         now = self._now()
         most = max(estimate_usd, first.estimate_usd if first else Decimal(0))
+        if first is not None and first.reuse_hash is None:
+            columns = {"kind": kind, "deployment": deployment, "parameters": dumps(dict(parameters))}
+            columns |= {"idempotency_key": idempotency_key, "body_hash": body_hash(kind, parameters, labels)}
+            columns |= {"user_id": user_id, "estimate_usd": most or None, "most_usd": most, **labels.columns()}
+            row = self._run("job_post", id=new_id("job_"), **columns, **columns_of(first), now=now).one_or_none()
+            if row is not None and row.id is not None:
+                return Posted(job=as_job(row), new=True, implied=Implied(grant=True))
+            # Not allowed, or ordered before: told apart below.
         with self._engine.begin() as connection:
             row = insert_job(
                 connection,
@@ -157,7 +174,7 @@ class Jobs(JobLists):
             if row is None:
                 found = repeated(connection, user_id, idempotency_key, kind, parameters, labels)
                 return Posted(job=as_job(found), new=False, implied=NOTHING)
-            _require_allowed(row, most, retry_after=self._timing.queue_full)
+            require_allowed(row, most, retry_after=self._timing.queue_full)
             job = as_job(row)
             if first is not None and insert_request(connection, job.id, first, now=now) is RequestStatus.QUEUED:
                 return Posted(job=job, new=True, implied=Implied(grant=True))
@@ -195,8 +212,8 @@ class Jobs(JobLists):
             if row is None:
                 found = repeated(connection, user_id, idempotency_key, kind, parameters, labels)
                 return Posted(job=as_job(found), new=False, implied=NOTHING)
-            _require_allowed(row, estimate_usd, retry_after=self._timing.queue_full)
-            _require_room(connection, row, len(drafts), retry_after=self._timing.queue_full)
+            require_allowed(row, estimate_usd, retry_after=self._timing.queue_full)
+            require_room(connection, row, len(drafts), retry_after=self._timing.queue_full)
             job = as_job(row)
             open_batch(connection, job, rows, drafts, forecast=forecast, now=now)
             return Posted(job=job, new=True, implied=Implied(grant=True, places=(job.id,)))
@@ -215,15 +232,16 @@ class Jobs(JobLists):
     def take_up(self, job_ids: Sequence[str]) -> list[Record]:
         """Return what is on record of jobs about to be called, which run from now on.
 
-        Those that have ended are left out. It takes four statements for all of them: their functions ask the record,
+        Those that have ended are left out. It takes three statements for all of them: their functions ask the record,
         not the ledger.
         """
-        ids = list(job_ids)
-        with self._engine.begin() as connection:
-            run(connection, "jobs_started", job_ids=ids, now=self._now())
-            jobs = {row.id: as_job(row) for row in run(connection, "jobs_unfinished", job_ids=ids)}
+        ids, now = list(job_ids), self._now()
+        with one_by_one(self._engine) as connection:
+            jobs = {row.id: as_job(row) for row in run(connection, "jobs_take_up", job_ids=ids, now=now)}
             requests = [as_request(row) for row in run(connection, "requests_of_jobs", job_ids=ids)]
-            assets = [plain(Asset, row) for row in run(connection, "assets_of_jobs", job_ids=ids)]
+            called_before = [job.id for job in jobs.values() if job.started_at != now]
+            found = run(connection, "assets_of_jobs", job_ids=called_before) if called_before else ()
+            assets = [plain(Asset, row) for row in found]
         return [
             Record(
                 job=jobs[job_id],
@@ -331,21 +349,6 @@ def _require_not_discarded(connection: Connection, job_id: str) -> None:
         raise WrongState("It was discarded meanwhile. A replay that names it puts it back.")
 
 
-def _require_allowed(row: Row[Any], estimate_usd: Decimal, *, retry_after: timedelta) -> None:
-    if row.queue_full:
-        raise TooMany(
-            f"{row.most_queued:,} of your requests wait already, the most on the plan '{row.plan}'. "
-            "Send it again when some are done.",
-            retry_after=retry_after,
-        )
-    if row.daily_budget_usd is not None and estimate_usd > row.daily_budget_usd:
-        raise BadInput(
-            f"It would cost about {estimate_usd.normalize():f} USD, and the plan '{row.plan}' has a budget of "
-            f"{row.daily_budget_usd.normalize():f} USD a day. Ask for less at once, or the operator for another plan.",
-            code="over_budget",
-        )
-
-
 def _has_open_rows(connection: Connection, job: Row[Any]) -> bool:
     return job.kind == BATCH and run(connection, "children_done", job_ids=[job.id]).first() is None
 
@@ -368,16 +371,6 @@ def _put_batch_back(
 
 def _as_it_was(row: Request) -> RequestSpec:
     return spec_again(row, attempt=1, lane=Lane.INTERACTIVE)
-
-
-def _require_room(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:
-    waiting: int = run(connection, "queued_of_user", user_id=row.user_id, most=row.most_queued).scalar_one()
-    if waiting + count > row.most_queued:
-        raise TooMany(
-            f"{waiting:,} of your requests wait already, and {count:,} more are beyond the {row.most_queued:,} that "
-            f"may wait on the plan '{row.plan}'. Send it again when some are done, or in parts.",
-            retry_after=retry_after,
-        )
 
 
 def _may_bring_a_result(row: Request) -> bool:

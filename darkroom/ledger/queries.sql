@@ -148,6 +148,42 @@ SELECT added.*, plan.name AS plan, plan.most_queued, plan.daily_budget_usd, plan
 ) AS queue_full
 FROM added JOIN "user" ON "user".id = added.user_id JOIN plan ON plan.name = "user".plan
 
+-- name: job_post
+-- A job and its first call, unless its user's plan does not allow it (`queue_full`, `over_budget`) or has one under the
+-- key: then there is no `id`. Whether the queue is full is told by its last place, not by counting the backlog.
+WITH allowed AS (
+    SELECT "user".id AS of_user, plan.name AS plan, plan.most_queued, plan.daily_budget_usd,
+        plan.most_queued = 0 OR EXISTS (
+            SELECT FROM request WHERE user_id = "user".id AND status = 'queued'
+            OFFSET greatest(plan.most_queued - 1, 0) LIMIT 1
+        ) AS queue_full
+    FROM "user" JOIN plan ON plan.name = "user".plan WHERE "user".id = :user_id
+), added AS (
+    INSERT INTO job (id, user_id, kind, deployment, status, slotless, parameters, depth, tags, meta, idempotency_key,
+        body_hash, estimate_usd, created_at)
+    SELECT :id, of_user, :kind, :deployment, 'pending', false, CAST(:parameters AS jsonb), 0, CAST(:tags AS text[]),
+        CAST(:meta AS jsonb), :idempotency_key, :body_hash, CAST(:estimate_usd AS numeric), CAST(:now AS timestamptz)
+    FROM allowed
+    WHERE NOT queue_full AND COALESCE(CAST(:most_usd AS numeric) <= daily_budget_usd, true)
+    ON CONFLICT (user_id, idempotency_key) DO NOTHING
+    RETURNING *
+), told AS (
+    INSERT INTO notification (user_id, job_id, event, created_at) SELECT user_id, id, 'job.created', :now FROM added
+), called AS (
+    INSERT INTO job_callback (job_id, url, events)
+    SELECT id, CAST(:callback_url AS text), CAST(:callback_events AS text[]) FROM added
+    WHERE CAST(:callback_url AS text) IS NOT NULL
+), asked AS (
+    INSERT INTO request (ref, job_id, user_id, account_id, step, attempt, endpoint, model_version, input, input_hash,
+        lane, status, token, not_before, estimate_usd, created_at)
+    SELECT :ref, id, user_id, :account_id, :step, :attempt, :endpoint, CAST(:model_version AS integer),
+        CAST(:input AS jsonb), :input_hash, :lane, 'queued', :token, CAST(:not_before AS timestamptz),
+        CAST(:call_usd AS numeric), :now
+    FROM added
+)
+SELECT added.*, allowed.plan, allowed.most_queued, allowed.daily_budget_usd, allowed.queue_full
+FROM allowed LEFT JOIN added ON true
+
 -- name: queued_of_user
 SELECT count(*) FROM (SELECT FROM request WHERE user_id = :user_id AND status = 'queued' LIMIT :most) AS waiting
 
@@ -224,18 +260,19 @@ SELECT * FROM job WHERE run_id = :run_id ORDER BY created_at, id
 SELECT job.id FROM run JOIN job ON job.run_id = run.id
 WHERE run.flow_run_id = :flow_run_id ORDER BY job.created_at, job.id LIMIT 1
 
--- name: jobs_started
--- Of a batch's rows their batch tells.
+-- name: jobs_take_up
+-- Those that have not ended; they run from now on. Of a batch's rows their batch tells.
 WITH started AS (
     UPDATE job SET status = 'running', started_at = COALESCE(started_at, :now)
     WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE)
-    RETURNING id, user_id, parent_id
+    RETURNING *
+), told AS (
+    INSERT INTO notification (user_id, job_id, event, created_at)
+    SELECT user_id, id, 'job.running', :now FROM started WHERE parent_id IS NULL ORDER BY id
 )
-INSERT INTO notification (user_id, job_id, event, created_at)
-SELECT user_id, id, 'job.running', :now FROM started WHERE parent_id IS NULL ORDER BY id
-
--- name: jobs_unfinished
-SELECT * FROM job WHERE id = ANY(:job_ids) AND finished_at IS NULL
+SELECT * FROM started
+UNION ALL
+SELECT job.* FROM job WHERE id = ANY(:job_ids) AND status <> 'pending' AND finished_at IS NULL
 
 -- name: jobs_of_run_first_two
 SELECT id FROM job WHERE run_id = :run_id LIMIT 2
@@ -774,8 +811,14 @@ SELECT * FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'un
 SELECT ref, status FROM request
 WHERE ref = ANY(:refs) AND status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
 
--- name: requests_next_due
-SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :after
+-- name: line_outlook
+-- Whether anybody waits for a slot, whether a wait is over, and when the next one or the next queued row falls due.
+SELECT EXISTS (SELECT FROM request WHERE status = 'queued') AS queued,
+    EXISTS (SELECT FROM wait WHERE status = 'open' AND until <= :now) AS waits_over,
+    LEAST(
+        (SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :now),
+        (SELECT min(until) FROM wait WHERE status = 'open' AND until > :now)
+    ) AS due
 
 -- name: request_settle
 SELECT verdict, wakes, asks FROM settle_request(:ref, CAST(:before AS text[]), :status, CAST(:output AS jsonb),
@@ -1391,9 +1434,6 @@ WHERE job.run_id = :run_id AND wait.status = 'open'
 -- name: waits_come
 SELECT wait.id FROM wait LEFT JOIN job AS child ON child.id = wait.child_job_id
 WHERE wait.id = ANY(:ids) AND (wait.status <> 'open' OR wait.until <= :now OR child.finished_at IS NOT NULL)
-
--- name: waits_next_due
-SELECT min(until) FROM wait WHERE status = 'open' AND until > :after
 
 -- name: waits_due
 -- Jobs whose run has left and that nobody has woken yet; one of each run, which wakes it for all. Not all at once:

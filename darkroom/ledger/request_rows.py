@@ -56,26 +56,36 @@ def as_request(row: Row[Any]) -> Request:
 
 def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, now: datetime) -> RequestStatus | None:
     """Write the row and return its status; None if this attempt of this step of this job is on record already."""
+    columns = columns_of(spec)
+    estimate_usd = columns.pop("call_usd")
     status = run(
         connection,
         "request_insert",
-        ref=new_id("req_"),
         job_id=job_id,
-        account_id=spec.account_id,
-        step=spec.step,
-        attempt=spec.attempt,
-        endpoint=spec.endpoint,
-        model_version=spec.model_version,
-        input=dumps(dict(spec.input)),
-        input_hash=content_hash(spec.endpoint, spec.input),
         reuse_hash=spec.reuse_hash,
-        lane=int(spec.lane),
-        token=secrets.token_hex(16),
-        not_before=spec.not_before,
-        estimate_usd=spec.estimate_usd,
+        estimate_usd=estimate_usd,
         now=now,
+        **columns,
     ).scalar()
     return None if status is None else RequestStatus(status)
+
+
+def columns_of(spec: RequestSpec) -> dict[str, Any]:
+    """Return the columns of a new row for the call."""
+    return {
+        "ref": new_id("req_"),
+        "account_id": spec.account_id,
+        "step": spec.step,
+        "attempt": spec.attempt,
+        "endpoint": spec.endpoint,
+        "model_version": spec.model_version,
+        "input": dumps(dict(spec.input)),
+        "input_hash": content_hash(spec.endpoint, spec.input),
+        "lane": int(spec.lane),
+        "token": secrets.token_hex(16),
+        "not_before": spec.not_before,
+        "call_usd": spec.estimate_usd,
+    }
 
 
 def lock_request(connection: Connection, ref: str) -> tuple[Run | None, Request]:

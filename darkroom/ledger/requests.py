@@ -87,11 +87,6 @@ class Requests(Part):
         """Return the verified webhooks of a request, in the order they came."""
         return [Delivery(**row._mapping) for row in self._run("deliveries_of_request", ref=ref)]
 
-    def next_due(self, *, after: datetime) -> datetime | None:
-        """Return when the next queued row that waits for a time after that one may be granted."""
-        due: datetime | None = self._run("requests_next_due", after=after).scalar()
-        return due
-
     def begin_submit(self, ref: str, *, deadline: timedelta, input_hash: str | None = None) -> Request | None:
         """Commit that the one POST is about to be sent. Return None if the row is not granted (any more).
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row
 from darkroom.errors import WrongState
 from darkroom.ledger.batches import BATCH, hold, let_go
 from darkroom.ledger.columns import ON_DEMAND
-from darkroom.ledger.database import run
+from darkroom.ledger.database import one_by_one, run
 from darkroom.ledger.effects import NOTHING, Implied, Start
 from darkroom.ledger.jobs import as_job, insert_job, put_back
 from darkroom.ledger.locks import as_run, lock_run, lock_run_of_job, tell
@@ -162,7 +162,7 @@ class Runs(Part):
         `waits`: what each job known to the process waits for; a job that is not in it is ready. That is refs of
         requests, and the job's own id where the process has not yet acted on the job's cancel.
         """
-        with self._engine.begin() as connection:
+        with one_by_one(self._engine) as connection:
             return _look(connection, run_id, waits, now=self._now())
 
     def left(self, run_id: str, waits: Mapping[str, Collection[str]], *, asks: bool = False) -> bool:

@@ -182,10 +182,6 @@ class Waits(Part):
         """Return the event of that id, one that settled a wait."""
         return plain(Event, self._run("event_get", event_id=event_id).one())
 
-    def next_due(self, *, after: datetime) -> datetime | None:
-        due: datetime | None = self._run("waits_next_due", after=after).scalar()
-        return due
-
     def wake_due(self) -> Implied:
         """Imply the wake of each suspended run of which a job's time has come.
 

@@ -243,7 +243,8 @@ def test_a_job_that_sleeps_is_woken_when_its_time_has_come(ledger: Ledger, ann: 
     wait = ledger.waits.sleep(job, "a while", until=until)
     assert ledger.waits.sleep(job, "a while", until=until + timedelta(days=1)).until == wait.until
     assert leave(ledger, job, wait)
-    assert ledger.waits.next_due(after=utc_now() - timedelta(seconds=1)) == wait.until
+    outlook = ledger.grants.outlook()
+    assert outlook.due == wait.until or outlook.waits_over  # on a slow machine
     assert (ledger.waits.wake_due().rings, ledger.runs.with_granted()) == ((), set())
     while utc_now() < until:
         pass

@@ -152,7 +152,7 @@ def test_a_row_waits_for_its_time(ledger: Ledger, ann: str) -> None:
     post(ledger, ann, not_before=later)
     post(ledger, ann, not_before=soon)
     due = post(ledger, ann, not_before=utc_now() - timedelta(seconds=1))
-    assert ledger.requests.next_due(after=utc_now()) == soon
+    assert ledger.grants.outlook().due == soon
     assert jobs_of(ledger.grants.grant()) == {due.id}
 
 

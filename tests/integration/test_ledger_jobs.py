@@ -61,6 +61,7 @@ def test_jobs_are_taken_up_with_all_that_is_on_record_of_each(ledger: Ledger, an
     """In the order asked for, each with its own calls and files; one that has ended is not called again."""
     jobs = [post(ledger, ann) for _ in range(3)]
     ledger.requests.reserve(jobs[2].id, spec(attempt=2))
+    ledger.jobs.take_up([jobs[0].id])  # before that no call has stored anything
     asset = ledger.assets.add(jobs[0], ref=None, step="generate", n=0, file=file("a.png"))
     ledger.jobs.finish(jobs[1].id, JobStatus.FAILED)
     records = ledger.jobs.take_up([jobs[2].id, jobs[1].id, jobs[0].id])

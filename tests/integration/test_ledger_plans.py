@@ -48,7 +48,9 @@ SEEN = {
     "jobs_page",
     "job_get",
     "place_in_line",
-    "job_insert",
+    "job_post",
+    "request_settle",
+    "job_finish",
     "runs_not_closed",
     "starts_gather",
     "starts_release",
@@ -82,6 +84,7 @@ WHOLE_TABLE = re.compile(r"Seq Scan on (request|job|delivery|run|asset|start|eve
 EXPLAIN = (
     "SET auto_explain.log_min_duration = 0",
     "SET auto_explain.log_analyze = on",
+    "SET auto_explain.log_nested_statements = on",
     "SET auto_explain.log_buffers = on",
     "SET auto_explain.log_parameter_max_length = 0",
     "SET client_min_messages = log",
@@ -217,7 +220,7 @@ def of_a_grant(ledger: Ledger, db: Db) -> None:
     db.execute(GIVE_BACK)
     assert len(ledger.grants.grant()) >= 10
     ledger.grants.next_without_run(10)
-    ledger.requests.next_due(after=utc_now())
+    ledger.grants.outlook()
 
 
 def of_a_customer(gateway: RunningGateway, key: str) -> None:

@@ -37,6 +37,8 @@ LONGEST_RETRY_AFTER = timedelta(days=1)
 
 
 class CallbackSender(Loop):
+    collects_seconds = 0.25
+
     def __init__(self, ledger: Ledger, settings: Settings, post: WebPost) -> None:
         failing = "Callbacks are not sent"
         super().__init__("callbacks", failing=failing, after_failure=ledger.timing.callbacks_failed)

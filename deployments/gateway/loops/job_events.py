@@ -14,6 +14,8 @@ from darkroom.ledger import NOTHING, Implied, Ledger
 
 
 class JobEvents(Loop):
+    collects_seconds = 0.25
+
     def __init__(self, ledger: Ledger, ingest: EventIngest, act_on: Callable[[Implied], None]) -> None:
         """`act_on`: carries out what the events imply."""
         failing = "Ends of jobs are no events yet"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from datetime import timedelta
 from types import TracebackType
@@ -21,6 +22,8 @@ SECONDS_TO_FINISH = 5.0  # a statement may hang for longer
 
 class Loop(ABC):
     """`name`: of the thread. `failing`: what is not done while its turns fail, as a sentence for the log."""
+
+    collects_seconds = 0.0  # between the beginnings of two turns at least: what wakes it meanwhile is one turn
 
     def __init__(self, name: str, *, failing: str, after_failure: timedelta) -> None:
         self._failing_to = failing
@@ -49,6 +52,7 @@ class Loop(ABC):
 
     def _work(self) -> None:
         while not self._stopping.is_set():
+            began = time.monotonic()
             self._flag.clear()
             try:
                 rest = self._turn()
@@ -58,5 +62,6 @@ class Loop(ABC):
                 self._logger.exception(self._failing_to)
             else:
                 self._flag.wait(rest)
+                self._stopping.wait(max(0.0, began + self.collects_seconds - time.monotonic()))
                 continue
             self._stopping.wait(self._after_failure)

@@ -37,6 +37,10 @@ MOST_READ = 200  # in one round
 MOST_WAITING = 1000  # lines that one stream keeps: some rounds, so that a burst ends nobody who reads
 MOST_STREAMS = 10_000  # of one gateway
 MOST_OF_ONE = 100  # … and of one user
+# Between the beginnings of two looks at least: what is told meanwhile is one look. Without an open stream nobody reads
+# it here, and what follows from it may wait a little longer.
+COLLECTS_SECONDS = 0.02
+COLLECTS_UNREAD_SECONDS = 0.25
 SECONDS_TO_FINISH = 5.0
 SECONDS_TO_BE_READY = 10.0
 
@@ -170,8 +174,11 @@ class NewsFeed:
                 with self._ledger.listen(CHANNEL) as listener:
                     self._listener = listener
                     while not self._stopping.is_set():
+                        began = time.monotonic()
                         self._look()
                         listener.wait(self._idle)
+                        collects = COLLECTS_SECONDS if self._open else COLLECTS_UNREAD_SECONDS
+                        self._stopping.wait(max(0.0, began + collects - time.monotonic()))
             except (DarkroomError, SQLAlchemyError, *OUTAGES) as error:
                 logger.warning("News is not read: %s", type(error).__name__)
             except Exception:
