@@ -130,7 +130,9 @@ def _calls(requests: Any) -> Node:
 
 def _timeline(job: Any) -> Node:
     """Return what happened, in its order: times of the API are of one zone, so their text sorts as they do."""
-    return (h.li[moment(at), " ", h.span(dir="auto")[what]] for at, what in sorted(_moments(job)))
+    return (
+        h.li[moment(at), " ", h.span(dir="auto")[what]] for at, what in sorted(_moments(job), key=lambda each: each[0])
+    )
 
 
 def _moments(job: Any) -> Iterator[tuple[str, str]]:

@@ -61,7 +61,7 @@ async def job(id: str, visit: VisitOf) -> Response:
     found = await visit.api.get(f"/v1/jobs/{id}")
     live = h.div("#job", data_news=id, hx_get=f"{AT}/{id}/view", hx_trigger="news", hx_sync="this:queue last")
     back = h.p[h.a(href=AT)["← All jobs"]]
-    return visit.page(ordered(found, most=120), back, live[job_view(found, _actions(visit, found))])
+    return visit.page(ordered(found, most=80), back, live[job_view(found, _actions(visit, found))])
 
 
 @router.get("/{id}/view")
