@@ -53,6 +53,7 @@ from darkroom.ledger.replay import asks_the_same, plan_replay
 from darkroom.ledger.request_rows import RequestSpec, spec_again
 from darkroom.ledger.requests import Requests
 from darkroom.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
+from darkroom.ledger.sessions import KnownSession, NewSession, Sessions
 from darkroom.ledger.settle import Arrival, Outcome, Verdict
 from darkroom.ledger.spending import GROUPS, Spending, Sums, Usage
 from darkroom.ledger.statuses import (
@@ -123,6 +124,7 @@ __all__ = [
     "JobStatus",
     "KnownKey",
     "KnownModel",
+    "KnownSession",
     "Labels",
     "Lane",
     "Ledger",
@@ -133,6 +135,7 @@ __all__ = [
     "ModelCard",
     "NewEvent",
     "NewKey",
+    "NewSession",
     "News",
     "OffEndpoint",
     "Outcome",
@@ -192,6 +195,7 @@ class Ledger:
         self._engine = make_engine(url, read_only=read_only)
         self.users = self._part(Users)
         self.keys = self._part(Keys)
+        self.sessions = self._part(Sessions)
         self.accounts = self._part(Accounts)
         self.jobs = self._part(Jobs)
         self.batches = self._part(Batches)

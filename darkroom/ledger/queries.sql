@@ -432,9 +432,29 @@ WHERE parent_id = :job_id AND discarded_at IS NULL
 ORDER BY stage, manifest_row
 
 -- name: key_caller
-SELECT api_key.user_id, service, scopes, last_used_at, calls_per_minute
-FROM api_key JOIN "user" ON "user".id = api_key.user_id JOIN plan ON plan.name = "user".plan
-WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CAST(:now AS timestamptz))
+-- By the key itself, or by a session of it.
+SELECT api_key.user_id, service, scopes, last_used_at, calls_per_minute, api_key.digest, shown.session
+FROM (
+    SELECT id, false AS session FROM api_key WHERE digest = :digest
+    UNION ALL
+    SELECT key_id, true FROM session WHERE digest = :digest AND expires_at > CAST(:now AS timestamptz)
+) AS shown
+JOIN api_key ON api_key.id = shown.id JOIN "user" ON "user".id = api_key.user_id JOIN plan ON plan.name = "user".plan
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CAST(:now AS timestamptz))
+
+-- name: session_forget
+-- Whoever else forgets them just now does the same: nobody waits for anybody.
+DELETE FROM session WHERE digest IN (
+    SELECT session.digest FROM session JOIN api_key ON api_key.id = key_id
+    WHERE api_key.digest = :key AND session.expires_at <= :now
+    FOR UPDATE OF session SKIP LOCKED)
+
+-- name: session_open
+INSERT INTO session (digest, key_id, created_at, expires_at)
+SELECT :digest, id, :now, :expires_at FROM api_key WHERE digest = :key
+
+-- name: session_close
+DELETE FROM session WHERE digest = :digest
 
 -- name: key_used
 -- Whoever else writes it just now says the same: nobody waits for anybody.
@@ -718,8 +738,13 @@ UPDATE callback_endpoint SET off_told_at = :now WHERE user_id = :owner_id AND of
 SELECT url, events FROM job_callback WHERE job_id = :job_id
 
 -- name: keys_that_hold
+-- Keys, and sessions of keys.
 SELECT digest FROM api_key
 WHERE digest = ANY(:digests) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
+UNION ALL
+SELECT session.digest FROM session JOIN api_key ON api_key.id = key_id
+WHERE session.digest = ANY(:digests) AND session.expires_at > :now
+  AND revoked_at IS NULL AND (api_key.expires_at IS NULL OR api_key.expires_at > :now)
 
 -- name: request_insert
 -- For a job that is over it is cancelled from the start. One whose answer the user has already, with its files in the
