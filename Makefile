@@ -52,8 +52,8 @@ test-slow: $(VENV)/installed-dev browser
 	@$(PYTEST) $(BESIDE) --time-scale 1 tests/acceptance tests/chaos
 
 bench: $(VENV)/installed-dev
-	@$(BIN)/python -m pytest --quiet tests/benchmarks --timeout 1800 --capture no
-	@cd tests && $(abspath $(BIN))/python -m benchmarks --into $(CURDIR)/build/bench
+	@$(BIN)/python -m pytest --quiet benchmarks --timeout 1800 --capture no
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks --into build/bench
 
 chaos: $(VENV)/installed-dev
 	@$(BIN)/python -m pytest tests/chaos --jobs 200 --seed $(SEED)
