@@ -286,7 +286,7 @@ class Durable:
         return self._resources.ledger.waits.choose([wait.id for wait in opened])
 
     def _require_not_ended(self, wait: Wait) -> None:
-        if wait.status == WaitStatus.ENDED:
+        if wait.status == WaitStatus.CANCELLED:
             raise Cancelled("The job was cancelled.").of(step=wait.name)
 
     def _happened(self, wait: Wait) -> Happened | None:

@@ -220,7 +220,7 @@ class _Waiting:
                 yield wait, verdict if isinstance(verdict, str) else f"its data does not match: {wait.match}"
                 continue
             self._open[event.name].remove(wait)
-            settle(self._connection, wait, WaitStatus.CAME, by="event", event_id=event_id, now=self._now)
+            settle(self._connection, wait, WaitStatus.RECEIVED, by="event", event_id=event_id, now=self._now)
             yield wait, None
 
 

@@ -368,7 +368,7 @@ def test_the_first_of_several_is_the_one_for_ever(call: Call, ledger: Ledger, ro
         assert job.wait_any(EITHER) == ("late", None)
         found = job.wait_for_event(COMPLETED)
         assert found is not None and found.id == event_id
-    assert ledger.waits.take(by_name["wait_any-1:done"].id).status == WaitStatus.PASSED
+    assert ledger.waits.take(by_name["wait_any-1:done"].id).status == WaitStatus.SUPERSEDED
 
 
 def test_an_event_before_the_time_is_the_one_of_several(call: Call, ledger: Ledger, row: JobRow) -> None:

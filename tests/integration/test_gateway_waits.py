@@ -112,7 +112,8 @@ def test_a_wait_is_ended_by_hand_and_its_run_is_woken(
     wait = asleep(ledger, job)
     answer = ann.post(f"/v1/waits/{wait.id}/wake")
     assert answer.status_code == 200
-    assert (answer.json()["status"], answer.json()["settled_by"]) == ("over", "hand")
+    assert (answer.json()["state"], answer.json()["settled_by"]) == ("timed_out", "hand")
+    assert answer.json()["status"] == "over"  # the word of 0.1
     was_woken(prefect, job, ledger)
     assert ann.post(f"/v1/waits/{wait.id}/wake").status_code == 409
 
@@ -183,7 +184,7 @@ def test_a_cancelled_job_that_only_waits_ends_at_once_and_so_does_its_child(
         return child is not None and child.status is JobStatus.CANCELLED
 
     wait_until(child_has_ended, timeout=10, what="the end of the child")
-    assert [each["status"] for each in ann.get(f"/v1/jobs/{job.id}").json()["waits"]] == ["ended"]
+    assert [each["state"] for each in ann.get(f"/v1/jobs/{job.id}").json()["waits"]] == ["cancelled"]
 
 
 @pytest.mark.parametrize(

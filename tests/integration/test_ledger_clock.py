@@ -51,7 +51,7 @@ def test_a_wait_is_over_when_the_clock_says_so(ledger: Ledger, ann: str, ahead: 
         assert now.waits.take(wait.id).status == WaitStatus.OPEN
     assert (late.waits.wake_due().rings, late.runs.with_granted()) == ((picture.job_id,), {picture.run_id})
     assert late.runs.look(picture.run_id, waits).ready == (picture.job_id,)
-    assert late.waits.take(wait.id).status == WaitStatus.OVER
+    assert late.waits.take(wait.id).status == WaitStatus.TIMED_OUT
 
 
 def test_a_lease_runs_out_by_the_clock(ledger: Ledger, ann: str, ahead: Ahead) -> None:

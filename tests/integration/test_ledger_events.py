@@ -154,7 +154,7 @@ def test_an_event_wakes_who_waits_for_it(ledger: Ledger, ann: str) -> None:
     assert implied.rings == (job.id,)
     assert len(ledger.runs.ring_job(job.id).wakes) == 1
     settled = ledger.waits.take(wait.id)
-    assert (settled.status, settled.settled_by, settled.event_id) == (WaitStatus.CAME, "event", received.id)
+    assert (settled.status, settled.settled_by, settled.event_id) == (WaitStatus.RECEIVED, "event", received.id)
     assert ledger.waits.event(received.id).data == {"score": 3}
 
 
@@ -182,7 +182,7 @@ def test_an_event_about_nobody_is_for_those_whom_its_sender_speaks_for(ledger: L
     event = NewEvent(name=NAME, user_id=None, owner_id=shop, data={})
     _, implied = ledger.events.receive(shop, [event], matches=matches)
     assert implied.rings == (waiting[early].job_id,)
-    assert await_it(ledger, later).status == WaitStatus.CAME
+    assert await_it(ledger, later).status == WaitStatus.RECEIVED
     assert {ledger.waits.take(waiting[each].id).status for each in (ann, stranger)} == {WaitStatus.OPEN}
 
 
@@ -193,7 +193,7 @@ def test_an_event_before_the_wait_counts_back_to_the_start_of_the_job(ledger: Le
     send(ledger, ann, data={"score": 1})
     second, _ = send(ledger, ann, data={"score": 2})
     wait = await_it(ledger, job, match="score=2")
-    assert (wait.status, wait.event_id) == (WaitStatus.CAME, second.id)
+    assert (wait.status, wait.event_id) == (WaitStatus.RECEIVED, second.id)
     assert effects(ledger, second.id) == [(EffectKind.WOKE, "it came before the job waited for it")]
     assert await_it(ledger, job, match="score=9", name="earlier").status == WaitStatus.OPEN
 
@@ -204,7 +204,7 @@ def test_an_event_at_the_moment_of_the_wait_is_never_missed(ledger: Ledger, db: 
     (received, _), wait = overlap(
         db, lambda: send(ledger, ann, starts=[ONBOARDING]), lambda: await_it(ledger, job), at="INSERT ON event_effect"
     )
-    assert (wait.status, wait.event_id) == (WaitStatus.CAME, received.id)
+    assert (wait.status, wait.event_id) == (WaitStatus.RECEIVED, received.id)
 
 
 def test_a_wait_is_settled_once(ledger: Ledger, db: Db) -> None:
@@ -218,7 +218,7 @@ def test_a_wait_is_settled_once(ledger: Ledger, db: Db) -> None:
             pass
         settled = ledger.waits.take(wait.id)
         woke = db.execute("SELECT * FROM event_effect WHERE wait_id = %s AND what = 'woke'", [wait.id]).fetchall()
-        assert len(woke) == (settled.status == WaitStatus.CAME)
+        assert len(woke) == (settled.status == WaitStatus.RECEIVED)
 
 
 def test_a_wait_that_an_event_is_settling_is_not_extended(ledger: Ledger, db: Db, ann: str) -> None:
@@ -233,7 +233,7 @@ def test_a_wait_that_an_event_is_settling_is_not_extended(ledger: Ledger, db: Db
     _, said = overlap(db, lambda: send(ledger, ann), extend, at="UPDATE ON wait")
     assert "waits no longer" in said
     settled = ledger.waits.take(wait.id)
-    assert (settled.status, settled.until) == (WaitStatus.CAME, wait.until)
+    assert (settled.status, settled.until) == (WaitStatus.RECEIVED, wait.until)
 
 
 def test_a_job_that_sleeps_is_woken_when_its_time_has_come(ledger: Ledger, ann: str) -> None:
@@ -250,7 +250,7 @@ def test_a_job_that_sleeps_is_woken_when_its_time_has_come(ledger: Ledger, ann: 
     assert (ledger.waits.wake_due().rings, ledger.runs.with_granted()) == ((job.id,), {job.run_id})
     assert len(ledger.runs.ring_job(job.id).wakes) == 1
     assert ledger.waits.wake_due().rings == (), "it was woken"
-    assert ledger.waits.take(wait.id).status == WaitStatus.OVER
+    assert ledger.waits.take(wait.id).status == WaitStatus.TIMED_OUT
 
 
 def test_what_came_while_its_run_left_keeps_it_here(ledger: Ledger, ann: str) -> None:
@@ -268,7 +268,7 @@ def test_a_person_wakes_a_wait_or_extends_it(ledger: Ledger, ann: str) -> None:
     extended, implied = ledger.waits.extend(wait.id, until=longer)
     assert (extended.until, implied.rings) == (longer, (job.id,))
     woken, implied = ledger.waits.wake(wait.id)
-    assert (woken.status, woken.settled_by, implied.rings) == (WaitStatus.OVER, "hand", (job.id,))
+    assert (woken.status, woken.settled_by, implied.rings) == (WaitStatus.TIMED_OUT, "hand", (job.id,))
     with pytest.raises(WrongState):
         ledger.waits.wake(wait.id)
     with pytest.raises(WrongState):
@@ -288,7 +288,7 @@ def test_the_end_of_another_job_wakes_who_started_it(ledger: Ledger, ann: str) -
     assert wait.child_job_id is not None
     assert ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED).rings == (job.id,)
     assert ledger.runs.with_granted() == {job.run_id}, "reconcile finds it where nobody told"
-    assert ledger.waits.take(wait.id).status == WaitStatus.CAME
+    assert ledger.waits.take(wait.id).status == WaitStatus.RECEIVED
 
 
 def test_who_is_cancelled_cancels_what_it_waits_for(ledger: Ledger, ann: str) -> None:
@@ -299,7 +299,7 @@ def test_who_is_cancelled_cancels_what_it_waits_for(ledger: Ledger, ann: str) ->
     assert leave(ledger, job, wait, sleep)
     implied = ledger.jobs.cancel(job.id)
     assert implied.cancels == (wait.child_job_id,)
-    assert {each.status for each in ledger.waits.of_job(job.id)} == {WaitStatus.ENDED}
+    assert {each.status for each in ledger.waits.of_job(job.id)} == {WaitStatus.CANCELLED}
 
 
 def test_a_replay_waits_on_and_starts_what_had_failed_anew(ledger: Ledger, ann: str) -> None:
