@@ -37,8 +37,8 @@ SIDE_BY_SIDE = 8  # job functions called at once; each is short, the provider's 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
-    """What a call left: refs that its job waits for, or seconds after which it is called again; or it has ended."""
+class CallEnd:
+    """How a call ended: with refs that its job waits for, or seconds after which it is called again, or for good."""
 
     waits: frozenset[str] | None = None
     again_after: float | None = None
@@ -61,7 +61,7 @@ class Calls:
         self._resources = resources
         self._ledger = resources.ledger
         self._reports = reports
-        self._under_way: dict[str, Future[Left]] = {}
+        self._under_way: dict[str, Future[CallEnd]] = {}
         self._waits: dict[str, frozenset[str]] = {}
         self._forms: dict[str, type[RunInput]] = {}
         self._times: dict[str, datetime] = {}  # at which what jobs wait for moves by itself
@@ -120,7 +120,7 @@ class Calls:
             yield
 
     def take_in(self) -> None:
-        """Keep what ended calls have left. Raise what one of them raised: the ledger's failure is not the job's."""
+        """Keep what ended calls say. Raise what one of them raised: the ledger's failure is not the job's."""
         for job_id, call in list(self._under_way.items()):
             if call.done():
                 del self._under_way[job_id]
@@ -169,28 +169,28 @@ class Calls:
         self._due.clear()
         self._held_back = False
 
-    def _keep(self, job_id: str, left: Left) -> None:
-        if left.waits is None:
+    def _keep(self, job_id: str, end: CallEnd) -> None:
+        if end.waits is None:
             self._waits.pop(job_id, None)
         else:
-            self._waits[job_id] = left.waits
-        if left.form is None:
+            self._waits[job_id] = end.waits
+        if end.form is None:
             self._forms.pop(job_id, None)
         else:
-            self._forms[job_id] = left.form
+            self._forms[job_id] = end.form
         self._times.pop(job_id, None)
-        if left.due is not None:
-            self._times[job_id] = left.due
+        if end.due is not None:
+            self._times[job_id] = end.due
         self._unexpected.discard(job_id)
-        if left.waits is not None and not left.expected:
+        if end.waits is not None and not end.expected:
             self._unexpected.add(job_id)
-        if left.again_after is None:
+        if end.again_after is None:
             self._failures.pop(job_id, None)
         else:
             self._failures[job_id] += 1
-            self._due[job_id] = time.monotonic() + left.again_after
+            self._due[job_id] = time.monotonic() + end.again_after
 
-    def _call(self, record: Record, named: bool) -> Left:
+    def _call(self, record: Record, named: bool) -> CallEnd:
         row = record.job
         beside = partial(self._start_beside, row.id)
         failures = self._failures[row.id]
@@ -205,11 +205,11 @@ class Calls:
                 self._reports.show(job)
             not_yet_cancelled = frozenset({row.id} if row.cancel_requested_at is None else ())
             refs = waiting.refs - set(self._beside) | not_yet_cancelled
-            return Left(waits=refs, form=waiting.form, due=waiting.due, expected=waiting.expected)
+            return CallEnd(waits=refs, form=waiting.form, due=waiting.due, expected=waiting.expected)
         except RetryLater as later:
             if isinstance(later.__cause__, Park):
                 self._ledger.assets.held(row.id, reason=later.__cause__.message)
-            return Left(again_after=later.seconds)
+            return CallEnd(again_after=later.seconds)
         except Cancelled:
             self._finish(job, JobStatus.CANCELLED, None, named=named)
         except DarkroomError as error:
@@ -222,7 +222,7 @@ class Calls:
             self._finish(job, JobStatus.FAILED, ours, named=named)
         else:
             self._finish(job, JobStatus.COMPLETED, None, named=named, result=result)
-        return Left()
+        return CallEnd()
 
     def _start_beside(self, job_id: str, ref: str, carry_out: Callable[[], object]) -> None:
         if ref not in self._beside:

@@ -171,7 +171,7 @@ def _bring_back(run: Run, state: RunState, *, now: datetime, timing: Timing) -> 
 def _ought_to_be_awake(run: Run, *, now: datetime, has_granted: bool, timing: Timing) -> bool:
     if run.woken_at is not None:
         return now - run.woken_at > timing.wake_again
-    if run.left_at is not None:
+    if run.suspended_at is not None:
         return has_granted
     # Suspended, yet never marked as left: its process died between Prefect's word and ours.
     return run.alive_until is None or now - run.alive_until > timing.grace

@@ -222,7 +222,7 @@ class Runner:
 
     def _left(self) -> None:
         asks = self._deployed and self._calls.form is not None
-        if self._ledger.runs.left(self._run_id, self._calls.waits, asks=asks):
+        if self._ledger.runs.on_suspended(self._run_id, self._calls.waits, asks=asks):
             return
         if asks:
             self._resources.orchestrator.resume(self._flow_run_id)

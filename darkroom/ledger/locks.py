@@ -53,7 +53,7 @@ def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, no
     if locked is None:
         return NOTHING
     run(connection, "run_ring", channel=locked.id)
-    if locked.left_at is None or locked.flow_run_id is None:
+    if locked.suspended_at is None or locked.flow_run_id is None:
         return NOTHING
     run(connection, "run_woken", run_id=locked.id, now=now, asks=None)
     return Implied(wakes=(Wake(flow_run_id=locked.flow_run_id, ref=ref, event=event, asks=locked.asks),))

@@ -46,7 +46,7 @@ UPDATE run SET flow_run_id = :flow_run_id WHERE id = :run_id AND flow_run_id IS 
 -- name: run_renew
 UPDATE run SET alive_until = :alive_until WHERE id = :run_id AND closed_at IS NULL AND left_at IS NULL
 
--- name: run_left
+-- name: run_suspended
 -- It has come as far as it could: what killed it before does not do so each time.
 UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL, recoveries = 0, asks = :asks WHERE id = :run_id
 
@@ -99,7 +99,7 @@ SELECT count(*) FROM job WHERE run_id = :run_id AND finished_at IS NULL
 SELECT * FROM run WHERE closed_at IS NULL
 UNION
 SELECT run.* FROM (SELECT DISTINCT run_id FROM job WHERE run_id IS NOT NULL AND finished_at IS NULL) AS carried
-CROSS JOIN LATERAL (SELECT * FROM run WHERE id = carried.run_id LIMIT 1) AS run -- each by its key, never all of them
+CROSS JOIN LATERAL (SELECT one.* FROM run AS one WHERE one.id = carried.run_id LIMIT 1) AS run -- each by its key, never all of them
 ORDER BY created_at
 
 -- name: runs_closed_since

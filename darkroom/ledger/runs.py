@@ -98,7 +98,7 @@ class Runs(Part):
                 return None
             alive_until = self._now() + self._timing.lease
             entered = run(connection, "run_enter", flow_run_id=flow_run_id, run_id=found.id, alive_until=alive_until)
-            implied = NOTHING if found.left_at is None else _goes_on(connection, found.id)
+            implied = NOTHING if found.suspended_at is None else _goes_on(connection, found.id)
             return as_run(entered.one()), implied
 
     def suspended_by_hand(self, run_id: str) -> None:
@@ -167,7 +167,7 @@ class Runs(Part):
         with self._engine.begin() as connection:
             return _look(connection, run_id, waits, now=self._now())
 
-    def left(self, run_id: str, waits: Mapping[str, Collection[str]], *, asks: bool = False) -> bool:
+    def on_suspended(self, run_id: str, waits: Mapping[str, Collection[str]], *, asks: bool = False) -> bool:
         """Note that Prefect has accepted the suspension.
 
         Return False if something came meanwhile: then wake it oneself. `asks`: it was suspended with a form, for a
@@ -177,7 +177,7 @@ class Runs(Part):
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
             came = bool(_look(connection, run_id, waits, now=self._now()).ready)
-            run(connection, "run_woken" if came else "run_left", run_id=run_id, now=now, asks=asks)
+            run(connection, "run_woken" if came else "run_suspended", run_id=run_id, now=now, asks=asks)
             return not came
 
     def has_had_several(self, run_id: str) -> bool:

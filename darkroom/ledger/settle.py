@@ -76,7 +76,7 @@ def _nobody_waits(connection: Connection, locked: Run | None, row: Request) -> b
 
     A run that has a process is only notified.
     """
-    if locked is None or locked.left_at is None:
+    if locked is None or locked.suspended_at is None:
         return False
     return run(connection, "job_is_over", job_id=row.job_id).scalar_one() is not None
 

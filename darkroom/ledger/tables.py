@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    DateTime,
     Double,
     Identity,
     Index,
@@ -33,7 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
-from darkroom.ledger.columns import Json, depth, json_object, on_demand, switched_off, usd, usd_billed, when
+from darkroom.ledger.columns import Json, depth, json_object, on_demand, stored_as, switched_off, usd, usd_billed, when
 from darkroom.ledger.statuses import JobStatus, Lane, RequestStatus, Stage
 
 MOST_QUEUED = 20_000
@@ -125,7 +126,10 @@ class Run(SQLModel, table=True):
     flow_run_id: UUID | None = Field(default=None, unique=True)
     created_at: datetime = when(now=True)
     asks: bool = False  # left with a form: an event does not resume it
-    left_at: datetime | None = when()  # Prefect has accepted its suspension: only an event brings it back
+    # Prefect has accepted its suspension: only an event brings it back
+    suspended_at: datetime | None = Field(
+        default=None, sa_type=DateTime(timezone=True), sa_column_kwargs=stored_as("left_at", "suspended_at")
+    )
     woken_at: datetime | None = when()  # the event was due; unset again when the run enters
     alive_until: datetime | None = when()  # renewed by the process that carries it
     recoveries: int = 0  # how often, in quick succession, it was brought back after its process was lost

@@ -75,7 +75,7 @@ class Picture:
         return self.ledger.requests.settle(self.ref, outcome, via="webhook", arrival=arrival)
 
     def leave(self) -> bool:
-        return self.ledger.runs.left(self.run_id, self.waits)
+        return self.ledger.runs.on_suspended(self.run_id, self.waits)
 
     def look(self) -> tuple[str, ...]:
         return self.ledger.runs.look(self.run_id, self.waits).ready

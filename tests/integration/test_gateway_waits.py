@@ -72,7 +72,7 @@ def asleep(ledger: Ledger, job: Job, *, seconds: float = 86_400) -> Wait:
 
 def leave(ledger: Ledger, job: Job, wait: Wait) -> None:
     assert job.run_id is not None
-    assert ledger.runs.left(job.run_id, {job.id: {WAIT + wait.id}})
+    assert ledger.runs.on_suspended(job.run_id, {job.id: {WAIT + wait.id}})
 
 
 def was_woken(prefect: RecordingPrefect, job: Job, ledger: Ledger) -> None:

@@ -311,7 +311,7 @@ def leave(scene: Scene) -> str:
     run = next(run for run in scene.ledger.runs.not_closed() if run.id == job.run_id)
     flow_run_id = scene.prefect.flow_run_id
     scene.ledger.runs.created(run.id, UUID(flow_run_id))
-    assert scene.ledger.runs.left(run.id, {job.id: {scene.ref}})
+    assert scene.ledger.runs.on_suspended(run.id, {job.id: {scene.ref}})
     return flow_run_id
 
 

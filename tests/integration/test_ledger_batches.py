@@ -193,7 +193,7 @@ def test_a_batch_that_sleeps_is_woken_for_the_end_of_its_rows(ledger: Ledger, an
     """Where nobody was there to see it: its last rows were cancelled one by one."""
     batch = order(ledger, ann, 2).job
     run = carried_by(ledger, batch)
-    assert ledger.runs.left(run.id, {batch.id: {ROWS + batch.id}})
+    assert ledger.runs.on_suspended(run.id, {batch.id: {ROWS + batch.id}})
     assert ledger.runs.with_granted() == set()
     for row in rows_of(ledger, batch):
         ledger.jobs.cancel(row.id)
@@ -277,7 +277,7 @@ def test_a_batch_that_asks_is_woken_by_an_answer_and_by_nothing_else(ledger: Led
     run = carried_by(ledger, batch)
     waits = {batch.id: {CHOICE + batch.id}}
     assert look(ledger, run, waits) == ()
-    assert ledger.runs.left(run.id, waits, asks=True)
+    assert ledger.runs.on_suspended(run.id, waits, asks=True)
     assert ledger.runs.with_granted() == set()
     (wake,) = ledger.batches.choose(batch.id, [0], via="api").wakes
     assert wake.asks
@@ -294,7 +294,7 @@ def test_when_the_time_for_a_choice_is_over_the_batch_goes_on(ledger: Ledger, an
     run = carried_by(ledger, batch)
     waits = {batch.id: {CHOICE + batch.id}}
     ledger.batches.ask(batch.id, patience=timedelta(hours=1))
-    assert ledger.runs.left(run.id, waits, asks=True)
+    assert ledger.runs.on_suspended(run.id, waits, asks=True)
     assert (look(ledger, run, waits), ledger.runs.with_granted()) == ((), set())
     ledger.batches.ask(batch.id, patience=timedelta(0))
     assert ledger.runs.with_granted() == set(), "the first time it was asked counts"
@@ -322,7 +322,7 @@ def test_a_batch_whose_run_a_person_suspends_is_paused_until_a_person_resumes_it
     for each in under_way:
         ledger.requests.settle(each.ref, SUCCESS, via="poll")
     waits = {batch.id: {ROWS + batch.id}}
-    assert ledger.runs.left(run.id, waits)
+    assert ledger.runs.on_suspended(run.id, waits)
 
     ledger.runs.mark_woken(run.id)
     assert run.flow_run_id is not None
@@ -330,7 +330,7 @@ def test_a_batch_whose_run_a_person_suspends_is_paused_until_a_person_resumes_it
     assert woken is not None and not woken[1].grant
     assert ledger.grants.grant() == []
 
-    assert ledger.runs.left(run.id, waits)
+    assert ledger.runs.on_suspended(run.id, waits)
     resumed = ledger.runs.enter(run.flow_run_id, run_key=run.id)
     assert resumed is not None and resumed[1].grant
     assert len(ledger.grants.grant()) == 10

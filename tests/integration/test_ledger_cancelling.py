@@ -181,7 +181,7 @@ def _leave_or_close(ledger: Ledger, job: Job, chance: random.Random) -> None:
     run_id = _run_id(ledger, job)
     if run_id is not None:
         waits = {each.id: {row.ref for row in ledger.requests.of_job(each.id)} for each in ledger.jobs.of_run(run_id)}
-        ledger.runs.left(run_id, waits)
+        ledger.runs.on_suspended(run_id, waits)
         ledger.runs.close(run_id)
 
 

@@ -43,7 +43,7 @@ def test_a_wait_is_over_when_the_clock_says_so(ledger: Ledger, ann: str, ahead: 
     picture = picture_in_flight(ledger, ann)
     wait = ledger.waits.sleep(picture.job, "a day", until=utc_now() + timedelta(days=1))
     waits = {picture.job_id: {WAIT + wait.id}}
-    assert ledger.runs.left(picture.run_id, waits)
+    assert ledger.runs.on_suspended(picture.run_id, waits)
     early, late = ahead(timedelta(hours=23)), ahead(timedelta(hours=25))
     for now in (ledger, early):
         assert (now.waits.wake_due().rings, now.runs.with_granted()) == ((), set())

@@ -76,7 +76,7 @@ def await_it(
 
 def leave(ledger: Ledger, job: Job, *waits: Wait) -> bool:
     assert job.run_id is not None
-    return ledger.runs.left(job.run_id, {job.id: {WAIT + wait.id for wait in waits}})
+    return ledger.runs.on_suspended(job.run_id, {job.id: {WAIT + wait.id for wait in waits}})
 
 
 def effects(ledger: Ledger, event_id: str) -> list[tuple[EffectKind, str | None]]:

@@ -53,7 +53,9 @@ def picture(ledger: Ledger) -> Picture:
 def leave(picture: Picture) -> Callable[[], bool]:
     """The run waits for its picture, for a second step that is queued beside it, and for word of a cancel."""
     second = picture.ledger.requests.reserve(picture.job_id, spec(step="upscale"))
-    return lambda: picture.ledger.runs.left(picture.run_id, {picture.job_id: {picture.ref, second.ref, picture.job_id}})
+    return lambda: picture.ledger.runs.on_suspended(
+        picture.run_id, {picture.job_id: {picture.ref, second.ref, picture.job_id}}
+    )
 
 
 @each_comer
@@ -63,7 +65,7 @@ def test_what_is_not_committed_yet_when_the_run_leaves_wakes_it(
     """Without its row's lock the run would look past what is about to be committed, and be told by nobody."""
     implied, left = overlap(db, lambda: comer.comes(picture), leave, at=comer.at)
     assert len(implied.wakes) == (1 if left else 0)
-    assert picture.run.left_at is None and picture.run.woken_at is not None
+    assert picture.run.suspended_at is None and picture.run.woken_at is not None
 
 
 @each_comer
@@ -74,7 +76,7 @@ def test_what_comes_between_the_last_look_and_the_leaving_wakes_it(
     left, implied = overlap(db, leave, lambda: comer.comes(picture), at="UPDATE ON run")
     assert left
     assert [wake.flow_run_id for wake in implied.wakes] == [picture.flow_run_id]
-    assert picture.run.left_at is None and picture.run.woken_at is not None
+    assert picture.run.suspended_at is None and picture.run.woken_at is not None
 
 
 @each_comer
