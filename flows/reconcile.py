@@ -71,7 +71,7 @@ class Reconciler:
         self._lost_submits()
         self._calls(self._ledger.requests.holding_slots(), self._request, self._progress)
         self._calls(self._ledger.requests.paid_unseen(since=self._now() - self._timing.result_kept), self._cost)
-        for job_id in self._ledger.jobs.unplaced():
+        for job_id in self._ledger.jobs.unassigned():
             self._each(job_id, partial(self._place, job_id))
         self._each("Every start", self._resources.dispatcher.begin_all)
         self._resources.dispatcher.grant()
@@ -291,8 +291,8 @@ class Reconciler:
             before = recent_recoveries(run, now=self._now(), timing=self._timing)
             if runs.recovering(run, recoveries=before + 1):
                 orchestrator.recover(flow_run_id)
-        elif what is ForRun.HAND_OVER:
-            self._resources.dispatcher.carry_out(runs.hand_over(run.id))
+        elif what is ForRun.REASSIGN:
+            self._resources.dispatcher.carry_out(runs.reassign(run.id))
             if state.stranded:
                 orchestrator.cancel_run(flow_run_id)
         elif what is ForRun.CONFIRM:
@@ -319,7 +319,7 @@ class Reconciler:
         theirs = [job for job in jobs if job.parameters | {"user": job.user_id} == given] or jobs
         for job in theirs:
             self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, JobStatus.FAILED, error=error))
-        self._resources.dispatcher.carry_out(self._ledger.runs.hand_over(run.id))
+        self._resources.dispatcher.carry_out(self._ledger.runs.reassign(run.id))
 
     def _close(self, run: Run, *, cancelled: bool, why: str = "") -> None:
         """End the run and its jobs. One that failed so is a dead letter, and can be replayed."""
@@ -349,7 +349,7 @@ class Reconciler:
                 return
 
     def _place(self, job_id: str) -> None:
-        self._resources.dispatcher.carry_out(self._ledger.runs.place(job_id))
+        self._resources.dispatcher.carry_out(self._ledger.runs.assign(job_id))
 
 
 def _ended(state: RunState | None) -> str:

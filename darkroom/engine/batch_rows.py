@@ -58,7 +58,7 @@ class Rows:
         if any(counts.ended < counts.total for counts in self._batches.counts(self._job.id)):
             raise Waiting([ROWS + self._job.id])
 
-    def ask(
+    def await_selection(
         self,
         *,
         patience: timedelta | None,
@@ -70,11 +70,11 @@ class Rows:
         An answer comes from Prefect's form, as text that `read` understands, or by way of the ledger. One that is
         refused is asked for again: `form` is made with the reason.
         """
-        batch = self._batches.ask(self._job.id, patience=patience)
+        batch = self._batches.await_selection(self._job.id, patience=patience)
         if batch.winners is not None:
             return batch.winners
         refused = self._take_answer(read)
-        batch = self._batches.ask(self._job.id, patience=patience)
+        batch = self._batches.await_selection(self._job.id, patience=patience)
         if batch.winners is not None:
             return batch.winners
         if self._resources.ledger.batches.time_is_over(batch):

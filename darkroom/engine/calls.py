@@ -146,11 +146,11 @@ class Calls:
     def _choose(self, work: Work) -> list[str]:
         """Choose the jobs to call: those for which something came at once, those that may submit at the run's pace."""
         now = time.monotonic()
-        room = SIDE_BY_SIDE - len(self._under_way)
+        capacity = SIDE_BY_SIDE - len(self._under_way)
         self._held_back = False
         chosen: list[str] = []
         for job_id in work.ready:
-            if len(chosen) >= room:
+            if len(chosen) >= capacity:
                 break
             if job_id in self._under_way or self._due.get(job_id, now) > now:
                 continue

@@ -343,7 +343,7 @@ class Job(Durable):
         """Amend the row to the call that is asked for today; leave it as it is where it is under way by now."""
         if asks_the_same(row, spec):
             return row
-        changed, implied = self._requests.ask_anew(row.ref, spec)
+        changed, implied = self._requests.amend(row.ref, spec)
         self._resources.dispatcher.carry_out(implied)
         return self._noted(self._requests.get(row.ref) if implied.grant else changed)
 

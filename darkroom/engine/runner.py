@@ -221,10 +221,10 @@ class Runner:
             self._ledger.runs.enter(self._flow_run_id, run_key=None)
 
     def _left(self) -> None:
-        asks = self._deployed and self._calls.form is not None
-        if self._ledger.runs.on_suspended(self._run_id, self._calls.waits, asks=asks):
+        awaits_input = self._deployed and self._calls.form is not None
+        if self._ledger.runs.on_suspended(self._run_id, self._calls.waits, awaits_input=awaits_input):
             return
-        if asks:
+        if awaits_input:
             self._resources.orchestrator.resume(self._flow_run_id)
         else:
             self._resources.orchestrator.wake(

@@ -158,12 +158,14 @@ class Batches(Part):
             for row in found:
                 yield dict(row._mapping)
 
-    def ask(self, job_id: str, *, patience: timedelta | None) -> Batch:
+    def await_selection(self, job_id: str, *, patience: timedelta | None) -> Batch:
         """Note that the first pass is done: from now on a person may choose. The first time counts."""
         now = self._now()
         with self._engine.begin() as connection:
             answer_by = None if patience is None else now + patience
-            return plain(Batch, run(connection, "batch_ask", job_id=job_id, now=now, answer_by=answer_by).one())
+            return plain(
+                Batch, run(connection, "batch_await_selection", job_id=job_id, now=now, answer_by=answer_by).one()
+            )
 
     def time_is_over(self, batch: Batch) -> bool:
         return batch.answer_by is not None and batch.answer_by <= self._now()

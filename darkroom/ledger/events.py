@@ -279,7 +279,7 @@ def _take_effect(
         else:
             note(EffectKind.WOKE, job_id=wait.job_id, wait_id=wait.id)
             rings.append(wait.job_id)
-    return effects, Implied(places=tuple(places), rings=tuple(rings), cancels=tuple(cancelled))
+    return effects, Implied(assigns=tuple(places), rings=tuple(rings), cancels=tuple(cancelled))
 
 
 def _matching(connection: Connection, user_id: str, cancel: EventCancel) -> Sequence[str]:

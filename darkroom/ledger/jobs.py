@@ -114,7 +114,7 @@ def put_back(
         return Implied(grant=True)
     # Nothing waits: its late result, or an answer that the user has had meanwhile, serves. A run has to take it so.
     run(connection, "job_slotless", job_id=job_id)
-    return Implied(places=(job_id,) if run_id is None else ())
+    return Implied(assigns=(job_id,) if run_id is None else ())
 
 
 class Jobs(JobLists):
@@ -163,7 +163,7 @@ class Jobs(JobLists):
                 return Posted(job=job, new=True, implied=Implied(grant=True))
             if first is not None:
                 run(connection, "job_slotless", job_id=job.id)
-            return Posted(job=job, new=True, implied=Implied(places=(job.id,)))
+            return Posted(job=job, new=True, implied=Implied(assigns=(job.id,)))
 
     def post_batch(
         self,
@@ -196,10 +196,10 @@ class Jobs(JobLists):
                 found = repeated(connection, user_id, idempotency_key, kind, parameters, labels)
                 return Posted(job=as_job(found), new=False, implied=NOTHING)
             _require_allowed(row, estimate_usd, retry_after=self._timing.queue_full)
-            _require_room(connection, row, len(drafts), retry_after=self._timing.queue_full)
+            _require_capacity(connection, row, len(drafts), retry_after=self._timing.queue_full)
             job = as_job(row)
             open_batch(connection, job, rows, drafts, forecast=forecast, now=now)
-            return Posted(job=job, new=True, implied=Implied(grant=True, places=(job.id,)))
+            return Posted(job=job, new=True, implied=Implied(grant=True, assigns=(job.id,)))
 
     def get(self, job_id: str) -> Job | None:
         with self._engine.begin() as connection:
@@ -321,10 +321,10 @@ class Jobs(JobLists):
             idempotency_key=idempotency_key,
         )
 
-    def unplaced(self) -> list[str]:
+    def unassigned(self) -> list[str]:
         """Return jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
         with self._engine.begin() as connection:
-            return list(run(connection, "jobs_unplaced").scalars())
+            return list(run(connection, "jobs_unassigned").scalars())
 
 
 def _require_not_discarded(connection: Connection, job_id: str) -> None:
@@ -359,7 +359,7 @@ def _put_batch_back(
     rows = run(connection, "children_to_replay", job_id=job.id).scalars().all()
     if job.status is JobStatus.COMPLETED and not rows:
         raise WrongState("Every row of the batch has come: there is nothing to replay.")
-    implied = Implied(places=(job.id,) if run_id is None else ())
+    implied = Implied(assigns=(job.id,) if run_id is None else ())
     for row in rows:
         implied += put_back(connection, row, run_id=run_id, replay_id=replay_id, now=now)
     run(connection, "job_put_back", job_id=job.id, run_id=run_id, replay_id=replay_id, now=now)
@@ -371,7 +371,7 @@ def _as_it_was(row: Request) -> RequestSpec:
     return spec_again(row, attempt=1, lane=Lane.INTERACTIVE)
 
 
-def _require_room(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:
+def _require_capacity(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:
     waiting: int = run(connection, "queued_of_user", user_id=row.user_id, most=row.most_queued).scalar_one()
     if waiting + count > row.most_queued:
         raise TooMany(

@@ -48,10 +48,10 @@ UPDATE run SET alive_until = :alive_until WHERE id = :run_id AND closed_at IS NU
 
 -- name: run_suspended
 -- It has come as far as it could: what killed it before does not do so each time.
-UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL, recoveries = 0, asks = :asks WHERE id = :run_id
+UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL, recoveries = 0, asks = :awaits_input WHERE id = :run_id
 
 -- name: run_woken
-UPDATE run SET left_at = NULL, woken_at = :now, alive_until = NULL, asks = COALESCE(:asks, asks) WHERE id = :run_id
+UPDATE run SET left_at = NULL, woken_at = :now, alive_until = NULL, asks = COALESCE(:awaits_input, asks) WHERE id = :run_id
 
 -- name: run_recovering
 UPDATE run SET recoveries = :recoveries, recovered_at = :now, alive_until = NULL, left_at = NULL, woken_at = NULL
@@ -173,23 +173,23 @@ UPDATE job SET slotless = true WHERE id = :job_id
 -- name: job_lock
 SELECT run_id, replay_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
--- name: job_to_place
+-- name: job_to_assign
 SELECT user_id, kind, deployment, parent_id FROM job
 WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL LIMIT 1
 
--- name: jobs_place_lock
+-- name: jobs_assign_lock
 -- In one order for all, so two who place the same jobs do not wait for each other.
 SELECT * FROM job
 WHERE id = ANY(:job_ids) AND user_id = :user_id AND kind = :kind AND deployment = :deployment
   AND parent_id IS NOT DISTINCT FROM :parent_id AND run_id IS NULL AND finished_at IS NULL
 ORDER BY created_at, id
-LIMIT :room
+LIMIT :capacity
 FOR NO KEY UPDATE
 
--- name: jobs_place
+-- name: jobs_assign
 UPDATE job SET run_id = :run_id WHERE id = ANY(:job_ids)
 
--- name: jobs_hand_over
+-- name: jobs_reassign
 UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NULL
 
 -- name: jobs_page
@@ -313,12 +313,12 @@ SELECT DISTINCT ON (job_id) * FROM asset
 WHERE job_id = ANY(:job_ids)
 ORDER BY job_id, content_type NOT LIKE 'image/%', created_at, step, n
 
--- name: jobs_unplaced
-SELECT unplaced.id
+-- name: jobs_unassigned
+SELECT unassigned.id
 FROM request
 CROSS JOIN LATERAL ( -- each by its key: those that hold a slot are few, those without a run are all that wait
     SELECT id FROM job WHERE id = request.job_id AND run_id IS NULL AND finished_at IS NULL LIMIT 1
-) AS unplaced
+) AS unassigned
 WHERE request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
 UNION
 SELECT id FROM job WHERE slotless AND run_id IS NULL AND finished_at IS NULL
@@ -335,7 +335,7 @@ SELECT * FROM batch WHERE job_id = :job_id FOR UPDATE
 -- name: batch_rows
 SELECT * FROM batch_row WHERE batch_id = :job_id AND (CAST(:rows AS integer[]) IS NULL OR n = ANY(:rows)) ORDER BY n
 
--- name: batch_ask
+-- name: batch_await_selection
 -- Told the first time only.
 WITH before AS (
     SELECT batch.job_id, job.user_id, batch.asked_at FROM batch JOIN job ON job.id = batch.job_id
@@ -919,7 +919,7 @@ WITH RECURSIVE waiting AS (
 ), open AS (
     SELECT waiting.user_id, head.lane, head.created_at, last.lane AS last_lane,
         greatest(turn.passed, CAST(account.passed ->> CAST(head.lane AS text) AS double precision), 0) AS start,
-        COALESCE(account.user_slots, plan.in_flight) - COALESCE(held.n, 0) AS room,
+        COALESCE(account.user_slots, plan.in_flight) - COALESCE(held.n, 0) AS capacity,
         COALESCE(held.n, 0) / plan.weight AS load,
         CAST(1 / plan.weight AS double precision) AS step,
         plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0) AS budget
@@ -972,7 +972,7 @@ CROSS JOIN LATERAL (
     WHERE user_id = first.user_id AND status = 'queued' AND account_id = :account_id AND lane >= :from_lane
       AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
     ORDER BY lane, created_at, ref
-    LIMIT least(first.room, :free)
+    LIMIT least(first.capacity, :free)
 ) AS candidate
 LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = candidate.lane AND turn.user_id = first.user_id
 CROSS JOIN LATERAL (

@@ -116,7 +116,7 @@ class Requests(Part):
             ).one_or_none()
             return None if row is None else as_request(row)
 
-    def ask_anew(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
+    def amend(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
         """Put another call in the row's place, if it has not been sent; else return the row as it is.
 
         One that costs more than the row's, or that is for somebody else's slot, goes back to the queue for it. Raises

@@ -50,38 +50,38 @@ class Work:
 
 
 class Runs(Part):
-    def place(self, *job_ids: str) -> Implied:
+    def assign(self, *job_ids: str) -> Implied:
         """Assign the jobs to open runs of their user and kind, and put new runs on record for the rest.
 
         One transaction for each run that takes some: it locks that run alone, so two who assign cannot wait for each
         other's. Jobs that another has assigned or ended meanwhile are left alone.
         """
         implied, left = NOTHING, set(job_ids)
-        while left and (placed := self._place_some(left)) is not None:
-            taken, more = placed
+        while left and (assigned := self._assign_some(left)) is not None:
+            taken, more = assigned
             left -= taken
             implied += more
         return implied
 
-    def _place_some(self, job_ids: Collection[str]) -> tuple[set[str], Implied] | None:
+    def _assign_some(self, job_ids: Collection[str]) -> tuple[set[str], Implied] | None:
         """Assign as many of one user and kind as one run takes.
 
         Return None if all of them are assigned or have ended.
         """
         now = self._now()
         with self._engine.begin() as connection:
-            owner = run(connection, "job_to_place", job_ids=list(job_ids)).one_or_none()
+            owner = run(connection, "job_to_assign", job_ids=list(job_ids)).one_or_none()
             if owner is None:
                 return None
             oldest = now - self._timing.takes_jobs_for
-            taker, room, started = _taker(connection, owner, now=now, oldest=oldest)
-            rows = run(connection, "jobs_place_lock", job_ids=list(job_ids), room=room, **owner._mapping)
+            taker, capacity, started = _taker(connection, owner, now=now, oldest=oldest)
+            rows = run(connection, "jobs_assign_lock", job_ids=list(job_ids), capacity=capacity, **owner._mapping)
             jobs = [as_job(row) for row in rows]
             if not jobs:
-                return set(), started  # somebody else has just placed them
+                return set(), started  # somebody else has just assigned them
             taken = {job.id for job in jobs}
             run_id = taker.id if taker else _insert(connection, jobs[0], run_id=new_id("run_"), now=now).id
-            run(connection, "jobs_place", job_ids=list(taken), run_id=run_id)
+            run(connection, "jobs_assign", job_ids=list(taken), run_id=run_id)
             if taker is None:
                 return taken, Implied(starts=(_start(connection, jobs[0], run_id),))
             return taken, started + tell(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
@@ -167,17 +167,17 @@ class Runs(Part):
         with self._engine.begin() as connection:
             return _look(connection, run_id, waits, now=self._now())
 
-    def on_suspended(self, run_id: str, waits: Mapping[str, Collection[str]], *, asks: bool = False) -> bool:
+    def on_suspended(self, run_id: str, waits: Mapping[str, Collection[str]], *, awaits_input: bool = False) -> bool:
         """Note that Prefect has accepted the suspension.
 
-        Return False if something came meanwhile: then wake it oneself. `asks`: it was suspended with a form, for a
-        person.
+        Return False if something came meanwhile: then wake it oneself. `awaits_input`: it was suspended with a form,
+        for a person.
         """
         now = self._now()
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
             came = bool(_look(connection, run_id, waits, now=self._now()).ready)
-            run(connection, "run_woken" if came else "run_suspended", run_id=run_id, now=now, asks=asks)
+            run(connection, "run_woken" if came else "run_suspended", run_id=run_id, now=now, awaits_input=awaits_input)
             return not came
 
     def has_had_several(self, run_id: str) -> bool:
@@ -219,7 +219,7 @@ class Runs(Part):
             reopened = run(connection, "run_reopen", run_id=run_id, alive_until=now + self._timing.lease).one()
             return as_run(reopened), sum(implied, NOTHING)
 
-    def hand_over(self, run_id: str) -> Implied:
+    def reassign(self, run_id: str) -> Implied:
         """Close a run that cannot go on and reassign its open jobs, if it has any, to a new run."""
         now = self._now()
         with self._engine.begin() as connection:
@@ -230,7 +230,7 @@ class Runs(Part):
                 return NOTHING
             job = _job(connection, open_job.id)
             new = _insert(connection, job, run_id=new_id("run_"), now=now)
-            run(connection, "jobs_hand_over", run_id=run_id, new_run_id=new.id)
+            run(connection, "jobs_reassign", run_id=run_id, new_run_id=new.id)
             return Implied(starts=(_start(connection, job, new.id),))
 
     def ring(self, run_id: str, ref: str) -> Implied:
@@ -277,7 +277,7 @@ class Runs(Part):
     def mark_woken(self, run_id: str) -> None:
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
-            run(connection, "run_woken", run_id=run_id, now=self._now(), asks=None)
+            run(connection, "run_woken", run_id=run_id, now=self._now(), awaits_input=None)
 
     def start_again(self, run_id: str) -> Implied:
         """Imply the creation of a flow run for a run on record, as it was implied when the run was made.
@@ -351,7 +351,7 @@ def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tu
     if locked is not None and locked.closed_at is None:
         return locked, NOTHING
     new = _insert(connection, batch, run_id=new_id("run_"), now=now)
-    run(connection, "jobs_place", job_ids=[batch_id], run_id=new.id)
+    run(connection, "jobs_assign", job_ids=[batch_id], run_id=new.id)
     return as_run(new), Implied(starts=(_start(connection, batch, new.id),))
 
 

@@ -125,7 +125,9 @@ class Run(SQLModel, table=True):
     shared: bool  # takes further jobs of its user; a run that a person started does not
     flow_run_id: UUID | None = Field(default=None, unique=True)
     created_at: datetime = when(now=True)
-    asks: bool = False  # left with a form: an event does not resume it
+    awaits_input: bool = Field(
+        default=False, sa_column_kwargs=stored_as("asks", "awaits_input")
+    )  # suspended with a form: an event does not resume it
     # Prefect has accepted its suspension: only an event brings it back
     suspended_at: datetime | None = Field(
         default=None, sa_type=DateTime(timezone=True), sa_column_kwargs=stored_as("left_at", "suspended_at")

@@ -101,7 +101,7 @@ class Waits(Part):
             )
             assert row is not None
             wait = _open(connection, job, name, WaitKind.CHILD, child_job_id=as_job(row).id, now=now)
-            return wait, Implied(places=(row.id,))
+            return wait, Implied(assigns=(row.id,))
 
     def take(self, wait_id: str) -> Wait:
         """Return the wait as it is now. One whose time is over, or whose other job has ended, is settled by that."""

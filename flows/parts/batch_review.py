@@ -60,7 +60,7 @@ def ask_for_winners(job: Job, order: BatchOptions, pages: Sequence[Asset]) -> li
         job.show(STEP, f"{text}\n\n{_sheets(job, pages)}", description="Choose the winners")
         return Winners.with_initial_data(description=text)
 
-    winners = job.rows.ask(patience=order.patience, read=read, form=form)
+    winners = job.rows.await_selection(patience=order.patience, read=read, form=form)
     if winners is not None:
         return winners
     by_policy = [draft.n for draft in drafts if draft.status is JobStatus.COMPLETED]

@@ -86,7 +86,7 @@ def granted_picture(ledger: Ledger, user_id: str, **changes: Any) -> Picture:
     job = post(ledger, user_id, **changes)
     granted = [each for each in ledger.grants.grant() if each.job_id == job.id]
     assert len(granted) == 1, "no slot was free for it"
-    (start,) = ledger.runs.place(job.id).starts
+    (start,) = ledger.runs.assign(job.id).starts
     flow_run_id = uuid4()
     ledger.runs.created(start.run_id, flow_run_id)
     entered = ledger.runs.enter(flow_run_id, run_key=start.run_id)

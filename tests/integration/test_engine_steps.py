@@ -173,9 +173,9 @@ def test_a_job_whose_first_answer_is_there_already_needs_no_slot(
 ) -> None:
     """A run takes it at once; and reconcile finds it if nobody does."""
     job = new_job(ledger, ann)
-    assert ledger.jobs.unplaced() == [job.id]
-    assert len(ledger.runs.place(job.id).starts) == 1
-    assert ledger.jobs.unplaced() == []
+    assert ledger.jobs.unassigned() == [job.id]
+    assert len(ledger.runs.assign(job.id).starts) == 1
+    assert ledger.jobs.unassigned() == []
 
 
 def test_each_of_many_calls_ends_for_itself(

@@ -118,7 +118,7 @@ def submitting(ledger: Ledger) -> str:
     first = RequestSpec(step="generate", endpoint=ENDPOINT, input={"prompt": "a fox"}, estimate_usd=Decimal("0.025"))
     ledger.jobs.post(user_id=user.user_id, kind="generate-image", parameters={"prompt": "a fox"}, first=first)
     (granted,) = ledger.grants.grant()
-    ledger.runs.place(granted.job_id)
+    ledger.runs.assign(granted.job_id)
     ledger.requests.begin_submit(granted.ref, deadline=timedelta(hours=1))
     return granted.ref
 

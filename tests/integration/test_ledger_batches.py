@@ -69,12 +69,12 @@ def rows_of(ledger: Ledger, batch: Job) -> list[Job]:
 
 def hand_out(ledger: Ledger) -> Implied:
     granted = ledger.grants.grant()
-    return ledger.runs.place(*[each.job_id for each in granted if each.run_id is None])
+    return ledger.runs.assign(*[each.job_id for each in granted if each.run_id is None])
 
 
 def carried_by(ledger: Ledger, batch: Job) -> Run:
     """The batch in the hands of a run whose process is there."""
-    (start,) = ledger.runs.place(batch.id).starts
+    (start,) = ledger.runs.assign(batch.id).starts
     return entered(ledger, start.run_id)
 
 
@@ -106,7 +106,7 @@ def drafted(ledger: Ledger, user_id: str, count: int, *, failed: tuple[int, ...]
     """A batch whose first pass is over, and of which a person was asked."""
     batch = order(ledger, user_id, count).job
     end_all(ledger, batch, failed=failed)
-    ledger.batches.ask(batch.id, patience=None)
+    ledger.batches.await_selection(batch.id, patience=None)
     return batch
 
 
@@ -165,7 +165,7 @@ def test_a_slot_before_the_batch_has_a_run_makes_that_run(ledger: Ledger, ann: s
     batch = order(ledger, ann, 5).job
     (start,) = hand_out(ledger).starts
     assert start.deployment == f"{BATCH}/on-demand"
-    assert ledger.runs.place(batch.id) == Implied()
+    assert ledger.runs.assign(batch.id) == Implied()
     assert len(ledger.runs.look(start.run_id, {}).open) == 6
 
 
@@ -265,7 +265,7 @@ def test_nobody_chooses_before_the_drafts_are_done_or_twice(ledger: Ledger, ann:
     with pytest.raises(WrongState, match="not done yet"):
         ledger.batches.choose(batch.id, [0], via="api")
     end_all(ledger, batch)
-    ledger.batches.ask(batch.id, patience=None)
+    ledger.batches.await_selection(batch.id, patience=None)
     ledger.batches.choose(batch.id, [0], via="api")
     with pytest.raises(WrongState, match="chosen already"):
         ledger.batches.choose(batch.id, [1], via="api")
@@ -277,14 +277,14 @@ def test_a_batch_that_asks_is_woken_by_an_answer_and_by_nothing_else(ledger: Led
     run = carried_by(ledger, batch)
     waits = {batch.id: {CHOICE + batch.id}}
     assert look(ledger, run, waits) == ()
-    assert ledger.runs.on_suspended(run.id, waits, asks=True)
+    assert ledger.runs.on_suspended(run.id, waits, awaits_input=True)
     assert ledger.runs.with_granted() == set()
     (wake,) = ledger.batches.choose(batch.id, [0], via="api").wakes
-    assert wake.asks
+    assert wake.awaits_input
     assert look(ledger, run, waits) == (batch.id,)
     assert run.flow_run_id is not None
     again = ledger.runs.enter(run.flow_run_id, run_key=run.id)
-    assert again is not None and not again[0].asks
+    assert again is not None and not again[0].awaits_input
 
 
 def test_when_the_time_for_a_choice_is_over_the_batch_goes_on(ledger: Ledger, ann: str) -> None:
@@ -293,10 +293,10 @@ def test_when_the_time_for_a_choice_is_over_the_batch_goes_on(ledger: Ledger, an
     end_all(ledger, batch)
     run = carried_by(ledger, batch)
     waits = {batch.id: {CHOICE + batch.id}}
-    ledger.batches.ask(batch.id, patience=timedelta(hours=1))
-    assert ledger.runs.on_suspended(run.id, waits, asks=True)
+    ledger.batches.await_selection(batch.id, patience=timedelta(hours=1))
+    assert ledger.runs.on_suspended(run.id, waits, awaits_input=True)
     assert (look(ledger, run, waits), ledger.runs.with_granted()) == ((), set())
-    ledger.batches.ask(batch.id, patience=timedelta(0))
+    ledger.batches.await_selection(batch.id, patience=timedelta(0))
     assert ledger.runs.with_granted() == set(), "the first time it was asked counts"
 
 
@@ -341,7 +341,7 @@ def test_a_batch_that_is_cancelled_ends_with_all_its_rows(ledger: Ledger, ann: s
     batch = order(ledger, ann, 30).job
     run = carried_by(ledger, batch)
     granted = ledger.grants.grant()
-    ledger.runs.place(*[each.job_id for each in granted])
+    ledger.runs.assign(*[each.job_id for each in granted])
     sent = granted[0]
     ledger.requests.begin_submit(sent.ref, deadline=timedelta(hours=1))
     ledger.requests.accepted(sent.ref, request_id="fal-1")
@@ -374,7 +374,7 @@ def test_a_replay_puts_back_only_the_rows_that_failed(ledger: Ledger, ann: str) 
     end_all(ledger, batch, failed=(1, 3))
     ledger.jobs.finish(batch.id, JobStatus.FAILED)
     implied = ledger.jobs.replay(batch.id)
-    assert implied.places == (batch.id,) and implied.grant
+    assert implied.assigns == (batch.id,) and implied.grant
     assert [row.manifest_row for row in rows_of(ledger, batch) if not row.status.terminal] == [1, 3]
     assert len(ledger.grants.grant()) == 2
 

@@ -192,7 +192,7 @@ def test_what_costs_nothing_goes_back_whatever_the_budget(ledger: Ledger, ann: s
     picture.settle(SUCCESS)
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED, error={"code": "file_unverified", "class": "retry"})
     replayed = replay(ledger, Decimal(0))
-    assert (replayed.job_ids, replayed.implied.places) == ((picture.job_id,),) * 2
+    assert (replayed.job_ids, replayed.implied.assigns) == ((picture.job_id,),) * 2
 
 
 def test_a_step_that_comes_later_is_within_the_budget_or_is_not_asked_for(ledger: Ledger, ann: str) -> None:

@@ -52,7 +52,7 @@ def send(ledger: Ledger, user_id: str, **details: Any) -> tuple[Received, Implie
 def job_of(ledger: Ledger, user_id: str) -> Job:
     """Under way, in the hands of a run whose process is there."""
     job = ledger.jobs.post(user_id=user_id, kind="onboard-user", parameters={}).job
-    (start,) = ledger.runs.place(job.id).starts
+    (start,) = ledger.runs.assign(job.id).starts
     flow_run_id = uuid4()
     ledger.runs.created(start.run_id, flow_run_id)
     assert ledger.runs.enter(flow_run_id, run_key=start.run_id) is not None
@@ -89,19 +89,19 @@ def effects(ledger: Ledger, event_id: str) -> list[tuple[EffectKind, str | None]
 def test_an_event_is_on_record_with_the_job_it_starts(ledger: Ledger, ann: str) -> None:
     """The job waits for no slot, and a run is to take it."""
     received, implied = send(ledger, ann, starts=[ONBOARDING])
-    (job_id,) = implied.places
+    (job_id,) = implied.assigns
     job = ledger.jobs.get(job_id)
     assert job is not None
     assert (job.kind, job.user_id, job.parameters) == ("onboard-user", ann, {"account": "a-1"})
     assert [(each.what, each.job_id) for each in ledger.events.effects(received.id)] == [(EffectKind.STARTED, job_id)]
-    assert ledger.jobs.unplaced() == [job_id]
+    assert ledger.jobs.unassigned() == [job_id]
 
 
 def test_one_event_starts_many_and_says_what_it_did_not(ledger: Ledger, ann: str) -> None:
     """With the reason."""
     declined = EventStart(deployment="sync-profile/debounced", reason="its condition does not hold")
     received, implied = send(ledger, ann, starts=[ONBOARDING, declined, ONBOARDING])
-    assert len(implied.places) == 2
+    assert len(implied.assigns) == 2
     assert effects(ledger, received.id) == [
         (EffectKind.STARTED, None),
         (EffectKind.NOT_STARTED, "its condition does not hold"),
@@ -128,7 +128,7 @@ def test_a_refused_event_is_kept_and_does_nothing(ledger: Ledger, ann: str) -> N
     problem = {"field": "data.score", "message": "It must be a number."}
     wait = await_it(ledger, job_of(ledger, ann))
     received, implied = send(ledger, ann, problem=problem, starts=[ONBOARDING])
-    assert (implied.places, implied.rings) == ((), ())
+    assert (implied.assigns, implied.rings) == ((), ())
     (kept,) = ledger.events.page(status=EventStatus.REFUSED)
     assert (kept.id, kept.problem) == (received.id, problem)
     assert ledger.waits.take(wait.id).status == WaitStatus.OPEN
@@ -283,7 +283,7 @@ def test_the_end_of_another_job_wakes_who_started_it(ledger: Ledger, ann: str) -
     job = job_of(ledger, ann)
     wait, implied = ledger.waits.for_child(job, "picture", kind="generate-image", parameters={"prompt": "a fox"})
     again, nothing = ledger.waits.for_child(job, "picture", kind="generate-image", parameters={"prompt": "a fox"})
-    assert (again.id, implied.places, nothing.places) == (wait.id, (wait.child_job_id,), ())
+    assert (again.id, implied.assigns, nothing.places) == (wait.id, (wait.child_job_id,), ())
     assert leave(ledger, job, wait)
     assert wait.child_job_id is not None
     assert ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED).rings == (job.id,)

@@ -31,7 +31,7 @@ def grant_of_a_second_step(picture: Picture) -> Implied:
 
 
 def further_job(picture: Picture) -> Implied:
-    return picture.ledger.runs.place(post(picture.ledger, picture.user_id).id)
+    return picture.ledger.runs.assign(post(picture.ledger, picture.user_id).id)
 
 
 COMERS = {
@@ -130,7 +130,7 @@ def test_those_for_which_a_result_came_are_first_in_line(picture: Picture) -> No
     ledger = picture.ledger
     new = post(ledger, picture.user_id)
     ledger.grants.grant()
-    ledger.runs.place(new.id)
+    ledger.runs.assign(new.id)
     picture.settle()
     assert picture.look() == (picture.job_id, new.id)
     waits = {new.id: {row.ref for row in ledger.requests.of_job(new.id)}, **picture.waits}

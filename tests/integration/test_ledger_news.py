@@ -108,7 +108,7 @@ def batch(ledger: Ledger, ann: str) -> Job:
 def test_a_batch_asks_once_for_a_choice(ledger: Ledger, ann: str) -> None:
     """However often its run comes by, and however many ask at once."""
     job = batch(ledger, ann)
-    all_at_once([lambda: ledger.batches.ask(job.id, patience=None)] * 4)
+    all_at_once([lambda: ledger.batches.await_selection(job.id, patience=None)] * 4)
     assert events(told(ledger, ann)) == ["job.created", "batch.awaiting_choice"]
 
 

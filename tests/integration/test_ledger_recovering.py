@@ -104,7 +104,7 @@ def test_a_success_without_payload_of_a_job_that_is_over_is_known_to_be_paid(led
 def test_a_run_that_has_left_is_not_woken_for_a_job_that_is_over(ledger: Ledger, db: Db, picture: Picture) -> None:
     """It waits for another job; the slot that came free is all that is implied."""
     beside = post(ledger, picture.user_id)
-    ledger.runs.place(beside.id)
+    ledger.runs.assign(beside.id)
     second = ledger.requests.reserve(beside.id, spec(step="generate"))
     waits = picture.waits | {beside.id: {second.ref, beside.id}}
     assert ledger.runs.on_suspended(picture.run_id, waits)

@@ -67,7 +67,7 @@ def begin(ledger: Ledger, implied: Implied) -> list[str]:
     jobs: list[str] = []
     while implied.begins:
         implied = ledger.starts.begin(*set(implied.begins))
-        jobs += implied.places
+        jobs += implied.assigns
     return jobs
 
 

@@ -140,13 +140,13 @@ def test_a_run_whose_flow_refused_its_input_is_not_brought_back(message: str, fi
 def test_a_script_that_died_hands_its_jobs_over() -> None:
     """No worker can start it again."""
     seen = RunState(type="CRASHED", name="Crashed", timestamp=ago(1), deployed=False)
-    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.HAND_OVER
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.REASSIGN
 
 
 def test_a_run_whose_queue_was_deleted_hands_its_jobs_over() -> None:
     """No worker is ever offered it."""
     seen = RunState(type="SCHEDULED", name="Resuming", timestamp=ago(1), stranded=True)
-    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.HAND_OVER
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.REASSIGN
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ class EffectExecutor:
             self._submit(Implied(cancels=(job_id,)))
         for deployment in dict.fromkeys(implied.begins):
             self._submit(Implied(begins=(deployment,)))
-        if implied.places:  # together: jobs that came together go to one run
-            self._submit(Implied(places=implied.places))
+        if implied.assigns:  # together: jobs that came together go to one run
+            self._submit(Implied(assigns=implied.assigns))
 
     def _submit(self, errand: Implied) -> None:
         if not self._places.acquire(blocking=False):
@@ -57,7 +57,7 @@ class EffectExecutor:
     def _go(self, errand: Implied) -> None:
         try:
             if errand.places:
-                self.run(self._dispatcher.place(errand.places))  # each new run is another errand
+                self.run(self._dispatcher.assign(errand.assigns))  # each new run is another errand
             elif errand.begins:
                 self.run(self._dispatcher.begin(*errand.begins))
             else:
