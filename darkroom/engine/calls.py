@@ -125,12 +125,12 @@ class Calls:
             if call.done():
                 del self._under_way[job_id]
                 self._keep(job_id, call.result())
-        for ref, errand in list(self._beside.items()):
+        for ref, call in list(self._beside.items()):
             # Not while the job is called: what that call will say it waits for does not know of this yet.
-            if errand.done.done() and errand.job_id not in self._under_way:
+            if call.done.done() and call.job_id not in self._under_way:
                 del self._beside[ref]
-                self._waits.pop(errand.job_id, None)  # its answer is there, whatever it is
-                errand.done.result()
+                self._waits.pop(call.job_id, None)  # its answer is there, whatever it is
+                call.done.result()
 
     def start(self, work: Work, *, named: bool) -> None:
         """Call as many jobs as there is capacity for, results first. `named`: with their steps as Prefect tasks."""

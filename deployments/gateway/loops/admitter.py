@@ -2,7 +2,7 @@
 
 Endpoints only raise a flag, so a burst of orders is one grant and no order waits for it. The thread also comes when a
 queued row, a wait or a start is due, and every few seconds for what other processes put on record. What fails is logged
-and done again. What follows at Prefect is an errand: a run that is being made there does not hold up the next slot.
+and done again. What follows at Prefect is an effect: a run that is being made there does not hold up the next slot.
 
 While slots come free, the runs of those who are next in line are made a little ahead, as many as will be granted within
 the second that a run takes to start. Made much earlier they would suspend again, which costs more than it saves.
