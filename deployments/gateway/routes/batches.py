@@ -122,7 +122,7 @@ Deduplicate = Annotated[bool, Query(description="With CSV and JSON lines.")]
 def order_batch(
     request: Request,
     body: Annotated[Any, Body()],
-    desk: OrderContextOf,
+    context: OrderContextOf,
     deduplicate: Deduplicate = False,
     answer_within_hours: Hours = None,
     if_nobody_answers: Annotated[IfNobody, Query(description="With CSV and JSON lines.")] = "wait",
@@ -139,25 +139,25 @@ def order_batch(
         "if_nobody_answers": if_nobody_answers,
     }
     options, source, labels = read_batch(body, asked)
-    ledger = desk.services.ledger
+    ledger = context.services.ledger
     plan = plan_batch(
         source,
         options,
-        style=lambda name: find_style(ledger, desk.user_id, name),
+        style=lambda name: find_style(ledger, context.user_id, name),
         charset=declared_charset(request.headers),
     )
     posted = ledger.jobs.post_batch(
-        user_id=desk.user_id,
+        user_id=context.user_id,
         kind=BATCH,
         parameters=options.model_dump(mode="json", exclude_defaults=True) | {"manifest_sha256": _digest(plan.rows)},
         rows=plan.rows,
         drafts=plan.drafts,
         forecast=plan.forecast.document(),
         estimate_usd=plan.estimate_usd,
-        labels=desk.checked(labels),
-        idempotency_key=desk.idempotency_key,
+        labels=context.checked(labels),
+        idempotency_key=context.idempotency_key,
     )
-    answer = desk.answer(posted, estimate_usd=plan.estimate_usd)
+    answer = context.answer(posted, estimate_usd=plan.estimate_usd)
     return BatchAccepted(**dict(answer), warnings=list(plan.warnings))
 
 
