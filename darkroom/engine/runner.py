@@ -100,7 +100,7 @@ class Runner:
         self._resources = resources
         self._ledger = resources.ledger
         self._timing = resources.timing
-        self._look_seconds = self._timing.look.total_seconds()
+        self._poll_seconds = self._timing.poll.total_seconds()
         self._run_id = run.id
         self._flow_run_id: UUID = run.flow_run_id
         self._shared = run.shared
@@ -141,7 +141,7 @@ class Runner:
         while not self._ledger.answers():
             if time.monotonic() > deadline:
                 raise error
-            time.sleep(self._look_seconds)
+            time.sleep(self._poll_seconds)
         self._calls.forget()
 
     def _work(self) -> bool:
@@ -160,7 +160,7 @@ class Runner:
             while True:
                 self._calls.take_in()
                 self._heed_a_suspension()
-                work = self._ledger.runs.look(self._run_id, self._calls.waits)
+                work = self._ledger.runs.poll_work(self._run_id, self._calls.waits)
                 self._calls.start(work, named=self._as_tasks and self._is_alone(work))
                 if self._calls.busy:
                     moved = time.monotonic()
@@ -168,8 +168,8 @@ class Runner:
                 if left <= 0 and not self._calls.busy:
                     return bool(work.open)
                 again = min(self._calls.next_due, self._until_the_next_time())
-                look = self._look_seconds
-                listener.wait(min(look, again, look if self._calls.busy else left))
+                poll = self._poll_seconds
+                listener.wait(min(poll, again, poll if self._calls.busy else left))
                 self._poller.ask_all()
                 self._reports.send_what_is_due()
 

@@ -158,14 +158,14 @@ class Runs(Part):
         with self._engine.begin() as connection:
             run(connection, "run_renew", run_id=run_id, alive_until=self._now() + self._timing.lease)
 
-    def look(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
+    def poll_work(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
         """Find the run's open jobs, and which of them can go on.
 
         `waits`: what each job known to the process waits for; a job that is not in it is ready. That is refs of
         requests, and the job's own id where the process has not yet acted on the job's cancel.
         """
         with self._engine.begin() as connection:
-            return _look(connection, run_id, waits, now=self._now())
+            return _poll_work(connection, run_id, waits, now=self._now())
 
     def on_suspended(self, run_id: str, waits: Mapping[str, Collection[str]], *, awaits_input: bool = False) -> bool:
         """Note that Prefect has accepted the suspension.
@@ -176,7 +176,7 @@ class Runs(Part):
         now = self._now()
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
-            came = bool(_look(connection, run_id, waits, now=self._now()).ready)
+            came = bool(_poll_work(connection, run_id, waits, now=self._now()).ready)
             run(connection, "run_woken" if came else "run_suspended", run_id=run_id, now=now, awaits_input=awaits_input)
             return not came
 
@@ -415,7 +415,7 @@ def _come_of_batches(connection: Connection, refs: Collection[str], *, now: date
         yield from (CHOICE + id for id in run(connection, "batches_answered", job_ids=batches, now=now).scalars())
 
 
-def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]], *, now: datetime) -> Work:
+def _poll_work(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]], *, now: datetime) -> Work:
     jobs = run(connection, "run_open_jobs", run_id=run_id).all()
     refs = sorted({ref for job in jobs for ref in waits.get(job.id, ())})
     rows = run(connection, "requests_actionable", refs=refs) if refs else ()

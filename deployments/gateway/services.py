@@ -78,7 +78,7 @@ def open_services(settings: Settings, *, blocks: BlockCache | None = None) -> It
 
         def act_on(implied: Implied) -> None:
             executor.run(implied)
-            admitter.look_for_starts()  # which looks for slots, too
+            admitter.poll_pending_runs()  # which looks for slots, too
 
         job_events = opened.enter_context(JobEvents(ledger, ingest, act_on))
         post = WebPost(Reach.parse(settings.web_allow))

@@ -78,7 +78,7 @@ class Picture:
         return self.ledger.runs.on_suspended(self.run_id, self.waits)
 
     def look(self) -> tuple[str, ...]:
-        return self.ledger.runs.look(self.run_id, self.waits).ready
+        return self.ledger.runs.poll_work(self.run_id, self.waits).ready
 
 
 def granted_picture(ledger: Ledger, user_id: str, **changes: Any) -> Picture:

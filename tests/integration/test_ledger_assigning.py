@@ -241,7 +241,7 @@ def test_a_webhook_settles_a_job_that_is_being_handed_over(ledger: Ledger, db: D
     )
     assert settled is not None and settled[0] is Verdict.SETTLED
     (start,) = implied.starts
-    assert ledger.runs.look(start.run_id, picture.waits).ready == (picture.job_id,)
+    assert ledger.runs.poll_work(start.run_id, picture.waits).ready == (picture.job_id,)
 
 
 def test_a_start_names_all_that_prefect_needs(ledger: Ledger, ann: str, job: Job) -> None:
@@ -287,7 +287,7 @@ def test_a_cancel_finds_the_run_that_has_just_been_handed_the_job(
     found, row = ledger.jobs.get(job.id), ledger.requests.get(row.ref)
     assert found is not None
     assert (found.finished_at is None) == (row.status is RequestStatus.SUBMITTING)
-    assert (found.finished_at is None) == (ledger.runs.look(idle.run_id, {}).open.count(job.id) == 1)
+    assert (found.finished_at is None) == (ledger.runs.poll_work(idle.run_id, {}).open.count(job.id) == 1)
 
 
 def test_workers_are_told_once_the_flow_run_of_a_run_exists(ledger: Ledger, job: Job) -> None:

@@ -99,7 +99,7 @@ def end_all(ledger: Ledger, batch: Job, *, failed: tuple[int, ...] = ()) -> None
 
 
 def look(ledger: Ledger, run: Run, waits: Mapping[str, set[str]]) -> tuple[str, ...]:
-    return ledger.runs.look(run.id, waits).ready
+    return ledger.runs.poll_work(run.id, waits).ready
 
 
 def drafted(ledger: Ledger, user_id: str, count: int, *, failed: tuple[int, ...] = ()) -> Job:
@@ -153,7 +153,7 @@ def test_its_rows_go_to_the_batchs_own_run_as_slots_come_to_them(ledger: Ledger,
     batch = order(ledger, ann, 30).job
     run = carried_by(ledger, batch)
     assert hand_out(ledger).starts == ()
-    work = ledger.runs.look(run.id, {})
+    work = ledger.runs.poll_work(run.id, {})
     assert len(work.open) == 1 + 9, "the batch, and a row for each slot"
     assert work.open[0] == batch.id
     assert single.id not in work.open
@@ -166,7 +166,7 @@ def test_a_slot_before_the_batch_has_a_run_makes_that_run(ledger: Ledger, ann: s
     (start,) = hand_out(ledger).starts
     assert start.deployment == f"{BATCH}/on-demand"
     assert ledger.runs.assign(batch.id) == Implied()
-    assert len(ledger.runs.look(start.run_id, {}).open) == 6
+    assert len(ledger.runs.poll_work(start.run_id, {}).open) == 6
 
 
 def test_two_batches_of_a_user_have_a_run_each(ledger: Ledger, ann: str) -> None:

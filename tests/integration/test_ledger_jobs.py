@@ -112,7 +112,7 @@ def test_a_run_that_a_person_started_has_its_own_job(ledger: Ledger, ann: str) -
     run = ledger.runs.open_own(flow_run_id, user_id=ann, kind=KIND, parameters={"prompt": "a fox"})
     (job,) = ledger.jobs.of_run(run.id)
     assert (job.user_id, job.kind, job.parameters) == (ann, KIND, {"prompt": "a fox"})
-    assert ledger.runs.look(run.id, {}).ready == (job.id,)
+    assert ledger.runs.poll_work(run.id, {}).ready == (job.id,)
     found = ledger.runs.enter(flow_run_id, run_key=None)
     assert found is not None and found[0].id == run.id
     assert ledger.runs.enter(uuid4(), run_key=None) is None

@@ -122,7 +122,7 @@ def test_a_cancel_is_news_until_the_process_has_acted_on_it(picture: Picture) ->
     """Then the job waits for the provider again: it would be called without end otherwise."""
     picture.ledger.jobs.cancel(picture.job_id)
     assert picture.look() == (picture.job_id,)
-    assert picture.ledger.runs.look(picture.run_id, {picture.job_id: {picture.ref}}).ready == ()
+    assert picture.ledger.runs.poll_work(picture.run_id, {picture.job_id: {picture.ref}}).ready == ()
 
 
 def test_those_for_which_a_result_came_are_first_in_line(picture: Picture) -> None:
@@ -134,5 +134,5 @@ def test_those_for_which_a_result_came_are_first_in_line(picture: Picture) -> No
     picture.settle()
     assert picture.look() == (picture.job_id, new.id)
     waits = {new.id: {row.ref for row in ledger.requests.of_job(new.id)}, **picture.waits}
-    assert ledger.runs.look(picture.run_id, waits).ready == (picture.job_id, new.id)
-    assert ledger.runs.look(picture.run_id, waits | {picture.job_id: {"nothing"}}).ready == (new.id,)
+    assert ledger.runs.poll_work(picture.run_id, waits).ready == (picture.job_id, new.id)
+    assert ledger.runs.poll_work(picture.run_id, waits | {picture.job_id: {"nothing"}}).ready == (new.id,)

@@ -109,7 +109,7 @@ def test_a_replayed_job_that_needs_no_slot_is_not_forgotten(ledger: Ledger, unst
     assert ledger.jobs.unassigned() == [unstored.job_id]
     (start,) = ledger.runs.assign(unstored.job_id).starts
     assert ledger.jobs.unassigned() == []
-    assert ledger.runs.look(start.run_id, {}).ready == (unstored.job_id,)
+    assert ledger.runs.poll_work(start.run_id, {}).ready == (unstored.job_id,)
 
 
 def test_what_came_after_the_cancel_is_taken_up_by_a_replay(ledger: Ledger, ann: str) -> None:
@@ -215,7 +215,7 @@ def test_a_run_that_is_opened_again_goes_on_with_what_failed(ledger: Ledger, fai
     assert run.alive_until is not None, "it has a process, and is not taken for lost"
     (granted,) = ledger.grants.grant()
     assert (granted.job_id, granted.run_id) == (failed.job_id, failed.run_id)
-    assert ledger.runs.look(failed.run_id, {}).ready == (failed.job_id,)
+    assert ledger.runs.poll_work(failed.run_id, {}).ready == (failed.job_id,)
     assert not ledger.runs.close(failed.run_id)
 
 
@@ -224,7 +224,7 @@ def test_a_run_that_is_opened_again_stores_what_was_paid(ledger: Ledger, unstore
     opened = ledger.runs.reopen(unstored.run_id)
     assert opened is not None and opened[1] == NOTHING
     assert ledger.jobs.unassigned() == []
-    assert ledger.runs.look(unstored.run_id, {}).ready == (unstored.job_id,)
+    assert ledger.runs.poll_work(unstored.run_id, {}).ready == (unstored.job_id,)
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.CANCELLED])

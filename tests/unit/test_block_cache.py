@@ -25,7 +25,7 @@ def test_the_store_is_not_well_before_it_is_opened(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(block_cache._Accounts, "read", lambda *_: None)
     monkeypatch.setattr(block_cache, "open_media_store", opened)
-    watch._look()
+    watch._refresh()
 
     assert [problems["media_store"] for problems in said] == ["not read yet"]
     assert watch.readiness().good

@@ -43,7 +43,7 @@ class Admitter(Loop):
         self._released_at = 0.0  # … and every start that is held
         self._starts_at = 0.0  # when those that are due are looked for
 
-    def look_for_starts(self) -> None:
+    def poll_pending_runs(self) -> None:
         """As `wake`, and one that is held may be due sooner than was known."""
         self._starts_at = 0.0
         self._flag.set()

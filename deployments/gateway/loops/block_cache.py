@@ -139,11 +139,11 @@ class PrefectBlockCache:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            self._look()
+            self._refresh()
             rest = self._timing.prefect_watched if self.readiness().good else self._timing.prefect_missed
             self._stopping.wait(rest.total_seconds())
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         self._check("prefect", self._api.is_up)
         store = self._store
         if store is not None and time.monotonic() - self._probed_at >= self._timing.store_probed.total_seconds():
@@ -173,9 +173,9 @@ class PrefectBlockCache:
         store.probe()
         self._probed_at = time.monotonic()
 
-    def _check(self, name: str, look: Callable[[], object]) -> None:
+    def _check(self, name: str, check: Callable[[], object]) -> None:
         try:
-            look()
+            check()
             problem = None
         except DarkroomError as error:
             problem = error.message
