@@ -32,7 +32,7 @@ JobFunction = Callable[[Job], object]
 # On two cores a process collects 60 pictures a second. Unpaced, 200 at once took 1.2 s (p95) from webhook to next line.
 SUBMITS_AT_ONCE = 24
 SUBMITS_PER_SECOND = 60
-MOST_BESIDE = 16  # calls of providers whose answer is the outcome, for all jobs of the run
+MOST_BLOCKING = 16  # calls of providers whose answer is the outcome, for all jobs of the run
 SIDE_BY_SIDE = 8  # job functions called at once; each is short, the provider's time is not spent here
 
 
@@ -70,7 +70,7 @@ class Calls:
         self._pace = TokenBucket(at_once=SUBMITS_AT_ONCE, per_second=SUBMITS_PER_SECOND)
         self._held_back = False  # a job could be called, but for the pace
         self._due: dict[str, float] = {}  # monotonic; of jobs whose file is to be tried again
-        self._beside: dict[str, BlockingCall] = {}  # by ref: paid calls whose answer is their outcome
+        self._blocking: dict[str, BlockingCall] = {}  # by ref: paid calls whose answer is their outcome
 
     @property
     def waits(self) -> Mapping[str, frozenset[str]]:
@@ -93,7 +93,7 @@ class Calls:
 
     @property
     def busy(self) -> bool:
-        return bool(self._under_way or self._due or self._held_back or self._beside)
+        return bool(self._under_way or self._due or self._held_back or self._blocking)
 
     @property
     def next_due(self) -> float:
@@ -113,7 +113,7 @@ class Calls:
         Leaving the context waits for those under way.
         """
         with (
-            ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix="beside") as self._pool_beside,
+            ThreadPoolExecutor(MOST_BLOCKING, thread_name_prefix="blocking") as self._blocking_pool,
             ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="job") as self._pool,
         ):
             self._listener = listener
@@ -125,12 +125,12 @@ class Calls:
             if call.done():
                 del self._under_way[job_id]
                 self._keep(job_id, call.result())
-        for ref, call in list(self._beside.items()):
+        for ref, blocking in list(self._blocking.items()):
             # Not while the job is called: what that call will say it waits for does not know of this yet.
-            if call.done.done() and call.job_id not in self._under_way:
-                del self._beside[ref]
-                self._waits.pop(call.job_id, None)  # its answer is there, whatever it is
-                call.done.result()
+            if blocking.done.done() and blocking.job_id not in self._under_way:
+                del self._blocking[ref]
+                self._waits.pop(blocking.job_id, None)  # its answer is there, whatever it is
+                blocking.done.result()
 
     def start(self, work: Work, *, named: bool) -> None:
         """Call as many jobs as there is capacity for, results first. `named`: with their steps as Prefect tasks."""
@@ -192,9 +192,9 @@ class Calls:
 
     def _call(self, record: Record, named: bool) -> CallEnd:
         row = record.job
-        beside = partial(self._start_beside, row.id)
+        background = partial(self._start_in_background, row.id)
         failures = self._failures[row.id]
-        job = Job(record, self._resources, named=named, failures=failures, beside=beside, shown=self._reports)
+        job = Job(record, self._resources, named=named, failures=failures, background=background, shown=self._reports)
         result: object = None
         try:
             if row.cancel_requested_at is not None:
@@ -204,7 +204,7 @@ class Calls:
             if named:
                 self._reports.show(job)
             not_yet_cancelled = frozenset({row.id} if row.cancel_requested_at is None else ())
-            refs = waiting.refs - set(self._beside) | not_yet_cancelled
+            refs = waiting.refs - set(self._blocking) | not_yet_cancelled
             return CallEnd(waits=refs, form=waiting.form, due=waiting.due, expected=waiting.expected)
         except RetryLater as later:
             if isinstance(later.__cause__, Park):
@@ -224,10 +224,10 @@ class Calls:
             self._finish(job, JobStatus.COMPLETED, None, named=named, result=result)
         return CallEnd()
 
-    def _start_beside(self, job_id: str, ref: str, carry_out: Callable[[], object]) -> None:
-        if ref not in self._beside:
-            done = self._pool_beside.submit(copy_context().run, carry_out)
-            self._beside[ref] = BlockingCall(job_id=job_id, done=done)
+    def _start_in_background(self, job_id: str, ref: str, carry_out: Callable[[], object]) -> None:
+        if ref not in self._blocking:
+            done = self._blocking_pool.submit(copy_context().run, carry_out)
+            self._blocking[ref] = BlockingCall(job_id=job_id, done=done)
             done.add_done_callback(lambda _: self._listener.notify())
 
     def _cancel_at_provider(self, job: Job) -> None:

@@ -30,7 +30,7 @@ from darkroom.media.formats import Kind, RemoteFile
 from darkroom.providers.models import model_of
 from darkroom.providers.registry import may_pass
 
-Beside = Callable[[str, Callable[[], object]], None]
+Background = Callable[[str, Callable[[], object]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Job(Durable):
         *,
         named: bool,
         failures: int = 0,
-        beside: Beside = _at_once,
+        background: Background = _at_once,
         shown: Shown | None = None,
     ) -> None:
         row = record.job
@@ -97,7 +97,7 @@ class Job(Durable):
         self.created_at = row.created_at
         self.parameters: Mapping[str, Any] = row.parameters
         self._requests = resources.ledger.requests
-        self._beside = beside
+        self._background = background
         self._shown = shown
         self._calls: dict[str, dict[int, Request]] = {}  # step → attempt → row
         for call in record.requests:
@@ -380,7 +380,7 @@ class Job(Durable):
 
     def _submit(self, row: Request) -> Request | None:
         if self._is_immediate(row):
-            self._beside(row.ref, partial(self._carry_out, row))
+            self._background(row.ref, partial(self._carry_out, row))
             return None
         now = self._noted(self._carry_out(row))
         return None if now.status is RequestStatus.GRANTED else now
