@@ -132,14 +132,14 @@ class Calls:
                 self._waits.pop(blocking.job_id, None)  # its answer is there, whatever it is
                 blocking.done.result()
 
-    def start(self, work: Work, *, named: bool) -> None:
-        """Call as many jobs as there is capacity for, results first. `named`: with their steps as Prefect tasks."""
+    def start(self, work: Work, *, as_tasks: bool) -> None:
+        """Call as many jobs as there is capacity for, results first. `as_tasks`: with their steps as Prefect tasks."""
         self._due = {job_id: due for job_id, due in self._due.items() if job_id in work.ready}
         chosen = self._choose(work)
         for record in self._ledger.jobs.take_up(chosen) if chosen else ():
             self._due.pop(record.job.id, None)
             # Each in a copy of the run's context, so that tasks belong to it.
-            call = self._pool.submit(copy_context().run, self._call, record, named)
+            call = self._pool.submit(copy_context().run, self._call, record, as_tasks)
             self._under_way[record.job.id] = call
             call.add_done_callback(lambda _: self._listener.notify())
 
@@ -190,18 +190,20 @@ class Calls:
             self._failures[job_id] += 1
             self._due[job_id] = time.monotonic() + end.again_after
 
-    def _call(self, record: Record, named: bool) -> CallEnd:
+    def _call(self, record: Record, as_tasks: bool) -> CallEnd:
         row = record.job
         background = partial(self._start_in_background, row.id)
         failures = self._failures[row.id]
-        job = Job(record, self._resources, named=named, failures=failures, background=background, shown=self._reports)
+        job = Job(
+            record, self._resources, as_tasks=as_tasks, failures=failures, background=background, shown=self._reports
+        )
         result: object = None
         try:
             if row.cancel_requested_at is not None:
                 self._cancel_at_provider(job)
             result = self._function(job)
         except Waiting as waiting:
-            if named:
+            if as_tasks:
                 self._reports.show(job)
             not_yet_cancelled = frozenset({row.id} if row.cancel_requested_at is None else ())
             refs = waiting.refs - set(self._blocking) | not_yet_cancelled
@@ -211,17 +213,17 @@ class Calls:
                 self._ledger.assets.held(row.id, reason=later.__cause__.message)
             return CallEnd(again_after=later.seconds)
         except Cancelled:
-            self._finish(job, JobStatus.CANCELLED, None, named=named)
+            self._finish(job, JobStatus.CANCELLED, None, as_tasks=as_tasks)
         except DarkroomError as error:
-            self._finish(job, JobStatus.FAILED, error, named=named)
+            self._finish(job, JobStatus.FAILED, error, as_tasks=as_tasks)
         except OUTAGES:
             raise
         except Exception as error:
             get_run_logger().exception("Job %s failed in our own code", row.id)
             ours = DarkroomError(type(error).__name__, code="internal_error")
-            self._finish(job, JobStatus.FAILED, ours, named=named)
+            self._finish(job, JobStatus.FAILED, ours, as_tasks=as_tasks)
         else:
-            self._finish(job, JobStatus.COMPLETED, None, named=named, result=result)
+            self._finish(job, JobStatus.COMPLETED, None, as_tasks=as_tasks, result=result)
         return CallEnd()
 
     def _start_in_background(self, job_id: str, ref: str, carry_out: Callable[[], object]) -> None:
@@ -244,13 +246,13 @@ class Calls:
                 get_run_logger().warning("%s could not be cancelled at the provider: %s", row.ref, error)
 
     def _finish(
-        self, job: Job, status: JobStatus, error: DarkroomError | None, *, named: bool, result: object = None
+        self, job: Job, status: JobStatus, error: DarkroomError | None, *, as_tasks: bool, result: object = None
     ) -> None:
         document = None if error is None else error.document()
         told = result if isinstance(result, Mapping) else None
         self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, status, error=document, result=told))
         # After the user has been told: what follows is for whoever looks at Prefect.
-        if named:
+        if as_tasks:
             get_run_logger().info("Job %s %s%s", job.id, status, f": {error}" if error else "")
             self._reports.show(job)
             self._reports.show_costs(job)

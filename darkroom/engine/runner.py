@@ -161,7 +161,7 @@ class Runner:
                 self._calls.take_in()
                 self._heed_a_suspension()
                 work = self._ledger.runs.poll_work(self._run_id, self._calls.waits)
-                self._calls.start(work, named=self._as_tasks and self._is_alone(work))
+                self._calls.start(work, as_tasks=self._as_tasks and self._is_alone(work))
                 if self._calls.busy:
                     moved = time.monotonic()
                 left = moved + self._stay(work) - time.monotonic()

@@ -56,13 +56,13 @@ from darkroom.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
 from darkroom.ledger.settle import Arrival, Outcome, Verdict
 from darkroom.ledger.spending import GROUPS, Spending, Sums, Usage
 from darkroom.ledger.statuses import (
+    BatchPass,
     EffectKind,
     EventStatus,
     JobStatus,
     Lane,
     LoraStatus,
     RequestStatus,
-    Stage,
     StartStatus,
     Transition,
     WaitKind,
@@ -96,6 +96,7 @@ __all__ = [
     "Asset",
     "Audience",
     "Batch",
+    "BatchPass",
     "BatchRow",
     "Callback",
     "CallbackEndpoint",
@@ -150,7 +151,6 @@ __all__ = [
     "Scope",
     "Search",
     "Sent",
-    "Stage",
     "Start",
     "StartStatus",
     "Step",

@@ -48,7 +48,7 @@ class JobStatus(StrEnum):
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
-class Stage(StrEnum):
+class BatchPass(StrEnum):
     """Which pass of a batch a job belongs to."""
 
     DRAFT = "draft"  # everything, cheap, to choose from

@@ -35,7 +35,7 @@ from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
 from darkroom.ledger.columns import Json, depth, json_object, on_demand, stored_as, switched_off, usd, usd_billed, when
-from darkroom.ledger.statuses import JobStatus, Lane, RequestStatus, Stage
+from darkroom.ledger.statuses import BatchPass, JobStatus, Lane, RequestStatus
 
 MOST_QUEUED = 20_000
 
@@ -181,7 +181,7 @@ class Job(SQLModel, table=True):
     status: JobStatus = Field(default=JobStatus.PENDING, sa_type=Text)
     run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
     parent_id: str | None = Field(default=None, foreign_key="job.id")  # the batch that it is a row of
-    stage: Stage | None = Field(default=None, sa_type=Text)  # … in its first pass or its second
+    stage: BatchPass | None = Field(default=None, sa_type=Text)  # … in its first pass or its second
     slotless: bool = False  # no row of it waits for a slot: a run takes it as it is
     manifest_row: int | None = None  # place in the parent's manifest
     parameters: Json = json_object()

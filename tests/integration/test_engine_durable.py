@@ -87,7 +87,7 @@ def call(resources: Resources, row: JobRow) -> Callable[..., Job]:
 
     def make(*, failures: int = 0) -> Job:
         (record,) = resources.ledger.jobs.take_up([row.id])
-        return Job(record, resources, named=False, failures=failures)
+        return Job(record, resources, as_tasks=False, failures=failures)
 
     return make
 
@@ -324,7 +324,7 @@ def test_the_event_that_started_a_job_is_not_one_it_waits_for(
     event = NewEvent(name="order.placed", user_id=row.user_id, owner_id=row.user_id, data={}, starts=[start])
     _, implied = ledger.events.receive("test", [event], matches=lambda *_: True)
     (record,) = ledger.jobs.take_up(implied.assigns)
-    waits(lambda: Job(record, resources, named=False).wait_for_event("order.placed"))
+    waits(lambda: Job(record, resources, as_tasks=False).wait_for_event("order.placed"))
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ def calling(resources: Resources, function: Callable[[Job], object]) -> Iterator
 
 
 def called(calls: Calls, job_id: str) -> None:
-    calls.start(Work(open=(job_id,), ready=(job_id,), came=frozenset()), named=False)
+    calls.start(Work(open=(job_id,), ready=(job_id,), came=frozenset()), as_tasks=False)
     wait_until(lambda: (calls.take_in(), not calls.busy)[1])
 
 

@@ -263,12 +263,12 @@ def test_calls_that_last_do_not_hold_up_the_job(
     calls = Calls(function, resources, Unheard(resources, uuid4()))
     with ledger.listen("fox") as listener, calls.threads(listener):
         work = Work(open=(job.id,), ready=(job.id,), came=frozenset())
-        calls.start(work, named=False)
+        calls.start(work, as_tasks=False)
         wait_until(lambda: under_way.n_waiting == 0 and len(provider.sent) == 2)
         wait_until(lambda: (calls.take_in(), job.id in calls.waits)[1])
         assert calls.busy, "so the run stays for them"
         go_on.set()
-        wait_until(lambda: (calls.take_in(), calls.start(work, named=False), _ended(ledger, job))[-1])
+        wait_until(lambda: (calls.take_in(), calls.start(work, as_tasks=False), _ended(ledger, job))[-1])
         # The end is on record a moment before the call that wrote it has returned.
         wait_until(lambda: (calls.take_in(), not calls.busy)[-1], what="the last call's return")
     ended = ledger.jobs.get(job.id)

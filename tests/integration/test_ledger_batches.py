@@ -20,6 +20,7 @@ from darkroom.ledger import (
     BATCH,
     CHOICE,
     ROWS,
+    BatchPass,
     Child,
     Implied,
     Job,
@@ -29,7 +30,6 @@ from darkroom.ledger import (
     ManifestRow,
     Posted,
     Run,
-    Stage,
 )
 
 
@@ -116,7 +116,7 @@ def test_a_batch_is_on_record_with_all_its_rows_or_not_at_all(ledger: Ledger, db
     assert order(ledger, ann, 30, idempotency_key="one").job.id == posted.job.id
     found = rows_of(ledger, posted.job)
     assert [row.manifest_row for row in found] == list(range(30))
-    assert {(row.kind, row.stage, row.user_id) for row in found} == {("generate-image", Stage.DRAFT, ann)}
+    assert {(row.kind, row.stage, row.user_id) for row in found} == {("generate-image", BatchPass.DRAFT, ann)}
     granted = [ledger.jobs.get(each.job_id) for each in ledger.grants.grant()]
     assert [job.manifest_row for job in granted if job] == list(range(10)), "the first rows first"
     assert [job.id for job in ledger.jobs.page(ann, limit=100)] == [posted.job.id], "its rows are not among the jobs"
@@ -207,7 +207,7 @@ def test_how_far_it_has_come_is_counted_by_pass(ledger: Ledger, ann: str) -> Non
     ledger.requests.settle(first.ref, SUCCESS, via="poll")
     ledger.jobs.finish(first.job_id, JobStatus.COMPLETED)
     (draft,) = ledger.batches.counts(batch.id)
-    assert (draft.stage, draft.total, draft.ended, draft.in_flight) == (Stage.DRAFT, 12, 1, 9)
+    assert (draft.stage, draft.total, draft.ended, draft.in_flight) == (BatchPass.DRAFT, 12, 1, 9)
     assert draft.cost_usd == Decimal("0.025")
 
 
@@ -240,8 +240,8 @@ def test_a_choice_sends_the_chosen_into_the_second_pass(ledger: Ledger, ann: str
     found = ledger.batches.get(batch.id)
     assert found is not None and (found.winners, found.chosen_via) == ([1, 4], "api")
     finals = children([row for row in manifest(6) if row.n in (1, 4)])
-    assert ledger.batches.add(batch, Stage.FINAL, finals).grant
-    assert not ledger.batches.add(batch, Stage.FINAL, finals).grant
+    assert ledger.batches.add(batch, BatchPass.FINAL, finals).grant
+    assert not ledger.batches.add(batch, BatchPass.FINAL, finals).grant
     assert [(row.stage, row.manifest_row) for row in rows_of(ledger, batch)][-2:] == [("final", 1), ("final", 4)]
 
 
@@ -429,7 +429,7 @@ def test_the_rows_of_a_paused_batch_wait_with_it_in_the_second_pass_too(ledger: 
     batch = drafted(ledger, ann, 3)
     ledger.batches.pause(batch.id)
     ledger.batches.choose(batch.id, [0], via="api")
-    ledger.batches.add(batch, Stage.FINAL, children(manifest(1)))
+    ledger.batches.add(batch, BatchPass.FINAL, children(manifest(1)))
     assert ledger.grants.grant() == []
     ledger.batches.go_on(batch.id)
     assert len(ledger.grants.grant()) == 1

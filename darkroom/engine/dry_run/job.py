@@ -109,7 +109,7 @@ class DryRunJob(Job):
     """
 
     def __init__(self, record: Record, resources: Resources, *, refuses: bool) -> None:
-        super().__init__(record, resources, named=False, failures=NO_MORE_TRIES)
+        super().__init__(record, resources, as_tasks=False, failures=NO_MORE_TRIES)
         self.asks: dict[str, Ask] = {}  # by step
         self._refuses = refuses
         self._contents: dict[str, bytes] = {}  # by key, of files that are in memory alone

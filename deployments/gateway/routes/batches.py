@@ -31,7 +31,7 @@ from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch
 from darkroom.flows.parts.trained_style import find_style
-from darkroom.ledger import BATCH, JobStatus, Labels, Stage
+from darkroom.ledger import BATCH, BatchPass, JobStatus, Labels
 
 router = APIRouter(tags=["Batches"])
 
@@ -104,7 +104,7 @@ class Selection(BaseModel):
     )
 
 
-ROW = f"^(({'|'.join(Stage)})-[0-9]{{1,9}})?$"  # of the last row on a page
+ROW = f"^(({'|'.join(BatchPass)})-[0-9]{{1,9}})?$"  # of the last row on a page
 _ROW = re.compile(ROW)
 Id = Annotated[str, Field(max_length=100)]
 Hours = Annotated[float | None, Query(gt=0, le=24 * 365, description="With CSV and JSON lines.")]
@@ -234,7 +234,7 @@ def _chosen(selection: Selection, id: str, services: Services) -> Sequence[int]:
     batch = batches.get(id)
     if batch is None or batch.asked_at is None:
         return ()  # which is refused as too early, whatever the numbers are
-    failed = [draft.n for draft in batches.pictures(id, Stage.DRAFT) if draft.status is not JobStatus.COMPLETED]
+    failed = [draft.n for draft in batches.pictures(id, BatchPass.DRAFT) if draft.status is not JobStatus.COMPLETED]
     return parse_winners(str(selection.numbers), rows=batch.rows, failed=failed, field="numbers")
 
 
@@ -278,8 +278,8 @@ def _own_batch(id: str, user_id: str, services: Services) -> None:
         raise not_found("batch")
 
 
-def _place(cursor: str) -> tuple[Stage, int]:
+def _place(cursor: str) -> tuple[BatchPass, int]:
     if not _ROW.fullmatch(cursor):
         raise no_cursor()
     stage, _, n = cursor.partition("-")
-    return Stage(stage), int(n)
+    return BatchPass(stage), int(n)
