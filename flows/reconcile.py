@@ -89,7 +89,7 @@ class Reconciler:
         for account in self._ledger.accounts.to_notify():
             subject = f"{account.id} takes no more calls"
             text = f"{account.down_reason}. What was ordered waits, and goes on by itself once that is done."
-            Notifier.load_default().tell(subject, text, key=f"account-{account.id}-{account.down_since:%Y%m%dT%H%M%S}")
+            Notifier.load_default().send(subject, text, key=f"account-{account.id}-{account.down_since:%Y%m%dT%H%M%S}")
             self._ledger.accounts.notified(account)
 
     def _tell_of_endpoints(self) -> None:
@@ -100,7 +100,7 @@ class Reconciler:
                 f"Callbacks of the user {endpoint.name} ({endpoint.user_id}) are not sent any more: {endpoint.reason}."
             )
             key = f"callbacks-{endpoint.user_id}-{endpoint.off_at:%Y%m%dT%H%M%S}"
-            Notifier.load_default().tell(subject, text, key=key)
+            Notifier.load_default().send(subject, text, key=key)
             self._ledger.callbacks.off_told(endpoint)
 
     def _money(self) -> None:

@@ -76,7 +76,7 @@ def later(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
 class Told(Notifier):
     """Keeps what it is told."""
 
-    def tell(self, subject: str, text: str, *, key: str, to: str | None = None) -> str:
+    def send(self, subject: str, text: str, *, key: str, to: str | None = None) -> str:
         told.append((subject, text))
         return key
 
