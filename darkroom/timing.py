@@ -55,7 +55,7 @@ class Timing:
     recoveries_forgotten: timedelta = timedelta(minutes=5)
     closed_within: timedelta = timedelta(minutes=10)  # a run that ended is looked at: Prefect may not have heard of it
     result_kept: timedelta = timedelta(hours=1)  # fal's own hour: then nobody can tell how an overdue request ended
-    event_untold: timedelta = timedelta(minutes=2)  # gateways tell Prefect sooner, if there is one
+    event_unpublished: timedelta = timedelta(minutes=2)  # gateways tell Prefect sooner, if there is one
     bad_end_window: timedelta = timedelta(seconds=5)  # in which runs that end badly are one look, and one at its end
 
     # Slots of cron.
@@ -79,7 +79,7 @@ class Timing:
     # A gateway's threads, and those of a worker that listen.
     grant_wait: timedelta = timedelta(seconds=2)  # for what other processes put on record
     grant_failed: timedelta = timedelta(seconds=1)
-    progress_told: timedelta = timedelta(seconds=1)  # how far a job has come is told at most so often
+    progress_published: timedelta = timedelta(seconds=1)  # how far a job has come is told at most so often
     news_idle: timedelta = timedelta(seconds=1)  # for news that nobody rang for; so soon a revoked key's stream ends
     news_failed: timedelta = timedelta(seconds=1)
     stream_heartbeat: timedelta = timedelta(seconds=15)  # proxies cut what is silent for a minute

@@ -35,7 +35,7 @@ from darkroom.engine.resources import Resources, open_resources
 from darkroom.engine.ui.report import PROGRESS, Reports, suffix
 from darkroom.errors import BadInput, DarkroomError, Park, Retry
 from darkroom.events import EventIngest, ingest_ends
-from darkroom.events.feed import CHUNK, tell_some
+from darkroom.events.feed import CHUNK, publish_some
 from darkroom.events.job_ends import AT_ONCE
 from darkroom.flows.parts.account_money import AccountMoneyTurn
 from darkroom.ledger import JobStatus, Outcome, Request, RequestStatus, Run, Transition
@@ -76,9 +76,9 @@ class Reconciler:
         self._each("Every start", self._resources.dispatcher.begin_all)
         self._resources.dispatcher.grant()
         self._each("Every end of a job", self._ends)
-        self._each("Every untold event", self._untold)
+        self._each("Every unpublished event", self._publish_events)
         self._money()
-        self._ledger.news.tell_budgets()
+        self._ledger.news.publish_budgets()
         self._ledger.news.forget(older_than=self._resources.settings.news_kept)
         self._ledger.callbacks.forget(older_than=self._resources.settings.news_kept)
         self._each("Every account that waits for a person", self._notify)
@@ -101,7 +101,7 @@ class Reconciler:
             )
             key = f"callbacks-{endpoint.user_id}-{endpoint.off_at:%Y%m%dT%H%M%S}"
             Notifier.load_default().send(subject, text, key=key)
-            self._ledger.callbacks.off_told(endpoint)
+            self._ledger.callbacks.off_notified(endpoint)
 
     def _money(self) -> None:
         """Read what providers have billed and what is left, and tell what is odd about it."""
@@ -109,7 +109,7 @@ class Reconciler:
             money = AccountMoneyTurn(self._resources, account_id)
             self._each(f"Every bill of {account_id}", money.read_bills)
             self._each(f"The balance of {account_id}", money.read_balance)
-            self._each(f"What {account_id} bills otherwise than expected", money.tell_drift)
+            self._each(f"What {account_id} bills otherwise than expected", money.notify_drift)
 
     def _end_lost_turns(self) -> None:
         """Earlier turns whose process was lost: nobody else ends those, and Prefect shows them as running for ever.
@@ -341,11 +341,11 @@ class Reconciler:
         for job_id in self._ledger.events.cancels_undone():
             self._resources.dispatcher.carry_out(self._ledger.jobs.cancel(job_id))
 
-    def _untold(self) -> None:
+    def _publish_events(self) -> None:
         """Gateways tell Prefect of events; this is for when none is there. A turn tells a few, as they do."""
-        before = self._now() - self._timing.event_untold
+        before = self._now() - self._timing.event_unpublished
         for _ in range(MOST_TOLD // CHUNK):
-            if tell_some(self._ledger, self._resources.orchestrator, before=before) < CHUNK:
+            if publish_some(self._ledger, self._resources.orchestrator, before=before) < CHUNK:
                 return
 
     def _place(self, job_id: str) -> None:

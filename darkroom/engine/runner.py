@@ -1,7 +1,7 @@
 """The runner: one Prefect run that carries one job or many.
 
 It looks in the ledger, calls the job functions that can go on, and waits: a while in its process (the patience), where
-Postgres rings when something was committed for it, then not at all: the run suspends and an event brings it back. Only
+Postgres notifies it of what was committed for it, then not at all: the run suspends and an event brings it back. Only
 the runner waits, never a task. A job's failure is its own; the run goes on with the others.
 """
 

@@ -20,7 +20,7 @@ from darkroom.errors import BadInput, WrongState
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
-from darkroom.ledger.locks import lock_run_of_job, tell
+from darkroom.ledger.locks import lock_run_of_job, notify
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay_budget import require_within_budget
 from darkroom.ledger.request_rows import RequestSpec
@@ -185,7 +185,7 @@ class Batches(Part):
                 chosen, set(run(connection, "children_succeeded", job_id=job_id).scalars()), rows=batch.rows
             )
             run(connection, "batch_choose", job_id=job_id, winners=dumps(chosen), via=via, now=now)
-            return tell(connection, locked, job_id, "darkroom.run.woken", now=now)
+            return notify(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def pause(self, job_id: str) -> None:
         """Pause the batch: nothing more of it is granted, and what is under way reaches its end.

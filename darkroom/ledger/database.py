@@ -137,9 +137,9 @@ def _named(column: Column[Any]) -> str:
 
 
 class Listener:
-    """Rings when something was committed for the one who listens, and when somebody in this process rings it.
+    """Wakes when something was committed for the one who listens, and when somebody in this process notifies it.
 
-    Rings are kept while nobody waits.
+    Notifications are kept while nobody waits.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:

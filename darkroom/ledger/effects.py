@@ -38,7 +38,7 @@ class Implied:
     wakes: tuple[Wake, ...] = ()
     starts: tuple[Start, ...] = ()
     assigns: tuple[str, ...] = ()  # jobs that go on without a slot: a run is to take them
-    rings: tuple[str, ...] = ()  # jobs for which something came: their runs are to be told
+    notifies: tuple[str, ...] = ()  # jobs for which something came: their runs are to be notified
     cancels: tuple[str, ...] = ()  # jobs that nobody waits for any more
     begins: tuple[str, ...] = ()  # deployments of which a start may begin that flow control has held
     grant: bool = False  # a slot became free, or a row came to wait for one
@@ -48,7 +48,7 @@ class Implied:
             wakes=self.wakes + other.wakes,
             starts=self.starts + other.starts,
             assigns=self.assigns + other.assigns,
-            rings=self.rings + other.rings,
+            notifies=self.notifies + other.notifies,
             cancels=self.cancels + other.cancels,
             begins=self.begins + other.begins,
             grant=self.grant or other.grant,

@@ -19,7 +19,7 @@ from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.job_lists import JobLists
 from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, labels_again, repeated
-from darkroom.ledger.locks import lock_run_of_job, tell
+from darkroom.ledger.locks import lock_run_of_job, notify
 from darkroom.ledger.replay import plan_replay
 from darkroom.ledger.replay_budget import require_within_budget
 from darkroom.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request, spec_again
@@ -256,7 +256,7 @@ class Jobs(JobLists):
         """Note how far the job has come. Return False if that is what is on record, or the job has ended."""
         now = self._now()
         given = {"progress": dumps({"percent": round(percent, 1), "text": text})}
-        times = {"now": now, "told_before": now - self._timing.progress_told}
+        times = {"now": now, "published_before": now - self._timing.progress_published}
         with self._engine.begin() as connection:
             return run(connection, "job_progress", job_id=job_id, **given, **times).one_or_none() is not None
 
@@ -282,7 +282,7 @@ class Jobs(JobLists):
                 ended = _finish(connection, job_id, JobStatus.CANCELLED, now=now)
             else:
                 ended = Implied(cancels=_end_waits(connection, job_id, now=now))
-            return Implied(grant=freed) + ended + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
+            return Implied(grant=freed) + ended + notify(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def replay(self, job_id: str, *, replay_id: str | None = None, discarded_too: bool = True) -> Implied:
         """Requeue a failed or cancelled job, in whatever run takes it; of several calls at once one does it.
@@ -402,10 +402,10 @@ def _finish(
     if job.kind == BATCH:
         freed |= end_children(connection, job_id, now=now)
     if job.parent_id is None:  # of a batch's rows their batch tells
-        news.tell_end(connection, job, status, error=error, now=now)
+        news.publish_end(connection, job, status, error=error, now=now)
     waiting = tuple(run(connection, "jobs_waiting_for", job_id=job_id).scalars())
     begins = () if job.start_id is None else (f"{job.kind}/{job.deployment}",)
-    return Implied(grant=freed, rings=waiting, cancels=_end_waits(connection, job_id, now=now), begins=begins)
+    return Implied(grant=freed, notifies=waiting, cancels=_end_waits(connection, job_id, now=now), begins=begins)
 
 
 def _end_waits(connection: Connection, job_id: str, *, now: datetime) -> tuple[str, ...]:

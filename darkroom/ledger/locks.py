@@ -18,6 +18,8 @@ from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied, Wake
 from darkroom.ledger.tables import Run
 
+WOKEN = "darkroom.run.woken"
+
 
 def lock_run(connection: Connection, run_id: str) -> Run:
     return as_run(run(connection, "run_lock", run_id=run_id).one())
@@ -48,11 +50,11 @@ def as_run(row: Row[Any]) -> Run:
     return plain(Run, row)
 
 
-def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:
+def notify(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:
     """Notify the run in its process. Mark one that is suspended as woken, and imply its wake."""
     if locked is None:
         return NOTHING
-    run(connection, "run_ring", channel=locked.id)
+    run(connection, "run_notify", channel=locked.id)
     if locked.suspended_at is None or locked.flow_run_id is None:
         return NOTHING
     run(connection, "run_woken", run_id=locked.id, now=now, awaits_input=None)

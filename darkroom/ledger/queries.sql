@@ -76,7 +76,7 @@ WHERE run_id = :run_id AND parent_id IS NULL AND discarded_at IS NULL AND (
 )
 ORDER BY created_at, id
 
--- name: run_ring
+-- name: run_notify
 SELECT pg_notify(:channel, '')
 
 -- name: run_candidate
@@ -257,7 +257,7 @@ WHERE id = :job_id AND finished_at IS NULL
 RETURNING *
 
 -- name: job_progress
--- Told at most as often as `told_before` says: what is passed over is made good by the next, or by the end.
+-- Told at most as often as `published_before` says: what is passed over is made good by the next, or by the end.
 WITH come AS (
     UPDATE job SET progress = CAST(:progress AS jsonb)
     WHERE id = :job_id AND finished_at IS NULL AND progress IS DISTINCT FROM CAST(:progress AS jsonb)
@@ -267,7 +267,7 @@ WITH come AS (
     SELECT user_id, id, 'job.progress', progress, :now FROM come
     WHERE parent_id IS NULL AND NOT EXISTS (
         SELECT FROM notification
-        WHERE job_id = :job_id AND event = 'job.progress' AND created_at > CAST(:told_before AS timestamptz)
+        WHERE job_id = :job_id AND event = 'job.progress' AND created_at > CAST(:published_before AS timestamptz)
     )
 )
 SELECT id FROM come
@@ -1307,10 +1307,10 @@ WHERE (CAST(:source AS text) IS NULL OR source = :source) AND (CAST(:status AS t
   AND (received_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
 ORDER BY received_at DESC, id DESC LIMIT :limit
 
--- name: events_untold
+-- name: events_unpublished
 SELECT * FROM event WHERE told_at IS NULL AND status = 'accepted' AND received_at < :before ORDER BY received_at LIMIT :limit
 
--- name: events_told
+-- name: events_published
 UPDATE event SET told_at = :now WHERE id = ANY(:ids)
 
 -- name: effects_insert

@@ -16,7 +16,7 @@ from darkroom.errors import BadInput
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import run
 from darkroom.ledger.effects import NOTHING, Implied
-from darkroom.ledger.locks import tell
+from darkroom.ledger.locks import notify
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import keeps_its_slot
 from darkroom.ledger.replay_budget import require_within_budget
@@ -175,7 +175,7 @@ class Requests(Part):
                 return Implied(grant=write(connection, row, Transition.REFUSE, error=error, **back))
             if not write(connection, row, Transition.CANCEL, error=error, finished_at=now):
                 return NOTHING
-            return tell(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
+            return notify(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
 
     def answer_lost(self, ref: str) -> Implied:
         """Note that the provider may have it. It keeps its slot, so nothing is implied."""

@@ -20,7 +20,7 @@ from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import run
 from darkroom.ledger.effects import NOTHING, Implied, Start
 from darkroom.ledger.jobs import as_job, insert_job, put_back
-from darkroom.ledger.locks import as_run, lock_run, lock_run_of_job, tell
+from darkroom.ledger.locks import WOKEN, as_run, lock_run, lock_run_of_job, notify
 from darkroom.ledger.part import Part
 from darkroom.ledger.statuses import RequestStatus
 from darkroom.ledger.tables import Job, Run, new_id
@@ -84,7 +84,7 @@ class Runs(Part):
             run(connection, "jobs_assign", job_ids=list(taken), run_id=run_id)
             if taker is None:
                 return taken, Implied(starts=(_start(connection, jobs[0], run_id),))
-            return taken, started + tell(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
+            return taken, started + notify(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
 
     def enter(self, flow_run_id: UUID, *, run_key: str | None) -> tuple[Run, Implied] | None:
         """Note that a process takes up the run: it is neither suspended nor woken any more.
@@ -146,7 +146,7 @@ class Runs(Part):
         """Note the flow run that was created for the run, and notify the workers that it is there."""
         with self._engine.begin() as connection:
             run(connection, "run_created", run_id=run_id, flow_run_id=flow_run_id)
-            run(connection, "run_ring", channel=READY)
+            run(connection, "run_notify", channel=READY)
 
     def flow_run_of(self, job_id: str) -> UUID | None:
         """Return Prefect's run that carries the job."""
@@ -233,15 +233,15 @@ class Runs(Part):
             run(connection, "jobs_reassign", run_id=run_id, new_run_id=new.id)
             return Implied(starts=(_start(connection, job, new.id),))
 
-    def ring(self, run_id: str, ref: str) -> Implied:
+    def notify(self, run_id: str, ref: str) -> Implied:
         """Notify the run that a row of it was granted."""
         with self._engine.begin() as connection:
-            return tell(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=self._now())
+            return notify(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=self._now())
 
-    def ring_job(self, job_id: str) -> Implied:
+    def notify_job(self, job_id: str) -> Implied:
         """Notify the run of the job that something came for it."""
         with self._engine.begin() as connection:
-            return tell(connection, lock_run_of_job(connection, job_id), job_id, "darkroom.run.woken", now=self._now())
+            return notify(connection, lock_run_of_job(connection, job_id), job_id, WOKEN, now=self._now())
 
     def get(self, run_id: str) -> Run | None:
         with self._engine.begin() as connection:

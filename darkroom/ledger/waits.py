@@ -148,7 +148,7 @@ class Waits(Part):
                 raise WrongState(f"It waits for the job {wait.child_job_id}. Cancel that one to end the wait.")
             settled = settle(connection, wait, WaitStatus.TIMED_OUT, by="hand", now=now)
             assert settled is not None
-            return settled, Implied(rings=(wait.job_id,))
+            return settled, Implied(notifies=(wait.job_id,))
 
     def extend(self, wait_id: str, *, until: datetime) -> tuple[Wait, Implied]:
         """Let the wait last until then, longer or shorter, by hand. Raises as `wake`.
@@ -160,7 +160,7 @@ class Waits(Part):
             if wait.kind == WaitKind.CHILD:
                 raise WrongState(f"It waits for the job {wait.child_job_id}, for as long as that takes.")
             extended = plain(Wait, run(connection, "wait_extend", wait_id=wait_id, until=until).one())
-            return extended, Implied(rings=(wait.job_id,))
+            return extended, Implied(notifies=(wait.job_id,))
 
     def get(self, wait_id: str) -> Wait | None:
         with self._engine.begin() as connection:
@@ -201,7 +201,7 @@ class Waits(Part):
         It is for one of the run's jobs, which wakes it for all.
         """
         with self._engine.begin() as connection:
-            return Implied(rings=tuple(run(connection, "waits_due", now=self._now()).scalars()))
+            return Implied(notifies=tuple(run(connection, "waits_due", now=self._now()).scalars()))
 
 
 class Steps(Part):

@@ -36,9 +36,9 @@ class Dispatcher:
             self._wake(wake)
         for start in implied.starts:
             self._start(start)
-        for job_id in implied.rings:
+        for job_id in implied.notifies:
             with _left_to_reconcile(f"The run of {job_id} was not told that something came"):
-                self.reach_prefect(self._ledger.runs.ring_job(job_id))
+                self.reach_prefect(self._ledger.runs.notify_job(job_id))
         for job_id in implied.cancels:
             with _left_to_reconcile(f"{job_id} was not cancelled with the job that waited for it"):
                 self.carry_out(self._ledger.jobs.cancel(job_id))
@@ -74,9 +74,9 @@ class Dispatcher:
     def wake_due(self) -> Implied:
         """Notify the suspended runs of which a wait is over, in the ledger. Return what concerns Prefect."""
         implied = NOTHING
-        for job_id in self._ledger.waits.wake_due().rings:
+        for job_id in self._ledger.waits.wake_due().notifies:
             with _left_to_reconcile(f"The run of {job_id} was not told that its time has come"):
-                implied += self._ledger.runs.ring_job(job_id)
+                implied += self._ledger.runs.notify_job(job_id)
         return implied
 
     def grant(self) -> None:
@@ -87,10 +87,10 @@ class Dispatcher:
         """Hand out the slots that are free, in the ledger. Return what concerns Prefect."""
         granted = self._ledger.grants.grant()
         implied = NOTHING
-        # One ring wakes a run for all its rows: it looks for what is granted.
+        # One notification wakes a run for all its rows: it looks for what is granted.
         for run_id, ref in {each.run_id: each.ref for each in granted if each.run_id}.items():
             with _left_to_reconcile(f"Run {run_id} was not told of its slots"):
-                implied += self._ledger.runs.ring(run_id, ref)
+                implied += self._ledger.runs.notify(run_id, ref)
         if unassigned := [each.job_id for each in granted if each.run_id is None]:
             with _left_to_reconcile(f"{len(unassigned)} jobs with a slot were not handed to a run"):
                 implied += self._ledger.runs.assign(*unassigned)

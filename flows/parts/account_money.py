@@ -109,7 +109,7 @@ class AccountMoneyTurn:
         )
         Notifier.load_default().send(subject, text, key=f"balance-{self._account_id}-{self._now():%Y%m%dT%H%M%S}")
 
-    def tell_drift(self) -> None:
+    def notify_drift(self) -> None:
         """Compare yesterday's bills with what was reckoned, once a day, and tell models that are further apart."""
         now = self._now().astimezone(UTC)
         day = now.date() - timedelta(days=1)
@@ -121,7 +121,7 @@ class AccountMoneyTurn:
         if found:
             subject = f"{self._account_id} bills otherwise than expected: {len(found)} models on {day}"
             Notifier.load_default().send(subject, drift_text(found), key=f"drift-{self._account_id}-{day}")
-        self._bills.drift_told(self._account_id, day)
+        self._bills.drift_notified(self._account_id, day)
 
 
 def drifting(models: list[Drift]) -> list[Drift]:

@@ -95,7 +95,7 @@ def test_a_job_waits_for_the_end_of_another(ledger: Ledger, ann: str, ingest: Ev
         wait = ledger.waits.for_event(waiting, name, **given)
         if not early:
             failed(ledger, ann)
-            assert waiting.id in ingest_ends(ledger, ingest)[1].rings
+            assert waiting.id in ingest_ends(ledger, ingest)[1].notifies
         wait = ledger.waits.take(wait.id)
         assert wait.status == "came"
 

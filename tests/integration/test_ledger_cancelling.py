@@ -169,7 +169,7 @@ def _grant(ledger: Ledger, job: Job, chance: random.Random) -> None:
         if granted.run_id is None:
             ledger.runs.assign(granted.job_id)
         else:
-            ledger.runs.ring(granted.run_id, granted.ref)
+            ledger.runs.notify(granted.run_id, granted.ref)
 
 
 def _place(ledger: Ledger, job: Job, chance: random.Random) -> None:

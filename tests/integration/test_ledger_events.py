@@ -128,7 +128,7 @@ def test_a_refused_event_is_kept_and_does_nothing(ledger: Ledger, ann: str) -> N
     problem = {"field": "data.score", "message": "It must be a number."}
     wait = await_it(ledger, job_of(ledger, ann))
     received, implied = send(ledger, ann, problem=problem, starts=[ONBOARDING])
-    assert (implied.assigns, implied.rings) == ((), ())
+    assert (implied.assigns, implied.notifies) == ((), ())
     (kept,) = ledger.events.page(status=EventStatus.REFUSED)
     assert (kept.id, kept.problem) == (received.id, problem)
     assert ledger.waits.take(wait.id).status == WaitStatus.OPEN
@@ -137,9 +137,9 @@ def test_a_refused_event_is_kept_and_does_nothing(ledger: Ledger, ann: str) -> N
 def test_what_prefect_was_not_told_of_is_found(ledger: Ledger, ann: str) -> None:
     received, _ = send(ledger, ann)
     soon = utc_now() + timedelta(seconds=1)
-    assert [event.id for event in ledger.events.untold(before=soon, limit=10)] == [received.id]
-    ledger.events.told([received.id])
-    assert ledger.events.untold(before=soon, limit=10) == []
+    assert [event.id for event in ledger.events.unpublished(before=soon, limit=10)] == [received.id]
+    ledger.events.published([received.id])
+    assert ledger.events.unpublished(before=soon, limit=10) == []
 
 
 # -- waiting ---------------------------------------------------------------------------------------------------------
@@ -151,8 +151,8 @@ def test_an_event_wakes_who_waits_for_it(ledger: Ledger, ann: str) -> None:
     wait = await_it(ledger, job, match="score=3")
     assert leave(ledger, job, wait)
     received, implied = send(ledger, ann)
-    assert implied.rings == (job.id,)
-    assert len(ledger.runs.ring_job(job.id).wakes) == 1
+    assert implied.notifies == (job.id,)
+    assert len(ledger.runs.notify_job(job.id).wakes) == 1
     settled = ledger.waits.take(wait.id)
     assert (settled.status, settled.settled_by, settled.event_id) == (WaitStatus.RECEIVED, "event", received.id)
     assert ledger.waits.event(received.id).data == {"score": 3}
@@ -164,9 +164,9 @@ def test_what_does_not_match_is_another_users_or_came_too_late_wakes_nobody(ledg
     wait = await_it(ledger, job, match="score=4")
     over = await_it(ledger, job, seconds=0, name="over")
     other = ledger.users.add("bob").user_id
-    assert send(ledger, other)[1].rings == ()
+    assert send(ledger, other)[1].notifies == ()
     received, implied = send(ledger, ann)
-    assert implied.rings == ()
+    assert implied.notifies == ()
     assert effects(ledger, received.id) == [(EffectKind.NOT_WOKEN, "its data does not match: score=4")]
     assert ledger.waits.take(wait.id).status == WaitStatus.OPEN
     assert ledger.waits.take(over.id).settled_by == "time"
@@ -181,7 +181,7 @@ def test_an_event_about_nobody_is_for_those_whom_its_sender_speaks_for(ledger: L
     later = job_of(ledger, late)
     event = NewEvent(name=NAME, user_id=None, owner_id=shop, data={})
     _, implied = ledger.events.receive(shop, [event], matches=matches)
-    assert implied.rings == (waiting[early].job_id,)
+    assert implied.notifies == (waiting[early].job_id,)
     assert await_it(ledger, later).status == WaitStatus.RECEIVED
     assert {ledger.waits.take(waiting[each].id).status for each in (ann, stranger)} == {WaitStatus.OPEN}
 
@@ -244,12 +244,12 @@ def test_a_job_that_sleeps_is_woken_when_its_time_has_come(ledger: Ledger, ann: 
     assert ledger.waits.sleep(job, "a while", until=until + timedelta(days=1)).until == wait.until
     assert leave(ledger, job, wait)
     assert ledger.waits.next_due(after=utc_now() - timedelta(seconds=1)) == wait.until
-    assert (ledger.waits.wake_due().rings, ledger.runs.with_granted()) == ((), set())
+    assert (ledger.waits.wake_due().notifies, ledger.runs.with_granted()) == ((), set())
     while utc_now() < until:
         pass
-    assert (ledger.waits.wake_due().rings, ledger.runs.with_granted()) == ((job.id,), {job.run_id})
-    assert len(ledger.runs.ring_job(job.id).wakes) == 1
-    assert ledger.waits.wake_due().rings == (), "it was woken"
+    assert (ledger.waits.wake_due().notifies, ledger.runs.with_granted()) == ((job.id,), {job.run_id})
+    assert len(ledger.runs.notify_job(job.id).wakes) == 1
+    assert ledger.waits.wake_due().notifies == (), "it was woken"
     assert ledger.waits.take(wait.id).status == WaitStatus.TIMED_OUT
 
 
@@ -266,9 +266,9 @@ def test_a_person_wakes_a_wait_or_extends_it(ledger: Ledger, ann: str) -> None:
     wait = await_it(ledger, job)
     longer = utc_now() + timedelta(days=365)
     extended, implied = ledger.waits.extend(wait.id, until=longer)
-    assert (extended.until, implied.rings) == (longer, (job.id,))
+    assert (extended.until, implied.notifies) == (longer, (job.id,))
     woken, implied = ledger.waits.wake(wait.id)
-    assert (woken.status, woken.settled_by, implied.rings) == (WaitStatus.TIMED_OUT, "hand", (job.id,))
+    assert (woken.status, woken.settled_by, implied.notifies) == (WaitStatus.TIMED_OUT, "hand", (job.id,))
     with pytest.raises(WrongState):
         ledger.waits.wake(wait.id)
     with pytest.raises(WrongState):
@@ -286,7 +286,7 @@ def test_the_end_of_another_job_wakes_who_started_it(ledger: Ledger, ann: str) -
     assert (again.id, implied.assigns, nothing.places) == (wait.id, (wait.child_job_id,), ())
     assert leave(ledger, job, wait)
     assert wait.child_job_id is not None
-    assert ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED).rings == (job.id,)
+    assert ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED).notifies == (job.id,)
     assert ledger.runs.with_granted() == {job.run_id}, "reconcile finds it where nobody told"
     assert ledger.waits.take(wait.id).status == WaitStatus.RECEIVED
 

@@ -27,7 +27,7 @@ class Comer:
 
 def grant_of_a_second_step(picture: Picture) -> Implied:
     granted = picture.ledger.grants.grant()
-    return sum((picture.ledger.runs.ring(picture.run_id, each.ref) for each in granted), NOTHING)
+    return sum((picture.ledger.runs.notify(picture.run_id, each.ref) for each in granted), NOTHING)
 
 
 def further_job(picture: Picture) -> Implied:
@@ -83,7 +83,7 @@ def test_what_comes_between_the_last_look_and_the_leaving_wakes_it(
 def test_a_run_that_is_woken_is_not_woken_again(picture: Picture, leave: Callable[[], bool], comer: Comer) -> None:
     """The second event would find a run that is not suspended any more, and fail in Prefect's feed."""
     assert leave()
-    picture.ledger.runs.ring(picture.run_id, picture.ref)
+    picture.ledger.runs.notify(picture.run_id, picture.ref)
     assert comer.comes(picture).wakes == ()
 
 

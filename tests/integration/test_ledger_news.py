@@ -77,7 +77,7 @@ def test_progress_is_told_once_a_second_at_most(ledger_url: str, ann: str) -> No
     job = post(ledger, ann)
     for percent in range(10):
         assert ledger.jobs.progress(job.id, percent, "paints")
-        at += UNSCALED.progress_told / 4
+        at += UNSCALED.progress_published / 4
     percents = [each.data["percent"] for each in told(ledger, ann) if each.event == "job.progress" and each.data]
     assert percents == [0, 4, 8]
     ledger.close()

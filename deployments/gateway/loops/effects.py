@@ -39,8 +39,8 @@ class EffectExecutor:
             self._submit(Implied(wakes=(wake,)))
         for start in implied.starts:
             self._submit(Implied(starts=(start,)))
-        for job_id in implied.rings:
-            self._submit(Implied(rings=(job_id,)))
+        for job_id in implied.notifies:
+            self._submit(Implied(notifies=(job_id,)))
         for job_id in implied.cancels:
             self._submit(Implied(cancels=(job_id,)))
         for deployment in dict.fromkeys(implied.begins):
