@@ -112,7 +112,9 @@ def kill(stack: Stack, part: str, flow_run_id: UUID) -> None:
     if part == "flow":
         stack.kill_run(flow_run_id)
     else:
-        psutil.Process(int((stack.home / "run" / f"{part}.pid").read_text())).kill()
+        process = psutil.Process(stack.pid(part))
+        process.kill()
+        process.wait(timeout=30)  # until then it may still answer
 
 
 def _answers(stack: Stack) -> bool:
