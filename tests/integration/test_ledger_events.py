@@ -283,7 +283,7 @@ def test_the_end_of_another_job_wakes_who_started_it(ledger: Ledger, ann: str) -
     job = job_of(ledger, ann)
     wait, implied = ledger.waits.for_child(job, "picture", kind="generate-image", parameters={"prompt": "a fox"})
     again, nothing = ledger.waits.for_child(job, "picture", kind="generate-image", parameters={"prompt": "a fox"})
-    assert (again.id, implied.assigns, nothing.places) == (wait.id, (wait.child_job_id,), ())
+    assert (again.id, implied.assigns, nothing.assigns) == (wait.id, (wait.child_job_id,), ())
     assert leave(ledger, job, wait)
     assert wait.child_job_id is not None
     assert ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED).notifies == (job.id,)

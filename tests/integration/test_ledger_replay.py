@@ -122,7 +122,7 @@ def test_what_came_after_the_cancel_is_taken_up_by_a_replay(ledger: Ledger, ann:
     ledger.jobs.cancel(picture.job_id)
     late = ledger.requests.of_job(picture.job_id)[-1]
     assert ledger.requests.settle(late.ref, SUCCESS, via="webhook")[0] is Verdict.LATE
-    assert ledger.jobs.replay(picture.job_id).places == (picture.job_id,)
+    assert ledger.jobs.replay(picture.job_id).assigns == (picture.job_id,)
     assert attempts(picture) == [(1, RequestStatus.FAILED), (2, RequestStatus.SUCCEEDED)]
 
 
@@ -131,7 +131,7 @@ def test_a_job_that_has_reserved_nothing_is_put_back_as_it_is(ledger: Ledger, db
     job = post(ledger, ann)
     ledger.jobs.finish(job.id, JobStatus.FAILED)
     db.execute("DELETE FROM request")
-    assert ledger.jobs.replay(job.id).places == (job.id,)
+    assert ledger.jobs.replay(job.id).assigns == (job.id,)
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, None], ids=["completed", "under way"])
