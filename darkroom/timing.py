@@ -28,7 +28,7 @@ class Timing:
     patience: timedelta = timedelta(seconds=5)  # most pictures come within it: a suspension costs a second
     linger: timedelta = timedelta(seconds=5)  # for the user's next job, which then needs no process of its own
     cancel_grace: timedelta = timedelta(seconds=30)  # a cancelled run still tells the provider
-    poll: timedelta = timedelta(seconds=1)  # between polls when nobody notifies: a lost connection, a private network
+    work_poll: timedelta = timedelta(seconds=1)  # where nobody notifies: a lost connection, a private network
     poll: timedelta = timedelta(seconds=1)  # between questions to a provider that cannot reach us
     ledger_outage: timedelta = timedelta(minutes=2)  # a Postgres restarts within it; then the run gives up its process
     answer_kept: timedelta = timedelta(minutes=10)  # one in hand, and paid, for a ledger that is out: nowhere else

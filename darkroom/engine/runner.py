@@ -100,7 +100,7 @@ class Runner:
         self._resources = resources
         self._ledger = resources.ledger
         self._timing = resources.timing
-        self._poll_seconds = self._timing.poll.total_seconds()
+        self._poll_seconds = self._timing.work_poll.total_seconds()
         self._run_id = run.id
         self._flow_run_id: UUID = run.flow_run_id
         self._shared = run.shared
