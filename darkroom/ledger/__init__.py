@@ -57,13 +57,13 @@ from darkroom.ledger.sessions import KnownSession, NewSession, Sessions
 from darkroom.ledger.settle import Arrival, Outcome, Verdict
 from darkroom.ledger.spending import GROUPS, Spending, Sums, Usage
 from darkroom.ledger.statuses import (
+    BatchPass,
     EffectKind,
     EventStatus,
     JobStatus,
     Lane,
     LoraStatus,
     RequestStatus,
-    Stage,
     StartStatus,
     Transition,
     WaitKind,
@@ -73,7 +73,7 @@ from darkroom.ledger.tables import Account, Asset, Batch, BatchRow, Job, Plan, R
 from darkroom.ledger.usage import AllFigures, Figures
 from darkroom.ledger.users import OPERATOR, OVERLAP, Users
 from darkroom.ledger.waits import Steps, Waits
-from darkroom.ledger.why import batch_waits_for, look
+from darkroom.ledger.why import batch_waits_for, explain
 from darkroom.timing import UNSCALED, Timing
 
 __all__ = [
@@ -97,6 +97,7 @@ __all__ = [
     "Asset",
     "Audience",
     "Batch",
+    "BatchPass",
     "BatchRow",
     "Callback",
     "CallbackEndpoint",
@@ -153,7 +154,6 @@ __all__ = [
     "Scope",
     "Search",
     "Sent",
-    "Stage",
     "Start",
     "StartStatus",
     "Step",
@@ -223,7 +223,7 @@ class Ledger:
         if job.kind == BATCH and not job.status.terminal and (batch := self.batches.get(job.id)) is not None:
             passes = self.batches.counts(job.id) if passes is None else passes
             return batch_waits_for(batch, passes, now=self.clock())
-        return look(self._engine, job, requests, now=self.clock(), timing=self.timing)
+        return explain(self._engine, job, requests, now=self.clock(), timing=self.timing)
 
     def _part(self, kind: type[P]) -> P:
         return kind(self._engine, clock=self.clock, timing=self.timing)

@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from darkroom.deployments.gateway.limits import Limits
-from darkroom.deployments.gateway.loops.block_cache import Blocks
+from darkroom.deployments.gateway.loops.block_cache import BlockCache
 from darkroom.deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, add_pipelines, completed
 from darkroom.deployments.gateway.problems import add_handlers
 from darkroom.deployments.gateway.rates import RateHeaders
@@ -47,7 +47,7 @@ from darkroom.events import read_triggers
 from darkroom.settings import Settings
 
 
-def create_app(settings: Settings, *, blocks: Blocks | None = None) -> FastAPI:
+def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastAPI:
     _require_settings(settings)
 
     @asynccontextmanager

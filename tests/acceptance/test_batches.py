@@ -24,7 +24,7 @@ from running import Stack, leaves_nothing
 from support import wait_until
 
 from darkroom.clock import utc_now
-from darkroom.ledger import JobStatus, RequestStatus, Stage
+from darkroom.ledger import BatchPass, JobStatus, RequestStatus
 
 ROWS = 12
 PATIENCE_SECONDS = 240  # a lost process is missed after 30 s, by a cron of a minute
@@ -294,7 +294,7 @@ def test_a_cancelled_batch_leaves_nothing_behind(scene: Scene) -> None:
     assert 0 < len(asked) <= SLOTS
     children = scene.stack.ledger.batches.page(job["id"], limit=100)
     assert {child.status for child in children} <= {JobStatus.CANCELLED, JobStatus.COMPLETED}
-    assert {child.stage for child in children} == {Stage.DRAFT}
+    assert {child.stage for child in children} == {BatchPass.DRAFT}
 
 
 def _rows(scene: Scene, case: str) -> list[str]:
