@@ -28,7 +28,7 @@ def require_allowed(row: Row[Any], estimate_usd: Decimal, *, retry_after: timede
         )
 
 
-def require_room(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:
+def require_capacity(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:
     """Raise TooMany where so many more are beyond what may wait."""
     waiting: int = run(connection, "queued_of_user", user_id=row.user_id, most=row.most_queued).scalar_one()
     if waiting + count > row.most_queued:

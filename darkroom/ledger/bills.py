@@ -134,6 +134,6 @@ class Bills(Part):
         rows = self._run("bills_drift", account_id=account_id, begin=begin, end=end)
         return [Drift(**row._mapping) for row in rows]
 
-    def drift_told(self, account_id: str, day: date) -> None:
+    def drift_notified(self, account_id: str, day: date) -> None:
         """Note that bills and costs of that day were compared."""
         self._run("money_drift_told", account_id=account_id, day=day)

@@ -165,7 +165,7 @@ class Callbacks(Part):
             for row in self._run("callback_endpoints_to_tell")
         ]
 
-    def off_told(self, endpoint: OffEndpoint) -> None:
+    def off_notified(self, endpoint: OffEndpoint) -> None:
         given = {"owner_id": endpoint.user_id, "off_at": endpoint.off_at}
         self._run("callback_endpoint_told", now=self._now(), **given)
 

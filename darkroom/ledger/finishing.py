@@ -44,4 +44,4 @@ def finish(connection: Connection, job_id: str, ending: Mapping[str, Any]) -> Im
 def ended_by(row: Row[Any]) -> Implied:
     """Return what the ending implies, from what the statement said of it."""
     begins = () if row.start_id is None else (f"{row.kind}/{row.deployment}",)
-    return Implied(grant=row.freed, rings=tuple(row.rings), cancels=tuple(row.cancels), begins=begins)
+    return Implied(grant=row.freed, notifies=tuple(row.rings), cancels=tuple(row.cancels), begins=begins)

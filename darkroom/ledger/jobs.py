@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from darkroom.errors import WrongState
-from darkroom.ledger.allowance import require_allowed, require_room
+from darkroom.ledger.allowance import require_allowed, require_capacity
 from darkroom.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.columns import ON_DEMAND
@@ -20,7 +20,7 @@ from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.finishing import ended_by, ending_of, finish
 from darkroom.ledger.job_lists import JobLists
 from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, labels_again, repeated
-from darkroom.ledger.locks import lock_run_of_job, tell
+from darkroom.ledger.locks import lock_run_of_job, notify
 from darkroom.ledger.replay import plan_replay
 from darkroom.ledger.replay_budget import require_within_budget
 from darkroom.ledger.request_rows import (
@@ -123,7 +123,7 @@ def put_back(
         return Implied(grant=True)
     # Nothing waits: its late result, or an answer that the user has had meanwhile, serves. A run has to take it so.
     run(connection, "job_slotless", job_id=job_id)
-    return Implied(places=(job_id,) if run_id is None else ())
+    return Implied(assigns=(job_id,) if run_id is None else ())
 
 
 class Jobs(JobLists):
@@ -180,7 +180,7 @@ class Jobs(JobLists):
                 return Posted(job=job, new=True, implied=Implied(grant=True))
             if first is not None:
                 run(connection, "job_slotless", job_id=job.id)
-            return Posted(job=job, new=True, implied=Implied(places=(job.id,)))
+            return Posted(job=job, new=True, implied=Implied(assigns=(job.id,)))
 
     def post_batch(
         self,
@@ -213,10 +213,10 @@ class Jobs(JobLists):
                 found = repeated(connection, user_id, idempotency_key, kind, parameters, labels)
                 return Posted(job=as_job(found), new=False, implied=NOTHING)
             require_allowed(row, estimate_usd, retry_after=self._timing.queue_full)
-            require_room(connection, row, len(drafts), retry_after=self._timing.queue_full)
+            require_capacity(connection, row, len(drafts), retry_after=self._timing.queue_full)
             job = as_job(row)
             open_batch(connection, job, rows, drafts, forecast=forecast, now=now)
-            return Posted(job=job, new=True, implied=Implied(grant=True, places=(job.id,)))
+            return Posted(job=job, new=True, implied=Implied(grant=True, assigns=(job.id,)))
 
     def get(self, job_id: str) -> Job | None:
         row = self._run("job_get", job_id=job_id).one_or_none()
@@ -275,7 +275,7 @@ class Jobs(JobLists):
         """Note how far the job has come. Return False if that is what is on record, or the job has ended."""
         now = self._now()
         given = {"progress": dumps({"percent": round(percent, 1), "text": text})}
-        times = {"now": now, "told_before": now - self._timing.progress_told}
+        times = {"now": now, "published_before": now - self._timing.progress_published}
         return self._run("job_progress", job_id=job_id, **given, **times).one_or_none() is not None
 
     def cancel(self, job_id: str) -> Implied:
@@ -300,7 +300,7 @@ class Jobs(JobLists):
                 ended = finish(connection, job_id, ending_of(JobStatus.CANCELLED, now=now))
             else:
                 ended = Implied(cancels=_end_waits(connection, job_id, now=now))
-            return Implied(grant=freed) + ended + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
+            return Implied(grant=freed) + ended + notify(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def replay(self, job_id: str, *, replay_id: str | None = None, discarded_too: bool = True) -> Implied:
         """Requeue a failed or cancelled job, in whatever run takes it; of several calls at once one does it.
@@ -339,9 +339,9 @@ class Jobs(JobLists):
             idempotency_key=idempotency_key,
         )
 
-    def unplaced(self) -> list[str]:
+    def unassigned(self) -> list[str]:
         """Return jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
-        return list(self._run("jobs_unplaced").scalars())
+        return list(self._run("jobs_unassigned").scalars())
 
 
 def _require_not_discarded(connection: Connection, job_id: str) -> None:
@@ -361,7 +361,7 @@ def _put_batch_back(
     rows = run(connection, "children_to_replay", job_id=job.id).scalars().all()
     if job.status is JobStatus.COMPLETED and not rows:
         raise WrongState("Every row of the batch has come: there is nothing to replay.")
-    implied = Implied(places=(job.id,) if run_id is None else ())
+    implied = Implied(assigns=(job.id,) if run_id is None else ())
     for row in rows:
         implied += put_back(connection, row, run_id=run_id, replay_id=replay_id, now=now)
     run(connection, "job_put_back", job_id=job.id, run_id=run_id, replay_id=replay_id, now=now)

@@ -10,7 +10,7 @@ larger one, and "everything after N" misses nothing. Places grow over all users 
 Within a job the order is that in which things happened: a row's `id` is taken with the job's own row locked, and places
 are given in the order of ids.
 
-A trigger rings the channel `CHANNEL` for each commit with news; polling is the backstop.
+A trigger notifies the channel `CHANNEL` for each commit with news; polling is the backstop.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class AllNews(Part):
     def ingested(self, ids: Sequence[int]) -> None:
         self._run("news_ingested", ids=list(ids))
 
-    def tell_budgets(self) -> None:
+    def publish_budgets(self) -> None:
         """Tell users whose work waits for tomorrow's budget, once a day."""
         now = self._now()
         self._run("news_budgets", now=now, midnight=midnight(now))

@@ -65,7 +65,7 @@ def settle(
         return verdict, NOTHING
     if came.wakes is None:
         return verdict, Implied(grant=True)
-    wake = Wake(flow_run_id=came.wakes, ref=ref, event=_event(outcome), asks=came.asks)
+    wake = Wake(flow_run_id=came.wakes, ref=ref, event=_event(outcome), awaits_input=came.asks)
     return verdict, Implied(wakes=(wake,), grant=True)
 
 

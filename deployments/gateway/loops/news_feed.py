@@ -175,7 +175,7 @@ class NewsFeed:
                     self._listener = listener
                     while not self._stopping.is_set():
                         began = time.monotonic()
-                        self._look()
+                        self._poll()
                         listener.wait(self._idle)
                         collects = COLLECTS_SECONDS if self._open else COLLECTS_UNREAD_SECONDS
                         self._stopping.wait(max(0.0, began + collects - time.monotonic()))
@@ -186,7 +186,7 @@ class NewsFeed:
             self._listener = None
             self._stopping.wait(self._after_failure)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Give what is new its numbers, and hand out all of it."""
         if self._read is None:
             self._hand_out([], self._ledger.news.newest())
