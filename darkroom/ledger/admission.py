@@ -76,11 +76,12 @@ class Grants(Part):
         now = self._now()
         granted: list[Granted] = []
         with self._engine.begin() as connection:
-            run(connection, "accounts_lock")
+            locked = {account.id: account for account in run(connection, "accounts_lock")}
             for account_id in run(connection, "accounts_waiting").scalars().all():
                 again = True
                 while again:
-                    batch, again = _round(connection, account_id, now=now, timing=self._timing)
+                    account = locked.pop(account_id, None)  # as the first statement saw it, in the first round
+                    batch, again = _round(connection, account_id, account, now=now, timing=self._timing)
                     granted += batch
         return granted
 
@@ -92,12 +93,14 @@ class Grants(Part):
             return list(run(connection, "jobs_without_run", job_ids=job_ids).scalars()) if job_ids else []
 
 
-def _round(connection: Connection, account_id: str, *, now: datetime, timing: Timing) -> tuple[list[Granted], bool]:
+def _round(
+    connection: Connection, account_id: str, seen: Row[Any] | None, *, now: datetime, timing: Timing
+) -> tuple[list[Granted], bool]:
     """Grant what fits. Return it, and whether more can be granted.
 
-    An endpoint that has become full is passed over in the next round.
+    An endpoint that has become full is passed over in the next round. `seen`: the account as it is now, where known.
     """
-    account = run(connection, "account_lock", account_id=account_id).one()
+    account = run(connection, "account_lock", account_id=account_id).one() if seen is None else seen
     held = {row.endpoint: row.held for row in run(connection, "held", account_id=account_id)}
     throttle = {"halvings": account.halvings, "slowed_at": account.slowed_at}
     slots = slots_now(account.slots, **throttle, now=now, timing=timing)

@@ -88,6 +88,13 @@ LIMIT 1
 -- name: run_open_jobs
 SELECT id, cancel_requested_at FROM job WHERE run_id = :run_id AND finished_at IS NULL ORDER BY created_at, id
 
+-- name: run_work
+-- The run's open jobs, and which of these calls can be gone on with: a row for each such call, or one without.
+SELECT job.id, job.cancel_requested_at, request.ref, request.status
+FROM job LEFT JOIN request ON request.job_id = job.id AND request.ref = ANY(:refs)
+    AND request.status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
+WHERE job.run_id = :run_id AND job.finished_at IS NULL ORDER BY job.created_at, job.id
+
 -- name: run_count_open_jobs
 SELECT count(*) FROM job WHERE run_id = :run_id AND finished_at IS NULL
 
@@ -832,10 +839,6 @@ ORDER BY request.submitted_at
 -- name: requests_holding_slots
 SELECT * FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') ORDER BY submitted_at
 
--- name: requests_actionable
-SELECT ref, status FROM request
-WHERE ref = ANY(:refs) AND status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
-
 -- name: line_outlook
 -- Whether anybody waits for a slot, whether a wait is over, and when the next one or the next queued row falls due.
 SELECT EXISTS (SELECT FROM request WHERE status = 'queued') AS queued,
@@ -902,13 +905,13 @@ UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_us
 INSERT INTO account (id, slots, user_slots, endpoint_caps) VALUES (:account_id, :slots, :user_slots, '{}')
 ON CONFLICT (id) DO NOTHING
 
--- name: account_lock
--- NO KEY: a new request's foreign key looks at the account too, and need not wait for a grant.
-SELECT * FROM account WHERE id = :account_id FOR NO KEY UPDATE
-
 -- name: accounts_lock
 -- All of them for each grant: a user's budget is one, whichever provider is paid.
-SELECT id FROM account ORDER BY id FOR NO KEY UPDATE
+-- NO KEY: a new request's foreign key looks at the account too, and need not wait for a grant.
+SELECT * FROM account ORDER BY id FOR NO KEY UPDATE
+
+-- name: account_lock
+SELECT * FROM account WHERE id = :account_id FOR NO KEY UPDATE
 
 -- name: accounts_waiting
 -- Where somebody may wait. At fal nearly always, so it is not asked.

@@ -406,10 +406,10 @@ def _come_of_batches(connection: Connection, refs: Collection[str], *, now: date
 
 
 def _poll_work(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]], *, now: datetime) -> Work:
-    jobs = run(connection, "run_open_jobs", run_id=run_id).all()
-    refs = sorted({ref for job in jobs for ref in waits.get(job.id, ())})
-    rows = run(connection, "requests_actionable", refs=refs) if refs else ()
-    news = {row.ref: RequestStatus(row.status).terminal for row in rows}
+    refs = sorted({ref for refs in waits.values() for ref in refs})
+    rows = run(connection, "run_work", run_id=run_id, refs=refs).all()
+    jobs = {row.id: row for row in rows}.values()
+    news = {row.ref: RequestStatus(row.status).terminal for row in rows if row.ref is not None}
     news |= dict.fromkeys(_come_of_batches(connection, refs, now=now), True)
     if waits_for := [ref.removeprefix(WAIT) for ref in refs if ref.startswith(WAIT)]:
         news |= {WAIT + id: True for id in run(connection, "waits_come", ids=waits_for, now=now).scalars()}
