@@ -71,13 +71,13 @@ class SideEffects:
         job_id: str,
         resources: Resources,
         *,
-        named: bool,
+        as_tasks: bool,
         failures: int,
         sleep: Callable[[str, timedelta], None],
     ) -> None:
         self._job_id = job_id
         self._resources = resources
-        self._named = named
+        self._as_tasks = as_tasks
         self._failures = failures
         self._sleep = sleep
 
@@ -90,7 +90,7 @@ class SideEffects:
         if before is not None:
             self._await_turn(_turn(name, before))
         try:
-            if self._named:
+            if self._as_tasks:
                 tasks.step(lambda: self._attempt(name, fn), step=name)
             else:
                 self._attempt(name, fn)

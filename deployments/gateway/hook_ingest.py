@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from darkroom.deployments.gateway.log_throttle import LogThrottle
-from darkroom.deployments.gateway.loops.block_cache import Blocks
+from darkroom.deployments.gateway.loops.block_cache import BlockCache
 from darkroom.deployments.gateway.problem_hints import remedy_of
 from darkroom.deployments.gateway.problems import Problem, unavailable
 from darkroom.deployments.gateway.recurrence import WINDOW_SECONDS, Recurrence
@@ -35,7 +35,7 @@ LONGEST_CHALLENGE = 1000
 
 
 class HookIngest:
-    def __init__(self, ledger: Ledger, blocks: Blocks, ingest: EventIngest) -> None:
+    def __init__(self, ledger: Ledger, blocks: BlockCache, ingest: EventIngest) -> None:
         self._ledger = ledger
         self._blocks = blocks
         self._ingest = ingest
@@ -123,7 +123,7 @@ class HookIngest:
         return Problem(status, detail, code=reason.replace("_", "-"))
 
 
-def _secrets(hook: Hook, blocks: Blocks) -> tuple[list[str], Retry | None]:
+def _secrets(hook: Hook, blocks: BlockCache) -> tuple[list[str], Retry | None]:
     """Return the hook's secrets as far as they are known, and what it is like for one that is not."""
     found, unread = list(hook.secrets), None
     for name in hook.blocks:
