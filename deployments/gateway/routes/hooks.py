@@ -25,5 +25,5 @@ def receive_hook(
     answer, implied = services.hooks.receive(name, request.headers, body)
     after.add_task(services.act_on, implied)
     services.publisher.wake()
-    services.admitter.look_for_starts()
+    services.admitter.poll_pending_runs()
     return JSONResponse(answer)
