@@ -98,8 +98,8 @@ SELECT count(*) FROM job WHERE run_id = :run_id AND finished_at IS NULL
 -- name: runs_not_closed
 SELECT * FROM run WHERE closed_at IS NULL
 UNION
-SELECT run.* FROM (SELECT DISTINCT run_id FROM job WHERE run_id IS NOT NULL AND finished_at IS NULL) AS carried
-CROSS JOIN LATERAL (SELECT one.* FROM run AS one WHERE one.id = carried.run_id LIMIT 1) AS run -- each by its key, never all of them
+SELECT found.* FROM (SELECT DISTINCT run_id FROM job WHERE run_id IS NOT NULL AND finished_at IS NULL) AS carried
+CROSS JOIN LATERAL (SELECT * FROM run WHERE id = carried.run_id LIMIT 1) AS found -- each by its key, never all of them
 ORDER BY created_at
 
 -- name: runs_closed_since
