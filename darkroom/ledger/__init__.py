@@ -18,6 +18,7 @@ from darkroom.ledger.admission import Granted, Grants
 from darkroom.ledger.assets import Assets, StoredFile
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from darkroom.ledger.bills import Bills, Drift, DueBill
+from darkroom.ledger.budgets import Budget, Budgets, Period
 from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
 from darkroom.ledger.callbacks import Callbacks, OffEndpoint, Sent
 from darkroom.ledger.canonical_json import content_hash, same
@@ -97,6 +98,7 @@ __all__ = [
     "Audience",
     "Batch",
     "BatchRow",
+    "Budget",
     "Callback",
     "CallbackEndpoint",
     "Caller",
@@ -137,6 +139,7 @@ __all__ = [
     "OffEndpoint",
     "Outcome",
     "PendingRun",
+    "Period",
     "Plan",
     "Posted",
     "Price",
@@ -208,6 +211,7 @@ class Ledger:
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
         self.figures = self._part(AllFigures)
         self.bills = self._part(Bills)
+        self.budgets = self._part(Budgets)
         self.spending = self._part(Spending)
         self.news = self._part(AllNews)
         self.callbacks = self._part(Callbacks)

@@ -147,7 +147,11 @@ WITH added AS (
     SELECT id, CAST(:callback_url AS text), CAST(:callback_events AS text[]) FROM added
     WHERE CAST(:callback_url AS text) IS NOT NULL
 )
-SELECT added.*, plan.name AS plan, plan.most_queued, plan.daily_budget_usd, plan.most_queued = 0 OR EXISTS (
+SELECT added.*, plan.name AS plan, plan.most_queued,
+    COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS daily_usd,
+    COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS monthly_usd,
+    "user".daily_budget_usd IS NOT NULL AS daily_is_own, "user".monthly_budget_usd IS NOT NULL AS monthly_is_own,
+    plan.most_queued = 0 OR EXISTS (
     SELECT FROM request WHERE user_id = "user".id AND status = 'queued' OFFSET greatest(plan.most_queued - 1, 0) LIMIT 1
 ) AS queue_full
 FROM added JOIN "user" ON "user".id = added.user_id JOIN plan ON plan.name = "user".plan
@@ -514,8 +518,8 @@ WHERE ("user".id = :user_id OR "user".parent_id = :user_id) AND told.place > :pl
 ORDER BY told.place LIMIT :limit
 
 -- name: news_budgets
--- Users whose next row waits because the day's budget has no room for it, found by hopping as `grantable` does; each is
--- told once a day.
+-- Users whose next row waits because a budget has no room for it, found by hopping as `grantable` does; each is told
+-- once in its day or month.
 WITH RECURSIVE waiting AS (
     (SELECT user_id, estimate_usd FROM request WHERE status = 'queued' ORDER BY user_id, lane, created_at, ref LIMIT 1)
     UNION ALL
@@ -525,26 +529,56 @@ WITH RECURSIVE waiting AS (
     ) AS next
 )
 INSERT INTO notification (user_id, event, data, created_at)
-SELECT waiting.user_id, 'budget.reached',
-    jsonb_build_object('daily_budget_usd', plan.daily_budget_usd, 'spent_usd', spent.usd), :now
+SELECT waiting.user_id, 'budget.reached', jsonb_strip_nulls(jsonb_build_object('period', budget.period,
+    'budget_usd', budget.usd, 'spent_usd', spent.usd, 'resets_at', budget.until,
+    'daily_budget_usd', CASE WHEN budget.period = 'day' THEN budget.usd END)), :now
 FROM waiting
 JOIN "user" ON "user".id = waiting.user_id
-JOIN plan ON plan.name = "user".plan AND plan.daily_budget_usd IS NOT NULL
+JOIN plan ON plan.name = "user".plan
+CROSS JOIN LATERAL (
+    VALUES ('day', COALESCE("user".daily_budget_usd, plan.daily_budget_usd), CAST(:midnight AS timestamptz),
+        CAST(:next_midnight AS timestamptz)),
+    ('month', COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd), CAST(:month AS timestamptz),
+        CAST(:next_month AS timestamptz))
+) AS budget (period, usd, since, until)
 CROSS JOIN LATERAL (
     SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) + (
         SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
         WHERE held.user_id = waiting.user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
     ) AS usd
     FROM request
-    WHERE user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
-      AND finished_at >= CAST(:midnight AS timestamptz)
+    WHERE budget.usd IS NOT NULL AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+      AND finished_at >= budget.since
 ) AS spent
-WHERE waiting.estimate_usd > greatest(plan.daily_budget_usd - spent.usd, 0)
+WHERE budget.usd IS NOT NULL AND waiting.estimate_usd > greatest(budget.usd - spent.usd, 0)
   AND NOT EXISTS (
     SELECT FROM notification AS told
-    WHERE told.user_id = waiting.user_id AND told.event = 'budget.reached'
-      AND told.created_at >= CAST(:midnight AS timestamptz)
+    WHERE told.user_id = waiting.user_id AND told.event = 'budget.reached' AND told.created_at >= budget.since
+      AND COALESCE(told.data ->> 'period', 'day') = budget.period
   )
+
+-- name: budgets
+-- What a user may spend in the day and in the month, what calls that ended in them came to, and what is reserved. A
+-- month without a bound is summed up for who asks for it (`unbound`).
+SELECT plan.name AS plan,
+    COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS daily_usd,
+    COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS monthly_usd,
+    "user".daily_budget_usd IS NOT NULL AS daily_is_own, "user".monthly_budget_usd IS NOT NULL AS monthly_is_own,
+    spent.today AS today_usd, spent.month AS month_usd,
+    (
+        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
+        WHERE held.user_id = "user".id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+    ) AS reserved_usd
+FROM "user" JOIN plan ON plan.name = "user".plan
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)) FILTER (WHERE finished_at >= :midnight), 0) AS today,
+        COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS month
+    FROM request
+    WHERE user_id = "user".id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+      AND finished_at >= CASE WHEN :unbound OR COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) IS NOT NULL
+        THEN CAST(:month AS timestamptz) ELSE :midnight END
+) AS spent
+WHERE "user".id = :user_id
 
 -- name: news_forget
 DELETE FROM notification
@@ -916,23 +950,38 @@ WITH RECURSIVE waiting AS (
 ), held AS (
     SELECT user_id, count(*) FILTER (WHERE account_id = :account_id) AS n, sum(estimate_usd) AS usd FROM request
     WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
+), budget AS (
+    -- What each of them may spend yet, today and in this month; NULL: as much as they like.
+    SELECT waiting.user_id, least(most.day - paid.day, most.month - paid.month) - COALESCE(held.usd, 0) AS usd
+    FROM waiting
+    JOIN "user" ON "user".id = waiting.user_id
+    JOIN plan ON plan.name = "user".plan
+    LEFT JOIN held ON held.user_id = waiting.user_id
+    CROSS JOIN LATERAL (
+        SELECT COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS day,
+            COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS month
+    ) AS most
+    CROSS JOIN LATERAL (
+        SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)) FILTER (WHERE finished_at >= :midnight), 0) AS day,
+            COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS month
+        FROM request
+        WHERE (most.day IS NOT NULL OR most.month IS NOT NULL) -- else it is summed up for everybody who waits
+          AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+          AND finished_at >= CASE WHEN most.month IS NULL THEN CAST(:midnight AS timestamptz) ELSE :month END
+    ) AS paid
 ), open AS (
     SELECT waiting.user_id, head.lane, head.created_at, last.lane AS last_lane,
         greatest(turn.passed, CAST(account.passed ->> CAST(head.lane AS text) AS double precision), 0) AS start,
         COALESCE(account.user_slots, plan.in_flight) - COALESCE(held.n, 0) AS room,
         COALESCE(held.n, 0) / plan.weight AS load,
         CAST(1 / plan.weight AS double precision) AS step,
-        plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0) AS budget
+        budget.usd AS budget
     FROM waiting
     JOIN "user" ON "user".id = waiting.user_id
     JOIN plan ON plan.name = "user".plan
     JOIN account ON account.id = :account_id
     LEFT JOIN held ON held.user_id = waiting.user_id
-    LEFT JOIN LATERAL (
-        SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS usd FROM request
-        WHERE plan.daily_budget_usd IS NOT NULL -- here too: else it is summed up for everybody who waits
-          AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL) AND finished_at >= :midnight
-    ) AS paid ON plan.daily_budget_usd IS NOT NULL
+    LEFT JOIN budget ON budget.user_id = waiting.user_id
     CROSS JOIN LATERAL (
         SELECT waiting.account_id = :account_id AND waiting.lane >= :from_lane AND waiting.endpoint <> ALL(:full)
             AND COALESCE(waiting.not_before <= :now, true) AS good
@@ -955,8 +1004,7 @@ WITH RECURSIVE waiting AS (
     LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = head.lane AND turn.user_id = waiting.user_id
     WHERE COALESCE(account.user_slots, plan.in_flight) > COALESCE(held.n, 0)
       -- What costs nothing goes on though more was spent than there was: an estimate is not a bill.
-      AND (paid.usd IS NULL
-        OR head.estimate_usd <= greatest(plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0), 0))
+      AND (budget.usd IS NULL OR head.estimate_usd <= greatest(budget.usd, 0))
 ), first AS (
     SELECT * FROM open ORDER BY lane, start, load, created_at LIMIT :free
 )
@@ -1047,15 +1095,6 @@ SELECT account.slots AS all_slots,
     CAST(account.endpoint_caps ->> :endpoint AS integer) AS endpoint_cap,
     COALESCE(account.user_slots, plan.in_flight) AS plan_slots,
     account.user_slots IS NOT NULL AS accounts_own,
-    plan.daily_budget_usd AS budget_usd,
-    (
-        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
-        WHERE held.user_id = :user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
-    ) + (
-        SELECT COALESCE(sum(COALESCE(paid.billed_usd, paid.cost_usd)), 0) FROM request AS paid
-        WHERE paid.user_id = :user_id AND (paid.cost_usd IS NOT NULL OR paid.billed_usd IS NOT NULL)
-          AND paid.finished_at >= :midnight
-    ) AS spent_usd,
     count(request.ref) AS in_use,
     count(request.ref) FILTER (WHERE request.endpoint = :endpoint) AS endpoint_in_use,
     count(request.ref) FILTER (WHERE request.user_id = "user".id) AS own_in_use

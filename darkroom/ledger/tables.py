@@ -91,6 +91,7 @@ class Plan(SQLModel, table=True):
     in_flight: int  # most slots one user of this plan holds at once
     weight: Decimal = Field(sa_type=Numeric(8, 3))
     daily_budget_usd: Decimal | None = usd()
+    monthly_budget_usd: Decimal | None = usd()
     most_queued: int = MOST_QUEUED  # rows of one user that wait; an order beyond is refused
     calls_per_minute: int | None = None  # with one key, at one gateway; None: as many as come
 
@@ -105,6 +106,8 @@ class User(SQLModel, table=True):
     parent_id: str | None = Field(default=None, foreign_key="user.id")
     plan: str = Field(foreign_key="plan.name")
     notified: int = 0  # counted by the version before migration 0008 alone
+    daily_budget_usd: Decimal | None = usd()  # their own; None: the plan's
+    monthly_budget_usd: Decimal | None = usd()
     created_at: datetime = when(now=True)
 
 

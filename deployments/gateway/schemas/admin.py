@@ -41,6 +41,11 @@ class UserOrder(Body):
     scopes: Scopes = [*USUAL]
 
 
+class BudgetOrder(Body):
+    daily_budget_usd: Money | None = Field(None, description="A day. Null: as the plan says. Left out: as it is.")
+    monthly_budget_usd: Money | None = Field(None, description="A month. Null: as the plan says. Left out: as it is.")
+
+
 class PlanChoice(Body):
     plan: PlanName
 
@@ -58,6 +63,7 @@ class PlanOrder(Body):
     in_flight: int = Field(ge=0, le=MOST, description="Requests at the provider at once, for each user.", examples=[20])
     weight: Weight = Field(description="Share when slots are short.", examples=[2.5])
     daily_budget_usd: Money | None = Field(None, description="Most a user spends a day. Null: no limit.")
+    monthly_budget_usd: Money | None = Field(None, description="Most a user spends a month. Null: no limit.")
     most_queued: int = Field(MOST_QUEUED, ge=0, le=MOST, description="Requests of each user that may wait.")
     calls_per_minute: int | None = Field(
         None, ge=1, le=MOST, description="Calls with one key within a minute. Null: no limit."
@@ -105,6 +111,8 @@ class UserDocument(Document):
     name: str
     plan: str
     service_user_id: str | None = Field(description="Of an end user: whose.")
+    daily_budget_usd: Usd | None = Field(description="Of their own. Null: as the plan says.")
+    monthly_budget_usd: Usd | None = Field(description="Of their own. Null: as the plan says.")
     created_at: datetime
     keys: list[KeyDocument] = Field(description="Those that open.")
 
@@ -123,6 +131,7 @@ class PlanDocument(Document):
     in_flight: int
     weight: Usd
     daily_budget_usd: Usd | None
+    monthly_budget_usd: Usd | None
     most_queued: int
     calls_per_minute: int | None
 
@@ -159,6 +168,8 @@ def user_document(user: User, keys: list[KnownKey], *, now: datetime) -> UserDoc
         name=user.name,
         plan=user.plan,
         service_user_id=user.parent_id,
+        daily_budget_usd=user.daily_budget_usd,
+        monthly_budget_usd=user.monthly_budget_usd,
         created_at=user.created_at,
         keys=[key_document(key, now=now) for key in keys],
     )

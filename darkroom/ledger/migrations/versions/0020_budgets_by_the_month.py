@@ -1,0 +1,15 @@
+"""Budgets by the month beside those by the day, and users with budgets of their own."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0020"
+down_revision = "0014"
+
+
+def upgrade() -> None:
+    op.add_column("plan", sa.Column("monthly_budget_usd", sa.Numeric(12, 6), nullable=True))
+    op.add_column("user", sa.Column("daily_budget_usd", sa.Numeric(12, 6), nullable=True))
+    op.add_column("user", sa.Column("monthly_budget_usd", sa.Numeric(12, 6), nullable=True))
