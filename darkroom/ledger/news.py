@@ -75,6 +75,7 @@ class JobEnd:
     tags: Sequence[str]
     depth: int
     cost_usd: Decimal
+    price_usd: Decimal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,10 +134,13 @@ WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS N
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
 WITH added AS (
     INSERT INTO job (id, user_id, kind, deployment, start_id, replay_id, status, run_id, slotless, parameters, depth, tags,
-        meta, idempotency_key, body_hash, estimate_usd, created_at)
+        meta, idempotency_key, body_hash, estimate_usd, markup, created_at)
     VALUES (:id, :user_id, :kind, :deployment, :start_id, :replay_id, 'pending', :run_id, :slotless,
         CAST(:parameters AS jsonb), :depth, CAST(:tags AS text[]), CAST(:meta AS jsonb), :idempotency_key, :body_hash,
-        CAST(:estimate_usd AS numeric), :now)
+        CAST(:estimate_usd AS numeric), COALESCE((
+            SELECT plan.markup FROM "user" JOIN plan ON plan.name = "user".plan
+            WHERE "user".id = CAST(:user_id AS character varying)
+        ), 1), :now)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), told AS (
@@ -290,19 +293,21 @@ UPDATE job SET status = 'pending', run_id = :run_id, slotless = false, error = N
 WHERE id = :job_id
 
 -- name: jobs_figures
--- Of a batch with its rows. What was paid has duplicates at the provider in it. An estimate that was not made when the
+-- Of a batch with its rows. What was paid has duplicates at the provider in it, the price has not. An estimate that was not made when the
 -- job was ordered is that of its calls, retries left out.
 SELECT job.id, COALESCE(job.estimate_usd, calls.estimate_usd) AS estimate_usd,
-    COALESCE(calls.cost_usd, 0) AS cost_usd
+    COALESCE(calls.cost_usd, 0) AS cost_usd, COALESCE(calls.price_usd, 0) AS price_usd
 FROM job
 LEFT JOIN LATERAL (
     SELECT sum(request.cost_usd + COALESCE(twice.cost_usd, 0)) AS cost_usd,
+        sum(round(request.cost_usd * request.markup, 6)) AS price_usd,
         sum(request.estimate_usd) FILTER (WHERE request.attempt = 1) AS estimate_usd
     FROM (
-        SELECT request.ref, request.attempt, request.estimate_usd, COALESCE(request.cost_usd, 0) AS cost_usd
+        SELECT request.ref, request.attempt, request.estimate_usd, request.markup,
+            COALESCE(request.cost_usd, 0) AS cost_usd
         FROM request WHERE request.job_id = job.id
         UNION ALL
-        SELECT request.ref, request.attempt, request.estimate_usd, COALESCE(request.cost_usd, 0)
+        SELECT request.ref, request.attempt, request.estimate_usd, request.markup, COALESCE(request.cost_usd, 0)
         FROM job AS child JOIN request ON request.job_id = child.id
         WHERE child.parent_id = job.id
     ) AS request
@@ -458,11 +463,17 @@ VALUES (:user_id, :job_id, :event, CAST(:data AS jsonb), :now, true)
 -- Ends of jobs that are no events yet, with what these say. Numbered ones: whoever numbers writes these rows, too, and
 -- the two would lock them in different orders.
 SELECT told.id, told.event, told.user_id, told.job_id, told.data, told.created_at, job.kind, job.deployment, job.tags,
-    job.depth, own.usd + of_rows.usd AS cost_usd
+    job.depth, own.usd + of_rows.usd AS cost_usd,
+    own.price + of_rows.price AS price_usd
 FROM notification AS told JOIN job ON job.id = told.job_id
-CROSS JOIN LATERAL (SELECT COALESCE(sum(cost_usd), 0) AS usd FROM request WHERE job_id = told.job_id) AS own
 CROSS JOIN LATERAL (
-    SELECT COALESCE(sum(request.cost_usd), 0) AS usd FROM job AS child JOIN request ON request.job_id = child.id
+    SELECT COALESCE(sum(cost_usd), 0) AS usd, COALESCE(sum(round(cost_usd * markup, 6)), 0) AS price
+    FROM request WHERE job_id = told.job_id
+) AS own
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(request.cost_usd), 0) AS usd,
+        COALESCE(sum(round(request.cost_usd * request.markup, 6)), 0) AS price
+    FROM job AS child JOIN request ON request.job_id = child.id
     WHERE child.parent_id = told.job_id
 ) AS of_rows
 WHERE told.to_ingest AND told.place IS NOT NULL
@@ -760,12 +771,14 @@ WHERE digest = ANY(:digests) AND revoked_at IS NULL AND (expires_at IS NULL OR e
 -- store, has succeeded from the start, and costs nothing.
 INSERT INTO request (
     ref, job_id, user_id, account_id, step, attempt, endpoint, model_version, input, input_hash, reuse_hash,
-    reused_from, output, cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id)
+    reused_from, output, cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id,
+    markup)
 SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:model_version AS integer),
     CAST(:input AS jsonb), :input_hash, :reuse_hash, earlier.ref, earlier.output, CASE WHEN earlier.ref IS NOT NULL THEN 0 END, :lane,
     CASE WHEN over THEN 'cancelled' WHEN earlier.ref IS NOT NULL THEN 'succeeded' ELSE 'queued' END,
     :token, :not_before, :estimate_usd, :now,
-    CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END, job.replay_id
+    CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END, job.replay_id,
+    job.markup
 FROM job CROSS JOIN LATERAL (SELECT cancel_requested_at IS NOT NULL OR finished_at IS NOT NULL AS over)
 LEFT JOIN LATERAL (
     SELECT ref, output FROM request AS paid
@@ -1615,7 +1628,8 @@ GROUP BY 1, 2 ORDER BY jobs DESC, 1, 2
 -- name: figures_spent
 -- By the bill, and by what was reckoned where none has come yet.
 SELECT "user".name AS user, request.endpoint, count(*) AS calls,
-    sum(COALESCE(request.billed_usd, request.cost_usd)) AS cost_usd
+    sum(COALESCE(request.billed_usd, request.cost_usd)) AS cost_usd,
+    sum(COALESCE(round(request.cost_usd * request.markup, 6), 0)) AS price_usd, bool_or(request.markup <> 1) AS marked_up
 FROM request JOIN "user" ON "user".id = request.user_id
 WHERE request.finished_at >= :begin AND request.finished_at < :end
   AND COALESCE(request.billed_usd, request.cost_usd) > 0
@@ -1882,7 +1896,7 @@ WITH spender AS (
     WHERE CAST(:user_id AS text) IS NULL OR id = CAST(:user_id AS text) OR parent_id = CAST(:user_id AS text)
 ), line AS (
     SELECT spender.id AS user_id, spender.name, call.job_id, call.endpoint, call.at, call.calls, call.estimate_usd,
-        call.cost_usd, call.billed_usd, call.spent_usd, call.unbilled,
+        call.cost_usd, call.price_usd, call.billed_usd, call.spent_usd, call.unbilled,
         COALESCE(CASE WHEN call.reused_from IS NOT NULL THEN
             (SELECT COALESCE(billed_usd, cost_usd) FROM request WHERE ref = call.reused_from)
         END, 0) AS saved_usd, CAST(0 AS numeric) AS duplicates_usd
@@ -1890,7 +1904,8 @@ WITH spender AS (
         SELECT job_id, endpoint, finished_at AS at, reused_from,
             CASE WHEN reused_from IS NULL THEN 1 ELSE 0 END AS calls,
             CASE WHEN reused_from IS NULL THEN estimate_usd ELSE 0 END AS estimate_usd,
-            COALESCE(cost_usd, 0) AS cost_usd, COALESCE(billed_usd, 0) AS billed_usd,
+            COALESCE(cost_usd, 0) AS cost_usd, COALESCE(round(cost_usd * markup, 6), 0) AS price_usd,
+            COALESCE(billed_usd, 0) AS billed_usd,
             COALESCE(billed_usd, cost_usd) AS spent_usd,
             CASE WHEN billed_usd IS NULL AND cost_usd > 0 THEN 1 ELSE 0 END AS unbilled
         FROM request
@@ -1899,14 +1914,15 @@ WITH spender AS (
         OFFSET 0
     ) AS call
     UNION ALL
-    SELECT spender.id, spender.name, request.job_id, request.endpoint, delivery.received_at, 0, 0, 0, 0,
+    SELECT spender.id, spender.name, request.job_id, request.endpoint, delivery.received_at, 0, 0, 0, 0, 0,
         delivery.cost_usd, 0, 0, delivery.cost_usd
     FROM delivery CROSS JOIN LATERAL (SELECT * FROM request WHERE ref = delivery.ref LIMIT 1) AS request
     JOIN spender ON spender.id = request.user_id
     WHERE delivery.cost_usd > 0 AND delivery.received_at >= :begin AND delivery.received_at < :end
 )
 SELECT grouped.key, CASE WHEN :group_by = 'user' THEN min(line.name) END AS name, CAST(sum(calls) AS bigint) AS calls,
-    sum(estimate_usd) AS estimate_usd, sum(cost_usd) AS cost_usd, sum(billed_usd) AS billed_usd,
+    sum(estimate_usd) AS estimate_usd, sum(cost_usd) AS cost_usd, sum(price_usd) AS price_usd,
+    sum(billed_usd) AS billed_usd,
     CAST(sum(unbilled) AS bigint) AS unbilled_calls, sum(saved_usd) AS saved_usd,
     sum(duplicates_usd) AS duplicates_usd, sum(spent_usd) AS spent_usd
 FROM line CROSS JOIN LATERAL (

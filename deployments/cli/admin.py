@@ -126,7 +126,7 @@ def user_revoke(name: Name) -> None:
 
 @plan.command("list")
 def plan_list(as_json: JsonOption = False) -> None:
-    """List plans: requests at once, weight, budgets in USD, requests that may wait, calls a minute."""
+    """List plans: requests at once, weight, budgets in USD, mark-up, requests that may wait, calls a minute."""
     with open_ledger() as ledger:
         plans = ledger.users.plans()
     rows = (
@@ -137,6 +137,7 @@ def plan_list(as_json: JsonOption = False) -> None:
                 f"{each.weight.normalize():f}",
                 _usd(each.daily_budget_usd),
                 _usd(each.monthly_budget_usd),
+                f"{each.markup.normalize():f}",
                 str(each.most_queued),
                 str(each.calls_per_minute or ""),
             ),
@@ -146,13 +147,14 @@ def plan_list(as_json: JsonOption = False) -> None:
                 "weight": each.weight,
                 "daily_budget_usd": each.daily_budget_usd,
                 "monthly_budget_usd": each.monthly_budget_usd,
+                "markup": each.markup,
                 "queued": each.most_queued,
                 "calls_per_minute": each.calls_per_minute,
             },
         )
         for each in plans
     )
-    columns = ("plan", "in flight", "weight", "budget a day", "a month", "queued", "calls a minute")
+    columns = ("plan", "in flight", "weight", "budget a day", "a month", "mark-up", "queued", "calls a minute")
     print_rows(columns, rows, as_json=as_json, empty="There are no plans.")
 
 
@@ -169,6 +171,10 @@ def plan_set(
         Decimal | None,
         typer.Option(parser=positive, metavar="USD", help="Most a user spends a month. Default: no limit."),
     ] = None,
+    markup: Annotated[
+        Decimal,
+        typer.Option(parser=positive, metavar="NUMBER", help="Costs times this are the prices of what is sold on."),
+    ] = Decimal(1),
     queued: Annotated[int, typer.Option(min=1, help="Requests of each user that may wait.")] = 20_000,
     calls: Annotated[
         int | None, typer.Option(min=1, help="Calls a minute with each key of its users. Default: no limit.")
@@ -182,6 +188,7 @@ def plan_set(
             weight=weight,
             daily_budget_usd=daily_budget,
             monthly_budget_usd=monthly_budget,
+            markup=markup,
             most_queued=queued,
             calls_per_minute=calls,
         )

@@ -115,7 +115,7 @@ def test_users_and_keys_are_listed_page_by_page(operator: Operator, ledger: Ledg
 def test_plans_accounts_and_models_are_set(operator: Operator, ledger: Ledger) -> None:
     """Plans as a whole; of accounts and models what is given."""
     gold = {"name": "gold", "in_flight": 20, "weight": 2.5, "calls_per_minute": 600}
-    gold |= {"daily_budget_usd": 10, "monthly_budget_usd": 100}
+    gold |= {"daily_budget_usd": 10, "monthly_budget_usd": 100, "markup": 1.25}
     answer = operator.post("plans", **gold)
     assert answer.json() == {**gold, "most_queued": 20_000}
     assert gold["name"] in [plan["name"] for plan in operator.get("plans").json()["items"]]
@@ -155,6 +155,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], int, str]] = {
     ),
     "a time without a zone": ("keys", {"user": OPERATOR, "name": "x", "expires_at": "2050-01-01"}, 422, "expires_at"),
     "a budget below nothing": ("users/operator/budgets", {"daily_budget_usd": -1}, 422, "daily_budget_usd"),
+    "a mark-up of nothing": ("plans", {"name": "pro", "in_flight": 1, "weight": 1, "markup": 0}, 422, "markup"),
     "budgets of nobody": ("users/bob/budgets", {"daily_budget_usd": 1}, 404, "user"),
     "a weight of nothing": ("plans", {"name": "pro", "in_flight": 1, "weight": 0}, 422, "weight"),
     "a user who is not there": ("users/bob/revoke", {}, 404, "user"),

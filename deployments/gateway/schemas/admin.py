@@ -12,6 +12,7 @@ from darkroom.deployments.gateway.schemas.base import Document, Usd
 from darkroom.ledger import USUAL, Account, KnownKey, Plan, Scope, User
 from darkroom.ledger.keys import LONGEST_NAME
 from darkroom.ledger.tables import MOST_QUEUED
+from darkroom.ledger.users import MOST_MARKUP
 
 MOST = 1_000_000
 MOST_USD = 100_000
@@ -27,6 +28,13 @@ Weight = Annotated[
     Decimal,
     Field(ge=Decimal("0.001"), le=10_000, decimal_places=3),
     WithJsonSchema({"type": "number", "minimum": 0.001, "maximum": 10_000}),
+]
+
+
+Markup = Annotated[
+    Decimal,
+    Field(gt=0, le=MOST_MARKUP, decimal_places=4),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MOST_MARKUP}),
 ]
 
 
@@ -64,6 +72,12 @@ class PlanOrder(Body):
     weight: Weight = Field(description="Share when slots are short.", examples=[2.5])
     daily_budget_usd: Money | None = Field(None, description="Most a user spends a day. Null: no limit.")
     monthly_budget_usd: Money | None = Field(None, description="Most a user spends a month. Null: no limit.")
+    markup: Markup = Field(
+        Decimal(1),
+        description="What `cost_usd` is multiplied by to be `price_usd`, for those who sell on what they order here. "
+        "It holds for what is ordered from now on.",
+        examples=[1.3],
+    )
     most_queued: int = Field(MOST_QUEUED, ge=0, le=MOST, description="Requests of each user that may wait.")
     calls_per_minute: int | None = Field(
         None, ge=1, le=MOST, description="Calls with one key within a minute. Null: no limit."
@@ -132,6 +146,7 @@ class PlanDocument(Document):
     weight: Usd
     daily_budget_usd: Usd | None
     monthly_budget_usd: Usd | None
+    markup: Usd
     most_queued: int
     calls_per_minute: int | None
 
