@@ -114,7 +114,7 @@ class Budgets(Part):
         with self._engine.begin() as connection:
             return budgets_of(connection, user_id, now=self._now(), unbound=True)
 
-    def tell(self) -> None:
+    def publish(self) -> None:
         """Tell users whose work waits for another day or month, once in each."""
         now = self._now()
         with self._engine.begin() as connection:
