@@ -207,9 +207,7 @@ class Job(SQLModel, table=True):
     meta: Json | None = json_object()  # `metadata` over HTTP; SQLModel has another use for that name
     idempotency_key: str | None = None
     body_hash: str | None = None  # of the body that came with the idempotency key
-    estimate_usd: Decimal | None = (
-        usd()
-    )  # the most that the whole should cost, where that was known when it was ordered
+    estimate_usd: Decimal | None = usd()  # the most that the whole should cost, where that was known by then
     markup: Decimal = markup()  # of its user's plan when it was ordered
     cancel_requested_at: datetime | None = when()
     replayed_at: datetime | None = when()  # what was tried before does not count against the attempts
