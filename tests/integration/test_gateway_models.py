@@ -40,6 +40,9 @@ class Platform:
     def card(self, endpoint: str) -> Card | None:
         return NEW if endpoint == NEW.endpoint else None
 
+    def usual_cost(self, endpoint: str) -> None:
+        return None
+
     def pages(self) -> Iterator[list[Card]]:
         yield [NEW]
 

@@ -51,7 +51,8 @@ class QuotePart(Document):
     usd: Usd = Field(examples=[0.039])
     price_usd: Usd = Field(description="With the plan's mark-up.", examples=[0.0507])
     source: str = Field(
-        description="How it is known: `list_price`, `own_calls` (nine in ten of yours came to less), `operator`, "
+        description="How it is known: `list_price`, `own_calls` (nine in ten of yours came to less), `platform` "
+        "(what calls usually come to, as the provider says), `operator`, "
         "`max_usd`, `guess`, or `pipeline` (what it says itself).",
         examples=["list_price"],
     )
