@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -201,9 +201,10 @@ def fetch_cost(card: Card) -> Decimal | None:
     """Ask the model's platform what a call usually comes to. Return None where it does not say, or not now."""
     from darkroom.providers.registry import accounts
 
-    account = accounts().get(card.account_id)
+    if (account := accounts().get(card.account_id)) is None:
+        return None
     try:
-        with nullcontext() if account is None else account.platform() as platform:
+        with account.platform() as platform:
             return None if platform is None else platform.usual_cost(card.endpoint)
     except DarkroomError as error:
         logger.warning("What %s usually costs could not be asked: %s", card.endpoint, error.message)
