@@ -21,6 +21,7 @@ from darkroom.ledger.admission import Granted, Grants
 from darkroom.ledger.assets import Assets, StoredFile
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from darkroom.ledger.bills import Bills, Drift, DueBill
+from darkroom.ledger.budgets import Budget, Budgets, Period
 from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
 from darkroom.ledger.callbacks import Callbacks, OffEndpoint, Sent
 from darkroom.ledger.canonical_json import content_hash, same
@@ -102,6 +103,7 @@ __all__ = [
     "Batch",
     "BatchPass",
     "BatchRow",
+    "Budget",
     "Callback",
     "CallbackEndpoint",
     "Caller",
@@ -144,6 +146,7 @@ __all__ = [
     "OffEndpoint",
     "Outcome",
     "PendingRun",
+    "Period",
     "Plan",
     "Posted",
     "Price",
@@ -218,6 +221,7 @@ class Ledger:
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
         self.figures = self._part(AllFigures)
         self.bills = self._part(Bills)
+        self.budgets = self._part(Budgets)
         self.spending = self._part(Spending)
         self.news = self._part(AllNews)
         self.callbacks = self._part(Callbacks)

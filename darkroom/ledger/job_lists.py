@@ -22,11 +22,12 @@ from darkroom.ledger.tables import Asset, Job
 class JobFigures:
     """Of one job, in USD: what it was estimated at, None where nobody knows; and what was paid, as far as is known.
 
-    Of a batch with all of its rows.
+    Of a batch with all of its rows. `price_usd`: the cost with its plan's mark-up.
     """
 
     estimate_usd: Decimal | None = None
     cost_usd: Decimal = Decimal(0)
+    price_usd: Decimal = Decimal(0)
 
 
 class JobLists(Part):
@@ -67,7 +68,10 @@ class JobLists(Part):
         """Return the money of each of these jobs."""
         with self._engine.begin() as connection:
             found = run(connection, "jobs_figures", job_ids=list(job_ids))
-            return {row.id: JobFigures(estimate_usd=row.estimate_usd, cost_usd=row.cost_usd) for row in found}
+            return {
+                row.id: JobFigures(estimate_usd=row.estimate_usd, cost_usd=row.cost_usd, price_usd=row.price_usd)
+                for row in found
+            }
 
     def first_files(self, job_ids: Sequence[str]) -> dict[str, Asset]:
         """Return each job's first picture; of one without a picture its first file; nothing where it has none."""

@@ -134,10 +134,13 @@ WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS N
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
 WITH added AS (
     INSERT INTO job (id, user_id, kind, deployment, start_id, replay_id, status, run_id, slotless, parameters, depth, tags,
-        meta, idempotency_key, body_hash, estimate_usd, created_at)
+        meta, idempotency_key, body_hash, estimate_usd, markup, created_at)
     VALUES (:id, :user_id, :kind, :deployment, :start_id, :replay_id, 'pending', :run_id, :slotless,
         CAST(:parameters AS jsonb), :depth, CAST(:tags AS text[]), CAST(:meta AS jsonb), :idempotency_key, :body_hash,
-        CAST(:estimate_usd AS numeric), :now)
+        CAST(:estimate_usd AS numeric), COALESCE((
+            SELECT plan.markup FROM "user" JOIN plan ON plan.name = "user".plan
+            WHERE "user".id = CAST(:user_id AS character varying)
+        ), 1), :now)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), told AS (
@@ -147,7 +150,11 @@ WITH added AS (
     SELECT id, CAST(:callback_url AS text), CAST(:callback_events AS text[]) FROM added
     WHERE CAST(:callback_url AS text) IS NOT NULL
 )
-SELECT added.*, plan.name AS plan, plan.most_queued, plan.daily_budget_usd, plan.most_queued = 0 OR EXISTS (
+SELECT added.*, plan.name AS plan, plan.most_queued,
+    COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS daily_usd,
+    COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS monthly_usd,
+    "user".daily_budget_usd IS NOT NULL AS daily_is_own, "user".monthly_budget_usd IS NOT NULL AS monthly_is_own,
+    plan.most_queued = 0 OR EXISTS (
     SELECT FROM request WHERE user_id = "user".id AND status = 'queued' OFFSET greatest(plan.most_queued - 1, 0) LIMIT 1
 ) AS queue_full
 FROM added JOIN "user" ON "user".id = added.user_id JOIN plan ON plan.name = "user".plan
@@ -286,19 +293,21 @@ UPDATE job SET status = 'pending', run_id = :run_id, slotless = false, error = N
 WHERE id = :job_id
 
 -- name: jobs_figures
--- Of a batch with its rows. What was paid has duplicates at the provider in it. An estimate that was not made when the
+-- Of a batch with its rows. What was paid has duplicates at the provider in it, the price has not. An estimate that was not made when the
 -- job was ordered is that of its calls, retries left out.
 SELECT job.id, COALESCE(job.estimate_usd, calls.estimate_usd) AS estimate_usd,
-    COALESCE(calls.cost_usd, 0) AS cost_usd
+    COALESCE(calls.cost_usd, 0) AS cost_usd, COALESCE(calls.price_usd, 0) AS price_usd
 FROM job
 LEFT JOIN LATERAL (
     SELECT sum(request.cost_usd + COALESCE(twice.cost_usd, 0)) AS cost_usd,
+        sum(round(request.cost_usd * request.markup, 6)) AS price_usd,
         sum(request.estimate_usd) FILTER (WHERE request.attempt = 1) AS estimate_usd
     FROM (
-        SELECT request.ref, request.attempt, request.estimate_usd, COALESCE(request.cost_usd, 0) AS cost_usd
+        SELECT request.ref, request.attempt, request.estimate_usd, request.markup,
+            COALESCE(request.cost_usd, 0) AS cost_usd
         FROM request WHERE request.job_id = job.id
         UNION ALL
-        SELECT request.ref, request.attempt, request.estimate_usd, COALESCE(request.cost_usd, 0)
+        SELECT request.ref, request.attempt, request.estimate_usd, request.markup, COALESCE(request.cost_usd, 0)
         FROM job AS child JOIN request ON request.job_id = child.id
         WHERE child.parent_id = job.id
     ) AS request
@@ -474,11 +483,17 @@ VALUES (:user_id, :job_id, :event, CAST(:data AS jsonb), :now, true)
 -- Ends of jobs that are no events yet, with what these say. Numbered ones: whoever numbers writes these rows, too, and
 -- the two would lock them in different orders.
 SELECT told.id, told.event, told.user_id, told.job_id, told.data, told.created_at, job.kind, job.deployment, job.tags,
-    job.depth, own.usd + of_rows.usd AS cost_usd
+    job.depth, own.usd + of_rows.usd AS cost_usd,
+    own.price + of_rows.price AS price_usd
 FROM notification AS told JOIN job ON job.id = told.job_id
-CROSS JOIN LATERAL (SELECT COALESCE(sum(cost_usd), 0) AS usd FROM request WHERE job_id = told.job_id) AS own
 CROSS JOIN LATERAL (
-    SELECT COALESCE(sum(request.cost_usd), 0) AS usd FROM job AS child JOIN request ON request.job_id = child.id
+    SELECT COALESCE(sum(cost_usd), 0) AS usd, COALESCE(sum(round(cost_usd * markup, 6)), 0) AS price
+    FROM request WHERE job_id = told.job_id
+) AS own
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(request.cost_usd), 0) AS usd,
+        COALESCE(sum(round(request.cost_usd * request.markup, 6)), 0) AS price
+    FROM job AS child JOIN request ON request.job_id = child.id
     WHERE child.parent_id = told.job_id
 ) AS of_rows
 WHERE told.to_ingest AND told.place IS NOT NULL
@@ -534,8 +549,8 @@ WHERE ("user".id = :user_id OR "user".parent_id = :user_id) AND told.place > :pl
 ORDER BY told.place LIMIT :limit
 
 -- name: news_budgets
--- Users whose next row waits because the day's budget has no room for it, found by hopping as `grantable` does; each is
--- told once a day.
+-- Users whose next row waits because a budget has no room for it, found by hopping as `grantable` does; each is told
+-- once in its day or month.
 WITH RECURSIVE waiting AS (
     (SELECT user_id, estimate_usd FROM request WHERE status = 'queued' ORDER BY user_id, lane, created_at, ref LIMIT 1)
     UNION ALL
@@ -545,26 +560,56 @@ WITH RECURSIVE waiting AS (
     ) AS next
 )
 INSERT INTO notification (user_id, event, data, created_at)
-SELECT waiting.user_id, 'budget.reached',
-    jsonb_build_object('daily_budget_usd', plan.daily_budget_usd, 'spent_usd', spent.usd), :now
+SELECT waiting.user_id, 'budget.reached', jsonb_strip_nulls(jsonb_build_object('period', budget.period,
+    'budget_usd', budget.usd, 'spent_usd', spent.usd, 'resets_at', budget.until,
+    'daily_budget_usd', CASE WHEN budget.period = 'day' THEN budget.usd END)), :now
 FROM waiting
 JOIN "user" ON "user".id = waiting.user_id
-JOIN plan ON plan.name = "user".plan AND plan.daily_budget_usd IS NOT NULL
+JOIN plan ON plan.name = "user".plan
+CROSS JOIN LATERAL (
+    VALUES ('day', COALESCE("user".daily_budget_usd, plan.daily_budget_usd), CAST(:midnight AS timestamptz),
+        CAST(:next_midnight AS timestamptz)),
+    ('month', COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd), CAST(:month AS timestamptz),
+        CAST(:next_month AS timestamptz))
+) AS budget (period, usd, since, until)
 CROSS JOIN LATERAL (
     SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) + (
         SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
         WHERE held.user_id = waiting.user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
     ) AS usd
     FROM request
-    WHERE user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
-      AND finished_at >= CAST(:midnight AS timestamptz)
+    WHERE budget.usd IS NOT NULL AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+      AND finished_at >= budget.since
 ) AS spent
-WHERE waiting.estimate_usd > greatest(plan.daily_budget_usd - spent.usd, 0)
+WHERE budget.usd IS NOT NULL AND waiting.estimate_usd > greatest(budget.usd - spent.usd, 0)
   AND NOT EXISTS (
     SELECT FROM notification AS told
-    WHERE told.user_id = waiting.user_id AND told.event = 'budget.reached'
-      AND told.created_at >= CAST(:midnight AS timestamptz)
+    WHERE told.user_id = waiting.user_id AND told.event = 'budget.reached' AND told.created_at >= budget.since
+      AND COALESCE(told.data ->> 'period', 'day') = budget.period
   )
+
+-- name: budgets
+-- What a user may spend in the day and in the month, what calls that ended in them came to, and what is reserved. A
+-- month without a bound is summed up for who asks for it (`unbound`).
+SELECT plan.name AS plan,
+    COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS daily_usd,
+    COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS monthly_usd,
+    "user".daily_budget_usd IS NOT NULL AS daily_is_own, "user".monthly_budget_usd IS NOT NULL AS monthly_is_own,
+    spent.today AS today_usd, spent.month AS month_usd,
+    (
+        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
+        WHERE held.user_id = "user".id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+    ) AS reserved_usd
+FROM "user" JOIN plan ON plan.name = "user".plan
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)) FILTER (WHERE finished_at >= :midnight), 0) AS today,
+        COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS month
+    FROM request
+    WHERE user_id = "user".id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+      AND finished_at >= CASE WHEN :unbound OR COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) IS NOT NULL
+        THEN CAST(:month AS timestamptz) ELSE :midnight END
+) AS spent
+WHERE "user".id = :user_id
 
 -- name: news_forget
 DELETE FROM notification
@@ -751,12 +796,14 @@ WHERE session.digest = ANY(:digests) AND session.expires_at > :now
 -- store, has succeeded from the start, and costs nothing.
 INSERT INTO request (
     ref, job_id, user_id, account_id, step, attempt, endpoint, model_version, input, input_hash, reuse_hash,
-    reused_from, output, cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id)
+    reused_from, output, cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id,
+    markup)
 SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:model_version AS integer),
     CAST(:input AS jsonb), :input_hash, :reuse_hash, earlier.ref, earlier.output, CASE WHEN earlier.ref IS NOT NULL THEN 0 END, :lane,
     CASE WHEN over THEN 'cancelled' WHEN earlier.ref IS NOT NULL THEN 'succeeded' ELSE 'queued' END,
     :token, :not_before, :estimate_usd, :now,
-    CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END, job.replay_id
+    CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END, job.replay_id,
+    job.markup
 FROM job CROSS JOIN LATERAL (SELECT cancel_requested_at IS NOT NULL OR finished_at IS NOT NULL AS over)
 LEFT JOIN LATERAL (
     SELECT ref, output FROM request AS paid
@@ -941,23 +988,38 @@ WITH RECURSIVE waiting AS (
 ), held AS (
     SELECT user_id, count(*) FILTER (WHERE account_id = :account_id) AS n, sum(estimate_usd) AS usd FROM request
     WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
+), budget AS (
+    -- What each of them may spend yet, today and in this month; NULL: as much as they like.
+    SELECT waiting.user_id, least(most.day - paid.day, most.month - paid.month) - COALESCE(held.usd, 0) AS usd
+    FROM waiting
+    JOIN "user" ON "user".id = waiting.user_id
+    JOIN plan ON plan.name = "user".plan
+    LEFT JOIN held ON held.user_id = waiting.user_id
+    CROSS JOIN LATERAL (
+        SELECT COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS day,
+            COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS month
+    ) AS most
+    CROSS JOIN LATERAL (
+        SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)) FILTER (WHERE finished_at >= :midnight), 0) AS day,
+            COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS month
+        FROM request
+        WHERE (most.day IS NOT NULL OR most.month IS NOT NULL) -- else it is summed up for everybody who waits
+          AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+          AND finished_at >= CASE WHEN most.month IS NULL THEN CAST(:midnight AS timestamptz) ELSE :month END
+    ) AS paid
 ), open AS (
     SELECT waiting.user_id, head.lane, head.created_at, last.lane AS last_lane,
         greatest(turn.passed, CAST(account.passed ->> CAST(head.lane AS text) AS double precision), 0) AS start,
         COALESCE(account.user_slots, plan.in_flight) - COALESCE(held.n, 0) AS capacity,
         COALESCE(held.n, 0) / plan.weight AS load,
         CAST(1 / plan.weight AS double precision) AS step,
-        plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0) AS budget
+        budget.usd AS budget
     FROM waiting
     JOIN "user" ON "user".id = waiting.user_id
     JOIN plan ON plan.name = "user".plan
     JOIN account ON account.id = :account_id
     LEFT JOIN held ON held.user_id = waiting.user_id
-    LEFT JOIN LATERAL (
-        SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS usd FROM request
-        WHERE plan.daily_budget_usd IS NOT NULL -- here too: else it is summed up for everybody who waits
-          AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL) AND finished_at >= :midnight
-    ) AS paid ON plan.daily_budget_usd IS NOT NULL
+    LEFT JOIN budget ON budget.user_id = waiting.user_id
     CROSS JOIN LATERAL (
         SELECT waiting.account_id = :account_id AND waiting.lane >= :from_lane AND waiting.endpoint <> ALL(:full)
             AND COALESCE(waiting.not_before <= :now, true) AS good
@@ -980,8 +1042,7 @@ WITH RECURSIVE waiting AS (
     LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = head.lane AND turn.user_id = waiting.user_id
     WHERE COALESCE(account.user_slots, plan.in_flight) > COALESCE(held.n, 0)
       -- What costs nothing goes on though more was spent than there was: an estimate is not a bill.
-      AND (paid.usd IS NULL
-        OR head.estimate_usd <= greatest(plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0), 0))
+      AND (budget.usd IS NULL OR head.estimate_usd <= greatest(budget.usd, 0))
 ), first AS (
     SELECT * FROM open ORDER BY lane, start, load, created_at LIMIT :free
 )
@@ -1072,15 +1133,6 @@ SELECT account.slots AS all_slots,
     CAST(account.endpoint_caps ->> :endpoint AS integer) AS endpoint_cap,
     COALESCE(account.user_slots, plan.in_flight) AS plan_slots,
     account.user_slots IS NOT NULL AS accounts_own,
-    plan.daily_budget_usd AS budget_usd,
-    (
-        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
-        WHERE held.user_id = :user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
-    ) + (
-        SELECT COALESCE(sum(COALESCE(paid.billed_usd, paid.cost_usd)), 0) FROM request AS paid
-        WHERE paid.user_id = :user_id AND (paid.cost_usd IS NOT NULL OR paid.billed_usd IS NOT NULL)
-          AND paid.finished_at >= :midnight
-    ) AS spent_usd,
     count(request.ref) AS in_use,
     count(request.ref) FILTER (WHERE request.endpoint = :endpoint) AS endpoint_in_use,
     count(request.ref) FILTER (WHERE request.user_id = "user".id) AS own_in_use
@@ -1601,7 +1653,8 @@ GROUP BY 1, 2 ORDER BY jobs DESC, 1, 2
 -- name: figures_spent
 -- By the bill, and by what was reckoned where none has come yet.
 SELECT "user".name AS user, request.endpoint, count(*) AS calls,
-    sum(COALESCE(request.billed_usd, request.cost_usd)) AS cost_usd
+    sum(COALESCE(request.billed_usd, request.cost_usd)) AS cost_usd,
+    sum(COALESCE(round(request.cost_usd * request.markup, 6), 0)) AS price_usd, bool_or(request.markup <> 1) AS marked_up
 FROM request JOIN "user" ON "user".id = request.user_id
 WHERE request.finished_at >= :begin AND request.finished_at < :end
   AND COALESCE(request.billed_usd, request.cost_usd) > 0
@@ -1868,7 +1921,7 @@ WITH spender AS (
     WHERE CAST(:user_id AS text) IS NULL OR id = CAST(:user_id AS text) OR parent_id = CAST(:user_id AS text)
 ), line AS (
     SELECT spender.id AS user_id, spender.name, call.job_id, call.endpoint, call.at, call.calls, call.estimate_usd,
-        call.cost_usd, call.billed_usd, call.spent_usd, call.unbilled,
+        call.cost_usd, call.price_usd, call.billed_usd, call.spent_usd, call.unbilled,
         COALESCE(CASE WHEN call.reused_from IS NOT NULL THEN
             (SELECT COALESCE(billed_usd, cost_usd) FROM request WHERE ref = call.reused_from)
         END, 0) AS saved_usd, CAST(0 AS numeric) AS duplicates_usd
@@ -1876,7 +1929,8 @@ WITH spender AS (
         SELECT job_id, endpoint, finished_at AS at, reused_from,
             CASE WHEN reused_from IS NULL THEN 1 ELSE 0 END AS calls,
             CASE WHEN reused_from IS NULL THEN estimate_usd ELSE 0 END AS estimate_usd,
-            COALESCE(cost_usd, 0) AS cost_usd, COALESCE(billed_usd, 0) AS billed_usd,
+            COALESCE(cost_usd, 0) AS cost_usd, COALESCE(round(cost_usd * markup, 6), 0) AS price_usd,
+            COALESCE(billed_usd, 0) AS billed_usd,
             COALESCE(billed_usd, cost_usd) AS spent_usd,
             CASE WHEN billed_usd IS NULL AND cost_usd > 0 THEN 1 ELSE 0 END AS unbilled
         FROM request
@@ -1885,14 +1939,15 @@ WITH spender AS (
         OFFSET 0
     ) AS call
     UNION ALL
-    SELECT spender.id, spender.name, request.job_id, request.endpoint, delivery.received_at, 0, 0, 0, 0,
+    SELECT spender.id, spender.name, request.job_id, request.endpoint, delivery.received_at, 0, 0, 0, 0, 0,
         delivery.cost_usd, 0, 0, delivery.cost_usd
     FROM delivery CROSS JOIN LATERAL (SELECT * FROM request WHERE ref = delivery.ref LIMIT 1) AS request
     JOIN spender ON spender.id = request.user_id
     WHERE delivery.cost_usd > 0 AND delivery.received_at >= :begin AND delivery.received_at < :end
 )
 SELECT grouped.key, CASE WHEN :group_by = 'user' THEN min(line.name) END AS name, CAST(sum(calls) AS bigint) AS calls,
-    sum(estimate_usd) AS estimate_usd, sum(cost_usd) AS cost_usd, sum(billed_usd) AS billed_usd,
+    sum(estimate_usd) AS estimate_usd, sum(cost_usd) AS cost_usd, sum(price_usd) AS price_usd,
+    sum(billed_usd) AS billed_usd,
     CAST(sum(unbilled) AS bigint) AS unbilled_calls, sum(saved_usd) AS saved_usd,
     sum(duplicates_usd) AS duplicates_usd, sum(spent_usd) AS spent_usd
 FROM line CROSS JOIN LATERAL (
