@@ -27,6 +27,9 @@ class Event(SQLModel, table=True):
         UniqueConstraint("source", "key"),
         Index("event_by_source", "source", "received_at"),
         Index("event_by_name", "name", "received_at", postgresql_where=text("status = 'accepted'")),
+        Index("event_by_time", "received_at", "id"),
+        Index("event_of_user", "user_id", "received_at", "id", postgresql_where=text("user_id IS NOT NULL")),
+        Index("event_refused", "received_at", "id", postgresql_where=text("status = 'refused'")),
         Index("event_untold", "received_at", postgresql_where=text("told_at IS NULL AND status = 'accepted'")),
     )
 
@@ -100,6 +103,8 @@ class PendingRun(SQLModel, table=True):
             "start_waiting", "deployment", "gate_key", "ranked_at", "id", postgresql_where=text("status = 'waiting'")
         ),
         Index("start_by_user", "user_id", "created_at", "id"),
+        Index("start_of_deployment", "deployment", "id"),
+        Index("start_dropped", "id", postgresql_where=text("status = 'dropped'")),
         Index("start_held", "user_id", postgresql_where=text("status IN ('gathering', 'waiting')")),
         Index(
             "start_begun",
