@@ -55,6 +55,7 @@ class Wait(SQLModel, table=True):
         UniqueConstraint("job_id", "name"),
         Index("wait_for_event", "event_name", "user_id", postgresql_where=text("status = 'open'")),
         Index("wait_due", "until", postgresql_where=text("status = 'open'")),
+        Index("wait_took", "event_id", postgresql_where=text("event_id IS NOT NULL")),
         Index("wait_for_child", "child_job_id", postgresql_where=text("child_job_id IS NOT NULL")),
     )
 
@@ -104,6 +105,7 @@ class PendingRun(SQLModel, table=True):
         ),
         Index("start_by_user", "user_id", "created_at", "id"),
         Index("start_of_deployment", "deployment", "id"),
+        Index("start_settled", "settled_at", postgresql_where=text("settled_at IS NOT NULL")),
         Index("start_dropped", "id", postgresql_where=text("status = 'dropped'")),
         Index("start_held", "user_id", postgresql_where=text("status IN ('gathering', 'waiting')")),
         Index(

@@ -1918,3 +1918,44 @@ FROM line CROSS JOIN LATERAL (
     WHERE :group_by = 'tag'
 ) AS grouped
 GROUP BY grouped.key ORDER BY grouped.key NULLS LAST
+
+-- name: events_forget
+-- With what they did. One that Prefect is not told of yet, that a wait took, or that a pending run is made of stays.
+WITH old AS (
+    SELECT id FROM event
+    WHERE received_at < :before AND (told_at IS NOT NULL OR status = 'refused')
+      AND NOT EXISTS (SELECT FROM wait WHERE wait.event_id = event.id)
+      AND NOT EXISTS (
+          SELECT FROM event_effect AS effect JOIN start ON start.id = effect.start_id
+          WHERE effect.event_id = event.id AND start.status IN ('gathering', 'waiting')
+      )
+    ORDER BY received_at LIMIT :most FOR UPDATE SKIP LOCKED
+), effects AS (
+    DELETE FROM event_effect WHERE event_id IN (SELECT id FROM old)
+)
+DELETE FROM event WHERE id IN (SELECT id FROM old)
+
+-- name: starts_forget
+DELETE FROM start WHERE id IN (
+    SELECT id FROM start
+    WHERE settled_at < :before AND status IN ('begun', 'dropped')
+      AND NOT EXISTS (SELECT FROM event_effect WHERE start_id = start.id)
+      AND NOT EXISTS (SELECT FROM job WHERE id = start.job_id AND finished_at IS NULL)
+    ORDER BY settled_at LIMIT :most FOR UPDATE SKIP LOCKED
+)
+
+-- name: anything_open
+-- Each by an index of what is open; the first that finds something answers.
+SELECT EXISTS (SELECT FROM run WHERE closed_at IS NULL)
+    OR EXISTS (SELECT FROM run WHERE closed_at > :since)
+    OR EXISTS (SELECT FROM job WHERE parent_id IS NULL AND finished_at IS NULL)
+    OR EXISTS (SELECT FROM job WHERE parent_id IS NOT NULL AND finished_at IS NULL)
+    OR EXISTS (SELECT FROM request WHERE status = 'queued')
+    OR EXISTS (SELECT FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown'))
+    OR EXISTS (SELECT FROM request WHERE status = 'succeeded' AND output IS NULL AND finished_at > :unseen_since)
+    OR EXISTS (SELECT FROM delivery WHERE verdict = 'late' AND received_at > :unseen_since)
+    OR EXISTS (SELECT FROM start WHERE status IN ('gathering', 'waiting'))
+    OR EXISTS (SELECT FROM notification WHERE to_ingest)
+    OR EXISTS (SELECT FROM event WHERE told_at IS NULL AND status = 'accepted')
+    OR EXISTS (SELECT FROM account WHERE down_since IS NOT NULL)
+    OR EXISTS (SELECT FROM callback_endpoint WHERE off_at IS NOT NULL AND off_told_at IS NULL)

@@ -24,6 +24,8 @@ INDEXES = {
     "event_of_user": "event (user_id, received_at, id) WHERE user_id IS NOT NULL",
     "event_refused": "event (received_at, id) WHERE status = 'refused'",
     "start_of_deployment": "start (deployment, id)",
+    "start_settled": "start (settled_at) WHERE settled_at IS NOT NULL",
+    "wait_took": "wait (event_id) WHERE event_id IS NOT NULL",
     "start_dropped": "start (id) WHERE status = 'dropped'",
 }
 
