@@ -111,10 +111,10 @@ def _reconcile(ledger: Ledger) -> None:
     ledger.requests.holding_slots()
     ledger.requests.paid_unseen(since=ledger.clock() - timedelta(days=1))
     ledger.news.to_ingest(limit=50)
-    ledger.news.tell_budgets()
-    ledger.events.untold(before=ledger.clock(), limit=50)
+    ledger.news.publish_budgets()
+    ledger.events.unpublished(before=ledger.clock(), limit=50)
     ledger.events.cancels_undone()
-    ledger.jobs.unplaced()
+    ledger.jobs.unassigned()
 
 
 def _report(ledger: Ledger) -> None:

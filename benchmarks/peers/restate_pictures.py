@@ -8,6 +8,7 @@ objects, each of which makes one picture at a time.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -101,13 +102,18 @@ async def main() -> None:
 
     front = RestateFront().application(lifespan)
     handlers = restate.app(services=[pictures, lines])
-    await asyncio.gather(serve(front, _bound(given.port)), serve(handlers, _bound(given.service_port)))  # type: ignore[arg-type]
+    stop = asyncio.Event()  # of both: each would take the signal for itself
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await asyncio.gather(
+        serve(front, _bound(given.port), shutdown_trigger=stop.wait),  # type: ignore[arg-type]
+        serve(handlers, _bound(given.service_port), shutdown_trigger=stop.wait),  # type: ignore[arg-type]
+    )
 
 
 def _bound(port: int) -> Config:
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
-    config.loglevel = "WARNING"
+    config.loglevel, config.graceful_timeout = "WARNING", 1
     return config
 
 

@@ -20,9 +20,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT / "tests"))  # where the benchmark and what starts a stack are
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # where the benchmark is, and what starts a stack
 
 import httpx  # noqa: E402
+from support import free_port, wait_until  # noqa: E402
+
 from benchmarks import report  # noqa: E402
 from benchmarks.contestants import (  # noqa: E402
     Contestant,
@@ -36,7 +38,6 @@ from benchmarks.contestants import (  # noqa: E402
 from benchmarks.figures import Result, Round, Spread, result  # noqa: E402
 from benchmarks.provider import Provider, running_provider  # noqa: E402
 from benchmarks.workloads import ALONE, BURST, LIMITED_FAST, alone, burst, limited  # noqa: E402
-from support import free_port, wait_until  # noqa: E402
 
 PACKAGES = ("dbos==3.4.0", "restate-sdk==1.3.0", "hypercorn", "uvicorn", "starlette", "fal-client", "httpx")
 DRIVERS = ("psycopg[binary]", "psycopg-pool")

@@ -109,7 +109,7 @@ def test_a_job_is_open_until_its_run_has_ended_a_while_ago(ledger: Ledger, ann: 
     """From the order on; a run that has just ended is looked at, as Prefect may not have heard of it."""
     job = post(ledger, ann)
     assert ledger.housekeeping.anything_open()
-    (start,) = ledger.runs.place(job.id).starts
+    (start,) = ledger.runs.assign(job.id).starts
     ledger.runs.created(start.run_id, uuid4())
     ledger.jobs.cancel(job.id)
     ledger.jobs.finish(job.id, JobStatus.CANCELLED)
