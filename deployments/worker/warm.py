@@ -230,7 +230,8 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         """Remember the turn of `reconcile` that has completed: the next ones may be needless."""
         if self._turns is None or not flow_run.auto_scheduled or (recipe := await self._recipe(flow_run)) is None:
             return
-        self._turns.note(flow_run, flow=recipe.flow.name, deployment=recipe.deployment and recipe.deployment.name)
+        deployment = recipe.deployment.name if recipe.deployment else None
+        self._turns.note(flow_run, flow=recipe.flow.name, deployment=deployment)
         if (slot := self._turns.slot(flow_run)) is not None:
             ended = (await self.client.read_flow_run(flow_run.id)).state
             if ended is not None and ended.name == COMPLETED:  # not one that was skipped
