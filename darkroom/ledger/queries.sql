@@ -1984,3 +1984,7 @@ SELECT EXISTS (SELECT FROM run WHERE closed_at IS NULL)
     OR EXISTS (SELECT FROM event WHERE told_at IS NULL AND status = 'accepted')
     OR EXISTS (SELECT FROM account WHERE down_since IS NOT NULL)
     OR EXISTS (SELECT FROM callback_endpoint WHERE off_at IS NOT NULL AND off_told_at IS NULL)
+
+-- name: try_room
+-- 128 KiB, which take a file of their own; gone at the end of the transaction.
+CREATE TEMPORARY TABLE room ON COMMIT DROP AS SELECT repeat(md5(number::text), 32) FROM generate_series(1, 128) number
