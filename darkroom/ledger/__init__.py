@@ -40,6 +40,7 @@ from darkroom.ledger.effects import NOTHING, Implied, Start, Wake
 from darkroom.ledger.event_tables import Event, EventEffect, PendingRun, Step, Wait
 from darkroom.ledger.events import EventCancel, Events, EventStart, NewEvent, Received
 from darkroom.ledger.flow_control.pending_runs import Starts
+from darkroom.ledger.housekeeping import Housekeeping
 from darkroom.ledger.job_lists import JobFigures
 from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.key_tables import USUAL, Scope
@@ -225,6 +226,7 @@ class Ledger:
         self.spending = self._part(Spending)
         self.news = self._part(AllNews)
         self.callbacks = self._part(Callbacks)
+        self.housekeeping = self._part(Housekeeping)
 
     def waiting_for(
         self, job: Job, requests: Sequence[Request], *, passes: Sequence[Counts] | None = None

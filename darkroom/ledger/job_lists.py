@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from darkroom.ledger.database import plain, run
+from darkroom.ledger.database import plain, run, run_given
 from darkroom.ledger.labels import EVERYTHING, Search
 from darkroom.ledger.part import Part
 from darkroom.ledger.statuses import JobStatus
@@ -48,19 +48,18 @@ class JobLists(Part):
         """
         before_at, before_id = before or (None, None)
         with self._engine.begin() as connection:
-            if search != EVERYTHING:
+            wanted = {"status": status, "kind": kind, "since": since, **search.parameters()}
+            if any(value is not None for value in wanted.values()):
                 run(connection, "plan_anew")
-            rows = run(
+            rows = run_given(
                 connection,
-                "jobs_page" if user_id is not None else "jobs_page_of_all",
-                **({} if user_id is None else {"user_id": user_id}),
+                "jobs_page_of_all" if user_id is None else "jobs_page",
+                user_id=user_id,
                 limit=limit,
                 before_at=before_at,
                 before_id=before_id,
-                status=status,
-                kind=kind,
-                since=since,
-                **search.parameters(),
+                is_open=None if status is None or status.terminal else True,
+                **wanted,
             )
             return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
 

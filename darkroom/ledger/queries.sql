@@ -1,4 +1,6 @@
 -- The statements that run for every job, by name. `:now` is always the caller's clock.
+-- A line that ends in `-- given: x` is in the statement only where `:x` is given (`run_given`): a condition that may be
+-- switched off within one prepared statement cannot use its index.
 
 -- name: run_lock
 SELECT * FROM run WHERE id = :run_id FOR UPDATE
@@ -202,12 +204,13 @@ UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NU
 -- name: jobs_page
 SELECT * FROM job
 WHERE user_id = :user_id AND parent_id IS NULL
-  AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
-  AND (CAST(:status AS text) IS NULL OR status = :status)
-  AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-  AND created_at >= COALESCE(CAST(:since AS timestamptz), '-infinity')
-  AND (CAST(:tags AS text[]) IS NULL OR tags @> CAST(:tags AS text[]) AND tags <> '{}')
-  AND (CAST(:prompt AS text) IS NULL OR parameters ->> 'prompt' ILIKE :prompt)
+  AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
+  AND status = :status -- given: status
+  AND finished_at IS NULL -- given: is_open
+  AND kind = :kind -- given: kind
+  AND created_at >= CAST(:since AS timestamptz) -- given: since
+  AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
+  AND parameters ->> 'prompt' ILIKE :prompt -- given: prompt
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
 
@@ -216,19 +219,20 @@ LIMIT :limit
 SELECT job.* FROM "user" CROSS JOIN LATERAL (
     SELECT * FROM job
     WHERE user_id = "user".id AND parent_id IS NULL
-      AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
-      AND (CAST(:status AS text) IS NULL OR status = :status)
-      AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-      AND created_at >= COALESCE(CAST(:since AS timestamptz), '-infinity')
-      AND (CAST(:tags AS text[]) IS NULL OR tags @> CAST(:tags AS text[]) AND tags <> '{}')
-      AND (CAST(:prompt AS text) IS NULL OR parameters ->> 'prompt' ILIKE :prompt)
+      AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
+      AND status = :status -- given: status
+      AND finished_at IS NULL -- given: is_open
+      AND kind = :kind -- given: kind
+      AND created_at >= CAST(:since AS timestamptz) -- given: since
+      AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
+      AND parameters ->> 'prompt' ILIKE :prompt -- given: prompt
     ORDER BY created_at DESC, id DESC LIMIT :limit
 ) AS job
 ORDER BY job.created_at DESC, job.id DESC
 LIMIT :limit
 
 -- name: plan_anew
--- For what is looked for and not for what might be: the indexes of tags and prompts serve where either is given.
+-- For what is looked for and not for what might be: the partial indexes serve where what is looked for is in them.
 SET LOCAL plan_cache_mode = force_custom_plan
 
 -- name: jobs_of_run
@@ -1379,9 +1383,11 @@ ORDER BY received_at, id
 -- name: events_page
 -- Newest first.
 SELECT * FROM event
-WHERE (CAST(:source AS text) IS NULL OR source = :source) AND (CAST(:status AS text) IS NULL OR status = :status)
-  AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
-  AND (received_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
+WHERE true
+  AND source = :source -- given: source
+  AND status = :status -- given: status
+  AND user_id = :user_id -- given: user_id
+  AND (received_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
 ORDER BY received_at DESC, id DESC LIMIT :limit
 
 -- name: events_unpublished
@@ -1546,34 +1552,48 @@ SELECT job.id, job.parent_id, job.kind, job.user_id, job.status, job.error, job.
 FROM job
 LEFT JOIN LATERAL (SELECT endpoint FROM request WHERE ref = job.error ->> 'ref' LIMIT 1) AS call ON true -- by its key
 WHERE job.status = 'failed'
-  AND (job.finished_at, job.id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
-  AND (CAST(:job_ids AS text[]) IS NULL OR job.id = ANY(:job_ids))
-  AND (CAST(:user_id AS text) IS NULL OR job.user_id = :user_id)
-  AND (CAST(:kind AS text) IS NULL OR job.kind = :kind)
-  AND (CAST(:error_class AS text) IS NULL OR job.error ->> 'class' = :error_class)
-  AND (CAST(:code AS text) IS NULL OR job.error ->> 'code' = :code)
-  AND (CAST(:endpoint AS text) IS NULL OR call.endpoint = :endpoint)
-  AND (CAST(:since AS timestamptz) IS NULL OR job.finished_at >= :since)
-  AND (CAST(:until AS timestamptz) IS NULL OR job.finished_at < :until)
-  AND (CAST(:discarded AS boolean) IS NULL OR (job.discarded_at IS NOT NULL) = :discarded)
+  AND (job.finished_at, job.id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
+  AND job.id = ANY(:job_ids) -- given: job_ids
+  AND job.user_id = :user_id -- given: user_id
+  AND job.kind = :kind -- given: kind
+  AND job.error ->> 'class' = :error_class -- given: error_class
+  AND job.error ->> 'code' = :code -- given: code
+  AND EXISTS (SELECT FROM request WHERE ref = job.error ->> 'ref' AND endpoint = :endpoint OFFSET 0) -- given: endpoint
+  AND job.finished_at >= :since -- given: since
+  AND job.finished_at < :until -- given: until
+  AND job.discarded_at IS NULL -- given: kept
+  AND job.discarded_at IS NOT NULL -- given: discarded
 ORDER BY job.finished_at DESC, job.id DESC LIMIT :limit
 
 -- name: dead_ids
 -- Oldest failure first, batches before their rows: a row that goes back with its batch goes on in its run.
-SELECT job.id, job.kind, job.status, count(*) OVER () AS matching
-FROM job
-LEFT JOIN LATERAL (SELECT endpoint FROM request WHERE ref = job.error ->> 'ref' LIMIT 1) AS call ON true -- by its key
+SELECT job.id, job.kind, job.status FROM job
 WHERE job.status = 'failed'
-  AND (CAST(:job_ids AS text[]) IS NULL OR job.id = ANY(:job_ids))
-  AND (CAST(:user_id AS text) IS NULL OR job.user_id = :user_id)
-  AND (CAST(:kind AS text) IS NULL OR job.kind = :kind)
-  AND (CAST(:error_class AS text) IS NULL OR job.error ->> 'class' = :error_class)
-  AND (CAST(:code AS text) IS NULL OR job.error ->> 'code' = :code)
-  AND (CAST(:endpoint AS text) IS NULL OR call.endpoint = :endpoint)
-  AND (CAST(:since AS timestamptz) IS NULL OR job.finished_at >= :since)
-  AND (CAST(:until AS timestamptz) IS NULL OR job.finished_at < :until)
-  AND (CAST(:discarded AS boolean) IS NULL OR (job.discarded_at IS NOT NULL) = :discarded)
+  AND job.id = ANY(:job_ids) -- given: job_ids
+  AND job.user_id = :user_id -- given: user_id
+  AND job.kind = :kind -- given: kind
+  AND job.error ->> 'class' = :error_class -- given: error_class
+  AND job.error ->> 'code' = :code -- given: code
+  AND EXISTS (SELECT FROM request WHERE ref = job.error ->> 'ref' AND endpoint = :endpoint OFFSET 0) -- given: endpoint
+  AND job.finished_at >= :since -- given: since
+  AND job.finished_at < :until -- given: until
+  AND job.discarded_at IS NULL -- given: kept
+  AND job.discarded_at IS NOT NULL -- given: discarded
 ORDER BY job.kind <> 'render-batch', job.finished_at, job.id LIMIT :limit
+
+-- name: dead_count
+SELECT count(*) FROM job
+WHERE job.status = 'failed'
+  AND job.id = ANY(:job_ids) -- given: job_ids
+  AND job.user_id = :user_id -- given: user_id
+  AND job.kind = :kind -- given: kind
+  AND job.error ->> 'class' = :error_class -- given: error_class
+  AND job.error ->> 'code' = :code -- given: code
+  AND EXISTS (SELECT FROM request WHERE ref = job.error ->> 'ref' AND endpoint = :endpoint OFFSET 0) -- given: endpoint
+  AND job.finished_at >= :since -- given: since
+  AND job.finished_at < :until -- given: until
+  AND job.discarded_at IS NULL -- given: kept
+  AND job.discarded_at IS NOT NULL -- given: discarded
 
 -- name: dead_rows
 -- The rows of failed batches that go back with them.
@@ -1629,7 +1649,11 @@ SELECT COALESCE(sum(
 FROM request WHERE replay_id = :replay_id
 
 -- name: figures_ordered
-SELECT count(*) AS n FROM job WHERE created_at >= :begin AND created_at < :end AND parent_id IS NULL
+-- User by user in the index of their jobs.
+SELECT COALESCE(CAST(sum(ordered.n) AS bigint), 0) AS n FROM "user" CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM job
+    WHERE user_id = "user".id AND parent_id IS NULL AND created_at >= :begin AND created_at < :end
+) AS ordered
 
 -- name: figures_jobs
 -- A batch's rows are counted beside it: they are what was made.
@@ -1637,11 +1661,16 @@ SELECT kind, status, count(*) AS n FROM job WHERE finished_at >= :begin AND fini
 GROUP BY kind, status ORDER BY kind, status
 
 -- name: figures_hours
-SELECT hour, count(*) FILTER (WHERE job.status = 'completed') AS completed,
-    count(*) FILTER (WHERE job.status = 'failed') AS failed
+-- Hours from the beginning of the time; those in which nothing ended, too.
+WITH ended AS (
+    SELECT date_bin(interval '1 hour', finished_at, CAST(:begin AS timestamptz)) AS hour,
+        count(*) FILTER (WHERE status = 'completed') AS completed, count(*) FILTER (WHERE status = 'failed') AS failed
+    FROM job WHERE finished_at >= :begin AND finished_at < :end GROUP BY 1
+)
+SELECT hour, COALESCE(completed, 0) AS completed, COALESCE(failed, 0) AS failed
 FROM generate_series(CAST(:begin AS timestamptz), CAST(:end AS timestamptz) - interval '1 second', interval '1 hour') AS hour
-LEFT JOIN job ON job.finished_at >= hour AND job.finished_at < hour + interval '1 hour' AND job.finished_at < :end
-GROUP BY hour ORDER BY hour
+LEFT JOIN ended USING (hour)
+ORDER BY hour
 
 -- name: figures_failures
 SELECT COALESCE(error ->> 'class', '?') AS kind, COALESCE(error ->> 'code', '?') AS code, count(*) AS jobs,
@@ -1667,8 +1696,10 @@ WHERE received_at >= :begin AND received_at < :end AND cost_usd > 0
 -- name: figures_reused
 -- Calls that were answered by one that was paid before, and what that had cost.
 SELECT count(*) AS n, COALESCE(sum(COALESCE(paid.billed_usd, paid.cost_usd)), 0) AS cost_usd
-FROM request JOIN request AS paid ON paid.ref = request.reused_from
-WHERE request.finished_at >= :begin AND request.finished_at < :end
+FROM request CROSS JOIN LATERAL ( -- each by its key
+    SELECT billed_usd, cost_usd FROM request AS earlier WHERE ref = request.reused_from LIMIT 1
+) AS paid
+WHERE request.finished_at >= :begin AND request.finished_at < :end AND request.reused_from IS NOT NULL
 
 -- name: figures_latency
 SELECT endpoint, count(*) AS calls, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS median_seconds,
@@ -1686,7 +1717,10 @@ GROUP BY endpoint ORDER BY calls DESC, endpoint
 WITH held AS (
     SELECT account_id, GREATEST(granted_at, :begin) AS since, LEAST(COALESCE(finished_at, :end), :end) AS until
     FROM request
-    WHERE granted_at < :end AND COALESCE(finished_at, :end) > :begin AND granted_at IS NOT NULL
+    WHERE granted_at < :end AND finished_at > :begin
+    UNION ALL
+    SELECT account_id, GREATEST(granted_at, :begin), :end FROM request
+    WHERE granted_at < :end AND status IN ('granted', 'submitting', 'in_flight', 'unknown')
 ), moments AS (
     SELECT account_id, since AS at, 1 AS change FROM held UNION ALL SELECT account_id, until, -1 FROM held
 ), at_once AS (
@@ -1837,16 +1871,17 @@ SELECT * FROM start WHERE id = ANY(:ids)
 -- Newest first.
 SELECT * FROM start
 WHERE user_id = :user_id
-  AND (CAST(:deployment AS text) IS NULL OR deployment = :deployment)
-  AND (CAST(:status AS text) IS NULL OR status = :status)
-  AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
+  AND deployment = :deployment -- given: deployment
+  AND status = :status -- given: status
+  AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
 ORDER BY created_at DESC, id DESC LIMIT :limit
 
 -- name: starts_page_of_all
 -- Newest first: an id begins with its time.
 SELECT * FROM start
-WHERE (CAST(:deployment AS text) IS NULL OR deployment = :deployment)
-  AND (CAST(:status AS text) IS NULL OR status = :status)
+WHERE true
+  AND deployment = :deployment -- given: deployment
+  AND status = :status -- given: status
 ORDER BY id DESC LIMIT :limit
 
 -- name: bills_due
@@ -1963,6 +1998,47 @@ FROM line CROSS JOIN LATERAL (
     WHERE :group_by = 'tag'
 ) AS grouped
 GROUP BY grouped.key ORDER BY grouped.key NULLS LAST
+
+-- name: events_forget
+-- With what they did. One that Prefect is not told of yet, that a wait took, or that a pending run is made of stays.
+WITH old AS (
+    SELECT id FROM event
+    WHERE received_at < :before AND (told_at IS NOT NULL OR status = 'refused')
+      AND NOT EXISTS (SELECT FROM wait WHERE wait.event_id = event.id)
+      AND NOT EXISTS (
+          SELECT FROM event_effect AS effect JOIN start ON start.id = effect.start_id
+          WHERE effect.event_id = event.id AND start.status IN ('gathering', 'waiting')
+      )
+    ORDER BY received_at LIMIT :most FOR UPDATE SKIP LOCKED
+), effects AS (
+    DELETE FROM event_effect WHERE event_id IN (SELECT id FROM old)
+)
+DELETE FROM event WHERE id IN (SELECT id FROM old)
+
+-- name: starts_forget
+DELETE FROM start WHERE id IN (
+    SELECT id FROM start
+    WHERE settled_at < :before AND status IN ('begun', 'dropped')
+      AND NOT EXISTS (SELECT FROM event_effect WHERE start_id = start.id)
+      AND NOT EXISTS (SELECT FROM job WHERE id = start.job_id AND finished_at IS NULL)
+    ORDER BY settled_at LIMIT :most FOR UPDATE SKIP LOCKED
+)
+
+-- name: anything_open
+-- Each by an index of what is open; the first that finds something answers.
+SELECT EXISTS (SELECT FROM run WHERE closed_at IS NULL)
+    OR EXISTS (SELECT FROM run WHERE closed_at > :since)
+    OR EXISTS (SELECT FROM job WHERE parent_id IS NULL AND finished_at IS NULL)
+    OR EXISTS (SELECT FROM job WHERE parent_id IS NOT NULL AND finished_at IS NULL)
+    OR EXISTS (SELECT FROM request WHERE status = 'queued')
+    OR EXISTS (SELECT FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown'))
+    OR EXISTS (SELECT FROM request WHERE status = 'succeeded' AND output IS NULL AND finished_at > :unseen_since)
+    OR EXISTS (SELECT FROM delivery WHERE verdict = 'late' AND received_at > :unseen_since)
+    OR EXISTS (SELECT FROM start WHERE status IN ('gathering', 'waiting'))
+    OR EXISTS (SELECT FROM notification WHERE to_ingest)
+    OR EXISTS (SELECT FROM event WHERE told_at IS NULL AND status = 'accepted')
+    OR EXISTS (SELECT FROM account WHERE down_since IS NOT NULL)
+    OR EXISTS (SELECT FROM callback_endpoint WHERE off_at IS NOT NULL AND off_told_at IS NULL)
 
 -- name: try_room
 -- 128 KiB, which take a file of their own; gone at the end of the transaction.

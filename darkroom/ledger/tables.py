@@ -178,7 +178,26 @@ class Job(SQLModel, table=True):
         ),
         Index("job_slotless", "id", postgresql_where=text("slotless AND run_id IS NULL AND finished_at IS NULL")),
         Index("job_of_start", "start_id", postgresql_where=text("start_id IS NOT NULL AND finished_at IS NULL")),
+        # For lists of one kind, and of what is rare among a user's many.
+        Index("job_of_kind", "user_id", "kind", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
+        Index(
+            "job_in_vain",
+            "user_id",
+            "status",
+            "created_at",
+            "id",
+            postgresql_where=text("parent_id IS NULL AND status IN ('failed', 'cancelled')"),
+        ),
+        Index("job_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("job_dead", "finished_at", "id", postgresql_where=text("status = 'failed'")),
+        Index("job_letter", "finished_at", "id", postgresql_where=text("status = 'failed' AND discarded_at IS NULL")),
+        Index(
+            "job_to_requeue",
+            literal_column("(kind <> 'render-batch')").label("rows_last"),
+            "finished_at",
+            "id",
+            postgresql_where=text("status = 'failed' AND discarded_at IS NULL"),
+        ),
         Index("job_tagged", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
         Index(
             "job_prompt",
@@ -267,6 +286,7 @@ class Request(SQLModel, table=True):
             literal_column("COALESCE(bill_due_at, finished_at)").label("due"),
             postgresql_where=text("finished_at IS NOT NULL AND request_id IS NOT NULL AND NOT bill_closed"),
         ),
+        Index("request_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("request_of_replay", "replay_id", postgresql_where=text("replay_id IS NOT NULL")),
         Index(
             "request_costed",
