@@ -8,24 +8,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from darkroom.errors import BadInput, TooMany
+from darkroom.errors import TooMany
+from darkroom.ledger.budgets import Limits
 from darkroom.ledger.database import run
 
 
 def require_allowed(row: Row[Any], estimate_usd: Decimal, *, retry_after: timedelta) -> None:
-    """Raise TooMany where the user's queue is full, BadInput for what costs more than a day's budget."""
+    """Raise TooMany where the user's queue is full, BadInput for what costs more than a whole budget."""
     if row.queue_full:
         raise TooMany(
             f"{row.most_queued:,} of your requests wait already, the most on the plan '{row.plan}'. "
             "Send it again when some are done.",
             retry_after=retry_after,
         )
-    if row.daily_budget_usd is not None and estimate_usd > row.daily_budget_usd:
-        raise BadInput(
-            f"It would cost about {estimate_usd.normalize():f} USD, and the plan '{row.plan}' has a budget of "
-            f"{row.daily_budget_usd.normalize():f} USD a day. Ask for less at once, or the operator for another plan.",
-            code="over_budget",
-        )
+    Limits.of(row).require(estimate_usd)
 
 
 def require_capacity(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:

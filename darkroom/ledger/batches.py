@@ -256,6 +256,7 @@ def insert_children(
             "parameters",
             "slotless",
             "replay_id",
+            "markup",
             "created_at",
         ),
         (
@@ -268,7 +269,7 @@ def insert_children(
                 stage,
                 child.n,
                 dumps(dict(child.parameters)),
-                *(False, replay_id, at),
+                *(False, replay_id, job.markup, at),
             )
             for id, at, child in zip(ids, times, children, strict=True)
         ),
@@ -278,10 +279,10 @@ def insert_children(
         "request",
         (
             *("ref", "job_id", "user_id", "account_id", "step", "attempt", "endpoint", "input", "input_hash", "lane"),
-            *("status", "token", "not_before", "estimate_usd", "probe", "replay_id", "created_at"),
+            *("status", "token", "not_before", "estimate_usd", "probe", "replay_id", "markup", "created_at"),
         ),
         (
-            _request(id, job.user_id, child.first, at, not_before=PAUSED_UNTIL if held else None, replay_id=replay_id)
+            _request(id, job, child.first, at, not_before=PAUSED_UNTIL if held else None, replay_id=replay_id)
             for id, at, child in zip(ids, times, children, strict=True)
         ),
     )
@@ -302,7 +303,7 @@ def end_children(connection: Connection, job_id: str, *, now: datetime) -> bool:
 
 def _request(
     job_id: str,
-    user_id: str,
+    batch: Job,
     spec: RequestSpec,
     at: datetime,
     *,
@@ -310,9 +311,9 @@ def _request(
     replay_id: str | None,
 ) -> tuple[Any, ...]:
     return (
-        *(new_id("req_"), job_id, user_id, spec.account_id, spec.step, spec.attempt, spec.endpoint),
+        *(new_id("req_"), job_id, batch.user_id, spec.account_id, spec.step, spec.attempt, spec.endpoint),
         *(dumps(dict(spec.input)), content_hash(spec.endpoint, spec.input), int(spec.lane)),
-        *("queued", secrets.token_hex(16), not_before, spec.estimate_usd, False, replay_id, at),
+        *("queued", secrets.token_hex(16), not_before, spec.estimate_usd, False, replay_id, batch.markup, at),
     )
 
 

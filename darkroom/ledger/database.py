@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Column, Connection, Engine, Row, create_engine, event, text
+from sqlalchemy import Column, Connection, CursorResult, Engine, Row, TextClause, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel import SQLModel
@@ -165,6 +165,18 @@ def _prepared(name: str) -> tuple[bytes, tuple[str, ...]]:
 
     statement = re.sub(r"(?<![:\w\\]):(\w+)(?!:)", number, _queries()[name])
     return statement.encode(), tuple(names)
+
+
+def run_given(connection: Connection, name: str, /, **parameters: Any) -> CursorResult[Any]:
+    """Execute the statement of that name without the lines for what is None: those end in `-- given:` and its name."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return connection.execute(_query_given(name, frozenset(given)), given)
+
+
+@cache
+def _query_given(name: str, given: frozenset[str]) -> TextClause:
+    lines = (line.partition(" -- given: ") for line in _queries()[name].splitlines())
+    return text("\n".join(line for line, _, asks_for in lines if not asks_for or asks_for in given))
 
 
 def plain(model: type[M], row: Row[Any], **instead: Any) -> M:

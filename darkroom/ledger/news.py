@@ -21,7 +21,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from darkroom.clock import midnight
 from darkroom.ledger.database import run
 from darkroom.ledger.part import Part
 
@@ -72,6 +71,7 @@ class JobEnd:
     tags: Sequence[str]
     depth: int
     cost_usd: Decimal
+    price_usd: Decimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +129,6 @@ class AllNews(Part):
 
     def ingested(self, ids: Sequence[int]) -> None:
         self._run("news_ingested", ids=list(ids))
-
-    def publish_budgets(self) -> None:
-        """Tell users whose work waits for tomorrow's budget, once a day."""
-        now = self._now()
-        self._run("news_budgets", now=now, midnight=midnight(now))
 
     def forget(self, *, older_than: timedelta) -> int:
         """Delete old news, a bounded number at once. Return how many."""

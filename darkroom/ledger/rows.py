@@ -66,9 +66,10 @@ def as_result(cursor: psycopg.Cursor[Any] | psycopg.RawCursor[Any]) -> Result:
 
 @lru_cache(maxsize=1000)
 def _row_of(names: tuple[str, ...]) -> Any:
-    plain: Any = namedtuple("Row", names, rename=True)
+    make: Any = namedtuple  # whose names a type checker wants to know
+    plain: Any = make("Row", names, rename=True)
 
-    class Row(plain):  # type: ignore[misc]
+    class Row(plain):
         __slots__ = ()
 
         @property

@@ -23,12 +23,16 @@ PICTURES = ("images", "image")
 
 @dataclass(frozen=True, kw_only=True)
 class CardModel:
-    """What can be ordered by a card. `operators_usd`: an operator's price of a call. `own_calls_usd`: of our own."""
+    """What can be ordered by a card. `operators_usd`: an operator's price of a call. `own_calls_usd`: of our own.
+
+    `platform_usd`: what its platform says of everybody's calls.
+    """
 
     card: Card
     hosts: Hosts
     operators_usd: Decimal | None = None
     own_calls_usd: Callable[[], Decimal | None] = lambda: None
+    platform_usd: Callable[[], Decimal | None] = lambda: None
 
     @property
     def endpoint(self) -> str:
@@ -94,6 +98,7 @@ class CardModel:
             input,
             operators_usd=self.operators_usd,
             own_calls_usd=self.own_calls_usd,
+            platform_usd=self.platform_usd,
             at_most_usd=at_most_usd,
             size=size,
         )

@@ -114,6 +114,7 @@ def _of_card(found: Found, known: Model | None) -> Model:
         hosts=accounts()[found.card.account_id].file_hosts(),
         operators_usd=found.call_usd,
         own_calls_usd=partial(shelf().usual_cost, found.card.endpoint),
+        platform_usd=partial(shelf().platform_cost, found.card),
     )
 
 

@@ -197,10 +197,16 @@ def test_units_are_read_from_the_input(unit: str, given: dict[str, Any], units: 
 
 def model(**facts: Any) -> CardModel:
     given = {"unit": "images", "unit_price": Decimal("0.04"), "input_schema": SCHEMA, **facts}
-    own_calls = given.pop("own_calls_usd", None)
+    own_calls, platform = given.pop("own_calls_usd", None), given.pop("platform_usd", None)
     operators = given.pop("operators_usd", None)
     card = Card(endpoint="a/model", account_id="fal", **given)
-    return CardModel(card=card, hosts=HOSTS, operators_usd=operators, own_calls_usd=lambda: own_calls)
+    return CardModel(
+        card=card,
+        hosts=HOSTS,
+        operators_usd=operators,
+        own_calls_usd=lambda: own_calls,
+        platform_usd=lambda: platform,
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +214,8 @@ def model(**facts: Any) -> CardModel:
     [
         ({}, "0.08", "list_price"),
         ({"operators_usd": Decimal("0.5")}, "0.5", "operator"),
-        ({"unit": "units", "own_calls_usd": Decimal("0.3")}, "0.3", "own_calls"),
+        ({"unit": "units", "own_calls_usd": Decimal("0.3"), "platform_usd": Decimal("0.2")}, "0.3", "own_calls"),
+        ({"unit": "units", "platform_usd": Decimal("0.2")}, "0.2", "platform"),
         ({"unit": "units"}, "0.04", "guess"),
         ({"unit": "compute seconds", "usual_seconds": 5.0}, "0.2", "guess"),
     ],

@@ -17,6 +17,7 @@ from darkroom.providers.fal.platform_api import API, PlatformApi
 PUBLIC_SCHEMA = "https://fal.ai/api/openapi/queue/openapi.json"
 PAGE = 50  # models of a page, and endpoints of a question for prices: fal's own bound
 MOST_PAGES = 400
+CALLS = 1000  # whose estimate is asked for at once: a single one's may be rounded to nothing
 USD = "USD"  # what all money here is; a price in another currency is none
 SCHEMA_FIELDS = ("post", "requestBody", "content", "application/json", "schema")
 ANSWER_FIELDS = ("get", "responses", "200", "content", "application/json", "schema")
@@ -36,6 +37,13 @@ class FalPlatform(PlatformApi):
         if not _is_document(entry.get("openapi")):
             entry = {**entry, "openapi": self.get(PUBLIC_SCHEMA, {"endpoint_id": endpoint}, missing=None)}
         return card_of(entry, self._prices([endpoint]).get(endpoint))
+
+    def usual_cost(self, endpoint: str) -> Decimal | None:
+        """Return what a call of the model came to on the average, for anybody; None where fal has no history of it."""
+        asked = {"estimate_type": "historical_api_price", "endpoints": {endpoint: {"call_quantity": CALLS}}}
+        answer = self.post(f"{API}/models/pricing/estimate", asked)
+        total = None if answer is None or _currency(answer) != USD else _price(answer.get("total_cost"))
+        return total / CALLS if total else None
 
     def pages(self) -> Iterator[Sequence[Card]]:
         """Yield the cards of all models, page by page, each model once. Wait where fal asks for patience."""

@@ -42,6 +42,7 @@ class RequestDocument(Document):
     status: RequestStatus
     delivered_via: Literal["webhook", "poll"] | None = Field(description="How its end reached us.")
     cost_usd: Usd | None = Field(examples=[0.025])
+    price_usd: Usd | None = Field(description="The cost with the plan's mark-up.", examples=[0.0325])
     billed_usd: Usd | None = Field(
         default=None, description="By the provider's bill, which comes later.", examples=[0.0225]
     )
@@ -111,6 +112,11 @@ class JobSummary(Document):
         examples=[0.025],
     )
     cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
+    price_usd: Usd = Field(
+        description="The prices of its calls: each one's cost times the mark-up of the plan by which it was ordered, "
+        "rounded to the nearest millionth of a dollar. Without a mark-up what its calls cost.",
+        examples=[0.0325],
+    )
     preview: PreviewDocument | None = Field(description="Its first picture; without one, its first file.")
     error: ErrorDocument | None
     tags: list[str] = Field(examples=[["spring"]])
@@ -241,6 +247,7 @@ def _heads(jobs: Sequence[Job], ledger: Ledger, settings: Settings, *, whole: bo
             "order": shown_order(job.parameters, whole=whole),
             "estimate_usd": figures[job.id].estimate_usd,
             "cost_usd": figures[job.id].cost_usd,
+            "price_usd": figures[job.id].price_usd,
             "preview": _preview(files.get(job.id), settings),
             "error": job.error,
             "tags": job.tags,
