@@ -312,6 +312,8 @@ class Asset(SQLModel, table=True):
     width: int | None = None  # pixels, of pictures and films
     height: int | None = None
     seconds: float | None = Field(default=None, sa_type=Double)  # of films and sound
+    flagged: bool | None = None  # its model says that it is not safe for work; None: it says nothing
+    hidden: bool = False  # flagged, and the order says to hide that: on record, and shown to nobody
     collected_at: datetime | None = when()  # the provider's answer was in hand, the fetch of the file began
     created_at: datetime = when(now=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from darkroom.models.card import Card
 from darkroom.models.checking import InputProblem, WrongInput, check_input
+from darkroom.models.flags import with_flags
 from darkroom.models.model import CardModel
 from darkroom.models.outputs import rest_of
 from darkroom.models.prices import Estimate, NoPrice, is_a_count
@@ -29,4 +30,5 @@ __all__ = [
     "packaged_cards",
     "rest_of",
     "self_contained",
+    "with_flags",
 ]

@@ -239,7 +239,7 @@ def require_logos(steps: Sequence[_Step], find: Callable[[str], Asset | None], *
 
 def require_picture(asset: Asset | None, *, user_id: str, field: str) -> Asset:
     """Return the picture. Raise BadInput unless it is a picture of the user."""
-    if asset is None or asset.user_id != user_id or not asset.content_type.startswith("image/"):
+    if asset is None or asset.user_id != user_id or asset.hidden or not asset.content_type.startswith("image/"):
         raise BadInput(
             f"{field}: you have no picture of this id; bring it with POST /v1/uploads, or take one of a job's assets",
             field=field,

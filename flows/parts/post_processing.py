@@ -18,7 +18,11 @@ from darkroom.media.watermark import TEXT, Mark, watermark
 
 
 def post_process(job: Job, pictures: Sequence[Asset], steps: Sequence[AnyStep]) -> list[Asset]:
-    """Carry out the steps on all pictures side by side. Raise `Waiting` until all have gone through."""
+    """Carry out the steps on all pictures side by side. Raise `Waiting` until all have gone through.
+
+    Nothing is done to a hidden picture, and none is among those that are returned.
+    """
+    pictures = [picture for picture in pictures if not picture.hidden]
     done: list[Asset] = []
     finished, waits = 0, set[str]()
     for number, picture in enumerate(pictures, 1):
@@ -26,7 +30,8 @@ def post_process(job: Job, pictures: Sequence[Asset], steps: Sequence[AnyStep]) 
             for after in _chain(job, picture, steps, number=number if len(pictures) > 1 else None):
                 picture = after
                 finished += 1
-            done.append(picture)
+            if not picture.hidden:
+                done.append(picture)
         except Waiting as waiting:
             waits |= waiting.refs
     _tell(job, finished, of=len(steps) * len(pictures))
@@ -49,6 +54,8 @@ def _chain(job: Job, picture: Asset, steps: Sequence[AnyStep], *, number: int | 
     for n, step in enumerate(steps, 1):
         picture = _carry_out(job, step, picture, name=step_name(step, n, number))
         yield picture
+        if picture.hidden:
+            return
 
 
 def _carry_out(job: Job, step: AnyStep, picture: Asset, *, name: str) -> Asset:
