@@ -92,6 +92,9 @@ LOCAL = "#/components/schemas/"
 FILE_NAME = re.compile(r"(?:^|_)(?:url|urls|uri)$")
 FILE_FORMATS = frozenset({"uri", "url", "binary", "data-url"})
 FILE_HINTS = frozenset({"image", "images", "video", "audio", "file", "files", "image_list", "mask"})
+# What the field is called in which a model takes the picture that it works on.
+PICTURE_FIELDS = ("image_url", "image_urls", "input_image_url", "input_image_urls", "image", "input_image", "images")
+OTHER_MEDIA = re.compile("video|audio|mask|data")
 DEEPEST = 32
 
 Schema = Mapping[str, Any]
@@ -217,6 +220,29 @@ def is_address(name: str, schemas: Sequence[Schema]) -> bool:
     return bool(FILE_NAME.search(name)) or any(
         schema.get("format") in FILE_FORMATS or _hint(schema) in FILE_HINTS for schema in schemas
     )
+
+
+def picture_field(schema: Schema) -> tuple[str, bool] | None:
+    """Return the field in which an input takes a picture, and whether that is a list of them; None where it takes none.
+
+    Of several it is the one that is called so, else the only one that is required.
+    """
+    fields = properties(sides(schema, schema))
+    taking = {name: _is_list_of_files(name, sides(each, schema), schema) for name, each in fields.items()}
+    found = {name: is_list for name, is_list in taking.items() if is_list is not None and not OTHER_MEDIA.search(name)}
+    required = [name for name in found if name in schema.get("required", ())]
+    named = next((name for name in PICTURE_FIELDS if name in found), None)
+    name = required[0] if len(required) == 1 else named
+    return None if name is None else (name, bool(found[name]))
+
+
+def _is_list_of_files(name: str, schemas: Sequence[Schema], root: Schema) -> bool | None:
+    """Return whether a field takes a list of addresses, or one alone; None where it takes none."""
+    items = [side for schema in schemas for side in sides(schema.get("items"), root)]
+    if items:
+        return True if is_address(name, items) else None
+    takes_text = any(schema.get("type") == "string" for schema in schemas)
+    return False if takes_text and is_address(name, schemas) else None
 
 
 def _hint(schema: Schema) -> str:

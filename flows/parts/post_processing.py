@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from darkroom import Job, Waiting
+from darkroom.errors import Permanent
 from darkroom.flows.parts.picture_steps import AnyStep, Size, Upscale, Watermark, require_room, step_name
 from darkroom.ledger import Asset
 from darkroom.media.transparency import may_be_transparent, with_transparency_of
@@ -63,8 +64,16 @@ def _carry_out(job: Job, step: AnyStep, picture: Asset, *, name: str) -> Asset:
         return job.make(name, partial(_marked, job, step, picture))
     call = step.call(picture)
     assert call is not None
-    made = job.store(job.infer(*call, step=name, reuse=True))[0]
+    made = _picture_of(job.store(job.infer(*call, step=name, reuse=True)), step=name)
     return _as_transparent(job, made, picture, name=f"{name}-transparency") if isinstance(step, Upscale) else made
+
+
+def _picture_of(files: Sequence[Asset], *, step: str) -> Asset:
+    """Return the first picture of an answer. Raise Permanent where it has none, for which any model is good."""
+    for file in files:
+        if file.content_type.startswith("image/") and file.width is not None:
+            return file
+    raise Permanent(f"{step}: no picture came of it.", code="unexpected_output").of(step=step)
 
 
 def _marked(job: Job, step: Watermark, picture: Asset) -> bytes:
