@@ -1208,6 +1208,14 @@ SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY usd) FROM (
     ORDER BY finished_at DESC LIMIT 500
 ) AS lately HAVING count(*) >= 5
 
+-- name: model_usual_seconds
+-- Within how long 19 of 20 of the last calls had ended. In the index of those that cost something (`request_costed`).
+SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FROM (
+    SELECT extract(epoch FROM finished_at - submitted_at) AS seconds FROM request
+    WHERE endpoint = :endpoint AND status = 'succeeded' AND cost_usd > 0 AND submitted_at IS NOT NULL
+    ORDER BY finished_at DESC LIMIT 200
+) AS lately HAVING count(*) >= 20
+
 -- name: loras_page
 SELECT * FROM lora
 WHERE user_id = :user_id
