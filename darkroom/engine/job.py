@@ -29,7 +29,7 @@ from darkroom.ledger import Asset, Lane, Record, Request, RequestSpec, RequestSt
 from darkroom.media.formats import Kind, RemoteFile
 from darkroom.providers.registry import may_pass
 
-Beside = Callable[[str, Callable[[], object]], None]
+Background = Callable[[str, Callable[[], object]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +74,9 @@ def _at_once(_: str, carry_out: Callable[[], object]) -> None:
 class Job(Durable):
     """One call of a job's function: what is on record, and what the call adds to it.
 
-    `named`: each step is a Prefect task. `failures`: how often what it has paid for could not be had, in calls before.
-    `beside`: does what lasts as long as a provider's work, under the call's ref, beside this call and at most once at a
-    time.
+    `as_tasks`: each step is a Prefect task. `failures`: how often what it has paid for could not be had, in calls
+    before. `background`: does what lasts as long as a provider's work, under the call's ref, beside this call and at
+    most once at a time.
     """
 
     def __init__(
@@ -84,19 +84,19 @@ class Job(Durable):
         record: Record,
         resources: Resources,
         *,
-        named: bool,
+        as_tasks: bool,
         failures: int = 0,
-        beside: Beside = _at_once,
+        background: Background = _at_once,
         shown: Shown | None = None,
     ) -> None:
         row = record.job
-        super().__init__(row, resources, named=named, failures=failures)
+        super().__init__(row, resources, as_tasks=as_tasks, failures=failures)
         self.kind = row.kind
         self.user_id = row.user_id
         self.created_at = row.created_at
         self.parameters: Mapping[str, Any] = row.parameters
         self._requests = resources.ledger.requests
-        self._beside = beside
+        self._background = background
         self._shown = shown
         self._calls: dict[str, dict[int, Request]] = {}  # step → attempt → row
         for call in record.requests:
@@ -190,24 +190,17 @@ class Job(Durable):
         return [self._collect(row) for row in rows]
 
     def store(self, inference: Inference) -> list[Asset]:
-        """Bring the call's files into the media store, each verified, each once.
-
-        Where the order has a field `flagged`, it says what happens with files that their model has flagged: `hide`
-        keeps them on record and shows them to nobody, `fail` raises Permanent besides.
-        """
-        if inference.reused_from is not None:
-            files = self._reused(inference, inference.reused_from)
-        else:
-            files = [self._stored(inference, file, n=n) for n, file in enumerate(inference.files)]
-        storing.require_shown(self.parameters, files, step=inference.step, ref=inference.ref)
-        return files
+        """Bring the call's files into the media store, each verified, each once. Raise as `storing.require_shown`."""
+        again, each = inference.reused_from, enumerate(inference.files)
+        files = self._reused(inference, again) if again else [self._stored(inference, file, n=n) for n, file in each]
+        return storing.require_shown(self.parameters, files, step=inference.step, ref=inference.ref)
 
     def make(self, step: str, build: Callable[[], bytes], *, kind: Kind = Kind.IMAGE, n: int = 0) -> Asset:
         """Make and store a file of our own, once: `build` gives its bytes and has no other effect."""
         if (step, n) not in self._files:
             self.require_going_on()
             try:
-                made = self._make_named if self._named else self._make
+                made = self._make_as_task if self._as_tasks else self._make
                 asset = made(step, build, kind=kind, n=n)
             except DarkroomError as error:
                 self._call_again(error)
@@ -277,7 +270,7 @@ class Job(Durable):
         place = (inference.step, n)
         if place not in self._files:
             try:
-                store = self._store_named if self._named else self._store
+                store = self._store_as_task if self._as_tasks else self._store
                 self._note_file(store(inference, file, n=n))
             except DarkroomError as error:
                 self._call_again(error)
@@ -289,12 +282,12 @@ class Job(Durable):
         pauses: Sequence[timedelta] = ()
         if isinstance(error, Park):
             pauses = self._resources.timing.file_out_again
-        elif isinstance(error, Retry) and not self._named:  # the task has its own tries of these
+        elif isinstance(error, Retry) and not self._as_tasks:  # the task has its own tries of these
             pauses = self._resources.timing.file_again
         if self._failures < len(pauses):
             raise RetryLater(pauses[self._failures].total_seconds() * (1 + random())) from error
 
-    def _make_named(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
+    def _make_as_task(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
         key = f"{self.id}/{step}-{n}"
         make = tasks.paced(tasks.make, self._resources.timing)
         return self._asset_of_task(make(self.id, build, step=step, n=n, kind=kind, key=key))
@@ -302,7 +295,7 @@ class Job(Durable):
     def _make(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
         return storing.make(self._resources, self._row, build, step=step, n=n, kind=kind)
 
-    def _store_named(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+    def _store_as_task(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
         step, ref = inference.step, inference.ref
         key = f"{self.id}/{step}-{n}/{inference.attempt}"
         store = tasks.paced(tasks.store, self._resources.timing)
@@ -349,7 +342,7 @@ class Job(Durable):
         """Amend the row to the call that is asked for today; leave it as it is where it is under way by now."""
         if asks_the_same(row, spec):
             return row
-        changed, implied = self._requests.ask_anew(row.ref, spec)
+        changed, implied = self._requests.amend(row.ref, spec)
         self._resources.dispatcher.carry_out(implied)
         return self._noted(self._requests.get(row.ref) if implied.grant else changed)
 
@@ -386,7 +379,7 @@ class Job(Durable):
 
     def _submit(self, row: Request) -> Request | None:
         if self._is_immediate(row):
-            self._beside(row.ref, partial(self._carry_out, row))
+            self._background(row.ref, partial(self._carry_out, row))
             return None
         now = self._noted(self._carry_out(row))
         return None if now.status is RequestStatus.GRANTED else now
@@ -399,7 +392,7 @@ class Job(Durable):
 
     def _carry_out(self, row: Request) -> Request:
         with suppress(DarkroomError):  # it is on record: the row says what became of it
-            if not self._named:
+            if not self._as_tasks:
                 return sending.submit(self._resources, row)
             tasks.submit(row.ref, step=row.step, key=f"{self.id}/{row.step}/{row.attempt}")
         return self._requests.get(row.ref)

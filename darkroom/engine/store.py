@@ -6,7 +6,7 @@ Done once for each place (job, step, number); doing it again writes the same fil
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,11 +92,12 @@ def own_asset(resources: Resources, asset_id: str, *, user_id: str) -> Asset:
     return asset
 
 
-def require_shown(parameters: Mapping[str, Any], files: Sequence[Asset], *, step: str, ref: str) -> None:
-    """Raise Permanent where the order says that flagged files are a failure."""
+def require_shown(parameters: Mapping[str, Any], files: list[Asset], *, step: str, ref: str) -> list[Asset]:
+    """Return the files. Raise Permanent where some are flagged, and the order's field `flagged` says to fail then."""
     if parameters.get("flagged") == "fail" and any(file.flagged for file in files):
         words = "The model has flagged what it made, and the order says to fail then. They are on record, and hidden."
         raise Permanent(words, code="flagged").of(step=step, ref=ref)
+    return files
 
 
 def readable(asset: Asset) -> Asset:

@@ -85,7 +85,7 @@ def _recorded(resources: Resources, record: Callable[[], T]) -> T:
         except OUTAGES:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(resources.timing.look.total_seconds())
+            time.sleep(resources.timing.work_poll.total_seconds())
 
 
 def _unprepared(resources: Resources, row: Request, error: DarkroomError) -> Implied:

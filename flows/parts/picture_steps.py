@@ -292,10 +292,10 @@ def require_steps(steps: Sequence[_Step], size: Size) -> None:
     """Raise BadInput for what can be told of the steps before anything is paid."""
     for n, step in enumerate(steps):
         step.check(f"post.{n}")
-    require_room(steps, size)
+    require_capacity(steps, size)
 
 
-def require_room(steps: Sequence[_Step], size: Size) -> None:
+def require_capacity(steps: Sequence[_Step], size: Size) -> None:
     """Raise BadInput for a chain whose picture would become too large to keep, before any of it is paid."""
     for n, step in enumerate(steps, 1):
         size = step.result_size(size)

@@ -11,6 +11,7 @@ from statistics import quantiles
 import pytest
 from integration.running_gateway import Customer, GivenBlocks, RunningGateway, recording_prefect, running_gateway
 from integration.simulated_fal import SimulatedFal, start_simulator
+from ledger_databases import Databases
 from pydantic import SecretStr
 
 from darkroom.ledger import Ledger
@@ -41,6 +42,18 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulat
     monkeypatch.setattr(FalAccount, "platform", classmethod(platform))
     yield simulator
     simulator.stop()
+
+
+@pytest.fixture
+def ledger_url(databases: Databases) -> Iterator[str]:
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    with closing(Ledger(ledger_url)) as ledger:
+        yield ledger
 
 
 @pytest.fixture
