@@ -15,6 +15,16 @@ from darkroom.models import Card
 from darkroom.providers.fal.platform import FalPlatform
 
 UNKNOWN = "fal-ai/without-a-price"
+WORKFLOW = {
+    "name": "foxes",
+    "title": "Foxes",
+    "contents": {
+        "schema": {
+            "input": {"prompt": {"type": "string", "required": True}, "seed": {"type": "integer"}},
+            "output": {"type": "object", "properties": {"image": {"type": "object"}}},
+        }
+    },
+}
 
 
 def document(endpoint: str) -> dict[str, Any]:
@@ -61,6 +71,8 @@ class Api:
                 return self._models(request.url.params)
             case "/v1/models/pricing":
                 return self._prices(request.url.params.get_list("endpoint_id"))
+            case "/v1/workflows/ann/foxes":
+                return httpx.Response(200, json={"workflow": WORKFLOW})
         return httpx.Response(404, json={"detail": "Not Found"})
 
     def _models(self, asked: httpx.QueryParams) -> httpx.Response:
@@ -153,3 +165,18 @@ def test_a_platform_that_cannot_be_reached_is_out() -> None:
 
     with pytest.raises(Park):
         FalPlatform("k", transport=httpx.MockTransport(broken)).card("fal-ai/fox")
+
+
+def test_a_workflow_of_a_user_is_a_model_like_others() -> None:
+    """It is in no list of models; its contents say what it takes, and nothing what it costs."""
+    api = Api(page=50)
+    card = api.open().card("workflows/ann/foxes")
+    assert card is not None
+    assert (card.title, card.unit_price) == ("Foxes", None)
+    assert card.input_schema == {
+        "type": "object",
+        "properties": {"prompt": {"type": "string"}, "seed": {"type": "integer"}},
+        "required": ["prompt"],
+    }
+    assert api.open().card("workflows/ann/none") is None
+    assert api.open().card("workflows/../keys") is None
