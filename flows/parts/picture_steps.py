@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from functools import reduce
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -156,7 +155,9 @@ class ByModel(_Step):
         given = self._with(_ANY_FILE)
         found = []
         for path in places_of_files(find_model(self.step), given) or ():
-            value = reduce(lambda within, part: within[part], path, given)
+            value: Any = given
+            for part in path:
+                value = value[part]
             if value != _ANY_FILE and value.startswith(ASSET):
                 found.append((".".join(map(str, path)), value.removeprefix(ASSET)))
         return found
