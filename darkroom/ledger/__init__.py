@@ -19,6 +19,7 @@ from darkroom.clock import Clock, utc_now
 from darkroom.ledger.accounts import Accounts
 from darkroom.ledger.admission import Granted, Grants
 from darkroom.ledger.assets import Assets, StoredFile
+from darkroom.ledger.batch_tables import Batch, BatchRow
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from darkroom.ledger.bills import Bills, Drift, DueBill
 from darkroom.ledger.budgets import Budget, Budgets, Period
@@ -74,7 +75,7 @@ from darkroom.ledger.statuses import (
     WaitKind,
     WaitStatus,
 )
-from darkroom.ledger.tables import Account, Asset, Batch, BatchRow, Job, Plan, Request, Run, User, new_id
+from darkroom.ledger.tables import Account, Asset, Job, Plan, Request, Run, User, new_id
 from darkroom.ledger.usage import AllFigures, Figures
 from darkroom.ledger.users import OPERATOR, OVERLAP, Users
 from darkroom.ledger.waits import Steps, Waits

@@ -1177,19 +1177,20 @@ GROUP BY account.id, plan.name, "user".id
 WITH stored AS (
 INSERT INTO asset (
     id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, seconds, collected_at,
-    created_at)
+    created_at, flagged, hidden)
 VALUES (
     :id, :job_id, :user_id, :ref, :step, :n, :key, :sha256, :content_type, :bytes, :width, :height, :seconds,
-    :collected_at, :now)
+    :collected_at, :now, :flagged, :hidden)
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,
     content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height,
-    seconds = excluded.seconds, collected_at = excluded.collected_at
+    seconds = excluded.seconds, collected_at = excluded.collected_at,
+    flagged = excluded.flagged, hidden = excluded.hidden
 RETURNING *, xmax = 0 AS fresh
 ), told AS (
     INSERT INTO notification (user_id, job_id, event, data, created_at)
     SELECT stored.user_id, stored.job_id, 'asset.stored', jsonb_build_object('asset_id', stored.id, 'step', stored.step,
         'n', stored.n, 'content_type', stored.content_type, 'bytes', stored.bytes, 'width', stored.width,
-        'height', stored.height, 'seconds', stored.seconds), :now
+        'height', stored.height, 'seconds', stored.seconds, 'flagged', stored.flagged, 'hidden', stored.hidden), :now
     FROM stored JOIN job ON job.id = stored.job_id WHERE stored.fresh AND job.parent_id IS NULL
 )
 SELECT asset.* FROM stored AS asset
@@ -1204,9 +1205,9 @@ RETURNING *
 WITH stored AS (
 INSERT INTO asset (
     id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, seconds, collected_at,
-    created_at)
+    created_at, flagged, hidden)
 SELECT :id || '-' || n, :job_id, user_id, :ref, :step, n, key, sha256, content_type, bytes, width, height, seconds,
-    :now, :now
+    :now, :now, flagged, COALESCE(flagged, false) AND :hides
 FROM asset WHERE job_id = (SELECT job_id FROM request WHERE ref = :reused_from) AND ref = :reused_from
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key
 RETURNING *, xmax = 0 AS fresh
@@ -1214,7 +1215,7 @@ RETURNING *, xmax = 0 AS fresh
     INSERT INTO notification (user_id, job_id, event, data, created_at)
     SELECT stored.user_id, stored.job_id, 'asset.stored', jsonb_build_object('asset_id', stored.id, 'step', stored.step,
         'n', stored.n, 'content_type', stored.content_type, 'bytes', stored.bytes, 'width', stored.width,
-        'height', stored.height, 'seconds', stored.seconds), :now
+        'height', stored.height, 'seconds', stored.seconds, 'flagged', stored.flagged, 'hidden', stored.hidden), :now
     FROM stored JOIN job ON job.id = stored.job_id WHERE stored.fresh AND job.parent_id IS NULL
 )
 SELECT asset.* FROM stored AS asset
@@ -1312,6 +1313,14 @@ SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY usd) FROM (
     ORDER BY finished_at DESC LIMIT 500
 ) AS lately HAVING count(*) >= 5
 
+-- name: model_usual_seconds
+-- Within how long 19 of 20 of the last calls had ended. In the index of those that cost something (`request_costed`).
+SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FROM (
+    SELECT extract(epoch FROM finished_at - submitted_at) AS seconds FROM request
+    WHERE endpoint = :endpoint AND status = 'succeeded' AND cost_usd > 0 AND submitted_at IS NOT NULL
+    ORDER BY finished_at DESC LIMIT 200
+) AS lately HAVING count(*) >= 20
+
 -- name: loras_page
 SELECT * FROM lora
 WHERE user_id = :user_id
@@ -1332,7 +1341,7 @@ SELECT job.id AS job_id, job.manifest_row AS n, batch_row.name, job.status, job.
 FROM job
 JOIN batch_row ON batch_row.batch_id = job.parent_id AND batch_row.n = job.manifest_row
 LEFT JOIN LATERAL (
-    SELECT id, key FROM asset WHERE asset.job_id = job.id ORDER BY n, created_at DESC LIMIT 1
+    SELECT id, key FROM asset WHERE asset.job_id = job.id AND NOT hidden ORDER BY n, created_at DESC LIMIT 1
 ) AS picture ON job.status = 'completed'
 WHERE job.parent_id = :job_id AND job.stage = :stage
 ORDER BY job.manifest_row

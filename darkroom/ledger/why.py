@@ -13,13 +13,14 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
+from darkroom.ledger.batch_tables import Batch
 from darkroom.ledger.batches import PAUSED_UNTIL, Counts
 from darkroom.ledger.breaker import slots_now
 from darkroom.ledger.budgets import Budget, Period, budgets_of
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.event_tables import Wait
 from darkroom.ledger.statuses import RequestStatus, WaitKind, WaitStatus
-from darkroom.ledger.tables import Batch, Job, Request
+from darkroom.ledger.tables import Job, Request
 from darkroom.timing import Timing
 
 HELD_FOR = timedelta(minutes=3)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 10.0
 PLATFORM_COST_SECONDS = 3600.0  # that it does not say is known for as long
+USUAL_SECONDS_KEPT = 300.0
 MOST_KEPT = 4096
 ENDPOINT = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+){1,7}")
 LONGEST_ENDPOINT = 200
@@ -61,6 +63,7 @@ class Shelf:
         self._globs = [each.strip() for each in models.split(",") if each.strip()]
         self._newest: dict[str, tuple[float, Found | None]] = {}
         self._versions: dict[tuple[str, int], Card] = {}
+        self._seconds: dict[str, tuple[float, float | None]] = {}
         self._costs: dict[str, tuple[float, Decimal | None]] = {}
         self._platform_costs: dict[str, tuple[float, Decimal | None]] = {}
         self._lock = threading.Lock()
@@ -129,6 +132,18 @@ class Shelf:
                 cost = self._fetch_cost(card)
                 self._platform_costs[card.endpoint] = time.monotonic(), cost
             return cost
+
+    def usual_time(self, endpoint: str) -> timedelta | None:
+        """Return within how long 19 in 20 of our last calls had ended, as it was some minutes ago at most."""
+        with self._lock:
+            at, seconds = self._seconds.get(endpoint, (float("-inf"), None))
+            if time.monotonic() - at >= USUAL_SECONDS_KEPT and self._ledger is not None:
+                with suppress(*OUTAGES):
+                    seconds = self._ledger.models.usual_seconds(endpoint)
+                if len(self._seconds) >= MOST_KEPT:
+                    self._seconds.clear()
+                self._seconds[endpoint] = time.monotonic(), seconds
+            return None if seconds is None else timedelta(seconds=seconds)
 
     def allows(self, found: Found) -> bool:
         """Return whether this installation sells the model: by an operator's word, else by the setting."""

@@ -17,6 +17,16 @@ from darkroom.models import Card
 from darkroom.providers.fal.platform import FalPlatform
 
 UNKNOWN = "fal-ai/without-a-price"
+WORKFLOW = {
+    "name": "foxes",
+    "title": "Foxes",
+    "contents": {
+        "schema": {
+            "input": {"prompt": {"type": "string", "required": True}, "seed": {"type": "integer"}},
+            "output": {"type": "object", "properties": {"image": {"type": "object"}}},
+        }
+    },
+}
 
 
 def document(endpoint: str) -> dict[str, Any]:
@@ -63,6 +73,8 @@ class Api:
                 return self._models(request.url.params)
             case "/v1/models/pricing":
                 return self._prices(request.url.params.get_list("endpoint_id"))
+            case "/v1/workflows/ann/foxes":
+                return httpx.Response(200, json={"workflow": WORKFLOW})
         return httpx.Response(404, json={"detail": "Not Found"})
 
     def _models(self, asked: httpx.QueryParams) -> httpx.Response:
@@ -192,3 +204,18 @@ def test_a_model_without_a_history_costs_nobody_knows_what(status: int) -> None:
     platform, _ = asked_of(httpx.Response(status, json={"error": {"type": "not_found", "message": "no"}}))
     with closing(platform):
         assert platform.usual_cost("fal-ai/x") is None
+
+
+def test_a_workflow_of_a_user_is_a_model_like_others() -> None:
+    """It is in no list of models; its contents say what it takes, and nothing what it costs."""
+    api = Api(page=50)
+    card = api.open().card("workflows/ann/foxes")
+    assert card is not None
+    assert (card.title, card.unit_price) == ("Foxes", None)
+    assert card.input_schema == {
+        "type": "object",
+        "properties": {"prompt": {"type": "string"}, "seed": {"type": "integer"}},
+        "required": ["prompt"],
+    }
+    assert api.open().card("workflows/ann/none") is None
+    assert api.open().card("workflows/../keys") is None

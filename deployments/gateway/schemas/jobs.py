@@ -59,13 +59,19 @@ class AssetDocument(Document):
     key: str = Field(
         description="Where it lies in the store.", examples=["images/u019a/job_019aa1f0c5d2/generate-0.jpg"]
     )
-    url: str = Field(description="A link that needs no key and holds for an hour.")
+    url: str | None = Field(description="A link that needs no key and holds for an hour. None for a hidden file.")
     sha256: str
     content_type: str = Field(examples=["image/jpeg"])
     bytes: int
     width: int | None = Field(description="In pixels, of pictures and films.")
     height: int | None
     seconds: float | None = Field(description="Of films and sound.")
+    flagged: bool | None = Field(
+        default=None, description="Whether its model says that it is not safe for work; null: it says nothing."
+    )
+    hidden: bool = Field(
+        default=False, description="Flagged, and the order says to hide that: it is on record, and not served."
+    )
 
 
 class UploadDocument(AssetDocument):
@@ -231,7 +237,7 @@ def _batch(job: Job, passes: Sequence[Counts], ledger: Ledger) -> BatchDocument 
 
 
 def asset_document(asset: Asset, settings: Settings) -> AssetDocument:
-    return AssetDocument(**asset.model_dump(), url=asset_url(asset.id, settings))
+    return AssetDocument(**asset.model_dump(), url=None if asset.hidden else asset_url(asset.id, settings))
 
 
 def _heads(jobs: Sequence[Job], ledger: Ledger, settings: Settings, *, whole: bool = False) -> list[dict[str, Any]]:
