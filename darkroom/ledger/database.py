@@ -101,7 +101,9 @@ def run(connection: Connection, name: str, /, **parameters: Any) -> Result:
     try:
         return _execute(connection.connection.driver_connection, name, parameters)
     except psycopg.Error as error:
-        lost = connection.dialect.is_disconnect(error, cast(Any, connection.connection.driver_connection), None)
+        lost = connection.dialect.is_disconnect(
+            cast(Any, error), cast(Any, connection.connection.driver_connection), None
+        )
         if lost:
             connection.invalidate(error)
         raise _translated(connection.engine, name, error, lost=lost) from error
@@ -115,7 +117,7 @@ def run_alone(engine: Engine, name: str, /, **parameters: Any) -> Result:
         driver.autocommit = True
         return _execute(driver, name, parameters)
     except psycopg.Error as error:
-        lost = engine.dialect.is_disconnect(error, driver, None)
+        lost = engine.dialect.is_disconnect(cast(Any, error), driver, None)
         if lost:
             pooled.invalidate(error)
         raise _translated(engine, name, error, lost=lost) from error

@@ -78,7 +78,8 @@ class JobLists(Part):
 
     def first_of(self, flow_run_id: UUID) -> str | None:
         """Return the job that the run was made for: its oldest one; the batch, where its rows are jobs, too."""
-        return self._run("job_first_of_flow_run", flow_run_id=flow_run_id).scalar_one_or_none()
+        first: str | None = self._run("job_first_of_flow_run", flow_run_id=flow_run_id).scalar_one_or_none()
+        return first
 
     def cost(self, job_id: str) -> Decimal:
         """Return what was paid for the job in USD, as far as is known."""

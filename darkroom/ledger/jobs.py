@@ -151,7 +151,7 @@ class Jobs(JobLists):
         now = self._now()
         most = max(estimate_usd, first.estimate_usd if first else Decimal(0))
         if first is not None and first.reuse_hash is None:
-            columns = {"kind": kind, "deployment": deployment, "parameters": dumps(dict(parameters))}
+            columns: dict[str, Any] = {"kind": kind, "deployment": deployment, "parameters": dumps(dict(parameters))}
             columns |= {"idempotency_key": idempotency_key, "body_hash": body_hash(kind, parameters, labels)}
             columns |= {"user_id": user_id, "estimate_usd": most or None, "most_usd": most, **labels.columns()}
             row = self._run("job_post", id=new_id("job_"), **columns, **columns_of(first), now=now).one_or_none()

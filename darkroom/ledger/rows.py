@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import psycopg
+from sqlalchemy import Row as _Row
+
+SomeRow = _Row[Any]  # read as SQLAlchemy reads its own: by names, and by `_mapping`
 
 
 class Result:
@@ -28,16 +31,16 @@ class Result:
     def all(self) -> Sequence[Any]:
         return self._rows
 
-    def first(self) -> Any:
-        return self._rows[0] if self._rows else None
+    def first(self) -> SomeRow | None:
+        return cast("SomeRow", self._rows[0]) if self._rows else None
 
-    def one(self) -> Any:
+    def one(self) -> SomeRow:
         """Return the one row. Raise LookupError where there is none, or several."""
         if len(self._rows) != 1:
             raise LookupError(f"There are {len(self._rows)} rows where one was expected.")
-        return self._rows[0]
+        return cast("SomeRow", self._rows[0])
 
-    def one_or_none(self) -> Any:
+    def one_or_none(self) -> SomeRow | None:
         return self.one() if self._rows else None
 
     def scalar(self) -> Any:
@@ -69,7 +72,7 @@ def _row_of(names: tuple[str, ...]) -> Any:
     make: Any = namedtuple  # whose names a type checker wants to know
     plain: Any = make("Row", names, rename=True)
 
-    class Row(plain):
+    class Row(plain):  # type: ignore[misc]
         __slots__ = ()
 
         @property
