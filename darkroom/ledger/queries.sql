@@ -397,6 +397,8 @@ GROUP BY job.stage, job.status
 
 -- name: children_page
 SELECT * FROM job WHERE parent_id = :job_id AND (stage, manifest_row) > (:stage, :n)
+  AND (CAST(:only AS text) IS NULL OR stage = :only)
+  AND (CAST(:finished_since AS timestamptz) IS NULL OR finished_at >= :finished_since)
 ORDER BY stage, manifest_row LIMIT :limit
 
 -- name: children_hold
@@ -1234,7 +1236,7 @@ SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY usd) FROM (
 
 -- name: loras_page
 SELECT * FROM lora
-WHERE user_id = :user_id
+WHERE user_id = :user_id AND (CAST(:trigger_word AS text) IS NULL OR trigger_word = :trigger_word)
   AND (CAST(:before_at AS timestamptz) IS NULL OR (created_at, id) < (:before_at, CAST(:before_id AS text)))
 ORDER BY created_at DESC, id DESC LIMIT :limit
 

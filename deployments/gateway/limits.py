@@ -26,6 +26,7 @@ WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 WEBHOOKS = "/webhooks/"
 UPLOADS = "/v1/uploads"
 BATCHES = "/v1/batches"
+QUOTES = "/v1/quotes"  # of a batch, too
 EVENTS = "/v1/events"
 STUDIO = "/studio/"
 FORM, FORM_WITH_FILES = "application/x-www-form-urlencoded", "multipart/form-data"
@@ -76,7 +77,7 @@ class Limits:
 def cap_for(path: str, headers: Headers) -> int:
     if path == UPLOADS:
         return UPLOAD_CAPS.get(media_type(headers), API_CAP)
-    if path == BATCHES:
+    if path in (BATCHES, QUOTES):
         return MOST_OF_A_MANIFEST
     if path == EVENTS:
         return EVENTS_CAP
