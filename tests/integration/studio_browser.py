@@ -35,8 +35,11 @@ class Visitor:
 
     def send(self, path: str, **given: str) -> httpx.Response:
         """A form of ours, with the token that is on the pages."""
-        (token, *_) = _TOKEN.findall(self.get("/studio/jobs").text)
-        return self.http.post(path, data={"csrf": token} | given, headers=OWN)
+        return self.http.post(path, data={"csrf": self.token()} | given, headers=OWN)
+
+    def token(self) -> str:
+        """What is in every form of the session."""
+        return str(_TOKEN.findall(self.get("/studio/jobs").text)[0])
 
 
 @contextmanager
