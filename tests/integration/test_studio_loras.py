@@ -198,9 +198,9 @@ def test_pages_are_for_everybody(
         assert browser.violations() == [] and browser.fits()
         page.get_by_role("link", name="Train a new one").focus()
         page.keyboard.press("Enter")
-        page.get_by_label("Pictures").set_input_files([tmp_path / f"{name}.jpg" for name in names])
+        page.locator("input[name=files]").set_input_files([tmp_path / f"{name}.jpg" for name in names])
         expect(page.locator(".picture.bad")).to_contain_text("100 × 100", timeout=WAIT)
-        page.get_by_label("Trigger word").fill("mochi_cat")
+        page.locator("input[name=trigger_word]").fill("mochi_cat")
         shot(browser, f"lora-new-{width}-{scheme}")
         assert browser.violations() == [] and browser.fits()
         lora = [trained(ledger, home, ann.user_id, word) for word in ("mochi_cat", "mochi_cat", "ukiyo-9")][1]
