@@ -127,7 +127,7 @@ def training_fields(training: Training, problem: ApiProblem | None, price: Node)
             h.button(".button.quiet", type="submit", formaction=f"{AT}/new/files")["Bring the files"],
         ],
         [h.p(".row-error", dir="auto")[h.strong[name], ": ", why] for name, why in training.refused],
-        training.files and _files(training, faults),
+        _files(training, faults) if training.files else None,
         labelled(
             "Trigger word",
             _text("trigger_word", given, maxlength="40", spellcheck="false", autocapitalize="off"),

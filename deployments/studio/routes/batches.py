@@ -233,7 +233,7 @@ async def _page(
         parts.name_of(job),
         h.p[h.a(href=AT)["← All batches"]],
         h.div(".lead")[parts.state_of(job), h.code[id], _actions(visit, job)],
-        problem and banner(problem),
+        banner(problem) if problem else None,
         parts.head(job),
         parts.trail(job),
         await walls(visit, job, cursor, numbers),

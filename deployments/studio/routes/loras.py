@@ -130,7 +130,7 @@ async def _page(
     return visit.page(
         f"{word}, version {found['version']}",
         h.p[h.a(href=AT)["← All LoRAs"]],
-        problem and banner(problem),
+        banner(problem) if problem else None,
         card(form, title="Try it") if "orders" in visit.scopes else None,
         parts.lora_view(found, job, versions["items"]),
         status=problem.status if problem else 200,
@@ -143,7 +143,7 @@ def _form(
     """Show the form of a training. `problem`: what the API says of it as it is."""
     asked = {"hx_post": f"{AT}/new/quote", "hx_target": "#cost"}
     live = {"hx_include": "closest form", "hx_trigger": "change from:#training delay:400ms", "hx_sync": "this:replace"}
-    shown = price or (problem and parts.refusal(problem))
+    shown = price or (parts.refusal(problem) if problem else None)
     cost = h.div("#cost", aria_live="polite", hx_params="not files", **asked, **live)[shown]
     priced = h.button(".button.quiet", type="submit", formaction=f"{AT}/new/quote")["Show the price"]
     fields = [parts.training_fields(training, problem, cost), priced]
