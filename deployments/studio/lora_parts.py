@@ -7,6 +7,7 @@ become comes back as a hidden field, so a form that was refused still has them, 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ SAMPLE_WIDTH, PICTURE_WIDTH = 480, 160
 ARCHIVE = "application/zip"
 TEXTS = ("trigger_word", "steps", "test_prompts", "max_usd")
 LONGEST_VALUE = 2000
+_PLACE = re.compile(r"\bimages\.([0-9]{1,3})\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Brought:
     @classmethod
     def of_upload(cls, name: str, made: Any) -> Brought:
         url, notes = local(made["url"]), tuple(made["notes"])
-        return cls(id=made["id"], url=url, name=name[-100:], kind=made["content_type"], notes=notes)
+        return cls(id=made["id"], url=url, name=name[:100], kind=made["content_type"], notes=notes)
 
     @classmethod
     def read(cls, value: str) -> Brought | None:
@@ -195,7 +197,14 @@ def _by_field(problem: ApiProblem | None) -> dict[str, str]:
     if problem is None:
         return {}
     found = {each.field: f"{each.detail} {each.remedy or ''}".strip() for each in reversed(problem.errors)}
-    return found or ({problem.field: problem.detail} if problem.field else {})
+    if not found and problem.field:
+        found = {problem.field: problem.detail.removeprefix(f"{problem.field}: ")}
+    return {name: in_words(text) for name, text in found.items()}
+
+
+def in_words(text: str) -> str:
+    """Name pictures as the form counts them: `images.0` is picture 1."""
+    return _PLACE.sub(lambda found: f"picture {int(found[1]) + 1}", text)
 
 
 def price_view(quote: Any) -> Node:
@@ -207,7 +216,9 @@ def price_view(quote: Any) -> Node:
 
 
 def refusal(problem: ApiProblem) -> Node:
-    return h.div(".price")[banner(problem)]
+    errors = [{"field": in_words(each.field), "detail": in_words(each.detail)} for each in problem.errors]
+    said_so = {"title": problem.title, "detail": in_words(problem.detail), "remedy": problem.remedy, "errors": errors}
+    return h.div(".price")[banner(ApiProblem(problem.status, said_so))]
 
 
 # -- what came of trainings -------------------------------------------------------------------------------------------
@@ -252,7 +263,7 @@ def lora_view(lora: Any, job: Any, versions: Sequence[Any]) -> Node:
                     "Trained": moment(lora["created_at"]),
                 }
             ),
-            notes and h.ul(".notes")[(h.li[said(each)] for each in notes)],
+            notes and h.ul(".notes")[(h.li[said(in_words(each))] for each in notes)],
             h.div(".actions")[link("The training on record", f"{PREFIX}/jobs/{lora['job_id']}", kind="quiet")],
         ],
         len(versions) > 1

@@ -168,7 +168,7 @@ class Training(Order):
         # The run would find it out as well; but here it costs nobody a minute.
         if problems := list(self._unfit(ledger, user_id)):
             more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise WrongInput(f"{problems[0]}{more}", problems=problems)
+            raise WrongInput(f"{problems[0].field}: {problems[0].problem}{more}.", problems=problems)
         whole = self.estimate()
         require_within(whole, self.max_usd)
         quoted = [

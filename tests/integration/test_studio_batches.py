@@ -244,6 +244,7 @@ def test_nobody_sees_what_is_anothers(gateway: RunningGateway, ledger: Ledger, h
 
 def shot(browser: Browser, name: str) -> None:
     if SHOTS:
+        browser.page.wait_for_function("[...document.images].every((image) => image.complete)")
         browser.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
 
 
@@ -274,7 +275,7 @@ def test_pages_are_for_everybody(
 def test_winners_are_chosen_by_keys_and_clicks(
     gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey
 ) -> None:
-    """Arrows move, space toggles, shift takes ranges, a and n all and none; the price follows, and Enter sends it."""
+    """Arrows move, space toggles, shift takes ranges, a and n all and none; the price follows, and its button sends it."""
     batch_id = drafted(gateway, ledger, home, ann, rows=12, bad=2)
     with browsing(gateway) as browser:
         browser.sign_in(ann.key)
@@ -301,7 +302,7 @@ def test_winners_are_chosen_by_keys_and_clicks(
         expect(numbers).to_have_value("7, 9")
         numbers.fill("2, 11-12")
         expect(page.locator("#draft-12 input")).to_be_checked()
-        numbers.focus()
+        page.locator("#confirm button").focus()
         press("Enter")
         expect(page.locator(".toast")).to_contain_text("Chosen", timeout=WAIT)
         assert browser.complaints == []

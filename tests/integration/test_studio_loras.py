@@ -128,7 +128,7 @@ def test_what_is_wrong_is_told_beside_its_picture(visitor: Visitor, ledger: Ledg
     files += [("tiny.jpg", picture(8, side=100)), ("twin.jpg", picture(1)), ("notes.txt", b"no picture")]
     page = send(visitor, "/files", files, style="on", test_prompts="<b>a fox</b>").text
     assert page.count('class="picture bad"') == 2
-    assert "100 × 100 pixels" in page and "the same picture as images.1" in page
+    assert "100 × 100 pixels" in page and "the same picture as picture 2" in page
     assert "notes.txt" in page and "&lt;b&gt;a fox&lt;/b&gt;" in page
     kept = brought(page)
     refused = send(visitor, "", [], picture=kept, trigger_word="two words")
@@ -146,7 +146,7 @@ def test_a_version_is_shown_and_tried(visitor: Visitor, ledger: Ledger, home: Pa
     page = visitor.get("/studio/loras").text
     assert page.count("mochi_cat") >= 2 and "Samples are being made" in page
     page = visitor.get(f"/studio/loras/{second.id}").text
-    assert "images.3 looks like images.1." in page and f"/studio/loras/{first.id}" in page and young.id not in page
+    assert "picture 4 looks like picture 2." in page and f"/studio/loras/{first.id}" in page and young.id not in page
     at = f"/studio/loras/{second.id}/try"
     refused = visitor.send(at, prompt="asleep", lora_scale="9")
     assert refused.status_code == 422 and "asleep" in refused.text and 'role="alert"' in refused.text
@@ -173,6 +173,7 @@ def test_nobody_sees_what_is_anothers(gateway: RunningGateway, ledger: Ledger, h
 
 def shot(browser: Browser, name: str) -> None:
     if SHOTS:
+        browser.page.wait_for_function("[...document.images].every((image) => image.complete)")
         browser.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
 
 

@@ -119,7 +119,8 @@ async def fresh(id: str, visit: VisitOf, stage: Stage, since: str) -> Response:
     while cursor is not None:
         found = await _children(visit, id, stage, cursor, finished_since=since)
         ended, cursor = [*ended, *found["items"]], found["next"]
-    chosen = frozenset[int]() if parts.phase_of(job) == "choice" else None
+    choosing = parts.phase_of(job) == "choice" and "orders" in visit.scopes
+    chosen = frozenset[int]() if choosing else None
     swapped = (parts.tile(each, chosen=chosen, fresh=True) for each in ended)
     return visit.part(parts.wall_news(job, stage, since=now), swapped)
 
