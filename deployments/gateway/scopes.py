@@ -16,6 +16,7 @@ from darkroom.ledger import Scope
 ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
     Scope.READ: (
         "GET /v1/assets/{id}",
+        "GET /v1/budget",
         "GET /v1/callback-endpoint",
         "GET /v1/callbacks",
         "GET /v1/dead-letters",
@@ -83,6 +84,7 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "GET /v1/admin/users",
         "POST /v1/admin/users",
         "GET /v1/admin/users/{user}",
+        "POST /v1/admin/users/{user}/budgets",
         "POST /v1/admin/users/{user}/plan",
         "POST /v1/admin/users/{user}/revoke",
     ),
@@ -97,6 +99,7 @@ WITHOUT_KEY: Final = frozenset(
         "GET /openapi.json",
         "GET /healthz",
         "GET /readyz",
+        "POST /v1/hooks/{name}",
         "POST /webhooks/{account_id}",
     }
 )

@@ -184,7 +184,7 @@ class Training(Order):
             if not is_asset(source):
                 continue
             asset = ledger.assets.get(source)
-            if asset is None or asset.user_id != user_id:
+            if asset is None or asset.user_id != user_id or asset.hidden:
                 yield InputProblem(
                     field=place, problem="You have no file of this id", remedy="Bring it with POST /v1/uploads."
                 )

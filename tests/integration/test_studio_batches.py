@@ -275,7 +275,7 @@ def test_pages_are_for_everybody(
 def test_winners_are_chosen_by_keys_and_clicks(
     gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey
 ) -> None:
-    """Arrows move, space toggles, shift takes ranges, a and n all and none; the price follows, and its button sends it."""
+    """Arrows move, space toggles, shift takes ranges, a and n all and none; the price follows."""
     batch_id = drafted(gateway, ledger, home, ann, rows=12, bad=2)
     with browsing(gateway) as browser:
         browser.sign_in(ann.key)
