@@ -244,7 +244,8 @@ def test_nobody_sees_what_is_anothers(gateway: RunningGateway, ledger: Ledger, h
 
 def shot(browser: Browser, name: str) -> None:
     if SHOTS:
-        browser.page.wait_for_function("[...document.images].every((image) => image.complete)")
+        seen = "[...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight)"
+        browser.page.evaluate(f"Promise.all({seen}.map((image) => image.decode()))")
         browser.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
 
 
