@@ -174,17 +174,3 @@ def test_killed_before_the_answer_is_on_record_the_webhook_finds_the_row(scene: 
         released(scene)
         wait_until(lambda: scene.settled(job_id), timeout=30, every=0.05, what="its webhook")
     assert scene.billed() == 1
-
-
-def test_killed_while_the_provider_takes_its_time_to_answer_it_is_paid_once(scene: Scene) -> None:
-    scene.simulator.rule(match=scene.prompt, hold=True, submit_delay=60)
-    with scene.gateway() as gateway:
-        job_id = scene.order(gateway)
-        wait_until(lambda: scene.billed() == 1, timeout=30, every=0.05, what="the POST")
-        gateway.kill()
-    assert scene.row(job_id).status is SUBMITTING
-    assert scene.by_the_run(job_id).status is SUBMITTING
-    with scene.gateway():
-        released(scene)
-        wait_until(lambda: scene.settled(job_id), timeout=30, every=0.05, what="its webhook")
-    assert scene.billed() == 1
