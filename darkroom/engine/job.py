@@ -256,9 +256,8 @@ class Job(Durable):
         present = [asset for (step, _), asset in sorted(self._files.items()) if step == inference.step]
         if present:
             return present
-        assets = self._resources.ledger.assets.reuse(
-            self._row, ref=inference.ref, reused_from=reused_from, step=inference.step
-        )
+        reuse = self._resources.ledger.assets.reuse
+        assets = reuse(self._row, ref=inference.ref, reused_from=reused_from, step=inference.step)
         for asset in assets:
             self._note_file(asset)
         return assets
@@ -440,9 +439,8 @@ class Job(Durable):
         except (Retry, Park):
             outcome = None
         if outcome is None:
-            lost = Park(
-                "The provider says the request succeeded, but its result cannot be had.", code="result_unreachable"
-            )
+            code = "result_unreachable"
+            lost = Park("The provider says the request succeeded, but its result cannot be had.", code=code)
             self._call_again(lost)
             raise lost.of(step=row.step, ref=row.ref)
         if outcome.output is None:
