@@ -37,11 +37,11 @@ check: $(VENV)/installed-dev
 
 PYTEST := $(BIN)/python -m pytest
 # A stack takes two thirds of a core while its tests run: with a third one beside them all three are slower than two.
-BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/installed-dev
 	@$(MAKE) --jobs 2 check browser
-	@$(PYTEST) $(BESIDE) tests/unit tests/integration tests/acceptance tests/chaos
+	@$(PYTEST) $(PARALLEL) tests/unit tests/integration tests/acceptance tests/chaos
 
 # For the inner loop: what a change concerns, without a stack.
 test-quick: $(VENV)/installed-dev
@@ -49,11 +49,11 @@ test-quick: $(VENV)/installed-dev
 
 # What waits, at its real times.
 test-slow: $(VENV)/installed-dev browser
-	@$(PYTEST) $(BESIDE) --time-scale 1 tests/acceptance tests/chaos
+	@$(PYTEST) $(PARALLEL) --time-scale 1 tests/acceptance tests/chaos
 
 bench: $(VENV)/installed-dev
-	@$(BIN)/python -m pytest --quiet tests/benchmarks --timeout 1800 --capture no
-	@cd tests && $(abspath $(BIN))/python -m benchmarks --into $(CURDIR)/build/bench
+	@$(BIN)/python -m pytest --quiet benchmarks --timeout 1800 --capture no
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks --into build/bench
 
 chaos: $(VENV)/installed-dev
 	@$(BIN)/python -m pytest tests/chaos --jobs 200 --seed $(SEED)

@@ -28,7 +28,7 @@ class Timing:
     patience: timedelta = timedelta(seconds=5)  # most pictures come within it: a suspension costs a second
     linger: timedelta = timedelta(seconds=5)  # for the user's next job, which then needs no process of its own
     cancel_grace: timedelta = timedelta(seconds=30)  # a cancelled run still tells the provider
-    look: timedelta = timedelta(seconds=1)  # between looks when nobody rings: a lost connection, a private network
+    work_poll: timedelta = timedelta(seconds=1)  # where nobody notifies: a lost connection, a private network
     poll: timedelta = timedelta(seconds=1)  # between questions to a provider that cannot reach us
     ledger_outage: timedelta = timedelta(minutes=2)  # a Postgres restarts within it; then the run gives up its process
     answer_kept: timedelta = timedelta(minutes=10)  # one in hand, and paid, for a ledger that is out: nowhere else
@@ -55,7 +55,7 @@ class Timing:
     recoveries_forgotten: timedelta = timedelta(minutes=5)
     closed_within: timedelta = timedelta(minutes=10)  # a run that ended is looked at: Prefect may not have heard of it
     result_kept: timedelta = timedelta(hours=1)  # fal's own hour: then nobody can tell how an overdue request ended
-    event_untold: timedelta = timedelta(minutes=2)  # gateways tell Prefect sooner, if there is one
+    event_unpublished: timedelta = timedelta(minutes=2)  # gateways tell Prefect sooner, if there is one
     bad_end_window: timedelta = timedelta(seconds=5)  # in which runs that end badly are one look, and one at its end
 
     # Slots of cron.
@@ -79,7 +79,7 @@ class Timing:
     # A gateway's threads, and those of a worker that listen.
     grant_wait: timedelta = timedelta(seconds=2)  # for what other processes put on record
     grant_failed: timedelta = timedelta(seconds=1)
-    progress_told: timedelta = timedelta(seconds=1)  # how far a job has come is told at most so often
+    progress_published: timedelta = timedelta(seconds=1)  # how far a job has come is told at most so often
     news_idle: timedelta = timedelta(seconds=1)  # for news that nobody rang for; so soon a revoked key's stream ends
     news_failed: timedelta = timedelta(seconds=1)
     stream_heartbeat: timedelta = timedelta(seconds=15)  # proxies cut what is silent for a minute

@@ -42,7 +42,7 @@ def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: Z
     text, subject = markdown(figures, zone), headline(figures, zone)
     resources.orchestrator.show_text(flow_run.id, key=f"{KIND}-{begin:%Y-%m-%d}", markdown=text, description=subject)
     if tell:
-        Notifier.load_default().tell(subject, text, key=f"{KIND}-{flow_run.id}")
+        Notifier.load_default().send(subject, text, key=f"{KIND}-{flow_run.id}")
     return subject
 
 

@@ -69,4 +69,4 @@ def _create_account(who: Onboarding, key: str) -> dict[str, str]:
 
 def _tell(who: Onboarding, news: tuple[str, str], key: str) -> str:
     subject, text = news
-    return Notifier.load_default().tell(subject, text, to=who.email, key=key)
+    return Notifier.load_default().send(subject, text, to=who.email, key=key)

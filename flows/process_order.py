@@ -80,4 +80,4 @@ def _charge(charge: Charge) -> str:
 
 def _confirm(order: Order, key: str) -> str:
     text = f"Hello,\n\nthank you for your order {order.order}. It is paid and on its way."
-    return Notifier.load_default().tell("Your order is confirmed", text, to=order.email, key=key)
+    return Notifier.load_default().send("Your order is confirmed", text, to=order.email, key=key)

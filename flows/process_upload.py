@@ -106,4 +106,4 @@ def _tell(order: Upload, result: Mapping[str, Any], key: str) -> str:
     lines += [f"Item {each['n']}: {each['code']}" for each in result["failures"][:LISTED]]
     if result["failed"] > LISTED:
         lines.append(f"… and {result['failed'] - LISTED} more.")
-    return Notifier.load_default().tell(subject, "\n".join(lines), to=order.email, key=key)
+    return Notifier.load_default().send(subject, "\n".join(lines), to=order.email, key=key)

@@ -35,7 +35,7 @@ from darkroom.engine.resources import Resources, open_resources
 from darkroom.engine.ui.report import PROGRESS, Reports, suffix
 from darkroom.errors import BadInput, DarkroomError, Park, Retry
 from darkroom.events import EventIngest, ingest_ends
-from darkroom.events.feed import CHUNK, tell_some
+from darkroom.events.feed import CHUNK, publish_some
 from darkroom.events.job_ends import AT_ONCE
 from darkroom.flows.parts.account_money import AccountMoneyTurn
 from darkroom.ledger import JobStatus, Outcome, Request, RequestStatus, Run, Transition
@@ -71,14 +71,14 @@ class Reconciler:
         self._lost_submits()
         self._calls(self._ledger.requests.holding_slots(), self._request, self._progress)
         self._calls(self._ledger.requests.paid_unseen(since=self._now() - self._timing.result_kept), self._cost)
-        for job_id in self._ledger.jobs.unplaced():
+        for job_id in self._ledger.jobs.unassigned():
             self._each(job_id, partial(self._place, job_id))
         self._each("Every start", self._resources.dispatcher.begin_all)
         self._resources.dispatcher.grant()
         self._each("Every end of a job", self._ends)
-        self._each("Every untold event", self._untold)
+        self._each("Every unpublished event", self._publish_events)
         self._money()
-        self._ledger.news.tell_budgets()
+        self._ledger.news.publish_budgets()
         self._ledger.news.forget(older_than=self._resources.settings.news_kept)
         self._ledger.callbacks.forget(older_than=self._resources.settings.news_kept)
         self._each("Every account that waits for a person", self._notify)
@@ -89,7 +89,7 @@ class Reconciler:
         for account in self._ledger.accounts.to_notify():
             subject = f"{account.id} takes no more calls"
             text = f"{account.down_reason}. What was ordered waits, and goes on by itself once that is done."
-            Notifier.load_default().tell(subject, text, key=f"account-{account.id}-{account.down_since:%Y%m%dT%H%M%S}")
+            Notifier.load_default().send(subject, text, key=f"account-{account.id}-{account.down_since:%Y%m%dT%H%M%S}")
             self._ledger.accounts.notified(account)
 
     def _tell_of_endpoints(self) -> None:
@@ -100,8 +100,8 @@ class Reconciler:
                 f"Callbacks of the user {endpoint.name} ({endpoint.user_id}) are not sent any more: {endpoint.reason}."
             )
             key = f"callbacks-{endpoint.user_id}-{endpoint.off_at:%Y%m%dT%H%M%S}"
-            Notifier.load_default().tell(subject, text, key=key)
-            self._ledger.callbacks.off_told(endpoint)
+            Notifier.load_default().send(subject, text, key=key)
+            self._ledger.callbacks.off_notified(endpoint)
 
     def _money(self) -> None:
         """Read what providers have billed and what is left, and tell what is odd about it."""
@@ -109,7 +109,7 @@ class Reconciler:
             money = AccountMoneyTurn(self._resources, account_id)
             self._each(f"Every bill of {account_id}", money.read_bills)
             self._each(f"The balance of {account_id}", money.read_balance)
-            self._each(f"What {account_id} bills otherwise than expected", money.tell_drift)
+            self._each(f"What {account_id} bills otherwise than expected", money.notify_drift)
 
     def _end_lost_turns(self) -> None:
         """Earlier turns whose process was lost: nobody else ends those, and Prefect shows them as running for ever.
@@ -291,8 +291,8 @@ class Reconciler:
             before = recent_recoveries(run, now=self._now(), timing=self._timing)
             if runs.recovering(run, recoveries=before + 1):
                 orchestrator.recover(flow_run_id)
-        elif what is ForRun.HAND_OVER:
-            self._resources.dispatcher.carry_out(runs.hand_over(run.id))
+        elif what is ForRun.REASSIGN:
+            self._resources.dispatcher.carry_out(runs.reassign(run.id))
             if state.stranded:
                 orchestrator.cancel_run(flow_run_id)
         elif what is ForRun.CONFIRM:
@@ -319,7 +319,7 @@ class Reconciler:
         theirs = [job for job in jobs if job.parameters | {"user": job.user_id} == given] or jobs
         for job in theirs:
             self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, JobStatus.FAILED, error=error))
-        self._resources.dispatcher.carry_out(self._ledger.runs.hand_over(run.id))
+        self._resources.dispatcher.carry_out(self._ledger.runs.reassign(run.id))
 
     def _close(self, run: Run, *, cancelled: bool, why: str = "") -> None:
         """End the run and its jobs. One that failed so is a dead letter, and can be replayed."""
@@ -341,15 +341,15 @@ class Reconciler:
         for job_id in self._ledger.events.cancels_undone():
             self._resources.dispatcher.carry_out(self._ledger.jobs.cancel(job_id))
 
-    def _untold(self) -> None:
+    def _publish_events(self) -> None:
         """Gateways tell Prefect of events; this is for when none is there. A turn tells a few, as they do."""
-        before = self._now() - self._timing.event_untold
+        before = self._now() - self._timing.event_unpublished
         for _ in range(MOST_TOLD // CHUNK):
-            if tell_some(self._ledger, self._resources.orchestrator, before=before) < CHUNK:
+            if publish_some(self._ledger, self._resources.orchestrator, before=before) < CHUNK:
                 return
 
     def _place(self, job_id: str) -> None:
-        self._resources.dispatcher.carry_out(self._ledger.runs.place(job_id))
+        self._resources.dispatcher.carry_out(self._ledger.runs.assign(job_id))
 
 
 def _ended(state: RunState | None) -> str:

@@ -20,7 +20,7 @@ from darkroom.flows.parts.batch_order import BatchOptions, finals, plan_batch
 from darkroom.flows.parts.batch_report import audit, report
 from darkroom.flows.parts.batch_review import ask_for_winners, contact_pages
 from darkroom.flows.parts.trained_style import TRIAL, Style, find_style
-from darkroom.ledger import Child, Stage
+from darkroom.ledger import BatchPass, Child
 
 # Between two results of a slow model: a suspension for each of them would cost more than to stay does.
 PATIENCE = timedelta(seconds=60)
@@ -51,7 +51,7 @@ def render_batch(job: Job, order: Batch) -> dict[str, Any]:
     job.require_going_on()
     pages = contact_pages(job)
     winners = ask_for_winners(job, order, pages)
-    job.rows.add(Stage.FINAL, _second_pass(job, order, winners))
+    job.rows.add(BatchPass.FINAL, _second_pass(job, order, winners))
     job.rows.wait()
     job.require_going_on()
     return report(job, winners=winners, pages=pages, trail=audit(job))

@@ -78,7 +78,7 @@ class Notifier(Configured):
             raise ValueError(f"{' and '.join(missing)} must be given for the way {self.way}")
         return self
 
-    def tell(self, subject: str, text: str, *, key: str, to: str | None = None) -> str:
+    def send(self, subject: str, text: str, *, key: str, to: str | None = None) -> str:
         """Send the message and return its id. The same `key` is the same piece of news.
 
         `to` is a mail address, for mail alone.
@@ -91,6 +91,10 @@ class Notifier(Configured):
         message = Message(subject=subject, text=text, key=key, to=to)
         self._send(message)
         return message.id
+
+    def tell(self, subject: str, text: str, *, key: str, to: str | None = None) -> str:
+        """Send the message. Deprecated: the name that `send` had in 0.1."""
+        return self.send(subject, text, key=key, to=to)
 
     def _send(self, message: Message) -> None:
         # Imported here: an installation uses one way, and each brings a library of its own.

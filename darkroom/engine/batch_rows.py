@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import Waiting
 from darkroom.errors import BadInput, WrongState
-from darkroom.ledger import CHOICE, ROWS, Batch, BatchRow, Child, Counts, Job, ManifestRow, RowPicture, Stage
+from darkroom.ledger import CHOICE, ROWS, Batch, BatchPass, BatchRow, Child, Counts, Job, ManifestRow, RowPicture
 
 
 class Rows:
@@ -33,11 +33,11 @@ class Rows:
         """Return the rows as they were given: all of them, or those in `of`."""
         return self._batches.rows(self._job.id, of=of)
 
-    def counts(self) -> dict[Stage, Counts]:
+    def counts(self) -> dict[BatchPass, Counts]:
         """Return how far each pass has come."""
         return {counts.stage: counts for counts in self._batches.counts(self._job.id)}
 
-    def pictures(self, stage: Stage) -> list[RowPicture]:
+    def pictures(self, stage: BatchPass) -> list[RowPicture]:
         """Return the outcome of each row in a pass."""
         return self._batches.pictures(self._job.id, stage)
 
@@ -49,7 +49,7 @@ class Rows:
         """Put the manifest on record and begin the first pass. Do nothing if that was done before."""
         self._resources.dispatcher.carry_out(self._batches.open(self._job, rows, drafts, forecast=forecast))
 
-    def add(self, stage: Stage, children: Sequence[Child]) -> None:
+    def add(self, stage: BatchPass, children: Sequence[Child]) -> None:
         """Begin a pass for these rows. Leave out the rows for which it has begun already."""
         self._resources.dispatcher.carry_out(self._batches.add(self._job, stage, children))
 
@@ -58,7 +58,7 @@ class Rows:
         if any(counts.ended < counts.total for counts in self._batches.counts(self._job.id)):
             raise Waiting([ROWS + self._job.id])
 
-    def ask(
+    def await_selection(
         self,
         *,
         patience: timedelta | None,
@@ -70,11 +70,11 @@ class Rows:
         An answer comes from Prefect's form, as text that `read` understands, or by way of the ledger. One that is
         refused is asked for again: `form` is made with the reason.
         """
-        batch = self._batches.ask(self._job.id, patience=patience)
+        batch = self._batches.await_selection(self._job.id, patience=patience)
         if batch.winners is not None:
             return batch.winners
         refused = self._take_answer(read)
-        batch = self._batches.ask(self._job.id, patience=patience)
+        batch = self._batches.await_selection(self._job.id, patience=patience)
         if batch.winners is not None:
             return batch.winners
         if self._resources.ledger.batches.time_is_over(batch):

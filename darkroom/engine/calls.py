@@ -32,13 +32,13 @@ JobFunction = Callable[[Job], object]
 # On two cores a process collects 60 pictures a second. Unpaced, 200 at once took 1.2 s (p95) from webhook to next line.
 SUBMITS_AT_ONCE = 24
 SUBMITS_PER_SECOND = 60
-MOST_BESIDE = 16  # calls of providers whose answer is the outcome, for all jobs of the run
+MOST_BLOCKING = 16  # calls of providers whose answer is the outcome, for all jobs of the run
 SIDE_BY_SIDE = 8  # job functions called at once; each is short, the provider's time is not spent here
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
-    """What a call left: refs that its job waits for, or seconds after which it is called again; or it has ended."""
+class CallEnd:
+    """How a call ended: with refs that its job waits for, or seconds after which it is called again, or for good."""
 
     waits: frozenset[str] | None = None
     again_after: float | None = None
@@ -61,7 +61,7 @@ class Calls:
         self._resources = resources
         self._ledger = resources.ledger
         self._reports = reports
-        self._under_way: dict[str, Future[Left]] = {}
+        self._under_way: dict[str, Future[CallEnd]] = {}
         self._waits: dict[str, frozenset[str]] = {}
         self._forms: dict[str, type[RunInput]] = {}
         self._times: dict[str, datetime] = {}  # at which what jobs wait for moves by itself
@@ -70,7 +70,7 @@ class Calls:
         self._pace = TokenBucket(at_once=SUBMITS_AT_ONCE, per_second=SUBMITS_PER_SECOND)
         self._held_back = False  # a job could be called, but for the pace
         self._due: dict[str, float] = {}  # monotonic; of jobs whose file is to be tried again
-        self._beside: dict[str, BlockingCall] = {}  # by ref: paid calls whose answer is their outcome
+        self._blocking: dict[str, BlockingCall] = {}  # by ref: paid calls whose answer is their outcome
 
     @property
     def waits(self) -> Mapping[str, frozenset[str]]:
@@ -93,7 +93,7 @@ class Calls:
 
     @property
     def busy(self) -> bool:
-        return bool(self._under_way or self._due or self._held_back or self._beside)
+        return bool(self._under_way or self._due or self._held_back or self._blocking)
 
     @property
     def next_due(self) -> float:
@@ -113,44 +113,44 @@ class Calls:
         Leaving the context waits for those under way.
         """
         with (
-            ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix="beside") as self._pool_beside,
+            ThreadPoolExecutor(MOST_BLOCKING, thread_name_prefix="blocking") as self._blocking_pool,
             ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="job") as self._pool,
         ):
             self._listener = listener
             yield
 
     def take_in(self) -> None:
-        """Keep what ended calls have left. Raise what one of them raised: the ledger's failure is not the job's."""
+        """Keep what ended calls say. Raise what one of them raised: the ledger's failure is not the job's."""
         for job_id, call in list(self._under_way.items()):
             if call.done():
                 del self._under_way[job_id]
                 self._keep(job_id, call.result())
-        for ref, errand in list(self._beside.items()):
+        for ref, blocking in list(self._blocking.items()):
             # Not while the job is called: what that call will say it waits for does not know of this yet.
-            if errand.done.done() and errand.job_id not in self._under_way:
-                del self._beside[ref]
-                self._waits.pop(errand.job_id, None)  # its answer is there, whatever it is
-                errand.done.result()
+            if blocking.done.done() and blocking.job_id not in self._under_way:
+                del self._blocking[ref]
+                self._waits.pop(blocking.job_id, None)  # its answer is there, whatever it is
+                blocking.done.result()
 
-    def start(self, work: Work, *, named: bool) -> None:
-        """Call as many jobs as there is capacity for, results first. `named`: with their steps as Prefect tasks."""
+    def start(self, work: Work, *, as_tasks: bool) -> None:
+        """Call as many jobs as there is capacity for, results first. `as_tasks`: with their steps as Prefect tasks."""
         self._due = {job_id: due for job_id, due in self._due.items() if job_id in work.ready}
         chosen = self._choose(work)
         for record in self._ledger.jobs.take_up(chosen) if chosen else ():
             self._due.pop(record.job.id, None)
             # Each in a copy of the run's context, so that tasks belong to it.
-            call = self._pool.submit(copy_context().run, self._call, record, named)
+            call = self._pool.submit(copy_context().run, self._call, record, as_tasks)
             self._under_way[record.job.id] = call
             call.add_done_callback(lambda _: self._listener.notify())
 
     def _choose(self, work: Work) -> list[str]:
         """Choose the jobs to call: those for which something came at once, those that may submit at the run's pace."""
         now = time.monotonic()
-        room = SIDE_BY_SIDE - len(self._under_way)
+        capacity = SIDE_BY_SIDE - len(self._under_way)
         self._held_back = False
         chosen: list[str] = []
         for job_id in work.ready:
-            if len(chosen) >= room:
+            if len(chosen) >= capacity:
                 break
             if job_id in self._under_way or self._due.get(job_id, now) > now:
                 continue
@@ -169,65 +169,67 @@ class Calls:
         self._due.clear()
         self._held_back = False
 
-    def _keep(self, job_id: str, left: Left) -> None:
-        if left.waits is None:
+    def _keep(self, job_id: str, end: CallEnd) -> None:
+        if end.waits is None:
             self._waits.pop(job_id, None)
         else:
-            self._waits[job_id] = left.waits
-        if left.form is None:
+            self._waits[job_id] = end.waits
+        if end.form is None:
             self._forms.pop(job_id, None)
         else:
-            self._forms[job_id] = left.form
+            self._forms[job_id] = end.form
         self._times.pop(job_id, None)
-        if left.due is not None:
-            self._times[job_id] = left.due
+        if end.due is not None:
+            self._times[job_id] = end.due
         self._unexpected.discard(job_id)
-        if left.waits is not None and not left.expected:
+        if end.waits is not None and not end.expected:
             self._unexpected.add(job_id)
-        if left.again_after is None:
+        if end.again_after is None:
             self._failures.pop(job_id, None)
         else:
             self._failures[job_id] += 1
-            self._due[job_id] = time.monotonic() + left.again_after
+            self._due[job_id] = time.monotonic() + end.again_after
 
-    def _call(self, record: Record, named: bool) -> Left:
+    def _call(self, record: Record, as_tasks: bool) -> CallEnd:
         row = record.job
-        beside = partial(self._start_beside, row.id)
+        background = partial(self._start_in_background, row.id)
         failures = self._failures[row.id]
-        job = Job(record, self._resources, named=named, failures=failures, beside=beside, shown=self._reports)
+        job = Job(
+            record, self._resources, as_tasks=as_tasks, failures=failures, background=background, shown=self._reports
+        )
         result: object = None
         try:
             if row.cancel_requested_at is not None:
                 self._cancel_at_provider(job)
             result = self._function(job)
         except Waiting as waiting:
-            if named:
+            if as_tasks:
                 self._reports.show(job)
             not_yet_cancelled = frozenset({row.id} if row.cancel_requested_at is None else ())
-            refs = waiting.refs - set(self._beside) | not_yet_cancelled
-            return Left(waits=refs, form=waiting.form, due=waiting.due, expected=waiting.expected)
+            refs = waiting.refs - set(self._blocking) | not_yet_cancelled
+            return CallEnd(waits=refs, form=waiting.form, due=waiting.due, expected=waiting.expected)
         except RetryLater as later:
             if isinstance(later.__cause__, Park):
                 self._ledger.assets.held(row.id, reason=later.__cause__.message)
-            return Left(again_after=later.seconds)
+            return CallEnd(again_after=later.seconds)
         except Cancelled:
-            self._finish(job, JobStatus.CANCELLED, None, named=named)
+            self._finish(job, JobStatus.CANCELLED, None, as_tasks=as_tasks)
         except DarkroomError as error:
-            self._finish(job, JobStatus.FAILED, error, named=named)
+            self._finish(job, JobStatus.FAILED, error, as_tasks=as_tasks)
         except OUTAGES:
             raise
         except Exception as error:
             get_run_logger().exception("Job %s failed in our own code", row.id)
             ours = DarkroomError(type(error).__name__, code="internal_error")
-            self._finish(job, JobStatus.FAILED, ours, named=named)
+            self._finish(job, JobStatus.FAILED, ours, as_tasks=as_tasks)
         else:
-            self._finish(job, JobStatus.COMPLETED, None, named=named, result=result)
-        return Left()
+            self._finish(job, JobStatus.COMPLETED, None, as_tasks=as_tasks, result=result)
+        return CallEnd()
 
-    def _start_beside(self, job_id: str, ref: str, carry_out: Callable[[], object]) -> None:
-        if ref not in self._beside:
-            done = self._pool_beside.submit(copy_context().run, carry_out)
-            self._beside[ref] = BlockingCall(job_id=job_id, done=done)
+    def _start_in_background(self, job_id: str, ref: str, carry_out: Callable[[], object]) -> None:
+        if ref not in self._blocking:
+            done = self._blocking_pool.submit(copy_context().run, carry_out)
+            self._blocking[ref] = BlockingCall(job_id=job_id, done=done)
             done.add_done_callback(lambda _: self._listener.notify())
 
     def _cancel_at_provider(self, job: Job) -> None:
@@ -244,13 +246,13 @@ class Calls:
                 get_run_logger().warning("%s could not be cancelled at the provider: %s", row.ref, error)
 
     def _finish(
-        self, job: Job, status: JobStatus, error: DarkroomError | None, *, named: bool, result: object = None
+        self, job: Job, status: JobStatus, error: DarkroomError | None, *, as_tasks: bool, result: object = None
     ) -> None:
         document = None if error is None else error.document()
         told = result if isinstance(result, Mapping) else None
         self._resources.dispatcher.carry_out(self._ledger.jobs.finish(job.id, status, error=document, result=told))
         # After the user has been told: what follows is for whoever looks at Prefect.
-        if named:
+        if as_tasks:
             get_run_logger().info("Job %s %s%s", job.id, status, f": {error}" if error else "")
             self._reports.show(job)
             self._reports.show_costs(job)

@@ -79,11 +79,11 @@ class ForEvent:
 class Durable:
     """What each call of a job's function can wait for beside paid calls, and its unpaid side effects."""
 
-    def __init__(self, row: JobRow, resources: Resources, *, named: bool, failures: int) -> None:
+    def __init__(self, row: JobRow, resources: Resources, *, as_tasks: bool, failures: int) -> None:
         self.id = row.id
         self._row = row
         self._resources = resources
-        self._named = named
+        self._as_tasks = as_tasks
         self._failures = failures
         self._numbers: Counter[str] = Counter()  # of steps without a name, by kind
         self._names: set[str] = set()
@@ -286,7 +286,7 @@ class Durable:
         return self._resources.ledger.waits.choose([wait.id for wait in opened])
 
     def _require_not_ended(self, wait: Wait) -> None:
-        if wait.status == WaitStatus.ENDED:
+        if wait.status == WaitStatus.CANCELLED:
             raise Cancelled("The job was cancelled.").of(step=wait.name)
 
     def _happened(self, wait: Wait) -> Happened | None:
@@ -339,7 +339,7 @@ class Durable:
 
     def _carry_out_step(self, name: str, fn: Callable[..., Any]) -> None:
         try:
-            if self._named:
+            if self._as_tasks:
                 tasks.step(lambda: self._attempt(name, fn), step=name)
             else:
                 self._attempt(name, fn)

@@ -30,7 +30,7 @@ from darkroom.media.formats import Kind, RemoteFile
 from darkroom.providers.models import model_of
 from darkroom.providers.registry import may_pass
 
-Beside = Callable[[str, Callable[[], object]], None]
+Background = Callable[[str, Callable[[], object]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +75,9 @@ def _at_once(_: str, carry_out: Callable[[], object]) -> None:
 class Job(Durable):
     """One call of a job's function: what is on record, and what the call adds to it.
 
-    `named`: each step is a Prefect task. `failures`: how often what it has paid for could not be had, in calls before.
-    `beside`: does what lasts as long as a provider's work, under the call's ref, beside this call and at most once at a
-    time.
+    `as_tasks`: each step is a Prefect task. `failures`: how often what it has paid for could not be had, in calls
+    before. `background`: does what lasts as long as a provider's work, under the call's ref, beside this call and at
+    most once at a time.
     """
 
     def __init__(
@@ -85,19 +85,19 @@ class Job(Durable):
         record: Record,
         resources: Resources,
         *,
-        named: bool,
+        as_tasks: bool,
         failures: int = 0,
-        beside: Beside = _at_once,
+        background: Background = _at_once,
         shown: Shown | None = None,
     ) -> None:
         row = record.job
-        super().__init__(row, resources, named=named, failures=failures)
+        super().__init__(row, resources, as_tasks=as_tasks, failures=failures)
         self.kind = row.kind
         self.user_id = row.user_id
         self.created_at = row.created_at
         self.parameters: Mapping[str, Any] = row.parameters
         self._requests = resources.ledger.requests
-        self._beside = beside
+        self._background = background
         self._shown = shown
         self._calls: dict[str, dict[int, Request]] = {}  # step → attempt → row
         for call in record.requests:
@@ -201,7 +201,7 @@ class Job(Durable):
         if (step, n) not in self._files:
             self.require_going_on()
             try:
-                made = self._make_named if self._named else self._make
+                made = self._make_as_task if self._as_tasks else self._make
                 asset = made(step, build, kind=kind, n=n)
             except DarkroomError as error:
                 self._call_again(error)
@@ -270,7 +270,7 @@ class Job(Durable):
         place = (inference.step, n)
         if place not in self._files:
             try:
-                store = self._store_named if self._named else self._store
+                store = self._store_as_task if self._as_tasks else self._store
                 self._note_file(store(inference, file, n=n))
             except DarkroomError as error:
                 self._call_again(error)
@@ -282,12 +282,12 @@ class Job(Durable):
         pauses: Sequence[timedelta] = ()
         if isinstance(error, Park):
             pauses = self._resources.timing.file_out_again
-        elif isinstance(error, Retry) and not self._named:  # the task has its own tries of these
+        elif isinstance(error, Retry) and not self._as_tasks:  # the task has its own tries of these
             pauses = self._resources.timing.file_again
         if self._failures < len(pauses):
             raise RetryLater(pauses[self._failures].total_seconds() * (1 + random())) from error
 
-    def _make_named(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
+    def _make_as_task(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
         key = f"{self.id}/{step}-{n}"
         make = tasks.paced(tasks.make, self._resources.timing)
         return self._asset_of_task(make(self.id, build, step=step, n=n, kind=kind, key=key))
@@ -295,7 +295,7 @@ class Job(Durable):
     def _make(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
         return storing.make(self._resources, self._row, build, step=step, n=n, kind=kind)
 
-    def _store_named(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
+    def _store_as_task(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
         step, ref = inference.step, inference.ref
         key = f"{self.id}/{step}-{n}/{inference.attempt}"
         store = tasks.paced(tasks.store, self._resources.timing)
@@ -342,7 +342,7 @@ class Job(Durable):
         """Amend the row to the call that is asked for today; leave it as it is where it is under way by now."""
         if asks_the_same(row, spec):
             return row
-        changed, implied = self._requests.ask_anew(row.ref, spec)
+        changed, implied = self._requests.amend(row.ref, spec)
         self._resources.dispatcher.carry_out(implied)
         return self._noted(self._requests.get(row.ref) if implied.grant else changed)
 
@@ -381,7 +381,7 @@ class Job(Durable):
 
     def _submit(self, row: Request) -> Request | None:
         if self._is_immediate(row):
-            self._beside(row.ref, partial(self._carry_out, row))
+            self._background(row.ref, partial(self._carry_out, row))
             return None
         now = self._noted(self._carry_out(row))
         return None if now.status is RequestStatus.GRANTED else now
@@ -394,7 +394,7 @@ class Job(Durable):
 
     def _carry_out(self, row: Request) -> Request:
         with suppress(DarkroomError):  # it is on record: the row says what became of it
-            if not self._named:
+            if not self._as_tasks:
                 return sending.submit(self._resources, row)
             tasks.submit(row.ref, step=row.step, key=f"{self.id}/{row.step}/{row.attempt}")
         return self._requests.get(row.ref)

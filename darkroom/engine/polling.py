@@ -27,7 +27,7 @@ class Poller:
         self._every_seconds = resources.timing.poll.total_seconds()
         self._heard = heard_from(resources.settings)
         self._any = not self._heard.issuperset(accounts())  # else the ledger is not even asked
-        self._asking: set[str] = set()
+        self._polling: set[str] = set()
         self._next = 0.0
 
     @contextmanager
@@ -38,18 +38,18 @@ class Poller:
                 yield
             finally:
                 self._pool.shutdown(cancel_futures=True)
-                self._asking.clear()
+                self._polling.clear()
 
     def ask_all(self) -> None:
         if not self._any or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every_seconds
         for row in self._resources.ledger.requests.in_flight_of_run(self._run_id):
-            if row.ref not in self._asking and row.account_id not in self._heard:
-                self._asking.add(row.ref)
-                self._pool.submit(copy_context().run, self._ask, row)
+            if row.ref not in self._polling and row.account_id not in self._heard:
+                self._polling.add(row.ref)
+                self._pool.submit(copy_context().run, self._poll, row)
 
-    def _ask(self, row: Request) -> None:
+    def _poll(self, row: Request) -> None:
         try:
             outcome = self._resources.providers.of(row.account_id).poll(row)
             if outcome is not None:
@@ -58,4 +58,4 @@ class Poller:
         except (DarkroomError, *OUTAGES) as error:
             get_run_logger().info("%s could not be polled: %s", row.ref, type(error).__name__)
         finally:
-            self._asking.discard(row.ref)
+            self._polling.discard(row.ref)

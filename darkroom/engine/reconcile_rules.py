@@ -30,7 +30,7 @@ class ForRun(StrEnum):
     CREATE = "create"  # on record, but Prefect does not know it, or not any more
     WAKE = "wake"  # it has work and has left, or its wake was not heard
     RECOVER = "recover"  # its process is gone, or has failed with jobs still open
-    HAND_OVER = "hand over"  # … and no worker can start it again: its jobs go to a run that one can
+    REASSIGN = "reassign"  # … and no worker can start it again: its jobs go to a run that one can
     CONFIRM = "confirm"  # its cancel was asked for, and nobody is left who would confirm it
     CLOSE = "close"  # it has ended at Prefect: its jobs end with it
     GIVE_UP = "give up"  # it was lost too often
@@ -79,7 +79,7 @@ def decide_run(run: Run, state: RunState | None, *, now: datetime, has_granted: 
         case "PAUSED":
             return ForRun.NOTHING
         case "SCHEDULED" if state.stranded:
-            return ForRun.HAND_OVER
+            return ForRun.REASSIGN
         case _ if state.refused:
             return ForRun.REFUSE
         case _ if _is_lost(run, state, now=now, timing=timing):
@@ -162,7 +162,7 @@ def _is_silent(run: Run, state: RunState, *, now: datetime, timing: Timing) -> b
 
 def _bring_back(run: Run, state: RunState, *, now: datetime, timing: Timing) -> ForRun:
     if not state.deployed:
-        return ForRun.HAND_OVER
+        return ForRun.REASSIGN
     if recent_recoveries(run, now=now, timing=timing) >= MOST_RECOVERIES:
         return ForRun.GIVE_UP
     return ForRun.RECOVER if now >= next_recovery(run, now=now, timing=timing) else ForRun.NOTHING
@@ -171,7 +171,7 @@ def _bring_back(run: Run, state: RunState, *, now: datetime, timing: Timing) -> 
 def _ought_to_be_awake(run: Run, *, now: datetime, has_granted: bool, timing: Timing) -> bool:
     if run.woken_at is not None:
         return now - run.woken_at > timing.wake_again
-    if run.left_at is not None:
+    if run.suspended_at is not None:
         return has_granted
     # Suspended, yet never marked as left: its process died between Prefect's word and ours.
     return run.alive_until is None or now - run.alive_until > timing.grace

@@ -1,7 +1,7 @@
 """The runner: one Prefect run that carries one job or many.
 
 It looks in the ledger, calls the job functions that can go on, and waits: a while in its process (the patience), where
-Postgres rings when something was committed for it, then not at all: the run suspends and an event brings it back. Only
+Postgres notifies it of what was committed for it, then not at all: the run suspends and an event brings it back. Only
 the runner waits, never a task. A job's failure is its own; the run goes on with the others.
 """
 
@@ -100,7 +100,7 @@ class Runner:
         self._resources = resources
         self._ledger = resources.ledger
         self._timing = resources.timing
-        self._look_seconds = self._timing.look.total_seconds()
+        self._poll_seconds = self._timing.work_poll.total_seconds()
         self._run_id = run.id
         self._flow_run_id: UUID = run.flow_run_id
         self._shared = run.shared
@@ -141,7 +141,7 @@ class Runner:
         while not self._ledger.answers():
             if time.monotonic() > deadline:
                 raise error
-            time.sleep(self._look_seconds)
+            time.sleep(self._poll_seconds)
         self._calls.forget()
 
     def _work(self) -> bool:
@@ -160,16 +160,16 @@ class Runner:
             while True:
                 self._calls.take_in()
                 self._heed_a_suspension()
-                work = self._ledger.runs.look(self._run_id, self._calls.waits)
-                self._calls.start(work, named=self._as_tasks and self._is_alone(work))
+                work = self._ledger.runs.poll_work(self._run_id, self._calls.waits)
+                self._calls.start(work, as_tasks=self._as_tasks and self._is_alone(work))
                 if self._calls.busy:
                     moved = time.monotonic()
                 left = moved + self._stay(work) - time.monotonic()
                 if left <= 0 and not self._calls.busy:
                     return bool(work.open)
                 again = min(self._calls.next_due, self._until_the_next_time())
-                look = self._look_seconds
-                listener.wait(min(look, again, look if self._calls.busy else left))
+                poll = self._poll_seconds
+                listener.wait(min(poll, again, poll if self._calls.busy else left))
                 self._poller.ask_all()
                 self._reports.send_what_is_due()
 
@@ -221,10 +221,10 @@ class Runner:
             self._ledger.runs.enter(self._flow_run_id, run_key=None)
 
     def _left(self) -> None:
-        asks = self._deployed and self._calls.form is not None
-        if self._ledger.runs.left(self._run_id, self._calls.waits, asks=asks):
+        awaits_input = self._deployed and self._calls.form is not None
+        if self._ledger.runs.on_suspended(self._run_id, self._calls.waits, awaits_input=awaits_input):
             return
-        if asks:
+        if awaits_input:
             self._resources.orchestrator.resume(self._flow_run_id)
         else:
             self._resources.orchestrator.wake(

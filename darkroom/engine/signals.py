@@ -1,6 +1,6 @@
 """How a call of a job's function ends where the job does not: it waits, it comes again later, it was cancelled.
 
-In a rehearsal also where it cannot go on, as what comes next has never been done.
+In a dry run also where it cannot go on, as what comes next has never been done.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Waiting(BaseException):
 
 
 class DryRunStop(Waiting):
-    """A rehearsal knows no more: `why` begins with "it would …". A wait, so what goes side by side is gone through."""
+    """A dry run knows no more: `why` begins with "it would …". A wait, so what goes side by side is gone through."""
 
     def __init__(self, why: str) -> None:
         super().__init__({_UNTOLD + why})

@@ -125,7 +125,7 @@ def _recorded(sender: Sender, record: Callable[[], T]) -> T:
         except OUTAGES:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(sender.ledger.timing.look.total_seconds())
+            time.sleep(sender.ledger.timing.work_poll.total_seconds())
 
 
 def _unprepared(sender: Sender, row: Request, error: DarkroomError) -> Implied:

@@ -21,11 +21,11 @@ from darkroom.errors import DarkroomError
 from darkroom.ledger import OUTAGES
 from darkroom.orchestrator import Orchestrator
 
-_PATIENCE_OF_THE_DOORKEEPER = 0.2  # seconds between looks at whether Prefect shows the run as paused
+_WATCH_SECONDS = 0.2  # seconds between looks at whether Prefect shows the run as paused
 
 
 def suspend(*, timeout: timedelta, on_suspended: Callable[[], None], form: type[RunInput] | None = None) -> None:
-    """End the process of a deployed run by raising `Pause`; call `when_left` once Prefect has accepted it.
+    """End the process of a deployed run by raising `Pause`; call `on_suspended` once Prefect has accepted it.
 
     `form`: what a person fills in to resume it. A resume without an answer is refused then.
     """
@@ -37,7 +37,7 @@ def suspend(*, timeout: timedelta, on_suspended: Callable[[], None], form: type[
         else:
             suspend_flow_run(timeout=seconds, key=key, wait_for_input=form)
     except Pause:
-        with suppress(*OUTAGES):  # reconcile finds a suspended run that was never marked as left
+        with suppress(*OUTAGES):  # reconcile finds a suspended run that was never marked as suspended
             on_suspended()
         raise
 
@@ -48,24 +48,24 @@ def pause(
     """Wait in the process of a run without a deployment until it is resumed.
 
     `pause_flow_run` blocks from before the state is accepted until the resume, so a thread watches from outside, and
-    calls `when_left` once the run is paused.
+    calls `on_suspended` once the run is paused.
     """
     resumed = threading.Event()
-    doorkeeper = threading.Thread(
-        target=_once_paused, args=(orchestrator, flow_run_id, resumed, on_suspended), daemon=True, name="doorkeeper"
+    watcher = threading.Thread(
+        target=_once_paused, args=(orchestrator, flow_run_id, resumed, on_suspended), daemon=True, name="watcher"
     )
-    doorkeeper.start()
+    watcher.start()
     try:
         pause_flow_run(timeout=int(timeout.total_seconds()), poll_interval=1, key=str(uuid4()))
     finally:
         resumed.set()
-        doorkeeper.join()
+        watcher.join()
 
 
 def _once_paused(
     orchestrator: Orchestrator, flow_run_id: UUID, resumed: threading.Event, on_suspended: Callable[[], None]
 ) -> None:
-    while not resumed.wait(_PATIENCE_OF_THE_DOORKEEPER):
+    while not resumed.wait(_WATCH_SECONDS):
         try:
             state = orchestrator.run_state(flow_run_id)
         except DarkroomError:

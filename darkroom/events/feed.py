@@ -21,15 +21,15 @@ logger = logging.getLogger(__name__)
 CHUNK = 50  # events in one call to Prefect
 
 
-def tell_some(ledger: Ledger, orchestrator: Orchestrator, *, before: datetime) -> int:
+def publish_some(ledger: Ledger, orchestrator: Orchestrator, *, before: datetime) -> int:
     """Publish the oldest events that came in before that time and are unpublished. Return how many, or 0.
 
     Raises what the orchestrator raises: then none of them is noted as published.
     """
-    events = ledger.events.untold(before=before, limit=CHUNK)
+    events = ledger.events.unpublished(before=before, limit=CHUNK)
     if events:
         _announce(orchestrator, events)
-        ledger.events.told([event.id for event in events])
+        ledger.events.published([event.id for event in events])
     return len(events)
 
 

@@ -53,16 +53,17 @@ from darkroom.ledger.replay import asks_the_same, plan_replay
 from darkroom.ledger.request_rows import RequestSpec, spec_again
 from darkroom.ledger.requests import Requests
 from darkroom.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
+from darkroom.ledger.sessions import KnownSession, NewSession, Sessions
 from darkroom.ledger.settle import Arrival, Outcome, Verdict
 from darkroom.ledger.spending import GROUPS, Spending, Sums, Usage
 from darkroom.ledger.statuses import (
+    BatchPass,
     EffectKind,
     EventStatus,
     JobStatus,
     Lane,
     LoraStatus,
     RequestStatus,
-    Stage,
     StartStatus,
     Transition,
     WaitKind,
@@ -72,7 +73,7 @@ from darkroom.ledger.tables import Account, Asset, Batch, BatchRow, Job, Plan, R
 from darkroom.ledger.usage import AllFigures, Figures
 from darkroom.ledger.users import OPERATOR, OVERLAP, Users
 from darkroom.ledger.waits import Steps, Waits
-from darkroom.ledger.why import batch_waits_for, look
+from darkroom.ledger.why import batch_waits_for, explain
 from darkroom.timing import UNSCALED, Timing
 
 __all__ = [
@@ -96,6 +97,7 @@ __all__ = [
     "Asset",
     "Audience",
     "Batch",
+    "BatchPass",
     "BatchRow",
     "Callback",
     "CallbackEndpoint",
@@ -123,6 +125,7 @@ __all__ = [
     "JobStatus",
     "KnownKey",
     "KnownModel",
+    "KnownSession",
     "Labels",
     "Lane",
     "Ledger",
@@ -133,6 +136,7 @@ __all__ = [
     "ModelCard",
     "NewEvent",
     "NewKey",
+    "NewSession",
     "News",
     "OffEndpoint",
     "Outcome",
@@ -150,7 +154,6 @@ __all__ = [
     "Scope",
     "Search",
     "Sent",
-    "Stage",
     "Start",
     "StartStatus",
     "Step",
@@ -192,6 +195,7 @@ class Ledger:
         self._engine = make_engine(url, read_only=read_only)
         self.users = self._part(Users)
         self.keys = self._part(Keys)
+        self.sessions = self._part(Sessions)
         self.accounts = self._part(Accounts)
         self.jobs = self._part(Jobs)
         self.batches = self._part(Batches)
@@ -219,7 +223,7 @@ class Ledger:
         if job.kind == BATCH and not job.status.terminal and (batch := self.batches.get(job.id)) is not None:
             passes = self.batches.counts(job.id) if passes is None else passes
             return batch_waits_for(batch, passes, now=self.clock())
-        return look(self._engine, job, requests, now=self.clock(), timing=self.timing)
+        return explain(self._engine, job, requests, now=self.clock(), timing=self.timing)
 
     def _part(self, kind: type[P]) -> P:
         return kind(self._engine, clock=self.clock, timing=self.timing)

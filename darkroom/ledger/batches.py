@@ -20,11 +20,11 @@ from darkroom.errors import BadInput, WrongState
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
-from darkroom.ledger.locks import lock_run_of_job, tell
+from darkroom.ledger.locks import lock_run_of_job, notify
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay_budget import require_within_budget
 from darkroom.ledger.request_rows import RequestSpec
-from darkroom.ledger.statuses import JobStatus, Stage
+from darkroom.ledger.statuses import BatchPass, JobStatus
 from darkroom.ledger.tables import Batch, BatchRow, Job, new_id
 
 # Until somebody lets it go on: nothing is granted before its time.
@@ -72,7 +72,7 @@ class RowPicture:
 class Counts:
     """How many rows of a pass have come to what, and what they have cost so far, in USD."""
 
-    stage: Stage
+    stage: BatchPass
     statuses: Mapping[JobStatus, int]
     in_flight: int
     last_minute: int  # rows that ended within it
@@ -110,7 +110,7 @@ class Batches(Part):
             open_batch(connection, job, rows, drafts, forecast=forecast, now=self._now())
             return Implied(grant=True)
 
-    def add(self, job: Job, stage: Stage, children: Sequence[Child]) -> Implied:
+    def add(self, job: Job, stage: BatchPass, children: Sequence[Child]) -> Implied:
         """Put another pass on record. Those rows that are on record for it already are left as they are."""
         with self._engine.begin() as connection:
             run(connection, "job_lock", job_id=job.id)
@@ -135,14 +135,14 @@ class Batches(Part):
         with self._engine.begin() as connection:
             return _counts(run(connection, "children_counts", job_id=job_id, now=self._now()).all())
 
-    def page(self, job_id: str, *, limit: int, after: tuple[Stage, int] | None = None) -> list[Job]:
+    def page(self, job_id: str, *, limit: int, after: tuple[BatchPass, int] | None = None) -> list[Job]:
         """Return the jobs of its rows, a page of them: the first pass in the manifest's order, then the second."""
-        stage, n = after or (Stage.DRAFT, -1)
+        stage, n = after or (BatchPass.DRAFT, -1)
         with self._engine.begin() as connection:
             rows = run(connection, "children_page", job_id=job_id, stage=stage, n=n, limit=limit)
             return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
 
-    def pictures(self, job_id: str, stage: Stage) -> list[RowPicture]:
+    def pictures(self, job_id: str, stage: BatchPass) -> list[RowPicture]:
         """Return the outcome of each row in a pass, in the manifest's order."""
         with self._engine.begin() as connection:
             rows = run(connection, "children_pictures", job_id=job_id, stage=stage)
@@ -158,12 +158,14 @@ class Batches(Part):
             for row in found:
                 yield dict(row._mapping)
 
-    def ask(self, job_id: str, *, patience: timedelta | None) -> Batch:
+    def await_selection(self, job_id: str, *, patience: timedelta | None) -> Batch:
         """Note that the first pass is done: from now on a person may choose. The first time counts."""
         now = self._now()
         with self._engine.begin() as connection:
             answer_by = None if patience is None else now + patience
-            return plain(Batch, run(connection, "batch_ask", job_id=job_id, now=now, answer_by=answer_by).one())
+            return plain(
+                Batch, run(connection, "batch_await_selection", job_id=job_id, now=now, answer_by=answer_by).one()
+            )
 
     def time_is_over(self, batch: Batch) -> bool:
         return batch.answer_by is not None and batch.answer_by <= self._now()
@@ -183,7 +185,7 @@ class Batches(Part):
                 chosen, set(run(connection, "children_succeeded", job_id=job_id).scalars()), rows=batch.rows
             )
             run(connection, "batch_choose", job_id=job_id, winners=dumps(chosen), via=via, now=now)
-            return tell(connection, locked, job_id, "darkroom.run.woken", now=now)
+            return notify(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def pause(self, job_id: str) -> None:
         """Pause the batch: nothing more of it is granted, and what is under way reaches its end.
@@ -234,11 +236,11 @@ def open_batch(
     run(connection, "batch_insert", job_id=job.id, rows=len(rows), forecast=dumps(dict(forecast)))
     given = ((job.id, row.n, row.name, dumps(dict(row.picture)), row.same_as) for row in rows)
     _copy(connection, "batch_row", ("batch_id", "n", "name", "picture", "same_as"), given)
-    insert_children(connection, job, Stage.DRAFT, drafts, now=now)
+    insert_children(connection, job, BatchPass.DRAFT, drafts, now=now)
 
 
 def insert_children(
-    connection: Connection, job: Job, stage: Stage, children: Sequence[Child], *, now: datetime
+    connection: Connection, job: Job, stage: BatchPass, children: Sequence[Child], *, now: datetime
 ) -> None:
     """Insert the jobs of a pass with their first calls, which wait in the manifest's order.
 
@@ -344,7 +346,7 @@ def _counts(found: Sequence[Row[Any]]) -> list[Counts]:
             cost_usd=sum((row.cost_usd for row in found if row.stage == stage), Decimal(0)),
             seconds=_within_a_minute(row.seconds for row in found if row.stage == stage),
         )
-        for stage in Stage
+        for stage in BatchPass
         if any(row.stage == stage for row in found)
     ]
 

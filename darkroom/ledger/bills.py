@@ -142,7 +142,7 @@ class Bills(Part):
             rows = run(connection, "bills_drift", account_id=account_id, begin=begin, end=end)
             return [Drift(**row._mapping) for row in rows]
 
-    def drift_told(self, account_id: str, day: date) -> None:
+    def drift_notified(self, account_id: str, day: date) -> None:
         """Note that bills and costs of that day were compared."""
         with self._engine.begin() as connection:
             run(connection, "money_drift_told", account_id=account_id, day=day)

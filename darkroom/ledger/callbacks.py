@@ -169,7 +169,7 @@ class Callbacks(Part):
                 for row in run(connection, "callback_endpoints_to_tell")
             ]
 
-    def off_told(self, endpoint: OffEndpoint) -> None:
+    def off_notified(self, endpoint: OffEndpoint) -> None:
         with self._engine.begin() as connection:
             given = {"owner_id": endpoint.user_id, "off_at": endpoint.off_at}
             run(connection, "callback_endpoint_told", now=self._now(), **given)

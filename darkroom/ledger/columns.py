@@ -22,6 +22,11 @@ def when(*, now: bool = False) -> Any:
     return Field(default=None, sa_type=DateTime(timezone=True))
 
 
+def stored_as(name: str, attribute: str) -> dict[str, Any]:
+    """Return what a field needs whose column has kept a name of an earlier version, which may run on it still."""
+    return {"name": name, "key": attribute}
+
+
 def usd(default: Decimal | None = None) -> Any:
     """Declare a column with money, to a millionth."""
     return Field(default=default, sa_type=Numeric(12, 6))

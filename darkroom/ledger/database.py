@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, CursorResult, Engine, Row, TextClause, create_engine, event, text
+from sqlalchemy import Column, Connection, CursorResult, Engine, Row, TextClause, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import SQLModel
@@ -125,15 +125,21 @@ def _spelled_out(statement: str) -> str:
         table = SQLModel.metadata.tables.get(name)
         if table is None:  # a part of the statement itself
             return found[0]
-        return f"{found['before']} " + ", ".join(f"{name}.{column.name}" for column in table.columns)
+        return f"{found['before']} " + ", ".join(map(_named, table.columns))
 
     return re.sub(_STARS, columns, statement)
 
 
-class Listener:
-    """Rings when something was committed for the one who listens, and when somebody in this process rings it.
+def _named(column: Column[Any]) -> str:
+    """Name the column, as its attribute where that is called otherwise."""
+    said = f"{column.table.name}.{column.name}"
+    return said if column.key == column.name else f"{said} AS {column.key}"
 
-    Rings are kept while nobody waits.
+
+class Listener:
+    """Wakes when something was committed for the one who listens, and when somebody in this process notifies it.
+
+    Notifications are kept while nobody waits.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:

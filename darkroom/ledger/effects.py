@@ -18,7 +18,7 @@ class Wake:
     flow_run_id: UUID
     ref: str
     event: str
-    asks: bool = False  # it left with a form: an event does not resume it
+    awaits_input: bool = False  # it was suspended with a form: an event does not resume it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,8 @@ class Start:
 class Implied:
     wakes: tuple[Wake, ...] = ()
     starts: tuple[Start, ...] = ()
-    places: tuple[str, ...] = ()  # jobs that go on without a slot: a run is to take them
-    rings: tuple[str, ...] = ()  # jobs for which something came: their runs are to be told
+    assigns: tuple[str, ...] = ()  # jobs that go on without a slot: a run is to take them
+    notifies: tuple[str, ...] = ()  # jobs for which something came: their runs are to be notified
     cancels: tuple[str, ...] = ()  # jobs that nobody waits for any more
     begins: tuple[str, ...] = ()  # deployments of which a start may begin that flow control has held
     grant: bool = False  # a slot became free, or a row came to wait for one
@@ -47,8 +47,8 @@ class Implied:
         return Implied(
             wakes=self.wakes + other.wakes,
             starts=self.starts + other.starts,
-            places=self.places + other.places,
-            rings=self.rings + other.rings,
+            assigns=self.assigns + other.assigns,
+            notifies=self.notifies + other.notifies,
             cancels=self.cancels + other.cancels,
             begins=self.begins + other.begins,
             grant=self.grant or other.grant,

@@ -144,22 +144,22 @@ class Events(Part):
         with self._engine.begin() as connection:
             return [_event(row) for row in run(connection, "events_page", **wanted, **page)]
 
-    def untold(self, *, before: datetime, limit: int) -> list[Event]:
+    def unpublished(self, *, before: datetime, limit: int) -> list[Event]:
         """Return the accepted events that Prefect does not have in its feed yet, oldest first.
 
         `before`: they came in before that time.
         """
         with self._engine.begin() as connection:
-            return [_event(row) for row in run(connection, "events_untold", before=before, limit=limit)]
+            return [_event(row) for row in run(connection, "events_unpublished", before=before, limit=limit)]
 
     def cancels_undone(self) -> list[str]:
         """Return jobs that an event cancels, and that nobody has cancelled after it was on record."""
         with self._engine.begin() as connection:
             return list(run(connection, "cancels_undone", since=self._now() - CANCELS_SEEN).scalars())
 
-    def told(self, event_ids: Sequence[str]) -> None:
+    def published(self, event_ids: Sequence[str]) -> None:
         with self._engine.begin() as connection:
-            run(connection, "events_told", ids=list(event_ids), now=self._now())
+            run(connection, "events_published", ids=list(event_ids), now=self._now())
 
 
 def _document(source: str, id: str, event: NewEvent, *, now: datetime) -> dict[str, Any]:
@@ -220,7 +220,7 @@ class _Waiting:
                 yield wait, verdict if isinstance(verdict, str) else f"its data does not match: {wait.match}"
                 continue
             self._open[event.name].remove(wait)
-            settle(self._connection, wait, WaitStatus.CAME, by="event", event_id=event_id, now=self._now)
+            settle(self._connection, wait, WaitStatus.RECEIVED, by="event", event_id=event_id, now=self._now)
             yield wait, None
 
 
@@ -237,7 +237,7 @@ def _take_effect(
 ) -> tuple[list[dict[str, Any]], Implied]:
     effects: list[dict[str, Any]] = []
     places: list[str] = []
-    rings: list[str] = []
+    notifies: list[str] = []
     cancelled: list[str] = []
 
     def note(what: EffectKind, **details: Any) -> None:
@@ -278,8 +278,8 @@ def _take_effect(
             note(EffectKind.NOT_WOKEN, job_id=wait.job_id, wait_id=wait.id, reason=reason)
         else:
             note(EffectKind.WOKE, job_id=wait.job_id, wait_id=wait.id)
-            rings.append(wait.job_id)
-    return effects, Implied(places=tuple(places), rings=tuple(rings), cancels=tuple(cancelled))
+            notifies.append(wait.job_id)
+    return effects, Implied(assigns=tuple(places), notifies=tuple(notifies), cancels=tuple(cancelled))
 
 
 def _matching(connection: Connection, user_id: str, cancel: EventCancel) -> Sequence[str]:

@@ -19,7 +19,7 @@ from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.job_lists import JobLists
 from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, labels_again, repeated
-from darkroom.ledger.locks import lock_run_of_job, tell
+from darkroom.ledger.locks import lock_run_of_job, notify
 from darkroom.ledger.replay import plan_replay
 from darkroom.ledger.replay_budget import require_within_budget
 from darkroom.ledger.request_rows import RequestSpec, adopt_late, as_request, cancel_open, insert_request, spec_again
@@ -114,7 +114,7 @@ def put_back(
         return Implied(grant=True)
     # Nothing waits: its late result, or an answer that the user has had meanwhile, serves. A run has to take it so.
     run(connection, "job_slotless", job_id=job_id)
-    return Implied(places=(job_id,) if run_id is None else ())
+    return Implied(assigns=(job_id,) if run_id is None else ())
 
 
 class Jobs(JobLists):
@@ -163,7 +163,7 @@ class Jobs(JobLists):
                 return Posted(job=job, new=True, implied=Implied(grant=True))
             if first is not None:
                 run(connection, "job_slotless", job_id=job.id)
-            return Posted(job=job, new=True, implied=Implied(places=(job.id,)))
+            return Posted(job=job, new=True, implied=Implied(assigns=(job.id,)))
 
     def post_batch(
         self,
@@ -196,10 +196,10 @@ class Jobs(JobLists):
                 found = repeated(connection, user_id, idempotency_key, kind, parameters, labels)
                 return Posted(job=as_job(found), new=False, implied=NOTHING)
             _require_allowed(row, estimate_usd, retry_after=self._timing.queue_full)
-            _require_room(connection, row, len(drafts), retry_after=self._timing.queue_full)
+            _require_capacity(connection, row, len(drafts), retry_after=self._timing.queue_full)
             job = as_job(row)
             open_batch(connection, job, rows, drafts, forecast=forecast, now=now)
-            return Posted(job=job, new=True, implied=Implied(grant=True, places=(job.id,)))
+            return Posted(job=job, new=True, implied=Implied(grant=True, assigns=(job.id,)))
 
     def get(self, job_id: str) -> Job | None:
         with self._engine.begin() as connection:
@@ -256,7 +256,7 @@ class Jobs(JobLists):
         """Note how far the job has come. Return False if that is what is on record, or the job has ended."""
         now = self._now()
         given = {"progress": dumps({"percent": round(percent, 1), "text": text})}
-        times = {"now": now, "told_before": now - self._timing.progress_told}
+        times = {"now": now, "published_before": now - self._timing.progress_published}
         with self._engine.begin() as connection:
             return run(connection, "job_progress", job_id=job_id, **given, **times).one_or_none() is not None
 
@@ -282,7 +282,7 @@ class Jobs(JobLists):
                 ended = _finish(connection, job_id, JobStatus.CANCELLED, now=now)
             else:
                 ended = Implied(cancels=_end_waits(connection, job_id, now=now))
-            return Implied(grant=freed) + ended + tell(connection, locked, job_id, "darkroom.run.woken", now=now)
+            return Implied(grant=freed) + ended + notify(connection, locked, job_id, "darkroom.run.woken", now=now)
 
     def replay(self, job_id: str, *, replay_id: str | None = None, discarded_too: bool = True) -> Implied:
         """Requeue a failed or cancelled job, in whatever run takes it; of several calls at once one does it.
@@ -321,10 +321,10 @@ class Jobs(JobLists):
             idempotency_key=idempotency_key,
         )
 
-    def unplaced(self) -> list[str]:
+    def unassigned(self) -> list[str]:
         """Return jobs that no run has taken though a row of theirs holds a slot, or though they wait for none."""
         with self._engine.begin() as connection:
-            return list(run(connection, "jobs_unplaced").scalars())
+            return list(run(connection, "jobs_unassigned").scalars())
 
 
 def _require_not_discarded(connection: Connection, job_id: str) -> None:
@@ -359,7 +359,7 @@ def _put_batch_back(
     rows = run(connection, "children_to_replay", job_id=job.id).scalars().all()
     if job.status is JobStatus.COMPLETED and not rows:
         raise WrongState("Every row of the batch has come: there is nothing to replay.")
-    implied = Implied(places=(job.id,) if run_id is None else ())
+    implied = Implied(assigns=(job.id,) if run_id is None else ())
     for row in rows:
         implied += put_back(connection, row, run_id=run_id, replay_id=replay_id, now=now)
     run(connection, "job_put_back", job_id=job.id, run_id=run_id, replay_id=replay_id, now=now)
@@ -371,7 +371,7 @@ def _as_it_was(row: Request) -> RequestSpec:
     return spec_again(row, attempt=1, lane=Lane.INTERACTIVE)
 
 
-def _require_room(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:
+def _require_capacity(connection: Connection, row: Row[Any], count: int, *, retry_after: timedelta) -> None:
     waiting: int = run(connection, "queued_of_user", user_id=row.user_id, most=row.most_queued).scalar_one()
     if waiting + count > row.most_queued:
         raise TooMany(
@@ -402,10 +402,10 @@ def _finish(
     if job.kind == BATCH:
         freed |= end_children(connection, job_id, now=now)
     if job.parent_id is None:  # of a batch's rows their batch tells
-        news.tell_end(connection, job, status, error=error, now=now)
+        news.publish_end(connection, job, status, error=error, now=now)
     waiting = tuple(run(connection, "jobs_waiting_for", job_id=job_id).scalars())
     begins = () if job.start_id is None else (f"{job.kind}/{job.deployment}",)
-    return Implied(grant=freed, rings=waiting, cancels=_end_waits(connection, job_id, now=now), begins=begins)
+    return Implied(grant=freed, notifies=waiting, cancels=_end_waits(connection, job_id, now=now), begins=begins)
 
 
 def _end_waits(connection: Connection, job_id: str, *, now: datetime) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The table of API keys, and what a key may be good for."""
+"""The tables of API keys and their sessions, and what a key may be good for."""
 
 from __future__ import annotations
 
@@ -48,6 +48,17 @@ class ApiKey(SQLModel, table=True):
     revoked_at: datetime | None = when()
     expires_at: datetime | None = when()  # as it was made, or set by a rotation: the old key and the new one overlap
     last_used_at: datetime | None = when()  # to the minute
+
+
+class KeySession(SQLModel, table=True):
+    """What a browser holds in place of a key. It ends with the key."""
+
+    __tablename__ = "session"
+
+    digest: str = Field(primary_key=True)  # SHA-256 of the token, as random as a key
+    key_id: str = Field(foreign_key="api_key.id", index=True)
+    created_at: datetime = when(now=True)
+    expires_at: datetime = when(now=True)  # always given
 
 
 configure_mappers()

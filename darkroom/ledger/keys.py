@@ -58,13 +58,16 @@ class KnownKey:
 class Caller:
     """Whom a key belongs to, and what it is good for. A service may act for its own end users.
 
-    `calls_per_minute`: how often it may call, by its user's plan; None: as often as it likes.
+    `calls_per_minute`: how often it may call, by its user's plan; None: as often as it likes. `key`: its digest, also
+    where a session of it was shown.
     """
 
     user_id: str
     service: bool
     scopes: frozenset[Scope] = frozenset(USUAL)
     calls_per_minute: int | None = None
+    key: str = ""
+    session: bool = False
 
 
 class Keys(Part):

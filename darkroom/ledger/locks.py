@@ -18,6 +18,8 @@ from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied, Wake
 from darkroom.ledger.tables import Run
 
+WOKEN = "darkroom.run.woken"
+
 
 def lock_run(connection: Connection, run_id: str) -> Run:
     return as_run(run(connection, "run_lock", run_id=run_id).one())
@@ -30,10 +32,10 @@ def lock_run_of_job(connection: Connection, job_id: str) -> Run | None:
     """
     found = run(connection, "run_lock_of_job", job_id=job_id).one_or_none()
     if found is None:
-        return _lock_unplaced(connection, job_id)
+        return _lock_unassigned(connection, job_id)
     if found.closed_at is None or run(connection, "run_of_job", job_id=job_id).scalar_one() == found.id:
         return as_run(found)
-    return _lock_unplaced(connection, job_id)  # put back meanwhile, or in another run's hands
+    return _lock_unassigned(connection, job_id)  # put back meanwhile, or in another run's hands
 
 
 def lock_run_of_request(connection: Connection, ref: str) -> Run | None:
@@ -48,18 +50,20 @@ def as_run(row: Row[Any]) -> Run:
     return plain(Run, row)
 
 
-def tell(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:
+def notify(connection: Connection, locked: Run | None, ref: str, event: str, *, now: datetime) -> Implied:
     """Notify the run in its process. Mark one that is suspended as woken, and imply its wake."""
     if locked is None:
         return NOTHING
-    run(connection, "run_ring", channel=locked.id)
-    if locked.left_at is None or locked.flow_run_id is None:
+    run(connection, "run_notify", channel=locked.id)
+    if locked.suspended_at is None or locked.flow_run_id is None:
         return NOTHING
-    run(connection, "run_woken", run_id=locked.id, now=now, asks=None)
-    return Implied(wakes=(Wake(flow_run_id=locked.flow_run_id, ref=ref, event=event, asks=locked.asks),))
+    run(connection, "run_woken", run_id=locked.id, now=now, awaits_input=None)
+    return Implied(
+        wakes=(Wake(flow_run_id=locked.flow_run_id, ref=ref, event=event, awaits_input=locked.awaits_input),)
+    )
 
 
-def _lock_unplaced(connection: Connection, job_id: str) -> Run | None:
+def _lock_unassigned(connection: Connection, job_id: str) -> Run | None:
     """Lock the job itself, so that no run takes it meanwhile; if one just has, let go and lock that run."""
     savepoint = connection.begin_nested()
     run_id = run(connection, "job_lock", job_id=job_id).scalar_one()

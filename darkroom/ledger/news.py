@@ -10,7 +10,7 @@ larger one, and "everything after N" misses nothing. Places grow over all users 
 Within a job the order is that in which things happened: a row's `id` is taken with the job's own row locked, and places
 are given in the order of ids.
 
-A trigger rings the channel `CHANNEL` for each commit with news; polling is the backstop.
+A trigger notifies the channel `CHANNEL` for each commit with news; polling is the backstop.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Audience:
         )
 
 
-def tell_end(
+def publish_end(
     connection: Connection, job: Row[Any], status: JobStatus, *, error: Mapping[str, Any] | None, now: datetime
 ) -> None:
     """Put on record that the job has ended. The other news is told by the statements that do what it tells."""
@@ -148,7 +148,7 @@ class AllNews(Part):
         with self._engine.begin() as connection:
             run(connection, "news_ingested", ids=list(ids))
 
-    def tell_budgets(self) -> None:
+    def publish_budgets(self) -> None:
         """Tell users whose work waits for tomorrow's budget, once a day."""
         now = self._now()
         with self._engine.begin() as connection:

@@ -46,12 +46,12 @@ UPDATE run SET flow_run_id = :flow_run_id WHERE id = :run_id AND flow_run_id IS 
 -- name: run_renew
 UPDATE run SET alive_until = :alive_until WHERE id = :run_id AND closed_at IS NULL AND left_at IS NULL
 
--- name: run_left
+-- name: run_suspended
 -- It has come as far as it could: what killed it before does not do so each time.
-UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL, recoveries = 0, asks = :asks WHERE id = :run_id
+UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL, recoveries = 0, asks = :awaits_input WHERE id = :run_id
 
 -- name: run_woken
-UPDATE run SET left_at = NULL, woken_at = :now, alive_until = NULL, asks = COALESCE(:asks, asks) WHERE id = :run_id
+UPDATE run SET left_at = NULL, woken_at = :now, alive_until = NULL, asks = COALESCE(:awaits_input, asks) WHERE id = :run_id
 
 -- name: run_recovering
 UPDATE run SET recoveries = :recoveries, recovered_at = :now, alive_until = NULL, left_at = NULL, woken_at = NULL
@@ -76,7 +76,7 @@ WHERE run_id = :run_id AND parent_id IS NULL AND discarded_at IS NULL AND (
 )
 ORDER BY created_at, id
 
--- name: run_ring
+-- name: run_notify
 SELECT pg_notify(:channel, '')
 
 -- name: run_candidate
@@ -99,7 +99,7 @@ SELECT count(*) FROM job WHERE run_id = :run_id AND finished_at IS NULL
 SELECT * FROM run WHERE closed_at IS NULL
 UNION
 SELECT run.* FROM (SELECT DISTINCT run_id FROM job WHERE run_id IS NOT NULL AND finished_at IS NULL) AS carried
-CROSS JOIN LATERAL (SELECT * FROM run WHERE id = carried.run_id LIMIT 1) AS run -- each by its key, never all of them
+CROSS JOIN LATERAL (SELECT one.* FROM run AS one WHERE one.id = carried.run_id LIMIT 1) AS run -- each by its key, never all of them
 ORDER BY created_at
 
 -- name: runs_closed_since
@@ -173,23 +173,23 @@ UPDATE job SET slotless = true WHERE id = :job_id
 -- name: job_lock
 SELECT run_id, replay_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
--- name: job_to_place
+-- name: job_to_assign
 SELECT user_id, kind, deployment, parent_id FROM job
 WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL LIMIT 1
 
--- name: jobs_place_lock
+-- name: jobs_assign_lock
 -- In one order for all, so two who place the same jobs do not wait for each other.
 SELECT * FROM job
 WHERE id = ANY(:job_ids) AND user_id = :user_id AND kind = :kind AND deployment = :deployment
   AND parent_id IS NOT DISTINCT FROM :parent_id AND run_id IS NULL AND finished_at IS NULL
 ORDER BY created_at, id
-LIMIT :room
+LIMIT :capacity
 FOR NO KEY UPDATE
 
--- name: jobs_place
+-- name: jobs_assign
 UPDATE job SET run_id = :run_id WHERE id = ANY(:job_ids)
 
--- name: jobs_hand_over
+-- name: jobs_reassign
 UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NULL
 
 -- name: jobs_page
@@ -257,7 +257,7 @@ WHERE id = :job_id AND finished_at IS NULL
 RETURNING *
 
 -- name: job_progress
--- Told at most as often as `told_before` says: what is passed over is made good by the next, or by the end.
+-- Told at most as often as `published_before` says: what is passed over is made good by the next, or by the end.
 WITH come AS (
     UPDATE job SET progress = CAST(:progress AS jsonb)
     WHERE id = :job_id AND finished_at IS NULL AND progress IS DISTINCT FROM CAST(:progress AS jsonb)
@@ -267,7 +267,7 @@ WITH come AS (
     SELECT user_id, id, 'job.progress', progress, :now FROM come
     WHERE parent_id IS NULL AND NOT EXISTS (
         SELECT FROM notification
-        WHERE job_id = :job_id AND event = 'job.progress' AND created_at > CAST(:told_before AS timestamptz)
+        WHERE job_id = :job_id AND event = 'job.progress' AND created_at > CAST(:published_before AS timestamptz)
     )
 )
 SELECT id FROM come
@@ -313,12 +313,12 @@ SELECT DISTINCT ON (job_id) * FROM asset
 WHERE job_id = ANY(:job_ids)
 ORDER BY job_id, content_type NOT LIKE 'image/%', created_at, step, n
 
--- name: jobs_unplaced
-SELECT unplaced.id
+-- name: jobs_unassigned
+SELECT unassigned.id
 FROM request
 CROSS JOIN LATERAL ( -- each by its key: those that hold a slot are few, those without a run are all that wait
     SELECT id FROM job WHERE id = request.job_id AND run_id IS NULL AND finished_at IS NULL LIMIT 1
-) AS unplaced
+) AS unassigned
 WHERE request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
 UNION
 SELECT id FROM job WHERE slotless AND run_id IS NULL AND finished_at IS NULL
@@ -335,7 +335,7 @@ SELECT * FROM batch WHERE job_id = :job_id FOR UPDATE
 -- name: batch_rows
 SELECT * FROM batch_row WHERE batch_id = :job_id AND (CAST(:rows AS integer[]) IS NULL OR n = ANY(:rows)) ORDER BY n
 
--- name: batch_ask
+-- name: batch_await_selection
 -- Told the first time only.
 WITH before AS (
     SELECT batch.job_id, job.user_id, batch.asked_at FROM batch JOIN job ON job.id = batch.job_id
@@ -432,9 +432,29 @@ WHERE parent_id = :job_id AND discarded_at IS NULL
 ORDER BY stage, manifest_row
 
 -- name: key_caller
-SELECT api_key.user_id, service, scopes, last_used_at, calls_per_minute
-FROM api_key JOIN "user" ON "user".id = api_key.user_id JOIN plan ON plan.name = "user".plan
-WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CAST(:now AS timestamptz))
+-- By the key itself, or by a session of it.
+SELECT api_key.user_id, service, scopes, last_used_at, calls_per_minute, api_key.digest, shown.session
+FROM (
+    SELECT id, false AS session FROM api_key WHERE digest = :digest
+    UNION ALL
+    SELECT key_id, true FROM session WHERE digest = :digest AND expires_at > CAST(:now AS timestamptz)
+) AS shown
+JOIN api_key ON api_key.id = shown.id JOIN "user" ON "user".id = api_key.user_id JOIN plan ON plan.name = "user".plan
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CAST(:now AS timestamptz))
+
+-- name: session_forget
+-- Whoever else forgets them just now does the same: nobody waits for anybody.
+DELETE FROM session WHERE digest IN (
+    SELECT session.digest FROM session JOIN api_key ON api_key.id = key_id
+    WHERE api_key.digest = :key AND session.expires_at <= :now
+    FOR UPDATE OF session SKIP LOCKED)
+
+-- name: session_open
+INSERT INTO session (digest, key_id, created_at, expires_at)
+SELECT :digest, id, :now, :expires_at FROM api_key WHERE digest = :key
+
+-- name: session_close
+DELETE FROM session WHERE digest = :digest
 
 -- name: key_used
 -- Whoever else writes it just now says the same: nobody waits for anybody.
@@ -718,8 +738,13 @@ UPDATE callback_endpoint SET off_told_at = :now WHERE user_id = :owner_id AND of
 SELECT url, events FROM job_callback WHERE job_id = :job_id
 
 -- name: keys_that_hold
+-- Keys, and sessions of keys.
 SELECT digest FROM api_key
 WHERE digest = ANY(:digests) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
+UNION ALL
+SELECT session.digest FROM session JOIN api_key ON api_key.id = key_id
+WHERE session.digest = ANY(:digests) AND session.expires_at > :now
+  AND revoked_at IS NULL AND (api_key.expires_at IS NULL OR api_key.expires_at > :now)
 
 -- name: request_insert
 -- For a job that is over it is cancelled from the start. One whose answer the user has already, with its files in the
@@ -940,7 +965,7 @@ WITH RECURSIVE waiting AS (
 ), open AS (
     SELECT waiting.user_id, head.lane, head.created_at, last.lane AS last_lane,
         greatest(turn.passed, CAST(account.passed ->> CAST(head.lane AS text) AS double precision), 0) AS start,
-        COALESCE(account.user_slots, plan.in_flight) - COALESCE(held.n, 0) AS room,
+        COALESCE(account.user_slots, plan.in_flight) - COALESCE(held.n, 0) AS capacity,
         COALESCE(held.n, 0) / plan.weight AS load,
         CAST(1 / plan.weight AS double precision) AS step,
         plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0) AS budget
@@ -993,7 +1018,7 @@ CROSS JOIN LATERAL (
     WHERE user_id = first.user_id AND status = 'queued' AND account_id = :account_id AND lane >= :from_lane
       AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
     ORDER BY lane, created_at, ref
-    LIMIT least(first.room, :free)
+    LIMIT least(first.capacity, :free)
 ) AS candidate
 LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = candidate.lane AND turn.user_id = first.user_id
 CROSS JOIN LATERAL (
@@ -1328,10 +1353,10 @@ WHERE (CAST(:source AS text) IS NULL OR source = :source) AND (CAST(:status AS t
   AND (received_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
 ORDER BY received_at DESC, id DESC LIMIT :limit
 
--- name: events_untold
+-- name: events_unpublished
 SELECT * FROM event WHERE told_at IS NULL AND status = 'accepted' AND received_at < :before ORDER BY received_at LIMIT :limit
 
--- name: events_told
+-- name: events_published
 UPDATE event SET told_at = :now WHERE id = ANY(:ids)
 
 -- name: effects_insert

@@ -16,7 +16,7 @@ from darkroom.errors import BadInput
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import run
 from darkroom.ledger.effects import NOTHING, Implied
-from darkroom.ledger.locks import tell
+from darkroom.ledger.locks import notify
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import keeps_its_slot
 from darkroom.ledger.replay_budget import require_within_budget
@@ -136,7 +136,7 @@ class Requests(Part):
         with self._engine.begin() as connection:
             run(connection, "request_adopted", ref=ref, now=self._now())
 
-    def ask_anew(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
+    def amend(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
         """Put another call in the row's place, if it has not been sent; else return the row as it is.
 
         One that costs more than the row's, or that is for somebody else's slot, goes back to the queue for it. Raises
@@ -201,7 +201,7 @@ class Requests(Part):
                 return Implied(grant=write(connection, row, Transition.REFUSE, error=error, **back))
             if not write(connection, row, Transition.CANCEL, error=error, finished_at=now):
                 return NOTHING
-            return tell(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
+            return notify(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
 
     def fail_unsent(self, ref: str, outcome: Outcome) -> Implied:
         """Fail a call that could not be prepared. Nothing is done where somebody else has begun to send it."""

@@ -20,7 +20,7 @@ from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import run
 from darkroom.ledger.effects import NOTHING, Implied, Start
 from darkroom.ledger.jobs import as_job, insert_job, put_back
-from darkroom.ledger.locks import as_run, lock_run, lock_run_of_job, tell
+from darkroom.ledger.locks import WOKEN, as_run, lock_run, lock_run_of_job, notify
 from darkroom.ledger.part import Part
 from darkroom.ledger.statuses import RequestStatus
 from darkroom.ledger.tables import Job, Run, new_id
@@ -50,41 +50,41 @@ class Work:
 
 
 class Runs(Part):
-    def place(self, *job_ids: str) -> Implied:
+    def assign(self, *job_ids: str) -> Implied:
         """Assign the jobs to open runs of their user and kind, and put new runs on record for the rest.
 
         One transaction for each run that takes some: it locks that run alone, so two who assign cannot wait for each
         other's. Jobs that another has assigned or ended meanwhile are left alone.
         """
         implied, left = NOTHING, set(job_ids)
-        while left and (placed := self._place_some(left)) is not None:
-            taken, more = placed
+        while left and (assigned := self._assign_some(left)) is not None:
+            taken, more = assigned
             left -= taken
             implied += more
         return implied
 
-    def _place_some(self, job_ids: Collection[str]) -> tuple[set[str], Implied] | None:
+    def _assign_some(self, job_ids: Collection[str]) -> tuple[set[str], Implied] | None:
         """Assign as many of one user and kind as one run takes.
 
         Return None if all of them are assigned or have ended.
         """
         now = self._now()
         with self._engine.begin() as connection:
-            owner = run(connection, "job_to_place", job_ids=list(job_ids)).one_or_none()
+            owner = run(connection, "job_to_assign", job_ids=list(job_ids)).one_or_none()
             if owner is None:
                 return None
             oldest = now - self._timing.takes_jobs_for
-            taker, room, started = _taker(connection, owner, now=now, oldest=oldest)
-            rows = run(connection, "jobs_place_lock", job_ids=list(job_ids), room=room, **owner._mapping)
+            taker, capacity, started = _taker(connection, owner, now=now, oldest=oldest)
+            rows = run(connection, "jobs_assign_lock", job_ids=list(job_ids), capacity=capacity, **owner._mapping)
             jobs = [as_job(row) for row in rows]
             if not jobs:
-                return set(), started  # somebody else has just placed them
+                return set(), started  # somebody else has just assigned them
             taken = {job.id for job in jobs}
             run_id = taker.id if taker else _insert(connection, jobs[0], run_id=new_id("run_"), now=now).id
-            run(connection, "jobs_place", job_ids=list(taken), run_id=run_id)
+            run(connection, "jobs_assign", job_ids=list(taken), run_id=run_id)
             if taker is None:
                 return taken, Implied(starts=(_start(connection, jobs[0], run_id),))
-            return taken, started + tell(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
+            return taken, started + notify(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
 
     def enter(self, flow_run_id: UUID, *, run_key: str | None) -> tuple[Run, Implied] | None:
         """Note that a process takes up the run: it is neither suspended nor woken any more.
@@ -98,7 +98,7 @@ class Runs(Part):
                 return None
             alive_until = self._now() + self._timing.lease
             entered = run(connection, "run_enter", flow_run_id=flow_run_id, run_id=found.id, alive_until=alive_until)
-            implied = NOTHING if found.left_at is None else _goes_on(connection, found.id)
+            implied = NOTHING if found.suspended_at is None else _goes_on(connection, found.id)
             return as_run(entered.one()), implied
 
     def suspended_by_hand(self, run_id: str) -> None:
@@ -146,7 +146,7 @@ class Runs(Part):
         """Note the flow run that was created for the run, and notify the workers that it is there."""
         with self._engine.begin() as connection:
             run(connection, "run_created", run_id=run_id, flow_run_id=flow_run_id)
-            run(connection, "run_ring", channel=READY)
+            run(connection, "run_notify", channel=READY)
 
     def flow_run_of(self, job_id: str) -> UUID | None:
         """Return Prefect's run that carries the job."""
@@ -158,26 +158,26 @@ class Runs(Part):
         with self._engine.begin() as connection:
             run(connection, "run_renew", run_id=run_id, alive_until=self._now() + self._timing.lease)
 
-    def look(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
+    def poll_work(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
         """Find the run's open jobs, and which of them can go on.
 
         `waits`: what each job known to the process waits for; a job that is not in it is ready. That is refs of
         requests, and the job's own id where the process has not yet acted on the job's cancel.
         """
         with self._engine.begin() as connection:
-            return _look(connection, run_id, waits, now=self._now())
+            return _poll_work(connection, run_id, waits, now=self._now())
 
-    def left(self, run_id: str, waits: Mapping[str, Collection[str]], *, asks: bool = False) -> bool:
+    def on_suspended(self, run_id: str, waits: Mapping[str, Collection[str]], *, awaits_input: bool = False) -> bool:
         """Note that Prefect has accepted the suspension.
 
-        Return False if something came meanwhile: then wake it oneself. `asks`: it was suspended with a form, for a
-        person.
+        Return False if something came meanwhile: then wake it oneself. `awaits_input`: it was suspended with a form,
+        for a person.
         """
         now = self._now()
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
-            came = bool(_look(connection, run_id, waits, now=self._now()).ready)
-            run(connection, "run_woken" if came else "run_left", run_id=run_id, now=now, asks=asks)
+            came = bool(_poll_work(connection, run_id, waits, now=self._now()).ready)
+            run(connection, "run_woken" if came else "run_suspended", run_id=run_id, now=now, awaits_input=awaits_input)
             return not came
 
     def has_had_several(self, run_id: str) -> bool:
@@ -219,7 +219,7 @@ class Runs(Part):
             reopened = run(connection, "run_reopen", run_id=run_id, alive_until=now + self._timing.lease).one()
             return as_run(reopened), sum(implied, NOTHING)
 
-    def hand_over(self, run_id: str) -> Implied:
+    def reassign(self, run_id: str) -> Implied:
         """Close a run that cannot go on and reassign its open jobs, if it has any, to a new run."""
         now = self._now()
         with self._engine.begin() as connection:
@@ -230,18 +230,18 @@ class Runs(Part):
                 return NOTHING
             job = _job(connection, open_job.id)
             new = _insert(connection, job, run_id=new_id("run_"), now=now)
-            run(connection, "jobs_hand_over", run_id=run_id, new_run_id=new.id)
+            run(connection, "jobs_reassign", run_id=run_id, new_run_id=new.id)
             return Implied(starts=(_start(connection, job, new.id),))
 
-    def ring(self, run_id: str, ref: str) -> Implied:
+    def notify(self, run_id: str, ref: str) -> Implied:
         """Notify the run that a row of it was granted."""
         with self._engine.begin() as connection:
-            return tell(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=self._now())
+            return notify(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=self._now())
 
-    def ring_job(self, job_id: str) -> Implied:
+    def notify_job(self, job_id: str) -> Implied:
         """Notify the run of the job that something came for it."""
         with self._engine.begin() as connection:
-            return tell(connection, lock_run_of_job(connection, job_id), job_id, "darkroom.run.woken", now=self._now())
+            return notify(connection, lock_run_of_job(connection, job_id), job_id, WOKEN, now=self._now())
 
     def get(self, run_id: str) -> Run | None:
         with self._engine.begin() as connection:
@@ -277,7 +277,7 @@ class Runs(Part):
     def mark_woken(self, run_id: str) -> None:
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
-            run(connection, "run_woken", run_id=run_id, now=self._now(), asks=None)
+            run(connection, "run_woken", run_id=run_id, now=self._now(), awaits_input=None)
 
     def start_again(self, run_id: str) -> Implied:
         """Imply the creation of a flow run for a run on record, as it was implied when the run was made.
@@ -351,7 +351,7 @@ def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tu
     if locked is not None and locked.closed_at is None:
         return locked, NOTHING
     new = _insert(connection, batch, run_id=new_id("run_"), now=now)
-    run(connection, "jobs_place", job_ids=[batch_id], run_id=new.id)
+    run(connection, "jobs_assign", job_ids=[batch_id], run_id=new.id)
     return as_run(new), Implied(starts=(_start(connection, batch, new.id),))
 
 
@@ -415,7 +415,7 @@ def _come_of_batches(connection: Connection, refs: Collection[str], *, now: date
         yield from (CHOICE + id for id in run(connection, "batches_answered", job_ids=batches, now=now).scalars())
 
 
-def _look(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]], *, now: datetime) -> Work:
+def _poll_work(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]], *, now: datetime) -> Work:
     jobs = run(connection, "run_open_jobs", run_id=run_id).all()
     refs = sorted({ref for job in jobs for ref in waits.get(job.id, ())})
     rows = run(connection, "requests_actionable", refs=refs) if refs else ()

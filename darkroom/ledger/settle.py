@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from darkroom.ledger.database import run
 from darkroom.ledger.effects import NOTHING, Implied
-from darkroom.ledger.locks import tell
+from darkroom.ledger.locks import notify
 from darkroom.ledger.request_rows import set_columns, write
 from darkroom.ledger.statuses import RequestStatus, Transition, next_status
 from darkroom.ledger.tables import Request, Run
@@ -68,7 +68,7 @@ def settle(
     write(connection, row, outcome.transition, **result, **ending)
     if _nobody_waits(connection, locked, row):
         return verdict, Implied(grant=True)
-    return verdict, tell(connection, locked, row.ref, _event(outcome), now=now) + Implied(grant=True)
+    return verdict, notify(connection, locked, row.ref, _event(outcome), now=now) + Implied(grant=True)
 
 
 def _nobody_waits(connection: Connection, locked: Run | None, row: Request) -> bool:
@@ -76,7 +76,7 @@ def _nobody_waits(connection: Connection, locked: Run | None, row: Request) -> b
 
     A run that has a process is only notified.
     """
-    if locked is None or locked.left_at is None:
+    if locked is None or locked.suspended_at is None:
         return False
     return run(connection, "job_is_over", job_id=row.job_id).scalar_one() is not None
 

@@ -48,7 +48,7 @@ class JobStatus(StrEnum):
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
-class Stage(StrEnum):
+class BatchPass(StrEnum):
     """Which pass of a batch a job belongs to."""
 
     DRAFT = "draft"  # everything, cheap, to choose from
@@ -89,11 +89,18 @@ class WaitKind(StrEnum):
 
 
 class WaitStatus(StrEnum):
+    """Where a wait stands. Rows bear the words of 0.1: gateways of that version may run on the same ledger."""
+
     OPEN = "open"
-    CAME = "came"  # the event, or the other job's end
-    OVER = "over"  # its time is, or a person said so
-    PASSED = "passed"  # one was enough of several, and it was another
-    ENDED = "ended"  # its job has ended before
+    RECEIVED = "came"  # the event, or the other job's end
+    TIMED_OUT = "over"  # or a person said so
+    SUPERSEDED = "passed"  # one was enough of several, and it was another
+    CANCELLED = "ended"  # its job has ended before
+
+    @property
+    def word(self) -> str:
+        """Return what people and programs are told."""
+        return self.name.lower()
 
 
 class LoraStatus(StrEnum):

@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    DateTime,
     Double,
     Identity,
     Index,
@@ -33,8 +34,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
-from darkroom.ledger.columns import Json, depth, json_object, on_demand, switched_off, usd, usd_billed, when
-from darkroom.ledger.statuses import JobStatus, Lane, RequestStatus, Stage
+from darkroom.ledger.columns import Json, depth, json_object, on_demand, stored_as, switched_off, usd, usd_billed, when
+from darkroom.ledger.statuses import BatchPass, JobStatus, Lane, RequestStatus
 
 MOST_QUEUED = 20_000
 
@@ -124,8 +125,13 @@ class Run(SQLModel, table=True):
     shared: bool  # takes further jobs of its user; a run that a person started does not
     flow_run_id: UUID | None = Field(default=None, unique=True)
     created_at: datetime = when(now=True)
-    asks: bool = False  # left with a form: an event does not resume it
-    left_at: datetime | None = when()  # Prefect has accepted its suspension: only an event brings it back
+    awaits_input: bool = Field(
+        default=False, sa_column_kwargs=stored_as("asks", "awaits_input")
+    )  # suspended with a form: an event does not resume it
+    # Prefect has accepted its suspension: only an event brings it back
+    suspended_at: datetime | None = Field(
+        default=None, sa_type=DateTime(timezone=True), sa_column_kwargs=stored_as("left_at", "suspended_at")
+    )
     woken_at: datetime | None = when()  # the event was due; unset again when the run enters
     alive_until: datetime | None = when()  # renewed by the process that carries it
     recoveries: int = 0  # how often, in quick succession, it was brought back after its process was lost
@@ -175,7 +181,7 @@ class Job(SQLModel, table=True):
     status: JobStatus = Field(default=JobStatus.PENDING, sa_type=Text)
     run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
     parent_id: str | None = Field(default=None, foreign_key="job.id")  # the batch that it is a row of
-    stage: Stage | None = Field(default=None, sa_type=Text)  # … in its first pass or its second
+    stage: BatchPass | None = Field(default=None, sa_type=Text)  # … in its first pass or its second
     slotless: bool = False  # no row of it waits for a slot: a run takes it as it is
     manifest_row: int | None = None  # place in the parent's manifest
     parameters: Json = json_object()

@@ -94,23 +94,28 @@ class Users(Part):
             session.commit()
 
     def authenticate(self, key: str) -> Caller | None:
-        """Return whom the key belongs to, None where it does not open; note that it was used, by the minute."""
+        """Return whom the key, or a session of it, belongs to; None where it does not open.
+
+        Note that the key was used, by the minute.
+        """
         now, hashed = self._now(), digest(key)
         with self._engine.begin() as connection:
             found = run(connection, "key_caller", digest=hashed, now=now).one_or_none()
         if found is None:
             return None
         if found.last_used_at is None or found.last_used_at < now - USED_EVERY:
-            self._note_use(hashed, now=now)
+            self._note_use(found.digest, now=now)
         return Caller(
             user_id=found.user_id,
             service=found.service,
             scopes=frozenset(scope for scope in Scope if scope in found.scopes),
             calls_per_minute=found.calls_per_minute,
+            key=found.digest,
+            session=found.session,
         )
 
     def holding(self, digests: Collection[str]) -> frozenset[str]:
-        """Return those of the keys, by their digests, that hold still."""
+        """Return those of the keys and sessions, by their digests, that hold still."""
         with self._engine.begin() as connection:
             return frozenset(run(connection, "keys_that_hold", digests=list(digests), now=self._now()).scalars())
 

@@ -71,7 +71,9 @@ class Waits(Part):
             ids = {"job_id": job.id, "user_id": job.user_id}
             for row in run(connection, "events_since", name=event, since=job.created_at, **ids):
                 if test(row.data):
-                    settled = settle(connection, wait, WaitStatus.CAME, by="event", event_id=row.id, now=self._now())
+                    settled = settle(
+                        connection, wait, WaitStatus.RECEIVED, by="event", event_id=row.id, now=self._now()
+                    )
                     assert settled is not None
                     _note(connection, settled, row.id, now=self._now())
                     return settled
@@ -99,7 +101,7 @@ class Waits(Part):
             )
             assert row is not None
             wait = _open(connection, job, name, WaitKind.CHILD, child_job_id=as_job(row).id, now=now)
-            return wait, Implied(places=(row.id,))
+            return wait, Implied(assigns=(row.id,))
 
     def take(self, wait_id: str) -> Wait:
         """Return the wait as it is now. One whose time is over, or whose other job has ended, is settled by that."""
@@ -114,7 +116,7 @@ class Waits(Part):
                 and wait.child_job_id is not None
                 and _has_ended(connection, wait.child_job_id)
             ):
-                return settle(connection, wait, WaitStatus.CAME, by="child", now=now) or wait
+                return settle(connection, wait, WaitStatus.RECEIVED, by="child", now=now) or wait
             return wait
 
     def choose(self, wait_ids: Sequence[str]) -> Wait | None:
@@ -127,9 +129,9 @@ class Waits(Part):
             ids = list(wait_ids)
             locked = [plain(Wait, row) for row in run(connection, "waits_lock", ids=ids)]
             waits = [_if_due(connection, wait, now=now) for wait in locked]
-            settled = [wait for wait in waits if wait.status in (WaitStatus.CAME, WaitStatus.OVER)]
+            settled = [wait for wait in waits if wait.status in (WaitStatus.RECEIVED, WaitStatus.TIMED_OUT)]
             if not settled:
-                return next((wait for wait in waits if wait.status == WaitStatus.ENDED), None)
+                return next((wait for wait in waits if wait.status == WaitStatus.CANCELLED), None)
             chosen = min(settled, key=lambda wait: (wait.settled_at, ids.index(wait.id)))
             run(connection, "waits_pass", ids=ids, chosen=chosen.id, now=now)
             return chosen
@@ -144,9 +146,9 @@ class Waits(Part):
             wait = _require_open(connection, wait_id)
             if wait.kind == WaitKind.CHILD:
                 raise WrongState(f"It waits for the job {wait.child_job_id}. Cancel that one to end the wait.")
-            settled = settle(connection, wait, WaitStatus.OVER, by="hand", now=now)
+            settled = settle(connection, wait, WaitStatus.TIMED_OUT, by="hand", now=now)
             assert settled is not None
-            return settled, Implied(rings=(wait.job_id,))
+            return settled, Implied(notifies=(wait.job_id,))
 
     def extend(self, wait_id: str, *, until: datetime) -> tuple[Wait, Implied]:
         """Let the wait last until then, longer or shorter, by hand. Raises as `wake`.
@@ -158,7 +160,7 @@ class Waits(Part):
             if wait.kind == WaitKind.CHILD:
                 raise WrongState(f"It waits for the job {wait.child_job_id}, for as long as that takes.")
             extended = plain(Wait, run(connection, "wait_extend", wait_id=wait_id, until=until).one())
-            return extended, Implied(rings=(wait.job_id,))
+            return extended, Implied(notifies=(wait.job_id,))
 
     def get(self, wait_id: str) -> Wait | None:
         with self._engine.begin() as connection:
@@ -199,7 +201,7 @@ class Waits(Part):
         It is for one of the run's jobs, which wakes it for all.
         """
         with self._engine.begin() as connection:
-            return Implied(rings=tuple(run(connection, "waits_due", now=self._now()).scalars()))
+            return Implied(notifies=tuple(run(connection, "waits_due", now=self._now()).scalars()))
 
 
 class Steps(Part):
@@ -256,7 +258,7 @@ def _open(connection: Connection, job: Job, name: str, kind: WaitKind, *, now: d
 def _if_due(connection: Connection, wait: Wait, *, now: datetime) -> Wait:
     if wait.status != WaitStatus.OPEN or wait.until is None or wait.until > now:
         return wait
-    return settle(connection, wait, WaitStatus.OVER, by="time", now=now) or wait
+    return settle(connection, wait, WaitStatus.TIMED_OUT, by="time", now=now) or wait
 
 
 def _require_under_way(connection: Connection, job: Job) -> None:

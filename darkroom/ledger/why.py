@@ -1,6 +1,6 @@
 """What a job waits for, in one sentence: the answer of `GET /v1/jobs/{id}` and of `darkroom why`.
 
-`waiting_for` is pure: the job's rows, how full the line is where one of them waits, and the time. `look` fetches them.
+`waiting_for` is pure: the job's rows, how full the line is where one waits, and the time. `explain` fetches them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Line:
     probe_at: datetime | None = None
 
 
-def look(engine: Engine, job: Job, requests: Sequence[Request], *, now: datetime, timing: Timing) -> str | None:
+def explain(engine: Engine, job: Job, requests: Sequence[Request], *, now: datetime, timing: Timing) -> str | None:
     if job.status.terminal:
         return None
     queued = next((row for row in requests if row.status is RequestStatus.QUEUED), None)

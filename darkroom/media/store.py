@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from pydantic import SecretStr
 
 from darkroom.errors import BadInput, DarkroomError, Park, Permanent, StoreFull
-from darkroom.media.streams import FULL, Chunks, S3Streams, Source, Streams, copy, written_beside
+from darkroom.media.streams import FULL, Chunks, S3Streams, Source, Streams, copy, written_atomically
 from darkroom.orchestrator.api import PrefectApi, block_document
 from darkroom.settings import Settings
 
@@ -76,8 +76,8 @@ class LocalFolder:
 
     def write_path(self, path: str, content: bytes) -> None:
         """Write the whole file, or none: beside its place, and renamed."""
-        with written_beside(self._within(path)) as beside:
-            beside.write_bytes(content)
+        with written_atomically(self._within(path)) as temporary:
+            temporary.write_bytes(content)
 
     def open(self, path: str, start: int, stop: int) -> Source:
         file = self._within(path).open("rb")
@@ -88,8 +88,8 @@ class LocalFolder:
         return self._within(path).open("rb")
 
     def write_file(self, path: str, file: IO[bytes]) -> None:
-        with written_beside(self._within(path)) as beside:
-            copy(file, beside)
+        with written_atomically(self._within(path)) as temporary:
+            copy(file, temporary)
 
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> None:
         return None

@@ -71,15 +71,15 @@ class Chunks:
 
 
 @contextmanager
-def written_beside(file: Path) -> Iterator[Path]:
+def written_atomically(file: Path) -> Iterator[Path]:
     """Give a place beside the file, which becomes the file when all went well. No key begins a name with a dot."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{uuid4().hex}")
+    temporary = file.with_name(f".{uuid4().hex}")
     try:
-        yield beside
-        beside.replace(file)
+        yield temporary
+        temporary.replace(file)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

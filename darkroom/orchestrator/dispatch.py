@@ -36,21 +36,21 @@ class Dispatcher:
             self._wake(wake)
         for start in implied.starts:
             self._start(start)
-        for job_id in implied.rings:
+        for job_id in implied.notifies:
             with _left_to_reconcile(f"The run of {job_id} was not told that something came"):
-                self.reach_prefect(self._ledger.runs.ring_job(job_id))
+                self.reach_prefect(self._ledger.runs.notify_job(job_id))
         for job_id in implied.cancels:
             with _left_to_reconcile(f"{job_id} was not cancelled with the job that waited for it"):
                 self.carry_out(self._ledger.jobs.cancel(job_id))
         for deployment in dict.fromkeys(implied.begins):
             self._let_begin(deployment)
-        if implied.places:
-            self.reach_prefect(self.place(implied.places))
+        if implied.assigns:
+            self.reach_prefect(self.assign(implied.assigns))
 
-    def place(self, job_ids: Sequence[str]) -> Implied:
+    def assign(self, job_ids: Sequence[str]) -> Implied:
         """Assign jobs to runs in the ledger. Return what concerns Prefect."""
         with _left_to_reconcile(f"{len(job_ids)} jobs were not handed to a run"):
-            return self._ledger.runs.place(*job_ids)
+            return self._ledger.runs.assign(*job_ids)
         return NOTHING
 
     def begin(self, deployment: str) -> Implied:
@@ -74,9 +74,9 @@ class Dispatcher:
     def wake_due(self) -> Implied:
         """Notify the suspended runs of which a wait is over, in the ledger. Return what concerns Prefect."""
         implied = NOTHING
-        for job_id in self._ledger.waits.wake_due().rings:
+        for job_id in self._ledger.waits.wake_due().notifies:
             with _left_to_reconcile(f"The run of {job_id} was not told that its time has come"):
-                implied += self._ledger.runs.ring_job(job_id)
+                implied += self._ledger.runs.notify_job(job_id)
         return implied
 
     def grant(self) -> None:
@@ -92,23 +92,23 @@ class Dispatcher:
         if granted and on_grant is not None:
             on_grant(granted)
         implied = NOTHING
-        # One ring wakes a run for all its rows: it looks for what is granted.
+        # One notification wakes a run for all its rows: it looks for what is granted.
         for run_id, ref in {each.run_id: each.ref for each in granted if each.run_id}.items():
             with _left_to_reconcile(f"Run {run_id} was not told of its slots"):
-                implied += self._ledger.runs.ring(run_id, ref)
-        if unplaced := [each.job_id for each in granted if each.run_id is None]:
-            with _left_to_reconcile(f"{len(unplaced)} jobs with a slot were not handed to a run"):
-                implied += self._ledger.runs.place(*unplaced)
+                implied += self._ledger.runs.notify(run_id, ref)
+        if unassigned := [each.job_id for each in granted if each.run_id is None]:
+            with _left_to_reconcile(f"{len(unassigned)} jobs with a slot were not handed to a run"):
+                implied += self._ledger.runs.assign(*unassigned)
         return implied
 
     def start_ahead(self, count: int) -> Implied:
         """Assign the next so many in line that need a run of their own: its process is there when the slot comes."""
         job_ids = self._ledger.grants.next_without_run(count)
-        return self._ledger.runs.place(*job_ids)
+        return self._ledger.runs.assign(*job_ids)
 
     def _wake(self, wake: Wake) -> None:
         with _left_to_reconcile(f"Flow run {wake.flow_run_id} was not told of {wake.event}"):
-            if wake.asks:
+            if wake.awaits_input:
                 self._orchestrator.resume(wake.flow_run_id)
                 return
             self._orchestrator.wake(wake.flow_run_id, event=wake.event, request_ref=wake.ref, payload={"ref": wake.ref})

@@ -20,7 +20,7 @@ from darkroom.deployments.cli.common import settings
 from darkroom.deployments.cli.dead_letters import Which
 
 if TYPE_CHECKING:
-    from darkroom.engine.dry_run import Rehearsed
+    from darkroom.engine.dry_run import DryRunResult
     from darkroom.engine.dry_run.job import Ask
 
 CENT = Decimal("0.01")
@@ -33,7 +33,7 @@ def dry_run(which: Which, jobs: Sequence[str], *, as_json: bool) -> None:
     # What fails from now on is not of the set, so that the command at the end is about the same one.
     meant = which if jobs or which.until is not None else replace(which, until=utc_now())
     counts, price = Counter[str](), Decimal(0)
-    for said in _rehearsed(meant, list(jobs)):
+    for said in _dry_runs(meant, list(jobs)):
         counts[said.verdict.value] += 1
         price += said.price_usd
         typer.echo(json.dumps(document(said), ensure_ascii=False) if as_json else line(said))
@@ -45,9 +45,9 @@ def dry_run(which: Which, jobs: Sequence[str], *, as_json: bool) -> None:
         typer.echo("\n".join(["", *closing(counts, price=price, command=command)]))
 
 
-def _rehearsed(which: Which, jobs: list[str]) -> Iterator[Rehearsed]:
+def _dry_runs(which: Which, jobs: list[str]) -> Iterator[DryRunResult]:
     opened = settings()  # joins the stack, before anything of Prefect's is imported
-    from darkroom.engine.dry_run import rehearse
+    from darkroom.engine.dry_run import dry_run
     from darkroom.engine.dry_run.resources import open_only_to_read
 
     with open_only_to_read(opened) as resources:
@@ -55,7 +55,7 @@ def _rehearsed(which: Which, jobs: list[str]) -> Iterator[Rehearsed]:
         for line in left_out(jobs, meant):
             typer.echo(line, err=True)
         for job_id in meant:
-            yield rehearse(resources, job_id)
+            yield dry_run(resources, job_id)
 
 
 def left_out(jobs: Sequence[str], meant: Sequence[str]) -> list[str]:
@@ -68,7 +68,7 @@ def left_out(jobs: Sequence[str], meant: Sequence[str]) -> list[str]:
     return told
 
 
-def line(said: Rehearsed) -> str:
+def line(said: DryRunResult) -> str:
     """Of a terminal: the job, its kind, how it failed, what would become of it, the price of that, and why."""
     was = said.was or {}
     failed = f"was {was.get('class')}/{was.get('code')}" + (f" in {was['step']}" if was.get("step") else "")
@@ -77,7 +77,7 @@ def line(said: Rehearsed) -> str:
     return "".join(each if each.isprintable() else " " for each in told.rstrip())
 
 
-def _details(said: Rehearsed) -> str:
+def _details(said: DryRunResult) -> str:
     failure = _failure(said.error) if said.error and said.verdict == "fails otherwise" else ""
     return "; ".join(part for part in (failure, *map(_asked, said.asks), said.why) if part)
 
@@ -92,7 +92,7 @@ def _asked(ask: Ask) -> str:
     return f"asks {ask.step} {how}" + (f", refused before: {ask.refused}" if ask.refused else "")
 
 
-def document(said: Rehearsed) -> dict[str, Any]:
+def document(said: DryRunResult) -> dict[str, Any]:
     """As JSON; `today.asks` in the order in which they would be made."""
     asks = [{**vars(ask), "estimate_usd": str(ask.estimate_usd), "changed": list(ask.changed)} for ask in said.asks]
     today = {"verdict": said.verdict, "error": said.error, "why": said.why, "asks": asks}

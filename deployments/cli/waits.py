@@ -27,14 +27,14 @@ LONGEST = timedelta(days=100 * 366)
 
 @wait.command("list")
 def list_waits(job: Annotated[str, typer.Argument(help="A job's id.")], as_json: JsonOption = False) -> None:
-    """List what a job waits for and has waited for: id, step, status, what for, until when."""
+    """List what a job waits for and has waited for: id, step, state, what for, until when."""
     from darkroom.deployments.cli.jobs import find_job
 
     rows = (
-        ((each["id"], each["step"], each["status"], what(each), each["until"] or ""), each)
+        ((each["id"], each["step"], each["state"], what(each), each["until"] or ""), each)
         for each in find_job(job)["waits"]
     )
-    columns = ("wait", "step", "status", "what for", "until")
+    columns = ("wait", "step", "state", "what for", "until")
     print_rows(columns, rows, as_json=as_json, empty=f"{job} waits for nothing beside its paid calls, and has not.")
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Header
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from darkroom.deployments.gateway.limits import Limits
-from darkroom.deployments.gateway.loops.block_cache import Blocks
+from darkroom.deployments.gateway.loops.block_cache import BlockCache
 from darkroom.deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, add_pipelines, completed
 from darkroom.deployments.gateway.problems import add_handlers
 from darkroom.deployments.gateway.rates import RateHeaders
@@ -33,6 +33,7 @@ from darkroom.deployments.gateway.routes import (
     orders,
     pending_runs,
     quotes,
+    sessions,
     stream,
     uploads,
     usage,
@@ -40,12 +41,13 @@ from darkroom.deployments.gateway.routes import (
     webhooks,
 )
 from darkroom.deployments.gateway.services import open_services
+from darkroom.deployments.studio.app import create_studio
 from darkroom.errors import NeedsHuman
 from darkroom.events import read_triggers
 from darkroom.settings import Settings
 
 
-def create_app(settings: Settings, *, blocks: Blocks | None = None) -> FastAPI:
+def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastAPI:
     _require_settings(settings)
 
     @asynccontextmanager
@@ -72,9 +74,18 @@ def create_app(settings: Settings, *, blocks: Blocks | None = None) -> FastAPI:
     )
     _add_routes(app)
     add_handlers(app)
+    app.mount("/studio", _studio(app, settings))
     app.add_middleware(RateHeaders)
     app.add_middleware(Limits)
     return app
+
+
+def _studio(app: FastAPI, settings: Settings) -> FastAPI:
+    return create_studio(
+        app,
+        https=settings.browser_url.startswith("https:"),
+        media_elsewhere=settings.asset_links != "gateway",
+    )
 
 
 def _require_settings(settings: Settings) -> None:
@@ -93,6 +104,7 @@ def _add_routes(app: FastAPI) -> None:
         batches,
         loras,
         models,
+        sessions,
         events,
         jobs,
         stream,
@@ -110,8 +122,12 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(pending_runs.router, prefix="/v1/starts", deprecated=True)
 
     @app.get("/", include_in_schema=False)
-    def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
+    def root(accept: Annotated[str, Header()] = "") -> RedirectResponse:
+        return RedirectResponse("/studio" if "text/html" in accept else "/docs")
+
+    @app.get("/studio", include_in_schema=False)
+    def studio() -> RedirectResponse:
+        return RedirectResponse("/studio/jobs")
 
     generate = app.openapi
 

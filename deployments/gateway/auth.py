@@ -19,7 +19,6 @@ from darkroom.deployments.gateway.rates import tell
 from darkroom.deployments.gateway.scopes import scope_of
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.ledger import Caller, Scope
-from darkroom.ledger.keys import digest
 
 LONGEST_NAME = 200
 
@@ -40,11 +39,16 @@ EndUser = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Acting:
-    """`key_user_id`: whose key it is. `user_id`: for whom the request counts. `service`: it speaks for all its own."""
+    """`key_user_id`: whose key it is. `user_id`: for whom the request counts. `service`: it speaks for all its own.
+
+    `key`: digest of the key. `session`: it was not shown itself, but a session of it.
+    """
 
     key_user_id: str
     user_id: str
     service: bool
+    key: str
+    session: bool
 
 
 def acting_caller(request: Request, services: ServicesOf, credentials: Credentials, end_user: EndUser = None) -> Acting:
@@ -56,12 +60,12 @@ def acting_caller(request: Request, services: ServicesOf, credentials: Credentia
     caller = services.ledger.users.authenticate(credentials.credentials) if credentials else None
     if caller is None or credentials is None:
         raise _no_key()
-    _count(request, services, caller, key=credentials.credentials)
+    _count(request, services, caller)
     needed = scope_of(request.method, request.scope["path"])
     if needed not in caller.scopes:
         raise _out_of_scope(needed)
     if end_user is None:
-        return Acting(key_user_id=caller.user_id, user_id=caller.user_id, service=caller.service)
+        return _acting(caller, caller.user_id, service=caller.service)
     if not caller.service:
         raise Problem(
             403,
@@ -70,7 +74,11 @@ def acting_caller(request: Request, services: ServicesOf, credentials: Credentia
             remedy="Leave the header out, or use the key of a service.",
         )
     user_id = services.ledger.users.end_user(caller.user_id, _checked(end_user)).id
-    return Acting(key_user_id=caller.user_id, user_id=user_id, service=False)
+    return _acting(caller, user_id, service=False)
+
+
+def _acting(caller: Caller, user_id: str, *, service: bool) -> Acting:
+    return Acting(key_user_id=caller.user_id, user_id=user_id, service=service, key=caller.key, session=caller.session)
 
 
 ActingCaller = Annotated[Acting, Depends(acting_caller)]
@@ -106,10 +114,10 @@ def _out_of_scope(needed: Scope) -> Problem:
     )
 
 
-def _count(request: Request, services: Services, caller: Caller, *, key: str) -> None:
+def _count(request: Request, services: Services, caller: Caller) -> None:
     if caller.calls_per_minute is None:
         return
-    counted = services.rates.count(digest(key), caller.calls_per_minute)
+    counted = services.rates.count(caller.key, caller.calls_per_minute)
     tell(request.scope, counted)
     if not counted.taken:
         seconds = math.ceil(counted.seconds)

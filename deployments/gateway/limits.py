@@ -27,6 +27,8 @@ WEBHOOKS = "/webhooks/"
 UPLOADS = "/v1/uploads"
 BATCHES = "/v1/batches"
 EVENTS = "/v1/events"
+STUDIO = "/studio/"
+FORM, FORM_WITH_FILES = "application/x-www-form-urlencoded", "multipart/form-data"
 JSON_LINES = frozenset(
     {
         *("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"),
@@ -78,6 +80,8 @@ def cap_for(path: str, headers: Headers) -> int:
         return MOST_OF_A_MANIFEST
     if path == EVENTS:
         return EVENTS_CAP
+    if path.startswith(STUDIO) and media_type(headers) == FORM_WITH_FILES:
+        return MOST_BYTES
     return WEBHOOK_CAP if path.startswith(WEBHOOKS) else API_CAP
 
 
@@ -102,6 +106,8 @@ def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | N
     if path == UPLOADS:
         return None if media_type(headers) in UPLOAD_CAPS else wrong_upload_type()
     if path == BATCHES and media_type(headers) in MANIFESTS:
+        return None
+    if path.startswith(STUDIO) and media_type(headers) in (FORM, FORM_WITH_FILES):
         return None
     return None if _fits(headers) else wrong_type()
 

@@ -62,6 +62,7 @@ TAGS = [
     {"name": "Jobs", "description": "What became of an order; its end, or another try."},
     {"name": "Stream", "description": "What happens, as it happens: to your backend, or to a browser."},
     {"name": "Callbacks", "description": "What happens, told to your application: signed, and tried again for a day."},
+    {"name": "Sessions", "description": "A bearer for a page in a browser, in place of a key, for half a day."},
     {"name": "Money", "description": "What was spent."},
     {"name": "Assets", "description": "The files."},
     {"name": "Admin", "description": "Users, their keys and plans, accounts and models: with the scope `admin`."},

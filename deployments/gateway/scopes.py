@@ -30,6 +30,9 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "GET /v1/models/{endpoint:path}",
         "GET /v1/pending-runs",
         "GET /v1/pending-runs/{id}",
+        "GET /v1/sessions/current",
+        "POST /v1/sessions",  # they open what the key itself does
+        "DELETE /v1/sessions/current",
         "POST /v1/quotes",  # nothing is written
         "GET /v1/starts",
         "GET /v1/starts/{id}",
@@ -87,6 +90,7 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
 WITHOUT_KEY: Final = frozenset(
     {
         "GET /",
+        "GET /studio",
         "GET /docs",
         "GET /docs/oauth2-redirect",
         "GET /openapi.json",

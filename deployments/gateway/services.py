@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.deployments.gateway.loops.admitter import Admitter
-from darkroom.deployments.gateway.loops.block_cache import Blocks, Watch
+from darkroom.deployments.gateway.loops.block_cache import BlockCache, PrefectBlockCache
 from darkroom.deployments.gateway.loops.callbacks import CallbackSender
 from darkroom.deployments.gateway.loops.effects import EffectExecutor
 from darkroom.deployments.gateway.loops.event_feed import EventPublisher
@@ -42,7 +42,7 @@ class Services:
     ledger: Ledger
     admitter: Admitter
     executor: EffectExecutor
-    blocks: Blocks
+    blocks: BlockCache
     ingest: EventIngest
     publisher: EventPublisher
     webhooks: WebhookIngest
@@ -63,7 +63,7 @@ class Services:
 
 
 @contextmanager
-def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterator[Services]:
+def open_services(settings: Settings, *, blocks: BlockCache | None = None) -> Iterator[Services]:
     with ExitStack() as opened:
         ledger = Ledger(settings.ledger_url, timing=settings.timing)
         opened.callback(ledger.close)
@@ -72,7 +72,7 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
         api = PrefectApi.from_environment()
         orchestrator = opened.enter_context(Orchestrator(api))
         dispatcher = Dispatcher(ledger, orchestrator)
-        blocks = blocks or opened.enter_context(Watch(settings, api))
+        blocks = blocks or opened.enter_context(PrefectBlockCache(settings, api))
         executor = opened.enter_context(EffectExecutor(dispatcher))
 
         def after_a_submit(implied: Implied) -> None:
@@ -86,7 +86,7 @@ def open_services(settings: Settings, *, blocks: Blocks | None = None) -> Iterat
 
         def act_on(implied: Implied) -> None:
             executor.run(implied)
-            admitter.look_for_starts()  # which looks for slots, too
+            admitter.poll_pending_runs()  # which looks for slots, too
 
         job_events = opened.enter_context(JobEvents(ledger, ingest, act_on))
         post = WebPost(Reach.parse(settings.web_allow))

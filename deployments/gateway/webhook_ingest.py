@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from darkroom.deployments.gateway.log_throttle import LogThrottle
-from darkroom.deployments.gateway.loops.block_cache import Blocks
+from darkroom.deployments.gateway.loops.block_cache import BlockCache
 from darkroom.deployments.gateway.problems import Problem, not_found
 from darkroom.deployments.gateway.recurrence import WINDOW_SECONDS, Recurrence
 from darkroom.errors import NeedsHuman
@@ -42,7 +42,7 @@ def match(token: str | None, *, by_id: Request | None, by_token: Request | None)
 
 
 class WebhookIngest:
-    def __init__(self, ledger: Ledger, blocks: Blocks, settings: Settings) -> None:
+    def __init__(self, ledger: Ledger, blocks: BlockCache, settings: Settings) -> None:
         self._ledger = ledger
         self._blocks = blocks
         self._settings = settings

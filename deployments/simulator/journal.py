@@ -43,11 +43,11 @@ class Journal:
                 continue
 
     def write_anew(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        beside = self._path.with_suffix(".new")
-        beside.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-        beside.chmod(0o600)
+        temporary = self._path.with_suffix(".new")
+        temporary.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        temporary.chmod(0o600)
         self._file.close()
-        beside.replace(self._path)
+        temporary.replace(self._path)
         self._file = self._path.open("ab", buffering=0)
 
 

@@ -13,9 +13,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from .answers import Json, no_answer
-from .calls import Call, CallFault, Calls, Which
+from .calls import Call, CallFault, CallFaults, Calls, Which
 from .keys import MUX_TOKEN_ID, MUX_TOKEN_SECRET
 from .mux_assets import Announcer, Asset, Upload, ends_badly, new_id, read_film
+from .mux_book import MuxBook
 
 STORAGE_HOST = "direct-uploads.production.mux.com"
 _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 60, 604_800
@@ -38,12 +39,11 @@ async def answer_mux_error(_: Request, error: Exception) -> Response:
 
 
 class MuxApi:
-    def __init__(self, calls: Calls, announcer: Announcer, *, latency: float) -> None:
+    def __init__(self, calls: Calls, announcer: Announcer, book: MuxBook, *, latency: float) -> None:
         self._calls = calls
         self._announcer = announcer
         self._latency = latency
-        self._uploads: dict[str, Upload] = {}
-        self._assets: dict[str, Asset] = {}
+        self._book = book
         self._tasks: set[asyncio.Task[None]] = set()
 
     def routes(self) -> list[Route]:
@@ -57,6 +57,15 @@ class MuxApi:
     def storage_routes(self) -> list[Route]:
         """No key: the address itself is the permission."""
         return [Route("/upload/{secret}", self.put_film, methods=["PUT"])]
+
+    def go_on(self) -> None:
+        """Prepare and announce what an earlier process was preparing or announcing when it was killed."""
+        for asset in self._book.unannounced():
+            call = Call(provider=Which.MUX, operation="put_film", text="", input={}, faults=CallFaults())
+            if asset.status == "preparing":
+                self._start(self._prepare(call, asset, self._book.film(asset)))
+            else:
+                self._start(self._announce(call, asset))
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -92,7 +101,8 @@ class MuxApi:
             timeout=timeout,
             test=bool(body.get("test")),
         )
-        self._uploads[upload.id] = upload
+        self._book.uploads[upload.id] = upload
+        self._book.save()
         return upload
 
     async def upload(self, request: Request) -> Response:
@@ -109,18 +119,21 @@ class MuxApi:
                 call.end(403)
                 raise MuxError(403, "invalid_parameters", "Only uploads that are waiting can be cancelled.")
             upload.status = "cancelled"
+            self._book.save()
             call.end(200)
             return Json({"data": upload.as_json(url=None)})
 
     async def asset(self, request: Request) -> Response:
         _check_token(request)
-        asset = self._assets.get(request.path_params["asset_id"])
+        asset = self._book.assets.get(request.path_params["asset_id"])
         if asset is None:
             raise _not_found()
         return Json({"data": asset.as_json()})
 
     async def put_film(self, request: Request) -> Response:
-        upload = next((each for each in self._uploads.values() if each.secret == request.path_params["secret"]), None)
+        upload = next(
+            (each for each in self._book.uploads.values() if each.secret == request.path_params["secret"]), None
+        )
         content = await request.body()
         if upload is None or upload.current in ("timed_out", "asset_created"):
             return Response(status_code=404)
@@ -138,8 +151,10 @@ class MuxApi:
 
     def _take(self, call: Call, upload: Upload, content: bytes) -> None:
         asset = Asset(id=new_id(), upload=upload, playback_id=new_id())
-        self._assets[asset.id] = asset
         upload.status, upload.asset_id = "asset_created", asset.id
+        self._book.keep_film(asset, content)
+        self._book.assets[asset.id] = asset
+        self._book.save()
         call.result = {"asset_id": asset.id, "playback_id": asset.playback_id}
         call.billed = True
         told = upload.as_json(url=None)
@@ -156,13 +171,20 @@ class MuxApi:
         await call.take_time(self._latency)
         bad = ends_badly(call, asset.film)
         asset.status = "errored" if bad else "ready"
+        self._book.save()
+        self._book.drop_film(asset)
         call.billed = not bad
         call.result["status"] = asset.status
+        await self._announce(call, asset)
+
+    async def _announce(self, call: Call, asset: Asset) -> None:
         await self._announcer.tell(call, f"video.asset.{asset.status}", asset.as_json())
+        asset.announced = True
+        self._book.save()
 
     def _known_upload(self, request: Request) -> Upload:
         _check_token(request)
-        upload = self._uploads.get(request.path_params["upload_id"])
+        upload = self._book.uploads.get(request.path_params["upload_id"])
         if upload is None:
             raise _not_found()
         return upload

@@ -81,6 +81,7 @@ class Asset:
     playback_id: str
     status: str = "preparing"
     film: Film | None = None
+    announced: bool = False  # its end: no webhook of it is to be sent any more
     created_at: int = field(default_factory=lambda: int(time.time()))
 
     def as_json(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Provider:
         self.reset_platform()
         secret = mux_webhook_secret(options.home)
         announcer = Announcer(options.mux_webhook_url, secret=secret, first_retry_seconds=options.webhook_retry)
-        self.others = Others(announcer, latency=options.latency, latency_of=options.latency_of)
+        self.others = Others(announcer, home=options.home, latency=options.latency, latency_of=options.latency_of)
         self._lines: dict[str, Line] = {}
         self._running = 0
         self._peak = 0
@@ -94,6 +94,7 @@ class Provider:
                 self.line(entry.account).join(entry, on_timeout=platform_failure("request_timeout"))
             elif not entry.is_announced:
                 self._announce(entry)
+        self.others.go_on()
 
     def release(self, entry: Entry, changes: Mapping[str, Any]) -> None:
         """Have a held request end, in the way that the changes say."""

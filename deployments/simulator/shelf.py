@@ -18,9 +18,9 @@ class Shelf:
         name = hashlib.sha256(content).hexdigest()
         place = self._folder / name
         if not place.exists():
-            beside = place.with_suffix(".new")
-            beside.write_bytes(content)
-            beside.replace(place)
+            temporary = place.with_suffix(".new")
+            temporary.write_bytes(content)
+            temporary.replace(place)
         return name
 
     def read(self, name: str) -> bytes | None:

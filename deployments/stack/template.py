@@ -156,13 +156,13 @@ def _running(cluster: Cluster) -> Iterator[None]:
 
 
 def _publish(draft: Path, template: Path) -> None:
-    beside = Path(tempfile.mkdtemp(prefix="new-", dir=template.parent))
+    temporary = Path(tempfile.mkdtemp(prefix="new-", dir=template.parent))
     try:
-        shutil.copytree(draft, beside / "cluster", symlinks=True)
-        sync(beside / "cluster")  # a home is missed by nobody in its first half minute; a template is for many to come
-        (beside / "cluster").rename(template)
+        shutil.copytree(draft, temporary / "cluster", symlinks=True)
+        sync(temporary / "cluster")  # nobody misses a home of half a minute; a template is for many
+        (temporary / "cluster").rename(template)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     for other in template.parent.iterdir():
         if other.is_dir() and time.time() - other.stat().st_mtime > KEPT_SECONDS:
             shutil.rmtree(other, ignore_errors=True)

@@ -39,11 +39,15 @@ class Changes:
 
 
 async def hear_prefect(
-    pool_id: UUID, tell: Callable[[str, UUID, datetime], None], *, look: Callable[[], Awaitable[None]], again: timedelta
+    pool_id: UUID,
+    notify: Callable[[str, UUID, datetime], None],
+    *,
+    poll: Callable[[], Awaitable[None]],
+    again: timedelta,
 ) -> None:
-    """Call `tell(name of the state, flow run, when)` for ever.
+    """Call `notify(name of the state, flow run, when)` for ever.
 
-    While Prefect's events cannot be heard, call `look`, and try to hear them again after `again`.
+    While Prefect's events cannot be heard, call `poll`, and try to hear them again after `again`.
     """
     names = [PREFIX + name for name in (*Changes.READY, Changes.CANCELLING, Changes.SUSPENDED)]
     wanted = EventFilter(
@@ -54,10 +58,10 @@ async def hear_prefect(
             async with _subscribed(wanted) as events:
                 async for event in events:
                     if not _told_by_the_ledger(event):
-                        tell(*_read(event))
+                        notify(*_read(event))
         except Exception as error:
             logger.warning("Prefect's events cannot be heard (%s); polling meanwhile", type(error).__name__)
-            await look()
+            await poll()
         await asyncio.sleep(again.total_seconds())
 
 
@@ -88,12 +92,12 @@ def _read(event: Event) -> tuple[str, UUID, datetime]:
 
 
 class LedgerListener:
-    """A thread that listens to the ledger and calls `ring` in the loop."""
+    """A thread that listens to the ledger and calls `notify` in the loop."""
 
-    def __init__(self, ledger_url: str, ring: Callable[[], None], *, timing: Timing) -> None:
+    def __init__(self, ledger_url: str, notify: Callable[[], None], *, timing: Timing) -> None:
         self._ledger = Ledger(ledger_url, timing=timing)
         self._again = timing.listen_again.total_seconds()
-        self._ring = ring
+        self._notify = notify
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True, name="ledger-ear")
@@ -108,7 +112,7 @@ class LedgerListener:
                 with self._ledger.listen(READY) as listener:
                     while not self._stopping.is_set():
                         if listener.wait(self._again):
-                            self._loop.call_soon_threadsafe(self._ring)
+                            self._loop.call_soon_threadsafe(self._notify)
             except OUTAGES as error:
                 logger.warning("The ledger cannot be heard (%s); polling meanwhile", type(error).__name__)
                 self._stopping.wait(self._again)

@@ -269,9 +269,9 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         while self._work_pool is None:  # Prefect did not answer yet
             await asyncio.sleep(1)
         again = self._timing.listen_again
-        await hear_prefect(self._work_pool.id, self._heard, look=self._look_at_children, again=again)
+        await hear_prefect(self._work_pool.id, self._heard, poll=self._poll_children, again=again)
 
-    async def _look_at_children(self) -> None:
+    async def _poll_children(self) -> None:
         """For what polling does not tell: that a run under way was cancelled or suspended."""
         wanted = FlowRunFilter(
             id=FlowRunFilterId(any_=list(self._children)),

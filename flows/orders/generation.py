@@ -11,7 +11,7 @@ from darkroom.engine.backoff import USUAL, RetryPolicy
 from darkroom.engine.request_spec import build_request, part_of, priced_at_most
 from darkroom.errors import BadInput
 from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
-from darkroom.flows.parts.picture_steps import Steps, parts, require_logos, require_room
+from darkroom.flows.parts.picture_steps import Steps, parts, require_capacity, require_logos
 from darkroom.flows.parts.trained_style import TRIAL, Style, find_style
 from darkroom.ledger import Lane, Ledger, RequestSpec
 from darkroom.models import Path, WrongInput
@@ -126,7 +126,7 @@ class Generation(Order):
                 error.field = f"input.{error.field}"
             raise
         if self.post:
-            require_room(self.post, find_picture_model(self.model).size(spec.input))
+            require_capacity(self.post, find_picture_model(self.model).size(spec.input))
         return spec
 
     def arguments(self, style: Style | None) -> dict[str, Any]:

@@ -107,9 +107,9 @@ class AccountMoneyTurn:
             f"That is less than {_usd(low)} USD (DARKROOM_BALANCE_LOW_USD). When it is used up, no more calls are "
             "taken there; what was ordered waits then, and goes on by itself once somebody has paid."
         )
-        Notifier.load_default().tell(subject, text, key=f"balance-{self._account_id}-{self._now():%Y%m%dT%H%M%S}")
+        Notifier.load_default().send(subject, text, key=f"balance-{self._account_id}-{self._now():%Y%m%dT%H%M%S}")
 
-    def tell_drift(self) -> None:
+    def notify_drift(self) -> None:
         """Compare yesterday's bills with what was reckoned, once a day, and tell models that are further apart."""
         now = self._now().astimezone(UTC)
         day = now.date() - timedelta(days=1)
@@ -120,8 +120,8 @@ class AccountMoneyTurn:
         found = drifting(self._bills.drift(self._account_id, begin, begin + timedelta(days=1)))
         if found:
             subject = f"{self._account_id} bills otherwise than expected: {len(found)} models on {day}"
-            Notifier.load_default().tell(subject, drift_text(found), key=f"drift-{self._account_id}-{day}")
-        self._bills.drift_told(self._account_id, day)
+            Notifier.load_default().send(subject, drift_text(found), key=f"drift-{self._account_id}-{day}")
+        self._bills.drift_notified(self._account_id, day)
 
 
 def drifting(models: list[Drift]) -> list[Drift]:

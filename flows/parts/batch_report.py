@@ -8,7 +8,7 @@ from typing import Any
 
 from darkroom import Job
 from darkroom.batches.audit import as_csv, as_json_lines, audit_rows
-from darkroom.ledger import Asset, JobStatus, Stage
+from darkroom.ledger import Asset, BatchPass, JobStatus
 from darkroom.media.formats import Kind
 
 MOST_LISTED = 100  # failed rows in the result; the audit trail has all
@@ -43,9 +43,9 @@ def report(job: Job, *, winners: Sequence[int], pages: Sequence[Asset], trail: S
     ]
     return {
         "rows": batch.rows,
-        "drafts": _ended(counts, Stage.DRAFT),
+        "drafts": _ended(counts, BatchPass.DRAFT),
         "winners": list(winners),
-        "finals": _ended(counts, Stage.FINAL),
+        "finals": _ended(counts, BatchPass.FINAL),
         "failed": failed[:MOST_LISTED],
         "spent_usd": float(spent),
         "all_at_final_quality_usd": float(all_at_once),
@@ -55,6 +55,6 @@ def report(job: Job, *, winners: Sequence[int], pages: Sequence[Asset], trail: S
     }
 
 
-def _ended(counts: Any, stage: Stage) -> dict[str, int]:
+def _ended(counts: Any, stage: BatchPass) -> dict[str, int]:
     found = counts.get(stage)
     return {status.value: found.statuses.get(status, 0) if found else 0 for status in JobStatus if status.terminal}

@@ -12,7 +12,7 @@ from darkroom import Job
 from darkroom.batches.winners import parse_winners
 from darkroom.errors import DarkroomError, Permanent
 from darkroom.flows.parts.batch_order import BatchOptions
-from darkroom.ledger import Asset, JobStatus, RowPicture, Stage
+from darkroom.ledger import Asset, BatchPass, JobStatus, RowPicture
 from darkroom.media.contact_pages import Entry, draw_page, page_ranges
 
 STEP = "contact-sheet"
@@ -34,7 +34,7 @@ def contact_pages(job: Job) -> list[Asset]:
 
     Raise Permanent where none came.
     """
-    drafts = job.rows.pictures(Stage.DRAFT)
+    drafts = job.rows.pictures(BatchPass.DRAFT)
     came = sum(draft.status is JobStatus.COMPLETED for draft in drafts)
     if came == 0:
         raise Permanent("No row could be rendered. The audit of its rows says why.", code="nothing_rendered")
@@ -47,7 +47,7 @@ def contact_pages(job: Job) -> list[Asset]:
 
 def ask_for_winners(job: Job, order: BatchOptions, pages: Sequence[Asset]) -> list[int]:
     """Return the chosen rows. Wait for a person for as long as the order says; then do what it says."""
-    drafts = job.rows.pictures(Stage.DRAFT)
+    drafts = job.rows.pictures(BatchPass.DRAFT)
     failed = [draft.n for draft in drafts if draft.status is not JobStatus.COMPLETED]
     batch = job.rows.batch
     assert batch is not None
@@ -60,7 +60,7 @@ def ask_for_winners(job: Job, order: BatchOptions, pages: Sequence[Asset]) -> li
         job.show(STEP, f"{text}\n\n{_sheets(job, pages)}", description="Choose the winners")
         return Winners.with_initial_data(description=text)
 
-    winners = job.rows.ask(patience=order.patience, read=read, form=form)
+    winners = job.rows.await_selection(patience=order.patience, read=read, form=form)
     if winners is not None:
         return winners
     by_policy = [draft.n for draft in drafts if draft.status is JobStatus.COMPLETED]

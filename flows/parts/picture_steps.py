@@ -220,7 +220,7 @@ def parts(steps: Sequence[_Step], size: Size, *, pictures: int = 1) -> list[Esti
     return found
 
 
-def require_room(steps: Sequence[_Step], size: Size) -> None:
+def require_capacity(steps: Sequence[_Step], size: Size) -> None:
     """Raise BadInput for a chain whose picture would become too large to keep, before any of it is paid."""
     for n, step in enumerate(steps, 1):
         size = step.result_size(size)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from darkroom import Job, Waiting
-from darkroom.flows.parts.picture_steps import AnyStep, Size, Upscale, Watermark, require_room, step_name
+from darkroom.flows.parts.picture_steps import AnyStep, Size, Upscale, Watermark, require_capacity, step_name
 from darkroom.ledger import Asset
 from darkroom.media.transparency import may_be_transparent, with_transparency_of
 from darkroom.media.watermark import TEXT, Mark, watermark
@@ -45,7 +45,7 @@ def _chain(job: Job, picture: Asset, steps: Sequence[AnyStep], *, number: int | 
 
     `number`: of the picture, where there are several.
     """
-    require_room(steps, _size(picture))
+    require_capacity(steps, _size(picture))
     for n, step in enumerate(steps, 1):
         picture = _carry_out(job, step, picture, name=step_name(step, n, number))
         yield picture

@@ -24,7 +24,7 @@ from running import Stack, leaves_nothing
 from support import wait_until
 
 from darkroom.clock import utc_now
-from darkroom.ledger import JobStatus, RequestStatus, Stage
+from darkroom.ledger import BatchPass, JobStatus, RequestStatus
 
 ROWS = 12
 PATIENCE_SECONDS = 240  # a lost process is missed after 30 s, by a cron of a minute
@@ -112,7 +112,9 @@ def kill(stack: Stack, part: str, flow_run_id: UUID) -> None:
     if part == "flow":
         stack.kill_run(flow_run_id)
     else:
-        psutil.Process(int((stack.home / "run" / f"{part}.pid").read_text())).kill()
+        process = psutil.Process(stack.pid(part))
+        process.kill()
+        process.wait(timeout=30)  # until then it may still answer
 
 
 def _answers(stack: Stack) -> bool:
@@ -292,7 +294,7 @@ def test_a_cancelled_batch_leaves_nothing_behind(scene: Scene) -> None:
     assert 0 < len(asked) <= SLOTS
     children = scene.stack.ledger.batches.page(job["id"], limit=100)
     assert {child.status for child in children} <= {JobStatus.CANCELLED, JobStatus.COMPLETED}
-    assert {child.stage for child in children} == {Stage.DRAFT}
+    assert {child.stage for child in children} == {BatchPass.DRAFT}
 
 
 def _rows(scene: Scene, case: str) -> list[str]:

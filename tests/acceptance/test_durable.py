@@ -215,7 +215,7 @@ def test_an_event_at_the_moment_at_which_the_time_is_over_is_one_or_the_other_on
     (wait,) = played.job(case)["waits"]
     assert result["event"] in (event_id, None)
     came = result["event"] is not None
-    assert (wait["status"], wait["event_id"]) == (("came", event_id) if came else ("over", None))
+    assert (wait["state"], wait["event_id"]) == (("received", event_id) if came else ("timed_out", None))
     assert ("woke" in played.effects(case, event_id)) is came
     assert len(played.asked(case)) == 1
 
@@ -224,7 +224,7 @@ def test_the_first_of_two_is_what_counts(played: Scene) -> None:
     """The event, where it came in time; else the time."""
     assert played.result("event first")["key"] == "event"
     assert played.result("time first") == {"key": "time", "event": None}
-    assert {wait["status"] for wait in played.job("event first")["waits"]} == {"came", "passed"}
+    assert {wait["state"] for wait in played.job("event first")["waits"]} == {"received", "superseded"}
 
 
 # -- children --------------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_a_sleep_of_a_year_has_no_process_and_is_ended_by_hand(scene: Scene, no_
     assert listed.startswith(f"{wait.id}\tsleep-1\topen\ttime\t")
 
     woken = json.loads(scene.stack.command(DARKROOM, "wait", "wake", wait.id).stdout)
-    assert (woken["status"], woken["settled_by"]) == ("over", "hand")
+    assert (woken["state"], woken["settled_by"]) == ("timed_out", "hand")
     assert scene.result("a year") == {"slept": True}
     scene.stack.in_state(flow_run_id, "Completed")
     description, (row,) = _artifact(scene, flow_run_id)
@@ -346,7 +346,7 @@ def test_a_job_that_only_waits_ends_with_its_cancel_and_so_does_its_child(scene:
         scene.stack.prefect.post(f"/flow_runs/{flow_run_id}/set_state", json={"state": state}).raise_for_status()
     for each in (job_id, child):
         assert scene.stack.ended(each, user=scene.user(case))["status"] == "cancelled"
-        assert {wait.status for wait in scene.stack.ledger.waits.of_job(each)} == {WaitStatus.ENDED}
+        assert {wait.status for wait in scene.stack.ledger.waits.of_job(each)} == {WaitStatus.CANCELLED}
     scene.stack.in_state(child_run_id, "Completed", "Cancelled")
 
 

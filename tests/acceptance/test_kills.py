@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 
 import httpx
+import psutil
 from running import Stack
 from support import wait_until
 
@@ -17,8 +16,12 @@ def _in_flight(stack: Stack, job_id: str) -> Callable[[], bool]:
     return lambda: stack.carried(job_id)
 
 
-def _kill(stack: Stack, part: str) -> None:
-    os.kill(int((stack.home / "run" / f"{part}.pid").read_text()), signal.SIGKILL)
+def _kill(stack: Stack, part: str) -> int:
+    """Kill the part and wait for its end: until then it may still answer. Return the id of the process."""
+    process = psutil.Process(stack.pid(part))
+    process.kill()
+    process.wait(timeout=30)
+    return process.pid
 
 
 def _is_up(stack: Stack) -> bool:
@@ -75,8 +78,14 @@ def test_a_postgres_killed_under_a_run_is_waited_for(stack: Stack, prompt: str) 
     job_id = stack.order(prompt)
     flow_run_id = stack.flow_run_id(job_id)
     wait_until(_in_flight(stack, job_id), timeout=30, every=0.02, what="the submit")
-    _kill(stack, "postgres")
-    wait_until(stack.ledger.answers, timeout=30, every=0.1, what="Postgres to be back")
+    ended = _kill(stack, "postgres")
+    # A connection of the old one answers for a moment longer; the new one starts when the last of them is gone.
+    wait_until(
+        lambda: stack.pid("postgres") != ended and stack.ledger.answers(),
+        timeout=30,
+        every=0.1,
+        what="Postgres to be back",
+    )
     wait_until(lambda: _is_up(stack), timeout=60, every=0.2, what="the stack to be whole again")
     stack.release(prompt)
     _completed_once(stack, prompt, job_id)

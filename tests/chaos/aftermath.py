@@ -17,9 +17,9 @@ from uuid import UUID
 import httpx
 import psycopg
 from acceptance.running import Stack
-from benchmarks.provider import Provider
 from psycopg.rows import dict_row
 
+from benchmarks.provider import Provider
 from chaos.customers import Answered
 from chaos.machine import Killed
 from chaos.scenario import Scenario

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import httpx
 from acceptance.running import DARKROOM, Stack
-from benchmarks.provider import Provider, running_provider
 from support import free_port
 
+from benchmarks.provider import Provider, running_provider
 from chaos import aftermath
 from chaos.aftermath import Aftermath
 from chaos.customers import Customers

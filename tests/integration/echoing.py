@@ -117,7 +117,7 @@ def new_job(ledger: Ledger, user_id: str) -> Job:
 
 def call(resources: Resources, job_id: str, **changes: Any) -> JobCall:
     (record,) = resources.ledger.jobs.take_up([job_id])
-    return JobCall(record, resources, named=False, **changes)
+    return JobCall(record, resources, as_tasks=False, **changes)
 
 
 def until_it_has_come(resources: Resources, job_id: str, function: Callable[[JobCall], Any]) -> Any:

@@ -75,10 +75,10 @@ class Picture:
         return self.ledger.requests.settle(self.ref, outcome, via="webhook", arrival=arrival)
 
     def leave(self) -> bool:
-        return self.ledger.runs.left(self.run_id, self.waits)
+        return self.ledger.runs.on_suspended(self.run_id, self.waits)
 
     def look(self) -> tuple[str, ...]:
-        return self.ledger.runs.look(self.run_id, self.waits).ready
+        return self.ledger.runs.poll_work(self.run_id, self.waits).ready
 
 
 def granted_picture(ledger: Ledger, user_id: str, **changes: Any) -> Picture:
@@ -86,7 +86,7 @@ def granted_picture(ledger: Ledger, user_id: str, **changes: Any) -> Picture:
     job = post(ledger, user_id, **changes)
     granted = [each for each in ledger.grants.grant() if each.job_id == job.id]
     assert len(granted) == 1, "no slot was free for it"
-    (start,) = ledger.runs.place(job.id).starts
+    (start,) = ledger.runs.assign(job.id).starts
     flow_run_id = uuid4()
     ledger.runs.created(start.run_id, flow_run_id)
     entered = ledger.runs.enter(flow_run_id, run_key=start.run_id)

@@ -23,7 +23,7 @@ import uvicorn
 from support import SLOW, free_port, wait_until
 
 from darkroom.deployments.gateway.app import create_app
-from darkroom.deployments.gateway.loops.block_cache import Blocks, Report
+from darkroom.deployments.gateway.loops.block_cache import BlockCache, Readiness
 from darkroom.deployments.gateway.protocol import BoundedHttp
 from darkroom.errors import Retry
 from darkroom.ledger import NewKey
@@ -57,8 +57,8 @@ class GivenBlocks:
             raise Retry("the block could not be read yet")
         return self.media
 
-    def report(self) -> Report:
-        return Report(problems={})
+    def readiness(self) -> Readiness:
+        return Readiness(problems={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Customer:
 
 @contextmanager
 def running_gateway(
-    settings: Settings, *, blocks: Blocks | None = None, http: type[BoundedHttp] = BoundedHttp
+    settings: Settings, *, blocks: BlockCache | None = None, http: type[BoundedHttp] = BoundedHttp
 ) -> Iterator[RunningGateway]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

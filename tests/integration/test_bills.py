@@ -76,7 +76,7 @@ def later(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
 class Told(Notifier):
     """Keeps what it is told."""
 
-    def tell(self, subject: str, text: str, *, key: str, to: str | None = None) -> str:
+    def send(self, subject: str, text: str, *, key: str, to: str | None = None) -> str:
         told.append((subject, text))
         return key
 
@@ -324,11 +324,11 @@ def test_models_that_drift_are_told_once_a_day(ledger_url: str, db: Db, clock: C
         db.execute("UPDATE request SET billed_usd = %s WHERE ref = %s", [Decimal(usd), ref])
     with closing(Ledger(ledger_url, clock=clock)) as ledger:
         turn = turn_of(ledger, Given())
-        turn.tell_drift()
+        turn.notify_drift()
         assert told == []  # before six bills may be missing
         clock.ahead = timedelta(hours=6)
-        turn.tell_drift()
-        turn.tell_drift()
+        turn.notify_drift()
+        turn.notify_drift()
     ((subject, text),) = told
     assert subject == "fal bills otherwise than expected: 2 models on 2026-11-19"
     assert [line.split(":")[0] for line in text.splitlines()[:2]] == ["- a/dear", "- a/cheap"]

@@ -152,7 +152,7 @@ def test_what_costs_more_or_lies_elsewhere_is_granted_anew(
     row = replayed(resources, failed)
     assert row.status is RequestStatus.GRANTED
     wanted = asked(prompt, endpoint=endpoint)
-    changed, implied = resources.ledger.requests.ask_anew(row.ref, wanted)
+    changed, implied = resources.ledger.requests.amend(row.ref, wanted)
     assert (changed.status, changed.granted_at, implied.grant) == (RequestStatus.QUEUED, None, True)
     assert asks_the_same(changed, wanted) and changed.estimate_usd == wanted.estimate_usd
     assert resources.ledger.requests.holding_slots() == []
@@ -164,7 +164,7 @@ def test_what_is_being_sent_at_that_moment_is_not_changed(resources: Resources, 
     begun, (changed, implied) = overlap(
         db,
         lambda: resources.ledger.requests.begin_submit(row.ref, deadline=Echo.deadline),
-        lambda: resources.ledger.requests.ask_anew(row.ref, asked("fox!!")),
+        lambda: resources.ledger.requests.amend(row.ref, asked("fox!!")),
         at="UPDATE ON request",
     )
     assert begun is not None and begun.input == {"prompt": "a fox"}
@@ -176,7 +176,7 @@ def test_what_was_changed_meanwhile_is_not_sent_as_it_was(resources: Resources, 
     row = replayed(resources, failed)
     (changed, _), begun = overlap(
         db,
-        lambda: resources.ledger.requests.ask_anew(row.ref, asked("fox!!")),
+        lambda: resources.ledger.requests.amend(row.ref, asked("fox!!")),
         lambda: resources.ledger.requests.begin_submit(row.ref, deadline=Echo.deadline, input_hash=row.input_hash),
         at="UPDATE ON request",
     )

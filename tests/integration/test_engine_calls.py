@@ -91,9 +91,9 @@ def test_a_slow_call_does_not_hold_up_the_others(resources: Resources, jobs: lis
             raise Waiting(["something"])
 
     with calling(resources, function) as (calls, _):
-        calls.start(work(pair), named=False)
+        calls.start(work(pair), as_tasks=False)
         wait_until(lambda: (calls.take_in(), quick in calls.waits)[1])
-        calls.start(work(pair), named=False)
+        calls.start(work(pair), as_tasks=False)
         wait_until(lambda: status(resources, quick) == "completed")
         assert calls.busy
         go_on.set()
@@ -111,9 +111,9 @@ def test_a_job_is_not_called_again_before_the_end_of_its_call_was_taken_in(
         raise Waiting(["something"])
 
     with calling(resources, function) as (calls, listener):
-        calls.start(work(jobs[:1]), named=False)
+        calls.start(work(jobs[:1]), as_tasks=False)
         assert listener.wait(20), "the bell rings at the end of a call"
-        calls.start(work(jobs[:1]), named=False)
+        calls.start(work(jobs[:1]), as_tasks=False)
         calls.take_in()
         assert calls.waits == {jobs[0]: {"something", jobs[0]}}
     assert called == {jobs[0]: 1}
@@ -129,9 +129,9 @@ def test_no_more_are_called_than_there_is_room_for(resources: Resources, jobs: l
         go_on.wait(20)
 
     with calling(resources, function) as (calls, _):
-        calls.start(work(jobs), named=False)
+        calls.start(work(jobs), as_tasks=False)
         wait_until(lambda: len(called) == SIDE_BY_SIDE)
-        calls.start(work(jobs), named=False)
+        calls.start(work(jobs), as_tasks=False)
         go_on.set()
     assert called == dict.fromkeys(jobs[:SIDE_BY_SIDE], 1)
 
@@ -146,13 +146,13 @@ def test_a_file_that_could_not_be_had_is_tried_again_when_it_is_due(resources: R
             raise RetryLater(0.2)
 
     with calling(resources, function) as (calls, listener):
-        calls.start(work(jobs[:1]), named=False)
+        calls.start(work(jobs[:1]), as_tasks=False)
         assert listener.wait(20)
         calls.take_in()
-        calls.start(work(jobs[:1]), named=False)
+        calls.start(work(jobs[:1]), as_tasks=False)
         assert called == {jobs[0]: 1}
         assert calls.busy and 0 < calls.next_due <= 0.2
-        wait_until(lambda: (calls.start(work(jobs[:1]), named=False), called[jobs[0]] == 2)[1])
+        wait_until(lambda: (calls.start(work(jobs[:1]), as_tasks=False), called[jobs[0]] == 2)[1])
 
 
 def test_a_job_that_ended_elsewhere_is_not_waited_for(resources: Resources, jobs: list[str]) -> None:
@@ -162,11 +162,11 @@ def test_a_job_that_ended_elsewhere_is_not_waited_for(resources: Resources, jobs
         raise RetryLater(60)
 
     with calling(resources, function) as (calls, listener):
-        calls.start(work(jobs[:1]), named=False)
+        calls.start(work(jobs[:1]), as_tasks=False)
         assert listener.wait(20)
         calls.take_in()
         assert calls.busy
-        calls.start(work([]), named=False)
+        calls.start(work([]), as_tasks=False)
         assert not calls.busy
 
 
@@ -175,7 +175,7 @@ def test_a_job_that_has_ended_is_not_called(resources: Resources, ledger: Ledger
     ledger.jobs.finish(jobs[0], JobStatus.CANCELLED)
     called: list[str] = []
     with calling(resources, lambda job: called.append(job.id)) as (calls, _):
-        calls.start(work(jobs[:2]), named=False)
+        calls.start(work(jobs[:2]), as_tasks=False)
     assert called == [jobs[1]]
 
 
@@ -187,7 +187,7 @@ def test_what_came_is_not_held_back_by_the_pace_of_submits(
     monkeypatch.setattr("darkroom.engine.calls.SUBMITS_PER_SECOND", 0.01)
     called: list[str] = []
     with calling(resources, lambda job: called.append(job.id)) as (calls, _):
-        calls.start(work(jobs[:5], came=jobs[:2]), named=False)
+        calls.start(work(jobs[:5], came=jobs[:2]), as_tasks=False)
         wait_until(lambda: len(called) == 4)
         assert calls.next_due > 10
     assert set(called) == set(jobs[:4])
@@ -205,5 +205,5 @@ def test_a_success_that_came_late_is_used_though_another_attempt_followed_it(
     picture.settle(SUCCESS)
     ledger.jobs.replay(picture.job_id)
     (record,) = ledger.jobs.take_up([picture.job_id])
-    inference = Job(record, resources, named=False).infer(DEV, {"prompt": "a fox"}, step="generate")
+    inference = Job(record, resources, as_tasks=False).infer(DEV, {"prompt": "a fox"}, step="generate")
     assert (inference.ref, inference.output) == (picture.ref, OUTPUT)

@@ -74,7 +74,7 @@ def row(ledger: Ledger) -> JobRow:
     """A job under way, in the hands of a run whose process is there."""
     user_id = ledger.users.add("ann", plan="studio").user_id
     job = ledger.jobs.post(user_id=user_id, kind="onboard-user", parameters={}).job
-    (start,) = ledger.runs.place(job.id).starts
+    (start,) = ledger.runs.assign(job.id).starts
     flow_run_id = uuid4()
     ledger.runs.created(start.run_id, flow_run_id)
     assert ledger.runs.enter(flow_run_id, run_key=start.run_id) is not None
@@ -87,7 +87,7 @@ def call(resources: Resources, row: JobRow) -> Callable[..., Job]:
 
     def make(*, failures: int = 0) -> Job:
         (record,) = resources.ledger.jobs.take_up([row.id])
-        return Job(record, resources, named=False, failures=failures)
+        return Job(record, resources, as_tasks=False, failures=failures)
 
     return make
 
@@ -323,8 +323,8 @@ def test_the_event_that_started_a_job_is_not_one_it_waits_for(
     start = EventStart(deployment="process-order/on-demand")
     event = NewEvent(name="order.placed", user_id=row.user_id, owner_id=row.user_id, data={}, starts=[start])
     _, implied = ledger.events.receive("test", [event], matches=lambda *_: True)
-    (record,) = ledger.jobs.take_up(implied.places)
-    waits(lambda: Job(record, resources, named=False).wait_for_event("order.placed"))
+    (record,) = ledger.jobs.take_up(implied.assigns)
+    waits(lambda: Job(record, resources, as_tasks=False).wait_for_event("order.placed"))
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_the_first_of_several_is_the_one_for_ever(call: Call, ledger: Ledger, ro
         assert job.wait_any(EITHER) == ("late", None)
         found = job.wait_for_event(COMPLETED)
         assert found is not None and found.id == event_id
-    assert ledger.waits.take(by_name["wait_any-1:done"].id).status == WaitStatus.PASSED
+    assert ledger.waits.take(by_name["wait_any-1:done"].id).status == WaitStatus.SUPERSEDED
 
 
 def test_an_event_before_the_time_is_the_one_of_several(call: Call, ledger: Ledger, row: JobRow) -> None:
@@ -492,7 +492,7 @@ def calling(resources: Resources, function: Callable[[Job], object]) -> Iterator
 
 
 def called(calls: Calls, job_id: str) -> None:
-    calls.start(Work(open=(job_id,), ready=(job_id,), came=frozenset()), named=False)
+    calls.start(Work(open=(job_id,), ready=(job_id,), came=frozenset()), as_tasks=False)
     wait_until(lambda: (calls.take_in(), not calls.busy)[1])
 
 

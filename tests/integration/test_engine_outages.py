@@ -325,7 +325,7 @@ def test_an_exhausted_balance_stops_the_account_until_it_is_topped_up(
 
 @pytest.mark.parametrize("named", [False, True], ids=["carried", "alone"])
 def test_a_paid_file_is_waited_for_while_its_host_is_out(
-    resources: Resources, ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch, named: bool
+    resources: Resources, ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch, as_tasks: bool
 ) -> None:
     """Far beyond the tries of a damaged one; after an hour and a half the job can still be replayed."""
     job = post(ledger, ann)
@@ -338,10 +338,10 @@ def test_a_paid_file_is_waited_for_while_its_host_is_out(
     monkeypatch.setattr(tasks, "paced", lambda *_: out)
     monkeypatch.setattr(storing, "store", out)
     for failures in (0, 10, 100):
-        called = Job(record, resources, named=named, failures=failures)
+        called = Job(record, resources, as_tasks=as_tasks, failures=failures)
         with pytest.raises(RetryLater) as later:
             called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))
         assert later.value.seconds <= 60
-    called = Job(record, resources, named=named, failures=len(resources.timing.file_out_again))
+    called = Job(record, resources, as_tasks=as_tasks, failures=len(resources.timing.file_out_again))
     with pytest.raises(Park):
         called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))

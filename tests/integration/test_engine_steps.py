@@ -173,9 +173,9 @@ def test_a_job_whose_first_answer_is_there_already_needs_no_slot(
 ) -> None:
     """A run takes it at once; and reconcile finds it if nobody does."""
     job = new_job(ledger, ann)
-    assert ledger.jobs.unplaced() == [job.id]
-    assert len(ledger.runs.place(job.id).starts) == 1
-    assert ledger.jobs.unplaced() == []
+    assert ledger.jobs.unassigned() == [job.id]
+    assert len(ledger.runs.assign(job.id).starts) == 1
+    assert ledger.jobs.unassigned() == []
 
 
 def test_each_of_many_calls_ends_for_itself(
@@ -263,12 +263,12 @@ def test_calls_that_last_do_not_hold_up_the_job(
     calls = Calls(function, resources, Unheard(resources, uuid4()))
     with ledger.listen("fox") as listener, calls.threads(listener):
         work = Work(open=(job.id,), ready=(job.id,), came=frozenset())
-        calls.start(work, named=False)
+        calls.start(work, as_tasks=False)
         wait_until(lambda: under_way.n_waiting == 0 and len(provider.sent) == 2)
         wait_until(lambda: (calls.take_in(), job.id in calls.waits)[1])
         assert calls.busy, "so the run stays for them"
         go_on.set()
-        wait_until(lambda: (calls.take_in(), calls.start(work, named=False), _ended(ledger, job))[-1])
+        wait_until(lambda: (calls.take_in(), calls.start(work, as_tasks=False), _ended(ledger, job))[-1])
         # The end is on record a moment before the call that wrote it has returned.
         wait_until(lambda: (calls.take_in(), not calls.busy)[-1], what="the last call's return")
     ended = ledger.jobs.get(job.id)

@@ -12,7 +12,7 @@ from reconciling import knows_of_nothing, resources_of, turn
 
 from darkroom.clock import utc_now
 from darkroom.errors import Permanent, Retry
-from darkroom.events.feed import CHUNK, tell_some
+from darkroom.events.feed import CHUNK, publish_some
 from darkroom.ledger import Ledger, NewEvent
 from darkroom.orchestrator import Announcement, Orchestrator
 
@@ -43,7 +43,7 @@ def event_ids(ledger: Ledger) -> list[str]:
 
 
 def tell(ledger: Ledger, feed: Feed) -> int:
-    return tell_some(ledger, cast(Orchestrator, feed), before=utc_now())
+    return publish_some(ledger, cast(Orchestrator, feed), before=utc_now())
 
 
 def test_every_accepted_event_is_told_once(ledger: Ledger, event_ids: list[str]) -> None:

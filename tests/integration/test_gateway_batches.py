@@ -74,7 +74,7 @@ def drafted(customer: Customer, ledger: Ledger, *, failed: tuple[int, ...] = ())
         bad = job.manifest_row in failed
         ledger.requests.settle(row.ref, FAILURE if bad else SUCCESS, via="poll")
         ledger.jobs.finish(job.id, JobStatus.FAILED if bad else JobStatus.COMPLETED)
-    ledger.batches.ask(batch_id, patience=None)
+    ledger.batches.await_selection(batch_id, patience=None)
     return batch_id
 
 

@@ -262,8 +262,8 @@ def test_an_event_is_seen_by_who_sent_it_and_whom_it_is_about(ann: Customer, sho
 
 def test_prefect_hears_of_every_accepted_event_once(ann: Customer, ledger: Ledger, prefect: RecordingPrefect) -> None:
     """Under a name that resumes no run, with whom it is about; a refused one is none of its business."""
-    earlier = ledger.events.untold(before=utc_now(), limit=20_000)
-    ledger.events.told([event.id for event in earlier])  # by other tests, and told at leisure
+    earlier = ledger.events.unpublished(before=utc_now(), limit=20_000)
+    ledger.events.published([event.id for event in earlier])  # by other tests, and told at leisure
     event = taken(ann, SIGNED_UP)
     send(ann, {"name": "user.signed_up", "data": {}})
 

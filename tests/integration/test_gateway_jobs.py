@@ -249,7 +249,7 @@ def test_a_job_of_which_nothing_was_sent_is_cancelled_at_once(ann: Customer, led
 def test_a_job_that_the_provider_has_is_cancelled_when_it_is_done_with_it(ann: Customer, ledger: Ledger) -> None:
     """202: it is asked for, and its slot stays held."""
     job = post(ledger, "ann")
-    ledger.runs.place(job.id)
+    ledger.runs.assign(job.id)
     submit(ledger, job)
 
     answer = ann.post(f"/v1/jobs/{job.id}/cancel")

@@ -131,7 +131,7 @@ def submitting(ledger: Ledger) -> str:
     )
     ledger.jobs.post(user_id=user, kind="make-debate", parameters={}, first=first)
     (granted,) = ledger.grants.grant()
-    ledger.runs.place(granted.job_id)
+    ledger.runs.assign(granted.job_id)
     ledger.requests.begin_submit(granted.ref, deadline=timedelta(hours=1))
     return granted.ref
 

@@ -56,7 +56,7 @@ def job(ann: Customer, ledger: Ledger) -> Job:
 
 def job_in_a_run(ledger: Ledger, user_id: str) -> Job:
     posted = ledger.jobs.post(user_id=user_id, kind="onboard-user", parameters={}).job
-    (start,) = ledger.runs.place(posted.id).starts
+    (start,) = ledger.runs.assign(posted.id).starts
     ledger.runs.created(start.run_id, uuid4())
     job = ledger.jobs.get(posted.id)
     assert job is not None
@@ -72,7 +72,7 @@ def asleep(ledger: Ledger, job: Job, *, seconds: float = 86_400) -> Wait:
 
 def leave(ledger: Ledger, job: Job, wait: Wait) -> None:
     assert job.run_id is not None
-    assert ledger.runs.left(job.run_id, {job.id: {WAIT + wait.id}})
+    assert ledger.runs.on_suspended(job.run_id, {job.id: {WAIT + wait.id}})
 
 
 def was_woken(prefect: RecordingPrefect, job: Job, ledger: Ledger) -> None:
@@ -112,7 +112,8 @@ def test_a_wait_is_ended_by_hand_and_its_run_is_woken(
     wait = asleep(ledger, job)
     answer = ann.post(f"/v1/waits/{wait.id}/wake")
     assert answer.status_code == 200
-    assert (answer.json()["status"], answer.json()["settled_by"]) == ("over", "hand")
+    assert (answer.json()["state"], answer.json()["settled_by"]) == ("timed_out", "hand")
+    assert answer.json()["status"] == "over"  # the word of 0.1
     was_woken(prefect, job, ledger)
     assert ann.post(f"/v1/waits/{wait.id}/wake").status_code == 409
 
@@ -176,14 +177,14 @@ def test_a_cancelled_job_that_only_waits_ends_at_once_and_so_does_its_child(
     answer = ann.post(f"/v1/jobs/{job.id}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
     was_woken(prefect, job, ledger)
-    (child_id,) = implied.places
+    (child_id,) = implied.assigns
 
     def child_has_ended() -> bool:
         child = ledger.jobs.get(child_id)
         return child is not None and child.status is JobStatus.CANCELLED
 
     wait_until(child_has_ended, timeout=10, what="the end of the child")
-    assert [each["status"] for each in ann.get(f"/v1/jobs/{job.id}").json()["waits"]] == ["ended"]
+    assert [each["state"] for each in ann.get(f"/v1/jobs/{job.id}").json()["waits"]] == ["cancelled"]
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def submitting(ledger: Ledger) -> str:
     first = RequestSpec(step="generate", endpoint=ENDPOINT, input={"prompt": "a fox"}, estimate_usd=Decimal("0.025"))
     ledger.jobs.post(user_id=user.user_id, kind="generate-image", parameters={"prompt": "a fox"}, first=first)
     (granted,) = ledger.grants.grant()
-    ledger.runs.place(granted.job_id)
+    ledger.runs.assign(granted.job_id)
     ledger.requests.begin_submit(granted.ref, deadline=timedelta(hours=1))
     return granted.ref
 
@@ -311,7 +311,7 @@ def leave(scene: Scene) -> str:
     run = next(run for run in scene.ledger.runs.not_closed() if run.id == job.run_id)
     flow_run_id = scene.prefect.flow_run_id
     scene.ledger.runs.created(run.id, UUID(flow_run_id))
-    assert scene.ledger.runs.left(run.id, {job.id: {scene.ref}})
+    assert scene.ledger.runs.on_suspended(run.id, {job.id: {scene.ref}})
     return flow_run_id
 
 

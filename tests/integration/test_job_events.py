@@ -70,7 +70,7 @@ def test_a_flow_starts_on_a_failure(ledger: Ledger, db: Db, ann: str, ingest: Ev
     job = failed(ledger, ann, tags=["spring"])
     failed(ledger, ann, tags=["autumn"])
     found = all_at_once([lambda: ingest_ends(ledger, ingest)] * 4)
-    assert any(implied.places for _, implied in found)
+    assert any(implied.assigns for _, implied in found)
     (started,) = jobs(db, "clean-up")
     assert (started["user_id"], started["parameters"]) == (ann, {"of": job, "cost": 0.0})
     assert ingest_ends(ledger, ingest)[0] == 0
@@ -95,7 +95,7 @@ def test_a_job_waits_for_the_end_of_another(ledger: Ledger, ann: str, ingest: Ev
         wait = ledger.waits.for_event(waiting, name, **given)
         if not early:
             failed(ledger, ann)
-            assert waiting.id in ingest_ends(ledger, ingest)[1].rings
+            assert waiting.id in ingest_ends(ledger, ingest)[1].notifies
         wait = ledger.waits.take(wait.id)
         assert wait.status == "came"
 

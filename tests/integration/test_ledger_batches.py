@@ -20,6 +20,7 @@ from darkroom.ledger import (
     BATCH,
     CHOICE,
     ROWS,
+    BatchPass,
     Child,
     Implied,
     Job,
@@ -29,7 +30,6 @@ from darkroom.ledger import (
     ManifestRow,
     Posted,
     Run,
-    Stage,
 )
 
 
@@ -69,12 +69,12 @@ def rows_of(ledger: Ledger, batch: Job) -> list[Job]:
 
 def hand_out(ledger: Ledger) -> Implied:
     granted = ledger.grants.grant()
-    return ledger.runs.place(*[each.job_id for each in granted if each.run_id is None])
+    return ledger.runs.assign(*[each.job_id for each in granted if each.run_id is None])
 
 
 def carried_by(ledger: Ledger, batch: Job) -> Run:
     """The batch in the hands of a run whose process is there."""
-    (start,) = ledger.runs.place(batch.id).starts
+    (start,) = ledger.runs.assign(batch.id).starts
     return entered(ledger, start.run_id)
 
 
@@ -99,14 +99,14 @@ def end_all(ledger: Ledger, batch: Job, *, failed: tuple[int, ...] = ()) -> None
 
 
 def look(ledger: Ledger, run: Run, waits: Mapping[str, set[str]]) -> tuple[str, ...]:
-    return ledger.runs.look(run.id, waits).ready
+    return ledger.runs.poll_work(run.id, waits).ready
 
 
 def drafted(ledger: Ledger, user_id: str, count: int, *, failed: tuple[int, ...] = ()) -> Job:
     """A batch whose first pass is over, and of which a person was asked."""
     batch = order(ledger, user_id, count).job
     end_all(ledger, batch, failed=failed)
-    ledger.batches.ask(batch.id, patience=None)
+    ledger.batches.await_selection(batch.id, patience=None)
     return batch
 
 
@@ -116,7 +116,7 @@ def test_a_batch_is_on_record_with_all_its_rows_or_not_at_all(ledger: Ledger, db
     assert order(ledger, ann, 30, idempotency_key="one").job.id == posted.job.id
     found = rows_of(ledger, posted.job)
     assert [row.manifest_row for row in found] == list(range(30))
-    assert {(row.kind, row.stage, row.user_id) for row in found} == {("generate-image", Stage.DRAFT, ann)}
+    assert {(row.kind, row.stage, row.user_id) for row in found} == {("generate-image", BatchPass.DRAFT, ann)}
     granted = [ledger.jobs.get(each.job_id) for each in ledger.grants.grant()]
     assert [job.manifest_row for job in granted if job] == list(range(10)), "the first rows first"
     assert [job.id for job in ledger.jobs.page(ann, limit=100)] == [posted.job.id], "its rows are not among the jobs"
@@ -153,7 +153,7 @@ def test_its_rows_go_to_the_batchs_own_run_as_slots_come_to_them(ledger: Ledger,
     batch = order(ledger, ann, 30).job
     run = carried_by(ledger, batch)
     assert hand_out(ledger).starts == ()
-    work = ledger.runs.look(run.id, {})
+    work = ledger.runs.poll_work(run.id, {})
     assert len(work.open) == 1 + 9, "the batch, and a row for each slot"
     assert work.open[0] == batch.id
     assert single.id not in work.open
@@ -165,8 +165,8 @@ def test_a_slot_before_the_batch_has_a_run_makes_that_run(ledger: Ledger, ann: s
     batch = order(ledger, ann, 5).job
     (start,) = hand_out(ledger).starts
     assert start.deployment == f"{BATCH}/on-demand"
-    assert ledger.runs.place(batch.id) == Implied()
-    assert len(ledger.runs.look(start.run_id, {}).open) == 6
+    assert ledger.runs.assign(batch.id) == Implied()
+    assert len(ledger.runs.poll_work(start.run_id, {}).open) == 6
 
 
 def test_two_batches_of_a_user_have_a_run_each(ledger: Ledger, ann: str) -> None:
@@ -193,7 +193,7 @@ def test_a_batch_that_sleeps_is_woken_for_the_end_of_its_rows(ledger: Ledger, an
     """Where nobody was there to see it: its last rows were cancelled one by one."""
     batch = order(ledger, ann, 2).job
     run = carried_by(ledger, batch)
-    assert ledger.runs.left(run.id, {batch.id: {ROWS + batch.id}})
+    assert ledger.runs.on_suspended(run.id, {batch.id: {ROWS + batch.id}})
     assert ledger.runs.with_granted() == set()
     for row in rows_of(ledger, batch):
         ledger.jobs.cancel(row.id)
@@ -207,7 +207,7 @@ def test_how_far_it_has_come_is_counted_by_pass(ledger: Ledger, ann: str) -> Non
     ledger.requests.settle(first.ref, SUCCESS, via="poll")
     ledger.jobs.finish(first.job_id, JobStatus.COMPLETED)
     (draft,) = ledger.batches.counts(batch.id)
-    assert (draft.stage, draft.total, draft.ended, draft.in_flight) == (Stage.DRAFT, 12, 1, 9)
+    assert (draft.stage, draft.total, draft.ended, draft.in_flight) == (BatchPass.DRAFT, 12, 1, 9)
     assert draft.cost_usd == Decimal("0.025")
 
 
@@ -240,8 +240,8 @@ def test_a_choice_sends_the_chosen_into_the_second_pass(ledger: Ledger, ann: str
     found = ledger.batches.get(batch.id)
     assert found is not None and (found.winners, found.chosen_via) == ([1, 4], "api")
     finals = children([row for row in manifest(6) if row.n in (1, 4)])
-    assert ledger.batches.add(batch, Stage.FINAL, finals).grant
-    assert not ledger.batches.add(batch, Stage.FINAL, finals).grant
+    assert ledger.batches.add(batch, BatchPass.FINAL, finals).grant
+    assert not ledger.batches.add(batch, BatchPass.FINAL, finals).grant
     assert [(row.stage, row.manifest_row) for row in rows_of(ledger, batch)][-2:] == [("final", 1), ("final", 4)]
 
 
@@ -265,7 +265,7 @@ def test_nobody_chooses_before_the_drafts_are_done_or_twice(ledger: Ledger, ann:
     with pytest.raises(WrongState, match="not done yet"):
         ledger.batches.choose(batch.id, [0], via="api")
     end_all(ledger, batch)
-    ledger.batches.ask(batch.id, patience=None)
+    ledger.batches.await_selection(batch.id, patience=None)
     ledger.batches.choose(batch.id, [0], via="api")
     with pytest.raises(WrongState, match="chosen already"):
         ledger.batches.choose(batch.id, [1], via="api")
@@ -277,14 +277,14 @@ def test_a_batch_that_asks_is_woken_by_an_answer_and_by_nothing_else(ledger: Led
     run = carried_by(ledger, batch)
     waits = {batch.id: {CHOICE + batch.id}}
     assert look(ledger, run, waits) == ()
-    assert ledger.runs.left(run.id, waits, asks=True)
+    assert ledger.runs.on_suspended(run.id, waits, awaits_input=True)
     assert ledger.runs.with_granted() == set()
     (wake,) = ledger.batches.choose(batch.id, [0], via="api").wakes
-    assert wake.asks
+    assert wake.awaits_input
     assert look(ledger, run, waits) == (batch.id,)
     assert run.flow_run_id is not None
     again = ledger.runs.enter(run.flow_run_id, run_key=run.id)
-    assert again is not None and not again[0].asks
+    assert again is not None and not again[0].awaits_input
 
 
 def test_when_the_time_for_a_choice_is_over_the_batch_goes_on(ledger: Ledger, ann: str) -> None:
@@ -293,10 +293,10 @@ def test_when_the_time_for_a_choice_is_over_the_batch_goes_on(ledger: Ledger, an
     end_all(ledger, batch)
     run = carried_by(ledger, batch)
     waits = {batch.id: {CHOICE + batch.id}}
-    ledger.batches.ask(batch.id, patience=timedelta(hours=1))
-    assert ledger.runs.left(run.id, waits, asks=True)
+    ledger.batches.await_selection(batch.id, patience=timedelta(hours=1))
+    assert ledger.runs.on_suspended(run.id, waits, awaits_input=True)
     assert (look(ledger, run, waits), ledger.runs.with_granted()) == ((), set())
-    ledger.batches.ask(batch.id, patience=timedelta(0))
+    ledger.batches.await_selection(batch.id, patience=timedelta(0))
     assert ledger.runs.with_granted() == set(), "the first time it was asked counts"
 
 
@@ -322,7 +322,7 @@ def test_a_batch_whose_run_a_person_suspends_is_paused_until_a_person_resumes_it
     for each in under_way:
         ledger.requests.settle(each.ref, SUCCESS, via="poll")
     waits = {batch.id: {ROWS + batch.id}}
-    assert ledger.runs.left(run.id, waits)
+    assert ledger.runs.on_suspended(run.id, waits)
 
     ledger.runs.mark_woken(run.id)
     assert run.flow_run_id is not None
@@ -330,7 +330,7 @@ def test_a_batch_whose_run_a_person_suspends_is_paused_until_a_person_resumes_it
     assert woken is not None and not woken[1].grant
     assert ledger.grants.grant() == []
 
-    assert ledger.runs.left(run.id, waits)
+    assert ledger.runs.on_suspended(run.id, waits)
     resumed = ledger.runs.enter(run.flow_run_id, run_key=run.id)
     assert resumed is not None and resumed[1].grant
     assert len(ledger.grants.grant()) == 10
@@ -341,7 +341,7 @@ def test_a_batch_that_is_cancelled_ends_with_all_its_rows(ledger: Ledger, ann: s
     batch = order(ledger, ann, 30).job
     run = carried_by(ledger, batch)
     granted = ledger.grants.grant()
-    ledger.runs.place(*[each.job_id for each in granted])
+    ledger.runs.assign(*[each.job_id for each in granted])
     sent = granted[0]
     ledger.requests.begin_submit(sent.ref, deadline=timedelta(hours=1))
     ledger.requests.accepted(sent.ref, request_id="fal-1")
@@ -374,7 +374,7 @@ def test_a_replay_puts_back_only_the_rows_that_failed(ledger: Ledger, ann: str) 
     end_all(ledger, batch, failed=(1, 3))
     ledger.jobs.finish(batch.id, JobStatus.FAILED)
     implied = ledger.jobs.replay(batch.id)
-    assert implied.places == (batch.id,) and implied.grant
+    assert implied.assigns == (batch.id,) and implied.grant
     assert [row.manifest_row for row in rows_of(ledger, batch) if not row.status.terminal] == [1, 3]
     assert len(ledger.grants.grant()) == 2
 
@@ -429,7 +429,7 @@ def test_the_rows_of_a_paused_batch_wait_with_it_in_the_second_pass_too(ledger: 
     batch = drafted(ledger, ann, 3)
     ledger.batches.pause(batch.id)
     ledger.batches.choose(batch.id, [0], via="api")
-    ledger.batches.add(batch, Stage.FINAL, children(manifest(1)))
+    ledger.batches.add(batch, BatchPass.FINAL, children(manifest(1)))
     assert ledger.grants.grant() == []
     ledger.batches.go_on(batch.id)
     assert len(ledger.grants.grant()) == 1

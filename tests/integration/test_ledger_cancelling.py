@@ -167,13 +167,13 @@ def test_nobody_waits_in_a_circle(ledger: Ledger, db: Db, ann: str) -> None:
 def _grant(ledger: Ledger, job: Job, chance: random.Random) -> None:
     for granted in ledger.grants.grant():
         if granted.run_id is None:
-            ledger.runs.place(granted.job_id)
+            ledger.runs.assign(granted.job_id)
         else:
-            ledger.runs.ring(granted.run_id, granted.ref)
+            ledger.runs.notify(granted.run_id, granted.ref)
 
 
 def _place(ledger: Ledger, job: Job, chance: random.Random) -> None:
-    for start in ledger.runs.place(job.id).starts:
+    for start in ledger.runs.assign(job.id).starts:
         ledger.runs.created(start.run_id, uuid4())
 
 
@@ -181,7 +181,7 @@ def _leave_or_close(ledger: Ledger, job: Job, chance: random.Random) -> None:
     run_id = _run_id(ledger, job)
     if run_id is not None:
         waits = {each.id: {row.ref for row in ledger.requests.of_job(each.id)} for each in ledger.jobs.of_run(run_id)}
-        ledger.runs.left(run_id, waits)
+        ledger.runs.on_suspended(run_id, waits)
         ledger.runs.close(run_id)
 
 

@@ -43,15 +43,15 @@ def test_a_wait_is_over_when_the_clock_says_so(ledger: Ledger, ann: str, ahead: 
     picture = picture_in_flight(ledger, ann)
     wait = ledger.waits.sleep(picture.job, "a day", until=utc_now() + timedelta(days=1))
     waits = {picture.job_id: {WAIT + wait.id}}
-    assert ledger.runs.left(picture.run_id, waits)
+    assert ledger.runs.on_suspended(picture.run_id, waits)
     early, late = ahead(timedelta(hours=23)), ahead(timedelta(hours=25))
     for now in (ledger, early):
-        assert (now.waits.wake_due().rings, now.runs.with_granted()) == ((), set())
-        assert now.runs.look(picture.run_id, waits).ready == ()
+        assert (now.waits.wake_due().notifies, now.runs.with_granted()) == ((), set())
+        assert now.runs.poll_work(picture.run_id, waits).ready == ()
         assert now.waits.take(wait.id).status == WaitStatus.OPEN
-    assert (late.waits.wake_due().rings, late.runs.with_granted()) == ((picture.job_id,), {picture.run_id})
-    assert late.runs.look(picture.run_id, waits).ready == (picture.job_id,)
-    assert late.waits.take(wait.id).status == WaitStatus.OVER
+    assert (late.waits.wake_due().notifies, late.runs.with_granted()) == ((picture.job_id,), {picture.run_id})
+    assert late.runs.poll_work(picture.run_id, waits).ready == (picture.job_id,)
+    assert late.waits.take(wait.id).status == WaitStatus.TIMED_OUT
 
 
 def test_a_lease_runs_out_by_the_clock(ledger: Ledger, ann: str, ahead: Ahead) -> None:

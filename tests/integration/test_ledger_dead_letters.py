@@ -16,6 +16,7 @@ from darkroom.clock import utc_now
 from darkroom.errors import BadInput
 from darkroom.ledger import (
     BATCH,
+    BatchPass,
     Child,
     DeadLetterFilter,
     Done,
@@ -26,7 +27,6 @@ from darkroom.ledger import (
     ManifestRow,
     Outcome,
     RequestStatus,
-    Stage,
     Transition,
 )
 
@@ -192,7 +192,7 @@ def test_what_costs_nothing_goes_back_whatever_the_budget(ledger: Ledger, ann: s
     picture.settle(SUCCESS)
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED, error={"code": "file_unverified", "class": "retry"})
     replayed = replay(ledger, Decimal(0))
-    assert (replayed.job_ids, replayed.implied.places) == ((picture.job_id,),) * 2
+    assert (replayed.job_ids, replayed.implied.assigns) == ((picture.job_id,),) * 2
 
 
 def test_a_step_that_comes_later_is_within_the_budget_or_is_not_asked_for(ledger: Ledger, ann: str) -> None:
@@ -425,6 +425,6 @@ def test_another_pass_of_a_batch_is_within_the_budget_of_its_replay(ledger: Ledg
     assert job is not None
     finals = [Child(n=n, parameters={}, first=spec(lane=Lane.BATCH)) for n in range(2)]
     with pytest.raises(BadInput, match="larger budget"):
-        ledger.batches.add(job, Stage.FINAL, finals)
-    ledger.batches.add(job, Stage.FINAL, finals[:1])
-    assert [each.stage for each in ledger.batches.page(batch, limit=10)].count(Stage.FINAL) == 1
+        ledger.batches.add(job, BatchPass.FINAL, finals)
+    ledger.batches.add(job, BatchPass.FINAL, finals[:1])
+    assert [each.stage for each in ledger.batches.page(batch, limit=10)].count(BatchPass.FINAL) == 1

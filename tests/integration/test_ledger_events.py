@@ -52,7 +52,7 @@ def send(ledger: Ledger, user_id: str, **details: Any) -> tuple[Received, Implie
 def job_of(ledger: Ledger, user_id: str) -> Job:
     """Under way, in the hands of a run whose process is there."""
     job = ledger.jobs.post(user_id=user_id, kind="onboard-user", parameters={}).job
-    (start,) = ledger.runs.place(job.id).starts
+    (start,) = ledger.runs.assign(job.id).starts
     flow_run_id = uuid4()
     ledger.runs.created(start.run_id, flow_run_id)
     assert ledger.runs.enter(flow_run_id, run_key=start.run_id) is not None
@@ -76,7 +76,7 @@ def await_it(
 
 def leave(ledger: Ledger, job: Job, *waits: Wait) -> bool:
     assert job.run_id is not None
-    return ledger.runs.left(job.run_id, {job.id: {WAIT + wait.id for wait in waits}})
+    return ledger.runs.on_suspended(job.run_id, {job.id: {WAIT + wait.id for wait in waits}})
 
 
 def effects(ledger: Ledger, event_id: str) -> list[tuple[EffectKind, str | None]]:
@@ -89,19 +89,19 @@ def effects(ledger: Ledger, event_id: str) -> list[tuple[EffectKind, str | None]
 def test_an_event_is_on_record_with_the_job_it_starts(ledger: Ledger, ann: str) -> None:
     """The job waits for no slot, and a run is to take it."""
     received, implied = send(ledger, ann, starts=[ONBOARDING])
-    (job_id,) = implied.places
+    (job_id,) = implied.assigns
     job = ledger.jobs.get(job_id)
     assert job is not None
     assert (job.kind, job.user_id, job.parameters) == ("onboard-user", ann, {"account": "a-1"})
     assert [(each.what, each.job_id) for each in ledger.events.effects(received.id)] == [(EffectKind.STARTED, job_id)]
-    assert ledger.jobs.unplaced() == [job_id]
+    assert ledger.jobs.unassigned() == [job_id]
 
 
 def test_one_event_starts_many_and_says_what_it_did_not(ledger: Ledger, ann: str) -> None:
     """With the reason."""
     declined = EventStart(deployment="sync-profile/debounced", reason="its condition does not hold")
     received, implied = send(ledger, ann, starts=[ONBOARDING, declined, ONBOARDING])
-    assert len(implied.places) == 2
+    assert len(implied.assigns) == 2
     assert effects(ledger, received.id) == [
         (EffectKind.STARTED, None),
         (EffectKind.NOT_STARTED, "its condition does not hold"),
@@ -128,7 +128,7 @@ def test_a_refused_event_is_kept_and_does_nothing(ledger: Ledger, ann: str) -> N
     problem = {"field": "data.score", "message": "It must be a number."}
     wait = await_it(ledger, job_of(ledger, ann))
     received, implied = send(ledger, ann, problem=problem, starts=[ONBOARDING])
-    assert (implied.places, implied.rings) == ((), ())
+    assert (implied.assigns, implied.notifies) == ((), ())
     (kept,) = ledger.events.page(status=EventStatus.REFUSED)
     assert (kept.id, kept.problem) == (received.id, problem)
     assert ledger.waits.take(wait.id).status == WaitStatus.OPEN
@@ -137,9 +137,9 @@ def test_a_refused_event_is_kept_and_does_nothing(ledger: Ledger, ann: str) -> N
 def test_what_prefect_was_not_told_of_is_found(ledger: Ledger, ann: str) -> None:
     received, _ = send(ledger, ann)
     soon = utc_now() + timedelta(seconds=1)
-    assert [event.id for event in ledger.events.untold(before=soon, limit=10)] == [received.id]
-    ledger.events.told([received.id])
-    assert ledger.events.untold(before=soon, limit=10) == []
+    assert [event.id for event in ledger.events.unpublished(before=soon, limit=10)] == [received.id]
+    ledger.events.published([received.id])
+    assert ledger.events.unpublished(before=soon, limit=10) == []
 
 
 # -- waiting ---------------------------------------------------------------------------------------------------------
@@ -151,10 +151,10 @@ def test_an_event_wakes_who_waits_for_it(ledger: Ledger, ann: str) -> None:
     wait = await_it(ledger, job, match="score=3")
     assert leave(ledger, job, wait)
     received, implied = send(ledger, ann)
-    assert implied.rings == (job.id,)
-    assert len(ledger.runs.ring_job(job.id).wakes) == 1
+    assert implied.notifies == (job.id,)
+    assert len(ledger.runs.notify_job(job.id).wakes) == 1
     settled = ledger.waits.take(wait.id)
-    assert (settled.status, settled.settled_by, settled.event_id) == (WaitStatus.CAME, "event", received.id)
+    assert (settled.status, settled.settled_by, settled.event_id) == (WaitStatus.RECEIVED, "event", received.id)
     assert ledger.waits.event(received.id).data == {"score": 3}
 
 
@@ -164,9 +164,9 @@ def test_what_does_not_match_is_another_users_or_came_too_late_wakes_nobody(ledg
     wait = await_it(ledger, job, match="score=4")
     over = await_it(ledger, job, seconds=0, name="over")
     other = ledger.users.add("bob").user_id
-    assert send(ledger, other)[1].rings == ()
+    assert send(ledger, other)[1].notifies == ()
     received, implied = send(ledger, ann)
-    assert implied.rings == ()
+    assert implied.notifies == ()
     assert effects(ledger, received.id) == [(EffectKind.NOT_WOKEN, "its data does not match: score=4")]
     assert ledger.waits.take(wait.id).status == WaitStatus.OPEN
     assert ledger.waits.take(over.id).settled_by == "time"
@@ -181,8 +181,8 @@ def test_an_event_about_nobody_is_for_those_whom_its_sender_speaks_for(ledger: L
     later = job_of(ledger, late)
     event = NewEvent(name=NAME, user_id=None, owner_id=shop, data={})
     _, implied = ledger.events.receive(shop, [event], matches=matches)
-    assert implied.rings == (waiting[early].job_id,)
-    assert await_it(ledger, later).status == WaitStatus.CAME
+    assert implied.notifies == (waiting[early].job_id,)
+    assert await_it(ledger, later).status == WaitStatus.RECEIVED
     assert {ledger.waits.take(waiting[each].id).status for each in (ann, stranger)} == {WaitStatus.OPEN}
 
 
@@ -193,7 +193,7 @@ def test_an_event_before_the_wait_counts_back_to_the_start_of_the_job(ledger: Le
     send(ledger, ann, data={"score": 1})
     second, _ = send(ledger, ann, data={"score": 2})
     wait = await_it(ledger, job, match="score=2")
-    assert (wait.status, wait.event_id) == (WaitStatus.CAME, second.id)
+    assert (wait.status, wait.event_id) == (WaitStatus.RECEIVED, second.id)
     assert effects(ledger, second.id) == [(EffectKind.WOKE, "it came before the job waited for it")]
     assert await_it(ledger, job, match="score=9", name="earlier").status == WaitStatus.OPEN
 
@@ -204,7 +204,7 @@ def test_an_event_at_the_moment_of_the_wait_is_never_missed(ledger: Ledger, db: 
     (received, _), wait = overlap(
         db, lambda: send(ledger, ann, starts=[ONBOARDING]), lambda: await_it(ledger, job), at="INSERT ON event_effect"
     )
-    assert (wait.status, wait.event_id) == (WaitStatus.CAME, received.id)
+    assert (wait.status, wait.event_id) == (WaitStatus.RECEIVED, received.id)
 
 
 def test_a_wait_is_settled_once(ledger: Ledger, db: Db) -> None:
@@ -218,7 +218,7 @@ def test_a_wait_is_settled_once(ledger: Ledger, db: Db) -> None:
             pass
         settled = ledger.waits.take(wait.id)
         woke = db.execute("SELECT * FROM event_effect WHERE wait_id = %s AND what = 'woke'", [wait.id]).fetchall()
-        assert len(woke) == (settled.status == WaitStatus.CAME)
+        assert len(woke) == (settled.status == WaitStatus.RECEIVED)
 
 
 def test_a_wait_that_an_event_is_settling_is_not_extended(ledger: Ledger, db: Db, ann: str) -> None:
@@ -233,7 +233,7 @@ def test_a_wait_that_an_event_is_settling_is_not_extended(ledger: Ledger, db: Db
     _, said = overlap(db, lambda: send(ledger, ann), extend, at="UPDATE ON wait")
     assert "waits no longer" in said
     settled = ledger.waits.take(wait.id)
-    assert (settled.status, settled.until) == (WaitStatus.CAME, wait.until)
+    assert (settled.status, settled.until) == (WaitStatus.RECEIVED, wait.until)
 
 
 def test_a_job_that_sleeps_is_woken_when_its_time_has_come(ledger: Ledger, ann: str) -> None:
@@ -244,13 +244,13 @@ def test_a_job_that_sleeps_is_woken_when_its_time_has_come(ledger: Ledger, ann: 
     assert ledger.waits.sleep(job, "a while", until=until + timedelta(days=1)).until == wait.until
     assert leave(ledger, job, wait)
     assert ledger.waits.next_due(after=utc_now() - timedelta(seconds=1)) == wait.until
-    assert (ledger.waits.wake_due().rings, ledger.runs.with_granted()) == ((), set())
+    assert (ledger.waits.wake_due().notifies, ledger.runs.with_granted()) == ((), set())
     while utc_now() < until:
         pass
-    assert (ledger.waits.wake_due().rings, ledger.runs.with_granted()) == ((job.id,), {job.run_id})
-    assert len(ledger.runs.ring_job(job.id).wakes) == 1
-    assert ledger.waits.wake_due().rings == (), "it was woken"
-    assert ledger.waits.take(wait.id).status == WaitStatus.OVER
+    assert (ledger.waits.wake_due().notifies, ledger.runs.with_granted()) == ((job.id,), {job.run_id})
+    assert len(ledger.runs.notify_job(job.id).wakes) == 1
+    assert ledger.waits.wake_due().notifies == (), "it was woken"
+    assert ledger.waits.take(wait.id).status == WaitStatus.TIMED_OUT
 
 
 def test_what_came_while_its_run_left_keeps_it_here(ledger: Ledger, ann: str) -> None:
@@ -266,9 +266,9 @@ def test_a_person_wakes_a_wait_or_extends_it(ledger: Ledger, ann: str) -> None:
     wait = await_it(ledger, job)
     longer = utc_now() + timedelta(days=365)
     extended, implied = ledger.waits.extend(wait.id, until=longer)
-    assert (extended.until, implied.rings) == (longer, (job.id,))
+    assert (extended.until, implied.notifies) == (longer, (job.id,))
     woken, implied = ledger.waits.wake(wait.id)
-    assert (woken.status, woken.settled_by, implied.rings) == (WaitStatus.OVER, "hand", (job.id,))
+    assert (woken.status, woken.settled_by, implied.notifies) == (WaitStatus.TIMED_OUT, "hand", (job.id,))
     with pytest.raises(WrongState):
         ledger.waits.wake(wait.id)
     with pytest.raises(WrongState):
@@ -283,12 +283,12 @@ def test_the_end_of_another_job_wakes_who_started_it(ledger: Ledger, ann: str) -
     job = job_of(ledger, ann)
     wait, implied = ledger.waits.for_child(job, "picture", kind="generate-image", parameters={"prompt": "a fox"})
     again, nothing = ledger.waits.for_child(job, "picture", kind="generate-image", parameters={"prompt": "a fox"})
-    assert (again.id, implied.places, nothing.places) == (wait.id, (wait.child_job_id,), ())
+    assert (again.id, implied.assigns, nothing.assigns) == (wait.id, (wait.child_job_id,), ())
     assert leave(ledger, job, wait)
     assert wait.child_job_id is not None
-    assert ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED).rings == (job.id,)
+    assert ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED).notifies == (job.id,)
     assert ledger.runs.with_granted() == {job.run_id}, "reconcile finds it where nobody told"
-    assert ledger.waits.take(wait.id).status == WaitStatus.CAME
+    assert ledger.waits.take(wait.id).status == WaitStatus.RECEIVED
 
 
 def test_who_is_cancelled_cancels_what_it_waits_for(ledger: Ledger, ann: str) -> None:
@@ -299,7 +299,7 @@ def test_who_is_cancelled_cancels_what_it_waits_for(ledger: Ledger, ann: str) ->
     assert leave(ledger, job, wait, sleep)
     implied = ledger.jobs.cancel(job.id)
     assert implied.cancels == (wait.child_job_id,)
-    assert {each.status for each in ledger.waits.of_job(job.id)} == {WaitStatus.ENDED}
+    assert {each.status for each in ledger.waits.of_job(job.id)} == {WaitStatus.CANCELLED}
 
 
 def test_a_replay_waits_on_and_starts_what_had_failed_anew(ledger: Ledger, ann: str) -> None:

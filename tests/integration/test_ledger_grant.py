@@ -111,7 +111,7 @@ def test_nobody_but_a_grant_waits_for_the_account(ledger: Ledger, db: Db, ann: s
         settled.settle()
         ledger.jobs.cancel(settled.job_id)
         ledger.jobs.finish(settled.job_id, JobStatus.COMPLETED)
-        ledger.runs.place(post(ledger, ann).id)
+        ledger.runs.assign(post(ledger, ann).id)
 
 
 def test_users_take_turns(ledger: Ledger, ann: str) -> None:

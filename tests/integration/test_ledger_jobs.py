@@ -112,7 +112,7 @@ def test_a_run_that_a_person_started_has_its_own_job(ledger: Ledger, ann: str) -
     run = ledger.runs.open_own(flow_run_id, user_id=ann, kind=KIND, parameters={"prompt": "a fox"})
     (job,) = ledger.jobs.of_run(run.id)
     assert (job.user_id, job.kind, job.parameters) == (ann, KIND, {"prompt": "a fox"})
-    assert ledger.runs.look(run.id, {}).ready == (job.id,)
+    assert ledger.runs.poll_work(run.id, {}).ready == (job.id,)
     found = ledger.runs.enter(flow_run_id, run_key=None)
     assert found is not None and found[0].id == run.id
     assert ledger.runs.enter(uuid4(), run_key=None) is None
@@ -121,11 +121,11 @@ def test_a_run_that_a_person_started_has_its_own_job(ledger: Ledger, ann: str) -
 def test_jobs_that_were_granted_and_not_placed_are_found(ledger: Ledger, ann: str) -> None:
     """Whoever granted them may have died before he told a run."""
     job = post(ledger, ann)
-    assert ledger.jobs.unplaced() == []
+    assert ledger.jobs.unassigned() == []
     ledger.grants.grant()
-    assert ledger.jobs.unplaced() == [job.id]
-    ledger.runs.place(job.id)
-    assert ledger.jobs.unplaced() == []
+    assert ledger.jobs.unassigned() == [job.id]
+    ledger.runs.assign(job.id)
+    assert ledger.jobs.unassigned() == []
 
 
 def test_one_at_a_time_works_under_a_name(ledger: Ledger) -> None:

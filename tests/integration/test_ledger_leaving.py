@@ -27,11 +27,11 @@ class Comer:
 
 def grant_of_a_second_step(picture: Picture) -> Implied:
     granted = picture.ledger.grants.grant()
-    return sum((picture.ledger.runs.ring(picture.run_id, each.ref) for each in granted), NOTHING)
+    return sum((picture.ledger.runs.notify(picture.run_id, each.ref) for each in granted), NOTHING)
 
 
 def further_job(picture: Picture) -> Implied:
-    return picture.ledger.runs.place(post(picture.ledger, picture.user_id).id)
+    return picture.ledger.runs.assign(post(picture.ledger, picture.user_id).id)
 
 
 COMERS = {
@@ -53,7 +53,9 @@ def picture(ledger: Ledger) -> Picture:
 def leave(picture: Picture) -> Callable[[], bool]:
     """The run waits for its picture, for a second step that is queued beside it, and for word of a cancel."""
     second = picture.ledger.requests.reserve(picture.job_id, spec(step="upscale"))
-    return lambda: picture.ledger.runs.left(picture.run_id, {picture.job_id: {picture.ref, second.ref, picture.job_id}})
+    return lambda: picture.ledger.runs.on_suspended(
+        picture.run_id, {picture.job_id: {picture.ref, second.ref, picture.job_id}}
+    )
 
 
 @each_comer
@@ -63,7 +65,7 @@ def test_what_is_not_committed_yet_when_the_run_leaves_wakes_it(
     """Without its row's lock the run would look past what is about to be committed, and be told by nobody."""
     implied, left = overlap(db, lambda: comer.comes(picture), leave, at=comer.at)
     assert len(implied.wakes) == (1 if left else 0)
-    assert picture.run.left_at is None and picture.run.woken_at is not None
+    assert picture.run.suspended_at is None and picture.run.woken_at is not None
 
 
 @each_comer
@@ -74,14 +76,14 @@ def test_what_comes_between_the_last_look_and_the_leaving_wakes_it(
     left, implied = overlap(db, leave, lambda: comer.comes(picture), at="UPDATE ON run")
     assert left
     assert [wake.flow_run_id for wake in implied.wakes] == [picture.flow_run_id]
-    assert picture.run.left_at is None and picture.run.woken_at is not None
+    assert picture.run.suspended_at is None and picture.run.woken_at is not None
 
 
 @each_comer
 def test_a_run_that_is_woken_is_not_woken_again(picture: Picture, leave: Callable[[], bool], comer: Comer) -> None:
     """The second event would find a run that is not suspended any more, and fail in Prefect's feed."""
     assert leave()
-    picture.ledger.runs.ring(picture.run_id, picture.ref)
+    picture.ledger.runs.notify(picture.run_id, picture.ref)
     assert comer.comes(picture).wakes == ()
 
 
@@ -120,7 +122,7 @@ def test_a_cancel_is_news_until_the_process_has_acted_on_it(picture: Picture) ->
     """Then the job waits for the provider again: it would be called without end otherwise."""
     picture.ledger.jobs.cancel(picture.job_id)
     assert picture.look() == (picture.job_id,)
-    assert picture.ledger.runs.look(picture.run_id, {picture.job_id: {picture.ref}}).ready == ()
+    assert picture.ledger.runs.poll_work(picture.run_id, {picture.job_id: {picture.ref}}).ready == ()
 
 
 def test_those_for_which_a_result_came_are_first_in_line(picture: Picture) -> None:
@@ -128,9 +130,9 @@ def test_those_for_which_a_result_came_are_first_in_line(picture: Picture) -> No
     ledger = picture.ledger
     new = post(ledger, picture.user_id)
     ledger.grants.grant()
-    ledger.runs.place(new.id)
+    ledger.runs.assign(new.id)
     picture.settle()
     assert picture.look() == (picture.job_id, new.id)
     waits = {new.id: {row.ref for row in ledger.requests.of_job(new.id)}, **picture.waits}
-    assert ledger.runs.look(picture.run_id, waits).ready == (picture.job_id, new.id)
-    assert ledger.runs.look(picture.run_id, waits | {picture.job_id: {"nothing"}}).ready == (new.id,)
+    assert ledger.runs.poll_work(picture.run_id, waits).ready == (picture.job_id, new.id)
+    assert ledger.runs.poll_work(picture.run_id, waits | {picture.job_id: {"nothing"}}).ready == (new.id,)

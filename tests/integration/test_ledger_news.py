@@ -77,7 +77,7 @@ def test_progress_is_told_once_a_second_at_most(ledger_url: str, ann: str) -> No
     job = post(ledger, ann)
     for percent in range(10):
         assert ledger.jobs.progress(job.id, percent, "paints")
-        at += UNSCALED.progress_told / 4
+        at += UNSCALED.progress_published / 4
     percents = [each.data["percent"] for each in told(ledger, ann) if each.event == "job.progress" and each.data]
     assert percents == [0, 4, 8]
     ledger.close()
@@ -108,7 +108,7 @@ def batch(ledger: Ledger, ann: str) -> Job:
 def test_a_batch_asks_once_for_a_choice(ledger: Ledger, ann: str) -> None:
     """However often its run comes by, and however many ask at once."""
     job = batch(ledger, ann)
-    all_at_once([lambda: ledger.batches.ask(job.id, patience=None)] * 4)
+    all_at_once([lambda: ledger.batches.await_selection(job.id, patience=None)] * 4)
     assert events(told(ledger, ann)) == ["job.created", "batch.awaiting_choice"]
 
 

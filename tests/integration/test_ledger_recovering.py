@@ -104,13 +104,13 @@ def test_a_success_without_payload_of_a_job_that_is_over_is_known_to_be_paid(led
 def test_a_run_that_has_left_is_not_woken_for_a_job_that_is_over(ledger: Ledger, db: Db, picture: Picture) -> None:
     """It waits for another job; the slot that came free is all that is implied."""
     beside = post(ledger, picture.user_id)
-    ledger.runs.place(beside.id)
+    ledger.runs.assign(beside.id)
     second = ledger.requests.reserve(beside.id, spec(step="generate"))
     waits = picture.waits | {beside.id: {second.ref, beside.id}}
-    assert ledger.runs.left(picture.run_id, waits)
+    assert ledger.runs.on_suspended(picture.run_id, waits)
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
     assert picture.settle()[1] == Implied(grant=True)
-    assert run_of(picture).left_at is not None
+    assert run_of(picture).suspended_at is not None
 
 
 def test_the_plans_of_those_with_an_open_run_are_known(ledger: Ledger, picture: Picture) -> None:

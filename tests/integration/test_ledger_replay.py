@@ -75,7 +75,7 @@ def test_the_failed_step_is_queued_once_more_beside_the_attempt_that_failed(ledg
     job = failed.job
     assert (job.status, job.error, job.run_id, job.finished_at) == (JobStatus.PENDING, None, None, None)
     assert job.replayed_at is not None
-    assert ledger.jobs.unplaced() == [], "it has no slot yet"
+    assert ledger.jobs.unassigned() == [], "it has no slot yet"
     (granted,) = ledger.grants.grant()
     assert (granted.job_id, granted.run_id) == (failed.job_id, None)
 
@@ -83,7 +83,7 @@ def test_the_failed_step_is_queued_once_more_beside_the_attempt_that_failed(ledg
 def test_a_step_that_has_succeeded_is_not_paid_again(ledger: Ledger, db: Db, unstored: Picture) -> None:
     """Its result is collected from the record; a run takes the job though it needs no slot."""
     before = unstored.row
-    assert ledger.jobs.replay(unstored.job_id) == Implied(places=(unstored.job_id,))
+    assert ledger.jobs.replay(unstored.job_id) == Implied(assigns=(unstored.job_id,))
     assert unstored.row == before
     assert ledger.grants.grant() == []
     assert ledger.jobs.cost(unstored.job_id) == Decimal("0.025")
@@ -97,19 +97,19 @@ def test_an_answer_that_came_to_another_job_meanwhile_serves_a_replay(ledger: Le
     paid = submitting_picture(ledger, ann, reuse_hash="a fox, enlarged")
     paid.settle(SUCCESS)
     keep_file(paid)
-    assert ledger.jobs.replay(failed.job_id) == Implied(places=(failed.job_id,))
+    assert ledger.jobs.replay(failed.job_id) == Implied(assigns=(failed.job_id,))
     assert attempts(failed) == [(1, RequestStatus.FAILED), (2, RequestStatus.SUCCEEDED)]
     assert ledger.requests.of_job(failed.job_id)[1].reused_from == paid.ref
-    assert ledger.jobs.unplaced() == [failed.job_id]
+    assert ledger.jobs.unassigned() == [failed.job_id]
 
 
 def test_a_replayed_job_that_needs_no_slot_is_not_forgotten(ledger: Ledger, unstored: Picture) -> None:
     """Whoever put it back may have died before a run had it: it is found until one has."""
     ledger.jobs.replay(unstored.job_id)
-    assert ledger.jobs.unplaced() == [unstored.job_id]
-    (start,) = ledger.runs.place(unstored.job_id).starts
-    assert ledger.jobs.unplaced() == []
-    assert ledger.runs.look(start.run_id, {}).ready == (unstored.job_id,)
+    assert ledger.jobs.unassigned() == [unstored.job_id]
+    (start,) = ledger.runs.assign(unstored.job_id).starts
+    assert ledger.jobs.unassigned() == []
+    assert ledger.runs.poll_work(start.run_id, {}).ready == (unstored.job_id,)
 
 
 def test_what_came_after_the_cancel_is_taken_up_by_a_replay(ledger: Ledger, ann: str) -> None:
@@ -122,7 +122,7 @@ def test_what_came_after_the_cancel_is_taken_up_by_a_replay(ledger: Ledger, ann:
     ledger.jobs.cancel(picture.job_id)
     late = ledger.requests.of_job(picture.job_id)[-1]
     assert ledger.requests.settle(late.ref, SUCCESS, via="webhook")[0] is Verdict.LATE
-    assert ledger.jobs.replay(picture.job_id).places == (picture.job_id,)
+    assert ledger.jobs.replay(picture.job_id).assigns == (picture.job_id,)
     assert attempts(picture) == [(1, RequestStatus.FAILED), (2, RequestStatus.SUCCEEDED)]
 
 
@@ -131,7 +131,7 @@ def test_a_job_that_has_reserved_nothing_is_put_back_as_it_is(ledger: Ledger, db
     job = post(ledger, ann)
     ledger.jobs.finish(job.id, JobStatus.FAILED)
     db.execute("DELETE FROM request")
-    assert ledger.jobs.replay(job.id).places == (job.id,)
+    assert ledger.jobs.replay(job.id).assigns == (job.id,)
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, None], ids=["completed", "under way"])
@@ -215,7 +215,7 @@ def test_a_run_that_is_opened_again_goes_on_with_what_failed(ledger: Ledger, fai
     assert run.alive_until is not None, "it has a process, and is not taken for lost"
     (granted,) = ledger.grants.grant()
     assert (granted.job_id, granted.run_id) == (failed.job_id, failed.run_id)
-    assert ledger.runs.look(failed.run_id, {}).ready == (failed.job_id,)
+    assert ledger.runs.poll_work(failed.run_id, {}).ready == (failed.job_id,)
     assert not ledger.runs.close(failed.run_id)
 
 
@@ -223,8 +223,8 @@ def test_a_run_that_is_opened_again_stores_what_was_paid(ledger: Ledger, unstore
     """Nothing is queued, and no other run takes it."""
     opened = ledger.runs.reopen(unstored.run_id)
     assert opened is not None and opened[1] == NOTHING
-    assert ledger.jobs.unplaced() == []
-    assert ledger.runs.look(unstored.run_id, {}).ready == (unstored.job_id,)
+    assert ledger.jobs.unassigned() == []
+    assert ledger.runs.poll_work(unstored.run_id, {}).ready == (unstored.job_id,)
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.CANCELLED])

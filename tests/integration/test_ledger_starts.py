@@ -67,7 +67,7 @@ def begin(ledger: Ledger, implied: Implied) -> list[str]:
     jobs: list[str] = []
     while implied.begins:
         implied = ledger.starts.begin(*set(implied.begins))
-        jobs += implied.places
+        jobs += implied.assigns
     return jobs
 
 
@@ -194,7 +194,7 @@ def test_two_who_let_begin_at_once_pass_no_limit(ledger: Ledger, ann: str) -> No
     by = held(concurrency={"limit": 3})
     send(ledger, *[event(ann, by, n) for n in range(40)])
     turns = all_at_once([lambda: ledger.starts.begin(SYNC) for _ in range(20)])
-    assert sum(len(turn.places) for turn in turns) == 3
+    assert sum(len(turn.assigns) for turn in turns) == 3
 
 
 def test_many_senders_of_one_key_lose_nothing(ledger: Ledger, ann: str) -> None:

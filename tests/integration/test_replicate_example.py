@@ -117,7 +117,7 @@ class Scene:
         first = build_request(endpoint, {"prompt": "a fox"} | arguments, step="generate")
         job = self.ledger.jobs.post(user_id=self.user_id, kind="generate-image", parameters={}, first=first).job
         (granted,) = [each for each in self.ledger.grants.grant() if each.job_id == job.id]
-        self.ledger.runs.place(job.id)
+        self.ledger.runs.assign(job.id)
         return self.row(granted.ref)
 
     def submitted(self, endpoint: str = SCHNELL, **arguments: Any) -> Request:

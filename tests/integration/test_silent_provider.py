@@ -159,7 +159,7 @@ def test_what_is_overdue_is_given_up_when_its_result_would_be_gone(
 
 @pytest.mark.parametrize("named", [False, True], ids=["carried", "alone"])
 def test_a_result_that_was_announced_without_its_payload_is_waited_for(
-    resources: Resources, provider: Provider, ledger: Ledger, named: bool
+    resources: Resources, provider: Provider, ledger: Ledger, as_tasks: bool
 ) -> None:
     """As a file is, whose host is out; after an hour and a half the job can still be replayed."""
     (picture,) = in_flight(ledger, 1)
@@ -167,7 +167,9 @@ def test_a_result_that_was_announced_without_its_payload_is_waited_for(
     (record,) = ledger.jobs.take_up([picture.job_id])
 
     def collect(failures: int) -> object:
-        return Job(record, resources, named=named, failures=failures).infer(DEV, {"prompt": "a fox"}, step="generate")
+        return Job(record, resources, as_tasks=as_tasks, failures=failures).infer(
+            DEV, {"prompt": "a fox"}, step="generate"
+        )
 
     for provider.answer in (out, results_out):
         for failures in (0, 10, 100):

@@ -11,12 +11,15 @@ import certifi
 import fal_client
 import httpx
 import pytest
+from media_files import film
 from simulated_fal import SimulatedFal, fal_client_with, receiving, start_simulator
 from support import free_port
 
 from darkroom.deployments.simulator.environment import client_environment
+from darkroom.deployments.simulator.keys import MUX_TOKEN_ID, MUX_TOKEN_SECRET
 
 DEV = "fal-ai/flux/dev"
+_MUX = "https://api.mux.com/video/v1"
 _JWKS = "https://rest.fal.ai/.well-known/jwks.json"
 
 
@@ -63,6 +66,26 @@ def test_one_that_was_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
         told = [json.loads(each.body)["request_id"] for each in receiver.wait_for(5)]
         assert sorted(told[2:]) == sorted(each.request_id for each in (untold, held, waits))
         assert picture(http, waits)
+    simulator.stop()
+
+
+def test_mux_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload is still waited for, and a film that was being prepared is prepared and announced once it is back."""
+    port = str(free_port())
+    simulator = start_simulator(tmp_path, "--port", port)
+    for name, value in simulator.environment().items():
+        monkeypatch.setenv(name, value)
+    with receiving() as receiver, httpx.Client(auth=(MUX_TOKEN_ID, MUX_TOKEN_SECRET), base_url=_MUX) as mux:
+        simulator.call_rule(provider="mux", operation="put_film", hold=True)
+        sent, waiting = (mux.post("/uploads", json={}).raise_for_status().json()["data"] for _ in range(2))
+        httpx.put(sent["url"], content=film(seconds=0.5)).raise_for_status()
+        simulator.process.kill()
+        simulator.stop()
+        simulator = start_simulator(tmp_path, "--port", port, "--mux-webhook-url", receiver.url)
+        assert mux.get(f"/uploads/{waiting['id']}").json()["data"]["url"] == waiting["url"]
+        assert mux.get(f"/uploads/{sent['id']}").json()["data"]["status"] == "asset_created"
+        (told,) = receiver.wait_for(1)
+        assert json.loads(told.body)["type"] == "video.asset.ready"
     simulator.stop()
 
 

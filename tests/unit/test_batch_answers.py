@@ -19,7 +19,7 @@ from darkroom.ledger import Job
 class AskedBatch:
     """A ledger's batches with one that waits for a choice of four rows."""
 
-    def ask(self, job_id: str, *, patience: object) -> Any:
+    def await_selection(self, job_id: str, *, patience: object) -> Any:
         return SimpleNamespace(winners=None)
 
     def time_is_over(self, batch: object) -> bool:
@@ -43,7 +43,7 @@ def test_a_wrong_answer_is_told_in_the_runs_log_and_in_the_form(
 
     rows = Rows(cast(Job, SimpleNamespace(id="job_1")), resources)
     with caplog.at_level(logging.WARNING), pytest.raises(Waiting):
-        rows.ask(patience=None, read=lambda text: list(parse_winners(text, rows=4)), form=form)
+        rows.await_selection(patience=None, read=lambda text: list(parse_winners(text, rows=4)), form=form)
 
     (told,) = caplog.records
     assert (told.levelname, "there is no row 99" in told.getMessage()) == ("WARNING", True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from benchmarks.asleep import Look, quiet_cpu_ms, quiet_memory
 from benchmarks.fairness import Beside, One
 from benchmarks.figures import (

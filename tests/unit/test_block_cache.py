@@ -17,15 +17,15 @@ def test_the_store_is_not_well_before_it_is_opened(monkeypatch: pytest.MonkeyPat
     """Else the gateway is ready for a moment in which nobody has looked where environment and blocks differ."""
     said: list[dict[str, str | None]] = []
     settings = Settings(ledger_url="postgresql://nowhere/none", signing_key=SecretStr("a long random text"))
-    watch = block_cache.Watch(settings, cast(PrefectApi, SimpleNamespace(is_up=lambda: True)))
+    watch = block_cache.PrefectBlockCache(settings, cast(PrefectApi, SimpleNamespace(is_up=lambda: True)))
 
     def opened(_: Settings) -> Any:
-        said.append(dict(watch.report().problems))
+        said.append(dict(watch.readiness().problems))
         return SimpleNamespace(probe=lambda: None, is_at=lambda _: True)
 
     monkeypatch.setattr(block_cache._Accounts, "read", lambda *_: None)
     monkeypatch.setattr(block_cache, "open_media_store", opened)
-    watch._look()
+    watch._refresh()
 
     assert [problems["media_store"] for problems in said] == ["not read yet"]
-    assert watch.report().good
+    assert watch.readiness().good

@@ -11,16 +11,16 @@ import pytest
 
 from darkroom.deployments.cli.dead_letters import Which
 from darkroom.deployments.cli.dry_run import closing, document, left_out, line, live
-from darkroom.engine.dry_run import Rehearsed, Verdict
+from darkroom.engine.dry_run import DryRunResult, Verdict
 from darkroom.engine.dry_run.job import Ask, How
 
 REFUSED = {"class": "permanent", "code": "content_policy_violation", "step": "generate", "message": "No."}
 SINCE, BEFORE = datetime(2030, 1, 1, 12, tzinfo=UTC), datetime(2030, 1, 2, tzinfo=UTC)
 
 
-def said(**changes: Any) -> Rehearsed:
+def said(**changes: Any) -> DryRunResult:
     given = {"job_id": "job_1", "kind": "generate-image", "verdict": Verdict.COMPLETES, "was": REFUSED}
-    return Rehearsed(**given | changes)
+    return DryRunResult(**given | changes)
 
 
 def ask(**changes: Any) -> Ask:
@@ -29,7 +29,7 @@ def ask(**changes: Any) -> Ask:
 
 
 @pytest.mark.parametrize(
-    ("rehearsed", "today"),
+    ("result", "today"),
     [
         (said(), "completes        $0.0000"),
         (
@@ -50,9 +50,9 @@ def ask(**changes: Any) -> Ask:
         ),
     ],
 )
-def test_a_line_says_how_it_failed_and_what_would_become_of_it(rehearsed: Rehearsed, today: str) -> None:
+def test_a_line_says_how_it_failed_and_what_would_become_of_it(result: DryRunResult, today: str) -> None:
     """With the price of the calls that are known."""
-    told = line(rehearsed)
+    told = line(result)
     assert told.startswith("job_1  generate-image   was permanent/content_policy_violation in generate ")
     assert today in told
 

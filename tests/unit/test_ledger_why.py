@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from darkroom.ledger import Batch, Counts, Job, JobStatus, Lane, Request, RequestStatus, Stage
+from darkroom.ledger import Batch, BatchPass, Counts, Job, JobStatus, Lane, Request, RequestStatus
 from darkroom.ledger.why import Line, batch_waits_for, waiting_for
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -181,7 +181,7 @@ def test_a_batch_says_what_it_waits_for(batch: dict[str, Any], passes: list[tupl
     """Its rows, somebody who lets it go on, or somebody who chooses."""
     counts = [
         Counts(
-            stage=Stage.DRAFT,
+            stage=BatchPass.DRAFT,
             statuses={JobStatus.COMPLETED: ended, JobStatus.PENDING: total - ended},
             in_flight=in_flight,
             last_minute=0,

@@ -48,7 +48,7 @@ def by_webhook(till: Till) -> Notifier:
 def test_a_mail_arrives_as_it_was_told(box: MailBox) -> None:
     """Subject in one line whatever is in it, text, sender and recipient, and a log-in where there is a user."""
     notifier = by_mail(box, username="studio", password=SecretStr("word"))
-    notifier.tell("Welcome\r\nBcc: everybody@example.com", "Hello Ann,\n\nwelcome – ü.", key=KEY, to="ann@example.com")
+    notifier.send("Welcome\r\nBcc: everybody@example.com", "Hello Ann,\n\nwelcome – ü.", key=KEY, to="ann@example.com")
     (mail,) = box.mails
     assert mail["Subject"] == "Welcome Bcc: everybody@example.com"
     assert mail["Bcc"] is None
@@ -61,16 +61,16 @@ def test_a_mail_sent_again_has_the_same_id(box: MailBox) -> None:
     """A mailbox can tell; another piece of news has another id."""
     notifier = by_mail(box)
     for key in (KEY, KEY, "job_1/reminder"):
-        notifier.tell("Welcome", "Hello", key=key, to="ann@example.com")
+        notifier.send("Welcome", "Hello", key=key, to="ann@example.com")
     first, again, other = (mail["Message-ID"] for mail in box.mails)
     assert first == again != other
 
 
 def test_what_is_for_nobody_in_particular_goes_to_the_usual_recipient(box: MailBox) -> None:
     """And to nobody where there is none: the log has it."""
-    by_mail(box, recipient="team@example.com").tell("Joined", "All done", key=KEY)
+    by_mail(box, recipient="team@example.com").send("Joined", "All done", key=KEY)
     assert box.recipients == ["<team@example.com>"]
-    by_mail(box).tell("Joined", "All done", key=KEY)
+    by_mail(box).send("Joined", "All done", key=KEY)
     assert len(box.mails) == 1
 
 
@@ -81,7 +81,7 @@ def test_what_is_for_nobody_in_particular_goes_to_the_usual_recipient(box: MailB
 def test_a_mail_goes_to_one_address_alone(box: MailBox, to: str | None) -> None:
     """Anything else is refused before it is sent, by field."""
     with pytest.raises(BadInput) as refused:
-        by_mail(box).tell("Welcome", "Hello", key=KEY, to=to)
+        by_mail(box).send("Welcome", "Hello", key=KEY, to=to)
     assert refused.value.field == "to"
     assert not box.recipients
 
@@ -106,10 +106,10 @@ def test_a_mail_servers_refusal_says_whether_to_come_again(
     box.answers[command] = answer
     notifier = by_mail(box, username="studio", password=SecretStr("word"))
     if kind is None:
-        notifier.tell("Welcome", "Hello", key=KEY, to="ann@example.com")
+        notifier.send("Welcome", "Hello", key=KEY, to="ann@example.com")
         return
     with pytest.raises(kind) as refused:
-        notifier.tell("Welcome", "Hello", key=KEY, to="ann@example.com")
+        notifier.send("Welcome", "Hello", key=KEY, to="ann@example.com")
     assert answer[:3] in str(refused.value)
     assert answer[4:] not in str(refused.value)
 
@@ -118,14 +118,14 @@ def test_a_mail_is_not_sent_unencrypted_where_encryption_is_asked_for(box: MailB
     """A server that cannot is a mistake in the block."""
     notifier = Notifier(way="smtp", host="127.0.0.1", port=box.port, sender="studio@example.com")
     with pytest.raises(Permanent):
-        notifier.tell("Welcome", "Hello", key=KEY, to="ann@example.com")
+        notifier.send("Welcome", "Hello", key=KEY, to="ann@example.com")
     assert not box.recipients
 
 
 def test_a_webhook_is_signed_so_that_its_receiver_can_tell(till: Till) -> None:
     """As Standard Webhooks has it: over id, time and body, with the key that both know; the id is the same again."""
     for _ in range(2):
-        by_webhook(till).tell("Welcome", "Hello", key=KEY, to="ann@example.com")
+        by_webhook(till).send("Welcome", "Hello", key=KEY, to="ann@example.com")
     post, again = till.posts
     id, at = post.headers["webhook-id"], post.headers["webhook-timestamp"]
     secret = base64.b64decode(SIGNING_KEY.removeprefix("whsec_"))
@@ -162,7 +162,7 @@ def test_a_webhooks_refusal_says_whether_to_come_again(till: Till, status: int, 
     """By its status."""
     till.statuses["Hello"] = [status]
     with pytest.raises(kind, match=str(status)):
-        by_webhook(till).tell("Welcome", "Hello", key=KEY)
+        by_webhook(till).send("Welcome", "Hello", key=KEY)
 
 
 def test_whom_nobody_reaches_may_be_reached_later(till: Till, box: MailBox) -> None:
@@ -170,9 +170,9 @@ def test_whom_nobody_reaches_may_be_reached_later(till: Till, box: MailBox) -> N
     nobody = free_port()
     down = Notifier(way="smtp", host="127.0.0.1", port=nobody, encryption="none", sender="studio@example.com")
     with pytest.raises(Park):
-        down.tell("Welcome", "Hello", key=KEY, to="ann@example.com")
+        down.send("Welcome", "Hello", key=KEY, to="ann@example.com")
     with pytest.raises(Park):
-        Notifier(way="webhook", url=f"http://127.0.0.1:{nobody}", signing_key=SecretStr("k")).tell("a", "b", key=KEY)
+        Notifier(way="webhook", url=f"http://127.0.0.1:{nobody}", signing_key=SecretStr("k")).send("a", "b", key=KEY)
 
 
 @apprise
@@ -199,7 +199,7 @@ def test_the_log_has_that_there_is_news_and_neither_text_nor_recipient(caplog: p
     """Logs are read by many."""
     with caplog.at_level(logging.INFO):
         logging.getLogger("prefect.darkroom.notifier").addHandler(caplog.handler)
-        Notifier().tell("Welcome", "Hello", key=KEY, to="ann@example.com")
+        Notifier().send("Welcome", "Hello", key=KEY, to="ann@example.com")
     assert "Welcome" in caplog.text
     assert not {word for word in ("ann@", "Hello") if word in caplog.text}
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from darkroom.errors import BadInput
-from darkroom.flows.parts.picture_steps import FormStep, Steps, estimate, first_call, require_room, step_name
+from darkroom.flows.parts.picture_steps import FormStep, Steps, estimate, first_call, require_capacity, step_name
 from darkroom.ledger import Asset
 from darkroom.providers.models import find_model
 
@@ -114,15 +114,15 @@ def test_a_chain_costs_what_its_steps_cost(steps: list[Any], size: tuple[int, in
 def test_a_picture_that_would_become_too_large_is_refused(steps: list[Any], size: tuple[int, int], field: str) -> None:
     """Before anything is paid: what comes back could not be stored."""
     with pytest.raises(BadInput, match="use a smaller factor") as caught:
-        require_room(STEPS.validate_python(steps), size)
+        require_capacity(STEPS.validate_python(steps), size)
     assert caught.value.field == field
     assert caught.value.step == f"{int(field.split('.')[1]) + 1}-upscale"
 
 
 def test_the_largest_picture_of_a_model_can_be_doubled() -> None:
     """2048 × 2048, and 1024 × 1024 four times as large."""
-    require_room(STEPS.validate_python(["upscale"]), (2048, 2048))
-    require_room(STEPS.validate_python([{"step": "upscale", "factor": 4}, "watermark"]), (1024, 1024))
+    require_capacity(STEPS.validate_python(["upscale"]), (2048, 2048))
+    require_capacity(STEPS.validate_python([{"step": "upscale", "factor": 4}, "watermark"]), (1024, 1024))
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def a_run(**times: Any) -> Run:
         pytest.param(a_run(alive_until=ago(-9)), ("CRASHED", 1), False, ForRun.RECOVER, id="crashed"),
         pytest.param(a_run(), ("PENDING", 59), False, ForRun.NOTHING, id="about to start"),
         pytest.param(a_run(), ("PENDING", 61), False, ForRun.RECOVER, id="its worker died before the start"),
-        pytest.param(a_run(left_at=ago(500)), ("PAUSED", 500), False, ForRun.NOTHING, id="waits for the provider"),
-        pytest.param(a_run(left_at=ago(500)), ("PAUSED", 500), True, ForRun.WAKE, id="granted and not told"),
+        pytest.param(a_run(suspended_at=ago(500)), ("PAUSED", 500), False, ForRun.NOTHING, id="waits for the provider"),
+        pytest.param(a_run(suspended_at=ago(500)), ("PAUSED", 500), True, ForRun.WAKE, id="granted and not told"),
         pytest.param(a_run(woken_at=ago(9)), ("PAUSED", 500), False, ForRun.NOTHING, id="just woken"),
         pytest.param(a_run(woken_at=ago(11)), ("PAUSED", 500), False, ForRun.WAKE, id="the wake was not heard"),
         pytest.param(a_run(alive_until=ago(31)), ("PAUSED", 35), False, ForRun.WAKE, id="died while it left"),
@@ -140,13 +140,13 @@ def test_a_run_whose_flow_refused_its_input_is_not_brought_back(message: str, fi
 def test_a_script_that_died_hands_its_jobs_over() -> None:
     """No worker can start it again."""
     seen = RunState(type="CRASHED", name="Crashed", timestamp=ago(1), deployed=False)
-    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.HAND_OVER
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.REASSIGN
 
 
 def test_a_run_whose_queue_was_deleted_hands_its_jobs_over() -> None:
     """No worker is ever offered it."""
     seen = RunState(type="SCHEDULED", name="Resuming", timestamp=ago(1), stranded=True)
-    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.HAND_OVER
+    assert decide_run(a_run(), seen, now=NOW, has_granted=False, timing=UNSCALED) is ForRun.REASSIGN
 
 
 @pytest.mark.parametrize(

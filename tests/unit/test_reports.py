@@ -9,14 +9,14 @@ from uuid import uuid4
 
 from darkroom.engine.resources import Resources
 from darkroom.engine.ui.report import Reports
-from darkroom.ledger import Counts, JobStatus, Stage
+from darkroom.ledger import BatchPass, Counts, JobStatus
 
 
 def test_the_last_word_on_a_batch_is_shown() -> None:
     """Its bar would else stand where it was some seconds before, as the ledger takes no news of what has ended."""
     shown: list[dict[str, Any]] = []
     counts = Counts(
-        stage=Stage.FINAL,
+        stage=BatchPass.FINAL,
         statuses={JobStatus.COMPLETED: 3},
         in_flight=0,
         last_minute=3,

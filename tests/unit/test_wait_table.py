@@ -32,7 +32,7 @@ CHILD = {"name": "picture", "kind": WaitKind.CHILD, "child_job_id": "job_2", "un
         ({}, "Waits for 2030-01-01 12:00:00 UTC (step 'sleep-1')."),
         (EVENT, "Waits for an event 'user.profile_completed' until 2030-01-01 12:00:00 UTC (step 'profile')."),
         (CHILD, "Waits for the end of job_2 (step 'picture')."),
-        ({"status": WaitStatus.OVER}, "It waits for nothing any more."),
+        ({"status": WaitStatus.TIMED_OUT}, "It waits for nothing any more."),
     ],
 )
 def test_a_sentence_says_what_is_waited_for(details: dict[str, Any], says: str) -> None:
@@ -48,10 +48,10 @@ def test_of_many_the_first_is_told_and_how_many_more() -> None:
     ("details", "now"),
     [
         ({}, "waits"),
-        ({"status": WaitStatus.OVER, "settled_by": "hand"}, "ended by hand, 2030-01-01 12:00:00 UTC"),
-        ({"status": WaitStatus.CAME, "settled_by": "event"}, "the event came, 2030-01-01 12:00:00 UTC"),
-        ({"status": WaitStatus.PASSED, "settled_by": "time"}, "another came first, 2030-01-01 12:00:00 UTC"),
-        ({"status": WaitStatus.ENDED}, "its job ended before, 2030-01-01 12:00:00 UTC"),
+        ({"status": WaitStatus.TIMED_OUT, "settled_by": "hand"}, "ended by hand, 2030-01-01 12:00:00 UTC"),
+        ({"status": WaitStatus.RECEIVED, "settled_by": "event"}, "the event came, 2030-01-01 12:00:00 UTC"),
+        ({"status": WaitStatus.SUPERSEDED, "settled_by": "time"}, "another came first, 2030-01-01 12:00:00 UTC"),
+        ({"status": WaitStatus.CANCELLED}, "its job ended before, 2030-01-01 12:00:00 UTC"),
     ],
 )
 def test_a_row_says_what_became_of_a_wait(details: dict[str, Any], now: str) -> None:

@@ -49,7 +49,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rehearsed:
+class DryRunResult:
     """What a dry run of one job found.
 
     `was`: how the job failed, and `error` how it would now, as documents. `why`: what it would do where the record
@@ -80,7 +80,7 @@ class End:
     error: DarkroomError | None = None
 
 
-def judge(job: Job, end: End) -> Rehearsed:
+def judge(job: Job, end: End) -> DryRunResult:
     """Return the verdict on a job, from how the call of its function ended."""
     verdict, error = Verdict.COMPLETES, None
     if end.error is not None:
@@ -88,7 +88,7 @@ def judge(job: Job, end: End) -> Rehearsed:
         verdict = Verdict.FAILS_THE_SAME if _is_the_same(job.error, error) else Verdict.FAILS_OTHERWISE
     elif end.waits:
         verdict = Verdict.PAYS if end.asks else Verdict.CANNOT_TELL
-    return Rehearsed(
+    return DryRunResult(
         job_id=job.id,
         kind=job.kind,
         verdict=verdict,
@@ -111,7 +111,7 @@ def todays_code(kind: str, parameters: Mapping[str, Any]) -> JobFunction:
     return pipeline.call
 
 
-def rehearse(resources: Resources, job_id: str, *, code: Code = todays_code) -> Rehearsed:
+def dry_run(resources: Resources, job_id: str, *, code: Code = todays_code) -> DryRunResult:
     """Dry-run a job that is on record. Raise where the ledger is out.
 
     `resources`: as `open_only_to_read` gives them. `code`: gives the function of a kind of jobs that were ordered with
@@ -127,7 +127,7 @@ def rehearse(resources: Resources, job_id: str, *, code: Code = todays_code) -> 
             return judge(job, End(waits=True, why=(refusal.message,)))
 
 
-def forecast(resources: Resources, kind: str, fields: Mapping[str, Any], *, user_id: str) -> Rehearsed:
+def forecast(resources: Resources, kind: str, fields: Mapping[str, Any], *, user_id: str) -> DryRunResult:
     """Dry-run an order that is not on record. Raise BadInput for what its pipeline refuses."""
     pipeline = find(kind)
     order = pipeline.order.read(fields)

@@ -109,7 +109,7 @@ class DryRunJob(Job):
     """
 
     def __init__(self, record: Record, resources: Resources, *, refuses: bool) -> None:
-        super().__init__(record, resources, named=False, failures=NO_MORE_TRIES)
+        super().__init__(record, resources, as_tasks=False, failures=NO_MORE_TRIES)
         self.asks: dict[str, Ask] = {}  # by step
         self._refuses = refuses
         self._contents: dict[str, bytes] = {}  # by key, of files that are in memory alone
@@ -260,9 +260,9 @@ class DryRunJob(Job):
         A wait that ended with the job goes on with it, and is over if its time has passed. A child that failed or was
         cancelled is started again.
         """
-        if opened.status in (WaitStatus.OPEN, WaitStatus.ENDED):
+        if opened.status in (WaitStatus.OPEN, WaitStatus.CANCELLED):
             if opened.until is not None and opened.until <= self._resources.clock():
-                return Wait.model_construct(**dict(opened) | {"status": WaitStatus.OVER})
+                return Wait.model_construct(**dict(opened) | {"status": WaitStatus.TIMED_OUT})
             raise DryRunStop(f"it would go on to wait in the step '{opened.name}'")
         child = self._resources.ledger.jobs.get(opened.child_job_id) if opened.child_job_id else None
         if child is not None and child.status in ("failed", "cancelled"):
@@ -270,7 +270,7 @@ class DryRunJob(Job):
         return opened
 
     def _chosen(self, opened: Sequence[Wait]) -> Wait | None:
-        settled = [wait for wait in opened if wait.status in (WaitStatus.CAME, WaitStatus.OVER)]
+        settled = [wait for wait in opened if wait.status in (WaitStatus.RECEIVED, WaitStatus.TIMED_OUT)]
         return min(settled, key=lambda wait: wait.settled_at or self._resources.clock(), default=None)
 
 

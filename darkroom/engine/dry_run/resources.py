@@ -1,4 +1,4 @@
-"""What a rehearsed job works with: the ledger and the media store, to be read, and nobody to talk to.
+"""What a job under a dry run works with: the ledger and the media store, to be read, and nobody to talk to.
 
 Whatever the job's function would do with them ends its call, with what it would have done (`DryRunStop`).
 """

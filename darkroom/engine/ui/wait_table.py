@@ -13,7 +13,7 @@ from darkroom.ledger import Wait, WaitKind, WaitStatus
 MOST_ROWS = 50
 
 _BY = {"event": "the event came", "time": "its time was over", "child": "that job ended", "hand": "ended by hand"}
-_WITHOUT = {WaitStatus.PASSED: "another came first", WaitStatus.ENDED: "its job ended before"}
+_WITHOUT = {WaitStatus.SUPERSEDED: "another came first", WaitStatus.CANCELLED: "its job ended before"}
 
 
 def described(waits: Sequence[Wait], *, count: int) -> str:

@@ -27,7 +27,7 @@ from darkroom.ledger.flow_control.rules import (
     Standing,
     decide,
     gathers_until,
-    has_room,
+    has_capacity,
     is_full,
 )
 from darkroom.ledger.flow_control.terms import Held, Terms
@@ -176,7 +176,7 @@ def _carry_out(connection: Connection, decision: Begin | Drop | Hold, *, now: da
     )
     assert job is not None
     run(connection, "start_begin", start_id=start.id, job_id=job.id, paced_until=decision.paced_until, now=now)
-    return Implied(places=(job.id,))
+    return Implied(assigns=(job.id,))
 
 
 def _parameters(connection: Connection, start: PendingRun) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class Holding:
         if asked.user_id in self._full and (start is None or start.events == 0):
             return {"reason": FULL}
         size = len(dumps(asked.parameters))
-        if start is not None and not has_room(start, bytes=size):
+        if start is not None and not has_capacity(start, bytes=size):
             self._go_on(start)
             start = None
         if start is None:

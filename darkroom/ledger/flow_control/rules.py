@@ -63,7 +63,7 @@ class Hold:
 Decision = Begin | Drop | Hold
 
 
-def has_room(start: PendingRun, *, bytes: int) -> bool:
+def has_capacity(start: PendingRun, *, bytes: int) -> bool:
     """Return whether one more event, with so many bytes of parameters, can join those that it has collected."""
     if not start.takes_all or start.events == 0:
         return True

@@ -53,13 +53,13 @@ class Mux(Provider):
         """Poll how the call ended, by the upload's id."""
         assert row.request_id is not None
         try:
-            return self._ask(row, row.request_id)
+            return self._poll(row, row.request_id)
         except Permanent as error:
             if error.code != "not_found":
                 raise
             return failed(row, error)
 
-    def _ask(self, row: Request, upload_id: str) -> Outcome | None:
+    def _poll(self, row: Request, upload_id: str) -> Outcome | None:
         upload = self._api.upload(upload_id)
         if is_abandoned(row, upload, now=utc_now()) and self._give_up(upload_id):
             upload = {**upload, "status": "cancelled"}

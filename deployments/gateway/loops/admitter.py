@@ -2,7 +2,7 @@
 
 Endpoints only raise a flag, so a burst of orders is one grant and no order waits for it. The thread also comes when a
 queued row, a wait or a start is due, and every few seconds for what other processes put on record. What fails is logged
-and done again. A job's first call is sent as it gets its slot (`submitter.py`). What follows at Prefect is an errand: a
+and done again. A job's first call is sent as it gets its slot (`submitter.py`). What follows at Prefect is an effect: a
 run that is being made there does not hold up the next slot.
 
 While slots come free, the runs of those who are next in line are made a little ahead, as many as will be granted within
@@ -52,7 +52,7 @@ class Admitter(Loop):
         self._released_at = 0.0  # … and every start that is held
         self._starts_at = 0.0  # when those that are due are looked for
 
-    def look_for_starts(self) -> None:
+    def poll_pending_runs(self) -> None:
         """As `wake`, and one that is held may be due sooner than was known."""
         self._starts_at = 0.0
         self._flag.set()

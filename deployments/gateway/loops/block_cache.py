@@ -31,7 +31,7 @@ SECONDS_TO_FINISH = 5.0  # a call to Prefect may hang for longer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Readiness:
     """What is wrong with each thing looked at, None where nothing is; and where environment and blocks differ."""
 
     problems: Mapping[str, str | None]
@@ -42,7 +42,7 @@ class Report:
         return not any(self.problems.values())
 
 
-class Blocks(Protocol):
+class BlockCache(Protocol):
     """What endpoints have from the blocks. Raises Retry while it could not be read yet."""
 
     def account(self, account_id: str) -> ProviderAccount | None:
@@ -52,7 +52,7 @@ class Blocks(Protocol):
 
     def store(self) -> MediaStore: ...
 
-    def report(self) -> Report: ...
+    def readiness(self) -> Readiness: ...
 
 
 class _Accounts:
@@ -98,7 +98,7 @@ class _Accounts:
         self._opened.close()
 
 
-class Watch:
+class PrefectBlockCache:
     def __init__(self, settings: Settings, api: PrefectApi) -> None:
         self._settings = settings
         self._timing = settings.timing
@@ -111,7 +111,7 @@ class Watch:
         self._problems: dict[str, str | None] = dict.fromkeys(names, "not read yet")
         self._read_at = self._probed_at = float("-inf")
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="block-cache", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -133,22 +133,22 @@ class Watch:
             raise Retry("the media store's block could not be read yet", code="block_unread")
         return self._store
 
-    def report(self) -> Report:
+    def readiness(self) -> Readiness:
         found = differences(self._settings, store=self._store) + self._others
-        return Report(problems=dict(self._problems), differences=tuple(found))
+        return Readiness(problems=dict(self._problems), differences=tuple(found))
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            self._look()
-            rest = self._timing.prefect_watched if self.report().good else self._timing.prefect_missed
+            self._refresh()
+            rest = self._timing.prefect_watched if self.readiness().good else self._timing.prefect_missed
             self._stopping.wait(rest.total_seconds())
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         self._check("prefect", self._api.is_up)
         store = self._store
         if store is not None and time.monotonic() - self._probed_at >= self._timing.store_probed.total_seconds():
             self._check("media_store", partial(self._probe, store))
-        if self.report().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
+        if self.readiness().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
             return
         for kind in self._required:
             self._check(f"{kind.account_id}_account", partial(self._accounts.read, kind))
@@ -173,9 +173,9 @@ class Watch:
         store.probe()
         self._probed_at = time.monotonic()
 
-    def _check(self, name: str, look: Callable[[], object]) -> None:
+    def _check(self, name: str, check: Callable[[], object]) -> None:
         try:
-            look()
+            check()
             problem = None
         except DarkroomError as error:
             problem = error.message

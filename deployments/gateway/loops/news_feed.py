@@ -170,7 +170,7 @@ class NewsFeed:
                 with self._ledger.listen(CHANNEL) as listener:
                     self._listener = listener
                     while not self._stopping.is_set():
-                        self._look()
+                        self._poll()
                         listener.wait(self._idle)
             except (DarkroomError, SQLAlchemyError, *OUTAGES) as error:
                 logger.warning("News is not read: %s", type(error).__name__)
@@ -179,7 +179,7 @@ class NewsFeed:
             self._listener = None
             self._stopping.wait(self._after_failure)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Give what is new its numbers, and hand out all of it."""
         if self._read is None:
             self._hand_out([], self._ledger.news.newest())

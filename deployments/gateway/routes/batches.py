@@ -31,7 +31,7 @@ from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch
 from darkroom.flows.parts.trained_style import find_style
-from darkroom.ledger import BATCH, JobStatus, Labels, Stage
+from darkroom.ledger import BATCH, BatchPass, JobStatus, Labels
 
 router = APIRouter(tags=["Batches"])
 
@@ -104,7 +104,7 @@ class Selection(BaseModel):
     )
 
 
-ROW = f"^(({'|'.join(Stage)})-[0-9]{{1,9}})?$"  # of the last row on a page
+ROW = f"^(({'|'.join(BatchPass)})-[0-9]{{1,9}})?$"  # of the last row on a page
 _ROW = re.compile(ROW)
 Id = Annotated[str, Field(max_length=100)]
 Hours = Annotated[float | None, Query(gt=0, le=24 * 365, description="With CSV and JSON lines.")]
@@ -122,7 +122,7 @@ Deduplicate = Annotated[bool, Query(description="With CSV and JSON lines.")]
 def order_batch(
     request: Request,
     body: Annotated[Any, Body()],
-    desk: OrderContextOf,
+    context: OrderContextOf,
     deduplicate: Deduplicate = False,
     answer_within_hours: Hours = None,
     if_nobody_answers: Annotated[IfNobody, Query(description="With CSV and JSON lines.")] = "wait",
@@ -139,25 +139,25 @@ def order_batch(
         "if_nobody_answers": if_nobody_answers,
     }
     options, source, labels = read_batch(body, asked)
-    ledger = desk.services.ledger
+    ledger = context.services.ledger
     plan = plan_batch(
         source,
         options,
-        style=lambda name: find_style(ledger, desk.user_id, name),
+        style=lambda name: find_style(ledger, context.user_id, name),
         charset=declared_charset(request.headers),
     )
     posted = ledger.jobs.post_batch(
-        user_id=desk.user_id,
+        user_id=context.user_id,
         kind=BATCH,
         parameters=options.model_dump(mode="json", exclude_defaults=True) | {"manifest_sha256": _digest(plan.rows)},
         rows=plan.rows,
         drafts=plan.drafts,
         forecast=plan.forecast.document(),
         estimate_usd=plan.estimate_usd,
-        labels=desk.checked(labels),
-        idempotency_key=desk.idempotency_key,
+        labels=context.checked(labels),
+        idempotency_key=context.idempotency_key,
     )
-    answer = desk.answer(posted, estimate_usd=plan.estimate_usd)
+    answer = context.answer(posted, estimate_usd=plan.estimate_usd)
     return BatchAccepted(**dict(answer), warnings=list(plan.warnings))
 
 
@@ -234,7 +234,7 @@ def _chosen(selection: Selection, id: str, services: Services) -> Sequence[int]:
     batch = batches.get(id)
     if batch is None or batch.asked_at is None:
         return ()  # which is refused as too early, whatever the numbers are
-    failed = [draft.n for draft in batches.pictures(id, Stage.DRAFT) if draft.status is not JobStatus.COMPLETED]
+    failed = [draft.n for draft in batches.pictures(id, BatchPass.DRAFT) if draft.status is not JobStatus.COMPLETED]
     return parse_winners(str(selection.numbers), rows=batch.rows, failed=failed, field="numbers")
 
 
@@ -278,8 +278,8 @@ def _own_batch(id: str, user_id: str, services: Services) -> None:
         raise not_found("batch")
 
 
-def _place(cursor: str) -> tuple[Stage, int]:
+def _place(cursor: str) -> tuple[BatchPass, int]:
     if not _ROW.fullmatch(cursor):
         raise no_cursor()
     stage, _, n = cursor.partition("-")
-    return Stage(stage), int(n)
+    return BatchPass(stage), int(n)

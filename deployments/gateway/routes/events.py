@@ -139,7 +139,7 @@ def send_events(
     taken, implied = services.ingest.take(_sender(caller, services), [body] if alone else body)
     after.add_task(services.act_on, implied)
     services.publisher.wake()
-    services.admitter.look_for_starts()
+    services.admitter.poll_pending_runs()
     if not alone:
         return [_line(each) for each in taken]
     (one,) = taken

@@ -47,13 +47,13 @@ def healthz() -> Health:
 @router.get("/readyz", summary="Is everything there", responses={503: {"model": Readiness}})
 def readyz(services: ServicesOf, response: Response) -> Readiness:
     """Orders are taken as soon as the ledger is there; they are carried out when the rest is."""
-    report = services.blocks.report()
-    problems = {"ledger": _ledger_problem(services.ledger), **report.problems}
+    readiness = services.blocks.readiness()
+    problems = {"ledger": _ledger_problem(services.ledger), **readiness.problems}
     checks = {name: Check(ok=problem is None, problem=problem) for name, problem in problems.items()}
     ready = all(check.ok for check in checks.values())
     response.status_code = 200 if ready else 503
     return Readiness(
-        ready=ready, checks=checks, models=_model_cards(services.ledger), differences=list(report.differences)
+        ready=ready, checks=checks, models=_model_cards(services.ledger), differences=list(readiness.differences)
     )
 
 

@@ -112,10 +112,10 @@ def replay_job(id: str, user_id: UserId, services: ServicesOf, after: Background
     response_description="A new job, on record. `Location` is where to follow it.",
     responses=problem_responses(401, 403, 404, 409, 422, 429),
 )
-def repeat_job(id: str, desk: OrderContextOf) -> Accepted:
+def repeat_job(id: str, context: OrderContextOf) -> Accepted:
     """Exactly as it was, from the input on record: the provider forgets after three days, Darkroom does not."""
-    own_job(id, desk.user_id, desk.services)
-    return desk.answer(desk.services.ledger.jobs.repeat(id, idempotency_key=desk.idempotency_key))
+    own_job(id, context.user_id, context.services)
+    return context.answer(context.services.ledger.jobs.repeat(id, idempotency_key=context.idempotency_key))
 
 
 def own_job(id: str, user_id: str, services: Services) -> Job:

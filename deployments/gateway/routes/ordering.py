@@ -65,7 +65,7 @@ class OrderContext:
         return document
 
 
-async def _desk(
+async def _order_context(
     user_id: UserId,
     services: ServicesOf,
     response: Response,
@@ -78,4 +78,4 @@ async def _desk(
     )
 
 
-OrderContextOf = Annotated[OrderContext, Depends(_desk)]
+OrderContextOf = Annotated[OrderContext, Depends(_order_context)]

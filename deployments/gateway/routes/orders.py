@@ -41,7 +41,7 @@ Kind = Annotated[str, Path(max_length=100, description="The flow's name.", examp
 def order_by_kind(
     kind: Kind,
     body: Annotated[dict[str, Any], Body(description="The fields of its form in Prefect's UI, but `user`.")],
-    desk: OrderContextOf,
+    context: OrderContextOf,
 ) -> Accepted:
     """Ours, those of your project, and those of installed packages; each with the fields that its order model has."""
     # Here, as it imports Prefect and the project's code: a gateway that is never asked for it does without.
@@ -51,7 +51,7 @@ def order_by_kind(
         order_model = labelled(find(kind).order)
     except NeedsHuman as missing:
         raise not_found("pipeline") from missing
-    return desk.submit(kind, read_order(order_model, body))
+    return context.submit(kind, read_order(order_model, body))
 
 
 def read_order(order_model: type[Order], body: dict[str, Any], *, within: str = "") -> Order:
@@ -66,8 +66,8 @@ def read_order(order_model: type[Order], body: dict[str, Any], *, within: str = 
 
 
 def _named(address: Address, order_model: type[Order]) -> Callable[..., Accepted]:
-    def take_order(order: Any, desk: OrderContextOf) -> Accepted:
-        return desk.submit(address.kind, order)
+    def take_order(order: Any, context: OrderContextOf) -> Accepted:
+        return context.submit(address.kind, order)
 
     body = Body(openapi_examples=dict(address.examples))
     take_order.__annotations__["order"] = Annotated[labelled(order_model), body]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from darkroom.batches.winners import as_ranges
 from darkroom.deployments.gateway.schemas.base import Document, Usd
-from darkroom.ledger import Batch, Counts, JobStatus, Stage
+from darkroom.ledger import Batch, BatchPass, Counts, JobStatus
 
 
 class PassDocument(Document):
@@ -49,8 +49,8 @@ def batch_document(batch: Batch, passes: Sequence[Counts]) -> BatchDocument:
     counts = {each.stage: each for each in passes}
     return BatchDocument(
         rows=batch.rows,
-        draft=_pass(counts.get(Stage.DRAFT)),
-        final=_pass(counts.get(Stage.FINAL)),
+        draft=_pass(counts.get(BatchPass.DRAFT)),
+        final=_pass(counts.get(BatchPass.FINAL)),
         spent_usd=spent_usd(passes),
         forecast_usd={name: float(usd) for name, usd in (batch.forecast or {}).items()},
         paused_at=batch.paused_at,

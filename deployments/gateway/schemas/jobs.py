@@ -13,7 +13,7 @@ from darkroom.deployments.gateway.schemas.base import Document, Usd
 from darkroom.deployments.gateway.schemas.batches import BatchDocument, batch_document
 from darkroom.deployments.gateway.schemas.orders import shown_order
 from darkroom.deployments.gateway.schemas.waits import StepDocument, WaitDocument, step_document, wait_document
-from darkroom.ledger import BATCH, Asset, Counts, Job, JobStatus, Ledger, RequestStatus, Stage
+from darkroom.ledger import BATCH, Asset, BatchPass, Counts, Job, JobStatus, Ledger, RequestStatus
 from darkroom.media.links import asset_url
 from darkroom.settings import Settings
 
@@ -153,7 +153,7 @@ class ChildDocument(JobSummary):
 
     row: int = Field(description="Its place in the manifest, from 0.")
     number: int = Field(description="Its number on the contact sheet and in Prefect's form, from 1.")
-    stage: Stage
+    stage: BatchPass
     assets: list[AssetDocument]
 
 

@@ -18,9 +18,13 @@ class WaitDocument(Document):
     job_id: str = Field(examples=["job_019aa1f0c5d2"])
     step: str = Field(examples=["sleep-1"])
     kind: WaitKind
+    state: str = Field(
+        description="received: the event, or the other job's end; timed_out: or somebody said so; superseded: one of "
+        "several was enough, and it was another; cancelled: its job ended before.",
+        json_schema_extra={"enum": [status.word for status in WaitStatus]},
+    )
     status: WaitStatus = Field(
-        description="open; came: the event, or the other job's end; over: its time is, or somebody said so; passed: "
-        "one of several was enough, and it was another; ended: its job did before."
+        description="`state` in the words of 0.1: came, over, passed, ended.", json_schema_extra={"deprecated": True}
     )
     event: str | None = Field(description="The name of the event.", examples=["user.profile_completed"])
     match: str | None = Field(
@@ -50,6 +54,7 @@ def wait_document(wait: Wait) -> WaitDocument:
         job_id=wait.job_id,
         step=wait.name,
         kind=WaitKind(wait.kind),
+        state=WaitStatus(wait.status).word,
         status=WaitStatus(wait.status),
         event=wait.event_name,
         match=wait.match,

@@ -1,4 +1,4 @@
-"""`python -m benchmarks --into DIR`, in `tests/`: everything, in one go. `QUICK=1`: in five minutes instead of twenty.
+"""`PYTHONPATH=tests python -m benchmarks --into DIR`: everything, in one go. `QUICK=1`: in five minutes, not twenty.
 
 Ends with 0 if everything could be measured, whatever the figures are.
 """
@@ -152,7 +152,7 @@ def _report(bench: Bench, *, seconds: float) -> report.Report:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast Darkroom is, what it costs.")
-    parser.add_argument("--into", type=Path, default=Path("../build/bench"), help="folder for bench.md and bench.json")
+    parser.add_argument("--into", type=Path, default=Path("build/bench"), help="folder for bench.md and bench.json")
     parser.add_argument("--home", type=Path, help="new folder for the stacks, which stays; without it: one that goes")
     parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be repeated")
     return parser.parse_args()

@@ -31,7 +31,7 @@ from ledger_databases import Db
 
 from darkroom import Call, Inference, Sleep, Waiting, build_request
 from darkroom import Job as JobCall
-from darkroom.engine.dry_run import Rehearsed, Verdict, rehearse
+from darkroom.engine.dry_run import DryRunResult, Verdict, dry_run
 from darkroom.engine.dry_run.job import How
 from darkroom.engine.dry_run.resources import only_to_read
 from darkroom.engine.resources import Resources, current
@@ -90,14 +90,14 @@ def failed(resources: Resources, ann: str) -> Callable[[Function], Job]:
 @pytest.fixture
 def tried(
     resources: Resources, provider: EchoProvider, db: Db, ledger_url: str, tmp_path: Path
-) -> Iterator[Callable[[Job, Function], Rehearsed]]:
-    """What a rehearsal says; afterwards nothing has changed, and nothing was sent."""
+) -> Iterator[Callable[[Job, Function], DryRunResult]]:
+    """What a dry run says; afterwards nothing has changed, and nothing was sent."""
     with closing(Ledger(ledger_url, read_only=True)) as ledger:
-        rehearsed = only_to_read(resources.settings, ledger, resources.store)
+        read_only = only_to_read(resources.settings, ledger, resources.store)
 
-        def try_out(job: Job, function: Function) -> Rehearsed:
+        def try_out(job: Job, function: Function) -> DryRunResult:
             before = _everything(db, tmp_path), len(provider.sent)
-            said = rehearse(rehearsed, job.id, code=lambda *_: function)
+            said = dry_run(read_only, job.id, code=lambda *_: function)
             assert (_everything(db, tmp_path), len(provider.sent)) == before
             return said
 

@@ -48,7 +48,7 @@ def run_and_its_end(db: Db, job: Job) -> tuple[str, bool]:
 def test_a_job_that_is_being_added_keeps_the_run_open(ledger: Ledger, db: Db, idle: Picture, job: Job) -> None:
     """A close that asks in one statement with the wait (`UPDATE … WHERE NOT EXISTS`) closes over the new job."""
     implied, closed = overlap(
-        db, lambda: ledger.runs.place(job.id), lambda: ledger.runs.close(idle.run_id), at="UPDATE ON job"
+        db, lambda: ledger.runs.assign(job.id), lambda: ledger.runs.close(idle.run_id), at="UPDATE ON job"
     )
     assert not closed
     assert implied.starts == ()
@@ -58,7 +58,7 @@ def test_a_job_that_is_being_added_keeps_the_run_open(ledger: Ledger, db: Db, id
 def test_a_job_that_comes_while_the_run_closes_gets_another(ledger: Ledger, db: Db, idle: Picture, job: Job) -> None:
     """Looked at before the lock only, the closing run would be handed the job, and nobody would ever carry it."""
     closed, implied = overlap(
-        db, lambda: ledger.runs.close(idle.run_id), lambda: ledger.runs.place(job.id), at="UPDATE ON run"
+        db, lambda: ledger.runs.close(idle.run_id), lambda: ledger.runs.assign(job.id), at="UPDATE ON run"
     )
     assert closed
     (start,) = implied.starts
@@ -77,7 +77,7 @@ def test_a_run_that_ended_is_found_until_its_jobs_have(ledger: Ledger, ann: str)
 
 def test_two_who_place_one_job_make_one_run(ledger: Ledger, db: Db, job: Job) -> None:
     """The granter of each gateway, and reconcile: one hands it over, the other leaves nothing behind."""
-    one, two = overlap(db, lambda: ledger.runs.place(job.id), lambda: ledger.runs.place(job.id), at="INSERT ON run")
+    one, two = overlap(db, lambda: ledger.runs.assign(job.id), lambda: ledger.runs.assign(job.id), at="INSERT ON run")
     (start,) = one.starts + two.starts
     assert run_and_its_end(db, job) == (start.run_id, False)
     assert db.execute("SELECT id FROM run").fetchall() == [{"id": start.run_id}]
@@ -88,7 +88,7 @@ def test_many_who_place_many_jobs_leave_none_without_a_run(ledger: Ledger, db: D
     jobs = [post(ledger, ann) for _ in range(24)]
 
     def place_and_close(mine: Job) -> None:
-        for start in ledger.runs.place(mine.id).starts:
+        for start in ledger.runs.assign(mine.id).starts:
             ledger.runs.created(start.run_id, uuid4())
         for run in ledger.runs.not_closed():
             ledger.runs.close(run.id)
@@ -103,7 +103,7 @@ def test_a_job_goes_to_the_open_run_of_its_user_and_kind(ledger: Ledger, db: Db,
     ledger.runs.open_own(uuid4(), user_id=bob, kind=KIND, parameters={})
     hers, his = post(ledger, ann), post(ledger, bob)
     other = ledger.jobs.post(user_id=ann, kind="train-lora", parameters={}, first=spec(step="train")).job
-    placed = {each.id: ledger.runs.place(each.id) for each in (hers, his, other)}
+    placed = {each.id: ledger.runs.assign(each.id) for each in (hers, his, other)}
     assert run_and_its_end(db, hers)[0] == idle.run_id
     assert [len(implied.starts) for implied in placed.values()] == [0, 1, 1]
 
@@ -111,23 +111,23 @@ def test_a_job_goes_to_the_open_run_of_its_user_and_kind(ledger: Ledger, db: Db,
 def test_a_full_run_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
     """Past one process's strength a second run of the user opens, and then the emptier one is preferred."""
     for _ in range(MOST_JOBS):
-        assert ledger.runs.place(post(ledger, ann).id).starts == ()
-    (start,) = ledger.runs.place(post(ledger, ann).id).starts
+        assert ledger.runs.assign(post(ledger, ann).id).starts == ()
+    (start,) = ledger.runs.assign(post(ledger, ann).id).starts
     last = post(ledger, ann)
-    ledger.runs.place(last.id)
+    ledger.runs.assign(last.id)
     assert run_and_its_end(db, last)[0] == start.run_id
 
 
 def test_a_run_of_old_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
     """A user who always has a next job would keep it for ever, with the code and the settings of its start."""
     db.execute("UPDATE run SET created_at = created_at - %s WHERE id = %s", [ledger.timing.takes_jobs_for, idle.run_id])
-    assert len(ledger.runs.place(post(ledger, ann).id).starts) == 1
+    assert len(ledger.runs.assign(post(ledger, ann).id).starts) == 1
 
 
 def test_jobs_of_one_grant_fill_runs_one_after_the_other(ledger: Ledger, db: Db, ann: str) -> None:
     """A burst is as few runs as can keep up with it: full ones, and one for the rest."""
     jobs = [post(ledger, ann).id for _ in range(2 * MOST_JOBS + 5)]
-    implied = ledger.runs.place(*jobs)
+    implied = ledger.runs.assign(*jobs)
     sizes = db.execute("SELECT count(*) AS n FROM job GROUP BY run_id ORDER BY n").fetchall()
     assert [row["n"] for row in sizes] == [5, MOST_JOBS, MOST_JOBS]
     assert {start.run_id for start in implied.starts} == {run.id for run in ledger.runs.not_closed()}
@@ -140,7 +140,7 @@ def test_a_run_with_room_takes_what_it_can_and_is_rung(ledger: Ledger, ann: str,
     """The rest of the batch opens a second run; nobody waits for the first to be through."""
     jobs = [post(ledger, ann).id for _ in range(MOST_JOBS + 2)]
     with ledger.listen(idle.run_id) as listener:
-        (start,) = ledger.runs.place(*jobs).starts
+        (start,) = ledger.runs.assign(*jobs).starts
         assert listener.wait(5)
     assert len(ledger.jobs.of_run(idle.run_id)) == 1 + MOST_JOBS
     assert [job.id for job in ledger.jobs.of_run(start.run_id)] == jobs[MOST_JOBS:]
@@ -151,7 +151,7 @@ def test_jobs_of_several_users_and_kinds_are_kept_apart(ledger: Ledger, ann: str
     bob = ledger.users.add("bob").user_id
     other = ledger.jobs.post(user_id=ann, kind="train-lora", parameters={}, first=spec(step="train")).job
     jobs = [post(ledger, ann).id, post(ledger, bob).id, post(ledger, ann).id, other.id]
-    starts = ledger.runs.place(*jobs).starts
+    starts = ledger.runs.assign(*jobs).starts
     placed = {
         (start.user_id, start.deployment): [job.id for job in ledger.jobs.of_run(start.run_id)] for start in starts
     }
@@ -163,7 +163,7 @@ def test_two_who_place_the_same_jobs_share_them_out(ledger: Ledger, db: Db, ann:
     """What the other has just taken is left to it: each job ends up in one run, and no run is left empty."""
     jobs = [post(ledger, ann).id for _ in range(6)]
     one, two = overlap(
-        db, lambda: ledger.runs.place(*jobs[:4]), lambda: ledger.runs.place(*reversed(jobs[2:])), at="UPDATE ON job"
+        db, lambda: ledger.runs.assign(*jobs[:4]), lambda: ledger.runs.assign(*reversed(jobs[2:])), at="UPDATE ON job"
     )
     starts = one.starts + two.starts
     carried = [job.id for start in starts for job in ledger.jobs.of_run(start.run_id)]
@@ -177,7 +177,7 @@ def test_a_run_that_closes_while_a_batch_comes_takes_none_of_it(
     """The whole batch goes to a run that is open."""
     jobs = [post(ledger, ann).id for _ in range(3)]
     closed, implied = overlap(
-        db, lambda: ledger.runs.close(idle.run_id), lambda: ledger.runs.place(*jobs), at="UPDATE ON run"
+        db, lambda: ledger.runs.close(idle.run_id), lambda: ledger.runs.assign(*jobs), at="UPDATE ON run"
     )
     assert closed
     (start,) = implied.starts
@@ -188,7 +188,7 @@ def test_a_batch_that_is_being_added_keeps_the_run_open(ledger: Ledger, db: Db, 
     """The close waits for the run's row, and then finds the jobs."""
     jobs = [post(ledger, ann).id for _ in range(3)]
     implied, closed = overlap(
-        db, lambda: ledger.runs.place(*jobs), lambda: ledger.runs.close(idle.run_id), at="UPDATE ON job"
+        db, lambda: ledger.runs.assign(*jobs), lambda: ledger.runs.close(idle.run_id), at="UPDATE ON job"
     )
     assert (implied.starts, closed) == ((), False)
 
@@ -198,7 +198,7 @@ def test_two_batches_for_one_run_do_not_overfill_it(ledger: Ledger, db: Db, ann:
     jobs = [post(ledger, ann).id for _ in range(2 * MOST_JOBS - 10)]
     half = len(jobs) // 2
     one, two = overlap(
-        db, lambda: ledger.runs.place(*jobs[:half]), lambda: ledger.runs.place(*jobs[half:]), at="UPDATE ON job"
+        db, lambda: ledger.runs.assign(*jobs[:half]), lambda: ledger.runs.assign(*jobs[half:]), at="UPDATE ON job"
     )
     assert len(one.starts + two.starts) == 1
     sizes = db.execute("SELECT count(*) AS n FROM job WHERE finished_at IS NULL GROUP BY run_id ORDER BY n").fetchall()
@@ -225,7 +225,7 @@ def test_a_job_that_is_handed_over_is_followed(
         engine.dispose()
         return locked and locked.id
 
-    implied, found = overlap(db, lambda: ledger.runs.hand_over(picture.run_id), lock, at="UPDATE ON job")
+    implied, found = overlap(db, lambda: ledger.runs.reassign(picture.run_id), lock, at="UPDATE ON job")
     (start,) = implied.starts
     assert found == start.run_id
 
@@ -235,18 +235,18 @@ def test_a_webhook_settles_a_job_that_is_being_handed_over(ledger: Ledger, db: D
     picture = picture_in_flight(ledger, ann)
     implied, settled = overlap(
         db,
-        lambda: ledger.runs.hand_over(picture.run_id),
+        lambda: ledger.runs.reassign(picture.run_id),
         lambda: ledger.requests.settle_arrival(webhook("fal-1"), lambda _: SUCCESS),
         at="UPDATE ON job",
     )
     assert settled is not None and settled[0] is Verdict.SETTLED
     (start,) = implied.starts
-    assert ledger.runs.look(start.run_id, picture.waits).ready == (picture.job_id,)
+    assert ledger.runs.poll_work(start.run_id, picture.waits).ready == (picture.job_id,)
 
 
 def test_a_start_names_all_that_prefect_needs(ledger: Ledger, ann: str, job: Job) -> None:
     """It can be done again from the record, word for word."""
-    first = ledger.runs.place(job.id)
+    first = ledger.runs.assign(job.id)
     (start,) = first.starts
     assert (start.deployment, start.user_id, start.plan, start.in_flight) == (f"{KIND}/on-demand", ann, "studio", 8)
     assert start.parameters == {"prompt": "a fox", "user": ann}
@@ -258,13 +258,13 @@ def test_a_cancelled_job_that_no_run_carries_ends_at_once(ledger: Ledger, db: Db
     assert ledger.jobs.cancel(job.id).grant
     cancelled = ledger.jobs.get(job.id)
     assert cancelled is not None and cancelled.status is JobStatus.CANCELLED
-    assert ledger.runs.place(job.id).starts == ()
+    assert ledger.runs.assign(job.id).starts == ()
     assert db.execute("SELECT id FROM run").fetchall() == []
 
 
 def test_a_job_is_not_placed_while_it_is_being_cancelled(ledger: Ledger, db: Db, job: Job) -> None:
     """The hand-over asks again as it writes; a run would be started for a job that has ended."""
-    _, implied = overlap(db, lambda: ledger.jobs.cancel(job.id), lambda: ledger.runs.place(job.id), at="UPDATE ON job")
+    _, implied = overlap(db, lambda: ledger.jobs.cancel(job.id), lambda: ledger.runs.assign(job.id), at="UPDATE ON job")
     assert implied.starts == ()
     assert db.execute("SELECT id FROM run").fetchall() == []
 
@@ -277,7 +277,7 @@ def test_a_cancel_finds_the_run_that_has_just_been_handed_the_job(
     (row,) = ledger.requests.of_job(job.id)
 
     def submit() -> None:
-        ledger.runs.place(job.id)
+        ledger.runs.assign(job.id)
         ledger.requests.begin_submit(row.ref, deadline=timedelta(hours=1))
 
     def cancel() -> None:
@@ -287,13 +287,13 @@ def test_a_cancel_finds_the_run_that_has_just_been_handed_the_job(
     found, row = ledger.jobs.get(job.id), ledger.requests.get(row.ref)
     assert found is not None
     assert (found.finished_at is None) == (row.status is RequestStatus.SUBMITTING)
-    assert (found.finished_at is None) == (ledger.runs.look(idle.run_id, {}).open.count(job.id) == 1)
+    assert (found.finished_at is None) == (ledger.runs.poll_work(idle.run_id, {}).open.count(job.id) == 1)
 
 
 def test_workers_are_told_once_the_flow_run_of_a_run_exists(ledger: Ledger, job: Job) -> None:
     """After the commit, not before: a worker that asks Prefect then finds it."""
     with ledger.listen(READY) as listener:
-        (start,) = ledger.runs.place(job.id).starts
+        (start,) = ledger.runs.assign(job.id).starts
         assert not listener.wait(0)
         ledger.runs.created(start.run_id, uuid4())
         assert listener.wait(5)
@@ -341,7 +341,7 @@ def test_no_more_runs_are_made_ahead_than_the_users_queue_lets_run(ledger: Ledge
 def test_a_job_that_was_placed_ahead_is_granted_to_its_run(ledger: Ledger, full: Picture) -> None:
     """Its run is rung, as for any further slot, and it is not made again."""
     job = post(ledger, ledger.users.add("bob").user_id)
-    (start,) = ledger.runs.place(*ledger.grants.next_without_run(1)).starts
+    (start,) = ledger.runs.assign(*ledger.grants.next_without_run(1)).starts
     assert ledger.grants.next_without_run(1) == []
     full.settle()
     (granted,) = ledger.grants.grant()

@@ -1,0 +1,64 @@
+"""Sessions: what a page in a browser holds in place of a key, good for what the key is, for half a day.
+
+A session is a bearer of its own, seen once as a key is, of which the ledger keeps the digest. It leans on its key:
+every statement that looks for a caller joins the two, so whatever ends the key ends its sessions with the same commit.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlmodel import Session, select
+
+from darkroom.ledger.database import run
+from darkroom.ledger.key_tables import ApiKey, KeySession
+from darkroom.ledger.keys import KnownKey, digest, known
+from darkroom.ledger.part import Part
+
+LIFETIME = timedelta(hours=12)
+PREFIX = "ds_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSession:
+    """A session in clear: the only time it is seen."""
+
+    token: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownSession:
+    """A session, without its token. `key`: on which it leans."""
+
+    key: KnownKey
+    created_at: datetime
+    expires_at: datetime
+
+
+class Sessions(Part):
+    def open(self, key_digest: str) -> NewSession:
+        """Make a session of a key that holds, and forget those of the key that have run out."""
+        token, now = f"{PREFIX}{secrets.token_urlsafe(32)}", self._now()
+        made = NewSession(token=token, expires_at=now + LIFETIME)
+        with self._engine.begin() as connection:
+            run(connection, "session_forget", key=key_digest, now=now)
+            run(connection, "session_open", digest=digest(token), key=key_digest, now=now, expires_at=made.expires_at)
+        return made
+
+    def close(self, token: str) -> None:
+        """End a session now."""
+        with self._engine.begin() as connection:
+            run(connection, "session_close", digest=digest(token))
+
+    def get(self, token: str) -> KnownSession | None:
+        """Return a session by its token, also one that has run out or whose key has ended."""
+        asked = select(KeySession, ApiKey).join(ApiKey).where(KeySession.digest == digest(token))
+        with Session(self._engine) as session:
+            found = session.exec(asked).one_or_none()
+            if found is None:
+                return None
+            opened, key = found
+            return KnownSession(key=known(key), created_at=opened.created_at, expires_at=opened.expires_at)

@@ -1,0 +1,85 @@
+"""The HTTP API, as the Studio calls it: with the bearer of a session, over the wire's own format, inside the process.
+
+The calls go through the whole application as those of any client do, its bounds and its refusals included. They are
+made without a socket and without a thread: a page that waited in a thread for an answer that needs one too would be
+waiting for itself, once enough pages do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldProblem:
+    field: str
+    detail: str
+    remedy: str | None
+
+
+class ApiProblem(Exception):
+    """What the API refused: a problem document, as it came."""
+
+    def __init__(self, status: int, document: Mapping[str, Any]) -> None:
+        super().__init__(document.get("detail"))
+        self.status = status
+        self.title = str(document.get("title") or HTTPStatus(status).phrase)
+        self.detail = str(document.get("detail") or "")
+        self.field: str | None = document.get("field")
+        self.remedy: str | None = document.get("remedy")
+        self.errors = [
+            FieldProblem(field=each["field"], detail=each["detail"], remedy=each.get("remedy"))
+            for each in document.get("errors") or ()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """The API in the name of one bearer: paths as `/v1/jobs`, answers as they are in JSON. Raises ApiProblem."""
+
+    http: httpx.AsyncClient
+    bearer: str
+
+    async def get(self, path: str, **parameters: Any) -> Any:
+        """Parameters that are None or empty are left out."""
+        given = {name: value for name, value in parameters.items() if value not in (None, "", [])}
+        return await self._call("GET", path, params=given)
+
+    async def post(self, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
+        return await self._call("POST", path, json=body, headers=headers)
+
+    async def put(self, path: str, body: Any) -> Any:
+        return await self._call("PUT", path, json=body)
+
+    async def delete(self, path: str) -> Any:
+        return await self._call("DELETE", path)
+
+    async def upload(self, content: bytes, *, content_type: str) -> Any:
+        """Bring a file: `POST /v1/uploads`."""
+        return await self._call("POST", "/v1/uploads", content=content, headers={"Content-Type": content_type})
+
+    async def _call(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **given: Any) -> Any:
+        sent = {**(headers or {}), "Authorization": f"Bearer {self.bearer}", "Accept": "application/json"}
+        answer = await self.http.request(method, path, headers=sent, **given)
+        if answer.is_error:
+            raise ApiProblem(answer.status_code, _document(answer))
+        return answer.json() if answer.content else None
+
+
+def client_of(gateway: ASGIApp) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(gateway, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://gateway", trust_env=False, timeout=None)
+
+
+def _document(answer: httpx.Response) -> Mapping[str, Any]:
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"detail": "The gateway could not answer."}

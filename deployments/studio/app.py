@@ -1,0 +1,73 @@
+"""The Studio as an application of its own, which the gateway mounts at `/studio`."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from darkroom.deployments.studio import sign_in, static_files, stream
+from darkroom.deployments.studio.api import ApiProblem, client_of
+from darkroom.deployments.studio.routes import SCREENS
+from darkroom.deployments.studio.security import Guard, policy
+from darkroom.deployments.studio.visit import SignedOut, Visit, visit_of
+
+_WORDS = {
+    404: ("Not found", "There is no such page.", "Choose one from the navigation."),
+    405: ("Not possible", "This page cannot be sent anything.", "Go back and try again."),
+}
+
+
+def create_studio(gateway: ASGIApp, *, https: bool = False, media_elsewhere: bool = False) -> FastAPI:
+    """Make the Studio of that API. `https`: browsers come by it. `media_elsewhere`: files are sent by the store."""
+    studio = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    studio.state.http = client_of(gateway)
+    studio.state.screens = SCREENS
+    studio.state.https = https
+    for part in (sign_in, static_files, stream):
+        studio.include_router(part.router)
+    for screen in SCREENS:
+        studio.include_router(screen.router, prefix=screen.path)
+
+    @studio.get("/")
+    async def home() -> Response:
+        return RedirectResponse(sign_in.START, 303)
+
+    _add_handlers(studio)
+    studio.add_middleware(Guard, policy=policy(media_elsewhere=media_elsewhere))
+    return studio
+
+
+def _add_handlers(studio: FastAPI) -> None:
+    @studio.exception_handler(SignedOut)
+    async def _signed_out(request: Request, error: SignedOut) -> Response:
+        return sign_in.to_sign_in(request)
+
+    @studio.exception_handler(ApiProblem)
+    async def _problem(request: Request, error: ApiProblem) -> Response:
+        visit: Visit | None = getattr(request.state, "visit", None)
+        if visit is None:
+            return Response(f"{error.title}. {error.detail}", error.status, media_type="text/plain")
+        return visit.problem(error)
+
+    @studio.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        document = {"title": "Not understood", "detail": "The address has something in it that is not right."}
+        return await _shown(request, ApiProblem(422, document))
+
+    @studio.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        title, detail, remedy = _WORDS.get(error.status_code, ("Not possible", str(error.detail), ""))
+        document = {"title": title, "detail": detail, "remedy": remedy}
+        return await _shown(request, ApiProblem(error.status_code, document))
+
+    async def _shown(request: Request, problem: ApiProblem) -> Response:
+        try:
+            visit = await visit_of(request)
+        except SignedOut:
+            return sign_in.to_sign_in(request)
+        except ApiProblem as refused:
+            return Response(refused.detail, refused.status, media_type="text/plain")
+        return visit.problem(problem)

@@ -1,0 +1,99 @@
+"""Signing in and out: an API key becomes a session, and the session a cookie that no script reads."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from urllib.parse import quote, urlsplit
+
+import htpy as h
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+from htpy import Node
+
+from darkroom.deployments.studio.api import Api, ApiProblem
+from darkroom.deployments.studio.layout import document
+from darkroom.deployments.studio.parts import banner, button, field
+from darkroom.deployments.studio.static_files import PREFIX
+from darkroom.deployments.studio.stream import STREAM_COOKIE, STREAM_PATH
+from darkroom.deployments.studio.visit import COOKIE, UNAUTHORIZED, FormOf, VisitOf, leading
+
+SECONDS = 12 * 3600
+START = f"{PREFIX}/jobs"
+WRONG_KEY = {
+    "title": "Not signed in",
+    "detail": "This key does not open anything, or no longer does.",
+    "remedy": "Check that it was copied as a whole, or ask an operator for another one.",
+}
+
+router = APIRouter()
+
+
+@router.get("/sign-in")
+async def sign_in_page(next: str = START) -> Response:
+    return _page(next)
+
+
+@router.post("/sign-in")
+async def sign_in(request: Request, form: FormOf) -> Response:
+    """Exchange the key for a session. The key itself is kept nowhere."""
+    to, key = _own(str(form.get("next", ""))), str(form.get("key", "")).strip()
+    try:
+        made = await Api(http=request.app.state.http, bearer=_ascii(key)).post("/v1/sessions")
+    except ApiProblem as problem:
+        return _page(to, ApiProblem(UNAUTHORIZED, WRONG_KEY) if problem.status == UNAUTHORIZED else problem)
+    answer = leading(request, to)
+    secure = request.url.scheme == "https" or request.app.state.https
+    answer.set_cookie(
+        COOKIE, made["token"], max_age=SECONDS, path=PREFIX, httponly=True, samesite="strict", secure=secure
+    )
+    return answer
+
+
+@router.post("/sign-out")
+async def sign_out(visit: VisitOf) -> Response:
+    """End the session, not only the cookie."""
+    with suppress(ApiProblem):  # it has ended meanwhile
+        await visit.api.delete("/v1/sessions/current")
+    return _signed_out(visit.request, f"{PREFIX}/sign-in")
+
+
+def _signed_out(request: Request, path: str) -> Response:
+    answer = leading(request, path)
+    # Whoever comes by a link on another host shows no cookie, and keeps it.
+    if COOKIE in request.cookies:
+        answer.delete_cookie(COOKIE, path=PREFIX)
+        answer.delete_cookie(STREAM_COOKIE, path=STREAM_PATH)
+    return answer
+
+
+def to_sign_in(request: Request) -> Response:
+    """Lead to the sign-in page, and from there back to where somebody wanted to be."""
+    wanted = urlsplit(request.headers.get("hx-current-url", "")).path or request.url.path
+    path = wanted if request.method == "GET" else START
+    return _signed_out(request, f"{PREFIX}/sign-in?next={quote(_own(path))}")
+
+
+def _own(path: str) -> str:
+    """Return the path where it is a page of the Studio: links lead to no other host."""
+    own = path.startswith(f"{PREFIX}/") and not path.startswith(f"{PREFIX}/sign-") and path.isprintable()
+    return path if own and "\\" not in path else START
+
+
+def _ascii(key: str) -> str:
+    return key if key.isascii() and key.isprintable() and key else "none"
+
+
+def _page(to: str, problem: ApiProblem | None = None) -> Response:
+    key = h.input(type="password", name="key", required=True, autofocus=True, autocomplete="current-password")
+    body: Node = h.main("#main", class_="sign-in")[
+        h.h1["Darkroom"],
+        problem and banner(problem),
+        h.form(".card", method="post", action=f"{PREFIX}/sign-in")[
+            h.h2["Sign in"],
+            h.input(type="hidden", name="next", value=_own(to)),
+            field("API key", key, hint="An operator makes one with: darkroom key add"),
+            button("Sign in"),
+        ],
+        h.p(".quiet-text")["The key is exchanged for a session of twelve hours, which ends sooner with the key."],
+    ]
+    return HTMLResponse(document("Sign in", body), problem.status if problem else 200)

@@ -1,0 +1,66 @@
+"use strict";
+/* News, and times in the reader's own zone. htmx does the rest.
+
+   The stream is heard once for the page, and told to the elements whom it concerns: data-news="job_…" or "any" gets the
+   event "news"; data-newcomers="/path/" has the row of a new job put on top. htmx's own extension of the stream hands
+   each message to every element, and to choose among them it would have to evaluate text, which the page's policy
+   forbids. News of a job that come close together are one. A page that nobody looks at hears nothing, and goes on
+   after the last number when it is looked at again: a browser opens six connections to a host, over all its pages. */
+(() => {
+  const TOPICS = ["job.created", "job.running", "job.progress", "job.completed", "job.failed", "job.cancelled",
+    "asset.stored", "batch.awaiting_choice", "wait.opened", "budget.reached", "callback.disabled"];
+  const GATHERED_MS = 250, AGAIN_MS = 3000;
+  const address = document.body.dataset.stream;
+  const jobs = new Set(), created = new Set();
+  let source = null, last = null, timer = null, anything = false;
+
+  function tell() {
+    timer = null;
+    for (const list of document.querySelectorAll("[data-newcomers]"))
+      for (const id of created)
+        if (!document.querySelector(`[data-news="${CSS.escape(id)}"]`))
+          htmx.ajax("GET", list.dataset.newcomers + encodeURIComponent(id), { target: list, swap: "afterbegin" });
+    for (const id of jobs)
+      for (const each of document.querySelectorAll(`[data-news="${CSS.escape(id)}"]`)) htmx.trigger(each, "news");
+    if (anything) for (const each of document.querySelectorAll('[data-news="any"]')) htmx.trigger(each, "news");
+    jobs.clear(); created.clear(); anything = false;
+  }
+
+  function hear(event) {
+    const news = JSON.parse(event.data);
+    last = news.number;
+    anything = true;
+    if (news.job_id) (event.type === "job.created" ? created : jobs).add(news.job_id);
+    timer ??= setTimeout(tell, GATHERED_MS);
+  }
+
+  function open() {
+    if (source || document.hidden) return;
+    source = new EventSource(last === null ? address : `${address}?after=${last}`);
+    for (const topic of TOPICS) source.addEventListener(topic, hear);
+    source.onopen = () => { document.body.dataset.live = "yes"; };
+    source.onerror = () => {
+      document.body.dataset.live = "no";
+      if (source.readyState !== EventSource.CLOSED) return;
+      close();
+      setTimeout(open, AGAIN_MS * (1 + Math.random()));
+    };
+  }
+
+  function close() {
+    source?.close();
+    source = null;
+  }
+
+  function ownZone(root) {
+    for (const each of root.querySelectorAll("time[datetime]"))
+      each.textContent = new Date(each.dateTime).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  }
+
+  ownZone(document);
+  document.body.addEventListener("htmx:load", (event) => ownZone(event.detail.elt.parentElement ?? document));
+  if (address) {
+    open();
+    document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  }
+})();

@@ -1,0 +1,36 @@
+"""The way of a page to the stream: an address that lays a fresh token into a cookie and leads on to `/v1/stream`.
+
+So an `EventSource` that opens it again, after hours or by another gateway, has a token that holds; the cookie is for
+the stream alone, and no script reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import RedirectResponse
+
+from darkroom.deployments.studio.visit import VisitOf
+
+STREAM_COOKIE, STREAM_PATH = "darkroom_stream", "/v1/stream"
+SECONDS = 3600
+
+router = APIRouter()
+
+
+@router.get("/stream")
+async def stream(visit: VisitOf, after: Annotated[int | None, Query(ge=0)] = None) -> Response:
+    """Lead to the stream. `after`: the number of what was heard last."""
+    token = (await visit.api.post("/v1/stream-tokens"))["token"]
+    answer = RedirectResponse(STREAM_PATH if after is None else f"{STREAM_PATH}?after={after}", 307)
+    answer.set_cookie(
+        STREAM_COOKIE,
+        token,
+        max_age=SECONDS,
+        path=STREAM_PATH,
+        httponly=True,
+        samesite="strict",
+        secure=visit.request.url.scheme == "https" or visit.request.app.state.https,
+    )
+    return answer
