@@ -356,7 +356,7 @@ class Job(Durable):
 
     def _advance_all(self, row: Request, retry: RetryPolicy) -> None:
         """Do whatever can be done for the call just now."""
-        if self._named and row.sent_ahead and row.adopted_at is None:
+        if self._as_tasks and row.sent_ahead and row.adopted_at is None:
             row = self._noted(self._carry_out(row))
         following: Request | None = row
         while following is not None:

@@ -196,8 +196,8 @@ class Requests(Part):
             if unsent and row.status is not RequestStatus.GRANTED:
                 return NOTHING
             if row.cancel_requested_at is None:
-                unsent = dict.fromkeys(("granted_at", "submitted_at", "deadline_at"))
-                back = {"not_before": not_before, "sent_ahead": False, **unsent}
+                as_new = dict.fromkeys(("granted_at", "submitted_at", "deadline_at"))
+                back: dict[str, Any] = {"not_before": not_before, "sent_ahead": False, **as_new}
                 return Implied(grant=write(connection, row, Transition.REFUSE, error=error, **back))
             if not write(connection, row, Transition.CANCEL, error=error, finished_at=now):
                 return NOTHING

@@ -189,7 +189,7 @@ def test_the_task_of_a_lone_run_says_that_the_gateway_has_submitted_it(scene: Sc
 
 
 def with_a_process(scene: Scene, db: Db, granted: Granted) -> None:
-    (start,) = scene.ledger.runs.place(granted.job_id).starts
+    (start,) = scene.ledger.runs.assign(granted.job_id).starts
     flow_run_id = uuid4()
     scene.ledger.runs.created(start.run_id, flow_run_id)
     assert scene.ledger.runs.enter(flow_run_id, run_key=start.run_id)

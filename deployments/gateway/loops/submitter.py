@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from darkroom.deployments.gateway.loops.block_cache import Blocks
+from darkroom.deployments.gateway.loops.block_cache import BlockCache
 from darkroom.engine.submit import Sender, send
 from darkroom.errors import DarkroomError, Retry
 from darkroom.ledger import Granted, Implied, Ledger, Request
@@ -34,7 +34,9 @@ MOST_WAITING = 16  # beside those under way; a burst's others are sent by their 
 
 
 class Submitter:
-    def __init__(self, ledger: Ledger, settings: Settings, blocks: Blocks, act_on: Callable[[Implied], None]) -> None:
+    def __init__(
+        self, ledger: Ledger, settings: Settings, blocks: BlockCache, act_on: Callable[[Implied], None]
+    ) -> None:
         self._ledger = ledger
         self._blocks = blocks
         self._on = settings.submit_at_grant
