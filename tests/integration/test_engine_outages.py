@@ -299,7 +299,7 @@ def test_an_exhausted_balance_stops_the_account_until_it_is_topped_up(
     told: list[str] = []
     monkeypatch.setattr(Notifier, "load_default", lambda: Notifier())
     monkeypatch.setattr(
-        Notifier, "tell", lambda self, subject, text, *, key, to=None: told.append(f"{subject}: {text}")
+        Notifier, "send", lambda self, subject, text, *, key, to=None: told.append(f"{subject}: {text}")
     )
     jobs = [post(ledger, ann) for _ in range(3)]
     provider.answer = locked
