@@ -64,8 +64,9 @@
   }
 
   function focus(box) {
+    if (current) current.tabIndex = -1;
     current = box;
-    show();
+    box.tabIndex = 0;
     box.focus();
   }
 
