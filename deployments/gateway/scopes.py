@@ -35,6 +35,7 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "POST /v1/sessions",  # they open what the key itself does
         "DELETE /v1/sessions/current",
         "POST /v1/quotes",  # nothing is written
+        "POST /v1/batches/{id}/selection/quote",
         "GET /v1/starts",
         "GET /v1/starts/{id}",
         "GET /v1/stream",
