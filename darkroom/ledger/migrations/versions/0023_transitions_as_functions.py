@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0017"
-down_revision = "0021"
+revision = "0023"
+down_revision = "0022"
 
 LOCK_RUN_OF_JOB = """
 CREATE FUNCTION lock_run_of_job(p_job_id text) RETURNS run LANGUAGE plpgsql AS $$
