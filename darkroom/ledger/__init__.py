@@ -15,7 +15,7 @@ from sqlalchemy import text
 from darkroom.clock import Clock, utc_now
 from darkroom.ledger.accounts import Accounts
 from darkroom.ledger.admission import Granted, Grants
-from darkroom.ledger.assets import Assets, StoredFile
+from darkroom.ledger.assets import AssetFilter, Assets, ListedAsset, StoredFile
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from darkroom.ledger.bills import Bills, Drift, DueBill
 from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
@@ -95,6 +95,7 @@ __all__ = [
     "AccountMoney",
     "Arrival",
     "Asset",
+    "AssetFilter",
     "Audience",
     "Batch",
     "BatchPass",
@@ -129,6 +130,7 @@ __all__ = [
     "Labels",
     "Lane",
     "Ledger",
+    "ListedAsset",
     "Listener",
     "Lora",
     "LoraStatus",
