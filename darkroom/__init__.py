@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from darkroom.engine.durable import ForEvent, Happened, Invoked, Sleep
     from darkroom.engine.job import Call, Inference, Job
     from darkroom.engine.request_spec import build_request
+    from darkroom.engine.side_effects import StepRetry
     from darkroom.engine.signals import Waiting
     from darkroom.events.types import EventData, event
     from darkroom.order import Order, field
@@ -29,6 +30,7 @@ __all__ = [
     "Order",
     "RetryPolicy",
     "Sleep",
+    "StepRetry",
     "Waiting",
     "build_request",
     "event",
@@ -42,6 +44,7 @@ _PLACES = {
     "darkroom.engine.durable": ("ForEvent", "Happened", "Invoked", "Sleep"),
     "darkroom.engine.job": ("Call", "Inference", "Job"),
     "darkroom.engine.request_spec": ("build_request",),
+    "darkroom.engine.side_effects": ("StepRetry",),
     "darkroom.engine.signals": ("Waiting",),
     "darkroom.events.types": ("EventData", "event"),
     "darkroom.order": ("Order", "field"),

@@ -15,7 +15,6 @@ FOLDERS = ("darkroom", "flows", "blocks", "deployments")
 LINES_OF_A_FILE = 400
 LINES_OF_A_FUNCTION = 60
 LONGER = {
-    "darkroom/engine/durable.py": 446,
     "darkroom/engine/job.py": 476,
     "darkroom/ledger/jobs.py": 421,
     "darkroom/ledger/runs.py": 430,

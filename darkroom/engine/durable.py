@@ -11,34 +11,24 @@ when its result is on record.
 
 from __future__ import annotations
 
-import inspect
-import json
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from pathlib import PurePath
 from typing import Any
 
-import httpx
-
-from darkroom.engine import conditions, tasks
-from darkroom.engine.backoff import next_try
+from darkroom.engine import conditions
 from darkroom.engine.resources import Resources
+from darkroom.engine.side_effects import SideEffects, StepRetry, try_again
 from darkroom.engine.signals import Cancelled, RetryLater, Waiting
 from darkroom.errors import BadInput, DarkroomError, Park, Permanent, Retry, WrongState
 from darkroom.events import EventIngest, Sender, TriggerFile
-from darkroom.ledger import ON_DEMAND, OUTAGES, WAIT, Asset, JobStatus, Wait, WaitStatus
+from darkroom.ledger import ON_DEMAND, WAIT, Asset, JobStatus, Wait, WaitStatus
 from darkroom.ledger import Job as JobRow
 
 LONGEST = timedelta(days=100 * 366)
 MOST_NAME_CHARACTERS = 200
-MOST_RESULT_BYTES = 256 << 10
-TRIES = 5  # of a step that says it may pass
-# What the ways of reaching others raise where it may pass; the rest of what a step raises is its own mistake.
-TRANSIENT = (ConnectionError, TimeoutError, httpx.TransportError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +78,16 @@ class Durable:
         self._numbers: Counter[str] = Counter()  # of steps without a name, by kind
         self._names: set[str] = set()
 
-    def step(self, name: str, fn: Callable[..., Any]) -> Any:
+    def step(self, name: str, fn: Callable[..., Any], *, retry: StepRetry | None = None) -> Any:
         """Carry out a side effect once and return what `fn` gave: any JSON.
 
         `fn` takes nothing, or one argument: a key that is the same at every attempt. Give that key to the service that
         is told to do something (Stripe's `Idempotency-Key`): `fn` is called again where the process died before its
         result was on record, and where it raised `Retry` or `Park`, or could not connect. Anything else that it raises
-        fails the job, naming the step.
+        fails the job, naming the step. `retry`: how often and when instead, and what is worth it.
         """
         self._take_name(name)
-        return self._step(name, fn)
+        return self._step(name, fn, retry)
 
     def sleep(self, duration: timedelta, *, step: str | None = None) -> None:
         """Wait this long from the moment the job first comes here, for days or years; no process waits meanwhile."""
@@ -215,6 +205,9 @@ class Durable:
     def _sleep(self, until: timedelta | datetime, step: str | None) -> None:
         self._settled(self._open(self._named_or_numbered("sleep", step), Sleep(until)))
 
+    def _pause(self, name: str, pause: timedelta) -> None:
+        self._settled(self._open(name, Sleep(pause)))
+
     def _open(self, name: str, each: Sleep | ForEvent) -> Wait:
         if isinstance(each, ForEvent):
             return self._open_event(name, each)
@@ -262,7 +255,7 @@ class Durable:
         try:
             wanted = self._resources.orchestrator.parameters_of(deployment)
         except (Retry, Park) as error:
-            self._try_again(error)
+            try_again(error, self._failures, self._resources)
             raise
         if unknown := sorted(set(given) - wanted.names | {"user"} & set(given)):
             names = ", ".join(sorted(wanted.names - {"user"}))
@@ -318,13 +311,19 @@ class Durable:
 
     # -- side effects --------------------------------------------------------------------------------------------
 
-    def _step(self, name: str, fn: Callable[..., Any]) -> Any:
-        steps = self._resources.ledger.steps
-        known = steps.get(self.id, name)
+    def _step(self, name: str, fn: Callable[..., Any], retry: StepRetry | None = None) -> Any:
+        effects = SideEffects(
+            self.id,
+            self._resources,
+            as_tasks=self._as_tasks,
+            failures=self._failures,
+            sleep=self._pause,
+        )
+        known = effects.known(name)
         if known is None or known.done_at is None:
             self.require_going_on()
-            self._carry_out_step(name, fn)
-            known = steps.get(self.id, name)
+            effects.carry_out(name, fn, retry)
+            known = effects.known(name)
         assert known is not None
         return (known.result or {}).get("value")
 
@@ -336,31 +335,6 @@ class Durable:
             raise BadInput(taken.problem.message, field=taken.problem.field)
         self._resources.dispatcher.carry_out(implied)
         return taken.id
-
-    def _carry_out_step(self, name: str, fn: Callable[..., Any]) -> None:
-        try:
-            if self._as_tasks:
-                tasks.step(lambda: self._attempt(name, fn), step=name)
-            else:
-                self._attempt(name, fn)
-        except DarkroomError as error:
-            self._resources.ledger.steps.failed(self.id, name, error.of(step=name).document())
-            self._try_again(error)
-            raise
-
-    def _attempt(self, name: str, fn: Callable[..., Any]) -> None:
-        steps = self._resources.ledger.steps
-        if steps.begin(self.id, name).done_at is None:
-            steps.done(self.id, name, _checked(_translated(fn, key=f"{self.id}/{name}")))
-
-    def _try_again(self, error: DarkroomError) -> None:
-        """Raise `RetryLater` where another try may do it. Do not sleep: the thread is another job's meanwhile."""
-        timing, now = self._resources.timing, self._resources.clock()
-        if isinstance(error, Park) and self._failures < len(timing.file_out_again):
-            raise RetryLater(timing.file_out_again[self._failures].total_seconds()) from error
-        if isinstance(error, Retry) and self._failures < TRIES - 1:
-            due = next_try(error, tries=self._failures, now=now, timing=timing)
-            raise RetryLater((due - now).total_seconds()) from error
 
 
 @cache
@@ -397,50 +371,3 @@ def _parts(deployment: str) -> tuple[str, str]:
     if not kind or "/" in name:
         raise BadInput(f"'{deployment}' is no deployment: name it '<flow>/<deployment>'.", field="deployment")
     return kind, name or ON_DEMAND
-
-
-def _translated(fn: Callable[..., Any], *, key: str) -> Any:
-    """Call `fn` and translate what it raises.
-
-    Its own mistakes are told by their class and place alone: what they say may repeat an event's data.
-    """
-    try:
-        return fn(key) if _takes_key(fn) else fn()
-    except (DarkroomError, *OUTAGES):
-        raise
-    except TRANSIENT as error:
-        raise Retry(f"The other side could not be reached ({type(error).__name__}).", code="unreachable") from error
-    except Exception as error:
-        raise Permanent(f"{type(error).__name__}{_place(error)}", code="step_failed") from error
-
-
-def _place(error: Exception) -> str:
-    """Return where in the step's own file the error was raised."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    own = [frame for frame in frames if frame.filename == frames[0].filename]
-    return f" in {PurePath(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
-
-
-def _takes_key(fn: Callable[..., Any]) -> bool:
-    """Return whether `fn` takes the key: a parameter that has a value already (`lambda n=n: …`) is not given one."""
-    wanted = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(fn).parameters.values()
-    return any(each.kind in wanted and each.default is inspect.Parameter.empty for each in parameters)
-
-
-def _checked(result: Any) -> Any:
-    try:
-        written = json.dumps(result, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise Permanent(
-            "It was carried out, but what it returned is no JSON, and cannot be kept. Return text, numbers, lists and "
-            "mappings of them.",
-            code="step_result",
-        ) from error
-    if len(written) > MOST_RESULT_BYTES:
-        raise Permanent(
-            f"It was carried out, but what it returned is {len(written):,} bytes of JSON; {MOST_RESULT_BYTES:,} are "
-            "kept. Return an id of it instead.",
-            code="step_result",
-        )
-    return json.loads(written)

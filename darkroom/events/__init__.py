@@ -7,6 +7,7 @@ of a wait (`ledger.waits.for_event(test=…)`).
 from darkroom.events.cancels import CancelEntry
 from darkroom.events.conditions import Expression, compiled, matches
 from darkroom.events.flow_control import FlowControlEntry
+from darkroom.events.hooks import Hook, HookFailed, read_hooks, watch_hooks
 from darkroom.events.ingest import MOST_EVENTS, Envelope, EventIngest, IngestResult, Problem, Sender
 from darkroom.events.job_ends import ingest_ends
 from darkroom.events.triggers import Trigger, TriggerEntry, TriggerFile, read_triggers
@@ -18,6 +19,8 @@ __all__ = [
     "EventIngest",
     "Expression",
     "FlowControlEntry",
+    "Hook",
+    "HookFailed",
     "IngestResult",
     "Problem",
     "Sender",
@@ -27,5 +30,7 @@ __all__ = [
     "compiled",
     "ingest_ends",
     "matches",
+    "read_hooks",
     "read_triggers",
+    "watch_hooks",
 ]

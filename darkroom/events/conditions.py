@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, wraps
 from threading import Lock
@@ -95,12 +95,7 @@ class Expression:
             return error
 
     def _evaluate(self, event: Mapping[str, Any]) -> Any:
-        try:
-            return _plain(self.program.evaluate({"event": json_to_cel(dict(event))}))
-        except CELEvalError as error:
-            raise DoesNotApply(_reason(error)) from None
-        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError):
-            raise DoesNotApply(_CANNOT) from None
+        return evaluated(self.program, lambda: {"event": json_to_cel(dict(event))})
 
     def holds(self, event: Mapping[str, Any]) -> bool | str:
         """Return whether it holds for the event, or why that cannot be told."""
@@ -114,6 +109,16 @@ class Expression:
 @lru_cache(4096)
 def compiled(text: str) -> Expression:
     """Compile a condition, once. Raises `BadInput` for what is no CEL, or reads anything but `event`."""
+    tree, program = parsed(text, roots=("event",))
+    for part in _parts(tree):
+        if part not in PARTS:
+            raise BadInput(f"An event has no {part!r}, only {', '.join(PARTS)}: {text}", field="if")
+    fields, parts = _read(tree)
+    return Expression(text=text, program=program, fields=fields, parts=parts, whole=_whole(text))
+
+
+def parsed(text: str, *, roots: Sequence[str]) -> tuple[Any, Any]:
+    """Parse an expression over these names. Return its tree and program, or raise `BadInput` for what is no CEL."""
     if not text.strip() or len(text) > LONGEST_CONDITION:
         raise BadInput(f"A condition has 1 to {LONGEST_CONDITION} characters.", field="if")
     with _compiling:  # the parser is one for the process
@@ -123,10 +128,18 @@ def compiled(text: str) -> Expression:
             raise BadInput(f"This is no CEL, from character {error.column} on: {text}", field="if") from None
         except RecursionError:
             raise BadInput(f"This condition is nested too deeply: {text}", field="if") from None
-        _require_known_names(tree, text)
-        program = _environment().program(tree, functions=_COMPARISONS)
-        fields, parts = _read(tree)
-        return Expression(text=text, program=program, fields=fields, parts=parts, whole=_whole(text))
+        _require_known_names(tree, text, roots)
+        return tree, _environment().program(tree, functions=_COMPARISONS)
+
+
+def evaluated(program: Any, scope: Callable[[], Mapping[str, Any]]) -> Any:
+    """Return the program's value over the scope, a plain one. Raises `DoesNotApply`."""
+    try:
+        return _plain(program.evaluate(dict(scope())))
+    except CELEvalError as error:
+        raise DoesNotApply(_reason(error)) from None
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError):
+        raise DoesNotApply(_CANNOT) from None
 
 
 def matches(condition: str, data: Mapping[str, Any]) -> bool | str:
@@ -186,6 +199,9 @@ def _with_null(compare: Callable[[Any, Any], Any], *, equal: bool) -> Callable[[
 
     @wraps(compare)
     def with_null(one: Any, other: Any) -> Any:
+        for each in (one, other):
+            if isinstance(each, CELEvalError):  # what is not there is not null
+                return each
         if one is None or other is None:
             return BoolType((one is other) is equal)
         return compare(one, other)
@@ -197,21 +213,19 @@ _COMPARISONS = {name: _levelled(base_functions[name]) for name in ("_==_", "_!=_
 _COMPARISONS |= {name: _with_null(_COMPARISONS[name], equal=name == "_==_") for name in ("_==_", "_!=_")}
 
 
-def _require_known_names(tree: Any, text: str) -> None:
-    """Raise `BadInput` for a name, a part of an event or a function that a condition does not know.
+def _require_known_names(tree: Any, text: str, roots: Sequence[str]) -> None:
+    """Raise `BadInput` for a name or a function that a condition does not know.
 
     Else a name that is misspelt would look like data that does not match, for ever.
     """
-    bound = {"event"}
+    bound = set(roots)
     for call in tree.find_data("member_dot_arg"):
         if str(call.children[1]) in _MACROS and len(call.children) > 2:
             bound |= {str(name) for name in _names(call.children[2].children[0])}
     for name in _names(tree):
         if name not in bound and name not in base_functions:
-            raise BadInput(f"{name!r} is nothing a condition can read; it reads `event`: {text}", field="if")
-    for part in _parts(tree):
-        if part not in PARTS:
-            raise BadInput(f"An event has no {part!r}, only {', '.join(PARTS)}: {text}", field="if")
+            known = " and ".join(f"`{root}`" for root in roots)
+            raise BadInput(f"{name!r} is nothing a condition can read; it reads {known}: {text}", field="if")
     for kind, place in (("ident_arg", 0), ("dot_ident_arg", 0), ("member_dot_arg", 1)):
         for call in tree.find_data(kind):
             if (name := str(call.children[place])) not in _FUNCTIONS:

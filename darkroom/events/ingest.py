@@ -127,6 +127,13 @@ class EventIngest:
         ]
         return taken, implied
 
+    def refuse(self, sender: Sender, sent: Mapping[str, Any], problem: Problem) -> IngestResult:
+        """Put on record what could not be made an event, as much of it as a row can hold, and why."""
+        read = _Read(event=_kept(sent), problem=problem)
+        rows = [self._row(sender, read, {})]
+        (received,), _ = self._ledger.events.receive(sender.source, rows, matches=matches)
+        return IngestResult(id=received.id, new=received.new, problem=problem)
+
     def _row(self, sender: Sender, read: _Read, users: Mapping[str, str]) -> NewEvent:
         event, problem = read.event, read.problem
         user_id = sender.user_id

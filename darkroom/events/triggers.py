@@ -13,12 +13,9 @@ broken then is reported, and the triggers stay as they were.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,9 +26,7 @@ from darkroom.events.conditions import DoesNotApply, Expression, compiled
 from darkroom.events.flow_control import FlowControl, FlowControlEntry, read_flow_control
 from darkroom.events.types import EventData, find_type
 from darkroom.ledger import EventStart
-from darkroom.orchestrator.project_file import Entry, project_files, read_entries
-
-logger = logging.getLogger(__name__)
+from darkroom.orchestrator.project_file import Entry, Watched, project_files, read_entries
 
 SYSTEM = "system"  # the tag of deployments whose runs are not made for jobs
 
@@ -161,42 +156,18 @@ def _reading(model: type[EventData], text: str) -> Expression:
 
 
 class TriggerFile:
-    """The triggers as the project's files say now."""
+    """The triggers and cancels as the project's files say now."""
 
     def __init__(self) -> None:
-        self._files = project_files()
-        self._lock = Lock()
-        self._stamp = self._stat()
-        self._triggers = read_triggers()
-        self._cancels = read_cancels()
+        self._declared = Watched(
+            lambda: (read_triggers(), read_cancels()), files=project_files(), what="What events start and cancel"
+        )
 
     def cancels_of(self, event: str) -> Sequence[Cancel]:
-        self.all()  # as the files say now
-        return [cancel for cancel in self._cancels if cancel.event == event]
+        return [cancel for cancel in self._declared.now()[1] if cancel.event == event]
 
     def of(self, event: str) -> Sequence[Trigger]:
         return [trigger for trigger in self.all() if trigger.event == event]
 
     def all(self) -> Sequence[Trigger]:
-        with self._lock:
-            if (stamp := self._stat()) != self._stamp:
-                self._stamp = stamp
-                self._read_again()
-            return self._triggers
-
-    def _read_again(self) -> None:
-        try:
-            triggers, cancels = read_triggers(), read_cancels()
-        except NeedsHuman as error:
-            logger.error("What events start and cancel stays as it was: %s", error)
-        else:
-            self._triggers, self._cancels = triggers, cancels
-
-    def _stat(self) -> list[tuple[int, int, int]]:
-        """Return modification time, size and inode of each file. Of a file that is being replaced nothing is in it."""
-        found = []
-        for file in self._files:
-            with suppress(OSError):
-                stat = file.stat()
-                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
-        return found
+        return self._declared.now()[0]

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from psycopg.errors import DiskFull
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from darkroom.clock import Clock, utc_now
 from darkroom.ledger.accounts import Accounts
@@ -22,7 +25,7 @@ from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
 from darkroom.ledger.callbacks import Callbacks, OffEndpoint, Sent
 from darkroom.ledger.canonical_json import content_hash, same
 from darkroom.ledger.columns import ON_DEMAND
-from darkroom.ledger.database import OUTAGES, Listener, is_refused_write, listen, make_engine, only_one
+from darkroom.ledger.database import OUTAGES, Listener, is_refused_write, listen, make_engine, only_one, run
 from darkroom.ledger.dead_letters import (
     MOST_LETTERS,
     MOST_REASON,
@@ -182,6 +185,8 @@ __all__ = [
 
 P = TypeVar("P", bound=Part)
 
+ROOM_LASTS = timedelta(seconds=1)
+
 
 class Ledger:
     def __init__(self, url: str, *, read_only: bool = False, clock: Clock = utc_now, timing: Timing = UNSCALED) -> None:
@@ -195,6 +200,7 @@ class Ledger:
         self.clock, self.timing = clock, timing
         self._url = url
         self._engine = make_engine(url, read_only=read_only)
+        self._room, self._room_tried_at = True, datetime.min.replace(tzinfo=UTC)
         self.users = self._part(Users)
         self.keys = self._part(Keys)
         self.sessions = self._part(Sessions)
@@ -244,6 +250,27 @@ class Ledger:
                 connection.execute(text("SELECT 1"))
         except OUTAGES:
             return False
+        return True
+
+    def has_room(self) -> bool:
+        """Return whether what is new can still be written down: false where Postgres' disk is full.
+
+        Tried with a table of this transaction alone, as an old one may have room left in its file; once a second at
+        most, as strangers may ask.
+        """
+        now = self.clock()
+        if now - self._room_tried_at >= ROOM_LASTS:
+            self._room, self._room_tried_at = self._try_room(), now
+        return self._room
+
+    def _try_room(self) -> bool:
+        try:
+            with self._engine.begin() as connection:
+                run(connection, "try_room")
+        except OperationalError as error:
+            if isinstance(error.orig, DiskFull):
+                return False
+            raise
         return True
 
     def close(self) -> None:

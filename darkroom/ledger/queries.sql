@@ -1968,3 +1968,7 @@ FROM line CROSS JOIN LATERAL (
     WHERE :group_by = 'tag'
 ) AS grouped
 GROUP BY grouped.key ORDER BY grouped.key NULLS LAST
+
+-- name: try_room
+-- 128 KiB, which take a file of their own; gone at the end of the transaction.
+CREATE TEMPORARY TABLE room ON COMMIT DROP AS SELECT repeat(md5(number::text), 32) FROM generate_series(1, 128) number

@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TypeVar
+from threading import Lock
+from typing import Any, Generic, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from darkroom.errors import NeedsHuman
+
+logger = logging.getLogger(__name__)
 
 NAME = "prefect.yaml"
 PIPELINES = "darkroom.pipelines"  # the group of entry points by which an installed package brings pipelines
@@ -80,6 +85,42 @@ class Entry(BaseModel):
 
 
 AnEntry = TypeVar("AnEntry", bound=Entry)
+AModel = TypeVar("AModel", bound=BaseModel)
+T = TypeVar("T")
+
+
+class Watched(Generic[T]):
+    """What the project's files declare, as they say now: read again when one has changed.
+
+    A file that is broken then leaves things as they were, and the log says so once.
+    """
+
+    def __init__(self, read: Callable[[], T], *, files: Sequence[Path], what: str) -> None:
+        self._read = read
+        self._files = files
+        self._what = what  # "What events start"
+        self._lock = Lock()
+        self._stamp = self._stat()
+        self._found = read()
+
+    def now(self) -> T:
+        with self._lock:
+            if (stamp := self._stat()) != self._stamp:
+                self._stamp = stamp
+                try:
+                    self._found = self._read()
+                except NeedsHuman as error:
+                    logger.error("%s stays as it was: %s", self._what, error)
+            return self._found
+
+    def _stat(self) -> list[tuple[int, int, int]]:
+        """Return modification time, size and inode of each file. Of a file that is being replaced nothing is in it."""
+        found = []
+        for file in self._files:
+            with suppress(OSError):
+                stat = file.stat()
+                found.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return found
 
 
 def read_entries(model: type[AnEntry], files: Sequence[Path] | None = None) -> list[AnEntry]:
@@ -96,9 +137,16 @@ def read_entries(model: type[AnEntry], files: Sequence[Path] | None = None) -> l
 
 
 def _read(model: type[AnEntry], file: Path) -> list[AnEntry]:
-    whole = create_model("PrefectFile", deployments=(list[model], ...))  # type: ignore[valid-type]
+    return read_section(model, file, "deployments")
+
+
+def read_section(model: type[AModel], file: Path, section: str, *, required: bool = True) -> list[AModel]:
+    """Read the list of that name in a file. Raise `NeedsHuman`, naming the place and what is wrong there."""
+    default: Any = ... if required else Field(default_factory=list)
+    whole = create_model("PrefectFile", **{section: (list[model], default)})  # type: ignore[call-overload, valid-type]
     try:
-        found: list[AnEntry] = whole.model_validate(yaml.safe_load(file.read_text())).deployments  # type: ignore[attr-defined]
+        read = whole.model_validate(yaml.safe_load(file.read_text()))
+        found: list[AModel] = getattr(read, section)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"]))

@@ -28,6 +28,7 @@ from darkroom.deployments.gateway.routes import (
     dead_letters,
     events,
     health,
+    hooks,
     jobs,
     loras,
     models,
@@ -45,7 +46,7 @@ from darkroom.deployments.gateway.routes import (
 from darkroom.deployments.gateway.services import open_services
 from darkroom.deployments.studio.app import create_studio
 from darkroom.errors import NeedsHuman
-from darkroom.events import read_triggers
+from darkroom.events import read_hooks, read_triggers
 from darkroom.settings import Settings
 
 
@@ -96,6 +97,7 @@ def _require_settings(settings: Settings) -> None:
     if not settings.signing_key.get_secret_value():
         raise NeedsHuman("DARKROOM_SIGNING_KEY is not set: a long random text, the same for all gateways and workers")
     read_triggers()  # a gateway that cannot would take events and start nothing
+    read_hooks()
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -118,6 +120,7 @@ def _add_routes(app: FastAPI) -> None:
         assets,
         uploads,
         webhooks,
+        hooks,
         admin,
         health,
     ):

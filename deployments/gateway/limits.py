@@ -19,11 +19,14 @@ from darkroom.nesting import MOST_LEVELS, nests_too_deep
 
 API_CAP = MIB
 WEBHOOK_CAP = 8 * MIB  # a webhook carries a whole output, with data URIs at worst
+HOOK_CAP = MIB  # of others, which become events of 64 KiB at most
 EVENTS_CAP = 8 * MIB  # ten thousand of some 800 bytes
 DRAINED = 16 * MIB
 LEVELS_OF_EVENTS = 512  # an event that nests too deep for us is kept, refused; what nests deeper is not read
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 WEBHOOKS = "/webhooks/"
+HOOKS = "/v1/hooks/"
+SIGNED = (WEBHOOKS, HOOKS)  # byte for byte, so they are parsed only once it is known whose they are
 UPLOADS = "/v1/uploads"
 BATCHES = "/v1/batches"
 EVENTS = "/v1/events"
@@ -64,7 +67,7 @@ class Limits:
         refusal = refuse(scope["method"], scope["path"], headers, cap=cap)
         body = _Body(receive, cap=cap, levels=LEVELS_OF_EVENTS if scope["path"] == EVENTS else MOST_LEVELS)
         if refusal is None:
-            nests = media_type(headers) in NESTING and not scope["path"].startswith(WEBHOOKS)
+            nests = media_type(headers) in NESTING and not scope["path"].startswith(SIGNED)
             await self._app(scope, body.receive_bounded if nests else body.receive, send)
             return
         # A sender that asked first has sent nothing yet.
@@ -80,6 +83,8 @@ def cap_for(path: str, headers: Headers) -> int:
         return MOST_OF_A_MANIFEST
     if path == EVENTS:
         return EVENTS_CAP
+    if path.startswith(HOOKS):
+        return HOOK_CAP
     if path.startswith(STUDIO) and media_type(headers) == FORM_WITH_FILES:
         return MOST_BYTES
     return WEBHOOK_CAP if path.startswith(WEBHOOKS) else API_CAP
@@ -101,7 +106,7 @@ def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | N
     length = headers.get("content-length", "0")
     if length.isascii() and length.isdigit() and int(length) > cap:
         return too_large(cap)
-    if method not in WITH_BODY or path.startswith(WEBHOOKS):
+    if method not in WITH_BODY or path.startswith(SIGNED):
         return None
     if path == UPLOADS:
         return None if media_type(headers) in UPLOAD_CAPS else wrong_upload_type()

@@ -101,6 +101,7 @@ WITHOUT_KEY: Final = frozenset(
         "GET /openapi.json",
         "GET /healthz",
         "GET /readyz",
+        "POST /v1/hooks/{name}",
         "POST /webhooks/{account_id}",
     }
 )

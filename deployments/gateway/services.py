@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.exc import SQLAlchemyError
 
+from darkroom.deployments.gateway.hook_ingest import HookIngest
 from darkroom.deployments.gateway.loops.admitter import Admitter
 from darkroom.deployments.gateway.loops.block_cache import BlockCache, PrefectBlockCache
 from darkroom.deployments.gateway.loops.callbacks import CallbackSender
@@ -45,6 +46,7 @@ class Services:
     ingest: EventIngest
     publisher: EventPublisher
     webhooks: WebhookIngest
+    hooks: HookIngest
     news: NewsFeed
     thumbnails: Thumbnails
     callbacks: CallbackSender
@@ -93,6 +95,7 @@ def open_services(settings: Settings, *, blocks: BlockCache | None = None) -> It
             ingest=ingest,
             publisher=opened.enter_context(EventPublisher(ledger, orchestrator)),
             webhooks=WebhookIngest(ledger, blocks, settings),
+            hooks=HookIngest(ledger, blocks, ingest),
             news=opened.enter_context(news),
             thumbnails=Thumbnails(),
             callbacks=callbacks,

@@ -95,6 +95,7 @@ def _money(job: Any) -> Node:
 def _file(asset: Any) -> Node:
     url, kind = local(asset["url"]), asset["content_type"]
     name = asset["key"].rpartition("/")[2]
+    shown: Node
     if kind.startswith("video/"):
         shown = h.video(src=url, controls=True, preload="none", poster=f"{url}&w=480", aria_label=name)
     elif kind.startswith("audio/"):

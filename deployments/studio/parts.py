@@ -83,7 +83,7 @@ def banner(problem: ApiProblem) -> Node:
         h.p(".banner-title")[problem.title],
         h.p(dir="auto")[problem.detail],
         problem.remedy and h.p(dir="auto")[problem.remedy],
-        fields and h.ul[(h.li[h.code[each.field], " ", each.detail, " ", each.remedy] for each in fields)],
+        h.ul[(h.li[h.code[each.field], " ", each.detail, " ", each.remedy] for each in fields)] if fields else None,
     ]
 
 

@@ -87,7 +87,7 @@ def _page(to: str, problem: ApiProblem | None = None) -> Response:
     key = h.input(type="password", name="key", required=True, autofocus=True, autocomplete="current-password")
     body: Node = h.main("#main", class_="sign-in")[
         h.h1["Darkroom"],
-        problem and banner(problem),
+        banner(problem) if problem else None,
         h.form(".card", method="post", action=f"{PREFIX}/sign-in")[
             h.h2["Sign in"],
             h.input(type="hidden", name="next", value=_own(to)),

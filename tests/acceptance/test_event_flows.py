@@ -17,7 +17,7 @@ from support import wait_until
 from till import Till
 from web_shop import Shop, content, picture
 
-from darkroom.engine.durable import TRIES
+from darkroom.engine.side_effects import TRIES
 
 COMPLETED = "user.profile_completed"
 PATIENCE_SECONDS = 150  # a lost process is missed after 30 s, by a cron of a minute

@@ -43,6 +43,7 @@ class GivenBlocks:
 
     client: Fal | None = None
     media: MediaStore | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
     def account(self, account_id: str) -> ProviderAccount | None:
         return None
@@ -56,6 +57,11 @@ class GivenBlocks:
         if self.media is None:
             raise Retry("the block could not be read yet")
         return self.media
+
+    def secret(self, name: str) -> str:
+        if name not in self.secrets:
+            raise Retry("the block could not be read yet")
+        return self.secrets[name]
 
     def readiness(self) -> Readiness:
         return Readiness(problems={})

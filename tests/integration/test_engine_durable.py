@@ -19,6 +19,7 @@ from darkroom import ForEvent, Job, Sleep, Waiting
 from darkroom.clock import utc_now
 from darkroom.engine.calls import Calls
 from darkroom.engine.resources import Resources
+from darkroom.engine.side_effects import StepRetry
 from darkroom.engine.signals import Cancelled, RetryLater
 from darkroom.engine.ui.report import Reports
 from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, Retry
@@ -147,6 +148,10 @@ def test_a_name_that_cannot_be_shown_is_refused(call: Call, name: str) -> None:
 # -- side effects ----------------------------------------------------------------------------------------------------
 
 
+class _Killed(BaseException):
+    """The process ends here."""
+
+
 def test_a_step_is_carried_out_once_and_gives_its_result_ever_after(call: Call) -> None:
     """As JSON, also in the call that carried it out."""
     done: list[str] = []
@@ -166,15 +171,12 @@ def test_what_was_begun_and_never_ended_is_done_again_with_the_same_key(
     """Its process died: nobody knows whether it happened, and the other side knows it by the key."""
     keys: list[str] = []
 
-    class Killed(BaseException):
-        pass
-
     def charge(key: str) -> None:
         keys.append(key)
         if len(keys) == 1:
-            raise Killed
+            raise _Killed
 
-    with pytest.raises(Killed):
+    with pytest.raises(_Killed):
         call().step("charge", charge)
     call().step("charge", charge)
     assert keys == [f"{row.id}/charge"] * 2
@@ -212,6 +214,75 @@ def test_a_step_waits_as_long_as_it_is_told_to(call: Call) -> None:
     with pytest.raises(RetryLater) as caught:
         call().step("charge", fail)
     assert caught.value.seconds >= 30
+
+
+class _Busy(Exception):
+    """An error of the step's own."""
+
+
+def test_a_policy_counts_the_attempts_on_record_and_not_those_of_a_process(
+    call: Call, row: JobRow, ledger: Ledger
+) -> None:
+    """One whose process died is one of them; after the last the job fails. A person who replays it has all again."""
+    policy = StepRetry(attempts=3, first=timedelta(0), longest=timedelta(0))
+    outcomes: list[BaseException] = [Retry("busy"), _Killed(), ConnectionError("reset")]
+
+    def fail() -> None:
+        raise outcomes.pop(0)
+
+    for expected in (RetryLater, _Killed, Retry):
+        with pytest.raises(expected):
+            call(failures=0).step("charge", fail, retry=policy)
+    step = ledger.steps.get(row.id, "charge")
+    assert step is not None and (step.attempts, step.error and step.error["code"]) == (3, "unreachable")
+    outcomes += [Retry("busy")] * 3
+    for expected in (RetryLater, RetryLater, Retry):
+        with pytest.raises(expected):
+            call(failures=1000).step("charge", fail, retry=policy)
+    assert call().step("charge", lambda: "ch_1", retry=policy) == "ch_1"
+
+
+def test_a_policy_says_what_is_worth_another_attempt(call: Call) -> None:
+    """By class, the step's own exceptions too; anything else fails the job at once."""
+    policy = StepRetry(attempts=2, first=timedelta(0), longest=timedelta(0), on=(_Busy, Park))
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    for n, error in enumerate([_Busy(), Park("out")]):
+        with pytest.raises(RetryLater):
+            call().step(f"worth-{n}", lambda error=error: fail(error), retry=policy)
+    for n, error in enumerate([Retry("busy"), Permanent("declined"), ValueError()]):
+        with pytest.raises(DarkroomError):
+            call().step(f"not-{n}", lambda error=error: fail(error), retry=policy)
+    with pytest.raises(BadInput, match="attempts"):
+        StepRetry(attempts=0)
+    with pytest.raises(BadInput, match="longest"):
+        StepRetry(first=DAY, longest=timedelta(hours=1))
+
+
+def test_a_long_pause_is_a_wait_that_outlives_the_process(
+    call: Call, row: JobRow, ledger: Ledger, resources: Resources
+) -> None:
+    """With its time on record: nothing is tried before, whoever calls the job; and a person may end it."""
+    policy = StepRetry(attempts=2, first=DAY, longest=DAY)
+    tried: list[str] = []
+
+    def fail(key: str) -> None:
+        tried.append(key)
+        raise Retry("busy", retry_after=timedelta(hours=1))
+
+    waiting = waits(lambda: call().step("charge", fail, retry=policy))
+    assert waiting.due is not None and waiting.due - resources.clock() > timedelta(minutes=59)
+    for _ in range(2):
+        assert waits(lambda: call().step("charge", fail, retry=policy)).due == waiting.due
+    assert len(tried) == 1
+    (wait,) = ledger.waits.of_job(row.id)
+    assert wait.name == "charge: try 2"
+    ledger.waits.wake(wait.id)
+    with pytest.raises(Retry):
+        call().step("charge", fail, retry=policy)
+    assert len(tried) == 2
 
 
 def test_any_other_failure_names_the_step_and_none_of_the_data(call: Call, row: JobRow, ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -375,6 +376,26 @@ def assert_problem(answer: httpx.Response, *, field: str) -> None:
     assert problem["field"] == field
     assert problem["remedy"]
     assert SECRET not in answer.text
+
+
+def test_a_ledger_without_room_is_not_ready(ann: Customer, ledger_url: str) -> None:
+    """It answers what it is asked all the same: only what is new has no place."""
+    with psycopg.connect(ledger_url, autocommit=True) as db:
+        db.execute(
+            "CREATE FUNCTION no_room() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$"
+        )
+
+        def ledger() -> dict[str, Any]:
+            return dict(ann.http.get("/readyz").json()["checks"]["ledger"])
+
+        assert ledger()["ok"]
+        db.execute("CREATE EVENT TRIGGER no_room ON ddl_command_start EXECUTE FUNCTION no_room()")
+        wait_until(lambda: not ledger()["ok"], timeout=10, every=0.1, what="the next try")
+        assert "no room on its disk" in ledger()["problem"]
+        assert ann.http.get("/readyz").status_code == 503
+        db.execute("DROP EVENT TRIGGER no_room")
+        wait_until(lambda: ledger()["ok"], timeout=10, every=0.1, what="the next try")
 
 
 def test_nothing_is_accepted_that_could_not_be_committed(ann: Customer, ledger_url: str) -> None:

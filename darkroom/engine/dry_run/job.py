@@ -19,6 +19,7 @@ from darkroom.engine.batch_rows import Rows
 from darkroom.engine.durable import ForEvent, Sleep
 from darkroom.engine.job import Call, Inference, Job, rebuilt
 from darkroom.engine.resources import Resources
+from darkroom.engine.side_effects import StepRetry
 from darkroom.engine.signals import DryRunStop, Waiting
 from darkroom.errors import DarkroomError, Permanent
 from darkroom.ledger import (
@@ -233,7 +234,7 @@ class DryRunJob(Job):
 
     # -- waits and side effects ----------------------------------------------------------------------------------
 
-    def _step(self, name: str, fn: Callable[..., Any]) -> Any:
+    def _step(self, name: str, fn: Callable[..., Any], retry: StepRetry | None = None) -> Any:
         known = self._resources.ledger.steps.get(self.id, name)
         if known is None or known.done_at is None:
             raise DryRunStop(f"it would do the step '{name}'")

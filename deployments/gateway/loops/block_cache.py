@@ -19,7 +19,7 @@ from typing import Protocol, Self
 
 from darkroom.errors import DarkroomError, NeedsHuman, Retry
 from darkroom.media.store import MediaStore, open_media_store, store_block_slug
-from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.api import PrefectApi, block_document
 from darkroom.providers.account import ProviderAccount
 from darkroom.providers.base import Provider
 from darkroom.providers.registry import accounts
@@ -51,6 +51,9 @@ class BlockCache(Protocol):
     def provider(self, account_id: str) -> Provider: ...
 
     def store(self) -> MediaStore: ...
+
+    def secret(self, name: str) -> str:
+        """Return what the block `secret/<name>` says."""
 
     def readiness(self) -> Readiness: ...
 
@@ -98,12 +101,37 @@ class _Accounts:
         self._opened.close()
 
 
+class _Secrets:
+    """The blocks of Prefect's type Secret that somebody has asked for, as they were read last."""
+
+    def __init__(self, api: PrefectApi) -> None:
+        self._api = api
+        self._values: dict[str, str | None] = {}  # None: not read yet, or not there
+
+    def value(self, name: str) -> str:
+        value = self._values.setdefault(name, None)
+        if value is None:
+            raise Retry(f"the block secret/{name} is not there, or could not be read yet", code="block_unread")
+        return value
+
+    @property
+    def unread(self) -> bool:
+        return None in self._values.values()
+
+    def read(self) -> None:
+        """Read all of them anew. One that is not there any more opens nothing."""
+        for name in list(self._values):
+            said = (block_document(self._api, f"secret/{name}") or {}).get("value")
+            self._values[name] = said if isinstance(said, str) else None
+
+
 class PrefectBlockCache:
     def __init__(self, settings: Settings, api: PrefectApi) -> None:
         self._settings = settings
         self._timing = settings.timing
         self._api = api
         self._accounts = _Accounts()
+        self._secrets = _Secrets(api)
         self._store: MediaStore | None = None
         self._others: list[str] = []
         self._required = [kind for kind in accounts().values() if kind.required]
@@ -133,6 +161,9 @@ class PrefectBlockCache:
             raise Retry("the media store's block could not be read yet", code="block_unread")
         return self._store
 
+    def secret(self, name: str) -> str:
+        return self._secrets.value(name)
+
     def readiness(self) -> Readiness:
         found = differences(self._settings, store=self._store) + self._others
         return Readiness(problems=dict(self._problems), differences=tuple(found))
@@ -148,13 +179,21 @@ class PrefectBlockCache:
         store = self._store
         if store is not None and time.monotonic() - self._probed_at >= self._timing.store_probed.total_seconds():
             self._check("media_store", partial(self._probe, store))
+        if self._secrets.unread:
+            self._read_secrets()
         if self.readiness().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
             return
+        self._read_secrets()
         for kind in self._required:
             self._check(f"{kind.account_id}_account", partial(self._accounts.read, kind))
         self._read_others()  # before the last check: who sees that all is well sees what differs, too
         self._check("media_store", self._open_and_probe_store)
         self._read_at = time.monotonic()
+
+    def _read_secrets(self) -> None:
+        # As below: a hook whose secret is not known says so to whoever calls it.
+        with suppress(Exception):
+            self._secrets.read()
 
     def _read_others(self) -> None:
         # Whatever Prefect's client raises: that Prefect is out shows in the checks, and these are none.

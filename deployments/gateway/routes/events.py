@@ -144,7 +144,7 @@ def send_events(
         return [_line(each) for each in taken]
     (one,) = taken
     if one.problem is not None:
-        raise _refused(one.id, one.problem)
+        raise refused(one.id, one.problem)
     response.headers["Location"] = f"/v1/events/{one.id}"
     return _line(one)
 
@@ -217,7 +217,8 @@ def _line(taken: IngestResult) -> EventLine:
     return EventLine(id=taken.id, status=status, new=taken.new, problem=problem)
 
 
-def _refused(id: str, why: Refusal) -> Problem:
+def refused(id: str, why: Refusal) -> Problem:
+    """Return the problem of an event that was sent alone."""
     return Problem(
         403 if why.code == "forbidden" else 422,
         f"{why.field}: {why.message}",

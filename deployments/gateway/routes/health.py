@@ -69,6 +69,6 @@ def _model_cards(ledger: Ledger) -> ModelCards | None:
 def _ledger_problem(ledger: Ledger) -> str | None:
     try:
         ledger.users.account()
+        return None if ledger.has_room() else "has no room on its disk: no order can be taken"
     except SQLAlchemyError as error:
         return f"does not answer as it should ({type(error).__name__}): is it up, and provisioned?"
-    return None

@@ -1,0 +1,192 @@
+"""The unpaid side effects of a job: carried out, put on record, and tried again as their policy says.
+
+How often one was begun stands in its row, so a policy counts on through suspensions and processes that die. A pause
+that is longer than the run would hold a process for is a wait of its own, "charge: try 3", with its time on record.
+Without a policy it is five tries, counted by the process that calls the job.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import PurePath
+from typing import Any
+
+import httpx
+
+from darkroom.engine import tasks
+from darkroom.engine.backoff import RetryPolicy, next_try
+from darkroom.engine.resources import Resources
+from darkroom.engine.signals import RetryLater
+from darkroom.errors import BadInput, DarkroomError, Park, Permanent, Retry
+from darkroom.ledger import OUTAGES
+from darkroom.ledger import Step as StepRow
+
+MOST_RESULT_BYTES = 256 << 10
+TRIES = 5  # of a step that says it may pass
+# What the ways of reaching others raise where it may pass; the rest of what a step raises is its own mistake.
+TRANSIENT = (ConnectionError, TimeoutError, httpx.TransportError)
+MOST_ATTEMPTS = 100
+SPENT = "spent"  # in a step's error: how many attempts there had been when its policy gave up
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRetry:
+    """How a side effect is tried again: `job.step("charge", charge, retry=StepRetry(attempts=8))`.
+
+    `attempts`: all of them, and those whose process died. The pauses double from `first` to `longest`, each a random
+    share of that, and never end before the other side's `Retry-After`. `on`: what is worth another attempt; classes
+    of your own exceptions, too. Anything else fails the job at once.
+    """
+
+    attempts: int = TRIES
+    first: timedelta = timedelta(seconds=2)
+    longest: timedelta = timedelta(minutes=5)
+    on: tuple[type[Exception], ...] = (Retry, Park)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.attempts <= MOST_ATTEMPTS:
+            raise BadInput(f"A step has 1 to {MOST_ATTEMPTS} attempts.", field="attempts")
+        if not timedelta(0) <= self.first <= self.longest:
+            raise BadInput("The first pause is not negative, and not longer than the longest.", field="first")
+
+    def takes(self, error: DarkroomError) -> bool:
+        """Return whether it is worth another attempt, as what it is or as what the step raised."""
+        return isinstance(error, self.on) or isinstance(error.__cause__, self.on)
+
+    @property
+    def pauses(self) -> RetryPolicy:
+        return RetryPolicy(first=self.first, longest=self.longest)
+
+
+class SideEffects:
+    """Those of one job. `sleep` opens a wait of that name and raises `Waiting` while it lasts."""
+
+    def __init__(
+        self,
+        job_id: str,
+        resources: Resources,
+        *,
+        as_tasks: bool,
+        failures: int,
+        sleep: Callable[[str, timedelta], None],
+    ) -> None:
+        self._job_id = job_id
+        self._resources = resources
+        self._as_tasks = as_tasks
+        self._failures = failures
+        self._sleep = sleep
+
+    def known(self, name: str) -> StepRow | None:
+        return self._resources.ledger.steps.get(self._job_id, name)
+
+    def carry_out(self, name: str, fn: Callable[..., Any], retry: StepRetry | None) -> None:
+        """Carry it out and put its result on record; raise `RetryLater`, `Waiting` or the error where that fails."""
+        before = self.known(name)
+        if before is not None:
+            self._await_turn(_turn(name, before))
+        try:
+            if self._as_tasks:
+                tasks.step(lambda: self._attempt(name, fn), step=name)
+            else:
+                self._attempt(name, fn)
+        except DarkroomError as error:
+            spent = 0 if before is None else (before.error or {}).get(SPENT, 0)
+            self._failed(name, error, retry, spent=spent)
+            raise
+
+    def _await_turn(self, turn: str) -> None:
+        """Raise `Waiting` while a longer pause lasts that was opened after the last failure."""
+        if self._resources.ledger.waits.find(self._job_id, turn) is not None:
+            self._sleep(turn, timedelta(0))
+
+    def _attempt(self, name: str, fn: Callable[..., Any]) -> None:
+        steps = self._resources.ledger.steps
+        if steps.begin(self._job_id, name).done_at is None:
+            steps.done(self._job_id, name, _checked(_translated(fn, key=f"{self._job_id}/{name}")))
+
+    def _failed(self, name: str, error: DarkroomError, retry: StepRetry | None, *, spent: int) -> None:
+        """Put the failure on record, and raise `RetryLater` or `Waiting` where there is another attempt."""
+        document, steps = error.of(step=name).document(), self._resources.ledger.steps
+        if retry is None:
+            steps.failed(self._job_id, name, document)
+            try_again(error, self._failures, self._resources)
+            return
+        row = self.known(name)
+        assert row is not None
+        tried = row.attempts - spent
+        if not retry.takes(error) or tried >= retry.attempts:
+            steps.failed(self._job_id, name, {**document, SPENT: row.attempts})
+            return
+        steps.failed(self._job_id, name, {**document, SPENT: spent})
+        timing, now = self._resources.timing, self._resources.clock()
+        pause = next_try(error, tries=tried - 1, now=now, policy=retry.pauses, timing=timing) - now
+        if pause > timing.patience:
+            self._sleep(_turn(name, row), pause)
+        raise RetryLater(pause.total_seconds()) from error
+
+
+def try_again(error: DarkroomError, failures: int, resources: Resources) -> None:
+    """Raise `RetryLater` where another try may do it. Do not sleep: the thread is another job's meanwhile."""
+    timing, now = resources.timing, resources.clock()
+    if isinstance(error, Park) and failures < len(timing.file_out_again):
+        raise RetryLater(timing.file_out_again[failures].total_seconds()) from error
+    if isinstance(error, Retry) and failures < TRIES - 1:
+        due = next_try(error, tries=failures, now=now, timing=timing)
+        raise RetryLater((due - now).total_seconds()) from error
+
+
+def _turn(name: str, row: StepRow) -> str:
+    """Name the wait before the attempt that comes next."""
+    return f"{name}: try {row.attempts + 1}"
+
+
+def _translated(fn: Callable[..., Any], *, key: str) -> Any:
+    """Call `fn` and translate what it raises.
+
+    Its own mistakes are told by their class and place alone: what they say may repeat an event's data.
+    """
+    try:
+        return fn(key) if _takes_key(fn) else fn()
+    except (DarkroomError, *OUTAGES):
+        raise
+    except TRANSIENT as error:
+        raise Retry(f"The other side could not be reached ({type(error).__name__}).", code="unreachable") from error
+    except Exception as error:
+        raise Permanent(f"{type(error).__name__}{_place(error)}", code="step_failed") from error
+
+
+def _place(error: Exception) -> str:
+    """Return where in the step's own file the error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" in {PurePath(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
+
+
+def _takes_key(fn: Callable[..., Any]) -> bool:
+    """Return whether `fn` takes the key: a parameter that has a value already (`lambda n=n: …`) is not given one."""
+    wanted = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(fn).parameters.values()
+    return any(each.kind in wanted and each.default is inspect.Parameter.empty for each in parameters)
+
+
+def _checked(result: Any) -> Any:
+    try:
+        written = json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise Permanent(
+            "It was carried out, but what it returned is no JSON, and cannot be kept. Return text, numbers, lists and "
+            "mappings of them.",
+            code="step_result",
+        ) from error
+    if len(written) > MOST_RESULT_BYTES:
+        raise Permanent(
+            f"It was carried out, but what it returned is {len(written):,} bytes of JSON; {MOST_RESULT_BYTES:,} are "
+            "kept. Return an id of it instead.",
+            code="step_result",
+        )
+    return json.loads(written)

@@ -1,0 +1,29 @@
+"""`POST /v1/hooks/{name}`: webhooks of others, as prefect.yaml declares them. Committed, answered, then acted upon."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Path, Request
+from fastapi.responses import JSONResponse
+
+from darkroom.deployments.gateway.routes.webhooks import raw_body
+from darkroom.deployments.gateway.services import ServicesOf
+
+router = APIRouter(prefix="/v1/hooks", include_in_schema=False)
+
+
+@router.post("/{name}")
+def receive_hook(
+    name: Annotated[str, Path(max_length=100)],
+    request: Request,
+    body: Annotated[bytes, Depends(raw_body)],
+    services: ServicesOf,
+    after: BackgroundTasks,
+) -> JSONResponse:
+    """Make an event of somebody's webhook. Its signature is its key."""
+    answer, implied = services.hooks.receive(name, request.headers, body)
+    after.add_task(services.act_on, implied)
+    services.publisher.wake()
+    services.admitter.poll_pending_runs()
+    return JSONResponse(answer)
