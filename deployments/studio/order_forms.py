@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,21 +51,29 @@ class OrderForm:
 
     def wrong_of(self, problem: ApiProblem) -> dict[str, str]:
         """Return what the API refused, at the fields it is about, as far as it is about one that is shown."""
-        told = [(each.field, f"{each.detail} {each.remedy or ''}") for each in problem.errors]
+        told = [(each.field, in_words(each.detail, each.remedy)) for each in problem.errors]
         if not told and problem.field:
-            told = [(problem.field, f"{problem.detail} {problem.remedy or ''}")]
+            told = [(problem.field, in_words(problem.detail, problem.remedy))]
         names = [name for each in self.fields for name in (each.name, *(part.name for part in each.inside))]
         found: dict[str, str] = {}
         for field, text in told:
             path = field.removeprefix("order.")
             if at := max((name for name in names if f"{path}.".startswith(f"{name}.")), key=len, default=None):
-                found.setdefault(at, text.strip())
+                found.setdefault(at, text)
         return found
 
     def with_file(self, asset_id: str) -> Raw:
         """Return the form with that file where it takes one first."""
         takes = next((each for each in self.own if each.takes_files), None)
         return {} if takes is None else {takes.name: [asset_id if takes.bare else f"asset:{asset_id}"]}
+
+
+def in_words(detail: str, remedy: str | None) -> str:
+    """Return an error as it is said beside its field: without the field's name, and nothing twice."""
+    words = re.sub(r"^[\w.\[\]]+: ", "", detail)
+    if remedy and remedy.rstrip(".").lower() in words.lower():
+        return f"{words[:1].upper()}{words[1:].rstrip('.')}."
+    return " ".join(filter(None, [f"{words[:1].upper()}{words[1:].rstrip('.')}.", remedy]))
 
 
 async def load_form(visit: Visit, kind: str, model: str) -> OrderForm:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite, nan
 from typing import Any, Literal
 
 from darkroom.models.schemas import properties, sides, takes_file
@@ -186,7 +187,7 @@ def raw_of(fields: Sequence[FormField], order: Mapping[str, Any]) -> Raw:
         if each.inside and isinstance(value, Mapping):
             found |= raw_of(each.inside, order)
         elif isinstance(value, list) and each.kind in ("files", "lines", "checks"):
-            found[each.name] = [_text(item) for item in value]
+            found[each.name] = [_text(_chosen(each, item)) for item in value]
         elif each.kind == "json":
             found[each.name] = [json.dumps(value, ensure_ascii=False, indent=2)]
         else:
@@ -234,10 +235,16 @@ def _checked(each: FormField, text: str) -> Any:
 
 def _number(text: str, *, whole: bool) -> float:
     try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
         value = float(text)
-        return int(value) if (whole and value.is_integer()) or text.strip().lstrip("-").isdigit() else value
-    except (ValueError, OverflowError):
-        raise Unreadable("This is no number. Write digits, with a point before decimals.") from None
+    except ValueError:
+        value = nan
+    if not isfinite(value):
+        raise Unreadable("This is no number. Write digits, with a point before decimals.")
+    return int(value) if whole and value.is_integer() else value
 
 
 def _json(text: str) -> Any:
@@ -245,6 +252,12 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise Unreadable(f"This is no JSON: {error}. Mend it there, or leave it empty.") from None
+
+
+def _chosen(each: FormField, item: Any) -> Any:
+    """Return the option that an object without options of its own is, else the object."""
+    only = next(iter(item.values())) if isinstance(item, Mapping) and len(item) == 1 else None
+    return only if isinstance(only, str) and only in each.options else item
 
 
 def _text(value: Any) -> str:

@@ -122,8 +122,8 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_typed_is_lost(visitor: V
     """What the page sees itself, and what the API refuses."""
     wrong = {
         "input.num_images": ("x7", "This is no number."),
-        "input.guidance_scale": ("99", "use at most 20"),
-        "callback_url": ("nonsense", "callback_url"),
+        "input.guidance_scale": ("99", "less than or equal to 20"),
+        "callback_url": ("nonsense", "."),
     }
     for name, (typed, told) in wrong.items():
         answer = visitor.send(FLUX, **{"input.prompt": HOSTILE, name: typed})
@@ -142,7 +142,7 @@ def test_the_price_is_told_while_it_is_filled_in(visitor: Visitor) -> None:
     assert "list price" in told and "fal-ai/clarity-upscaler" in told and "$" in told
     refused = visitor.send(at, **{"input.prompt": "a fox", "input.num_images": "9"}).text
     error = refused.partition('id="error-input-num-images"')[2].partition("</p>")[0]
-    assert 'hx-swap-oob="true"' in refused and "use" in error and "What is marked" in refused
+    assert 'hx-swap-oob="true"' in refused and "less than" in error and "What is marked" in refused
 
 
 def test_a_file_comes_with_the_form(visitor: Visitor, ledger: Ledger, ann: NewKey) -> None:
@@ -173,7 +173,9 @@ def test_a_pipeline_is_ordered_by_its_own_form(
     page = visitor.get(f"{EDIT}&file={logo.id}&post=upscale").text
     assert f'value="{logo.id}"' in page and re.search(r'name="post" value="upscale" checked', page)
     job = job_of(visitor.send(EDIT, image=logo.id, post="upscale"), ledger)
-    assert (job.kind, job.parameters) == ("edit-image", {"image": logo.id, "post": ["upscale"]})
+    again = visitor.get(f"/studio/order/again/{job.id}").text
+    assert re.search(r'name="post" value="upscale" checked', again)
+    assert (job.kind, job.parameters) == ("edit-image", {"image": logo.id, "post": [{"step": "upscale"}]})
 
 
 def test_an_order_is_made_again_with_one_change(visitor: Visitor, ledger: Ledger) -> None:

@@ -1,7 +1,7 @@
 """Order: pick a model or a pipeline, fill in its form with the price beside it, and order.
 
-The form is made from the schema that the API tells, the quote is the API's too. Without scripts the price is asked for
-by a button, and a file is brought with the form; whatever is refused is shown at its field, with all that was typed.
+The form is made from the schema that the API tells, the quote is the API's too, told as one types. Without scripts a
+file is brought with the form; whatever is refused is shown at its field, with all that was typed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from darkroom.deployments.studio.api import ApiProblem
 from darkroom.deployments.studio.form_controls import FILE, Filled, error_of, show_field, show_fields
-from darkroom.deployments.studio.order_forms import ANY_MODEL, AT, OrderForm, load_form, price, usual
+from darkroom.deployments.studio.order_forms import ANY_MODEL, AT, OrderForm, in_words, load_form, price, usual
 from darkroom.deployments.studio.parts import banner, button, card, choice, empty, facts, field, link, money, table
 from darkroom.deployments.studio.schema_forms import FormField, Raw, raw_of
 from darkroom.deployments.studio.screens import Screen
@@ -101,7 +101,7 @@ async def order(visit: VisitOf, given: FormOf, kind: str, model: str = "") -> Re
     made = await load_form(visit, kind, model)
     raw, wrong = await _with_files(visit, made, given)
     order, unreadable, lacking = made.read(raw)
-    wrong |= unreadable | {each.name: "Fill this in." for each in lacking}
+    wrong = {each.name: "Fill this in." for each in lacking} | unreadable | wrong
     if wrong:
         return _page(visit, made, Filled(raw=raw, wrong=wrong), status=422)
     try:
@@ -164,7 +164,7 @@ async def _with_files(visit: Visit, made: OrderForm, given: FormData) -> tuple[R
             try:
                 kept = await visit.api.upload(await file.read(), content_type="application/octet-stream")
             except ApiProblem as problem:
-                wrong[each.name] = f"{file.filename}: {problem.detail} {problem.remedy or ''}".strip()
+                wrong[each.name] = f"{file.filename}: {in_words(problem.detail, problem.remedy)}"
                 continue
             name = kept["id"] if each.bare else f"asset:{kept['id']}"
             before = [text for text in raw.get(each.name, []) if text.strip()] if each.kind == "files" else []
@@ -182,7 +182,7 @@ async def _quoted(visit: Visit, made: OrderForm, raw: Raw) -> tuple[Node, dict[s
         found = await visit.api.post("/v1/quotes", {"kind": made.kind, "order": order})
     except ApiProblem as problem:
         wrong = made.wrong_of(problem)
-        told = "What is marked has to be mended first." if wrong else f"{problem.detail} {problem.remedy or ''}"
+        told = "What is marked has to be mended first." if wrong else in_words(problem.detail, problem.remedy)
         return _no_price(told), wrong
     return _price_shown(found), {}
 
