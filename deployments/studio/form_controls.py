@@ -74,6 +74,8 @@ def _hint(each: FormField) -> Node:
 
 def _bounds(each: FormField) -> str:
     if each.kind == "number" and each.minimum is not None and each.maximum is not None:
+        if f"{each.minimum:g} to {each.maximum:g}" in each.hint:
+            return ""
         default = f"; as it is, {each.default:g}" if isinstance(each.default, int | float) else ""
         return f"{each.minimum:g} to {each.maximum:g}{default}."
     if each.kind in ("lines", "files"):
@@ -191,5 +193,12 @@ def _drop(each: FormField, filled: Filled) -> Node:
             hx_target=f"#box-{each.slug}",
             hx_swap="outerHTML",
         ),
-        filled.text(each) and link("Look at it in the gallery", f"{PREFIX}/gallery", kind="quiet"),
+        _see(each, filled.text(each)),
     ]
+
+
+def _see(each: FormField, text: str) -> Node:
+    """Lead to the file that a field names."""
+    asset_id = text.strip().removeprefix("asset:")
+    is_one = each.kind == "file" and asset_id.startswith("ast_") and asset_id.replace("-", "_").isidentifier()
+    return is_one and link("See the file", f"{PREFIX}/gallery/{asset_id}", kind="quiet")

@@ -81,7 +81,7 @@ def _field(name: str, given: Any, root: Mapping[str, Any], *, within: str, requi
     made = FormField(
         name=path,
         kind="text",
-        label=title if title and "_" not in title else name.replace("_", " ").capitalize(),
+        label=_label(name, title),
         hint=str(_first(plain, "description") or ""),
         required=required,
         minimum=bounds.get("minimum"),
@@ -91,6 +91,12 @@ def _field(name: str, given: Any, root: Mapping[str, Any], *, within: str, requi
         example=next((each for each in examples if isinstance(each, str)), ""),
     )
     return _of_kind(made, name, plain, root)
+
+
+def _label(name: str, title: str) -> str:
+    """Return the field's title, or its name where the title is but that in capitals."""
+    words = name.replace("_", " ")
+    return title if title and title.lower() not in (words.lower(), name) else words.capitalize().replace(" url", " URL")
 
 
 def _of_kind(made: FormField, name: str, plain: Sequence[Mapping[str, Any]], root: Mapping[str, Any]) -> FormField:
@@ -111,7 +117,7 @@ def _of_kind(made: FormField, name: str, plain: Sequence[Mapping[str, Any]], roo
         return replace(made, kind="group" if inside else "json", inside=inside)
     if not types and plain and not any("properties" in each for each in plain):
         return replace(made, kind="json")
-    is_long = name in LONG_NAMES or (made.longest or 0) > LONGEST_LINE
+    is_long = name in LONG_NAMES or ((made.longest or 0) > LONGEST_LINE and not name.endswith("url"))
     return replace(made, kind="long" if is_long else "text")
 
 

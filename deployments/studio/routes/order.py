@@ -18,7 +18,7 @@ from starlette.datastructures import FormData, UploadFile
 from darkroom.deployments.studio.api import ApiProblem
 from darkroom.deployments.studio.form_controls import FILE, Filled, error_of, show_field, show_fields
 from darkroom.deployments.studio.order_forms import ANY_MODEL, AT, OrderForm, in_words, load_form, price, usual
-from darkroom.deployments.studio.parts import banner, button, card, choice, empty, facts, field, link, money, table
+from darkroom.deployments.studio.parts import banner, button, card, choice, empty, facts, field, link, money
 from darkroom.deployments.studio.schema_forms import FormField, Raw, raw_of
 from darkroom.deployments.studio.screens import Screen
 from darkroom.deployments.studio.static_files import PREFIX
@@ -197,19 +197,20 @@ def _price_shown(found: Any) -> Node:
         return _no_price("Nobody can say what it costs before it is done.")
     if found["estimate_usd"] == 0 and not parts:
         return [h.p(".price")["$0.00"], h.p(".quiet-text")["Nothing of it is paid by call."]]
-    rows = [
-        [each["endpoint"] or each["step"], _units(each), money(each["usd"]), SOURCES.get(each["source"], "")]
-        for each in parts
-    ]
     return [
         h.p(".price")[money(found["estimate_usd"])],
         h.p(".quiet-text")["At most, as far as is known."],
-        table(["What", "How much", "Price", "Known by"], rows, caption="What the price is made of"),
+        h.ul(".price-parts", aria_label="What the price is made of")[(_part(each) for each in parts)],
     ]
 
 
+def _part(each: Any) -> Node:
+    known = ", ".join(word for word in (_units(each), SOURCES.get(each["source"])) if word)
+    return h.li[h.span[each["endpoint"] or each["step"]], h.span(".money")[money(each["usd"])], h.span(".hint")[known]]
+
+
 def _units(part: Any) -> str:
-    return "–" if part["units"] is None else f"{part['units']:g} {part['unit'] or ''}".strip()
+    return "" if part["units"] is None else f"{part['units']:g} {part['unit'] or ''}".strip()
 
 
 def _page(
