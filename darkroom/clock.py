@@ -6,7 +6,7 @@ Whoever decides by the time is given a `Clock`; SQL is given what it says (`:now
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], datetime]
 
@@ -18,3 +18,18 @@ def utc_now() -> datetime:
 def midnight(now: datetime) -> datetime:
     """Return when the day of that moment began, in UTC: budgets are by the day."""
     return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def next_midnight(now: datetime) -> datetime:
+    """Return when the next day begins, in UTC."""
+    return midnight(now) + timedelta(days=1)
+
+
+def first_of_month(now: datetime) -> datetime:
+    """Return when the month of that moment began, in UTC: budgets are by the month, too."""
+    return midnight(now).replace(day=1)
+
+
+def next_month(now: datetime) -> datetime:
+    """Return when the next month begins, in UTC."""
+    return first_of_month(first_of_month(now) + timedelta(days=31))

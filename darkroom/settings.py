@@ -98,6 +98,12 @@ class Settings(BaseSettings):
         ge=timedelta(hours=1),
         description="How long what was told can be read again in the stream (seconds or ISO 8601).",
     )
+    events_kept: timedelta = Field(
+        timedelta(days=90),
+        ge=timedelta(days=32),  # limits of flow control count over up to 31
+        description="How long events, what they did, and pending runs that have begun or were dropped are on record "
+        "(seconds or ISO 8601). The sender's id of an event is known for as long.",
+    )
     balance_low_usd: Decimal | None = Field(
         Decimal(20), ge=0, description="The operator is told when a provider's balance falls below it. Empty: never."
     )
@@ -134,7 +140,7 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object) -> object:
         return value or None
 
-    @field_validator("patience", "cancel_grace", "news_kept", mode="before")
+    @field_validator("patience", "cancel_grace", "news_kept", "events_kept", mode="before")
     @classmethod
     def _bare_number_is_seconds(cls, value: object) -> object:
         try:

@@ -42,6 +42,7 @@ class Timing:
 
     # What `reconcile` makes of silence.
     reconcile_every: timedelta = timedelta(minutes=1)
+    idle_turn: timedelta = timedelta(minutes=10)  # while nothing is open, a turn is run so often all the same
     submit_limit: timedelta = timedelta(seconds=60)  # a POST has 30 s: still submitting, a row has lost its process
     lost_submit: timedelta = timedelta(seconds=10)  # is looked up at the provider then; its webhook may come by itself
     request_silent: timedelta = timedelta(seconds=20)  # a request that might have told us is asked about

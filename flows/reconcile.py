@@ -78,9 +78,10 @@ class Reconciler:
         self._each("Every end of a job", self._ends)
         self._each("Every unpublished event", self._publish_events)
         self._money()
-        self._ledger.news.publish_budgets()
+        self._ledger.budgets.publish()
         self._ledger.news.forget(older_than=self._resources.settings.news_kept)
         self._ledger.callbacks.forget(older_than=self._resources.settings.news_kept)
+        self._ledger.housekeeping.forget(older_than=self._resources.settings.events_kept)
         self._each("Every account that waits for a person", self._notify)
         self._each("Every callback endpoint that is off", self._tell_of_endpoints)
 
@@ -181,6 +182,7 @@ class Reconciler:
             expected=model.expected,
             start_timeout=model.start_timeout,
             webhooks=row.account_id in self._heard,
+            lists_sent=row.status is RequestStatus.UNKNOWN and self._provider(row).lists_sent,
             timing=self._timing,
         )
         match what:

@@ -15,8 +15,8 @@ FOLDERS = ("darkroom", "flows", "blocks", "deployments")
 LINES_OF_A_FILE = 400
 LINES_OF_A_FUNCTION = 60
 LONGER = {
-    "darkroom/engine/job.py": 476,
-    "darkroom/ledger/jobs.py": 421,
+    "darkroom/engine/job.py": 475,
+    "darkroom/ledger/jobs.py": 417,
     "darkroom/ledger/runs.py": 430,
     "darkroom/orchestrator/__init__.py": 434,
 }

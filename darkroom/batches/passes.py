@@ -84,7 +84,7 @@ def _at_another_model(picture: Picture, model: str) -> Picture:
     accepted = accepted_by(model)
     if accepted is None:
         return picture
-    known = accepted | {"post"} | (OF_A_STYLE if model in PAINTS_STYLES else frozenset())
+    known = accepted | {"post", "flagged"} | (OF_A_STYLE if model in PAINTS_STYLES else frozenset())
     arguments = {
         name: value
         for name, value in picture.get(ARGUMENTS, {}).items()

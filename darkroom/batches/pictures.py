@@ -26,7 +26,7 @@ Picture = Mapping[str, Any]
 
 DEFAULT_MODEL = "fal-ai/flux/dev"  # as where a single picture is ordered
 ARGUMENTS = "arguments"
-NAMED = ("prompt", "model", "image_size", "seed", "num_images", "lora", "lora_scale", "post")
+NAMED = ("prompt", "model", "image_size", "seed", "num_images", "lora", "lora_scale", "post", "flagged")
 _KINDS: Mapping[str, frozenset[str]] = {
     "seed": frozenset({"integer"}),  # also where the model has none, and says so
     "num_images": frozenset({"integer"}),

@@ -27,7 +27,6 @@ from darkroom.engine.signals import Cancelled, RetryLater, Waiting
 from darkroom.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
 from darkroom.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same, spec_again
 from darkroom.media.formats import Kind, RemoteFile
-from darkroom.providers.models import model_of
 from darkroom.providers.registry import may_pass
 
 Background = Callable[[str, Callable[[], object]], None]
@@ -191,10 +190,10 @@ class Job(Durable):
         return [self._collect(row) for row in rows]
 
     def store(self, inference: Inference) -> list[Asset]:
-        """Bring the call's files into the media store, each verified, each once."""
-        if inference.reused_from is not None:
-            return self._reused(inference, inference.reused_from)
-        return [self._stored(inference, file, n=n) for n, file in enumerate(inference.files)]
+        """Bring the call's files into the media store, each verified, each once. Raise as `storing.require_shown`."""
+        again, each = inference.reused_from, enumerate(inference.files)
+        files = self._reused(inference, again) if again else [self._stored(inference, file, n=n) for n, file in each]
+        return storing.require_shown(self.parameters, files, step=inference.step, ref=inference.ref)
 
     def make(self, step: str, build: Callable[[], bytes], *, kind: Kind = Kind.IMAGE, n: int = 0) -> Asset:
         """Make and store a file of our own, once: `build` gives its bytes and has no other effect."""
@@ -420,7 +419,7 @@ class Job(Durable):
 
     def _collect(self, row: Request) -> Inference:
         output = row.output if row.output is not None else self._fetch(row)
-        files = model_of(row).files(output)
+        files = storing.files_of_call(row, output)
         return Inference(
             ref=row.ref,
             attempt=row.attempt,

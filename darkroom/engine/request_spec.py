@@ -49,12 +49,17 @@ def priced_at_most(usd: Decimal | None) -> Iterator[None]:
         _at_most.reset(token)
 
 
-def quote(model: Model, input: Mapping[str, Any]) -> Estimate:
-    """Return what a call should cost at most, and how that is known. Raise NoPrice."""
+def quote(model: Model, input: Mapping[str, Any], *, size: tuple[int, int] | None = None) -> Estimate:
+    """Return what a call should cost at most, and how that is known. Raise NoPrice.
+
+    `size`: of the pictures to come, if that is known.
+    """
     if isinstance(model, CardModel):
-        return model.quote(input, at_most_usd=_at_most.get())
+        return model.quote(input, at_most_usd=_at_most.get(), size=size)
     quoted = getattr(model, "quote", None)
-    return Estimate(usd=model.estimate(input), source="list_price") if quoted is None else cast(Estimate, quoted(input))
+    if quoted is None:
+        return Estimate(usd=model.estimate(input), source="list_price")
+    return cast(Estimate, quoted(input) if size is None else quoted(input, size=size))
 
 
 def part_of(spec: RequestSpec) -> EstimatePart:

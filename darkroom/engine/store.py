@@ -6,18 +6,18 @@ Done once for each place (job, step, number); doing it again writes the same fil
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from darkroom.engine.resources import Resources
-from darkroom.errors import BadInput, Refused
+from darkroom.errors import BadInput, Permanent, Refused
 from darkroom.ledger import Asset, Job, Request, StoredFile
 from darkroom.media.fetching import fetch_file, fetched_file
 from darkroom.media.formats import Kind, Media, MediaOnDisk, RemoteFile, verify
-from darkroom.models import Path
+from darkroom.models import Path, with_flags
 from darkroom.providers.base import ASSET
 from darkroom.providers.models import model_of, places_of_files
 
@@ -76,15 +76,28 @@ class StoredFiles:
         self.resources.ledger.loras.keep_copy(account_id, asset_id, url=url, expires_at=expires_at)
 
 
+def files_of_call(row: Request, output: Mapping[str, Any]) -> list[RemoteFile]:
+    """Return the files of a call's output, with what its model says of each."""
+    return with_flags(model_of(row).files(output), output)
+
+
 def own_asset(resources: Resources, asset_id: str, *, user_id: str) -> Asset:
     """Return a file of the user.
 
-    Raise BadInput for a file that is not there, or another user's: nobody learns which.
+    Raise BadInput for a file that is not there, that is hidden, or another user's: nobody learns which.
     """
     asset = resources.ledger.assets.get(asset_id)
-    if asset is None or asset.user_id != user_id:
+    if asset is None or asset.user_id != user_id or asset.hidden:
         raise BadInput(f"There is no file {asset_id}. Bring it with POST /v1/uploads.", code="no_such_asset")
     return asset
+
+
+def require_shown(parameters: Mapping[str, Any], files: list[Asset], *, step: str, ref: str) -> list[Asset]:
+    """Return the files. Raise Permanent where some are flagged, and the order's field `flagged` says to fail then."""
+    if parameters.get("flagged") == "fail" and any(file.flagged for file in files):
+        words = "The model has flagged what it made, and the order says to fail then. They are on record, and hidden."
+        raise Permanent(words, code="flagged").of(step=step, ref=ref)
+    return files
 
 
 def readable(asset: Asset) -> Asset:
@@ -104,7 +117,9 @@ def store(
     """Fetch the file, verify it, write it to the media store and put it on record."""
     with _fetched(resources, file) as media:
         stored = _write(resources, job, media, file.kind, step=step, n=n)
-    asset = resources.ledger.assets.add(job, ref=ref, step=step, n=n, file=stored, collected_at=collected_at)
+    asset = resources.ledger.assets.add(
+        job, ref=ref, step=step, n=n, file=stored, collected_at=collected_at, flagged=file.flagged
+    )
     if is_inline(file):
         _forget_inline(resources, ref, file.url, asset)
     return asset

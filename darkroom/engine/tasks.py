@@ -23,7 +23,6 @@ from darkroom.engine.resources import Resources, current
 from darkroom.errors import Retry
 from darkroom.ledger import Job, RequestStatus
 from darkroom.media.formats import Kind
-from darkroom.providers.models import model_of
 from darkroom.timing import UNSCALED, Timing
 
 P = ParamSpec("P")
@@ -77,7 +76,7 @@ def store(job_id: str, ref: str, *, step: str, n: int, key: str, collected_at: d
     """Store the n-th file of a finished call. Return the asset's id."""
     resources = current()
     row = resources.ledger.requests.get(ref)
-    file = model_of(row).files(row.output or {})[n]
+    file = storing.files_of_call(row, row.output or {})[n]
     job = _job(resources, job_id)
     return storing.store(resources, job, file, ref=ref, step=step, n=n, collected_at=collected_at).id
 

@@ -30,6 +30,7 @@ class _Ended(EventData):
     deployment: Id
     tags: Annotated[list[Code], Field(max_length=100, default_factory=list)]
     cost_usd: float  # of what was paid for it; a batch's is that of its rows
+    price_usd: float | None = None  # with its plan's mark-up; none in events of before there were any
 
 
 @event("job.completed")
@@ -75,6 +76,7 @@ def _sent(end: JobEnd) -> dict[str, Any]:
         "deployment": end.deployment,
         "tags": list(end.tags),
         "cost_usd": float(end.cost_usd),
+        "price_usd": float(end.price_usd),
     }
     if end.event == "job.failed":
         error = (end.data or {}).get("error") or {}

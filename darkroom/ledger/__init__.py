@@ -19,8 +19,10 @@ from darkroom.clock import Clock, utc_now
 from darkroom.ledger.accounts import Accounts
 from darkroom.ledger.admission import Granted, Grants
 from darkroom.ledger.assets import AssetFilter, Assets, ListedAsset, StoredFile
+from darkroom.ledger.batch_tables import Batch, BatchRow
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from darkroom.ledger.bills import Bills, Drift, DueBill
+from darkroom.ledger.budgets import Budget, Budgets, Period
 from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
 from darkroom.ledger.callbacks import Callbacks, OffEndpoint, Sent
 from darkroom.ledger.canonical_json import content_hash, same
@@ -39,6 +41,7 @@ from darkroom.ledger.effects import NOTHING, Implied, Start, Wake
 from darkroom.ledger.event_tables import Event, EventEffect, PendingRun, Step, Wait
 from darkroom.ledger.events import EventCancel, Events, EventStart, NewEvent, Received
 from darkroom.ledger.flow_control.pending_runs import Starts
+from darkroom.ledger.housekeeping import Housekeeping
 from darkroom.ledger.job_lists import JobFigures
 from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.key_tables import USUAL, Scope
@@ -72,7 +75,7 @@ from darkroom.ledger.statuses import (
     WaitKind,
     WaitStatus,
 )
-from darkroom.ledger.tables import Account, Asset, Batch, BatchRow, Job, Plan, Request, Run, User, new_id
+from darkroom.ledger.tables import Account, Asset, Job, Plan, Request, Run, User, new_id
 from darkroom.ledger.usage import AllFigures, Figures
 from darkroom.ledger.users import OPERATOR, OVERLAP, Users
 from darkroom.ledger.waits import Steps, Waits
@@ -103,6 +106,7 @@ __all__ = [
     "Batch",
     "BatchPass",
     "BatchRow",
+    "Budget",
     "Callback",
     "CallbackEndpoint",
     "Caller",
@@ -146,6 +150,7 @@ __all__ = [
     "OffEndpoint",
     "Outcome",
     "PendingRun",
+    "Period",
     "Plan",
     "Posted",
     "Price",
@@ -220,9 +225,11 @@ class Ledger:
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
         self.figures = self._part(AllFigures)
         self.bills = self._part(Bills)
+        self.budgets = self._part(Budgets)
         self.spending = self._part(Spending)
         self.news = self._part(AllNews)
         self.callbacks = self._part(Callbacks)
+        self.housekeeping = self._part(Housekeeping)
 
     def waiting_for(
         self, job: Job, requests: Sequence[Request], *, passes: Sequence[Counts] | None = None

@@ -19,8 +19,8 @@ from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Row
 
-from darkroom.clock import midnight
 from darkroom.ledger.breaker import slots_now
+from darkroom.ledger.budgets import since
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import run
 from darkroom.ledger.part import Part
@@ -130,7 +130,7 @@ def _line(
     seek_lowest: bool = False,
 ) -> CursorResult[Any]:
     limits = {"account_id": account_id, "free": free, "full": full, "from_lane": from_lane, "seek_lowest": seek_lowest}
-    return run(connection, "grantable", **limits, now=now, midnight=midnight(now))
+    return run(connection, "grantable", **limits, now=now, **since(now))
 
 
 def _give(

@@ -62,6 +62,11 @@ class DeletedAsset:
 ALL_FILES = AssetFilter()
 
 
+def hides_flagged(job: Job) -> bool:
+    """Return whether the job's order says that nobody is shown its flagged files: hidden, or a failure."""
+    return job.parameters.get("flagged") in ("hide", "fail")
+
+
 class Assets(Part):
     def held(self, job_id: str, *, reason: str) -> None:
         """Note why a file of the job could not be stored just now. Its run tries again."""
@@ -77,8 +82,12 @@ class Assets(Part):
         n: int,
         file: StoredFile,
         collected_at: datetime | None = None,
+        flagged: bool | None = None,
     ) -> Asset:
-        """Put a job's file on record. `collected_at`: when the provider's answer was in hand."""
+        """Put a job's file on record. `collected_at`: when the provider's answer was in hand.
+
+        `flagged`: what its model says of it; the job's order says whether that hides it.
+        """
         with self._engine.begin() as connection:
             row = run(
                 connection,
@@ -90,6 +99,8 @@ class Assets(Part):
                 step=step,
                 n=n,
                 collected_at=collected_at,
+                flagged=flagged,
+                hidden=bool(flagged) and hides_flagged(job),
                 now=self._now(),
                 **vars(file),
             ).one()
@@ -106,7 +117,7 @@ class Assets(Part):
 
     def reuse(self, job: Job, *, ref: str, reused_from: str, step: str) -> list[Asset]:
         """Put the files of a call that another job has paid on record as this job's, too."""
-        names = {"job_id": job.id, "ref": ref, "reused_from": reused_from, "step": step}
+        names = {"job_id": job.id, "ref": ref, "reused_from": reused_from, "step": step, "hides": hides_flagged(job)}
         with self._engine.begin() as connection:
             rows = run(connection, "assets_reuse", id=new_id("ast_"), now=self._now(), **names)
             return sorted((Asset(**row._mapping) for row in rows), key=lambda asset: asset.n)

@@ -17,6 +17,7 @@ import psycopg
 from sqlalchemy import Connection, Row
 
 from darkroom.errors import BadInput, WrongState
+from darkroom.ledger.batch_tables import Batch, BatchRow
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, Implied
@@ -25,7 +26,7 @@ from darkroom.ledger.part import Part
 from darkroom.ledger.replay_budget import require_within_budget
 from darkroom.ledger.request_rows import RequestSpec
 from darkroom.ledger.statuses import BatchPass, JobStatus
-from darkroom.ledger.tables import Batch, BatchRow, Job, new_id
+from darkroom.ledger.tables import Job, new_id
 
 # Until somebody lets it go on: nothing is granted before its time.
 PAUSED_UNTIL = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
@@ -239,6 +240,17 @@ def open_batch(
     insert_children(connection, job, BatchPass.DRAFT, drafts, now=now)
 
 
+JOB_COLUMNS = (
+    *("id", "user_id", "kind", "status", "parent_id", "stage", "manifest_row", "parameters", "slotless", "replay_id"),
+    *("markup", "created_at"),
+)
+REQUEST_COLUMNS = (
+    *("ref", "job_id", "user_id", "account_id", "step", "attempt", "endpoint", "model_version"),
+    *("input", "input_hash", "lane"),
+    *("status", "token", "not_before", "estimate_usd", "probe", "replay_id", "markup", "created_at"),
+)
+
+
 def insert_children(
     connection: Connection, job: Job, stage: BatchPass, children: Sequence[Child], *, now: datetime
 ) -> None:
@@ -253,19 +265,7 @@ def insert_children(
     _copy(
         connection,
         "job",
-        (
-            "id",
-            "user_id",
-            "kind",
-            "status",
-            "parent_id",
-            "stage",
-            "manifest_row",
-            "parameters",
-            "slotless",
-            "replay_id",
-            "created_at",
-        ),
+        JOB_COLUMNS,
         (
             (
                 id,
@@ -276,7 +276,7 @@ def insert_children(
                 stage,
                 child.n,
                 dumps(dict(child.parameters)),
-                *(False, replay_id, at),
+                *(False, replay_id, job.markup, at),
             )
             for id, at, child in zip(ids, times, children, strict=True)
         ),
@@ -284,12 +284,9 @@ def insert_children(
     _copy(
         connection,
         "request",
+        REQUEST_COLUMNS,
         (
-            *("ref", "job_id", "user_id", "account_id", "step", "attempt", "endpoint", "input", "input_hash", "lane"),
-            *("status", "token", "not_before", "estimate_usd", "probe", "replay_id", "created_at"),
-        ),
-        (
-            _request(id, job.user_id, child.first, at, not_before=PAUSED_UNTIL if held else None, replay_id=replay_id)
+            _request(id, job, child.first, at, not_before=PAUSED_UNTIL if held else None, replay_id=replay_id)
             for id, at, child in zip(ids, times, children, strict=True)
         ),
     )
@@ -310,7 +307,7 @@ def end_children(connection: Connection, job_id: str, *, now: datetime) -> bool:
 
 def _request(
     job_id: str,
-    user_id: str,
+    batch: Job,
     spec: RequestSpec,
     at: datetime,
     *,
@@ -318,9 +315,10 @@ def _request(
     replay_id: str | None,
 ) -> tuple[Any, ...]:
     return (
-        *(new_id("req_"), job_id, user_id, spec.account_id, spec.step, spec.attempt, spec.endpoint),
+        *(new_id("req_"), job_id, batch.user_id, spec.account_id, spec.step, spec.attempt),
+        *(spec.endpoint, spec.model_version),
         *(dumps(dict(spec.input)), content_hash(spec.endpoint, spec.input), int(spec.lane)),
-        *("queued", secrets.token_hex(16), not_before, spec.estimate_usd, False, replay_id, at),
+        *("queued", secrets.token_hex(16), not_before, spec.estimate_usd, False, replay_id, batch.markup, at),
     )
 
 

@@ -37,6 +37,11 @@ def usd_billed() -> Any:
     return Field(default=None, sa_type=Numeric(18, 9))
 
 
+def markup() -> Any:
+    """Declare a column with what a cost is multiplied by to be a price."""
+    return Field(default=Decimal(1), sa_type=Numeric(8, 4), sa_column_kwargs={"server_default": text("1")})
+
+
 def switched_off() -> Any:
     """Declare a column with a switch that is off, for rows that are there already too."""
     return Field(default=False, sa_column_kwargs={"server_default": text("false")})

@@ -97,6 +97,18 @@ def run(connection: Connection, name: str, /, **parameters: Any) -> CursorResult
     return connection.execute(query(name), parameters)
 
 
+def run_given(connection: Connection, name: str, /, **parameters: Any) -> CursorResult[Any]:
+    """Execute the statement of that name without the lines for what is None: those end in `-- given:` and its name."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return connection.execute(_query_given(name, frozenset(given)), given)
+
+
+@cache
+def _query_given(name: str, given: frozenset[str]) -> TextClause:
+    lines = (line.partition(" -- given: ") for line in _queries()[name].splitlines())
+    return text("\n".join(line for line, _, asks_for in lines if not asks_for or asks_for in given))
+
+
 def plain(model: type[M], row: Row[Any], **instead: Any) -> M:
     """Return the row as an instance that is only read. One that could be changed and saved costs six times the CPU."""
     return cast(M, model.model_construct(**{**row._mapping, **instead}))

@@ -19,7 +19,7 @@ from darkroom.clock import Clock
 from darkroom.errors import BadInput, WrongState
 from darkroom.ledger.batches import BATCH
 from darkroom.ledger.canonical_json import content_hash
-from darkroom.ledger.database import plain, run
+from darkroom.ledger.database import plain, run, run_given
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.jobs import Jobs
 from darkroom.ledger.part import Part
@@ -156,7 +156,8 @@ class DeadLetters(Part):
         before_at, before_id = before or (None, None)
         with self._engine.begin() as connection:
             cursor = {"before_at": before_at, "before_id": before_id}
-            jobs = run(connection, "dead_page", **vars(which) | _ids(which), **cursor, limit=limit).all()
+            run(connection, "plan_anew")
+            jobs = run_given(connection, "dead_page", **_wanted(which), **cursor, limit=limit).all()
             plans = _plans(connection, jobs)
             ids = [job.id for job in jobs]
             paid = {row.job_id: row.usd for row in run(connection, "dead_paid", job_ids=ids)}
@@ -170,7 +171,7 @@ class DeadLetters(Part):
         again = {part: usd for plan in plans.values() for part, usd in plan.parts.items()}
         refused = {job_id: plan.why_not for job_id, plan in plans.items() if plan.why_not is not None}
         return Price(
-            matching=jobs[0].matching if jobs else 0,
+            matching=len(jobs) + self._beyond(which, jobs),
             job_ids=tuple(job.id for job in jobs),
             replayable=len(jobs) - len(refused),
             replay_usd=sum(again.values(), NO_COST),
@@ -185,13 +186,14 @@ class DeadLetters(Part):
         if not 0 < len(reason.strip()) <= MOST_REASON:
             raise BadInput(f"Say why, in 1 to {MOST_REASON} characters.", field="reason")
         jobs = self._find(which, limit=MOST_LETTERS)
+        left = self._beyond(which, jobs)
         with self._engine.begin() as connection:
             ids = [job.id for job in jobs]
             gone = set(run(connection, "dead_discard", job_ids=ids, reason=reason, now=self._now()).scalars())
         return Done(
             job_ids=tuple(job.id for job in jobs if job.id in gone),
             refused={job.id: NO_LETTER for job in jobs if job.id not in gone} | _no_letters(which, jobs),
-            left=_left(jobs),
+            left=left,
         )
 
     def replay(self, which: DeadLetterFilter, *, budget_usd: Decimal, key: str | None = None) -> Done:
@@ -203,6 +205,7 @@ class DeadLetters(Part):
         one.
         """
         jobs, replay_id = self._find(which, limit=MOST_LETTERS), self._open_replay(budget_usd, key)
+        left = self._beyond(which, jobs)
         parts = self._parts(jobs)
         prices = {job_id: sum(part.values(), NO_COST) for job_id, part in parts.items()}
         refused = dict(_no_letters(which, jobs))
@@ -228,13 +231,22 @@ class DeadLetters(Part):
         return Done(
             job_ids=(*put_back, *went),
             refused={job_id: why for job_id, why in refused.items() if job_id not in went},
-            left=_left(jobs),
+            left=left,
             implied=implied,
         )
 
     def _find(self, which: DeadLetterFilter, *, limit: int) -> Sequence[Row[Any]]:
         with self._engine.begin() as connection:
-            return run(connection, "dead_ids", **vars(which) | _ids(which), limit=limit).all()
+            run(connection, "plan_anew")
+            return run_given(connection, "dead_ids", **_wanted(which), limit=limit).all()
+
+    def _beyond(self, which: DeadLetterFilter, jobs: Sequence[Row[Any]]) -> int:
+        """Return how many letters match beside those that go at once. Where these are not the most, none do."""
+        if len(jobs) < MOST_LETTERS:
+            return 0
+        with self._engine.begin() as connection:
+            run(connection, "plan_anew")
+            return max(0, int(run_given(connection, "dead_count", **_wanted(which)).scalar_one()) - len(jobs))
 
     def _parts(self, jobs: Sequence[Row[Any]]) -> dict[str, Mapping[str, Decimal]]:
         """Return what each would cost, in USD by job: of a batch, of each row that goes back with it."""
@@ -281,18 +293,19 @@ class _Plan:
     why_not: str | None = None
 
 
-def _ids(which: DeadLetterFilter) -> dict[str, Any]:
-    return {"job_ids": None if which.job_ids is None else list(which.job_ids)}
+def _wanted(which: DeadLetterFilter) -> dict[str, Any]:
+    """Return the filter as the statements take it: what is None is not asked for."""
+    return vars(which) | {
+        "job_ids": None if which.job_ids is None else list(which.job_ids),
+        "kept": True if which.discarded is False else None,
+        "discarded": which.discarded or None,
+    }
 
 
 def _no_letters(which: DeadLetterFilter, jobs: Sequence[Row[Any]]) -> dict[str, str]:
     """Return the refusal of each job that is named and was not found, by job."""
     known = {job.id for job in jobs}
     return {job_id: NO_LETTER for job_id in which.job_ids or () if job_id not in known}
-
-
-def _left(jobs: Sequence[Row[Any]]) -> int:
-    return jobs[0].matching - len(jobs) if jobs else 0
 
 
 def _plans(connection: Connection, jobs: Sequence[Row[Any]]) -> dict[str, _Plan]:

@@ -27,6 +27,9 @@ class Event(SQLModel, table=True):
         UniqueConstraint("source", "key"),
         Index("event_by_source", "source", "received_at"),
         Index("event_by_name", "name", "received_at", postgresql_where=text("status = 'accepted'")),
+        Index("event_by_time", "received_at", "id"),
+        Index("event_of_user", "user_id", "received_at", "id", postgresql_where=text("user_id IS NOT NULL")),
+        Index("event_refused", "received_at", "id", postgresql_where=text("status = 'refused'")),
         Index("event_untold", "received_at", postgresql_where=text("told_at IS NULL AND status = 'accepted'")),
     )
 
@@ -52,6 +55,7 @@ class Wait(SQLModel, table=True):
         UniqueConstraint("job_id", "name"),
         Index("wait_for_event", "event_name", "user_id", postgresql_where=text("status = 'open'")),
         Index("wait_due", "until", postgresql_where=text("status = 'open'")),
+        Index("wait_took", "event_id", postgresql_where=text("event_id IS NOT NULL")),
         Index("wait_for_child", "child_job_id", postgresql_where=text("child_job_id IS NOT NULL")),
     )
 
@@ -100,6 +104,9 @@ class PendingRun(SQLModel, table=True):
             "start_waiting", "deployment", "gate_key", "ranked_at", "id", postgresql_where=text("status = 'waiting'")
         ),
         Index("start_by_user", "user_id", "created_at", "id"),
+        Index("start_of_deployment", "deployment", "id"),
+        Index("start_settled", "settled_at", postgresql_where=text("settled_at IS NOT NULL")),
+        Index("start_dropped", "id", postgresql_where=text("status = 'dropped'")),
         Index("start_held", "user_id", postgresql_where=text("status IN ('gathering', 'waiting')")),
         Index(
             "start_begun",

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from darkroom.ledger.canonical_json import dumps
-from darkroom.ledger.database import plain, run
+from darkroom.ledger.database import plain, run, run_given
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.event_tables import Event, EventEffect, Wait
 from darkroom.ledger.flow_control.pending_runs import Asked, Holding
@@ -142,7 +142,9 @@ class Events(Part):
         wanted = {"source": source, "user_id": user_id, "status": status}
         page = {"before_at": before_at, "before_id": before_id, "limit": limit}
         with self._engine.begin() as connection:
-            return [_event(row) for row in run(connection, "events_page", **wanted, **page)]
+            if status is not None:
+                run(connection, "plan_anew")
+            return [_event(row) for row in run_given(connection, "events_page", **wanted, **page)]
 
     def unpublished(self, *, before: datetime, limit: int) -> list[Event]:
         """Return the accepted events that Prefect does not have in its feed yet, oldest first.

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from darkroom.ledger.database import plain, run
+from darkroom.ledger.database import plain, run, run_given
 from darkroom.ledger.labels import EVERYTHING, Search
 from darkroom.ledger.part import Part
 from darkroom.ledger.statuses import JobStatus
@@ -22,11 +22,12 @@ from darkroom.ledger.tables import Asset, Job
 class JobFigures:
     """Of one job, in USD: what it was estimated at, None where nobody knows; and what was paid, as far as is known.
 
-    Of a batch with all of its rows.
+    Of a batch with all of its rows. `price_usd`: the cost with its plan's mark-up.
     """
 
     estimate_usd: Decimal | None = None
     cost_usd: Decimal = Decimal(0)
+    price_usd: Decimal = Decimal(0)
 
 
 class JobLists(Part):
@@ -47,19 +48,18 @@ class JobLists(Part):
         """
         before_at, before_id = before or (None, None)
         with self._engine.begin() as connection:
-            if search != EVERYTHING:
+            wanted = {"status": status, "kind": kind, "since": since, **search.parameters()}
+            if any(value is not None for value in wanted.values()):
                 run(connection, "plan_anew")
-            rows = run(
+            rows = run_given(
                 connection,
-                "jobs_page" if user_id is not None else "jobs_page_of_all",
-                **({} if user_id is None else {"user_id": user_id}),
+                "jobs_page_of_all" if user_id is None else "jobs_page",
+                user_id=user_id,
                 limit=limit,
                 before_at=before_at,
                 before_id=before_id,
-                status=status,
-                kind=kind,
-                since=since,
-                **search.parameters(),
+                is_open=None if status is None or status.terminal else True,
+                **wanted,
             )
             return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
 
@@ -67,7 +67,10 @@ class JobLists(Part):
         """Return the money of each of these jobs."""
         with self._engine.begin() as connection:
             found = run(connection, "jobs_figures", job_ids=list(job_ids))
-            return {row.id: JobFigures(estimate_usd=row.estimate_usd, cost_usd=row.cost_usd) for row in found}
+            return {
+                row.id: JobFigures(estimate_usd=row.estimate_usd, cost_usd=row.cost_usd, price_usd=row.price_usd)
+                for row in found
+            }
 
     def first_files(self, job_ids: Sequence[str]) -> dict[str, Asset]:
         """Return each job's first picture; of one without a picture its first file; nothing where it has none."""

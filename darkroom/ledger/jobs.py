@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from darkroom.errors import BadInput, TooMany, WrongState
+from darkroom.errors import TooMany, WrongState
 from darkroom.ledger import news
 from darkroom.ledger.batches import BATCH, Child, ManifestRow, end_children, open_batch
+from darkroom.ledger.budgets import Limits
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import plain, run
@@ -339,12 +340,7 @@ def _require_allowed(row: Row[Any], estimate_usd: Decimal, *, retry_after: timed
             "Send it again when some are done.",
             retry_after=retry_after,
         )
-    if row.daily_budget_usd is not None and estimate_usd > row.daily_budget_usd:
-        raise BadInput(
-            f"It would cost about {estimate_usd.normalize():f} USD, and the plan '{row.plan}' has a budget of "
-            f"{row.daily_budget_usd.normalize():f} USD a day. Ask for less at once, or the operator for another plan.",
-            code="over_budget",
-        )
+    Limits.of(row).require(estimate_usd)
 
 
 def _has_open_rows(connection: Connection, job: Row[Any]) -> bool:

@@ -109,6 +109,12 @@ class Models(Part):
             found = run(connection, "model_usual_cost", endpoint=endpoint).scalar_one_or_none()
             return None if found is None else Decimal(str(found))
 
+    def usual_seconds(self, endpoint: str) -> float | None:
+        """Return within how long 19 in 20 of the last calls had ended; None where there were hardly any."""
+        with self._engine.begin() as connection:
+            found = run(connection, "model_usual_seconds", endpoint=endpoint).scalar_one_or_none()
+            return None if found is None else float(found)
+
     def age(self) -> CardsAge:
         with self._engine.begin() as connection:
             return CardsAge(**run(connection, "models_ages").one()._mapping)

@@ -23,7 +23,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from darkroom.clock import midnight
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import run
 from darkroom.ledger.part import Part
@@ -76,6 +75,7 @@ class JobEnd:
     tags: Sequence[str]
     depth: int
     cost_usd: Decimal
+    price_usd: Decimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +147,6 @@ class AllNews(Part):
     def ingested(self, ids: Sequence[int]) -> None:
         with self._engine.begin() as connection:
             run(connection, "news_ingested", ids=list(ids))
-
-    def publish_budgets(self) -> None:
-        """Tell users whose work waits for tomorrow's budget, once a day."""
-        now = self._now()
-        with self._engine.begin() as connection:
-            run(connection, "news_budgets", now=now, midnight=midnight(now))
 
     def forget(self, *, older_than: timedelta) -> int:
         """Delete old news, a bounded number at once. Return how many."""

@@ -1,4 +1,6 @@
 -- The statements that run for every job, by name. `:now` is always the caller's clock.
+-- A line that ends in `-- given: x` is in the statement only where `:x` is given (`run_given`): a condition that may be
+-- switched off within one prepared statement cannot use its index.
 
 -- name: run_lock
 SELECT * FROM run WHERE id = :run_id FOR UPDATE
@@ -98,8 +100,8 @@ SELECT count(*) FROM job WHERE run_id = :run_id AND finished_at IS NULL
 -- name: runs_not_closed
 SELECT * FROM run WHERE closed_at IS NULL
 UNION
-SELECT run.* FROM (SELECT DISTINCT run_id FROM job WHERE run_id IS NOT NULL AND finished_at IS NULL) AS carried
-CROSS JOIN LATERAL (SELECT one.* FROM run AS one WHERE one.id = carried.run_id LIMIT 1) AS run -- each by its key, never all of them
+SELECT found.* FROM (SELECT DISTINCT run_id FROM job WHERE run_id IS NOT NULL AND finished_at IS NULL) AS carried
+CROSS JOIN LATERAL (SELECT * FROM run WHERE id = carried.run_id LIMIT 1) AS found -- each by its key, never all of them
 ORDER BY created_at
 
 -- name: runs_closed_since
@@ -134,10 +136,13 @@ WHERE run.closed_at IS NULL AND run.left_at IS NOT NULL AND job.finished_at IS N
 -- With what its user's plan allows; whether the queue is full is told by its last place, not by counting the backlog.
 WITH added AS (
     INSERT INTO job (id, user_id, kind, deployment, start_id, replay_id, status, run_id, slotless, parameters, depth, tags,
-        meta, idempotency_key, body_hash, estimate_usd, created_at)
+        meta, idempotency_key, body_hash, estimate_usd, markup, created_at)
     VALUES (:id, :user_id, :kind, :deployment, :start_id, :replay_id, 'pending', :run_id, :slotless,
         CAST(:parameters AS jsonb), :depth, CAST(:tags AS text[]), CAST(:meta AS jsonb), :idempotency_key, :body_hash,
-        CAST(:estimate_usd AS numeric), :now)
+        CAST(:estimate_usd AS numeric), COALESCE((
+            SELECT plan.markup FROM "user" JOIN plan ON plan.name = "user".plan
+            WHERE "user".id = CAST(:user_id AS character varying)
+        ), 1), :now)
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING *
 ), told AS (
@@ -147,7 +152,11 @@ WITH added AS (
     SELECT id, CAST(:callback_url AS text), CAST(:callback_events AS text[]) FROM added
     WHERE CAST(:callback_url AS text) IS NOT NULL
 )
-SELECT added.*, plan.name AS plan, plan.most_queued, plan.daily_budget_usd, plan.most_queued = 0 OR EXISTS (
+SELECT added.*, plan.name AS plan, plan.most_queued,
+    COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS daily_usd,
+    COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS monthly_usd,
+    "user".daily_budget_usd IS NOT NULL AS daily_is_own, "user".monthly_budget_usd IS NOT NULL AS monthly_is_own,
+    plan.most_queued = 0 OR EXISTS (
     SELECT FROM request WHERE user_id = "user".id AND status = 'queued' OFFSET greatest(plan.most_queued - 1, 0) LIMIT 1
 ) AS queue_full
 FROM added JOIN "user" ON "user".id = added.user_id JOIN plan ON plan.name = "user".plan
@@ -195,12 +204,13 @@ UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NU
 -- name: jobs_page
 SELECT * FROM job
 WHERE user_id = :user_id AND parent_id IS NULL
-  AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
-  AND (CAST(:status AS text) IS NULL OR status = :status)
-  AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-  AND created_at >= COALESCE(CAST(:since AS timestamptz), '-infinity')
-  AND (CAST(:tags AS text[]) IS NULL OR tags @> CAST(:tags AS text[]) AND tags <> '{}')
-  AND (CAST(:prompt AS text) IS NULL OR parameters ->> 'prompt' ILIKE :prompt)
+  AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
+  AND status = :status -- given: status
+  AND finished_at IS NULL -- given: is_open
+  AND kind = :kind -- given: kind
+  AND created_at >= CAST(:since AS timestamptz) -- given: since
+  AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
+  AND parameters ->> 'prompt' ILIKE :prompt -- given: prompt
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
 
@@ -209,19 +219,20 @@ LIMIT :limit
 SELECT job.* FROM "user" CROSS JOIN LATERAL (
     SELECT * FROM job
     WHERE user_id = "user".id AND parent_id IS NULL
-      AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
-      AND (CAST(:status AS text) IS NULL OR status = :status)
-      AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-      AND created_at >= COALESCE(CAST(:since AS timestamptz), '-infinity')
-      AND (CAST(:tags AS text[]) IS NULL OR tags @> CAST(:tags AS text[]) AND tags <> '{}')
-      AND (CAST(:prompt AS text) IS NULL OR parameters ->> 'prompt' ILIKE :prompt)
+      AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
+      AND status = :status -- given: status
+      AND finished_at IS NULL -- given: is_open
+      AND kind = :kind -- given: kind
+      AND created_at >= CAST(:since AS timestamptz) -- given: since
+      AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
+      AND parameters ->> 'prompt' ILIKE :prompt -- given: prompt
     ORDER BY created_at DESC, id DESC LIMIT :limit
 ) AS job
 ORDER BY job.created_at DESC, job.id DESC
 LIMIT :limit
 
 -- name: plan_anew
--- For what is looked for and not for what might be: the indexes of tags and prompts serve where either is given.
+-- For what is looked for and not for what might be: the partial indexes serve where what is looked for is in them.
 SET LOCAL plan_cache_mode = force_custom_plan
 
 -- name: jobs_of_run
@@ -286,19 +297,21 @@ UPDATE job SET status = 'pending', run_id = :run_id, slotless = false, error = N
 WHERE id = :job_id
 
 -- name: jobs_figures
--- Of a batch with its rows. What was paid has duplicates at the provider in it. An estimate that was not made when the
+-- Of a batch with its rows. What was paid has duplicates at the provider in it, the price has not. An estimate that was not made when the
 -- job was ordered is that of its calls, retries left out.
 SELECT job.id, COALESCE(job.estimate_usd, calls.estimate_usd) AS estimate_usd,
-    COALESCE(calls.cost_usd, 0) AS cost_usd
+    COALESCE(calls.cost_usd, 0) AS cost_usd, COALESCE(calls.price_usd, 0) AS price_usd
 FROM job
 LEFT JOIN LATERAL (
     SELECT sum(request.cost_usd + COALESCE(twice.cost_usd, 0)) AS cost_usd,
+        sum(round(request.cost_usd * request.markup, 6)) AS price_usd,
         sum(request.estimate_usd) FILTER (WHERE request.attempt = 1) AS estimate_usd
     FROM (
-        SELECT request.ref, request.attempt, request.estimate_usd, COALESCE(request.cost_usd, 0) AS cost_usd
+        SELECT request.ref, request.attempt, request.estimate_usd, request.markup,
+            COALESCE(request.cost_usd, 0) AS cost_usd
         FROM request WHERE request.job_id = job.id
         UNION ALL
-        SELECT request.ref, request.attempt, request.estimate_usd, COALESCE(request.cost_usd, 0)
+        SELECT request.ref, request.attempt, request.estimate_usd, request.markup, COALESCE(request.cost_usd, 0)
         FROM job AS child JOIN request ON request.job_id = child.id
         WHERE child.parent_id = job.id
     ) AS request
@@ -474,11 +487,17 @@ VALUES (:user_id, :job_id, :event, CAST(:data AS jsonb), :now, true)
 -- Ends of jobs that are no events yet, with what these say. Numbered ones: whoever numbers writes these rows, too, and
 -- the two would lock them in different orders.
 SELECT told.id, told.event, told.user_id, told.job_id, told.data, told.created_at, job.kind, job.deployment, job.tags,
-    job.depth, own.usd + of_rows.usd AS cost_usd
+    job.depth, own.usd + of_rows.usd AS cost_usd,
+    own.price + of_rows.price AS price_usd
 FROM notification AS told JOIN job ON job.id = told.job_id
-CROSS JOIN LATERAL (SELECT COALESCE(sum(cost_usd), 0) AS usd FROM request WHERE job_id = told.job_id) AS own
 CROSS JOIN LATERAL (
-    SELECT COALESCE(sum(request.cost_usd), 0) AS usd FROM job AS child JOIN request ON request.job_id = child.id
+    SELECT COALESCE(sum(cost_usd), 0) AS usd, COALESCE(sum(round(cost_usd * markup, 6)), 0) AS price
+    FROM request WHERE job_id = told.job_id
+) AS own
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(request.cost_usd), 0) AS usd,
+        COALESCE(sum(round(request.cost_usd * request.markup, 6)), 0) AS price
+    FROM job AS child JOIN request ON request.job_id = child.id
     WHERE child.parent_id = told.job_id
 ) AS of_rows
 WHERE told.to_ingest AND told.place IS NOT NULL
@@ -534,8 +553,8 @@ WHERE ("user".id = :user_id OR "user".parent_id = :user_id) AND told.place > :pl
 ORDER BY told.place LIMIT :limit
 
 -- name: news_budgets
--- Users whose next row waits because the day's budget has no room for it, found by hopping as `grantable` does; each is
--- told once a day.
+-- Users whose next row waits because a budget has no room for it, found by hopping as `grantable` does; each is told
+-- once in its day or month.
 WITH RECURSIVE waiting AS (
     (SELECT user_id, estimate_usd FROM request WHERE status = 'queued' ORDER BY user_id, lane, created_at, ref LIMIT 1)
     UNION ALL
@@ -545,26 +564,56 @@ WITH RECURSIVE waiting AS (
     ) AS next
 )
 INSERT INTO notification (user_id, event, data, created_at)
-SELECT waiting.user_id, 'budget.reached',
-    jsonb_build_object('daily_budget_usd', plan.daily_budget_usd, 'spent_usd', spent.usd), :now
+SELECT waiting.user_id, 'budget.reached', jsonb_strip_nulls(jsonb_build_object('period', budget.period,
+    'budget_usd', budget.usd, 'spent_usd', spent.usd, 'resets_at', budget.until,
+    'daily_budget_usd', CASE WHEN budget.period = 'day' THEN budget.usd END)), :now
 FROM waiting
 JOIN "user" ON "user".id = waiting.user_id
-JOIN plan ON plan.name = "user".plan AND plan.daily_budget_usd IS NOT NULL
+JOIN plan ON plan.name = "user".plan
+CROSS JOIN LATERAL (
+    VALUES ('day', COALESCE("user".daily_budget_usd, plan.daily_budget_usd), CAST(:midnight AS timestamptz),
+        CAST(:next_midnight AS timestamptz)),
+    ('month', COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd), CAST(:month AS timestamptz),
+        CAST(:next_month AS timestamptz))
+) AS budget (period, usd, since, until)
 CROSS JOIN LATERAL (
     SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) + (
         SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
         WHERE held.user_id = waiting.user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
     ) AS usd
     FROM request
-    WHERE user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
-      AND finished_at >= CAST(:midnight AS timestamptz)
+    WHERE budget.usd IS NOT NULL AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+      AND finished_at >= budget.since
 ) AS spent
-WHERE waiting.estimate_usd > greatest(plan.daily_budget_usd - spent.usd, 0)
+WHERE budget.usd IS NOT NULL AND waiting.estimate_usd > greatest(budget.usd - spent.usd, 0)
   AND NOT EXISTS (
     SELECT FROM notification AS told
-    WHERE told.user_id = waiting.user_id AND told.event = 'budget.reached'
-      AND told.created_at >= CAST(:midnight AS timestamptz)
+    WHERE told.user_id = waiting.user_id AND told.event = 'budget.reached' AND told.created_at >= budget.since
+      AND COALESCE(told.data ->> 'period', 'day') = budget.period
   )
+
+-- name: budgets
+-- What a user may spend in the day and in the month, what calls that ended in them came to, and what is reserved. A
+-- month without a bound is summed up for who asks for it (`unbound`).
+SELECT plan.name AS plan,
+    COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS daily_usd,
+    COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS monthly_usd,
+    "user".daily_budget_usd IS NOT NULL AS daily_is_own, "user".monthly_budget_usd IS NOT NULL AS monthly_is_own,
+    spent.today AS today_usd, spent.month AS month_usd,
+    (
+        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
+        WHERE held.user_id = "user".id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+    ) AS reserved_usd
+FROM "user" JOIN plan ON plan.name = "user".plan
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)) FILTER (WHERE finished_at >= :midnight), 0) AS today,
+        COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS month
+    FROM request
+    WHERE user_id = "user".id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+      AND finished_at >= CASE WHEN :unbound OR COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) IS NOT NULL
+        THEN CAST(:month AS timestamptz) ELSE :midnight END
+) AS spent
+WHERE "user".id = :user_id
 
 -- name: news_forget
 DELETE FROM notification
@@ -751,12 +800,14 @@ WHERE session.digest = ANY(:digests) AND session.expires_at > :now
 -- store, has succeeded from the start, and costs nothing.
 INSERT INTO request (
     ref, job_id, user_id, account_id, step, attempt, endpoint, model_version, input, input_hash, reuse_hash,
-    reused_from, output, cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id)
+    reused_from, output, cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id,
+    markup)
 SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(:model_version AS integer),
     CAST(:input AS jsonb), :input_hash, :reuse_hash, earlier.ref, earlier.output, CASE WHEN earlier.ref IS NOT NULL THEN 0 END, :lane,
     CASE WHEN over THEN 'cancelled' WHEN earlier.ref IS NOT NULL THEN 'succeeded' ELSE 'queued' END,
     :token, :not_before, :estimate_usd, :now,
-    CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END, job.replay_id
+    CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END, job.replay_id,
+    job.markup
 FROM job CROSS JOIN LATERAL (SELECT cancel_requested_at IS NOT NULL OR finished_at IS NOT NULL AS over)
 LEFT JOIN LATERAL (
     SELECT ref, output FROM request AS paid
@@ -946,23 +997,38 @@ WITH RECURSIVE waiting AS (
 ), held AS (
     SELECT user_id, count(*) FILTER (WHERE account_id = :account_id) AS n, sum(estimate_usd) AS usd FROM request
     WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
+), budget AS (
+    -- What each of them may spend yet, today and in this month; NULL: as much as they like.
+    SELECT waiting.user_id, least(most.day - paid.day, most.month - paid.month) - COALESCE(held.usd, 0) AS usd
+    FROM waiting
+    JOIN "user" ON "user".id = waiting.user_id
+    JOIN plan ON plan.name = "user".plan
+    LEFT JOIN held ON held.user_id = waiting.user_id
+    CROSS JOIN LATERAL (
+        SELECT COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS day,
+            COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS month
+    ) AS most
+    CROSS JOIN LATERAL (
+        SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)) FILTER (WHERE finished_at >= :midnight), 0) AS day,
+            COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS month
+        FROM request
+        WHERE (most.day IS NOT NULL OR most.month IS NOT NULL) -- else it is summed up for everybody who waits
+          AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
+          AND finished_at >= CASE WHEN most.month IS NULL THEN CAST(:midnight AS timestamptz) ELSE :month END
+    ) AS paid
 ), open AS (
     SELECT waiting.user_id, head.lane, head.created_at, last.lane AS last_lane,
         greatest(turn.passed, CAST(account.passed ->> CAST(head.lane AS text) AS double precision), 0) AS start,
         COALESCE(account.user_slots, plan.in_flight) - COALESCE(held.n, 0) AS capacity,
         COALESCE(held.n, 0) / plan.weight AS load,
         CAST(1 / plan.weight AS double precision) AS step,
-        plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0) AS budget
+        budget.usd AS budget
     FROM waiting
     JOIN "user" ON "user".id = waiting.user_id
     JOIN plan ON plan.name = "user".plan
     JOIN account ON account.id = :account_id
     LEFT JOIN held ON held.user_id = waiting.user_id
-    LEFT JOIN LATERAL (
-        SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) AS usd FROM request
-        WHERE plan.daily_budget_usd IS NOT NULL -- here too: else it is summed up for everybody who waits
-          AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL) AND finished_at >= :midnight
-    ) AS paid ON plan.daily_budget_usd IS NOT NULL
+    LEFT JOIN budget ON budget.user_id = waiting.user_id
     CROSS JOIN LATERAL (
         SELECT waiting.account_id = :account_id AND waiting.lane >= :from_lane AND waiting.endpoint <> ALL(:full)
             AND COALESCE(waiting.not_before <= :now, true) AS good
@@ -985,8 +1051,7 @@ WITH RECURSIVE waiting AS (
     LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = head.lane AND turn.user_id = waiting.user_id
     WHERE COALESCE(account.user_slots, plan.in_flight) > COALESCE(held.n, 0)
       -- What costs nothing goes on though more was spent than there was: an estimate is not a bill.
-      AND (paid.usd IS NULL
-        OR head.estimate_usd <= greatest(plan.daily_budget_usd - paid.usd - COALESCE(held.usd, 0), 0))
+      AND (budget.usd IS NULL OR head.estimate_usd <= greatest(budget.usd, 0))
 ), first AS (
     SELECT * FROM open ORDER BY lane, start, load, created_at LIMIT :free
 )
@@ -1077,15 +1142,6 @@ SELECT account.slots AS all_slots,
     CAST(account.endpoint_caps ->> :endpoint AS integer) AS endpoint_cap,
     COALESCE(account.user_slots, plan.in_flight) AS plan_slots,
     account.user_slots IS NOT NULL AS accounts_own,
-    plan.daily_budget_usd AS budget_usd,
-    (
-        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
-        WHERE held.user_id = :user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
-    ) + (
-        SELECT COALESCE(sum(COALESCE(paid.billed_usd, paid.cost_usd)), 0) FROM request AS paid
-        WHERE paid.user_id = :user_id AND (paid.cost_usd IS NOT NULL OR paid.billed_usd IS NOT NULL)
-          AND paid.finished_at >= :midnight
-    ) AS spent_usd,
     count(request.ref) AS in_use,
     count(request.ref) FILTER (WHERE request.endpoint = :endpoint) AS endpoint_in_use,
     count(request.ref) FILTER (WHERE request.user_id = "user".id) AS own_in_use
@@ -1102,19 +1158,20 @@ GROUP BY account.id, plan.name, "user".id
 WITH stored AS (
 INSERT INTO asset (
     id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, seconds, collected_at,
-    created_at)
+    created_at, flagged, hidden)
 VALUES (
     :id, :job_id, :user_id, :ref, :step, :n, :key, :sha256, :content_type, :bytes, :width, :height, :seconds,
-    :collected_at, :now)
+    :collected_at, :now, :flagged, :hidden)
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,
     content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height,
-    seconds = excluded.seconds, collected_at = excluded.collected_at, deleted_at = NULL
+    seconds = excluded.seconds, collected_at = excluded.collected_at,
+    flagged = excluded.flagged, hidden = excluded.hidden, deleted_at = NULL
 RETURNING *, xmax = 0 AS fresh
 ), told AS (
     INSERT INTO notification (user_id, job_id, event, data, created_at)
     SELECT stored.user_id, stored.job_id, 'asset.stored', jsonb_build_object('asset_id', stored.id, 'step', stored.step,
         'n', stored.n, 'content_type', stored.content_type, 'bytes', stored.bytes, 'width', stored.width,
-        'height', stored.height, 'seconds', stored.seconds), :now
+        'height', stored.height, 'seconds', stored.seconds, 'flagged', stored.flagged, 'hidden', stored.hidden), :now
     FROM stored JOIN job ON job.id = stored.job_id WHERE stored.fresh AND job.parent_id IS NULL
 )
 SELECT asset.* FROM stored AS asset
@@ -1129,9 +1186,9 @@ RETURNING *
 WITH stored AS (
 INSERT INTO asset (
     id, job_id, user_id, ref, step, n, key, sha256, content_type, bytes, width, height, seconds, collected_at,
-    created_at)
+    created_at, flagged, hidden)
 SELECT :id || '-' || n, :job_id, user_id, :ref, :step, n, key, sha256, content_type, bytes, width, height, seconds,
-    :now, :now
+    :now, :now, flagged, COALESCE(flagged, false) AND :hides
 FROM asset WHERE job_id = (SELECT job_id FROM request WHERE ref = :reused_from) AND ref = :reused_from
   AND deleted_at IS NULL
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key
@@ -1140,7 +1197,7 @@ RETURNING *, xmax = 0 AS fresh
     INSERT INTO notification (user_id, job_id, event, data, created_at)
     SELECT stored.user_id, stored.job_id, 'asset.stored', jsonb_build_object('asset_id', stored.id, 'step', stored.step,
         'n', stored.n, 'content_type', stored.content_type, 'bytes', stored.bytes, 'width', stored.width,
-        'height', stored.height, 'seconds', stored.seconds), :now
+        'height', stored.height, 'seconds', stored.seconds, 'flagged', stored.flagged, 'hidden', stored.hidden), :now
     FROM stored JOIN job ON job.id = stored.job_id WHERE stored.fresh AND job.parent_id IS NULL
 )
 SELECT asset.* FROM stored AS asset
@@ -1292,6 +1349,14 @@ SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY usd) FROM (
     ORDER BY finished_at DESC LIMIT 500
 ) AS lately HAVING count(*) >= 5
 
+-- name: model_usual_seconds
+-- Within how long 19 of 20 of the last calls had ended. In the index of those that cost something (`request_costed`).
+SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FROM (
+    SELECT extract(epoch FROM finished_at - submitted_at) AS seconds FROM request
+    WHERE endpoint = :endpoint AND status = 'succeeded' AND cost_usd > 0 AND submitted_at IS NOT NULL
+    ORDER BY finished_at DESC LIMIT 200
+) AS lately HAVING count(*) >= 20
+
 -- name: loras_page
 SELECT * FROM lora
 WHERE user_id = :user_id
@@ -1312,7 +1377,8 @@ SELECT job.id AS job_id, job.manifest_row AS n, batch_row.name, job.status, job.
 FROM job
 JOIN batch_row ON batch_row.batch_id = job.parent_id AND batch_row.n = job.manifest_row
 LEFT JOIN LATERAL (
-    SELECT id, key FROM asset WHERE asset.job_id = job.id AND asset.deleted_at IS NULL ORDER BY n, created_at DESC LIMIT 1
+    SELECT id, key FROM asset
+    WHERE asset.job_id = job.id AND NOT hidden AND deleted_at IS NULL ORDER BY n, created_at DESC LIMIT 1
 ) AS picture ON job.status = 'completed'
 WHERE job.parent_id = :job_id AND job.stage = :stage
 ORDER BY job.manifest_row
@@ -1387,9 +1453,11 @@ ORDER BY received_at, id
 -- name: events_page
 -- Newest first.
 SELECT * FROM event
-WHERE (CAST(:source AS text) IS NULL OR source = :source) AND (CAST(:status AS text) IS NULL OR status = :status)
-  AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
-  AND (received_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
+WHERE true
+  AND source = :source -- given: source
+  AND status = :status -- given: status
+  AND user_id = :user_id -- given: user_id
+  AND (received_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
 ORDER BY received_at DESC, id DESC LIMIT :limit
 
 -- name: events_unpublished
@@ -1554,34 +1622,48 @@ SELECT job.id, job.parent_id, job.kind, job.user_id, job.status, job.error, job.
 FROM job
 LEFT JOIN LATERAL (SELECT endpoint FROM request WHERE ref = job.error ->> 'ref' LIMIT 1) AS call ON true -- by its key
 WHERE job.status = 'failed'
-  AND (job.finished_at, job.id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
-  AND (CAST(:job_ids AS text[]) IS NULL OR job.id = ANY(:job_ids))
-  AND (CAST(:user_id AS text) IS NULL OR job.user_id = :user_id)
-  AND (CAST(:kind AS text) IS NULL OR job.kind = :kind)
-  AND (CAST(:error_class AS text) IS NULL OR job.error ->> 'class' = :error_class)
-  AND (CAST(:code AS text) IS NULL OR job.error ->> 'code' = :code)
-  AND (CAST(:endpoint AS text) IS NULL OR call.endpoint = :endpoint)
-  AND (CAST(:since AS timestamptz) IS NULL OR job.finished_at >= :since)
-  AND (CAST(:until AS timestamptz) IS NULL OR job.finished_at < :until)
-  AND (CAST(:discarded AS boolean) IS NULL OR (job.discarded_at IS NOT NULL) = :discarded)
+  AND (job.finished_at, job.id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
+  AND job.id = ANY(:job_ids) -- given: job_ids
+  AND job.user_id = :user_id -- given: user_id
+  AND job.kind = :kind -- given: kind
+  AND job.error ->> 'class' = :error_class -- given: error_class
+  AND job.error ->> 'code' = :code -- given: code
+  AND EXISTS (SELECT FROM request WHERE ref = job.error ->> 'ref' AND endpoint = :endpoint OFFSET 0) -- given: endpoint
+  AND job.finished_at >= :since -- given: since
+  AND job.finished_at < :until -- given: until
+  AND job.discarded_at IS NULL -- given: kept
+  AND job.discarded_at IS NOT NULL -- given: discarded
 ORDER BY job.finished_at DESC, job.id DESC LIMIT :limit
 
 -- name: dead_ids
 -- Oldest failure first, batches before their rows: a row that goes back with its batch goes on in its run.
-SELECT job.id, job.kind, job.status, count(*) OVER () AS matching
-FROM job
-LEFT JOIN LATERAL (SELECT endpoint FROM request WHERE ref = job.error ->> 'ref' LIMIT 1) AS call ON true -- by its key
+SELECT job.id, job.kind, job.status FROM job
 WHERE job.status = 'failed'
-  AND (CAST(:job_ids AS text[]) IS NULL OR job.id = ANY(:job_ids))
-  AND (CAST(:user_id AS text) IS NULL OR job.user_id = :user_id)
-  AND (CAST(:kind AS text) IS NULL OR job.kind = :kind)
-  AND (CAST(:error_class AS text) IS NULL OR job.error ->> 'class' = :error_class)
-  AND (CAST(:code AS text) IS NULL OR job.error ->> 'code' = :code)
-  AND (CAST(:endpoint AS text) IS NULL OR call.endpoint = :endpoint)
-  AND (CAST(:since AS timestamptz) IS NULL OR job.finished_at >= :since)
-  AND (CAST(:until AS timestamptz) IS NULL OR job.finished_at < :until)
-  AND (CAST(:discarded AS boolean) IS NULL OR (job.discarded_at IS NOT NULL) = :discarded)
+  AND job.id = ANY(:job_ids) -- given: job_ids
+  AND job.user_id = :user_id -- given: user_id
+  AND job.kind = :kind -- given: kind
+  AND job.error ->> 'class' = :error_class -- given: error_class
+  AND job.error ->> 'code' = :code -- given: code
+  AND EXISTS (SELECT FROM request WHERE ref = job.error ->> 'ref' AND endpoint = :endpoint OFFSET 0) -- given: endpoint
+  AND job.finished_at >= :since -- given: since
+  AND job.finished_at < :until -- given: until
+  AND job.discarded_at IS NULL -- given: kept
+  AND job.discarded_at IS NOT NULL -- given: discarded
 ORDER BY job.kind <> 'render-batch', job.finished_at, job.id LIMIT :limit
+
+-- name: dead_count
+SELECT count(*) FROM job
+WHERE job.status = 'failed'
+  AND job.id = ANY(:job_ids) -- given: job_ids
+  AND job.user_id = :user_id -- given: user_id
+  AND job.kind = :kind -- given: kind
+  AND job.error ->> 'class' = :error_class -- given: error_class
+  AND job.error ->> 'code' = :code -- given: code
+  AND EXISTS (SELECT FROM request WHERE ref = job.error ->> 'ref' AND endpoint = :endpoint OFFSET 0) -- given: endpoint
+  AND job.finished_at >= :since -- given: since
+  AND job.finished_at < :until -- given: until
+  AND job.discarded_at IS NULL -- given: kept
+  AND job.discarded_at IS NOT NULL -- given: discarded
 
 -- name: dead_rows
 -- The rows of failed batches that go back with them.
@@ -1637,7 +1719,11 @@ SELECT COALESCE(sum(
 FROM request WHERE replay_id = :replay_id
 
 -- name: figures_ordered
-SELECT count(*) AS n FROM job WHERE created_at >= :begin AND created_at < :end AND parent_id IS NULL
+-- User by user in the index of their jobs.
+SELECT COALESCE(CAST(sum(ordered.n) AS bigint), 0) AS n FROM "user" CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM job
+    WHERE user_id = "user".id AND parent_id IS NULL AND created_at >= :begin AND created_at < :end
+) AS ordered
 
 -- name: figures_jobs
 -- A batch's rows are counted beside it: they are what was made.
@@ -1645,11 +1731,16 @@ SELECT kind, status, count(*) AS n FROM job WHERE finished_at >= :begin AND fini
 GROUP BY kind, status ORDER BY kind, status
 
 -- name: figures_hours
-SELECT hour, count(*) FILTER (WHERE job.status = 'completed') AS completed,
-    count(*) FILTER (WHERE job.status = 'failed') AS failed
+-- Hours from the beginning of the time; those in which nothing ended, too.
+WITH ended AS (
+    SELECT date_bin(interval '1 hour', finished_at, CAST(:begin AS timestamptz)) AS hour,
+        count(*) FILTER (WHERE status = 'completed') AS completed, count(*) FILTER (WHERE status = 'failed') AS failed
+    FROM job WHERE finished_at >= :begin AND finished_at < :end GROUP BY 1
+)
+SELECT hour, COALESCE(completed, 0) AS completed, COALESCE(failed, 0) AS failed
 FROM generate_series(CAST(:begin AS timestamptz), CAST(:end AS timestamptz) - interval '1 second', interval '1 hour') AS hour
-LEFT JOIN job ON job.finished_at >= hour AND job.finished_at < hour + interval '1 hour' AND job.finished_at < :end
-GROUP BY hour ORDER BY hour
+LEFT JOIN ended USING (hour)
+ORDER BY hour
 
 -- name: figures_failures
 SELECT COALESCE(error ->> 'class', '?') AS kind, COALESCE(error ->> 'code', '?') AS code, count(*) AS jobs,
@@ -1661,7 +1752,8 @@ GROUP BY 1, 2 ORDER BY jobs DESC, 1, 2
 -- name: figures_spent
 -- By the bill, and by what was reckoned where none has come yet.
 SELECT "user".name AS user, request.endpoint, count(*) AS calls,
-    sum(COALESCE(request.billed_usd, request.cost_usd)) AS cost_usd
+    sum(COALESCE(request.billed_usd, request.cost_usd)) AS cost_usd,
+    sum(COALESCE(round(request.cost_usd * request.markup, 6), 0)) AS price_usd, bool_or(request.markup <> 1) AS marked_up
 FROM request JOIN "user" ON "user".id = request.user_id
 WHERE request.finished_at >= :begin AND request.finished_at < :end
   AND COALESCE(request.billed_usd, request.cost_usd) > 0
@@ -1674,8 +1766,10 @@ WHERE received_at >= :begin AND received_at < :end AND cost_usd > 0
 -- name: figures_reused
 -- Calls that were answered by one that was paid before, and what that had cost.
 SELECT count(*) AS n, COALESCE(sum(COALESCE(paid.billed_usd, paid.cost_usd)), 0) AS cost_usd
-FROM request JOIN request AS paid ON paid.ref = request.reused_from
-WHERE request.finished_at >= :begin AND request.finished_at < :end
+FROM request CROSS JOIN LATERAL ( -- each by its key
+    SELECT billed_usd, cost_usd FROM request AS earlier WHERE ref = request.reused_from LIMIT 1
+) AS paid
+WHERE request.finished_at >= :begin AND request.finished_at < :end AND request.reused_from IS NOT NULL
 
 -- name: figures_latency
 SELECT endpoint, count(*) AS calls, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS median_seconds,
@@ -1693,7 +1787,10 @@ GROUP BY endpoint ORDER BY calls DESC, endpoint
 WITH held AS (
     SELECT account_id, GREATEST(granted_at, :begin) AS since, LEAST(COALESCE(finished_at, :end), :end) AS until
     FROM request
-    WHERE granted_at < :end AND COALESCE(finished_at, :end) > :begin AND granted_at IS NOT NULL
+    WHERE granted_at < :end AND finished_at > :begin
+    UNION ALL
+    SELECT account_id, GREATEST(granted_at, :begin), :end FROM request
+    WHERE granted_at < :end AND status IN ('granted', 'submitting', 'in_flight', 'unknown')
 ), moments AS (
     SELECT account_id, since AS at, 1 AS change FROM held UNION ALL SELECT account_id, until, -1 FROM held
 ), at_once AS (
@@ -1844,16 +1941,17 @@ SELECT * FROM start WHERE id = ANY(:ids)
 -- Newest first.
 SELECT * FROM start
 WHERE user_id = :user_id
-  AND (CAST(:deployment AS text) IS NULL OR deployment = :deployment)
-  AND (CAST(:status AS text) IS NULL OR status = :status)
-  AND (created_at, id) < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(:before_id, ''))
+  AND deployment = :deployment -- given: deployment
+  AND status = :status -- given: status
+  AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
 ORDER BY created_at DESC, id DESC LIMIT :limit
 
 -- name: starts_page_of_all
 -- Newest first: an id begins with its time.
 SELECT * FROM start
-WHERE (CAST(:deployment AS text) IS NULL OR deployment = :deployment)
-  AND (CAST(:status AS text) IS NULL OR status = :status)
+WHERE true
+  AND deployment = :deployment -- given: deployment
+  AND status = :status -- given: status
 ORDER BY id DESC LIMIT :limit
 
 -- name: bills_due
@@ -1928,7 +2026,7 @@ WITH spender AS (
     WHERE CAST(:user_id AS text) IS NULL OR id = CAST(:user_id AS text) OR parent_id = CAST(:user_id AS text)
 ), line AS (
     SELECT spender.id AS user_id, spender.name, call.job_id, call.endpoint, call.at, call.calls, call.estimate_usd,
-        call.cost_usd, call.billed_usd, call.spent_usd, call.unbilled,
+        call.cost_usd, call.price_usd, call.billed_usd, call.spent_usd, call.unbilled,
         COALESCE(CASE WHEN call.reused_from IS NOT NULL THEN
             (SELECT COALESCE(billed_usd, cost_usd) FROM request WHERE ref = call.reused_from)
         END, 0) AS saved_usd, CAST(0 AS numeric) AS duplicates_usd
@@ -1936,7 +2034,8 @@ WITH spender AS (
         SELECT job_id, endpoint, finished_at AS at, reused_from,
             CASE WHEN reused_from IS NULL THEN 1 ELSE 0 END AS calls,
             CASE WHEN reused_from IS NULL THEN estimate_usd ELSE 0 END AS estimate_usd,
-            COALESCE(cost_usd, 0) AS cost_usd, COALESCE(billed_usd, 0) AS billed_usd,
+            COALESCE(cost_usd, 0) AS cost_usd, COALESCE(round(cost_usd * markup, 6), 0) AS price_usd,
+            COALESCE(billed_usd, 0) AS billed_usd,
             COALESCE(billed_usd, cost_usd) AS spent_usd,
             CASE WHEN billed_usd IS NULL AND cost_usd > 0 THEN 1 ELSE 0 END AS unbilled
         FROM request
@@ -1945,14 +2044,15 @@ WITH spender AS (
         OFFSET 0
     ) AS call
     UNION ALL
-    SELECT spender.id, spender.name, request.job_id, request.endpoint, delivery.received_at, 0, 0, 0, 0,
+    SELECT spender.id, spender.name, request.job_id, request.endpoint, delivery.received_at, 0, 0, 0, 0, 0,
         delivery.cost_usd, 0, 0, delivery.cost_usd
     FROM delivery CROSS JOIN LATERAL (SELECT * FROM request WHERE ref = delivery.ref LIMIT 1) AS request
     JOIN spender ON spender.id = request.user_id
     WHERE delivery.cost_usd > 0 AND delivery.received_at >= :begin AND delivery.received_at < :end
 )
 SELECT grouped.key, CASE WHEN :group_by = 'user' THEN min(line.name) END AS name, CAST(sum(calls) AS bigint) AS calls,
-    sum(estimate_usd) AS estimate_usd, sum(cost_usd) AS cost_usd, sum(billed_usd) AS billed_usd,
+    sum(estimate_usd) AS estimate_usd, sum(cost_usd) AS cost_usd, sum(price_usd) AS price_usd,
+    sum(billed_usd) AS billed_usd,
     CAST(sum(unbilled) AS bigint) AS unbilled_calls, sum(saved_usd) AS saved_usd,
     sum(duplicates_usd) AS duplicates_usd, sum(spent_usd) AS spent_usd
 FROM line CROSS JOIN LATERAL (
@@ -1968,6 +2068,47 @@ FROM line CROSS JOIN LATERAL (
     WHERE :group_by = 'tag'
 ) AS grouped
 GROUP BY grouped.key ORDER BY grouped.key NULLS LAST
+
+-- name: events_forget
+-- With what they did. One that Prefect is not told of yet, that a wait took, or that a pending run is made of stays.
+WITH old AS (
+    SELECT id FROM event
+    WHERE received_at < :before AND (told_at IS NOT NULL OR status = 'refused')
+      AND NOT EXISTS (SELECT FROM wait WHERE wait.event_id = event.id)
+      AND NOT EXISTS (
+          SELECT FROM event_effect AS effect JOIN start ON start.id = effect.start_id
+          WHERE effect.event_id = event.id AND start.status IN ('gathering', 'waiting')
+      )
+    ORDER BY received_at LIMIT :most FOR UPDATE SKIP LOCKED
+), effects AS (
+    DELETE FROM event_effect WHERE event_id IN (SELECT id FROM old)
+)
+DELETE FROM event WHERE id IN (SELECT id FROM old)
+
+-- name: starts_forget
+DELETE FROM start WHERE id IN (
+    SELECT id FROM start
+    WHERE settled_at < :before AND status IN ('begun', 'dropped')
+      AND NOT EXISTS (SELECT FROM event_effect WHERE start_id = start.id)
+      AND NOT EXISTS (SELECT FROM job WHERE id = start.job_id AND finished_at IS NULL)
+    ORDER BY settled_at LIMIT :most FOR UPDATE SKIP LOCKED
+)
+
+-- name: anything_open
+-- Each by an index of what is open; the first that finds something answers.
+SELECT EXISTS (SELECT FROM run WHERE closed_at IS NULL)
+    OR EXISTS (SELECT FROM run WHERE closed_at > :since)
+    OR EXISTS (SELECT FROM job WHERE parent_id IS NULL AND finished_at IS NULL)
+    OR EXISTS (SELECT FROM job WHERE parent_id IS NOT NULL AND finished_at IS NULL)
+    OR EXISTS (SELECT FROM request WHERE status = 'queued')
+    OR EXISTS (SELECT FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown'))
+    OR EXISTS (SELECT FROM request WHERE status = 'succeeded' AND output IS NULL AND finished_at > :unseen_since)
+    OR EXISTS (SELECT FROM delivery WHERE verdict = 'late' AND received_at > :unseen_since)
+    OR EXISTS (SELECT FROM start WHERE status IN ('gathering', 'waiting'))
+    OR EXISTS (SELECT FROM notification WHERE to_ingest)
+    OR EXISTS (SELECT FROM event WHERE told_at IS NULL AND status = 'accepted')
+    OR EXISTS (SELECT FROM account WHERE down_since IS NOT NULL)
+    OR EXISTS (SELECT FROM callback_endpoint WHERE off_at IS NOT NULL AND off_told_at IS NULL)
 
 -- name: try_room
 -- 128 KiB, which take a file of their own; gone at the end of the transaction.

@@ -1,6 +1,7 @@
 """What was spent, by model, user, tag or day: three figures for each call, and what was saved and paid twice.
 
-The estimate is from before a call, the cost from its end, the bill from the provider, later. `spent` is the best that
+The estimate is from before a call, the cost from its end, the bill from the provider, later. The price is the cost with
+the mark-up of the plan by which it was ordered. `spent` is the best that
 is known: the bill, else the cost.
 """
 
@@ -31,6 +32,7 @@ class Sums:
     calls: int = 0
     estimate_usd: Decimal = Decimal(0)
     cost_usd: Decimal = Decimal(0)
+    price_usd: Decimal = Decimal(0)
     billed_usd: Decimal = Decimal(0)
     unbilled_calls: int = 0
     saved_usd: Decimal = Decimal(0)

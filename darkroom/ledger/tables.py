@@ -34,7 +34,19 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
-from darkroom.ledger.columns import Json, depth, json_object, on_demand, stored_as, switched_off, usd, usd_billed, when
+from darkroom.ledger.columns import (
+    Json,
+    depth,
+    json_object,
+    markup,
+    on_demand,
+    stored_as,
+    switched_off,
+    usd,
+    usd_billed,
+    when,
+)
+from darkroom.ledger.pricing import price
 from darkroom.ledger.statuses import BatchPass, JobStatus, Lane, RequestStatus
 
 MOST_QUEUED = 20_000
@@ -92,6 +104,8 @@ class Plan(SQLModel, table=True):
     in_flight: int  # most slots one user of this plan holds at once
     weight: Decimal = Field(sa_type=Numeric(8, 3))
     daily_budget_usd: Decimal | None = usd()
+    monthly_budget_usd: Decimal | None = usd()
+    markup: Decimal = markup()
     most_queued: int = MOST_QUEUED  # rows of one user that wait; an order beyond is refused
     calls_per_minute: int | None = None  # with one key, at one gateway; None: as many as come
 
@@ -106,6 +120,8 @@ class User(SQLModel, table=True):
     parent_id: str | None = Field(default=None, foreign_key="user.id")
     plan: str = Field(foreign_key="plan.name")
     notified: int = 0  # counted by the version before migration 0008 alone
+    daily_budget_usd: Decimal | None = usd()  # their own; None: the plan's
+    monthly_budget_usd: Decimal | None = usd()
     created_at: datetime = when(now=True)
 
 
@@ -162,7 +178,26 @@ class Job(SQLModel, table=True):
         ),
         Index("job_slotless", "id", postgresql_where=text("slotless AND run_id IS NULL AND finished_at IS NULL")),
         Index("job_of_start", "start_id", postgresql_where=text("start_id IS NOT NULL AND finished_at IS NULL")),
+        # For lists of one kind, and of what is rare among a user's many.
+        Index("job_of_kind", "user_id", "kind", "created_at", "id", postgresql_where=text("parent_id IS NULL")),
+        Index(
+            "job_in_vain",
+            "user_id",
+            "status",
+            "created_at",
+            "id",
+            postgresql_where=text("parent_id IS NULL AND status IN ('failed', 'cancelled')"),
+        ),
+        Index("job_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("job_dead", "finished_at", "id", postgresql_where=text("status = 'failed'")),
+        Index("job_letter", "finished_at", "id", postgresql_where=text("status = 'failed' AND discarded_at IS NULL")),
+        Index(
+            "job_to_requeue",
+            literal_column("(kind <> 'render-batch')").label("rows_last"),
+            "finished_at",
+            "id",
+            postgresql_where=text("status = 'failed' AND discarded_at IS NULL"),
+        ),
         Index("job_tagged", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
         Index(
             "job_prompt",
@@ -191,9 +226,8 @@ class Job(SQLModel, table=True):
     meta: Json | None = json_object()  # `metadata` over HTTP; SQLModel has another use for that name
     idempotency_key: str | None = None
     body_hash: str | None = None  # of the body that came with the idempotency key
-    estimate_usd: Decimal | None = (
-        usd()
-    )  # the most that the whole should cost, where that was known when it was ordered
+    estimate_usd: Decimal | None = usd()  # the most that the whole should cost, where that was known by then
+    markup: Decimal = markup()  # of its user's plan when it was ordered
     cancel_requested_at: datetime | None = when()
     replayed_at: datetime | None = when()  # what was tried before does not count against the attempts
     replay_id: str | None = Field(default=None, foreign_key="replay.id")  # whose budget it has, since it was replayed
@@ -252,6 +286,7 @@ class Request(SQLModel, table=True):
             literal_column("COALESCE(bill_due_at, finished_at)").label("due"),
             postgresql_where=text("finished_at IS NOT NULL AND request_id IS NOT NULL AND NOT bill_closed"),
         ),
+        Index("request_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("request_of_replay", "replay_id", postgresql_where=text("replay_id IS NOT NULL")),
         Index(
             "request_costed",
@@ -292,12 +327,17 @@ class Request(SQLModel, table=True):
     error: Json | None = json_object()
     estimate_usd: Decimal = usd(Decimal(0))
     cost_usd: Decimal | None = usd()
+    markup: Decimal = markup()  # of its job
     billed_usd: Decimal | None = usd_billed()  # what the provider's bill says, which comes later
     billed_source: str | None = None  # … and what of the provider's has told it
     billed_at: datetime | None = when()  # … and when it was read last
     bill_due_at: datetime | None = when()  # the bill is asked for (again); None: from the end of the call on
     bill_closed: bool = switched_off()  # … and not any more
     replay_id: str | None = Field(default=None, foreign_key="replay.id")  # whose budget it counts against
+
+    @property
+    def price_usd(self) -> Decimal | None:
+        return None if self.cost_usd is None else price(self.cost_usd, self.markup)
 
 
 class Asset(SQLModel, table=True):
@@ -321,35 +361,11 @@ class Asset(SQLModel, table=True):
     width: int | None = None  # pixels, of pictures and films
     height: int | None = None
     seconds: float | None = Field(default=None, sa_type=Double)  # of films and sound
+    flagged: bool | None = None  # its model says that it is not safe for work; None: it says nothing
+    hidden: bool = False  # flagged, and the order says to hide that: on record, and shown to nobody
     collected_at: datetime | None = when()  # the provider's answer was in hand, the fetch of the file began
     created_at: datetime = when(now=True)
     deleted_at: datetime | None = when()  # its owner wanted it gone; nothing shows it any more
-
-
-class Batch(SQLModel, table=True):
-    """A job of many rows, in two passes with a person's choice between them."""
-
-    job_id: str = Field(primary_key=True, foreign_key="job.id")
-    rows: int
-    forecast: Json = json_object()  # USD, as text: {"draft", "final_all"}
-    paused_at: datetime | None = when()  # nothing more of it is granted
-    asked_at: datetime | None = when()  # its first pass is done, a person is asked
-    answer_by: datetime | None = when()  # then the policy answers; None: it waits for as long as it takes
-    winners: list[int] | None = Field(default=None, sa_type=JSONB)  # rows, from 0
-    chosen_at: datetime | None = when()
-    chosen_via: str | None = None  # "api", "ui" or "policy"
-
-
-class BatchRow(SQLModel, table=True):
-    """A row of a batch's manifest, as it was given."""
-
-    __tablename__ = "batch_row"
-
-    batch_id: str = Field(primary_key=True, foreign_key="batch.job_id")
-    n: int = Field(primary_key=True)  # from 0
-    name: str | None = None  # the user's own id of it
-    picture: Json = json_object()
-    same_as: int | None = None  # the row whose picture serves for it: identical, and to be paid once
 
 
 class Delivery(SQLModel, table=True):

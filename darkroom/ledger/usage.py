@@ -33,12 +33,14 @@ class Failures:
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """By one user on one model, USD."""
+    """By one user on one model, USD. `cost_usd` by the bill where there is one; `price_usd`: the cost, marked up."""
 
     user: str
     endpoint: str
     calls: int
     cost_usd: Decimal
+    price_usd: Decimal = Decimal(0)
+    marked_up: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,12 @@ class Figures:
     @property
     def spent_usd(self) -> Decimal:
         return sum((each.cost_usd for each in self.spent), Decimal(0)) + self.duplicates_usd
+
+    @property
+    def price_usd(self) -> Decimal | None:
+        """Return what it is sold on for; None where no plan has a mark-up."""
+        prices = sum((each.price_usd for each in self.spent), Decimal(0))
+        return prices if any(each.marked_up for each in self.spent) else None
 
 
 class AllFigures(Part):

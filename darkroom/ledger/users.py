@@ -20,6 +20,8 @@ from darkroom.ledger.part import Part
 from darkroom.ledger.tables import MOST_QUEUED, Account, Plan, User, new_id
 
 OPERATOR = "operator"
+BUDGETS = frozenset({"daily_budget_usd", "monthly_budget_usd"})  # of a user and of a plan
+MOST_MARKUP = 1000
 _LEAST_WEIGHT, _MOST_WEIGHT = Decimal("0.001"), Decimal("99999.999")
 # A day, so that what uses the old key is changed at daylight and nothing stops meanwhile.
 OVERLAP, LONGEST_OVERLAP = timedelta(hours=24), timedelta(days=365)
@@ -156,6 +158,22 @@ class Users(Part):
             session.refresh(user)
             return user
 
+    def set_budgets(self, name: str, budgets: Mapping[str, Decimal | None]) -> User:
+        """Give a user, by name or id, budgets of their own: those of `BUDGETS` that are given; None: the plan's again.
+
+        It takes effect with the next grant.
+        """
+        for field, usd in budgets.items():
+            _require_limit(field, usd)
+        with Session(self._engine) as session:
+            user = self._require(session, name)
+            for field in BUDGETS & budgets.keys():
+                setattr(user, field, budgets[field])
+            session.add(user)
+            session.commit()
+            session.refresh(user)
+            return user
+
     def plan_of(self, user_id: str) -> Plan:
         with Session(self._engine) as session:
             return session.get_one(Plan, session.get_one(User, user_id).plan)
@@ -171,6 +189,8 @@ class Users(Part):
         in_flight: int,
         weight: Decimal,
         daily_budget_usd: Decimal | None = None,
+        monthly_budget_usd: Decimal | None = None,
+        markup: Decimal = Decimal(1),
         most_queued: int = MOST_QUEUED,
         calls_per_minute: int | None = None,
     ) -> Plan:
@@ -178,8 +198,11 @@ class Users(Part):
         _require_limit("in_flight", in_flight)
         _require_limit("most_queued", most_queued)
         _require_limit("daily_budget_usd", daily_budget_usd)
+        _require_limit("monthly_budget_usd", monthly_budget_usd)
         if calls_per_minute is not None and calls_per_minute < 1:
             raise BadInput("calls_per_minute is 1 or more; leave it out for as many as come.", field="calls_per_minute")
+        if not 0 < markup <= MOST_MARKUP:
+            raise BadInput(f"A mark-up is above 0 and up to {MOST_MARKUP}; 1 is the cost itself.", field="markup")
         if not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
             raise BadInput(f"A weight is between {_LEAST_WEIGHT} and {_MOST_WEIGHT}.", field="weight")
         with Session(self._engine) as session:
@@ -188,6 +211,8 @@ class Users(Part):
                 in_flight=in_flight,
                 weight=weight,
                 daily_budget_usd=daily_budget_usd,
+                monthly_budget_usd=monthly_budget_usd,
+                markup=markup,
                 most_queued=most_queued,
                 calls_per_minute=calls_per_minute,
             )

@@ -13,13 +13,14 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
-from darkroom.clock import midnight
+from darkroom.ledger.batch_tables import Batch
 from darkroom.ledger.batches import PAUSED_UNTIL, Counts
 from darkroom.ledger.breaker import slots_now
+from darkroom.ledger.budgets import Budget, Period, budgets_of
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.event_tables import Wait
 from darkroom.ledger.statuses import RequestStatus, WaitKind, WaitStatus
-from darkroom.ledger.tables import Batch, Job, Request
+from darkroom.ledger.tables import Job, Request
 from darkroom.timing import Timing
 
 HELD_FOR = timedelta(minutes=3)
@@ -38,8 +39,7 @@ class Line:
     accounts_own: bool = False  # that number is not the plan's, but what this account gives each user
     endpoint_in_use: int
     endpoint_cap: int | None
-    budget_usd: Decimal | None = None  # of its user, a day
-    spent_usd: Decimal = Decimal(0)  # today, and reserved for what is under way
+    budgets: Sequence[Budget] = ()  # of its user
     down_since: datetime | None = None
     down_reason: str | None = None
     probe_at: datetime | None = None
@@ -140,12 +140,18 @@ def _queued(row: Request, line: Line | None, *, now: datetime) -> str:
         return f"a retry at {row.not_before:%H:%M:%S} UTC"
     if line is None:
         return "slot"
-    if line.budget_usd is not None and line.spent_usd + row.estimate_usd > line.budget_usd:
-        return (
-            f"budget: {_usd(line.spent_usd)} of the plan's {_usd(line.budget_usd)} a day are spent or reserved and it "
-            f"takes {_usd(row.estimate_usd)}; the next day begins at 00:00 UTC"
-        )
+    if spent := [each for each in line.budgets if not each.has_room(row.estimate_usd)]:
+        return _over(spent[-1], row.estimate_usd)  # the one that lasts longest
     return f"slot: {_full(row, line)}, place {line.before + 1}"
+
+
+def _over(budget: Budget, usd: Decimal) -> str:
+    used, whose = budget.spent_usd + budget.reserved_usd, "the user's own" if budget.is_own else "the plan's"
+    begins = "" if budget.period is Period.DAY else f" on {budget.resets_at:%Y-%m-%d}"
+    return (
+        f"budget: {_usd(used)} of {whose} {_usd(budget.budget_usd or Decimal(0))} a {budget.period} are spent or "
+        f"reserved and it takes {_usd(usd)}; the next {budget.period} begins{begins} at 00:00 UTC"
+    )
 
 
 def _next_probe(probe_at: datetime | None, *, now: datetime) -> str:
@@ -184,8 +190,10 @@ def _line(engine: Engine, row: Request, *, now: datetime, timing: Timing) -> Lin
         before = run(
             connection, "place_in_line", **place, lane=int(row.lane), created_at=row.created_at, ref=row.ref
         ).scalar()
-        found = run(connection, "line", **place, endpoint=row.endpoint, midnight=midnight(now)).one()
+        found = run(connection, "line", **place, endpoint=row.endpoint).one()
+        budgets = budgets_of(connection, row.user_id, now=now)
     values = dict(found._mapping)
     throttle = {name: values.pop(name) for name in ("halvings", "slowed_at")}
     # A row that was granted in between stands nowhere.
-    return Line(before=before or 0, slots=slots_now(found.all_slots, **throttle, now=now, timing=timing), **values)
+    slots = slots_now(found.all_slots, **throttle, now=now, timing=timing)
+    return Line(before=before or 0, slots=slots, budgets=budgets, **values)

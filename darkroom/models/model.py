@@ -23,12 +23,18 @@ PICTURES = ("images", "image")
 
 @dataclass(frozen=True, kw_only=True)
 class CardModel:
-    """What can be ordered by a card. `operators_usd`: an operator's price of a call. `own_calls_usd`: of our own."""
+    """What can be ordered by a card.
+
+    `operators_usd`: an operator's price of a call. `own_calls_usd`: of our own. `platform_usd`: what its platform says
+    of everybody's calls. `own_time`: within which nearly all of our calls have ended.
+    """
 
     card: Card
     hosts: Hosts
     operators_usd: Decimal | None = None
     own_calls_usd: Callable[[], Decimal | None] = lambda: None
+    platform_usd: Callable[[], Decimal | None] = lambda: None
+    own_time: timedelta | None = None
 
     @property
     def endpoint(self) -> str:
@@ -50,6 +56,8 @@ class CardModel:
 
     @property
     def expected(self) -> timedelta:
+        if self.own_time is not None:
+            return self.own_time
         if self.card.usual_seconds:
             return timedelta(seconds=self.card.usual_seconds)
         about = f"{self.card.kind} {self.card.category}"
@@ -57,7 +65,7 @@ class CardModel:
 
     @property
     def start_timeout(self) -> timedelta:
-        return timedelta(minutes=30 if self.card.kind == "training" else 15)
+        return max(timedelta(minutes=30 if self.card.kind == "training" else 15), 2 * self.expected)
 
     @property
     def deadline(self) -> timedelta:
@@ -94,6 +102,7 @@ class CardModel:
             input,
             operators_usd=self.operators_usd,
             own_calls_usd=self.own_calls_usd,
+            platform_usd=self.platform_usd,
             at_most_usd=at_most_usd,
             size=size,
         )

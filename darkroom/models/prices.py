@@ -41,6 +41,7 @@ class Estimate:
     """What a call should cost at most. `source`: how that is known.
 
     `list_price`: the card's price times the input's units. `own_calls`: what nine in ten of our billed calls came to.
+    `platform`: what calls came to on the average, as the provider's platform says.
     `operator`: an operator's price. `max_usd`: the order's own bound. `guess`: the price times what is usual.
     """
 
@@ -63,6 +64,7 @@ def estimate(
     *,
     operators_usd: Decimal | None = None,
     own_calls_usd: Callable[[], Decimal | None] = lambda: None,
+    platform_usd: Callable[[], Decimal | None] = lambda: None,
     at_most_usd: Decimal | None = None,
     size: Size | None = None,
 ) -> Estimate:
@@ -78,6 +80,8 @@ def estimate(
         return _of_units(card, units, "list_price")
     if (usual := own_calls_usd()) is not None:
         return Estimate(usd=money(usual), source="own_calls")
+    if (usual := platform_usd()) is not None:
+        return Estimate(usd=money(usual), source="platform")
     if card.unit_price is not None:
         return _of_units(card, _usual_units(card), "guess")
     if at_most_usd is not None:

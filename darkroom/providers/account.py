@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from typing import ClassVar, Protocol, Self
 
 from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
@@ -30,6 +31,9 @@ class Platform(Protocol):
 
     def card(self, endpoint: str) -> Card | None:
         """Return the card of a model; None for one that it does not have."""
+
+    def usual_cost(self, endpoint: str) -> Decimal | None:
+        """Return what a call of the model usually comes to, as the provider says; None where it does not."""
 
     def pages(self) -> Iterator[Sequence[Card]]:
         """Yield the cards of all models, page by page, each model once."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache, partial
 from typing import Any, Protocol, cast, runtime_checkable
@@ -24,8 +25,8 @@ from darkroom.providers.web.model import MODELS as WEB
 class Refined(Protocol):
     """A model of which code says what its card cannot."""
 
-    def with_card(self, card: Card) -> Model:
-        """Return the model at the price of that card."""
+    def with_card(self, card: Card, *, own_time: timedelta | None = None) -> Model:
+        """Return the model at the price of that card. `own_time`: within which nearly all of our calls have ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +109,14 @@ def places_of_files(model: Model, input: Mapping[str, Any]) -> Sequence[Path] | 
 
 def _of_card(found: Found, known: Model | None) -> Model:
     if isinstance(known, Refined):
-        return known.with_card(found.card)
+        return known.with_card(found.card, own_time=shelf().usual_time(found.card.endpoint))
     return CardModel(
         card=found.card,
         hosts=accounts()[found.card.account_id].file_hosts(),
         operators_usd=found.call_usd,
         own_calls_usd=partial(shelf().usual_cost, found.card.endpoint),
+        platform_usd=partial(shelf().platform_cost, found.card),
+        own_time=shelf().usual_time(found.card.endpoint),
     )
 
 

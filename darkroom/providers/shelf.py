@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
@@ -27,11 +28,14 @@ from darkroom.settings import ANY_MODEL
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 10.0
+PLATFORM_COST_SECONDS = 3600.0  # that it does not say is known for as long
+USUAL_SECONDS_KEPT = 300.0
 MOST_KEPT = 4096
 ENDPOINT = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+){1,7}")
 LONGEST_ENDPOINT = 200
 
 FetchCard = Callable[[str], Card | None]
+FetchCost = Callable[[Card], Decimal | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +51,21 @@ class Shelf:
     """Thread-safe. `fetch`: asks the platform for a card; `models`: the setting of that name."""
 
     def __init__(
-        self, ledger: Ledger | None = None, *, fetch: FetchCard | None = None, models: str = ANY_MODEL
+        self,
+        ledger: Ledger | None = None,
+        *,
+        fetch: FetchCard | None = None,
+        fetch_cost: FetchCost | None = None,
+        models: str = ANY_MODEL,
     ) -> None:
         self._ledger = ledger
-        self._fetch = fetch
+        self._fetch, self._fetch_cost = fetch, fetch_cost
         self._globs = [each.strip() for each in models.split(",") if each.strip()]
         self._newest: dict[str, tuple[float, Found | None]] = {}
         self._versions: dict[tuple[str, int], Card] = {}
+        self._seconds: dict[str, tuple[float, float | None]] = {}
         self._costs: dict[str, tuple[float, Decimal | None]] = {}
+        self._platform_costs: dict[str, tuple[float, Decimal | None]] = {}
         self._lock = threading.Lock()
         self._first_use = threading.Lock()  # so that it is one question; known models do not wait for it
 
@@ -112,6 +123,27 @@ class Shelf:
                     cost = self._ledger.models.usual_cost(endpoint)
                 self._costs[endpoint] = time.monotonic(), cost
             return cost
+
+    def platform_cost(self, card: Card) -> Decimal | None:
+        """Return what a call usually comes to as its provider's platform says, which is asked once an hour."""
+        with self._first_use:
+            at, cost = self._platform_costs.get(card.endpoint, (float("-inf"), None))
+            if time.monotonic() - at >= PLATFORM_COST_SECONDS and self._fetch_cost is not None:
+                cost = self._fetch_cost(card)
+                self._platform_costs[card.endpoint] = time.monotonic(), cost
+            return cost
+
+    def usual_time(self, endpoint: str) -> timedelta | None:
+        """Return within how long 19 in 20 of our last calls had ended, as it was some minutes ago at most."""
+        with self._lock:
+            at, seconds = self._seconds.get(endpoint, (float("-inf"), None))
+            if time.monotonic() - at >= USUAL_SECONDS_KEPT and self._ledger is not None:
+                with suppress(*OUTAGES):
+                    seconds = self._ledger.models.usual_seconds(endpoint)
+                if len(self._seconds) >= MOST_KEPT:
+                    self._seconds.clear()
+                self._seconds[endpoint] = time.monotonic(), seconds
+            return None if seconds is None else timedelta(seconds=seconds)
 
     def allows(self, found: Found) -> bool:
         """Return whether this installation sells the model: by an operator's word, else by the setting."""
@@ -180,6 +212,20 @@ def fetch_card(endpoint: str) -> Card | None:
     return None
 
 
+def fetch_cost(card: Card) -> Decimal | None:
+    """Ask the model's platform what a call usually comes to. Return None where it does not say, or not now."""
+    from darkroom.providers.registry import accounts
+
+    if (account := accounts().get(card.account_id)) is None:
+        return None
+    try:
+        with account.platform() as platform:
+            return None if platform is None else platform.usual_cost(card.endpoint)
+    except DarkroomError as error:
+        logger.warning("What %s usually costs could not be asked: %s", card.endpoint, error.message)
+        return None
+
+
 def keep_packaged(ledger: Ledger) -> None:
     """Put the packaged cards on record where there are none, so that they are listed before the platform was asked."""
     cards = packaged_cards().values()
@@ -197,9 +243,15 @@ def shelf() -> Shelf:
 
 
 @contextmanager
-def open_shelf(ledger: Ledger, *, models: str = ANY_MODEL, fetch: FetchCard | None = fetch_card) -> Iterator[Shelf]:
-    """Have models looked up with that ledger inside the context."""
-    opened = Shelf(ledger, fetch=fetch, models=models)
+def open_shelf(
+    ledger: Ledger,
+    *,
+    models: str = ANY_MODEL,
+    fetch: FetchCard | None = fetch_card,
+    fetch_cost: FetchCost | None = fetch_cost,
+) -> Iterator[Shelf]:
+    """Have models looked up with that ledger inside the context. Without `fetch` no platform is asked for anything."""
+    opened = Shelf(ledger, fetch=fetch, fetch_cost=fetch_cost if fetch else None, models=models)
     _open.append(opened)
     try:
         yield opened

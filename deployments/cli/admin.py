@@ -98,6 +98,25 @@ def user_plan(name: Name, plan: Annotated[str, typer.Argument(help="A plan, as `
         ledger.users.put_on(name, plan)
 
 
+@user.command("set")
+def user_set(
+    name: Name,
+    daily_budget: Annotated[
+        str | None, typer.Option(metavar="USD|plan", help="Most they spend a day; `plan`: as their plan says again.")
+    ] = None,
+    monthly_budget: Annotated[
+        str | None, typer.Option(metavar="USD|plan", help="Most they spend a month; `plan`: as their plan says again.")
+    ] = None,
+) -> None:
+    """Give a user budgets of their own, which go before the plan's. Takes effect at once."""
+    asked = {"daily_budget_usd": daily_budget, "monthly_budget_usd": monthly_budget}
+    given = {field: None if text == "plan" else positive(text) for field, text in asked.items() if text is not None}
+    if not given:
+        raise typer.BadParameter("a budget, by --daily-budget or --monthly-budget", param_hint="--daily-budget")
+    with open_ledger() as ledger:
+        ledger.users.set_budgets(name, given)
+
+
 @user.command("revoke")
 def user_revoke(name: Name) -> None:
     """End all keys of a user. Their jobs and pictures stay."""
@@ -107,7 +126,7 @@ def user_revoke(name: Name) -> None:
 
 @plan.command("list")
 def plan_list(as_json: JsonOption = False) -> None:
-    """List plans: requests at once, weight, daily budget in USD, requests that may wait, calls a minute."""
+    """List plans: requests at once, weight, budgets in USD, mark-up, requests that may wait, calls a minute."""
     with open_ledger() as ledger:
         plans = ledger.users.plans()
     rows = (
@@ -116,7 +135,9 @@ def plan_list(as_json: JsonOption = False) -> None:
                 each.name,
                 str(each.in_flight),
                 f"{each.weight.normalize():f}",
-                "" if each.daily_budget_usd is None else f"{each.daily_budget_usd.normalize():f}",
+                _usd(each.daily_budget_usd),
+                _usd(each.monthly_budget_usd),
+                f"{each.markup.normalize():f}",
                 str(each.most_queued),
                 str(each.calls_per_minute or ""),
             ),
@@ -125,13 +146,15 @@ def plan_list(as_json: JsonOption = False) -> None:
                 "in_flight": each.in_flight,
                 "weight": each.weight,
                 "daily_budget_usd": each.daily_budget_usd,
+                "monthly_budget_usd": each.monthly_budget_usd,
+                "markup": each.markup,
                 "queued": each.most_queued,
                 "calls_per_minute": each.calls_per_minute,
             },
         )
         for each in plans
     )
-    columns = ("plan", "in flight", "weight", "budget a day", "queued", "calls a minute")
+    columns = ("plan", "in flight", "weight", "budget a day", "a month", "mark-up", "queued", "calls a minute")
     print_rows(columns, rows, as_json=as_json, empty="There are no plans.")
 
 
@@ -144,6 +167,14 @@ def plan_set(
         Decimal | None,
         typer.Option(parser=positive, metavar="USD", help="Most a user spends a day. Default: no limit."),
     ] = None,
+    monthly_budget: Annotated[
+        Decimal | None,
+        typer.Option(parser=positive, metavar="USD", help="Most a user spends a month. Default: no limit."),
+    ] = None,
+    markup: Annotated[
+        Decimal,
+        typer.Option(parser=positive, metavar="NUMBER", help="Costs times this are the prices of what is sold on."),
+    ] = Decimal(1),
     queued: Annotated[int, typer.Option(min=1, help="Requests of each user that may wait.")] = 20_000,
     calls: Annotated[
         int | None, typer.Option(min=1, help="Calls a minute with each key of its users. Default: no limit.")
@@ -156,6 +187,8 @@ def plan_set(
             in_flight=in_flight,
             weight=weight,
             daily_budget_usd=daily_budget,
+            monthly_budget_usd=monthly_budget,
+            markup=markup,
             most_queued=queued,
             calls_per_minute=calls,
         )
@@ -192,9 +225,14 @@ def keys_line(keys: Sequence[KnownKey]) -> str:
     return ", ".join([str(lasting), *ends])
 
 
+def _usd(amount: Decimal | None) -> str:
+    return "" if amount is None else f"{amount.normalize():f}"
+
+
 def _user(user: User, keys: Sequence[KnownKey]) -> dict[str, Any]:
     named = {"id": user.id, "name": user.name, "plan": user.plan, "service_user_id": user.parent_id}
-    return named | {"created_at": user.created_at, "keys": [asdict(key) for key in keys]}
+    budgets = {"daily_budget_usd": user.daily_budget_usd, "monthly_budget_usd": user.monthly_budget_usd}
+    return named | budgets | {"created_at": user.created_at, "keys": [asdict(key) for key in keys]}
 
 
 def _account_cells(account: Account) -> tuple[str, ...]:

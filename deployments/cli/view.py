@@ -76,16 +76,16 @@ def _files(assets: list[dict[str, Any]]) -> Table:
     table.add_column("size", justify="right")
     for asset in assets:
         name = asset["key"].rpartition("/")[2]
-        table.add_row(
-            f"[link={asset['url']}]{escape(name)}[/link]", _measures(asset), f"{asset['bytes'] / 1024:,.0f} KB"
-        )
+        shown = f"[link={asset['url']}]{escape(name)}[/link]" if asset["url"] else f"{escape(name)} (hidden)"
+        table.add_row(shown, _measures(asset), f"{asset['bytes'] / 1024:,.0f} KB")
     return table
 
 
 def _measures(asset: dict[str, Any]) -> str:
     size = f"{asset['width']}×{asset['height']}" if asset["width"] else ""
     seconds = f"{asset['seconds']:.1f} s" if asset["seconds"] else ""
-    return " ".join(filter(None, [asset["content_type"], size, seconds]))
+    flagged = "flagged" if asset.get("flagged") else ""
+    return " ".join(filter(None, [asset["content_type"], size, seconds, flagged]))
 
 
 def _took(row: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
     Scope.READ: (
         "GET /v1/assets",
         "GET /v1/assets/{id}",
+        "GET /v1/budget",
         "GET /v1/callback-endpoint",
         "GET /v1/callbacks",
         "GET /v1/dead-letters",
@@ -87,6 +88,7 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "GET /v1/admin/users",
         "POST /v1/admin/users",
         "GET /v1/admin/users/{user}",
+        "POST /v1/admin/users/{user}/budgets",
         "POST /v1/admin/users/{user}/plan",
         "POST /v1/admin/users/{user}/revoke",
     ),

@@ -69,6 +69,10 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
         # The event feed is what one looks at after a callback.
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+        # Else every five seconds, and nothing of ours hangs on either: to mark a run as late, and to end one that was
+        # suspended for longer than anybody waits.
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
+        "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
         # A minutely schedule, planned an hour ahead by default: after an outage all of that would run at once.
         "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT2M",
         "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "2",

@@ -44,6 +44,8 @@ def tile(asset: Any) -> Node:
 
 
 def _small(asset: Any, name: str) -> Node:
+    if asset["url"] is None:
+        return h.div(".tile-view")["Flagged and hidden"]
     url, kind = local(asset["url"]), asset["content_type"]
     has_thumbnail = kind in WITH_THUMBNAILS and asset["width"]
     if kind.startswith("video/"):
@@ -63,6 +65,8 @@ def _small(asset: Any, name: str) -> Node:
 
 def large(asset: Any) -> Node:
     """Show a file as large as it goes; what a browser cannot show is offered as a file."""
+    if asset["url"] is None:
+        return h.div(".large.other")["Its model has flagged it, and its order says that such files are hidden."]
     url, kind, name = local(asset["url"]), asset["content_type"], title_of(asset)
     if kind.startswith("video/"):
         poster = f"{url}&w=960" if kind in WITH_THUMBNAILS and asset["width"] else None
@@ -75,6 +79,8 @@ def large(asset: Any) -> Node:
 
 
 def download(asset: Any) -> Node:
+    if asset["url"] is None:
+        return None
     return h.a(".button.quiet", href=local(asset["url"]), download=file_name(asset))["Download"]
 
 

@@ -94,8 +94,8 @@ def _read(event: Event) -> tuple[str, UUID, datetime]:
 class LedgerListener:
     """A thread that listens to the ledger and calls `notify` in the loop."""
 
-    def __init__(self, ledger_url: str, notify: Callable[[], None], *, timing: Timing) -> None:
-        self._ledger = Ledger(ledger_url, timing=timing)
+    def __init__(self, ledger: Ledger, notify: Callable[[], None], *, timing: Timing) -> None:
+        self._ledger = ledger
         self._again = timing.listen_again.total_seconds()
         self._notify = notify
         self._loop = asyncio.get_running_loop()

@@ -38,8 +38,11 @@ from darkroom.deployments.worker import child
 from darkroom.deployments.worker.children import Child, explain
 from darkroom.deployments.worker.configuration import Recipe, Recipes, WarmJobConfiguration, WarmVariables
 from darkroom.deployments.worker.forkserver import CannotPreload, ForkServer
+from darkroom.deployments.worker.idle_turns import IdleTurns
 from darkroom.deployments.worker.listeners import Changes, LedgerListener, hear_prefect
 from darkroom.deployments.worker.messages import Order, Suspended, Word
+from darkroom.ledger import Ledger
+from darkroom.orchestrator.missed_runs import COMPLETED
 from darkroom.settings import load_settings
 
 logger = logging.getLogger(__name__)
@@ -76,6 +79,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         self._rung = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._ledger_ear: LedgerListener | None = None
+        self._turns: IdleTurns | None = None
 
     @classmethod
     def get_default_base_job_template(cls) -> dict[str, Any]:
@@ -94,7 +98,9 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
         self._tasks = [asyncio.create_task(self._poll_when_rung()), asyncio.create_task(self._hear_prefect())]
         if url := self._settings.ledger_url:
-            self._ledger_ear = LedgerListener(url, self._rung.set, timing=self._timing)
+            ledger = Ledger(url, timing=self._timing)
+            self._ledger_ear = LedgerListener(ledger, self._rung.set, timing=self._timing)
+            self._turns = IdleTurns(ledger, timing=self._timing)
 
     async def _wait_for_pool(self) -> None:
         """Somebody else makes it, after us. Prefect's own worker would look for it every ten seconds."""
@@ -177,6 +183,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             if configuration is not None:
                 result = await self.run(flow_run, configuration)
                 await self._report(flow_run, configuration, result)
+                await self._note_turn(flow_run)
         except Exception as error:
             self.get_flow_run_logger(flow_run).exception("The run could not be carried out.")
             await self._propose_crashed_state(flow_run, f"It could not be carried out: {type(error).__name__}: {error}")
@@ -190,6 +197,9 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
     async def _ready_to_run(self, flow_run: FlowRun) -> WarmJobConfiguration | None:
         """None if it must not run: its deployment is gone, or the server says that somebody else has it."""
         try:
+            if await self._is_needless(flow_run):
+                await self._take_out(flow_run)
+                return None
             recipe, ours = await asyncio.gather(self._recipe(flow_run), self._propose_pending_state(flow_run))
         finally:
             self._said_pending[flow_run.id].set()
@@ -204,6 +214,28 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             worker_name=self.name,
             worker_id=self.backend_id,
         )
+
+    async def _is_needless(self, flow_run: FlowRun) -> bool:
+        """Tell whether it is a turn of `reconcile` that would find nothing to do."""
+        if self._turns is None or (slot := self._turns.slot(flow_run)) is None:
+            return False
+        return await anyio.to_thread.run_sync(self._turns.is_needless, slot)
+
+    async def _take_out(self, flow_run: FlowRun) -> None:
+        """Delete the run, which has not begun, at Prefect. Where that fails, it is offered and looked at again."""
+        with suppress(ObjectNotFound, httpx.HTTPError):
+            await self.client.delete_flow_run(flow_run.id)
+
+    async def _note_turn(self, flow_run: FlowRun) -> None:
+        """Remember the turn of `reconcile` that has completed: the next ones may be needless."""
+        if self._turns is None or not flow_run.auto_scheduled or (recipe := await self._recipe(flow_run)) is None:
+            return
+        deployment = recipe.deployment.name if recipe.deployment else None
+        self._turns.note(flow_run, flow=recipe.flow.name, deployment=deployment)
+        if (slot := self._turns.slot(flow_run)) is not None:
+            ended = (await self.client.read_flow_run(flow_run.id)).state
+            if ended is not None and ended.name == COMPLETED:  # not one that was skipped
+                self._turns.completed(slot)
 
     async def _recipe(self, flow_run: FlowRun) -> Recipe | None:
         try:

@@ -1,9 +1,9 @@
-"""What any order may say of its own cost: the most that it may be."""
+"""What any order may say beside what it orders: what it may cost at most, and of files that are flagged."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema
 
@@ -21,6 +21,12 @@ _SCHEMA = {
 }
 _Money = Annotated[Decimal, Field(gt=0, le=MOST_USD, max_digits=12, decimal_places=6), WithJsonSchema(_SCHEMA)]
 MaxUsd = Annotated[_Money | None, InForm(type=Annotated[float, Field(gt=0, le=MOST_USD)] | None)]
+Flagged = Literal["keep", "hide", "fail"]
+FLAGGED = field(
+    "Flagged files",
+    "What its model says is not safe for work: keep (marked), hide (on record, shown to nobody), or fail the job.",
+    "keep",
+)
 MAX_USD = field("At most", "USD. An order that may cost more is refused. Empty: no bound of its own.", None)
 
 

@@ -18,9 +18,9 @@ from darkroom.flows.parts.picture_steps import (
     estimate,
     first_call,
     parts,
-    require_capacity,
     require_logos,
     require_picture,
+    require_steps,
 )
 from darkroom.ledger import Asset, Ledger, RequestSpec
 from darkroom.order import Address, InForm, Order, Prepared, field
@@ -101,7 +101,7 @@ class Edit(Order):
 
         `picture`: the one that is in the store. Raises BadInput for steps that would make it too large.
         """
-        require_capacity(self.post, _size(picture))
+        require_steps(self.post, _size(picture))
         if picture is None:
             return build_request(ENDPOINT, {"url": self.image, **AS_IT_IS}, step=FETCH)
         return first_call(self.post, picture)

@@ -10,8 +10,8 @@ from pydantic import Field
 from darkroom.engine.backoff import USUAL, RetryPolicy
 from darkroom.engine.request_spec import build_request, part_of, priced_at_most
 from darkroom.errors import BadInput
-from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
-from darkroom.flows.parts.picture_steps import Steps, parts, require_capacity, require_logos
+from darkroom.flows.orders.bounds import FLAGGED, MAX_USD, Flagged, MaxUsd, require_within
+from darkroom.flows.parts.picture_steps import Steps, parts, require_logos, require_steps
 from darkroom.flows.parts.trained_style import TRIAL, Style, find_style
 from darkroom.ledger import Lane, Ledger, RequestSpec
 from darkroom.models import Path, WrongInput
@@ -83,6 +83,7 @@ class Generation(Order):
     lora: LoraName = field("LoRA", "A trained style, for a model that takes LoRAs: its trigger word, or its id.", None)
     lora_scale: float = field("Its strength", "0 to 4; at 1 as it was trained.", 1.0, ge=0, le=MOST_LORA_SCALE)
     post: Steps = field("Afterwards", "Up to 8 steps for the pictures, in this order.", [])
+    flagged: Flagged = FLAGGED
     max_usd: MaxUsd = MAX_USD
 
     def check(self) -> None:
@@ -126,7 +127,7 @@ class Generation(Order):
                 error.field = f"input.{error.field}"
             raise
         if self.post:
-            require_capacity(self.post, find_picture_model(self.model).size(spec.input))
+            require_steps(self.post, find_picture_model(self.model).size(spec.input))
         return spec
 
     def arguments(self, style: Style | None) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def require_own_files(ledger: Ledger, spec: RequestSpec, *, user_id: str, within
         if not isinstance(value, str) or not value.startswith(ASSET):
             continue
         asset = ledger.assets.get(value.removeprefix(ASSET))
-        if asset is None or asset.user_id != user_id:
+        if asset is None or asset.user_id != user_id or asset.hidden:
             field = ".".join([within, *map(str, path)])
             raise BadInput(
                 f"{field}: you have no file of this id; bring it with POST /v1/uploads",

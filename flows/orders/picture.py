@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.engine.request_spec import build_request, part_of, priced_at_most
 from darkroom.errors import BadInput
-from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
+from darkroom.flows.orders.bounds import FLAGGED, MAX_USD, Flagged, MaxUsd, require_within
 from darkroom.flows.parts.picture_steps import Size as Pixels
-from darkroom.flows.parts.picture_steps import Steps, estimate, parts, require_capacity, require_logos
+from darkroom.flows.parts.picture_steps import Steps, estimate, parts, require_logos, require_steps
 from darkroom.flows.parts.trained_style import PAINTER, TRIAL, Style, find_style
 from darkroom.ledger import Ledger, RequestSpec
 from darkroom.models import WrongInput
@@ -119,6 +119,7 @@ class Picture(Order):
     post: Steps = field(
         "Afterwards", "Up to 8 steps, in this order: make it larger, remove the background, mark it.", []
     )
+    flagged: Flagged = FLAGGED
     max_usd: MaxUsd = MAX_USD
 
     def check(self) -> None:
@@ -159,7 +160,7 @@ class Picture(Order):
             if error.field.partition(".")[0] in self.arguments:
                 error.field = f"arguments.{error.field}"
             raise
-        require_capacity(self.post, self._size(spec))
+        require_steps(self.post, self._size(spec))
         return spec
 
     def estimate(self, spec: RequestSpec) -> Decimal:

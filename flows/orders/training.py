@@ -158,7 +158,7 @@ class Training(Order):
         for place, source in self.given().sources.items():
             # The run would find it out as well; but here it costs nobody a minute.
             asset = ledger.assets.get(source) if is_asset(source) else None
-            if is_asset(source) and (asset is None or asset.user_id != user_id):
+            if is_asset(source) and (asset is None or asset.user_id != user_id or asset.hidden):
                 words = "You have no file of this id. Bring it with POST /v1/uploads."
                 raise BadInput(words, field=place, code="no_such_asset")
         whole = self.estimate()

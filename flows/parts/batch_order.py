@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.batches import Forecast, Pass, Passes, Row, draft_of, duplicates, final_of, forecast, read_manifest
 from darkroom.errors import BadInput
-from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
+from darkroom.flows.orders.bounds import FLAGGED, MAX_USD, Flagged, MaxUsd, require_within
 from darkroom.flows.orders.picture import Picture
 from darkroom.flows.parts.trained_style import Style
 from darkroom.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
@@ -49,6 +49,7 @@ class BatchOptions(Order):
         "Hours to choose", "How long it waits for a person. Empty: as long as it takes.", None, gt=0, le=24 * 365
     )
     if_nobody_answers: IfNobody = field("If nobody chooses in time", "Wait on, take all drafts, or take none.", "wait")
+    flagged: Flagged = FLAGGED
     max_usd: MaxUsd = MAX_USD
 
     @property
@@ -56,6 +57,11 @@ class BatchOptions(Order):
         if self.answer_within_hours is None or self.if_nobody_answers == "wait":
             return None
         return timedelta(hours=self.answer_within_hours)
+
+    def for_all_rows(self) -> dict[str, Any]:
+        """Return what a row does not say itself."""
+        given = {} if self.flagged == "keep" else {"flagged": self.flagged}
+        return {**given, **self.defaults}
 
     def passes(self) -> Passes:
         return Passes(
@@ -89,7 +95,7 @@ def plan_batch(
     manifest = read_manifest(
         source,
         check=lambda picture: _check(picture, known),
-        defaults=options.defaults,
+        defaults=options.for_all_rows(),
         passes=options.passes(),
         charset=charset,
     )

@@ -80,7 +80,7 @@ def _summary(figures: Figures) -> str:
     lines = [
         f"- **{_count(figures.ordered, 'job')}** ordered. **{figures.ended(JobStatus.COMPLETED):,}** completed, "
         f"**{figures.ended(JobStatus.FAILED):,}** failed, {cancelled:,} cancelled.",
-        f"- **{_usd(figures.spent_usd)} USD** spent.",
+        f"- **{_usd(figures.spent_usd)} USD** spent.{_price(figures)}",
         f"- {_count(again, 'result')} paid twice: {_usd(figures.duplicates_usd)} USD, in the sum above."
         if again
         else "- No result was paid twice.",
@@ -90,6 +90,11 @@ def _summary(figures: Figures) -> str:
         else "- No call was answered by a result that was paid before.",
     ]
     return "\n".join(lines)
+
+
+def _price(figures: Figures) -> str:
+    """Say what it is sold on for, where that is told apart from the costs."""
+    return "" if figures.price_usd is None else f" With mark-ups it is sold for {_usd(figures.price_usd)} USD."
 
 
 def _failures(figures: Figures) -> str:

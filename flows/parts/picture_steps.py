@@ -1,4 +1,4 @@
-"""What may be done to a picture once it is there: made larger, cut out of its background, marked. In any order.
+"""What may be done to a picture once it is there: made larger, cut out, marked, or whatever a model makes of it.
 
 The steps as they are asked for, by the API and in Prefect's form, and what is known of them before anything is done:
 which call each is, what it costs, how large its picture will be.
@@ -6,6 +6,7 @@ which call each is, what it costs, how large its picture will be.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -22,13 +23,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from darkroom.engine.request_spec import as_part, build_request
+from darkroom.engine.request_spec import as_part, build_request, quote
 from darkroom.errors import BadInput
 from darkroom.ledger import Asset, RequestSpec
 from darkroom.media.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
-from darkroom.models import Estimate
+from darkroom.models import Estimate, WrongInput, picture_field
 from darkroom.order import EstimatePart, InForm, field, in_order
-from darkroom.providers.models import find_picture_model
+from darkroom.providers.base import ASSET
+from darkroom.providers.models import find_model, find_picture_model, places_of_files
 
 MOST_STEPS = 8
 # Of a picture that was made larger. A PNG of them has up to 60 MB; the media store takes 64 MiB, and 50 million pixels.
@@ -37,6 +39,9 @@ CUT_OUT = "fal-ai/birefnet/v2"
 ENLARGED_BY = {"fal-ai/clarity-upscaler": "upscale_factor", "fal-ai/esrgan": "scale"}
 
 _ANY_FILE = "asset:ast_0"  # for what a call costs, whatever its picture shows
+
+ENDPOINT = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*(/[A-Za-z0-9_.\-]+){1,7}$"
+NO_NAME = re.compile(r"[^a-z0-9]+")
 
 Size = tuple[int, int]
 Name = Literal["upscale", "remove_background", "watermark"]
@@ -63,6 +68,18 @@ class _Step(BaseModel):
     def call(self, picture: Asset) -> tuple[str, dict[str, Any]] | None:
         """Return what the step asks of a provider: the endpoint and the arguments; None for what we do ourselves."""
         return None
+
+    @property
+    def name(self) -> str:
+        """Return what its files are called after."""
+        return self.step
+
+    def check(self, field: str) -> None:
+        """Raise BadInput, by a path that begins with `field`, for what only the model's card can tell."""
+
+    def files(self) -> list[tuple[str, str]]:
+        """Return the user's files that it takes beside the picture: where it names them, and their ids."""
+        return []
 
     def result_size(self, size: Size) -> Size:
         return size
@@ -109,6 +126,54 @@ class RemoveBackground(_Step):
         return CUT_OUT, find_picture_model(CUT_OUT).quote({"image_url": _ANY_FILE}, size=size)
 
 
+class ByModel(_Step):
+    """Given to a model that takes a picture and makes one."""
+
+    model_config = ConfigDict(title="Any model")
+
+    step: str = field("Step", "The endpoint of a model, e.g. fal-ai/bria/eraser.", pattern=ENDPOINT, max_length=200)
+    input: dict[str, Any] = field("Input", "The model's own, beside the picture.", {})
+
+    @property
+    def name(self) -> str:
+        return NO_NAME.sub("-", self.step.lower()).strip("-")[-40:].strip("-")
+
+    def call(self, picture: Asset) -> tuple[str, dict[str, Any]]:
+        return self.step, self._with(picture)
+
+    def check(self, field: str) -> None:
+        try:
+            find_picture_model(self.step)
+            build_request(self.step, self._with(_ANY_FILE), step=self.name)
+        except WrongInput as error:
+            raise error.within(f"{field}.input") from None
+        except BadInput as error:
+            error.field = f"{field}.step" if error.field in ("", "model") else f"{field}.input.{error.field}"
+            raise
+
+    def files(self) -> list[tuple[str, str]]:
+        given = self._with(_ANY_FILE)
+        found = []
+        for path in places_of_files(find_model(self.step), given) or ():
+            value: Any = given
+            for part in path:
+                value = value[part]
+            if value != _ANY_FILE and value.startswith(ASSET):
+                found.append((".".join(map(str, path)), value.removeprefix(ASSET)))
+        return found
+
+    def quote(self, size: Size) -> tuple[str, Estimate]:
+        return self.step, quote(find_picture_model(self.step), self._with(_ANY_FILE), size=size)
+
+    def _with(self, picture: Any) -> dict[str, Any]:
+        """Return the input with the picture in its place. Raise BadInput for a model that takes none."""
+        found = picture_field(find_picture_model(self.step).input_schema)
+        if found is None:
+            raise BadInput(f"{self.step} takes no picture; choose a model that makes one of another", field="model")
+        name, is_list = found
+        return {**self.input, name: [picture, *self.input.get(name, [])] if is_list else picture}
+
+
 class Watermark(_Step):
     """Words or a logo on it. Ours, and free."""
 
@@ -152,18 +217,22 @@ def _step(value: Any) -> Any:
     given = value if isinstance(value, Mapping) else {"step": value}
     name = given.get("step")
     kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None and isinstance(name, str) and "/" in name:
+        kind = ByModel
     if kind is None:
-        raise PydanticCustomError("step", "must name a step: {names}", {"names": ", ".join(_KINDS)})
+        names = ", ".join(_KINDS)
+        raise PydanticCustomError("step", "must name a step ({names}) or a model's endpoint", {"names": names})
     return kind.model_validate(given)
 
 
-_KINDS: Mapping[str, type[Upscale | RemoveBackground | Watermark]] = {
+_KINDS: Mapping[str, type[Upscale | RemoveBackground | Watermark | ByModel]] = {
     "upscale": Upscale,
     "remove_background": RemoveBackground,
     "watermark": Watermark,
 }
-AnyStep = Upscale | RemoveBackground | Watermark
-Step = Annotated[AnyStep, BeforeValidator(_step, json_schema_input_type=Name | AnyStep)]
+AnyStep = Upscale | RemoveBackground | Watermark | ByModel
+ModelName = Annotated[str, Field(pattern=ENDPOINT, max_length=200)]
+Step = Annotated[AnyStep, BeforeValidator(_step, json_schema_input_type=Name | ModelName | AnyStep)]
 
 
 class FormStep(BaseModel):
@@ -220,6 +289,13 @@ def parts(steps: Sequence[_Step], size: Size, *, pictures: int = 1) -> list[Esti
     return found
 
 
+def require_steps(steps: Sequence[_Step], size: Size) -> None:
+    """Raise BadInput for what can be told of the steps before anything is paid."""
+    for n, step in enumerate(steps):
+        step.check(f"post.{n}")
+    require_capacity(steps, size)
+
+
 def require_capacity(steps: Sequence[_Step], size: Size) -> None:
     """Raise BadInput for a chain whose picture would become too large to keep, before any of it is paid."""
     for n, step in enumerate(steps, 1):
@@ -231,15 +307,17 @@ def require_capacity(steps: Sequence[_Step], size: Size) -> None:
 
 
 def require_logos(steps: Sequence[_Step], find: Callable[[str], Asset | None], *, user_id: str) -> None:
-    """Raise BadInput for a logo that is no picture of the user."""
+    """Raise BadInput for a logo, or another file that a step takes, that is no picture of the user."""
     for n, step in enumerate(steps):
+        for place, asset_id in step.files():
+            require_picture(find(asset_id), user_id=user_id, field=f"post.{n}.input.{place}")
         if isinstance(step, Watermark) and step.logo is not None:
             require_picture(find(step.logo), user_id=user_id, field=f"post.{n}.logo")
 
 
 def require_picture(asset: Asset | None, *, user_id: str, field: str) -> Asset:
     """Return the picture. Raise BadInput unless it is a picture of the user."""
-    if asset is None or asset.user_id != user_id or not asset.content_type.startswith("image/"):
+    if asset is None or asset.user_id != user_id or asset.hidden or not asset.content_type.startswith("image/"):
         raise BadInput(
             f"{field}: you have no picture of this id; bring it with POST /v1/uploads, or take one of a job's assets",
             field=field,
@@ -250,4 +328,4 @@ def require_picture(asset: Asset | None, *, user_id: str, field: str) -> Asset:
 
 def step_name(step: _Step, n: int, number: int | None = None) -> str:
     """`1-upscale`; of the second of several pictures `1-upscale-of-2`."""
-    return f"{n}-{step.step}" if number is None else f"{n}-{step.step}-of-{number}"
+    return f"{n}-{step.name}" if number is None else f"{n}-{step.name}-of-{number}"

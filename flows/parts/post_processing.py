@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from darkroom import Job, Waiting
+from darkroom.errors import Permanent
 from darkroom.flows.parts.picture_steps import AnyStep, Size, Upscale, Watermark, require_capacity, step_name
 from darkroom.ledger import Asset
 from darkroom.media.transparency import may_be_transparent, with_transparency_of
@@ -18,7 +19,11 @@ from darkroom.media.watermark import TEXT, Mark, watermark
 
 
 def post_process(job: Job, pictures: Sequence[Asset], steps: Sequence[AnyStep]) -> list[Asset]:
-    """Carry out the steps on all pictures side by side. Raise `Waiting` until all have gone through."""
+    """Carry out the steps on all pictures side by side. Raise `Waiting` until all have gone through.
+
+    Nothing is done to a hidden picture, and none is among those that are returned.
+    """
+    pictures = [picture for picture in pictures if not picture.hidden]
     done: list[Asset] = []
     finished, waits = 0, set[str]()
     for number, picture in enumerate(pictures, 1):
@@ -26,7 +31,8 @@ def post_process(job: Job, pictures: Sequence[Asset], steps: Sequence[AnyStep]) 
             for after in _chain(job, picture, steps, number=number if len(pictures) > 1 else None):
                 picture = after
                 finished += 1
-            done.append(picture)
+            if not picture.hidden:
+                done.append(picture)
         except Waiting as waiting:
             waits |= waiting.refs
     _tell(job, finished, of=len(steps) * len(pictures))
@@ -49,6 +55,8 @@ def _chain(job: Job, picture: Asset, steps: Sequence[AnyStep], *, number: int | 
     for n, step in enumerate(steps, 1):
         picture = _carry_out(job, step, picture, name=step_name(step, n, number))
         yield picture
+        if picture.hidden:
+            return
 
 
 def _carry_out(job: Job, step: AnyStep, picture: Asset, *, name: str) -> Asset:
@@ -56,8 +64,16 @@ def _carry_out(job: Job, step: AnyStep, picture: Asset, *, name: str) -> Asset:
         return job.make(name, partial(_marked, job, step, picture))
     call = step.call(picture)
     assert call is not None
-    made = job.store(job.infer(*call, step=name, reuse=True))[0]
+    made = _picture_of(job.store(job.infer(*call, step=name, reuse=True)), step=name)
     return _as_transparent(job, made, picture, name=f"{name}-transparency") if isinstance(step, Upscale) else made
+
+
+def _picture_of(files: Sequence[Asset], *, step: str) -> Asset:
+    """Return the first picture of an answer. Raise Permanent where it has none, for which any model is good."""
+    for file in files:
+        if file.content_type.startswith("image/") and file.width is not None:
+            return file
+    raise Permanent(f"{step}: no picture came of it.", code="unexpected_output").of(step=step)
 
 
 def _marked(job: Job, step: Watermark, picture: Asset) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from ledger_databases import Db
 from ledger_scenes import DEV, Picture, granted_picture, submitting_picture
 from simulated_fal import SimulatedFal
+from support import wait_until
 
 from darkroom.errors import SubmitUnknown
 from darkroom.ledger import Ledger, RequestStatus
@@ -58,6 +59,21 @@ def test_a_lost_submit_is_in_flight_once_it_is_found(
     (there,) = simulator.requests("a lost fox")
     assert (picture.row.status, picture.row.request_id) == (RequestStatus.IN_FLIGHT, there["request_id"])
     assert adopt(ledger, client) == []
+
+
+def test_a_lost_submit_that_runs_for_long_is_found_when_it_ends(
+    ledger: Ledger, client: Fal, db: Db, simulator: SimulatedFal, lose: Callable[[str], Picture]
+) -> None:
+    """Where the list shows a request only then, and by its end: long after the seconds of its POST."""
+    simulator.platform(request_list="ended")
+    picture = lose("a slow fox")
+    db.execute("UPDATE request SET submitted_at = submitted_at - interval '18 s' WHERE ref = %s", [picture.ref])
+    (there,) = simulator.requests("a slow fox")
+    assert adopt(ledger, client) == []
+    simulator.release(there["request_id"])
+    wait_until(lambda: simulator.requests("a slow fox")[0]["status"] == "COMPLETED")
+    assert adopt(ledger, client) == [picture.ref]
+    assert picture.row.request_id == there["request_id"]
 
 
 def test_the_same_prompt_lost_twice_is_two_requests(

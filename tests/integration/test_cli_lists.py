@@ -46,9 +46,10 @@ def test_an_operator_lists_the_jobs_of_all(command: Command, ledger: Ledger) -> 
 
 def test_plans_and_accounts_are_listed(command: Command) -> None:
     """With what `set` sets of them."""
-    assert command("plan", "set", "gold", "--in-flight", "20", "--weight", "2.5", "--daily-budget", "10").exit_code == 0
+    gold = ["--in-flight", "20", "--weight", "2.5", "--daily-budget", "10", "--markup", "1.3"]
+    assert command("plan", "set", "gold", *gold).exit_code == 0
     assert command("account", "set", "fal", "--endpoint", "fal-ai/flux/dev=3").exit_code == 0
-    assert "gold\t20\t2.5\t10\t20000\t-" in command("plan", "list").stdout.splitlines()
+    assert "gold\t20\t2.5\t10\t-\t1.3\t20000\t-" in command("plan", "list").stdout.splitlines()
     assert "fal\t10\t-\tfal-ai/flux/dev=3\tup" in command("account", "list").stdout.splitlines()
     plans = {each["name"]: each for each in map(json.loads, command("plan", "list", "--json").stdout.splitlines())}
     assert plans["gold"] == {
@@ -56,9 +57,23 @@ def test_plans_and_accounts_are_listed(command: Command) -> None:
         "in_flight": 20,
         "weight": 2.5,
         "daily_budget_usd": 10,
+        "monthly_budget_usd": None,
+        "markup": 1.3,
         "queued": 20000,
         "calls_per_minute": None,
     }
+
+
+def test_a_user_is_given_budgets_of_their_own_and_the_plans_again(command: Command, ledger: Ledger) -> None:
+    """Those that are named change; nothing named, or nothing that is money, is refused with what to give."""
+    ann = ledger.users.add("ann").user_id
+    assert command("user", "set", "ann", "--daily-budget", "2.5", "--monthly-budget", "40").exit_code == 0
+    assert command("user", "set", "ann", "--daily-budget", "plan").exit_code == 0
+    assert [each.budget_usd for each in ledger.budgets.of(ann)] == [None, 40]
+    listed = {each["name"]: each for each in map(json.loads, command("user", "list", "--json").stdout.splitlines())}
+    assert (listed["ann"]["daily_budget_usd"], listed["ann"]["monthly_budget_usd"]) == (None, 40)
+    for wrong in ([], ["--daily-budget", "x"]):
+        assert command("user", "set", "ann", *wrong).exit_code == 2
 
 
 @pytest.mark.parametrize(

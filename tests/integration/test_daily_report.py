@@ -148,6 +148,14 @@ def test_money_is_told_with_its_sums(figures: Figures) -> None:
     ]
 
 
+def test_what_is_sold_on_is_told_beside_what_was_spent(figures: Figures) -> None:
+    """Where a plan has a mark-up; else nothing is said of prices."""
+    assert "sold for" not in markdown(figures, UTC_ZONE)
+    sold = replace(figures.spent[0], price_usd=Decimal("0.75"), marked_up=True)
+    text = markdown(replace(figures, spent=[sold]), UTC_ZONE)
+    assert "USD** spent. With mark-ups it is sold for 0.750 USD.\n" in text
+
+
 def test_a_chart_of_several_days_has_a_bar_for_four_hours(ledger: Ledger, figures: Figures) -> None:
     """All that ended is in it: three days are 18 lines."""
     begin, end = span(None, now=datetime(2026, 11, 23, 9, tzinfo=UTC), zone=UTC_ZONE)

@@ -15,7 +15,7 @@ from support import wait_until
 from darkroom.errors import BadInput
 from darkroom.ledger import Ledger
 from darkroom.media.fetching import fetch_file
-from darkroom.models import WrongInput
+from darkroom.models import Card, WrongInput
 from darkroom.providers.fal import Fal
 from darkroom.providers.fal.model import FILE_HOSTS
 from darkroom.providers.fal.platform import FalPlatform
@@ -79,6 +79,28 @@ def test_a_model_that_appears_is_ordered_a_moment_later(
         assert all(fetch_file(file.url, hosts=FILE_HOSTS).width for file in files)
         assert result.billable_units is not None
         assert model.cost(asked, result.output, result.billable_units) == result.billable_units * Decimal("0.05")
+
+
+def test_what_calls_usually_cost_is_asked_of_the_platform(
+    simulator: SimulatedFal, ledger: Ledger, platform: FalPlatform
+) -> None:
+    """Where the unit says nothing and nobody here has called it yet; without a history there it is a guess."""
+    simulator.add_model(**{**new_card(), "endpoint_id": f"{NEW}/units", "unit": "units", "unit_price": "1.00"})
+
+    def fetch_cost(card: Card) -> Decimal | None:
+        return platform.usual_cost(card.endpoint)
+
+    with open_shelf(ledger, fetch=platform.card, fetch_cost=fetch_cost):
+        assert find_model(f"{NEW}/units").quote({"prompt": "a fox"}).source == "guess"
+    simulator.rule(match="a usual fox", units="0.219")
+    with Fal("sim:key") as fal:
+        taken = fal.submit(
+            f"{NEW}/units", {"prompt": "a usual fox"}, webhook_url=None, start_timeout=timedelta(minutes=5)
+        )
+        wait_until(lambda: fal.status(f"{NEW}/units", taken.request_id).state == "COMPLETED")
+    with open_shelf(ledger, fetch=platform.card, fetch_cost=fetch_cost):
+        quoted = find_model(f"{NEW}/units").quote({"prompt": "a fox"})
+    assert (quoted.usd, quoted.source) == (Decimal("0.219"), "platform")
 
 
 def new_card() -> dict[str, Any]:

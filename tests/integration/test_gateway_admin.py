@@ -114,7 +114,8 @@ def test_users_and_keys_are_listed_page_by_page(operator: Operator, ledger: Ledg
 
 def test_plans_accounts_and_models_are_set(operator: Operator, ledger: Ledger) -> None:
     """Plans as a whole; of accounts and models what is given."""
-    gold = {"name": "gold", "in_flight": 20, "weight": 2.5, "daily_budget_usd": 10, "calls_per_minute": 600}
+    gold = {"name": "gold", "in_flight": 20, "weight": 2.5, "calls_per_minute": 600}
+    gold |= {"daily_budget_usd": 10, "monthly_budget_usd": 100, "markup": 1.25}
     answer = operator.post("plans", **gold)
     assert answer.json() == {**gold, "most_queued": 20_000}
     assert gold["name"] in [plan["name"] for plan in operator.get("plans").json()["items"]]
@@ -126,6 +127,18 @@ def test_plans_accounts_and_models_are_set(operator: Operator, ledger: Ledger) -
     model = operator.post("models", endpoint="fal-ai/veo3", call_usd=3.2).json()
     assert model == {"endpoint": "fal-ai/veo3", "allowed": False, "call_usd": 3.2}
     assert ledger.models.choice("fal-ai/veo3") == (False, Decimal("3.2"))
+
+
+def test_a_user_is_given_budgets_of_their_own(operator: Operator, ledger: Ledger) -> None:
+    """What is left out stays as it is, null is the plan's again; `GET /v1/budget` says whose and what is left."""
+    operator.post("plans", name="gold", in_flight=20, weight=1, daily_budget_usd=10)
+    operator.post("users", name="ann", plan="gold")
+    operator.post("users/ann/budgets", monthly_budget_usd=0.5)
+    user = operator.post("users/ann/budgets", daily_budget_usd=0.25).json()
+    assert (user["daily_budget_usd"], user["monthly_budget_usd"]) == (0.25, 0.5)
+    assert operator.post("users/ann/budgets", daily_budget_usd=None).json()["daily_budget_usd"] is None
+    found = {each.period: (each.budget_usd, each.is_own) for each in ledger.budgets.of(user["id"])}
+    assert found == {"day": (10, False), "month": (Decimal("0.5"), True)}
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], int, str]] = {
@@ -141,6 +154,9 @@ WRONG: dict[str, tuple[str, dict[str, Any], int, str]] = {
         "expires_at",
     ),
     "a time without a zone": ("keys", {"user": OPERATOR, "name": "x", "expires_at": "2050-01-01"}, 422, "expires_at"),
+    "a budget below nothing": ("users/operator/budgets", {"daily_budget_usd": -1}, 422, "daily_budget_usd"),
+    "a mark-up of nothing": ("plans", {"name": "pro", "in_flight": 1, "weight": 1, "markup": 0}, 422, "markup"),
+    "budgets of nobody": ("users/bob/budgets", {"daily_budget_usd": 1}, 404, "user"),
     "a weight of nothing": ("plans", {"name": "pro", "in_flight": 1, "weight": 0}, 422, "weight"),
     "a user who is not there": ("users/bob/revoke", {}, 404, "user"),
     "a key that is not there": ("keys/key_1/revoke", {}, 404, "id"),

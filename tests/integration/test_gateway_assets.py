@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import media_files
 import pytest
+from ledger_databases import Db
 from PIL import Image
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
@@ -194,3 +195,20 @@ def test_s3_sends_its_files_itself_where_that_is_set(
     assert led.headers["Cache-Control"] == "no-store"
     assert answer(elsewhere, f"{link}0").status_code == 403
     assert answer(store, link).content == b"12345"
+
+
+def test_a_hidden_file_is_on_record_and_not_served(settings: Settings, ann: Customer, kept: Kept, db: Db) -> None:
+    """Its document has no link; neither a key nor a link that was made before brings it, as a whole or small."""
+    asset = kept(drawn(), "image/png", "png")
+    before = asset_url(asset.id, settings)
+    db.execute("UPDATE asset SET flagged = true, hidden = true WHERE id = %s", [asset.id])
+    headers = {"Authorization": f"Bearer {ann.key}"}
+    about = ann.http.get(f"/v1/assets/{asset.id}", headers={**headers, "Accept": "application/json"}).json()
+    assert (about["url"], about["flagged"], about["hidden"]) == (None, True, True)
+    link = urlsplit(before)
+    for answer in (
+        ann.http.get(f"/v1/assets/{asset.id}", headers=headers),
+        ann.http.get(f"/v1/assets/{asset.id}?w=320", headers=headers),
+        ann.http.get(f"{link.path}?{link.query}"),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (403, "urn:darkroom:problem:hidden-file")

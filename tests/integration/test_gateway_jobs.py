@@ -170,9 +170,12 @@ def test_the_list_can_be_narrowed_to_a_status(ann: Customer, ledger: Ledger) -> 
 
 def test_a_job_says_what_was_ordered_and_what_that_costs(ann: Customer, ledger: Ledger, store: MediaStore) -> None:
     """Alone and in the list: the order, the estimate, what was paid, and a picture to know it by."""
+    plan = ledger.users.plan_of(ledger.users.find("ann").id).name
+    ledger.users.set_plan(plan, in_flight=3, weight=Decimal(1), markup=Decimal("1.5"))
     job = post(ledger, "ann")
     submit(ledger, job)
     (row,) = ledger.requests.of_job(job.id)
+    assert ann.get(f"/v1/jobs/{job.id}").json()["requests"][0]["price_usd"] is None
     paid = Outcome(transition=Transition.SUCCEED, output={"images": []}, cost_usd=Decimal("0.02"))
     ledger.requests.settle(row.ref, paid, via="webhook")
     asset = store_picture(ledger, store, job)
@@ -181,12 +184,13 @@ def test_a_job_says_what_was_ordered_and_what_that_costs(ann: Customer, ledger: 
     last, first = ann.get("/v1/jobs").json()["items"]
 
     assert (first["id"], first["order"]) == (job.id, {"prompt": "a fox"})
-    assert (first["estimate_usd"], first["cost_usd"]) == (0.025, 0.02)
+    assert (first["estimate_usd"], first["cost_usd"], first["price_usd"]) == (0.025, 0.02, 0.03)
     assert (first["preview"]["asset_id"], first["preview"]["content_type"]) == (asset.id, "image/jpeg")
     assert ann.get(relative(first["preview"]["url"])).content == PICTURE
     assert (last["id"], last["estimate_usd"], last["cost_usd"], last["preview"]) == (waiting.id, 0.025, 0, None)
     alone = ann.get(f"/v1/jobs/{job.id}").json()
-    named = ("order", "estimate_usd", "cost_usd")
+    named = ("order", "estimate_usd", "cost_usd", "price_usd")
+    assert alone["requests"][0]["price_usd"] == 0.03
     assert [alone[name] for name in named] == [first[name] for name in named]
 
 

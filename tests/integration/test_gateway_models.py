@@ -40,6 +40,9 @@ class Platform:
     def card(self, endpoint: str) -> Card | None:
         return NEW if endpoint == NEW.endpoint else None
 
+    def usual_cost(self, endpoint: str) -> None:
+        return None
+
     def pages(self) -> Iterator[list[Card]]:
         yield [NEW]
 
@@ -246,8 +249,20 @@ def test_a_quote_says_how_it_is_known(ann: Customer) -> None:
         "unit": "1000 characters",
         "unit_price_usd": 0.1,
         "usd": 0.05,
+        "price_usd": 0.05,
         "source": "list_price",
     }
+
+
+def test_a_quote_has_the_price_by_the_plans_mark_up(ann: Customer, ledger: Ledger) -> None:
+    """Of each part and of the whole; batches too."""
+    plan = ledger.users.plan_of(ledger.users.find("ann").id).name
+    ledger.users.set_plan(plan, in_flight=3, weight=Decimal(1), markup=Decimal("1.5"))
+    chain = quote(ann, "generate-image", {"prompt": "x", "image_size": "square_hd", "post": ["upscale"]}).json()
+    assert (chain["estimate_usd"], chain["price_usd"]) == (0.145, 0.2175)
+    assert [part["price_usd"] for part in chain["parts"]] == [0.0375, 0.18]
+    assert quote(ann, "render-batch", {"rows": [{"prompt": "a"}]}).json()["price_usd"] == 0.042
+    assert quote(ann, "import-images", {"urls": ["https://files.example/x.png"]}).json()["price_usd"] is None
 
 
 def test_a_wrong_order_has_no_quote(ann: Customer) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ledger_databases import Db
-from ledger_scenes import DEV
+from ledger_scenes import DEV, post
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
 
@@ -53,6 +53,20 @@ def shop(ledger: Ledger, db: Db) -> NewKey:
             row,
         )
     return shop
+
+
+def test_a_user_sees_what_may_be_spent_yet(gateway: RunningGateway, ledger: Ledger) -> None:
+    """By the day and the month, whose budget it is, and what calls under way have reserved."""
+    ann = ledger.users.add("ann")
+    ledger.users.set_budgets("ann", {"monthly_budget_usd": Decimal(2)})
+    post(ledger, ann.user_id, estimate_usd=Decimal("0.5"))
+    ledger.grants.grant()
+    answer = gateway.as_user(ann).get("/v1/budget")
+    day, month = answer.json()["items"]
+    assert (day["period"], day["budget_usd"], day["source"], day["left_usd"]) == ("day", None, None, None)
+    assert (month["period"], month["budget_usd"], month["source"], month["spent_usd"]) == ("month", 2, "user", 0)
+    assert (month["reserved_usd"], month["left_usd"]) == (0.5, 1.5)
+    assert day["resets_at"] <= month["resets_at"]
 
 
 def test_everybody_sees_their_own(gateway: RunningGateway, shop: NewKey) -> None:

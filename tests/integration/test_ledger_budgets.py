@@ -1,8 +1,10 @@
-"""A plan's daily budget: reserved with the slot, before anything is paid; what was not needed is given back."""
+"""Budgets: reserved with the slot, before anything is paid; what was not needed is given back."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -10,6 +12,7 @@ from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post
 
+from darkroom.errors import BadInput
 from darkroom.ledger import Granted, Ledger, Outcome, Transition
 
 PRICE = Decimal("0.025")
@@ -102,3 +105,93 @@ def test_a_row_that_is_not_due_reserves_nothing(ledger: Ledger, db: Db, ann: str
     post(ledger, ann, estimate_usd=Decimal("0.10"), not_before=later["at"] + timedelta(hours=1))
     due = post(ledger, ann, estimate_usd=Decimal("0.10"))
     assert [each.job_id for each in ledger.grants.grant()] == [due.id]
+
+
+class Clock:
+    """Stands still at what it is set to."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 30, 23, 50, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def dated(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
+    with closing(Ledger(ledger_url, clock=clock)) as ledger:
+        yield ledger
+
+
+def test_a_month_is_a_budget_beside_the_day(dated: Ledger, clock: Clock) -> None:
+    """The narrower one holds. A new day gives what the month has left, a new month all of it, at midnight UTC."""
+    dated.users.set_plan(
+        "thrifty", in_flight=10, weight=Decimal(1), daily_budget_usd=Decimal("0.10"), monthly_budget_usd=Decimal("0.15")
+    )
+    ann = dated.users.add("ann", plan="thrifty").user_id
+    clock.now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    for _ in range(12):
+        post(dated, ann, estimate_usd=PRICE)
+    settle(dated, first := dated.grants.grant())
+    clock.now = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
+    settle(dated, second := dated.grants.grant())
+    day, month = dated.budgets.of(ann)
+    assert (day.left_usd, month.left_usd) == (Decimal("0.05"), 0)
+    assert month.resets_at == datetime(2026, 12, 1, tzinfo=UTC) == day.resets_at
+    clock.now = datetime(2026, 12, 1, tzinfo=UTC)
+    third = dated.grants.grant()
+    assert [len(each) for each in (first, second, third)] == [4, 2, 4]
+    assert dated.budgets.of(ann)[1].reserved_usd == Decimal("0.10")
+
+
+def test_a_users_own_budget_goes_before_the_plans(ledger: Ledger, ann: str) -> None:
+    """Whether larger or smaller, for the day or the month, until it is taken away; others stay with the plan's."""
+    ledger.users.set_account("fal", slots=20)
+    for _ in range(20):
+        post(ledger, ann, estimate_usd=PRICE)
+    ledger.users.set_budgets("ann", {"daily_budget_usd": Decimal("0.05")})
+    assert len(ledger.grants.grant()) == 2
+    ledger.users.set_budgets("ann", {"daily_budget_usd": Decimal(10), "monthly_budget_usd": Decimal("0.175")})
+    assert len(ledger.grants.grant()) == 5
+    (day, month), waiting = ledger.budgets.of(ann), post(ledger, ann, estimate_usd=PRICE)
+    assert (day.is_own, day.budget_usd, month.is_own, month.left_usd) == (True, 10, True, 0)
+    said = ledger.waiting_for(waiting, ledger.requests.of_job(waiting.id))
+    assert said is not None
+    assert said.startswith("budget: $0.175 of the user's own $0.175 a month are spent or reserved and it takes $0.025")
+    bob = ledger.users.add("bob", plan="thrifty").user_id
+    for _ in range(6):
+        post(ledger, bob, estimate_usd=PRICE)
+    assert len(ledger.grants.grant()) == 4
+    ledger.users.set_budgets("ann", {"daily_budget_usd": None, "monthly_budget_usd": None})
+    assert ledger.budgets.of(ann)[0].budget_usd == Decimal("0.10")
+
+
+def test_an_order_beyond_a_whole_month_is_refused(ledger: Ledger, ann: str) -> None:
+    """It would wait for ever; by whose budget is said."""
+    ledger.users.set_budgets("ann", {"daily_budget_usd": Decimal(9), "monthly_budget_usd": Decimal(2)})
+    with pytest.raises(BadInput, match="about 3 USD, and you have a budget of 2 USD a month") as refused:
+        post(ledger, ann, estimate_usd=Decimal(3))
+    assert refused.value.code == "over_budget"
+    post(ledger, ann, estimate_usd=Decimal(2))
+
+
+def test_a_bill_corrects_the_month(dated: Ledger, db: Db, clock: Clock) -> None:
+    """One that comes days later too: what was cheaper than reckoned can be spent, what was dearer cannot."""
+    ann = dated.users.add("ann").user_id
+    dated.users.set_budgets("ann", {"monthly_budget_usd": Decimal("0.10")})
+    clock.now = datetime(2026, 11, 3, tzinfo=UTC)
+    for _ in range(9):
+        post(dated, ann, estimate_usd=PRICE)
+    settle(dated, dated.grants.grant())
+    clock.now = datetime(2026, 11, 9, tzinfo=UTC)
+    db.execute("UPDATE request SET billed_usd = 0.01 WHERE finished_at IS NOT NULL")
+    assert dated.budgets.of(ann)[1].spent_usd == Decimal("0.03")
+    settle(dated, dated.grants.grant())
+    db.execute("UPDATE request SET billed_usd = 0.02 WHERE finished_at IS NOT NULL")
+    assert dated.budgets.of(ann)[1].left_usd == 0
+    assert dated.grants.grant() == []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from ledger_databases import Db
+from ledger_scenes import submitting_picture
 
 from darkroom.errors import BadInput
-from darkroom.ledger import Ledger
+from darkroom.ledger import Ledger, new_id
 from darkroom.models import Card, CardModel, packaged_cards
 from darkroom.providers.models import find_model, find_ordered
 from darkroom.providers.shelf import open_shelf
@@ -121,3 +124,34 @@ def test_the_packaged_cards_fill_what_is_missing(ledger: Ledger) -> None:
     assert found is not None
     assert not found.card.packaged
     assert ledger.models.age().packaged == len(packaged) - 1
+
+
+def test_how_long_a_model_takes_is_told_by_our_own_calls(ledger: Ledger, db: Db) -> None:
+    """Once there are twenty: within that time nearly all of the last ones had ended. Until then its card tells."""
+    keep(ledger, replace(FOX, usual_seconds=60.0))
+
+    def calls(count: int, seconds: float) -> None:
+        for _ in range(count):
+            picture = submitting_picture(ledger, ledger.users.add(new_id("u")).user_id)
+            db.execute(ENDED, {"ref": picture.ref, "endpoint": FOX.endpoint, "seconds": seconds})
+
+    calls(19, 600)
+    assert usual(ledger) == timedelta(seconds=60)
+    calls(1, 600)
+    found = usual(ledger)
+    assert found == timedelta(minutes=10)
+    with open_shelf(ledger, fetch=None):
+        model = find_model(FOX.endpoint)
+        assert (model.start_timeout, model.deadline) == (timedelta(minutes=20), timedelta(minutes=60))
+
+
+ENDED = """
+    UPDATE request SET endpoint = %(endpoint)s, status = 'succeeded', cost_usd = 0.1, finished_at = now(),
+        submitted_at = now() - %(seconds)s * interval '1 second'
+    WHERE ref = %(ref)s
+"""
+
+
+def usual(ledger: Ledger) -> timedelta:
+    with open_shelf(ledger, fetch=None):
+        return find_model(FOX.endpoint).expected

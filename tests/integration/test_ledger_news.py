@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from ledger_databases import Db
 from ledger_scenes import granted_picture, post
 from reconciling import resources_of, turn
 
-from darkroom.clock import utc_now
+from darkroom.clock import next_midnight, utc_now
 from darkroom.ledger import Audience, Job, JobStatus, Ledger, ManifestRow, News, StoredFile
 from darkroom.ledger.news import known_topics
 from darkroom.timing import UNSCALED
@@ -217,11 +217,32 @@ def test_a_budget_that_holds_work_back_is_told_once_a_day(ledger: Ledger, db: Db
     for _ in range(2):
         turn(resources)
     news = told(ledger, bob)
-    assert events(news)[-1] == "budget.reached" and news[-1].data == {"daily_budget_usd": 0.1, "spent_usd": 0.1}
+    assert events(news)[-1] == "budget.reached" and news[-1].data is not None
+    assert datetime.fromisoformat(news[-1].data["resets_at"]) == next_midnight(utc_now())
+    said = {name: value for name, value in news[-1].data.items() if name != "resets_at"}
+    assert said == {"period": "day", "budget_usd": 0.1, "daily_budget_usd": 0.1, "spent_usd": 0.1}
     assert events(news).count("budget.reached") == 1
     db.execute("UPDATE notification SET created_at = created_at - interval '1 day'")
     turn(resources)
     assert events(told(ledger, bob)).count("budget.reached") == 2
+
+
+def test_a_month_that_is_spent_is_told_beside_the_day(ledger: Ledger) -> None:
+    """Each budget for itself, the user's own too; which of them holds the work back is in the data."""
+    ledger.users.set_plan("thrifty", in_flight=10, weight=Decimal(1), monthly_budget_usd=Decimal("0.10"))
+    bob = ledger.users.add("bob", plan="thrifty").user_id
+    ledger.users.set_budgets(bob, {"daily_budget_usd": Decimal("0.08")})
+    for _ in range(5):
+        post(ledger, bob, estimate_usd=Decimal("0.025"))
+    ledger.grants.grant()
+    ledger.budgets.publish()
+    ledger.users.set_budgets(bob, {"daily_budget_usd": None})
+    ledger.grants.grant()
+    for _ in range(2):
+        ledger.budgets.publish()
+    data = [each.data or {} for each in told(ledger, bob) if each.event == "budget.reached"]
+    assert [(each["period"], each["budget_usd"]) for each in data] == [("day", 0.08), ("month", 0.1)]
+    assert data[1]["spent_usd"] == 0.1 and "daily_budget_usd" not in data[1]
 
 
 def test_old_news_is_forgotten(ledger: Ledger, db: Db, ann: str) -> None:

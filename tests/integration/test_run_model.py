@@ -14,6 +14,8 @@ from echoing import EchoProvider, call, opened_resources, picture, until_it_has_
 
 from darkroom.engine.registry import find
 from darkroom.engine.resources import Resources, using
+from darkroom.engine.store import own_asset
+from darkroom.errors import BadInput, Permanent
 from darkroom.ledger import Asset, Ledger, Outcome, Transition
 from darkroom.models import Card
 from darkroom.providers.registry import Providers
@@ -117,3 +119,38 @@ def test_steps_afterwards_are_done_to_the_pictures(
     marked = [asset for asset in assets if asset.step == "1-watermark"]
     assert result["pictures"] == [asset.id for asset in marked]
     assert len(marked) == 1
+
+
+NAKED = {
+    "images": [{"url": data_url(picture())}, {"url": data_url(picture("blue"))}],
+    "has_nsfw_concepts": [False, True],
+}
+
+
+@pytest.mark.parametrize(("order", "hidden"), [({}, False), ({"flagged": "hide"}, True)], ids=["keep", "hide"])
+def test_what_its_model_has_flagged_is_marked_and_hidden_where_the_order_says_so(
+    resources: Resources, ledger: Ledger, provider: EchoProvider, order: dict[str, str], hidden: bool
+) -> None:
+    """Nothing is done to a hidden picture afterwards, and no other order can take it."""
+    ledger.models.keep([{**CARD.facts(), "category": "text-to-image"}])
+    answers(provider, NAKED)
+    result, assets = run(resources, ledger, post=["watermark"], **order)
+    clean, naked = (asset for asset in assets if asset.step == "run")
+    assert [(each.flagged, each.hidden) for each in (clean, naked)] == [(False, False), (True, hidden)]
+    assert result["files"] == [clean.id, naked.id]
+    assert len(result["pictures"]) == 2 - hidden
+    if hidden:
+        with pytest.raises(BadInput, match="no file"):
+            own_asset(resources, naked.id, user_id=naked.user_id)
+
+
+def test_a_job_fails_for_what_is_flagged_where_the_order_says_so(
+    resources: Resources, ledger: Ledger, provider: EchoProvider
+) -> None:
+    """What was paid is on record all the same, and shown to nobody."""
+    answers(provider, NAKED)
+    with pytest.raises(Permanent, match="flagged") as failed:
+        run(resources, ledger, flagged="fail")
+    assert failed.value.code == "flagged"
+    (job,) = ledger.jobs.page(ledger.users.find("ann").id, limit=1)
+    assert [(each.flagged, each.hidden) for each in ledger.assets.of_job(job.id)] == [(False, False), (True, True)]

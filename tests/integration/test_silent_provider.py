@@ -117,6 +117,20 @@ def test_a_provider_that_is_out_costs_a_turn_three_calls(
     assert all(picture.row.output for picture in pictures[:4])
 
 
+def test_lost_submits_are_looked_for_no_longer_than_one_call_lasts_where_nothing_answers(
+    resources: Resources, provider: Provider, ledger: Ledger, db: Db
+) -> None:
+    """Of however many endpoints; the next turn begins with any of them."""
+    lost = [submitting_picture(ledger, ledger.users.add(f"lost-{n}", plan="studio").user_id) for n in range(5)]
+    for n, picture in enumerate(lost):
+        ledger.requests.answer_lost(picture.ref)
+        db.execute("UPDATE request SET endpoint = %s WHERE ref = %s", [f"fal-ai/unheard/of-{n}", picture.ref])
+    lost_submits(db, [picture.ref for picture in lost])
+    provider.answer = out
+    assert resources.providers.of("fal").find_lost(ledger, ledger.requests.holding_slots()) == []
+    assert provider.asked.total() == TRIES
+
+
 def test_none_waits_for_ever_behind_those_that_are_never_answered(
     resources: Resources, provider: Provider, ledger: Ledger
 ) -> None:

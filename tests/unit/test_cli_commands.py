@@ -21,7 +21,7 @@ from darkroom.deployments.cli.output import print_rows
 # They run something, or change it and say nothing.
 PRINT_NO_DATA = {
     *("new", "up", "env", "demo", "gateway", "provision", "user revoke", "plan set", "account set"),
-    *("model allow", "model deny", "model price", "user plan", "key revoke"),
+    *("model allow", "model deny", "model price", "user plan", "user set", "key revoke"),
 }
 ROWS = [(("job_1", "two\nlines"), {"id": "job_1", "usd": Decimal("0.5"), "at": datetime(2030, 1, 1, tzinfo=UTC)})]
 

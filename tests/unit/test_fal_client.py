@@ -324,7 +324,7 @@ def item(**changes: Any) -> dict[str, Any]:
 
 def sent_since_noon(queue: Queue) -> list[Sent] | None:
     with queue.client() as fal:
-        return fal.sent(DEV, since=NOON, until=NOON + timedelta(seconds=40))
+        return fal.sent(DEV, since=NOON, until=NOON + timedelta(seconds=40), now=NOON + timedelta(minutes=9))
 
 
 def test_the_list_of_what_was_sent_is_read_page_by_page() -> None:
@@ -339,6 +339,24 @@ def test_the_list_of_what_was_sent_is_read_page_by_page() -> None:
     first, second = (request.url.params for request in queue.asked)
     assert (first["endpoint_id"], first["expand"], first["start"]) == (DEV, "payloads", "2026-11-20T12:00:00+00:00")
     assert ("cursor" in first, second["cursor"]) == (False, "c-1")
+    assert first["end"] == second["end"] == "2026-11-20T12:09:00+00:00"
+
+
+def test_the_list_is_asked_for_until_now_and_held_against_the_time_of_sending() -> None:
+    """It may go by the end of requests: what was sent at another time is left out, what moved to the next page too."""
+    late, early = (
+        item(request_id="late", sent_at="2026-11-20T12:00:41Z"),
+        item(request_id="early", sent_at="2026-11-20"),
+    )
+    more = {"items": [late, item(request_id="r-1"), item()], "next_cursor": "Mg==", "has_more": True}
+    queue = Queue(answer(200, more), answer(200, {"items": [item(), early], "next_cursor": None, "has_more": False}))
+    assert [each.request_id for each in sent_since_noon(queue) or ()] == ["r-1", ID]
+
+
+def test_nothing_to_list_is_no_refusal() -> None:
+    """The platform's own word for it is a 404 as well."""
+    nothing = {"error": {"type": "not_found", "message": "No requests"}}
+    assert sent_since_noon(Queue(answer(404, nothing))) == []
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

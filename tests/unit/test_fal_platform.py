@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +17,16 @@ from darkroom.models import Card
 from darkroom.providers.fal.platform import FalPlatform
 
 UNKNOWN = "fal-ai/without-a-price"
+WORKFLOW = {
+    "name": "foxes",
+    "title": "Foxes",
+    "contents": {
+        "schema": {
+            "input": {"prompt": {"type": "string", "required": True}, "seed": {"type": "integer"}},
+            "output": {"type": "object", "properties": {"image": {"type": "object"}}},
+        }
+    },
+}
 
 
 def document(endpoint: str) -> dict[str, Any]:
@@ -61,6 +73,8 @@ class Api:
                 return self._models(request.url.params)
             case "/v1/models/pricing":
                 return self._prices(request.url.params.get_list("endpoint_id"))
+            case "/v1/workflows/ann/foxes":
+                return httpx.Response(200, json={"workflow": WORKFLOW})
         return httpx.Response(404, json={"detail": "Not Found"})
 
     def _models(self, asked: httpx.QueryParams) -> httpx.Response:
@@ -153,3 +167,55 @@ def test_a_platform_that_cannot_be_reached_is_out() -> None:
 
     with pytest.raises(Park):
         FalPlatform("k", transport=httpx.MockTransport(broken)).card("fal-ai/fox")
+
+
+def asked_of(answer: httpx.Response) -> tuple[FalPlatform, list[dict[str, Any]]]:
+    questions: list[dict[str, Any]] = []
+
+    def estimate(request: httpx.Request) -> httpx.Response:
+        assert (request.method, request.url.path) == ("POST", "/v1/models/pricing/estimate")
+        questions.append(json.loads(request.content))
+        return answer
+
+    return FalPlatform("key", transport=httpx.MockTransport(estimate)), questions
+
+
+@pytest.mark.parametrize(
+    ("answer", "usd"),
+    [
+        ({"total_cost": 219.0, "currency": "USD"}, "0.219"),
+        ({"total_cost": 0, "currency": "USD"}, None),
+        ({"total_cost": 219.0, "currency": "EUR"}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_call_usually_costs_is_asked_for_by_its_history(answer: dict[str, Any], usd: str | None) -> None:
+    """Of a thousand at once, as little might be rounded away; nothing, or another currency, is no answer."""
+    platform, questions = asked_of(httpx.Response(200, json=answer))
+    with closing(platform):
+        assert platform.usual_cost("fal-ai/x") == (None if usd is None else Decimal(usd))
+    asked = {"fal-ai/x": {"call_quantity": 1000}}
+    assert questions == [{"estimate_type": "historical_api_price", "endpoints": asked}]
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_model_without_a_history_costs_nobody_knows_what(status: int) -> None:
+    """fal says so by a refusal, which is no failure of the order."""
+    platform, _ = asked_of(httpx.Response(status, json={"error": {"type": "not_found", "message": "no"}}))
+    with closing(platform):
+        assert platform.usual_cost("fal-ai/x") is None
+
+
+def test_a_workflow_of_a_user_is_a_model_like_others() -> None:
+    """It is in no list of models; its contents say what it takes, and nothing what it costs."""
+    api = Api(page=50)
+    card = api.open().card("workflows/ann/foxes")
+    assert card is not None
+    assert (card.title, card.unit_price) == ("Foxes", None)
+    assert card.input_schema == {
+        "type": "object",
+        "properties": {"prompt": {"type": "string"}, "seed": {"type": "integer"}},
+        "required": ["prompt"],
+    }
+    assert api.open().card("workflows/ann/none") is None
+    assert api.open().card("workflows/../keys") is None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from darkroom.ledger import Batch, BatchPass, Counts, Job, JobStatus, Lane, Request, RequestStatus
+from darkroom.ledger import Batch, BatchPass, Budget, Counts, Job, JobStatus, Lane, Period, Request, RequestStatus
 from darkroom.ledger.why import Line, batch_waits_for, waiting_for
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -31,6 +31,12 @@ class Case:
 
 def row(status: RequestStatus, **values: Any) -> dict[str, Any]:
     return {"status": status, "submitted_at": AGO, **values}
+
+
+def budget(usd: Decimal | None, **values: Any) -> Budget:
+    facts = {"period": Period.DAY, "is_own": False, "spent_usd": Decimal(0), "reserved_usd": Decimal(0)} | values
+    resets_at = datetime(2026, 11, 21 if facts["period"] is Period.DAY else 30, tzinfo=UTC) + timedelta(days=1)
+    return Budget(budget_usd=usd, resets_at=resets_at, **facts)
 
 
 QUEUED = row(RequestStatus.QUEUED)
@@ -65,13 +71,24 @@ CASES = {
     ),
     "the day's budget is spent": Case(
         rows=[row(RequestStatus.QUEUED, estimate_usd=Decimal("0.025"))],
-        line={"budget_usd": Decimal(5), "spent_usd": Decimal("4.98")},
+        line={"budgets": [budget(Decimal(5), spent_usd=Decimal("4.90"), reserved_usd=Decimal("0.08"))]},
         says="budget: $4.98 of the plan's $5.00 a day are spent or reserved and it takes $0.025; "
         "the next day begins at 00:00 UTC",
     ),
+    "the month's budget of their own is spent, beside the day's": Case(
+        rows=[row(RequestStatus.QUEUED, estimate_usd=Decimal("0.05"))],
+        line={
+            "budgets": [
+                budget(Decimal(5), spent_usd=Decimal("4.98")),
+                budget(Decimal(20), period=Period.MONTH, is_own=True, spent_usd=Decimal("19.98")),
+            ]
+        },
+        says="budget: $19.98 of the user's own $20.00 a month are spent or reserved and it takes $0.05; "
+        "the next month begins on 2026-12-01 at 00:00 UTC",
+    ),
     "it just fits the budget": Case(
         rows=[row(RequestStatus.QUEUED, estimate_usd=Decimal("0.02"))],
-        line={"budget_usd": Decimal(5), "spent_usd": Decimal("4.98")},
+        line={"budgets": [budget(Decimal(5), spent_usd=Decimal("4.98")), budget(None, period=Period.MONTH)]},
         says="slot: 10 of 10 in use, place 37",
     ),
     "a retry is due later": Case(

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from darkroom.media.formats import Kind
 from darkroom.models import (
@@ -134,10 +135,42 @@ def test_a_schema_that_is_its_own_alternative_comes_to_an_end() -> None:
 
 
 def test_a_schema_that_is_none_is_left_out() -> None:
-    """A keyword of the wrong type makes no schema, and neither does what stands there where one could not be made."""
+    """There is none where nothing of it can be understood, or where what stands there says that it was not made."""
     assert self_contained({"type": 5}, {}) is None
     assert self_contained(None, {}) is None
-    assert self_contained({"type": "object", "required": "prompt"}, {}) is None
+
+
+BROKEN: dict[str, Any] = {
+    "type": ["string", "string"],
+    "properties": [],
+    "required": "prompt",
+    "items": [{"type": "string"}],
+    "enum": "small",
+    "anyOf": [],
+    "allOf": {"type": "string"},
+    "minimum": "1",
+    "exclusiveMaximum": None,
+    "multipleOf": 0,
+    "minLength": -1,
+    "maxItems": 1.5,
+    "pattern": "(unbalanced",
+    "format": 7,
+    "uniqueItems": "yes",
+    "additionalProperties": "no",
+    "description": ["x"],
+    "examples": "a fox",
+}
+
+
+@pytest.mark.parametrize("keyword", sorted(BROKEN))
+def test_a_keyword_that_no_validator_understands_is_left_out(keyword: str) -> None:
+    """What else the schema says is still checked: it is valid without being held against JSON Schema's own."""
+    broken = {"title": "Broken", "type": "object", keyword: BROKEN[keyword]}
+    schema = self_contained({"type": "object", "properties": {"a": broken}, "required": ["a"]}, {})
+    assert schema is not None
+    Draft202012Validator.check_schema(schema)
+    kept = {name: value for name, value in broken.items() if name != keyword}
+    assert schema == {"type": "object", "properties": {"a": kept}, "required": ["a"]}
 
 
 def test_files_are_where_the_schema_says() -> None:
@@ -197,10 +230,16 @@ def test_units_are_read_from_the_input(unit: str, given: dict[str, Any], units: 
 
 def model(**facts: Any) -> CardModel:
     given = {"unit": "images", "unit_price": Decimal("0.04"), "input_schema": SCHEMA, **facts}
-    own_calls = given.pop("own_calls_usd", None)
+    own_calls, platform = given.pop("own_calls_usd", None), given.pop("platform_usd", None)
     operators = given.pop("operators_usd", None)
     card = Card(endpoint="a/model", account_id="fal", **given)
-    return CardModel(card=card, hosts=HOSTS, operators_usd=operators, own_calls_usd=lambda: own_calls)
+    return CardModel(
+        card=card,
+        hosts=HOSTS,
+        operators_usd=operators,
+        own_calls_usd=lambda: own_calls,
+        platform_usd=lambda: platform,
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +247,8 @@ def model(**facts: Any) -> CardModel:
     [
         ({}, "0.08", "list_price"),
         ({"operators_usd": Decimal("0.5")}, "0.5", "operator"),
-        ({"unit": "units", "own_calls_usd": Decimal("0.3")}, "0.3", "own_calls"),
+        ({"unit": "units", "own_calls_usd": Decimal("0.3"), "platform_usd": Decimal("0.2")}, "0.3", "own_calls"),
+        ({"unit": "units", "platform_usd": Decimal("0.2")}, "0.2", "platform"),
         ({"unit": "units"}, "0.04", "guess"),
         ({"unit": "compute seconds", "usual_seconds": 5.0}, "0.2", "guess"),
     ],

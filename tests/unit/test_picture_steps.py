@@ -9,7 +9,15 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from darkroom.errors import BadInput
-from darkroom.flows.parts.picture_steps import FormStep, Steps, estimate, first_call, require_capacity, step_name
+from darkroom.flows.parts.picture_steps import (
+    FormStep,
+    Steps,
+    estimate,
+    first_call,
+    require_capacity,
+    require_steps,
+    step_name,
+)
 from darkroom.ledger import Asset
 from darkroom.providers.models import find_model
 
@@ -153,3 +161,32 @@ def test_a_step_is_named_by_its_place() -> None:
     upscale, cut_out = STEPS.validate_python(["upscale", "remove_background"])
     assert step_name(upscale, 1) == "1-upscale"
     assert step_name(cut_out, 2, 3) == "2-remove_background-of-3"
+
+
+def test_a_step_may_be_any_model_that_makes_a_picture_of_one() -> None:
+    """By its endpoint, alone or with an input of its own; the picture stands in the field that takes one."""
+    given = {"step": "fal-ai/nano-banana/edit", "input": {"prompt": "at night"}}
+    alone, edited = STEPS.validate_python(["fal-ai/birefnet/v2", given])
+    assert alone.call(FOX) == ("fal-ai/birefnet/v2", {"image_url": FOX})
+    assert edited.call(FOX) == ("fal-ai/nano-banana/edit", {"prompt": "at night", "image_urls": [FOX]})
+    assert (step_name(alone, 1), step_name(edited, 2, 3)) == ("1-fal-ai-birefnet-v2", "2-fal-ai-nano-banana-edit-of-3")
+    require_steps([alone, edited], (800, 600))
+    assert STEPS.validate_python(STEPS.dump_python([edited], mode="json", exclude_defaults=True)) == [edited]
+    assert estimate([edited], (800, 600)) > 0
+
+
+@pytest.mark.parametrize(
+    ("step", "field", "remedy"),
+    [
+        ("fal-ai/nothing-like-it", "post.0.step", "unknown model"),
+        ("fal-ai/nano-banana", "post.0.step", "takes no picture"),
+        ("fal-ai/kling-video/v2.5-turbo/pro/image-to-video", "post.0.step", "makes no pictures"),
+        ({"step": "fal-ai/nano-banana/edit", "input": {"promt": "x"}}, "post.0.input.promt", "prompt"),
+        ({"step": "fal-ai/nano-banana/edit"}, "post.0.input.prompt", "prompt"),
+    ],
+)
+def test_a_model_that_cannot_be_a_step_is_refused_before_anything_is_paid(step: Any, field: str, remedy: str) -> None:
+    with pytest.raises(BadInput, match=remedy) as caught:
+        require_steps(STEPS.validate_python([step]), (800, 600))
+    problems = [each.field for each in getattr(caught.value, "problems", ())]
+    assert field in (caught.value.field, *problems)

@@ -84,7 +84,7 @@ class Reports:
         """Show the pictures that the run's only job has stored since it was last called."""
         fresh = {asset.id for asset in job.fresh}
         for n, asset in pictures(job.assets):
-            if asset.id not in fresh:
+            if asset.id not in fresh or asset.hidden:
                 continue
             with self._for_looking_only():
                 self._resources.orchestrator.show_picture(
@@ -229,7 +229,7 @@ def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: R
         "In all": f"{(resources.clock() - job.created_at).total_seconds():.1f} s",
         "Size": ", ".join(_size(asset) for asset in job.assets[:FEW]) + more,
         "Cost": f"${sum((row.cost_usd or Decimal(0) for row in job.calls), Decimal(0)):.3f}",
-        "Picture": " ".join(f"[open]({_link(asset, resources)})" for asset in job.assets[:FEW]) + more,
+        "Picture": " ".join(_opened(asset, resources) for asset in job.assets[:FEW]) + more,
     }
 
 
@@ -261,6 +261,10 @@ def _cost(row: Request) -> dict[str, str]:
 def _size(asset: Asset) -> str:
     size = f"{asset.bytes // 1024:,} KB"
     return f"{asset.width}×{asset.height}, {size}" if asset.width else size
+
+
+def _opened(asset: Asset, resources: Resources) -> str:
+    return "hidden" if asset.hidden else f"[open]({_link(asset, resources)})"
 
 
 def _link(asset: Asset, resources: Resources) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from darkroom.ledger.canonical_json import dumps
-from darkroom.ledger.database import plain, run
+from darkroom.ledger.database import plain, run, run_given
 from darkroom.ledger.effects import NOTHING, Implied
 from darkroom.ledger.event_tables import PendingRun
 from darkroom.ledger.flow_control.rules import (
@@ -121,10 +121,12 @@ class Starts(Part):
         before_at, before_id = before or (None, None)
         wanted = {"deployment": deployment, "status": status, "limit": limit}
         with self._engine.begin() as connection:
+            if status is not None:
+                run(connection, "plan_anew")
             if user_id is None:
-                return [as_start(row) for row in run(connection, "starts_page_of_all", **wanted)]
+                return [as_start(row) for row in run_given(connection, "starts_page_of_all", **wanted)]
             of_user = {"user_id": user_id, "before_at": before_at, "before_id": before_id}
-            return [as_start(row) for row in run(connection, "starts_page", **of_user, **wanted)]
+            return [as_start(row) for row in run_given(connection, "starts_page", **of_user, **wanted)]
 
 
 def _standing(

@@ -28,6 +28,7 @@ class RemoteFile:
     """A file as a provider's output describes it: only the address is sure to be there. May be a `data:` URL.
 
     `hosts`: those that the provider has its files at, and no other is asked; none where files come within the answer.
+    `flagged`: whether its model says that it is not safe for work; None where it says nothing.
     """
 
     url: str
@@ -36,6 +37,7 @@ class RemoteFile:
     content_type: str | None = None
     width: int | None = None
     height: int | None = None
+    flagged: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

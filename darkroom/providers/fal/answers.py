@@ -87,11 +87,13 @@ def _surely_refused(response: httpx.Response, body: object) -> bool:
 def read_page(response: httpx.Response) -> Page | None:
     """Read a page of the list of requests; return None for a key that may not read the list.
 
-    An item that lacks what it is known by is left out.
+    An item that lacks what it is known by is left out. A 404 of the platform's own says that there is nothing.
     """
+    body = _json(response)
+    if response.status_code == 404 and _platform_error(body) == "not_found":
+        return Page(sent=(), next_cursor=None)
     if response.status_code in (401, 403, 404):
         return None
-    body = _json(response)
     items = body.get("items") if isinstance(body, dict) else None
     if response.status_code != 200 or not isinstance(items, list):
         raise answer_failure(response)
@@ -176,6 +178,11 @@ def _json(response: httpx.Response) -> object:
 def _field(body: object, name: str) -> str | None:
     value = body.get(name) if isinstance(body, dict) else None
     return value if isinstance(value, str) else None
+
+
+def _platform_error(body: object) -> str | None:
+    """Return the type of a failure as the platform host tells it; the queue's host has another form."""
+    return _field(body.get("error"), "type") if isinstance(body, dict) else None
 
 
 def _says_not_found(response: httpx.Response) -> bool:

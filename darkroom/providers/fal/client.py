@@ -9,6 +9,7 @@ the header with the billed units. Uploads are `fal_client`'s (`uploads.py`). Wha
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -43,10 +44,12 @@ SUBMIT_PATIENCE = timedelta(seconds=30)
 SUBMIT_TIMEOUT = httpx.Timeout(SUBMIT_PATIENCE.total_seconds(), connect=5.0)
 CONFIRM_TIMEOUT = httpx.Timeout(5.0, connect=3.0)
 CALL_TIMEOUT = httpx.Timeout(4.0, connect=3.0)  # of one try; two come to about 15 s where nothing answers
-LIST_TIMEOUT = httpx.Timeout(15.0, connect=3.0)
+LIST_TIMEOUT = httpx.Timeout(7.0, connect=3.0)  # of one try of one page, as those of a call
 LIST_URL = "https://api.fal.ai/v1/models/requests/by-endpoint"
+TOO_LONG = "list_too_long"
 LIST_PAGE = 100  # fal's own bound
-MOST_PAGES = 20
+MOST_PAGES = 50
+LIST_PATIENCE = timedelta(seconds=20)  # for all pages of a list
 
 # Nothing of the request has left when these are raised. Every other transport error may have come after fal read it.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
@@ -132,23 +135,30 @@ class Fal:
             raise _transport_failure(error) from error
         return read_confirmation(response)
 
-    def sent(self, endpoint: str, *, since: datetime, until: datetime) -> list[Sent] | None:
+    def sent(self, endpoint: str, *, since: datetime, until: datetime, now: datetime) -> list[Sent] | None:
         """List what this account has sent to the endpoint in that time; return None if the key may not read the list.
+
+        fal does not say which of a request's times it compares with `start` and `end`, and sorts by their ends: so all
+        is asked for up to `now`, which stays the same from page to page, and what was sent at another time is left out
+        here. Pages are numbered, so that what ends meanwhile moves others to the next page: each request counts once.
 
         Raise Retry for a list too long to be read: a part of it would tell half the truth.
         """
-        query = {"endpoint_id": endpoint, "start": since.isoformat(), "end": until.isoformat()}
+        query = {"endpoint_id": endpoint, "start": since.isoformat(), "end": now.isoformat()}
         query |= {"expand": "payloads", "limit": str(LIST_PAGE)}
-        found: list[Sent] = []
+        found: dict[str, Sent] = {}
+        give_up = time.monotonic() + LIST_PATIENCE.total_seconds()
         for _ in range(MOST_PAGES):
             page = read_page(self._call("GET", LIST_URL, params=query, timeout=LIST_TIMEOUT))
             if page is None:
                 return None
-            found += page.sent
+            found |= {each.request_id: each for each in page.sent if since <= each.sent_at <= until}
             if page.next_cursor is None:
-                return found
+                return list(found.values())
+            if time.monotonic() > give_up:
+                break
             query["cursor"] = page.next_cursor
-        raise Retry("fal's list of requests is too long to be searched", code="list_too_long")
+        raise Retry("fal's list of requests is too long to be searched", code=TOO_LONG)
 
     def upload(self, content: bytes, *, content_type: str, file_name: str, lifetime: timedelta) -> str:
         """Put a file on fal's CDN and return its URL.

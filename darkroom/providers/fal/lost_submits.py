@@ -1,8 +1,9 @@
 """Finds at the provider what became of submits whose answer was lost.
 
 fal has no idempotency key, but keeps a list of what the account has sent. A request there that no row of ours knows,
-with the input of an *unknown* row and sent while its POST was under way, is that row's. A key that may not read the
-list means no look-up: the row waits for its webhook, or for its time to be over.
+with the input of an *unknown* row and sent while its POST was under way, is that row's. The list may show a request
+only once it has ended, so it is read again every turn until the row's deadline. A key that may not read the list means
+no look-up: the row waits for its webhook, or for its deadline.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import pairwise
+from random import sample
 
-from darkroom.errors import DarkroomError
+from darkroom.errors import DarkroomError, Park, Retry
 from darkroom.ledger import Ledger, Request, RequestStatus, same
 from darkroom.providers.fal.answers import Sent
-from darkroom.providers.fal.client import SUBMIT_PATIENCE, Fal
+from darkroom.providers.fal.client import SUBMIT_PATIENCE, TOO_LONG, Fal
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +30,22 @@ OVERLAP = WINDOW + CLOCK_SKEW
 def adopt_lost_submits(ledger: Ledger, fal: Fal, rows: Iterable[Request]) -> list[str]:
     """Find lost submits at fal. Return the refs of the rows that were found, which are in flight from now on.
 
-    `rows`: those that hold slots.
+    `rows`: those that hold slots. Where fal does not answer for one endpoint, the others are left for the next time,
+    so that this takes no longer than one call; in any order, so that none waits for ever behind another.
     """
     due = partial(_is_due, before=ledger.clock() - ledger.timing.lost_submit)
-    unknown = [row for row in rows if due(row)]
-    unknown.sort(key=lambda row: row.endpoint)
+    unknown: dict[str, list[Request]] = {}
+    for row in rows:
+        if due(row):
+            unknown.setdefault(row.endpoint, []).append(row)
     adopted: list[str] = []
-    for endpoint, of_endpoint in groupby(unknown, key=lambda row: row.endpoint):
+    for endpoint in sample(sorted(unknown), len(unknown)):
         try:
-            adopted += _adopt(ledger, fal, endpoint, list(of_endpoint), due=due)
+            adopted += _adopt(ledger, fal, endpoint, unknown[endpoint], due=due)
         except DarkroomError as error:
             logger.warning("Lost submits of %s are not looked for this time: %s", endpoint, error)
+            if isinstance(error, Retry | Park) and error.code != TOO_LONG:
+                break
     return adopted
 
 
@@ -50,7 +57,7 @@ def _adopt(
     ledger: Ledger, fal: Fal, endpoint: str, rows: Sequence[Request], *, due: Callable[[Request], bool]
 ) -> list[str]:
     begun = [row.submitted_at for row in rows if row.submitted_at]
-    sent = fal.sent(endpoint, since=min(begun) - CLOCK_SKEW, until=max(begun) + WINDOW)
+    sent = fal.sent(endpoint, since=min(begun) - CLOCK_SKEW, until=max(begun) + WINDOW, now=ledger.clock())
     if sent is None:
         logger.info("The fal key may not read the account's list of requests: lost submits are not looked for.")
         return []

@@ -70,9 +70,12 @@ class Model:
     card: Card | None = None
     makes_pictures: bool = True
 
-    def with_card(self, card: Card) -> Self:
-        """Return the model at the price of that card."""
-        return replace(self, card=card)
+    def with_card(self, card: Card, *, own_time: timedelta | None = None) -> Self:
+        """Return the model at the price of that card. `own_time`: within which nearly all of our calls have ended."""
+        if own_time is None:
+            return replace(self, card=card)
+        deadline = max(self.deadline, self.start_timeout + 4 * own_time)
+        return replace(self, card=card, expected=own_time, deadline=deadline)
 
     @property
     def input_schema(self) -> Mapping[str, Any]:

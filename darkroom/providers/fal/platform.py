@@ -7,6 +7,7 @@ what an earlier card had of the rest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -17,6 +18,9 @@ from darkroom.providers.fal.platform_api import API, PlatformApi
 PUBLIC_SCHEMA = "https://fal.ai/api/openapi/queue/openapi.json"
 PAGE = 50  # models of a page, and endpoints of a question for prices: fal's own bound
 MOST_PAGES = 400
+CALLS = 1000  # whose estimate is asked for at once: a single one's may be rounded to nothing
+WORKFLOWS = "workflows/"  # of fal's users: ordered like models, and not in the list of them
+WORKFLOW = re.compile(r"workflows/[A-Za-z0-9_-]{1,128}/[A-Za-z0-9_-]{1,128}")
 USD = "USD"  # what all money here is; a price in another currency is none
 SCHEMA_FIELDS = ("post", "requestBody", "content", "application/json", "schema")
 ANSWER_FIELDS = ("get", "responses", "200", "content", "application/json", "schema")
@@ -32,10 +36,23 @@ class FalPlatform(PlatformApi):
         answer = self.get(f"{API}/models", {"endpoint_id": endpoint, "expand": "openapi-3.0"}, missing={})
         entry = next((each for each in _entries(answer) if each["endpoint_id"] == endpoint), None)
         if entry is None:
-            return None
+            return self._workflow(endpoint) if endpoint.startswith(WORKFLOWS) else None
         if not _is_document(entry.get("openapi")):
             entry = {**entry, "openapi": self.get(PUBLIC_SCHEMA, {"endpoint_id": endpoint}, missing=None)}
         return card_of(entry, self._prices([endpoint]).get(endpoint))
+
+    def usual_cost(self, endpoint: str) -> Decimal | None:
+        """Return what a call of the model came to on the average, for anybody; None where fal has no history of it."""
+        asked = {"estimate_type": "historical_api_price", "endpoints": {endpoint: {"call_quantity": CALLS}}}
+        answer = self.post(f"{API}/models/pricing/estimate", asked)
+        total = None if answer is None or _currency(answer) != USD else _price(answer.get("total_cost"))
+        return total / CALLS if total else None
+
+    def _workflow(self, endpoint: str) -> Card | None:
+        """Return the card of a user's workflow: what it takes and answers is in its contents, what it costs nowhere."""
+        answer = self.get(f"{API}/{endpoint}", {}, missing={}) if WORKFLOW.fullmatch(endpoint) else {}
+        found = answer.get("workflow")
+        return workflow_card(endpoint, found) if isinstance(found, Mapping) else None
 
     def pages(self) -> Iterator[Sequence[Card]]:
         """Yield the cards of all models, page by page, each model once. Wait where fal asks for patience."""
@@ -95,6 +112,28 @@ def card_of(entry: Json, price: Json | None) -> Card:
         currency=USD if price is None else _currency(price),
         usual_seconds=minutes * 60 if isinstance(minutes, int | float) and minutes > 0 else None,
     )
+
+
+def workflow_card(endpoint: str, workflow: Json) -> Card:
+    """Return the card of a workflow. Of what comes out of it nothing is promised but what its schema names."""
+    return Card(
+        endpoint=endpoint,
+        account_id="fal",
+        title=_text(workflow.get("title")) or endpoint,
+        category="workflow",
+        description=_text(workflow.get("description"))[:2000],
+        input_schema=self_contained(_fields(_within(workflow, ("contents", "schema", "input"))), {}),
+        output_schema=self_contained(_fields(_within(workflow, ("contents", "schema", "output"))), {}),
+    )
+
+
+def _fields(schema: Any) -> Any:
+    """Return the schema of an object, also where its fields stand alone, each saying whether it is required."""
+    if not isinstance(schema, Mapping) or "properties" in schema:
+        return schema
+    fields = {name: each for name, each in schema.items() if isinstance(each, Mapping)}
+    required = [name for name, each in fields.items() if each.get("required") is True]
+    return {"type": "object", "properties": fields, "required": required}
 
 
 def schemas_of(document: Any, endpoint: str) -> tuple[Json | None, Json | None]:

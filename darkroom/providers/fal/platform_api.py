@@ -46,25 +46,37 @@ class PlatformApi:
 
         `refused`: the statuses that say that this key may not ask, for which it returns None.
         """
-        try:
-            response = self._http.get(url, params=query)
-        except httpx.HTTPError as error:
-            raise lost_call("fal", error) from error
+        response = self._sent(lambda: self._http.get(url, params=query))
         if response.status_code == 404 and "missing" in instead:
             return instead["missing"]
         if response.status_code in refused:
             return None
         if response.status_code == 429:
             raise RateLimited("fal asks for patience", retry_after=_reset(response))
-        if response.status_code != 200:
-            raise answer_failure(response)
+        return _document(response)
+
+    def post(self, url: str, body: Mapping[str, Any]) -> Any:
+        """Return the answer's JSON object to a question that is asked in a body; None where fal knows nothing of it."""
+        response = self._sent(lambda: self._http.post(url, json=body))
+        return None if response.status_code in (400, 403, 404) else _document(response)
+
+    def _sent(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         try:
-            document = response.json()
-        except ValueError as error:
-            raise Retry("fal's answer could not be read", code="unexpected_answer") from error
-        if not isinstance(document, dict):
-            raise Retry("fal's answer could not be read", code="unexpected_answer")
-        return document
+            return send()
+        except httpx.HTTPError as error:
+            raise lost_call("fal", error) from error
+
+
+def _document(response: httpx.Response) -> dict[str, Any]:
+    if response.status_code != 200:
+        raise answer_failure(response)
+    try:
+        document = response.json()
+    except ValueError as error:
+        raise Retry("fal's answer could not be read", code="unexpected_answer") from error
+    if not isinstance(document, dict):
+        raise Retry("fal's answer could not be read", code="unexpected_answer")
+    return document
 
 
 def _reset(response: httpx.Response) -> Any:

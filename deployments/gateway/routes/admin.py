@@ -13,6 +13,7 @@ from darkroom.deployments.gateway.schemas.admin import (
     AccountDocument,
     AccountList,
     AccountOrder,
+    BudgetOrder,
     KeyDocument,
     KeyOrder,
     KeyPage,
@@ -85,6 +86,13 @@ def change_plan(user: UserPath, order: PlanChoice, services: ServicesOf) -> User
     """Change the plan, with the next grant. End users that a service has already stay on theirs."""
     found = services.ledger.users.put_on(_user(user, services).id, order.plan)
     return _user_document(found, services)
+
+
+@router.post("/users/{user}/budgets", summary="Give a user budgets of their own", responses=problem_responses(404))
+def change_budgets(user: UserPath, order: BudgetOrder, services: ServicesOf) -> UserDocument:
+    """Change those that are given, with the next grant. They go before the plan's, whether larger or smaller."""
+    given = order.model_dump(exclude_unset=True)
+    return _user_document(services.ledger.users.set_budgets(_user(user, services).id, given), services)
 
 
 @router.post("/users/{user}/revoke", summary="End all keys of a user", responses=problem_responses(404))

@@ -127,9 +127,17 @@ async def get_asset(
 
     `Range` asks for a part of the file (one range of bytes), `If-None-Match` for what has changed.
     """
+    is_about_it = "application/json" in asked.accept and expires is None and w is None
+    if asset.hidden and not is_about_it:
+        raise Problem(
+            403,
+            "The file's model has flagged it, and its order says that such files are hidden.",
+            remedy='Order anew with `flagged` as "keep".',
+            code="hidden-file",
+        )
     if w is not None:
         return await _small(asset, asked, w, services)
-    if "application/json" in asked.accept and expires is None:
+    if is_about_it:
         return JSONResponse(await run_sync(_entry, asset, services))
     return await run_sync(_whole, asset, asked, services, expires)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -20,11 +22,13 @@ from darkroom.flows.orders import NAMED
 from darkroom.flows.parts.batch_order import plan_batch
 from darkroom.flows.parts.trained_style import find_style
 from darkroom.ledger import BATCH, Ledger
+from darkroom.ledger.pricing import price
 from darkroom.models import NoPrice
 from darkroom.order import EstimatePart, Order
 
 router = APIRouter(tags=["Orders"])
 
+Quoted = tuple[Decimal | None, Sequence[EstimatePart]]
 BY_KIND = {each.over_http.kind: each for each in NAMED if each.over_http is not None}
 
 
@@ -46,8 +50,10 @@ class QuotePart(Document):
     unit: str | None = Field(examples=["images"])
     unit_price_usd: Usd | None = Field(examples=[0.039])
     usd: Usd = Field(examples=[0.039])
+    price_usd: Usd = Field(description="With the plan's mark-up.", examples=[0.0507])
     source: str = Field(
-        description="How it is known: `list_price`, `own_calls` (nine in ten of yours came to less), `operator`, "
+        description="How it is known: `list_price`, `own_calls` (nine in ten of yours came to less), `platform` "
+        "(what calls usually come to, as the provider says), `operator`, "
         "`max_usd`, `guess`, or `pipeline` (what it says itself).",
         examples=["list_price"],
     )
@@ -55,21 +61,36 @@ class QuotePart(Document):
 
 class Quote(Document):
     estimate_usd: Usd | None = Field(description="The most it should cost; null where nobody can say.")
+    price_usd: Usd | None = Field(
+        description="With the plan's mark-up, which is that of the order if it is sent now; rounded to the nearest "
+        "millionth of a dollar."
+    )
     parts: list[QuotePart]
 
 
 @router.post("/v1/quotes", summary="Ask what an order would cost", responses=problem_responses(401, 403, 404, 422))
 def quote_order(asked: QuoteOrder, user_id: UserId, services: ServicesOf) -> Quote:
     """Any order's body, checked as the order itself would be. Nothing is queued and nothing is put on record."""
+    ledger = services.ledger
     if asked.kind == BATCH:
-        return _of_batch(asked.order, services.ledger, user_id=user_id)
-    order = _order(asked)
-    prepared = _prepared(order, services.ledger, user_id=user_id)
+        usd, parts = _of_batch(asked.order, ledger, user_id=user_id)
+    else:
+        usd, parts = _of_order(asked, ledger, user_id=user_id)
+    markup = ledger.users.plan_of(user_id).markup
+    return Quote(
+        estimate_usd=usd,
+        price_usd=None if usd is None else price(usd, markup),
+        parts=[_part(each, markup) for each in parts],
+    )
+
+
+def _of_order(asked: QuoteOrder, ledger: Ledger, *, user_id: str) -> Quoted:
+    prepared = _prepared(_order(asked), ledger, user_id=user_id)
     parts = list(prepared.parts)
     if not parts and prepared.estimate_usd:
         step = prepared.first.step if prepared.first else asked.kind
         parts = [EstimatePart(step=step, usd=prepared.estimate_usd, source="pipeline")]
-    return Quote(estimate_usd=prepared.estimate_usd, parts=[_part(each) for each in parts])
+    return prepared.estimate_usd, parts
 
 
 def _prepared(order: Order, ledger: Ledger, *, user_id: str) -> Any:
@@ -96,7 +117,7 @@ def _order(asked: QuoteOrder) -> Order:
     return read_order(order_model, asked.order, within="order")
 
 
-def _of_batch(body: dict[str, Any], ledger: Ledger, *, user_id: str) -> Quote:
+def _of_batch(body: dict[str, Any], ledger: Ledger, *, user_id: str) -> Quoted:
     """Quote both passes with every row chosen."""
     options, source, _ = read_batch(body, {})
     free = options.model_copy(update={"max_usd": None})
@@ -112,9 +133,9 @@ def _of_batch(body: dict[str, Any], ledger: Ledger, *, user_id: str) -> Quote:
         ),
         EstimatePart(step="final", usd=second, source="list_price"),
     ]
-    return Quote(estimate_usd=plan.estimate_usd, parts=[_part(each) for each in parts if each.usd])
+    return plan.estimate_usd, [each for each in parts if each.usd]
 
 
-def _part(part: EstimatePart) -> QuotePart:
-    facts = vars(part)
-    return QuotePart(**{**facts, "units": None if part.units is None else float(part.units)})
+def _part(part: EstimatePart, markup: Decimal) -> QuotePart:
+    units = None if part.units is None else float(part.units)
+    return QuotePart(**{**vars(part), "units": units, "price_usd": price(part.usd, markup)})

@@ -23,8 +23,8 @@ router = APIRouter(tags=["Money"])
 
 LONGEST = timedelta(days=366)
 CSV = "text/csv"
-FIGURES = ("calls", "estimate_usd", "cost_usd", "billed_usd", "unbilled_calls", "saved_usd", "duplicates_usd")
-COLUMNS = ("key", "name", *FIGURES, "spent_usd")
+FIGURES = ("calls", "estimate_usd", "cost_usd", "price_usd", "billed_usd", "unbilled_calls")
+COLUMNS = ("key", "name", *FIGURES, "saved_usd", "duplicates_usd", "spent_usd")
 # A cell that begins so is a formula to a spreadsheet, and tags are users' own words.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -60,6 +60,9 @@ class SpendingDocument(Document):
     calls: int = Field(description="Paid calls that have ended.", examples=[40])
     estimate_usd: Usd = Field(description="What they were taken to cost before.", examples=[1.0])
     cost_usd: Usd = Field(description="What they came to by their units and the price list.", examples=[1.0])
+    price_usd: Usd = Field(
+        description="The costs with the mark-up of the plan by which each was ordered.", examples=[1.3]
+    )
     billed_usd: Usd = Field(description="What the provider has billed, as far as the bills are here.", examples=[0.9])
     unbilled_calls: int = Field(description="Those whose bill is not here.", examples=[0])
     saved_usd: Usd = Field(description="What answers had cost that served again.", examples=[0.05])

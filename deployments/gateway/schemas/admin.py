@@ -12,6 +12,7 @@ from darkroom.deployments.gateway.schemas.base import Document, Usd
 from darkroom.ledger import USUAL, Account, KnownKey, Plan, Scope, User
 from darkroom.ledger.keys import LONGEST_NAME
 from darkroom.ledger.tables import MOST_QUEUED
+from darkroom.ledger.users import MOST_MARKUP
 
 MOST = 1_000_000
 MOST_USD = 100_000
@@ -30,6 +31,13 @@ Weight = Annotated[
 ]
 
 
+Markup = Annotated[
+    Decimal,
+    Field(gt=0, le=MOST_MARKUP, decimal_places=4),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MOST_MARKUP}),
+]
+
+
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -39,6 +47,11 @@ class UserOrder(Body):
     plan: PlanName = "pro"
     service: bool = Field(False, description="The key may act for end users of its own.")
     scopes: Scopes = [*USUAL]
+
+
+class BudgetOrder(Body):
+    daily_budget_usd: Money | None = Field(None, description="A day. Null: as the plan says. Left out: as it is.")
+    monthly_budget_usd: Money | None = Field(None, description="A month. Null: as the plan says. Left out: as it is.")
 
 
 class PlanChoice(Body):
@@ -58,6 +71,13 @@ class PlanOrder(Body):
     in_flight: int = Field(ge=0, le=MOST, description="Requests at the provider at once, for each user.", examples=[20])
     weight: Weight = Field(description="Share when slots are short.", examples=[2.5])
     daily_budget_usd: Money | None = Field(None, description="Most a user spends a day. Null: no limit.")
+    monthly_budget_usd: Money | None = Field(None, description="Most a user spends a month. Null: no limit.")
+    markup: Markup = Field(
+        Decimal(1),
+        description="What `cost_usd` is multiplied by to be `price_usd`, for those who sell on what they order here. "
+        "It holds for what is ordered from now on.",
+        examples=[1.3],
+    )
     most_queued: int = Field(MOST_QUEUED, ge=0, le=MOST, description="Requests of each user that may wait.")
     calls_per_minute: int | None = Field(
         None, ge=1, le=MOST, description="Calls with one key within a minute. Null: no limit."
@@ -105,6 +125,8 @@ class UserDocument(Document):
     name: str
     plan: str
     service_user_id: str | None = Field(description="Of an end user: whose.")
+    daily_budget_usd: Usd | None = Field(description="Of their own. Null: as the plan says.")
+    monthly_budget_usd: Usd | None = Field(description="Of their own. Null: as the plan says.")
     created_at: datetime
     keys: list[KeyDocument] = Field(description="Those that open.")
 
@@ -123,6 +145,8 @@ class PlanDocument(Document):
     in_flight: int
     weight: Usd
     daily_budget_usd: Usd | None
+    monthly_budget_usd: Usd | None
+    markup: Usd
     most_queued: int
     calls_per_minute: int | None
 
@@ -159,6 +183,8 @@ def user_document(user: User, keys: list[KnownKey], *, now: datetime) -> UserDoc
         name=user.name,
         plan=user.plan,
         service_user_id=user.parent_id,
+        daily_budget_usd=user.daily_budget_usd,
+        monthly_budget_usd=user.monthly_budget_usd,
         created_at=user.created_at,
         keys=[key_document(key, now=now) for key in keys],
     )

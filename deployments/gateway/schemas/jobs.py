@@ -42,6 +42,7 @@ class RequestDocument(Document):
     status: RequestStatus
     delivered_via: Literal["webhook", "poll"] | None = Field(description="How its end reached us.")
     cost_usd: Usd | None = Field(examples=[0.025])
+    price_usd: Usd | None = Field(description="The cost with the plan's mark-up.", examples=[0.0325])
     billed_usd: Usd | None = Field(
         default=None, description="By the provider's bill, which comes later.", examples=[0.0225]
     )
@@ -58,13 +59,19 @@ class AssetDocument(Document):
     key: str = Field(
         description="Where it lies in the store.", examples=["images/u019a/job_019aa1f0c5d2/generate-0.jpg"]
     )
-    url: str = Field(description="A link that needs no key and holds for an hour.")
+    url: str | None = Field(description="A link that needs no key and holds for an hour. None for a hidden file.")
     sha256: str
     content_type: str = Field(examples=["image/jpeg"])
     bytes: int
     width: int | None = Field(description="In pixels, of pictures and films.")
     height: int | None
     seconds: float | None = Field(description="Of films and sound.")
+    flagged: bool | None = Field(
+        default=None, description="Whether its model says that it is not safe for work; null: it says nothing."
+    )
+    hidden: bool = Field(
+        default=False, description="Flagged, and the order says to hide that: it is on record, and not served."
+    )
 
 
 class UploadDocument(AssetDocument):
@@ -111,6 +118,11 @@ class JobSummary(Document):
         examples=[0.025],
     )
     cost_usd: Usd = Field(description="What was paid for it, as far as is known.", examples=[0.025])
+    price_usd: Usd = Field(
+        description="The prices of its calls: each one's cost times the mark-up of the plan by which it was ordered, "
+        "rounded to the nearest millionth of a dollar. Without a mark-up what its calls cost.",
+        examples=[0.0325],
+    )
     preview: PreviewDocument | None = Field(description="Its first picture; without one, its first file.")
     error: ErrorDocument | None
     tags: list[str] = Field(examples=[["spring"]])
@@ -225,7 +237,7 @@ def _batch(job: Job, passes: Sequence[Counts], ledger: Ledger) -> BatchDocument 
 
 
 def asset_document(asset: Asset, settings: Settings) -> AssetDocument:
-    return AssetDocument(**asset.model_dump(), url=asset_url(asset.id, settings))
+    return AssetDocument(**asset.model_dump(), url=None if asset.hidden else asset_url(asset.id, settings))
 
 
 def _heads(jobs: Sequence[Job], ledger: Ledger, settings: Settings, *, whole: bool = False) -> list[dict[str, Any]]:
@@ -241,6 +253,7 @@ def _heads(jobs: Sequence[Job], ledger: Ledger, settings: Settings, *, whole: bo
             "order": shown_order(job.parameters, whole=whole),
             "estimate_usd": figures[job.id].estimate_usd,
             "cost_usd": figures[job.id].cost_usd,
+            "price_usd": figures[job.id].price_usd,
             "preview": _preview(files.get(job.id), settings),
             "error": job.error,
             "tags": job.tags,

@@ -91,7 +91,7 @@ async def one(visit: VisitOf, id: str) -> Response:
                 h.div(".actions")[_actions(visit, asset)],
                 card(asset_facts(asset)),
                 order and card(_list(order, {}), title="What ordered it"),
-                card(_link(visit, asset), title="Link"),
+                asset["url"] and card(_link(asset), title="Link"),
                 _deletion(visit, asset),
             ],
         ],
@@ -151,6 +151,8 @@ def _nothing(*, filtered: bool) -> Node:
 def _actions(visit: Visit, asset: Any) -> Node:
     """Return what can be done with the file, for who may do it."""
     kind, orders = asset["content_type"], "orders" in visit.scopes
+    if asset["url"] is None:
+        kind = "hidden"
     return [
         download(asset),
         orders and kind.startswith("image/") and larger(asset),
@@ -161,7 +163,7 @@ def _actions(visit: Visit, asset: Any) -> Node:
     ]
 
 
-def _link(visit: Visit, asset: Any) -> Node:
+def _link(asset: Any) -> Node:
     return [
         h.div(".copied")[
             h.input(type="text", id="link", value=asset["url"], readonly=True, aria_label="Link to the file"),
