@@ -323,7 +323,7 @@ WHERE job.id = ANY(:job_ids)
 
 -- name: jobs_first_files
 SELECT DISTINCT ON (job_id) * FROM asset
-WHERE job_id = ANY(:job_ids) AND deleted_at IS NULL
+WHERE job_id = ANY(:job_ids) AND deleted_at IS NULL AND NOT hidden
 ORDER BY job_id, content_type NOT LIKE 'image/%', created_at, step, n
 
 -- name: jobs_unassigned
