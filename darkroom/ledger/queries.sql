@@ -879,6 +879,27 @@ UPDATE request SET status = 'submitting', submitted_at = :now, deadline_at = :de
 WHERE ref = :ref AND status = ANY(:before) AND input_hash = COALESCE(:input_hash, input_hash)
 RETURNING *
 
+-- name: requests_to_send_ahead
+-- Of these, the first calls of jobs that no process has yet, as they were ordered: what was refused or replayed is for
+-- the run, which may ask otherwise, and a batch's rows go at the pace of theirs.
+SELECT request.* FROM request JOIN job ON job.id = request.job_id LEFT JOIN run ON run.id = job.run_id
+WHERE request.ref = ANY(:refs) AND request.status = 'granted' AND request.attempt = 1 AND request.error IS NULL
+  AND job.parent_id IS NULL AND job.replayed_at IS NULL AND job.finished_at IS NULL
+  AND job.cancel_requested_at IS NULL AND run.alive_until IS NULL
+ORDER BY request.granted_at, request.created_at
+
+-- name: request_begin_ahead
+-- As `request_begin_submit`, by a gateway: not of a job that was cancelled meanwhile.
+UPDATE request SET status = 'submitting', submitted_at = :now, deadline_at = :deadline_at, sent_ahead = true
+FROM job
+WHERE request.ref = :ref AND request.status = ANY(:before)
+  AND request.input_hash = COALESCE(:input_hash, request.input_hash)
+  AND job.id = request.job_id AND job.cancel_requested_at IS NULL
+RETURNING request.*
+
+-- name: request_adopted
+UPDATE request SET adopted_at = :now WHERE ref = :ref AND sent_ahead
+
 -- name: request_ask_anew
 -- Another call in the place of one that was not sent, with the row locked.
 UPDATE request SET account_id = :account_id, endpoint = :endpoint,

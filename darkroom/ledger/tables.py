@@ -318,6 +318,8 @@ class Request(SQLModel, table=True):
     created_at: datetime = when(now=True)
     granted_at: datetime | None = when()
     submitted_at: datetime | None = when()
+    sent_ahead: bool = switched_off()  # by a gateway, at the grant, while its run was not there yet
+    adopted_at: datetime | None = when()  # … and its run has shown it
     accepted_at: datetime | None = when()
     deadline_at: datetime | None = when()
     cancel_requested_at: datetime | None = when()
