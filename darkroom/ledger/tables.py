@@ -345,10 +345,7 @@ class Request(SQLModel, table=True):
 class Asset(SQLModel, table=True):
     """A verified file in the media store."""
 
-    __table_args__ = (
-        UniqueConstraint("job_id", "step", "n"),
-        Index("asset_of_user", "user_id", "created_at", "id"),
-    )
+    __table_args__ = (UniqueConstraint("job_id", "step", "n"), Index("asset_of_user", "user_id", "created_at", "id"))
 
     id: str = Field(primary_key=True)
     job_id: str | None = Field(default=None, foreign_key="job.id")  # None: a user brought it
