@@ -43,12 +43,12 @@ def show_field(each: FormField, filled: Filled) -> Node:
         return _set(each, filled)
     if each.kind == "yes_no":
         return _yes_no(each, filled)
-    said = [_label(each), _control(each, filled), _hint(each), error_of(each, filled.wrong.get(each.name))]
+    said: Node = [_label(each), _control(each, filled), _hint(each), error_of(each, filled.wrong.get(each.name))]
     box = h.div(
         ".field", class_={"wide": each.kind in ("long", "file", "files", "lines", "json")}, id=f"box-{each.slug}"
     )
-    nested = (
-        each.inside
+    nested: Node = (
+        bool(each.inside)
         and h.div(".own-size")[h.span(".hint")["Or of your own:"], (show_field(part, filled) for part in each.inside)]
     )
     return box[said, nested, each.takes_files and _drop(each, filled)]

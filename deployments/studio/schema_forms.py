@@ -76,7 +76,7 @@ def _field(name: str, given: Any, root: Mapping[str, Any], *, within: str, requi
     plain = [each for each in sides(given, root) if each.get("type") != "null"]
     path = f"{within}.{name}" if within else name
     bounds = {key: each[key] for each in plain for key in ("minimum", "maximum", "maxLength") if key in each}
-    examples = next((each["examples"] for each in plain if isinstance(each.get("examples"), list)), [])
+    examples: Sequence[Any] = next((each["examples"] for each in plain if isinstance(each.get("examples"), list)), [])
     title = str(_first(plain, "title") or "")
     made = FormField(
         name=path,

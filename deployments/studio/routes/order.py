@@ -229,7 +229,7 @@ def _page(
         made.title,
         back,
         made.about and h.p(".quiet-text", dir="auto")[made.about],
-        problem and banner(problem),
+        banner(problem) if problem else None,
         wrong and h.p(".banner", role="alert")["Nothing was ordered: mend what is marked, and send it again."],
         said and h.p(".waiting")[said],
         made.facts and facts(made.facts),
@@ -260,7 +260,7 @@ def _folded(title: str, fields: list[FormField] | Any, filled: Filled) -> Node:
     names = {name for each in fields for name in (each.name, *(part.name for part in each.inside))}
     is_open = bool(names & set(filled.wrong)) or any(any(filled.raw.get(name, ())) for name in names)
     return (
-        fields
+        bool(fields)
         and h.details(".card.folded", open=is_open)[h.summary[title], h.div(".fields")[show_fields(fields, filled)]]
     )
 
