@@ -29,9 +29,9 @@ def file_name(asset: Any) -> str:
 def tile(asset: Any) -> Node:
     """Show a file in the grid, with a box to tick for comparing."""
     name = title_of(asset)
-    return h.li(".tile")[
+    return h.li(".file")[
         _small(asset, name),
-        h.div(".tile-text")[
+        h.div(".file-text")[
             h.a(".row-title", href=f"{AT}/{asset['id']}", dir="auto")[name],
             h.p(".row-facts")[
                 h.span[asset["model"] or ("brought" if asset["job_id"] is None else asset["step"])], _size(asset)
@@ -45,20 +45,20 @@ def tile(asset: Any) -> Node:
 
 def _small(asset: Any, name: str) -> Node:
     if asset["url"] is None:
-        return h.div(".tile-view")["Flagged and hidden"]
+        return h.div(".file-view")["Flagged and hidden"]
     url, kind = local(asset["url"]), asset["content_type"]
     has_thumbnail = kind in WITH_THUMBNAILS and asset["width"]
     if kind.startswith("video/"):
         poster = f"{url}&w=480" if has_thumbnail else None
-        return h.video(".tile-view", src=url, controls=True, preload="none", poster=poster, aria_label=name)
+        return h.video(".file-view", src=url, controls=True, preload="none", poster=poster, aria_label=name)
     if kind.startswith("audio/"):
-        return h.div(".tile-view.sound")[h.audio(src=url, controls=True, preload="none", aria_label=name)]
+        return h.div(".file-view.sound")[h.audio(src=url, controls=True, preload="none", aria_label=name)]
     at = f"{AT}/{asset['id']}"
     if kind.startswith("image/"):
         small = f"{url}&w=480" if has_thumbnail else url
         picture = h.img(src=small, alt="", loading="lazy", decoding="async")
-        return h.a(".tile-view", href=at, tabindex="-1", aria_hidden="true")[picture]
-    return h.a(".tile-view.other", href=at, tabindex="-1", aria_hidden="true")[
+        return h.a(".file-view", href=at, tabindex="-1", aria_hidden="true")[picture]
+    return h.a(".file-view.other", href=at, tabindex="-1", aria_hidden="true")[
         file_name(asset).rpartition(".")[2].upper()
     ]
 

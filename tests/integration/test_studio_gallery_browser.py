@@ -87,7 +87,7 @@ def shot(browser: Browser, name: str) -> None:
 
 
 def first_file(browser: Browser) -> str:
-    link = browser.page.locator(".tile .row-title").first
+    link = browser.page.locator(".file .row-title").first
     return f"{browser.url}{link.get_attribute('href')}"
 
 
@@ -194,7 +194,7 @@ def test_two_are_compared_and_one_deleted_by_keyboard(gateway: RunningGateway, a
         page, press = browser.page, browser.page.keyboard.press
         page.goto(f"{gateway.url}/studio/gallery?kind=image")
         for n in (0, 1):
-            page.locator(".tile input[type=checkbox]").nth(n).focus()
+            page.locator(".file input[type=checkbox]").nth(n).focus()
             press("Space")
         page.get_by_role("button", name="Compare").focus()
         press("Enter")

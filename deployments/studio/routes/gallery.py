@@ -51,7 +51,7 @@ async def gallery(
         h.div(".compare-bar")[
             h.span(".quiet-text")["Tick two to see them side by side."], button("Compare", kind="quiet")
         ],
-        h.ul(".wall")[_tiles(found, asked)],
+        h.ul(".files")[_tiles(found, asked)],
     ]
     return visit.page("Gallery", _filter(asked), wall)
 
