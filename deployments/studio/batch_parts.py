@@ -189,7 +189,7 @@ def _face(row: Any, chosen: frozenset[int] | None) -> Node:
     if chosen is None:
         return [h.a(href=f"{PREFIX}/jobs/{row['id']}", tabindex="-1")[_picture(row, f"{number}: {words}")], at]
     box = h.input(type="checkbox", name="row", value=str(number), checked=number in chosen)
-    return [h.label[box, _picture(row, f"{number}: {words}"), h.span(".tick", aria_hidden="true")["✓"]], at]
+    return [h.label[box, _picture(row, f"{number}: {words}"), h.span(".chosen-mark", aria_hidden="true")["✓"]], at]
 
 
 def _picture(row: Any, alt: str) -> Node:

@@ -112,7 +112,7 @@ def training_fields(training: Training, problem: ApiProblem | None, price: Node)
     into = {"hx_encoding": "multipart/form-data", "hx_target": "#training", "hx_select": "#training"}
     return [
         h.input(type="hidden", name="key", value=given.get("key", "")),
-        h.div(".drop")[
+        h.div(".drop-area")[
             labelled(
                 "Pictures",
                 h.input(
@@ -210,7 +210,7 @@ def in_words(text: str) -> str:
 def price_view(quote: Any) -> Node:
     """Return what the training would cost, part by part."""
     parts = " + ".join(f"{each['step']} {money(each['usd'])}" for each in quote["parts"])
-    return h.div(".price")[
+    return h.div(".quote")[
         h.p["At most ", h.strong(".money")[money(quote["estimate_usd"])]], h.p(".hint")[f"{parts}. 15 to 30 minutes."]
     ]
 
@@ -218,7 +218,7 @@ def price_view(quote: Any) -> Node:
 def refusal(problem: ApiProblem) -> Node:
     errors = [{"field": in_words(each.field), "detail": in_words(each.detail)} for each in problem.errors]
     said_so = {"title": problem.title, "detail": in_words(problem.detail), "remedy": problem.remedy, "errors": errors}
-    return h.div(".price")[banner(ApiProblem(problem.status, said_so))]
+    return h.div(".quote")[banner(ApiProblem(problem.status, said_so))]
 
 
 # -- what came of trainings -------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def form_fields(entered: Filled, models: Any) -> Node:
         h.input(type="hidden", name="key", value=given.get("key") or uuid4().hex),
         known,
         field("Name", _text("name", given, maxlength="200"), hint="For you to find it again."),
-        h.div(".drop")[
+        h.div(".drop-area")[
             field(
                 "Manifest",
                 h.input(type="file", name="file", accept=".csv,.tsv,.txt,.jsonl,.ndjson,text/csv,text/plain"),
@@ -136,7 +136,7 @@ def _folded(given: Mapping[str, str]) -> Node:
 def price(quote: Any, notes: tuple[str, ...] = ()) -> Node:
     """Return what the batch would cost."""
     parts = {each["step"]: each["usd"] for each in quote["parts"]}
-    return h.div(".price")[
+    return h.div(".quote")[
         h.p["At most ", h.strong(".money")[money(quote["estimate_usd"])], ", with every row chosen."],
         h.p(".hint")[
             f"Drafts {money(parts.get('draft', 0))}, finals {money(parts.get('final', 0))}: you choose from the drafts."
@@ -146,7 +146,7 @@ def price(quote: Any, notes: tuple[str, ...] = ()) -> Node:
 
 
 def refusal(problem: ApiProblem) -> Node:
-    return h.div(".price")[banner(problem)]
+    return h.div(".quote")[banner(problem)]
 
 
 def _text(name: str, given: Mapping[str, str], **attributes: str) -> Node:

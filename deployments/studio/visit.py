@@ -144,7 +144,7 @@ def leading(request: Request, path: str) -> Response:
 
 
 async def form_of(request: Request) -> AsyncIterator[FormData]:
-    """Give what was filled in. The files in it are closed with the answer."""
+    """Give what was filled in, and close the files that came with it."""
     async with request.form() as form:
         yield form
 
