@@ -28,7 +28,6 @@ from sqlalchemy import Pool, event
 
 from darkroom.clock import utc_now
 from darkroom.ledger import DeadLetterFilter, EventStart, JobStatus, Ledger, NewEvent
-from darkroom.ledger.database import _queries
 from darkroom.ledger.flow_control.terms import Held, Terms
 from darkroom.providers.fal import Fal
 from darkroom.providers.fal.provider import FalProvider
@@ -177,27 +176,21 @@ class Plans:
 
     def __init__(self) -> None:
         self.seen: defaultdict[str, list[str]] = defaultdict(list)
-        self._names = {_bare(statement): name for name, statement in _queries().items()}
 
     def hear(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         said = diagnostic.message_primary or ""
         if "Query Text: " in said:
             lines = said.partition("Query Text: ")[2].split("\n")
             first = next((n for n, line in enumerate(lines) if "(cost=" in line), len(lines))
-            statement = _bare("\n".join(lines[:first]))
+            statement = "\n".join(lines[:first])
+            named = re.search(r"/\* (\w+) \*/", statement)  # not in those of a function
             plan = [said.partition("  plan:")[0], *lines[first:]]
-            self.seen[self._names.get(statement, statement)].append("\n".join(plan))
+            self.seen[named[1] if named else statement].append("\n".join(plan))
 
     def bad(self) -> dict[str, str]:
         """The statements that once read a whole table."""
         told = {name: plans for name, plans in self.seen.items() if name not in COUNTS}
         return {name: plan for name, plans in told.items() for plan in plans if WHOLE_TABLE.search(plan)}
-
-
-def _bare(statement: str) -> str:
-    """As it is for Postgres and in our file alike: without parameters, and without remarks."""
-    told = re.sub(r"--.*|/\* \w+ \*/", "", statement)
-    return " ".join(re.sub(r"(?<!:)(:\w+|\$\d+|%\(\w+\)s)", "?", told).split())
 
 
 @pytest.fixture

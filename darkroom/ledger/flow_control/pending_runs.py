@@ -118,7 +118,7 @@ class Starts(Part):
         before_at, before_id = before or (None, None)
         wanted = {"deployment": deployment, "status": status, "limit": limit}
         with self._engine.begin() as connection:
-            if status is not None:
+            if status is not None or deployment is not None:
                 run(connection, "plan_anew")
             if user_id is None:
                 return [as_start(row) for row in run_given(connection, "starts_page_of_all", **wanted)]
