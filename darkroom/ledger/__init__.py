@@ -31,6 +31,7 @@ from darkroom.ledger.database import OUTAGES, Listener, is_refused_write, listen
 from darkroom.ledger.dead_letters import (
     MOST_LETTERS,
     MOST_REASON,
+    Cause,
     DeadLetter,
     DeadLetterFilter,
     DeadLetters,
@@ -55,6 +56,7 @@ from darkroom.ledger.models import CardsAge, KnownModel, Models
 from darkroom.ledger.money_tables import AccountMoney
 from darkroom.ledger.news import AllNews, Audience, JobEnd, News
 from darkroom.ledger.part import Part
+from darkroom.ledger.queue import AccountNow, Queue
 from darkroom.ledger.replay import asks_the_same, plan_replay
 from darkroom.ledger.request_rows import RequestSpec, spec_again
 from darkroom.ledger.requests import Requests
@@ -99,6 +101,7 @@ __all__ = [
     "WAIT",
     "Account",
     "AccountMoney",
+    "AccountNow",
     "Arrival",
     "Asset",
     "Audience",
@@ -110,6 +113,7 @@ __all__ = [
     "CallbackEndpoint",
     "Caller",
     "CardsAge",
+    "Cause",
     "Child",
     "Counts",
     "DeadLetter",
@@ -214,6 +218,7 @@ class Ledger:
         self.requests = self._part(Requests)
         self.runs = self._part(Runs)
         self.grants = self._part(Grants)
+        self.queue = self._part(Queue)
         self.loras = self._part(Loras)
         self.models = self._part(Models)
         self.events = self._part(Events)

@@ -30,8 +30,10 @@ from darkroom.deployments.gateway.routes import (
     health,
     hooks,
     jobs,
+    keys,
     loras,
     models,
+    operations,
     orders,
     pending_runs,
     quotes,
@@ -109,6 +111,7 @@ def _add_routes(app: FastAPI) -> None:
         loras,
         models,
         sessions,
+        keys,
         events,
         jobs,
         stream,
@@ -120,6 +123,7 @@ def _add_routes(app: FastAPI) -> None:
         webhooks,
         hooks,
         admin,
+        operations,
         health,
     ):
         app.include_router(part.router)
