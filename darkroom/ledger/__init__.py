@@ -26,12 +26,12 @@ from darkroom.ledger.budgets import Budget, Budgets, Period
 from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
 from darkroom.ledger.callbacks import Callbacks, OffEndpoint, Sent
 from darkroom.ledger.canonical_json import content_hash, same
+from darkroom.ledger.causes import Causes
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import OUTAGES, Listener, is_refused_write, listen, make_engine, only_one, run
 from darkroom.ledger.dead_letters import (
     MOST_LETTERS,
     MOST_REASON,
-    Cause,
     DeadLetter,
     DeadLetterFilter,
     DeadLetters,
@@ -113,7 +113,6 @@ __all__ = [
     "CallbackEndpoint",
     "Caller",
     "CardsAge",
-    "Cause",
     "Child",
     "Counts",
     "DeadLetter",
@@ -226,6 +225,7 @@ class Ledger:
         self.starts = self._part(Starts)
         self.steps = self._part(Steps)
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
+        self.causes = self._part(Causes)
         self.figures = self._part(AllFigures)
         self.bills = self._part(Bills)
         self.budgets = self._part(Budgets)

@@ -134,29 +134,10 @@ class Done:
     implied: Implied = NOTHING
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cause:
-    """What failed jobs have in common. `message`: of the last one."""
-
-    code: str
-    error_class: str
-    kind: str
-    jobs: int
-    users: int
-    first_at: datetime
-    last_at: datetime
-    message: str | None
-
-
 class DeadLetters(Part):
     def __init__(self, engine: Engine, jobs: Jobs, *, clock: Clock) -> None:
         super().__init__(engine, clock=clock)
         self._jobs = jobs
-
-    def causes(self, *, limit: int = 100) -> list[Cause]:
-        """Group everybody's letters by cause, the most frequent first."""
-        with self._engine.begin() as connection:
-            return [Cause(**row._mapping) for row in run(connection, "dead_causes", limit=limit)]
 
     def job_ids(self, which: DeadLetterFilter, *, limit: int = MOST_LETTERS) -> list[str]:
         """Return the jobs in the order in which they are requeued.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import Connection, Row
 from sqlmodel import Session, col, select
@@ -87,10 +88,10 @@ class Queue(Part):
             found[account_id] = (*found.get(account_id, ()), _lane(own))
         return found
 
-    def _account(self, account: Account, held: Sequence[Row], lanes: Sequence[LaneNow]) -> AccountNow:
+    def _account(self, account: Account, held: Sequence[Row[Any]], lanes: Sequence[LaneNow]) -> AccountNow:
         own = [row for row in held if row.account_id == account.id]
-        throttle = {"now": self._now(), "timing": self._timing}
-        slots = slots_now(account.slots, halvings=account.halvings, slowed_at=account.slowed_at, **throttle)
+        now, halvings, slowed_at = self._now(), account.halvings, account.slowed_at
+        slots = slots_now(account.slots, halvings=halvings, slowed_at=slowed_at, now=now, timing=self._timing)
         by_endpoint, by_user, names = Counter[str](), Counter[str](), {row.user_id: row.user for row in own}
         for row in own:
             by_endpoint[row.endpoint] += row.held
@@ -98,7 +99,7 @@ class Queue(Part):
         return AccountNow(
             account=account,
             slots_now=0 if account.down_since else slots,
-            halvings=halvings_now(account.halvings, account.slowed_at, **throttle),
+            halvings=halvings_now(halvings, slowed_at, now=now, timing=self._timing),
             in_use=by_user.total(),
             endpoints=tuple(Held(key=key, name=key, slots=n) for key, n in by_endpoint.most_common()),
             users=tuple(Held(key=key, name=names[key], slots=n) for key, n in by_user.most_common()),
@@ -106,7 +107,7 @@ class Queue(Part):
         )
 
 
-def _lane(rows: Sequence[Row]) -> LaneNow:
+def _lane(rows: Sequence[Row[Any]]) -> LaneNow:
     """Make one of the rows of its first users, each of which has the sums of all."""
     head = rows[0]
     return LaneNow(

@@ -52,7 +52,7 @@ def shown_once(title: str, secret: str, *, hint: str, on: Node) -> Node:
 
 def keys_table(keys: Sequence[Any], *, caption: str, revoke: Any = None) -> Node:
     """List keys without the keys. `revoke`: makes the form that ends one."""
-    headings = ["Name", "Good for", "Status", "Made", "Last used", "Until"] + ([""] if revoke else [])
+    headings = ["Name", "Good for", "Status", "Made", "Last used", "Until"] + (["End it"] if revoke else [])
     return table(
         headings,
         [

@@ -43,7 +43,7 @@ def get_queue(services: ServicesOf) -> QueueDocument:
 @router.get("/dead-letters", summary="See what jobs failed of")
 def list_causes(services: ServicesOf) -> CauseList:
     """Everybody's failed jobs that are not discarded, by cause: the hundred most frequent, most frequent first."""
-    return CauseList(items=[CauseDocument.model_validate(each) for each in services.ledger.dead_letters.causes()])
+    return CauseList(items=[CauseDocument.model_validate(each) for each in services.ledger.causes.most_frequent()])
 
 
 @router.post(

@@ -105,7 +105,7 @@ async def _page(
         pages("/callbacks"),
         problem and banner(problem),
         card(_where(visit, endpoint, typed), title="Where your application is told"),
-        h.form(".filter", method="get", action=CALLBACKS)[
+        h.form(".filter.one", method="get", action=CALLBACKS)[
             field("Deliveries", choice("status", STATUSES, status)), button("Filter", kind="quiet")
         ],
         card(_table(visit, found["items"], status)) if found["items"] else _nothing(status),
@@ -171,7 +171,7 @@ def _form(visit: Visit, given: Any) -> Node:
 
 def _table(visit: Visit, found: Any, status: str) -> Node:
     return table(
-        ["Event", "Job", "Status", "Tries", "Your application said", "Made", "Next try", ""],
+        ["Event", "Job", "Status", "Tries", "Your application said", "Made", "Next try", "Again"],
         [
             [
                 each["event"],

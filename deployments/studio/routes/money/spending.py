@@ -122,7 +122,7 @@ def _lines(items: Any, what: str, total: Any) -> Node:
     shown, most = ordered[:MOST_LINES], max((each["spent_usd"] for each in items), default=0)
     return [
         table(
-            [what, "", "Spent", "Calls", "Saved by reuse"],
+            [what, "Share", "Spent", "Calls", "Saved by reuse"],
             [
                 [
                     said(each["key"] or "without a tag", most=60),

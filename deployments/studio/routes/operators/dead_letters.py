@@ -65,19 +65,16 @@ def _which(given: Any) -> dict[str, str]:
 
 def _causes(found: Any) -> Node:
     return table(
-        ["Cause", "Class", "Kind", "Jobs", "Users", "Last", "In the words of the last", ""],
+        ["Cause", "Class", "Kind", "Jobs", "Users", "Last", "In the words of the last"],
         [
             [
-                said(each["code"] or "none told", most=60),
+                h.a(href=f"{LETTERS}/cause?{urlencode(_which(each))}")[said(each["code"] or "none told", most=60)],
                 badge(each["class"] or "–"),
                 each["kind"],
                 f"{each['jobs']:,}",
                 f"{each['users']:,}",
                 moment(each["last_at"]),
-                said(each["message"] or "–", most=90),
-                h.a(href=f"{LETTERS}/cause?{urlencode(_which(each))}")[
-                    "Try", h.span(".unseen")[f" {each['code']} of {each['kind']}"]
-                ],
+                h.div(".words")[said(each["message"] or "–", most=200)],
             ]
             for each in found
         ],

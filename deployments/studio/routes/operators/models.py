@@ -42,7 +42,7 @@ async def models(visit: VisitOf, q: str = "", cursor: str = "") -> Response:
     return visit.page(
         "Operators",
         pages("/models"),
-        h.form(".filter", method="get", action=MODELS, role="search")[
+        h.form(".filter.one", method="get", action=MODELS, role="search")[
             field("Name or description", search), button("Find", kind="quiet")
         ],
         card(_table(found["items"]))
@@ -72,7 +72,7 @@ async def change(endpoint: str, visit: VisitOf, form: FormOf) -> Response:
 
 def _table(found: Any) -> Node:
     return table(
-        ["Model", "Category", "A unit", "A call, as set", ""],
+        ["Model", "Category", "A unit", "A call, as set", "Here"],
         [
             [
                 h.a(href=f"{MODELS}/{quote(each['endpoint'])}")[each["endpoint"]],

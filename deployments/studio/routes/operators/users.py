@@ -112,7 +112,7 @@ async def _list(
         "Operators",
         pages("/users"),
         problem and banner(problem),
-        h.form(".filter", method="get", action=USERS, role="search")[
+        h.form(".filter.one", method="get", action=USERS, role="search")[
             field("Part of the name", search), button("Find", kind="quiet")
         ],
         h.ul(".rows")[(_row(each) for each in found["items"])]
