@@ -60,6 +60,10 @@ class Settings(BaseSettings):
         default_factory=lambda given: UNSCALED.cancel_grace * given["time_scale"],
         description="How long a cancelled run may take to end before its process is killed (seconds or ISO 8601).",
     )
+    submit_at_grant: bool = Field(
+        True,
+        description="Whether a gateway sends a job's first call as it gets its slot, while its run is being made.",
+    )
     models: str = Field(
         ANY_MODEL,
         description="Models that may be ordered of those that have cards: any, or globs, e.g. fal-ai/flux/*,openai/*.",

@@ -255,9 +255,8 @@ class Job(Durable):
         present = [asset for (step, _), asset in sorted(self._files.items()) if step == inference.step]
         if present:
             return present
-        assets = self._resources.ledger.assets.reuse(
-            self._row, ref=inference.ref, reused_from=reused_from, step=inference.step
-        )
+        reuse = self._resources.ledger.assets.reuse
+        assets = reuse(self._row, ref=inference.ref, reused_from=reused_from, step=inference.step)
         for asset in assets:
             self._note_file(asset)
         return assets
@@ -356,6 +355,8 @@ class Job(Durable):
 
     def _advance_all(self, row: Request, retry: RetryPolicy) -> None:
         """Do whatever can be done for the call just now."""
+        if self._as_tasks and row.sent_ahead and row.adopted_at is None:
+            row = self._noted(self._carry_out(row))
         following: Request | None = row
         while following is not None:
             following = self._advance(following, retry)
@@ -437,9 +438,8 @@ class Job(Durable):
         except (Retry, Park):
             outcome = None
         if outcome is None:
-            lost = Park(
-                "The provider says the request succeeded, but its result cannot be had.", code="result_unreachable"
-            )
+            code = "result_unreachable"
+            lost = Park("The provider says the request succeeded, but its result cannot be had.", code=code)
             self._call_again(lost)
             raise lost.of(step=row.step, ref=row.ref)
         if outcome.output is None:

@@ -1,13 +1,15 @@
 """How a granted call is sent: its files are brought to the provider, then the one thing that is paid is done, once.
 
-What becomes of it is on record before `submit` returns, whoever calls it: a Prefect task in a run of one job, the job's
-call itself in a run that carries many.
+What becomes of it is on record before `send` returns, whoever calls it: a Prefect task in a run of one job, the job's
+call itself in a run that carries many, or a gateway that has just granted a job's first call (`ahead`). It knows
+nothing of Prefect, and a row is sent by whoever is first to commit that it will.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,111 +17,151 @@ from darkroom.engine.backoff import next_try
 from darkroom.engine.resources import Resources
 from darkroom.engine.store import StoredFiles
 from darkroom.errors import DarkroomError, OutOfMoney, Park, RateLimited, Retry, SubmitUnknown
-from darkroom.ledger import NOTHING, OUTAGES, Implied, Outcome, Request, Transition
-from darkroom.providers.base import Accepted
+from darkroom.ledger import NOTHING, OUTAGES, Implied, Ledger, Outcome, Request, Transition
+from darkroom.providers.base import Accepted, Files, Provider
 from darkroom.providers.models import model_of
 
 T = TypeVar("T")
+UNAUTHORIZED = "unauthorized"  # a gateway's key may be a minute old; a run's block is read as it starts
 MOST_REFUSALS = 8  # by errors of the provider's own, about five minutes; 429s and outages are waited for
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sender:
+    """Who sends a call, and with what: a run, or a gateway that sends it `ahead`, while its run is being made."""
+
+    ledger: Ledger
+    provider_of: Callable[[str], Provider]
+    files_of: Callable[[Request], Files]
+    webhooks_at: Callable[[str], str | None]
+    carry_out: Callable[[Implied], None]
+    ahead: bool = False
+
+
 def submit(resources: Resources, row: Request) -> Request:
+    """Send a granted call of a run, as `send` does."""
+    sender = Sender(
+        ledger=resources.ledger,
+        provider_of=resources.providers.of,
+        files_of=partial(StoredFiles.of_call, resources),
+        webhooks_at=resources.settings.webhook_url,
+        carry_out=resources.dispatcher.carry_out,
+    )
+    return send(sender, row)
+
+
+def send(sender: Sender, row: Request) -> Request:
     """Send a granted call, once, and return the row as it is then: its answer may have been lost.
 
     A refusal is raised once it is on record. The call is never repeated here: a refusal requeues the row in the ledger.
+    A row that a gateway was sending meanwhile is returned as it is.
     """
-    requests = resources.ledger.requests
+    requests = sender.ledger.requests
     try:
-        provider = resources.providers.of(row.account_id)
-        input = provider.prepare(row.input or {}, files=StoredFiles.of_call(resources, row))
+        provider = sender.provider_of(row.account_id)
+        input = provider.prepare(row.input or {}, files=sender.files_of(row))
     except DarkroomError as error:
-        resources.dispatcher.carry_out(_unprepared(resources, row, error))
+        sender.carry_out(_unprepared(sender, row, error))
         raise
-    deadline = resources.timing.scale(model_of(row).deadline)
-    begun = requests.begin_submit(row.ref, deadline=deadline, input_hash=row.input_hash)
-    if begun is None:
-        raise Retry("The request is not granted any more: it was cancelled or changed, or another process has it.")
+    if (begun := _begin(sender, row)) is None:
+        return _of_another(sender, row)
     try:
-        answer = provider.submit(begun, input, webhook_url=_webhook_url(resources, begun))
+        answer = provider.submit(begun, input, webhook_url=_webhook_url(sender, begun))
     except SubmitUnknown:
-        resources.dispatcher.carry_out(_recorded(resources, lambda: requests.answer_lost(row.ref)))
+        sender.carry_out(_recorded(sender, lambda: requests.answer_lost(row.ref)))
         return requests.get(row.ref)
     except DarkroomError as error:
-        resources.dispatcher.carry_out(_recorded(resources, partial(_refused, resources, begun, error)))
+        sender.carry_out(_recorded(sender, partial(_refused, sender, begun, error)))
         raise
     if isinstance(answer, Outcome):
-        _keep_answer(resources, begun, answer)
+        _keep_answer(sender, begun, answer)
         return requests.get(row.ref)
-    return _accepted(resources, begun, answer)
+    return _accepted(sender, begun, answer)
 
 
-def _accepted(resources: Resources, row: Request, taken: Accepted) -> Request:
-    requests = resources.ledger.requests
-    accepted = _recorded(resources, lambda: requests.accepted(row.ref, request_id=taken.request_id))
-    resources.dispatcher.carry_out(_answered(resources, row))
+def _begin(sender: Sender, row: Request) -> Request | None:
+    """Commit that the one POST is about to be sent. Return None where somebody else has the row, or nobody."""
+    requests = sender.ledger.requests
+    begin = requests.begin_ahead if sender.ahead else requests.begin_submit
+    return begin(row.ref, deadline=sender.ledger.timing.scale(model_of(row).deadline), input_hash=row.input_hash)
+
+
+def _of_another(sender: Sender, row: Request) -> Request:
+    now = sender.ledger.requests.get(row.ref)
+    if now.sent_ahead and not sender.ahead:
+        return now
+    raise Retry("The request is not granted any more: it was cancelled or changed, or another process has it.")
+
+
+def _accepted(sender: Sender, row: Request, taken: Accepted) -> Request:
+    requests = sender.ledger.requests
+    accepted = _recorded(sender, lambda: requests.accepted(row.ref, request_id=taken.request_id))
+    sender.carry_out(_answered(sender, row))
     if taken.deliver is not None:
         try:
             taken.deliver()
         except DarkroomError as error:
             failed = Outcome(transition=Transition.FAIL, error=error.of(step=row.step, ref=row.ref).document())
-            resources.dispatcher.carry_out(requests.settle(row.ref, failed, via=None)[1])
+            sender.carry_out(requests.settle(row.ref, failed, via=None)[1])
             return requests.get(row.ref)
     return accepted
 
 
-def _keep_answer(resources: Resources, row: Request, outcome: Outcome) -> None:
-    _, implied = _recorded(resources, lambda: resources.ledger.requests.settle(row.ref, outcome, via=None))
-    resources.dispatcher.carry_out(_answered(resources, row) + implied)
+def _keep_answer(sender: Sender, row: Request, outcome: Outcome) -> None:
+    _, implied = _recorded(sender, lambda: sender.ledger.requests.settle(row.ref, outcome, via=None))
+    sender.carry_out(_answered(sender, row) + implied)
 
 
-def _recorded(resources: Resources, record: Callable[[], T]) -> T:
+def _recorded(sender: Sender, record: Callable[[], T]) -> T:
     """Put on record what the provider answered.
 
     It is paid, or known for sure, and nowhere else: a ledger that restarts just now or has no room is waited for. Else
     the row would hold its slot until it is given up.
     """
-    deadline = time.monotonic() + resources.timing.answer_kept.total_seconds()
+    deadline = time.monotonic() + sender.ledger.timing.answer_kept.total_seconds()
     while True:
         try:
             return record()
         except OUTAGES:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(resources.timing.work_poll.total_seconds())
+            time.sleep(sender.ledger.timing.work_poll.total_seconds())
 
 
-def _unprepared(resources: Resources, row: Request, error: DarkroomError) -> Implied:
+def _unprepared(sender: Sender, row: Request, error: DarkroomError) -> Implied:
     """Requeue or fail a call that was not sent, as its files could not be brought to the provider.
 
-    An outage on the files' way is not the provider's.
+    An outage on the files' way is not the provider's. Nothing is done to a row that somebody else sends meanwhile.
     """
     document = error.of(step=row.step, ref=row.ref).document()
     if isinstance(error, Park):
-        return _back_to_the_queue(resources, row, error, document, counts=False)
+        return _back_to_the_queue(sender, row, error, document, counts=False, unsent=True)
     if isinstance(error, Retry):
-        return _back_to_the_queue(resources, row, error, document, counts=True)
-    return _failed(resources, row, document)
+        return _back_to_the_queue(sender, row, error, document, counts=True, unsent=True)
+    return _failed(sender, row, document, unsent=True)
 
 
-def _refused(resources: Resources, row: Request, error: DarkroomError) -> Implied:
+def _refused(sender: Sender, row: Request, error: DarkroomError) -> Implied:
     """Record a sure refusal: fail the call for good, or requeue it until it may pass."""
     document = error.of(step=row.step, ref=row.ref).document()
     if isinstance(error, Park):
         # Told to the account first: the row waits for the breaker then, not for a time of its own.
         reason = error.message if isinstance(error, OutOfMoney) else None
-        resources.ledger.accounts.out(row.account_id, probe=row.probe, reason=reason)
-        return resources.ledger.requests.refused(row.ref, error=document, not_before=None)
-    implied = _answered(resources, row)
+        sender.ledger.accounts.out(row.account_id, probe=row.probe, reason=reason)
+        return sender.ledger.requests.refused(row.ref, error=document, not_before=None)
+    implied = _answered(sender, row)
     if isinstance(error, RateLimited):
-        resources.ledger.accounts.slow_down(row.account_id)
-        return implied + _back_to_the_queue(resources, row, error, document, counts=False)
+        sender.ledger.accounts.slow_down(row.account_id)
+        return implied + _back_to_the_queue(sender, row, error, document, counts=False)
     if isinstance(error, Retry):
-        return implied + _back_to_the_queue(resources, row, error, document, counts=True)
-    return implied + _failed(resources, row, document)
+        return implied + _back_to_the_queue(sender, row, error, document, counts=True)
+    if sender.ahead and error.code == UNAUTHORIZED:
+        return implied + _back_to_the_queue(sender, row, error, document, counts=False)
+    return implied + _failed(sender, row, document)
 
 
 def _back_to_the_queue(
-    resources: Resources, row: Request, error: DarkroomError, document: dict[str, Any], *, counts: bool
+    sender: Sender, row: Request, error: DarkroomError, document: dict[str, Any], *, counts: bool, unsent: bool = False
 ) -> Implied:
     """Requeue the call, or fail it after too many errors.
 
@@ -128,22 +170,24 @@ def _back_to_the_queue(
     before = row.error or {}
     refusals, errors = before.get("refusals", 0) + 1, before.get("errors", 0) + counts
     if errors > MOST_REFUSALS:
-        return _failed(resources, row, document)
+        return _failed(sender, row, document, unsent=unsent)
     document |= {"refusals": refusals, "errors": errors}
-    due = next_try(error, tries=refusals, now=resources.clock(), timing=resources.timing)
-    return resources.ledger.requests.refused(row.ref, error=document, not_before=due)
+    due = next_try(error, tries=refusals, now=sender.ledger.clock(), timing=sender.ledger.timing)
+    return sender.ledger.requests.refused(row.ref, error=document, not_before=due, unsent=unsent)
 
 
-def _failed(resources: Resources, row: Request, document: dict[str, Any]) -> Implied:
+def _failed(sender: Sender, row: Request, document: dict[str, Any], *, unsent: bool = False) -> Implied:
     outcome = Outcome(transition=Transition.FAIL, error=document)
-    return resources.ledger.requests.settle(row.ref, outcome, via=None)[1]
+    if unsent:
+        return sender.ledger.requests.fail_unsent(row.ref, outcome)
+    return sender.ledger.requests.settle(row.ref, outcome, via=None)[1]
 
 
-def _answered(resources: Resources, row: Request) -> Implied:
+def _answered(sender: Sender, row: Request) -> Implied:
     """Report the account as back if the call was its probe: any answer shows that the provider is there again."""
-    return resources.ledger.accounts.back(row.account_id) if row.probe else NOTHING
+    return sender.ledger.accounts.back(row.account_id) if row.probe else NOTHING
 
 
-def _webhook_url(resources: Resources, row: Request) -> str | None:
-    base = resources.settings.webhook_url(row.account_id)
+def _webhook_url(sender: Sender, row: Request) -> str | None:
+    base = sender.webhooks_at(row.account_id)
     return f"{base}?token={row.token}" if base else None

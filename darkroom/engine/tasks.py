@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
+from prefect.states import Completed
 
 from darkroom.engine import store as storing
 from darkroom.engine import submit as sending
@@ -27,6 +28,9 @@ from darkroom.timing import UNSCALED, Timing
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+BY_THE_GATEWAY = "Submitted by the gateway"
 
 
 def _key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -51,13 +55,19 @@ _BY_JOB_STEP_ATTEMPT = CacheKeyFnPolicy(cache_key_fn=_key)
 
 
 @task(name="submit", task_run_name="submit {step}", persist_result=True, cache_policy=_BY_JOB_STEP_ATTEMPT)
-def submit(ref: str, *, step: str, key: str) -> str:
+def submit(ref: str, *, step: str, key: str) -> str | State[str]:
     """Send a granted call. Return the provider's request id, else the status that the row reached.
 
-    Not retried here, see `sending.submit`.
+    Not retried here, see `sending.submit`. A call that a gateway has sent is adopted, and shown as such.
     """
     resources = current()
-    row = sending.submit(resources, resources.ledger.requests.get(ref))
+    row = resources.ledger.requests.get(ref)
+    if not row.sent_ahead:
+        row = sending.submit(resources, row)
+    if row.sent_ahead:
+        resources.ledger.requests.adopted(ref)
+        get_run_logger().info("%s was submitted by the gateway as it got its slot.", ref)
+        return Completed(message=BY_THE_GATEWAY, data=row.request_id or row.status.value)
     if row.status is RequestStatus.UNKNOWN:
         get_run_logger().warning("No answer to the submit of %s: its webhook or reconcile will settle it.", ref)
     return row.request_id or row.status.value

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from darkroom.clock import Clock, utc_now
 from darkroom.ledger.accounts import Accounts
 from darkroom.ledger.admission import Granted, Grants
-from darkroom.ledger.assets import Assets, StoredFile
+from darkroom.ledger.assets import AssetFilter, Assets, ListedAsset, StoredFile
 from darkroom.ledger.batch_tables import Batch, BatchRow
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from darkroom.ledger.bills import Bills, Drift, DueBill
@@ -104,6 +104,7 @@ __all__ = [
     "AccountNow",
     "Arrival",
     "Asset",
+    "AssetFilter",
     "Audience",
     "Batch",
     "BatchPass",
@@ -139,6 +140,7 @@ __all__ = [
     "Labels",
     "Lane",
     "Ledger",
+    "ListedAsset",
     "Listener",
     "Lora",
     "LoraStatus",

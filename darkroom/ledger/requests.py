@@ -116,6 +116,26 @@ class Requests(Part):
             ).one_or_none()
             return None if row is None else as_request(row)
 
+    def to_send_ahead(self, refs: Sequence[str]) -> list[Request]:
+        """Return those of these granted rows that a gateway may send, as no process has their job yet."""
+        return self._many("requests_to_send_ahead", refs=list(refs))
+
+    def begin_ahead(self, ref: str, *, deadline: timedelta, input_hash: str | None = None) -> Request | None:
+        """Do as `begin_submit`, for a gateway that sends the call while its run is being made.
+
+        Whoever of the two is first has it. A job whose cancel was asked for is left alone.
+        """
+        now, before = self._now(), statuses_before(Transition.SUBMIT)
+        deadline_at = now + deadline
+        return self._one(
+            "request_begin_ahead", ref=ref, before=before, input_hash=input_hash, now=now, deadline_at=deadline_at
+        )
+
+    def adopted(self, ref: str) -> None:
+        """Note that the run has shown that a gateway had sent the call."""
+        with self._engine.begin() as connection:
+            run(connection, "request_adopted", ref=ref, now=self._now())
+
     def amend(self, ref: str, spec: RequestSpec) -> tuple[Request, Implied]:
         """Put another call in the row's place, if it has not been sent; else return the row as it is.
 
@@ -165,17 +185,31 @@ class Requests(Part):
         with self._engine.begin() as connection:
             return set(run(connection, "requests_known", request_ids=list(request_ids)).scalars())
 
-    def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None) -> Implied:
-        """Requeue the row, its slot free: the provider surely did not take it. End it if its cancel was asked for."""
+    def refused(self, ref: str, *, error: dict[str, Any], not_before: datetime | None, unsent: bool = False) -> Implied:
+        """Requeue the row, its slot free: the provider surely did not take it. End it if its cancel was asked for.
+
+        `unsent`: it never left; nothing is done where somebody else has begun to send it.
+        """
         now = self._now()
         with self._engine.begin() as connection:
             locked, row = lock_request(connection, ref)
+            if unsent and row.status is not RequestStatus.GRANTED:
+                return NOTHING
             if row.cancel_requested_at is None:
-                back = {"not_before": not_before, "granted_at": None, "submitted_at": None, "deadline_at": None}
+                as_new = dict.fromkeys(("granted_at", "submitted_at", "deadline_at"))
+                back: dict[str, Any] = {"not_before": not_before, "sent_ahead": False, **as_new}
                 return Implied(grant=write(connection, row, Transition.REFUSE, error=error, **back))
             if not write(connection, row, Transition.CANCEL, error=error, finished_at=now):
                 return NOTHING
             return notify(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
+
+    def fail_unsent(self, ref: str, outcome: Outcome) -> Implied:
+        """Fail a call that could not be prepared. Nothing is done where somebody else has begun to send it."""
+        with self._engine.begin() as connection:
+            locked, row = lock_request(connection, ref)
+            if row.status is not RequestStatus.GRANTED:
+                return NOTHING
+            return settle(connection, locked, row, outcome, via=None, arrival=None, now=self._now())[1]
 
     def answer_lost(self, ref: str) -> Implied:
         """Note that the provider may have it. It keeps its slot, so nothing is implied."""

@@ -7,14 +7,14 @@ again by `reconcile`, which finds it on record.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.errors import DarkroomError
-from darkroom.ledger import NOTHING, Implied, Ledger, Start, Wake
+from darkroom.ledger import NOTHING, Granted, Implied, Ledger, Start, Wake
 from darkroom.orchestrator import Orchestrator
 
 logger = logging.getLogger(__name__)
@@ -83,9 +83,14 @@ class Dispatcher:
         """Hand out the slots that are free, notify the runs, and make those that are missing."""
         self.reach_prefect(self.hand_out())
 
-    def hand_out(self) -> Implied:
-        """Hand out the slots that are free, in the ledger. Return what concerns Prefect."""
+    def hand_out(self, *, on_grant: Callable[[Sequence[Granted]], None] | None = None) -> Implied:
+        """Hand out the slots that are free, in the ledger. Return what concerns Prefect.
+
+        `on_grant` is told of them before any run is; it returns at once.
+        """
         granted = self._ledger.grants.grant()
+        if granted and on_grant is not None:
+            on_grant(granted)
         implied = NOTHING
         # One notification wakes a run for all its rows: it looks for what is granted.
         for run_id, ref in {each.run_id: each.ref for each in granted if each.run_id}.items():

@@ -21,6 +21,7 @@ from darkroom.deployments.gateway.problems import add_handlers
 from darkroom.deployments.gateway.rates import RateHeaders
 from darkroom.deployments.gateway.routes import (
     admin,
+    asset_lists,
     assets,
     batches,
     budget,
@@ -36,6 +37,7 @@ from darkroom.deployments.gateway.routes import (
     operations,
     orders,
     pending_runs,
+    pipelines,
     quotes,
     sessions,
     stream,
@@ -104,6 +106,7 @@ def _require_settings(settings: Settings) -> None:
 def _add_routes(app: FastAPI) -> None:
     for part in (
         orders,
+        pipelines,
         quotes,
         usage,
         budget,
@@ -118,6 +121,7 @@ def _add_routes(app: FastAPI) -> None:
         callbacks,
         dead_letters,
         waits,
+        asset_lists,
         assets,
         uploads,
         webhooks,
@@ -127,6 +131,7 @@ def _add_routes(app: FastAPI) -> None:
         health,
     ):
         app.include_router(part.router)
+    app.include_router(models.categories)
     app.include_router(pending_runs.router, prefix="/v1/pending-runs")
     app.include_router(pending_runs.router, prefix="/v1/starts", deprecated=True)
 

@@ -19,6 +19,7 @@ from darkroom.deployments.gateway.loops.effects import EffectExecutor
 from darkroom.deployments.gateway.loops.event_feed import EventPublisher
 from darkroom.deployments.gateway.loops.job_events import JobEvents
 from darkroom.deployments.gateway.loops.news_feed import NewsFeed
+from darkroom.deployments.gateway.loops.submitter import Submitter
 from darkroom.deployments.gateway.rates import Rates
 from darkroom.deployments.gateway.schemas.news import as_line
 from darkroom.deployments.gateway.thumbnails import Thumbnails
@@ -75,7 +76,14 @@ def open_services(settings: Settings, *, blocks: BlockCache | None = None) -> It
         dispatcher = Dispatcher(ledger, orchestrator)
         blocks = blocks or opened.enter_context(PrefectBlockCache(settings, api))
         executor = opened.enter_context(EffectExecutor(dispatcher))
-        admitter = opened.enter_context(Admitter(ledger, dispatcher, executor))
+
+        def after_a_submit(implied: Implied) -> None:
+            executor.run(implied)
+            if implied.grant:
+                admitter.wake()
+
+        submitter = opened.enter_context(Submitter(ledger, settings, blocks, after_a_submit))
+        admitter = opened.enter_context(Admitter(ledger, dispatcher, executor, on_grant=submitter.take))
         ingest = EventIngest(ledger)
 
         def act_on(implied: Implied) -> None:

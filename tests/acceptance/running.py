@@ -22,7 +22,7 @@ import psutil
 import psycopg
 from support import SLOW, free_port, wait_until
 
-from darkroom.ledger import Ledger, Request
+from darkroom.ledger import Ledger, Request, RequestStatus
 from darkroom.settings import timing_of
 from darkroom.timing import Timing
 
@@ -113,6 +113,37 @@ class Stack:
 
     def rows(self, job_id: str) -> list[Request]:
         return self.ledger.requests.of_job(job_id)
+
+    def carried(self, job_id: str) -> bool:
+        """Whether the job's only call is in flight, and a process of its run has it: a gateway may have sent it."""
+        return [row.status for row in self.rows(job_id)] == [RequestStatus.IN_FLIGHT] and all(
+            row.adopted_at is not None or not row.sent_ahead for row in self.rows(job_id)
+        )
+
+    @contextmanager
+    def runs_that_submit(self) -> Iterator[None]:
+        """No call is sent by the gateway inside: what is held at a submit is a run."""
+        settings = self.home / "stack.env"
+        before = settings.read_text()
+        settings.write_text(f"{before.rstrip()}\nDARKROOM_SUBMIT_AT_GRANT=false\n")
+        self.restart_gateway()
+        try:
+            yield
+        finally:
+            settings.write_text(before)
+            self.restart_gateway()
+
+    def restart_gateway(self) -> None:
+        before = self.pid("gateway")
+        os.kill(before, signal.SIGTERM)
+        wait_until(lambda: self.pid("gateway") != before, timeout=60, every=0.1, what="another gateway")
+        wait_until(self._is_ready, timeout=60, every=0.1, what="the gateway's restart")
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.gateway.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
 
     def verdicts(self, ref: str) -> list[str]:
         """What became of the webhooks of a request, in the order they came."""

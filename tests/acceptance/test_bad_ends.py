@@ -10,8 +10,6 @@ import time
 from running import Stack
 from support import wait_until
 
-from darkroom.ledger import RequestStatus
-
 BURST = 8
 
 
@@ -46,7 +44,7 @@ def test_a_flow_process_killed_is_put_back_without_waiting_for_a_turn(stack: Sta
     """Its worker says that it crashed, and that is heard."""
     stack.misbehave(prompt, hold=True)
     job = stack.order(prompt)
-    wait_until(lambda: [row.status for row in stack.rows(job)] == [RequestStatus.IN_FLIGHT], timeout=30, every=0.02)
+    wait_until(lambda: stack.carried(job), timeout=30, every=0.02)
     flow_run = stack.flow_run_id(job)
     (process,) = stack.flow_processes(flow_run)
     process.kill()

@@ -114,14 +114,15 @@ def scene(running: Stack) -> Iterator[Scene]:
     scene = Scene(stack=running)
     for case in (*KILLED, *CANCELLED, AT_ITS_END):
         running.keys[f"user of {case}"] = running.ledger.users.add(f"user of {case}", plan="studio").key
-    before_the_kill(scene)
-    pause_pool(running, paused=True)
-    try:
-        kill_worker(running)
-        without_a_worker(scene)
-    finally:
-        pause_pool(running, paused=False)
-    bring_home(scene)
+    with running.runs_that_submit():
+        before_the_kill(scene)
+        pause_pool(running, paused=True)
+        try:
+            kill_worker(running)
+            without_a_worker(scene)
+        finally:
+            pause_pool(running, paused=False)
+        bring_home(scene)
     yield scene
     leaves_nothing(running)
     running.command(DARKROOM, "account", "set", "fal", "--slots", "10")

@@ -13,7 +13,7 @@ from darkroom.ledger import RequestStatus
 
 
 def _in_flight(stack: Stack, job_id: str) -> Callable[[], bool]:
-    return lambda: [row.status for row in stack.rows(job_id)] == [RequestStatus.IN_FLIGHT]
+    return lambda: stack.carried(job_id)
 
 
 def _kill(stack: Stack, part: str) -> int:

@@ -129,6 +129,10 @@ def running_gateway(
 class GatewayProcess(RunningGateway):
     process: subprocess.Popen[bytes]
 
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
 
 @contextmanager
 def gateway_process(environment: Mapping[str, str], log: Path, *, port: int | None = None) -> Iterator[GatewayProcess]:

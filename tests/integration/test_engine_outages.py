@@ -299,7 +299,7 @@ def test_an_exhausted_balance_stops_the_account_until_it_is_topped_up(
     told: list[str] = []
     monkeypatch.setattr(Notifier, "load_default", lambda: Notifier())
     monkeypatch.setattr(
-        Notifier, "tell", lambda self, subject, text, *, key, to=None: told.append(f"{subject}: {text}")
+        Notifier, "send", lambda self, subject, text, *, key, to=None: told.append(f"{subject}: {text}")
     )
     jobs = [post(ledger, ann) for _ in range(3)]
     provider.answer = locked
@@ -323,7 +323,7 @@ def test_an_exhausted_balance_stops_the_account_until_it_is_topped_up(
     assert len(ledger.grants.grant()) == 2
 
 
-@pytest.mark.parametrize("named", [False, True], ids=["carried", "alone"])
+@pytest.mark.parametrize("as_tasks", [False, True], ids=["carried", "alone"])
 def test_a_paid_file_is_waited_for_while_its_host_is_out(
     resources: Resources, ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch, as_tasks: bool
 ) -> None:

@@ -2,7 +2,8 @@
 
 Endpoints only raise a flag, so a burst of orders is one grant and no order waits for it. The thread also comes when a
 queued row, a wait or a start is due, and every few seconds for what other processes put on record. What fails is logged
-and done again. What follows at Prefect is an effect: a run that is being made there does not hold up the next slot.
+and done again. A job's first call is sent as it gets its slot (`submitter.py`). What follows at Prefect is an effect: a
+run that is being made there does not hold up the next slot.
 
 While slots come free, the runs of those who are next in line are made a little ahead, as many as will be granted within
 the second that a run takes to start. Made much earlier they would suspend again, which costs more than it saves.
@@ -13,12 +14,12 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from darkroom.deployments.gateway.loops.effects import EffectExecutor
 from darkroom.deployments.gateway.loops.loop import Loop
-from darkroom.ledger import Ledger
+from darkroom.ledger import Granted, Ledger
 from darkroom.orchestrator.dispatch import Dispatcher
 
 # How often somebody is looked for whose run is worth making ahead: it reads the whole line, a user at a time.
@@ -29,11 +30,19 @@ MOST_FREED = 100  # that are remembered: 20 runs are made ahead at most
 
 
 class Admitter(Loop):
-    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, executor: EffectExecutor) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        executor: EffectExecutor,
+        *,
+        on_grant: Callable[[Sequence[Granted]], None] | None = None,
+    ) -> None:
         super().__init__("admitter", failing="No slots were granted", after_failure=ledger.timing.grant_failed)
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._executor = executor
+        self._on_grant = on_grant
         self._now = ledger.clock
         self._longest_wait = ledger.timing.grant_wait.total_seconds()
         self._every_start = ledger.timing.every_start.total_seconds()
@@ -56,7 +65,7 @@ class Admitter(Loop):
     def _turn(self) -> float:
         """Grant, and wake whose time has come. Return for how many seconds there will be nothing to do."""
         before = self._now()
-        self._executor.run(self._dispatcher.hand_out())
+        self._executor.run(self._dispatcher.hand_out(on_grant=self._on_grant))
         self._executor.run(self._dispatcher.wake_due())
         # As of the time before the grant: a row that fell due in between is waited for, never overlooked.
         due = _earlier(self._ledger.requests.next_due(after=before), self._ledger.waits.next_due(after=before))

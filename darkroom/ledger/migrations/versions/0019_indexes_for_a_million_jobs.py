@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0019"
-down_revision = "0016"
+down_revision = "0018"
 
 LETTER = "status = 'failed' AND discarded_at IS NULL"
 IN_VAIN = "parent_id IS NULL AND status IN ('failed', 'cancelled')"

@@ -103,7 +103,7 @@ async def _page(
     return visit.page(
         "Money",
         pages("/callbacks"),
-        problem and banner(problem),
+        banner(problem) if problem else None,
         card(_where(visit, endpoint, typed), title="Where your application is told"),
         h.form(".filter.one", method="get", action=CALLBACKS)[
             field("Deliveries", choice("status", STATUSES, status)), button("Filter", kind="quiet")

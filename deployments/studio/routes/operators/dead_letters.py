@@ -90,7 +90,7 @@ async def _cause(
     return visit.page(
         "Operators",
         pages("/dead-letters"),
-        problem and banner(problem),
+        banner(problem) if problem else None,
         h.p[h.a(href=LETTERS)["← All causes"]],
         card(
             h.p(".quiet-text")["Tried without cost: nothing was paid or put back."],

@@ -99,7 +99,7 @@ async def _model(
     return visit.page(
         "Operators",
         pages("/models"),
-        problem and banner(problem),
+        banner(problem) if problem else None,
         h.p[h.a(href=MODELS)["← All models"]],
         card(
             facts(

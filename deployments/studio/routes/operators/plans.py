@@ -28,7 +28,7 @@ FIELDS = {
     "calls_per_minute": "API calls a minute, each key",
 }
 NEEDED = ("in_flight", "weight", "markup", "most_queued")
-NEW: Mapping[str, Any] = {"in_flight": 10, "weight": 1, "markup": 1, "most_queued": 20_000}
+NEW: dict[str, Any] = {"in_flight": 10, "weight": 1, "markup": 1, "most_queued": 20_000}
 
 
 @router.get("")
@@ -56,7 +56,7 @@ async def _page(visit: Visit, problem: ApiProblem | None = None, *, typed: FormD
     return visit.page(
         "Operators",
         pages("/plans"),
-        problem and banner(problem),
+        banner(problem) if problem else None,
         h.p(".quiet-text")[
             "An empty field is no limit. A change holds from the next grant on, for all users of the plan."
         ],

@@ -45,7 +45,7 @@ async def _page(visit: Visit, problem: ApiProblem | None = None, *, typed: dict[
     return visit.page(
         "Operators",
         pages(""),
-        problem and banner(problem),
+        banner(problem) if problem else None,
         h.div(".lead")[h.span["As of ", moment(found["at"])], h.span(".actions")[link("Look again", AT, kind="quiet")]],
         [_account(visit, each, (typed or {}).get(each["name"])) for each in accounts]
         or empty("There are no accounts", "A provider has one once its block is there: darkroom up makes fal's."),

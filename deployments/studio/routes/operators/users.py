@@ -111,7 +111,7 @@ async def _list(
     return visit.page(
         "Operators",
         pages("/users"),
-        problem and banner(problem),
+        banner(problem) if problem else None,
         h.form(".filter.one", method="get", action=USERS, role="search")[
             field("Part of the name", search), button("Find", kind="quiet")
         ],
@@ -173,7 +173,7 @@ async def _user(
     return visit.page(
         "Operators",
         pages("/users"),
-        problem and banner(problem),
+        banner(problem) if problem else None,
         h.p[h.a(href=USERS)["← All users"]],
         card(
             facts({"Since": moment(found["created_at"]), "Id": h.code[found["id"]], "Of the service": _service(found)}),
