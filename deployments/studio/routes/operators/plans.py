@@ -74,7 +74,7 @@ def _form(visit: Visit, plan: Mapping[str, Any], *, new: bool = False) -> Node:
     return visit.form(
         PLANS,
         field("Name", asked) if new else h.input(type="hidden", name="name", value=plan["name"]),
-        h.div(".fields")[
+        h.div(".plan-fields")[
             (number(label, each, _plain(plan.get(each)), required=each in NEEDED) for each, label in FIELDS.items())
         ],
         submit="Make the plan" if new else "Change",
