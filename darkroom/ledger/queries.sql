@@ -497,10 +497,10 @@ WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > CAST(:now AS ti
 
 -- name: session_forget
 -- Whoever else forgets them just now does the same: nobody waits for anybody.
-DELETE FROM session WHERE digest IN (
+DELETE FROM session WHERE digest = ANY(ARRAY(
     SELECT session.digest FROM session JOIN api_key ON api_key.id = key_id
     WHERE api_key.digest = :key AND session.expires_at <= :now
-    FOR UPDATE OF session SKIP LOCKED)
+    FOR UPDATE OF session SKIP LOCKED))
 
 -- name: session_open
 INSERT INTO session (digest, key_id, created_at, expires_at)
@@ -653,7 +653,7 @@ WHERE "user".id = :user_id
 
 -- name: news_forget
 DELETE FROM notification
-WHERE id IN (SELECT id FROM notification WHERE created_at < :before ORDER BY created_at LIMIT :most)
+WHERE id = ANY(ARRAY(SELECT id FROM notification WHERE created_at < :before ORDER BY created_at LIMIT :most))
 
 -- name: callbacks_from
 -- One at a time reads on: who finds it locked leaves it to the other. Read anew under the lock, with what its holder
@@ -746,9 +746,9 @@ WHERE owner_id = :owner_id AND (CAST(:user_id AS text) IS NULL OR user_id = :use
   AND status = 'dead' AND created_at >= :since AND (of_order OR :on)
 
 -- name: callbacks_forget
-DELETE FROM callback WHERE id IN (
+DELETE FROM callback WHERE id = ANY(ARRAY(
     SELECT id FROM callback WHERE created_at < :before AND status <> 'pending' ORDER BY created_at LIMIT :most
-)
+))
 
 -- name: callback_test
 INSERT INTO callback (id, owner_id, user_id, event, told_at, of_order, url, lane, thin, status, attempts, next_at,
@@ -902,7 +902,10 @@ SELECT * FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'un
 
 -- name: line_outlook
 -- Whether anybody waits for a slot, whether a wait is over, and when the next one or the next queued row falls due.
-SELECT EXISTS (SELECT FROM request WHERE status = 'queued') AS queued,
+-- The first by the index: of rows that merely exist, one might be looked for from the table's beginning.
+SELECT (
+        SELECT true FROM request WHERE status = 'queued' ORDER BY user_id, lane, created_at, ref LIMIT 1
+    ) IS NOT NULL AS queued,
     EXISTS (SELECT FROM wait WHERE status = 'open' AND until <= :now) AS waits_over,
     LEAST(
         (SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :now),
@@ -1947,9 +1950,9 @@ FROM jsonb_to_recordset(CAST(:starts AS jsonb)) AS given (
 -- name: starts_release
 -- What has gathered for long enough. One that an event is just joining is left to the next time.
 UPDATE start SET status = 'waiting', due_at = NULL
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT id FROM start WHERE status = 'gathering' AND due_at <= :now ORDER BY due_at LIMIT 500 FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING deployment
 
 -- name: starts_release_now
@@ -2166,18 +2169,18 @@ WITH old AS (
       )
     ORDER BY received_at LIMIT :most FOR UPDATE SKIP LOCKED
 ), effects AS (
-    DELETE FROM event_effect WHERE event_id IN (SELECT id FROM old)
+    DELETE FROM event_effect WHERE event_id = ANY(ARRAY(SELECT id FROM old))
 )
-DELETE FROM event WHERE id IN (SELECT id FROM old)
+DELETE FROM event WHERE id = ANY(ARRAY(SELECT id FROM old)) -- a list is looked up by the index, however long it may be
 
 -- name: starts_forget
-DELETE FROM start WHERE id IN (
+DELETE FROM start WHERE id = ANY(ARRAY(
     SELECT id FROM start
     WHERE settled_at < :before AND status IN ('begun', 'dropped')
       AND NOT EXISTS (SELECT FROM event_effect WHERE start_id = start.id)
       AND NOT EXISTS (SELECT FROM job WHERE id = start.job_id AND finished_at IS NULL)
     ORDER BY settled_at LIMIT :most FOR UPDATE SKIP LOCKED
-)
+))
 
 -- name: anything_open
 -- Each by an index of what is open; the first that finds something answers.
