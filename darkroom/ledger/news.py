@@ -100,6 +100,12 @@ class AllNews(Part):
             run(connection, "news_lock")  # in a statement of its own: the next one sees what its holder before wrote
             return run(connection, "news_number", most=MOST_NUMBERED).rowcount == MOST_NUMBERED
 
+    def now(self) -> int:
+        """Return the place behind which all news comes that is committed from now on."""
+        while self.number():
+            pass
+        return self.newest()
+
     def newest(self) -> int:
         """Return the largest place that was given, or 0."""
         return int(self._run("news_newest").scalar_one())

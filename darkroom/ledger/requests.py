@@ -192,11 +192,8 @@ class Requests(Part):
 
     def fail_unsent(self, ref: str, outcome: Outcome) -> Implied:
         """Fail a call that could not be prepared. Nothing is done where somebody else has begun to send it."""
-        with self._engine.begin() as connection:
-            locked, row = lock_request(connection, ref)
-            if row.status is not RequestStatus.GRANTED:
-                return NOTHING
-            return settle(connection, locked, row, outcome, via=None, arrival=None, now=self._now())[1]
+        before = [RequestStatus.GRANTED]
+        return settle(self._engine, ref, outcome, via=None, arrival=None, now=self._now(), before=before)[1]
 
     def answer_lost(self, ref: str) -> Implied:
         """Note that the provider may have it. It keeps its slot, so nothing is implied."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -42,14 +43,24 @@ class Arrival:
 
 
 def settle(
-    engine: Engine, ref: str, outcome: Outcome, *, via: str | None, arrival: Arrival | None, now: datetime
+    engine: Engine,
+    ref: str,
+    outcome: Outcome,
+    *,
+    via: str | None,
+    arrival: Arrival | None,
+    now: datetime,
+    before: Sequence[RequestStatus] = (),
 ) -> tuple[Verdict, Implied]:
-    """End the request by `settle_request`, a function in the database: the run's row first, then the request's."""
+    """End the request by `settle_request`, a function in the database: the run's row first, then the request's.
+
+    `before`: only where it is in one of these statuses; else in all that the transition may end.
+    """
     came = run_alone(
         engine,
         "request_settle",
         ref=ref,
-        before=statuses_before(outcome.transition),
+        before=list(before) or statuses_before(outcome.transition),
         status=next_status(RequestStatus.IN_FLIGHT, outcome.transition),
         output=None if outcome.output is None else dumps(outcome.output),
         error=None if outcome.error is None else dumps(outcome.error),

@@ -37,7 +37,7 @@ def jobs(
 
     if status is not None and status not in list(JobStatus):
         raise BadInput(f"'{status}' is none of {', '.join(JobStatus)}.", field="--status")
-    asked = {"status": status, "kind": kind, "since": moment(since, "--since")}
+    asked = {"status": status and JobStatus(status), "kind": kind, "since": moment(since, "--since")}
     found = _over_http(asked, user) if os.environ.get("DARKROOM_API_KEY") else _from_ledger(asked, user)
     rows = ((cells(job), job) for job in islice(found, limit))
     print_rows(COLUMNS, rows, as_json=as_json, empty="There are no such jobs.")

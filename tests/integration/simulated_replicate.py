@@ -138,7 +138,7 @@ class _Api(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._is_ours():
             return
-        if found := self._as_tasks(r"/v1/predictions/([a-z0-9]+)"):
+        if found := self._named(r"/v1/predictions/([a-z0-9]+)"):
             self._answer(200, found)
         else:
             self._not_found()
@@ -204,7 +204,7 @@ class _Api(BaseHTTPRequestHandler):
 
     def _cancel(self) -> None:
         """End it, which has cost its seconds, and tell so; one that has ended stays as it is."""
-        found = self._as_tasks(r"/v1/predictions/([a-z0-9]+)/cancel")
+        found = self._named(r"/v1/predictions/([a-z0-9]+)/cancel")
         if found is None:
             self._not_found()
             return

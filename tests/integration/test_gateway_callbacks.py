@@ -224,7 +224,7 @@ def test_an_endpoint_that_fails_for_days_is_switched_off(
     """Its user is told by the stream, and the operator once, by the notifier."""
     told: list[str] = []
     monkeypatch.setattr(Notifier, "load_default", lambda: Notifier())
-    monkeypatch.setattr(Notifier, "tell", lambda self, subject, text, **_: told.append(f"{subject}: {text}"))
+    monkeypatch.setattr(Notifier, "send", lambda self, subject, text, **_: told.append(f"{subject}: {text}"))
     with application(lambda n: Says(status=500)) as shop, gateway_to(ledger_home, shop) as gateway:
         endpoint(gateway, ann, shop.url)
         finish(ledger, ann.user_id)

@@ -98,7 +98,11 @@ def scene(
 ) -> Iterator[Scene]:
     ref = submitting(ledger)
     settings = Settings(
-        ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"), fal_user_id=account
+        ledger_url=ledger_url,
+        home=tmp_path,
+        signing_key=SecretStr("a long random text"),
+        fal_user_id=account,
+        submit_at_grant=False,  # the tests do it in a run's place
     )
     with Fal("sim:key") as fal, running_gateway(settings, blocks=GivenBlocks(client=fal)) as gateway:
         yield Scene(

@@ -171,7 +171,7 @@ def test_what_is_overdue_is_given_up_when_its_result_would_be_gone(
     assert (picture.row.status, len(provider.cancelled)) == (RequestStatus.EXPIRED, 1)
 
 
-@pytest.mark.parametrize("named", [False, True], ids=["carried", "alone"])
+@pytest.mark.parametrize("as_tasks", [False, True], ids=["carried", "alone"])
 def test_a_result_that_was_announced_without_its_payload_is_waited_for(
     resources: Resources, provider: Provider, ledger: Ledger, as_tasks: bool
 ) -> None:

@@ -140,6 +140,8 @@ class NewsFeed:
             await asyncio.wait_for(self._ready.wait(), SECONDS_TO_BE_READY)
         except TimeoutError:
             raise unavailable("The ledger does not answer.", retry_after=self._after_failure) from None
+        # What was committed before may not have its number yet, and is no news to this stream.
+        now = await asyncio.to_thread(self._ledger.news.now)
         if self._open >= MOST_STREAMS:
             raise unavailable(f"{MOST_STREAMS:,} streams are open here, the most at once.")
         if len(self._streams.get(audience.user_id, ())) >= MOST_OF_ONE:
@@ -148,7 +150,8 @@ class NewsFeed:
                 retry_after=self._ledger.timing.stream_heartbeat,
                 code="too_many_streams",
             )
-        stream = Stream(audience=audience, key=key, until=until, since=self._handed)
+        # From here to its place among the streams nothing is awaited: what is handed out meanwhile would pass it by.
+        stream = Stream(audience=audience, key=key, until=until, since=max(now, self._handed))
         self._streams[audience.user_id].add(stream)
         self._open += 1
         return stream
@@ -219,7 +222,7 @@ class NewsFeed:
         for line in lines:
             for user_id in (line.news.user_id, line.news.parent_id):
                 for stream in self._streams.get(user_id, ()) if user_id else ():
-                    if stream.audience.hears(line.news):
+                    if line.news.number > stream.since and stream.audience.hears(line.news):
                         stream.put(line)
         self._handed = up_to
         self._ready.set()
