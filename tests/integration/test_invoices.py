@@ -1,7 +1,8 @@
 """The proof of the money: hundreds of mixed orders, and in the end our sums are the provider's invoice.
 
 The calls go the engine's way (`darkroom.engine.submit`) through fal's client to the simulator's server; what Prefect
-would carry is done here in turns. `DARKROOM_TEST_ORDERS=1000` for more of them, never below 100: the balance runs out in the third turn.
+would carry is done here in turns. `DARKROOM_TEST_ORDERS=1000` for more of them; fewer than 100 are done before the
+balance runs out, in the third turn.
 """
 
 from __future__ import annotations
