@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from darkroom.clock import Clock, utc_now
 from darkroom.ledger.accounts import Accounts
 from darkroom.ledger.admission import Granted, Grants
-from darkroom.ledger.assets import Assets, StoredFile
+from darkroom.ledger.assets import AssetFilter, Assets, ListedAsset, StoredFile
 from darkroom.ledger.batch_tables import Batch, BatchRow
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
 from darkroom.ledger.bills import Bills, Drift, DueBill
@@ -101,6 +101,7 @@ __all__ = [
     "AccountMoney",
     "Arrival",
     "Asset",
+    "AssetFilter",
     "Audience",
     "Batch",
     "BatchPass",
@@ -136,6 +137,7 @@ __all__ = [
     "Labels",
     "Lane",
     "Ledger",
+    "ListedAsset",
     "Listener",
     "Lora",
     "LoraStatus",

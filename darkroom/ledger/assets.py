@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from darkroom.ledger.database import run
+from sqlalchemy import Connection, Row
+
+from darkroom.errors import WrongState
+from darkroom.ledger.database import plain, run
+from darkroom.ledger.labels import EVERYTHING, Search
 from darkroom.ledger.part import Part
 from darkroom.ledger.tables import Asset, Job, new_id
 
@@ -22,6 +27,39 @@ class StoredFile:
     width: int | None = None
     height: int | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedAsset:
+    """A file with what it was ordered by: the model that made it, the prompt, the tags of its job."""
+
+    asset: Asset
+    model: str | None
+    prompt: str | None
+    tags: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetFilter:
+    """Which files are listed. `kind`: image, video, audio or other. `job_id`: of a batch with its rows."""
+
+    kind: str | None = None
+    model: str | None = None
+    job_id: str | None = None
+    asset_id: str | None = None
+    search: Search = EVERYTHING
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletedAsset:
+    """What is left to remove: the file, and its small pictures, where no other file on record needs them."""
+
+    asset: Asset
+    remove_file: bool
+    remove_thumbnails: bool
+
+
+ALL_FILES = AssetFilter()
 
 
 def hides_flagged(job: Job) -> bool:
@@ -100,3 +138,57 @@ class Assets(Part):
             for row in run(connection, "assets_of_jobs", job_ids=list(job_ids)):
                 found.setdefault(row.job_id, []).append(Asset(**row._mapping))
         return found
+
+    def page(
+        self,
+        user_id: str,
+        *,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
+        only: AssetFilter = ALL_FILES,
+    ) -> list[ListedAsset]:
+        """Return a page of the user's files, newest first. `before`: the time and id of the last of the page before."""
+        before_at, before_id = before or (None, None)
+        asked = {name: value for name, value in vars(only).items() if name != "search"} | only.search.parameters()
+        with self._engine.begin() as connection:
+            run(connection, "plan_anew")
+            rows = run(
+                connection,
+                "assets_page",
+                user_id=user_id,
+                limit=limit,
+                before_at=before_at,
+                before_id=before_id,
+                **asked,
+            )
+            return [_listed(row) for row in rows]
+
+    def delete(self, asset_id: str, *, user_id: str) -> DeletedAsset | None:
+        """Mark the file as deleted; nothing on record shows it then. Return None where the user has no such file.
+
+        Raise WrongState where a job that has not ended, or a LoRA, needs it. One that is deleted already stays so.
+        """
+        with self._engine.begin() as connection:
+            row = run(connection, "asset_lock", asset_id=asset_id).one_or_none()
+            if row is None or row.user_id != user_id:
+                return None
+            asset = plain(Asset, row)
+            if asset.deleted_at is None:
+                _require_unneeded(connection, asset)
+                run(connection, "asset_delete", asset_id=asset_id, now=self._now())
+            shared = run(connection, "asset_shared", key=asset.key, user_id=user_id, sha256=asset.sha256).one()
+            return DeletedAsset(asset=asset, remove_file=not shared.key, remove_thumbnails=not shared.bytes)
+
+
+def _listed(row: Row[Any]) -> ListedAsset:
+    facts = dict(row._mapping)
+    about = {name: facts.pop(name) for name in ("model", "prompt", "tags")}
+    return ListedAsset(asset=Asset.model_construct(**facts), **about)
+
+
+def _require_unneeded(connection: Connection, asset: Asset) -> None:
+    names = {"user_id": asset.user_id, "job_id": asset.job_id, "ref": asset.ref, "asset_id": asset.id}
+    if job_id := run(connection, "asset_needed", **names).scalar_one_or_none():
+        raise WrongState(f"The job {job_id} needs this file. Wait for its end, or cancel it.", code="asset_in_use")
+    if lora_id := run(connection, "asset_lora", asset_id=asset.id).scalar_one_or_none():
+        raise WrongState(f"The LoRA {lora_id} is made of this file. Keep it.", code="asset_in_use")

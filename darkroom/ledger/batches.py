@@ -136,11 +136,23 @@ class Batches(Part):
         with self._engine.begin() as connection:
             return _counts(run(connection, "children_counts", job_id=job_id, now=self._now()).all())
 
-    def page(self, job_id: str, *, limit: int, after: tuple[BatchPass, int] | None = None) -> list[Job]:
-        """Return the jobs of its rows, a page of them: the first pass in the manifest's order, then the second."""
+    def page(
+        self,
+        job_id: str,
+        *,
+        limit: int,
+        after: tuple[BatchPass, int] | None = None,
+        only: BatchPass | None = None,
+        finished_since: datetime | None = None,
+    ) -> list[Job]:
+        """Return the jobs of its rows, a page of them: the first pass in the manifest's order, then the second.
+
+        `only`: of that pass. `finished_since`: those that ended then or later.
+        """
         stage, n = after or (BatchPass.DRAFT, -1)
+        wanted = {"only": only, "finished_since": finished_since}
         with self._engine.begin() as connection:
-            rows = run(connection, "children_page", job_id=job_id, stage=stage, n=n, limit=limit)
+            rows = run(connection, "children_page", job_id=job_id, stage=stage, n=n, limit=limit, **wanted)
             return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
 
     def pictures(self, job_id: str, stage: BatchPass) -> list[RowPicture]:

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, TypeVar, cast
 
@@ -103,7 +103,7 @@ def run_given(connection: Connection, name: str, /, **parameters: Any) -> Cursor
     return connection.execute(_query_given(name, frozenset(given)), given)
 
 
-@cache
+@lru_cache(maxsize=512)  # by which filters are given together
 def _query_given(name: str, given: frozenset[str]) -> TextClause:
     lines = (line.partition(" -- given: ") for line in _queries()[name].splitlines())
     return text("\n".join(line for line, _, asks_for in lines if not asks_for or asks_for in given))

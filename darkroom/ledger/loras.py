@@ -60,14 +60,22 @@ class Loras(Part):
             row = run(connection, "lora_find", user_id=user_id, called=name).one_or_none()
             return None if row is None else _lora(row)
 
-    def page(self, user_id: str, *, limit: int, before: tuple[datetime, str] | None = None) -> list[Lora]:
+    def page(
+        self,
+        user_id: str,
+        *,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
+        trigger_word: str | None = None,
+    ) -> list[Lora]:
         """Return a page of the user's LoRAs, newest first.
 
-        `before` is the time and id of the last one of the page before.
+        `before` is the time and id of the last one of the page before. `trigger_word`: only its versions.
         """
         before_at, before_id = before or (None, None)
+        given = {"user_id": user_id, "limit": limit, "trigger_word": trigger_word}
         with self._engine.begin() as connection:
-            rows = run(connection, "loras_page", user_id=user_id, limit=limit, before_at=before_at, before_id=before_id)
+            rows = run(connection, "loras_page", **given, before_at=before_at, before_id=before_id)
             return [_lora(row) for row in rows]
 
     # -- where a provider has a file already -------------------------------------------------------------------------

@@ -69,6 +69,11 @@ class Models(Part):
             row = run(connection, "model_get", endpoint=endpoint, version=version).one_or_none()
             return None if row is None else _known(row)
 
+    def categories(self) -> dict[str, int]:
+        """Return how many models each category has, by its name."""
+        with self._engine.begin() as connection:
+            return {row.category: row.models for row in run(connection, "models_categories")}
+
     def choice(self, endpoint: str) -> tuple[bool | None, Decimal | None]:
         """Return what an operator says of the model: whether it is allowed, and what a call costs."""
         with self._engine.begin() as connection:

@@ -323,7 +323,7 @@ WHERE job.id = ANY(:job_ids)
 
 -- name: jobs_first_files
 SELECT DISTINCT ON (job_id) * FROM asset
-WHERE job_id = ANY(:job_ids)
+WHERE job_id = ANY(:job_ids) AND deleted_at IS NULL AND NOT hidden
 ORDER BY job_id, content_type NOT LIKE 'image/%', created_at, step, n
 
 -- name: jobs_unassigned
@@ -410,6 +410,8 @@ GROUP BY job.stage, job.status
 
 -- name: children_page
 SELECT * FROM job WHERE parent_id = :job_id AND (stage, manifest_row) > (:stage, :n)
+  AND (CAST(:only AS text) IS NULL OR stage = :only)
+  AND (CAST(:finished_since AS timestamptz) IS NULL OR finished_at >= :finished_since)
 ORDER BY stage, manifest_row LIMIT :limit
 
 -- name: children_hold
@@ -826,6 +828,8 @@ LEFT JOIN LATERAL (
     WHERE paid.user_id = job.user_id AND paid.reuse_hash = :reuse_hash AND paid.status = 'succeeded'
       AND paid.output IS NOT NULL AND paid.reused_from IS NULL
       AND EXISTS (SELECT FROM asset WHERE asset.job_id = paid.job_id AND asset.ref = paid.ref)
+      AND NOT EXISTS (
+          SELECT FROM asset WHERE asset.job_id = paid.job_id AND asset.ref = paid.ref AND asset.deleted_at IS NOT NULL)
     ORDER BY paid.finished_at DESC LIMIT 1
 ) AS earlier ON CAST(:reuse_hash AS text) IS NOT NULL
 WHERE job.id = :job_id
@@ -840,6 +844,9 @@ SELECT * FROM request WHERE job_id = :job_id AND step = :step ORDER BY attempt D
 SELECT * FROM request
 WHERE user_id = :user_id AND reuse_hash = :reuse_hash AND status = 'succeeded' AND output IS NOT NULL
   AND reused_from IS NULL AND EXISTS (SELECT FROM asset WHERE asset.job_id = request.job_id AND asset.ref = request.ref)
+  AND NOT EXISTS (
+      SELECT FROM asset
+      WHERE asset.job_id = request.job_id AND asset.ref = request.ref AND asset.deleted_at IS NOT NULL)
 ORDER BY finished_at DESC LIMIT 1
 
 -- name: request_get
@@ -1202,7 +1209,7 @@ VALUES (
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,
     content_type = excluded.content_type, bytes = excluded.bytes, width = excluded.width, height = excluded.height,
     seconds = excluded.seconds, collected_at = excluded.collected_at,
-    flagged = excluded.flagged, hidden = excluded.hidden
+    flagged = excluded.flagged, hidden = excluded.hidden, deleted_at = NULL
 RETURNING *, xmax = 0 AS fresh
 ), told AS (
     INSERT INTO notification (user_id, job_id, event, data, created_at)
@@ -1227,6 +1234,7 @@ INSERT INTO asset (
 SELECT :id || '-' || n, :job_id, user_id, :ref, :step, n, key, sha256, content_type, bytes, width, height, seconds,
     :now, :now, flagged, COALESCE(flagged, false) AND :hides
 FROM asset WHERE job_id = (SELECT job_id FROM request WHERE ref = :reused_from) AND ref = :reused_from
+  AND deleted_at IS NULL
 ON CONFLICT (job_id, step, n) DO UPDATE SET key = excluded.key
 RETURNING *, xmax = 0 AS fresh
 ), told AS (
@@ -1239,13 +1247,64 @@ RETURNING *, xmax = 0 AS fresh
 SELECT asset.* FROM stored AS asset
 
 -- name: asset_get
-SELECT * FROM asset WHERE id = :asset_id
+SELECT * FROM asset WHERE id = :asset_id AND deleted_at IS NULL
 
 -- name: assets_of_job
-SELECT * FROM asset WHERE job_id = :job_id ORDER BY step, n
+SELECT * FROM asset WHERE job_id = :job_id AND deleted_at IS NULL ORDER BY step, n
 
 -- name: assets_of_jobs
-SELECT * FROM asset WHERE job_id = ANY(:job_ids) ORDER BY step, n
+SELECT * FROM asset WHERE job_id = ANY(:job_ids) AND deleted_at IS NULL ORDER BY step, n
+
+-- name: assets_page
+-- Of a batch with the files of its rows. A row of a batch has the tags of its batch.
+SELECT asset.*, request.endpoint AS model, COALESCE(batch.tags, job.tags, '{}') AS tags,
+    COALESCE(job.parameters ->> 'prompt', job.parameters #>> '{input,prompt}') AS prompt
+FROM asset
+LEFT JOIN job ON job.id = asset.job_id
+LEFT JOIN job AS batch ON batch.id = job.parent_id
+LEFT JOIN request ON request.ref = asset.ref
+WHERE asset.user_id = :user_id AND asset.deleted_at IS NULL
+  AND (asset.created_at, asset.id)
+    < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(CAST(:before_id AS text), ''))
+  AND (CAST(:asset_id AS text) IS NULL OR asset.id = :asset_id)
+  AND (CAST(:kind AS text) IS NULL OR :kind = CASE
+    WHEN split_part(asset.content_type, '/', 1) IN ('image', 'video', 'audio') THEN split_part(asset.content_type, '/', 1)
+    ELSE 'other' END)
+  AND (CAST(:model AS text) IS NULL OR request.endpoint = :model)
+  AND (CAST(:job_id AS text) IS NULL OR job.id = :job_id OR job.parent_id = :job_id)
+  AND (CAST(:tags AS text[]) IS NULL OR COALESCE(batch.tags, job.tags) @> CAST(:tags AS text[]))
+  AND (CAST(:prompt AS text) IS NULL
+    OR COALESCE(job.parameters ->> 'prompt', job.parameters #>> '{input,prompt}') ILIKE :prompt)
+ORDER BY asset.created_at DESC, asset.id DESC
+LIMIT :limit
+
+-- name: asset_lock
+SELECT * FROM asset WHERE id = :asset_id FOR NO KEY UPDATE
+
+-- name: asset_needed
+-- By a job that has not ended: it made the file, names it, uses the answer it came from, or is the batch of who made it.
+SELECT job.id FROM job
+WHERE job.user_id = :user_id AND job.finished_at IS NULL AND (
+    job.id = :job_id
+    OR job.id = (SELECT parent_id FROM job AS made WHERE made.id = :job_id)
+    OR strpos(CAST(job.parameters AS text), :asset_id) > 0
+    OR EXISTS (
+        SELECT FROM request WHERE request.job_id = job.id
+          AND (request.reused_from = :ref OR strpos(CAST(request.input AS text), :asset_id) > 0))
+)
+LIMIT 1
+
+-- name: asset_lora
+SELECT id FROM lora WHERE :asset_id IN (weights_asset_id, config_asset_id) LIMIT 1
+
+-- name: asset_delete
+WITH copies AS (DELETE FROM provider_copy WHERE asset_id = :asset_id)
+UPDATE asset SET deleted_at = COALESCE(deleted_at, :now) WHERE id = :asset_id
+
+-- name: asset_shared
+-- Whether another file on record lies under the same key, and whether one has the same bytes.
+SELECT COALESCE(bool_or(key = :key), false) AS key, count(*) > 0 AS bytes FROM asset
+WHERE user_id = :user_id AND sha256 = :sha256 AND deleted_at IS NULL
 
 -- name: deliveries_of_request
 SELECT * FROM delivery WHERE ref = :ref ORDER BY id
@@ -1310,6 +1369,9 @@ WHERE superseded_at IS NULL AND endpoint > :after
   AND (CAST(:status AS text) IS NULL OR status = :status)
 ORDER BY endpoint LIMIT :limit
 
+-- name: models_categories
+SELECT category, count(*) AS models FROM model WHERE superseded_at IS NULL GROUP BY category ORDER BY category
+
 -- name: models_ages
 SELECT count(*) AS cards, count(*) FILTER (WHERE packaged) AS packaged, max(fetched_at) AS newest FROM model
 WHERE superseded_at IS NULL
@@ -1341,7 +1403,7 @@ SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) FROM (
 
 -- name: loras_page
 SELECT * FROM lora
-WHERE user_id = :user_id
+WHERE user_id = :user_id AND (CAST(:trigger_word AS text) IS NULL OR trigger_word = :trigger_word)
   AND (CAST(:before_at AS timestamptz) IS NULL OR (created_at, id) < (:before_at, CAST(:before_id AS text)))
 ORDER BY created_at DESC, id DESC LIMIT :limit
 
@@ -1359,7 +1421,8 @@ SELECT job.id AS job_id, job.manifest_row AS n, batch_row.name, job.status, job.
 FROM job
 JOIN batch_row ON batch_row.batch_id = job.parent_id AND batch_row.n = job.manifest_row
 LEFT JOIN LATERAL (
-    SELECT id, key FROM asset WHERE asset.job_id = job.id AND NOT hidden ORDER BY n, created_at DESC LIMIT 1
+    SELECT id, key FROM asset
+    WHERE asset.job_id = job.id AND NOT hidden AND deleted_at IS NULL ORDER BY n, created_at DESC LIMIT 1
 ) AS picture ON job.status = 'completed'
 WHERE job.parent_id = :job_id AND job.stage = :stage
 ORDER BY job.manifest_row

@@ -345,7 +345,7 @@ class Request(SQLModel, table=True):
 class Asset(SQLModel, table=True):
     """A verified file in the media store."""
 
-    __table_args__ = (UniqueConstraint("job_id", "step", "n"),)
+    __table_args__ = (UniqueConstraint("job_id", "step", "n"), Index("asset_of_user", "user_id", "created_at", "id"))
 
     id: str = Field(primary_key=True)
     job_id: str | None = Field(default=None, foreign_key="job.id")  # None: a user brought it
@@ -364,6 +364,7 @@ class Asset(SQLModel, table=True):
     hidden: bool = False  # flagged, and the order says to hide that: on record, and shown to nobody
     collected_at: datetime | None = when()  # the provider's answer was in hand, the fetch of the file began
     created_at: datetime = when(now=True)
+    deleted_at: datetime | None = when()  # its owner wanted it gone; nothing shows it any more
 
 
 class Delivery(SQLModel, table=True):

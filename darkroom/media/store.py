@@ -91,6 +91,9 @@ class LocalFolder:
         with written_atomically(self._within(path)) as temporary:
             copy(file, temporary)
 
+    def remove(self, path: str) -> None:
+        self._within(path).unlink(missing_ok=True)
+
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> None:
         return None
 
@@ -119,6 +122,10 @@ class _Whole:
     def write_file(self, path: str, file: IO[bytes]) -> None:
         _call(self._filesystem.write_path, path=path, content=file.read())
 
+    def remove(self, path: str) -> None:
+        # It has no method for it; what is left holds nothing.
+        _call(self._filesystem.write_path, path=path, content=b"")
+
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> None:
         return None
 
@@ -144,6 +151,11 @@ class MediaStore:
         """Store all that is left of an open file, or replace it. Raise as `write` does."""
         with _translated():
             self._streams.write_file(_checked(key), file)
+
+    def remove(self, key: str) -> None:
+        """Remove what is stored under the key, if anything is. Raise as `write` does."""
+        with _translated():
+            self._streams.remove(_checked(key))
 
     def stream(self, key: str, *, start: int = 0, stop: int) -> Chunks:
         """Open a file, to be read piece by piece from `start` up to `stop`. Raise as `read` does, at once."""

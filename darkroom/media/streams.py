@@ -45,6 +45,9 @@ class Streams(Protocol):
     def write_file(self, path: str, file: IO[bytes]) -> None:
         """Write all that is left of the file, whole or not at all."""
 
+    def remove(self, path: str) -> None:
+        """Remove the file, if there is one."""
+
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> str | None:
         """Return an address at which the store itself answers with these headers; None where there is none."""
 
@@ -105,6 +108,9 @@ class S3Streams:
         )
         parts.max_in_memory_upload_chunks = PARTS_AT_ONCE  # else ten wait in memory for their turn
         self._client.upload_fileobj(file, **self._place(path), Config=parts)
+
+    def remove(self, path: str) -> None:
+        self._client.delete_object(**self._place(path))
 
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> str:
         said = {f"Response{name.replace('-', '')}": value for name, value in headers.items()}

@@ -21,6 +21,7 @@ from darkroom.deployments.gateway.problems import add_handlers
 from darkroom.deployments.gateway.rates import RateHeaders
 from darkroom.deployments.gateway.routes import (
     admin,
+    asset_lists,
     assets,
     batches,
     budget,
@@ -34,6 +35,7 @@ from darkroom.deployments.gateway.routes import (
     models,
     orders,
     pending_runs,
+    pipelines,
     quotes,
     sessions,
     stream,
@@ -102,6 +104,7 @@ def _require_settings(settings: Settings) -> None:
 def _add_routes(app: FastAPI) -> None:
     for part in (
         orders,
+        pipelines,
         quotes,
         usage,
         budget,
@@ -115,6 +118,7 @@ def _add_routes(app: FastAPI) -> None:
         callbacks,
         dead_letters,
         waits,
+        asset_lists,
         assets,
         uploads,
         webhooks,
@@ -123,6 +127,7 @@ def _add_routes(app: FastAPI) -> None:
         health,
     ):
         app.include_router(part.router)
+    app.include_router(models.categories)
     app.include_router(pending_runs.router, prefix="/v1/pending-runs")
     app.include_router(pending_runs.router, prefix="/v1/starts", deprecated=True)
 

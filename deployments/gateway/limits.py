@@ -29,6 +29,7 @@ HOOKS = "/v1/hooks/"
 SIGNED = (WEBHOOKS, HOOKS)  # byte for byte, so they are parsed only once it is known whose they are
 UPLOADS = "/v1/uploads"
 BATCHES = "/v1/batches"
+QUOTES = "/v1/quotes"  # of a batch, too
 EVENTS = "/v1/events"
 STUDIO = "/studio/"
 FORM, FORM_WITH_FILES = "application/x-www-form-urlencoded", "multipart/form-data"
@@ -79,7 +80,7 @@ class Limits:
 def cap_for(path: str, headers: Headers) -> int:
     if path == UPLOADS:
         return UPLOAD_CAPS.get(media_type(headers), API_CAP)
-    if path == BATCHES:
+    if path in (BATCHES, QUOTES):
         return MOST_OF_A_MANIFEST
     if path == EVENTS:
         return EVENTS_CAP

@@ -15,6 +15,7 @@ from darkroom.ledger import Scope
 
 ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
     Scope.READ: (
+        "GET /v1/assets",
         "GET /v1/assets/{id}",
         "GET /v1/budget",
         "GET /v1/callback-endpoint",
@@ -27,14 +28,18 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "GET /v1/jobs/{id}/children",
         "GET /v1/loras",
         "GET /v1/loras/{id}",
+        "GET /v1/model-categories",
         "GET /v1/models",
         "GET /v1/models/{endpoint:path}",
         "GET /v1/pending-runs",
         "GET /v1/pending-runs/{id}",
+        "GET /v1/pipelines",
+        "GET /v1/pipelines/{kind}",
         "GET /v1/sessions/current",
         "POST /v1/sessions",  # they open what the key itself does
         "DELETE /v1/sessions/current",
         "POST /v1/quotes",  # nothing is written
+        "POST /v1/batches/{id}/selection/quote",
         "GET /v1/starts",
         "GET /v1/starts/{id}",
         "GET /v1/stream",
@@ -43,6 +48,7 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "GET /v1/waits/{id}",
     ),
     Scope.ORDERS: (
+        "DELETE /v1/assets/{id}",
         "POST /v1/batches",
         "POST /v1/batches/{id}/pause",
         "POST /v1/batches/{id}/resume",

@@ -47,13 +47,25 @@ class Thumbnails:
     async def get(self, asset: Asset, *, width: int, form: Form, store: MediaStore) -> bytes:
         """Return the small picture, made if it is not there yet. Raise Problem for a file that has none."""
         _require_visible(asset)
-        key = f"thumbnails/{asset.user_id}/{asset.sha256}/{width}.{form}"
+        key = _key(asset, width, form)
         kept = await run_sync(_kept, key, store)
         if kept is not None:
             return kept
         # Who waits here holds no thread: a page may show a hundred of them.
         async with self._making.setdefault(key, Lock()):
             return await run_sync(_made, key, asset, width, form, store, limiter=self._turns)
+
+
+def remove_thumbnails(asset: Asset, store: MediaStore) -> None:
+    """Remove all small pictures of the file."""
+    if asset.content_type in PICTURES | FILMS:
+        for width in Width:
+            for form in Form:
+                store.remove(_key(asset, width, form))
+
+
+def _key(asset: Asset, width: int, form: Form) -> str:
+    return f"thumbnails/{asset.user_id}/{asset.sha256}/{width}.{form}"
 
 
 def _made(key: str, asset: Asset, width: int, form: Form, store: MediaStore) -> bytes:

@@ -93,6 +93,8 @@ def _money(job: Any) -> Node:
 
 
 def _file(asset: Any) -> Node:
+    if asset["url"] is None:
+        return h.figure[h.p(".quiet-text")["Flagged by its model, and hidden, as the order says."]]
     url, kind = local(asset["url"]), asset["content_type"]
     name = asset["key"].rpartition("/")[2]
     shown: Node

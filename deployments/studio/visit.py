@@ -7,7 +7,7 @@ good for the API says anew for each page, so nothing here outlives the key.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
@@ -143,8 +143,10 @@ def leading(request: Request, path: str) -> Response:
     return RedirectResponse(path, 303)
 
 
-async def form_of(request: Request) -> FormData:
-    return await request.form()
+async def form_of(request: Request) -> AsyncIterator[FormData]:
+    """Give what was filled in, and close the files that came with it."""
+    async with request.form() as form:
+        yield form
 
 
 VisitOf = Annotated[Visit, Depends(visit_of)]

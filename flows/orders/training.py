@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
@@ -12,9 +12,10 @@ from pydantic import Field, StringConstraints
 from darkroom.errors import BadInput
 from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
 from darkroom.flows.parts.trained_style import PAINTER
-from darkroom.ledger import Ledger
+from darkroom.ledger import Asset, Ledger
 from darkroom.media.captions import LONGEST_CAPTION
-from darkroom.media.training_images import FEWEST_IMAGES, MOST_IMAGES, called
+from darkroom.media.training_images import FEWEST_IMAGES, MOST_IMAGES, SHORTEST_SIDE, called
+from darkroom.models import InputProblem, WrongInput
 from darkroom.order import Address, EstimatePart, Order, Prepared, field
 from darkroom.providers.models import find_model
 from darkroom.providers.web.model import LONGEST_URL
@@ -102,6 +103,15 @@ word is put in front of those that lack it. With none at all the trainer writes 
 """
 
 
+def _unfit_picture(asset: Asset, same: str | None) -> str | None:
+    """Return why that is no picture to train with. `same`: where it was given before."""
+    if not asset.content_type.startswith("image/"):
+        return f"It is a file of another kind: {asset.content_type}"
+    if asset.width and asset.height and min(asset.width, asset.height) < SHORTEST_SIDE:
+        return f"It has {asset.width} × {asset.height} pixels, and each side needs {SHORTEST_SIDE}"
+    return f"It is the same picture as {same}" if same else None
+
+
 class Training(Order):
     """What a LoRA is trained with."""
 
@@ -155,12 +165,10 @@ class Training(Order):
                 raise BadInput("Name a picture's place among the images, from 0.", field=f"captions.{place[:80]}")
 
     def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
-        for place, source in self.given().sources.items():
-            # The run would find it out as well; but here it costs nobody a minute.
-            asset = ledger.assets.get(source) if is_asset(source) else None
-            if is_asset(source) and (asset is None or asset.user_id != user_id or asset.hidden):
-                words = "You have no file of this id. Bring it with POST /v1/uploads."
-                raise BadInput(words, field=place, code="no_such_asset")
+        # The run would find it out as well; but here it costs nobody a minute.
+        if problems := list(self._unfit(ledger, user_id)):
+            more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise WrongInput(f"{problems[0].field}: {problems[0].problem}{more}.", problems=problems)
         whole = self.estimate()
         require_within(whole, self.max_usd)
         quoted = [
@@ -168,6 +176,22 @@ class Training(Order):
             for step, (_, endpoint, usd) in zip((TRAIN, TEST), self.costs(), strict=True)
         ]
         return Prepared(estimate_usd=whole, parts=quoted)
+
+    def _unfit(self, ledger: Ledger, user_id: str) -> Iterator[InputProblem]:
+        """Find what is wrong with own files by what is on record of them: it does not take a look at one."""
+        seen = dict[str, str]()
+        for place, source in self.given().sources.items():
+            if not is_asset(source):
+                continue
+            asset = ledger.assets.get(source)
+            if asset is None or asset.user_id != user_id or asset.hidden:
+                yield InputProblem(
+                    field=place, problem="You have no file of this id", remedy="Bring it with POST /v1/uploads."
+                )
+            elif place != ZIPPED and (problem := _unfit_picture(asset, seen.get(asset.sha256))):
+                yield InputProblem(field=place, problem=problem, remedy="Replace it, or leave it out.")
+            elif asset is not None:
+                seen.setdefault(asset.sha256, place)
 
     def given(self) -> Given:
         """Return the pictures, each by the field in which it was given: so errors name them."""

@@ -5,7 +5,7 @@ Used where an order comes in (the API, before anything is written) and where a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -116,14 +116,26 @@ def finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) ->
 
     Where the draft was the final already there is none: the person who chose it gets what was chosen.
     """
+    return [
+        Child(n=row.n, parameters=picture, first=replace(first, lane=Lane.BATCH))
+        for row, picture, first, _ in _second_pass(rows, options, style)
+    ]
+
+
+def price_of_finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) -> tuple[int, Decimal]:
+    """Return how many finals these rows would have, and what they should cost at most."""
+    costs = [usd for _, _, _, usd in _second_pass(rows, options, style)]
+    return len(costs), sum(costs, Decimal(0))
+
+
+def _second_pass(
+    rows: Iterable[BatchRow], options: BatchOptions, style: Styles
+) -> Iterator[tuple[BatchRow, Mapping[str, Any], RequestSpec, Decimal]]:
     passes, known = options.passes(), cache(style)
-    children = []
     for row in rows:
         given = row.picture or {}
         if (picture := final_of(given, passes)) != draft_of(given, passes):
-            first, _ = _check(picture, known)
-            children.append(Child(n=row.n, parameters=picture, first=replace(first, lane=Lane.BATCH)))
-    return children
+            yield row, picture, *_check(picture, known)
 
 
 def _draft(row: Row) -> Child:

@@ -291,6 +291,37 @@ def test_its_rows_are_paged_in_the_manifests_order(ann: Customer) -> None:
     assert ann.get(f"/v1/jobs/{batch_id}/children?cursor=x").status_code == 422
 
 
+def test_rows_are_listed_by_pass_and_by_when_they_ended(ann: Customer, ledger: Ledger) -> None:
+    """So a page that shows them asks for what is new alone."""
+    batch_id = ordered(ann)
+    ended = ledger.batches.page(batch_id, limit=9)[2]
+    ledger.jobs.finish(ended.id, JobStatus.COMPLETED)
+    path = f"/v1/jobs/{batch_id}/children"
+    at = ann.get(f"/v1/jobs/{ended.id}").json()["finished_at"].replace("+", "%2B")
+    assert [each["row"] for each in ann.get(f"{path}?stage=draft&finished_since={at}").json()["items"]] == [2]
+    assert ann.get(f"{path}?stage=final").json()["items"] == []
+    assert ann.get(f"{path}?finished_since=yesterday").status_code == 422
+
+
+def test_the_price_of_a_choice_is_told_before_it_is_made(ann: Customer, ledger: Ledger) -> None:
+    """Of the finals, and what the choice saves against every row at its final quality; nothing is chosen by it."""
+    batch_id = ordered(ann, defaults={"model": "openai/gpt-image-2"})
+    path = f"/v1/batches/{batch_id}/selection/quote"
+    quote = send(ann, path, json={"numbers": "1, 3"}).json()
+    assert (quote["winners"], quote["finals"]) == (2, 2)
+    assert quote["estimate_usd"] == pytest.approx(2 * 0.19)
+    assert quote["saved_usd"] == pytest.approx(4 * 0.19 - 4 * 0.02 - 2 * 0.19)
+    assert send(ann, path, json={"numbers": ""}).json()["estimate_usd"] == 0
+    assert send(ann, path, json={"numbers": "9"}).json()["field"] == "numbers"
+    assert ann.get(f"/v1/jobs/{batch_id}").json()["batch"]["winners"] is None
+    eve = ann.http.post(path, json={"numbers": "1"}, headers={"Authorization": "Bearer dk_nobody"})
+    assert eve.status_code == 401
+    # What is drafted as it is wanted is not made twice.
+    as_drafted = ordered(ann, defaults={"model": "fal-ai/flux/schnell"})
+    free = send(ann, f"/v1/batches/{as_drafted}/selection/quote", json={"winners": [0, 1]}).json()
+    assert (free["winners"], free["finals"], free["estimate_usd"]) == (2, 0, 0)
+
+
 def test_a_row_is_rendered_again_exactly_as_it_was(ann: Customer, ledger: Ledger) -> None:
     """At any age, as a job of its own, with the input on record; a batch as one is not."""
     batch_id = ordered(ann, defaults={"model": "openai/gpt-image-2"})
@@ -312,6 +343,8 @@ def test_another_users_batch_is_not_there(ann: Customer, gateway: RunningGateway
     asked: list[Callable[[], httpx.Response]] = [
         lambda: send(eve, f"/v1/batches/{batch_id}/selection", json={"winners": []}),
         lambda: send(eve, f"/v1/batches/{batch_id}/pause"),
+        lambda: send(eve, f"/v1/batches/{batch_id}/selection/quote", json={"winners": []}),
+        lambda: send(ann, f"/v1/batches/{picture}/selection/quote", json={"winners": []}),
         lambda: eve.get(f"/v1/jobs/{batch_id}/children"),
         lambda: send(ann, f"/v1/batches/{picture}/pause"),
     ]

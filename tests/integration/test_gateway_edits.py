@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
 from support import wait_until
 
-from darkroom.ledger import Asset, Ledger, Request, RequestStatus, StoredFile, new_id
+from darkroom.ledger import Asset, JobStatus, Ledger, Request, RequestStatus, StoredFile, new_id
 from darkroom.settings import Settings
 
 URL = "https://shop.example/fox.jpg"
@@ -157,6 +157,18 @@ def test_a_generation_serves_again_where_its_steps_are_what_matters(
     pay(ledger, paid)
     (row,) = rows(ledger, ann.order(order))
     assert (row.reused_from == paid.ref) is known
+
+
+def test_a_paid_answer_whose_file_was_deleted_does_not_serve(ann: Ann, ledger: Ledger) -> None:
+    """Who orders the same once more pays for new files."""
+    order = {"prompt": "a fox", "seed": 7, "post": ["upscale"]}
+    (paid,) = rows(ledger, ann.order(order))
+    pay(ledger, paid)
+    ledger.jobs.finish(paid.job_id, JobStatus.COMPLETED)
+    for asset in ledger.assets.of_job(paid.job_id):
+        assert ledger.assets.delete(asset.id, user_id=paid.user_id) is not None
+    (row,) = rows(ledger, ann.order(order))
+    assert row.reused_from is None
 
 
 def test_without_steps_afterwards_a_seed_is_generated_anew(ann: Ann, ledger: Ledger) -> None:

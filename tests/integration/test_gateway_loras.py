@@ -38,9 +38,10 @@ def ann(ledger: Ledger) -> NewKey:
     return ledger.users.add("ann", plan="pro")
 
 
-def picture(ledger: Ledger, user_id: str) -> str:
+def picture(ledger: Ledger, user_id: str, *, side: int = 300, sha256: str | None = None) -> str:
     asset_id = new_id("ast_")
-    file = StoredFile(key=asset_id, sha256="0" * 64, content_type="image/png", bytes=1, width=300, height=300)
+    digest = sha256 or asset_id
+    file = StoredFile(key=asset_id, sha256=digest, content_type="image/png", bytes=1, width=side, height=side)
     return ledger.assets.add_upload(user_id, asset_id=asset_id, file=file).id
 
 
@@ -118,6 +119,23 @@ def test_pictures_of_others_are_refused_as_if_they_were_not_there(
         assert "no file of this id" in answer.json()["detail"]
 
 
+def test_all_that_is_known_to_be_wrong_is_told_before_the_order_is_on_record(
+    gateway: RunningGateway, ledger: Ledger, ann: NewKey
+) -> None:
+    """Picture by picture, also by a quote: what is too small, and what is there twice."""
+    small, twin = picture(ledger, ann.user_id, side=200), "f" * 64
+    good = [picture(ledger, ann.user_id, sha256=twin), picture(ledger, ann.user_id)]
+    images = [*good, small, picture(ledger, ann.user_id, sha256=twin)]
+    body = {"trigger_word": "mochi_cat", "images": images}
+    quoted = gateway.http.post("/v1/quotes", json={"kind": "train-lora", "order": body}, headers=headers(ann))
+    for answer, within in ((order(gateway, ann, images), ""), (quoted, "")):
+        assert answer.status_code == 422, answer.text
+        found = {each["field"].removeprefix(within): each["detail"] for each in answer.json()["errors"]}
+        assert list(found) == ["images.2", "images.3"]
+        assert "200 × 200 pixels" in found["images.2"] and "the same picture as images.0" in found["images.3"]
+    assert ledger.jobs.page(ann.user_id, limit=1) == []
+
+
 def test_a_lora_is_shown_to_its_owner_alone(gateway: RunningGateway, ledger: Ledger, ann: NewKey) -> None:
     """With a link to its test pictures once there are some."""
     lora = registered(ledger, ann.user_id)
@@ -145,6 +163,8 @@ def test_loras_are_listed_page_by_page(gateway: RunningGateway, ledger: Ledger, 
         if (cursor := page["next"]) is None:
             break
     assert seen == made[::-1]
+    foxes = gateway.http.get("/v1/loras?trigger_word=fox", headers=headers(ann)).json()["items"]
+    assert [(each["id"], each["version"]) for each in foxes] == [(made[2], 2), (made[0], 1)]
 
 
 # -- pictures with a LoRA --------------------------------------------------------------------------------------------

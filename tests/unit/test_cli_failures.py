@@ -29,6 +29,7 @@ WORDS = {
     "wait extend": ["--until", "2040-01-01T00:00:00Z"],
     "pending drop": ["run_1"],
     "start drop": ["run_1"],
+    "user set": ["--daily-budget", "1"],
 }
 
 

@@ -24,11 +24,11 @@ from darkroom.deployments.gateway.auth import Credentials, EndUser, acting_calle
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem, not_found
 from darkroom.deployments.gateway.ranges import asked_part, has_it
-from darkroom.deployments.gateway.schemas.jobs import AssetDocument, asset_document
+from darkroom.deployments.gateway.schemas.assets import AssetEntry, asset_entries
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.deployments.gateway.thumbnails import Width, form_for
 from darkroom.errors import Permanent
-from darkroom.ledger import Asset
+from darkroom.ledger import Asset, AssetFilter
 from darkroom.media.links import LINK_LIFETIME, link_holds
 from darkroom.media.streams import Chunks
 
@@ -39,7 +39,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file; with `Accept: application/json` and a key, its document.",
         "content": _BYTES,
-        "model": AssetDocument,
+        "model": AssetEntry,
     },
     206: {"description": "The part that `Range` asks for.", "content": _BYTES},
     304: {"description": "Unchanged."},
@@ -138,7 +138,7 @@ async def get_asset(
     if w is not None:
         return await _small(asset, asked, w, services)
     if is_about_it:
-        return JSONResponse(asset_document(asset, services.settings).model_dump(mode="json"))
+        return JSONResponse(await run_sync(_entry, asset, services))
     return await run_sync(_whole, asset, asked, services, expires)
 
 
@@ -148,6 +148,13 @@ async def head_asset(
 ) -> Response:
     """As `GET`, without the file: how large it is, and of which type."""
     return await get_asset(asset, asked, services, w, expires)
+
+
+def _entry(asset: Asset, services: Services) -> dict[str, Any]:
+    found = services.ledger.assets.page(asset.user_id, limit=1, only=AssetFilter(asset_id=asset.id))
+    if not found:  # deleted just now
+        raise not_found("asset")
+    return asset_entries(found, services.settings)[0].model_dump(mode="json")
 
 
 def _whole(asset: Asset, asked: Asked, services: Services, expires: int | None) -> Response:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.batches.json_rows import DEEPEST, nested_deeper
 from darkroom.batches.winners import LONGEST, parse_winners
@@ -24,14 +24,15 @@ from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.jobs import own_job
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
 from darkroom.deployments.gateway.schemas.base import either
+from darkroom.deployments.gateway.schemas.batches import SelectionQuote, selection_quote
 from darkroom.deployments.gateway.schemas.jobs import Accepted, ChildPage, JobDocument, child_documents, job_document
 from darkroom.deployments.gateway.schemas.labels import FIELDS, Labelled
 from darkroom.deployments.gateway.schemas.paging import no_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
-from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch
+from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch, price_of_finals
 from darkroom.flows.parts.trained_style import find_style
-from darkroom.ledger import BATCH, BatchPass, JobStatus, Labels
+from darkroom.ledger import BATCH, Batch, BatchPass, JobStatus, Labels
 
 router = APIRouter(tags=["Batches"])
 
@@ -179,6 +180,29 @@ def choose_winners(
 
 
 @router.post(
+    "/v1/batches/{id}/selection/quote",
+    summary="Ask what a choice would cost",
+    responses=problem_responses(401, 403, 404, 409, 422),
+)
+def quote_winners(id: Id, selection: Selection, user_id: UserId, services: ServicesOf) -> SelectionQuote:
+    """Return what the finals of these rows would cost, and what the choice saves. Nothing is written.
+
+    Also while drafts are on their way, and of any rows that are in the manifest.
+    """
+    job = own_job(id, user_id, services)
+    batch = services.ledger.batches.get(id)
+    if batch is None:
+        raise not_found("batch")
+    chosen = _asked_about(selection, batch, services)
+    options = BatchOptions.model_validate(
+        {name: value for name, value in (job.parameters or {}).items() if name in BatchOptions.model_fields}
+    )
+    rows = services.ledger.batches.rows(id, of=sorted(chosen))
+    finals, usd = price_of_finals(rows, options, style=lambda name: find_style(services.ledger, user_id, name))
+    return selection_quote(batch, winners=len(chosen), finals=finals, usd=usd)
+
+
+@router.post(
     "/v1/batches/{id}/pause",
     summary="Pause a batch",
     response_description="No more of it is begun.",
@@ -213,10 +237,16 @@ def list_children(
     cursor: Annotated[
         str | None, Query(description="`next` of the page before.", json_schema_extra={"pattern": ROW})
     ] = None,
+    stage: Annotated[BatchPass | None, Query(description="Only this pass.")] = None,
+    finished_since: Annotated[
+        AwareDatetime | None, Query(description="Only rows that ended then or later. With a time zone.")
+    ] = None,
 ) -> ChildPage:
     """List the first pass in the manifest's order, then the second."""
     _own_batch(id, user_id, services)
-    found = services.ledger.batches.page(id, limit=limit + 1, after=_place(cursor) if cursor else None)
+    found = services.ledger.batches.page(
+        id, limit=limit + 1, after=_place(cursor) if cursor else None, only=stage, finished_since=finished_since
+    )
     page = found[:limit]
     return ChildPage(
         items=child_documents(page, services.ledger, services.settings),
@@ -236,6 +266,19 @@ def _chosen(selection: Selection, id: str, services: Services) -> Sequence[int]:
         return ()  # which is refused as too early, whatever the numbers are
     failed = [draft.n for draft in batches.pictures(id, BatchPass.DRAFT) if draft.status is not JobStatus.COMPLETED]
     return parse_winners(str(selection.numbers), rows=batch.rows, failed=failed, field="numbers")
+
+
+def _asked_about(selection: Selection, batch: Batch, services: Services) -> Sequence[int]:
+    """Return the rows from 0 of which the price is asked. Those that failed are not in "all"."""
+    if (selection.winners is None) == (selection.numbers is None):
+        raise BadInput("winners: give either winners (rows from 0) or numbers (as on the sheet).", field="winners")
+    if selection.numbers is None:
+        return [n for n in set(selection.winners or ()) if 0 <= n < batch.rows]
+    if not selection.numbers.strip():
+        return ()
+    drafts = services.ledger.batches.pictures(batch.job_id, BatchPass.DRAFT)
+    failed = [each.n for each in drafts if each.status in (JobStatus.FAILED, JobStatus.CANCELLED)]
+    return parse_winners(selection.numbers, rows=batch.rows, failed=failed, field="numbers")
 
 
 def read_batch(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any], Labels]:

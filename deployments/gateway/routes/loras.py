@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.deployments.gateway.auth import UserId
@@ -17,6 +18,9 @@ from darkroom.media.links import asset_url
 from darkroom.settings import Settings
 
 router = APIRouter(prefix="/v1/loras", tags=["LoRAs"])
+
+
+Word = Annotated[str | None, Query(max_length=40, description="Only the versions of this trigger word.")]
 
 
 class LoraDocument(BaseModel):
@@ -42,9 +46,11 @@ class LoraPage(BaseModel):
 
 
 @router.get("", summary="List LoRAs", responses=problem_responses(401, 403, 422))
-def list_loras(user_id: UserId, services: ServicesOf, limit: Limit = 50, cursor: Cursor = None) -> LoraPage:
+def list_loras(
+    user_id: UserId, services: ServicesOf, limit: Limit = 50, cursor: Cursor = None, trigger_word: Word = None
+) -> LoraPage:
     """Newest first."""
-    found = services.ledger.loras.page(user_id, limit=limit + 1, before=read_cursor(cursor))
+    found = services.ledger.loras.page(user_id, limit=limit + 1, before=read_cursor(cursor), trigger_word=trigger_word)
     page, following = cut(found, limit, created)
     return LoraPage(items=[lora_document(lora, services.settings) for lora in page], next=following)
 

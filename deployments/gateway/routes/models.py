@@ -11,6 +11,8 @@ from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem
 from darkroom.deployments.gateway.schemas.models import (
+    CategoryDocument,
+    CategoryList,
     ModelDocument,
     ModelPage,
     model_document,
@@ -22,6 +24,7 @@ from darkroom.models import Card
 from darkroom.providers.shelf import Found, shelf
 
 router = APIRouter(prefix="/v1/models", tags=["Models"])
+categories = APIRouter(prefix="/v1/model-categories", tags=["Models"])
 
 Words = Annotated[str | None, Query(max_length=100, description="A part of its endpoint, title or description.")]
 Category = Annotated[str | None, Query(max_length=100, description="e.g. text-to-video")]
@@ -49,6 +52,13 @@ def list_models(
         items=[model_summary(each, allowed=shelf().allows(each)) for each in page],
         next=page[-1].card.endpoint if len(known) > limit else None,
     )
+
+
+@categories.get("", summary="List the categories of models", responses=problem_responses(401, 403))
+def list_categories(_: UserId, services: ServicesOf) -> CategoryList:
+    """By name, with how many models each has."""
+    found = services.ledger.models.categories().items()
+    return CategoryList(items=[CategoryDocument(category=name, models=models) for name, models in found])
 
 
 @router.get("/{endpoint:path}", summary="Look at a model", responses=problem_responses(401, 403, 404))

@@ -15,6 +15,7 @@ from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.batches import read_batch
 from darkroom.deployments.gateway.routes.orders import read_order
 from darkroom.deployments.gateway.schemas.base import Document, Usd
+from darkroom.deployments.gateway.schemas.labels import labelled
 from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.errors import NeedsHuman
 from darkroom.flows.orders import NAMED
@@ -105,12 +106,12 @@ def _prepared(order: Order, ledger: Ledger, *, user_id: str) -> Any:
 
 def _order(asked: QuoteOrder) -> Order:
     if asked.kind in BY_KIND:
-        return read_order(BY_KIND[asked.kind], asked.order, within="order")
+        return read_order(labelled(BY_KIND[asked.kind]), asked.order, within="order")
     # Here, as it imports Prefect and the project's code: a gateway that is never asked for it does without.
     from darkroom.engine.registry import find
 
     try:
-        order_model = find(asked.kind).order
+        order_model = labelled(find(asked.kind).order)
     except NeedsHuman as missing:
         raise not_found("pipeline") from missing
     return read_order(order_model, asked.order, within="order")

@@ -41,6 +41,28 @@ class BatchDocument(Document):
     )
 
 
+class SelectionQuote(Document):
+    """What a choice comes to, in USD."""
+
+    winners: int = Field(description="Rows that are chosen.")
+    finals: int = Field(description="Of these the ones that are rendered again: of the others the draft is the final.")
+    estimate_usd: Usd = Field(description="The most that the finals should cost.")
+    all_at_once_usd: Usd = Field(description="What every row at its final quality would cost, without drafts.")
+    saved_usd: float = Field(description="By drafts and this choice against that; below zero where drafts hardly save.")
+
+
+def selection_quote(batch: Batch, *, winners: int, finals: int, usd: Decimal) -> SelectionQuote:
+    forecast = {name: Decimal(amount) for name, amount in (batch.forecast or {}).items()}
+    at_once, drafts = forecast.get("final_all", Decimal(0)), forecast.get("draft", Decimal(0))
+    return SelectionQuote(
+        winners=winners,
+        finals=finals,
+        estimate_usd=usd,
+        all_at_once_usd=at_once,
+        saved_usd=float(at_once - drafts - usd),
+    )
+
+
 def spent_usd(passes: Sequence[Counts]) -> Decimal:
     return sum((each.cost_usd for each in passes), Decimal(0))
 

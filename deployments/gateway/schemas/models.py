@@ -38,6 +38,15 @@ class ModelPage(Document):
     next: str | None = Field(description="The `cursor` of the next page; null on the last.")
 
 
+class CategoryDocument(Document):
+    category: str = Field(description="The platform's word.", examples=["text-to-image"])
+    models: int = Field(description="How many it has.", examples=[12])
+
+
+class CategoryList(Document):
+    items: list[CategoryDocument]
+
+
 def model_summary(found: Found, *, allowed: bool) -> ModelSummary:
     return ModelSummary(**_facts(found.card), call_usd=found.call_usd, allowed=allowed)
 

@@ -130,5 +130,6 @@ def _actions(visit: Visit, found: Any) -> Node:
         "repeat": ("Order again", "quiet", True),
     }
     return h.div(".actions")[
-        (visit.form(f"{at}/{name}", submit=label, kind=kind) for name, (label, kind, shown) in can.items() if shown)
+        link("Again, with a change", f"{PREFIX}/order/again/{found['id']}", kind="quiet"),
+        (visit.form(f"{at}/{name}", submit=label, kind=kind) for name, (label, kind, shown) in can.items() if shown),
     ]

@@ -1,5 +1,5 @@
 "use strict";
-/* News, and times in the reader's own zone. htmx does the rest.
+/* News, times in the reader's own zone, sliders, and links to copy. htmx does the rest.
 
    The stream is heard once for the page, and told to the elements whom it concerns: data-news="job_…" or "any" gets the
    event "news"; data-newcomers="/path/" has the row of a new job put on top. htmx's own extension of the stream hands
@@ -57,8 +57,32 @@
       each.textContent = new Date(each.dateTime).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
   }
 
+  // A slider and the number beside it are one: the number is what is sent.
+  function slide(root) {
+    for (const slider of root.querySelectorAll("input[data-slides]")) {
+      const typed = document.getElementById(slider.dataset.slides);
+      slider.hidden = false;
+      slider.oninput = () => { typed.value = slider.value; };
+      typed.oninput = () => { if (typed.value !== "") slider.value = typed.value; };
+    }
+    for (const copies of root.querySelectorAll("button[data-copies]")) {
+      const text = document.getElementById(copies.dataset.copies), label = copies.textContent;
+      copies.hidden = false;
+      copies.onclick = async () => {
+        text.select();
+        try { await navigator.clipboard.writeText(text.value); } catch { document.execCommand("copy"); }
+        copies.textContent = "Copied";
+        setTimeout(() => { copies.textContent = label; }, 2000);
+      };
+    }
+  }
+
   ownZone(document);
-  document.body.addEventListener("htmx:load", (event) => ownZone(event.detail.elt.parentElement ?? document));
+  slide(document);
+  document.body.addEventListener("htmx:load", (event) => {
+    ownZone(event.detail.elt.parentElement ?? document);
+    slide(event.detail.elt.parentElement ?? document);
+  });
   if (address) {
     open();
     document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));

@@ -1,0 +1,162 @@
+"""Files over HTTP: listed by what made them, newest first, and deleted by their owners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asset_rows import brought, made, picture
+from ledger_databases import Databases
+from pydantic import SecretStr
+from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
+
+from darkroom.ledger import JobStatus, Ledger, NewKey, new_id
+from darkroom.media.store import LocalFolder, MediaStore
+from darkroom.settings import Settings
+
+FLUX, BANANA = "fal-ai/flux/dev", "fal-ai/nano-banana"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def store(home: Path) -> MediaStore:
+    return MediaStore(LocalFolder(str(home)))
+
+
+@pytest.fixture(scope="module")
+def ledger_url(databases: Databases) -> Iterator[str]:
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def gateway(ledger_url: str, home: Path, store: MediaStore) -> Iterator[RunningGateway]:
+    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", NO_PREFECT)
+        with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
+            yield gateway
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> NewKey:
+    return ledger.users.add(new_id("ann_"))
+
+
+@pytest.fixture
+def her(gateway: RunningGateway, ann: NewKey) -> Customer:
+    return gateway.as_user(ann)
+
+
+def ids(customer: Customer, query: str = "") -> list[str]:
+    answer = customer.get(f"/v1/assets{query}")
+    assert answer.status_code == 200, answer.text
+    return [each["id"] for each in answer.json()["items"]]
+
+
+def delete(customer: Customer, asset_id: str) -> Any:
+    return customer.http.delete(f"/v1/assets/{asset_id}", headers={"Authorization": f"Bearer {customer.key}"})
+
+
+def test_files_are_listed_page_by_page(her: Customer, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:
+    """Newest first, each once, with the model, the prompt and the tags it was ordered with."""
+    files = [made(ledger, store, ann, prompt=f"fox {n}", model=FLUX, tags=("spring",)) for n in range(5)]
+    seen: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        page = her.get(f"/v1/assets?limit=2&cursor={cursor}").json()
+        seen += [each["id"] for each in page["items"]]
+        cursor = page["next"]
+    assert seen == [each.id for each in reversed(files)]
+    (newest,) = her.get("/v1/assets?limit=1").json()["items"]
+    assert (newest["model"], newest["prompt"], newest["tags"]) == (FLUX, "fox 4", ["spring"])
+    assert newest["job_id"] == files[-1].job_id and "signature=" in newest["url"]
+
+
+def test_files_are_found_by_what_made_them(her: Customer, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:
+    """By kind, model, job, tag and a text of the prompt, also of a model's own input; what was brought is there too."""
+    fox = made(ledger, store, ann, prompt="a red fox", model=FLUX, tags=("spring", "shop"))
+    film = made(ledger, store, ann, prompt="100% owl", model=BANANA, content_type="video/mp4", within_input=True)
+    mesh = made(ledger, store, ann, prompt="a chair", model=BANANA, content_type="model/gltf-binary")
+    logo = brought(ledger, store, ann)
+    found = {
+        "?kind=image": [logo.id, fox.id],
+        "?kind=video": [film.id],
+        "?kind=other": [mesh.id],
+        f"?model={FLUX}": [fox.id],
+        f"?job={mesh.job_id}": [mesh.id],
+        "?tag=spring&tag=shop": [fox.id],
+        "?tag=spring&tag=autumn": [],
+        "?q=RED": [fox.id],
+        "?q=0%25 o": [film.id],
+        "": [logo.id, mesh.id, film.id, fox.id],
+    }
+    for query, expected in found.items():
+        assert ids(her, query) == expected, query
+    assert her.get("/v1/assets?kind=painting").json()["field"] == "kind"
+    assert her.get("/v1/assets?cursor=x").json()["field"] == "cursor"
+
+
+def test_a_file_tells_what_it_was_ordered_by(her: Customer, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:
+    """With a key, as JSON."""
+    fox = made(ledger, store, ann, prompt="a red fox", model=FLUX)
+    told = her.get(f"/v1/assets/{fox.id}", Accept="application/json").json()
+    assert (told["job_id"], told["model"], told["step"]) == (fox.job_id, FLUX, "generate")
+    assert datetime.fromisoformat(told["created_at"]) <= datetime.now(UTC)
+
+
+def test_a_deleted_file_is_gone(her: Customer, ledger: Ledger, store: MediaStore, home: Path, ann: NewKey) -> None:
+    """From the store with its small pictures, from lists and from its job; to ask twice is as to ask once."""
+    fox = made(ledger, store, ann, prompt="a fox", model=FLUX)
+    assert her.get(f"/v1/assets/{fox.id}?w=160").status_code == 200
+    assert list(home.glob(f"thumbnails/**/{fox.sha256}/*")) and (home / fox.key).exists()
+    for _ in range(2):
+        assert delete(her, fox.id).status_code == 204
+    assert not list(home.glob(f"thumbnails/**/{fox.sha256}/*")) and not (home / fox.key).exists()
+    assert ids(her) == [] and her.get(f"/v1/assets/{fox.id}").status_code == 404
+    job = her.get(f"/v1/jobs/{fox.job_id}").json()
+    assert (job["assets"], job["preview"]) == ([], None)
+
+
+def test_what_is_still_needed_is_not_deleted(her: Customer, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:
+    """By the job that makes it, and by one that was ordered with it; after their ends it may go."""
+    fox = made(ledger, store, ann, prompt="a fox", model=FLUX, ended=False)
+    assert delete(her, fox.id).status_code == 409
+    assert fox.job_id is not None
+    ledger.jobs.finish(fox.job_id, JobStatus.COMPLETED)
+    parameters = {"model": BANANA, "input": {"image_urls": [f"asset:{fox.id}"]}}
+    editing = ledger.jobs.post(user_id=ann.user_id, kind="run-model", parameters=parameters).job
+    refused = delete(her, fox.id)
+    assert refused.status_code == 409 and editing.id in refused.json()["detail"] and refused.json()["remedy"]
+    assert store.read(fox.key) == picture()
+    ledger.jobs.finish(editing.id, JobStatus.FAILED)
+    assert delete(her, fox.id).status_code == 204
+
+
+def test_bytes_that_another_file_needs_stay(her: Customer, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:
+    """A file that serves two jobs lies in the store once."""
+    first = made(ledger, store, ann, prompt="a fox", model=FLUX)
+    second = made(ledger, store, ann, prompt="a fox", model=FLUX, name=first.key)
+    assert delete(her, first.id).status_code == 204
+    assert her.get(f"/v1/assets/{second.id}").content == picture()
+    assert delete(her, second.id).status_code == 204
+    with pytest.raises(Exception, match=r"(?i)nothing|missing|not"):
+        store.read(first.key)
+
+
+def test_nobody_lists_or_deletes_anothers_files(
+    gateway: RunningGateway, ledger: Ledger, store: MediaStore, ann: NewKey
+) -> None:
+    """Also not by their job, or with a key that may only read."""
+    fox = made(ledger, store, ann, prompt="a fox", model=FLUX)
+    bob = gateway.as_user(ledger.users.add(new_id("bob_")))
+    assert ids(bob) == ids(bob, f"?job={fox.job_id}") == ids(bob, "?q=fox") == []
+    assert delete(bob, fox.id).status_code == 404
+    assert store.read(fox.key) == picture()

@@ -1,0 +1,333 @@
+"""Batches in the Studio: ordered from a form, looked at as a wall, chosen by forms, clicks and keys."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from ledger_databases import Databases
+from ledger_scenes import FAILURE, SUCCESS
+from PIL import Image, ImageDraw
+from playwright.sync_api import expect
+from pydantic import SecretStr
+from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from studio_browser import CHROMIUM, OWN, Browser, Visitor, browsing, visiting
+from support import SLOW
+
+from darkroom.ledger import Job, JobStatus, Ledger, NewKey, StoredFile, new_id
+from darkroom.media.store import LocalFolder, MediaStore
+from darkroom.settings import Settings
+
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for screenshots
+WAIT = SLOW * 15_000
+CSV = "id,prompt\nsku-1,a red mug\nsku-2,a blue mug\nsku-3,a green mug\n"
+PROMPTS = ("كوب أحمر على خشب البلوط", "橡木上的红色杯子", "a mug " + "x" * 150, "<script>alert('a')</script>")
+
+
+@pytest.fixture(scope="module")
+def ledger_url(databases: Databases) -> Iterator[str]:
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    ledger = Ledger(ledger_url)
+    ledger.users.set_account("fal", slots=0)  # nothing is granted but by the test
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def gateway(ledger_url: str, home: Path) -> Iterator[RunningGateway]:
+    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", NO_PREFECT)
+        with running_gateway(settings, blocks=GivenBlocks(media=MediaStore(LocalFolder(str(home))))) as gateway:
+            yield gateway
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> NewKey:
+    return ledger.users.add(new_id("ann_"), plan="studio")
+
+
+@pytest.fixture
+def visitor(gateway: RunningGateway, ann: NewKey) -> Iterator[Visitor]:
+    with visiting(gateway, ann.key) as visitor:
+        yield visitor
+
+
+def ordered(gateway: RunningGateway, key: NewKey, *, rows: int = 4, **given: Any) -> str:
+    prompts = [*PROMPTS, *(f"a mug, number {n}" for n in range(len(PROMPTS), rows))][:rows]
+    body = {"rows": [{"prompt": each} for each in prompts], "defaults": {"model": "openai/gpt-image-2"}} | given
+    answer = gateway.http.post("/v1/batches", json=body, headers={"Authorization": f"Bearer {key.key}"})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["job_id"])
+
+
+def picture(n: int) -> bytes:
+    image = Image.new("RGB", (256, 256), (40 + n * 53 % 180, 60 + n * 97 % 160, 50 + n * 31 % 190))
+    ImageDraw.Draw(image).ellipse((60, 60, 196, 196), fill=(235, 225, 205), outline="white", width=4)
+    with BytesIO() as file:
+        image.save(file, "JPEG")
+        return file.getvalue()
+
+
+def render(ledger: Ledger, home: Path, job: Job, *, bad: bool = False) -> None:
+    """Let the row end, with a picture unless it is bad."""
+    (row,) = ledger.requests.of_job(job.id)
+    ledger.requests.settle(row.ref, FAILURE if bad else SUCCESS, via="poll")
+    if bad:
+        error = {"code": "content_policy", "class": "permanent", "message": "Flagged.", "step": None, "ref": None}
+        ledger.jobs.finish(job.id, JobStatus.FAILED, error=error | {"retryable": False})
+        return
+    content = picture(job.manifest_row or 0)
+    key = f"images/{job.id}.jpg"
+    MediaStore(LocalFolder(str(home))).write(key, content)
+    digest = hashlib.sha256(content).hexdigest()
+    file = StoredFile(key=key, sha256=digest, content_type="image/jpeg", bytes=len(content), width=256, height=256)
+    ledger.assets.add(job, ref=row.ref, step="generate", n=0, file=file)
+    ledger.jobs.finish(job.id, JobStatus.COMPLETED)
+
+
+def drafted(gateway: RunningGateway, ledger: Ledger, home: Path, key: NewKey, *, rows: int = 4, bad: int = -1) -> str:
+    """A batch of which every draft has come, but that one, and of which a person was asked."""
+    batch_id = ordered(gateway, key, rows=rows, metadata={"name": "Mugs for spring"})
+    for job in ledger.batches.page(batch_id, limit=rows):
+        render(ledger, home, job, bad=job.manifest_row == bad)
+    ledger.batches.await_selection(batch_id, patience=None)
+    return batch_id
+
+
+def test_a_batch_is_ordered_from_a_form_with_a_file(visitor: Visitor, ledger: Ledger, ann: NewKey) -> None:
+    """Or from pasted rows; what both passes would cost is told before, and sent twice it is ordered once."""
+    page = visitor.get("/studio/batches/new").text
+    assert 'name="manifest"' in page and "openai/gpt-image-2" in page
+    given = {"manifest": CSV, "model": "openai/gpt-image-2", "name": "Mugs", "key": "once"}
+    quote = visitor.send("/studio/batches/new/quote", **given)
+    assert "$0.63" in quote.text and "a blue mug" in quote.text and 'value="Mugs"' in quote.text
+    assert ledger.jobs.page(ann.user_id, limit=1) == []
+    at = [visitor.send("/studio/batches/new", **given).headers["Location"] for _ in range(2)]
+    assert at[0] == at[1] and ">Mugs</h1>" in visitor.get(at[0]).text
+    token = visitor.token()
+    answer = visitor.http.post(
+        "/studio/batches/new", data={"csrf": token}, files={"file": ("m.csv", CSV.encode("utf-16"))}, headers=OWN
+    )
+    assert answer.status_code == 303, answer.text
+    assert "3 rows" in visitor.get("/studio/batches").text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"manifest": "id,prompt\na,\nb,a mug\nb,a cup\n"}, ("line 2", "line 4")),
+        ({"manifest": CSV, "defaults": "{"}, ("it is no JSON object",)),
+        ({"manifest": CSV, "model": "nobody/nothing-such"}, ("model",)),
+        ({"manifest": ""}, ("it is empty",)),
+        ({"manifest": CSV, "max_usd": "0.01"}, ("more than $0.01",)),
+    ],
+)
+def test_what_is_wrong_is_told_by_line_and_nothing_typed_is_lost(
+    visitor: Visitor, ledger: Ledger, ann: NewKey, given: dict[str, str], said: tuple[str, ...]
+) -> None:
+    """By the API's words, above the form as it was filled in."""
+    answer = visitor.send("/studio/batches/new", **given, name="My <mugs>")
+    assert answer.status_code == 422 and 'role="alert"' in answer.text
+    assert all(each in answer.text for each in said), answer.text
+    assert "My &lt;mugs&gt;" in answer.text and all(line in answer.text for line in given["manifest"].split("\n"))
+    assert ledger.jobs.page(ann.user_id, limit=1) == []
+
+
+def test_a_file_that_is_no_text_is_told(visitor: Visitor) -> None:
+    """With what to save it as."""
+    files = {"file": ("m.xlsx", b"PK\x03\x04 and more")}
+    data = {"csrf": visitor.token(), "name": "Mugs"}
+    answer = visitor.http.post("/studio/batches/new", data=data, files=files, headers=OWN)
+    assert answer.status_code == 422 and "CSV UTF-8" in answer.text and 'value="Mugs"' in answer.text
+
+
+def test_winners_are_chosen_without_scripts(
+    gateway: RunningGateway, visitor: Visitor, ledger: Ledger, home: Path, ann: NewKey
+) -> None:
+    """Ticks and numbers become the choice; its price is told before, and what was refused stays to be corrected."""
+    batch_id = drafted(gateway, ledger, home, ann, bad=3)
+    at = f"/studio/batches/{batch_id}"
+    page = visitor.get(at).text
+    assert page.count('type="checkbox"') == 3 and "content policy" in page and "&amp;w=320" in page
+    priced = visitor.send(f"{at}/choice", row="2", numbers="1")
+    assert "$0.38" in priced.text and priced.text.count('checked="" ') + priced.text.count(" checked>") == 2
+    wrong = visitor.send(f"{at}/selection", numbers="1, 4")
+    assert wrong.status_code == 422 and "as it failed: 4" in wrong.text and 'value="4"' in wrong.text
+    assert visitor.send(f"{at}/selection", numbers="").status_code == 422
+    assert visitor.send(f"{at}/selection", row="3").headers["Location"] == at
+    batch = ledger.batches.get(batch_id)
+    assert batch is not None and batch.winners == [2]
+    assert visitor.get(f"{at}/head?phase=choice").headers["HX-Refresh"] == "true"
+    assert 'type="checkbox"' not in visitor.get(at).text
+
+
+def test_rows_that_have_ended_take_the_place_of_their_tiles(
+    gateway: RunningGateway, visitor: Visitor, ledger: Ledger, home: Path, ann: NewKey
+) -> None:
+    """Those alone that have ended since; a page of a wall goes on where the one before ended."""
+    batch_id = ordered(gateway, ann, rows=203)
+    at = f"/studio/batches/{batch_id}"
+    render(ledger, home, ledger.batches.page(batch_id, limit=2)[1])
+    fresh = visitor.get(f"{at}/fresh?stage=draft&since=2020-01-01T00:00:00Z").text
+    assert fresh.count("<li") == 1 and 'id="draft-2"' in fresh and 'hx-swap-oob="true"' in fresh
+    assert visitor.get(f"{at}/fresh?stage=draft&since=2120-01-01T00:00:00Z").text.count("<li") == 0
+    first, rest = visitor.get(at).text, visitor.get(f"{at}/wall?stage=draft&choice=1&cursor=draft-199").text
+    assert len(first) < 300_000 and first.count('class="tile ') == 200 and rest.count('class="tile ') == 3
+    kept = visitor.send(f"{at}/choice", cursor="draft-199", row="2").text
+    assert 'name="numbers" value="2"' in kept and 'id="draft-203"' in kept
+
+
+def test_a_batch_is_paused_goes_on_and_is_cancelled(gateway: RunningGateway, visitor: Visitor, ann: NewKey) -> None:
+    """Each says so on the page."""
+    at = f"/studio/batches/{ordered(gateway, ann)}"
+    for action, said in {"pause": "It is paused", "resume": "It goes on.", "cancel": "It is being cancelled"}.items():
+        assert visitor.send(f"{at}/{action}").headers["Location"] == at
+        assert said in visitor.get(at).text
+
+
+def test_what_remains_of_a_batch_can_be_downloaded(
+    gateway: RunningGateway, visitor: Visitor, ledger: Ledger, home: Path, ann: NewKey
+) -> None:
+    """The audit trail, by links that need no key."""
+    batch_id = drafted(gateway, ledger, home, ann)
+    MediaStore(LocalFolder(str(home))).write("audit.csv", b"row,step\n")
+    file = StoredFile(key="audit.csv", sha256="0" * 64, content_type="text/csv", bytes=9)
+    job = ledger.jobs.get(batch_id)
+    assert job is not None
+    trail = ledger.assets.add(job, ref=None, step="audit-1", n=0, file=file)
+    result = {"audit": {"csv": trail.id, "json_lines": "ast_gone"}, "contact_sheet": [], "saved_usd": 0.42}
+    ledger.jobs.finish(batch_id, JobStatus.COMPLETED, result=result)
+    page = visitor.get(f"/studio/batches/{batch_id}").text
+    assert "$0.42" in page and "JSON lines" not in page
+    href = page.partition("Audit trail (CSV)")[0].rpartition('href="')[2].partition('"')[0].replace("&amp;", "&")
+    assert visitor.http.get(href).content == b"row,step\n"
+
+
+def test_nobody_sees_what_is_anothers(gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey) -> None:
+    """Neither a tile nor a price, and nothing comes of trying; what a user wrote is text."""
+    batch_id = drafted(gateway, ledger, home, ann)
+    at = f"/studio/batches/{batch_id}"
+    with visiting(gateway, ann.key) as own:
+        page = own.get(at).text
+        assert "&lt;script&gt;alert(" in page and "<script>alert(" not in page
+    with visiting(gateway, ledger.users.add("bob").key) as bob:
+        assert "Mugs for spring" not in bob.get("/studio/batches").text
+        for path in ("", "/head", "/wall?stage=draft", "/fresh?stage=draft&since=2020-01-01T00:00:00Z"):
+            assert bob.get(at + path).status_code == 404
+        assert bob.get(f"/studio/batches/rows/{batch_id}").status_code == 404
+        for action in ("selection", "choice", "pause", "resume", "cancel", "replay"):
+            assert bob.send(f"{at}/{action}", numbers="1").status_code == 404
+        assert "$" not in bob.send(f"{at}/selection/quote", numbers="1").text
+    batch = ledger.batches.get(batch_id)
+    assert batch is not None and (batch.winners, batch.paused_at) == (None, None)
+
+
+# -- in a browser ------------------------------------------------------------------------------------------------------
+
+
+def shot(browser: Browser, name: str) -> None:
+    if SHOTS:
+        seen = "[...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight)"
+        browser.page.evaluate(f"Promise.all({seen}.map((image) => image.decode()))")
+        browser.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
+
+
+@in_a_browser
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+def test_pages_are_for_everybody(
+    gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    """No violation of axe-core's, nothing cut off, no complaint of the browser, and nothing asked of another host."""
+    with browsing(gateway, width=width, scheme=scheme) as browser:
+        browser.sign_in(ann.key)
+        browser.page.goto(f"{gateway.url}/studio/batches")
+        shot(browser, f"batches-empty-{width}-{scheme}")
+        assert browser.violations() == [] and browser.fits()
+        batch_id = drafted(gateway, ledger, home, ann, rows=24, bad=5)
+        for name in ("", "/new", f"/{batch_id}"):
+            browser.page.goto(f"{gateway.url}/studio/batches{name}")
+            expect(browser.page.locator("h1")).to_be_visible(timeout=WAIT)
+            if name.startswith("/bat") or name == f"/{batch_id}":
+                browser.page.locator("#draft-3 label").click()
+                expect(browser.page.locator("#quote")).to_contain_text("$0.19", timeout=WAIT)
+            shot(browser, f"batches{name.replace(batch_id, 'one').replace('/', '-')}-{width}-{scheme}")
+            assert browser.violations() == [] and browser.fits(), name
+        assert browser.strangers() == [] and browser.complaints == []
+
+
+@in_a_browser
+def test_winners_are_chosen_by_keys_and_clicks(
+    gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey
+) -> None:
+    """Arrows move, space toggles, shift takes ranges, a and n all and none; the price follows."""
+    batch_id = drafted(gateway, ledger, home, ann, rows=12, bad=2)
+    with browsing(gateway) as browser:
+        browser.sign_in(ann.key)
+        page, press = browser.page, browser.page.keyboard.press
+        page.goto(f"{gateway.url}/studio/batches/{batch_id}")
+        numbers = page.locator("#numbers")
+        page.locator("#draft-1 input").focus()
+        press("Space")
+        expect(numbers).to_have_value("1")
+        press("ArrowRight")
+        press("ArrowRight")  # past the one that failed
+        expect(page.locator("#draft-4 input")).to_be_focused()
+        press("Shift+ArrowRight")
+        expect(numbers).to_have_value("1, 4-5")
+        expect(page.locator("#quote")).to_contain_text("$0.57", timeout=WAIT)
+        press("a")
+        expect(numbers).to_have_value("all")
+        press("n")
+        expect(numbers).to_have_value("")
+        page.locator("#draft-7 label").click()
+        page.locator("#draft-9 label").click(modifiers=["Shift"])
+        expect(numbers).to_have_value("7-9")
+        page.locator("#draft-8 label").click()
+        expect(numbers).to_have_value("7, 9")
+        numbers.fill("2, 11-12")
+        expect(page.locator("#draft-12 input")).to_be_checked()
+        page.locator("#confirm button").focus()
+        press("Enter")
+        expect(page.locator(".toast")).to_contain_text("Chosen", timeout=WAIT)
+        assert browser.complaints == []
+    batch = ledger.batches.get(batch_id)
+    assert batch is not None and batch.winners == [1, 10, 11]
+
+
+@in_a_browser
+def test_the_wall_fills_as_drafts_come(gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey) -> None:
+    """By the batch's news, without asking; what is chosen meanwhile stays, and in the end it can be sent."""
+    batch_id = ordered(gateway, ann, rows=6)
+    rows = ledger.batches.page(batch_id, limit=6)
+    with browsing(gateway) as browser:
+        browser.sign_in(ann.key)
+        page = browser.page
+        page.goto(f"{gateway.url}/studio/batches/{batch_id}")
+        expect(page.locator("body[data-live=yes]")).to_be_attached(timeout=WAIT)
+        render(ledger, home, rows[0])
+        ledger.jobs.progress(batch_id, 10, "1 of 6 drafts")
+        page.locator("#draft-1 label").click(timeout=WAIT)
+        for each in rows[1:]:
+            render(ledger, home, each)
+        ledger.batches.await_selection(batch_id, patience=None)
+        expect(page.locator(".tile.completed")).to_have_count(6, timeout=WAIT)
+        expect(page.locator("#draft-1 input")).to_be_checked()
+        expect(page.locator("#confirm button")).to_be_enabled(timeout=WAIT)
+        assert browser.complaints == []

@@ -1,0 +1,211 @@
+"""Ordering and the gallery in Debian's chromium: the price while typing, by keyboard alone, narrow and wide."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from asset_rows import made, picture
+from ledger_databases import Databases
+from playwright.sync_api import expect
+from pydantic import SecretStr
+from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from studio_browser import CHROMIUM, Browser, browsing
+from support import SLOW
+
+from darkroom.ledger import Ledger, NewKey
+from darkroom.media.store import LocalFolder, MediaStore
+from darkroom.settings import Settings
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+
+SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for screenshots
+LONG = SLOW * 15_000
+FLUX = "fal-ai/flux/dev"
+PROMPTS = (
+    "A fox in the snow at dawn, seen from a low angle, soft rim light, 85 mm, shallow depth of field, " * 3,
+    "ثعلب يركض في الثلج عند الفجر",
+    "黎明时分雪地里的一只狐狸",
+    "A-very-long-word-" + "x" * 150,
+    "A harbour in fog",
+    "An owl at midnight",
+    "Tulips, macro",
+    "A lighthouse in a storm",
+    "A red chair",
+)
+
+
+@pytest.fixture(scope="module")
+def ledger_url(databases: Databases) -> Iterator[str]:
+    with databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MediaStore:
+    return MediaStore(LocalFolder(str(tmp_path_factory.mktemp("store"))))
+
+
+@pytest.fixture(scope="module")
+def gateway(ledger_url: str, store: MediaStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    home = tmp_path_factory.mktemp("home")
+    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", NO_PREFECT)
+        with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
+            yield gateway
+
+
+@pytest.fixture(scope="module")
+def ann(ledger_url: str, store: MediaStore) -> NewKey:
+    """Somebody with files of every kind, in several scripts."""
+    ledger = Ledger(ledger_url)
+    key = ledger.users.add("ann", plan="studio")
+    made(
+        ledger, store, key, prompt="A chair", model="fal-ai/trellis", content_type="model/gltf-binary", content=b"glTF"
+    )
+    made(ledger, store, key, prompt="A slow waltz", model="fal-ai/stable-audio", content_type="audio/mpeg", seconds=31)
+    for n, prompt in enumerate(PROMPTS):
+        made(ledger, store, key, prompt=prompt, model=FLUX, content=picture(_colour(n)), tags=("spring", "shop-7"))
+    ledger.close()
+    return key
+
+
+def _colour(n: int) -> str:
+    red, green, blue = colorsys.hls_to_rgb(n * 0.13 % 1, 0.5, 0.45)
+    return f"#{int(red * 255):02x}{int(green * 255):02x}{int(blue * 255):02x}"
+
+
+def shot(browser: Browser, name: str) -> None:
+    if SHOTS:
+        browser.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
+
+
+def first_file(browser: Browser) -> str:
+    link = browser.page.locator(".file .row-title").first
+    return f"{browser.url}{link.get_attribute('href')}"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light"), (2560, "light")])
+def test_pages_are_for_everybody(
+    gateway: RunningGateway, ann: NewKey, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    """No violation of axe-core's, nothing cut off, no complaint of the browser, and nothing asked of another host."""
+    with browsing(gateway, width=width, scheme=scheme) as browser:
+        browser.sign_in(ann.key)
+        browser.page.goto(f"{gateway.url}/studio/gallery")
+        asset = first_file(browser).rpartition("/")[2]
+        pages = {
+            "gallery": "gallery",
+            "file": f"gallery/{asset}",
+            "order": "order",
+            "order-model": "order/form?kind=run-model&model=fal-ai/flux/dev",
+            "order-edit": f"order/form?kind=edit-image&file={asset}&post=upscale",
+            "pipelines": "order/pipelines",
+        }
+        for name, path in pages.items():
+            browser.page.goto(f"{gateway.url}/studio/{path}")
+            expect(browser.page.locator("h1")).to_be_visible(timeout=LONG)
+            if name.startswith("order-"):
+                expect(browser.page.locator("#quote .quiet-text")).not_to_have_text(
+                    "Shown as you fill in the form.", timeout=LONG
+                )
+                for fold in browser.page.locator("details.folded").all():
+                    fold.evaluate("each => { each.open = true; }")
+            shot(browser, f"{name}-{width}-{scheme}")
+            assert browser.violations() == [] and browser.fits(), name
+        assert browser.strangers() == [] and browser.complaints == []
+
+
+def test_a_price_is_told_while_typing_and_the_order_placed_by_keyboard(gateway: RunningGateway, ann: NewKey) -> None:
+    """From the model's name to the job's page, an error mended on the way."""
+    with browsing(gateway) as browser:
+        browser.sign_in(ann.key)
+        page, press = browser.page, browser.page.keyboard.press
+        page.goto(f"{gateway.url}/studio/order?q=flux/dev")
+        page.get_by_role("link", name="FLUX.1 [dev]").focus()
+        press("Enter")
+        page.get_by_label("Prompt (required)").focus()
+        page.keyboard.type("a heron at noon")
+        price = page.locator("#quote .price")
+        expect(price).to_have_text("$0.025", timeout=LONG)
+        page.locator("summary", has_text="More settings").focus()
+        press("Enter")
+        number = page.get_by_label("Num images", exact=True)
+        number.focus()
+        page.keyboard.type("9")
+        expect(page.locator("#error-input-num-images")).to_contain_text("less than", timeout=LONG)
+        shot(browser, "order-error-1280-light")
+        assert browser.violations() == []
+        press("Backspace")
+        page.keyboard.type("2")
+        expect(price).to_have_text("$0.05", timeout=LONG)
+        expect(page.locator("#error-input-num-images")).to_have_text("")
+        page.get_by_role("button", name="Order").focus()
+        press("Enter")
+        page.wait_for_url("**/studio/jobs/job_*")
+        expect(page.locator(".toast")).to_contain_text("Ordered.", timeout=LONG)
+        assert browser.complaints == []
+
+
+def test_a_slider_and_its_number_are_one(gateway: RunningGateway, ann: NewKey) -> None:
+    """The number is what is sent."""
+    with browsing(gateway) as browser:
+        browser.sign_in(ann.key)
+        page = browser.page
+        page.goto(f"{gateway.url}/studio/order/form?kind=run-model&model={FLUX}")
+        page.locator("summary", has_text="More settings").click()
+        slider, number = page.get_by_label("Num images, slider"), page.get_by_label("Num images", exact=True)
+        slider.focus()
+        page.keyboard.press("End")
+        expect(number).to_have_value("4")
+        number.fill("2")
+        expect(slider).to_have_value("2")
+
+
+def test_a_file_is_brought_by_the_mouse_and_seen_in_the_form(
+    gateway: RunningGateway, ann: NewKey, tmp_path: Path
+) -> None:
+    """At once; the field has its name, and what was typed beside it stays."""
+    (tmp_path / "fox.png").write_bytes(picture())
+    with browsing(gateway) as browser:
+        browser.sign_in(ann.key)
+        page = browser.page
+        page.goto(
+            f"{gateway.url}/studio/order/form?kind=run-model&model=fal-ai/kling-video/v2.5-turbo/pro/image-to-video"
+        )
+        page.get_by_label("Prompt (required)").fill("it runs")
+        page.locator("#file-input-image-url").set_input_files(tmp_path / "fox.png")
+        expect(page.locator("#in-input-image-url")).to_have_value(re.compile("^asset:ast_"), timeout=LONG)
+        expect(page.locator("#quote .price")).to_have_text("$0.35", timeout=LONG)
+        expect(page.get_by_label("Prompt (required)")).to_have_value("it runs")
+        assert browser.complaints == []
+
+
+def test_two_are_compared_and_one_deleted_by_keyboard(gateway: RunningGateway, ann: NewKey) -> None:
+    """Ticked by space, side by side, and back; a deletion is asked about first."""
+    with browsing(gateway) as browser:
+        browser.sign_in(ann.key)
+        page, press = browser.page, browser.page.keyboard.press
+        page.goto(f"{gateway.url}/studio/gallery?kind=image")
+        for n in (0, 1):
+            page.locator(".file input[type=checkbox]").nth(n).focus()
+            press("Space")
+        page.get_by_role("button", name="Compare").focus()
+        press("Enter")
+        expect(page.locator(".side-by-side .card")).to_have_count(2, timeout=LONG)
+        shot(browser, "compare-1280-light")
+        assert browser.violations() == [] and browser.fits()
+        page.locator(".side-by-side h2 a").first.focus()
+        press("Enter")
+        page.locator("summary", has_text="Delete").focus()
+        press("Enter")
+        page.get_by_role("button", name="Delete this file").focus()
+        press("Enter")
+        expect(page.locator(".toast")).to_have_text("The file is deleted.", timeout=LONG)
+        assert browser.complaints == []
