@@ -26,6 +26,7 @@ from darkroom.ledger.budgets import Budget, Budgets, Period
 from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
 from darkroom.ledger.callbacks import Callbacks, OffEndpoint, Sent
 from darkroom.ledger.canonical_json import content_hash, same
+from darkroom.ledger.causes import Causes
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import OUTAGES, Listener, is_refused_write, listen, make_engine, only_one, run
 from darkroom.ledger.dead_letters import (
@@ -55,6 +56,7 @@ from darkroom.ledger.models import CardsAge, KnownModel, Models
 from darkroom.ledger.money_tables import AccountMoney
 from darkroom.ledger.news import AllNews, Audience, JobEnd, News
 from darkroom.ledger.part import Part
+from darkroom.ledger.queue import AccountNow, Queue
 from darkroom.ledger.replay import asks_the_same, plan_replay
 from darkroom.ledger.request_rows import RequestSpec, spec_again
 from darkroom.ledger.requests import Requests
@@ -99,6 +101,7 @@ __all__ = [
     "WAIT",
     "Account",
     "AccountMoney",
+    "AccountNow",
     "Arrival",
     "Asset",
     "AssetFilter",
@@ -216,6 +219,7 @@ class Ledger:
         self.requests = self._part(Requests)
         self.runs = self._part(Runs)
         self.grants = self._part(Grants)
+        self.queue = self._part(Queue)
         self.loras = self._part(Loras)
         self.models = self._part(Models)
         self.events = self._part(Events)
@@ -223,6 +227,7 @@ class Ledger:
         self.starts = self._part(Starts)
         self.steps = self._part(Steps)
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
+        self.causes = self._part(Causes)
         self.figures = self._part(AllFigures)
         self.bills = self._part(Bills)
         self.budgets = self._part(Budgets)

@@ -1197,6 +1197,42 @@ LEFT JOIN request ON request.account_id = account.id
 WHERE account.id = :account_id AND "user".id = :user_id
 GROUP BY account.id, plan.name, "user".id
 
+-- name: queue_held
+-- Slots in use now, as many rows at most as there are slots.
+SELECT request.account_id, request.endpoint, request.user_id, "user".name AS "user", count(*) AS held
+FROM request JOIN "user" ON "user".id = request.user_id
+WHERE request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+GROUP BY request.account_id, request.endpoint, request.user_id, "user".name
+
+-- name: queue_waiting
+-- Of each lane the first users in their order, each with the sums of the whole lane.
+SELECT * FROM (
+    SELECT waiting.*, "user".name AS "user", plan.name AS plan, plan.weight, COALESCE(held.n, 0) AS held,
+        COALESCE(account.user_slots, plan.in_flight) AS most,
+        CAST(sum(waiting.waiting) OVER lane AS bigint) AS lane_waiting, count(*) OVER lane AS lane_users,
+        min(waiting.since) OVER lane AS lane_since,
+        row_number() OVER (
+            PARTITION BY waiting.account_id, waiting.lane ORDER BY
+            greatest(turn.passed, CAST(account.passed ->> CAST(waiting.lane AS text) AS double precision), 0),
+            COALESCE(held.n, 0) / plan.weight, waiting.since, waiting.user_id
+        ) AS place
+    FROM (
+        SELECT account_id, lane, user_id, count(*) AS waiting, min(created_at) AS since
+        FROM request WHERE status = 'queued' GROUP BY account_id, lane, user_id
+    ) AS waiting
+    JOIN account ON account.id = waiting.account_id
+    JOIN "user" ON "user".id = waiting.user_id
+    JOIN plan ON plan.name = "user".plan
+    LEFT JOIN turn ON turn.account_id = waiting.account_id AND turn.lane = waiting.lane
+        AND turn.user_id = waiting.user_id
+    LEFT JOIN (
+        SELECT account_id, user_id, count(*) AS n FROM request
+        WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY account_id, user_id
+    ) AS held ON held.account_id = waiting.account_id AND held.user_id = waiting.user_id
+    WINDOW lane AS (PARTITION BY waiting.account_id, waiting.lane)
+) AS line
+WHERE place <= :first
+
 -- name: asset_insert
 -- Stored again it is not told again (`xmax` is 0 of a row that was not there). Of a batch's rows their batch tells.
 WITH stored AS (
@@ -1736,6 +1772,14 @@ CROSS JOIN LATERAL (
     FROM request JOIN delivery ON delivery.ref = request.ref WHERE request.job_id = part.job_id
 ) AS doubly
 GROUP BY part.letter
+
+-- name: dead_causes
+-- Of everybody's failed jobs that are not put away: what they failed of, the most frequent first.
+SELECT COALESCE(error ->> 'code', '') AS code, COALESCE(error ->> 'class', '') AS error_class, kind, count(*) AS jobs,
+    count(DISTINCT user_id) AS users, min(finished_at) AS first_at, max(finished_at) AS last_at,
+    (array_agg(error ->> 'message' ORDER BY finished_at DESC))[1] AS message
+FROM job WHERE status = 'failed' AND discarded_at IS NULL
+GROUP BY 1, 2, 3 ORDER BY jobs DESC, last_at DESC LIMIT :limit
 
 -- name: dead_discard
 UPDATE job SET discarded_at = :now, discard_reason = :reason

@@ -31,8 +31,10 @@ from darkroom.deployments.gateway.routes import (
     health,
     hooks,
     jobs,
+    keys,
     loras,
     models,
+    operations,
     orders,
     pending_runs,
     pipelines,
@@ -112,6 +114,7 @@ def _add_routes(app: FastAPI) -> None:
         loras,
         models,
         sessions,
+        keys,
         events,
         jobs,
         stream,
@@ -124,6 +127,7 @@ def _add_routes(app: FastAPI) -> None:
         webhooks,
         hooks,
         admin,
+        operations,
         health,
     ):
         app.include_router(part.router)

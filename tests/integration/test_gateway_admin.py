@@ -10,12 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from ledger_scenes import DEV, FAILURE, post
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
 from streams import reading
 
 from darkroom.clock import utc_now
-from darkroom.ledger import OPERATOR, Ledger, Scope
+from darkroom.ledger import OPERATOR, JobStatus, Ledger, Scope
 from darkroom.settings import Settings
 
 
@@ -184,3 +185,61 @@ def test_a_key_that_calls_too_often_is_told_when_to_call_again(gateway: RunningG
     assert answers[-1].json()["type"] == "urn:darkroom:problem:too-many"
     assert gateway.as_user(ledger.keys.add(ann.user_id, name="other")).get("/v1/jobs").status_code == 200
     assert "RateLimit" not in gateway.as_user(ledger.users.add("bob")).get("/v1/jobs").headers
+
+
+def test_everybody_sees_their_own_keys(gateway: RunningGateway, ledger: Ledger) -> None:
+    """By name, without the keys; nobody another's, and not as an end user of a service."""
+    ann, service = ledger.users.add("ann"), ledger.users.add("shop", service=True)
+    report = ledger.keys.add(ann.user_id, name="report", scopes=[Scope.READ])
+    answer = gateway.as_user(report).get("/v1/keys")
+    assert [key["name"] for key in answer.json()["items"]] == ["report", ""]
+    assert ann.key not in answer.text and report.key not in answer.text
+    first = gateway.as_user(ann).get("/v1/keys?limit=1").json()
+    assert gateway.as_user(ann).get(f"/v1/keys?cursor={first['next']}").json()["items"][0]["id"] == ann.id
+    assert len(gateway.as_user(service).get("/v1/keys").json()["items"]) == 1
+    assert gateway.as_user(service).get("/v1/keys", Darkroom_User="eve").json()["items"] == []
+
+
+def test_operators_see_who_waits_behind_whom(operator: Operator, ledger: Ledger) -> None:
+    """By account and lane, in the order of their turns; who holds the slots; and what the breaker knows."""
+    ledger.users.set_account("fal", slots=1)
+    for name, plan, calls in (("ann", "pro", 3), ("bob", "studio", 1)):
+        user_id = ledger.users.add(name, plan=plan).user_id
+        for _ in range(calls):
+            post(ledger, user_id)
+    ledger.grants.grant()
+    ledger.accounts.slow_down("fal")
+    ledger.accounts.out("fal", probe=False, reason="The balance is used up.")
+    fal = next(each for each in operator.get("queue").json()["accounts"] if each["name"] == "fal")
+    assert (fal["slots"], fal["slots_now"], fal["in_use"], fal["halvings"]) == (1, 0, 1, 1)
+    assert (fal["down_reason"], fal["endpoints"]) == (
+        "The balance is used up.",
+        [{"key": DEV, "name": DEV, "slots": 1}],
+    )
+    (lane,) = fal["lanes"]
+    assert (lane["lane"], lane["waiting"], lane["users"]) == ("interactive", 3, 2)
+    assert [(each["user"], each["waiting"], each["held"]) for each in lane["first"]] == [("bob", 1, 0), ("ann", 2, 1)]
+
+
+def test_operators_replay_what_failed_of_one_cause(operator: Operator, ledger: Ledger) -> None:
+    """Whosever it is: asked without a budget for its price, then put back within one; other causes stay."""
+    for name in ("ann", "bob"):
+        for code in ("downloads_failed", "timeout"):
+            job = post(ledger, ledger.users.add(f"{name} {code}").user_id)
+            error = {"code": code, "class": "retry", "message": f"No, {name}.", "step": None, "ref": None}
+            ledger.requests.settle(ledger.requests.of_job(job.id)[0].ref, FAILURE, via="webhook")
+            ledger.jobs.finish(job.id, JobStatus.FAILED, error=error | {"retryable": True})
+    causes = operator.get("dead-letters").json()["items"]
+    assert {(each["code"], each["jobs"], each["users"], each["message"]) for each in causes} == {
+        ("downloads_failed", 2, 2, "No, bob."),
+        ("timeout", 2, 2, "No, bob."),
+    }
+    which = {"code": "timeout", "class": "retry", "kind": "generate-image"}
+    price = operator.post("dead-letters/replay", filter=which)
+    assert (price.status_code, price.json()["matching"], price.json()["replay_usd"]) == (200, 2, 0.05)
+    done = operator.post("dead-letters/replay", filter=which, budget_usd=0.03)
+    assert (done.status_code, len(done.json()["put_back"]), len(done.json()["refused"])) == (202, 1, 1)
+    assert {each["code"]: each["jobs"] for each in operator.get("dead-letters").json()["items"]} == {
+        "downloads_failed": 2,
+        "timeout": 1,
+    }

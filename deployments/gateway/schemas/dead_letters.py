@@ -129,7 +129,7 @@ class DiscardOrder(Selected):
     reason: str = Field(min_length=1, max_length=MOST_REASON, examples=["A test order."])
 
 
-def which(given: FilterBody, user_id: str) -> DeadLetterFilter:
+def which(given: FilterBody, user_id: str | None) -> DeadLetterFilter:
     return DeadLetterFilter(
         user_id=user_id,
         kind=given.kind,

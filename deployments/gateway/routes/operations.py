@@ -1,0 +1,74 @@
+"""`/v1/admin/queue` and `/v1/admin/dead-letters`: what everybody waits for, and what has failed of everybody's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Body, Depends
+from fastapi.responses import JSONResponse
+
+from darkroom.deployments.gateway.auth import ActingCaller, acting_caller
+from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.routes.ordering import IdempotencyKey
+from darkroom.deployments.gateway.schemas.dead_letters import (
+    PriceDocument,
+    ReplayedDocument,
+    price_document,
+    replayed_document,
+    which,
+)
+from darkroom.deployments.gateway.schemas.operations import (
+    CauseDocument,
+    CauseList,
+    CauseReplay,
+    QueueDocument,
+    queue_document,
+)
+from darkroom.deployments.gateway.services import ServicesOf
+
+router = APIRouter(
+    prefix="/v1/admin",
+    tags=["Admin"],
+    dependencies=[Depends(acting_caller)],
+    responses=problem_responses(401, 403, 422),
+)
+
+
+@router.get("/queue", summary="See who waits behind whom")
+def get_queue(services: ServicesOf) -> QueueDocument:
+    """Each account with its slots, breaker and throttle as they are now, and the first users of each lane in order."""
+    return queue_document(services.ledger.queue.now(), at=services.ledger.clock())
+
+
+@router.get("/dead-letters", summary="See what jobs failed of")
+def list_causes(services: ServicesOf) -> CauseList:
+    """Everybody's failed jobs that are not discarded, by cause: the hundred most frequent, most frequent first."""
+    return CauseList(items=[CauseDocument.model_validate(each) for each in services.ledger.causes.most_frequent()])
+
+
+@router.post(
+    "/dead-letters/replay",
+    status_code=202,
+    summary="Replay everybody's failed jobs under a budget",
+    response_description="What was put back, and what was not.",
+    response_model=ReplayedDocument,
+    responses={
+        200: {"model": PriceDocument, "description": "No budget was given: what it would cost. Nothing was put back."},
+        **problem_responses(413, 415),
+    },
+)
+def replay_causes(
+    order: Annotated[CauseReplay, Body()],
+    caller: ActingCaller,
+    services: ServicesOf,
+    after: BackgroundTasks,
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
+    """As `POST /v1/dead-letters/replay`, whosever they are. Each job is paid from its own user's budget, too."""
+    chosen = which(order.filter, None)
+    if order.budget_usd is None:
+        return JSONResponse(price_document(services.ledger.dead_letters.price(chosen)).model_dump(mode="json"))
+    key = None if idempotency_key is None else f"all {caller.user_id} {idempotency_key}"
+    done = services.ledger.dead_letters.replay(chosen, budget_usd=order.budget_usd, key=key)
+    after.add_task(services.act_on, done.implied)
+    return replayed_document(done)

@@ -1,0 +1,128 @@
+"""The queue: every account with its slots, what its breaker and its throttle know, and who waits behind whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import htpy as h
+from fastapi import APIRouter, Response
+from htpy import Node
+
+from darkroom.deployments.studio.api import ApiProblem
+from darkroom.deployments.studio.money_parts import bar
+from darkroom.deployments.studio.parts import badge, banner, card, empty, facts, link, moment, said, table
+from darkroom.deployments.studio.routes.operators.tabs import AT, number, pages, text
+from darkroom.deployments.studio.visit import FormOf, Visit, VisitOf
+
+router = APIRouter()
+
+LANES = {
+    "continue": "Later steps of jobs under way",
+    "interactive": "Somebody waits in front of it",
+    "batch": "Batches",
+    "training": "Trainings",
+}
+
+
+@router.get("")
+async def queue(visit: VisitOf) -> Response:
+    return await _page(visit)
+
+
+@router.post("/accounts/{name}")
+async def set_slots(name: str, visit: VisitOf, form: FormOf) -> Response:
+    slots = text(form, "slots")
+    try:
+        await visit.api.post("/v1/admin/accounts", {"name": name, "slots": slots or None})
+    except ApiProblem as problem:
+        return await _page(visit, problem, typed={name: slots})
+    return visit.go(AT, said=f"{name} has {slots} slots from the next grant on." if slots else "All is as it was.")
+
+
+async def _page(visit: Visit, problem: ApiProblem | None = None, *, typed: dict[str, str] | None = None) -> Response:
+    found = await visit.api.get("/v1/admin/queue")
+    accounts = sorted(found["accounts"], key=lambda each: (not each["in_use"] and not each["lanes"], each["name"]))
+    return visit.page(
+        "Operators",
+        pages(""),
+        banner(problem) if problem else None,
+        h.div(".lead")[h.span["As of ", moment(found["at"])], h.span(".actions")[link("Look again", AT, kind="quiet")]],
+        [_account(visit, each, (typed or {}).get(each["name"])) for each in accounts]
+        or empty("There are no accounts", "A provider has one once its block is there: darkroom up makes fal's."),
+        status=problem.status if problem else 200,
+    )
+
+
+def _account(visit: Visit, account: Any, typed: str | None) -> Node:
+    used, slots = account["in_use"], account["slots_now"]
+    full = f"{used} of {slots} slots in use"
+    halved = f"halved {account['halvings']}×, last " if account["halvings"] else None
+    return card(
+        _down(account),
+        h.div(".meter")[h.p[full], bar(used, slots, label=full)],
+        facts(
+            {
+                "Set": f"{account['slots']} slots",
+                "Throttle": halved and [halved, moment(account["slowed_at"])],
+                "Waiting": str(sum(each["waiting"] for each in account["lanes"])),
+            }
+        ),
+        [_lane(each) for each in account["lanes"]],
+        _held(account),
+        visit.form(
+            f"{AT}/accounts/{account['name']}",
+            number("Slots", "slots", account["slots"] if typed is None else typed, required=True),
+            submit="Change",
+            kind="quiet",
+            class_="inline",
+        ),
+        title=account["name"],
+    )
+
+
+def _down(account: Any) -> Node:
+    if not account["down_since"]:
+        return None
+    return h.div(".banner")[
+        h.p(".banner-title")["The provider is out"],
+        h.p["Since ", moment(account["down_since"]), ". ", said(account["down_reason"] or "")],
+        h.p["It is tried again: ", moment(account["probe_at"]), f" ({account['failed_probes']} tries so far)."],
+    ]
+
+
+def _lane(lane: Any) -> Node:
+    rest = lane["users"] - len(lane["first"])
+    return [
+        h.h3[
+            f"{lane['lane'].capitalize()}: {lane['waiting']:,} calls of {lane['users']:,} users ",
+            h.span(".quiet-text")[LANES.get(lane["lane"])],
+        ],
+        table(
+            ["Turn", "User", "Plan", "Weight", "Waiting", "Oldest", "Slots held"],
+            [
+                [
+                    str(place),
+                    h.a(href=f"{AT}/users/{each['user_id']}")[said(each["user"], most=60)],
+                    said(each["plan"], most=40),
+                    f"{each['weight']:g}",
+                    f"{each['waiting']:,}",
+                    moment(each["since"]),
+                    [f"{each['held']} of {each['most']} ", each["held"] >= each["most"] and badge("all in use")],
+                ]
+                for place, each in enumerate(lane["first"], 1)
+            ],
+            caption=f"Who waits in the lane {lane['lane']}, in the order of their turns",
+        ),
+        rest > 0 and h.p(".quiet-text")[f"… and {rest:,} users behind them."],
+    ]
+
+
+def _held(account: Any) -> Node:
+    if not account["in_use"]:
+        return None
+    caps = account["endpoint_caps"]
+    rows: list[list[Node]] = [
+        [each["key"], str(each["slots"]), str(caps.get(each["key"], "–"))] for each in account["endpoints"]
+    ]
+    rows += [[said(each["name"], most=60), str(each["slots"]), "–"] for each in account["users"]]
+    return table(["Model or user", "Slots", "Cap"], rows, caption=f"What the slots of {account['name']} are used for")
