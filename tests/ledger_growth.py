@@ -111,7 +111,7 @@ def _reconcile(ledger: Ledger) -> None:
     ledger.requests.holding_slots()
     ledger.requests.paid_unseen(since=ledger.clock() - timedelta(days=1))
     ledger.news.to_ingest(limit=50)
-    ledger.news.publish_budgets()
+    ledger.budgets.publish()
     ledger.events.unpublished(before=ledger.clock(), limit=50)
     ledger.events.cancels_undone()
     ledger.jobs.unassigned()
