@@ -616,6 +616,10 @@ CROSS JOIN LATERAL (
     SELECT COALESCE(sum(COALESCE(billed_usd, cost_usd)), 0) + (
         SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
         WHERE held.user_id = waiting.user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+    ) + (
+        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS unseen
+        WHERE status = 'succeeded' AND output IS NULL AND COALESCE(billed_usd, cost_usd) IS NULL
+          AND finished_at >= budget.since AND user_id = waiting.user_id
     ) AS usd
     FROM request
     WHERE budget.usd IS NOT NULL AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
@@ -630,12 +634,13 @@ WHERE budget.usd IS NOT NULL AND waiting.estimate_usd > greatest(budget.usd - sp
 
 -- name: budgets
 -- What a user may spend in the day and in the month, what calls that ended in them came to, and what is reserved. A
--- month without a bound is summed up for who asks for it (`unbound`).
+-- success whose payload is yet to be fetched counts with its estimate. A month without a bound is summed up for who asks
+-- for it (`unbound`).
 SELECT plan.name AS plan,
     COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS daily_usd,
     COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS monthly_usd,
     "user".daily_budget_usd IS NOT NULL AS daily_is_own, "user".monthly_budget_usd IS NOT NULL AS monthly_is_own,
-    spent.today AS today_usd, spent.month AS month_usd,
+    spent.today + unseen.today AS today_usd, spent.month + unseen.month AS month_usd,
     (
         SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
         WHERE held.user_id = "user".id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
@@ -649,6 +654,13 @@ CROSS JOIN LATERAL (
       AND finished_at >= CASE WHEN :unbound OR COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) IS NOT NULL
         THEN CAST(:month AS timestamptz) ELSE :midnight END
 ) AS spent
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(estimate_usd) FILTER (WHERE finished_at >= :midnight), 0) AS today,
+        COALESCE(sum(estimate_usd), 0) AS month
+    FROM request
+    WHERE status = 'succeeded' AND output IS NULL AND COALESCE(billed_usd, cost_usd) IS NULL AND finished_at >= :month
+      AND user_id = "user".id
+) AS unseen
 WHERE "user".id = :user_id
 
 -- name: news_forget
@@ -1047,13 +1059,22 @@ WITH RECURSIVE waiting AS (
 ), held AS (
     SELECT user_id, count(*) FILTER (WHERE account_id = :account_id) AS n, sum(estimate_usd) AS usd FROM request
     WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
+), unseen AS (
+    -- Successes that came without their payload: what they cost is known when that is fetched. They are few.
+    SELECT user_id, COALESCE(sum(estimate_usd) FILTER (WHERE finished_at >= :midnight), 0) AS day,
+        sum(estimate_usd) AS month
+    FROM request
+    WHERE status = 'succeeded' AND output IS NULL AND COALESCE(billed_usd, cost_usd) IS NULL AND finished_at >= :month
+    GROUP BY user_id
 ), budget AS (
     -- What each of them may spend yet, today and in this month; NULL: as much as they like.
-    SELECT waiting.user_id, least(most.day - paid.day, most.month - paid.month) - COALESCE(held.usd, 0) AS usd
+    SELECT waiting.user_id, least(most.day - paid.day - COALESCE(unseen.day, 0),
+        most.month - paid.month - COALESCE(unseen.month, 0)) - COALESCE(held.usd, 0) AS usd
     FROM waiting
     JOIN "user" ON "user".id = waiting.user_id
     JOIN plan ON plan.name = "user".plan
     LEFT JOIN held ON held.user_id = waiting.user_id
+    LEFT JOIN unseen ON unseen.user_id = waiting.user_id
     CROSS JOIN LATERAL (
         SELECT COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS day,
             COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS month

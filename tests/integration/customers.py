@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ class Call:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    at: float = field(default_factory=time.time)
 
     @property
     def id(self) -> str:
@@ -44,10 +46,11 @@ class Says:
 
 @dataclass(eq=False)
 class Application:
-    """`answer`: what it says to its n-th call, from 1."""
+    """`answer`: what it says to its n-th call, from 1. `answers`: what it says to a call, where that is set."""
 
     url: str
     answer: Callable[[int], Says]
+    answers: Callable[[Call], Says] | None = None
     calls: list[Call] = field(default_factory=list)
 
     @property
@@ -78,8 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
         own = self.applications[self.server]
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        own.calls.append(Call(path=self.path, headers=headers, body=body))
-        says = own.answer(len(own.calls))
+        call = Call(path=self.path, headers=headers, body=body)
+        own.calls.append(call)
+        says = own.answers(call) if own.answers is not None else own.answer(len(own.calls))
         if says.after is not None:
             says.after.wait()
         self.send_response(says.status)

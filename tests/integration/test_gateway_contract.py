@@ -43,7 +43,7 @@ def accepted_or_refused_for_its_meaning(
     if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code != 422:
         return
     problem = response.json()
-    if case.operation.path == "/v1/orders/{kind}" or problem.get("field", "").startswith("data"):
+    if case.operation.path == "/v1/orders/{kind}" or problem.get("field", "").startswith(("data", "order.")):
         return
     assert problem["type"] != GENERAL or not FORM.search(problem["detail"]), f"refused for its form: {problem}"
 

@@ -70,6 +70,24 @@ def test_the_real_price_takes_the_place_of_the_estimate(ledger: Ledger, ann: str
     assert len(ledger.grants.grant()) == 1
 
 
+def test_a_success_without_its_result_counts_with_its_estimate(ledger: Ledger, db: Db, ann: str) -> None:
+    """Nobody knows yet what it cost, and no more is granted in its place: in the grant, what is shown, and the news."""
+    for _ in range(6):
+        post(ledger, ann, estimate_usd=PRICE)
+    settle(ledger, granted := ledger.grants.grant(), Outcome(transition=Transition.SUCCEED))
+    assert ledger.grants.grant() == []
+    day, month = ledger.budgets.of(ann)
+    assert (day.spent_usd, month.spent_usd, day.left_usd) == (4 * PRICE, 4 * PRICE, 0)
+    ledger.budgets.publish()
+    told = db.execute("SELECT data FROM notification WHERE event = 'budget.reached'").fetchone()
+    assert told is not None and Decimal(str(told["data"]["spent_usd"])) == 4 * PRICE
+    ledger.requests.fill_output(granted[0].ref, output={}, cost_usd=PRICE - Decimal("0.01"))
+    assert ledger.grants.grant() == []
+    ledger.requests.fill_output(granted[1].ref, output={}, cost_usd=Decimal(0))
+    assert len(ledger.grants.grant()) == 1
+    assert ledger.budgets.of(ann)[0].spent_usd == 3 * PRICE - Decimal("0.01")
+
+
 def test_what_costs_nothing_goes_on_though_the_budget_is_overspent(ledger: Ledger, ann: str) -> None:
     """A picture turned out dearer than was expected; an import of pictures from the web does not wait for tomorrow."""
     post(ledger, ann, estimate_usd=PRICE)

@@ -77,6 +77,7 @@ class PlanOrder(Body):
         description="What `cost_usd` is multiplied by to be `price_usd`, for those who sell on what they order here. "
         "It holds for what is ordered from now on.",
         examples=[1.3],
+        json_schema_extra={"default": 1},  # a Decimal's own would be text
     )
     most_queued: int = Field(MOST_QUEUED, ge=0, le=MOST, description="Requests of each user that may wait.")
     calls_per_minute: int | None = Field(
