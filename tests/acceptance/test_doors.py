@@ -38,7 +38,7 @@ def test_the_form_explains_itself(stack: Stack) -> None:
     fields = schema["properties"]
     in_order = sorted(fields, key=lambda name: fields[name]["position"])
     of_the_picture = ["prompt", "model", "image_size", "seed", "num_images", "arguments"]
-    assert in_order == [*of_the_picture, "lora", "lora_scale", "post", "max_usd", "user"]
+    assert in_order == [*of_the_picture, "lora", "lora_scale", "post", "flagged", "max_usd", "user"]
     assert all(field.get("title") and field.get("description") for field in fields.values()), fields
     assert schema["required"] == ["prompt"]
     assert (fields["num_images"]["minimum"], fields["num_images"]["maximum"]) == (1, 4)
