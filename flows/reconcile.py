@@ -182,7 +182,6 @@ class Reconciler:
             expected=model.expected,
             start_timeout=model.start_timeout,
             webhooks=row.account_id in self._heard,
-            lists_sent=row.status is RequestStatus.UNKNOWN and self._provider(row).lists_sent,
             timing=self._timing,
         )
         match what:

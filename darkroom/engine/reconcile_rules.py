@@ -38,28 +38,19 @@ class ForRun(StrEnum):
 
 
 def decide_request(
-    row: Request,
-    *,
-    now: datetime,
-    expected: timedelta,
-    start_timeout: timedelta,
-    webhooks: bool,
-    lists_sent: bool,
-    timing: Timing,
+    row: Request, *, now: datetime, expected: timedelta, start_timeout: timedelta, webhooks: bool, timing: Timing
 ) -> ForRequest:
     """Decide what is to be done about a request.
 
     `webhooks`: whether the provider can reach us; if it can, only a silent row is asked about. `expected` and
-    `start_timeout`: as the model says them. `lists_sent`: a request whose id nobody knows may yet be found in the
-    provider's list, which has it perhaps only once it has ended.
+    `start_timeout`: as the model says them. One that nobody knows of is given up when it would have ended: until then
+    it may yet be found in the provider's list, which has it perhaps only from its end on.
     """
     usual = timing.scale(3 * expected)
     since = now - (row.submitted_at or now)
     match row.status:
         case RequestStatus.SUBMITTING if since > timing.submit_limit:
             return ForRequest.LOSE
-        case RequestStatus.UNKNOWN if lists_sent and row.deadline_at is not None:
-            return ForRequest.EXPIRE if now > row.deadline_at else ForRequest.NOTHING
         case RequestStatus.UNKNOWN if since > timing.scale(start_timeout) + usual + timing.submit_limit:
             return ForRequest.EXPIRE
         case RequestStatus.IN_FLIGHT if row.cancel_requested_at is not None:

@@ -132,8 +132,6 @@ class Provider:
 
     # Whether `submit` lasts as long as the work and returns its outcome.
     immediate: bool = False
-    # Whether it lists what it was sent, so that `find_lost` may find a lost submit until the call's deadline.
-    lists_sent: bool = False
 
     def prepare(self, input: Mapping[str, Any], *, files: Files) -> Mapping[str, Any]:
         """Return what to send: the recorded input, with its files where the provider can have them.

@@ -32,7 +32,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def aftermath(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
-    scenario = Scenario(jobs=pytestconfig.getoption("jobs", JOBS), seed=pytestconfig.getoption("seed", SEED))
+    scenario = Scenario(
+        jobs=pytestconfig.getoption("jobs", JOBS),
+        seed=pytestconfig.getoption("seed", SEED),
+        time_scale=pytestconfig.getoption("time_scale"),
+    )
     folder = tmp_path_factory.mktemp("storm")
     pytestconfig.stash[_scenario], pytestconfig.stash[_folder] = scenario, folder
     found = pytestconfig.stash[_aftermath] = brew(scenario, folder)

@@ -79,6 +79,7 @@ class Scenario:
     in_flight: int = 4  # of one user: three of them fill the slots
     latency_seconds: float = 1.5
     patience_seconds: float = 2.0  # short, so that runs do suspend
+    time_scale: float = 1.0  # of the limits that the stack keeps
 
     @property
     def thorough(self) -> bool:

@@ -42,6 +42,7 @@ def brew(scenario: Scenario, folder: Path) -> Aftermath:
         environment = {
             **provider.environment(),
             "DARKROOM_PUBLIC_URL": url,
+            "DARKROOM_TIME_SCALE": f"{scenario.time_scale:g}",
             "DARKROOM_PATIENCE": f"{scenario.patience_seconds:g}",
         }
         machine = Machine(folder / "home", ports=ports, environment=environment, seed=scenario.seed)

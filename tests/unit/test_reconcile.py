@@ -68,25 +68,7 @@ def test_a_request_is_touched_only_when_its_time_is_over(
         expected=timedelta(seconds=10),
         start_timeout=timedelta(seconds=600),
         webhooks=webhooks,
-        lists_sent=False,
         timing=UNSCALED.scaled(factor),
-    )
-    assert decided is expected
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(1799, ForRequest.NOTHING), (1801, ForRequest.EXPIRE)])
-def test_a_lost_submit_that_may_yet_be_listed_is_waited_for_until_its_deadline(
-    seconds: float, expected: ForRequest
-) -> None:
-    """The list may show it only once it has ended, and given up before that it would be paid twice."""
-    decided = decide_request(
-        Request(ref="req", status=RequestStatus.UNKNOWN, submitted_at=ago(seconds), deadline_at=ago(seconds - 1800)),
-        now=NOW,
-        expected=timedelta(seconds=10),
-        start_timeout=timedelta(seconds=600),
-        webhooks=True,
-        lists_sent=True,
-        timing=UNSCALED,
     )
     assert decided is expected
 

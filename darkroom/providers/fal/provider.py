@@ -39,8 +39,6 @@ OUTPUTS_LAST = {"fal-ai/flux-lora-fast-training": timedelta(days=1)}
 
 
 class FalProvider(Provider):
-    lists_sent = True
-
     def __init__(self, fal: Fal, *, timing: Timing = UNSCALED, billing: FalBilling | None = None) -> None:
         self.client = fal
         self._billing = billing
