@@ -295,8 +295,9 @@ class Jobs(JobLists):
                 freed |= end_children(connection, job_id, now=now)
             rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
             goes_on = any(_may_bring_a_result(row) for row in rows) or _has_open_rows(connection, job)
-            ended = NOTHING
-            if locked is None or not goes_on:
+            # No run has it yet: of what a gateway has sent, one will hear. What succeeded before a replay is no reason.
+            is_sent = any(not row.status.terminal for row in rows)
+            if not goes_on or (locked is None and not is_sent):
                 ended = finish(connection, job_id, ending_of(JobStatus.CANCELLED, now=now))
             else:
                 ended = Implied(cancels=_end_waits(connection, job_id, now=now))

@@ -10,6 +10,8 @@ from support import wait_until
 from darkroom.ledger import RequestStatus
 
 AT_PROVIDER_AT_ONCE = 10  # the simulator's
+# A gateway may have sent the call before a run has taken up the job.
+UNDER_WAY = [(202, "pending"), (202, "running")]
 
 
 def _cancel(stack: Stack, job_id: str, *, user: str = "ann") -> tuple[int, str]:
@@ -56,7 +58,7 @@ def test_a_cancel_while_the_submit_is_on_its_way_follows_it(stack: Stack, prompt
     stack.misbehave(prompt, submit_delay=2, hold=True)
     job_id = stack.order(prompt)
     _reaches(stack, job_id, RequestStatus.SUBMITTING)
-    assert _cancel(stack, job_id) == (202, "running")
+    assert _cancel(stack, job_id) in UNDER_WAY
     _heard(stack, prompt)
     stack.release(prompt)
     assert stack.ended(job_id)["status"] == "completed"
@@ -76,7 +78,7 @@ def test_what_waits_at_the_provider_is_cancelled_there_and_costs_nothing(
     waiting = stack.order(f"{prompt} waiting", user="wide")
     _reaches(stack, waiting, RequestStatus.IN_FLIGHT)
 
-    assert _cancel(stack, waiting, user="wide") == (202, "running")
+    assert _cancel(stack, waiting, user="wide") in UNDER_WAY
     job = stack.ended(waiting, user="wide")
 
     assert (job["status"], job["error"], job["cost_usd"]) == ("cancelled", None, 0)
@@ -89,8 +91,10 @@ def test_what_waits_at_the_provider_is_cancelled_there_and_costs_nothing(
 
 def test_a_job_that_was_not_submitted_ends_with_the_call_that_cancels_it(stack: Stack, prompt: str) -> None:
     """Its run, if one was made ahead of it, finds nothing to do and closes."""
+    stack.command(DARKROOM, "account", "set", "fal", "--slots", "0")  # or it is sent as soon as it is ordered
     job_id = stack.order(prompt, user="fresh")
     assert _cancel(stack, job_id, user="fresh") == (200, "cancelled")
+    stack.command(DARKROOM, "account", "set", "fal", "--slots", "10")
     assert stack.at_provider(prompt) == []
 
 

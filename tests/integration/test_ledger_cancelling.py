@@ -48,6 +48,18 @@ def test_a_cancel_ends_a_row_that_is_being_granted(ledger: Ledger, db: Db, ann: 
     assert ledger.requests.holding_slots() == []
 
 
+def test_a_cancel_waits_for_what_a_gateway_has_sent_before_there_was_a_run(ledger: Ledger, ann: str) -> None:
+    """No run has the job yet, but its call may be paid: the run that is made for it hears of the cancel."""
+    job = post(ledger, ann)
+    (granted,) = ledger.grants.grant()
+    assert ledger.requests.begin_ahead(granted.ref, deadline=timedelta(minutes=30)) is not None
+    ledger.jobs.cancel(job.id)
+    after = ledger.jobs.get(job.id)
+    assert after is not None and (after.finished_at, after.run_id) == (None, None)
+    (row,) = ledger.requests.of_job(job.id)
+    assert row.status is RequestStatus.SUBMITTING and row.cancel_requested_at is not None
+
+
 def test_a_row_that_is_being_cancelled_is_not_granted(ledger: Ledger, db: Db, ann: str) -> None:
     """The grant passes it over: one that waited for a row, with the account locked, could wait in a circle."""
     job = post(ledger, ann)
