@@ -222,10 +222,12 @@ def from_the_shop(studio: Studio) -> dict[str, Any]:
 
 
 def bad_pictures(studio: Studio) -> dict[str, Any]:
+    """Those of the web, which only the run fetches. What is wrong with an upload refuses the order itself."""
     case = "bad-pictures"
-    small, again = studio.upload(case, pictures(1, size=200)[0]), studio.upload(case, pictures()[2])
+    small, again = pictures(1, size=200)[0], pictures()[2]
+    web = [studio.shop.lay_out(f"/{case}/{n}.jpg", content(each)) for n, each in enumerate((small, again))]
     gone = studio.shop.lay_out(f"/{case}/gone.jpg", status(404))
-    return {"images": [*studio.uploads(case), small, again, gone, "http://10.0.0.1/private.jpg"]}
+    return {"images": [*studio.uploads(case), *web, gone, "http://10.0.0.1/private.jpg"]}
 
 
 GIVEN = {"fetching": from_the_shop, "bad-pictures": bad_pictures}
