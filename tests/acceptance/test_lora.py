@@ -224,8 +224,8 @@ def from_the_shop(studio: Studio) -> dict[str, Any]:
 def bad_pictures(studio: Studio) -> dict[str, Any]:
     """Those of the web, which only the run fetches. What is wrong with an upload refuses the order itself."""
     case = "bad-pictures"
-    small, again = pictures(1, size=200)[0], pictures()[2]
-    web = [studio.shop.lay_out(f"/{case}/{n}.jpg", content(each)) for n, each in enumerate((small, again))]
+    small, twice = pictures(1, size=200)[0], pictures()[2]
+    web = [studio.shop.lay_out(f"/{case}/{n}.jpg", content(each)) for n, each in enumerate((small, twice, twice))]
     gone = studio.shop.lay_out(f"/{case}/gone.jpg", status(404))
     return {"images": [*studio.uploads(case), *web, gone, "http://10.0.0.1/private.jpg"]}
 
@@ -423,9 +423,9 @@ def test_every_bad_picture_is_named_and_nothing_is_paid(studio: Studio) -> None:
     assert "4 files cannot be used" in message
     for reason in (
         "images.4 has 200 × 200 pixels",
-        "images.5 is the same picture as images.2",
-        "images.6 cannot be had: there is no such file",
-        "images.7 cannot be had",
+        "images.6 is the same picture as images.5",
+        "images.7 cannot be had: there is no such file",
+        "images.8 cannot be had",
     ):
         assert reason in message
     assert studio.paid("bad-pictures") == {}
