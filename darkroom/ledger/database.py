@@ -157,7 +157,7 @@ def _translated(engine: Engine, name: str, error: psycopg.Error, *, lost: bool) 
     )
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _prepared(name: str) -> tuple[bytes, tuple[str, ...]]:
     """Return the statement as Postgres takes it, and the names of its parameters in the order of their numbers."""
     names: dict[str, int] = {}

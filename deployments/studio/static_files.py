@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import lru_cache
 from importlib.resources import files
 
 from fastapi import APIRouter, Response
@@ -26,20 +26,20 @@ async def static_file(name: str) -> Response:
     return Response(content_of(name), media_type=TYPES[kind], headers={"Cache-Control": FOREVER})
 
 
-@cache
+@lru_cache(maxsize=64)
 def known() -> frozenset[str]:
     own = files("darkroom.deployments.studio").joinpath("static").iterdir()
     return frozenset({*VENDORED, *(file.name for file in own if file.name.rpartition(".")[2] in TYPES)})
 
 
-@cache
+@lru_cache(maxsize=64)
 def content_of(name: str) -> bytes:
     if name in VENDORED:
         return vendored(name)
     return files("darkroom.deployments.studio").joinpath("static", name).read_bytes()
 
 
-@cache
+@lru_cache(maxsize=64)
 def address(name: str) -> str:
     """Return where a file is, with what it is in the address: it may be kept for good."""
     return f"{PREFIX}/static/{name}?v={hashlib.sha256(content_of(name)).hexdigest()[:12]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Final
@@ -35,7 +35,7 @@ VENDORED: Final[Mapping[str, Vendored]] = {
 }
 
 
-@cache
+@lru_cache(maxsize=64)
 def vendored(name: str) -> bytes:
     """Return the script. Raise NeedsHuman where what is installed is another."""
     wanted = VENDORED[name]
