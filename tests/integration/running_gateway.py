@@ -19,7 +19,9 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 import uvicorn
+from pydantic import SecretStr
 from support import SLOW, free_port, wait_until
 
 from darkroom.deployments.gateway.app import create_app
@@ -123,6 +125,16 @@ def running_gateway(
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def gateway_alone(ledger_url: str, home: Path, *, media: MediaStore | None = None) -> Iterator[RunningGateway]:
+    """A gateway that has its ledger and perhaps a store: no Prefect, no provider."""
+    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", NO_PREFECT)
+        with running_gateway(settings, blocks=None if media is None else GivenBlocks(media=media)) as gateway:
+            yield gateway
 
 
 @dataclass(frozen=True, kw_only=True)

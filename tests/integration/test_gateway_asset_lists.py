@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 from asset_rows import brought, made, picture
 from ledger_databases import Databases
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import Customer, RunningGateway, gateway_alone
 
 from darkroom.ledger import JobStatus, Ledger, NewKey, new_id
 from darkroom.media.store import LocalFolder, MediaStore
-from darkroom.settings import Settings
 
 FLUX, BANANA = "fal-ai/flux/dev", "fal-ai/nano-banana"
 
@@ -38,11 +36,8 @@ def ledger_url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def gateway(ledger_url: str, home: Path, store: MediaStore) -> Iterator[RunningGateway]:
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
-        with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
-            yield gateway
+    with gateway_alone(ledger_url, home, media=store) as gateway:
+        yield gateway
 
 
 @pytest.fixture

@@ -11,14 +11,12 @@ from typing import Literal
 import pytest
 from ledger_databases import Databases
 from playwright.sync_api import expect
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import RunningGateway, gateway_alone
 from studio_browser import CHROMIUM, Browser, browsing
 from support import SLOW
 
 from darkroom.ledger import Job, JobStatus, Ledger, NewKey, RequestSpec, Scope
 from darkroom.media.store import LocalFolder, MediaStore
-from darkroom.settings import Settings
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
 
@@ -49,11 +47,8 @@ def ledger_url(databases: Databases) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     home = tmp_path_factory.mktemp("home")
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
-        with running_gateway(settings, blocks=GivenBlocks(media=MediaStore(LocalFolder(str(home))))) as gateway:
-            yield gateway
+    with gateway_alone(ledger_url, home, media=MediaStore(LocalFolder(str(home)))) as gateway:
+        yield gateway
 
 
 @pytest.fixture(scope="module")

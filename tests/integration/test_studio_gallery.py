@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 from asset_rows import brought, made
 from ledger_databases import Databases
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import RunningGateway, gateway_alone
 from studio_browser import Visitor, visiting
 
 from darkroom.ledger import Ledger, NewKey, Scope, new_id
 from darkroom.media.store import LocalFolder, MediaStore
-from darkroom.settings import Settings
 
 FLUX, KLING = "fal-ai/flux/dev", "fal-ai/kling-video/v2.5-turbo/pro/text-to-video"
 HOSTILE = "<script>alert('a')</script>\"' onload=x"
@@ -39,11 +37,8 @@ def ledger_url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def gateway(ledger_url: str, home: Path, store: MediaStore) -> Iterator[RunningGateway]:
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
-        with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
-            yield gateway
+    with gateway_alone(ledger_url, home, media=store) as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -88,7 +83,7 @@ def test_each_kind_of_file_is_shown_as_what_it_is(
         f"job={mesh.job_id}": mesh,
     }.items():
         filtered = visitor.get(f"{AT}?{query}").text
-        assert filtered.count('class="tile"') == 1 and found.id in filtered, query
+        assert filtered.count('class="file"') == 1 and found.id in filtered, query
 
 
 def test_the_older_files_are_behind_a_link(visitor: Visitor, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:
@@ -97,8 +92,8 @@ def test_the_older_files_are_behind_a_link(visitor: Visitor, ledger: Ledger, sto
     first = visitor.get(f"{AT}?q=fox")
     link = first.text.partition(f'href="{AT}?q=fox&amp;cursor=')[2].partition('"')[0]
     second = visitor.get(f"{AT}?q=fox&cursor={link}").text
-    assert (first.text.count('class="tile"'), second.count('class="tile"')) == (48, 2)
-    assert visitor.get(f"{AT}/rows?q=fox&cursor={link}").text.count('class="tile"') == 2
+    assert (first.text.count('class="file"'), second.count('class="file"')) == (48, 2)
+    assert visitor.get(f"{AT}/rows?q=fox&cursor={link}").text.count('class="file"') == 2
     assert files[0].id in second and files[0].id not in first.text and len(first.content) < 300_000
 
 

@@ -15,14 +15,12 @@ import pytest
 from ledger_databases import Databases
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import RunningGateway, gateway_alone
 from studio_browser import CHROMIUM, OWN, Browser, Visitor, browsing, visiting
 from support import SLOW
 
 from darkroom.ledger import JobStatus, Ledger, Lora, NewKey, StoredFile, new_id
 from darkroom.media.store import LocalFolder, MediaStore
-from darkroom.settings import Settings
 
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
 SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for screenshots
@@ -49,11 +47,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def gateway(ledger_url: str, home: Path) -> Iterator[RunningGateway]:
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
-        with running_gateway(settings, blocks=GivenBlocks(media=MediaStore(LocalFolder(str(home))))) as gateway:
-            yield gateway
+    with gateway_alone(ledger_url, home, media=MediaStore(LocalFolder(str(home)))) as gateway:
+        yield gateway
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ from decimal import Decimal
 import pytest
 from ledger_databases import Databases
 from ledger_scenes import FAILURE, SUCCESS, post
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, RunningGateway, running_gateway
+from running_gateway import RunningGateway, gateway_alone
 from studio_browser import Visitor, visiting
 
 from darkroom.clock import utc_now
 from darkroom.ledger import JobStatus, Ledger, NewKey, Scope, new_id
-from darkroom.settings import Settings
 
 HOSTILE = "<script>alert('a')</script>\"' onload=x"
 
@@ -30,11 +28,8 @@ def ledger_url(databases: Databases) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     home = tmp_path_factory.mktemp("home")
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
-        with running_gateway(settings) as gateway:
-            yield gateway
+    with gateway_alone(ledger_url, home) as gateway:
+        yield gateway
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ import httpx
 import pytest
 from asset_rows import brought, picture
 from ledger_databases import Databases
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import RunningGateway, gateway_alone
 from studio_browser import OWN, Visitor, visiting
 
 from darkroom.ledger import Job, Ledger, NewKey, new_id
 from darkroom.media.store import LocalFolder, MediaStore
-from darkroom.settings import Settings
 
 FLUX = "/studio/order/form?kind=run-model&model=fal-ai/flux/dev"
 KLING = "/studio/order/form?kind=run-model&model=fal-ai/kling-video/v2.5-turbo/pro/image-to-video"
@@ -42,11 +40,8 @@ def ledger_url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def gateway(ledger_url: str, home: Path, store: MediaStore) -> Iterator[RunningGateway]:
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
-        with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
-            yield gateway
+    with gateway_alone(ledger_url, home, media=store) as gateway:
+        yield gateway
 
 
 @pytest.fixture
