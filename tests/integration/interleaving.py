@@ -22,6 +22,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 _GATE = 7001  # any number: the advisory lock behind which writers wait
+_OF_OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
+_STANDS = "wait_event_type = 'Lock'"
 
 
 def overlap(db: Db, first: Callable[[], A], second: Callable[[], B], *, at: str) -> tuple[A, B]:
@@ -49,6 +51,14 @@ class Gate:
     def open(self) -> None:
         """Returns when whoever stood there is through."""
         _open(self.db)
+        self._until_nobody_writes()
+
+    def turn_away(self) -> None:
+        """Returns when what whoever stood there did has not happened: a statement outlives its client in Postgres."""
+        self.db.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {_OF_OTHERS} AND {_STANDS}")
+        self._until_nobody_writes()
+
+    def _until_nobody_writes(self) -> None:
         wait_until(lambda: not _in_a_transaction(self.db), what="the end of the writer's transaction")
 
 
@@ -95,16 +105,14 @@ def _open(db: Db) -> None:
 
 
 def _standing_still(db: Db) -> int:
-    return _sessions(db, "wait_event_type = 'Lock'")
+    return _sessions(db, _STANDS)
 
 
 def _in_a_transaction(db: Db) -> int:
-    return _sessions(db, "xact_start IS NOT NULL AND pid <> pg_backend_pid()")
+    return _sessions(db, "xact_start IS NOT NULL")
 
 
 def _sessions(db: Db, which: str) -> int:
-    found = db.execute(
-        f"SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND {which}"
-    ).fetchone()
+    found = db.execute(f"SELECT count(*) AS n FROM pg_stat_activity WHERE {_OF_OTHERS} AND {which}").fetchone()
     assert found is not None
     return int(found["n"])

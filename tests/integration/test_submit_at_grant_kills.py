@@ -124,7 +124,7 @@ def test_killed_before_it_commits_it_has_sent_nothing_and_the_run_sends_it(scene
         job_id = scene.order(gateway)
         gate.reached()
         gateway.kill()
-        gate.open()
+        gate.turn_away()
     assert scene.row(job_id).status is GRANTED
     assert scene.billed() == 0
 
@@ -165,7 +165,7 @@ def test_killed_before_the_answer_is_on_record_the_webhook_finds_the_row(scene: 
         job_id = scene.order(gateway)
         gate.reached()
         gateway.kill()
-        gate.open()
+        gate.turn_away()
     assert scene.row(job_id).status is SUBMITTING
     assert scene.by_the_run(job_id).status is SUBMITTING
     assert scene.billed() == 1
