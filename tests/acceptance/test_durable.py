@@ -60,6 +60,10 @@ class Scene:
     def ask(self, case: str, path: str, body: object = None) -> httpx.Response:
         return self.stack.gateway.post(path, json=body, headers=self.stack.bearer(self.user(case)))
 
+    def ask_for(self, case: str, path: str) -> dict[str, Any]:
+        answer = self.stack.gateway.get(path, headers=self.stack.bearer(self.user(case))).raise_for_status()
+        return dict(answer.json())
+
     def send(self, case: str, **data: str) -> str:
         """An event of that case's user. Returns its id."""
         answer = self.ask(case, "/v1/events", {"name": COMPLETED, "data": {"account": "a-1"} | data})
@@ -67,8 +71,7 @@ class Scene:
         return str(answer.json()["id"])
 
     def effects(self, case: str, event_id: str) -> list[str]:
-        answer = self.stack.gateway.get(f"/v1/events/{event_id}", headers=self.stack.bearer(self.user(case)))
-        return [effect["what"] for effect in answer.json()["effects"]]
+        return [effect["what"] for effect in self.ask_for(case, f"/v1/events/{event_id}")["effects"]]
 
     def job(self, case: str) -> dict[str, Any]:
         return self.stack.job(self.jobs[case], user=self.user(case))
@@ -247,6 +250,19 @@ def test_a_childs_failure_is_its_parents_and_is_named(played: Scene) -> None:
     assert wait["child_job_id"] in job["error"]["message"]
 
 
+def test_a_failure_starts_what_is_declared_for_it(played: Scene) -> None:
+    """For the user whose job failed, and it knows which."""
+
+    def look() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = played.ask_for("child failed", "/v1/jobs?kind=trial-child")["items"]
+        return found
+
+    wait_until(look, timeout=60, every=0.2, what="what starts on the failure")
+    (started,) = look()
+    job = played.stack.ended(started["id"], user=played.user("child failed"))
+    assert (job["status"], job["result"]) == ("completed", {"of": played.jobs["child failed"]})
+
+
 def test_a_child_that_is_given_what_it_does_not_take_fails_at_once(played: Scene) -> None:
     """Prefect refuses to call its flow; it is not brought back for that. The parameter is named, not what it was."""
     job = played.ended("child refused")
@@ -327,11 +343,11 @@ def test_a_wait_that_is_given_another_time_ends_then(scene: Scene, no_cron: str)
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["api", "command", "prefect"])
+@pytest.mark.parametrize("way", ["api", "command", "prefect", "event"])
 def test_a_job_that_only_waits_ends_with_its_cancel_and_so_does_its_child(scene: Scene, way: str, no_cron: str) -> None:
     """Whoever cancels it; nothing is left that anybody would wake."""
     case = f"cancelled by {way}"
-    job_id = scene.play(case, "with_a_child", child={"scene": "a_year"})
+    job_id = scene.play(case, "with_a_child", child={"scene": "a_year"}, account="gone-1")
     flow_run_id = scene.asleep(case)
     child = scene.wait(case).child_job_id
     assert child is not None
@@ -341,6 +357,8 @@ def test_a_job_that_only_waits_ends_with_its_cancel_and_so_does_its_child(scene:
         assert scene.ask(case, f"/v1/jobs/{job_id}/cancel").json()["status"] == "cancelled"
     elif way == "command":
         assert json.loads(scene.stack.command(DARKROOM, "cancel", job_id).stdout)["status"] == "cancelled"
+    elif way == "event":
+        assert "cancelled" in scene.effects(case, scene.send(case, account="gone-1"))
     else:
         state = {"type": "CANCELLING", "name": "Cancelling"}
         scene.stack.prefect.post(f"/flow_runs/{flow_run_id}/set_state", json={"state": state}).raise_for_status()

@@ -23,10 +23,22 @@ DEPLOYMENTS = """
     entrypoint: flows/trial_flows.py:trial
     work_pool:
       name: darkroom
+    cancel_on:
+      - event: user.profile_completed
+        if: event.data.account.startsWith('gone-')
+        match: {account: event.data.account}
   - name: on-demand
     entrypoint: flows/trial_flows.py:trial_child
     work_pool:
       name: darkroom
+  - name: on-failure
+    entrypoint: flows/trial_flows.py:trial_child
+    work_pool:
+      name: darkroom
+    starts_on:
+      - event: job.failed
+        if: event.data.kind == 'trial' && event.data.error_code == 'child_failed'
+        parameters: {scene: "'on_failure'", account: event.data.job}
 """
 
 
@@ -122,6 +134,10 @@ def with_a_picture(job: Job, play: Play) -> Any:
     return {"child": picture.job_id, "pictures": [asset.sha256 for asset in picture.assets]}
 
 
+def on_failure(job: Job, play: Play) -> Any:
+    return {"of": play.account}
+
+
 SCENES = {
     each.__name__: each
     for each in (
@@ -135,6 +151,7 @@ SCENES = {
         through_outages,
         with_a_child,
         with_a_picture,
+        on_failure,
     )
 }
 

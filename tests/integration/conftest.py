@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import fal_client
 import pytest
+from playwright.sync_api import Page, sync_playwright
 from prefect_server import PrefectServer, running_prefect
 from simulated_fal import Receiver, SimulatedFal, fal_client_with, receiving, start_simulator
+from studio_browser import CHROMIUM, FLAGS
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +49,12 @@ def prefect() -> Iterator[PrefectServer]:
     """A Prefect server as the local stack runs it, provisioned; no worker takes anything."""
     with running_prefect() as server:
         yield server
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of Debian's chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser.new_page()
+        browser.close()

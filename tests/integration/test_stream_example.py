@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 from ledger_databases import Db
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, gateway_process
+from studio_browser import CHROMIUM
 from support import SLOW, free_port, wait_until
 
 from darkroom.deployments.gateway.callback_signing import as_text, secret_of
@@ -23,19 +23,8 @@ from darkroom.ledger import JobStatus, Ledger
 from darkroom.settings import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "stream"
-CHROMIUM = shutil.which("chromium")
-# As root in a container, and without the calls home that a closed network refuses.
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser.new_page()
-        browser.close()
 
 
 @contextmanager
