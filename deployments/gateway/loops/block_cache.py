@@ -179,6 +179,8 @@ class PrefectBlockCache:
         store = self._store
         if store is not None and time.monotonic() - self._probed_at >= self._timing.store_probed.total_seconds():
             self._check("media_store", partial(self._probe, store))
+        if self._problems["prefect"]:
+            return  # it would give no block either, and each would be waited for; what they said before is used on
         if self._secrets.unread:
             self._read_secrets()
         if self.readiness().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
