@@ -73,7 +73,7 @@ class Reconciler:
         self._calls(self._ledger.requests.paid_unseen(since=self._now() - self._timing.result_kept), self._cost)
         for job_id in self._ledger.jobs.unassigned():
             self._each(job_id, partial(self._place, job_id))
-        self._each("Every start", self._resources.dispatcher.begin_all)
+        self._each("Every start", self._begin_pending)
         self._resources.dispatcher.grant()
         self._each("Every end of a job", self._ends)
         self._each("Every unpublished event", self._publish_events)
@@ -348,6 +348,9 @@ class Reconciler:
         for _ in range(MOST_TOLD // CHUNK):
             if publish_some(self._ledger, self._resources.orchestrator, before=before) < CHUNK:
                 return
+
+    def _begin_pending(self) -> None:
+        self._resources.dispatcher.carry_out(self._ledger.starts.release(all=True))
 
     def _place(self, job_id: str) -> None:
         self._resources.dispatcher.carry_out(self._ledger.runs.assign(job_id))

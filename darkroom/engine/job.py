@@ -25,7 +25,7 @@ from darkroom.engine.request_spec import build_request
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import Cancelled, RetryLater, Waiting
 from darkroom.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
-from darkroom.ledger import Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same, spec_again
+from darkroom.ledger import GRANT, Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same, spec_again
 from darkroom.media.formats import Kind, RemoteFile
 from darkroom.providers.registry import may_pass
 
@@ -343,7 +343,7 @@ class Job(Durable):
             return row
         changed, implied = self._requests.amend(row.ref, spec)
         self._resources.dispatcher.carry_out(implied)
-        return self._noted(self._requests.get(row.ref) if implied.grant else changed)
+        return self._noted(self._requests.get(row.ref) if GRANT in implied else changed)
 
     def _as_of_now(self, rows: Sequence[Request]) -> list[Request]:
         refs = {row.ref for row in rows}

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from darkroom.ledger.breaker import halve_again, pause_after
 from darkroom.ledger.database import plain, run
-from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.effects import Implied, grant_if
 from darkroom.ledger.part import Part
 from darkroom.ledger.tables import Account
 
@@ -52,8 +52,7 @@ class Accounts(Part):
 
     def back(self, account_id: str) -> Implied:
         """Close the breaker, as a probe was answered: what waited goes on."""
-        closed = self._run("account_back", account_id=account_id).rowcount
-        return Implied(grant=True) if closed else NOTHING
+        return grant_if(self._run("account_back", account_id=account_id).rowcount > 0)
 
     def slow_down(self, account_id: str) -> None:
         """Halve the slots for a while, as the provider said 429."""

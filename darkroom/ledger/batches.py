@@ -20,7 +20,7 @@ from darkroom.errors import BadInput, WrongState
 from darkroom.ledger.batch_tables import Batch, BatchRow
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import plain, run
-from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.effects import GRANT, NOTHING, Implied, grant_if
 from darkroom.ledger.locks import lock_run_of_job, notify
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay_budget import require_within_budget
@@ -109,7 +109,7 @@ class Batches(Part):
             if run(connection, "batch_get", job_id=job.id).first() is not None:
                 return NOTHING
             open_batch(connection, job, rows, drafts, forecast=forecast, now=self._now())
-            return Implied(grant=True)
+            return (GRANT,)
 
     def add(self, job: Job, stage: BatchPass, children: Sequence[Child]) -> Implied:
         """Put another pass on record. Those rows that are on record for it already are left as they are."""
@@ -118,7 +118,7 @@ class Batches(Part):
             present = set(run(connection, "children_rows", job_id=job.id, stage=stage).scalars())
             missing = [child for child in children if child.n not in present]
             insert_children(connection, job, stage, missing, now=self._now())
-            return Implied(grant=bool(missing))
+            return grant_if(bool(missing))
 
     def get(self, job_id: str) -> Batch | None:
         row = self._run("batch_get", job_id=job_id).one_or_none()
@@ -204,7 +204,7 @@ class Batches(Part):
         """Let a paused batch go on. Raises `WrongState` after its end."""
         with self._engine.begin() as connection:
             let_go(connection, job_id)
-            return Implied(grant=True)
+            return (GRANT,)
 
 
 def hold(connection: Connection, job_id: str, *, now: datetime) -> None:

@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import plain, run
-from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.effects import Implied, grant_if
 from darkroom.ledger.money_tables import AccountMoney
 from darkroom.ledger.part import Part
 
@@ -127,7 +127,7 @@ class Bills(Part):
         with self._engine.begin() as connection:
             closed = run(connection, "account_back", account_id=account_id).rowcount
             run(connection, "money_stopped", account_id=account_id, at=None)
-            return Implied(grant=True) if closed else NOTHING
+            return grant_if(closed > 0)
 
     def drift(self, account_id: str, begin: datetime, end: datetime) -> list[Drift]:
         """Return by model what calls were billed at that ended in the time, beside what was reckoned."""

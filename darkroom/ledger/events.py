@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import plain, run, run_given
-from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.effects import NOTHING, AssignJobs, BeginPending, CancelJob, Effect, Implied, NotifyRun
 from darkroom.ledger.event_tables import Event, EventEffect, Wait
 from darkroom.ledger.flow_control.pending_runs import Asked, Holding
 from darkroom.ledger.flow_control.terms import Held
@@ -108,9 +108,9 @@ class Events(Part):
             for id, event in anew:
                 done, more = _take_effect(connection, id, event, waiting, holding, now=now)
                 effects += done
-                implied = implied + more if more != NOTHING else implied
+                implied += more
             holding.write()
-            implied += Implied(begins=tuple(sorted(holding.deployments)))
+            implied += tuple(BeginPending(deployment=deployment) for deployment in sorted(holding.deployments))
             if effects:
                 run(connection, "effects_insert", effects=dumps(effects), now=now)
         received = [
@@ -233,9 +233,7 @@ def _take_effect(
     connection: Connection, event_id: str, event: NewEvent, waiting: _Waiting, holding: Holding, *, now: datetime
 ) -> tuple[list[dict[str, Any]], Implied]:
     effects: list[dict[str, Any]] = []
-    places: list[str] = []
-    notifies: list[str] = []
-    cancelled: list[str] = []
+    implied: list[Effect] = []
 
     def note(what: EffectKind, **details: Any) -> None:
         effects.append({"event_id": event_id, "n": len(effects), "what": what, **details})
@@ -247,7 +245,7 @@ def _take_effect(
         note(EffectKind.CANCELS, deployment=cancel.deployment, parameters=dict(cancel.match))
         for job_id in _matching(connection, event.owner_id, cancel):
             note(EffectKind.CANCELLED, deployment=cancel.deployment, job_id=job_id)
-            cancelled.append(job_id)
+            implied.append(CancelJob(job_id=job_id))
     for start in event.starts:
         if start.reason is not None:
             note(EffectKind.NOT_STARTED, deployment=start.deployment, reason=start.reason)
@@ -269,14 +267,14 @@ def _take_effect(
         )
         assert row is not None
         note(EffectKind.STARTED, deployment=start.deployment, job_id=row.id)
-        places.append(row.id)
+        implied.append(AssignJobs(job_ids=(row.id,)))
     for wait, reason in waiting.woken_by(event_id, event):
         if reason is not None:
             note(EffectKind.NOT_WOKEN, job_id=wait.job_id, wait_id=wait.id, reason=reason)
         else:
             note(EffectKind.WOKE, job_id=wait.job_id, wait_id=wait.id)
-            notifies.append(wait.job_id)
-    return effects, Implied(assigns=tuple(places), notifies=tuple(notifies), cancels=tuple(cancelled))
+            implied.append(NotifyRun(job_id=wait.job_id))
+    return effects, tuple(implied)
 
 
 def _matching(connection: Connection, user_id: str, cancel: EventCancel) -> Sequence[str]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from darkroom.ledger.batches import BATCH, end_children
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import run
-from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.effects import NOTHING, BeginPending, CancelJob, Implied, NotifyRun, grant_if
 from darkroom.ledger.statuses import JobStatus
 
 
@@ -38,10 +38,13 @@ def finish(connection: Connection, job_id: str, ending: Mapping[str, Any]) -> Im
     if row is None:
         return NOTHING  # it has ended before, and its rows with it
     freed = row.kind == BATCH and end_children(connection, job_id, now=ending["now"])
-    return ended_by(row) + Implied(grant=freed)
+    return ended_by(row) + grant_if(freed)
 
 
 def ended_by(row: Row[Any]) -> Implied:
     """Return what the ending implies, from what the statement said of it."""
-    begins = () if row.start_id is None else (f"{row.kind}/{row.deployment}",)
-    return Implied(grant=row.freed, notifies=tuple(row.rings), cancels=tuple(row.cancels), begins=begins)
+    implied: Implied = tuple(NotifyRun(job_id=job_id) for job_id in row.rings)
+    implied += tuple(CancelJob(job_id=job_id) for job_id in row.cancels)
+    if row.start_id is not None:
+        implied += (BeginPending(deployment=f"{row.kind}/{row.deployment}"),)
+    return implied + grant_if(row.freed)

@@ -16,7 +16,7 @@ from darkroom.ledger.batches import BATCH, Child, ManifestRow, end_children, ope
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import one_by_one, plain, run
-from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.effects import GRANT, NOTHING, AssignJobs, CancelJob, Implied, grant_if
 from darkroom.ledger.finishing import ended_by, ending_of, finish
 from darkroom.ledger.job_lists import JobLists
 from darkroom.ledger.labels import NO_LABELS, Labels, body_hash, labels_again, repeated
@@ -120,10 +120,10 @@ def put_back(
         adopt_late(connection, row)
     added = [insert_request(connection, job_id, spec, now=now) for spec in replay.again]
     if RequestStatus.QUEUED in added:  # which finds its run with its slot
-        return Implied(grant=True)
+        return (GRANT,)
     # Nothing waits: its late result, or an answer that the user has had meanwhile, serves. A run has to take it so.
     run(connection, "job_slotless", job_id=job_id)
-    return Implied(assigns=(job_id,) if run_id is None else ())
+    return (AssignJobs(job_ids=(job_id,)),) if run_id is None else NOTHING
 
 
 class Jobs(JobLists):
@@ -156,7 +156,7 @@ class Jobs(JobLists):
             columns |= {"user_id": user_id, "estimate_usd": most or None, "most_usd": most, **labels.columns()}
             row = self._run("job_post", id=new_id("job_"), **columns, **columns_of(first), now=now).one_or_none()
             if row is not None and row.id is not None:
-                return Posted(job=as_job(row), new=True, implied=Implied(grant=True))
+                return Posted(job=as_job(row), new=True, implied=(GRANT,))
             # Not allowed, or ordered before: told apart below.
         with self._engine.begin() as connection:
             row = insert_job(
@@ -177,10 +177,10 @@ class Jobs(JobLists):
             require_allowed(row, most, retry_after=self._timing.queue_full)
             job = as_job(row)
             if first is not None and insert_request(connection, job.id, first, now=now) is RequestStatus.QUEUED:
-                return Posted(job=job, new=True, implied=Implied(grant=True))
+                return Posted(job=job, new=True, implied=(GRANT,))
             if first is not None:
                 run(connection, "job_slotless", job_id=job.id)
-            return Posted(job=job, new=True, implied=Implied(assigns=(job.id,)))
+            return Posted(job=job, new=True, implied=(AssignJobs(job_ids=(job.id,)),))
 
     def post_batch(
         self,
@@ -216,7 +216,7 @@ class Jobs(JobLists):
             require_capacity(connection, row, len(drafts), retry_after=self._timing.queue_full)
             job = as_job(row)
             open_batch(connection, job, rows, drafts, forecast=forecast, now=now)
-            return Posted(job=job, new=True, implied=Implied(grant=True, assigns=(job.id,)))
+            return Posted(job=job, new=True, implied=(AssignJobs(job_ids=(job.id,)), GRANT))
 
     def get(self, job_id: str) -> Job | None:
         row = self._run("job_get", job_id=job_id).one_or_none()
@@ -300,8 +300,8 @@ class Jobs(JobLists):
             if not goes_on or (locked is None and not is_sent):
                 ended = finish(connection, job_id, ending_of(JobStatus.CANCELLED, now=now))
             else:
-                ended = Implied(cancels=_end_waits(connection, job_id, now=now))
-            return Implied(grant=freed) + ended + notify(connection, locked, job_id, "darkroom.run.woken", now=now)
+                ended = tuple(CancelJob(job_id=child) for child in _end_waits(connection, job_id, now=now))
+            return notify(connection, locked, job_id, "darkroom.run.woken", now=now) + ended + grant_if(freed)
 
     def replay(self, job_id: str, *, replay_id: str | None = None, discarded_too: bool = True) -> Implied:
         """Requeue a failed or cancelled job, in whatever run takes it; of several calls at once one does it.
@@ -314,7 +314,7 @@ class Jobs(JobLists):
             if not discarded_too:
                 _require_not_discarded(connection, job_id)
             implied = put_back(connection, job_id, run_id=None, replay_id=replay_id, now=self._now())
-            if replay_id is not None and implied.grant:
+            if replay_id is not None and GRANT in implied:
                 require_within_budget(connection, replay_id)
             return implied
 
@@ -362,7 +362,7 @@ def _put_batch_back(
     rows = run(connection, "children_to_replay", job_id=job.id).scalars().all()
     if job.status is JobStatus.COMPLETED and not rows:
         raise WrongState("Every row of the batch has come: there is nothing to replay.")
-    implied = Implied(assigns=(job.id,) if run_id is None else ())
+    implied: Implied = (AssignJobs(job_ids=(job.id,)),) if run_id is None else NOTHING
     for row in rows:
         implied += put_back(connection, row, run_id=run_id, replay_id=replay_id, now=now)
     run(connection, "job_put_back", job_id=job.id, run_id=run_id, replay_id=replay_id, now=now)

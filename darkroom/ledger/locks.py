@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from darkroom.ledger.database import plain, run
-from darkroom.ledger.effects import NOTHING, Implied, Wake
+from darkroom.ledger.effects import NOTHING, Implied, WakeRun
 from darkroom.ledger.tables import Run
 
 WOKEN = "darkroom.run.woken"
@@ -58,9 +58,7 @@ def notify(connection: Connection, locked: Run | None, ref: str, event: str, *, 
     if locked.suspended_at is None or locked.flow_run_id is None:
         return NOTHING
     run(connection, "run_woken", run_id=locked.id, now=now, awaits_input=None)
-    return Implied(
-        wakes=(Wake(flow_run_id=locked.flow_run_id, ref=ref, event=event, awaits_input=locked.awaits_input),)
-    )
+    return (WakeRun(flow_run_id=locked.flow_run_id, ref=ref, event=event, awaits_input=locked.awaits_input),)
 
 
 def _lock_unassigned(connection: Connection, job_id: str) -> Run | None:

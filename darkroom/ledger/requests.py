@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from darkroom.errors import BadInput
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import run
-from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.effects import GRANT, NOTHING, Implied, grant_if
 from darkroom.ledger.locks import notify
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import keeps_its_slot
@@ -152,7 +152,7 @@ class Requests(Part):
             ).one()
             if row.replay_id is not None and spec.estimate_usd > row.estimate_usd:
                 _require_within_budget(connection, row.replay_id, step=row.step)
-            return as_request(changed), Implied(grant=not stays)
+            return as_request(changed), grant_if(not stays)
 
     def accepted(self, ref: str, *, request_id: str) -> Request:
         """Note the provider's id. After a webhook that came first, this only fills in what is missing."""
@@ -185,10 +185,10 @@ class Requests(Part):
             if row.cancel_requested_at is None:
                 as_new = dict.fromkeys(("granted_at", "submitted_at", "deadline_at"))
                 back: dict[str, Any] = {"not_before": not_before, "sent_ahead": False, **as_new}
-                return Implied(grant=write(connection, row, Transition.REFUSE, error=error, **back))
+                return grant_if(write(connection, row, Transition.REFUSE, error=error, **back))
             if not write(connection, row, Transition.CANCEL, error=error, finished_at=now):
                 return NOTHING
-            return notify(connection, locked, ref, "fal.job.failed", now=now) + Implied(grant=True)
+            return (*notify(connection, locked, ref, "fal.job.failed", now=now), GRANT)
 
     def fail_unsent(self, ref: str, outcome: Outcome) -> Implied:
         """Fail a call that could not be prepared. Nothing is done where somebody else has begun to send it."""

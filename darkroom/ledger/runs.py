@@ -18,7 +18,7 @@ from darkroom.errors import WrongState
 from darkroom.ledger.batches import BATCH, hold, let_go
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import one_by_one, run
-from darkroom.ledger.effects import NOTHING, Implied, Start
+from darkroom.ledger.effects import GRANT, NOTHING, CreateRun, Implied
 from darkroom.ledger.jobs import as_job, insert_job, put_back
 from darkroom.ledger.locks import WOKEN, as_run, lock_run, lock_run_of_job, notify
 from darkroom.ledger.part import Part
@@ -83,7 +83,7 @@ class Runs(Part):
             run_id = taker.id if taker else _insert(connection, jobs[0], run_id=new_id("run_"), now=now).id
             run(connection, "jobs_assign", job_ids=list(taken), run_id=run_id)
             if taker is None:
-                return taken, Implied(starts=(_start(connection, jobs[0], run_id),))
+                return taken, (_creation(connection, jobs[0], run_id),)
             return taken, started + notify(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
 
     def enter(self, flow_run_id: UUID, *, run_key: str | None) -> tuple[Run, Implied] | None:
@@ -228,7 +228,7 @@ class Runs(Part):
             job = _job(connection, open_job.id)
             new = _insert(connection, job, run_id=new_id("run_"), now=now)
             run(connection, "jobs_reassign", run_id=run_id, new_run_id=new.id)
-            return Implied(starts=(_start(connection, job, new.id),))
+            return (_creation(connection, job, new.id),)
 
     def notify(self, run_id: str, ref: str) -> Implied:
         """Notify the run that a row of it was granted."""
@@ -282,7 +282,7 @@ class Runs(Part):
             if open_job is None:
                 run(connection, "run_close", run_id=run_id, now=self._now())
                 return NOTHING
-            return Implied(starts=(_start(connection, _job(connection, open_job.id), run_id),))
+            return (_creation(connection, _job(connection, open_job.id), run_id),)
 
     def recovering(self, seen: Run, *, recoveries: int) -> bool:
         """Note that the run is brought back. Return False if anything has changed in it since it was `seen`."""
@@ -307,7 +307,7 @@ def _goes_on(connection: Connection, run_id: str) -> Implied:
     if batch_id is None:
         return NOTHING
     let_go(connection, batch_id)
-    return Implied(grant=True)
+    return (GRANT,)
 
 
 def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime) -> Implied | None:
@@ -342,7 +342,7 @@ def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tu
         return locked, NOTHING
     new = _insert(connection, batch, run_id=new_id("run_"), now=now)
     run(connection, "jobs_assign", job_ids=[batch_id], run_id=new.id)
-    return as_run(new), Implied(starts=(_start(connection, batch, new.id),))
+    return as_run(new), (_creation(connection, batch, new.id),)
 
 
 def _open_run(connection: Connection, owner: Row[Any], *, now: datetime, oldest: datetime) -> tuple[Run | None, int]:
@@ -385,9 +385,9 @@ def _insert(connection: Connection, job: Job, *, run_id: str, now: datetime) -> 
     ).one()
 
 
-def _start(connection: Connection, job: Job, run_id: str) -> Start:
+def _creation(connection: Connection, job: Job, run_id: str) -> CreateRun:
     owner = run(connection, "user_plan", user_id=job.user_id).one()
-    return Start(
+    return CreateRun(
         run_id=run_id,
         deployment=f"{job.kind}/{job.deployment}",
         user_id=job.user_id,

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import run_alone
-from darkroom.ledger.effects import NOTHING, Implied, Wake
+from darkroom.ledger.effects import GRANT, NOTHING, Implied, WakeRun
 from darkroom.ledger.statuses import RequestStatus, Transition, next_status, statuses_before
 
 
@@ -75,9 +75,9 @@ def settle(
     if verdict is not Verdict.SETTLED:
         return verdict, NOTHING
     if came.wakes is None:
-        return verdict, Implied(grant=True)
-    wake = Wake(flow_run_id=came.wakes, ref=ref, event=_event(outcome), awaits_input=came.asks)
-    return verdict, Implied(wakes=(wake,), grant=True)
+        return verdict, (GRANT,)
+    wake = WakeRun(flow_run_id=came.wakes, ref=ref, event=_event(outcome), awaits_input=came.asks)
+    return verdict, (wake, GRANT)
 
 
 def _event(outcome: Outcome) -> str:

@@ -18,7 +18,7 @@ from darkroom.errors import WrongState
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import plain, run
-from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.effects import NOTHING, AssignJobs, Implied, NotifyRun
 from darkroom.ledger.event_tables import Event, Step, Wait
 from darkroom.ledger.jobs import as_job, insert_job
 from darkroom.ledger.part import Part
@@ -101,7 +101,7 @@ class Waits(Part):
             )
             assert row is not None
             wait = _open(connection, job, name, WaitKind.CHILD, child_job_id=as_job(row).id, now=now)
-            return wait, Implied(assigns=(row.id,))
+            return wait, (AssignJobs(job_ids=(row.id,)),)
 
     def take(self, wait_id: str) -> Wait:
         """Return the wait as it is now. One whose time is over, or whose other job has ended, is settled by that."""
@@ -148,7 +148,7 @@ class Waits(Part):
                 raise WrongState(f"It waits for the job {wait.child_job_id}. Cancel that one to end the wait.")
             settled = settle(connection, wait, WaitStatus.TIMED_OUT, by="hand", now=now)
             assert settled is not None
-            return settled, Implied(notifies=(wait.job_id,))
+            return settled, (NotifyRun(job_id=wait.job_id),)
 
     def extend(self, wait_id: str, *, until: datetime) -> tuple[Wait, Implied]:
         """Let the wait last until then, longer or shorter, by hand. Raises as `wake`.
@@ -160,7 +160,7 @@ class Waits(Part):
             if wait.kind == WaitKind.CHILD:
                 raise WrongState(f"It waits for the job {wait.child_job_id}, for as long as that takes.")
             extended = plain(Wait, run(connection, "wait_extend", wait_id=wait_id, until=until).one())
-            return extended, Implied(notifies=(wait.job_id,))
+            return extended, (NotifyRun(job_id=wait.job_id),)
 
     def get(self, wait_id: str) -> Wait | None:
         row = self._run("wait_get", wait_id=wait_id).one_or_none()
@@ -189,7 +189,7 @@ class Waits(Part):
 
         It is for one of the run's jobs, which wakes it for all.
         """
-        return Implied(notifies=tuple(self._run("waits_due", now=self._now()).scalars()))
+        return tuple(NotifyRun(job_id=job_id) for job_id in self._run("waits_due", now=self._now()).scalars())
 
 
 class Steps(Part):

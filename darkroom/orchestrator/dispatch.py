@@ -1,4 +1,4 @@
-"""Carries out what a committed change implies: wakes runs, creates them, hands out free slots.
+"""Carries out the effects of a committed change (`darkroom/ledger/effects.py`): wakes runs, makes them, grants slots.
 
 Called after the commit, by whoever made the change. Nothing here is the only chance: what fails is logged and done
 again by `reconcile`, which finds it on record.
@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.errors import DarkroomError
-from darkroom.ledger import NOTHING, Granted, Implied, Ledger, Start, Wake
+from darkroom.ledger import NOTHING, AssignJobs, Effect, Granted, Implied, Ledger, joined
 from darkroom.orchestrator import Orchestrator
 
 logger = logging.getLogger(__name__)
@@ -22,108 +21,55 @@ logger = logging.getLogger(__name__)
 
 class Dispatcher:
     def __init__(self, ledger: Ledger, orchestrator: Orchestrator) -> None:
-        self._ledger = ledger
-        self._orchestrator = orchestrator
+        self.ledger = ledger
+        self.orchestrator = orchestrator
 
     def carry_out(self, implied: Implied) -> None:
-        self.reach_prefect(implied)
-        if implied.grant:
-            self.grant()
+        """Carry out the effects, and those that follow from them."""
+        due = dict.fromkeys(joined(implied))
+        while due:
+            effect = next(iter(due))
+            del due[effect]
+            due |= dict.fromkeys(joined(self.carry_out_one(effect)))
 
-    def reach_prefect(self, implied: Implied) -> None:
-        """Carry out the part of it that concerns runs; the grant is left to the caller."""
-        for wake in implied.wakes:
-            self._wake(wake)
-        for start in implied.starts:
-            self._start(start)
-        for job_id in implied.notifies:
-            with _left_to_reconcile(f"The run of {job_id} was not told that something came"):
-                self.reach_prefect(self._ledger.runs.notify_job(job_id))
-        for job_id in implied.cancels:
-            with _left_to_reconcile(f"{job_id} was not cancelled with the job that waited for it"):
-                self.carry_out(self._ledger.jobs.cancel(job_id))
-        for deployment in dict.fromkeys(implied.begins):
-            self._let_begin(deployment)
-        if implied.assigns:
-            self.reach_prefect(self.assign(implied.assigns))
-
-    def assign(self, job_ids: Sequence[str]) -> Implied:
-        """Assign jobs to runs in the ledger. Return what concerns Prefect."""
-        with _left_to_reconcile(f"{len(job_ids)} jobs were not handed to a run"):
-            return self._ledger.runs.assign(*job_ids)
+    def carry_out_one(self, effect: Effect) -> Implied:
+        """Carry out one effect. Return what follows from it, which is left to the caller."""
+        with _left_to_reconcile(effect.undone):
+            return effect.carry_out(self)
         return NOTHING
-
-    def begin(self, deployment: str) -> Implied:
-        """Let those pending runs of the deployment begin that may, in the ledger. Return what concerns Prefect."""
-        with _left_to_reconcile(f"The starts of {deployment} that are held were not looked at"):
-            return self._ledger.starts.begin(deployment)
-        return NOTHING
-
-    def _let_begin(self, deployment: str) -> None:
-        """Let pending runs of the deployment begin as long as there may be more."""
-        again = True
-        while again:
-            implied = self.begin(deployment)
-            again = bool(implied.begins)
-            self.reach_prefect(replace(implied, begins=()))
-
-    def begin_all(self) -> None:
-        """Let pending runs of every deployment begin, for a caller that does again what was not done."""
-        self.reach_prefect(self._ledger.starts.release(all=True))
 
     def wake_due(self) -> Implied:
         """Notify the suspended runs of which a wait is over, in the ledger. Return what concerns Prefect."""
-        implied = NOTHING
-        for job_id in self._ledger.waits.wake_due().notifies:
-            with _left_to_reconcile(f"The run of {job_id} was not told that its time has come"):
-                implied += self._ledger.runs.notify_job(job_id)
-        return implied
+        return sum(map(self.carry_out_one, self.ledger.waits.wake_due()), NOTHING)
 
     def grant(self) -> None:
-        """Hand out the slots that are free, notify the runs, and make those that are missing."""
-        self.reach_prefect(self.hand_out())
+        """Hand out the slots that are free, notify the runs, and make those that are missing.
+
+        Raises where nothing can be handed out, as nobody else may come to do it.
+        """
+        self.carry_out(self.hand_out())
 
     def hand_out(self, *, on_grant: Callable[[Sequence[Granted]], None] | None = None) -> Implied:
         """Hand out the slots that are free, in the ledger. Return what concerns Prefect.
 
         `on_grant` is told of them before any run is; it returns at once.
         """
-        granted = self._ledger.grants.grant()
+        granted = self.ledger.grants.grant()
         if granted and on_grant is not None:
             on_grant(granted)
         implied = NOTHING
         # One notification wakes a run for all its rows: it looks for what is granted.
         for run_id, ref in {each.run_id: each.ref for each in granted if each.run_id}.items():
             with _left_to_reconcile(f"Run {run_id} was not told of its slots"):
-                implied += self._ledger.runs.notify(run_id, ref)
-        if unassigned := [each.job_id for each in granted if each.run_id is None]:
-            with _left_to_reconcile(f"{len(unassigned)} jobs with a slot were not handed to a run"):
-                implied += self._ledger.runs.assign(*unassigned)
+                implied += self.ledger.runs.notify(run_id, ref)
+        if unassigned := tuple(each.job_id for each in granted if each.run_id is None):
+            implied += self.carry_out_one(AssignJobs(job_ids=unassigned))
         return implied
 
     def start_ahead(self, count: int) -> Implied:
         """Assign the next so many in line that need a run of their own: its process is there when the slot comes."""
-        job_ids = self._ledger.grants.next_without_run(count)
-        return self._ledger.runs.assign(*job_ids)
-
-    def _wake(self, wake: Wake) -> None:
-        with _left_to_reconcile(f"Flow run {wake.flow_run_id} was not told of {wake.event}"):
-            if wake.awaits_input:
-                self._orchestrator.resume(wake.flow_run_id)
-                return
-            self._orchestrator.wake(wake.flow_run_id, event=wake.event, request_ref=wake.ref, payload={"ref": wake.ref})
-
-    def _start(self, start: Start) -> None:
-        with _left_to_reconcile(f"Run {start.run_id} was not started"):
-            self._orchestrator.ensure_queue(start.user_id, limit=start.in_flight)
-            flow_run_id = self._orchestrator.create_run(
-                deployment=start.deployment,
-                run_key=start.run_id,
-                user_id=start.user_id,
-                plan=start.plan,
-                parameters=start.parameters,
-            )
-            self._ledger.runs.created(start.run_id, flow_run_id)
+        job_ids = self.ledger.grants.next_without_run(count)
+        return self.ledger.runs.assign(*job_ids)
 
 
 @contextmanager

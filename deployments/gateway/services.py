@@ -25,7 +25,7 @@ from darkroom.deployments.gateway.schemas.news import as_line
 from darkroom.deployments.gateway.thumbnails import Thumbnails
 from darkroom.deployments.gateway.webhook_ingest import WebhookIngest
 from darkroom.events import EventIngest
-from darkroom.ledger import Implied, Ledger
+from darkroom.ledger import GRANT, Implied, Ledger
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.dispatch import Dispatcher
@@ -58,10 +58,9 @@ class Services:
 
         To be called after the answer; it returns at once, so it needs no thread.
         """
+        if slot_freed and GRANT in implied:
+            self.admitter.slot_freed()
         self.executor.run(implied)
-        if implied.grant:
-            wake = self.admitter.slot_freed if slot_freed else self.admitter.wake
-            wake()
 
 
 @contextmanager
@@ -75,14 +74,9 @@ def open_services(settings: Settings, *, blocks: BlockCache | None = None) -> It
         orchestrator = opened.enter_context(Orchestrator(api))
         dispatcher = Dispatcher(ledger, orchestrator)
         blocks = blocks or opened.enter_context(PrefectBlockCache(settings, api))
-        executor = opened.enter_context(EffectExecutor(dispatcher))
-
-        def after_a_submit(implied: Implied) -> None:
-            executor.run(implied)
-            if implied.grant:
-                admitter.wake()
-
-        submitter = opened.enter_context(Submitter(ledger, settings, blocks, after_a_submit))
+        # By name, as each needs the other.
+        executor = opened.enter_context(EffectExecutor(dispatcher, on_grant=lambda: admitter.wake()))
+        submitter = opened.enter_context(Submitter(ledger, settings, blocks, executor.run))
         admitter = opened.enter_context(Admitter(ledger, dispatcher, executor, on_grant=submitter.take))
         ingest = EventIngest(ledger)
 

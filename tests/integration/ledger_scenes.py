@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from implying import creations
+
 from darkroom.ledger import Arrival, Implied, Job, Ledger, Outcome, Request, RequestSpec, Run, Transition, Verdict
 
 DEV = "fal-ai/flux/dev"
@@ -86,7 +88,7 @@ def granted_picture(ledger: Ledger, user_id: str, **changes: Any) -> Picture:
     job = post(ledger, user_id, **changes)
     granted = [each for each in ledger.grants.grant() if each.job_id == job.id]
     assert len(granted) == 1, "no slot was free for it"
-    (start,) = ledger.runs.assign(job.id).starts
+    (start,) = creations(ledger.runs.assign(job.id))
     flow_run_id = uuid4()
     ledger.runs.created(start.run_id, flow_run_id)
     entered = ledger.runs.enter(flow_run_id, run_key=start.run_id)

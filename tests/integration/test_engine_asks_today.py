@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from echoing import ECHO, Echo, EchoProvider, echoed, new_job, opened_resources, until_it_has_come
+from implying import grants
 from interleaving import overlap
 from ledger_databases import Db
 
@@ -153,7 +154,7 @@ def test_what_costs_more_or_lies_elsewhere_is_granted_anew(
     assert row.status is RequestStatus.GRANTED
     wanted = asked(prompt, endpoint=endpoint)
     changed, implied = resources.ledger.requests.amend(row.ref, wanted)
-    assert (changed.status, changed.granted_at, implied.grant) == (RequestStatus.QUEUED, None, True)
+    assert (changed.status, changed.granted_at, grants(implied)) == (RequestStatus.QUEUED, None, True)
     assert asks_the_same(changed, wanted) and changed.estimate_usd == wanted.estimate_usd
     assert resources.ledger.requests.holding_slots() == []
 
@@ -168,7 +169,7 @@ def test_what_is_being_sent_at_that_moment_is_not_changed(resources: Resources, 
         at="UPDATE ON request",
     )
     assert begun is not None and begun.input == {"prompt": "a fox"}
-    assert (changed.status, changed.input, implied.grant) == (RequestStatus.SUBMITTING, {"prompt": "a fox"}, False)
+    assert (changed.status, changed.input, grants(implied)) == (RequestStatus.SUBMITTING, {"prompt": "a fox"}, False)
 
 
 def test_what_was_changed_meanwhile_is_not_sent_as_it_was(resources: Resources, failed: Job, db: Db) -> None:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from implying import assigned, creations
 from support import wait_until
 
 from darkroom import ForEvent, Job, Sleep, Waiting
@@ -75,7 +76,7 @@ def row(ledger: Ledger) -> JobRow:
     """A job under way, in the hands of a run whose process is there."""
     user_id = ledger.users.add("ann", plan="studio").user_id
     job = ledger.jobs.post(user_id=user_id, kind="onboard-user", parameters={}).job
-    (start,) = ledger.runs.assign(job.id).starts
+    (start,) = creations(ledger.runs.assign(job.id))
     flow_run_id = uuid4()
     ledger.runs.created(start.run_id, flow_run_id)
     assert ledger.runs.enter(flow_run_id, run_key=start.run_id) is not None
@@ -394,7 +395,7 @@ def test_the_event_that_started_a_job_is_not_one_it_waits_for(
     start = EventStart(deployment="process-order/on-demand")
     event = NewEvent(name="order.placed", user_id=row.user_id, owner_id=row.user_id, data={}, starts=[start])
     _, implied = ledger.events.receive("test", [event], matches=lambda *_: True)
-    (record,) = ledger.jobs.take_up(implied.assigns)
+    (record,) = ledger.jobs.take_up(assigned(implied))
     waits(lambda: Job(record, resources, as_tasks=False).wait_for_event("order.placed"))
 
 

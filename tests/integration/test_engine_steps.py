@@ -23,6 +23,7 @@ from echoing import (
     picture,
     until_it_has_come,
 )
+from implying import creations
 from ledger_databases import Db
 from support import SLOW, wait_until
 
@@ -174,7 +175,7 @@ def test_a_job_whose_first_answer_is_there_already_needs_no_slot(
     """A run takes it at once; and reconcile finds it if nobody does."""
     job = new_job(ledger, ann)
     assert ledger.jobs.unassigned() == [job.id]
-    assert len(ledger.runs.assign(job.id).starts) == 1
+    assert len(creations(ledger.runs.assign(job.id))) == 1
     assert ledger.jobs.unassigned() == []
 
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from implying import assigned, creations
 from pydantic import SecretStr
 from running_gateway import (
     Customer,
@@ -56,7 +57,7 @@ def job(ann: Customer, ledger: Ledger) -> Job:
 
 def job_in_a_run(ledger: Ledger, user_id: str) -> Job:
     posted = ledger.jobs.post(user_id=user_id, kind="onboard-user", parameters={}).job
-    (start,) = ledger.runs.assign(posted.id).starts
+    (start,) = creations(ledger.runs.assign(posted.id))
     ledger.runs.created(start.run_id, uuid4())
     job = ledger.jobs.get(posted.id)
     assert job is not None
@@ -177,7 +178,7 @@ def test_a_cancelled_job_that_only_waits_ends_at_once_and_so_does_its_child(
     answer = ann.post(f"/v1/jobs/{job.id}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
     was_woken(prefect, job, ledger)
-    (child_id,) = implied.assigns
+    (child_id,) = assigned(implied)
 
     def child_has_ended() -> bool:
         child = ledger.jobs.get(child_id)

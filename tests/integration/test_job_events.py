@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from implying import assigned, cancelled, notified
 from interleaving import all_at_once
 from ledger_databases import Db
 from ledger_scenes import post
@@ -70,7 +71,7 @@ def test_a_flow_starts_on_a_failure(ledger: Ledger, db: Db, ann: str, ingest: Ev
     job = failed(ledger, ann, tags=["spring"])
     failed(ledger, ann, tags=["autumn"])
     found = all_at_once([lambda: ingest_ends(ledger, ingest)] * 4)
-    assert any(implied.assigns for _, implied in found)
+    assert any(assigned(implied) for _, implied in found)
     (started,) = jobs(db, "clean-up")
     assert (started["user_id"], started["parameters"]) == (ann, {"of": job, "cost": 0.0})
     assert ingest_ends(ledger, ingest)[0] == 0
@@ -95,7 +96,7 @@ def test_a_job_waits_for_the_end_of_another(ledger: Ledger, ann: str, ingest: Ev
         wait = ledger.waits.for_event(waiting, name, **given)
         if not early:
             failed(ledger, ann)
-            assert waiting.id in ingest_ends(ledger, ingest)[1].notifies
+            assert waiting.id in notified(ingest_ends(ledger, ingest)[1])
         wait = ledger.waits.take(wait.id)
         assert wait.status == "came"
 
@@ -132,7 +133,7 @@ def test_an_event_cancels_the_jobs_that_it_matches(ledger: Ledger, ann: str) -> 
     deliver(ledger, ledger.users.add("bob").user_id, "o-1")
     ledger.jobs.finish(over, JobStatus.COMPLETED)
     id, implied = send(ledger, ann, order="o-1", total_cents=0)
-    assert implied.cancels == (first,)
+    assert cancelled(implied) == (first,)
     told = [(each.what, each.deployment, each.job_id) for each in ledger.events.effects(id)]
     assert told == [
         ("cancels", "deliver/on-demand", None),
@@ -140,7 +141,7 @@ def test_an_event_cancels_the_jobs_that_it_matches(ledger: Ledger, ann: str) -> 
         ("cancels", "deliver/slowly", None),
     ]
     id, implied = send(ledger, ann, order="o-2", total_cents=5)
-    assert implied.cancels == () and ledger.events.effects(id)[0].what == "not_cancelled"
+    assert cancelled(implied) == () and ledger.events.effects(id)[0].what == "not_cancelled"
     job = ledger.jobs.get(second)
     assert job is not None and job.cancel_requested_at is None
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from implying import creations, grants
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
 from ledger_scenes import KIND, SUCCESS, Picture, granted_picture, picture_in_flight, post, spec, webhook
@@ -51,7 +52,7 @@ def test_a_job_that_is_being_added_keeps_the_run_open(ledger: Ledger, db: Db, id
         db, lambda: ledger.runs.assign(job.id), lambda: ledger.runs.close(idle.run_id), at="UPDATE ON job"
     )
     assert not closed
-    assert implied.starts == ()
+    assert creations(implied) == ()
     assert run_and_its_end(db, job) == (idle.run_id, False)
 
 
@@ -61,7 +62,7 @@ def test_a_job_that_comes_while_the_run_closes_gets_another(ledger: Ledger, db: 
         db, lambda: ledger.runs.close(idle.run_id), lambda: ledger.runs.assign(job.id), at="UPDATE ON run"
     )
     assert closed
-    (start,) = implied.starts
+    (start,) = creations(implied)
     assert start.run_id != idle.run_id
     assert run_and_its_end(db, job) == (start.run_id, False)
 
@@ -78,7 +79,7 @@ def test_a_run_that_ended_is_found_until_its_jobs_have(ledger: Ledger, ann: str)
 def test_two_who_place_one_job_make_one_run(ledger: Ledger, db: Db, job: Job) -> None:
     """The granter of each gateway, and reconcile: one hands it over, the other leaves nothing behind."""
     one, two = overlap(db, lambda: ledger.runs.assign(job.id), lambda: ledger.runs.assign(job.id), at="INSERT ON run")
-    (start,) = one.starts + two.starts
+    (start,) = creations(one) + creations(two)
     assert run_and_its_end(db, job) == (start.run_id, False)
     assert db.execute("SELECT id FROM run").fetchall() == [{"id": start.run_id}]
 
@@ -88,7 +89,7 @@ def test_many_who_place_many_jobs_leave_none_without_a_run(ledger: Ledger, db: D
     jobs = [post(ledger, ann) for _ in range(24)]
 
     def place_and_close(mine: Job) -> None:
-        for start in ledger.runs.assign(mine.id).starts:
+        for start in creations(ledger.runs.assign(mine.id)):
             ledger.runs.created(start.run_id, uuid4())
         for run in ledger.runs.not_closed():
             ledger.runs.close(run.id)
@@ -105,14 +106,14 @@ def test_a_job_goes_to_the_open_run_of_its_user_and_kind(ledger: Ledger, db: Db,
     other = ledger.jobs.post(user_id=ann, kind="train-lora", parameters={}, first=spec(step="train")).job
     placed = {each.id: ledger.runs.assign(each.id) for each in (hers, his, other)}
     assert run_and_its_end(db, hers)[0] == idle.run_id
-    assert [len(implied.starts) for implied in placed.values()] == [0, 1, 1]
+    assert [len(creations(implied)) for implied in placed.values()] == [0, 1, 1]
 
 
 def test_a_full_run_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
     """Past one process's strength a second run of the user opens, and then the emptier one is preferred."""
     for _ in range(MOST_JOBS):
-        assert ledger.runs.assign(post(ledger, ann).id).starts == ()
-    (start,) = ledger.runs.assign(post(ledger, ann).id).starts
+        assert creations(ledger.runs.assign(post(ledger, ann).id)) == ()
+    (start,) = creations(ledger.runs.assign(post(ledger, ann).id))
     last = post(ledger, ann)
     ledger.runs.assign(last.id)
     assert run_and_its_end(db, last)[0] == start.run_id
@@ -121,7 +122,7 @@ def test_a_full_run_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle:
 def test_a_run_of_old_takes_no_further_job(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
     """A user who always has a next job would keep it for ever, with the code and the settings of its start."""
     db.execute("UPDATE run SET created_at = created_at - %s WHERE id = %s", [ledger.timing.takes_jobs_for, idle.run_id])
-    assert len(ledger.runs.assign(post(ledger, ann).id).starts) == 1
+    assert len(creations(ledger.runs.assign(post(ledger, ann).id))) == 1
 
 
 def test_jobs_of_one_grant_fill_runs_one_after_the_other(ledger: Ledger, db: Db, ann: str) -> None:
@@ -130,9 +131,9 @@ def test_jobs_of_one_grant_fill_runs_one_after_the_other(ledger: Ledger, db: Db,
     implied = ledger.runs.assign(*jobs)
     sizes = db.execute("SELECT count(*) AS n FROM job GROUP BY run_id ORDER BY n").fetchall()
     assert [row["n"] for row in sizes] == [5, MOST_JOBS, MOST_JOBS]
-    assert {start.run_id for start in implied.starts} == {run.id for run in ledger.runs.not_closed()}
-    assert [ledger.runs.start_again(start.run_id).starts for start in implied.starts] == [
-        (start,) for start in implied.starts
+    assert {start.run_id for start in creations(implied)} == {run.id for run in ledger.runs.not_closed()}
+    assert [creations(ledger.runs.start_again(start.run_id)) for start in creations(implied)] == [
+        (start,) for start in creations(implied)
     ]
 
 
@@ -140,7 +141,7 @@ def test_a_run_with_room_takes_what_it_can_and_is_rung(ledger: Ledger, ann: str,
     """The rest of the batch opens a second run; nobody waits for the first to be through."""
     jobs = [post(ledger, ann).id for _ in range(MOST_JOBS + 2)]
     with ledger.listen(idle.run_id) as listener:
-        (start,) = ledger.runs.assign(*jobs).starts
+        (start,) = creations(ledger.runs.assign(*jobs))
         assert listener.wait(5)
     assert len(ledger.jobs.of_run(idle.run_id)) == 1 + MOST_JOBS
     assert [job.id for job in ledger.jobs.of_run(start.run_id)] == jobs[MOST_JOBS:]
@@ -151,7 +152,7 @@ def test_jobs_of_several_users_and_kinds_are_kept_apart(ledger: Ledger, ann: str
     bob = ledger.users.add("bob").user_id
     other = ledger.jobs.post(user_id=ann, kind="train-lora", parameters={}, first=spec(step="train")).job
     jobs = [post(ledger, ann).id, post(ledger, bob).id, post(ledger, ann).id, other.id]
-    starts = ledger.runs.assign(*jobs).starts
+    starts = creations(ledger.runs.assign(*jobs))
     placed = {
         (start.user_id, start.deployment): [job.id for job in ledger.jobs.of_run(start.run_id)] for start in starts
     }
@@ -165,7 +166,7 @@ def test_two_who_place_the_same_jobs_share_them_out(ledger: Ledger, db: Db, ann:
     one, two = overlap(
         db, lambda: ledger.runs.assign(*jobs[:4]), lambda: ledger.runs.assign(*reversed(jobs[2:])), at="UPDATE ON job"
     )
-    starts = one.starts + two.starts
+    starts = creations(one) + creations(two)
     carried = [job.id for start in starts for job in ledger.jobs.of_run(start.run_id)]
     assert sorted(carried) == sorted(jobs)
     assert {start.run_id for start in starts} == {run.id for run in ledger.runs.not_closed()}
@@ -180,7 +181,7 @@ def test_a_run_that_closes_while_a_batch_comes_takes_none_of_it(
         db, lambda: ledger.runs.close(idle.run_id), lambda: ledger.runs.assign(*jobs), at="UPDATE ON run"
     )
     assert closed
-    (start,) = implied.starts
+    (start,) = creations(implied)
     assert [job.id for job in ledger.jobs.of_run(start.run_id)] == jobs
 
 
@@ -190,7 +191,7 @@ def test_a_batch_that_is_being_added_keeps_the_run_open(ledger: Ledger, db: Db, 
     implied, closed = overlap(
         db, lambda: ledger.runs.assign(*jobs), lambda: ledger.runs.close(idle.run_id), at="UPDATE ON job"
     )
-    assert (implied.starts, closed) == ((), False)
+    assert (creations(implied), closed) == ((), False)
 
 
 def test_two_batches_for_one_run_do_not_overfill_it(ledger: Ledger, db: Db, ann: str, idle: Picture) -> None:
@@ -200,7 +201,7 @@ def test_two_batches_for_one_run_do_not_overfill_it(ledger: Ledger, db: Db, ann:
     one, two = overlap(
         db, lambda: ledger.runs.assign(*jobs[:half]), lambda: ledger.runs.assign(*jobs[half:]), at="UPDATE ON job"
     )
-    assert len(one.starts + two.starts) == 1
+    assert len(creations(one) + creations(two)) == 1
     sizes = db.execute("SELECT count(*) AS n FROM job WHERE finished_at IS NULL GROUP BY run_id ORDER BY n").fetchall()
     assert [row["n"] for row in sizes] == [len(jobs) - MOST_JOBS, MOST_JOBS]
 
@@ -226,7 +227,7 @@ def test_a_job_that_is_handed_over_is_followed(
         return locked and locked.id
 
     implied, found = overlap(db, lambda: ledger.runs.reassign(picture.run_id), lock, at="UPDATE ON job")
-    (start,) = implied.starts
+    (start,) = creations(implied)
     assert found == start.run_id
 
 
@@ -240,14 +241,14 @@ def test_a_webhook_settles_a_job_that_is_being_handed_over(ledger: Ledger, db: D
         at="UPDATE ON job",
     )
     assert settled is not None and settled[0] is Verdict.SETTLED
-    (start,) = implied.starts
+    (start,) = creations(implied)
     assert ledger.runs.poll_work(start.run_id, picture.waits).ready == (picture.job_id,)
 
 
 def test_a_start_names_all_that_prefect_needs(ledger: Ledger, ann: str, job: Job) -> None:
     """It can be done again from the record, word for word."""
     first = ledger.runs.assign(job.id)
-    (start,) = first.starts
+    (start,) = creations(first)
     assert (start.deployment, start.user_id, start.plan, start.in_flight) == (f"{KIND}/on-demand", ann, "studio", 8)
     assert start.parameters == {"prompt": "a fox", "user": ann}
     assert ledger.runs.start_again(start.run_id) == first
@@ -255,17 +256,17 @@ def test_a_start_names_all_that_prefect_needs(ledger: Ledger, ann: str, job: Job
 
 def test_a_cancelled_job_that_no_run_carries_ends_at_once(ledger: Ledger, db: Db, ann: str, job: Job) -> None:
     """Nothing of it was submitted; a run would be started only in order to end it."""
-    assert ledger.jobs.cancel(job.id).grant
+    assert grants(ledger.jobs.cancel(job.id))
     cancelled = ledger.jobs.get(job.id)
     assert cancelled is not None and cancelled.status is JobStatus.CANCELLED
-    assert ledger.runs.assign(job.id).starts == ()
+    assert creations(ledger.runs.assign(job.id)) == ()
     assert db.execute("SELECT id FROM run").fetchall() == []
 
 
 def test_a_job_is_not_placed_while_it_is_being_cancelled(ledger: Ledger, db: Db, job: Job) -> None:
     """The hand-over asks again as it writes; a run would be started for a job that has ended."""
     _, implied = overlap(db, lambda: ledger.jobs.cancel(job.id), lambda: ledger.runs.assign(job.id), at="UPDATE ON job")
-    assert implied.starts == ()
+    assert creations(implied) == ()
     assert db.execute("SELECT id FROM run").fetchall() == []
 
 
@@ -293,7 +294,7 @@ def test_a_cancel_finds_the_run_that_has_just_been_handed_the_job(
 def test_workers_are_told_once_the_flow_run_of_a_run_exists(ledger: Ledger, job: Job) -> None:
     """After the commit, not before: a worker that asks Prefect then finds it."""
     with ledger.listen(READY) as listener:
-        (start,) = ledger.runs.assign(job.id).starts
+        (start,) = creations(ledger.runs.assign(job.id))
         assert not listener.wait(0)
         ledger.runs.created(start.run_id, uuid4())
         assert listener.wait(5)
@@ -341,7 +342,7 @@ def test_no_more_runs_are_made_ahead_than_the_users_queue_lets_run(ledger: Ledge
 def test_a_job_that_was_placed_ahead_is_granted_to_its_run(ledger: Ledger, full: Picture) -> None:
     """Its run is rung, as for any further slot, and it is not made again."""
     job = post(ledger, ledger.users.add("bob").user_id)
-    (start,) = ledger.runs.assign(*ledger.grants.next_without_run(1)).starts
+    (start,) = creations(ledger.runs.assign(*ledger.grants.next_without_run(1)))
     assert ledger.grants.next_without_run(1) == []
     full.settle()
     (granted,) = ledger.grants.grant()

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from implying import assigned, creations, grants, wakes
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post, spec
 
@@ -18,6 +19,7 @@ from darkroom.errors import BadInput, TooMany, WrongState
 from darkroom.ledger import (
     BATCH,
     CHOICE,
+    NOTHING,
     ROWS,
     BatchPass,
     Child,
@@ -75,7 +77,7 @@ def hand_out(ledger: Ledger) -> Implied:
 
 def carried_by(ledger: Ledger, batch: Job) -> Run:
     """The batch in the hands of a run whose process is there."""
-    (start,) = ledger.runs.assign(batch.id).starts
+    (start,) = creations(ledger.runs.assign(batch.id))
     return entered(ledger, start.run_id)
 
 
@@ -151,7 +153,7 @@ def test_its_rows_go_to_the_batchs_own_run_as_slots_come_to_them(ledger: Ledger,
     hand_out(ledger)
     batch = order(ledger, ann, 30).job
     run = carried_by(ledger, batch)
-    assert hand_out(ledger).starts == ()
+    assert creations(hand_out(ledger)) == ()
     work = ledger.runs.poll_work(run.id, {})
     assert len(work.open) == 1 + 9, "the batch, and a row for each slot"
     assert work.open[0] == batch.id
@@ -162,9 +164,9 @@ def test_its_rows_go_to_the_batchs_own_run_as_slots_come_to_them(ledger: Ledger,
 def test_a_slot_before_the_batch_has_a_run_makes_that_run(ledger: Ledger, ann: str) -> None:
     """Whoever comes first; there is one for it in the end."""
     batch = order(ledger, ann, 5).job
-    (start,) = hand_out(ledger).starts
+    (start,) = creations(hand_out(ledger))
     assert start.deployment == f"{BATCH}/on-demand"
-    assert ledger.runs.assign(batch.id) == Implied()
+    assert ledger.runs.assign(batch.id) == NOTHING
     assert len(ledger.runs.poll_work(start.run_id, {}).open) == 6
 
 
@@ -235,12 +237,12 @@ def test_a_choice_sends_the_chosen_into_the_second_pass(ledger: Ledger, ann: str
     """Once: asked to add them again, nothing is added."""
     batch = drafted(ledger, ann, 6)
     ledger.batches.choose(batch.id, [4, 1], via="api")
-    assert ledger.batches.choose(batch.id, [1, 4], via="ui") == Implied(), "the same choice again"
+    assert ledger.batches.choose(batch.id, [1, 4], via="ui") == NOTHING, "the same choice again"
     found = ledger.batches.get(batch.id)
     assert found is not None and (found.winners, found.chosen_via) == ([1, 4], "api")
     finals = children([row for row in manifest(6) if row.n in (1, 4)])
-    assert ledger.batches.add(batch, BatchPass.FINAL, finals).grant
-    assert not ledger.batches.add(batch, BatchPass.FINAL, finals).grant
+    assert grants(ledger.batches.add(batch, BatchPass.FINAL, finals))
+    assert not grants(ledger.batches.add(batch, BatchPass.FINAL, finals))
     assert [(row.stage, row.manifest_row) for row in rows_of(ledger, batch)][-2:] == [("final", 1), ("final", 4)]
 
 
@@ -278,7 +280,7 @@ def test_a_batch_that_asks_is_woken_by_an_answer_and_by_nothing_else(ledger: Led
     assert look(ledger, run, waits) == ()
     assert ledger.runs.on_suspended(run.id, waits, awaits_input=True)
     assert ledger.runs.with_granted() == set()
-    (wake,) = ledger.batches.choose(batch.id, [0], via="api").wakes
+    (wake,) = wakes(ledger.batches.choose(batch.id, [0], via="api"))
     assert wake.awaits_input
     assert look(ledger, run, waits) == (batch.id,)
     assert run.flow_run_id is not None
@@ -308,7 +310,7 @@ def test_a_paused_batch_gets_no_more_slots_until_it_goes_on(ledger: Ledger, ann:
         ledger.requests.settle(each.ref, SUCCESS, via="poll")
     single = post(ledger, ann)
     assert [each.job_id for each in ledger.grants.grant()] == [single.id]
-    assert ledger.batches.go_on(batch.id).grant
+    assert grants(ledger.batches.go_on(batch.id))
     assert len(ledger.grants.grant()) == 9
 
 
@@ -326,12 +328,12 @@ def test_a_batch_whose_run_a_person_suspends_is_paused_until_a_person_resumes_it
     ledger.runs.mark_woken(run.id)
     assert run.flow_run_id is not None
     woken = ledger.runs.enter(run.flow_run_id, run_key=run.id)
-    assert woken is not None and not woken[1].grant
+    assert woken is not None and not grants(woken[1])
     assert ledger.grants.grant() == []
 
     assert ledger.runs.on_suspended(run.id, waits)
     resumed = ledger.runs.enter(run.flow_run_id, run_key=run.id)
-    assert resumed is not None and resumed[1].grant
+    assert resumed is not None and grants(resumed[1])
     assert len(ledger.grants.grant()) == 10
 
 
@@ -373,7 +375,7 @@ def test_a_replay_puts_back_only_the_rows_that_failed(ledger: Ledger, ann: str) 
     end_all(ledger, batch, failed=(1, 3))
     ledger.jobs.finish(batch.id, JobStatus.FAILED)
     implied = ledger.jobs.replay(batch.id)
-    assert implied.assigns == (batch.id,) and implied.grant
+    assert assigned(implied) == (batch.id,) and grants(implied)
     assert [row.manifest_row for row in rows_of(ledger, batch) if not row.status.terminal] == [1, 3]
     assert len(ledger.grants.grant()) == 2
 
@@ -383,7 +385,7 @@ def test_a_batch_that_was_completed_without_some_rows_has_those_to_replay(ledger
     batch = order(ledger, ann, 3).job
     end_all(ledger, batch, failed=(1,))
     ledger.jobs.finish(batch.id, JobStatus.COMPLETED, result={"rows": 3})
-    assert ledger.jobs.replay(batch.id).grant
+    assert grants(ledger.jobs.replay(batch.id))
     with pytest.raises(WrongState, match="under way"):
         ledger.jobs.replay(batch.id)
     end_all(ledger, batch)
@@ -400,7 +402,7 @@ def test_a_run_that_a_person_retries_goes_on_with_its_batch_and_the_rows_that_fa
     ledger.jobs.finish(batch.id, JobStatus.COMPLETED)
     assert ledger.runs.close(run.id)
     reopened = ledger.runs.reopen(run.id)
-    assert reopened is not None and reopened[1].grant
+    assert reopened is not None and grants(reopened[1])
     assert set(look(ledger, run, {})) >= {batch.id}
     assert [row.manifest_row for row in rows_of(ledger, batch) if not row.status.terminal] == [2]
     end_all(ledger, batch)

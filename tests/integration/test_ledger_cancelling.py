@@ -11,6 +11,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from implying import creations, grants
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
 from ledger_scenes import (
@@ -43,7 +44,7 @@ def test_a_cancel_ends_a_row_that_is_being_granted(ledger: Ledger, db: Db, ann: 
     job = post(ledger, ann)
     granted, implied = overlap(db, ledger.grants.grant, lambda: ledger.jobs.cancel(job.id), at="UPDATE ON request")
     assert [each.job_id for each in granted] == [job.id]
-    assert implied.grant
+    assert grants(implied)
     assert statuses(ledger, job.id) == [RequestStatus.CANCELLED]
     assert ledger.requests.holding_slots() == []
 
@@ -130,17 +131,17 @@ def test_a_cancel_keeps_the_slot_of_what_the_provider_may_have(
     """A running job runs on and is billed: the slot is free when the provider is done with it."""
     picture = picture_of(ledger, ann)
     status = picture.row.status
-    assert not ledger.jobs.cancel(picture.job_id).grant
+    assert not grants(ledger.jobs.cancel(picture.job_id))
     assert (picture.row.status, picture.row.finished_at) == (status, None)
     assert picture.row.cancel_requested_at is not None
-    assert picture.settle()[1].grant
+    assert grants(picture.settle()[1])
 
 
 def test_a_refusal_after_the_cancel_ends_the_row(ledger: Ledger, ann: str) -> None:
     """Back in the queue it would be submitted, and paid, for a job that was cancelled."""
     picture = submitting_picture(ledger, ann)
     ledger.jobs.cancel(picture.job_id)
-    assert ledger.requests.refused(picture.ref, error={"code": "rate_limited"}, not_before=None).grant
+    assert grants(ledger.requests.refused(picture.ref, error={"code": "rate_limited"}, not_before=None))
     assert picture.row.status is RequestStatus.CANCELLED
     assert ledger.grants.grant() == []
 
@@ -185,7 +186,7 @@ def _grant(ledger: Ledger, job: Job, chance: random.Random) -> None:
 
 
 def _place(ledger: Ledger, job: Job, chance: random.Random) -> None:
-    for start in ledger.runs.assign(job.id).starts:
+    for start in creations(ledger.runs.assign(job.id)):
         ledger.runs.created(start.run_id, uuid4())
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from datetime import timedelta
 
 import pytest
+from implying import notified
 from ledger_scenes import picture_in_flight, post, submitting_picture
 from reconciling import knows_of_nothing, resources_of, turn
 
@@ -46,10 +47,10 @@ def test_a_wait_is_over_when_the_clock_says_so(ledger: Ledger, ann: str, ahead: 
     assert ledger.runs.on_suspended(picture.run_id, waits)
     early, late = ahead(timedelta(hours=23)), ahead(timedelta(hours=25))
     for now in (ledger, early):
-        assert (now.waits.wake_due().notifies, now.runs.with_granted()) == ((), set())
+        assert (notified(now.waits.wake_due()), now.runs.with_granted()) == ((), set())
         assert now.runs.poll_work(picture.run_id, waits).ready == ()
         assert now.waits.take(wait.id).status == WaitStatus.OPEN
-    assert (late.waits.wake_due().notifies, late.runs.with_granted()) == ((picture.job_id,), {picture.run_id})
+    assert (notified(late.waits.wake_due()), late.runs.with_granted()) == ((picture.job_id,), {picture.run_id})
     assert late.runs.poll_work(picture.run_id, waits).ready == (picture.job_id,)
     assert late.waits.take(wait.id).status == WaitStatus.TIMED_OUT
 

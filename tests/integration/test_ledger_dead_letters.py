@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from implying import assigned, grants
 from interleaving import all_at_once
 from ledger_scenes import DEV, FAILURE, GPT, SUCCESS, picture_in_flight, spec, submitting_picture, webhook
 
@@ -182,7 +183,7 @@ def test_as_many_go_back_as_the_budget_has_room_for(ledger: Ledger, ann: str) ->
     replayed = replay(ledger, 2 * PRICE)
     assert (replayed.job_ids, set(replayed.refused)) == (tuple(jobs[:2]), set(jobs[2:]))
     assert all("larger budget" in why for why in replayed.refused.values())
-    assert replayed.implied.grant and queued(ledger, jobs) == 2
+    assert grants(replayed.implied) and queued(ledger, jobs) == 2
     assert found(ledger) == jobs[:1:-1]
 
 
@@ -192,7 +193,7 @@ def test_what_costs_nothing_goes_back_whatever_the_budget(ledger: Ledger, ann: s
     picture.settle(SUCCESS)
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED, error={"code": "file_unverified", "class": "retry"})
     replayed = replay(ledger, Decimal(0))
-    assert (replayed.job_ids, replayed.implied.assigns) == ((picture.job_id,),) * 2
+    assert (replayed.job_ids, assigned(replayed.implied)) == ((picture.job_id,),) * 2
 
 
 def test_a_step_that_comes_later_is_within_the_budget_or_is_not_asked_for(ledger: Ledger, ann: str) -> None:

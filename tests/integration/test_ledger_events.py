@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from implying import assigned, cancelled, creations, notified, wakes
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
 
@@ -52,7 +53,7 @@ def send(ledger: Ledger, user_id: str, **details: Any) -> tuple[Received, Implie
 def job_of(ledger: Ledger, user_id: str) -> Job:
     """Under way, in the hands of a run whose process is there."""
     job = ledger.jobs.post(user_id=user_id, kind="onboard-user", parameters={}).job
-    (start,) = ledger.runs.assign(job.id).starts
+    (start,) = creations(ledger.runs.assign(job.id))
     flow_run_id = uuid4()
     ledger.runs.created(start.run_id, flow_run_id)
     assert ledger.runs.enter(flow_run_id, run_key=start.run_id) is not None
@@ -89,7 +90,7 @@ def effects(ledger: Ledger, event_id: str) -> list[tuple[EffectKind, str | None]
 def test_an_event_is_on_record_with_the_job_it_starts(ledger: Ledger, ann: str) -> None:
     """The job waits for no slot, and a run is to take it."""
     received, implied = send(ledger, ann, starts=[ONBOARDING])
-    (job_id,) = implied.assigns
+    (job_id,) = assigned(implied)
     job = ledger.jobs.get(job_id)
     assert job is not None
     assert (job.kind, job.user_id, job.parameters) == ("onboard-user", ann, {"account": "a-1"})
@@ -101,7 +102,7 @@ def test_one_event_starts_many_and_says_what_it_did_not(ledger: Ledger, ann: str
     """With the reason."""
     declined = EventStart(deployment="sync-profile/debounced", reason="its condition does not hold")
     received, implied = send(ledger, ann, starts=[ONBOARDING, declined, ONBOARDING])
-    assert len(implied.assigns) == 2
+    assert len(assigned(implied)) == 2
     assert effects(ledger, received.id) == [
         (EffectKind.STARTED, None),
         (EffectKind.NOT_STARTED, "its condition does not hold"),
@@ -128,7 +129,7 @@ def test_a_refused_event_is_kept_and_does_nothing(ledger: Ledger, ann: str) -> N
     problem = {"field": "data.score", "message": "It must be a number."}
     wait = await_it(ledger, job_of(ledger, ann))
     received, implied = send(ledger, ann, problem=problem, starts=[ONBOARDING])
-    assert (implied.assigns, implied.notifies) == ((), ())
+    assert (assigned(implied), notified(implied)) == ((), ())
     (kept,) = ledger.events.page(status=EventStatus.REFUSED)
     assert (kept.id, kept.problem) == (received.id, problem)
     assert ledger.waits.take(wait.id).status == WaitStatus.OPEN
@@ -151,8 +152,8 @@ def test_an_event_wakes_who_waits_for_it(ledger: Ledger, ann: str) -> None:
     wait = await_it(ledger, job, match="score=3")
     assert leave(ledger, job, wait)
     received, implied = send(ledger, ann)
-    assert implied.notifies == (job.id,)
-    assert len(ledger.runs.notify_job(job.id).wakes) == 1
+    assert notified(implied) == (job.id,)
+    assert len(wakes(ledger.runs.notify_job(job.id))) == 1
     settled = ledger.waits.take(wait.id)
     assert (settled.status, settled.settled_by, settled.event_id) == (WaitStatus.RECEIVED, "event", received.id)
     assert ledger.waits.event(received.id).data == {"score": 3}
@@ -164,9 +165,9 @@ def test_what_does_not_match_is_another_users_or_came_too_late_wakes_nobody(ledg
     wait = await_it(ledger, job, match="score=4")
     over = await_it(ledger, job, seconds=0, name="over")
     other = ledger.users.add("bob").user_id
-    assert send(ledger, other)[1].notifies == ()
+    assert notified(send(ledger, other)[1]) == ()
     received, implied = send(ledger, ann)
-    assert implied.notifies == ()
+    assert notified(implied) == ()
     assert effects(ledger, received.id) == [(EffectKind.NOT_WOKEN, "its data does not match: score=4")]
     assert ledger.waits.take(wait.id).status == WaitStatus.OPEN
     assert ledger.waits.take(over.id).settled_by == "time"
@@ -181,7 +182,7 @@ def test_an_event_about_nobody_is_for_those_whom_its_sender_speaks_for(ledger: L
     later = job_of(ledger, late)
     event = NewEvent(name=NAME, user_id=None, owner_id=shop, data={})
     _, implied = ledger.events.receive(shop, [event], matches=matches)
-    assert implied.notifies == (waiting[early].job_id,)
+    assert notified(implied) == (waiting[early].job_id,)
     assert await_it(ledger, later).status == WaitStatus.RECEIVED
     assert {ledger.waits.take(waiting[each].id).status for each in (ann, stranger)} == {WaitStatus.OPEN}
 
@@ -245,12 +246,12 @@ def test_a_job_that_sleeps_is_woken_when_its_time_has_come(ledger: Ledger, ann: 
     assert leave(ledger, job, wait)
     outlook = ledger.grants.outlook()
     assert outlook.due == wait.until or outlook.waits_over  # on a slow machine
-    assert (ledger.waits.wake_due().notifies, ledger.runs.with_granted()) == ((), set())
+    assert (notified(ledger.waits.wake_due()), ledger.runs.with_granted()) == ((), set())
     while utc_now() < until:
         pass
-    assert (ledger.waits.wake_due().notifies, ledger.runs.with_granted()) == ((job.id,), {job.run_id})
-    assert len(ledger.runs.notify_job(job.id).wakes) == 1
-    assert ledger.waits.wake_due().notifies == (), "it was woken"
+    assert (notified(ledger.waits.wake_due()), ledger.runs.with_granted()) == ((job.id,), {job.run_id})
+    assert len(wakes(ledger.runs.notify_job(job.id))) == 1
+    assert notified(ledger.waits.wake_due()) == (), "it was woken"
     assert ledger.waits.take(wait.id).status == WaitStatus.TIMED_OUT
 
 
@@ -267,9 +268,9 @@ def test_a_person_wakes_a_wait_or_extends_it(ledger: Ledger, ann: str) -> None:
     wait = await_it(ledger, job)
     longer = utc_now() + timedelta(days=365)
     extended, implied = ledger.waits.extend(wait.id, until=longer)
-    assert (extended.until, implied.notifies) == (longer, (job.id,))
+    assert (extended.until, notified(implied)) == (longer, (job.id,))
     woken, implied = ledger.waits.wake(wait.id)
-    assert (woken.status, woken.settled_by, implied.notifies) == (WaitStatus.TIMED_OUT, "hand", (job.id,))
+    assert (woken.status, woken.settled_by, notified(implied)) == (WaitStatus.TIMED_OUT, "hand", (job.id,))
     with pytest.raises(WrongState):
         ledger.waits.wake(wait.id)
     with pytest.raises(WrongState):
@@ -284,10 +285,10 @@ def test_the_end_of_another_job_wakes_who_started_it(ledger: Ledger, ann: str) -
     job = job_of(ledger, ann)
     wait, implied = ledger.waits.for_child(job, "picture", kind="generate-image", parameters={"prompt": "a fox"})
     again, nothing = ledger.waits.for_child(job, "picture", kind="generate-image", parameters={"prompt": "a fox"})
-    assert (again.id, implied.assigns, nothing.assigns) == (wait.id, (wait.child_job_id,), ())
+    assert (again.id, assigned(implied), assigned(nothing)) == (wait.id, (wait.child_job_id,), ())
     assert leave(ledger, job, wait)
     assert wait.child_job_id is not None
-    assert ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED).notifies == (job.id,)
+    assert notified(ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED)) == (job.id,)
     assert ledger.runs.with_granted() == {job.run_id}, "reconcile finds it where nobody told"
     assert ledger.waits.take(wait.id).status == WaitStatus.RECEIVED
 
@@ -299,7 +300,7 @@ def test_who_is_cancelled_cancels_what_it_waits_for(ledger: Ledger, ann: str) ->
     sleep = ledger.waits.sleep(job, "long", until=utc_now() + timedelta(days=1))
     assert leave(ledger, job, wait, sleep)
     implied = ledger.jobs.cancel(job.id)
-    assert implied.cancels == (wait.child_job_id,)
+    assert cancelled(implied) == (wait.child_job_id,)
     assert {each.status for each in ledger.waits.of_job(job.id)} == {WaitStatus.CANCELLED}
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from implying import grants
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
 from ledger_scenes import DEV, GPT, SUCCESS, granted_picture, post, spec
@@ -175,7 +176,7 @@ def test_a_slot_is_held_until_the_end(ledger: Ledger, ann: str) -> None:
     for step in (lambda: None, picture.submit, picture.accept):
         step()
         assert ledger.grants.grant() == []
-    assert picture.settle()[1].grant
+    assert grants(picture.settle()[1])
     assert jobs_of(ledger.grants.grant()) == {waiting.id}
 
 
@@ -186,7 +187,7 @@ def test_a_refusal_gives_the_slot_back(ledger: Ledger, ann: str) -> None:
     waiting = post(ledger, ann)
     picture.submit()
     due = utc_now() + timedelta(minutes=1)
-    assert ledger.requests.refused(picture.ref, error={"code": "rate_limited"}, not_before=due).grant
+    assert grants(ledger.requests.refused(picture.ref, error={"code": "rate_limited"}, not_before=due))
     row = picture.row
     assert (row.status, row.granted_at, row.submitted_at, row.deadline_at) == (RequestStatus.QUEUED, None, None, None)
     assert (row.error, row.not_before) == ({"code": "rate_limited"}, due)
@@ -199,6 +200,6 @@ def test_a_lost_answer_keeps_the_slot(ledger: Ledger, ann: str) -> None:
     picture = granted_picture(ledger, ann)
     post(ledger, ann)
     picture.submit()
-    assert not ledger.requests.answer_lost(picture.ref).grant
+    assert not grants(ledger.requests.answer_lost(picture.ref))
     assert picture.row.status is RequestStatus.UNKNOWN
     assert ledger.grants.grant() == []

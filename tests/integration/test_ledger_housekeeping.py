@@ -6,6 +6,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from implying import creations
 from ledger_databases import Db
 from ledger_scenes import post
 
@@ -109,7 +110,7 @@ def test_a_job_is_open_until_its_run_has_ended_a_while_ago(ledger: Ledger, ann: 
     """From the order on; a run that has just ended is looked at, as Prefect may not have heard of it."""
     job = post(ledger, ann)
     assert ledger.housekeeping.anything_open()
-    (start,) = ledger.runs.assign(job.id).starts
+    (start,) = creations(ledger.runs.assign(job.id))
     ledger.runs.created(start.run_id, uuid4())
     ledger.jobs.cancel(job.id)
     ledger.jobs.finish(job.id, JobStatus.CANCELLED)

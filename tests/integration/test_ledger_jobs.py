@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from implying import grants
 from interleaving import all_at_once
 from ledger_databases import Db
 from ledger_scenes import KIND, granted_picture, post, spec
@@ -90,7 +91,7 @@ def test_an_ending_keeps_its_error(ledger: Ledger, ann: str) -> None:
 def test_a_job_that_ends_leaves_nothing_queued(ledger: Ledger, ann: str) -> None:
     """A row nobody collects would hold its slot for ever."""
     picture = granted_picture(ledger, ann)
-    assert ledger.jobs.finish(picture.job_id, JobStatus.FAILED).grant
+    assert grants(ledger.jobs.finish(picture.job_id, JobStatus.FAILED))
     assert picture.row.status is RequestStatus.CANCELLED
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from implying import wakes
 from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, Picture, picture_in_flight, post, spec
@@ -64,7 +65,7 @@ def test_what_is_not_committed_yet_when_the_run_leaves_wakes_it(
 ) -> None:
     """Without its row's lock the run would look past what is about to be committed, and be told by nobody."""
     implied, left = overlap(db, lambda: comer.comes(picture), leave, at=comer.at)
-    assert len(implied.wakes) == (1 if left else 0)
+    assert len(wakes(implied)) == (1 if left else 0)
     assert picture.run.suspended_at is None and picture.run.woken_at is not None
 
 
@@ -75,7 +76,7 @@ def test_what_comes_between_the_last_look_and_the_leaving_wakes_it(
     """Without the run's lock the comer would read a run that is still there, and tell nobody."""
     left, implied = overlap(db, leave, lambda: comer.comes(picture), at="UPDATE ON run")
     assert left
-    assert [wake.flow_run_id for wake in implied.wakes] == [picture.flow_run_id]
+    assert [wake.flow_run_id for wake in wakes(implied)] == [picture.flow_run_id]
     assert picture.run.suspended_at is None and picture.run.woken_at is not None
 
 
@@ -84,13 +85,13 @@ def test_a_run_that_is_woken_is_not_woken_again(picture: Picture, leave: Callabl
     """The second event would find a run that is not suspended any more, and fail in Prefect's feed."""
     assert leave()
     picture.ledger.runs.notify(picture.run_id, picture.ref)
-    assert comer.comes(picture).wakes == ()
+    assert wakes(comer.comes(picture)) == ()
 
 
 def test_the_wake_says_what_came(picture: Picture, leave: Callable[[], bool]) -> None:
     """The automation and the feed know completed from failed."""
     assert leave()
-    (wake,) = picture.settle(FAILURE)[1].wakes
+    (wake,) = wakes(picture.settle(FAILURE)[1])
     assert (wake.ref, wake.event) == (picture.ref, "fal.job.failed")
 
 
@@ -98,7 +99,7 @@ def test_a_run_that_comes_back_counts_as_present(picture: Picture, leave: Callab
     """What comes then is found by its look; an event would fail."""
     assert leave()
     picture.ledger.runs.enter(picture.flow_run_id, run_key=None)
-    assert picture.settle()[1].wakes == ()
+    assert wakes(picture.settle()[1]) == ()
     assert picture.look() == (picture.job_id,)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from implying import grants
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
 from ledger_scenes import KIND, post, spec
@@ -37,7 +38,7 @@ def test_twelve_posts_at_once_with_one_key_make_one_job(ledger: Ledger, db: Db, 
     )
     assert len({posted.job.id for posted in posts}) == 1
     assert sum(posted.new for posted in posts) == 1
-    assert sum(posted.implied.grant for posted in posts) == 1
+    assert sum(grants(posted.implied) for posted in posts) == 1
     assert db.execute("SELECT count(*) AS n FROM request").fetchall() == [{"n": 1}]
 
 

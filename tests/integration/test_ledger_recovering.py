@@ -6,11 +6,12 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from implying import creations
 from ledger_databases import Db
 from ledger_scenes import OUTPUT, SUCCESS, Picture, picture_in_flight, post, spec, webhook
 
 from darkroom.clock import utc_now
-from darkroom.ledger import NOTHING, Implied, JobStatus, Ledger, Outcome, Run, Transition, Verdict
+from darkroom.ledger import GRANT, NOTHING, JobStatus, Ledger, Outcome, Run, Transition, Verdict
 
 HOUR = timedelta(hours=1)
 EMPTY_SUCCESS = Outcome(transition=Transition.SUCCEED)
@@ -56,7 +57,7 @@ def test_a_run_of_which_something_was_heard_meanwhile_is_not_brought_back(pictur
 
 def test_a_run_deleted_at_prefect_is_made_anew_for_its_open_job(picture: Picture) -> None:
     """Under the same key, with the parameters of a job that is open; the new one is noted over the old."""
-    (start,) = picture.ledger.runs.start_again(picture.run_id).starts
+    (start,) = creations(picture.ledger.runs.start_again(picture.run_id))
     assert (start.run_id, start.parameters["user"]) == (picture.run_id, picture.user_id)
     anew = uuid4()
     picture.ledger.runs.created(picture.run_id, anew)
@@ -109,7 +110,7 @@ def test_a_run_that_has_left_is_not_woken_for_a_job_that_is_over(ledger: Ledger,
     waits = picture.waits | {beside.id: {second.ref, beside.id}}
     assert ledger.runs.on_suspended(picture.run_id, waits)
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
-    assert picture.settle()[1] == Implied(grant=True)
+    assert picture.settle()[1] == (GRANT,)
     assert run_of(picture).suspended_at is not None
 
 

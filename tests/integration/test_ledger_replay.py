@@ -6,6 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
+from implying import assigned, creations, grants
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
 from ledger_scenes import (
@@ -21,7 +22,7 @@ from ledger_scenes import (
 )
 
 from darkroom.errors import WrongState
-from darkroom.ledger import NOTHING, Implied, JobStatus, Ledger, RequestStatus, StoredFile, Verdict
+from darkroom.ledger import GRANT, NOTHING, AssignJobs, Implied, JobStatus, Ledger, RequestStatus, StoredFile, Verdict
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def replay_or_refusal(picture: Picture) -> Implied | WrongState:
 
 def test_the_failed_step_is_queued_once_more_beside_the_attempt_that_failed(ledger: Ledger, failed: Picture) -> None:
     """The job waits for a slot as a new one does, and no run has it before."""
-    assert ledger.jobs.replay(failed.job_id) == Implied(grant=True)
+    assert ledger.jobs.replay(failed.job_id) == (GRANT,)
     assert attempts(failed) == [(1, RequestStatus.FAILED), (2, RequestStatus.QUEUED)]
     job = failed.job
     assert (job.status, job.error, job.run_id, job.finished_at) == (JobStatus.PENDING, None, None, None)
@@ -83,7 +84,7 @@ def test_the_failed_step_is_queued_once_more_beside_the_attempt_that_failed(ledg
 def test_a_step_that_has_succeeded_is_not_paid_again(ledger: Ledger, db: Db, unstored: Picture) -> None:
     """Its result is collected from the record; a run takes the job though it needs no slot."""
     before = unstored.row
-    assert ledger.jobs.replay(unstored.job_id) == Implied(assigns=(unstored.job_id,))
+    assert ledger.jobs.replay(unstored.job_id) == (AssignJobs(job_ids=(unstored.job_id,)),)
     assert unstored.row == before
     assert ledger.grants.grant() == []
     assert ledger.jobs.cost(unstored.job_id) == Decimal("0.025")
@@ -97,7 +98,7 @@ def test_an_answer_that_came_to_another_job_meanwhile_serves_a_replay(ledger: Le
     paid = submitting_picture(ledger, ann, reuse_hash="a fox, enlarged")
     paid.settle(SUCCESS)
     keep_file(paid)
-    assert ledger.jobs.replay(failed.job_id) == Implied(assigns=(failed.job_id,))
+    assert ledger.jobs.replay(failed.job_id) == (AssignJobs(job_ids=(failed.job_id,)),)
     assert attempts(failed) == [(1, RequestStatus.FAILED), (2, RequestStatus.SUCCEEDED)]
     assert ledger.requests.of_job(failed.job_id)[1].reused_from == paid.ref
     assert ledger.jobs.unassigned() == [failed.job_id]
@@ -107,7 +108,7 @@ def test_a_replayed_job_that_needs_no_slot_is_not_forgotten(ledger: Ledger, unst
     """Whoever put it back may have died before a run had it: it is found until one has."""
     ledger.jobs.replay(unstored.job_id)
     assert ledger.jobs.unassigned() == [unstored.job_id]
-    (start,) = ledger.runs.assign(unstored.job_id).starts
+    (start,) = creations(ledger.runs.assign(unstored.job_id))
     assert ledger.jobs.unassigned() == []
     assert ledger.runs.poll_work(start.run_id, {}).ready == (unstored.job_id,)
 
@@ -122,7 +123,7 @@ def test_what_came_after_the_cancel_is_taken_up_by_a_replay(ledger: Ledger, ann:
     ledger.jobs.cancel(picture.job_id)
     late = ledger.requests.of_job(picture.job_id)[-1]
     assert ledger.requests.settle(late.ref, SUCCESS, via="webhook")[0] is Verdict.LATE
-    assert ledger.jobs.replay(picture.job_id).assigns == (picture.job_id,)
+    assert assigned(ledger.jobs.replay(picture.job_id)) == (picture.job_id,)
     assert attempts(picture) == [(1, RequestStatus.FAILED), (2, RequestStatus.SUCCEEDED)]
 
 
@@ -131,7 +132,7 @@ def test_a_job_that_has_reserved_nothing_is_put_back_as_it_is(ledger: Ledger, db
     job = post(ledger, ann)
     ledger.jobs.finish(job.id, JobStatus.FAILED)
     db.execute("DELETE FROM request")
-    assert ledger.jobs.replay(job.id).assigns == (job.id,)
+    assert assigned(ledger.jobs.replay(job.id)) == (job.id,)
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, None], ids=["completed", "under way"])
@@ -153,7 +154,7 @@ def test_a_job_is_not_replayed_while_the_provider_may_bring_its_result(ledger: L
     with pytest.raises(WrongState, match="not done"):
         ledger.jobs.replay(picture.job_id)
     picture.settle(FAILURE)
-    assert ledger.jobs.replay(picture.job_id).grant
+    assert grants(ledger.jobs.replay(picture.job_id))
 
 
 # -- beside others ---------------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def test_a_job_is_not_replayed_while_the_provider_may_bring_its_result(ledger: L
 def test_replays_at_once_make_one(ledger: Ledger, failed: Picture) -> None:
     """One puts it back, the others find it under way."""
     answers = all_at_once([lambda: replay_or_refusal(failed)] * 6)
-    assert sum(isinstance(answer, Implied) for answer in answers) == 1
+    assert sum(isinstance(answer, tuple) for answer in answers) == 1
     assert attempts(failed) == [(1, RequestStatus.FAILED), (2, RequestStatus.QUEUED)]
 
 
@@ -171,7 +172,7 @@ def test_a_replay_waits_for_the_one_that_came_first(ledger: Ledger, db: Db, fail
     first, second = overlap(
         db, lambda: replay_or_refusal(failed), lambda: replay_or_refusal(failed), at="UPDATE ON job"
     )
-    assert (first, type(second)) == (Implied(grant=True), WrongState)
+    assert (first, type(second)) == ((GRANT,), WrongState)
 
 
 BESIDE: dict[str, Callable[[Picture], object]] = {
@@ -198,7 +199,7 @@ def test_a_replay_beside_anything_else_leaves_one_attempt_or_none(
 def test_a_cancel_after_a_replay_ends_it(ledger: Ledger, failed: Picture) -> None:
     """The closed run that had it is nobody to wait for."""
     ledger.jobs.replay(failed.job_id)
-    assert ledger.jobs.cancel(failed.job_id).grant
+    assert grants(ledger.jobs.cancel(failed.job_id))
     assert failed.job.status is JobStatus.CANCELLED
     assert ledger.grants.grant() == []
 
@@ -211,7 +212,7 @@ def test_a_run_that_is_opened_again_goes_on_with_what_failed(ledger: Ledger, fai
     opened = ledger.runs.reopen(failed.run_id)
     assert opened is not None
     run, implied = opened
-    assert (run.id, run.closed_at, implied) == (failed.run_id, None, Implied(grant=True))
+    assert (run.id, run.closed_at, implied) == (failed.run_id, None, (GRANT,))
     assert run.alive_until is not None, "it has a process, and is not taken for lost"
     (granted,) = ledger.grants.grant()
     assert (granted.job_id, granted.run_id) == (failed.job_id, failed.run_id)
@@ -245,7 +246,7 @@ def test_jobs_that_were_cancelled_with_their_run_go_on_with_it(ledger: Ledger, a
     ledger.runs.end(picture.run_id)
     ledger.jobs.finish(picture.job_id, JobStatus.CANCELLED)
     opened = ledger.runs.reopen(picture.run_id)
-    assert opened is not None and opened[1].grant
+    assert opened is not None and grants(opened[1])
 
 
 def test_a_run_whose_jobs_went_elsewhere_stays_closed(ledger: Ledger, failed: Picture) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from implying import grants, wakes
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
 from ledger_scenes import (
@@ -88,7 +89,7 @@ def test_a_webhook_ends_the_row(ledger: Ledger, db: Db, ann: str) -> None:
     picture = picture_in_flight(ledger, ann)
     verdict, implied = picture.settle(SUCCESS, webhook("fal-1"))
     row = picture.row
-    assert (verdict, implied.grant) == (Verdict.SETTLED, True)
+    assert (verdict, grants(implied)) == (Verdict.SETTLED, True)
     assert (row.status, row.delivered_via) == (RequestStatus.SUCCEEDED, "webhook")
     assert (row.output, row.cost_usd) == (OUTPUT, Decimal("0.025"))
     assert row.finished_at is not None
@@ -141,7 +142,7 @@ def test_the_second_of_two_webhooks_at_once_is_a_duplicate(ledger: Ledger, db: D
         at="UPDATE ON request",
     )
     assert (one, two) == (Verdict.SETTLED, Verdict.DUPLICATE)
-    assert not implied.grant and not implied.wakes
+    assert not grants(implied) and not wakes(implied)
     assert (picture.row.status, picture.row.error) == (RequestStatus.SUCCEEDED, None)
     assert deliveries(db, picture) == [("fal-1", "settled", None), ("fal-1", "duplicate", None)]
 
@@ -197,11 +198,11 @@ def test_a_success_after_it_was_given_up_is_kept_and_costed(ledger: Ledger, db: 
     """The row stays expired, because a new attempt has taken its place; what was paid for is not thrown away."""
     picture = submitting_picture(ledger, ann)
     ledger.requests.answer_lost(picture.ref)
-    assert picture.settle(EXPIRY)[1].grant
+    assert grants(picture.settle(EXPIRY)[1])
     given_up = picture.row.finished_at
     verdict, implied = picture.settle(SUCCESS, webhook("fal-1"))
     row = picture.row
-    assert (verdict, implied.grant) == (Verdict.LATE, False)
+    assert (verdict, grants(implied)) == (Verdict.LATE, False)
     assert (row.status, row.finished_at, row.request_id) == (RequestStatus.EXPIRED, given_up, "fal-1")
     assert (row.output, row.cost_usd) == (OUTPUT, Decimal("0.025"))
     assert picture.settle(SUCCESS, webhook("fal-1"))[0] is Verdict.DUPLICATE

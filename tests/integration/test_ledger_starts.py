@@ -7,11 +7,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from implying import assigned, begun, cancelled
 from interleaving import all_at_once
 from ledger_databases import Db
 from support import wait_until
 
 from darkroom.ledger import (
+    NOTHING,
     EffectKind,
     EventStart,
     Implied,
@@ -65,9 +67,9 @@ def _matches(condition: str, data: Mapping[str, Any]) -> bool | str:
 def begin(ledger: Ledger, implied: Implied) -> list[str]:
     """What the dispatcher does: as long as there may be more. Returns the jobs."""
     jobs: list[str] = []
-    while implied.begins:
-        implied = ledger.starts.begin(*set(implied.begins))
-        jobs += implied.assigns
+    while begun(implied):
+        implied = ledger.starts.begin(*set(begun(implied)))
+        jobs += assigned(implied)
     return jobs
 
 
@@ -99,7 +101,7 @@ def test_events_that_come_in_quick_succession_are_one_run(ledger: Ledger, ann: s
     """A debounce: nothing begins while they come, then one does, with what the last one says; each tells its place."""
     by = held(debounce={"period": "0.2s"})
     received = [send(ledger, event(ann, by, n)) for n in range(5)]
-    assert all(implied == Implied() for _, implied in received)
+    assert all(implied == NOTHING for _, implied in received)
     (start,) = starts(ledger)
     assert (start.status, start.events) == (StartStatus.GATHERING, 5)
     jobs = wait_until(lambda: begin_due(ledger), every=0.02)
@@ -182,7 +184,7 @@ def test_a_singleton_takes_the_old_ones_place(ledger: Ledger, ann: str) -> None:
     by = held(singleton={"when_running": "cancel"})
     (old,) = begin(ledger, send(ledger, event(ann, by, 1))[1])
     send(ledger, event(ann, by, 2), event(ann, by, 3))
-    assert ledger.starts.begin(SYNC).cancels == (old,)
+    assert cancelled(ledger.starts.begin(SYNC)) == (old,)
     (new,) = begin(ledger, ledger.jobs.cancel(old))
     assert parameters(ledger, [new]) == [{"n": 3}]
     (dropped,) = starts(ledger, StartStatus.DROPPED)
@@ -194,7 +196,7 @@ def test_two_who_let_begin_at_once_pass_no_limit(ledger: Ledger, ann: str) -> No
     by = held(concurrency={"limit": 3})
     send(ledger, *[event(ann, by, n) for n in range(40)])
     turns = all_at_once([lambda: ledger.starts.begin(SYNC) for _ in range(20)])
-    assert sum(len(turn.assigns) for turn in turns) == 3
+    assert sum(len(assigned(turn)) for turn in turns) == 3
 
 
 def test_many_senders_of_one_key_lose_nothing(ledger: Ledger, ann: str) -> None:
@@ -280,7 +282,7 @@ def test_as_many_wait_as_the_plan_lets(ledger: Ledger, ann: str, db: Db) -> None
 def test_what_nobody_has_let_begin_is_found_again(ledger: Ledger, ann: str) -> None:
     """A gateway that died between its commit and what that implies; another looks at all that wait."""
     send(ledger, event(ann, held(concurrency={"limit": 1})))
-    assert ledger.starts.release() == Implied()
+    assert ledger.starts.release() == NOTHING
     assert len(begin(ledger, ledger.starts.release(all=True))) == 1
 
 

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from implying import creations, grants
 from interleaving import all_at_once
 from ledger_databases import Db
 from ledger_scenes import SUCCESS, post
@@ -189,7 +190,7 @@ def test_the_task_of_a_lone_run_says_that_the_gateway_has_submitted_it(scene: Sc
 
 
 def with_a_process(scene: Scene, db: Db, granted: Granted) -> None:
-    (start,) = scene.ledger.runs.assign(granted.job_id).starts
+    (start,) = creations(scene.ledger.runs.assign(granted.job_id))
     flow_run_id = uuid4()
     scene.ledger.runs.created(start.run_id, flow_run_id)
     assert scene.ledger.runs.enter(flow_run_id, run_key=start.run_id)
@@ -272,7 +273,7 @@ def test_an_outage_opens_the_breaker_as_if_the_run_had_met_it(scene: Scene) -> N
     row = scene.row(granted)
     assert (row.status, row.attempt, row.sent_ahead) == (RequestStatus.QUEUED, 1, False)
     assert scene.ledger.users.account("fal").down_since is not None
-    assert any(each.grant for each in scene.implied)
+    assert any(grants(each) for each in scene.implied)
 
 
 def test_a_429_halves_the_slots_and_the_row_waits_for_its_retry_after(scene: Scene) -> None:

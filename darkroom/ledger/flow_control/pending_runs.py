@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row
 
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import plain, run, run_given
-from darkroom.ledger.effects import NOTHING, Implied
+from darkroom.ledger.effects import NOTHING, AssignJobs, BeginPending, CancelJob, Implied
 from darkroom.ledger.event_tables import PendingRun
 from darkroom.ledger.flow_control.rules import (
     Begin,
@@ -62,7 +62,7 @@ class Starts(Part):
             for decision in decisions:
                 implied += _carry_out(connection, decision, now=now)
             settled = any(isinstance(each, Begin | Drop) for each in decisions)
-            return implied + Implied(begins=(deployment,) if settled else ())
+            return (*implied, BeginPending(deployment=deployment)) if settled else implied
 
     def release(self, *, all: bool = False) -> Implied:
         """Release pending runs whose time has come. Imply the deployments that have something to begin.
@@ -73,7 +73,7 @@ class Starts(Part):
         with self._engine.begin() as connection:
             released = run(connection, "starts_release", now=now).scalars().all()
             due = run(connection, "starts_due", now=now, all=all).scalars().all()
-            return Implied(begins=tuple(sorted({*released, *due})))
+            return tuple(BeginPending(deployment=deployment) for deployment in sorted({*released, *due}))
 
     def next_due(self, *, after: datetime) -> datetime | None:
         due: datetime | None = self._run("starts_next_due", after=after).scalar()
@@ -85,7 +85,7 @@ class Starts(Part):
         What holds the others holds them still.
         """
         deployments = self._run("starts_release_now", ids=list(ids)).scalars()
-        return Implied(begins=tuple(sorted(set(deployments))))
+        return tuple(BeginPending(deployment=deployment) for deployment in sorted(set(deployments)))
 
     def drop(self, deployment: str, *, ids: Sequence[str] | None, user_id: str | None, reason: str) -> list[str]:
         """Drop pending runs of the deployment: these, a user's, or all. Return which.
@@ -157,7 +157,7 @@ def _carry_out(connection: Connection, decision: Begin | Drop | Hold, *, now: da
         return NOTHING
     if isinstance(decision, Hold):
         run(connection, "start_hold", start_id=start.id, reason=decision.reason, until=decision.until)
-        return Implied(cancels=decision.cancels)
+        return tuple(CancelJob(job_id=job_id) for job_id in decision.cancels)
     if (event_id := run(connection, "start_cancelled", start_id=start.id).scalar()) is not None:
         run(connection, "start_drop", start_id=start.id, reason=f"the event {event_id} cancels it", now=now)
         return NOTHING
@@ -175,7 +175,7 @@ def _carry_out(connection: Connection, decision: Begin | Drop | Hold, *, now: da
     )
     assert job is not None
     run(connection, "start_begin", start_id=start.id, job_id=job.id, paced_until=decision.paced_until, now=now)
-    return Implied(assigns=(job.id,))
+    return (AssignJobs(job_ids=(job.id,)),)
 
 
 def _parameters(connection: Connection, start: PendingRun) -> dict[str, Any]:

@@ -1,18 +1,19 @@
-"""What a committed change implies at Prefect, done after the answer and beside it.
+"""What a committed change implies at Prefect, done after the answer and in the background.
 
-A few threads of their own: with Prefect out, each call takes seconds, and neither orders nor webhooks may wait
-for that. Past its bound an effects is dropped: `reconcile` does again whatever was not done.
+A few threads for it alone: with Prefect out, each call takes seconds, and neither orders nor webhooks may wait
+for that. Past its bound an effect is dropped: `reconcile` does again whatever was not done.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from darkroom.ledger import Implied
+from darkroom.ledger import GRANT, Effect, Implied, joined
 from darkroom.orchestrator.dispatch import Dispatcher
 
 logger = logging.getLogger(__name__)
@@ -22,8 +23,11 @@ MOST_WAITING = 1000
 
 
 class EffectExecutor:
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    """`on_grant` has the free slots granted by the one thread that does, and returns at once."""
+
+    def __init__(self, dispatcher: Dispatcher, *, on_grant: Callable[[], None]) -> None:
         self._dispatcher = dispatcher
+        self._on_grant = on_grant
         self._places = threading.BoundedSemaphore(MOST_WAITING)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="effects")
 
@@ -34,34 +38,22 @@ class EffectExecutor:
         self._threads.shutdown(cancel_futures=True)
 
     def run(self, implied: Implied) -> None:
-        """Submit the effects and return at once. Leave the grant to the admitter."""
-        for wake in implied.wakes:
-            self._submit(Implied(wakes=(wake,)))
-        for start in implied.starts:
-            self._submit(Implied(starts=(start,)))
-        for job_id in implied.notifies:
-            self._submit(Implied(notifies=(job_id,)))
-        for job_id in implied.cancels:
-            self._submit(Implied(cancels=(job_id,)))
-        for deployment in dict.fromkeys(implied.begins):
-            self._submit(Implied(begins=(deployment,)))
-        if implied.assigns:  # together: jobs that came together go to one run
-            self._submit(Implied(assigns=implied.assigns))
+        """Submit the effects and return at once."""
+        for effect in joined(implied):
+            if effect == GRANT:  # not by these threads: the next slot does not wait for Prefect
+                self._on_grant()
+            else:
+                self._submit(effect)
 
-    def _submit(self, effects: Implied) -> None:
+    def _submit(self, effect: Effect) -> None:
         if not self._places.acquire(blocking=False):
             logger.warning("Prefect is behind: a run is left to reconcile")
             return
-        self._threads.submit(self._go, effects)
+        self._threads.submit(self._go, effect)
 
-    def _go(self, effects: Implied) -> None:
+    def _go(self, effect: Effect) -> None:
         try:
-            if effects.assigns:
-                self.run(self._dispatcher.assign(effects.assigns))  # each new run is another effect
-            elif effects.begins:
-                self.run(self._dispatcher.begin(*effects.begins))
-            else:
-                self._dispatcher.reach_prefect(effects)
+            self.run(self._dispatcher.carry_out_one(effect))  # what follows is another effect
         except Exception:
             logger.exception("An effect at Prefect failed")
         finally:

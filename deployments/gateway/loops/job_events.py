@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from darkroom.deployments.gateway.loops.loop import Loop
 from darkroom.events import EventIngest, ingest_ends
-from darkroom.ledger import NOTHING, Implied, Ledger
+from darkroom.ledger import Implied, Ledger
 
 
 class JobEvents(Loop):
@@ -28,7 +28,7 @@ class JobEvents(Loop):
     def _turn(self) -> float:
         while not self._stopping.is_set():
             found, implied = ingest_ends(self._ledger, self._ingest)
-            if implied != NOTHING:
+            if implied:
                 self._act_on(implied)
             if not found:
                 break
