@@ -161,6 +161,11 @@ class Settings(BaseSettings):
     def media_store(self) -> str:
         return self.store or str(self.home.resolve() / "media")
 
+    def variable(self, name: str) -> Any:
+        """Return what the variable of that name says: a setting of ours, or else what a package's own is set to."""
+        field = next((each for each in type(self).model_fields if _name_of(each) == name), None)
+        return os.environ.get(name) if field is None else getattr(self, field)
+
     def webhook_url(self, account_id: str) -> str | None:
         """Return where that provider's webhooks are received, without a row's token; None without a public URL."""
         return f"{self.public_url.rstrip('/')}/webhooks/{account_id}" if self.public_url else None
@@ -225,6 +230,12 @@ def _unreadable(error: ValidationError, *, name: str | None = None) -> str:
     found = error.errors(include_url=False, include_input=False, include_context=False)
     own = [each for each in found if each["type"] != "default_factory_not_called"]  # that is only what follows
     return "; ".join(f"{name or _variable(each)}: {each['msg']}" for each in own)
+
+
+def _name_of(field: str) -> str:
+    """Return the variable that a setting is read from."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{PREFIX}{field.upper()}"
 
 
 def _variable(error: Any) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
 
@@ -151,3 +151,30 @@ class ProviderAccount(Configured):
     def provider(self) -> Provider:
         """Open a client of this account, to be closed by the caller; one serves all threads of a process."""
         raise NotImplementedError
+
+
+class KeyAccount(ProviderAccount):
+    """Access by keys that are made at the provider's site, and that the environment may say.
+
+    The name and the slug of its block, and what is made of the environment, follow from what a subclass says of itself.
+    """
+
+    title: ClassVar[str]  # of the provider, as it writes itself
+    keys_at: ClassVar[str]  # the page where its keys are made: Prefect links to it from the form
+    said_by: ClassVar[Mapping[str, str]]  # the variable of the environment that says a field, by the field's name
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._block_type_name = f"{cls.title} account"
+        cls._block_type_slug = f"{cls.account_id}-account"
+        cls._documentation_url = HttpUrl(cls.keys_at)
+        cls.variables = tuple(name for field, name in cls.said_by.items() if cls.model_fields[field].is_required())
+
+    @classmethod
+    def given(cls, settings: Settings) -> Self | None:
+        """Return the account of the environment; None where it does not say all that there must be."""
+        said = {field: settings.variable(name) for field, name in cls.said_by.items()}
+        found = {field: value for field, value in said.items() if value}
+        required = (field for field in cls.said_by if cls.model_fields[field].is_required())
+        return cls(**found) if all(field in found for field in required) else None

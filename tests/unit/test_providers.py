@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import SecretStr
@@ -11,9 +12,11 @@ from pydantic import SecretStr
 from darkroom.deployments.gateway.loops.block_cache import _Accounts
 from darkroom.engine.polling import Poller
 from darkroom.errors import NeedsHuman, Park
+from darkroom.providers.account import KeyAccount
 from darkroom.providers.elevenlabs.provider import Speech
 from darkroom.providers.fal import FalAccount
 from darkroom.providers.gemini.provider import Gemini
+from darkroom.providers.prefect_blocks import block_class
 from darkroom.providers.registry import accounts, heard_from
 from darkroom.settings import Settings
 from darkroom.timing import UNSCALED
@@ -42,6 +45,34 @@ def test_an_account_says_of_its_provider_what_that_does() -> None:
     immediate = {account_id for account_id, account in accounts().items() if account.immediate}
     assert immediate == {"gemini", "elevenlabs"}
     assert Gemini.immediate and Speech.immediate
+
+
+def test_what_a_provider_says_of_itself_is_its_block_and_how_the_environment_says_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also one of a package, whose variables Darkroom's settings do not know."""
+
+    class ShopAccount(KeyAccount):
+        account_id = "shop"
+        title = "Shop"
+        keys_at = "https://shop.example.com/keys"
+        said_by: ClassVar[Mapping[str, str]] = {
+            "token": "SHOP_TOKEN",
+            "secret": "SHOP_SECRET",
+            "user_id": "DARKROOM_FAL_USER_ID",
+        }
+
+        token: SecretStr
+        secret: SecretStr | None = None
+        user_id: str | None = None
+
+    assert (ShopAccount.slug(), ShopAccount.variables) == ("shop-account/default", ("SHOP_TOKEN",))
+    assert block_class(ShopAccount).get_block_type_slug() == "shop-account"
+    monkeypatch.setenv("SHOP_SECRET", "whsec")
+    assert ShopAccount.given(Settings()) is None
+    monkeypatch.setenv("SHOP_TOKEN", "token")
+    expected = ShopAccount(token=SecretStr("token"), secret=SecretStr("whsec"), user_id="user")
+    assert ShopAccount.given(Settings(fal_user_id="user")) == expected
 
 
 def test_a_run_does_not_ask_the_ledger_for_calls_that_nobody_polls() -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, SecretStr
 
-from darkroom.providers.account import Configured, Platform, ProviderAccount
+from darkroom.providers.account import Configured, KeyAccount, Platform, ProviderAccount
 from darkroom.providers.base import Model, Provider
 from darkroom.providers.fal.client import Fal
 from darkroom.providers.fal.failures import may_pass
@@ -20,18 +20,21 @@ from darkroom.providers.webhooks import WebhookReceiver
 from darkroom.settings import Settings, load_settings
 
 
-class FalAccount(ProviderAccount):
+class FalAccount(KeyAccount):
     """Access to one account at fal.ai."""
 
-    _block_type_name: ClassVar[str | None] = "fal account"
-    _block_type_slug: ClassVar[str | None] = "fal-account"
     _description: ClassVar[str | None] = "The fal.ai account that generates and is billed."
-    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://fal.ai/dashboard/keys")
 
     account_id: ClassVar[str] = "fal"
+    title: ClassVar[str] = "fal"
+    keys_at: ClassVar[str] = "https://fal.ai/dashboard/keys"
     required: ClassVar[bool] = True
     tells_bills: ClassVar[bool] = True
-    variables: ClassVar[tuple[str, ...]] = ("FAL_KEY",)
+    said_by: ClassVar[Mapping[str, str]] = {
+        "key": "FAL_KEY",
+        "user_id": "DARKROOM_FAL_USER_ID",
+        "billing_key": "FAL_BILLING_KEY",
+    }
 
     key: SecretStr = Field(
         title="API key",
@@ -108,9 +111,3 @@ class FalAccount(ProviderAccount):
     def client(self) -> Fal:
         """Open a client of this account, to be closed by the caller; one serves all threads of a process."""
         return Fal(self.key.get_secret_value())
-
-    @classmethod
-    def given(cls, settings: Settings) -> Self | None:
-        key = settings.fal_key.get_secret_value() if settings.fal_key else ""
-        found = cls(key=SecretStr(key), user_id=settings.fal_user_id, billing_key=settings.fal_billing_key)
-        return found if key else None

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, SecretStr
 
 from darkroom.extras import needs_extra
-from darkroom.providers.account import ProviderAccount
+from darkroom.providers.account import KeyAccount
 from darkroom.providers.base import Model
 from darkroom.providers.gemini.provider import Gemini
-from darkroom.settings import Settings
 
 
-class GeminiAccount(ProviderAccount):
+class GeminiAccount(KeyAccount):
     """Access to Gemini: scripts and other texts are written there."""
 
-    _block_type_name: ClassVar[str | None] = "Gemini account"
-    _block_type_slug: ClassVar[str | None] = "gemini-account"
     _description: ClassVar[str | None] = "The Google account that writes texts with Gemini and is billed."
-    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://aistudio.google.com/apikey")
 
     account_id: ClassVar[str] = "gemini"
+    title: ClassVar[str] = "Gemini"
+    keys_at: ClassVar[str] = "https://aistudio.google.com/apikey"
     slots: ClassVar[int] = 5
     immediate: ClassVar[bool] = True
-    variables: ClassVar[tuple[str, ...]] = ("GEMINI_API_KEY",)
+    said_by: ClassVar[Mapping[str, str]] = {"key": "GEMINI_API_KEY"}
 
     key: SecretStr = Field(title="API key", description="From aistudio.google.com/apikey.", min_length=1)
 
@@ -38,7 +36,3 @@ class GeminiAccount(ProviderAccount):
     def provider(self) -> Gemini:
         with needs_extra("debate"):
             return Gemini(self.key.get_secret_value())
-
-    @classmethod
-    def given(cls, settings: Settings) -> Self | None:
-        return cls(key=settings.gemini_api_key) if settings.gemini_api_key else None

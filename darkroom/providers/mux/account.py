@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, SecretStr
 
 from darkroom.extras import needs_extra
-from darkroom.providers.account import ProviderAccount
+from darkroom.providers.account import KeyAccount
 from darkroom.providers.base import Model
 from darkroom.providers.mux.api import MuxApi
 from darkroom.providers.mux.provider import Mux
@@ -16,17 +16,16 @@ from darkroom.providers.webhooks import WebhookReceiver
 from darkroom.settings import Settings
 
 
-class MuxAccount(ProviderAccount):
+class MuxAccount(KeyAccount):
     """Access to one environment at Mux: films are streamed from there."""
 
-    _block_type_name: ClassVar[str | None] = "Mux account"
-    _block_type_slug: ClassVar[str | None] = "mux-account"
     _description: ClassVar[str | None] = "The Mux environment that films are uploaded to and streamed from."
-    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://dashboard.mux.com/settings/access-tokens")
 
     account_id: ClassVar[str] = "mux"
+    title: ClassVar[str] = "Mux"
+    keys_at: ClassVar[str] = "https://dashboard.mux.com/settings/access-tokens"
     slots: ClassVar[int] = 5
-    variables: ClassVar[tuple[str, ...]] = ("MUX_TOKEN_ID", "MUX_TOKEN_SECRET")
+    said_by: ClassVar[Mapping[str, str]] = {"token_id": "MUX_TOKEN_ID", "token_secret": "MUX_TOKEN_SECRET"}
 
     token_id: str = Field(
         title="Token id", description="Of an access token with Mux Video read and write.", min_length=1
@@ -52,9 +51,3 @@ class MuxAccount(ProviderAccount):
     def provider(self) -> Mux:
         with needs_extra("debate"):
             return Mux(MuxApi(self.token_id, self.token_secret.get_secret_value()))
-
-    @classmethod
-    def given(cls, settings: Settings) -> Self | None:
-        if not settings.mux_token_id or not settings.mux_token_secret:
-            return None
-        return cls(token_id=settings.mux_token_id, token_secret=settings.mux_token_secret)

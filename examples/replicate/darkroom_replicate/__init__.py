@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, SecretStr
 
-from darkroom.providers.account import ProviderAccount
+from darkroom.providers.account import KeyAccount
 from darkroom.providers.base import Model, Provider
 from darkroom.providers.webhooks import WebhookReceiver
 from darkroom.settings import Settings
@@ -18,27 +18,21 @@ from darkroom_replicate.provider import BASE, Replicate, ReplicateReceiver
 TOKEN, WEBHOOK_SECRET, API_BASE = "REPLICATE_API_TOKEN", "REPLICATE_WEBHOOK_SECRET", "REPLICATE_API_BASE"
 
 
-class ReplicateAccount(ProviderAccount):
+class ReplicateAccount(KeyAccount):
     """Access to one account at Replicate: pictures are made there."""
 
-    _block_type_name: ClassVar[str | None] = "Replicate account"
-    _block_type_slug: ClassVar[str | None] = "replicate-account"
     _description: ClassVar[str | None] = "The Replicate account that makes pictures and is billed."
-    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://replicate.com/account/api-tokens")
 
     account_id: ClassVar[str] = "replicate"
+    title: ClassVar[str] = "Replicate"
+    keys_at: ClassVar[str] = "https://replicate.com/account/api-tokens"
     slots: ClassVar[int] = 10
-    variables: ClassVar[tuple[str, ...]] = (TOKEN, WEBHOOK_SECRET)
+    said_by: ClassVar[Mapping[str, str]] = {"api_token": TOKEN, "webhook_secret": WEBHOOK_SECRET}
 
     api_token: SecretStr = Field(title="API token", description="From replicate.com/account/api-tokens.", min_length=1)
     webhook_secret: SecretStr | None = Field(
         None, title="Webhook signing secret", description="whsec_…, from GET /v1/webhooks/default/secret."
     )
-
-    @classmethod
-    def given(cls, settings: Settings) -> Self | None:
-        token, secret = os.environ.get(TOKEN), os.environ.get(WEBHOOK_SECRET)
-        return cls(api_token=token, webhook_secret=secret or None) if token else None
 
     @classmethod
     def models(cls) -> Mapping[str, Model]:
