@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     gateway_url: str = Field(
         "http://127.0.0.1:8700", description="Where operators' browsers and the CLI reach the gateway."
     )
+    api_key: SecretStr | None = Field(
+        None, description="Whose calls the commands' are. Unset: the operator's, kept in HOME."
+    )
     store: str = Field(
         "", description="Media store: a folder, s3://bucket/prefix, or block:<type-slug>/<name>. Default: $HOME/media."
     )
@@ -125,6 +128,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "public_url",
+        "api_key",
         "fal_user_id",
         "fal_billing_key",
         "gemini_api_key",
@@ -180,12 +184,22 @@ def load_settings() -> Settings:
 
     A process that belongs to the stack in our folder reaches the providers from then on as that stack does.
     """
-    home = Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)
+    home = own_home()
     _reach_as_the_stack(home / "stack.env")
     try:
         return Settings(_env_file=home / "stack.env", home=home)
     except ValidationError as error:
         raise NeedsHuman(_unreadable(error)) from None
+
+
+def own_home() -> Path:
+    """Return the folder of the stack that this process belongs to. The other settings are recorded in it."""
+    return Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)
+
+
+def named_project() -> Path | None:
+    """Return the folder that `DARKROOM_PROJECT` names, alone: a stack may be started where its settings are not."""
+    return Path(named) if (named := os.environ.get("DARKROOM_PROJECT")) else None
 
 
 def belongs_to(recorded: Mapping[str, str | None]) -> bool:

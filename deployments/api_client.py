@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from mimetypes import guess_type
@@ -102,8 +101,8 @@ class ApiClient:
 
 
 def _key(settings: Settings) -> str:
-    if key := os.environ.get("DARKROOM_API_KEY"):
-        return key
+    if settings.api_key:
+        return settings.api_key.get_secret_value()
     file = Home(settings.home).operator_key
     if not file.exists():
         raise NeedsHuman(f"no API key: set DARKROOM_API_KEY (there is no {file}, which `darkroom provision` writes)")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from darkroom.errors import NeedsHuman
+from darkroom.settings import named_project
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ def users_project() -> Path | None:
 
     Raises `NeedsHuman` where it has no file.
     """
-    if named := os.environ.get("DARKROOM_PROJECT"):
-        folder = Path(named).expanduser().resolve()
+    if named := named_project():
+        folder = named.expanduser().resolve()
         if not (folder / NAME).is_file():
             raise NeedsHuman(f"DARKROOM_PROJECT names {folder}, where no {NAME} is: `darkroom new DIR` makes one.")
     else:

@@ -31,9 +31,9 @@ def join_stack() -> None:
     """
     from darkroom.deployments.home import Home
     from darkroom.deployments.inherited import foreign_to_prefect, usable_proxies
-    from darkroom.settings import belongs_to
+    from darkroom.settings import belongs_to, own_home
 
-    recorded = Home(Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME)).environment()
+    recorded = Home(own_home()).environment()
     if belongs_to(recorded):
         for name in foreign_to_prefect(os.environ):
             del os.environ[name]

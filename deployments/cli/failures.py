@@ -5,12 +5,8 @@ What is no failure of the world around it is a fault of ours, and keeps its trac
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import httpx
 
-from darkroom.deployments.cli.common import DEFAULT_HOME
 from darkroom.errors import DarkroomError
 
 
@@ -42,9 +38,9 @@ def _of_the_ledger(error: Exception) -> str | None:
 
 def _remedy() -> str:
     from darkroom.deployments.home import Home
-    from darkroom.settings import belongs_to
+    from darkroom.settings import belongs_to, own_home
 
-    home = Home(Path(os.environ.get("DARKROOM_HOME") or DEFAULT_HOME))
+    home = Home(own_home())
     if belongs_to(home.environment()):
         return f"no stack runs in {home.path}, start it with `darkroom up`"
     return "start what DARKROOM_LEDGER_URL, DARKROOM_GATEWAY_URL and PREFECT_API_URL point at, or correct them"

@@ -16,6 +16,7 @@ import pytest
 from prefect.settings.models.root import Settings as PrefectSettings
 from pydantic import BaseModel
 
+from darkroom.deployments.api_client import ApiClient
 from darkroom.deployments.home import EXPORTED_FROM, Home, read_environment, write_environment
 from darkroom.deployments.inherited import let_through
 from darkroom.deployments.stack.environment import (
@@ -304,6 +305,19 @@ def test_a_process_of_a_stack_finds_the_simulator_by_the_home(home: Home, cluste
         for name in ("SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "NO_PROXY"):
             assert (os.environ.get(name) == recorded[name]) is not own_ledger
         assert ("PGSERVICE" in os.environ) is own_ledger
+
+
+def test_commands_call_with_the_key_of_their_environment_or_else_the_operators(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is set but empty is none."""
+    monkeypatch.setenv("DARKROOM_HOME", str(home.path))
+    home.operator_key.parent.mkdir(parents=True, exist_ok=True)
+    home.operator_key.write_text("operators\n")
+    for own, expected in (("own", "own"), ("", "operators")):
+        monkeypatch.setenv("DARKROOM_API_KEY", own)
+        with ApiClient(load_settings()) as client:
+            assert client._http.headers["Authorization"] == f"Bearer {expected}"
 
 
 def test_secrets_are_made_once_and_are_for_their_owner(home: Home) -> None:
