@@ -98,7 +98,7 @@ class Timing:
         *(timedelta(hours=each) for each in (2, 5, 10, 10)),
     )
     callback_off: timedelta = timedelta(days=3)  # an endpoint to which nothing was delivered for so long
-    every_start: timedelta = timedelta(seconds=5)  # all that are held: another gateway may have gone before it acted
+    all_pending: timedelta = timedelta(seconds=5)  # runs that are held: another gateway may have gone before it acted
     events_idle: timedelta = timedelta(seconds=3)  # for events that flows sent
     events_failed: timedelta = timedelta(seconds=5)
     prefect_watched: timedelta = timedelta(seconds=5)

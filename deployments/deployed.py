@@ -1,6 +1,6 @@
 """What was deployed last, so that a start of the same code need not deploy it again.
 
-Prefect keeps, in a variable of its own, by which code the deployments were written, and how they looked then. Deploying
+Prefect keeps, in its own variable, by which code the deployments were written, and how they looked then. Deploying
 imports Prefect and every flow, for the schemas of their parameters; to see that nothing has changed is two calls. What
 a person has changed or deleted since looks otherwise, and is written again.
 """

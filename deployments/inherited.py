@@ -1,7 +1,7 @@
 """What of the caller's environment the parts of a stack are given: a list of what is let through.
 
 What is not on it would be read by somebody: `PREFECT_*` of the caller's own server or cloud, libpq's `PG*`, a profile.
-A project that needs a variable of its own names it in `DARKROOM_PASS_ENV`. Loopback is never reached through a proxy.
+A project that needs its own variable names it in `DARKROOM_PASS_ENV`. Loopback is never reached through a proxy.
 """
 
 from __future__ import annotations

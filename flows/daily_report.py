@@ -3,7 +3,7 @@
 Triggered by cron on weekdays at nine (a Monday's report begins with Friday), or by hand for any past day, from the
 Prefect UI or by `prefect deployment run daily-report/weekdays -p day=2026-11-20`. Read from the ledger, shown as an
 artifact of the run, and told by the notifier, once for each run. A slot that was missed is made up for as prefect.yaml
-says, by a report of its own day. Fails where the notifier's way fails for good; the artifact is there then.
+says, by its own report day. Fails where the notifier's way fails for good; the artifact is there then.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: Z
     begin, end = span(day, now=flow_run.expected_start_time or resources.clock(), zone=zone)
     if begin >= resources.clock():
         raise BadInput("That day has not begun. Name a past one.", field="day")
-    figures = resources.ledger.figures.between(begin, end)
+    figures = resources.ledger.usage.between(begin, end)
     text, subject = markdown(figures, zone), headline(figures, zone)
     resources.orchestrator.show_text(flow_run.id, key=f"{KIND}-{begin:%Y-%m-%d}", markdown=text, description=subject)
     if tell:

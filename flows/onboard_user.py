@@ -62,7 +62,7 @@ REMINDER = ("Your profile is not complete", "Hello,\n\nyour profile still lacks 
 
 
 def _create_account(who: Onboarding, key: str) -> dict[str, str]:
-    """Create the account: the place for a call of your own. What it returns is on record, once."""
+    """Create the account: the place for your own call. What it returns is on record, once."""
     _tell(who, CREATED, key)
     return {"account": who.account, "created_at": utc_now().isoformat()}
 

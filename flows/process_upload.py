@@ -1,4 +1,4 @@
-"""An uploaded set of things, each processed by a job of its own, side by side; and the join when the last has ended.
+"""An uploaded set of things, each processed by its own job, side by side; and the join when the last has ended.
 
 Triggered by the event `upload.received`, the Prefect UI, or `prefect deployment run process-upload/on-demand -p
 upload=u-1 -p 'items=[{"image": "https://…"}]'`. An item's fields are those of the deployment that it is handed to; what
@@ -61,7 +61,7 @@ class Upload(Order):
 
 @pipeline(Upload)
 def process_upload(job: Job, order: Upload) -> dict[str, Any]:
-    """Each item of an upload is processed by a job of its own."""
+    """Each item of an upload is processed by its own job."""
     given = order.of_items()
     sound = [each for each in given if not isinstance(each, BadInput)]
     started = iter(

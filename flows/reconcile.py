@@ -350,7 +350,7 @@ class Reconciler:
                 return
 
     def _begin_pending(self) -> None:
-        self._resources.dispatcher.carry_out(self._ledger.starts.release(all=True))
+        self._resources.dispatcher.carry_out(self._ledger.pending_runs.release(all=True))
 
     def _place(self, job_id: str) -> None:
         self._resources.dispatcher.carry_out(self._ledger.runs.assign(job_id))

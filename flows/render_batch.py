@@ -1,7 +1,7 @@
 """A campaign is rendered in two passes: everything as a cheap draft, then what a person chose from the contact sheet.
 
 Triggered by `POST /v1/batches`, the Prefect UI, or `prefect deployment run render-batch/on-demand -p manifest=…`.
-Needs the blocks `fal-account/default` and the media store. Each row is a job of its own in the fair queue, driven by
+Needs the blocks `fal-account/default` and the media store. Each row is its own job in the fair queue, driven by
 this one run; between the passes the run is suspended for a person, who answers in Prefect's form or by
 `POST /v1/batches/{id}/selection`. A row that fails stops nothing: it is listed, and a replay renders only such rows.
 Fails where no draft came at all.

@@ -5,7 +5,7 @@ For operators, from the Prefect UI or by `prefect deployment run replay/on-deman
 again; what has not gets a new attempt, which waits in the fair queue like any other.
 
 Jobs that are named go back as they are. Failed jobs that are chosen by what they have in common are priced, and go back
-only with a budget, which holds for the steps that they come to later, too. A job that cannot be replayed is named in
+only with a budget, which holds for the steps that they reach later, too. A job that cannot be replayed is named in
 the table, with the reason, and does not keep the others from it. Fails for an unknown user, and if the ledger cannot be
 reached.
 """
@@ -57,7 +57,7 @@ BUDGET = field(
 
 
 def put_back(resources: Resources, job_ids: list[str]) -> Table:
-    """One line for each job: whether it was put back, and if not, why."""
+    """One line for each job: whether it was requeued, and if not, why."""
     table, implied = [], NOTHING
     for job_id in dict.fromkeys(job_ids):
         try:

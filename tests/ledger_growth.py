@@ -14,7 +14,7 @@ import psycopg
 
 from darkroom.ledger import EventStatus, JobStatus, Ledger, RequestSpec, Search
 from darkroom.ledger.dead_letters import DeadLetterFilter
-from darkroom.ledger.statuses import StartStatus
+from darkroom.ledger.statuses import PendingStatus
 
 USERS = 20
 OPEN = 200  # jobs, each with a call that waits
@@ -97,7 +97,7 @@ def _job_page(ledger: Ledger) -> None:
     job = ledger.jobs.get(job_id(100))
     assert job is not None
     requests = ledger.requests.of_job(job.id)
-    ledger.jobs.figures([job.id])
+    ledger.jobs.usage([job.id])
     ledger.jobs.first_files([job.id])
     assert ledger.waiting_for(job, requests) is None
 
@@ -119,7 +119,7 @@ def _reconcile(ledger: Ledger) -> None:
 
 def _report(ledger: Ledger) -> None:
     begin = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
-    assert ledger.figures.between(begin, begin + timedelta(days=1)).ordered > 500
+    assert ledger.usage.between(begin, begin + timedelta(days=1)).ordered > 500
 
 
 def _page(**asked: object) -> Callable[[Ledger], None]:
@@ -138,7 +138,7 @@ def _events(**asked: object) -> Callable[[Ledger], None]:
 
 def _pending(**asked: object) -> Callable[[Ledger], None]:
     def page(ledger: Ledger) -> None:
-        assert ledger.starts.page(**asked, limit=51)  # type: ignore[arg-type]
+        assert ledger.pending_runs.page(**asked, limit=51)  # type: ignore[arg-type]
 
     return page
 
@@ -185,5 +185,5 @@ OPERATIONS: Mapping[str, Callable[[Ledger], None]] = {
     "pending runs": _pending(),
     "pending runs of a user": _pending(user_id="u1"),
     "pending runs of a deployment": _pending(deployment="onboard-user/on-demand"),
-    "pending runs, dropped": _pending(status=StartStatus.DROPPED),
+    "pending runs, dropped": _pending(status=PendingStatus.DROPPED),
 }

@@ -97,12 +97,12 @@ class Notifier(Configured):
         return self.send(subject, text, key=key, to=to)
 
     def _send(self, message: Message) -> None:
-        # Imported here: an installation uses one way, and each brings a library of its own.
+        # Imported here: an installation uses one way, and each brings its own library.
         match self.way:
             case "log":
                 _log(message)
             case "smtp" if message.to is None and not self.recipient:
-                _log(message)  # for nobody in particular, and nobody is named for that
+                _log(message)  # for no user, and nobody is named for that
             case "smtp":
                 from darkroom.blocks.notifier.mail import MailServer, send_mail
 

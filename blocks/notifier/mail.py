@@ -34,7 +34,7 @@ class MailServer:
 
 
 def send_mail(message: Message, server: MailServer, *, fallback: str) -> None:
-    """`fallback`: who gets what is for nobody in particular. Raises as `Notifier.tell`."""
+    """`fallback`: who gets what is for no user. Raises as `Notifier.tell`."""
     to = message.to or fallback
     if not re.fullmatch(MAIL_ADDRESS, to):
         raise BadInput("A message needs one mail address, name@example.com, of who gets it.", field="to")

@@ -34,7 +34,7 @@ class AuditFile:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditDelivery:
-    """A webhook that came for it, and what became of it."""
+    """A webhook that came for it, and its outcome."""
 
     verdict: str
     received_at: datetime

@@ -49,7 +49,7 @@ class CallEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockingCall:
-    """A paid call under way in a thread of its own, as long as the provider's work takes."""
+    """A paid call under way in its own thread, as long as the provider's work takes."""
 
     job_id: str
     done: Future[object]

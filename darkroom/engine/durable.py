@@ -2,7 +2,7 @@
 
 Each is a row of the ledger under the step's name: opened once, settled once, whatever process looks. While it is open
 the call ends with `Waiting`; whoever settles the row, or its time, has the function called again from its top. Names
-that are not given go by kind and order ("sleep-1"), so a function must come to its steps in the same order each time.
+that are not given go by kind and order ("sleep-1"), so a function must reach its steps in the same order each time.
 
 A side effect (`step`) cannot be undone by a crash: one whose process died between its effect and the record of it is
 done again, with the same key. So it happens at least once; once, where the other side knows the key; and never again

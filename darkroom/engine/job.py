@@ -56,7 +56,7 @@ class Call:
 
 
 class Shown(Protocol):
-    """Where a person looks at what becomes of jobs."""
+    """Where a person looks at the outcome of jobs."""
 
     def show_text(self, job_id: str, name: str, markdown: str, *, description: str) -> None: ...
 
@@ -196,7 +196,7 @@ class Job(Durable):
         return storing.require_shown(self.parameters, files, step=inference.step, ref=inference.ref)
 
     def make(self, step: str, build: Callable[[], bytes], *, kind: Kind = Kind.IMAGE, n: int = 0) -> Asset:
-        """Make and store a file of our own, once: `build` gives its bytes and has no other effect."""
+        """Make and store our own file, once: `build` gives its bytes and has no other effect."""
         if (step, n) not in self._files:
             self.require_going_on()
             try:
@@ -392,7 +392,7 @@ class Job(Durable):
             return False  # there is no such provider, which is found out, and put on record, by sending it
 
     def _carry_out(self, row: Request) -> Request:
-        with suppress(DarkroomError):  # it is on record: the row says what became of it
+        with suppress(DarkroomError):  # it is on record: the row says its outcome
             if not self._as_tasks:
                 return sending.submit(self._resources, row)
             tasks.submit(row.ref, step=row.step, key=f"{self.id}/{row.step}/{row.attempt}")

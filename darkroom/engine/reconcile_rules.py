@@ -28,7 +28,7 @@ class ForRequest(StrEnum):
 class ForRun(StrEnum):
     NOTHING = "nothing"
     CREATE = "create"  # on record, but Prefect does not know it, or not any more
-    WAKE = "wake"  # it has work and has left, or its wake was not heard
+    WAKE = "wake"  # it has work and is suspended, or its wake was not heard
     RECOVER = "recover"  # its process is gone, or has failed with jobs still open
     REASSIGN = "reassign"  # … and no worker can start it again: its jobs go to a run that one can
     CONFIRM = "confirm"  # its cancel was asked for, and nobody is left who would confirm it

@@ -1,7 +1,7 @@
 """The unpaid side effects of a job: carried out, put on record, and tried again as their policy says.
 
 How often one was begun stands in its row, so a policy counts on through suspensions and processes that die. A pause
-that is longer than the run would hold a process for is a wait of its own, "charge: try 3", with its time on record.
+that is longer than the run would hold a process for is its own wait, "charge: try 3", with its time on record.
 Without a policy it is five tries, counted by the process that calls the job.
 """
 

@@ -40,15 +40,15 @@ class DryRunStop(Waiting):
     """A dry run knows no more: `why` begins with "it would …". A wait, so what goes side by side is gone through."""
 
     def __init__(self, why: str) -> None:
-        super().__init__({_UNTOLD + why})
+        super().__init__({_STOP + why})
 
 
-_UNTOLD = "untold:"
+_STOP = "untold:"
 
 
-def untold(waiting: Waiting) -> list[str]:
+def stop_reasons(waiting: Waiting) -> list[str]:
     """Return each reason why a dry run could not go on."""
-    return sorted(ref.removeprefix(_UNTOLD) for ref in waiting.refs if ref.startswith(_UNTOLD))
+    return sorted(ref.removeprefix(_STOP) for ref in waiting.refs if ref.startswith(_STOP))
 
 
 class Cancelled(DarkroomError):

@@ -126,7 +126,7 @@ def store(
 
 
 def make(resources: Resources, job: Job, build: Callable[[], bytes], *, step: str, n: int, kind: Kind) -> Asset:
-    """Make a file of our own: verify it, store it and put it on record like a provider's."""
+    """Make our own file: verify it, store it and put it on record like a provider's."""
     media = verify(build(), kind)
     return resources.ledger.assets.add(
         job, ref=None, step=step, n=n, file=_write(resources, job, media, kind, step=step, n=n)

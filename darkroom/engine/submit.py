@@ -1,6 +1,6 @@
 """How a granted call is sent: its files are brought to the provider, then the one thing that is paid is done, once.
 
-What becomes of it is on record before `send` returns, whoever calls it: a Prefect task in a run of one job, the job's
+Its outcome is on record before `send` returns, whoever calls it: a Prefect task in a run of one job, the job's
 call itself in a run that carries many, or a gateway that has just granted a job's first call (`ahead`). It knows
 nothing of Prefect, and a row is sent by whoever is first to commit that it will.
 """
@@ -145,7 +145,7 @@ def _refused(sender: Sender, row: Request, error: DarkroomError) -> Implied:
     """Record a sure refusal: fail the call for good, or requeue it until it may pass."""
     document = error.of(step=row.step, ref=row.ref).document()
     if isinstance(error, Park):
-        # Told to the account first: the row waits for the breaker then, not for a time of its own.
+        # Told to the account first: the row waits for the breaker then, not for its own time.
         reason = error.message if isinstance(error, OutOfMoney) else None
         sender.ledger.accounts.out(row.account_id, probe=row.probe, reason=reason)
         return sender.ledger.requests.refused(row.ref, error=document, not_before=None)

@@ -101,7 +101,7 @@ def store(job_id: str, ref: str, *, step: str, n: int, key: str, collected_at: d
     retry_condition_fn=_may_pass,
 )
 def make(job_id: str, build: Callable[[], bytes], *, step: str, n: int, kind: Kind, key: str) -> str:
-    """Make and store a file of our own. Return the asset's id."""
+    """Make and store our own file. Return the asset's id."""
     resources = current()
     return storing.make(resources, _job(resources, job_id), build, step=step, n=n, kind=kind).id
 

@@ -1,4 +1,4 @@
-"""Events from users' applications: the door they come in by, conditions on them, and what they start.
+"""Events from users' applications: how they come in, conditions on them, and what they start.
 
 `EventIngest(ledger).take(sender, events)` puts them on record with what they start and wake; `matches` is the condition
 of a wait (`ledger.waits.for_event(test=…)`).

@@ -31,7 +31,7 @@ MOST_REMEMBERED = 1000  # answers of one condition
 LONGEST_REMEMBERED = 500  # characters of what it read
 PARTS = ("name", "v", "user", "data")  # of an event, that can be read
 _UNKNOWN = object()
-_MACROS = frozenset({"all", "exists", "exists_one", "filter", "map"})  # their first argument is a name of their own
+_MACROS = frozenset({"all", "exists", "exists_one", "filter", "map"})  # their first argument is their own name
 _FUNCTIONS = _MACROS | {"has", "dyn", *base_functions}
 
 _CANNOT = "it cannot be evaluated for this data"

@@ -5,7 +5,7 @@
       rate_limit: {key: event.data.account, limit: 10, period: 1h, over: queue}
       priority: "event.data.plan == 'studio' ? 60 : 0"
 
-Here it is read, and asked what one event comes to: under which keys it gathers and is counted (`Held`). The ledger
+Here it is read, and asked what one event comes to: under which keys it is collected and counted (`Held`). The ledger
 decides when a start begins. A key that an event has not is a decision not to start, with its reason; a declaration
 that is wrong is told when the file is read.
 """

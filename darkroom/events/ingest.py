@@ -1,4 +1,4 @@
-"""The event door: what was sent becomes rows, with the jobs it starts and the waits it ends.
+"""The event ingest: what was sent becomes rows, with the jobs it starts and the waits it ends.
 
 Each thing that is sent is accepted or refused for itself, and is a row either way: nothing is dropped. What a refused
 one was refused for stands in its row, and its `id` stays free: put right, it can be sent with the same one. All rows of
@@ -75,7 +75,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestResult:
-    """What became of one event. `id`: of its row. `new`: not sent before."""
+    """The outcome of one event. `id`: of its row. `new`: not sent before."""
 
     id: str
     new: bool
@@ -86,7 +86,7 @@ class IngestResult:
 class Sender:
     """`source`: within it the same `id` is the same event. `user_id`: whom its events are about unless they say.
 
-    `owner_id`: whose jobs an event starts that is about nobody. `named`: looks up users that events name; without it
+    `owner_id`: whose jobs an event starts that is about no user. `named`: looks up users that events name; without it
     naming one is refused. `depth`: see `job_ends.py`. `system`: Darkroom itself, which alone tells of ends of jobs.
     """
 

@@ -1,6 +1,6 @@
 """The ends of jobs as events: what starts on them, waits for them or is cancelled by them needs nothing of its own.
 
-They come in by the same door as those of applications, after the commit that ended the job, each once however often it
+They come in as those of applications do, after the commit that ended the job, each once however often it
 is tried: the number of the news is the event's key. Nobody else can send events of these names.
 
 A job that such an event has started is one deeper than the one that had ended. Past `DEEPEST` the event is refused, so

@@ -5,7 +5,7 @@ Those of Darkroom's own flows; a project's stand in its own modules. A class reg
 that senders have to know of is a new class with the next `v`: those who name the old one in `v` go on being understood;
 who names none means the newest.
 
-What is not declared here is refused at the door, by field. Data is put on record as the model writes it, with its
+What is not declared here is refused as it comes in, by field. Data is put on record as the model writes it, with its
 defaults; so lengths are bounded here, and money is a whole number of cents, which conditions can compare.
 """
 

@@ -53,9 +53,9 @@ from darkroom.ledger.effects import (
 )
 from darkroom.ledger.event_tables import Event, EventEffect, PendingRun, Step, Wait
 from darkroom.ledger.events import EventCancel, Events, EventStart, NewEvent, Received
-from darkroom.ledger.flow_control.pending_runs import Starts
+from darkroom.ledger.flow_control.pending_runs import PendingRuns
 from darkroom.ledger.housekeeping import Housekeeping
-from darkroom.ledger.job_lists import JobFigures
+from darkroom.ledger.job_lists import JobUsage
 from darkroom.ledger.jobs import Jobs, Posted, Record
 from darkroom.ledger.key_tables import USUAL, Scope
 from darkroom.ledger.keys import Caller, Keys, KnownKey, NewKey
@@ -83,14 +83,14 @@ from darkroom.ledger.statuses import (
     JobStatus,
     Lane,
     LoraStatus,
+    PendingStatus,
     RequestStatus,
-    StartStatus,
     Transition,
     WaitKind,
     WaitStatus,
 )
 from darkroom.ledger.tables import Account, Asset, Job, Plan, Request, Run, User, new_id
-from darkroom.ledger.usage import AllFigures, Figures
+from darkroom.ledger.usage import PeriodUsage, UsageReports
 from darkroom.ledger.users import OPERATOR, OVERLAP, Users
 from darkroom.ledger.waits import Steps, Waits
 from darkroom.ledger.why import batch_waits_for, explain
@@ -145,13 +145,12 @@ __all__ = [
     "EventEffect",
     "EventStart",
     "EventStatus",
-    "Figures",
     "Granted",
     "Implied",
     "Job",
     "JobEnd",
-    "JobFigures",
     "JobStatus",
+    "JobUsage",
     "KnownKey",
     "KnownModel",
     "KnownSession",
@@ -172,7 +171,9 @@ __all__ = [
     "OffEndpoint",
     "Outcome",
     "PendingRun",
+    "PendingStatus",
     "Period",
+    "PeriodUsage",
     "Plan",
     "Posted",
     "Price",
@@ -186,7 +187,6 @@ __all__ = [
     "Scope",
     "Search",
     "Sent",
-    "StartStatus",
     "Step",
     "StoredFile",
     "Sums",
@@ -243,11 +243,11 @@ class Ledger:
         self.models = self._part(Models)
         self.events = self._part(Events)
         self.waits = self._part(Waits)
-        self.starts = self._part(Starts)
+        self.pending_runs = self._part(PendingRuns)
         self.steps = self._part(Steps)
         self.dead_letters = DeadLetters(self._engine, self.jobs, clock=clock)
         self.causes = self._part(Causes)
-        self.figures = self._part(AllFigures)
+        self.usage = self._part(UsageReports)
         self.bills = self._part(Bills)
         self.budgets = self._part(Budgets)
         self.spending = self._part(Spending)

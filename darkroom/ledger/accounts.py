@@ -1,6 +1,6 @@
 """What the providers let us know about an account as a whole: it is out, it is back, it wants less.
 
-Each is a transaction of its own that takes the account's row and nothing else, so it is never asked for by somebody who
+Each is its own transaction that takes the account's row and nothing else, so it is never asked for by somebody who
 holds a run or a request. Reported before the refused row goes back to the queue: else the next grant would send it
 straight into the same outage.
 """

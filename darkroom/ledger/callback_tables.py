@@ -30,7 +30,7 @@ class CallbackEndpoint(SQLModel, table=True):
     failing_since: datetime | None = when()  # nothing was delivered since then
     off_at: datetime | None = when()
     off_reason: str | None = None
-    off_told_at: datetime | None = when()  # to the operator
+    off_sent_at: datetime | None = when(column="off_told_at", attribute="off_sent_at")  # to the operator
 
 
 class JobCallback(SQLModel, table=True):
@@ -73,7 +73,7 @@ class Callback(SQLModel, table=True):
     number: int | None = Field(default=None, sa_type=BigInteger)  # the place of the news; None for a test
     event: str
     data: Json | None = json_object()
-    told_at: datetime = when()
+    published_at: datetime = when(column="told_at", attribute="published_at")  # as news
     of_order: bool  # to the address that its order gave, and not to the owner's endpoint
     url: str
     lane: str  # owner and host: the deliveries that wait for each other

@@ -34,7 +34,7 @@ REPLACED = "the endpoint was taken away"
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """What became of one attempt. `again`: when the next one is due; None: there is none. `gone`: a 410."""
+    """The outcome of one attempt. `again`: when the next one is due; None: there is none. `gone`: a 410."""
 
     status: int | None = None
     answer: str | None = None
@@ -78,7 +78,7 @@ class Callbacks(Part):
         return [plain(Callback, row) for row in rows]
 
     def sent(self, callback: Callback, sent: Sent) -> None:
-        """Put on record what became of an attempt; an endpoint that has failed for days is switched off by that."""
+        """Put on record the outcome of an attempt; an endpoint that has failed for days is switched off by that."""
         with self._engine.begin() as connection:
             if sent.error is None:
                 given = {"status": sent.status, "answer": sent.answer}

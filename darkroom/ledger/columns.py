@@ -15,10 +15,15 @@ Json = dict[str, Any]
 ON_DEMAND = "on-demand"  # the deployment in which jobs run, unless an event has started them in another
 
 
-def when(*, now: bool = False) -> Any:
-    """Declare a column with a time and its zone. `now`: the time when the row is made, if none is given."""
+def when(*, now: bool = False, column: str | None = None, attribute: str = "") -> Any:
+    """Declare a column with a time and its zone. `now`: the time when the row is made, if none is given.
+
+    `column`: what it is stored as, where that is not the attribute (`stored_as`).
+    """
     if now:
         return Field(default_factory=utc_now, sa_type=DateTime(timezone=True))
+    if column is not None:
+        return Field(default=None, sa_type=DateTime(timezone=True), sa_column_kwargs=stored_as(column, attribute))
     return Field(default=None, sa_type=DateTime(timezone=True))
 
 

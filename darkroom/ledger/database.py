@@ -110,7 +110,7 @@ def run(connection: Connection, name: str, /, **parameters: Any) -> Result:
 
 
 def run_alone(engine: Engine, name: str, /, **parameters: Any) -> Result:
-    """Execute the statement of that name as a transaction of its own, in one round trip."""
+    """Execute the statement of that name as its own transaction, in one round trip."""
     pooled = _checked_out(engine, name)
     driver: Any = pooled.driver_connection
     try:
@@ -129,7 +129,7 @@ def run_alone(engine: Engine, name: str, /, **parameters: Any) -> Result:
 
 @contextmanager
 def one_by_one(engine: Engine) -> Iterator[Connection]:
-    """Yield a connection on which each statement is a transaction of its own, without BEGIN and COMMIT."""
+    """Yield a connection on which each statement is its own transaction, without BEGIN and COMMIT."""
     with engine.connect() as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 

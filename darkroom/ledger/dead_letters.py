@@ -28,7 +28,7 @@ from darkroom.ledger.request_rows import as_request
 from darkroom.ledger.statuses import JobStatus, RequestStatus
 from darkroom.ledger.tables import Job, Request, new_id
 
-MOST_LETTERS = 1000  # that are put back or discarded at once
+MOST_LETTERS = 1000  # that are requeued or discarded at once
 MOST_REASON = 500  # characters
 
 NO_COST = Decimal(0)
@@ -125,12 +125,12 @@ class Price:
 class Done:
     """The outcome of a replay or of a discard of letters.
 
-    `job_ids` were requeued, or discarded; `refused`: why others were not; `left`: how many more match than go at once.
+    `job_ids` were requeued, or discarded; `refused`: why others were not; `remaining`: how many more match.
     """
 
     job_ids: tuple[str, ...]
     refused: Mapping[str, str]
-    left: int = 0
+    remaining: int = 0
     implied: Implied = NOTHING
 
 
@@ -186,25 +186,25 @@ class DeadLetters(Part):
         if not 0 < len(reason.strip()) <= MOST_REASON:
             raise BadInput(f"Say why, in 1 to {MOST_REASON} characters.", field="reason")
         jobs = self._find(which, limit=MOST_LETTERS)
-        left = self._beyond(which, jobs)
+        remaining = self._beyond(which, jobs)
         ids = [job.id for job in jobs]
         gone = set(self._run("dead_discard", job_ids=ids, reason=reason, now=self._now()).scalars())
         return Done(
             job_ids=tuple(job.id for job in jobs if job.id in gone),
             refused={job.id: NO_LETTER for job in jobs if job.id not in gone} | _no_letters(which, jobs),
-            left=left,
+            remaining=remaining,
         )
 
     def replay(self, which: DeadLetterFilter, *, budget_usd: Decimal, key: str | None = None) -> Done:
         """Requeue letters one by one, oldest failure first, each that fits in what is left of the budget, in USD.
 
         Together they pay no more than that, also with the steps that they reach later: a call beyond it fails its job,
-        which is a letter again. Each is requeued in a transaction of its own; where this ends between, the others are
+        which is a letter again. Each is requeued in its own transaction; where this ends between, the others are
         as they were. Sent again with the same `key`, it goes on under the same budget; raises `BadInput` for another
         one.
         """
         jobs, replay_id = self._find(which, limit=MOST_LETTERS), self._open_replay(budget_usd, key)
-        left = self._beyond(which, jobs)
+        remaining = self._beyond(which, jobs)
         parts = self._parts(jobs)
         prices = {job_id: sum(part.values(), NO_COST) for job_id, part in parts.items()}
         refused = dict(_no_letters(which, jobs))
@@ -230,7 +230,7 @@ class DeadLetters(Part):
         return Done(
             job_ids=(*put_back, *went),
             refused={job_id: why for job_id, why in refused.items() if job_id not in went},
-            left=left,
+            remaining=remaining,
             implied=implied,
         )
 

@@ -162,7 +162,7 @@ class BeginPending(Effect):
         return f"The pending runs of {self.deployment} were not looked at"
 
     def carry_out(self, outside: Outside) -> Implied:
-        return outside.ledger.starts.begin(self.deployment)
+        return outside.ledger.pending_runs.begin(self.deployment)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
 from darkroom.ledger.columns import Json, depth, json_object, when
-from darkroom.ledger.statuses import EffectKind, EventStatus, StartStatus, WaitKind, WaitStatus
+from darkroom.ledger.statuses import EffectKind, EventStatus, PendingStatus, WaitKind, WaitStatus
 
 
 class Event(SQLModel, table=True):
@@ -36,7 +36,7 @@ class Event(SQLModel, table=True):
     id: str = Field(primary_key=True)
     source: str  # whose key sent it: the same `key` from there is the same event
     key: str | None = None  # the sender's own id of it
-    user_id: str | None = Field(default=None, foreign_key="user.id")  # whom it is about; None: nobody in particular
+    user_id: str | None = Field(default=None, foreign_key="user.id")  # whom it is about; None: about no user
     name: str
     version: int | None = None
     depth: int = depth()
@@ -45,7 +45,7 @@ class Event(SQLModel, table=True):
     problem: Json | None = json_object()  # of a refused one: {"field", "message"}
     occurred_at: datetime = when(now=True)  # as its sender says
     received_at: datetime = when(now=True)
-    told_at: datetime | None = when()  # Prefect has it in its feed
+    published_at: datetime | None = when(column="told_at", attribute="published_at")  # Prefect has it in its feed
 
 
 class Wait(SQLModel, table=True):
@@ -85,7 +85,7 @@ class FlowControl(SQLModel, table=True):
 
 
 class PendingRun(SQLModel, table=True):
-    """A run that events ask for: gathering more of them, waiting for its turn, begun as a job, or dropped."""
+    """A run that events ask for: collecting more of them, waiting for its turn, started as a job, or dropped."""
 
     __tablename__ = "start"
     __table_args__ = (
@@ -127,22 +127,22 @@ class PendingRun(SQLModel, table=True):
     id: str = Field(primary_key=True)
     deployment: str
     user_id: str = Field(foreign_key="user.id")
-    status: StartStatus = Field(sa_type=Text)
-    gather_key: str | None = None  # events with the same one, of the same user, are one start
+    status: PendingStatus = Field(sa_type=Text)
+    gather_key: str | None = None  # events with the same one, of the same user, are one run
     takes_all: bool = False  # the run is given all events, as a list; else the last one
     # Over whom each limit counts; None: it has none.
     rate_key: str | None = None
     throttle_key: str | None = None
     singleton_key: str | None = None
     concurrency_key: str | None = None
-    gate_key: str  # all four: starts that wait for the same are one line
+    gate_key: str  # all four: runs that wait for the same are one line
     priority: int = 0  # seconds that it stands before its time
     parameters: Json = json_object()  # of the last event
     events: int  # that it stands for
     bytes: int  # of their parameters
     created_at: datetime = when(now=True)
     ranked_at: datetime = when(now=True)  # its place among those that wait
-    due_at: datetime | None = when()  # gathering: when it goes on; waiting: not before
+    due_at: datetime | None = when()  # collecting: when it goes on; waiting: not before
     reason: str | None = None  # dropped: why; waiting: what for
     job_id: str | None = Field(default=None, foreign_key="job.id")
     paced_until: datetime | None = when()  # begun: when the next of its throttle has its even place
@@ -166,8 +166,8 @@ class EventEffect(SQLModel, table=True):
     job_id: str | None = Field(default=None, foreign_key="job.id")
     wait_id: str | None = Field(default=None, foreign_key="wait.id")
     start_id: str | None = Field(default=None, foreign_key="start.id")
-    start_n: int | None = None  # its place among the start's events, from 1
-    parameters: Json | None = json_object()  # that it gives the start
+    start_n: int | None = None  # its place among the run's events, from 1
+    parameters: Json | None = json_object()  # that it gives the run
     reason: str | None = None
     at: datetime = when(now=True)
 

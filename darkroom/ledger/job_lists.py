@@ -19,7 +19,7 @@ from darkroom.ledger.tables import Asset, Job
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobFigures:
+class JobUsage:
     """Of one job, in USD: what it was estimated at, None where nobody knows; and what was paid, as far as is known.
 
     Of a batch with all of its rows. `price_usd`: the cost with its plan's mark-up.
@@ -63,11 +63,11 @@ class JobLists(Part):
             )
             return [plain(Job, row, status=JobStatus(row.status)) for row in rows]
 
-    def figures(self, job_ids: Sequence[str]) -> dict[str, JobFigures]:
+    def usage(self, job_ids: Sequence[str]) -> dict[str, JobUsage]:
         """Return the money of each of these jobs."""
         found = self._run("jobs_figures", job_ids=list(job_ids))
         return {
-            row.id: JobFigures(estimate_usd=row.estimate_usd, cost_usd=row.cost_usd, price_usd=row.price_usd)
+            row.id: JobUsage(estimate_usd=row.estimate_usd, cost_usd=row.cost_usd, price_usd=row.price_usd)
             for row in found
         }
 
@@ -83,4 +83,4 @@ class JobLists(Part):
 
     def cost(self, job_id: str) -> Decimal:
         """Return what was paid for the job in USD, as far as is known."""
-        return self.figures([job_id]).get(job_id, JobFigures()).cost_usd
+        return self.usage([job_id]).get(job_id, JobUsage()).cost_usd

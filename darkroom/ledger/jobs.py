@@ -321,7 +321,7 @@ class Jobs(JobLists):
     def repeat(self, job_id: str, *, idempotency_key: str | None = None) -> Posted:
         """Order the same once more, exactly, with the input on record, whatever its age. It is made, and paid, anew.
 
-        A row of a batch becomes a job of its own. Raises `WrongState` for a batch.
+        A row of a batch becomes its own job. Raises `WrongState` for a batch.
         """
         job = self.get(job_id)
         assert job is not None

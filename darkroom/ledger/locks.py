@@ -1,7 +1,7 @@
 """The first rule of the ledger's concurrency: the run row first.
 
-Whoever changes what a run waits for, adds a job to it, closes it or asks whether it has left, locks its row `FOR
-UPDATE` in a statement of its own and looks in the next one. READ COMMITTED gives each statement the state at *its*
+Whoever changes what a run waits for, adds a job to it, closes it or asks whether it is suspended, locks its row `FOR
+UPDATE` in its own statement and looks in the next one. READ COMMITTED gives each statement the state at *its*
 beginning: one that waited for a lock and decides in the same breath decides by what was true before the wait.
 
 The order is run, job, request. Nobody who holds one of them takes the account row.
@@ -35,7 +35,7 @@ def lock_run_of_job(connection: Connection, job_id: str) -> Run | None:
         return _lock_unassigned(connection, job_id)
     if found.closed_at is None or run(connection, "run_of_job", job_id=job_id).scalar_one() == found.id:
         return as_run(found)
-    return _lock_unassigned(connection, job_id)  # put back meanwhile, or in another run's hands
+    return _lock_unassigned(connection, job_id)  # requeued meanwhile, or in another run's hands
 
 
 def lock_run_of_request(connection: Connection, ref: str) -> Run | None:

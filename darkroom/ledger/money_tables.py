@@ -25,7 +25,8 @@ class AccountMoney(SQLModel, table=True):
     balance_usd: Decimal | None = usd_billed()
     balance_at: datetime | None = when()  # of that balance
     balance_due_at: datetime | None = when()  # read again
-    balance_told_at: datetime | None = when()  # that it is low; None once it is not
+    # That it is low was sent to the operator; None once it is not.
+    balance_sent_at: datetime | None = when(column="balance_told_at", attribute="balance_sent_at")
     stopped_at: datetime | None = when()  # nothing is granted, as it is lower still
     drift_told_on: date | None = None  # the last day for which bills and costs were compared
 

@@ -97,7 +97,7 @@ class AllNews(Part):
         with self._engine.begin() as connection:
             if not run(connection, "news_any_new").scalar_one():
                 return False
-            run(connection, "news_lock")  # in a statement of its own: the next one sees what its holder before wrote
+            run(connection, "news_lock")  # in its own statement: the next one sees what its holder before wrote
             return run(connection, "news_number", most=MOST_NUMBERED).rowcount == MOST_NUMBERED
 
     def now(self) -> int:

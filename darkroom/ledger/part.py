@@ -19,5 +19,5 @@ class Part:
         self._timing = timing
 
     def _run(self, name: str, /, **parameters: Any) -> Result:
-        """Execute the statement of that name as a transaction of its own."""
+        """Execute the statement of that name as its own transaction."""
         return run_alone(self._engine, name, **parameters)

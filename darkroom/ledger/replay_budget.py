@@ -1,4 +1,4 @@
-"""The budget of jobs that were put back together, held also for the calls that they come to later.
+"""The budget of jobs that were put back together, held also for the calls that they reach later.
 
 Each of their paid calls bears the replay's id from the moment it is on record. Whoever adds one locks the replay's row
 after the insert and adds up what was paid under it and what may yet be; beyond the budget the whole transaction is

@@ -29,7 +29,7 @@ from darkroom.ledger.tables import Job, Run, new_id
 # line took 1.2 s (p95) in five runs and 0.4 s in one, which needed two thirds of the CPU.
 MOST_JOBS = 256
 BATCH_ROOM = 10_000  # its rows are handed to it slot by slot
-# Kinds of which each job has a run of its own: a person is asked in it, and pauses or cancels it alone.
+# Kinds of which each job has its own run: a person is asked in it, and pauses or cancels it alone.
 ALONE = frozenset({BATCH})
 # What a job can wait for beside calls: all its rows, a person's choice, a row of `wait`.
 ROWS, CHOICE, WAIT = "rows:", "choice:", "wait:"

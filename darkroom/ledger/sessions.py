@@ -1,6 +1,6 @@
 """Sessions: what a page in a browser holds in place of a key, good for what the key is, for half a day.
 
-A session is a bearer of its own, seen once as a key is, of which the ledger keeps the digest. It leans on its key:
+A session is its own bearer, seen once as a key is, of which the ledger keeps the digest. It leans on its key:
 every statement that looks for a caller joins the two, so whatever ends the key ends its sessions with the same commit.
 """
 

@@ -66,20 +66,25 @@ class EffectKind(StrEnum):
     STARTED = "started"
     WOKE = "woke"
     NOT_STARTED = "not_started"
-    HELD = "held"  # by the deployment's flow control: what became of it stands in the `Start`
+    HELD = "held"  # by the deployment's flow control: its outcome stands in the `PendingRun`
     NOT_WOKEN = "not_woken"
     CANCELS = "cancels"  # jobs of a deployment; its pending runs when their turn comes
     CANCELLED = "cancelled"  # this job
     NOT_CANCELLED = "not_cancelled"
 
 
-class StartStatus(StrEnum):
-    """Of a run that events ask for, under a deployment's flow control."""
+class PendingStatus(StrEnum):
+    """Of a run that events ask for, under a deployment's flow control. Rows bear the words of 0.1, as waits do."""
 
-    GATHERING = "gathering"  # more events may join it
+    COLLECTING = "gathering"  # more events may join it
     WAITING = "waiting"  # for its turn
-    BEGUN = "begun"  # as a job
+    STARTED = "begun"  # as a job
     DROPPED = "dropped"  # nothing begins, for the reason on record
+
+    @property
+    def word(self) -> str:
+        """Return what people and programs are told."""
+        return self.name.lower()
 
 
 class WaitKind(StrEnum):

@@ -19,7 +19,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     Double,
     Identity,
     Index,
@@ -145,9 +144,7 @@ class Run(SQLModel, table=True):
         default=False, sa_column_kwargs=stored_as("asks", "awaits_input")
     )  # suspended with a form: an event does not resume it
     # Prefect has accepted its suspension: only an event brings it back
-    suspended_at: datetime | None = Field(
-        default=None, sa_type=DateTime(timezone=True), sa_column_kwargs=stored_as("left_at", "suspended_at")
-    )
+    suspended_at: datetime | None = when(column="left_at", attribute="suspended_at")
     woken_at: datetime | None = when()  # the event was due; unset again when the run enters
     alive_until: datetime | None = when()  # renewed by the process that carries it
     recoveries: int = 0  # how often, in quick succession, it was brought back after its process was lost
@@ -212,7 +209,7 @@ class Job(SQLModel, table=True):
     user_id: str = Field(foreign_key="user.id")
     kind: str
     deployment: str = on_demand()
-    start_id: str | None = None  # the `HeldStart` that it began as; that names the job
+    start_id: str | None = None  # the `PendingRun` that it began as; that names the job
     status: JobStatus = Field(default=JobStatus.PENDING, sa_type=Text)
     run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
     parent_id: str | None = Field(default=None, foreign_key="job.id")  # the batch that it is a row of
@@ -368,7 +365,7 @@ class Asset(SQLModel, table=True):
 
 
 class Delivery(SQLModel, table=True):
-    """A webhook that was verified, and what became of it."""
+    """A webhook that was verified, and its outcome."""
 
     __table_args__ = (
         Index("delivery_late", "received_at", postgresql_where=text("verdict = 'late'")),

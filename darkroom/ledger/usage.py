@@ -65,7 +65,7 @@ class SlotUse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class PeriodUsage:
     begin: datetime
     end: datetime
     ordered: int
@@ -94,8 +94,8 @@ class Figures:
         return prices if any(each.marked_up for each in self.spent) else None
 
 
-class AllFigures(Part):
-    def between(self, begin: datetime, end: datetime) -> Figures:
+class UsageReports(Part):
+    def between(self, begin: datetime, end: datetime) -> PeriodUsage:
         """Return the usage from `begin` to before `end`, both with a time zone; all read as of one moment."""
         span = {"begin": begin, "end": end}
         with self._engine.begin() as connection:
@@ -109,7 +109,7 @@ class AllFigures(Part):
             (again,) = rows("figures_duplicates")
             (reused,) = rows("figures_reused")
             seconds = (end - begin).total_seconds()
-            return Figures(
+            return PeriodUsage(
                 begin=begin,
                 end=end,
                 ordered=ordered["n"],

@@ -67,7 +67,7 @@ class Dispatcher:
         return implied
 
     def start_ahead(self, count: int) -> Implied:
-        """Assign the next so many in line that need a run of their own: its process is there when the slot comes."""
+        """Assign the next so many in line that need their own run: its process is there when the slot comes."""
         job_ids = self.ledger.grants.next_without_run(count)
         return self.ledger.runs.assign(*job_ids)
 

@@ -1,4 +1,4 @@
-"""What becomes of the slots that cron has and nobody came to: `missed_slots` beside `schedules` in prefect.yaml.
+"""The outcome of the slots that cron has and nobody came to: `missed_slots` beside `schedules` in prefect.yaml.
 
     missed_slots: run_all                        # each for itself
     missed_slots: run_once                       # the newest, for all of them

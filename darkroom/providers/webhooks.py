@@ -1,6 +1,6 @@
 """What a provider's webhook says, once it is verified: which call it is about, and how that ended.
 
-How it is verified is the provider's own: its account makes a `WebhookReceiver`. What becomes of it is the gateway's.
+How it is verified is the provider's own: its account makes a `WebhookReceiver`. Its outcome is the gateway's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`darkroom new`: a project of one's own, that runs."""
+"""`darkroom new`: one's own project, that runs."""
 
 from __future__ import annotations
 

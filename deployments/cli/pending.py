@@ -29,13 +29,13 @@ def list_pending(
 ) -> None:
     """List pending runs of all users, newest first: id, deployment, status, events, until when, job, reason."""
     from darkroom.errors import BadInput
-    from darkroom.ledger import StartStatus
+    from darkroom.ledger import PendingStatus
 
-    if status is not None and status not in list(StartStatus):
-        raise BadInput(f"'{status}' is none of {', '.join(StartStatus)}.", field="--status")
-    wanted = None if status is None else StartStatus(status)
+    if status is not None and status not in list(PendingStatus):
+        raise BadInput(f"'{status}' is none of {', '.join(PendingStatus)}.", field="--status")
+    wanted = None if status is None else PendingStatus(status)
     with open_ledger() as ledger:
-        found = ledger.starts.page(deployment=deployment, status=wanted, limit=limit)
+        found = ledger.pending_runs.page(deployment=deployment, status=wanted, limit=limit)
     _print(found, as_json=as_json, empty="There are no such pending runs.")
 
 
@@ -47,7 +47,7 @@ def release(starts: StartIds, as_json: JsonOption = False) -> None:
 
     with open_ledger() as ledger, Orchestrator() as orchestrator:
         _known(ledger, starts)
-        Dispatcher(ledger, orchestrator).carry_out(ledger.starts.release_now(starts))
+        Dispatcher(ledger, orchestrator).carry_out(ledger.pending_runs.release_now(starts))
         _print(_known(ledger, starts), as_json=as_json, empty="Nothing was released.")
 
 
@@ -69,13 +69,13 @@ def drop(
     with open_ledger() as ledger:
         if deployment is not None:
             owner = None if user is None else ledger.users.find(user).id
-            dropped = ledger.starts.drop(deployment, ids=None, user_id=owner, reason=reason)
+            dropped = ledger.pending_runs.drop(deployment, ids=None, user_id=owner, reason=reason)
         else:
             found = _known(ledger, starts or [])
             dropped = [
                 id
                 for name in sorted({each.deployment for each in found})
-                for id in ledger.starts.drop(name, ids=starts, user_id=None, reason=reason)
+                for id in ledger.pending_runs.drop(name, ids=starts, user_id=None, reason=reason)
             ]
     rows = (((id, "dropped"), {"id": id, "status": "dropped"}) for id in dropped)
     print_rows(("run", "now"), rows, as_json=as_json, empty="Nothing was dropped.")
@@ -84,16 +84,16 @@ def drop(
 def _known(ledger: Ledger, ids: list[str]) -> list[PendingRun]:
     from darkroom.errors import BadInput
 
-    found = ledger.starts.get(ids)
+    found = ledger.pending_runs.get(ids)
     if missing := [id for id in ids if id not in found]:
         raise BadInput(f"There is no pending run {missing[0]}.", field="RUN")
     return [found[id] for id in ids]
 
 
 def _print(found: Sequence[PendingRun], *, as_json: bool, empty: str) -> None:
-    from darkroom.deployments.gateway.routes.pending_runs import start_document
+    from darkroom.deployments.gateway.routes.pending_runs import pending_run_document
 
-    rows = ((_cells(each), start_document(each).model_dump(mode="json")) for each in found)
+    rows = ((_cells(each), pending_run_document(each).model_dump(mode="json")) for each in found)
     print_rows(COLUMNS, rows, as_json=as_json, empty=empty)
 
 

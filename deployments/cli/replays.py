@@ -205,11 +205,11 @@ def _together(chosen: Which, jobs: list[str], budget: Decimal, *, as_json: bool)
 def _put_back(chosen: Which, jobs: list[str], budget: Decimal) -> tuple[list[str], Mapping[str, str], int]:
     if os.environ.get("DARKROOM_API_KEY"):
         told = _ask(chosen, jobs, budget_usd=float(budget))
-        return told["put_back"], {each["job_id"]: each["why"] for each in told["refused"]}, told["left"]
+        return told["put_back"], {each["job_id"]: each["why"] for each in told["refused"]}, told["remaining"]
     with open_ledger() as ledger, _dispatching(ledger) as carry_out:
         done = ledger.dead_letters.replay(chosen.in_ledger(ledger, jobs), budget_usd=budget)
         carry_out(done.implied)
-    return list(done.job_ids), done.refused, done.left
+    return list(done.job_ids), done.refused, done.remaining
 
 
 def _ask(chosen: Which, jobs: list[str], **more: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def serve(*, host: str = HOST, port: int = PORT) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m darkroom.deployments.gateway", description="Darkroom's HTTP door.")
+    parser = argparse.ArgumentParser(prog="python -m darkroom.deployments.gateway", description="Darkroom's gateway.")
     parser.add_argument("--host", default=HOST)
     parser.add_argument("--port", type=int, default=PORT)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What becomes of a webhook of others: verified, read, made an event, and put on record like any that is sent.
+"""The outcome of a webhook of others: verified, read, made an event, and put on record like any that is sent.
 
 Nothing of a body is parsed before it is known whose it is. What is refused is counted and sampled in the log, not
 stored. What is signed and cannot be made an event is loud in the log, and kept as a refused event of the hook's owner.

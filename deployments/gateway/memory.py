@@ -1,6 +1,6 @@
 """What the process gives back to the machine once a large request is done.
 
-Requests are worked on by some forty threads, and glibc gives each a heap of its own, whose top stays with it: after a
+Requests are worked on by some forty threads, and glibc gives each its own heap, whose top stays with it: after a
 few thousand uploads and manifests a gateway held more than a gigabyte of which Python used 20 MB. Two heaps for all,
 and large blocks that are mapped on their own and unmapped when they are freed, keep it at what it uses.
 """

@@ -120,7 +120,7 @@ def _keep_packaged(ledger: Ledger) -> None:
 
 
 async def services_of(request: Request) -> Services:
-    """Not a plain function: that would be a journey to another thread and back, for every request."""
+    """Not a plain function: that would be a round trip to another thread, for every request."""
     services: Services = request.app.state.services
     return services
 

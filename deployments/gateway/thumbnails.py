@@ -1,4 +1,4 @@
-"""Small pictures of assets: made when one is asked for first, then kept in the media store under a key of their own.
+"""Small pictures of assets: made when one is asked for first, then kept in the media store under their own key.
 
 The key has the file's hash in it, so what is kept is never another file's. Few are made at a time, as each takes a
 core and the memory of a whole picture; the others wait for their turn.

@@ -1,4 +1,4 @@
-"""What becomes of a provider's webhook: verified, matched to a row, settled. The answer decides whether it comes again.
+"""The outcome of a provider's webhook: verified, matched to a row, settled. The answer decides whether it comes again.
 
 Whose webhook it is the provider's own receiver says. A signature covers neither the query nor, always, the customer, so
 both are checked here: the account against ours, and the token in the address against the row's. A row without the

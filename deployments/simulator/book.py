@@ -1,4 +1,4 @@
-"""The provider's own book: who submitted what, what became of it, and which webhooks went out.
+"""The provider's own book: who submitted what, with which outcome, and which webhooks went out.
 
 In memory and touched by one event loop only; what is to survive the process is in a journal too. Tests and benchmarks
 read it through `/_sim/requests` and `/_sim/stats` to learn what really happened on the provider's side, e.g. that a

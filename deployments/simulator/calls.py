@@ -59,7 +59,7 @@ _REFUSALS = {
 
 
 class Announcement(StrEnum):
-    """What becomes of Mux' webhook."""
+    """The outcome of Mux' webhook."""
 
     NORMAL = "normal"
     LOST = "lost"

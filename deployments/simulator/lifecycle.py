@@ -1,7 +1,7 @@
 """How long a file lives: what a client asks for in a header, as JSON.
 
 Uploads to the CDN read `X-Fal-Object-Lifecycle`; the storage's initiate, and submits for what they produce, read
-`X-Fal-Object-Lifecycle-Preference`. fal's client sends both, a client of one's own can take the wrong one.
+`X-Fal-Object-Lifecycle-Preference`. fal's client sends both, one's own client can take the wrong one.
 """
 
 from __future__ import annotations

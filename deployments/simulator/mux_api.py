@@ -1,4 +1,4 @@
-"""api.mux.com and the host its direct uploads go to: an address for a film, the film, and what becomes of it."""
+"""api.mux.com and the host its direct uploads go to: an address for a film, the film, and its outcome."""
 
 from __future__ import annotations
 

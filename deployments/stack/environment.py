@@ -100,7 +100,7 @@ def client_settings(options: StackOptions, *, home: Home, cluster: Cluster, base
         "PREFECT_HOME": str(home.prefect),
         "PREFECT_API_URL": f"{options.prefect_url}/api",
         "PREFECT_API_AUTH_STRING": secrets["PREFECT_API_AUTH_STRING"],
-        # Small JSON in a folder of its own: whoever can write there runs code in the workers.
+        # Small JSON in its own folder: whoever can write there runs code in the workers.
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home.results),

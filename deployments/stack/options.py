@@ -10,7 +10,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Provider(StrEnum):
-    SIMULATED = "simulated"  # a fal of our own on this machine: nothing is paid
+    SIMULATED = "simulated"  # our own fal on this machine: nothing is paid
     LIVE = "live"  # whatever answers for fal's addresses, with FAL_KEY
 
 

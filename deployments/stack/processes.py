@@ -33,7 +33,7 @@ def spawn(
     death_signal: signal.Signals,
     identity: Identity,
 ) -> subprocess.Popen[bytes]:
-    """In a session of its own: Ctrl-C in the terminal is for us, and we end the parts in order."""
+    """In its own session: Ctrl-C in the terminal is for us, and we end the parts in order."""
     with log.open("ab") as output:
         return subprocess.Popen(
             command,

@@ -52,7 +52,7 @@ class StartFailed(DarkroomError):
 
 @dataclass(kw_only=True)
 class Running:
-    """A part and what became of it."""
+    """A part and its outcome."""
 
     part: Part
     timing: Timing

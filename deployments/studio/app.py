@@ -1,4 +1,4 @@
-"""The Studio as an application of its own, which the gateway mounts at `/studio`."""
+"""The Studio as its own application, which the gateway mounts at `/studio`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker type `warm`: flow runs that start in a blink, each still a process of its own.
+"""The worker type `warm`: flow runs that start in a blink, each still its own process.
 
 `prefect worker start --pool darkroom --type warm`. Prefect finds it by the entry point group `prefect.collections`.
 """

@@ -1,4 +1,4 @@
-"""One attempt of one flow run, in a process of its own that was forked ready to go.
+"""One attempt of one flow run, in its own process that was forked ready to go.
 
 What `python -m prefect.engine` does, less what the worker has done already: it need not read the run, its deployment or
 its code. It begins when the worker has put the run on record as this process's, and dies with the worker.
@@ -38,7 +38,7 @@ from darkroom.deployments.worker.internals import (
     terminate_as_cancelled,
     use_servers_result_storage,
 )
-from darkroom.deployments.worker.messages import Order, Suspended, Word
+from darkroom.deployments.worker.messages import Message, Order, Suspended
 
 
 def main(order: Order, line: Connection) -> None:
@@ -82,9 +82,9 @@ def _obey(flow_run: FlowRun, line: Connection, go: threading.Event) -> None:
         except (EOFError, OSError):
             os.kill(os.getpid(), signal.SIGKILL)  # the worker is gone, and whoever puts the run back may not meet us
         match said:
-            case Word.GO:
+            case Message.GO:
                 go.set()
-            case Word.CANCEL:
+            case Message.CANCEL:
                 terminate_as_cancelled()
                 os.kill(os.getpid(), signal.SIGTERM)
             case Suspended(state=state):

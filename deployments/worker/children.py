@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
-from darkroom.deployments.worker.messages import Suspended, Word
+from darkroom.deployments.worker.messages import Message, Suspended
 
 
 class Child:
@@ -29,15 +29,15 @@ class Child:
         """Its exit status: negative for a signal, 255 if the forkserver died and took it along."""
         return await asyncio.shield(self._ended)
 
-    def say(self, word: Word | Suspended) -> None:
+    def send(self, message: Message | Suspended) -> None:
         with suppress(OSError):  # it has ended, or is ending
-            self._line.send(word)
+            self._line.send(message)
 
     def cancel(self, *, grace: timedelta) -> None:
         """Once: its engine says Cancelling too, and a second signal would interrupt it before it says Cancelled."""
         if not self._cancelled:
             self._cancelled = True
-            self.say(Word.CANCEL)
+            self.send(Message.CANCEL)
             asyncio.get_running_loop().call_later(grace.total_seconds(), self.kill)
 
     def kill(self) -> None:

@@ -5,7 +5,7 @@ per process and hands it to every `Process`; to take up new code a second one is
 is let go: it ends by itself with the last of its children.
 
 It dies with the worker, whatever kills that, and its children die with it. The kernel ties it to the thread that
-started it, so each has a thread of its own, which starts the children too and lives until it has ended.
+started it, so each has its own thread, which starts the children too and lives until it has ended.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import Flow, FlowRun, State, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 
 
-class Word(Enum):
-    """Said to a child over its line, while it runs."""
+class Message(Enum):
+    """What a child is sent over its line while it runs."""
 
     GO = "go"  # the run is on record as this child's
     CANCEL = "cancel"

@@ -40,7 +40,7 @@ from darkroom.deployments.worker.configuration import Recipe, Recipes, WarmJobCo
 from darkroom.deployments.worker.forkserver import CannotPreload, ForkServer
 from darkroom.deployments.worker.idle_turns import IdleTurns
 from darkroom.deployments.worker.listeners import Changes, LedgerListener, hear_prefect
-from darkroom.deployments.worker.messages import Order, Suspended, Word
+from darkroom.deployments.worker.messages import Message, Order, Suspended
 from darkroom.ledger import Ledger
 from darkroom.orchestrator.missed_runs import COMPLETED
 from darkroom.settings import load_settings
@@ -148,7 +148,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             try:
                 # First, so that a child that dies is known to be the one that had the run.
                 await self.client.update_flow_run(flow_run.id, infrastructure_pid=str(child.pid))
-                child.say(Word.GO)
+                child.send(Message.GO)
                 if task_status is not None:
                     task_status.started(child.pid)
                 status = await child.ended()
@@ -282,10 +282,10 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             await self._mark_flow_run_as_cancelled(flow_run, {"message": message})
 
     async def _run_hooks(self, flow_run: FlowRun, configuration: WarmJobConfiguration, state: State[Any]) -> None:
-        """Run the flow's hooks for a state that its own process did not live to see, in a process of their own."""
+        """Run the flow's hooks for a state that its own process did not live to see, in their own process."""
         with await self._order(flow_run, configuration, hooks_for=state) as order:
             hooks = await self._fork(order)
-            hooks.say(Word.GO)
+            hooks.send(Message.GO)
             await hooks.ended()
 
     async def _poll_when_rung(self) -> None:
@@ -328,7 +328,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         elif state == Changes.CANCELLING:
             child.cancel(grace=self._timing.cancel_grace)
         elif state == Changes.SUSPENDED:
-            child.say(Suspended(state=State(type=StateType.PAUSED, name=state, timestamp=when)))
+            child.send(Suspended(state=State(type=StateType.PAUSED, name=state, timestamp=when)))
 
     def _renew(self) -> None:
         """SIGHUP: new code. What runs finishes on the old."""

@@ -1,7 +1,7 @@
 """What pipelines are ordered with: their forms in Prefect's UI, and their bodies over HTTP.
 
 Beside the flows rather than in them, as the gateway takes orders without importing Prefect, which takes a second.
-`NAMED` are those that have an address of their own.
+`NAMED` are those that have their own address.
 """
 
 from collections.abc import Sequence

@@ -136,7 +136,7 @@ class Picture(Order):
 
     @property
     def endpoint(self) -> str:
-        """A LoRA is for FLUX dev, which has an endpoint of its own for it. Raises BadInput."""
+        """A LoRA is for FLUX dev, which has its own endpoint for it. Raises BadInput."""
         if self.lora is None:
             return self.model
         if self.model not in ("fal-ai/flux/dev", PAINTER):

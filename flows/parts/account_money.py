@@ -89,9 +89,9 @@ class AccountMoneyTurn:
         elif money.stopped_at is not None:
             self._resources.dispatcher.carry_out(self._bills.go_on(self._account_id))
         is_low = low is not None and balance < low
-        if is_low and low is not None and money.balance_told_at is None:
+        if is_low and low is not None and money.balance_sent_at is None:
             self._tell_low(balance, low)
-        if is_low is (money.balance_told_at is None):
+        if is_low is (money.balance_sent_at is None):
             self._bills.told(self._account_id, is_low=is_low)
 
     def _stop(self, balance: Decimal, stop: Decimal) -> None:

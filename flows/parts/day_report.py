@@ -13,7 +13,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
-from darkroom.ledger import Figures, JobStatus
+from darkroom.ledger import JobStatus, PeriodUsage
 from darkroom.ledger.usage import Spent
 
 BAR = 40  # characters of the longest
@@ -39,19 +39,19 @@ def span(day: date | None, *, now: datetime, zone: ZoneInfo) -> tuple[datetime, 
     return _midnight(first, zone), _midnight(today, zone)
 
 
-def title(figures: Figures, zone: ZoneInfo) -> str:
+def title(figures: PeriodUsage, zone: ZoneInfo) -> str:
     first, last = figures.begin.astimezone(zone).date(), (figures.end - timedelta(seconds=1)).astimezone(zone).date()
     days = f"{first:%A, %Y-%m-%d}" if first == last else f"{first:%A, %Y-%m-%d} to {last:%A, %Y-%m-%d}"
     return f"Darkroom, {days}"
 
 
-def headline(figures: Figures, zone: ZoneInfo) -> str:
+def headline(figures: PeriodUsage, zone: ZoneInfo) -> str:
     """In one line: what stands in a list of reports, and above a mail."""
     completed, failed = figures.ended(JobStatus.COMPLETED), figures.ended(JobStatus.FAILED)
     return f"{title(figures, zone)}: {completed:,} completed, {failed:,} failed, {_usd(figures.spent_usd)} USD"
 
 
-def markdown(figures: Figures, zone: ZoneInfo) -> str:
+def markdown(figures: PeriodUsage, zone: ZoneInfo) -> str:
     sections = {
         "Failures": _failures(figures),
         f"When jobs ended ({zone.key})": _chart(figures, zone),
@@ -75,7 +75,7 @@ def markdown(figures: Figures, zone: ZoneInfo) -> str:
     return "\n\n".join([f"# {title(figures, zone)}", _summary(figures), *told]) + "\n"
 
 
-def _summary(figures: Figures) -> str:
+def _summary(figures: PeriodUsage) -> str:
     cancelled, again = figures.ended(JobStatus.CANCELLED), figures.duplicates
     lines = [
         f"- **{_count(figures.ordered, 'job')}** ordered. **{figures.ended(JobStatus.COMPLETED):,}** completed, "
@@ -92,12 +92,12 @@ def _summary(figures: Figures) -> str:
     return "\n".join(lines)
 
 
-def _price(figures: Figures) -> str:
+def _price(figures: PeriodUsage) -> str:
     """Say what it is sold on for, where that is told apart from the costs."""
     return "" if figures.price_usd is None else f" With mark-ups it is sold for {_usd(figures.price_usd)} USD."
 
 
-def _failures(figures: Figures) -> str:
+def _failures(figures: PeriodUsage) -> str:
     if not figures.failures:
         return "None."
     rows = ((each.kind, each.code, each.latest, each.jobs, each.discarded) for each in figures.failures)
@@ -106,7 +106,7 @@ def _failures(figures: Figures) -> str:
     return f"{table}\n\nAll of them: `{listed}`"
 
 
-def _chart(figures: Figures, zone: ZoneInfo) -> str:
+def _chart(figures: PeriodUsage, zone: ZoneInfo) -> str:
     """Draw a bar for each hour, of several days for each four.
 
     Numbers stand before it: not every font has it as wide.
@@ -139,7 +139,7 @@ def _bar(completed: int, failed: int, *, most: int) -> str:
     return COMPLETED * math.ceil(completed / most * BAR) + FAILED * math.ceil(failed / most * BAR)
 
 
-def _jobs(figures: Figures) -> str:
+def _jobs(figures: PeriodUsage) -> str:
     kinds = sorted({kind for kind, _ in figures.jobs})
     ended = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
     return _table(
@@ -149,7 +149,7 @@ def _jobs(figures: Figures) -> str:
     )
 
 
-def _spend(figures: Figures) -> Iterator[Sequence[object]]:
+def _spend(figures: PeriodUsage) -> Iterator[Sequence[object]]:
     """Who spent most comes first. A sum stands above what it is of, where that is more than one line."""
     by_user = sorted(figures.spent, key=lambda each: each.user)
     users = [list(rows) for _, rows in groupby(by_user, lambda each: each.user)]

@@ -1,4 +1,4 @@
-"""The steps after a picture: each is a node of its own, and its picture is stored under its name.
+"""The steps after a picture: each is its own node, and its picture is stored under its name.
 
 A node is a call at the provider, or a file that we make. So a failure in the fourth does not do the first three again.
 A call is known again by what it asks for and by the content of its picture, also in another job of the user: an order

@@ -313,7 +313,7 @@ def test_grants_stop_before_the_account_locks(ledger_url: str, db: Db, clock: Cl
         provider.left = Decimal(100)
         turn.read_balance()
         assert [row.status for row in ledger.requests.holding_slots()] == ["granted"]
-        assert ledger.bills.money("fal").balance_told_at is None
+        assert ledger.bills.money("fal").balance_sent_at is None
 
 
 def test_models_that_drift_are_told_once_a_day(ledger_url: str, db: Db, clock: Clock) -> None:

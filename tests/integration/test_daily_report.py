@@ -11,7 +11,7 @@ import pytest
 from ledger_databases import Db
 
 from darkroom.flows.parts.day_report import headline, markdown, span, title
-from darkroom.ledger import Figures, JobStatus, Ledger
+from darkroom.ledger import JobStatus, Ledger, PeriodUsage
 from darkroom.ledger.usage import Spent
 
 UTC_ZONE, BERLIN = ZoneInfo("UTC"), ZoneInfo("Europe/Berlin")
@@ -52,13 +52,13 @@ SCENE = """
 
 
 @pytest.fixture
-def figures(ledger: Ledger, db: Db) -> Figures:
+def figures(ledger: Ledger, db: Db) -> PeriodUsage:
     for statement in SCENE.split(";\n")[:-1]:
         db.execute(statement)
-    return ledger.figures.between(*span(DAY, now=NOON, zone=UTC_ZONE))
+    return ledger.usage.between(*span(DAY, now=NOON, zone=UTC_ZONE))
 
 
-def test_what_ended_within_the_day_counts_and_nothing_else(figures: Figures) -> None:
+def test_what_ended_within_the_day_counts_and_nothing_else(figures: PeriodUsage) -> None:
     """Its first moment belongs to it, that of the next day does not."""
     assert figures.ordered == 4
     assert figures.jobs == {
@@ -73,7 +73,7 @@ def test_what_ended_within_the_day_counts_and_nothing_else(figures: Figures) -> 
     assert (failure.discarded, failure.latest) == (0, "j3")
 
 
-def test_money_is_told_by_user_and_model_with_what_was_paid_twice_and_saved(figures: Figures) -> None:
+def test_money_is_told_by_user_and_model_with_what_was_paid_twice_and_saved(figures: PeriodUsage) -> None:
     """To the cent: the sum is that of the calls and the duplicates."""
     assert [(each.user, each.endpoint, each.calls, each.cost_usd) for each in figures.spent] == [
         ("bob|x", "fal-ai/kling", 1, Decimal("0.5")),
@@ -84,7 +84,7 @@ def test_money_is_told_by_user_and_model_with_what_was_paid_twice_and_saved(figu
     assert figures.spent_usd == Decimal("0.55")
 
 
-def test_latency_and_slots_are_of_the_day(figures: Figures) -> None:
+def test_latency_and_slots_are_of_the_day(figures: PeriodUsage) -> None:
     """A call that lasts over midnight holds its slot on both days, one that is under way until now."""
     assert {each.endpoint: (each.calls, each.median_seconds) for each in figures.latency} == {
         "fal-ai/flux/dev": (1, 10.0),
@@ -96,7 +96,7 @@ def test_latency_and_slots_are_of_the_day(figures: Figures) -> None:
     assert fal.most == 1
 
 
-def test_the_most_slots_at_once_are_counted(ledger: Ledger, db: Db, figures: Figures) -> None:
+def test_the_most_slots_at_once_are_counted(ledger: Ledger, db: Db, figures: PeriodUsage) -> None:
     """Two beside each other are two, one after the other is one, be it at the same moment."""
     begin = datetime(2026, 11, 19, 15, tzinfo=UTC)
     for n, (since, until) in enumerate([(0, 10), (5, 15), (15, 20), (10, 12)]):
@@ -106,21 +106,21 @@ def test_the_most_slots_at_once_are_counted(ledger: Ledger, db: Db, figures: Fig
             ('s{n}', 'j1', 'ann', 'fal', 's{n}', 1, 'm', '{{}}', '', 1, 'failed', 'u{n}', 0, now(),
             '{begin + timedelta(seconds=since)}', '{begin + timedelta(seconds=until)}')"""
         )
-    assert ledger.figures.between(*span(DAY, now=NOON, zone=UTC_ZONE)).slots[0].most == 2
+    assert ledger.usage.between(*span(DAY, now=NOON, zone=UTC_ZONE)).slots[0].most == 2
 
 
-def test_what_was_put_away_is_told_beside_what_failed(ledger: Ledger, db: Db, figures: Figures) -> None:
+def test_what_was_put_away_is_told_beside_what_failed(ledger: Ledger, db: Db, figures: PeriodUsage) -> None:
     """And the latest of them is the one to look at."""
     db.execute(
         """INSERT INTO job (id, user_id, kind, status, parameters, error, created_at, finished_at, discarded_at) VALUES
         ('j7', 'ann', 'edit-image', 'failed', '{}', '{"class": "permanent", "code": "content_policy"}',
         '2026-11-19 09:00Z', '2026-11-19 10:00Z', now())"""
     )
-    (failure,) = ledger.figures.between(*span(DAY, now=NOON, zone=UTC_ZONE)).failures
+    (failure,) = ledger.usage.between(*span(DAY, now=NOON, zone=UTC_ZONE)).failures
     assert (failure.jobs, failure.discarded, failure.latest) == (2, 1, "j7")
 
 
-def test_the_report_says_it_in_words_and_a_chart(figures: Figures) -> None:
+def test_the_report_says_it_in_words_and_a_chart(figures: PeriodUsage) -> None:
     """No name of a user's breaks its tables."""
     text = markdown(figures, UTC_ZONE)
     assert text.startswith("# Darkroom, Thursday, 2026-11-19\n")
@@ -134,7 +134,7 @@ def test_the_report_says_it_in_words_and_a_chart(figures: Figures) -> None:
     assert headline(figures, UTC_ZONE) == "Darkroom, Thursday, 2026-11-19: 3 completed, 1 failed, 0.550 USD"
 
 
-def test_money_is_told_with_its_sums(figures: Figures) -> None:
+def test_money_is_told_with_its_sums(figures: PeriodUsage) -> None:
     """Of all, and of each user with several models, above what they are of; who spent most first."""
     more = Spent(user="ann", endpoint="fal-ai/esrgan", calls=2, cost_usd=Decimal("0.6"))
     lines = markdown(replace(figures, spent=[*figures.spent, more]), UTC_ZONE).splitlines()
@@ -148,7 +148,7 @@ def test_money_is_told_with_its_sums(figures: Figures) -> None:
     ]
 
 
-def test_what_is_sold_on_is_told_beside_what_was_spent(figures: Figures) -> None:
+def test_what_is_sold_on_is_told_beside_what_was_spent(figures: PeriodUsage) -> None:
     """Where a plan has a mark-up; else nothing is said of prices."""
     assert "sold for" not in markdown(figures, UTC_ZONE)
     sold = replace(figures.spent[0], price_usd=Decimal("0.75"), marked_up=True)
@@ -156,7 +156,7 @@ def test_what_is_sold_on_is_told_beside_what_was_spent(figures: Figures) -> None
     assert "USD** spent. With mark-ups it is sold for 0.750 USD.\n" in text
 
 
-def test_a_chart_of_several_days_has_a_bar_for_four_hours(ledger: Ledger, figures: Figures) -> None:
+def test_a_chart_of_several_days_has_a_bar_for_four_hours(ledger: Ledger, figures: PeriodUsage) -> None:
     """All that ended is in it: three days are 18 lines."""
     begin, end = span(None, now=datetime(2026, 11, 23, 9, tzinfo=UTC), zone=UTC_ZONE)
     hours = [(begin + timedelta(hours=n), 1, 0) for n in range(72)]
@@ -167,7 +167,7 @@ def test_a_chart_of_several_days_has_a_bar_for_four_hours(ledger: Ledger, figure
 
 
 def test_a_quiet_day_is_a_report_too(ledger: Ledger) -> None:
-    text = markdown(ledger.figures.between(*span(DAY, now=NOON, zone=UTC_ZONE)), UTC_ZONE)
+    text = markdown(ledger.usage.between(*span(DAY, now=NOON, zone=UTC_ZONE)), UTC_ZONE)
     assert "**0 jobs were** ordered" in text
     assert "No result was paid twice." in text
     assert text.count("None.") == 6
@@ -188,5 +188,5 @@ def test_a_mondays_report_begins_with_friday() -> None:
 def title_of(begin: datetime, end: datetime) -> str:
     nothing = dict.fromkeys(("hours", "failures", "spent", "latency", "slots"), ())
     money = {name: Decimal(0) for name in ("duplicates_usd", "saved_usd")}
-    figures = Figures(begin=begin, end=end, ordered=0, jobs={}, duplicates=0, reused=0, **nothing, **money)
+    figures = PeriodUsage(begin=begin, end=end, ordered=0, jobs={}, duplicates=0, reused=0, **nothing, **money)
     return title(figures, BERLIN)

@@ -200,7 +200,7 @@ def test_what_an_order_was_estimated_at_stays(ann: Customer, ledger: Ledger) -> 
     post_job = partial(ledger.jobs.post, user_id=ann_id, kind="make-debate", parameters={})
     whole = post_job(estimate_usd=Decimal("1.5"), idempotency_key="a").job
     nobody = post_job(idempotency_key="b").job
-    assert ledger.jobs.figures([whole.id])[whole.id].estimate_usd == Decimal("1.5")
+    assert ledger.jobs.usage([whole.id])[whole.id].estimate_usd == Decimal("1.5")
     assert ann.get(f"/v1/jobs/{nobody.id}").json()["estimate_usd"] is None
 
 

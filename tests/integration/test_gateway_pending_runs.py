@@ -93,7 +93,7 @@ def order(currency: str) -> dict[str, Any]:
 
 
 def until(customer: Customer, event: str, status: str) -> dict[str, Any]:
-    wait_until(lambda: effect(customer, event)["start"]["status"] == status, every=0.05, what=status)
+    wait_until(lambda: effect(customer, event)["pending_run"]["state"] == status, every=0.05, what=status)
     return effect(customer, event)
 
 
@@ -102,48 +102,52 @@ def test_every_event_of_a_debounce_says_which_run_it_became(ann: Customer, ledge
     first, last = send(ann, "user.signed_up", signed_up("free"), signed_up("studio"))
     gathers = effect(ann, first)
     assert (gathers["what"], gathers["deployment"], gathers["job_id"]) == ("held", "greet/debounced", None)
-    assert gathers["start"]["events"] == 2 and gathers["start"]["until"]
-    begun = until(ann, first, "begun")
-    assert (begun["start_n"], begun["passed_on"]) == (1, False)
-    assert (effect(ann, last)["start_n"], effect(ann, last)["passed_on"]) == (2, True)
-    assert effect(ann, last)["start"] == begun["start"] == ann.get(f"/v1/pending-runs/{begun['start']['id']}").json()
-    job = ledger.jobs.get(begun["start"]["job_id"])
+    assert gathers["pending_run"]["events"] == 2 and gathers["pending_run"]["until"]
+    begun = until(ann, first, "started")
+    assert (begun["pending_run_n"], begun["passed_on"]) == (1, False)
+    assert (effect(ann, last)["pending_run_n"], effect(ann, last)["passed_on"]) == (2, True)
+    run = ann.get(f"/v1/pending-runs/{begun['pending_run']['id']}").json()
+    assert effect(ann, last)["pending_run"] == begun["pending_run"] == run
+    assert (run["state"], run["status"], begun["start"], begun["start_n"]) == ("started", "begun", run, 1)
+    job = ledger.jobs.get(begun["pending_run"]["job_id"])
     assert job is not None and job.parameters["plan"] == "studio"
 
 
 def test_what_is_refused_says_why_and_has_no_job(ann: Customer, bob: Customer) -> None:
     """Here one user's start has used up what another's would need: the key is not by user."""
     (first,) = send(ann, "order.placed", order("EUR"))
-    until(ann, first, "begun")
+    until(ann, first, "started")
     second, other = send(bob, "order.placed", order("EUR"), order("CHF"))
-    dropped = until(bob, second, "dropped")["start"]
+    dropped = until(bob, second, "dropped")["pending_run"]
     assert (dropped["job_id"], dropped["until"]) == (None, None)
     assert dropped["reason"].endswith("(rate limit)") and dropped["settled_at"]
-    until(bob, other, "begun")
+    until(bob, other, "started")
 
 
 def test_an_event_without_the_key_says_why_it_starts_nothing(ann: Customer) -> None:
     """It is asked of the event before anything is held."""
     (event,) = send(ann, "order.confirmed", {"order": "o-1", "charge": "c-1"})
     found = effect(ann, event)
-    assert (found["what"], found["start"], found["job_id"]) == ("not_started", None, None)
+    assert (found["what"], found["pending_run"], found["job_id"]) == ("not_started", None, None)
     assert found["reason"].startswith("the key of its concurrency is no text, number or truth")
 
 
 def test_starts_are_listed_to_whom_they_are_for(ann: Customer, bob: Customer) -> None:
     """By page, newest first, by status and by deployment; to others they are not there."""
     events = send(ann, "user.profile_completed", *({"account": "a-1"} for _ in range(3)))
-    ids = [effect(ann, event)["start"]["id"] for event in events]
-    until(ann, events[0], "begun")
+    ids = [effect(ann, event)["pending_run"]["id"] for event in events]
+    until(ann, events[0], "started")
     page = ann.get("/v1/pending-runs?limit=2").json()
     assert [each["id"] for each in page["items"]] == [ids[2], ids[1]]
     rest = ann.get(f"/v1/pending-runs?limit=2&cursor={page['next']}").json()
     assert ([each["id"] for each in rest["items"]], rest["next"]) == ([ids[0]], None)
-    waiting = ann.get("/v1/pending-runs?status=waiting&deployment=tell/alone").json()["items"]
+    waiting = ann.get("/v1/pending-runs?state=waiting&deployment=tell/alone").json()["items"]
+    assert ann.get("/v1/starts?status=waiting&deployment=tell/alone").json()["items"] == waiting
+    assert [each["id"] for each in ann.get("/v1/pending-runs?state=started").json()["items"]] == [ids[0]]
     assert [each["id"] for each in waiting] == [ids[2], ids[1]]
     assert "(singleton: queue)" in waiting[1]["reason"]
     assert ann.get("/v1/pending-runs?deployment=greet/debounced").json()["items"] == []
-    assert ann.get("/v1/pending-runs?status=lost").status_code == 422
+    assert ann.get("/v1/pending-runs?state=lost").status_code == 422
     assert bob.get("/v1/pending-runs").json()["items"] == []
     assert bob.get(f"/v1/pending-runs/{ids[0]}").status_code == 404
 
@@ -155,7 +159,7 @@ def test_the_operator_lists_the_starts_of_all(
     events = [
         (who, *send(who, "user.profile_completed", *({"account": "a-2"} for _ in range(2)))) for who in (ann, bob)
     ]
-    held = [until(who, event, "waiting")["start"]["id"] for who, _, event in events]
+    held = [until(who, event, "waiting")["pending_run"]["id"] for who, _, event in events]
     monkeypatch.setenv("DARKROOM_LEDGER_URL", ledger_url)
     monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))  # else a command joins the stack in this folder, if there is one
     said = CliRunner().invoke(app, ["pending", "list", "--deployment", "tell/alone", "--status", "waiting"])

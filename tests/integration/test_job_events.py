@@ -165,9 +165,9 @@ def test_what_is_pending_is_dropped_when_its_turn_comes(ledger: Ledger, db: Db, 
     id, _ = send(ledger, ann, order="o-1", total_cents=0)
     send(ledger, ann, "user.profile_completed", account="o-2")
     (one, other) = db.execute("SELECT id FROM start ORDER BY id").fetchall()
-    ledger.starts.release_now([one["id"], other["id"]])
-    ledger.starts.begin("deliver/slowly")
-    found = ledger.starts.get([one["id"], other["id"]])
+    ledger.pending_runs.release_now([one["id"], other["id"]])
+    ledger.pending_runs.begin("deliver/slowly")
+    found = ledger.pending_runs.get([one["id"], other["id"]])
     assert (found[one["id"]].status, found[one["id"]].reason) == ("dropped", f"the event {id} cancels it")
     assert found[other["id"]].status == "begun"
 

@@ -249,11 +249,11 @@ def of_flow_control(ledger: Ledger, n: int) -> None:
     starts = [EventStart(deployment="sync/one", held=waits), EventStart(deployment="sync/two", held=gathers)]
     event = NewEvent(name="profile.changed", user_id="u1", owner_id="u1", data={}, starts=starts)
     ledger.events.receive("u1", [event], matches=lambda *_: True)
-    ledger.starts.release(all=True)
-    ledger.starts.begin("sync/one")
-    ledger.starts.next_due(after=utc_now())
-    assert ledger.starts.page(user_id="u1", limit=5)
-    assert ledger.starts.page(limit=5)
+    ledger.pending_runs.release(all=True)
+    ledger.pending_runs.begin("sync/one")
+    ledger.pending_runs.next_due(after=utc_now())
+    assert ledger.pending_runs.page(user_id="u1", limit=5)
+    assert ledger.pending_runs.page(limit=5)
 
 
 def of_the_money(ledger: Ledger) -> None:

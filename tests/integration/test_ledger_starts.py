@@ -22,8 +22,8 @@ from darkroom.ledger import (
     Ledger,
     NewEvent,
     PendingRun,
+    PendingStatus,
     Received,
-    StartStatus,
 )
 from darkroom.ledger.flow_control.rules import MOST_BYTES
 from darkroom.ledger.flow_control.terms import Held, Terms
@@ -42,7 +42,7 @@ def held(key: str = "k", *, priority: int = 0, **declared: Any) -> Held:
     terms = Terms.model_validate(declared)
     return Held(
         terms=terms,
-        gather_key=key if terms.gathers else None,
+        gather_key=key if terms.collects else None,
         rate_key=key if terms.rate_limit else None,
         throttle_key=key if terms.throttle else None,
         singleton_key=key if terms.singleton else None,
@@ -68,18 +68,18 @@ def begin(ledger: Ledger, implied: Implied) -> list[str]:
     """What the dispatcher does: as long as there may be more. Returns the jobs."""
     jobs: list[str] = []
     while begun(implied):
-        implied = ledger.starts.begin(*set(begun(implied)))
+        implied = ledger.pending_runs.begin(*set(begun(implied)))
         jobs += assigned(implied)
     return jobs
 
 
 def begin_due(ledger: Ledger) -> list[str]:
-    return begin(ledger, ledger.starts.release())
+    return begin(ledger, ledger.pending_runs.release())
 
 
-def starts(ledger: Ledger, status: StartStatus | None = None) -> list[PendingRun]:
+def starts(ledger: Ledger, status: PendingStatus | None = None) -> list[PendingRun]:
     """Oldest first."""
-    return ledger.starts.page(status=status, limit=100)[::-1]
+    return ledger.pending_runs.page(status=status, limit=100)[::-1]
 
 
 def job(ledger: Ledger, job_id: str) -> Job:
@@ -103,7 +103,7 @@ def test_events_that_come_in_quick_succession_are_one_run(ledger: Ledger, ann: s
     received = [send(ledger, event(ann, by, n)) for n in range(5)]
     assert all(implied == NOTHING for _, implied in received)
     (start,) = starts(ledger)
-    assert (start.status, start.events) == (StartStatus.GATHERING, 5)
+    assert (start.status, start.events) == (PendingStatus.COLLECTING, 5)
     jobs = wait_until(lambda: begin_due(ledger), every=0.02)
     assert parameters(ledger, jobs) == [{"n": 4}]
     assert job(ledger, jobs[0]).deployment == "debounced"
@@ -112,8 +112,8 @@ def test_events_that_come_in_quick_succession_are_one_run(ledger: Ledger, ann: s
         (effect,) = ledger.events.effects(got.id)
         places.append((effect.what, effect.start_id, effect.start_n))
     assert places == [(EffectKind.HELD, start.id, n) for n in range(1, 6)]
-    (begun,) = ledger.starts.get([start.id]).values()
-    assert (begun.status, begun.job_id) == (StartStatus.BEGUN, jobs[0])
+    (begun,) = ledger.pending_runs.get([start.id]).values()
+    assert (begun.status, begun.job_id) == (PendingStatus.STARTED, jobs[0])
 
 
 def test_a_run_is_given_all_its_events_where_that_is_declared(ledger: Ledger, ann: str) -> None:
@@ -171,7 +171,7 @@ def test_what_begins_one_at_a_time_goes_on_when_that_has_ended(ledger: Ledger, a
     by = held(concurrency={"limit": 1})
     _, implied = send(ledger, *[event(ann, by, n) for n in range(3)])
     began = begin(ledger, implied)
-    reasons = [each.reason for each in starts(ledger, StartStatus.WAITING)]
+    reasons = [each.reason for each in starts(ledger, PendingStatus.WAITING)]
     assert [bool(reason) for reason in reasons] == [True, False]  # the one behind it waits for that one
     assert "1 of its key are under way" in str(reasons[0])
     for _ in range(2):
@@ -184,10 +184,10 @@ def test_a_singleton_takes_the_old_ones_place(ledger: Ledger, ann: str) -> None:
     by = held(singleton={"when_running": "cancel"})
     (old,) = begin(ledger, send(ledger, event(ann, by, 1))[1])
     send(ledger, event(ann, by, 2), event(ann, by, 3))
-    assert cancelled(ledger.starts.begin(SYNC)) == (old,)
+    assert cancelled(ledger.pending_runs.begin(SYNC)) == (old,)
     (new,) = begin(ledger, ledger.jobs.cancel(old))
     assert parameters(ledger, [new]) == [{"n": 3}]
-    (dropped,) = starts(ledger, StartStatus.DROPPED)
+    (dropped,) = starts(ledger, PendingStatus.DROPPED)
     assert "a later one of its key" in str(dropped.reason)
 
 
@@ -195,7 +195,7 @@ def test_two_who_let_begin_at_once_pass_no_limit(ledger: Ledger, ann: str) -> No
     """Each sees what the other has let begin: of twenty turns at once, on forty starts, three begin."""
     by = held(concurrency={"limit": 3})
     send(ledger, *[event(ann, by, n) for n in range(40)])
-    turns = all_at_once([lambda: ledger.starts.begin(SYNC) for _ in range(20)])
+    turns = all_at_once([lambda: ledger.pending_runs.begin(SYNC) for _ in range(20)])
     assert sum(len(assigned(turn)) for turn in turns) == 3
 
 
@@ -211,14 +211,14 @@ def test_many_senders_of_one_key_lose_nothing(ledger: Ledger, ann: str) -> None:
 
     all_at_once([partial(send_some, first) for first in range(0, 80, 10)])
     wait_until(
-        lambda: given.extend(parameters(ledger, begin_due(ledger))) or not starts(ledger, StartStatus.GATHERING),
+        lambda: given.extend(parameters(ledger, begin_due(ledger))) or not starts(ledger, PendingStatus.COLLECTING),
         every=0.02,
     )
     assert sorted(each["n"] for one in given for each in one["events"]) == list(range(80))
 
 
 def test_calls_with_the_same_keys_in_other_orders_do_not_wait_for_each_other(ledger: Ledger, ann: str) -> None:
-    """Those that gather are locked in one order, whatever the order of the events."""
+    """Those that collect are locked in one order, whatever the order of the events."""
     keys = [held(str(n), debounce={"period": "60s"}) for n in range(20)]
     forth = [event(ann, by) for by in keys]
     all_at_once([lambda: send(ledger, *forth), lambda: send(ledger, *forth[::-1])] * 5)
@@ -238,20 +238,20 @@ def test_a_person_lets_it_go_on_or_withdraws_it(ledger: Ledger, ann: str) -> Non
     by = held(debounce={"period": "1h"})
     send(ledger, event(ann, by, 1))
     (first,) = starts(ledger)
-    assert parameters(ledger, begin(ledger, ledger.starts.release_now([first.id]))) == [{"n": 1}]
+    assert parameters(ledger, begin(ledger, ledger.pending_runs.release_now([first.id]))) == [{"n": 1}]
     send(ledger, event(ann, by, 2))
-    (second,) = starts(ledger, StartStatus.GATHERING)
-    assert ledger.starts.drop(SYNC, ids=[first.id, second.id], user_id=None, reason="A mistake.") == [second.id]
+    (second,) = starts(ledger, PendingStatus.COLLECTING)
+    assert ledger.pending_runs.drop(SYNC, ids=[first.id, second.id], user_id=None, reason="A mistake.") == [second.id]
     send(ledger, event(ann, by, 3))
     bob = ledger.users.add("bob").user_id
     send(ledger, event(bob, by, 4))
-    assert len(ledger.starts.drop(SYNC, ids=None, user_id=ann, reason="Another.")) == 1
+    assert len(ledger.pending_runs.drop(SYNC, ids=None, user_id=ann, reason="Another.")) == 1
     reasons = [(each.status, each.reason) for each in starts(ledger)]
     assert reasons == [
-        (StartStatus.BEGUN, None),
-        (StartStatus.DROPPED, "A mistake."),
-        (StartStatus.DROPPED, "Another."),
-        (StartStatus.GATHERING, None),
+        (PendingStatus.STARTED, None),
+        (PendingStatus.DROPPED, "A mistake."),
+        (PendingStatus.DROPPED, "Another."),
+        (PendingStatus.COLLECTING, None),
     ]
 
 
@@ -260,11 +260,11 @@ def test_what_is_dropped_while_it_is_let_begin_is_one_or_the_other(ledger: Ledge
     by = held(concurrency={"limit": 40})
     send(ledger, *[event(ann, by, n) for n in range(40)])
     ids = [each.id for each in starts(ledger)]
-    drops = [partial(ledger.starts.drop, SYNC, ids=[id], user_id=None, reason="No.") for id in ids]
-    all_at_once([*drops[:20], *[lambda: ledger.starts.begin(SYNC)] * 3, *drops[20:]])
+    drops = [partial(ledger.pending_runs.drop, SYNC, ids=[id], user_id=None, reason="No.") for id in ids]
+    all_at_once([*drops[:20], *[lambda: ledger.pending_runs.begin(SYNC)] * 3, *drops[20:]])
     found = starts(ledger)
-    assert {each.status for each in found} <= {StartStatus.BEGUN, StartStatus.DROPPED}
-    assert all((each.job_id is None) == (each.status is StartStatus.DROPPED) for each in found)
+    assert {each.status for each in found} <= {PendingStatus.STARTED, PendingStatus.DROPPED}
+    assert all((each.job_id is None) == (each.status is PendingStatus.DROPPED) for each in found)
 
 
 def test_as_many_wait_as_the_plan_lets(ledger: Ledger, ann: str, db: Db) -> None:
@@ -282,8 +282,8 @@ def test_as_many_wait_as_the_plan_lets(ledger: Ledger, ann: str, db: Db) -> None
 def test_what_nobody_has_let_begin_is_found_again(ledger: Ledger, ann: str) -> None:
     """A gateway that died between its commit and what that implies; another looks at all that wait."""
     send(ledger, event(ann, held(concurrency={"limit": 1})))
-    assert ledger.starts.release() == NOTHING
-    assert len(begin(ledger, ledger.starts.release(all=True))) == 1
+    assert ledger.pending_runs.release() == NOTHING
+    assert len(begin(ledger, ledger.pending_runs.release(all=True))) == 1
 
 
 def test_an_event_that_began_a_job_is_not_what_the_job_waits_for(ledger: Ledger, ann: str) -> None:

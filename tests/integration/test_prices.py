@@ -38,7 +38,7 @@ def test_a_price_is_rounded_to_the_nearest_millionth(ledger: Ledger, usd: str, m
     ledger.users.set_plan("resold", in_flight=10, weight=Decimal(1), markup=Decimal(markup))
     job = post(ledger, ledger.users.add("bob", plan="resold").user_id)
     paid(ledger, job, usd)
-    assert ledger.jobs.figures([job.id])[job.id].price_usd == Decimal(expected)
+    assert ledger.jobs.usage([job.id])[job.id].price_usd == Decimal(expected)
 
 
 def test_the_price_of_a_job_is_that_of_its_calls_and_adds_up_to_the_months(ledger: Ledger, ann: str) -> None:
@@ -48,7 +48,7 @@ def test_the_price_of_a_job_is_that_of_its_calls_and_adds_up_to_the_months(ledge
         paid(ledger, job, "0.000002", "0.000002", "0.039")
     calls = [row.price_usd for job in jobs for row in ledger.requests.of_job(job.id)]
     assert calls == [Decimal("0.000003"), Decimal("0.000003"), Decimal("0.051999")] * 3
-    of_jobs = [figures.price_usd for figures in ledger.jobs.figures([job.id for job in jobs]).values()]
+    of_jobs = [figures.price_usd for figures in ledger.jobs.usage([job.id for job in jobs]).values()]
     assert of_jobs == [Decimal("0.052005")] * 3
     now = utc_now()
     for group in ("user", "model", "day", "tag"):
@@ -63,7 +63,7 @@ def test_another_mark_up_changes_nothing_for_what_was_ordered(ledger: Ledger, an
     after = post(ledger, ann)
     for job in (before, after):
         paid(ledger, job, "0.01", "0.01")
-    found = ledger.jobs.figures([before.id, after.id])
+    found = ledger.jobs.usage([before.id, after.id])
     assert [found[job.id].price_usd for job in (before, after)] == [Decimal("0.026666"), Decimal("0.04")]
     assert {each.cost_usd for each in found.values()} == {Decimal("0.02")}
 
@@ -83,5 +83,5 @@ def test_the_rows_of_a_batch_have_its_mark_up(ledger: Ledger, ann: str) -> None:
     ).job
     for granted in ledger.grants.grant():
         ledger.requests.settle(granted.ref, SUCCESS, via="poll")
-    figures = ledger.jobs.figures([batch.id])[batch.id]
+    figures = ledger.jobs.usage([batch.id])[batch.id]
     assert figures.price_usd == 3 * price(figures.cost_usd / 3, Decimal("1.3333")) > figures.cost_usd > 0

@@ -107,7 +107,7 @@ def test_what_is_not_declared_has_no_key(tmp_path: Path) -> None:
     """And nothing gathers; the last event counts unless all are asked for."""
     found = held(write(tmp_path, "concurrency: {limit: 1}"))
     assert found == Held(terms=found.terms, concurrency_key="")
-    assert not found.terms.gathers
+    assert not found.terms.collects
     debounced = held(write(tmp_path, "debounce: {period: 1s, key: event.user}")).terms
     assert debounced.debounce and debounced.debounce.keep is Keep.LAST and not debounced.takes_all
     assert held(write(tmp_path, "debounce: {period: 1s, keep: all}")).terms.takes_all

@@ -16,13 +16,13 @@ from darkroom.ledger.flow_control.rules import (
     Hold,
     Running,
     Standing,
+    collects_until,
     decide,
-    gathers_until,
     has_capacity,
     is_full,
 )
 from darkroom.ledger.flow_control.terms import Terms
-from darkroom.ledger.statuses import StartStatus
+from darkroom.ledger.statuses import PendingStatus
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -37,7 +37,7 @@ def start(
         "id": name,
         "deployment": "sync-profile/debounced",
         "user_id": "usr_1",
-        "status": StartStatus.WAITING,
+        "status": PendingStatus.WAITING,
         "rate_key": key,
         "throttle_key": key,
         "singleton_key": key,
@@ -58,11 +58,11 @@ def running(job_id: str = "job_1", *, key: str = "k", cancelling: bool = False) 
 
 def told(decisions: list[Decision]) -> dict[str, str]:
     """Start → what is decided, for looking at."""
-    return {each.start.id: type(each).__name__.lower() for each in decisions}
+    return {each.pending.id: type(each).__name__.lower() for each in decisions}
 
 
 def one(decisions: list[Decision], name: str) -> Decision:
-    return next(each for each in decisions if each.start.id == name)
+    return next(each for each in decisions if each.pending.id == name)
 
 
 THROTTLE = Terms.model_validate({"throttle": {"limit": 2, "period": "60s"}})
@@ -211,7 +211,7 @@ def test_a_limit_that_is_not_declared_any_more_holds_nobody_up() -> None:
 def test_how_long_a_start_gathers(declared: dict[str, Any], seconds: float) -> None:
     """Each event starts the period anew; the longest is counted from the first one, ten seconds ago."""
     terms = Terms.model_validate(declared)
-    assert gathers_until(start(seconds=10), terms, now=NOW) == NOW + seconds * SECOND
+    assert collects_until(start(seconds=10), terms, now=NOW) == NOW + seconds * SECOND
 
 
 def test_a_start_gathers_no_more_than_a_run_can_be_given() -> None:

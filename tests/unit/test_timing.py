@@ -42,7 +42,7 @@ def test_the_order_of_limits_is_kept(factor: float) -> None:
     assert timing.recovery_pause < timing.longest_recovery_pause < timing.recoveries_forgotten
     assert timing.lease + timing.grace < timing.closed_within, "a run that closed is looked at until it counts as lost"
     assert timing.on_time < timing.reconcile_every, "a turn gives way to the next one"
-    assert timing.grant_wait <= timing.every_start
+    assert timing.grant_wait <= timing.all_pending
     assert list(timing.file_out_again) == sorted(timing.file_out_again)
     assert timing.scale(timedelta(minutes=1)) == factor * timedelta(minutes=1)
 

@@ -103,8 +103,8 @@ class Told:
     def cancel(self, *, grace: timedelta) -> None:
         self.words.append("cancel")
 
-    def say(self, word: object) -> None:
-        self.words.append(type(word).__name__)
+    def send(self, message: object) -> None:
+        self.words.append(type(message).__name__)
 
 
 def worker_with(child: Told, flow_run: UUID) -> WarmWorker:

@@ -21,7 +21,7 @@ from darkroom.engine.dry_run.job import Ask, DryRunJob
 from darkroom.engine.dry_run.offline import offline
 from darkroom.engine.registry import find
 from darkroom.engine.resources import Resources, using
-from darkroom.engine.signals import DryRunStop, RetryLater, Waiting, untold
+from darkroom.engine.signals import DryRunStop, RetryLater, Waiting, stop_reasons
 from darkroom.errors import DarkroomError, NeedsHuman, Park, WrongState
 from darkroom.ledger import (
     BATCH,
@@ -204,7 +204,7 @@ def _ended(call: Callable[[], object]) -> End:
     try:
         call()
     except Waiting as waiting:
-        return End(waits=True, why=tuple(untold(waiting)))
+        return End(waits=True, why=tuple(stop_reasons(waiting)))
     except RetryLater:
         return End(waits=True, why=("it would wait for another job, which is under way",))
     except Park as outage:

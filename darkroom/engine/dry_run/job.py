@@ -46,7 +46,7 @@ class How(StrEnum):
 
     AGAIN = "again"  # the same call
     OTHERWISE = "otherwise"  # another one than what failed
-    FIRST = "first"  # the job has never come to it
+    FIRST = "first"  # the job has never reached it
 
 
 @dataclass(frozen=True, kw_only=True)

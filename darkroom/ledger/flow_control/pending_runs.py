@@ -1,4 +1,4 @@
-"""Starts: runs that events ask for, under a deployment's flow control.
+"""Pending runs: those that events ask for, under a deployment's flow control.
 
 Events put them on record (`Holding`, in the transaction that takes the events). Who lets them begin locks the
 deployment's row, reads what stands, and carries out what `control.py` decides: of several at once each sees what the
@@ -25,25 +25,25 @@ from darkroom.ledger.flow_control.rules import (
     Hold,
     Running,
     Standing,
+    collects_until,
     decide,
-    gathers_until,
     has_capacity,
     is_full,
 )
 from darkroom.ledger.flow_control.terms import Held, Terms
 from darkroom.ledger.jobs import insert_job
 from darkroom.ledger.part import Part
-from darkroom.ledger.statuses import StartStatus
+from darkroom.ledger.statuses import PendingStatus
 from darkroom.ledger.tables import new_id
 
-FULL = "as many starts of this user wait already as the plan allows"
+FULL = "as many pending runs of this user wait already as the plan allows"
 
 
-def as_start(row: Row[Any]) -> PendingRun:
-    return plain(PendingRun, row, status=StartStatus(row.status))
+def as_pending_run(row: Row[Any]) -> PendingRun:
+    return plain(PendingRun, row, status=PendingStatus(row.status))
 
 
-class Starts(Part):
+class PendingRuns(Part):
     def begin(self, deployment: str) -> Implied:
         """Let those pending runs begin that may, and put the reason of the rest on record.
 
@@ -55,7 +55,7 @@ class Starts(Part):
             if locked is None:
                 return NOTHING
             terms = Terms.model_validate(locked.terms)
-            waiting = [as_start(row) for row in run(connection, "starts_waiting", deployment=deployment, now=now)]
+            waiting = [as_pending_run(row) for row in run(connection, "starts_waiting", deployment=deployment, now=now)]
             standing = _standing(connection, deployment, waiting, terms, now=now)
             decisions = decide(waiting, standing, terms, now=now)
             implied = NOTHING
@@ -100,14 +100,14 @@ class Starts(Part):
 
     def get(self, ids: Iterable[str]) -> dict[str, PendingRun]:
         """Return the pending runs, by id."""
-        return {row.id: as_start(row) for row in self._run("starts_get", ids=list(ids))}
+        return {row.id: as_pending_run(row) for row in self._run("starts_get", ids=list(ids))}
 
     def page(
         self,
         *,
         user_id: str | None = None,
         deployment: str | None = None,
-        status: StartStatus | None = None,
+        status: PendingStatus | None = None,
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
     ) -> list[PendingRun]:
@@ -121,9 +121,9 @@ class Starts(Part):
             if status is not None or deployment is not None:
                 run(connection, "plan_anew")
             if user_id is None:
-                return [as_start(row) for row in run_given(connection, "starts_page_of_all", **wanted)]
+                return [as_pending_run(row) for row in run_given(connection, "starts_page_of_all", **wanted)]
             of_user = {"user_id": user_id, "before_at": before_at, "before_id": before_id}
-            return [as_start(row) for row in run_given(connection, "starts_page", **of_user, **wanted)]
+            return [as_pending_run(row) for row in run_given(connection, "starts_page", **of_user, **wanted)]
 
 
 def _standing(
@@ -151,42 +151,42 @@ def _keys(waiting: Sequence[PendingRun], key: Callable[[PendingRun], str | None]
 
 
 def _carry_out(connection: Connection, decision: Begin | Drop | Hold, *, now: datetime) -> Implied:
-    start = decision.start
+    pending = decision.pending
     if isinstance(decision, Drop):
-        run(connection, "start_drop", start_id=start.id, reason=decision.reason, now=now)
+        run(connection, "start_drop", start_id=pending.id, reason=decision.reason, now=now)
         return NOTHING
     if isinstance(decision, Hold):
-        run(connection, "start_hold", start_id=start.id, reason=decision.reason, until=decision.until)
+        run(connection, "start_hold", start_id=pending.id, reason=decision.reason, until=decision.until)
         return tuple(CancelJob(job_id=job_id) for job_id in decision.cancels)
-    if (event_id := run(connection, "start_cancelled", start_id=start.id).scalar()) is not None:
-        run(connection, "start_drop", start_id=start.id, reason=f"the event {event_id} cancels it", now=now)
+    if (event_id := run(connection, "start_cancelled", start_id=pending.id).scalar()) is not None:
+        run(connection, "start_drop", start_id=pending.id, reason=f"the event {event_id} cancels it", now=now)
         return NOTHING
-    kind, _, name = start.deployment.partition("/")
+    kind, _, name = pending.deployment.partition("/")
     job = insert_job(
         connection,
-        user_id=start.user_id,
+        user_id=pending.user_id,
         kind=kind,
         deployment=name,
-        start_id=start.id,
-        parameters=_parameters(connection, start),
-        depth=run(connection, "start_depth", start_id=start.id).scalar_one(),
+        start_id=pending.id,
+        parameters=_parameters(connection, pending),
+        depth=run(connection, "start_depth", start_id=pending.id).scalar_one(),
         slotless=True,
         now=now,
     )
     assert job is not None
-    run(connection, "start_begin", start_id=start.id, job_id=job.id, paced_until=decision.paced_until, now=now)
+    run(connection, "start_begin", start_id=pending.id, job_id=job.id, paced_until=decision.paced_until, now=now)
     return (AssignJobs(job_ids=(job.id,)),)
 
 
-def _parameters(connection: Connection, start: PendingRun) -> dict[str, Any]:
-    if not start.takes_all:
-        return dict(start.parameters)
-    return {"events": list(run(connection, "start_parts", start_id=start.id).scalars())}
+def _parameters(connection: Connection, pending: PendingRun) -> dict[str, Any]:
+    if not pending.takes_all:
+        return dict(pending.parameters)
+    return {"events": list(run(connection, "start_parts", start_id=pending.id).scalars())}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A start that an event asks for."""
+    """A run that an event asks for."""
 
     deployment: str
     user_id: str
@@ -194,8 +194,8 @@ class Asked:
     held: Held
 
     @property
-    def gathers(self) -> bool:
-        return self.held.terms.gathers
+    def collects(self) -> bool:
+        return self.held.terms.collects
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -203,9 +203,9 @@ class Asked:
 
 
 class Holding:
-    """Puts the starts of one call's events on record: each has a row of its own, or joins one that gathers.
+    """Puts the runs that one call's events ask for on record: each has its own row, or joins one that collects.
 
-    Those that gather are locked first, all with one statement and in one order: of two calls with the same keys the
+    Those that collect are locked first, all with one statement and in one order: of two calls with the same keys the
     second waits for the first, and never the other way round.
     """
 
@@ -214,14 +214,14 @@ class Holding:
         self._now = now
         self._new: list[PendingRun] = []
         self._changed: dict[str, PendingRun] = {}
-        self._gathering: dict[tuple[str, str, str], PendingRun] = {}
+        self._collecting: dict[tuple[str, str, str], PendingRun] = {}
         self._full: set[str] = set()
         self.deployments: set[str] = set()  # that may have something to begin
         if asked:
             self._declare({each.deployment: each.held.terms for each in asked})
             users = sorted({each.user_id for each in asked})
             self._full = set(run(connection, "starts_full", user_ids=users).scalars())
-            self._lock([each for each in asked if each.gathers])
+            self._lock([each for each in asked if each.collects])
 
     def hold(self, asked: Asked) -> dict[str, Any]:
         """Put the pending run that an event asks for on record, or let the event join one that is collecting.
@@ -229,16 +229,16 @@ class Holding:
         Return what is on record of it with the event: its pending run, its place there, its parameters; or why there is
         none.
         """
-        start = self._gathering.get(asked.place) if asked.gathers else None
-        if asked.user_id in self._full and (start is None or start.events == 0):
+        pending = self._collecting.get(asked.place) if asked.collects else None
+        if asked.user_id in self._full and (pending is None or pending.events == 0):
             return {"reason": FULL}
         size = len(dumps(asked.parameters))
-        if start is not None and not has_capacity(start, bytes=size):
-            self._go_on(start)
-            start = None
-        if start is None:
-            start = self._begun(asked)
-        return self._join(start, asked, size=size)
+        if pending is not None and not has_capacity(pending, bytes=size):
+            self._go_on(pending)
+            pending = None
+        if pending is None:
+            pending = self._begun(asked)
+        return self._join(pending, asked, size=size)
 
     def write(self) -> None:
         """Write the pending runs. Call it before the events' effects are written, which name them."""
@@ -261,47 +261,47 @@ class Holding:
         wanted = {each.place: each for each in asked if each.user_id not in self._full}
         if not wanted:
             return
-        documents = [_document(_new_start(each, now=self._now)) for each in wanted.values()]
+        documents = [_document(_new_pending_run(each, now=self._now)) for each in wanted.values()]
         for row in run(self._connection, "starts_gather", starts=dumps(documents), now=self._now):
-            start = PendingRun(**dict(row._mapping) | {"status": StartStatus(row.status)})  # to be changed
-            self._gathering[start.deployment, start.user_id, start.gather_key or ""] = start
-            self._changed[start.id] = start
+            pending = PendingRun(**dict(row._mapping) | {"status": PendingStatus(row.status)})  # to be changed
+            self._collecting[pending.deployment, pending.user_id, pending.gather_key or ""] = pending
+            self._changed[pending.id] = pending
 
     def _begun(self, asked: Asked) -> PendingRun:
-        start = _new_start(asked, now=self._now)
-        self._new.append(start)
-        if asked.gathers:
-            self._gathering[asked.place] = start
-        return start
+        pending = _new_pending_run(asked, now=self._now)
+        self._new.append(pending)
+        if asked.collects:
+            self._collecting[asked.place] = pending
+        return pending
 
-    def _join(self, start: PendingRun, asked: Asked, *, size: int) -> dict[str, Any]:
+    def _join(self, pending: PendingRun, asked: Asked, *, size: int) -> dict[str, Any]:
         """Add an event to a pending run. The last one's keys count, as its data do."""
-        _take_keys(start, asked.held, now=self._now)
-        start.events += 1
-        start.bytes = start.bytes + size if start.takes_all else size
-        start.parameters = {} if start.takes_all else asked.parameters
-        if not asked.gathers:
+        _take_keys(pending, asked.held, now=self._now)
+        pending.events += 1
+        pending.bytes = pending.bytes + size if pending.takes_all else size
+        pending.parameters = {} if pending.takes_all else asked.parameters
+        if not asked.collects:
             self.deployments.add(asked.deployment)
-        elif is_full(start, asked.held.terms):
-            self._go_on(start)
+        elif is_full(pending, asked.held.terms):
+            self._go_on(pending)
         else:
-            start.due_at = gathers_until(start, asked.held.terms, now=self._now)
-        parameters = asked.parameters if start.takes_all else None
-        return {"start_id": start.id, "start_n": start.events, "parameters": parameters}
+            pending.due_at = collects_until(pending, asked.held.terms, now=self._now)
+        parameters = asked.parameters if pending.takes_all else None
+        return {"start_id": pending.id, "start_n": pending.events, "parameters": parameters}
 
-    def _go_on(self, start: PendingRun) -> None:
-        start.status, start.due_at = StartStatus.WAITING, None
-        del self._gathering[start.deployment, start.user_id, start.gather_key or ""]
-        self.deployments.add(start.deployment)
+    def _go_on(self, pending: PendingRun) -> None:
+        pending.status, pending.due_at = PendingStatus.WAITING, None
+        del self._collecting[pending.deployment, pending.user_id, pending.gather_key or ""]
+        self.deployments.add(pending.deployment)
 
 
-def _new_start(asked: Asked, *, now: datetime) -> PendingRun:
-    start = PendingRun(
+def _new_pending_run(asked: Asked, *, now: datetime) -> PendingRun:
+    pending = PendingRun(
         id=new_id("sta_"),
         deployment=asked.deployment,
         user_id=asked.user_id,
-        status=StartStatus.GATHERING if asked.gathers else StartStatus.WAITING,
-        gather_key=(asked.held.gather_key or "") if asked.gathers else None,
+        status=PendingStatus.COLLECTING if asked.collects else PendingStatus.WAITING,
+        gather_key=(asked.held.gather_key or "") if asked.collects else None,
         takes_all=asked.held.terms.takes_all,
         gate_key="",
         parameters={},
@@ -310,21 +310,21 @@ def _new_start(asked: Asked, *, now: datetime) -> PendingRun:
         created_at=now,
         ranked_at=now,
     )
-    _take_keys(start, asked.held, now=now)
-    return start
+    _take_keys(pending, asked.held, now=now)
+    return pending
 
 
-def _take_keys(start: PendingRun, held: Held, *, now: datetime) -> None:
+def _take_keys(pending: PendingRun, held: Held, *, now: datetime) -> None:
     keys = held.rate_key, held.throttle_key, held.singleton_key, held.concurrency_key
-    start.rate_key, start.throttle_key, start.singleton_key, start.concurrency_key = keys
-    start.gate_key = json.dumps(keys)
-    start.priority = held.priority
-    start.ranked_at = start.created_at - timedelta(seconds=held.priority)
+    pending.rate_key, pending.throttle_key, pending.singleton_key, pending.concurrency_key = keys
+    pending.gate_key = json.dumps(keys)
+    pending.priority = held.priority
+    pending.ranked_at = pending.created_at - timedelta(seconds=held.priority)
 
 
-def _document(start: PendingRun) -> dict[str, Any]:
+def _document(pending: PendingRun) -> dict[str, Any]:
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in start.model_dump().items()
+        for name, value in pending.model_dump().items()
         if name not in ("created_at", "settled_at", "paced_until", "job_id", "reason")
     }

@@ -1,7 +1,7 @@
-"""Flow control as pure functions: what an event does to a start that gathers, and which of those that wait may begin.
+"""Flow control as pure functions: what an event does to a pending run, and which of those that wait may begin.
 
-A start passes its limits in a fixed order: what drops it first, then what it waits for. Those that wait for the same
-limits under the same keys are a line (`gate_key`): one that may not begin holds up those behind it, and no others.
+A pending run passes its limits in a fixed order: what drops it first, then what it waits for. Those that wait for the
+same limits under the same keys are a line (`gate_key`): one that may not begin holds up those behind it, and no others.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Begin:
-    start: PendingRun
+    pending: PendingRun
     paced_until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drop:
-    start: PendingRun
+    pending: PendingRun
     reason: str
 
 
@@ -54,7 +54,7 @@ class Drop:
 class Hold:
     """`until`: when it may begin; None: when something ends. `cancels`: a job that is to end for it."""
 
-    start: PendingRun
+    pending: PendingRun
     reason: str
     until: datetime | None = None
     cancels: tuple[str, ...] = ()
@@ -63,21 +63,21 @@ class Hold:
 Decision = Begin | Drop | Hold
 
 
-def has_capacity(start: PendingRun, *, bytes: int) -> bool:
+def has_capacity(pending: PendingRun, *, bytes: int) -> bool:
     """Return whether one more event, with so many bytes of parameters, can join those that it has collected."""
-    if not start.takes_all or start.events == 0:
+    if not pending.takes_all or pending.events == 0:
         return True
-    return start.events < MOST_EVENTS and start.bytes + bytes <= MOST_BYTES
+    return pending.events < MOST_EVENTS and pending.bytes + bytes <= MOST_BYTES
 
 
-def is_full(start: PendingRun, terms: Terms) -> bool:
-    return terms.batch is not None and start.events >= terms.batch.size
+def is_full(pending: PendingRun, terms: Terms) -> bool:
+    return terms.batch is not None and pending.events >= terms.batch.size
 
 
-def gathers_until(start: PendingRun, terms: Terms, *, now: datetime) -> datetime:
+def collects_until(pending: PendingRun, terms: Terms, *, now: datetime) -> datetime:
     """Return when it goes on if nothing more comes, given that an event has just come."""
     longest = [each.longest for each in (terms.debounce, terms.batch) if each is not None and each.longest is not None]
-    ends = [start.created_at + each for each in longest]
+    ends = [pending.created_at + each for each in longest]
     if terms.debounce is not None:
         ends.append(now + terms.debounce.period)
     return min(ends)
@@ -89,16 +89,16 @@ def decide(waiting: Sequence[PendingRun], standing: Standing, terms: Terms, *, n
     superseded = _superseded(waiting, terms)
     decisions: list[Decision] = []
     held: set[str] = set()
-    for start in sorted(waiting, key=lambda each: (each.ranked_at, each.id)):
-        if start.id in superseded:
-            decisions.append(Drop(start=start, reason="a later one of its key took its place (singleton: cancel)"))
+    for pending in sorted(waiting, key=lambda each: (each.ranked_at, each.id)):
+        if pending.id in superseded:
+            decisions.append(Drop(pending=pending, reason="a later one of its key took its place (singleton: cancel)"))
             continue
-        if start.gate_key in held:
+        if pending.gate_key in held:
             continue
-        decision = counted.decide(start, terms)
+        decision = counted.decide(pending, terms)
         decisions.append(decision)
         if isinstance(decision, Hold):
-            held.add(start.gate_key)
+            held.add(pending.gate_key)
     return decisions
 
 
@@ -110,11 +110,11 @@ def _superseded(waiting: Sequence[PendingRun], terms: Terms) -> set[str]:
     if terms.singleton is None or terms.singleton.when_running is not WhenRunning.CANCEL:
         return set()
     newest: dict[str, PendingRun] = {}
-    for start in sorted(waiting, key=lambda each: (each.created_at, each.id)):
-        if start.singleton_key is not None:
-            newest[start.singleton_key] = start
-    kept = {start.id for start in newest.values()}
-    return {start.id for start in waiting if start.singleton_key is not None and start.id not in kept}
+    for pending in sorted(waiting, key=lambda each: (each.created_at, each.id)):
+        if pending.singleton_key is not None:
+            newest[pending.singleton_key] = pending
+    kept = {pending.id for pending in newest.values()}
+    return {pending.id for pending in waiting if pending.singleton_key is not None and pending.id not in kept}
 
 
 class _Counted:
@@ -126,90 +126,90 @@ class _Counted:
         self._begun = {key: list(times) for key, times in standing.begun.items()}
         self._paced = dict(standing.paced)
 
-    def decide(self, start: PendingRun, terms: Terms) -> Decision:
+    def decide(self, pending: PendingRun, terms: Terms) -> Decision:
         stopped = (
-            self._refused(start, terms)
-            or self._alone(start, terms)
-            or self._crowded(start, terms)
-            or self._queued(start, terms)
-            or self._throttled(start, terms)
+            self._refused(pending, terms)
+            or self._alone(pending, terms)
+            or self._crowded(pending, terms)
+            or self._queued(pending, terms)
+            or self._throttled(pending, terms)
         )
-        return stopped or self._begin(start, terms)
+        return stopped or self._begin(pending, terms)
 
-    def _refused(self, start: PendingRun, terms: Terms) -> Decision | None:
-        if terms.rate_limit is None or terms.rate_limit.over is not Over.REFUSE or self._within_rate(start, terms):
+    def _refused(self, pending: PendingRun, terms: Terms) -> Decision | None:
+        if terms.rate_limit is None or terms.rate_limit.over is not Over.REFUSE or self._within_rate(pending, terms):
             return None
         limit, period = terms.rate_limit.limit, _said(terms.rate_limit.period)
-        return Drop(start=start, reason=f"{limit} of its key have begun within {period}, the most (rate limit)")
+        return Drop(pending=pending, reason=f"{limit} of its key have begun within {period}, the most (rate limit)")
 
-    def _alone(self, start: PendingRun, terms: Terms) -> Decision | None:
-        if terms.singleton is None or start.singleton_key is None:
+    def _alone(self, pending: PendingRun, terms: Terms) -> Decision | None:
+        if terms.singleton is None or pending.singleton_key is None:
             return None
-        others = [each for each in self._running if each.singleton_key == start.singleton_key]
+        others = [each for each in self._running if each.singleton_key == pending.singleton_key]
         if not others:
             return None
         other = others[0].job_id
         match terms.singleton.when_running:
             case WhenRunning.SKIP:
-                return Drop(start=start, reason=f"{other} of its key is under way (singleton: skip)")
+                return Drop(pending=pending, reason=f"{other} of its key is under way (singleton: skip)")
             case WhenRunning.CANCEL:
                 cancels = tuple(each.job_id for each in others if not each.cancelling)
-                return Hold(start=start, reason=f"{other} is cancelled for it (singleton: cancel)", cancels=cancels)
+                return Hold(pending=pending, reason=f"{other} is cancelled for it (singleton: cancel)", cancels=cancels)
             case WhenRunning.QUEUE:
-                return Hold(start=start, reason=f"{other} of its key is under way (singleton: queue)")
+                return Hold(pending=pending, reason=f"{other} of its key is under way (singleton: queue)")
 
-    def _crowded(self, start: PendingRun, terms: Terms) -> Decision | None:
-        if terms.concurrency is None or start.concurrency_key is None:
+    def _crowded(self, pending: PendingRun, terms: Terms) -> Decision | None:
+        if terms.concurrency is None or pending.concurrency_key is None:
             return None
-        running = sum(each.concurrency_key == start.concurrency_key for each in self._running)
+        running = sum(each.concurrency_key == pending.concurrency_key for each in self._running)
         if running < terms.concurrency.limit:
             return None
-        return Hold(start=start, reason=f"{running} of its key are under way, the most (concurrency)")
+        return Hold(pending=pending, reason=f"{running} of its key are under way, the most (concurrency)")
 
-    def _queued(self, start: PendingRun, terms: Terms) -> Decision | None:
-        if terms.rate_limit is None or self._within_rate(start, terms):
+    def _queued(self, pending: PendingRun, terms: Terms) -> Decision | None:
+        if terms.rate_limit is None or self._within_rate(pending, terms):
             return None
         limit, period = terms.rate_limit.limit, terms.rate_limit.period
-        until = self._begun[str(start.rate_key)][limit - 1] + period
+        until = self._begun[str(pending.rate_key)][limit - 1] + period
         reason = f"{limit} of its key have begun within {_said(period)}, the most (rate limit)"
-        return Hold(start=start, reason=reason, until=until)
+        return Hold(pending=pending, reason=reason, until=until)
 
-    def _within_rate(self, start: PendingRun, terms: Terms) -> bool:
-        if terms.rate_limit is None or start.rate_key is None:
+    def _within_rate(self, pending: PendingRun, terms: Terms) -> bool:
+        if terms.rate_limit is None or pending.rate_key is None:
             return True
         since = self._now - terms.rate_limit.period
-        return sum(at > since for at in self._begun.get(start.rate_key, ())) < terms.rate_limit.limit
+        return sum(at > since for at in self._begun.get(pending.rate_key, ())) < terms.rate_limit.limit
 
-    def _throttled(self, start: PendingRun, terms: Terms) -> Decision | None:
+    def _throttled(self, pending: PendingRun, terms: Terms) -> Decision | None:
         """Hold back what the generic cell rate algorithm does not let begin yet.
 
         Each begins its share of the period later, `burst` of them before that.
         """
-        if terms.throttle is None or start.throttle_key is None:
+        if terms.throttle is None or pending.throttle_key is None:
             return None
-        place = self._paced.get(start.throttle_key, self._now)
+        place = self._paced.get(pending.throttle_key, self._now)
         until = place - (terms.throttle.burst - 1) * _share(terms)
         if until <= self._now:
             return None
         rate = f"{terms.throttle.limit} of its key begin each {_said(terms.throttle.period)}"
-        return Hold(start=start, reason=f"{rate} (throttle)", until=until)
+        return Hold(pending=pending, reason=f"{rate} (throttle)", until=until)
 
-    def _begin(self, start: PendingRun, terms: Terms) -> Begin:
-        if start.rate_key is not None:
-            self._begun.setdefault(start.rate_key, []).insert(0, self._now)
+    def _begin(self, pending: PendingRun, terms: Terms) -> Begin:
+        if pending.rate_key is not None:
+            self._begun.setdefault(pending.rate_key, []).insert(0, self._now)
         self._running.append(
             Running(
-                job_id=f"the run of {start.id}",
-                singleton_key=start.singleton_key,
-                concurrency_key=start.concurrency_key,
+                job_id=f"the run of {pending.id}",
+                singleton_key=pending.singleton_key,
+                concurrency_key=pending.concurrency_key,
                 cancelling=True,  # not in this turn: it has only just begun
             )
         )
-        if terms.throttle is None or start.throttle_key is None:
-            return Begin(start=start)
-        place = max(self._paced.get(start.throttle_key, self._now), self._now) + _share(terms)
-        self._paced[start.throttle_key] = place
-        return Begin(start=start, paced_until=place)
+        if terms.throttle is None or pending.throttle_key is None:
+            return Begin(pending=pending)
+        place = max(self._paced.get(pending.throttle_key, self._now), self._now) + _share(terms)
+        self._paced[pending.throttle_key] = place
+        return Begin(pending=pending, paced_until=place)
 
 
 def _share(terms: Terms) -> timedelta:

@@ -1,7 +1,7 @@
 """Flow control as it is declared beside a deployment, and what it makes of one event.
 
 `Terms` are data: what `flow_control` in prefect.yaml says, without its expressions. `Held` is what those expressions
-gave for one event: under which keys it gathers and is counted.
+gave for one event: under which keys it is collected and counted.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Keep(StrEnum):
 
 
 class Over(StrEnum):
-    """What becomes of a start beyond a rate limit."""
+    """The outcome of a start beyond a rate limit."""
 
     REFUSE = "refuse"
     QUEUE = "queue"
 
 
 class WhenRunning(StrEnum):
-    """What becomes of a start while another of its key is under way."""
+    """The outcome of a start while another of its key is under way."""
 
     SKIP = "skip"  # the new one is dropped
     CANCEL = "cancel"  # the old one is cancelled, and the new one begins when it has ended
@@ -122,7 +122,7 @@ class Terms(_Terms):
     concurrency: Concurrency | None = None
 
     @property
-    def gathers(self) -> bool:
+    def collects(self) -> bool:
         return self.debounce is not None or self.batch is not None
 
     @property

@@ -1,6 +1,6 @@
 """Captions: who says what from when to when, and the file FFmpeg reads them from (ASS, drawn by libass).
 
-In a file of their own they never touch a command line. Within it a brace would begin a command to the renderer and a
+In their own file they never touch a command line. Within it a brace would begin a command to the renderer and a
 backslash a break, so both are written as what they are.
 """
 

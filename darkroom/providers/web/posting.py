@@ -48,7 +48,7 @@ class WebPost:
     def post(
         self, url: str, content: bytes, *, headers: Mapping[str, str], patience: timedelta, max_bytes: int
     ) -> Answer:
-        """Post it, on a connection of its own. Raise Refused for what must not be asked, Retry for no answer in time.
+        """Post it, on its own connection. Raise Refused for what must not be asked, Retry for no answer in time.
 
         `patience`: for all of it. `max_bytes`: what is read of the answer's body.
         """

@@ -1,9 +1,9 @@
 """The one thread of a gateway that hands out slots, and wakes the runs whose time has come.
 
 Endpoints only raise a flag, so a burst of orders is one grant and no order waits for it. The thread also comes when a
-queued row, a wait or a start is due, and every few seconds for what other processes put on record. What fails is logged
-and done again. A job's first call is sent as it gets its slot (`submitter.py`). What follows at Prefect is an effect: a
-run that is being made there does not hold up the next slot.
+queued row, a wait or a pending run is due, and every few seconds for what other processes put on record. What fails is
+logged and done again. A job's first call is sent as it gets its slot (`submitter.py`). What follows at Prefect is an
+effect: a run that is being made there does not hold up the next slot.
 
 While slots come free, the runs of those who are next in line are made a little ahead, as many as will be granted within
 the second that a run takes to start. Made much earlier they would suspend again, which costs more than it saves.
@@ -47,16 +47,16 @@ class Admitter(Loop):
         self._on_grant = on_grant
         self._now = ledger.clock
         self._longest_wait = ledger.timing.grant_wait.total_seconds()
-        self._every_start = ledger.timing.every_start.total_seconds()
+        self._all_pending = ledger.timing.all_pending.total_seconds()
         self._ahead_seconds = min(AHEAD_SECONDS, ledger.timing.patience.total_seconds())
         self._freed: deque[float] = deque(maxlen=MOST_FREED)
         self._ahead_at = 0.0  # the last time somebody was looked for
-        self._released_at = 0.0  # … and every start that is held
-        self._starts_at = 0.0  # when those that are due are looked for
+        self._released_at = 0.0  # … and all runs that are held
+        self._pending_at = 0.0  # when those that are due are looked for
 
     def poll_pending_runs(self) -> None:
         """As `wake`, and one that is held may be due sooner than was known."""
-        self._starts_at = 0.0
+        self._pending_at = 0.0
         self._flag.set()
 
     def slot_freed(self) -> None:
@@ -73,25 +73,25 @@ class Admitter(Loop):
             self._executor.run(self._dispatcher.hand_out(on_grant=self._on_grant))
         if outlook.waits_over:
             self._executor.run(self._dispatcher.wake_due())
-        wait = min(self._start_ahead(), self._release_starts())
+        wait = min(self._start_ahead(), self._release_pending())
         return min(wait, seconds_until(outlook.due, now=self._now(), most=self._longest_wait))
 
-    def _release_starts(self) -> float:
+    def _release_pending(self) -> float:
         """Those whose time has come; now and then all that are held: another gateway may have gone before it acted.
 
         Returns for how many seconds it need not be asked again.
         """
         now, before = time.monotonic(), self._now()
-        if self._starts_at > now:
-            return self._starts_at - now
-        self._starts_at = now + self._longest_wait
-        all = now - self._released_at >= self._every_start
+        if self._pending_at > now:
+            return self._pending_at - now
+        self._pending_at = now + self._longest_wait
+        all = now - self._released_at >= self._all_pending
         if all:
             self._released_at = now
-        self._executor.run(self._ledger.starts.release(all=all))
-        due = self._ledger.starts.next_due(after=before)
+        self._executor.run(self._ledger.pending_runs.release(all=all))
+        due = self._ledger.pending_runs.next_due(after=before)
         wait = seconds_until(due, now=self._now(), most=self._longest_wait)
-        self._starts_at = min(self._starts_at, now + wait)
+        self._pending_at = min(self._pending_at, now + wait)
         return wait
 
     def _start_ahead(self) -> float:

@@ -1,4 +1,4 @@
-"""`/v1/callback-endpoint` and `/v1/callbacks`: where a user's application is told, and what became of each delivery."""
+"""`/v1/callback-endpoint` and `/v1/callbacks`: where a user's application is told, and the outcome of each delivery."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def resend_callbacks(order: ResendOrder, caller: ActingCaller, services: Service
     responses=problem_responses(401, 403, 404, 409),
 )
 def resend_callback(id: Id, caller: ActingCaller, services: ServicesOf) -> CallbackDocument:
-    """Whatever became of it, with the id that it had."""
+    """Whatever its outcome, with the id that it had."""
     callbacks = services.ledger.callbacks
     callback = callbacks.get(id, owner_id=caller.key_user_id, user_id=_about(caller))
     if callback is None:

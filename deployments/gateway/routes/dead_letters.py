@@ -1,4 +1,4 @@
-"""`/v1/dead-letters`: failed jobs, found, put back together under a budget, and put away. Everybody has their own."""
+"""`/v1/dead-letters`: failed jobs, found, requeued together under a budget, and put away. Everybody has their own."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def replay_dead_letters(
 ) -> Any:
     """Ask without `budget_usd` first: that tells the price, and does nothing.
 
-    With it they are put back, oldest failure first, as long as each fits in what is left of the budget. It holds for
-    the steps that they come to later, too: a call beyond it fails its job (`over_budget`), which is listed here again.
+    With it they are requeued, oldest failure first, as long as each fits in what is left of the budget. It holds for
+    the steps that they reach later, too: a call beyond it fails its job (`over_budget`), which is listed here again.
     After a time-out send it again with the same `Idempotency-Key`: it goes on under the same budget. Discarded jobs are
     put back where they are named.
     """

@@ -17,7 +17,7 @@ from darkroom.deployments.gateway.auth import Acting, ActingCaller
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problem_hints import remedy_of
 from darkroom.deployments.gateway.problems import Problem, not_found
-from darkroom.deployments.gateway.routes.pending_runs import StartDocument, start_document
+from darkroom.deployments.gateway.routes.pending_runs import PendingRunDocument, pending_run_document
 from darkroom.deployments.gateway.schemas.base import Document
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
@@ -63,7 +63,7 @@ class EventProblem(Document):
 
 
 class EventLine(Document):
-    """What became of one event."""
+    """The outcome of one event."""
 
     id: str = Field(description="Of its row; see GET /v1/events/{id}.", examples=["evt_019aa1f0c5d2"])
     status: EventStatus
@@ -78,8 +78,14 @@ class EventEffectDocument(Document):
     deployment: str | None = Field(examples=["onboard-user/on-demand"])
     job_id: str | None
     wait_id: str | None
-    start: StartDocument | None = Field(description="held: what became of the run that it asks for.")
-    start_n: int | None = Field(description="Its place among the events of that start, from 1.")
+    pending_run: PendingRunDocument | None = Field(description="held: the run that it asks for, and its outcome.")
+    pending_run_n: int | None = Field(description="Its place among the events of that run, from 1.")
+    start: PendingRunDocument | None = Field(
+        description="`pending_run` by its name in 0.1.", json_schema_extra={"deprecated": True}
+    )
+    start_n: int | None = Field(
+        description="`pending_run_n` by its name in 0.1.", json_schema_extra={"deprecated": True}
+    )
     passed_on: bool | None = Field(
         description="Whether that run is given what this event says; false: a later one has taken its place."
     )
@@ -133,7 +139,7 @@ def send_events(
     sent again, put right, with the same `id`.
 
     With your own key events are about you. With the key of a service they are about the end user in `user`, or in the
-    header `Darkroom-User`, or about nobody in particular.
+    header `Darkroom-User`, or about no user.
     """
     alone = not isinstance(body, list)
     taken, implied = services.ingest.take(_sender(caller, services), [body] if alone else body)
@@ -230,19 +236,22 @@ def refused(id: str, why: Refusal) -> Problem:
 
 def _effects(services: Services, event_id: str) -> list[EventEffectDocument]:
     found = services.ledger.events.effects(event_id)
-    starts = services.ledger.starts.get([each.start_id for each in found if each.start_id is not None])
-    return [_effect(each, starts.get(each.start_id or "")) for each in found]
+    runs = services.ledger.pending_runs.get([each.start_id for each in found if each.start_id is not None])
+    return [_effect(each, runs.get(each.start_id or "")) for each in found]
 
 
-def _effect(effect: EventEffect, start: PendingRun | None) -> EventEffectDocument:
+def _effect(effect: EventEffect, pending: PendingRun | None) -> EventEffectDocument:
+    document = None if pending is None else pending_run_document(pending)
     return EventEffectDocument(
         what=effect.what,
         deployment=effect.deployment,
         job_id=effect.job_id,
         wait_id=effect.wait_id,
-        start=None if start is None else start_document(start),
+        pending_run=document,
+        pending_run_n=effect.start_n,
+        start=document,
         start_n=effect.start_n,
-        passed_on=None if start is None else start.takes_all or effect.start_n == start.events,
+        passed_on=None if pending is None else pending.takes_all or effect.start_n == pending.events,
         reason=effect.reason,
     )
 

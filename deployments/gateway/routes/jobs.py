@@ -1,4 +1,4 @@
-"""`/v1/jobs`: what became of the orders, and their end or another try. Everybody has their own."""
+"""`/v1/jobs`: the outcome of the orders, and their end or another try. Everybody has their own."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ async def _order_context(
     after: BackgroundTasks,
     idempotency_key: IdempotencyKey = None,
 ) -> OrderContext:
-    """Not a plain function: that would be a journey to another thread and back, for every request."""
+    """Not a plain function: that would be a round trip to another thread, for every request."""
     return OrderContext(
         user_id=user_id, services=services, idempotency_key=idempotency_key, response=response, after=after
     )

@@ -1,4 +1,4 @@
-"""`POST /v1/orders/{kind}`: any pipeline is ordered by its kind, and some at an address of their own.
+"""`POST /v1/orders/{kind}`: any pipeline is ordered by its kind, and some at their own address.
 
 An order is checked, put on record with its first paid call in one transaction, and answered. What follows from it is
 the admitter's: no flow run is made in a request.

@@ -40,7 +40,7 @@ class PipelineList(Document):
 
 @router.get("", summary="List pipelines", responses=problem_responses(401, 403))
 def list_pipelines(_: UserId) -> PipelineList:
-    """Darkroom's, your project's, and those of installed packages, by name. Batches have an address of their own."""
+    """Darkroom's, your project's, and those of installed packages, by name. Batches have their own address."""
     # Here, as it imports Prefect and the project's code: a gateway that is never asked for it does without.
     from darkroom.engine.registry import all_pipelines
 

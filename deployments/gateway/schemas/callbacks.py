@@ -120,7 +120,7 @@ def callback_document(callback: Callback) -> CallbackDocument:
 def callback_body(callback: Callback, ledger: Ledger, settings: Settings) -> bytes:
     """Return what is sent: the news as the stream has it, with the job as it is now and links that hold."""
     data = {} if callback.number is None else _data(callback, callback.number, ledger, settings)
-    return dumps({"type": callback.event, "timestamp": callback.told_at.isoformat(), "data": data}).encode()
+    return dumps({"type": callback.event, "timestamp": callback.published_at.isoformat(), "data": data}).encode()
 
 
 def _data(callback: Callback, number: int, ledger: Ledger, settings: Settings) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _data(callback: Callback, number: int, ledger: Ledger, settings: Settings) -
         job_id=callback.job_id,
         kind=job.kind if job else None,
         data=callback.data,
-        created_at=callback.told_at,
+        created_at=callback.published_at,
     )
     document = news_document(news, settings).model_dump(mode="json", by_alias=True)
     if callback.thin:

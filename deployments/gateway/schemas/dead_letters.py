@@ -54,7 +54,7 @@ class DeadLetterDocument(Document):
     paid_usd: Usd = Field(description="What was paid for it, duplicates at the provider included.")
     reusable: list[ReusableDocument] = Field(description="What a replay does not pay again.")
     replay: list[AgainDocument] = Field(description="What a replay pays, as far as the job had come.")
-    replay_usd: Usd = Field(description="The sum of it. Steps that the job comes to later cost more.")
+    replay_usd: Usd = Field(description="The sum of it. Steps that the job reaches later cost more.")
     rows: int = Field(description="Of a failed batch: rows that go back with it; their costs are in its sums.")
     replayable: bool
     why_not: str | None = Field(description="Why it cannot be replayed just now.")
@@ -73,27 +73,29 @@ class RefusedDocument(Document):
 
 
 class PriceDocument(Document):
-    """What a replay would cost. Nothing was put back."""
+    """What a replay would cost. Nothing was requeued."""
 
     matching: int = Field(description="Failed jobs that match.")
     jobs: list[str] = Field(description=f"Those that would go back in one call, at most {MOST_LETTERS:,}.")
     replayable: int = Field(description="How many of them can be replayed just now.")
-    replay_usd: Usd = Field(description="For what failed of them. Steps that they come to later cost more.")
+    replay_usd: Usd = Field(description="For what failed of them. Steps that they reach later cost more.")
     refused: list[RefusedDocument]
 
 
 class ReplayedDocument(Document):
-    """What was put back, under one budget."""
+    """What was requeued, under one budget."""
 
     put_back: list[str]
     refused: list[RefusedDocument] = Field(description="What was not, and why. It is as it was.")
-    left: int = Field(description="How many more match. Send it again for those.")
+    remaining: int = Field(description="How many more match. Send it again for those.")
+    left: int = Field(description="`remaining` by its name in 0.1.", json_schema_extra={"deprecated": True})
 
 
 class DiscardedDocument(Document):
     discarded: list[str]
     refused: list[RefusedDocument]
-    left: int = Field(description="How many more match. Send it again for those.")
+    remaining: int = Field(description="How many more match. Send it again for those.")
+    left: int = Field(description="`remaining` by its name in 0.1.", json_schema_extra={"deprecated": True})
 
 
 class FilterBody(BaseModel):
@@ -157,11 +159,15 @@ def price_document(price: Price) -> PriceDocument:
 
 
 def replayed_document(done: Done) -> ReplayedDocument:
-    return ReplayedDocument(put_back=list(done.job_ids), refused=_refused(done.refused), left=done.left)
+    return ReplayedDocument(
+        put_back=list(done.job_ids), refused=_refused(done.refused), remaining=done.remaining, left=done.remaining
+    )
 
 
 def discarded_document(done: Done) -> DiscardedDocument:
-    return DiscardedDocument(discarded=list(done.job_ids), refused=_refused(done.refused), left=done.left)
+    return DiscardedDocument(
+        discarded=list(done.job_ids), refused=_refused(done.refused), remaining=done.remaining, left=done.remaining
+    )
 
 
 def _refused(refused: Mapping[str, str]) -> list[RefusedDocument]:

@@ -243,7 +243,7 @@ def asset_document(asset: Asset, settings: Settings) -> AssetDocument:
 def _heads(jobs: Sequence[Job], ledger: Ledger, settings: Settings, *, whole: bool = False) -> list[dict[str, Any]]:
     """Return what every document of a job begins with. `whole`: with the order as long as it is."""
     ids = [job.id for job in jobs]
-    figures, files = ledger.jobs.figures(ids), ledger.jobs.first_files(ids)
+    figures, files = ledger.jobs.usage(ids), ledger.jobs.first_files(ids)
     return [
         {
             "id": job.id,

@@ -1,4 +1,4 @@
-"""Callbacks: where your application is told, what became of each delivery, and sending them again."""
+"""Callbacks: where your application is told, the outcome of each delivery, and sending them again."""
 
 from __future__ import annotations
 

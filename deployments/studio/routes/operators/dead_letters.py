@@ -55,8 +55,8 @@ async def replay(visit: VisitOf, form: FormOf) -> Response:
     except ApiProblem as problem:
         return await _cause(visit, which, problem, typed=budget)
     back, refused = len(done["put_back"]), len(done["refused"])
-    said = f"{back:,} put back, {refused:,} not." + (f" {done['left']:,} more match." if done["left"] else "")
-    return visit.go(f"{LETTERS}/cause?{urlencode(which)}" if refused or done["left"] else LETTERS, said=said)
+    said = f"{back:,} put back, {refused:,} not." + (f" {done['remaining']:,} more match." if done["remaining"] else "")
+    return visit.go(f"{LETTERS}/cause?{urlencode(which)}" if refused or done["remaining"] else LETTERS, said=said)
 
 
 def _which(given: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Plans, changed in place: each is a form of its own, and what the API refuses stays as it was typed."""
+"""Plans, changed in place: each is its own form, and what the API refuses stays as it was typed."""
 
 from __future__ import annotations
 
