@@ -113,7 +113,7 @@ def _unreadable() -> DarkroomError:
 
 
 def _refusal(status: int, headers: httpx.Headers) -> DarkroomError:
-    """Without the provider's words: they may repeat what was sent."""
+    """Return the error, without the provider's words: they may repeat what was sent."""
     words = f"the payment provider answered HTTP {status}"
     if status == 402:
         return Permanent("the payment was declined: order again with another payment method", code="payment_declined")

@@ -158,7 +158,7 @@ def running_stack(home: Path, **environment: str) -> Iterator[Stack]:
 
 
 def _client(port: int) -> httpx.Client:
-    """Of a part on this machine, whatever proxy the tests' own environment names."""
+    """Open a client of a part on this machine, whatever proxy the tests' own environment names."""
     return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
 
 

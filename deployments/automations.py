@@ -36,7 +36,9 @@ LEAST_WINDOW = timedelta(seconds=2)
 
 
 def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str], timing: Timing) -> dict[str, Any]:
-    """For these deployments' runs, by their ids. By tags would miss those that a person started: they get theirs late.
+    """Watch these deployments' runs, by their ids.
+
+    Found by tags they would be missed where a person started them: they get theirs late.
 
     Reconcile is none of them, or its own crash would start it again.
     """

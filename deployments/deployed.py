@@ -52,7 +52,7 @@ OF_A_SCHEDULE = ("active", "max_scheduled_runs", "parameters", "schedule", "slug
 
 
 def deployed_as_this_code(api: PrefectApi, *, timing: Timing) -> bool:
-    """Whether this code was the last to deploy. It says nothing of what has become of it since."""
+    """Return whether this code was the last to deploy. It says nothing of what has become of it since."""
     return _noted(api).get("code") == code_hash(timing=timing)
 
 
@@ -70,7 +70,7 @@ def ensure_deployed(api: PrefectApi, *, timing: Timing, same_code: bool) -> list
 
 
 def code_hash(*, timing: Timing) -> str:
-    """Of all that a deployment is made of: the files, the code, where it lies, what reads it, and by which times."""
+    """Hash all that a deployment is made of: the files, the code, where it lies, what reads it, and by which times."""
     digest = hashlib.sha256()
     times = str(timing.reconcile_every)
     for word in (sys.version, times, *(f"{name}={version(name)}" for name in PACKAGES)):

@@ -26,7 +26,7 @@ def adopt_orphans() -> None:
 
 
 def die_with(parent: int, death_signal: signal.Signals = signal.SIGKILL) -> None:
-    """To be called in the child, with the pid that forked it."""
+    """Die with the parent. To be called in the child, with the pid that forked it."""
     if not LINUX:
         return
     _libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)

@@ -190,7 +190,7 @@ def _existing(kind: type[Kind]) -> Kind | None:
 
 
 def _is_simulated(account: Configured) -> bool:
-    """Between the simulator's account and a real one is the one change that is made unasked."""
+    """Return whether it is the simulator's. A change between that and a real one is the only one made unasked."""
     return any(secret in SIMULATOR_SECRETS for secret in account.secrets())
 
 

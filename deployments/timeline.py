@@ -25,7 +25,7 @@ class Step:
 
 
 def timeline(ledger: Ledger, orchestrator: Orchestrator, job: Job) -> list[Step]:
-    """In the order it happened. A run may have carried other jobs before; that is not part of this one."""
+    """Tell it in the order it happened. A run may have carried other jobs before; that is not part of this one."""
     run = ledger.runs.get(job.run_id) if job.run_id else None
     steps = [
         *_of_job(job),

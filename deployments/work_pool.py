@@ -39,7 +39,10 @@ def ensure_work_pool(api: PrefectApi, *, overwrite: bool) -> None:
 
 
 def _names_the_old_command(template: Mapping[str, Any]) -> bool:
-    """As the first release made it, for Prefect's own worker. The warm worker starts no command and refuses one."""
+    """Return whether it is as the first release made it, for Prefect's own worker.
+
+    The warm worker starts no command and refuses one.
+    """
     command = template.get("variables", {}).get("properties", {}).get("command", {})
     return bool(command.get("default") == OLD_COMMAND)
 

@@ -74,7 +74,10 @@ def _kept(job: Job, outcome: Inference | DarkroomError) -> Asset | DarkroomError
 
 
 def _tell(job: Job, *, done: int, of: int) -> None:
-    """In some steps, not with each picture: showing it in Prefect costs more than fetching one."""
+    """Tell how far it has come in some steps, not with each picture.
+
+    Showing it in Prefect costs more than fetching one.
+    """
     step = max(1, of // TOLD)
     told = done if done == of else done - done % step
     job.progress(100 * told / of, f"{told} of {of} addresses")
@@ -140,7 +143,7 @@ def _markdown(job: Job, given: Sequence[Given]) -> str:
 
 
 def _gallery(job: Job, assets: Sequence[Asset]) -> str:
-    """As HTML, which Prefect's UI shows as small as it is told; Markdown's own pictures come as large as they are."""
+    """Draw it as HTML: Prefect's UI shows that as small as it is told, and Markdown's pictures as they are."""
     shown = list({asset.id: asset for asset in assets}.values())[:SHOWN]
     return " ".join(f'<img src="{job.link(asset)}" width="{THUMBNAIL}">' for asset in shown)
 

@@ -56,7 +56,7 @@ def make_debate(job: Job, order: Debate) -> dict[str, Any]:
 
 
 def _carry_out(job: Job, order: Debate) -> dict[str, Any]:
-    """Each call is started as soon as what it needs is there, and waited for where it is needed."""
+    """Start each call as soon as what it needs is there, and waited for where it is needed."""
     script = Script.model_validate(job.infer(WRITES, order.script_input(), step="script", retry=SCRIPTS).output["json"])
     looks = {"mascot-1": script.mascot_first, "mascot-2": script.mascot_second}
     for step, look in looks.items():

@@ -48,7 +48,7 @@ class Upload(Order):
     email: Address | None = field("Mail address", "Who hears of the end. Empty: the notifier's usual recipient.", None)
 
     def of_items(self) -> list[dict[str, Any] | BadInput]:
-        """Of each item's job; or what is wrong with the item."""
+        """Return the outcome of each item's job, or what is wrong with the item."""
         return [self._parameters(item) for item in self.items]
 
     def _parameters(self, item: Mapping[str, Any]) -> dict[str, Any] | BadInput:

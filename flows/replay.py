@@ -57,7 +57,7 @@ BUDGET = field(
 
 
 def put_back(resources: Resources, job_ids: list[str]) -> Table:
-    """One line for each job: whether it was requeued, and if not, why."""
+    """Requeue them. Return one line for each job: whether it was requeued, and if not, why."""
     table, implied = [], NOTHING
     for job_id in dict.fromkeys(job_ids):
         try:

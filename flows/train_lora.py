@@ -111,7 +111,10 @@ def _tested(job: Job, order: Training, lora: Lora, weights: Asset) -> Asset:
 
 
 def _test_pictures(job: Job, order: Training, weights: Asset) -> list[Asset]:
-    """One that fails fails the training's job, but not before the others are stored: they are paid."""
+    """Make the test pictures.
+
+    One that fails fails the training's job, but not before the others are stored: they are paid.
+    """
     calls = [
         Call(step=f"{TEST}-{n}", endpoint=PAINTER, arguments=each)
         for n, each in enumerate(order.pictures(weights), start=1)

@@ -130,7 +130,7 @@ class Notifier(Configured):
 
     @classmethod
     def given(cls, settings: Settings) -> Self | None:
-        """Of DARKROOM_NOTIFIER: `log`, `smtp://user@host:587?from=…&to=…`, `https://…`, or `slack-webhook/<name>`."""
+        """Read DARKROOM_NOTIFIER: `log`, `smtp://user@host:587?from=…&to=…`, `https://…`, or `slack-webhook/<name>`."""
         if not settings.notifier:
             return None
         try:
@@ -148,7 +148,7 @@ def _filled(value: str | SecretStr) -> bool:
 
 
 def _words(error: ValueError) -> str:
-    """Without what was given."""
+    """Say what is wrong, without what was given."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors())
     return "not a usable address"
@@ -177,7 +177,7 @@ def _fields(notifier: str, secret: SecretStr | None) -> dict[str, Any]:
 
 
 def _log(message: Message) -> None:
-    """Neither to whom nor the text: logs are read by many."""
+    """Log that it went, neither to whom nor the text: logs are read by many."""
     from prefect.exceptions import MissingContextError
     from prefect.logging import get_logger, get_run_logger
 

@@ -77,7 +77,7 @@ def _connected(server: MailServer) -> Iterator[smtplib.SMTP]:
 
 @contextmanager
 def _translated(server: MailServer) -> Iterator[None]:
-    """Without the server's words: they may repeat the address."""
+    """Translate it without the server's words: they may repeat the address."""
     try:
         yield
     except smtplib.SMTPRecipientsRefused as error:

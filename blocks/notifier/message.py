@@ -20,7 +20,7 @@ class Message:
 
     @property
     def id(self) -> str:
-        """The key as it is shown to others: short, and safe in a header whatever the key was made of."""
+        """Return the key as it is shown to others: short, and safe in a header whatever the key was made of."""
         return f"msg_{sha256(self.key.encode()).hexdigest()[:32]}"
 
     def one_line(self) -> str:

@@ -74,7 +74,7 @@ def _is_grouped(text: str, *, decimal_comma: bool) -> bool:
 
 
 def _is_decimal_then(text: str) -> bool:
-    """Nobody writes a thousand with a zero in front: 0,750 is a fraction."""
+    """Tell whether it is a fraction: nobody writes a thousand with a zero in front, as 0,750."""
     return text.lstrip("+-").startswith("0")
 
 

@@ -175,7 +175,7 @@ def _listed(value: Mapping[str, Any]) -> list[object] | None:
 
 
 def _split(value: Mapping[str, Any]) -> list[object] | None:
-    """As pandas writes with orient="split"."""
+    """Read rows as pandas writes them with orient="split"."""
     columns, data = value.get("columns"), value.get("data")
     if not isinstance(columns, list) or not isinstance(data, list) or not all(isinstance(row, list) for row in data):
         return None
@@ -183,14 +183,14 @@ def _split(value: Mapping[str, Any]) -> list[object] | None:
 
 
 def _indexed(value: Mapping[str, Any]) -> list[object] | None:
-    """As pandas writes with orient="index"."""
+    """Read rows as pandas writes them with orient="index"."""
     if value and all(key.isdecimal() and isinstance(row, Mapping) for key, row in value.items()):
         return list(value.values())
     return None
 
 
 def _by_column(value: Mapping[str, Any]) -> list[object] | None:
-    """As pandas writes with orient="columns", its usual one."""
+    """Read rows as pandas writes them with orient="columns", its usual one."""
     if not value or not all(isinstance(column, Mapping) for column in value.values()):
         return None
     places = list(next(iter(value.values())))

@@ -126,7 +126,7 @@ class S3Streams:
 
     @cached_property
     def _signer(self) -> Any:
-        """A client that signs as all regions want it; boto3 itself still takes the older way for some."""
+        """Make a client that signs as all regions want it; boto3 itself still takes the older way for some."""
         from botocore.config import Config
 
         credentials = self._bucket.credentials

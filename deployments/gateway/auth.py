@@ -85,7 +85,7 @@ ActingCaller = Annotated[Acting, Depends(acting_caller)]
 
 
 async def acting_user(caller: ActingCaller) -> str:
-    """As `acting_caller`, for the many who need not know whose key it is.
+    """Return the user of `acting_caller`, for the many who need not know whose key it is.
 
     Not a plain function: that would be a round trip to another thread, for every request.
     """

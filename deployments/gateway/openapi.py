@@ -112,7 +112,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def completed(document: dict[str, Any], *bodies: type[BaseModel]) -> dict[str, Any]:
-    """With the schemas that are referred to by name, and plain types.
+    """Complete it with the schemas that are referred to by name, and plain types.
 
     Of problems (FastAPI would offer them as `application/json` only), and of bodies that come in several forms.
     """

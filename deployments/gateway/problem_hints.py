@@ -39,7 +39,10 @@ _REMEDIES = {
 
 
 def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
-    """One for each field, the innermost: of a field that may be one thing or another, each is refused on its own."""
+    """Return one for each field, the innermost.
+
+    Of a field that may be one thing or another, each is refused on its own.
+    """
     found: dict[str, FieldError] = {}
     for error in errors:
         field = _field(error["loc"])
@@ -64,7 +67,7 @@ def sentence(words: str) -> str:
 
 
 def _field(location: Sequence[str | int]) -> str:
-    """Without the part of the request it lies in, and without the names pydantic gives the sides of a union."""
+    """Name the field, without its part of the request and the names that pydantic gives the sides of a union."""
     names = [str(part) for part in location[1:] if not _is_union_side(part)]
     return ".".join(names) if names and not isinstance(location[1], int) else str(location[0])
 

@@ -114,7 +114,7 @@ class Problem(HTTPException):
 
 
 def not_found(what: str) -> Problem:
-    """Also for what belongs to somebody else: whether it exists is not told."""
+    """Say so also of what belongs to somebody else: whether it exists is not told."""
     return Problem(
         404,
         f"You have no {what} of this id.",
@@ -161,7 +161,7 @@ def from_error(error: DarkroomError) -> Problem:
 
 
 def _of_manifest(error: ManifestError) -> Problem:
-    """All that is wrong, by row and column."""
+    """Tell all that is wrong, by row and column."""
     found = [
         FieldError(
             field=", ".join([*([f"row {each.row}"] if each.row else []), *([each.column] if each.column else [])])
@@ -177,7 +177,7 @@ def _of_manifest(error: ManifestError) -> Problem:
 
 
 def _of_input(error: WrongInput) -> Problem:
-    """All that a model does not take of its input, by path."""
+    """Tell all that a model does not take of its input, by path."""
     found = [FieldError(field=each.field, detail=each.problem, remedy=sentence(each.remedy)) for each in error.problems]
     remedy = found[0].remedy if found else remedy_of(error.message, field=error.field)
     return Problem(422, error.message, field=error.field or None, remedy=remedy, code=_code(error), errors=found)

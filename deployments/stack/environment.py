@@ -21,7 +21,10 @@ from darkroom.orchestrator.project_file import users_project
 
 
 def callers_own(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what `darkroom env` put there: those are the addresses of some earlier stack, not the caller's choice."""
+    """Return the environment without what `darkroom env` put there.
+
+    Those are the addresses of some earlier stack, not the caller's choice.
+    """
     exported_from = environment.get(EXPORTED_FROM)
     exported = Home(Path(exported_from)).environment() if exported_from else {}
     return {name: value for name, value in environment.items() if exported.get(name) != value}
@@ -80,7 +83,9 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
 
 
 def _what_is_done(cluster: Cluster) -> dict[str, str]:
-    """Where this version has migrated the database, as it has a new one, a second goes into finding that out.
+    """Leave out what is done.
+
+    Where this version has migrated the database, as it has a new one, a second goes into finding that out.
 
     With the memo it would import all blocks there are, also where it is not to register them.
     """
@@ -135,7 +140,7 @@ def worker_settings(options: StackOptions, *, home: Home) -> dict[str, str]:
 
 
 def _chosen_by_caller(base: Mapping[str, str]) -> dict[str, str]:
-    """So that a command in another shell has the same as the parts."""
+    """Return what the caller chose, so that a command in another shell has the same as the parts."""
     names = ("DARKROOM_TIME_SCALE", "DARKROOM_PATIENCE", "DARKROOM_FAL_USER_ID", "DARKROOM_WEB_ALLOW")
     chosen = {name: base[name] for name in names if name in base}
     if store := base.get("DARKROOM_STORE"):

@@ -41,7 +41,7 @@ class StackOptions:
 
     @property
     def ports(self) -> dict[str, int]:
-        """By the option that chooses them."""
+        """Return the ports by the option that chooses them."""
         simulated = {"--simulator-port": self.simulator_port} if self.provider is Provider.SIMULATED else {}
         return {"--port": self.port, "--prefect-port": self.prefect_port, **simulated}
 

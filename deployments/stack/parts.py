@@ -47,7 +47,10 @@ class Part:
 
 
 def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapping[str, str]) -> list[Part]:
-    """In the order in which they end, reversed. What makes the databases is among them where there are none yet."""
+    """Define the parts in the order in which they start; they end in reverse.
+
+    What makes the databases is among them where there are none yet.
+    """
     databases = [] if is_there(cluster.data) else [_databases(cluster, environment=inherited(base))]
     common = inherited(base)
     client = {**common, **home.environment()}

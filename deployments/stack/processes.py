@@ -33,7 +33,7 @@ def spawn(
     death_signal: signal.Signals,
     identity: Identity,
 ) -> subprocess.Popen[bytes]:
-    """In its own session: Ctrl-C in the terminal is for us, and we end the parts in order."""
+    """Start it in its own session: Ctrl-C in the terminal is for us, and we end the parts in order."""
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -49,7 +49,7 @@ def spawn(
 
 
 def left_behind(parts: Collection[int]) -> list[psutil.Process]:
-    """Our children that are no parts: processes whose part died before them. Dead ones are reaped on the way."""
+    """Find our children that are no parts: processes whose part died before them. Dead ones are reaped on the way."""
     alive = []
     for child in psutil.Process().children():
         if child.pid in parts:
@@ -63,7 +63,7 @@ def left_behind(parts: Collection[int]) -> list[psutil.Process]:
 
 
 def marked(wanted: Callable[[str], bool]) -> list[psutil.Process]:
-    """Every other process of a stack whose mark is wanted, whoever its parent is now."""
+    """Find every other process of a stack whose mark is wanted, whoever its parent is now."""
     return [each for each in psutil.process_iter() if each.pid != os.getpid() and wanted(_mark(each))]
 
 
@@ -96,7 +96,7 @@ def _send(process: psutil.Process, how: signal.Signals) -> bool:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Whether this very process accepts connections on that port of ours."""
+    """Return whether this very process accepts connections on that port of ours."""
     try:
         sockets = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.Error:

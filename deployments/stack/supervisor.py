@@ -104,7 +104,7 @@ class Stack:
         self._stop.set()
 
     def run(self) -> None:
-        """Until `stop` or SIGINT/SIGTERM. Raises `NeedsHuman` or `StartFailed` when the stack cannot be had."""
+        """Run until `stop` or SIGINT/SIGTERM. Raises `NeedsHuman` or `StartFailed` when the stack cannot be had."""
         forget_libpq()
         self.home.prepare()
         with self.home.lock(), _signals_call(self.stop):
@@ -216,7 +216,7 @@ class Stack:
         self._say(f"{name} ended ({_how(code)}); starting it again in {pause.total_seconds():g} s")
 
     def _end_all(self) -> None:
-        """Those first that use the others."""
+        """End those first that use the others."""
         for running in reversed(self._parts.values()):
             if running.process is not None:
                 self._end(running.process.pid, running.part)
@@ -231,7 +231,7 @@ class Stack:
         end([*children, *left_behind(self._pids())], grace_seconds=RUN_GRACE_SECONDS)
 
     def _pids(self) -> set[int]:
-        """Our children that are meant to be."""
+        """Return our children that are meant to be."""
         parts = {running.process.pid for running in self._parts.values() if running.process}
         return parts | ({self._janitor.pid} if self._janitor else set())
 

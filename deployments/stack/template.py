@@ -55,7 +55,7 @@ def prefect_versions() -> str:
 
 
 def is_migrated(data: Path) -> bool:
-    """Whether this cluster's database of Prefect is as this version of Prefect wants it."""
+    """Return whether this cluster's database of Prefect is as this version of Prefect wants it."""
     with suppress(OSError):
         return (data / VERSIONS_FILE).read_text() == prefect_versions()
     return False
@@ -98,7 +98,7 @@ def make_databases(data: Path, *, cache: Path) -> None:
 
 @contextmanager
 def _put_in_place(data: Path) -> Iterator[Path]:
-    """Beside its place, renamed when complete: a start that is killed half way leaves nothing half made."""
+    """Write beside its place and rename it when complete: a start that is killed half way leaves nothing half made."""
     draft = data.with_name(f"{data.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
     yield draft
@@ -169,7 +169,7 @@ def _publish(draft: Path, template: Path) -> None:
 
 
 def _is_ours(template: Path) -> bool:
-    """Who can write it can have the server do anything, so nobody else's is taken."""
+    """Return whether it is ours alone: who can write it can have the server do anything."""
     with suppress(OSError):
         found = template.lstat()
         return found.st_uid == os.geteuid() and not found.st_mode & 0o022 and is_migrated(template)

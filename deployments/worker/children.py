@@ -26,7 +26,7 @@ class Child:
         asyncio.get_running_loop().add_reader(process.sentinel, self._reap)
 
     async def ended(self) -> int:
-        """Its exit status: negative for a signal, 255 if the forkserver died and took it along."""
+        """Wait for its exit status: negative for a signal, 255 if the forkserver died and took it along."""
         return await asyncio.shield(self._ended)
 
     def send(self, message: Message | Suspended) -> None:
@@ -34,7 +34,10 @@ class Child:
             self._line.send(message)
 
     def cancel(self, *, grace: timedelta) -> None:
-        """Once: its engine says Cancelling too, and a second signal would interrupt it before it says Cancelled."""
+        """Cancel it, once.
+
+        Its engine says Cancelling too, and a second signal would interrupt it before it says Cancelled.
+        """
         if not self._cancelled:
             self._cancelled = True
             self.send(Message.CANCEL)
@@ -62,7 +65,7 @@ class Child:
 
 
 def explain(status: int) -> str:
-    """For the run's state: what this ending usually means."""
+    """Say what this ending usually means, for the run's state."""
     if status == -signal.SIGKILL:
         return "Its process was killed (SIGKILL), by somebody or for want of memory."
     if status < 0:

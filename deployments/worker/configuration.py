@@ -51,7 +51,10 @@ class WarmJobConfiguration(BaseJobConfiguration):
         return command
 
     def prepare_for_flow_run(self, flow_run: FlowRun, *arguments: Any, **named: Any) -> None:
-        """As a process of the worker would inherit it: the worker's environment, and over it the run's own."""
+        """Set the environment as a process of the worker would inherit it.
+
+        The worker's environment, and over it the run's own.
+        """
         own = dict(self.env)
         super().prepare_for_flow_run(flow_run, *arguments, **named)
         merged = {**self.env, **os.environ, **own}
@@ -168,7 +171,7 @@ class _WithFlow:
 
 
 def _folder(pull_steps: Sequence[Mapping[str, Any]]) -> Path | None:
-    """Where the code is, if all there is to do is to go there."""
+    """Return where the code is, if all there is to do is to go there."""
     if len(pull_steps) != 1 or SET_FOLDER not in pull_steps[0]:
         return None
     return Path(pull_steps[0][SET_FOLDER]["directory"])

@@ -53,7 +53,10 @@ class _ForkServer(forkserver.ForkServer):
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """By default `python -c` looks there first, and `flows` is a name that many projects have."""
+    """Keep the current folder off the path.
+
+    By default `python -c` looks there first, and `flows` is a name that many projects have.
+    """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:

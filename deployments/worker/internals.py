@@ -34,7 +34,7 @@ __all__ = [
 
 
 def let_heartbeats_end_by_themselves() -> None:
-    """By default a run that is over waits for the thread that beats, up to a second."""
+    """Let the thread that beats end by itself. By default a run that is over waits for it, up to a second."""
     flow_engine._send_heartbeats = partial(flow_engine._send_heartbeats, join_on_exit=False)
 
 
@@ -49,7 +49,7 @@ def suspended_from_outside(flow_run_id: UUID, state: State[Any]) -> None:
 
 
 def leave_observing_to_the_worker() -> None:
-    """By default each run opens a websocket to hear of its own suspension: 80 ms. The worker hears for all of them."""
+    """Leave it to the worker to hear of suspensions. By default each run opens a websocket for that: 80 ms."""
 
     @contextmanager
     def unobserved(flow_run_id: UUID, suspension_request: Any, polling_interval: float = 10) -> Iterator[None]:
@@ -59,7 +59,10 @@ def leave_observing_to_the_worker() -> None:
 
 
 def share_tls_context() -> None:
-    """By default each client makes one, also for plain HTTP: 20 ms, for four clients of a run."""
+    """Make one TLS context for all.
+
+    By default each client makes one, also for plain HTTP: 20 ms, for four clients of a run.
+    """
     orchestration.ssl = SimpleNamespace(  # type: ignore[attr-defined,assignment]
         SSLContext=ssl.SSLContext,
         CERT_NONE=ssl.CERT_NONE,
@@ -68,5 +71,5 @@ def share_tls_context() -> None:
 
 
 def use_servers_result_storage(block_id: UUID | None) -> None:
-    """By default each run asks the server for its default storage, twice. The worker has asked."""
+    """Use the storage that the worker has asked for. By default each run asks the server for it, twice."""
     results._read_server_default_result_storage_block_id = lambda: block_id

@@ -76,7 +76,10 @@ def _import_everything() -> None:
 
 
 def _settings() -> dict[str, str]:
-    """As a job configuration names them: those of Prefect's profile too, unless the environment says otherwise."""
+    """Return the settings as a job configuration names them.
+
+    Those of Prefect's profile too, unless the environment says otherwise.
+    """
     from prefect.settings import get_current_settings
 
     return settings_in({**get_current_settings().to_environment_variables(exclude_unset=True), **os.environ})
@@ -113,7 +116,7 @@ def _warm_up() -> SyncClientContext:
 
 
 def _threads() -> int:
-    """Those that libraries start outside Python too."""
+    """Count threads, those too that libraries start outside Python."""
     tasks = Path("/proc/self/task")
     return len(list(tasks.iterdir())) if tasks.exists() else 1
 

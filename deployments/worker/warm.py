@@ -83,7 +83,10 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
     @classmethod
     def get_default_base_job_template(cls) -> dict[str, Any]:
-        """Without what a forked child has no use for: the server checks all of it, 20 ms, whenever a run is created."""
+        """Leave out what a forked child has no use for.
+
+        The server checks all of it, 20 ms, whenever a run is created.
+        """
         template = super().get_default_base_job_template()
         for name in ("command", "labels", "name"):
             del template["variables"]["properties"][name], template["job_configuration"][name]
@@ -122,7 +125,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             self._forkserver.retire()
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """One poll at a time, and none before what the last one gave is Pending.
+        """Poll once at a time, and not before what the last one gave is Pending.
 
         The server counts a queue's places by what is Pending or Running, and passes over rows that are just being
         changed: asked meanwhile, it would offer the same place once more, for another run of the queue.
@@ -195,7 +198,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
                 self._rung.set()
 
     async def _ready_to_run(self, flow_run: FlowRun) -> WarmJobConfiguration | None:
-        """None if it must not run: its deployment is gone, or the server says that somebody else has it."""
+        """Return None if it must not run: its deployment is gone, or the server says that somebody else has it."""
         try:
             if await self._is_needless(flow_run):
                 await self._take_out(flow_run)
@@ -304,7 +307,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         await hear_prefect(self._work_pool.id, self._heard, poll=self._poll_children, again=again)
 
     async def _poll_children(self) -> None:
-        """For what polling does not tell: that a run under way was cancelled or suspended."""
+        """Look for what polling does not tell: that a run under way was cancelled or suspended."""
         wanted = FlowRunFilter(
             id=FlowRunFilterId(any_=list(self._children)),
             state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[Changes.CANCELLING, Changes.SUSPENDED])),
@@ -348,7 +351,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
 
 
 def ready_since(flow_run: FlowRun) -> datetime:
-    """When it came into the state in which the server offers it to workers, by the server's own clock."""
+    """Return when it came into the state in which the server offers it to workers, by the server's own clock."""
     return flow_run.state.timestamp if flow_run.state else LONG_AGO
 
 

@@ -93,7 +93,7 @@ class Edit(Order):
 
     @property
     def asset_id(self) -> str | None:
-        """Of a picture that is in the store already."""
+        """Return the id of a picture that is in the store already."""
         return self.image if self.image.startswith("ast_") else None
 
     def first_call(self, picture: Asset | None) -> RequestSpec | None:

@@ -112,7 +112,7 @@ class Generation(Order):
 
     @property
     def retry(self) -> RetryPolicy:
-        """A training of which nobody knows whether it was paid is not paid again without a person."""
+        """Return how it is tried again. A training that may have been paid is not, without a person."""
         return RetryPolicy(resubmit_expired=False) if self.is_training else USUAL
 
     def spec(self, style: Style | None) -> RequestSpec:

@@ -84,10 +84,10 @@ class Import(Order):
         return urls
 
     def steps(self) -> list[str]:
-        """For each address the step that brings it: the same one for the same address."""
+        """Name for each address the step that brings it: the same one for the same address."""
         first: dict[str, str] = {}
         return [first.setdefault(url.partition("#")[0], f"image-{n:04}") for n, url in enumerate(self.urls, 1)]
 
     def given(self, came: Came) -> list[Given]:
-        """Each address as it was given, with what came of it."""
+        """Return each address as it was given, with what came of it."""
         return [(n, url, came[step]) for n, (url, step) in enumerate(zip(self.urls, self.steps(), strict=True), 1)]

@@ -136,7 +136,7 @@ class Picture(Order):
 
     @property
     def endpoint(self) -> str:
-        """A LoRA is for FLUX dev, which has its own endpoint for it. Raises BadInput."""
+        """Return the endpoint. A LoRA is for FLUX dev, which has its own for it. Raises BadInput."""
         if self.lora is None:
             return self.model
         if self.model not in ("fal-ai/flux/dev", PAINTER):
@@ -145,7 +145,7 @@ class Picture(Order):
 
     @property
     def known_again(self) -> bool:
-        """A picture that the user has had serves again where its steps are what matters; else a new one is expected."""
+        """Say whether a picture that the user has had serves again: where the steps after it are what matters."""
         return bool(self.post) and self.seed is not None
 
     def spec(self, style: Style | None) -> RequestSpec:

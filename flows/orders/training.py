@@ -199,7 +199,7 @@ class Training(Order):
         return Given(sources={ZIPPED: self.archive} if self.archive else sources, captions=self.captions)
 
     def prompts(self) -> list[str]:
-        """Of the test pictures, each with the trigger word."""
+        """Return the prompts of the test pictures, each with the trigger word."""
         ours = OF_A_STYLE if self.style else OF_A_SUBJECT
         given = self.test_prompts or [prompt.format(word=self.trigger_word) for prompt in ours]
         return [called(prompt, self.trigger_word) for prompt in given]

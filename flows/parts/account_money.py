@@ -61,7 +61,7 @@ class AccountMoneyTurn:
             self._bills.answered(self._account_id)
 
     def _wait(self, failed: int, error: DarkroomError) -> None:
-        """Where it is no matter of time, somebody has to do something: there is no hurry."""
+        """Note when to try again. Where it is no matter of time, somebody has to act: there is no hurry."""
         pause = LONGEST_WAIT if isinstance(error, Permanent) else timedelta(minutes=2 ** min(failed - 1, 6))
         if isinstance(error, RateLimited) and error.retry_after is not None:
             pause = max(pause, error.retry_after)

@@ -80,7 +80,7 @@ class BatchPlan:
 
     @property
     def estimate_usd(self) -> Decimal:
-        """The most that both passes should cost."""
+        """Return the most that both passes should cost."""
         return self.forecast.most_usd
 
 

@@ -15,7 +15,7 @@ MOST_LISTED = 100  # failed rows in the result; the audit trail has all
 
 
 def audit(job: Job) -> list[Asset]:
-    """Every call of every row, as CSV and as JSON lines. After a replay anew."""
+    """Write every call of every row, as CSV and as JSON lines. After a replay anew."""
     counts = job.rows.counts().values()
     version = sum(each.ended for each in counts) + sum(each.calls for each in counts)
     return [

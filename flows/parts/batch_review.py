@@ -82,7 +82,7 @@ def _question(job: Job, pages: Sequence[Asset], drafts: Sequence[RowPicture], re
 
 
 def _sheets(job: Job, pages: Sequence[Asset]) -> str:
-    """As HTML, which Prefect's UI shows as wide as it is told."""
+    """Show the sheets as HTML, which Prefect's UI shows as wide as it is told."""
     return "\n\n".join(f'<img src="{job.link(page)}" width="{WIDTH}">' for page in pages[:SHOWN])
 
 
@@ -92,7 +92,7 @@ def _draw(job: Job, drafts: Sequence[RowPicture], page: range, n: int, of: int) 
 
 
 def _entries(job: Job, drafts: Sequence[RowPicture]) -> Iterator[Entry]:
-    """One after the other: a page does not hold its pictures in memory."""
+    """Yield one after the other: a page does not hold its pictures in memory."""
     for draft in drafts:
         number, label = draft.n + 1, draft.name
         if draft.key is None:

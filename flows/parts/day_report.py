@@ -46,7 +46,7 @@ def title(figures: PeriodUsage, zone: ZoneInfo) -> str:
 
 
 def headline(figures: PeriodUsage, zone: ZoneInfo) -> str:
-    """In one line: what stands in a list of reports, and above a mail."""
+    """Say it in one line, which stands in a list of reports, and above a mail."""
     completed, failed = figures.ended(JobStatus.COMPLETED), figures.ended(JobStatus.FAILED)
     return f"{title(figures, zone)}: {completed:,} completed, {failed:,} failed, {_usd(figures.spent_usd)} USD"
 
@@ -135,7 +135,7 @@ def _number(n: int) -> str:
 
 
 def _bar(completed: int, failed: int, *, most: int) -> str:
-    """Whoever is there is seen, be it as less than a character."""
+    """Draw a bar. Even the shortest is seen, be it as less than a character."""
     return COMPLETED * math.ceil(completed / most * BAR) + FAILED * math.ceil(failed / most * BAR)
 
 
@@ -150,7 +150,7 @@ def _jobs(figures: PeriodUsage) -> str:
 
 
 def _spend(figures: PeriodUsage) -> Iterator[Sequence[object]]:
-    """Who spent most comes first. A sum stands above what it is of, where that is more than one line."""
+    """List who spent how much, the most first. A sum stands above what it is of, where that is more than one line."""
     by_user = sorted(figures.spent, key=lambda each: each.user)
     users = [list(rows) for _, rows in groupby(by_user, lambda each: each.user)]
     if len(users) > 1:
@@ -167,7 +167,7 @@ def _sum(rows: Iterable[Spent]) -> Decimal:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: int) -> str:
-    """So many of its last columns are numbers, and stand at the right."""
+    """Draw a table. So many of its last columns are numbers, and stand at the right."""
     cells = [[_cell(each) for each in row] for row in rows]
     if not cells:
         return "None."
@@ -184,12 +184,12 @@ def _cell(value: object) -> str:
 
 
 def _count(n: int, noun: str) -> str:
-    """With its verb: 1 call was, 2 calls were."""
+    """Count with the verb: 1 call was, 2 calls were."""
     return f"{n:,} {noun} was" if n == 1 else f"{n:,} {noun}s were"
 
 
 def _usd(amount: Decimal) -> str:
-    """As the smallest call's price is told; what is less still, as it is."""
+    """Write it as the smallest call's price is told; what is less still, as it is."""
     if 0 < amount < TENTH_OF_A_CENT:
         return f"{amount.normalize():f}"
     return f"{amount.quantize(TENTH_OF_A_CENT, ROUND_HALF_UP):,}"

@@ -43,12 +43,12 @@ class Script(BaseModel):
     )
 
     def lines(self, brands: Sequence[str]) -> list[tuple[str, str]]:
-        """Who says what, in order."""
+        """Return who says what, in order."""
         first, second = brands
         return [line for each in self.rounds for line in ((first, each.first), (second, each.second))]
 
     def spoken(self) -> str:
-        """For a voice: a line for each, which it pauses between."""
+        """Write it for a voice: a line for each, which it pauses between."""
         return "\n".join(text for each in self.rounds for text in (each.first, each.second))
 
 
@@ -73,5 +73,5 @@ def assignment(topic: str, brands: Sequence[str], *, rounds: int, style: str) ->
 
 
 def longest_spoken(rounds: int) -> str:
-    """As many letters as a script may have, for what its voice costs at most."""
+    """Return as many letters as a script may have, for what its voice costs at most."""
     return "x" * (2 * rounds * (LONGEST_LINE + 1))

@@ -327,5 +327,5 @@ def require_picture(asset: Asset | None, *, user_id: str, field: str) -> Asset:
 
 
 def step_name(step: _Step, n: int, number: int | None = None) -> str:
-    """`1-upscale`; of the second of several pictures `1-upscale-of-2`."""
+    """Return e.g. `1-upscale`; of the second of several pictures `1-upscale-of-2`."""
     return f"{n}-{step.name}" if number is None else f"{n}-{step.name}-of-{number}"

@@ -83,5 +83,5 @@ def _file(job: Job, files: Mapping[str, Asset], node: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """As words of a cell, whoever wrote them."""
+    """Write them as words of a cell, whoever gave them."""
     return text.translate(_NO_MARKUP)

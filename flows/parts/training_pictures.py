@@ -111,7 +111,7 @@ def _read_archive(job: Job, given: Given, brought: Brought) -> Read:
 
 
 def _read_each(job: Job, given: Given, brought: Brought) -> Read:
-    """In the order they were given in; captions go by that."""
+    """Read them in the order they were given in; captions go by that."""
     if sum(asset.bytes for asset in brought.values() if isinstance(asset, Asset)) > MOST_BYTES:
         # Before all of them are in memory.
         raise BadInput(f"Together they have more than {MOST_BYTES // MIB} MiB. Make them smaller.", field="images")

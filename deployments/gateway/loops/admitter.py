@@ -55,12 +55,12 @@ class Admitter(Loop):
         self._pending_at = 0.0  # when those that are due are looked for
 
     def poll_pending_runs(self) -> None:
-        """As `wake`, and one that is held may be due sooner than was known."""
+        """Wake it: a run that is held may be due sooner than was known."""
         self._pending_at = 0.0
         self._flag.set()
 
     def slot_freed(self) -> None:
-        """As `wake`, and the pace at which slots come free is measured by it."""
+        """Wake it, and measure by this at which pace slots come free."""
         self._freed.append(time.monotonic())
         self._flag.set()
 
@@ -77,7 +77,7 @@ class Admitter(Loop):
         return min(wait, seconds_until(outlook.due, now=self._now(), most=self._longest_wait))
 
     def _release_pending(self) -> float:
-        """Those whose time has come; now and then all that are held: another gateway may have gone before it acted.
+        """Release runs whose time has come; now and then all, as another gateway may have gone before it acted.
 
         Returns for how many seconds it need not be asked again.
         """
@@ -107,7 +107,7 @@ class Admitter(Loop):
 
 
 def soon_free(freed: Sequence[float], *, now: float, within: float) -> int:
-    """How many slots will come free within so many seconds, going by the moments at which the last ones did."""
+    """Return how many slots will come free within so many seconds, going by the moments at which the last ones did."""
     lately = sum(now - at < FREED_WITHIN_SECONDS for at in freed)
     return math.ceil(lately * within / FREED_WITHIN_SECONDS)
 

@@ -43,7 +43,7 @@ class Loop(ABC):
         self._thread.join(SECONDS_TO_FINISH)
 
     def wake(self) -> None:
-        """There may be something to do. Returns at once."""
+        """Say that there may be something to do. Return at once."""
         self._flag.set()
 
     @abstractmethod

@@ -69,7 +69,7 @@ def list_users(
 
 @router.post("/users", status_code=201, summary="Add a user")
 def add_user(order: UserOrder, services: ServicesOf) -> NewUserDocument:
-    """With a first key, which is in this answer and never shown again."""
+    """Add a user with a first key, which is in this answer and never shown again."""
     users = services.ledger.users
     made = users.add(order.name, plan=order.plan, service=order.service, scopes=order.scopes)
     return NewUserDocument(**_user_document(users.find(made.user_id), services).model_dump(), key=made.key)
@@ -77,7 +77,7 @@ def add_user(order: UserOrder, services: ServicesOf) -> NewUserDocument:
 
 @router.get("/users/{user}", summary="Look at a user", responses=problem_responses(404))
 def get_user(user: UserPath, services: ServicesOf) -> UserDocument:
-    """By id or name."""
+    """Return the user of that id or name."""
     return _user_document(_user(user, services), services)
 
 
@@ -97,7 +97,7 @@ def change_budgets(user: UserPath, order: BudgetOrder, services: ServicesOf) -> 
 
 @router.post("/users/{user}/revoke", summary="End all keys of a user", responses=problem_responses(404))
 def revoke_user(user: UserPath, services: ServicesOf) -> UserDocument:
-    """At once, and their streams with them. What is ordered goes on; jobs and files stay."""
+    """Revoke all keys of a user at once, and their streams with them. What is ordered goes on; jobs and files stay."""
     found = _user(user, services)
     services.ledger.users.revoke(found.id)
     return _user_document(found, services)
@@ -120,7 +120,7 @@ def list_keys(
 
 @router.post("/keys", status_code=201, summary="Make a key")
 def make_key(order: KeyOrder, services: ServicesOf) -> NewKeyDocument:
-    """One more for that user. It is in this answer, and never shown again."""
+    """Make one more key for that user. It is in this answer, and never shown again."""
     keys = services.ledger.keys
     made = keys.add(
         services.ledger.users.find(order.user).id,
@@ -140,25 +140,25 @@ def get_key(id: KeyPath, services: ServicesOf) -> KeyDocument:
 
 @router.post("/keys/{id}/revoke", summary="End a key", responses=problem_responses(404))
 def revoke_key(id: KeyPath, services: ServicesOf) -> KeyDocument:
-    """At once, and what reads the stream by it ends within a second. The user's other keys go on."""
+    """Revoke one key at once. What reads the stream by it ends within a second. The user's other keys go on."""
     return _key_document(services.ledger.keys.revoke(_key(id, services).id), services)
 
 
 @router.get("/plans", summary="List plans")
 def list_plans(services: ServicesOf) -> PlanList:
-    """Those with the fewest requests at once first."""
+    """List plans, those with the fewest requests at once first."""
     return PlanList(items=[plan_document(plan) for plan in services.ledger.users.plans()])
 
 
 @router.post("/plans", summary="Change a plan, or make one")
 def set_plan(order: PlanOrder, services: ServicesOf) -> PlanDocument:
-    """As a whole: what is left out is as in a new one. It takes effect with the next grant."""
+    """Set a plan as a whole: what is left out is as in a new one. It takes effect with the next grant."""
     return plan_document(services.ledger.users.set_plan(**order.model_dump()))
 
 
 @router.get("/accounts", summary="List accounts at providers")
 def list_accounts(services: ServicesOf) -> AccountList:
-    """How much of each is used at once, and whether its provider is up."""
+    """List accounts: how much of each is used at once, and whether its provider is up."""
     return AccountList(items=[account_document(account) for account in services.ledger.users.accounts()])
 
 
@@ -171,7 +171,7 @@ def set_account(order: AccountOrder, services: ServicesOf) -> AccountDocument:
 
 @router.post("/models", summary="Allow, deny or price a model")
 def set_model(order: ModelOrder, services: ServicesOf) -> ModelChoiceDocument:
-    """Whatever the setting and its card say. It takes effect within ten seconds."""
+    """Allow, deny or price a model, whatever the setting and its card say. It takes effect within ten seconds."""
     models = services.ledger.models
     if "allowed" in order.model_fields_set:
         models.allow(order.endpoint, order.allowed)

@@ -123,7 +123,7 @@ COMMON: dict[str, Any] = {
 async def get_asset(
     asset: Allowed, asked: AskedOf, services: ServicesOf, w: W = None, expires: Expires = None
 ) -> Response:
-    """Either with a key, or by the `url` of an asset as it stands: that link holds for an hour.
+    """Return the file, either with a key, or by the `url` of an asset as it stands: that link holds for an hour.
 
     `Range` asks for a part of the file (one range of bytes), `If-None-Match` for what has changed.
     """
@@ -146,7 +146,7 @@ async def get_asset(
 async def head_asset(
     asset: Allowed, asked: AskedOf, services: ServicesOf, w: W = None, expires: Expires = None
 ) -> Response:
-    """As `GET`, without the file: how large it is, and of which type."""
+    """Answer as `GET` does, without the file: how large it is, and of which type."""
     return await get_asset(asset, asked, services, w, expires)
 
 

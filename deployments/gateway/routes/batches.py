@@ -128,7 +128,7 @@ def order_batch(
     answer_within_hours: Hours = None,
     if_nobody_answers: Annotated[IfNobody, Query(description="With CSV and JSON lines.")] = "wait",
 ) -> BatchAccepted:
-    """Two passes: everything as a cheap draft, then what was chosen from the contact sheet, as it was asked for.
+    """Order two passes: everything as a cheap draft, then what was chosen from the contact sheet, as it was asked for.
 
     The job says when it waits for a choice; `POST /v1/batches/{id}/selection` makes it. `estimate_usd` is for both
     passes with every row chosen. A manifest that is wrong is refused with all that is wrong in `errors`, by row and
@@ -222,7 +222,7 @@ def pause_batch(id: Id, user_id: UserId, services: ServicesOf) -> JobDocument:
     responses=problem_responses(401, 403, 404, 409),
 )
 def resume_batch(id: Id, user_id: UserId, services: ServicesOf, after: BackgroundTasks) -> JobDocument:
-    """Where it stood. A batch that is not paused stays as it is."""
+    """Go on where it stood. A batch that is not paused stays as it is."""
     _own_batch(id, user_id, services)
     after.add_task(services.act_on, services.ledger.batches.go_on(id))
     return job_document(own_job(id, user_id, services), services.ledger, services.settings)
@@ -309,7 +309,7 @@ def _require_shallow(body: Any) -> None:
 
 
 def _digest(rows: Sequence[Any]) -> str:
-    """So that the same key with another manifest is told from the same one again."""
+    """Digest the manifest, so that the same key with another one is told from the same one again."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(repr((row.n, row.name, sorted(row.picture.items()), row.same_as)).encode())

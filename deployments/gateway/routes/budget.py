@@ -40,5 +40,5 @@ class BudgetsDocument(Document):
 
 @router.get("/v1/budget", summary="See what may be spent yet", responses=problem_responses(401, 403))
 def get_budget(user_id: UserId, services: ServicesOf) -> BudgetsDocument:
-    """Your own; with the key of a service that of the end user it acts for. Orders wait rather than exceed it."""
+    """Tell your own; with the key of a service that of the end user it acts for. Orders wait rather than exceed it."""
     return BudgetsDocument(items=[BudgetDocument.of(each) for each in services.ledger.budgets.of(user_id)])

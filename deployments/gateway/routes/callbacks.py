@@ -49,7 +49,7 @@ Owner = Annotated[str, Depends(endpoint_owner)]
 
 @router.put("/v1/callback-endpoint", summary="Say where you are told", responses=problem_responses(401, 403, 422))
 def put_callback_endpoint(order: EndpointOrder, owner_id: Owner, services: ServicesOf) -> EndpointDocument:
-    """Your application is called for each of the events, of all your jobs; a service's of all its end users'.
+    """Say where your application is called for each of the events, of all your jobs; a service's of all its end users'.
 
     The answer shows the `secret` the first time. An endpoint that was switched off is on again by this, and what was
     not delivered yet goes to the new address.
@@ -63,7 +63,7 @@ def put_callback_endpoint(order: EndpointOrder, owner_id: Owner, services: Servi
 
 @router.get("/v1/callback-endpoint", summary="Show where you are told", responses=problem_responses(401, 403, 404))
 def get_callback_endpoint(owner_id: Owner, services: ServicesOf) -> EndpointDocument:
-    """Without its secret."""
+    """Show the endpoint, without its secret."""
     endpoint = services.ledger.callbacks.endpoint(owner_id)
     if endpoint.url is None:
         raise Problem(404, "You have no callback endpoint.", remedy="Name one with `PUT /v1/callback-endpoint`.")
@@ -80,7 +80,10 @@ def delete_callback_endpoint(owner_id: Owner, services: ServicesOf) -> None:
 
 @router.post("/v1/callback-endpoint/rotate", summary="Make a new secret", responses=problem_responses(401, 403))
 def rotate_callback_secret(owner_id: Owner, services: ServicesOf) -> RotatedSecret:
-    """For a day both sign. Without an endpoint, too: the secret signs what goes to the `callback_url` of orders."""
+    """Make a new secret.
+
+    For a day both sign. Without an endpoint, too: the secret signs what goes to the `callback_url` of orders.
+    """
     endpoint = services.ledger.callbacks.rotate(owner_id)
     return RotatedSecret(
         secret=as_text(secret_of(endpoint.salt, services.settings)),
@@ -96,7 +99,7 @@ def rotate_callback_secret(owner_id: Owner, services: ServicesOf) -> RotatedSecr
     responses=problem_responses(401, 403, 409),
 )
 def test_callback_endpoint(owner_id: Owner, services: ServicesOf) -> CallbackDocument:
-    """A callback of type `callback.test`, signed and tried again like any other."""
+    """Send a callback of type `callback.test`, signed and tried again like any other."""
     callback = services.ledger.callbacks.test(owner_id)
     services.callbacks.wake()
     return callback_document(callback)
@@ -122,7 +125,7 @@ def list_callbacks(
     responses=problem_responses(401, 403, 422),
 )
 def resend_callbacks(order: ResendOrder, caller: ActingCaller, services: ServicesOf) -> Resent:
-    """All that were given up since a time, with the ids that they had, and with all their attempts."""
+    """Send all again that were given up since a time, with the ids that they had, and with all their attempts."""
     since = min(order.since, utc_now())
     resent = services.ledger.callbacks.resend_dead(caller.key_user_id, user_id=_about(caller), since=since)
     services.callbacks.wake()
@@ -137,7 +140,7 @@ def resend_callbacks(order: ResendOrder, caller: ActingCaller, services: Service
     responses=problem_responses(401, 403, 404, 409),
 )
 def resend_callback(id: Id, caller: ActingCaller, services: ServicesOf) -> CallbackDocument:
-    """Whatever its outcome, with the id that it had."""
+    """Send one again, whatever its outcome, with the id that it had."""
     callbacks = services.ledger.callbacks
     callback = callbacks.get(id, owner_id=caller.key_user_id, user_id=_about(caller))
     if callback is None:

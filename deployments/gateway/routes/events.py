@@ -130,7 +130,7 @@ def send_events(
     response: Response,
     after: BackgroundTasks,
 ) -> EventLine | list[EventLine]:
-    """One event, or a list of up to 10,000 (8 MiB).
+    """Send one event, or a list of up to 10,000 (8 MiB).
 
     Every event is put on record. One that is refused is kept with what was wrong: sent alone it is answered with a
     problem whose `instance` is where it is kept; in a list its line says so, and the others are taken all the same.
@@ -172,7 +172,7 @@ def list_events(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> EventPage:
-    """Those that were sent with your key, newest first."""
+    """List those that were sent with your key, newest first."""
     end_user = None if caller.user_id == caller.key_user_id else caller.user_id
     found = services.ledger.events.page(
         source=caller.key_user_id, user_id=end_user, status=status, before=read_cursor(cursor), limit=limit + 1

@@ -62,7 +62,7 @@ def list_jobs(
 
 @router.get("/{id}", summary="Follow a job", responses=problem_responses(401, 403, 404))
 def get_job(id: str, user_id: UserId, services: ServicesOf) -> JobDocument:
-    """Its paid calls, its files, what it cost, and what it waits for."""
+    """Show its paid calls, its files, what it cost, and what it waits for."""
     return job_document(own_job(id, user_id, services), services.ledger, services.settings)
 
 

@@ -57,7 +57,7 @@ def list_loras(
 
 @router.get("/{id}", summary="Look at a LoRA", responses=problem_responses(401, 403, 404))
 def get_lora(id: str, user_id: UserId, services: ServicesOf) -> LoraDocument:
-    """By its id."""
+    """Show the version with that id."""
     lora = services.ledger.loras.get(id)
     if lora is None or lora.user_id != user_id:
         raise not_found("LoRA")

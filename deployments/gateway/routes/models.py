@@ -44,7 +44,7 @@ def list_models(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> ModelPage:
-    """By endpoint. One that is not here yet can be ordered all the same: it is fetched on its first use."""
+    """List models by endpoint. One that is not here yet can be ordered all the same: it is fetched on its first use."""
     found = services.ledger.models.page(q=q, category=category, limit=limit + 1, after=_read(cursor))
     known = [Found(card=Card.of_row(each.card), allowed=each.allowed, call_usd=each.call_usd) for each in found]
     page = known[:limit]
@@ -56,14 +56,14 @@ def list_models(
 
 @categories.get("", summary="List the categories of models", responses=problem_responses(401, 403))
 def list_categories(_: UserId, services: ServicesOf) -> CategoryList:
-    """By name, with how many models each has."""
+    """List categories by name, with how many models each has."""
     found = services.ledger.models.categories().items()
     return CategoryList(items=[CategoryDocument(category=name, models=models) for name, models in found])
 
 
 @router.get("/{endpoint:path}", summary="Look at a model", responses=problem_responses(401, 403, 404))
 def get_model(endpoint: Endpoint, _: UserId) -> ModelDocument:
-    """Its card: what it accepts and answers as JSON Schema, what it costs, and how long it takes."""
+    """Show its card: what it accepts and answers as JSON Schema, what it costs, and how long it takes."""
     found = shelf().newest(endpoint)
     if found is None:
         raise Problem(

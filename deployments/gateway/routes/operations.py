@@ -36,7 +36,7 @@ router = APIRouter(
 
 @router.get("/queue", summary="See who waits behind whom")
 def get_queue(services: ServicesOf) -> QueueDocument:
-    """Each account with its slots, breaker and throttle as they are now, and the first users of each lane in order."""
+    """Show each account with its slots, breaker and throttle now, and the first users of each lane in order."""
     return queue_document(services.ledger.queue.now(), at=services.ledger.clock())
 
 
@@ -64,7 +64,10 @@ def replay_causes(
     after: BackgroundTasks,
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
-    """As `POST /v1/dead-letters/replay`, whosever they are. Each job is paid from its own user's budget, too."""
+    """Replay as `POST /v1/dead-letters/replay` does, whosever they are.
+
+    Each job is paid from its own user's budget, too.
+    """
     chosen = which(order.filter, None)
     if order.budget_usd is None:
         return JSONResponse(price_document(services.ledger.dead_letters.price(chosen)).model_dump(mode="json"))

@@ -58,7 +58,7 @@ class OrderContext:
         return labels
 
     def answer(self, posted: Posted, *, estimate_usd: Decimal | None = None) -> Accepted:
-        """Of an order that is on record. What it implies is done after the answer."""
+        """Answer an order that is on record. What it implies is done after the answer."""
         self.after.add_task(self.services.act_on, posted.implied)
         document = accepted(posted.job, estimate_usd=estimate_usd)
         self.response.headers["Location"] = document.links.job

@@ -79,7 +79,7 @@ def list_pending_runs(
 def get_pending_run(
     id: Annotated[str, Field(max_length=100)], user_id: UserId, services: ServicesOf
 ) -> PendingRunDocument:
-    """As the events name it that it stands for."""
+    """Show the run, by the id that events name it by."""
     pending = services.ledger.pending_runs.get([id]).get(id)
     if pending is None or pending.user_id != user_id:
         raise not_found("pending run")

@@ -70,7 +70,7 @@ class Quote(Document):
 
 @router.post("/v1/quotes", summary="Ask what an order would cost", responses=problem_responses(401, 403, 404, 422))
 def quote_order(asked: QuoteOrder, user_id: UserId, services: ServicesOf) -> Quote:
-    """Any order's body, checked as the order itself would be. Nothing is queued and nothing is put on record."""
+    """Price any order's body, checked as the order itself would be. Nothing is queued and nothing is put on record."""
     ledger = services.ledger
     if asked.kind == BATCH:
         usd, parts = _of_batch(asked.order, ledger, user_id=user_id)

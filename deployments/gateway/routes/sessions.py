@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
 
 @router.post("", status_code=201, summary="Open a session", responses=problem_responses(401, 403))
 def open_session(caller: ActingCaller, services: ServicesOf) -> NewSessionDocument:
-    """With a key. The token is a bearer as the key is, for the same scopes, and never shown again.
+    """Open a session with a key. The token is a bearer as the key is, for the same scopes, and never shown again.
 
     It holds twelve hours, and ends sooner with its key. A session opens no other one.
     """
@@ -32,7 +32,7 @@ def open_session(caller: ActingCaller, services: ServicesOf) -> NewSessionDocume
 
 @router.get("/current", summary="Look at the session", responses=problem_responses(401, 403, 404))
 def get_session(caller: ActingCaller, credentials: Credentials, services: ServicesOf) -> SessionDocument:
-    """Whose it is, what it is good for, and until when."""
+    """Tell whose it is, what it is good for, and until when."""
     assert credentials is not None
     found = services.ledger.sessions.get(credentials.credentials) if caller.session else None
     if found is None:
@@ -56,7 +56,7 @@ def get_session(caller: ActingCaller, credentials: Credentials, services: Servic
     responses=problem_responses(401, 403),
 )
 def close_session(caller: ActingCaller, credentials: Credentials, services: ServicesOf) -> None:
-    """At once, and its streams with it. With a key nothing ends: a key is no session."""
+    """End the session at once, and its streams with it. With a key nothing ends: a key is no session."""
     assert credentials is not None
     if caller.session:
         services.ledger.sessions.close(credentials.credentials)

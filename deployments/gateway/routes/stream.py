@@ -116,7 +116,9 @@ def make_stream_token(
     credentials: Credentials,
     order: Annotated[TokenOrder | None, Body()] = None,
 ) -> StreamToken:
-    """For your backend, which has the key. The token reads one user's stream for an hour, and can do nothing else.
+    """Make a token, for your backend, which has the key.
+
+    It reads one user's stream for an hour, and can do nothing else.
 
     With the key of a service and `Darkroom-User` it is for that end user. It ends sooner with the key that made it.
     """

@@ -95,7 +95,7 @@ def get_usage(
     group_by: GroupBy = "model",
     form: Form = "json",
 ) -> Any:
-    """Your own figures; with the key of a service those of its end users too, or of the one that it acts for."""
+    """Tell your own usage; with the key of a service those of its end users too, or of the one that it acts for."""
     since, until = span(_read(begin, "from"), _read(end, "to"))
     usage = services.ledger.spending.between(since, until, group_by=group_by, user_id=user_id)
     if form == "csv":

@@ -32,7 +32,7 @@ class Extension(BaseModel):
 
 @router.get("/{id}", summary="Look at a wait", responses=problem_responses(401, 403, 404))
 def get_wait(id: str, user_id: UserId, services: ServicesOf) -> WaitDocument:
-    """One of the `waits` of a job."""
+    """Show one of the `waits` of a job."""
     return wait_document(_own(id, user_id, services))
 
 
@@ -43,7 +43,10 @@ def get_wait(id: str, user_id: UserId, services: ServicesOf) -> WaitDocument:
     responses=problem_responses(401, 403, 404, 409),
 )
 def wake_wait(id: str, user_id: UserId, services: ServicesOf, after: BackgroundTasks) -> WaitDocument:
-    """As if its time were over: a sleep has passed, an event has not come. Not one that waits for another job."""
+    """End the wait as if its time were over: a sleep has passed, an event has not come.
+
+    Not one that waits for another job.
+    """
     _own(id, user_id, services)
     wait, implied = services.ledger.waits.wake(id)
     after.add_task(services.act_on, implied)

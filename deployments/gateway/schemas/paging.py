@@ -35,7 +35,7 @@ def created(row: Dated) -> Place:
 
 
 def read_cursor(cursor: str | None) -> Place | None:
-    """Of the last row of the page before; None on the first page."""
+    """Read the place of the last row of the page before; None on the first page."""
     if not cursor:
         return None
     if not _CURSOR.fullmatch(cursor):
