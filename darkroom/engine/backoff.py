@@ -41,6 +41,6 @@ def next_try(
     `tries`: how often it was tried already; each doubles the pause, up to the policy's longest. `draw` gives a number
     in [0, 1), the share. The policy's pauses are scaled, the provider's `Retry-After` is not.
     """
-    doublings: int = 2 ** min(tries, 30)
+    doublings: int = 2 ** min(tries, 30)  # past it the longest pause holds, and a timedelta overflows
     pause = timing.scale(min(policy.longest, policy.first * doublings))
     return now + (error.retry_after or timedelta(0)) + pause * draw()

@@ -141,6 +141,7 @@ class Calls:
             # Each in a copy of the run's context, so that tasks belong to it.
             call = self._pool.submit(copy_context().run, self._call, record, as_tasks)
             self._under_way[record.job.id] = call
+            # Else the loop would see it at its next poll alone.
             call.add_done_callback(lambda _: self._listener.notify())
 
     def _choose(self, work: Work) -> list[str]:
@@ -216,10 +217,11 @@ class Calls:
             self._finish(job, JobStatus.CANCELLED, None, as_tasks=as_tasks)
         except DarkroomError as error:
             self._finish(job, JobStatus.FAILED, error, as_tasks=as_tasks)
-        except OUTAGES:
+        except OUTAGES:  # not the job's failure: the runner waits for the ledger, and calls it again
             raise
         except Exception as error:
             get_run_logger().exception("Job %s failed in our own code", row.id)
+            # By its class alone: what it says may repeat the order.
             ours = DarkroomError(type(error).__name__, code="internal_error")
             self._finish(job, JobStatus.FAILED, ours, as_tasks=as_tasks)
         else:
@@ -242,7 +244,7 @@ class Calls:
                 continue
             try:
                 self._resources.providers.of(row.account_id).cancel(row)
-            except DarkroomError as error:
+            except DarkroomError as error:  # reconcile asks again
                 get_run_logger().warning("%s could not be cancelled at the provider: %s", row.ref, error)
 
     def _finish(

@@ -129,6 +129,7 @@ class Durable:
         chosen = self._chosen(list(opened.values()))
         if chosen is None:
             raise _waiting(list(opened.values()))
+        # By what the ledger has chosen, not by what is settled now: every later call is given the same.
         self._require_not_ended(chosen)
         return next(key for key, wait in opened.items() if wait.id == chosen.id), self._happened(chosen)
 
@@ -167,7 +168,7 @@ class Durable:
         for n, each in enumerate(parameters, 1):
             name = self._named_or_numbered("invoke", f"{step}-{n:04}")
             if name not in known and len(waiting) >= at_once:
-                break
+                break  # the rest is begun in a later call, when one of these has ended
             wait = self._looked_at(known.get(name) or self._open_child(name, deployment, each))
             (waiting if wait.status == WaitStatus.OPEN else ended).append(wait)
         heard(len(ended))
@@ -231,7 +232,7 @@ class Durable:
 
         def begin() -> Wait:
             if (known := waits.find(self.id, name)) is not None:
-                return known
+                return known  # without Prefect, which may be out: the child was begun, so it was checked
             self._require_deployment(f"{kind}/{named}", parameters)
             wait, implied = waits.for_child(self._row, name, kind=kind, deployment=named, parameters=parameters)
             self._resources.dispatcher.carry_out(implied)
@@ -321,7 +322,7 @@ class Durable:
         )
         known = effects.known(name)
         if known is None or known.done_at is None:
-            self.require_going_on()
+            self.require_going_on()  # what is on record is told to a job that was cancelled, too
             effects.carry_out(name, fn, retry)
             known = effects.known(name)
         assert known is not None

@@ -38,7 +38,7 @@ class Poller:
                 yield
             finally:
                 self._pool.shutdown(cancel_futures=True)
-                self._polling.clear()
+                self._polling.clear()  # of what was cancelled before it began, too
 
     def ask_all(self) -> None:
         if not self._any or time.monotonic() < self._next:
@@ -55,7 +55,7 @@ class Poller:
             if outcome is not None:
                 _, implied = self._resources.ledger.requests.settle(row.ref, outcome, via="poll")
                 self._resources.dispatcher.carry_out(implied)
-        except (DarkroomError, *OUTAGES) as error:
+        except (DarkroomError, *OUTAGES) as error:  # asked again in a second, and by reconcile
             get_run_logger().info("%s could not be polled: %s", row.ref, type(error).__name__)
         finally:
             self._polling.discard(row.ref)

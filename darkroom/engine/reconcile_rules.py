@@ -75,11 +75,12 @@ def decide_run(run: Run, state: RunState | None, *, now: datetime, has_granted: 
             return ForRun.CLOSE
         case "CANCELLING":
             return ForRun.CONFIRM if _is_silent(run, state, now=now, timing=timing) else ForRun.NOTHING
+        # A wake may have come before Prefect showed the run as paused, and is repeated then.
         case "PAUSED" if _ought_to_be_awake(run, now=now, has_granted=has_granted, timing=timing):
             return ForRun.WAKE
         case "PAUSED":
             return ForRun.NOTHING
-        case "SCHEDULED" if state.stranded:
+        case "SCHEDULED" if state.stranded:  # its queue is gone, so no worker is ever offered it
             return ForRun.REASSIGN
         case _ if state.refused:
             return ForRun.REFUSE

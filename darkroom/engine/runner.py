@@ -132,7 +132,7 @@ class Runner:
     def _round(self) -> bool:
         """Work, then suspend or close the run. Return True if the run is closed."""
         if self._work():
-            self._leave()
+            self._suspend()
             return False
         return self._ledger.runs.close(self._run_id)
 
@@ -171,6 +171,7 @@ class Runner:
                     return bool(work.open)
                 again = min(self._calls.next_due, self._until_the_next_time())
                 poll = self._poll_seconds
+                # Never for longer than providers are polled: without a public address nothing else tells.
                 listener.wait(min(poll, again, poll if self._calls.busy else left))
                 time.sleep(max(0.0, looked_at + COLLECTS_SECONDS - time.monotonic()))
                 self._poller.ask_all()
@@ -210,23 +211,24 @@ class Runner:
         self._several = self._several or any(job_id != self._only for job_id in work.open)
         return not self._several
 
-    def _leave(self) -> None:
+    def _suspend(self) -> None:
         """Give the process back, as nothing has come for the patience."""
         timeout = self._until_the_net()
         self._reports.show_waits(self._run_id, leaving=True)
         if self._suspended_by_hand:
-            self._left()
+            self._on_suspended()
             self._suspension.raise_if_requested()
         elif self._deployed:
-            suspend(timeout=timeout, on_suspended=self._left, form=self._calls.form)
+            suspend(timeout=timeout, on_suspended=self._on_suspended, form=self._calls.form)
         else:
-            pause(self._resources.orchestrator, self._flow_run_id, timeout=timeout, on_suspended=self._left)
-            self._ledger.runs.enter(self._flow_run_id, run_key=None)
+            pause(self._resources.orchestrator, self._flow_run_id, timeout=timeout, on_suspended=self._on_suspended)
+            self._ledger.runs.enter(self._flow_run_id, run_key=None)  # this process goes on, so nobody else enters
 
-    def _left(self) -> None:
+    def _on_suspended(self) -> None:
         awaits_input = self._deployed and self._calls.form is not None
         if self._ledger.runs.on_suspended(self._run_id, self._calls.waits, awaits_input=awaits_input):
             return
+        # Something came between the last look and Prefect's word, and found nobody suspended: the run wakes itself.
         if awaits_input:
             self._resources.orchestrator.resume(self._flow_run_id)
         else:
@@ -250,7 +252,7 @@ class Runner:
 
         def renew() -> None:
             while not done.wait(self._timing.renewal.total_seconds()):
-                with suppress(*OUTAGES):
+                with suppress(*OUTAGES):  # a lease outlasts a few that do not get through
                     self._ledger.runs.renew(self._run_id)
 
         thread = threading.Thread(target=renew, daemon=True, name="alive")
@@ -268,6 +270,7 @@ def _enter(resources: Resources, flow_run: FlowRun, *, kind: str, parameters: Ma
         run, implied = entered
         resources.dispatcher.carry_out(implied)
         return run
+    # The ledger does not know it: a person has started it, and it opens its own job.
     owner = resources.ledger.users.find(user)
     resources.orchestrator.add_tags(flow_run.id, [f"user:{owner.id}", f"plan:{owner.plan}"])
     deployment = resources.orchestrator.deployment_of(flow_run.deployment_id) if flow_run.deployment_id else ON_DEMAND

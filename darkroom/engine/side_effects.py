@@ -106,6 +106,7 @@ class SideEffects:
 
     def _attempt(self, name: str, fn: Callable[..., Any]) -> None:
         steps = self._resources.ledger.steps
+        # On record before it is done: a process that dies between leaves a step that may have happened.
         if steps.begin(self._job_id, name).done_at is None:
             steps.done(self._job_id, name, _checked(_translated(fn, key=f"{self._job_id}/{name}")))
 
@@ -118,7 +119,7 @@ class SideEffects:
             return
         row = self.known(name)
         assert row is not None
-        tried = row.attempts - spent
+        tried = row.attempts - spent  # a replay has all of its attempts, whatever was spent before
         if not retry.takes(error) or tried >= retry.attempts:
             steps.failed(self._job_id, name, {**document, SPENT: row.attempts})
             return

@@ -147,10 +147,10 @@ def _fetched(resources: Resources, file: RemoteFile) -> Iterator[Media | MediaOn
     if is_inline(file):
         yield inline(file)
         return
-    if file.hosts is None:
+    if file.hosts is None:  # else an answer could have us fetch from anywhere
         raise Refused("its provider has its files within the answer, and this one is elsewhere", code="foreign_host")
     most = MOST_BYTES.get(file.kind, USUAL_MOST_BYTES)
-    if file.kind not in LARGE:
+    if file.kind not in LARGE:  # the others go by way of the disk
         yield fetch_file(file.url, file.kind, hosts=file.hosts, max_bytes=most, client=resources.files)
         return
     with fetched_file(file.url, file.kind, hosts=file.hosts, max_bytes=most, client=resources.files) as media:

@@ -88,7 +88,7 @@ def _begin(sender: Sender, row: Request) -> Request | None:
 
 def _of_another(sender: Sender, row: Request) -> Request:
     now = sender.ledger.requests.get(row.ref)
-    if now.sent_ahead and not sender.ahead:
+    if now.sent_ahead and not sender.ahead:  # a gateway has it, and the run adopts what comes
         return now
     raise Retry("The request is not granted any more: it was cancelled or changed, or another process has it.")
 
@@ -113,11 +113,8 @@ def _keep_answer(sender: Sender, row: Request, outcome: Outcome) -> None:
 
 
 def _recorded(sender: Sender, record: Callable[[], T]) -> T:
-    """Put on record what the provider answered.
-
-    It is paid, or known for sure, and nowhere else: a ledger that restarts just now or has no room is waited for. Else
-    the row would hold its slot until it is given up.
-    """
+    """Put on record what the provider answered, and wait for a ledger that restarts just now or has no room."""
+    # It is paid, or known for sure, and nowhere else: lost, the row would hold its slot until it is given up.
     deadline = time.monotonic() + sender.ledger.timing.answer_kept.total_seconds()
     while True:
         try:
@@ -131,10 +128,10 @@ def _recorded(sender: Sender, record: Callable[[], T]) -> T:
 def _unprepared(sender: Sender, row: Request, error: DarkroomError) -> Implied:
     """Requeue or fail a call that was not sent, as its files could not be brought to the provider.
 
-    An outage on the files' way is not the provider's. Nothing is done to a row that somebody else sends meanwhile.
+    Nothing is done to a row that somebody else sends meanwhile.
     """
     document = error.of(step=row.step, ref=row.ref).document()
-    if isinstance(error, Park):
+    if isinstance(error, Park):  # of whoever has the files: the provider's breaker is not told
         return _back_to_the_queue(sender, row, error, document, counts=False, unsent=True)
     if isinstance(error, Retry):
         return _back_to_the_queue(sender, row, error, document, counts=True, unsent=True)
@@ -155,7 +152,7 @@ def _refused(sender: Sender, row: Request, error: DarkroomError) -> Implied:
         return implied + _back_to_the_queue(sender, row, error, document, counts=False)
     if isinstance(error, Retry):
         return implied + _back_to_the_queue(sender, row, error, document, counts=True)
-    if sender.ahead and error.code == UNAUTHORIZED:
+    if sender.ahead and error.code == UNAUTHORIZED:  # the run reads the block anew, and finds out
         return implied + _back_to_the_queue(sender, row, error, document, counts=False)
     return implied + _failed(sender, row, document)
 

@@ -1,8 +1,8 @@
 """How a run waits without costing anything: it suspends, or pauses where it has no deployment.
 
-Only once Prefect has accepted the state is the run marked as left, under its row's lock and with a last look. So a
-webhook either finds the run present and the look sees it, or finds it left and wakes it: no event is emitted for a run
-that is not paused yet, and none is missing. The prefect event is the fast path; `reconcile` repeats it.
+Only once Prefect has accepted the state is the run marked as suspended, under its row's lock and with a last look. So
+a webhook either finds the run present and the look sees it, or finds it suspended and wakes it: no event is emitted for
+a run that is not paused yet, and none is missing. The prefect event is the fast path; `reconcile` repeats it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _once_paused(
     while not resumed.wait(_WATCH_SECONDS):
         try:
             state = orchestrator.run_state(flow_run_id)
-        except DarkroomError:
+        except DarkroomError:  # Prefect is out, and nothing is lost by looking again
             continue
         if state is not None and state.type == "PAUSED":
             on_suspended()

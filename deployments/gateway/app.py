@@ -81,6 +81,7 @@ def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastA
     _add_routes(app)
     add_handlers(app)
     app.mount("/studio", _studio(app, settings))
+    # The last one is the outermost: a body is bounded before anything else looks at it.
     app.add_middleware(RateHeaders)
     app.add_middleware(Limits)
     return app

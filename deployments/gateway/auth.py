@@ -60,7 +60,7 @@ def acting_caller(request: Request, services: ServicesOf, credentials: Credentia
     caller = services.ledger.users.authenticate(credentials.credentials) if credentials else None
     if caller is None or credentials is None:
         raise _no_key()
-    _count(request, services, caller)
+    _count(request, services, caller)  # first, as a refusal is a call, too
     needed = scope_of(request.method, request.scope["path"])
     if needed not in caller.scopes:
         raise _out_of_scope(needed)
@@ -73,6 +73,7 @@ def acting_caller(request: Request, services: ServicesOf, credentials: Credentia
             field="Darkroom-User",
             remedy="Leave the header out, or use the key of a service.",
         )
+    # A service is one for itself alone: who acts for an end user sees no other's.
     user_id = services.ledger.users.end_user(caller.user_id, _checked(end_user)).id
     return _acting(caller, user_id, service=False)
 

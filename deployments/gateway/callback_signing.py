@@ -33,7 +33,7 @@ def secrets_of(endpoint: CallbackEndpoint, settings: Settings, *, now: datetime)
     """Return the secrets that sign now: two while a rotation lasts, the newer one first."""
     salts = [endpoint.salt]
     if endpoint.salt_before is not None and endpoint.before_until is not None and now < endpoint.before_until:
-        salts.append(endpoint.salt_before)
+        salts.append(endpoint.salt_before)  # a receiver may not have the new secret yet
     return [secret_of(salt, settings) for salt in salts]
 
 

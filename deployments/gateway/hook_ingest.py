@@ -56,6 +56,7 @@ class HookIngest:
         given = {each.lower(): value for each, value in headers.items()}
         self._verify(hook, given, body)
         payload = _read(given, body)
+        # Slack asks once whether the address is ours, signed as all it sends: that is no event.
         if hook.scheme is SchemeName.SLACK and (challenge := _challenge(payload)) is not None:
             return {"challenge": challenge}, NOTHING
         sender = self._sender(hook)

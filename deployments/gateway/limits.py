@@ -105,6 +105,7 @@ def declared_charset(headers: Headers) -> str | None:
 def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | None:
     """Return the problem with the body that the head of a request tells about, or None if there is none."""
     length = headers.get("content-length", "0")
+    # `isdigit` alone is true of `²`, too, which `int` does not read.
     if length.isascii() and length.isdigit() and int(length) > cap:
         return too_large(cap)
     if method not in WITH_BODY or path.startswith(SIGNED):
@@ -131,7 +132,7 @@ def too_large(cap: int) -> Problem:
         f"The body is larger than {cap // MIB} MiB.",
         field="body",
         remedy=f"Send at most {cap // MIB} MiB.",
-        headers={"Connection": "close"},
+        headers={"Connection": "close"},  # the rest of the body would be taken for the next request
     )
 
 
@@ -195,7 +196,7 @@ class _Body:
         return {"type": "http.request", "body": whole, "more_body": False}
 
     async def drain(self) -> None:
-        enough = self._size + DRAINED
+        enough = self._size + DRAINED  # who sends for ever loses the answer, and not our time
         while self._size <= enough:
             message = await self._next()
             if message["type"] != "http.request" or not message.get("more_body"):

@@ -31,4 +31,5 @@ class LogThrottle:
                 return
             self._said_at[reason] = now
             number = self._unsaid.pop(reason)
+        # Without the lock: a log that is slow holds up nobody who counts.
         logger.warning("%s: %s × %s", self._what, number, reason)

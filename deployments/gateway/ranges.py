@@ -6,6 +6,7 @@ import re
 
 from darkroom.deployments.gateway.problems import Problem
 
+# Eighteen digits are more than any file has bytes, and no work to read.
 ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
 TAG = re.compile(r'(?:W/)?("[^"]*")')
 
@@ -25,7 +26,7 @@ def asked_part(asked: str, if_range: str, *, tag: str, size: int) -> tuple[int, 
     if found is None or found.groups() == ("", "") or (if_range and if_range.strip() != tag):
         return None
     first, last = found.groups()
-    if first and last and int(last) < int(first):
+    if first and last and int(last) < int(first):  # invalid, and so to be passed over (RFC 9110, 14.1.1)
         return None
     start = int(first) if first else max(0, size - int(last))
     stop = min(size, int(last) + 1) if first and last else size

@@ -41,7 +41,7 @@ class Rates:
     def count(self, key: str, per_minute: int) -> Counted:
         """Count a call with the key. A whole minute's may come at once, then they come back one by one."""
         with self._lock:
-            bucket = self._bucket((key, per_minute))
+            bucket = self._bucket((key, per_minute))  # by the rate, too: a plan that is changed counts anew
             taken = bucket.take()
             left, seconds = bucket.saved, bucket.seconds
         full = math.ceil((per_minute - left) * MINUTE / per_minute)

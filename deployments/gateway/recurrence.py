@@ -27,7 +27,7 @@ class Recurrence:
         """Count it. Return whether it has come more often within its minute than anybody needs."""
         now = self._clock()
         with self._lock:
-            began, times = self._seen.pop(key, (now, 0))
+            began, times = self._seen.pop(key, (now, 0))  # and back in at the end, so that the oldest is first
             if now - began >= WINDOW_SECONDS:
                 began, times = now, 0
             self._seen[key] = began, times + 1

@@ -41,6 +41,7 @@ def write_token(token: ReadToken, settings: Settings) -> str:
 def read_token(text: str, settings: Settings, *, now: datetime) -> ReadToken | None:
     """Return what the token says; None where it was not made here, or has run out."""
     payload, _, signature = text.partition(".")
+    # Before anything of it is read: only what was written here is decoded.
     if not hmac.compare_digest(_signature(payload, settings).encode(), signature.encode()):
         return None
     try:

@@ -42,6 +42,7 @@ def form_for(accept: str) -> Form:
 class Thumbnails:
     def __init__(self) -> None:
         self._turns = CapacityLimiter(AT_ONCE)
+        # Held by those who wait alone, so that a picture which nobody asks for any more keeps no lock.
         self._making: WeakValueDictionary[str, Lock] = WeakValueDictionary()
 
     async def get(self, asset: Asset, *, width: int, form: Form, store: MediaStore) -> bytes:

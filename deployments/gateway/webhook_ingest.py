@@ -1,9 +1,8 @@
 """The outcome of a provider's webhook: verified, matched to a row, settled. The answer decides whether it comes again.
 
 Whose webhook it is the provider's own receiver says. A signature covers neither the query nor, always, the customer, so
-both are checked here: the account against ours, and the token in the address against the row's. A row without the
-provider's id is found by token, and adopts the id only once the provider, asked with our own key, has confirmed it.
-What is refused is counted and sampled in the log, not stored; what comes again and again is refused after a while.
+both are checked here: the account against ours, and the token in the address against the row's. What is refused is
+counted and sampled in the log, not stored; what comes again and again is refused after a while.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ class Match(Enum):
 
 def match(token: str | None, *, by_id: Request | None, by_token: Request | None) -> Match:
     if by_id is not None:
+        # In constant time: who guesses a token learns nothing from how long the answer takes.
         good = token is None or hmac.compare_digest(token.encode(), by_id.token.encode())
         return Match.HELD if good else Match.FOREIGN_TOKEN
     return Match.CONFIRM if by_token is not None else Match.UNKNOWN
@@ -67,6 +67,7 @@ class WebhookIngest:
         webhook = self._verified(receiver, account_id, headers, body, query)
         if webhook is None:
             return IGNORED, NOTHING
+        # Before the ledger is asked: what is sent again and again costs it nothing.
         if self._recurrence.too_often((account_id, webhook.request_id)):
             raise self._too_often()
         is_known = self._require_our_account(account_id, webhook)
@@ -141,6 +142,8 @@ class WebhookIngest:
             raise self._foreign_token()
         if row is None or row.account_id != account_id:
             raise self._unknown()
+        # The row has no id yet and was found by the token, which no signature covers: the provider, asked with our own
+        # key, says whether the id is this call's.
         if found is Match.CONFIRM and not self._blocks.provider(account_id).confirm(row, webhook.request_id):
             raise self._unknown()
         return row

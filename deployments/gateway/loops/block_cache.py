@@ -109,7 +109,7 @@ class _Secrets:
         self._values: dict[str, str | None] = {}  # None: not read yet, or not there
 
     def value(self, name: str) -> str:
-        value = self._values.setdefault(name, None)
+        value = self._values.setdefault(name, None)  # what is asked for is read from now on
         if value is None:
             raise Retry(f"the block secret/{name} is not there, or could not be read yet", code="block_unread")
         return value

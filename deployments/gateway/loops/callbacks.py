@@ -75,7 +75,7 @@ class CallbackSender(Loop):
         with self._lock:
             free = {lane: self._free(lane) for lane in {*self._busy, *self._failing}}
             most = THREADS - self._busy.total()
-        if most <= 0:
+        if most <= 0:  # nothing is claimed for a queue: the claim would run out there
             return
         for callback in self._ledger.callbacks.claim(most=most, slots=SLOTS, free=free):
             with self._lock:
@@ -124,7 +124,7 @@ class CallbackSender(Loop):
                 del self._busy[lane]
             if not failed:
                 self._failing.discard(lane)
-            elif len(self._failing) < MOST_FAILING:
+            elif len(self._failing) < MOST_FAILING:  # one that is not noted holds a few threads more, and no memory
                 self._failing.add(lane)
         self._flag.set()
 

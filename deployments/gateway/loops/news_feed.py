@@ -1,9 +1,7 @@
 """The one thread of a gateway that reads news, and hands it to the streams that are open there.
 
 It LISTENs, gives committed news its numbers, reads what is new once, and gives a round of it to the event loop. There
-each piece goes to the streams whose audience hears it, as the same bytes. Nobody is waited for: a stream keeps a
-bounded number of lines, and one whose reader takes them too slowly is ended, with nothing lost, as the reader opens
-another from the last number that it had.
+each piece goes to the streams whose audience hears it, as the same bytes. Nobody is waited for.
 
 Streams are made, filled and ended in the event loop alone. The thread looks once a second (`Timing.news_idle`) for news
 that nobody rang for, and whether the keys by which streams were opened still hold.
@@ -78,6 +76,7 @@ class Stream:
         return taken
 
     def put(self, line: Line) -> None:
+        # Nothing is lost by that: the reader opens another stream, from the last number that it had.
         if len(self._lines) >= MOST_WAITING:
             self.end("its reader is too slow")
         elif self.ended is None:
@@ -128,7 +127,7 @@ class NewsFeed:
         self._stopping.set()
         if (listener := self._listener) is not None:
             with suppress(OSError):  # it is closed just now
-                listener.notify()
+                listener.notify()  # it waits for Postgres, not for our flag
         self._thread.join(SECONDS_TO_FINISH)
 
     async def open(self, audience: Audience, *, key: str, until: datetime | None) -> Stream:
@@ -184,7 +183,7 @@ class NewsFeed:
                         self._stopping.wait(max(0.0, began + collects - time.monotonic()))
             except (DarkroomError, SQLAlchemyError, *OUTAGES) as error:
                 logger.warning("News is not read: %s", type(error).__name__)
-            except Exception:
+            except Exception:  # else no stream of this gateway would hear anything again
                 logger.exception("News is not read")
             self._listener = None
             self._stopping.wait(self._after_failure)
@@ -205,6 +204,7 @@ class NewsFeed:
             self._check_keys()
 
     def _check_keys(self) -> None:
+        # Of copies, as the event loop opens and closes streams meanwhile.
         keys = {stream.key for streams in list(self._streams.values()) for stream in list(streams)}
         self._in_loop(self._end_expired, keys - self._ledger.users.holding(keys))
 

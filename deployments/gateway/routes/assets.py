@@ -105,7 +105,7 @@ def _allowed(
         return _asset(id, services)
     user_id = acting_caller(request, services, credentials, end_user).user_id
     asset = _asset(id, services)
-    if asset.user_id != user_id:
+    if asset.user_id != user_id:  # nobody learns whether it is there
         raise not_found("asset")
     return asset
 
@@ -195,6 +195,7 @@ def _redirect(asset: Asset, asked: Asked, services: Services, *, expires: int | 
         method=asked.method,
         headers={"Content-Type": asset.content_type, "Content-Disposition": disposition(asset)},
     )
+    # Not to be kept: the address runs out with the link that led to it.
     return RedirectResponse(address, 307, {"Cache-Control": "no-store", "Vary": VARY}) if address else None
 
 
@@ -205,7 +206,7 @@ async def _small(asset: Asset, asked: Asked, width: Width, services: Services) -
     headers = {
         **SAFE,
         "ETag": tag,
-        "Cache-Control": "private, max-age=31536000, immutable",
+        "Cache-Control": "private, max-age=31536000, immutable",  # the tag has the file's hash in it
         "Vary": VARY,
         "Content-Disposition": f'inline; filename="{stem}-{width}.{form}"',
     }

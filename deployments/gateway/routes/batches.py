@@ -150,6 +150,7 @@ def order_batch(
     posted = ledger.jobs.post_batch(
         user_id=context.user_id,
         kind=BATCH,
+        # The digest in place of the rows, which are on record for themselves: a repeated key is told by it.
         parameters=options.model_dump(mode="json", exclude_defaults=True) | {"manifest_sha256": _digest(plan.rows)},
         rows=plan.rows,
         drafts=plan.drafts,
@@ -250,6 +251,7 @@ def list_children(
     page = found[:limit]
     return ChildPage(
         items=child_documents(page, services.ledger, services.settings),
+        # By place, not by time: rows end in any order, and a page is to stay the page that it was.
         next=f"{page[-1].stage}-{page[-1].manifest_row}" if len(found) > limit else None,
     )
 
@@ -293,6 +295,7 @@ def read_batch(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | by
         order = BatchOrder.model_validate(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
+        # As if FastAPI had read it, so that it is answered like any other order.
         raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
     options = BatchOptions.model_validate(order.model_dump(exclude={"rows", "manifest", *FIELDS}))
     return options, order.source(), order.labels()

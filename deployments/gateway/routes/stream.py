@@ -81,12 +81,13 @@ def authorized(
 ) -> Reader:
     """Return who reads, by key or token. Raise 401 where neither holds."""
     given = token or cookie
-    if given is None or credentials is not None:
+    if given is None or credentials is not None:  # a key goes before the cookie that comes along with it
         caller = acting_caller(request, services, credentials, end_user)
         assert credentials is not None
         key = digest(credentials.credentials)
         return Reader(user_id=caller.user_id, service=caller.service, job_id=None, key=key, until=None)
     found = read_token(given, services.settings, now=utc_now())
+    # A token is not on record, so its end is that of the key that made it.
     if found is None or not services.ledger.users.holding([found.key]):
         raise Problem(
             401,

@@ -85,6 +85,7 @@ async def upload(
         file.flush()  # else the end of a file that had no room is missing from what is read
         kind = await anyio.to_thread.run_sync(_kind, file, media_type(request.headers))
         keep = partial(_keep, file, kind, metadata=metadata is Metadata.KEEP, user_id=user_id, services=services)
+        # Each costs the memory of a whole file; those that wait hold theirs on disk alone.
         limiter = ARCHIVES_AT_ONCE if kind is Kind.ARCHIVE else PICTURES_AT_ONCE
         asset, notes = await anyio.to_thread.run_sync(keep, limiter=limiter)
     return UploadDocument(**asset_document(asset, services.settings).model_dump(), notes=notes)
@@ -132,6 +133,7 @@ def _keep(file: IO[bytes], kind: Kind, *, metadata: bool, user_id: str, services
         width=media.width,
         height=media.height,
     )
+    # The file first: a row without one would be an asset that cannot be fetched, a file without a row is only waste.
     services.blocks.store().write(stored.key, media.content)
     return services.ledger.assets.add_upload(user_id, asset_id=asset_id, file=stored), notes
 
