@@ -22,6 +22,31 @@ BANANA, KLING = "fal-ai/nano-banana", "fal-ai/kling-video/v2.5-turbo/pro/image-t
 FILM = "fal-ai/kling-video/v2.5-turbo/pro/text-to-video"
 TRELLIS, QWEN, SPEECH = "fal-ai/trellis", "fal-ai/qwen-image", "fal-ai/elevenlabs/tts/eleven-v3"
 ASSET = "asset:ast_019aa1f0d8b4"
+# Over five models, and two that cannot be ordered.
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    (BANANA, {}, "input.prompt"),
+    (BANANA, {"promt": "x"}, "input.promt"),
+    (BANANA, {"prompt": "x", "num_images": 5}, "input.num_images"),
+    (BANANA, {"prompt": "x", "aspect_ratio": "7:1"}, "input.aspect_ratio"),
+    (BANANA, {"prompt": "x", "sync_mode": True}, "input.sync_mode"),
+    (BANANA, {"prompt": " "}, "input.prompt"),
+    (KLING, {"prompt": "x"}, "input.image_url"),
+    (KLING, {"prompt": "x", "image_url": "fox.png"}, "input.image_url"),
+    (KLING, {"prompt": "x", "image_url": ASSET, "duration": 5}, "input.duration"),
+    (KLING, {"prompt": "", "image_url": ASSET}, "input.prompt"),
+    (TRELLIS, {"image_url": "data:image/png;base64,AA"}, "input.image_url"),
+    (TRELLIS, {"image_url": "https://example.com/x.png", "texture_size": 700}, "input.texture_size"),
+    (TRELLIS, {"image_url": "https://example.com/x.png", "mesh_simplify": 0.5}, "input.mesh_simplify"),
+    (TRELLIS, {"image_url": "https://example.com/x.png", "seed": "7"}, "input.seed"),
+    (QWEN, {"prompt": "x", "loras": [{"path": "a", "scale": 9}]}, "input.loras.0.scale"),
+    (QWEN, {"prompt": "x", "loras": [{"scale": 1}]}, "input.loras.0.path"),
+    (QWEN, {"prompt": "x", "image_size": {"width": 0}}, "input.image_size.width"),
+    (QWEN, {"prompt": "x", "image_size": "vast"}, "input.image_size"),
+    (SPEECH, {"text": "x", "speed": 3}, "input.speed"),
+    (SPEECH, {"text": "x", "voices": "Rachel"}, "input.voices"),
+    ("fal-ai/nano-bananas", {"prompt": "x"}, "model"),
+    ("google/not-here", {"prompt": "x"}, "model"),
+]
 NEW = Card(
     endpoint="fal-ai/brand-new/v9",
     account_id="fal",
@@ -91,33 +116,7 @@ def test_a_model_that_nobody_has_heard_of_is_ordered_at_once(ann: Customer, ledg
     assert ann.get(f"/v1/models/{NEW.endpoint}").json()["title"] == "Brand new"
 
 
-@pytest.mark.parametrize(
-    ("model", "input", "path"),
-    [
-        (BANANA, {}, "input.prompt"),
-        (BANANA, {"promt": "x"}, "input.promt"),
-        (BANANA, {"prompt": "x", "num_images": 5}, "input.num_images"),
-        (BANANA, {"prompt": "x", "aspect_ratio": "7:1"}, "input.aspect_ratio"),
-        (BANANA, {"prompt": "x", "sync_mode": True}, "input.sync_mode"),
-        (BANANA, {"prompt": " "}, "input.prompt"),
-        (KLING, {"prompt": "x"}, "input.image_url"),
-        (KLING, {"prompt": "x", "image_url": "fox.png"}, "input.image_url"),
-        (KLING, {"prompt": "x", "image_url": ASSET, "duration": 5}, "input.duration"),
-        (KLING, {"prompt": "", "image_url": ASSET}, "input.prompt"),
-        (TRELLIS, {"image_url": "data:image/png;base64,AA"}, "input.image_url"),
-        (TRELLIS, {"image_url": "https://example.com/x.png", "texture_size": 700}, "input.texture_size"),
-        (TRELLIS, {"image_url": "https://example.com/x.png", "mesh_simplify": 0.5}, "input.mesh_simplify"),
-        (TRELLIS, {"image_url": "https://example.com/x.png", "seed": "7"}, "input.seed"),
-        (QWEN, {"prompt": "x", "loras": [{"path": "a", "scale": 9}]}, "input.loras.0.scale"),
-        (QWEN, {"prompt": "x", "loras": [{"scale": 1}]}, "input.loras.0.path"),
-        (QWEN, {"prompt": "x", "image_size": {"width": 0}}, "input.image_size.width"),
-        (QWEN, {"prompt": "x", "image_size": "vast"}, "input.image_size"),
-        (SPEECH, {"text": "x", "speed": 3}, "input.speed"),
-        (SPEECH, {"text": "x", "voices": "Rachel"}, "input.voices"),
-        ("fal-ai/nano-bananas", {"prompt": "x"}, "model"),
-        ("google/not-here", {"prompt": "x"}, "model"),
-    ],
-)
+@pytest.mark.parametrize(("model", "input", "path"), WRONG)
 def test_a_wrong_input_is_refused_before_anything_is_queued(
     ann: Customer, model: str, input: dict[str, Any], path: str
 ) -> None:

@@ -68,7 +68,9 @@ class BatchOrder(Labelled, BatchOptions):
 
     model_config = ConfigDict(json_schema_extra=either("rows", "manifest"))
 
-    rows: list[dict[str, Any]] | None = Field(None, description="Up to 10,000; each takes what a picture takes.")
+    rows: list[dict[str, Any]] | None = Field(
+        None, description="Up to 10,000; each takes what a picture takes, or what its model does."
+    )
     manifest: str | None = Field(None, description="The same as CSV with a header, or as JSON lines.")
 
     def source(self) -> str | list[dict[str, Any]]:
