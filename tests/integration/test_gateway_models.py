@@ -13,8 +13,12 @@ import pytest
 from pydantic import SecretStr
 from running_gateway import Customer, GivenBlocks, RunningGateway, recording_prefect, running_gateway
 
+from darkroom import Order, field
+from darkroom.engine.registry import REGISTRY, Pipeline
+from darkroom.engine.request_spec import build_request, part_of
 from darkroom.ledger import Ledger, StoredFile, new_id
 from darkroom.models import Card
+from darkroom.order import Prepared
 from darkroom.providers.fal import FalAccount
 from darkroom.settings import Settings
 
@@ -222,6 +226,25 @@ def quote(customer: Customer, kind: str, order: dict[str, Any]) -> httpx.Respons
         ),
         ("train-lora", {"trigger_word": "mochi", "archive": "https://files.example/x.zip"}, 2.14, ["train", "test"]),
         ("render-batch", {"rows": [{"prompt": "a"}, {"prompt": "b"}]}, 0.056, ["draft", "final"]),
+        ("render-batch", {"rows": [{"prompt": "a", "model": FILM}, {"text": "b", "model": SPEECH}]}, 0.3501, ["draft"]),
+        (
+            "run-model",
+            {"model": BANANA, "input": {"prompt": "x"}, "post": ["upscale", {"step": "watermark", "text": "x"}]},
+            0.039 + 0.12,
+            ["run", "1-upscale"],
+        ),
+        (
+            "edit-image",
+            {"image": "https://files.example/x.png", "post": ["upscale"]},
+            0.12,
+            ["1-upscale"],
+        ),
+        (
+            "make-debate",
+            {"topic": "tabs or spaces", "brands": ["Tab", "Space"]},
+            0.774008,
+            ["script", "portrait-1", "portrait-2", "voice", "film", "stream"],
+        ),
         ("import-images", {"urls": ["https://files.example/x.png"]}, None, []),
     ],
 )
@@ -235,6 +258,34 @@ def test_what_an_order_would_cost_is_told_in_parts(
     assert told["estimate_usd"] == (None if usd is None else pytest.approx(usd))
     assert [part["step"] for part in told["parts"]] == steps
     assert sum(part["usd"] for part in told["parts"]) == pytest.approx(usd or 0)
+    assert ann.get("/v1/jobs").json()["items"] == []
+
+
+def test_a_pipeline_of_a_project_has_a_quote_too(ann: Customer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts where it tells them, as a whole where it tells that alone, and of none where it says nothing."""
+
+    class Postcard(Order):
+        prompt: str = field("Prompt", "What it shows.")
+        tells: str = field("Tells", "How much of its price.", "parts")
+
+        def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
+            if self.tells == "nothing":
+                return Prepared()
+            first = build_request(BANANA, {"prompt": self.prompt}, step="paint")
+            parts = [part_of(first)] if self.tells == "parts" else []
+            return Prepared(first=first, estimate_usd=first.estimate_usd, parts=parts)
+
+    made = Pipeline(kind="make-postcard", order=Postcard, function=lambda job, order: None)
+    monkeypatch.setitem(REGISTRY, "make-postcard", made)
+    for tells, expected in (
+        ("parts", (0.039, [("paint", BANANA, "list_price")])),
+        ("whole", (0.039, [("paint", None, "pipeline")])),
+        ("nothing", (None, [])),
+    ):
+        told = quote(ann, "make-postcard", {"prompt": "a fox", "tells": tells}).json()
+        parts = [(part["step"], part["endpoint"], part["source"]) for part in told["parts"]]
+        assert (told["estimate_usd"], parts) == expected
+    assert quote(ann, "make-postcard", {}).json()["field"] == "order.prompt"
     assert ann.get("/v1/jobs").json()["items"] == []
 
 
