@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,16 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
-from running_gateway import Customer, GivenBlocks, RunningGateway, recording_prefect, running_gateway
+from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, recording_prefect, running_gateway
 
 from darkroom import Order, field
 from darkroom.engine.registry import REGISTRY, Pipeline
 from darkroom.engine.request_spec import build_request, part_of
 from darkroom.ledger import Ledger, StoredFile, new_id
-from darkroom.models import Card
+from darkroom.models import Card, packaged_cards
 from darkroom.order import Prepared
 from darkroom.providers.fal import FalAccount
+from darkroom.providers.fal.platform import FalPlatform
 from darkroom.settings import Settings
 
 BANANA, KLING = "fal-ai/nano-banana", "fal-ai/kling-video/v2.5-turbo/pro/image-to-video"
@@ -204,6 +206,34 @@ def test_readiness_tells_how_old_the_cards_are(gateway: RunningGateway) -> None:
     ready = gateway.http.get("/readyz").json()
     assert ready["models"]["cards"] == ready["models"]["packaged"] > 30
     assert ready["models"]["fetched_at"]
+
+
+def test_without_a_network_at_the_first_start_the_packaged_cards_serve(
+    ledger_url: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are listed, ordered and priced, and readiness tells their age, which is that of the package."""
+
+    @contextmanager
+    def platform(cls: type[FalAccount]) -> Iterator[FalPlatform]:
+        with closing(FalPlatform("a key")) as platform:
+            yield platform
+
+    monkeypatch.setattr(FalAccount, "platform", classmethod(platform))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
+    settings = Settings(home=tmp_path, ledger_url=ledger_url, signing_key=SecretStr("k"), store=str(tmp_path))
+    with running_gateway(settings, blocks=GivenBlocks()) as gateway:
+        ann = gateway.as_user(ledger.users.add("ann", plan="studio"))
+        told = gateway.http.get("/readyz").json()["models"]
+        taken_at = {card.fetched_at for card in packaged_cards().values()}
+        assert told["cards"] == told["packaged"] == len(packaged_cards())
+        assert datetime.fromisoformat(told["fetched_at"]) in taken_at
+        assert told["age_hours"] > 0
+        assert len(ann.get("/v1/models?limit=200").json()["items"]) == told["cards"]
+        (row,) = requests_of(ledger, run(ann, BANANA, {"prompt": "a fox"}))
+        assert (row.model_version, row.estimate_usd) == (1, Decimal("0.039"))
+        assert run(ann, "fal-ai/veo3", {"prompt": "a fox"}).json()["type"] == "urn:darkroom:problem:no-price"
+        assert run(ann, "fal-ai/not-in-the-package", {"prompt": "a fox"}).json()["field"] == "model"
 
 
 def quote(customer: Customer, kind: str, order: dict[str, Any]) -> httpx.Response:
