@@ -30,6 +30,7 @@ ANY_MODEL = "run-model"  # the kind of the jobs of rows that are no pictures fro
 INPUT = "input."
 OF_INPUT = ("prompt", "image_size", "seed", "num_images")  # of a row's own fields those that a model has, or has not
 Styles = Callable[[str], Style]
+Files = Callable[[RequestSpec], None]  # raises BadInput for a file in a call's input that the user does not have
 IfNobody = Literal["wait", "all", "none"]
 
 
@@ -92,7 +93,12 @@ class BatchPlan:
 
 
 def plan_batch(
-    source: str | bytes | Sequence[Any], options: BatchOptions, *, style: Styles, charset: str | None = None
+    source: str | bytes | Sequence[Any],
+    options: BatchOptions,
+    *,
+    style: Styles,
+    files: Files = lambda _: None,
+    charset: str | None = None,
 ) -> BatchPlan:
     """Plan the batch. Raise ManifestError, with all that is wrong by row and column, and BadInput for the options.
 
@@ -101,7 +107,7 @@ def plan_batch(
     known = cache(style)
     manifest = read_manifest(
         source,
-        check=lambda picture: _check(picture, known),
+        check=lambda asked: _check(asked, known, files),
         defaults=options.for_all_rows(),
         passes=options.passes(),
         charset=charset,
@@ -167,7 +173,7 @@ def _generation(asked: Mapping[str, Any]) -> dict[str, Any]:
     return rest | {"model": model_of(asked), "input": input}
 
 
-def _check(asked: Mapping[str, Any], style: Styles) -> tuple[RequestSpec, Decimal]:
+def _check(asked: Mapping[str, Any], style: Styles, files: Files = lambda _: None) -> tuple[RequestSpec, Decimal]:
     try:
         order = Picture.model_validate(asked) if _is_painted(asked) else Generation.model_validate(_generation(asked))
     except ValidationError as error:
@@ -180,6 +186,7 @@ def _check(asked: Mapping[str, Any], style: Styles) -> tuple[RequestSpec, Decima
         spec = order.spec(style(order.lora) if order.lora else None)
     except BadInput as error:
         raise _of_a_row(error) from None
+    files(spec)
     return spec, order.estimate(spec)
 
 

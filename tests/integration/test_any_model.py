@@ -301,6 +301,7 @@ def test_a_wrong_row_of_any_model_is_refused_by_its_column(shop: Shop, ann: Cust
         {"model": "fal-ai/veo3/fast", "prompt": "a fox", "duration": "9s", "aspect": "16:9"},
         {"model": "fal-ai/hunyuan3d/v2", "octree_resolution": 5000},
         {"model": "fal-ai/elevenlabs/tts/eleven-v3", "prompt": "hello"},
+        {"model": "fal-ai/hunyuan3d/v2", "input_image_url": f"asset:{new_id('ast_')}"},
     ]
     problem = send(ann, "/v1/batches", {"rows": rows}).json()
     assert problem["status"] == 422
@@ -311,6 +312,7 @@ def test_a_wrong_row_of_any_model_is_refused_by_its_column(shop: Shop, ann: Cust
         "row 2, octree_resolution",
         "row 3, prompt",
         "row 3, text",
+        "row 4, input_image_url",
     ]
     assert all(each["remedy"] for each in problem["errors"])
     assert ann.get("/v1/jobs").json()["items"] == []
