@@ -267,7 +267,11 @@ def test_all_of_them_are_rows_of_one_batch(shop: Shop, ann: Customer, ledger: Le
     user_id = ledger.users.find("ann").id
     rows = [{"id": name, "model": sold.model, **shop.given(sold.input, user_id)} for name, sold in TEN.items()]
     batch_id = posted(ann, "/v1/batches", {"rows": [*rows, {"id": "drafted", "prompt": "a fox"}]})
-    for n, child in enumerate(ledger.batches.page(batch_id, limit=20)):
+    children = ledger.batches.page(batch_id, limit=20)
+    ledger.runs.assign(*(child.id for child in children))  # as their slots are granted
+    carriers = {job.run_id for job in map(ledger.jobs.get, [batch_id, *(child.id for child in children)]) if job}
+    assert len(carriers) == 1 and None not in carriers
+    for n, child in enumerate(children):
         result = shop.carry_out(child.id)
         if n < len(TEN):
             shop.require_kept_and_costed(child.id, list(TEN.values())[n], result)
