@@ -28,7 +28,7 @@ PATIENCE = timedelta(seconds=60)
 
 class _Manifest(Order):
     manifest: str = field(
-        "Manifest", "CSV with a header, or JSON lines: a column `prompt`, and what else a picture takes.", ""
+        "Manifest", "CSV with a header, or JSON lines: a column `prompt`, or what else the rows' models take.", ""
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from io import StringIO
@@ -30,6 +30,7 @@ class AuditFile:
     key: str
     sha256: str
     bytes: int
+    content_type: str  # as its bytes say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ def _delivery(found: Mapping[str, Any]) -> AuditDelivery:
 
 
 def _file(found: Mapping[str, Any]) -> AuditFile:
-    return AuditFile(key=found["asset_key"], sha256=found["sha256"], bytes=found["bytes"])
+    return AuditFile(**{name: found[name] for name in ("sha256", "bytes", "content_type")}, key=found["asset_key"])
 
 
 def _document(row: AuditRow) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def _document(row: AuditRow) -> dict[str, Any]:
     return document | {
         "history": [{"status": status, "at": at} for status, at in row.history()],
         "deliveries": [{"verdict": each.verdict, "received_at": each.received_at} for each in row.deliveries],
-        "files": [{"key": each.key, "sha256": each.sha256, "bytes": each.bytes} for each in row.files],
+        "files": [asdict(each) for each in row.files],
     }
 
 
@@ -213,6 +214,7 @@ def _columns() -> dict[str, Callable[[AuditRow], object]]:
         "file_keys": lambda row: " ".join(each.key for each in row.files),
         "file_sha256": lambda row: " ".join(each.sha256 for each in row.files),
         "file_bytes": lambda row: " ".join(str(each.bytes) for each in row.files),
+        "file_types": lambda row: " ".join(each.content_type for each in row.files),
     }
 
 

@@ -23,19 +23,21 @@ from darkroom.batches.pictures import (
     known_columns,
     model_of,
     read_cells,
+    required_by,
 )
 from darkroom.batches.problems import Problem, described, manifest_error
 from darkroom.batches.raw import Findings, Raw, Source, Unreadable
 from darkroom.batches.reading import read_rows
 from darkroom.errors import BadInput
 from darkroom.ledger import RequestSpec, content_hash
+from darkroom.models import WrongInput
 
 LONGEST_ID = 200
 MOST_OF_A_ROW = 10  # problems that are looked for in one row
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-# From what a picture is asked for with to its first paid call, and to what it should cost with all that comes after, in
-# USD. Raises BadInput(field).
+# From what is asked for to its first paid call, and to what it should cost with all that comes after, in USD. Raises
+# BadInput(field).
 Check = Callable[[Picture], tuple[RequestSpec, Decimal]]
 
 
@@ -149,7 +151,8 @@ class _Reading:
         self._ids: dict[str, tuple[int, str]] = {}
 
     def all(self, source: Source, charset: str | None) -> list[Row]:
-        required = () if "prompt" in self._defaults.columns else ("prompt",)
+        missing = [name for name in required_by(model_of(self._defaults.picture)) if name not in self._defaults.columns]
+        required = [*missing, "model"] if missing else []  # each row may name another model, which needs other fields
         found = Findings(problems=self.problems, notes=self.notes.of_all, required=required, known=known_columns())
         raws = list(read_rows(source, found, charset=charset))  # too many of them are not checked at all
         rows = [row for raw in raws if (row := self._row(raw)) is not None]
@@ -218,15 +221,19 @@ class _Reading:
         Return None if anything is wrong.
         """
         wanted: Picture | None = picture
+        told = set[str]()  # a field that was left out for this would be missed next
         for _ in range(MOST_OF_A_ROW):
             if wanted is None:
                 break
             try:
                 first, estimate_usd = self._check(wanted)
             except BadInput as error:
-                name = error.field.removeprefix(f"{ARGUMENTS}.").partition(".")[0]
-                self._note(raw, columns.get(name, name), error.field, error.message, of=of)
-                wanted = _without(wanted, name)
+                for field, message in _told(error, model_of(wanted)):
+                    name = field.removeprefix(f"{ARGUMENTS}.").partition(".")[0]
+                    if name not in told:
+                        self._note(raw, columns.get(name, name), field, message, of=of)
+                    told.add(name)
+                    wanted = None if wanted is None else _without(wanted, name)
             else:
                 return Checked(picture=picture, first=first, estimate_usd=estimate_usd) if wanted is picture else None
         return None
@@ -236,6 +243,13 @@ class _Reading:
         self.problems.append(
             Problem(row=raw.number, line=raw.line, column=column or None, problem=f"{of}{problem}", remedy=remedy)
         )
+
+
+def _told(error: BadInput, model: str) -> list[tuple[str, str]]:
+    """Return each thing that is wrong, by its field; a schema tells all of them at once."""
+    if isinstance(error, WrongInput):
+        return [(each.field, f"{model} {each.problem}; {each.remedy}") for each in error.problems]
+    return [(error.field, error.message)]
 
 
 def _id_of(given: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import NoReturn
@@ -110,7 +110,7 @@ def _header(lines: Sequence[str], first: int, declared: str | None, found: Findi
         for delimiter in ([declared] if declared else [*DELIMITERS, _BLANK])
         if (header := _tried(lines, first, _Dialect(delimiter=delimiter, quote=quote), above, found)) is not None
     ]
-    fitting = [each for each in tried if not set(found.required) - set(each.names)]
+    fitting = [each for each in tried if _has_one_of(found.required, each.names)]
     least = min((each.above for each in fitting), default=0)
     header = max(
         (each for each in fitting or tried if each.above == least),
@@ -149,15 +149,19 @@ def _tried(lines: Sequence[str], first: int, dialect: _Dialect, above: int, foun
 
 def _require_names(header: _Header, found: Findings) -> None:
     line, names = header.record.line, header.names
-    if missing := [name for name in found.required if name not in names]:
+    if not _has_one_of(found.required, names):
         remedy = "Begin with a header, e.g. id,prompt,image_size,seed."
-        unreadable("the header does not name this column", remedy, line=line, column=missing[0])
+        unreadable("the header does not name this column", remedy, line=line, column=next(iter(found.required)))
     for place, name in enumerate(names, 1):
         if name and not is_name(name):
             remedy = "Use letters, digits and underscores, as the documentation names them, e.g. image_size."
             unreadable(f"the name of column {place} cannot be one", remedy, line=line)
         if name and names.count(name) > 1:
             unreadable("the header names this column twice", "Leave one of them out.", line=line, column=name)
+
+
+def _has_one_of(required: Collection[str], names: Sequence[str]) -> bool:
+    return not required or any(name in required for name in names)
 
 
 def _records_after(header: _Header, lines: Sequence[str], first: int) -> list[_Record]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from darkroom.batches.pictures import ARGUMENTS, Picture, accepted_by, as_picture, merged, model_of
+from darkroom.batches.pictures import ARGUMENTS, Picture, accepted_by, as_picture, choices_of, merged, model_of
 
 QUALITY = "quality"
 # What one model is told says nothing to another: schnell is done in 4 steps where dev takes 28.
@@ -68,7 +68,7 @@ def _usual_draft(picture: Picture) -> Pass | None:
 
 
 def _has_quality(picture: Picture) -> bool:
-    return QUALITY in (accepted_by(model_of(picture)) or ())
+    return {"low", "high"} <= choices_of(model_of(picture), QUALITY)
 
 
 def _changed(picture: Picture, by: Pass) -> Picture:

@@ -1,4 +1,4 @@
-"""A row's cells as what a picture is asked for with: named fields, and beside them the model's own arguments.
+"""A row's cells as what is asked for: named fields, and beside them the model's own arguments.
 
 Text becomes the number, the truth value or the list that the model's input wants in that place; what does not become
 one stays text, and the check says so. The same holds for text in JSON, where it can be meant in no other way.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,9 +18,11 @@ from darkroom.batches.json_rows import DEEPEST, nested_deeper
 from darkroom.batches.names import ID, is_name, seen
 from darkroom.batches.raw import Raw
 from darkroom.errors import BadInput
+from darkroom.models import packaged_cards
+from darkroom.models.schemas import properties, sides
 from darkroom.nesting import nests_too_deep
-from darkroom.providers.base import PictureModel
-from darkroom.providers.models import all_models, find_picture_model
+from darkroom.providers.base import Model
+from darkroom.providers.models import all_models, find_model
 
 Picture = Mapping[str, Any]
 
@@ -83,9 +85,22 @@ def model_of(picture: Picture) -> str:
 
 
 def accepted_by(endpoint: str) -> frozenset[str] | None:
-    """Return the names of the model's input; None for a model that nobody knows."""
-    model = _model(endpoint)
-    return None if model is None else frozenset(model.input_schema.get("properties", ()))
+    """Return the names of the model's input; None for a model that nobody knows, or whose input nobody can tell."""
+    schema = _schema(endpoint)
+    return None if schema is None else frozenset(properties(sides(schema, schema)))
+
+
+def required_by(endpoint: str) -> Sequence[str]:
+    """Return the names that the model's input has to have."""
+    schema = _schema(endpoint)
+    return ("prompt",) if schema is None else tuple(schema.get("required", ()))
+
+
+def choices_of(endpoint: str, name: str) -> frozenset[Any]:
+    """Return the values among which a field of the model's input is chosen; none where it takes others, or is none."""
+    schema = _schema(endpoint) or {}
+    found = sides(properties(sides(schema, schema)).get(name), schema)
+    return frozenset(value for side in found for value in side.get("enum", ()) if isinstance(value, str))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +134,9 @@ def read_cells(raw: Raw, cells: Mapping[str, Any], *, usual_model: str) -> Cells
 @lru_cache(1)
 def known_columns() -> frozenset[str]:
     """Return all that a row can say to some model."""
-    models = (accepted_by(endpoint) for endpoint in all_models())
-    return frozenset({ID, ARGUMENTS, *NAMED}).union(*(names for names in models if names))
+    names = (accepted_by(endpoint) for endpoint in all_models())
+    packaged = (sides(card.input_schema, card.input_schema or {}) for card in packaged_cards().values())
+    return frozenset({ID, ARGUMENTS, *NAMED}).union(*filter(None, names), *map(properties, packaged))
 
 
 def _flat(cells: Mapping[str, Any], *, prefix: str) -> Iterator[tuple[str, str, Any]]:
@@ -210,11 +226,15 @@ def _kinds(model: str, column: str) -> frozenset[str]:
     return _kinds_by_name(model).get(column.removeprefix(f"{ARGUMENTS}."), frozenset())
 
 
-def _model(endpoint: str) -> PictureModel | None:
+def _model(endpoint: str) -> Model | None:
     try:
-        return find_picture_model(endpoint)
+        return find_model(endpoint)
     except BadInput:
         return None
+
+
+def _schema(endpoint: str) -> Mapping[str, Any] | None:
+    return getattr(_model(endpoint), "input_schema", None)
 
 
 def _kinds_by_name(endpoint: str) -> Mapping[str, frozenset[str]]:
@@ -228,8 +248,7 @@ def _kinds_by_name(endpoint: str) -> Mapping[str, frozenset[str]]:
 @lru_cache
 def _kinds_of(endpoint: str, version: int) -> Mapping[str, frozenset[str]]:
     """Return the types of a model's fields. `version`: of its card, so that a new one is read anew."""
-    model = _model(endpoint)
-    schema = {} if model is None else model.input_schema
+    schema = _schema(endpoint) or {}
     return {
         name: frozenset(_types(each, schema.get("$defs", {}))) for name, each in schema.get("properties", {}).items()
     }

@@ -15,6 +15,7 @@ from darkroom.errors import BadInput
 
 MOST_LISTED = 100
 MOST_IN_MESSAGE = 3
+MISSING = "Field required"  # as pydantic says it
 _STOP = re.compile(r"(?<!e\.g)[.;:] ")  # messages say what is wrong and then, after a stop, what to do
 # For messages without a second half.
 _REMEDIES: Mapping[str, str] = {
@@ -90,6 +91,8 @@ def described(message: str, *, field: str, column: str) -> tuple[str, str]:
     problem, *remedy = _STOP.split(said, maxsplit=1)
     if remedy:
         return problem, _sentence(remedy[0])
+    if problem == MISSING and column not in _REMEDIES:
+        return problem, "Add it."
     return problem, _REMEDIES.get(column.removeprefix("defaults."), "Correct it, or leave it out.")
 
 

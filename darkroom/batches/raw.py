@@ -31,7 +31,7 @@ class Findings:
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    required: Collection[str] = ()  # columns that CSV has to have
+    required: Collection[str] = ()  # columns of which CSV has to have one; the first is the usual one
     known: frozenset[str] = frozenset()  # columns that there may be, as they are written
 
 

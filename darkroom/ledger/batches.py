@@ -31,7 +31,7 @@ from darkroom.ledger.tables import Job, new_id
 # Until somebody lets it go on: nothing is granted before its time.
 PAUSED_UNTIL = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 BATCH = "render-batch"  # the kind of its job
-ROW = "generate-image"  # … and of its rows' jobs
+ROW = "generate-image"  # … and of those of its rows that are pictures of a prompt
 MINUTE_SECONDS = 60.0
 PAGE = 500  # rows of the audit that are in memory at once
 MOST_NAMED = 10  # rows in the message of a refused choice
@@ -49,16 +49,17 @@ class ManifestRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Child:
-    """The job of one row in one pass: its parameters, and its first paid call."""
+    """The job of one row in one pass: its parameters, its first paid call, and the kind of job that it is."""
 
     n: int
     parameters: Mapping[str, Any]
     first: RequestSpec
+    kind: str = ROW
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowPicture:
-    """What came of a row in a pass: a file, or the code of its error."""
+    """What came of a row in a pass: the file that shows it best, none where its answer is text, or its error's code."""
 
     n: int
     name: str | None
@@ -67,6 +68,8 @@ class RowPicture:
     error_code: str | None
     asset_id: str | None
     key: str | None
+    content_type: str | None
+    bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +277,7 @@ def insert_children(
             (
                 id,
                 job.user_id,
-                ROW,
+                child.kind,
                 "pending",
                 job.id,
                 stage,

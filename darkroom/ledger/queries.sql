@@ -1478,14 +1478,15 @@ INSERT INTO provider_copy (asset_id, account_id, url, expires_at) VALUES (:asset
 ON CONFLICT (asset_id, account_id) DO UPDATE SET url = excluded.url, expires_at = excluded.expires_at
 
 -- name: children_pictures
--- What came of each row in a pass: its first picture after its last step, or why there is none.
+-- What came of each row in a pass: its first picture after its last step, without one its first file, or why there is none.
 SELECT job.id AS job_id, job.manifest_row AS n, batch_row.name, job.status, job.error ->> 'code' AS error_code,
-    picture.id AS asset_id, picture.key
+    picture.id AS asset_id, picture.key, picture.content_type, picture.bytes
 FROM job
 JOIN batch_row ON batch_row.batch_id = job.parent_id AND batch_row.n = job.manifest_row
 LEFT JOIN LATERAL (
-    SELECT id, key FROM asset
-    WHERE asset.job_id = job.id AND NOT hidden AND deleted_at IS NULL ORDER BY n, created_at DESC LIMIT 1
+    SELECT id, key, content_type, bytes FROM asset
+    WHERE asset.job_id = job.id AND NOT hidden AND deleted_at IS NULL
+    ORDER BY content_type LIKE 'image/%' DESC, content_type LIKE 'video/%' DESC, n, created_at DESC LIMIT 1
 ) AS picture ON job.status = 'completed'
 WHERE job.parent_id = :job_id AND job.stage = :stage
 ORDER BY job.manifest_row
@@ -1493,7 +1494,7 @@ ORDER BY job.manifest_row
 -- name: children_audit
 -- Every paid call of every row, also those that failed, with the file it brought and the webhooks that came for it.
 SELECT job.manifest_row AS n, batch_row.name, job.stage, job.id AS job_id, job.status AS job_status,
-    job.error AS job_error, request.*, asset.key AS asset_key, asset.sha256, asset.bytes,
+    job.error AS job_error, request.*, asset.key AS asset_key, asset.sha256, asset.bytes, asset.content_type,
     (SELECT json_agg(json_build_object('verdict', verdict, 'received_at', received_at) ORDER BY id)
      FROM delivery WHERE delivery.ref = request.ref) AS deliveries
 FROM job

@@ -1,8 +1,8 @@
 """The pictures of a batch on numbered pages: what a person looks at to choose winners among hundreds.
 
 Numbers are those of the manifest's rows, from 1, and what is typed to choose. Rows that failed are marked in red with
-the code of their error. Pictures come one at a time and are decoded small, so a page takes the memory of the page
-(57 MB at most), whatever their number and size.
+the code of their error; what cannot be seen, as sound, has its kind in grey. Pictures come one at a time and are
+decoded small, so a page takes the memory of the page (57 MB at most), whatever their number and size.
 """
 
 from __future__ import annotations
@@ -40,11 +40,15 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A row. `number`: from 1. `label`: the user's id of it. `reason`: the code of its error, without a picture."""
+    """A row. `number`: from 1. `label`: the user's id of it. Without a picture, what it is or why there is nothing.
+
+    `kind`: the word for what came and cannot be seen, e.g. sound. `reason`: the code of its error.
+    """
 
     number: int
     label: str | None = None
     content: bytes | None = None  # verified before
+    kind: str = ""
     reason: str = ""
 
 
@@ -110,13 +114,17 @@ class _Page:
     def draw(self, entry: Entry, left: int, top: int) -> None:
         side = self._grid.side
         small = _small(entry.content, side) if entry.content is not None else None
-        if small is None:
-            self._mark(entry.reason if entry.content is None else UNREADABLE, left, top)
-        else:
+        is_there = small is not None or (entry.content is None and bool(entry.kind))
+        if is_there:
             self._pen.rectangle((left, top, left + side - 1, top + side - 1), fill=GROUND)
+        if not is_there:
+            self._mark(entry.reason if entry.content is None else UNREADABLE, left, top)
+        elif small is None:
+            self._say(entry.kind, left, top + side // 2 - REASON, ink=FADED)
+        else:
             place = (left + (side - small.width) // 2, top + (side - small.height) // 2)
             self.image.paste(small, place, small if small.mode == "RGBA" else None)
-        ink = RED if small is None else INK
+        ink = INK if is_there else RED
         self.write(str(entry.number), at=(left, top + side), size=NUMBER, ink=ink, width=side, bold=True)
         if entry.label:
             label = entry.label[-LONGEST_LABEL:]
@@ -148,11 +156,15 @@ class _Page:
         arm, centre = 22, left + side // 2
         for slant in (-1, 1):
             self._pen.line((centre - arm, middle - slant * arm, centre + arm, middle + slant * arm), fill=RED, width=9)
-        for number, line in enumerate(_lines(reason or "failed")):
-            font = self._font(REASON, bold=True)
-            room = (side - self._pen.textlength(line, font=font)) / 2
-            place = (left + max(FRAME + 2, round(room)), middle + arm + 12 + number * (REASON + 4))
-            self.write(line, at=place, size=REASON, ink=RED, width=side - 2 * FRAME - 4, bold=True)
+        self._say(reason or "failed", left, middle + arm + 12, ink=RED)
+
+    def _say(self, words: str, left: int, top: int, *, ink: Colour) -> None:
+        """Write words in the middle of a row's square, in at most three lines."""
+        side = self._grid.side
+        for number, line in enumerate(_lines(words)):
+            room = (side - self._pen.textlength(line, font=self._font(REASON, bold=True))) / 2
+            place = (left + max(FRAME + 2, round(room)), top + number * (REASON + 4))
+            self.write(line, at=place, size=REASON, ink=ink, width=side - 2 * FRAME - 4, bold=True)
 
     def _has_shape(self, character: str) -> bool:
         """Return whether our font has the character: it draws one and the same box for all that it does not have."""

@@ -56,9 +56,13 @@ def all_models() -> Mapping[str, Model]:
 def find_picture_model(endpoint: str) -> PictureModel:
     """Return the model, which makes pictures. Raise BadInput(field="model") for any other."""
     model = find_model(endpoint)
-    if not getattr(model, "makes_pictures", hasattr(model, "size")):
+    if not makes_pictures(model):
         raise BadInput(f"{endpoint} makes no pictures; order it with POST /v1/generations", field="model")
     return cast(PictureModel, model)
+
+
+def makes_pictures(model: Model) -> bool:
+    return bool(getattr(model, "makes_pictures", hasattr(model, "size")))
 
 
 def find_model(endpoint: str) -> Model:

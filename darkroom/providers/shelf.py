@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from sqlalchemy.exc import DBAPIError
 
 from darkroom.errors import BadInput, DarkroomError
-from darkroom.ledger import OUTAGES, Ledger, is_refused_write
+from darkroom.ledger import OUTAGES, KnownModel, Ledger, is_refused_write
 from darkroom.models import Card, packaged_cards
 from darkroom.settings import ANY_MODEL
 
@@ -145,7 +145,7 @@ class Shelf:
                 self._seconds[endpoint] = time.monotonic(), seconds
             return None if seconds is None else timedelta(seconds=seconds)
 
-    def allows(self, found: Found) -> bool:
+    def allows(self, found: Found | KnownModel) -> bool:
         """Return whether this installation sells the model: by an operator's word, else by the setting."""
         if found.allowed is not None:
             return found.allowed

@@ -14,6 +14,7 @@ from htpy import Node
 
 from darkroom.batches.winners import as_ranges, parse_winners
 from darkroom.deployments.studio.api import ApiProblem
+from darkroom.deployments.studio.gallery_parts import WITH_THUMBNAILS
 from darkroom.deployments.studio.job_parts import ordered
 from darkroom.deployments.studio.parts import badge, facts, link, local, moment, money, said, thumbnail
 from darkroom.deployments.studio.static_files import PREFIX
@@ -194,7 +195,7 @@ def _face(row: Any, chosen: frozenset[int] | None) -> Node:
 
 def _picture(row: Any, alt: str) -> Node:
     preview = row["preview"]
-    if preview is None or not preview["content_type"].startswith("image/"):
+    if preview is None or preview["content_type"] not in WITH_THUMBNAILS:
         return h.span(".tile-text", dir="auto")[alt]
     url = f"{local(preview['url'])}&w={TILE_WIDTH}"
     return h.img(src=url, alt=alt, title=alt, loading="lazy", decoding="async")

@@ -90,7 +90,7 @@ def form_fields(entered: Filled, models: Any) -> Node:
             field(
                 "Manifest",
                 h.input(type="file", name="file", accept=".csv,.tsv,.txt,.jsonl,.ndjson,text/csv,text/plain"),
-                hint="CSV with a header, or JSON lines: a column “prompt”, and what else a picture takes. Up to "
+                hint="CSV with a header, or JSON lines: a column “prompt”, or what else the rows’ models take. Up to "
                 "10,000 rows. Drop a file here.",
             )
         ],

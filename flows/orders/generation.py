@@ -158,15 +158,18 @@ def is_training(model: Model) -> bool:
     return card is not None and card.kind == "training"
 
 
-def require_own_files(ledger: Ledger, spec: RequestSpec, *, user_id: str, within: str) -> None:
-    """Raise BadInput, by its path, for a file in the call's input that the user does not have."""
+def require_own_files(ledger: Ledger, spec: RequestSpec, *, user_id: str, within: str = "") -> None:
+    """Raise BadInput, by its path, for a file in the call's input that the user does not have.
+
+    `within`: the order's field that is the input.
+    """
     for path in places_of_files(model_of_version(spec.endpoint, spec.model_version), spec.input) or ():
         value = _at(spec.input, path)
         if not isinstance(value, str) or not value.startswith(ASSET):
             continue
         asset = ledger.assets.get(value.removeprefix(ASSET))
         if asset is None or asset.user_id != user_id or asset.hidden:
-            field = ".".join([within, *map(str, path)])
+            field = ".".join([*([within] if within else []), *map(str, path)])
             raise BadInput(
                 f"{field}: you have no file of this id; bring it with POST /v1/uploads",
                 field=field,

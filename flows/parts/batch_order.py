@@ -14,15 +14,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from darkroom.batches import Forecast, Pass, Passes, Row, draft_of, duplicates, final_of, forecast, read_manifest
+from darkroom.batches import Forecast, Pass, Passes, draft_of, duplicates, final_of, forecast, read_manifest
+from darkroom.batches.pictures import ARGUMENTS, model_of, required_by
 from darkroom.errors import BadInput
 from darkroom.flows.orders.bounds import FLAGGED, MAX_USD, Flagged, MaxUsd, require_within
+from darkroom.flows.orders.generation import Generation
 from darkroom.flows.orders.picture import Picture
 from darkroom.flows.parts.trained_style import Style
 from darkroom.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
+from darkroom.models import WrongInput
 from darkroom.order import Order, field
+from darkroom.providers.models import find_model, makes_pictures
 
+ANY_MODEL = "run-model"  # the kind of the jobs of rows that are no pictures from a prompt
+INPUT = "input."
+OF_INPUT = ("prompt", "image_size", "seed", "num_images")  # of a row's own fields those that a model has, or has not
 Styles = Callable[[str], Style]
+Files = Callable[[RequestSpec], None]  # raises BadInput for a file in a call's input that the user does not have
 IfNobody = Literal["wait", "all", "none"]
 
 
@@ -85,7 +93,12 @@ class BatchPlan:
 
 
 def plan_batch(
-    source: str | bytes | Sequence[Any], options: BatchOptions, *, style: Styles, charset: str | None = None
+    source: str | bytes | Sequence[Any],
+    options: BatchOptions,
+    *,
+    style: Styles,
+    files: Files = lambda _: None,
+    charset: str | None = None,
 ) -> BatchPlan:
     """Plan the batch. Raise ManifestError, with all that is wrong by row and column, and BadInput for the options.
 
@@ -94,7 +107,7 @@ def plan_batch(
     known = cache(style)
     manifest = read_manifest(
         source,
-        check=lambda picture: _check(picture, known),
+        check=lambda asked: _check(asked, known, files),
         defaults=options.for_all_rows(),
         passes=options.passes(),
         charset=charset,
@@ -103,7 +116,7 @@ def plan_batch(
     paid = [row for row in manifest.rows if row.n not in same]
     plan = BatchPlan(
         rows=[ManifestRow(n=row.n, name=row.id, picture=row.picture, same_as=same.get(row.n)) for row in manifest.rows],
-        drafts=[_draft(row) for row in paid],
+        drafts=[_child(row.n, row.draft.picture, row.draft.first) for row in paid],
         forecast=forecast(paid),
         warnings=manifest.warnings,
     )
@@ -116,10 +129,7 @@ def finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) ->
 
     Where the draft was the final already there is none: the person who chose it gets what was chosen.
     """
-    return [
-        Child(n=row.n, parameters=picture, first=replace(first, lane=Lane.BATCH))
-        for row, picture, first, _ in _second_pass(rows, options, style)
-    ]
+    return [_child(row.n, asked, first) for row, asked, first, _ in _second_pass(rows, options, style)]
 
 
 def price_of_finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) -> tuple[int, Decimal]:
@@ -134,23 +144,56 @@ def _second_pass(
     passes, known = options.passes(), cache(style)
     for row in rows:
         given = row.picture or {}
-        if (picture := final_of(given, passes)) != draft_of(given, passes):
-            yield row, picture, *_check(picture, known)
+        if (asked := final_of(given, passes)) != draft_of(given, passes):
+            yield row, asked, *_check(asked, known)
 
 
-def _draft(row: Row) -> Child:
-    first = replace(row.draft.first, lane=Lane.BATCH)
-    return Child(n=row.n, parameters=row.draft.picture, first=first)
+def _child(n: int, asked: Mapping[str, Any], first: RequestSpec) -> Child:
+    first = replace(first, lane=Lane.BATCH)
+    if _is_painted(asked):
+        return Child(n=n, parameters=asked, first=first)
+    return Child(n=n, parameters=_generation(asked), first=first, kind=ANY_MODEL)
 
 
-def _check(given: Mapping[str, Any], style: Styles) -> tuple[RequestSpec, Decimal]:
+def _is_painted(asked: Mapping[str, Any]) -> bool:
+    """Return whether the row is an order of pictures from a prompt; any other is one of a model with its own input.
+
+    So is one of a model that nobody knows: it is refused for that.
+    """
     try:
-        picture = Picture.model_validate(given)
+        model = find_model(model_of(asked))
+    except BadInput:
+        return True
+    return makes_pictures(model) and ("prompt" in asked or "prompt" in required_by(model.endpoint))
+
+
+def _generation(asked: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in asked.items() if name not in (*OF_INPUT, ARGUMENTS)}
+    input = {name: asked[name] for name in OF_INPUT if name in asked} | asked.get(ARGUMENTS, {})
+    return rest | {"model": model_of(asked), "input": input}
+
+
+def _check(asked: Mapping[str, Any], style: Styles, files: Files = lambda _: None) -> tuple[RequestSpec, Decimal]:
+    try:
+        order = Picture.model_validate(asked) if _is_painted(asked) else Generation.model_validate(_generation(asked))
     except ValidationError as error:
         # Not `from error`: pydantic's text quotes the value, which may be a prompt.
         found = error.errors(include_url=False, include_input=False, include_context=False)
         field = str(found[0]["loc"][0])
         innermost = max((each for each in found if each["loc"][0] == field), key=lambda each: len(each["loc"]))
         raise BadInput(f"{field}: {innermost['msg']}", field=field) from None
-    spec = picture.spec(style(picture.lora) if picture.lora else None)
-    return spec, picture.estimate(spec)
+    try:
+        spec = order.spec(style(order.lora) if order.lora else None)
+    except BadInput as error:
+        raise _of_a_row(error) from None
+    files(spec)
+    return spec, order.estimate(spec)
+
+
+def _of_a_row(error: BadInput) -> BadInput:
+    """Return what is wrong with a field inside of `input` as what is wrong with the row's own."""
+    message, field = error.message.removeprefix(INPUT), error.field.removeprefix(INPUT)
+    if isinstance(error, WrongInput):
+        problems = [replace(each, field=each.field.removeprefix(INPUT)) for each in error.problems]
+        return WrongInput(message, problems=problems, field=field)
+    return BadInput(message, field=field, code=error.code)

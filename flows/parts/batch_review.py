@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from io import BytesIO
 
 from prefect.input import RunInput
 from pydantic import Field
@@ -14,9 +15,15 @@ from darkroom.errors import DarkroomError, Permanent
 from darkroom.flows.parts.batch_order import BatchOptions
 from darkroom.ledger import Asset, BatchPass, JobStatus, RowPicture
 from darkroom.media.contact_pages import Entry, draw_page, page_ranges
+from darkroom.media.thumbnails import Form, of_film
 
 STEP = "contact-sheet"
 SHOWN, WIDTH = 3, 900  # pages that are seen at once, the others are links; pixels
+PICTURES = frozenset({"image/jpeg", "image/png", "image/webp"})
+FILM = "video/mp4"
+FRAME_WIDTH = 640  # pixels
+MOST_FILM_BYTES = 64 << 20  # of one that is read for its first picture
+KINDS = {"audio": "sound", "video": "film", "model": "3D", "text": "text", "image": "picture"}
 
 
 class Winners(RunInput):
@@ -95,12 +102,33 @@ def _entries(job: Job, drafts: Sequence[RowPicture]) -> Iterator[Entry]:
     """Yield one after the other: a page does not hold its pictures in memory."""
     for draft in drafts:
         number, label = draft.n + 1, draft.name
-        if draft.key is None:
+        if draft.status is not JobStatus.COMPLETED:
             yield Entry(number=number, label=label, reason=draft.error_code or draft.status.value)
             continue
         try:
-            yield Entry(number=number, label=label, content=job.read_key(draft.key))
+            yield Entry(number=number, label=label, content=_seen(job, draft), kind=_kind(draft))
         except DarkroomError as error:
             if error.kind != "permanent":
                 raise
             yield Entry(number=number, label=label, reason=error.code)
+
+
+def _seen(job: Job, draft: RowPicture) -> bytes | None:
+    """Return what a person sees of the row: its picture, the first one of a film, nothing of what cannot be seen."""
+    if draft.key is None or draft.content_type is None:
+        return None
+    if draft.content_type in PICTURES:
+        return job.read_key(draft.key)
+    if draft.content_type != FILM or (draft.bytes or 0) > MOST_FILM_BYTES:
+        return None
+    film = BytesIO(job.read_key(draft.key))
+    try:
+        return of_film(film, width=FRAME_WIDTH, form=Form.JPEG)
+    except DarkroomError:  # nothing here reads films, or not such ones
+        return None
+
+
+def _kind(draft: RowPicture) -> str:
+    """Return the word for what came: text where it is no file."""
+    whole, _, part = (draft.content_type or "text").partition("/")
+    return KINDS.get(whole) or part.rpartition("-")[2].rpartition(".")[2] or whole

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,47 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
-from running_gateway import Customer, GivenBlocks, RunningGateway, recording_prefect, running_gateway
+from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, recording_prefect, running_gateway
 
+from darkroom import Order, field
+from darkroom.engine.registry import REGISTRY, Pipeline
+from darkroom.engine.request_spec import build_request, part_of
 from darkroom.ledger import Ledger, StoredFile, new_id
-from darkroom.models import Card
+from darkroom.models import Card, packaged_cards
+from darkroom.order import Prepared
 from darkroom.providers.fal import FalAccount
+from darkroom.providers.fal.platform import FalPlatform
 from darkroom.settings import Settings
 
 BANANA, KLING = "fal-ai/nano-banana", "fal-ai/kling-video/v2.5-turbo/pro/image-to-video"
 FILM = "fal-ai/kling-video/v2.5-turbo/pro/text-to-video"
 TRELLIS, QWEN, SPEECH = "fal-ai/trellis", "fal-ai/qwen-image", "fal-ai/elevenlabs/tts/eleven-v3"
 ASSET = "asset:ast_019aa1f0d8b4"
+# Over five models, and two that cannot be ordered.
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    (BANANA, {}, "input.prompt"),
+    (BANANA, {"promt": "x"}, "input.promt"),
+    (BANANA, {"prompt": "x", "num_images": 5}, "input.num_images"),
+    (BANANA, {"prompt": "x", "aspect_ratio": "7:1"}, "input.aspect_ratio"),
+    (BANANA, {"prompt": "x", "sync_mode": True}, "input.sync_mode"),
+    (BANANA, {"prompt": " "}, "input.prompt"),
+    (KLING, {"prompt": "x"}, "input.image_url"),
+    (KLING, {"prompt": "x", "image_url": "fox.png"}, "input.image_url"),
+    (KLING, {"prompt": "x", "image_url": ASSET, "duration": 5}, "input.duration"),
+    (KLING, {"prompt": "", "image_url": ASSET}, "input.prompt"),
+    (TRELLIS, {"image_url": "data:image/png;base64,AA"}, "input.image_url"),
+    (TRELLIS, {"image_url": "https://example.com/x.png", "texture_size": 700}, "input.texture_size"),
+    (TRELLIS, {"image_url": "https://example.com/x.png", "mesh_simplify": 0.5}, "input.mesh_simplify"),
+    (TRELLIS, {"image_url": "https://example.com/x.png", "seed": "7"}, "input.seed"),
+    (QWEN, {"prompt": "x", "loras": [{"path": "a", "scale": 9}]}, "input.loras.0.scale"),
+    (QWEN, {"prompt": "x", "loras": [{"scale": 1}]}, "input.loras.0.path"),
+    (QWEN, {"prompt": "x", "image_size": {"width": 0}}, "input.image_size.width"),
+    (QWEN, {"prompt": "x", "image_size": "vast"}, "input.image_size"),
+    (SPEECH, {"text": "x", "speed": 3}, "input.speed"),
+    (SPEECH, {"text": "x", "voices": "Rachel"}, "input.voices"),
+    ("fal-ai/nano-bananas", {"prompt": "x"}, "model"),
+    ("google/not-here", {"prompt": "x"}, "model"),
+]
 NEW = Card(
     endpoint="fal-ai/brand-new/v9",
     account_id="fal",
@@ -91,33 +122,7 @@ def test_a_model_that_nobody_has_heard_of_is_ordered_at_once(ann: Customer, ledg
     assert ann.get(f"/v1/models/{NEW.endpoint}").json()["title"] == "Brand new"
 
 
-@pytest.mark.parametrize(
-    ("model", "input", "path"),
-    [
-        (BANANA, {}, "input.prompt"),
-        (BANANA, {"promt": "x"}, "input.promt"),
-        (BANANA, {"prompt": "x", "num_images": 5}, "input.num_images"),
-        (BANANA, {"prompt": "x", "aspect_ratio": "7:1"}, "input.aspect_ratio"),
-        (BANANA, {"prompt": "x", "sync_mode": True}, "input.sync_mode"),
-        (BANANA, {"prompt": " "}, "input.prompt"),
-        (KLING, {"prompt": "x"}, "input.image_url"),
-        (KLING, {"prompt": "x", "image_url": "fox.png"}, "input.image_url"),
-        (KLING, {"prompt": "x", "image_url": ASSET, "duration": 5}, "input.duration"),
-        (KLING, {"prompt": "", "image_url": ASSET}, "input.prompt"),
-        (TRELLIS, {"image_url": "data:image/png;base64,AA"}, "input.image_url"),
-        (TRELLIS, {"image_url": "https://example.com/x.png", "texture_size": 700}, "input.texture_size"),
-        (TRELLIS, {"image_url": "https://example.com/x.png", "mesh_simplify": 0.5}, "input.mesh_simplify"),
-        (TRELLIS, {"image_url": "https://example.com/x.png", "seed": "7"}, "input.seed"),
-        (QWEN, {"prompt": "x", "loras": [{"path": "a", "scale": 9}]}, "input.loras.0.scale"),
-        (QWEN, {"prompt": "x", "loras": [{"scale": 1}]}, "input.loras.0.path"),
-        (QWEN, {"prompt": "x", "image_size": {"width": 0}}, "input.image_size.width"),
-        (QWEN, {"prompt": "x", "image_size": "vast"}, "input.image_size"),
-        (SPEECH, {"text": "x", "speed": 3}, "input.speed"),
-        (SPEECH, {"text": "x", "voices": "Rachel"}, "input.voices"),
-        ("fal-ai/nano-bananas", {"prompt": "x"}, "model"),
-        ("google/not-here", {"prompt": "x"}, "model"),
-    ],
-)
+@pytest.mark.parametrize(("model", "input", "path"), WRONG)
 def test_a_wrong_input_is_refused_before_anything_is_queued(
     ann: Customer, model: str, input: dict[str, Any], path: str
 ) -> None:
@@ -203,6 +208,34 @@ def test_readiness_tells_how_old_the_cards_are(gateway: RunningGateway) -> None:
     assert ready["models"]["fetched_at"]
 
 
+def test_without_a_network_at_the_first_start_the_packaged_cards_serve(
+    ledger_url: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are listed, ordered and priced, and readiness tells their age, which is that of the package."""
+
+    @contextmanager
+    def platform(cls: type[FalAccount]) -> Iterator[FalPlatform]:
+        with closing(FalPlatform("a key")) as platform:
+            yield platform
+
+    monkeypatch.setattr(FalAccount, "platform", classmethod(platform))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
+    settings = Settings(home=tmp_path, ledger_url=ledger_url, signing_key=SecretStr("k"), store=str(tmp_path))
+    with running_gateway(settings, blocks=GivenBlocks()) as gateway:
+        ann = gateway.as_user(ledger.users.add("ann", plan="studio"))
+        told = gateway.http.get("/readyz").json()["models"]
+        taken_at = {card.fetched_at for card in packaged_cards().values()}
+        assert told["cards"] == told["packaged"] == len(packaged_cards())
+        assert datetime.fromisoformat(told["fetched_at"]) in taken_at
+        assert told["age_hours"] > 0
+        assert len(ann.get("/v1/models?limit=200").json()["items"]) == told["cards"]
+        (row,) = requests_of(ledger, run(ann, BANANA, {"prompt": "a fox"}))
+        assert (row.model_version, row.estimate_usd) == (1, Decimal("0.039"))
+        assert run(ann, "fal-ai/veo3", {"prompt": "a fox"}).json()["type"] == "urn:darkroom:problem:no-price"
+        assert run(ann, "fal-ai/not-in-the-package", {"prompt": "a fox"}).json()["field"] == "model"
+
+
 def quote(customer: Customer, kind: str, order: dict[str, Any]) -> httpx.Response:
     headers = {"Authorization": f"Bearer {customer.key}"}
     return customer.http.post("/v1/quotes", json={"kind": kind, "order": order}, headers=headers)
@@ -223,6 +256,25 @@ def quote(customer: Customer, kind: str, order: dict[str, Any]) -> httpx.Respons
         ),
         ("train-lora", {"trigger_word": "mochi", "archive": "https://files.example/x.zip"}, 2.14, ["train", "test"]),
         ("render-batch", {"rows": [{"prompt": "a"}, {"prompt": "b"}]}, 0.056, ["draft", "final"]),
+        ("render-batch", {"rows": [{"prompt": "a", "model": FILM}, {"text": "b", "model": SPEECH}]}, 0.3501, ["draft"]),
+        (
+            "run-model",
+            {"model": BANANA, "input": {"prompt": "x"}, "post": ["upscale", {"step": "watermark", "text": "x"}]},
+            0.039 + 0.12,
+            ["run", "1-upscale"],
+        ),
+        (
+            "edit-image",
+            {"image": "https://files.example/x.png", "post": ["upscale"]},
+            0.12,
+            ["1-upscale"],
+        ),
+        (
+            "make-debate",
+            {"topic": "tabs or spaces", "brands": ["Tab", "Space"]},
+            0.774008,
+            ["script", "portrait-1", "portrait-2", "voice", "film", "stream"],
+        ),
         ("import-images", {"urls": ["https://files.example/x.png"]}, None, []),
     ],
 )
@@ -236,6 +288,34 @@ def test_what_an_order_would_cost_is_told_in_parts(
     assert told["estimate_usd"] == (None if usd is None else pytest.approx(usd))
     assert [part["step"] for part in told["parts"]] == steps
     assert sum(part["usd"] for part in told["parts"]) == pytest.approx(usd or 0)
+    assert ann.get("/v1/jobs").json()["items"] == []
+
+
+def test_a_pipeline_of_a_project_has_a_quote_too(ann: Customer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts where it tells them, as a whole where it tells that alone, and of none where it says nothing."""
+
+    class Postcard(Order):
+        prompt: str = field("Prompt", "What it shows.")
+        tells: str = field("Tells", "How much of its price.", "parts")
+
+        def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
+            if self.tells == "nothing":
+                return Prepared()
+            first = build_request(BANANA, {"prompt": self.prompt}, step="paint")
+            parts = [part_of(first)] if self.tells == "parts" else []
+            return Prepared(first=first, estimate_usd=first.estimate_usd, parts=parts)
+
+    made = Pipeline(kind="make-postcard", order=Postcard, function=lambda job, order: None)
+    monkeypatch.setitem(REGISTRY, "make-postcard", made)
+    for tells, expected in (
+        ("parts", (0.039, [("paint", BANANA, "list_price")])),
+        ("whole", (0.039, [("paint", None, "pipeline")])),
+        ("nothing", (None, [])),
+    ):
+        told = quote(ann, "make-postcard", {"prompt": "a fox", "tells": tells}).json()
+        parts = [(part["step"], part["endpoint"], part["source"]) for part in told["parts"]]
+        assert (told["estimate_usd"], parts) == expected
+    assert quote(ann, "make-postcard", {}).json()["field"] == "order.prompt"
     assert ann.get("/v1/jobs").json()["items"] == []
 
 

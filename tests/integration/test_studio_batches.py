@@ -18,6 +18,7 @@ from running_gateway import RunningGateway, gateway_alone
 from studio_browser import CHROMIUM, OWN, Browser, Visitor, browsing, visiting
 from support import SLOW
 
+from darkroom.deployments.studio.batch_parts import tile
 from darkroom.ledger import Job, JobStatus, Ledger, NewKey, StoredFile, new_id
 from darkroom.media.store import LocalFolder, MediaStore
 
@@ -187,6 +188,18 @@ def test_rows_that_have_ended_take_the_place_of_their_tiles(
     assert len(first) < 300_000 and first.count('class="tile ') == 200 and rest.count('class="tile ') == 3
     kept = visitor.send(f"{at}/choice", cursor="draft-199", row="2").text
     assert 'name="numbers" value="2"' in kept and 'id="draft-203"' in kept
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_seen"), [("image/png", True), ("video/mp4", True), ("audio/mpeg", False), (None, False)]
+)
+def test_a_wall_shows_films_and_names_what_cannot_be_seen(content_type: str | None, is_seen: bool) -> None:
+    """By their first picture; sound, 3D and text by what was ordered."""
+    preview = content_type and {"url": "https://gateway.example/v1/assets/ast_1?s=1", "content_type": content_type}
+    row = {"number": 7, "status": "completed", "stage": "draft", "id": "job_1", "kind": "run-model"}
+    shown = str(tile(row | {"order": {"input": {"text": "a fox"}}, "preview": preview}, chosen=None))
+    assert ("<img" in shown, "tile-text" in shown) == (is_seen, not is_seen)
+    assert "7: a fox" in shown
 
 
 def test_a_batch_is_paused_goes_on_and_is_cancelled(gateway: RunningGateway, visitor: Visitor, ann: NewKey) -> None:

@@ -41,7 +41,11 @@ def call(n: int = 0, **fields: Any) -> AuditRow:
         "finished_at": NOON + timedelta(seconds=5),
         "delivered_via": "webhook",
         "deliveries": (AuditDelivery(verdict="settled", received_at=NOON + timedelta(seconds=5)),),
-        "files": (AuditFile(key=f"images/usr_1/job_{n}/generate-0.jpg", sha256="ab" * 32, bytes=1234),),
+        "files": (
+            AuditFile(
+                key=f"images/usr_1/job_{n}/generate-0.jpg", sha256="ab" * 32, bytes=1234, content_type="image/jpeg"
+            ),
+        ),
     }
     return AuditRow(**usual | fields)
 
@@ -68,12 +72,21 @@ def test_a_call_can_be_read_back_from_json_lines() -> None:
         "succeeded",
     ]
     assert found["history"][-1]["at"] == found["deliveries"][0]["received_at"] == "2026-11-21T12:00:05+00:00"
-    assert found["files"] == [{"key": "images/usr_1/job_6/generate-0.jpg", "sha256": "ab" * 32, "bytes": 1234}]
+    file = {
+        "key": "images/usr_1/job_6/generate-0.jpg",
+        "sha256": "ab" * 32,
+        "bytes": 1234,
+        "content_type": "image/jpeg",
+    }
+    assert found["files"] == [file]
 
 
 def test_a_call_is_one_line_of_a_spreadsheet() -> None:
     """Also with a line break in its prompt, or with several files: the costs can be added up."""
-    files = tuple(AuditFile(key=f"images/u/j/generate-{n}.jpg", sha256=str(n) * 64, bytes=n) for n in (1, 2))
+    files = tuple(
+        AuditFile(key=f"files/u/j/run-{n}", sha256=str(n) * 64, bytes=n, content_type=kind)
+        for n, kind in ((1, "video/mp4"), (2, "model/gltf-binary"))
+    )
     twice = (
         AuditDelivery(verdict="settled", received_at=NOON),
         AuditDelivery(verdict="duplicate", received_at=NOON + timedelta(seconds=9)),
@@ -81,8 +94,9 @@ def test_a_call_is_one_line_of_a_spreadsheet() -> None:
     first, second = cells(call(0), call(1, files=files, deliveries=twice))
     assert json.loads(first["input"]) == {"prompt": 'ein "Füchslein",\nim Schnee', "seed": 0}
     assert (first["row"], first["cost_usd"], first["finished_at"]) == ("1", "0.003000", "2026-11-21T12:00:05+00:00")
-    assert second["file_keys"] == "images/u/j/generate-1.jpg images/u/j/generate-2.jpg"
+    assert second["file_keys"] == "files/u/j/run-1 files/u/j/run-2"
     assert (second["file_sha256"].split(), second["file_bytes"]) == (["1" * 64, "2" * 64], "1 2")
+    assert second["file_types"] == "video/mp4 model/gltf-binary"
     assert second["deliveries"] == "settled 2026-11-21T12:00:00+00:00; duplicate 2026-11-21T12:00:09+00:00"
 
 
@@ -99,7 +113,7 @@ def test_both_say_the_same_columns_in_the_same_order() -> None:
     (found,) = cells(call())
     assert list(found)[:6] == ["row", "id", "stage", "job_id", "job_status", "ref"]
     assert set(objects(call())[0]) - set(found) == {"history", "files"}
-    assert set(found) - set(objects(call())[0]) == {"file_keys", "file_sha256", "file_bytes"}
+    assert set(found) - set(objects(call())[0]) == {"file_keys", "file_sha256", "file_bytes", "file_types"}
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", '=HYPERLINK("x")'])
@@ -144,11 +158,20 @@ def test_the_ledgers_rows_become_one_for_each_call() -> None:
         **{"input": {"prompt": "a fox"}, "estimate_usd": Decimal("0.025"), "token": "a-secret", "deliveries": None},
         **dict.fromkeys(("created_at", "granted_at", "submitted_at", "finished_at"), NOON),
         **{"error": {"code": "rate_limited", "class": "retry", "message": "slower"}},
-        **{"asset_key": None, "sha256": None, "bytes": None},
+        **{"asset_key": None, "sha256": None, "bytes": None, "content_type": None},
     }
     delivered = [{"verdict": "settled", "received_at": "2026-11-21T12:00:05.123456+00:00"}]
     again = base | {"ref": "req_b", "attempt": 2, "status": "succeeded", "error": None, "deliveries": delivered}
-    files = [again | {"asset_key": f"images/u/job_0/generate-{n}.jpg", "sha256": "ab" * 32, "bytes": n} for n in (1, 2)]
+    files = [
+        again
+        | {
+            "asset_key": f"images/u/job_0/generate-{n}.jpg",
+            "sha256": "ab" * 32,
+            "bytes": n,
+            "content_type": "image/jpeg",
+        }
+        for n in (1, 2)
+    ]
     nothing = dict.fromkeys(base) | {"n": 1, "stage": "draft", "job_id": "job_1", "job_status": "cancelled"}
     failed, done, never = audit_rows([base, *files, nothing])
     assert (failed.row, failed.attempt, failed.error_code, failed.files) == (1, 1, "rate_limited", ())

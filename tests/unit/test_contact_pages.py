@@ -62,6 +62,14 @@ def strip(image: Image.Image, position: int, *, grid: Grid = LARGE) -> Image.Ima
     return image.crop((left, top + grid.side, left + grid.side, top + grid.side + STRIP))
 
 
+def word_width(image: Image.Image, position: int) -> int:
+    """How many pixels the word takes that stands in a row's square."""
+    left, top = LARGE.place(position)
+    square = image.crop((left, top, left + LARGE.side, top + LARGE.side))
+    ink = square.convert("L").point(lambda grey: 255 * (grey < 150)).getbbox()
+    return ink[2] - ink[0] if ink else 0
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_each_row_has_its_place(kind: str) -> None:
     """In the order of their numbers, line by line."""
@@ -113,6 +121,14 @@ def test_an_id_is_written_below_and_stays_in_its_place() -> None:
     long = "campaign-of-the-spring-of-this-year-with-all-red-mugs-there-are"
     seen = [None, "a", "b", "Füchslein", f"{long}-1", f"{long}-2", "x" * 200, "狐", "a\nb"]
     assert len({written(label) for label in seen}) == len(seen)
+
+
+def test_what_cannot_be_seen_has_its_kind_in_its_place() -> None:
+    """In grey and without a frame: nothing has failed. Each kind is told from the others."""
+    sounds, mesh = page(Entry(number=1, kind="sound"), Entry(number=2, kind="sound")), page(Entry(number=1, kind="3D"))
+    for n in (0, 1):
+        assert near(at(sounds, n, x=0.005), GROUND) and near(at(sounds, n, x=0.1, y=0.1), GROUND)
+    assert word_width(sounds, 1) > word_width(mesh, 0) > 10
 
 
 @pytest.mark.parametrize("reason", ["content_policy_violation", "", "x" * 300, "a b c d e f g h i j k l m n o p"])

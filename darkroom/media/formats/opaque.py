@@ -27,6 +27,8 @@ BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "application/gzip", "gz"),
     (b"PK\x03\x04", "application/zip", "zip"),
     (b"WEBVTT", "text/vtt", "vtt"),
+    (b"1\n00:", "application/x-subrip", "srt"),
+    (b"1\r\n00:", "application/x-subrip", "srt"),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Request
@@ -30,6 +31,7 @@ from darkroom.deployments.gateway.schemas.labels import FIELDS, Labelled
 from darkroom.deployments.gateway.schemas.paging import no_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
+from darkroom.flows.orders.generation import require_own_files
 from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch, price_of_finals
 from darkroom.flows.parts.trained_style import find_style
 from darkroom.ledger import BATCH, Batch, BatchPass, JobStatus, Labels
@@ -68,7 +70,9 @@ class BatchOrder(Labelled, BatchOptions):
 
     model_config = ConfigDict(json_schema_extra=either("rows", "manifest"))
 
-    rows: list[dict[str, Any]] | None = Field(None, description="Up to 10,000; each takes what a picture takes.")
+    rows: list[dict[str, Any]] | None = Field(
+        None, description="Up to 10,000; each takes what a picture takes, or what its model does."
+    )
     manifest: str | None = Field(None, description="The same as CSV with a header, or as JSON lines.")
 
     def source(self) -> str | list[dict[str, Any]]:
@@ -145,6 +149,7 @@ def order_batch(
         source,
         options,
         style=lambda name: find_style(ledger, context.user_id, name),
+        files=partial(require_own_files, ledger, user_id=context.user_id),
         charset=declared_charset(request.headers),
     )
     posted = ledger.jobs.post_batch(

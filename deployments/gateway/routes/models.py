@@ -20,8 +20,7 @@ from darkroom.deployments.gateway.schemas.models import (
 )
 from darkroom.deployments.gateway.schemas.paging import Limit, no_cursor
 from darkroom.deployments.gateway.services import ServicesOf
-from darkroom.models import Card
-from darkroom.providers.shelf import Found, shelf
+from darkroom.providers.shelf import shelf
 
 router = APIRouter(prefix="/v1/models", tags=["Models"])
 categories = APIRouter(prefix="/v1/model-categories", tags=["Models"])
@@ -46,11 +45,10 @@ def list_models(
 ) -> ModelPage:
     """List models by endpoint. One that is not here yet can be ordered all the same: it is fetched on its first use."""
     found = services.ledger.models.page(q=q, category=category, limit=limit + 1, after=_read(cursor))
-    known = [Found(card=Card.of_row(each.card), allowed=each.allowed, call_usd=each.call_usd) for each in found]
-    page = known[:limit]
+    page = found[:limit]
     return ModelPage(
         items=[model_summary(each, allowed=shelf().allows(each)) for each in page],
-        next=page[-1].card.endpoint if len(known) > limit else None,
+        next=page[-1].card.endpoint if len(found) > limit else None,
     )
 
 

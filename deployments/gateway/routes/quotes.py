@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -19,6 +20,7 @@ from darkroom.deployments.gateway.schemas.labels import labelled
 from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.errors import NeedsHuman
 from darkroom.flows.orders import NAMED
+from darkroom.flows.orders.generation import require_own_files
 from darkroom.flows.parts.batch_order import plan_batch
 from darkroom.flows.parts.trained_style import find_style
 from darkroom.ledger import BATCH, Ledger
@@ -121,7 +123,12 @@ def _of_batch(body: dict[str, Any], ledger: Ledger, *, user_id: str) -> Quoted:
     """Quote both passes with every row chosen."""
     options, source, _ = read_batch(body, {})
     free = options.model_copy(update={"max_usd": None})
-    plan = plan_batch(source, free, style=lambda name: find_style(ledger, user_id, name))
+    plan = plan_batch(
+        source,
+        free,
+        style=lambda name: find_style(ledger, user_id, name),
+        files=partial(require_own_files, ledger, user_id=user_id),
+    )
     drafted = {child.first.endpoint for child in plan.drafts}
     second = plan.estimate_usd - plan.forecast.draft_usd
     parts = [

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from darkroom.deployments.gateway.schemas.base import Document, Usd
+from darkroom.ledger import KnownModel, ModelCard
 from darkroom.models import Card
 from darkroom.providers.shelf import Found
 
@@ -47,7 +48,7 @@ class CategoryList(Document):
     items: list[CategoryDocument]
 
 
-def model_summary(found: Found, *, allowed: bool) -> ModelSummary:
+def model_summary(found: Found | KnownModel, *, allowed: bool) -> ModelSummary:
     return ModelSummary(**_facts(found.card), call_usd=found.call_usd, allowed=allowed)
 
 
@@ -62,7 +63,9 @@ def model_document(found: Found, *, allowed: bool) -> ModelDocument:
     )
 
 
-def _facts(card: Card) -> dict[str, Any]:
-    names = set(ModelSummary.model_fields) - {"unit_price_usd", "call_usd", "allowed"}
+_FACTS = tuple(ModelSummary.model_fields.keys() - {"unit_price_usd", "call_usd", "allowed"})
+
+
+def _facts(card: Card | ModelCard) -> dict[str, Any]:
     in_usd = card.unit_price if card.currency == "USD" else None
-    return {name: getattr(card, name) for name in names} | {"unit_price_usd": in_usd}
+    return {name: getattr(card, name) for name in _FACTS} | {"unit_price_usd": in_usd}
