@@ -197,10 +197,10 @@ def test_an_operator_has_them_for_everybody(
     assert said("replay", "--user", "ann", "--failed-since", "1h", "--budget", "1") == "".join(
         f"{id}\tput back\n" for id in jobs[2:]
     )
-    assert json.loads(said("cancel", jobs[1]))["status"] == "cancelled"
-    assert "cancelled" in said("why", jobs[1])
-    job = ledger.jobs.get(jobs[2])
-    assert job is not None
+    assert json.loads(said("cancel", jobs[1]))["id"] == jobs[1]
+    cancelled, job = (ledger.jobs.get(id) for id in jobs[1:3])
+    assert cancelled is not None and cancelled.cancel_requested_at is not None and job is not None
+    assert said("why", jobs[1])
     wait = ledger.waits.sleep(job, "sleep-1", until=utc_now() + timedelta(days=1))
     assert said("wait", "list", jobs[2]).startswith(f"{wait.id}\t")
     assert json.loads(said("wait", "extend", wait.id, "--by", "1d"))["until"] > wait.until.isoformat()
