@@ -145,9 +145,9 @@ def _add_routes(app: FastAPI) -> None:
     ):
         app.include_router(part.router)
     app.include_router(models.categories)
-    for name, part in OF_ONE.items():
-        app.include_router(part, prefix=f"/v1/{name}", tags=["Jobs"])
-        app.include_router(part, prefix=f"/v1/admin/{name}", tags=["Admin"])
+    for name, routes in OF_ONE.items():
+        app.include_router(routes, prefix=f"/v1/{name}", tags=["Jobs"])
+        app.include_router(routes, prefix=f"/v1/admin/{name}", tags=["Admin"])
     app.include_router(pending_runs.router, prefix="/v1/pending-runs")
     app.include_router(pending_runs.router, prefix="/v1/starts", deprecated=True)
 
