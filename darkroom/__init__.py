@@ -6,6 +6,8 @@ A name is imported when it is first asked for: the gateway and the commands star
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from darkroom.former_names import keep_former_names
+
 if TYPE_CHECKING:
     from darkroom.engine.backoff import RetryPolicy
     from darkroom.engine.calls import JobFunction
@@ -50,6 +52,8 @@ _PLACES = {
     "darkroom.order": ("Order", "field"),
     "darkroom.pipeline": ("pipeline",),
 }
+
+keep_former_names()
 
 
 def __getattr__(name: str) -> Any:
