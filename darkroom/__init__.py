@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from darkroom.engine.backoff import RetryPolicy
     from darkroom.engine.calls import JobFunction
     from darkroom.engine.durable import ForEvent, Happened, Invoked, Sleep
-    from darkroom.engine.job import Call, Inference, Job
+    from darkroom.engine.job import Call, Job
+    from darkroom.engine.job_files import Inference
     from darkroom.engine.request_spec import build_request
     from darkroom.engine.side_effects import StepRetry
     from darkroom.engine.signals import Waiting
@@ -44,7 +45,8 @@ _PLACES = {
     "darkroom.engine.backoff": ("RetryPolicy",),
     "darkroom.engine.calls": ("JobFunction",),
     "darkroom.engine.durable": ("ForEvent", "Happened", "Invoked", "Sleep"),
-    "darkroom.engine.job": ("Call", "Inference", "Job"),
+    "darkroom.engine.job": ("Call", "Job"),
+    "darkroom.engine.job_files": ("Inference",),
     "darkroom.engine.request_spec": ("build_request",),
     "darkroom.engine.side_effects": ("StepRetry",),
     "darkroom.engine.signals": ("Waiting",),

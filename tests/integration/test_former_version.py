@@ -85,7 +85,10 @@ def test_a_picture_that_was_in_flight_goes_on_with_its_next_step(ledger: Ledger,
     ):
         ours = replace(resources, files=files, providers=Providers({"fal": lambda: provider}))
         registry.call(call(ours, PICTURE))
-    assert [(each.step, each.attempt) for each in ledger.requests.of_job(PICTURE)] == [("generate", 1), ("upscale", 1)]
+    assert [(each.step, each.attempt) for each in ledger.requests.of_job(PICTURE)] == [
+        ("generate", 1),
+        ("1-upscale", 1),
+    ]
     assert [asset.ref for asset in ledger.assets.of_job(PICTURE)] == [row.ref]
     assert len(provider.sent) == 1
 
