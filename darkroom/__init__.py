@@ -6,11 +6,14 @@ A name is imported when it is first asked for: the gateway and the commands star
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from darkroom.former_names import keep_former_names
+
 if TYPE_CHECKING:
     from darkroom.engine.backoff import RetryPolicy
     from darkroom.engine.calls import JobFunction
     from darkroom.engine.durable import ForEvent, Happened, Invoked, Sleep
-    from darkroom.engine.job import Call, Inference, Job
+    from darkroom.engine.job import Call, Job
+    from darkroom.engine.job_files import Inference
     from darkroom.engine.request_spec import build_request
     from darkroom.engine.side_effects import StepRetry
     from darkroom.engine.signals import Waiting
@@ -42,7 +45,8 @@ _PLACES = {
     "darkroom.engine.backoff": ("RetryPolicy",),
     "darkroom.engine.calls": ("JobFunction",),
     "darkroom.engine.durable": ("ForEvent", "Happened", "Invoked", "Sleep"),
-    "darkroom.engine.job": ("Call", "Inference", "Job"),
+    "darkroom.engine.job": ("Call", "Job"),
+    "darkroom.engine.job_files": ("Inference",),
     "darkroom.engine.request_spec": ("build_request",),
     "darkroom.engine.side_effects": ("StepRetry",),
     "darkroom.engine.signals": ("Waiting",),
@@ -50,6 +54,8 @@ _PLACES = {
     "darkroom.order": ("Order", "field"),
     "darkroom.pipeline": ("pipeline",),
 }
+
+keep_former_names()
 
 
 def __getattr__(name: str) -> Any:

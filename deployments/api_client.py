@@ -1,21 +1,27 @@
-"""The gateway's HTTP API as the commands use it: one key, JSON, and problem documents as errors."""
+"""The gateway's HTTP API as the commands use it: one key, JSON, and problem documents as errors.
+
+The key is the caller's, in `DARKROOM_API_KEY`; without one it is the operator's, which provisioning keeps in the home.
+With the operator's, jobs and what belongs to them are everybody's: they are asked for under `/v1/admin`.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from mimetypes import guess_type
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
-from darkroom.deployments.home import Home
-from darkroom.errors import DarkroomError, NeedsHuman
+from darkroom.deployments.home import Home, write_private
+from darkroom.errors import BadInput, DarkroomError, NeedsHuman
 from darkroom.settings import Settings
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
+PAGE = 100  # items at once; no list takes fewer as its most
 
 Json = dict[str, Any]
 
@@ -24,8 +30,11 @@ class ApiClient:
     def __init__(self, settings: Settings) -> None:
         self._poll_seconds = settings.timing.job_watched.total_seconds()
         self._url = settings.gateway_url.rstrip("/")
+        self._kept = Home(settings.home).operator_key
+        self._own_key = settings.api_key
+        key = _operators(self._kept) if self._own_key is None else self._own_key.get_secret_value()
         self._http = httpx.Client(
-            base_url=self._url, headers={"Authorization": f"Bearer {_key(settings)}"}, timeout=30, trust_env=False
+            base_url=self._url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False
         )
 
     def __enter__(self) -> Self:
@@ -34,15 +43,29 @@ class ApiClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._http.close()
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether jobs are everybody's: with the operator's key of the home."""
+        return self._own_key is None
+
+    def whose(self, user: str | None = None) -> str:
+        """Return the address under which jobs are asked for: the caller's own, or with `user` that one's."""
+        return "/v1/admin" if self.sees_all or user is not None else "/v1"
+
+    def keep(self, key: str) -> None:
+        """Keep the operator's new key in the home, where the one that made it was from there."""
+        if self.sees_all:
+            write_private(self._kept, f"{key}\n")
+
     def order_image(self, body: Mapping[str, Any]) -> Json:
-        return self._call("POST", "/v1/images", json=body)
+        return self.post("/v1/images", body)
 
     def order_generation(self, body: Mapping[str, Any]) -> Json:
-        return self._call("POST", "/v1/generations", json=body)
+        return self.post("/v1/generations", body)
 
     def model(self, endpoint: str) -> Json:
         """Return a model's card."""
-        return self._call("GET", f"/v1/models/{endpoint}")
+        return self.get(f"/v1/models/{quote(endpoint)}")
 
     def upload(self, file: Path) -> Json:
         """Upload a picture or a zip, streamed from disk."""
@@ -51,35 +74,18 @@ class ApiClient:
             return self._call("POST", "/v1/uploads", content=content, headers=headers)
 
     def job(self, job_id: str) -> Json:
-        return self._call("GET", f"/v1/jobs/{job_id}")
+        return self.get(f"{self.whose()}/jobs/{quote(job_id, safe='')}")
 
-    def jobs(self, asked: Mapping[str, Any]) -> Json:
-        """Return a page of jobs."""
-        return self._call("GET", "/v1/jobs", params=asked)
-
-    def cancel(self, job_id: str) -> Json:
-        return self._call("POST", f"/v1/jobs/{job_id}/cancel")
-
-    def replay(self, job_id: str) -> Json:
-        return self._call("POST", f"/v1/jobs/{job_id}/replay")
-
-    def dead_letters(self, asked: Mapping[str, Any]) -> Json:
-        """Return a page of failed jobs."""
-        return self._call("GET", "/v1/dead-letters", params=asked)
-
-    def replay_letters(self, body: Mapping[str, Any]) -> Json:
-        """Return the price of a replay. With a budget, replay and return what was requeued."""
-        return self._call("POST", "/v1/dead-letters/replay", json=body, timeout=120)  # a thousand take some seconds
-
-    def discard_letters(self, body: Mapping[str, Any]) -> Json:
-        return self._call("POST", "/v1/dead-letters/discard", json=body)
+    def change_job(self, job_id: str, action: str) -> Json:
+        """Cancel or replay the job: `action` is cancel or replay."""
+        return self.post(f"{self.whose()}/jobs/{quote(job_id, safe='')}/{action}")
 
     def wait_of_job(self, wait_id: str) -> Json:
-        return self._call("GET", f"/v1/waits/{wait_id}")
+        return self.get(f"{self.whose()}/waits/{quote(wait_id, safe='')}")
 
     def change_wait(self, wait_id: str, action: str, body: Mapping[str, Any]) -> Json:
         """Wake or extend the wait: `action` is wake or extend."""
-        return self._call("POST", f"/v1/waits/{wait_id}/{action}", json=body)
+        return self.post(f"{self.whose()}/waits/{quote(wait_id, safe='')}/{action}", body)
 
     def wait(self, job_id: str, *, seen: Callable[[Json], None] = lambda _: None) -> Json:
         """Poll the job until it has ended, and return it. Call `seen` with each answer."""
@@ -90,29 +96,43 @@ class ApiClient:
                 return job
             time.sleep(self._poll_seconds)
 
+    def get(self, path: str, **asked: Any) -> Json:
+        return self._call("GET", path, params={name: each for name, each in asked.items() if each is not None})
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Json:
+        # A thousand failed jobs that are put back take some seconds.
+        return self._call("POST", path, timeout=120, **({} if body is None else {"json": body}))
+
+    def all(self, path: str, **asked: Any) -> Iterator[Json]:
+        """Yield the items of a list, page by page as they are taken."""
+        cursor = None
+        while True:
+            page = self.get(path, limit=PAGE, cursor=cursor, **asked)
+            yield from page["items"]
+            if not (cursor := page["next"]):
+                return
+
     def _call(self, method: str, path: str, **sent: Any) -> Json:
         try:
             response = self._http.request(method, path, **sent)
         except httpx.TransportError as error:
             raise NeedsHuman(f"no gateway answers at {self._url}: start the stack with `darkroom up`") from error
         if response.is_error:
-            raise DarkroomError(_problem(response))
+            raise _problem(response)
         return dict(response.json())
 
 
-def _key(settings: Settings) -> str:
-    if settings.api_key:
-        return settings.api_key.get_secret_value()
-    file = Home(settings.home).operator_key
+def _operators(file: Path) -> str:
     if not file.exists():
         raise NeedsHuman(f"no API key: set DARKROOM_API_KEY (there is no {file}, which `darkroom provision` writes)")
     return file.read_text().strip()
 
 
-def _problem(response: httpx.Response) -> str:
-    """Return the sentence of a problem document (RFC 9457), or the status line for anything else."""
+def _problem(response: httpx.Response) -> DarkroomError:
+    """Return the sentence of a problem document (RFC 9457) as an error, or the status line of anything else."""
     try:
         problem = response.json()
-        return str(problem.get("detail") or problem["title"])
+        detail = str(problem.get("detail") or problem["title"])
     except (ValueError, KeyError, AttributeError):
-        return f"the gateway answered {response.status_code} {response.reason_phrase}"
+        return DarkroomError(f"the gateway answered {response.status_code} {response.reason_phrase}")
+    return BadInput(detail, field=problem.get("field") or "") if response.status_code == 422 else DarkroomError(detail)

@@ -93,12 +93,12 @@ def prepare_to_deploy() -> None:
 
 
 def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[str], None]) -> bool:
-    """Keep the key with which `darkroom generate` and its like speak for the operator, where there is a home for it.
+    """Keep the key with which commands speak for the operator, where there is a home for it.
 
     Return whether there was none before.
     """
     if not settings.home.is_dir():
-        say("operator: no key kept, as there is no DARKROOM_HOME; get one with `darkroom user rotate operator`")
+        say("operator: no key kept, as there is no DARKROOM_HOME; make that folder and provision again for one")
         return False
     file = Home(settings.home).operator_key
     known = file.exists()

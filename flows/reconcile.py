@@ -39,8 +39,9 @@ from darkroom.events.feed import CHUNK, publish_some
 from darkroom.events.job_ends import AT_ONCE
 from darkroom.flows.parts.account_money import AccountMoneyTurn
 from darkroom.ledger import JobStatus, Outcome, Request, RequestStatus, Run, Transition
-from darkroom.orchestrator import RECONCILE, RunState, queue_name
+from darkroom.orchestrator import RECONCILE, queue_name
 from darkroom.orchestrator.missed_runs import make_missing, skipped
+from darkroom.orchestrator.run_states import RunState
 from darkroom.providers.base import Provider
 from darkroom.providers.models import model_of
 from darkroom.providers.registry import accounts, heard_from

@@ -14,7 +14,7 @@ import json
 from typing import Any
 
 from darkroom import Job, pipeline
-from darkroom.engine.job import Inference
+from darkroom.engine.job_files import Inference
 from darkroom.engine.request_spec import priced_at_most
 from darkroom.engine.resources import current
 from darkroom.flows.orders.bounds import require_within

@@ -313,13 +313,7 @@ class Durable:
     # -- side effects --------------------------------------------------------------------------------------------
 
     def _step(self, name: str, fn: Callable[..., Any], retry: StepRetry | None = None) -> Any:
-        effects = SideEffects(
-            self.id,
-            self._resources,
-            as_tasks=self._as_tasks,
-            failures=self._failures,
-            sleep=self._pause,
-        )
+        effects = SideEffects(self.id, self._resources, as_tasks=self._as_tasks, sleep=self._pause)
         known = effects.known(name)
         if known is None or known.done_at is None:
             self.require_going_on()  # what is on record is told to a job that was cancelled, too

@@ -1,4 +1,4 @@
-"""What a job function can say: `infer`, `start`, `wait_all`, `each`, `store`, `make`, and what `durable.py` adds.
+"""What a job function can say: `infer`, `start`, `wait_all`, `each`, and what `job_files.py` and `durable.py` add.
 
 Each asks first what is on record. A step that is there is not done again; one that is not finished raises `Waiting`,
 and the runner calls the function again, from its top, when something has come. So between steps it must not have
@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
-from random import random
 from typing import Any, Protocol
 
 from darkroom.engine import store as storing
@@ -20,29 +18,15 @@ from darkroom.engine import submit as sending
 from darkroom.engine import tasks
 from darkroom.engine.backoff import USUAL, RetryPolicy, next_try
 from darkroom.engine.batch_rows import Rows
-from darkroom.engine.durable import Durable
+from darkroom.engine.failures import from_document, perhaps_paid, rebuilt
+from darkroom.engine.job_files import Inference, JobFiles
 from darkroom.engine.request_spec import build_request
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Cancelled, RetryLater, Waiting
-from darkroom.errors import DarkroomError, NeedsHuman, Park, Permanent, Retry
+from darkroom.engine.signals import Cancelled, Waiting
+from darkroom.errors import DarkroomError, Park, Retry
 from darkroom.ledger import GRANT, Asset, Lane, Record, Request, RequestSpec, RequestStatus, asks_the_same, spec_again
-from darkroom.media.formats import Kind, RemoteFile
-from darkroom.providers.registry import may_pass
 
 Background = Callable[[str, Callable[[], object]], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inference:
-    """A finished paid call: what the provider answered, and the files it made."""
-
-    ref: str
-    attempt: int
-    step: str
-    output: Mapping[str, Any]
-    files: tuple[RemoteFile, ...]
-    reused_from: str | None = None
-    collected_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +55,7 @@ def _at_once(_: str, carry_out: Callable[[], object]) -> None:
     carry_out()
 
 
-class Job(Durable):
+class Job(JobFiles):
     """One call of a job's function: what is on record, and what the call adds to it.
 
     `as_tasks`: each step is a Prefect task. `failures`: how often what it has paid for could not be had, in calls
@@ -90,28 +74,20 @@ class Job(Durable):
         shown: Shown | None = None,
     ) -> None:
         row = record.job
-        super().__init__(row, resources, as_tasks=as_tasks, failures=failures)
+        super().__init__(record, resources, as_tasks=as_tasks, failures=failures)
         self.kind = row.kind
-        self.user_id = row.user_id
         self.created_at = row.created_at
-        self.parameters: Mapping[str, Any] = row.parameters
         self._requests = resources.ledger.requests
         self._background = background
         self._shown = shown
         self._calls: dict[str, dict[int, Request]] = {}  # step → attempt → row
         for call in record.requests:
             self._noted(call)
-        self._files = {(asset.step, asset.n): asset for asset in record.assets}
-        self.fresh: list[Asset] = []  # stored in this call
 
     @property
     def calls(self) -> list[Request]:
         """Return the job's paid calls, as it last saw them."""
         return [row for attempts in self._calls.values() for row in attempts.values()]
-
-    @property
-    def assets(self) -> list[Asset]:
-        return list(self._files.values())
 
     def infer(
         self,
@@ -189,47 +165,12 @@ class Job(Durable):
             raise Waiting(pending)
         return [self._collect(row) for row in rows]
 
-    def store(self, inference: Inference) -> list[Asset]:
-        """Bring the call's files into the media store, each verified, each once. Raise as `storing.require_shown`."""
-        again, each = inference.reused_from, enumerate(inference.files)
-        files = self._reused(inference, again) if again else [self._stored(inference, file, n=n) for n, file in each]
-        return storing.require_shown(self.parameters, files, step=inference.step, ref=inference.ref)
-
-    def make(self, step: str, build: Callable[[], bytes], *, kind: Kind = Kind.IMAGE, n: int = 0) -> Asset:
-        """Make and store our own file, once: `build` gives its bytes and has no other effect."""
-        if (step, n) not in self._files:
-            self.require_going_on()
-            try:
-                made = self._make_as_task if self._as_tasks else self._make
-                asset = made(step, build, kind=kind, n=n)
-            except DarkroomError as error:
-                self._call_again(error)
-                raise error.of(step=step) from error
-            self._note_file(asset)
-        return self._files[step, n]
-
     @property
     def rows(self) -> Rows:
         """Return the rows of a batch, and show from now on how far they have come."""
         if self._shown is not None:
             self._shown.watch_rows(self.id)
         return Rows(self._row, self._resources)
-
-    def asset(self, asset_id: str) -> Asset:
-        """Return a file of the job's user. Raise BadInput for what is none."""
-        return storing.own_asset(self._resources, asset_id, user_id=self.user_id)
-
-    def read(self, asset: Asset) -> bytes:
-        """Return a file's content. Wait for a media store that is out."""
-        return self.read_key(storing.readable(asset).key)
-
-    def read_key(self, key: str) -> bytes:
-        """Return a file's content by its key in the store. Wait for a media store that is out."""
-        try:
-            return self._resources.store.read(key)
-        except DarkroomError as error:
-            self._call_again(error)
-            raise
 
     def progress(self, percent: float, text: str) -> None:
         """Report how far the job has come, for people to see: in the API and as a bar in Prefect's UI."""
@@ -250,64 +191,6 @@ class Job(Durable):
         It opens the file for as long as Prefect's UI is looked at.
         """
         return self._shown.link(asset) if self._shown is not None else ""
-
-    def _reused(self, inference: Inference, reused_from: str) -> list[Asset]:
-        present = [asset for (step, _), asset in sorted(self._files.items()) if step == inference.step]
-        if present:
-            return present
-        reuse = self._resources.ledger.assets.reuse
-        assets = reuse(self._row, ref=inference.ref, reused_from=reused_from, step=inference.step)
-        for asset in assets:
-            self._note_file(asset)
-        return assets
-
-    def _note_file(self, asset: Asset) -> None:
-        self._files[asset.step, asset.n] = asset
-        self.fresh.append(asset)
-
-    def _stored(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
-        place = (inference.step, n)
-        if place not in self._files:
-            try:
-                store = self._store_as_task if self._as_tasks else self._store
-                self._note_file(store(inference, file, n=n))
-            except DarkroomError as error:
-                self._call_again(error)
-                raise error.of(step=inference.step, ref=inference.ref) from error
-        return self._files[place]
-
-    def _call_again(self, error: DarkroomError) -> None:
-        """Raise `RetryLater` where another try may bring it. Do not sleep: the thread is another job's meanwhile."""
-        pauses: Sequence[timedelta] = ()
-        if isinstance(error, Park):
-            pauses = self._resources.timing.file_out_again
-        elif isinstance(error, Retry) and not self._as_tasks:  # the task has its own tries of these
-            pauses = self._resources.timing.file_again
-        if self._failures < len(pauses):
-            raise RetryLater(pauses[self._failures].total_seconds() * (1 + random())) from error
-
-    def _make_as_task(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
-        key = f"{self.id}/{step}-{n}"
-        make = tasks.paced(tasks.make, self._resources.timing)
-        return self._asset_of_task(make(self.id, build, step=step, n=n, kind=kind, key=key))
-
-    def _make(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
-        return storing.make(self._resources, self._row, build, step=step, n=n, kind=kind)
-
-    def _store_as_task(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
-        step, ref = inference.step, inference.ref
-        key = f"{self.id}/{step}-{n}/{inference.attempt}"
-        store = tasks.paced(tasks.store, self._resources.timing)
-        return self._asset_of_task(store(self.id, ref, step=step, n=n, key=key, collected_at=inference.collected_at))
-
-    def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
-        step, ref, since = inference.step, inference.ref, inference.collected_at
-        return storing.store(self._resources, self._row, file, ref=ref, step=step, n=n, collected_at=since)
-
-    def _asset_of_task(self, asset_id: str) -> Asset:
-        stored = self._resources.ledger.assets.get(asset_id)
-        assert stored is not None
-        return stored
 
     def _spec(
         self, endpoint: str, arguments: Mapping[str, Any], *, step: str, lane: Lane, reuse: bool = False
@@ -402,7 +285,7 @@ class Job(Durable):
         """Queue a new attempt and keep the failed one on record; raise if the failure is for good."""
         error, tries = rebuilt(row), self._tries(row.step)
         if row.status is RequestStatus.EXPIRED and not retry.resubmit_expired:
-            raise _perhaps_paid().of(step=row.step, ref=row.ref)
+            raise perhaps_paid().of(step=row.step, ref=row.ref)
         if tries >= retry.attempts or not isinstance(error, Retry):
             raise error
         due = next_try(error, tries=tries, now=self._resources.clock(), policy=retry, timing=self._resources.timing)
@@ -443,33 +326,7 @@ class Job(Durable):
             self._call_again(lost)
             raise lost.of(step=row.step, ref=row.ref)
         if outcome.output is None:
-            raise _from_document(outcome.error or {}).of(step=row.step, ref=row.ref)
+            raise from_document(outcome.error or {}).of(step=row.step, ref=row.ref)
         self._requests.fill_output(row.ref, output=outcome.output, cost_usd=outcome.cost_usd)
         self._noted(self._requests.get(row.ref))
         return outcome.output
-
-
-def rebuilt(row: Request) -> DarkroomError:
-    """Return the error with which an ended call failed, from its record, by what is known today."""
-    if row.status is RequestStatus.EXPIRED:
-        return Retry("The provider gave no sign of the request within its time.", code="expired")
-    document = row.error or {}
-    if may_pass(row.account_id, str(document.get("code"))):
-        document = {**document, "class": Retry.kind}  # its type was not known when it was put on record
-    return _from_document(document).of(step=row.step, ref=row.ref)
-
-
-def _perhaps_paid() -> NeedsHuman:
-    return NeedsHuman(
-        "The provider gave no sign of the request within its time, and may have been paid for it. Look for it at "
-        "fal.ai/dashboard, then replay the job.",
-        code="expired",
-    )
-
-
-_CLASSES: dict[str, type[DarkroomError]] = {each.kind: each for each in (Retry, Park, Permanent, NeedsHuman)}
-
-
-def _from_document(document: Mapping[str, Any]) -> DarkroomError:
-    kind = _CLASSES.get(str(document.get("class")), Permanent)
-    return kind(str(document.get("message", "")), code=document.get("code"))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from darkroom.ledger import Request, RequestStatus, Run
-from darkroom.orchestrator import RunState
+from darkroom.orchestrator.run_states import RunState
 from darkroom.timing import Timing
 
 MOST_RECOVERIES = 10  # in quick succession

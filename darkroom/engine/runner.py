@@ -26,7 +26,7 @@ from darkroom.engine.resources import Resources, open_resources
 from darkroom.engine.suspend import pause, suspend
 from darkroom.engine.ui.report import Reports
 from darkroom.ledger import ON_DEMAND, OUTAGES, JobStatus, Ledger, Run, Work
-from darkroom.orchestrator import RunState
+from darkroom.orchestrator.run_states import RunState
 from darkroom.orchestrator.state_names import RECOVERING
 
 PREFECTS_NET = timedelta(hours=24)  # its time-out of a suspension is only the net under the ledger's deadlines

@@ -1,8 +1,8 @@
 """The unpaid side effects of a job: carried out, put on record, and tried again as their policy says.
 
-How often one was begun stands in its row, so a policy counts on through suspensions and processes that die. A pause
-that is longer than the run would hold a process for is its own wait, "charge: try 3", with its time on record.
-Without a policy it is five tries, counted by the process that calls the job.
+How often one was begun and when its next attempt is due stand in its row, so both hold through suspensions and
+processes that die. A policy's pause that is longer than the run would hold a process for is its own wait,
+"charge: try 3". Without a policy it is five tries, and where nobody is there at all, tries for an hour.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import Any
 
@@ -31,7 +31,9 @@ TRIES = 5  # of a step that says it may pass
 # What the ways of reaching others raise where it may pass; the rest of what a step raises is its own mistake.
 TRANSIENT = (ConnectionError, TimeoutError, httpx.TransportError)
 MOST_ATTEMPTS = 100
-SPENT = "spent"  # in a step's error: how many attempts there had been when its policy gave up
+# In a step's error, beside what went wrong:
+SPENT = "spent"  # how many attempts there had been when it was given up
+AGAIN_AT = "again_at"  # when the next one is due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +74,11 @@ class SideEffects:
         resources: Resources,
         *,
         as_tasks: bool,
-        failures: int,
         sleep: Callable[[str, timedelta], None],
     ) -> None:
         self._job_id = job_id
         self._resources = resources
         self._as_tasks = as_tasks
-        self._failures = failures
         self._sleep = sleep
 
     def known(self, name: str) -> StepRow | None:
@@ -88,7 +88,7 @@ class SideEffects:
         """Carry it out and put its result on record; raise `RetryLater`, `Waiting` or the error where that fails."""
         before = self.known(name)
         if before is not None:
-            self._await_turn(_turn(name, before))
+            self._await_turn(_turn(name, before), before)
         try:
             if self._as_tasks:
                 tasks.step(lambda: self._attempt(name, fn), step=name)
@@ -99,10 +99,14 @@ class SideEffects:
             self._failed(name, error, retry, spent=spent)
             raise
 
-    def _await_turn(self, turn: str) -> None:
-        """Raise `Waiting` while a longer pause lasts that was opened after the last failure."""
+    def _await_turn(self, turn: str, row: StepRow) -> None:
+        """Raise `Waiting` or `RetryLater` while the pause after the last failure lasts, whatever process began it."""
         if self._resources.ledger.waits.find(self._job_id, turn) is not None:
-            self._sleep(turn, timedelta(0))
+            self._sleep(turn, timedelta(0))  # which a person may have ended
+        elif (left := _again_at(row) - self._resources.clock()) > timedelta(0):
+            if left > self._resources.timing.patience:
+                self._sleep(turn, left)
+            raise RetryLater(left.total_seconds())
 
     def _attempt(self, name: str, fn: Callable[..., Any]) -> None:
         steps = self._resources.ledger.steps
@@ -112,33 +116,49 @@ class SideEffects:
 
     def _failed(self, name: str, error: DarkroomError, retry: StepRetry | None, *, spent: int) -> None:
         """Put the failure on record, and raise `RetryLater` or `Waiting` where there is another attempt."""
-        document, steps = error.of(step=name).document(), self._resources.ledger.steps
-        if retry is None:
-            steps.failed(self._job_id, name, document)
-            try_again(error, self._failures, self._resources)
-            return
-        row = self.known(name)
+        document, steps, row = error.of(step=name).document(), self._resources.ledger.steps, self.known(name)
         assert row is not None
-        tried = row.attempts - spent  # a replay has all of its attempts, whatever was spent before
-        if not retry.takes(error) or tried >= retry.attempts:
+        # A replay has all of its attempts, whatever was spent before.
+        pause = self._pause_after(error, row.attempts - spent, retry)
+        if pause is None:
             steps.failed(self._job_id, name, {**document, SPENT: row.attempts})
             return
-        steps.failed(self._job_id, name, {**document, SPENT: spent})
-        timing, now = self._resources.timing, self._resources.clock()
-        pause = next_try(error, tries=tried - 1, now=now, policy=retry.pauses, timing=timing) - now
-        if pause > timing.patience:
+        again_at = self._resources.clock() + pause
+        steps.failed(self._job_id, name, {**document, SPENT: spent, AGAIN_AT: again_at.isoformat()})
+        if retry is not None and pause > self._resources.timing.patience:
             self._sleep(_turn(name, row), pause)
         raise RetryLater(pause.total_seconds()) from error
+
+    def _pause_after(self, error: DarkroomError, tried: int, retry: StepRetry | None) -> timedelta | None:
+        """Return how long to wait before the next attempt; None where there is none."""
+        if retry is None:
+            return _usual_pause(error, tried - 1, self._resources)
+        if not retry.takes(error) or tried >= retry.attempts:
+            return None
+        timing, now = self._resources.timing, self._resources.clock()
+        return next_try(error, tries=tried - 1, now=now, policy=retry.pauses, timing=timing) - now
 
 
 def try_again(error: DarkroomError, failures: int, resources: Resources) -> None:
     """Raise `RetryLater` where another try may do it. Do not sleep: the thread is another job's meanwhile."""
+    if (pause := _usual_pause(error, failures, resources)) is not None:
+        raise RetryLater(pause.total_seconds()) from error
+
+
+def _usual_pause(error: DarkroomError, failures: int, resources: Resources) -> timedelta | None:
+    """Return how long to wait after so many failures before this one; None where another try is not worth it."""
     timing, now = resources.timing, resources.clock()
     if isinstance(error, Park) and failures < len(timing.file_out_again):
-        raise RetryLater(timing.file_out_again[failures].total_seconds()) from error
+        return timing.file_out_again[failures]
     if isinstance(error, Retry) and failures < TRIES - 1:
-        due = next_try(error, tries=failures, now=now, timing=timing)
-        raise RetryLater((due - now).total_seconds()) from error
+        return next_try(error, tries=failures, now=now, timing=timing) - now
+    return None
+
+
+def _again_at(row: StepRow) -> datetime:
+    """Return when the next attempt is due; long ago where nothing is said of it."""
+    said = (row.error or {}).get(AGAIN_AT)
+    return datetime.min.replace(tzinfo=UTC) if said is None else datetime.fromisoformat(said)
 
 
 def _turn(name: str, row: StepRow) -> str:

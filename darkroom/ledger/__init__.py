@@ -72,7 +72,8 @@ from darkroom.ledger.queue import AccountNow, Queue
 from darkroom.ledger.replay import asks_the_same, plan_replay
 from darkroom.ledger.request_rows import RequestSpec, spec_again
 from darkroom.ledger.requests import Requests
-from darkroom.ledger.runs import CHOICE, READY, ROWS, WAIT, Runs, Work
+from darkroom.ledger.run_work import CHOICE, ROWS, WAIT, Work
+from darkroom.ledger.runs import READY, Runs
 from darkroom.ledger.sessions import KnownSession, NewSession, Sessions
 from darkroom.ledger.settle import Arrival, Outcome, Verdict
 from darkroom.ledger.spending import GROUPS, Spending, Sums, Usage

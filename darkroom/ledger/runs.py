@@ -6,8 +6,7 @@ job handed to a run and a run that closes, or a webhook and a run that leaves, s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,7 +21,7 @@ from darkroom.ledger.effects import GRANT, NOTHING, CreateRun, Implied
 from darkroom.ledger.jobs import as_job, insert_job, put_back
 from darkroom.ledger.locks import WOKEN, as_run, lock_run, lock_run_of_job, notify
 from darkroom.ledger.part import Part
-from darkroom.ledger.statuses import RequestStatus
+from darkroom.ledger.run_work import Work, poll_work
 from darkroom.ledger.tables import Job, Run, new_id
 
 # One run's at once. A second process competes for the same cores and locks: with 200 pictures at once, webhook to next
@@ -31,22 +30,8 @@ MOST_JOBS = 256
 BATCH_ROOM = 10_000  # its rows are handed to it slot by slot
 # Kinds of which each job has its own run: a person is asked in it, and pauses or cancels it alone.
 ALONE = frozenset({BATCH})
-# What a job can wait for beside calls: all its rows, a person's choice, a row of `wait`.
-ROWS, CHOICE, WAIT = "rows:", "choice:", "wait:"
 SLOT_GRANTED = "darkroom.slot.granted"
 READY = "run_ready"  # the channel that workers listen on: a flow run was created
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a run finds when it looks: its open jobs, and which of them can go on.
-
-    Those for which a result `came` are first in line: they free memory and slots, a submit only adds to them.
-    """
-
-    open: tuple[str, ...]
-    ready: tuple[str, ...]
-    came: frozenset[str]
 
 
 class Runs(Part):
@@ -163,7 +148,7 @@ class Runs(Part):
         requests, and the job's own id where the process has not yet acted on the job's cancel.
         """
         with one_by_one(self._engine) as connection:
-            return _poll_work(connection, run_id, waits, now=self._now())
+            return poll_work(connection, run_id, waits, now=self._now())
 
     def on_suspended(self, run_id: str, waits: Mapping[str, Collection[str]], *, awaits_input: bool = False) -> bool:
         """Note that Prefect has accepted the suspension.
@@ -174,7 +159,7 @@ class Runs(Part):
         now = self._now()
         with self._engine.begin() as connection:
             lock_run(connection, run_id)
-            came = bool(_poll_work(connection, run_id, waits, now=self._now()).ready)
+            came = bool(poll_work(connection, run_id, waits, now=self._now()).ready)
             run(connection, "run_woken" if came else "run_suspended", run_id=run_id, now=now, awaits_input=awaits_input)
             return not came
 
@@ -395,26 +380,3 @@ def _creation(connection: Connection, job: Job, run_id: str) -> CreateRun:
         in_flight=owner.in_flight,
         parameters=job.parameters | {"user": job.user_id},
     )
-
-
-def _come_of_batches(connection: Connection, refs: Collection[str], *, now: datetime) -> Iterator[str]:
-    """Yield those of what batches wait for that has come."""
-    if batches := [ref.removeprefix(ROWS) for ref in refs if ref.startswith(ROWS)]:
-        yield from (ROWS + id for id in run(connection, "children_done", job_ids=batches).scalars())
-    if batches := [ref.removeprefix(CHOICE) for ref in refs if ref.startswith(CHOICE)]:
-        yield from (CHOICE + id for id in run(connection, "batches_answered", job_ids=batches, now=now).scalars())
-
-
-def _poll_work(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]], *, now: datetime) -> Work:
-    refs = sorted({ref for refs in waits.values() for ref in refs})
-    rows = run(connection, "run_work", run_id=run_id, refs=refs).all()
-    jobs = {row.id: row for row in rows}.values()
-    news = {row.ref: RequestStatus(row.status).terminal for row in rows if row.ref is not None}
-    news |= dict.fromkeys(_come_of_batches(connection, refs, now=now), True)
-    if waits_for := [ref.removeprefix(WAIT) for ref in refs if ref.startswith(WAIT)]:
-        news |= {WAIT + id: True for id in run(connection, "waits_come", ids=waits_for, now=now).scalars()}
-    news |= {job.id: True for job in jobs if job.cancel_requested_at is not None}
-    ready = [job.id for job in jobs if job.id not in waits or any(ref in news for ref in waits[job.id])]
-    came = frozenset(each for each in ready if any(news.get(ref) for ref in waits.get(each, ())))
-    ready.sort(key=lambda each: each not in came)
-    return Work(open=tuple(job.id for job in jobs), ready=tuple(ready), came=came)

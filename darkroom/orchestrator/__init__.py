@@ -7,7 +7,6 @@ events their own id. The rest raises `Retry`, and `reconcile` does it again.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from darkroom.clock import utc_now
 from darkroom.errors import NeedsHuman
 from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator.run_states import RunState, run_state_of
 from darkroom.orchestrator.schedules import Timetables
-from darkroom.orchestrator.state_names import RECOVERING, REFUSED
+from darkroom.orchestrator.state_names import RECOVERING
 
 WORK_POOL = "darkroom"
 RECONCILE = "reconcile/every-minute"
@@ -30,52 +30,8 @@ RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted",
 # States in which a run may have lost its process. A suspended run has none by right, a cancelled one is wanted so.
 RECOVERABLE = frozenset({"CRASHED", "FAILED", "RUNNING", "PENDING"})
 UNDER_WAY = frozenset({"RUNNING", "PENDING", "CANCELLING"})
-FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
-_EXCEPTION = re.compile(r"encountered an exception: (\w+)")
-# How a flow ends that was called with what it does not take: at Prefect's own check, or at the flow's.
-_REFUSED = (REFUSED, "Validation of flow parameters failed", "Flow run encountered an exception: BadInput")
-_FIELD = re.compile(rf"^(?: *- |{REFUSED})?([\w.]+):", re.MULTILINE)
 # For how long a queue is not looked at again. One that is deleted meanwhile is made anew by Prefect, without a limit.
 ENSURED_SECONDS = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunState:
-    """A flow run's state. `type` is Prefect's (`RUNNING`, `PAUSED`, …), `name` what the UI shows (`Suspended`, …).
-
-    `deployed`: a worker can start it again; a run that somebody started as a script has only its own process.
-    `stranded`: it has a deployment, but its queue was deleted, and no worker is ever offered it.
-    """
-
-    type: str
-    name: str
-    timestamp: datetime
-    message: str = ""
-    deployed: bool = True
-    stranded: bool = False
-
-    @property
-    def reason(self) -> str:
-        """Return the state's name and the exception's, without what that said.
-
-        About refused parameters that would be the values, and so the prompt.
-        """
-        kind = _EXCEPTION.search(self.message)
-        return f"{self.name} ({kind[1]})" if kind else self.name
-
-    @property
-    def refused(self) -> bool:
-        """Return whether it failed for its parameters, and would again."""
-        return self.type == "FAILED" and self.message.startswith(_REFUSED)
-
-    @property
-    def refused_fields(self) -> tuple[str, ...]:
-        """Return the refused fields, as far as Prefect names them. What they were is not told: it may be anything."""
-        return tuple(dict.fromkeys(_FIELD.findall(self.message))) if self.refused else ()
-
-    @property
-    def is_final(self) -> bool:
-        return self.type in FINAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +138,7 @@ class Orchestrator:
         state = run and run.get("state")
         if not state:
             return None
-        return _run_state(state, run)
+        return run_state_of(state, run)
 
     def run_states(self, flow_run_ids: Iterable[UUID]) -> dict[UUID, RunState]:
         """Return the states of many runs at once; a run that does not exist is missing."""
@@ -191,7 +147,7 @@ class Orchestrator:
             body = {"flow_runs": {"id": {"any_": ids[start : start + MOST_PER_PAGE]}}, "limit": MOST_PER_PAGE}
             for run in self._api.call("POST", "/flow_runs/filter", json=body):
                 if state := run.get("state"):
-                    found[UUID(run["id"])] = _run_state(state, run)
+                    found[UUID(run["id"])] = run_state_of(state, run)
         return found
 
     def under_way_since(self, before: datetime, *, deployment: str) -> list[UUID]:
@@ -201,12 +157,12 @@ class Orchestrator:
             "state": {"type": {"any_": sorted(UNDER_WAY)}},
         }
         found = self._api.call("POST", "/flow_runs/filter", json={"flow_runs": wanted, "limit": MOST_PER_PAGE})
-        return [UUID(run["id"]) for run in found if _run_state(run["state"], run).timestamp < before]
+        return [UUID(run["id"]) for run in found if run_state_of(run["state"], run).timestamp < before]
 
     def history(self, flow_run_id: UUID) -> list[RunState]:
         """Return every state the run was in, oldest first."""
         states = self._api.call("GET", f"/flow_run_states/?flow_run_id={flow_run_id}")
-        return sorted(map(_run_state, states), key=lambda state: state.timestamp)
+        return sorted(map(run_state_of, states), key=lambda state: state.timestamp)
 
     def add_tags(self, flow_run_id: UUID, tags: Iterable[str]) -> None:
         path = f"/flow_runs/{flow_run_id}"
@@ -412,18 +368,6 @@ def _event(announcement: Announcement) -> dict[str, Any]:
         "related": [] if announcement.user_id is None else [user],
         "payload": dict(announcement.payload),
     }
-
-
-def _run_state(state: Mapping[str, Any], run: Mapping[str, Any] | None = None) -> RunState:
-    deployed = run is None or run["deployment_id"] is not None
-    return RunState(
-        type=state["type"],
-        name=state["name"],
-        timestamp=datetime.fromisoformat(state["timestamp"]),
-        message=state.get("message") or "",
-        deployed=deployed,
-        stranded=run is not None and deployed and run["work_queue_id"] is None,
-    )
 
 
 def _accepted(outcome: Any) -> bool:

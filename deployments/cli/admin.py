@@ -1,23 +1,23 @@
-"""Commands for operators: users and keys, plans, accounts. They change the ledger; nothing needs a restart."""
+"""Commands for operators: users and keys, plans, accounts. What they change holds at once; nothing needs a restart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from darkroom.clock import utc_now
-from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.common import ADMIN, open_api
 from darkroom.deployments.cli.keys import print_key
 from darkroom.deployments.cli.output import JsonOption, OneJsonOption, print_rows, when
 from darkroom.durations import duration
 
 if TYPE_CHECKING:
-    from darkroom.ledger import Account, KnownKey, User
+    from darkroom.deployments.api_client import ApiClient
 
 user = typer.Typer(help="Users and their API keys.", no_args_is_help=True)
 plan = typer.Typer(help="Plans: how much of an account each of their users may hold.", no_args_is_help=True)
@@ -51,19 +51,17 @@ def user_add(
     as_json: OneJsonOption = False,
 ) -> None:
     """Add a user. Prints the API key, which is never shown again."""
-    with open_ledger() as ledger:
-        print_key(ledger.users.add(name, plan=plan, service=service), as_json=as_json)
+    with open_api() as api:
+        made = api.post(f"{ADMIN}/users", {"name": name, "plan": plan, "service": service})
+    print_key(_first_of(made), as_json=as_json)
 
 
 @user.command("list")
 def user_list(as_json: JsonOption = False) -> None:
-    """List users: id, name, plan, and their keys with when those stop working."""
-    with open_ledger() as ledger:
-        users, keys = ledger.users.all(), ledger.users.keys()
-    rows = (
-        ((each.id, each.name, each.plan, keys_line(keys.get(each.id, ()))), _user(each, keys.get(each.id, ())))
-        for each in users
-    )
+    """List users, newest first: id, name, plan, and their keys with when those stop working."""
+    with open_api() as api:
+        users = [*api.all(f"{ADMIN}/users")]
+    rows = (((each["id"], each["name"], each["plan"], keys_line(each["keys"])), each) for each in users)
     print_rows(("user", "name", "plan", "keys"), rows, as_json=as_json, empty="There are no users.")
 
 
@@ -79,14 +77,16 @@ def user_rotate(
     as_json: OneJsonOption = False,
 ) -> None:
     """Give a user a new key. Prints it; it is never shown again. The old ones stop working a day later."""
-    from darkroom.ledger import OVERLAP
+    from darkroom.ledger import OPERATOR, OVERLAP
 
     if now and overlap is not None:
         raise typer.BadParameter("either --now or --overlap", param_hint="--overlap")
     span = timedelta(0) if now else OVERLAP if overlap is None else _duration(overlap)
-    with open_ledger() as ledger:
-        key = ledger.users.rotate(name, overlap=span)
-    print_key(key, as_json=as_json)
+    with open_api() as api:
+        made = api.post(f"{_at(api, name)}/rotate", {"overlap_seconds": int(span.total_seconds())})
+        if made["id"] == OPERATOR:
+            api.keep(made["key"])  # or the next command would come with one that stops working
+    print_key(_first_of(made), as_json=as_json)
     until = "have stopped working" if not span else f"stop working at {when(utc_now() + span)}"
     typer.echo(f"The old keys of {name} {until}.", err=True)
 
@@ -94,8 +94,8 @@ def user_rotate(
 @user.command("plan")
 def user_plan(name: Name, plan: Annotated[str, typer.Argument(help="A plan, as `darkroom plan list` has it.")]) -> None:
     """Put a user on another plan. Takes effect at once; a service's end users of before stay on theirs."""
-    with open_ledger() as ledger:
-        ledger.users.put_on(name, plan)
+    with open_api() as api:
+        api.post(f"{_at(api, name)}/plan", {"plan": plan})
 
 
 @user.command("set")
@@ -110,50 +110,28 @@ def user_set(
 ) -> None:
     """Give a user budgets of their own, which go before the plan's. Takes effect at once."""
     asked = {"daily_budget_usd": daily_budget, "monthly_budget_usd": monthly_budget}
-    given = {field: None if text == "plan" else positive(text) for field, text in asked.items() if text is not None}
+    given = {
+        field: None if text == "plan" else str(positive(text)) for field, text in asked.items() if text is not None
+    }
     if not given:
         raise typer.BadParameter("a budget, by --daily-budget or --monthly-budget", param_hint="--daily-budget")
-    with open_ledger() as ledger:
-        ledger.users.set_budgets(name, given)
+    with open_api() as api:
+        api.post(f"{_at(api, name)}/budgets", given)
 
 
 @user.command("revoke")
 def user_revoke(name: Name) -> None:
     """End all keys of a user. Their jobs and pictures stay."""
-    with open_ledger() as ledger:
-        ledger.users.revoke(name)
+    with open_api() as api:
+        api.post(f"{_at(api, name)}/revoke")
 
 
 @plan.command("list")
 def plan_list(as_json: JsonOption = False) -> None:
     """List plans: requests at once, weight, budgets in USD, mark-up, requests that may wait, calls a minute."""
-    with open_ledger() as ledger:
-        plans = ledger.users.plans()
-    rows = (
-        (
-            (
-                each.name,
-                str(each.in_flight),
-                f"{each.weight.normalize():f}",
-                _usd(each.daily_budget_usd),
-                _usd(each.monthly_budget_usd),
-                f"{each.markup.normalize():f}",
-                str(each.most_queued),
-                str(each.calls_per_minute or ""),
-            ),
-            {
-                "name": each.name,
-                "in_flight": each.in_flight,
-                "weight": each.weight,
-                "daily_budget_usd": each.daily_budget_usd,
-                "monthly_budget_usd": each.monthly_budget_usd,
-                "markup": each.markup,
-                "queued": each.most_queued,
-                "calls_per_minute": each.calls_per_minute,
-            },
-        )
-        for each in plans
-    )
+    with open_api() as api:
+        plans = api.get(f"{ADMIN}/plans")["items"]
+    rows = ((_plan_cells(each), _plan(each)) for each in plans)
     columns = ("plan", "in flight", "weight", "budget a day", "a month", "mark-up", "queued", "calls a minute")
     print_rows(columns, rows, as_json=as_json, empty="There are no plans.")
 
@@ -181,25 +159,24 @@ def plan_set(
     ] = None,
 ) -> None:
     """Change a plan, or make one. Takes effect at once."""
-    with open_ledger() as ledger:
-        ledger.users.set_plan(
-            name,
-            in_flight=in_flight,
-            weight=weight,
-            daily_budget_usd=daily_budget,
-            monthly_budget_usd=monthly_budget,
-            markup=markup,
-            most_queued=queued,
-            calls_per_minute=calls,
-        )
+    asked = {
+        "weight": weight,
+        "daily_budget_usd": daily_budget,
+        "monthly_budget_usd": monthly_budget,
+        "markup": markup,
+    }
+    money = {field: None if number is None else str(number) for field, number in asked.items()}
+    counted = {"in_flight": in_flight, "most_queued": queued, "calls_per_minute": calls}
+    with open_api() as api:
+        api.post(f"{ADMIN}/plans", {"name": name, **money, **counted})
 
 
 @account.command("list")
 def account_list(as_json: JsonOption = False) -> None:
     """List accounts: slots, most of them for one user, caps by endpoint, and how the provider does."""
-    with open_ledger() as ledger:
-        accounts = ledger.users.accounts()
-    rows = ((_account_cells(each), _account(each)) for each in accounts)
+    with open_api() as api:
+        accounts = api.get(f"{ADMIN}/accounts")["items"]
+    rows = ((_account_cells(each), each) for each in accounts)
     columns = ("account", "slots", "each user", "caps", "now")
     print_rows(columns, rows, as_json=as_json, empty="There are no accounts.")
 
@@ -214,56 +191,61 @@ def account_set(
 ) -> None:
     """Change how much of an account is used. Takes effect at once."""
     caps = dict(_cap(each) for each in endpoint or [])
-    with open_ledger() as ledger:
-        ledger.users.set_account(name, slots=slots, endpoint_caps=caps)
+    with open_api() as api:
+        api.post(f"{ADMIN}/accounts", {"name": name, "slots": slots, "endpoint_caps": caps})
 
 
-def keys_line(keys: Sequence[KnownKey]) -> str:
+def keys_line(keys: Sequence[Mapping[str, Any]]) -> str:
     """Say how many keys open, and when those stop that do not last."""
-    lasting = sum(key.expires_at is None for key in keys)
-    ends = [f"one until {when(key.expires_at)}" for key in keys if key.expires_at is not None]
+    lasting = sum(key["expires_at"] is None for key in keys)
+    ends = [f"one until {when(key['expires_at'])}" for key in keys if key["expires_at"] is not None]
     return ", ".join([str(lasting), *ends])
 
 
-def _usd(amount: Decimal | None) -> str:
-    return "" if amount is None else f"{amount.normalize():f}"
+def _at(api: ApiClient, user: str) -> str:
+    """Return the address of a user who is named or given by id."""
+    if "/" in user:  # none in a path, whatever is done to it
+        named = (each["id"] for each in api.all(f"{ADMIN}/users", q=user) if each["name"] == user)
+        user = next(named, user)
+    return f"{ADMIN}/users/{quote(user, safe='')}"
 
 
-def _user(user: User, keys: Sequence[KnownKey]) -> dict[str, Any]:
-    named = {"id": user.id, "name": user.name, "plan": user.plan, "service_user_id": user.parent_id}
-    budgets = {"daily_budget_usd": user.daily_budget_usd, "monthly_budget_usd": user.monthly_budget_usd}
-    return named | budgets | {"created_at": user.created_at, "keys": [asdict(key) for key in keys]}
+def _first_of(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the new key of a user, the newest that they have, as `darkroom key add` shows one."""
+    return {"user_id": made["id"], "id": made["keys"][-1]["id"], "key": made["key"]}
 
 
-def _account_cells(account: Account) -> tuple[str, ...]:
-    caps = ", ".join(f"{endpoint}={cap}" for endpoint, cap in sorted((account.endpoint_caps or {}).items()))
-    return (account.id, str(account.slots), str(account.user_slots or ""), caps, _health(account))
+def _plan_cells(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        plan["name"],
+        str(plan["in_flight"]),
+        _number(plan["weight"]),
+        _number(plan["daily_budget_usd"]),
+        _number(plan["monthly_budget_usd"]),
+        _number(plan["markup"]),
+        str(plan["most_queued"]),
+        str(plan["calls_per_minute"] or ""),
+    )
 
 
-def _account(account: Account) -> dict[str, Any]:
-    return {
-        "name": account.id,
-        "slots": account.slots,
-        "user_slots": account.user_slots,
-        "endpoint_caps": account.endpoint_caps or {},
-        "down_since": account.down_since,
-        "slowed_at": _slowed_at(account),
-    }
+def _plan(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return it under the names of the options."""
+    return {"queued" if name == "most_queued" else name: value for name, value in plan.items()}
 
 
-def _health(account: Account) -> str:
-    if account.down_since:
-        return f"down since {when(account.down_since)}"
-    slowed = _slowed_at(account)
-    return f"slowed since {when(slowed)}" if slowed else "up"
+def _number(given: float | None) -> str:
+    return "" if given is None else f"{Decimal(str(given)).normalize():f}"
 
 
-def _slowed_at(account: Account) -> datetime | None:
-    """Return since when its slots are halved; None where that is over."""
-    from darkroom.ledger.breaker import halvings_now
+def _account_cells(account: Mapping[str, Any]) -> tuple[str, ...]:
+    caps = ", ".join(f"{endpoint}={cap}" for endpoint, cap in sorted(account["endpoint_caps"].items()))
+    return (account["name"], str(account["slots"]), str(account["user_slots"] or ""), caps, _health(account))
 
-    held = halvings_now(account.halvings, account.slowed_at, now=utc_now(), timing=settings().timing)
-    return account.slowed_at if held else None
+
+def _health(account: Mapping[str, Any]) -> str:
+    if account["down_since"]:
+        return f"down since {when(account['down_since'])}"
+    return f"slowed since {when(account['slowed_at'])}" if account["slowed_at"] else "up"
 
 
 def _duration(text: str) -> timedelta:

@@ -1,5 +1,8 @@
 """How commands find what they work on, and how they speak.
 
+They go by HTTP (`open_api`), as any client. What works where no gateway runs goes to the ledger: `up`, `demo`,
+`provision`, and what the code of this installation does by itself, `model sync` and `replay --dry-run`.
+
 A local stack is found by its folder (`DARKROOM_HOME`, else `.darkroom`); what the environment says rules over what
 that stack recorded there.
 """
@@ -15,10 +18,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from darkroom.deployments.api_client import ApiClient
     from darkroom.ledger import Ledger
     from darkroom.settings import Settings
 
 DEFAULT_HOME = Path(".darkroom")
+ADMIN = "/v1/admin"
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="DARKROOM_HOME", help="Folder of the stack's state, which lasts.")
 ]
@@ -47,6 +52,12 @@ def settings() -> Settings:
 
     join_stack()
     return load_settings()
+
+
+def open_api() -> ApiClient:
+    from darkroom.deployments.api_client import ApiClient
+
+    return ApiClient(settings())
 
 
 @contextmanager

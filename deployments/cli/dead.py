@@ -1,11 +1,10 @@
 """Commands for failed jobs: listed, with what another try costs, and put away.
 
-With `DARKROOM_API_KEY` they are that user's; without it they are the operator's, who sees everybody's, from the ledger.
+With `DARKROOM_API_KEY` they are that user's; without it they are the operator's, who sees everybody's.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.common import ADMIN, open_api
 from darkroom.deployments.cli.dead_letters import (
     BeforeOption,
     ClassOption,
@@ -31,8 +30,6 @@ from darkroom.deployments.cli.output import JsonOption, print_json
 
 AnywayOption = Annotated[bool, typer.Option("--json", help="As JSON lines, as a pipe gets them anyway.")]
 dead = typer.Typer(help="Failed jobs: why, what was paid, what another try costs.", no_args_is_help=True)
-
-PAGE = 100
 
 
 @dead.command("list")
@@ -70,55 +67,23 @@ def discard(
     as_json: JsonOption = False,
 ) -> None:
     """Put failed jobs away: listed no more, and put back by nothing but a replay that names them."""
-    put_away, refused = _discard(jobs, reason)
-    for job in put_away:
+    with open_api() as api:
+        answer = api.post(f"{api.whose()}/dead-letters/discard", {"jobs": jobs, "reason": reason})
+    for job in answer["discarded"]:
         if as_json:
             print_json({"job_id": job, "discarded": True})
         else:
             typer.echo(f"{job}\tdiscarded")
-    for job, why in refused.items():
-        typer.echo(f"{job}: {why}", err=True)
-    if refused:
+    for each in answer["refused"]:
+        typer.echo(f"{each['job_id']}: {each['why']}", err=True)
+    if answer["refused"]:
         raise typer.Exit(1)
 
 
 def _letters(chosen: Which) -> Iterator[dict[str, Any]]:
-    return _over_http(chosen) if os.environ.get("DARKROOM_API_KEY") else _from_ledger(chosen)
-
-
-def _over_http(chosen: Which) -> Iterator[dict[str, Any]]:
-    from darkroom.deployments.api_client import ApiClient
-
-    asked = chosen.over_http() | {"limit": PAGE}
-    with ApiClient(settings()) as client:
-        page = client.dead_letters(asked)
-        yield from page["items"]
-        while page["next"]:
-            page = client.dead_letters(asked | {"cursor": page["next"]})
-            yield from page["items"]
-
-
-def _from_ledger(chosen: Which) -> Iterator[dict[str, Any]]:
-    from darkroom.deployments.gateway.schemas.dead_letters import letter_document
-
-    with open_ledger() as ledger:
-        meant, before = chosen.in_ledger(ledger), None
-        while page := ledger.dead_letters.page(meant, limit=PAGE, before=before):
-            yield from (letter_document(letter).model_dump(mode="json", by_alias=True) for letter in page)
-            before = (page[-1].failed_at, page[-1].job_id)
-
-
-def _discard(jobs: list[str], reason: str) -> tuple[list[str], dict[str, str]]:
-    """Those that were put away, and why the others were not."""
-    if os.environ.get("DARKROOM_API_KEY"):
-        from darkroom.deployments.api_client import ApiClient
-
-        with ApiClient(settings()) as client:
-            answer = client.discard_letters({"jobs": jobs, "reason": reason})
-        return answer["discarded"], {each["job_id"]: each["why"] for each in answer["refused"]}
-    with open_ledger() as ledger:
-        done = ledger.dead_letters.discard(Which().in_ledger(ledger, jobs), reason=reason)
-    return list(done.job_ids), dict(done.refused)
+    with open_api() as api:
+        whose = api.whose(chosen.user)
+        yield from api.all(f"{whose}/dead-letters" + ("/jobs" if whose == ADMIN else ""), **chosen.over_http())
 
 
 def _print_table(letters: Iterable[dict[str, Any]]) -> None:

@@ -44,7 +44,7 @@ class Which:
         return self != Which()
 
     def in_ledger(self, ledger: Ledger, job_ids: list[str] | None = None) -> DeadLetterFilter:
-        """For the operator. Jobs that are named are meant also where they were discarded."""
+        """For a dry run. Jobs that are named are meant also where they were discarded."""
         from darkroom.ledger import DeadLetterFilter
 
         given = asdict(self)
@@ -56,11 +56,7 @@ class Which:
         )
 
     def over_http(self) -> dict[str, Any]:
-        """As the API takes it. Raises BadInput for a user: a key sees those of its own user."""
-        from darkroom.errors import BadInput
-
-        if self.user is not None:
-            raise BadInput("Leave --user out: with DARKROOM_API_KEY you see your own jobs only.", field="--user")
+        """As the API takes it."""
         names = {"error_class": "class", "since": "failed_since", "until": "failed_before"}
         given = {k: v for k, v in asdict(self).items() if v is not None and v is not False}
         return {names.get(k, k): v.isoformat() if isinstance(v, datetime) else v for k, v in given.items()}

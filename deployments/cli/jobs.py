@@ -1,25 +1,19 @@
 """Commands for work: the HTTP API, from a terminal. They print what it answers.
 
-With `DARKROOM_API_KEY` they are that user's; without it they are the operator's, who sees every job, from the ledger.
+With `DARKROOM_API_KEY` they are that user's; without it they are the operator's, who sees every job.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.common import open_api
 from darkroom.deployments.cli.output import JsonOption, OneJsonOption, print_json
-
-if TYPE_CHECKING:
-    from darkroom.deployments.api_client import ApiClient
-    from darkroom.ledger import Implied, Ledger
 
 Job = Annotated[str, typer.Argument(help="A job's id, as `darkroom generate` gives it.")]
 AnywayOption = Annotated[bool, typer.Option("--json", help="As JSON, as a pipe gets it anyway.")]
@@ -37,7 +31,7 @@ def generate(
 ) -> None:
     """Order a picture. Prints the job."""
     asked = {"model": model, "image_size": _size(image_size), "seed": seed, "num_images": num_images, "lora": lora}
-    with _client() as client:
+    with open_api() as client:
         answer = client.order_image({"prompt": prompt, **{k: v for k, v in asked.items() if v is not None}})
         job = client.wait(answer["job_id"]) if wait else answer
     _print(job, as_json=as_json)
@@ -50,7 +44,7 @@ def upload(
     as_json: JsonOption = False,
 ) -> None:
     """Bring files to the media store. Prints an id for each, which orders take; what was noticed of them on stderr."""
-    with _client() as client:
+    with open_api() as client:
         for file in files:
             uploaded = client.upload(file)
             for note in uploaded.get("notes") or ():
@@ -80,45 +74,13 @@ def why(job: Job, as_json: OneJsonOption = False) -> None:
 
 def cancel(job: Job, as_json: AnywayOption = False) -> None:
     """Cancel a job. What the provider already runs usually runs on, is billed, and is kept. Prints the job."""
-    if os.environ.get("DARKROOM_API_KEY"):
-        with _client() as client:
-            _print(client.cancel(job), as_json=as_json)
-    else:
-        _act(lambda ledger: ledger.jobs.cancel(job), job)
-        _print(_from_ledger(job), as_json=as_json)
-
-
-def _act(change: Callable[[Ledger], Implied], job_id: str) -> None:
-    """Change a job for the operator: commit the change, then carry it out as the gateway would."""
-    from darkroom.orchestrator import Orchestrator
-    from darkroom.orchestrator.dispatch import Dispatcher
-
-    _from_ledger(job_id)  # which says so if there is no such job
-    with open_ledger() as ledger, Orchestrator() as orchestrator:
-        Dispatcher(ledger, orchestrator).carry_out(change(ledger))
+    with open_api() as api:
+        _print(api.change_job(job, "cancel"), as_json=as_json)
 
 
 def find_job(job_id: str) -> dict[str, Any]:
-    if os.environ.get("DARKROOM_API_KEY"):
-        with _client() as client:
-            return client.job(job_id)
-    return _from_ledger(job_id)
-
-
-def _from_ledger(job_id: str) -> dict[str, Any]:
-    with open_ledger() as ledger:
-        return document_of(ledger, job_id)
-
-
-def document_of(ledger: Ledger, job_id: str) -> dict[str, Any]:
-    """As the API shows the job. Raises BadInput where there is none."""
-    from darkroom.deployments.gateway.schemas.jobs import job_document
-    from darkroom.errors import BadInput
-
-    job = ledger.jobs.get(job_id)
-    if job is None:
-        raise BadInput(f"There is no job {job_id}.", field="JOB")
-    return job_document(job, ledger, settings()).model_dump(mode="json", by_alias=True)
+    with open_api() as api:
+        return api.job(job_id)
 
 
 def _ended(job: dict[str, Any]) -> str:
@@ -131,12 +93,6 @@ def _size(text: str | None) -> str | dict[str, int] | None:
     if width.isdigit() and height.isdigit():
         return {"width": int(width), "height": int(height)}
     return text
-
-
-def _client() -> ApiClient:
-    from darkroom.deployments.api_client import ApiClient
-
-    return ApiClient(settings())
 
 
 def _print(answer: dict[str, Any], *, as_json: bool) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import islice
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from darkroom.clock import utc_now
-from darkroom.deployments.cli.common import open_ledger
+from darkroom.deployments.cli.common import ADMIN, open_api
 from darkroom.deployments.cli.output import JsonOption, OneJsonOption, print_json, print_rows, when
-
-if TYPE_CHECKING:
-    from darkroom.ledger import KnownKey, NewKey
 
 key = typer.Typer(help="API keys: named, with scopes, several for each user.", no_args_is_help=True)
 
@@ -36,20 +35,18 @@ def key_add(
     as_json: OneJsonOption = False,
 ) -> None:
     """Make one more key for a user. Prints it; it is never shown again. The others go on."""
-    from darkroom.ledger import USUAL
-
-    until = None if expires is None else _until(expires)
-    with open_ledger() as ledger:
-        user_id = ledger.users.find(user).id
-        made = ledger.keys.add(user_id, name=name, scopes=scope or USUAL, expires_at=until, service=service)
-    print_key(made, as_json=as_json)
+    until = None if expires is None else _until(expires).isoformat()
+    order = {"user": user, "name": name, "expires_at": until, "service": service}
+    with open_api() as api:
+        made = api.post(f"{ADMIN}/keys", order | ({"scopes": scope} if scope else {}))
+    print_key({field: made[field] for field in ("user_id", "id", "key")}, as_json=as_json)
 
 
 @key.command("list")
 def key_list(user: UserName, as_json: JsonOption = False) -> None:
     """List a user's keys, newest first: id, name, scopes, status, when it stops and when it was used last."""
-    with open_ledger() as ledger:
-        keys = ledger.keys.page(user_id=ledger.users.find(user).id, limit=MOST_LISTED)
+    with open_api() as api:
+        keys = [*islice(api.all(f"{ADMIN}/keys", user=user), MOST_LISTED)]
     columns = ("key", "name", "scopes", "status", "expires", "last used")
     print_rows(columns, (_row(each) for each in keys), as_json=as_json, empty=f"{user} has no key.")
 
@@ -59,23 +56,22 @@ def key_revoke(
     id: Annotated[str, typer.Argument(metavar="KEY", help="Its id, as `darkroom key list` has it.")],
 ) -> None:
     """End a key at once. The user's other keys go on."""
-    with open_ledger() as ledger:
-        ledger.keys.revoke(id)
+    with open_api() as api:
+        api.post(f"{ADMIN}/keys/{quote(id, safe='')}/revoke")
 
 
-def print_key(key: NewKey, *, as_json: bool) -> None:
+def print_key(key: Mapping[str, Any], *, as_json: bool) -> None:
     """Print it alone on stdout, so that a script takes it from there."""
     if as_json:
-        print_json(asdict(key))
+        print_json(key)
     else:
-        typer.echo(key.key)
+        typer.echo(key["key"])
 
 
-def _row(key: KnownKey) -> tuple[tuple[str, ...], dict[str, Any]]:
-    status = key.status(utc_now())
-    scopes = " ".join(key.scopes) + (" (service)" if key.service else "")
-    cells = (key.id, key.name, scopes, status, when(key.expires_at), when(key.last_used_at))
-    return cells, asdict(key) | {"status": status}
+def _row(key: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    scopes = " ".join(key["scopes"]) + (" (service)" if key["service"] else "")
+    times = (when(key["expires_at"]), when(key["last_used_at"]))
+    return (key["id"], key["name"], scopes, key["status"], *times), key
 
 
 def _until(text: str) -> datetime:

@@ -7,18 +7,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from darkroom.deployments.cli.admin import positive
-from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.common import ADMIN, open_api, open_ledger, settings
 from darkroom.deployments.cli.output import AnywayOption, JsonOption, print_json, print_rows
 
 if TYPE_CHECKING:
     from darkroom.deployments.api_client import ApiClient
-    from darkroom.models import Card
 
 model = typer.Typer(help="Models: their cards, which are allowed, what they cost.", no_args_is_help=True)
 
@@ -44,9 +44,7 @@ def run(
     as_json: AnywayOption = False,
 ) -> None:
     """Run any model. Prints the job."""
-    from darkroom.deployments.api_client import ApiClient
-
-    with ApiClient(settings()) as client:
+    with open_api() as client:
         body: dict[str, Any] = {"model": endpoint, "input": _input(input or [], client, endpoint=endpoint)}
         body |= {"post": post} if post else {}
         body |= {"lora": lora} if lora else {}
@@ -136,51 +134,44 @@ def model_list(
     as_json: JsonOption = False,
 ) -> None:
     """List models: endpoint, category, price, whether it is allowed."""
-    from darkroom.models import Card
-    from darkroom.providers.shelf import Found, keep_packaged, open_shelf
-
-    with open_ledger() as ledger, open_shelf(ledger, models=settings().models, fetch=None) as shelf:
-        keep_packaged(ledger)
-        rows = []
-        for each in ledger.models.page(q=q, category=category, limit=limit):
-            found = Found(card=Card.of_row(each.card), allowed=each.allowed, call_usd=each.call_usd)
-            state = found.card.status if shelf.allows(found) else "not allowed"
-            cells = (found.card.endpoint, found.card.category, _price(found.card, each.call_usd), state)
-            rows.append((cells, dict(zip(COLUMNS, cells, strict=True))))
-        print_rows(COLUMNS, rows, as_json=as_json, empty="There are no such models.")
+    with open_api() as api:
+        found = [*islice(api.all("/v1/models", q=q, category=category), limit)]
+    rows = []
+    for each in found:
+        state = each["status"] if each["allowed"] else "not allowed"
+        cells = (each["endpoint"], each["category"], _price(each), state)
+        rows.append((cells, dict(zip(COLUMNS, cells, strict=True))))
+    print_rows(COLUMNS, rows, as_json=as_json, empty="There are no such models.")
 
 
-def _price(card: Card, call_usd: Decimal | None) -> str:
-    if call_usd is not None:
-        return f"${call_usd.normalize():f} a call"
-    return "no price" if card.unit_price is None else f"${card.unit_price.normalize():f} × {card.unit}"
+def _price(model: Mapping[str, Any]) -> str:
+    if model["call_usd"] is not None:
+        return f"${_plain(model['call_usd'])} a call"
+    unit_price = model["unit_price_usd"]
+    return "no price" if unit_price is None else f"${_plain(unit_price)} × {model['unit']}"
+
+
+def _plain(number: float) -> str:
+    return f"{Decimal(str(number)).normalize():f}"
 
 
 @model.command("show")
 def model_show(endpoint: Endpoint, as_json: AnywayOption = False) -> None:
     """Show a model's card as JSON. One that is not here yet is fetched."""
-    from darkroom.deployments.gateway.schemas.models import model_document
-    from darkroom.errors import BadInput
-    from darkroom.providers.shelf import open_shelf
-
-    with open_ledger() as ledger, open_shelf(ledger, models=settings().models) as shelf:
-        if (found := shelf.newest(endpoint)) is None:
-            raise BadInput(f"There is no model {endpoint}.", field="ENDPOINT")
-        typer.echo(model_document(found, allowed=shelf.allows(found)).model_dump_json(indent=2))
+    with open_api() as api:
+        typer.echo(json.dumps(api.model(endpoint), indent=2, ensure_ascii=False))
 
 
 @model.command("allow")
 def model_allow(endpoint: Endpoint) -> None:
     """Allow a model, whatever DARKROOM_MODELS says. Takes effect within ten seconds."""
-    with open_ledger() as ledger:
-        ledger.models.allow(endpoint, True)
+    _set(endpoint, allowed=True)
 
 
 @model.command("deny")
 def model_deny(endpoint: Endpoint) -> None:
     """Take no more orders for a model. What is under way goes on. Takes effect within ten seconds."""
-    with open_ledger() as ledger:
-        ledger.models.allow(endpoint, False)
+    _set(endpoint, allowed=False)
 
 
 @model.command("price")
@@ -191,5 +182,9 @@ def model_price(
     ] = None,
 ) -> None:
     """Say what a call of a model is taken to cost, before its provider says it. Takes effect within ten seconds."""
-    with open_ledger() as ledger:
-        ledger.models.price(endpoint, usd)
+    _set(endpoint, call_usd=None if usd is None else str(usd))
+
+
+def _set(endpoint: str, **choice: Any) -> None:
+    with open_api() as api:
+        api.post(f"{ADMIN}/models", {"endpoint": endpoint, **choice})

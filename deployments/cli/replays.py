@@ -5,16 +5,13 @@ With `DARKROOM_API_KEY` they are that user's; without it they are the operator's
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.common import open_api, settings
 from darkroom.deployments.cli.dead_letters import (
     BeforeOption,
     ClassOption,
@@ -27,11 +24,7 @@ from darkroom.deployments.cli.dead_letters import (
     Which,
     which,
 )
-from darkroom.deployments.cli.jobs import document_of
 from darkroom.deployments.cli.output import JsonOption, print_json
-
-if TYPE_CHECKING:
-    from darkroom.ledger import Implied, Ledger
 
 
 def _usd(text: str) -> Decimal:
@@ -75,10 +68,12 @@ def replay(
     named = list(jobs or ())
     if not named and not chosen.is_given:
         raise BadInput("Name jobs, or say which are meant, e.g. --failed-since 2h.", field="JOB")
+    if named and chosen.is_given:
+        raise BadInput("Give either ids or options that say which are meant.", field="JOB")
     if dry_run:
         _try(chosen, named, as_json=as_json)
         return
-    if named and not chosen.is_given and budget is None:
+    if named and budget is None:
         _each(named, as_json=as_json)
         return
     price = _price(chosen, named)
@@ -97,7 +92,7 @@ def _try(chosen: Which, jobs: list[str], *, as_json: bool) -> None:
     from darkroom.deployments.cli.dry_run import dry_run
     from darkroom.errors import BadInput
 
-    if os.environ.get("DARKROOM_API_KEY"):
+    if settings().api_key:
         raise BadInput(
             "It tries this installation's code on the ledger's records, which is the operator's: unset "
             "DARKROOM_API_KEY.",
@@ -108,51 +103,24 @@ def _try(chosen: Which, jobs: list[str], *, as_json: bool) -> None:
 
 def _each(jobs: list[str], *, as_json: bool) -> None:
     """On its own, also where another is refused."""
-    from darkroom.errors import DarkroomError
+    from darkroom.errors import DarkroomError, NeedsHuman
 
     refused = False
-    with _replaying() as put_back:
+    with open_api() as api:
         for job in jobs:
             try:
-                found = put_back(job)
+                found = api.change_job(job, "replay")
                 if as_json:
                     print_json(found)
                 else:
                     typer.echo(f"{job}\t{found['status']}\t{found['waiting_for'] or ''}")
+            except NeedsHuman:  # nobody answers: that is said once
+                raise
             except DarkroomError as error:
                 refused = True
                 typer.echo(f"{job}: {error}", err=True)
     if refused:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _replaying() -> Iterator[Callable[[str], dict[str, Any]]]:
-    """Yield the function that requeues one job and returns its document."""
-    if os.environ.get("DARKROOM_API_KEY"):
-        from darkroom.deployments.api_client import ApiClient
-
-        with ApiClient(settings()) as client:
-            yield client.replay
-        return
-    with open_ledger() as ledger, _dispatching(ledger) as carry_out:
-
-        def put_back(job_id: str) -> dict[str, Any]:
-            document_of(ledger, job_id)  # which says so if there is no such job
-            carry_out(ledger.jobs.replay(job_id))
-            return document_of(ledger, job_id)
-
-        yield put_back
-
-
-@contextmanager
-def _dispatching(ledger: Ledger) -> Iterator[Callable[[Implied], None]]:
-    """Carries out what a change implies, as the gateway would."""
-    from darkroom.orchestrator import Orchestrator
-    from darkroom.orchestrator.dispatch import Dispatcher
-
-    with Orchestrator() as orchestrator:
-        yield Dispatcher(ledger, orchestrator).carry_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,28 +141,25 @@ class _Price:
 
 
 def _price(chosen: Which, jobs: list[str]) -> _Price:
-    if os.environ.get("DARKROOM_API_KEY"):
-        told = _ask(chosen, jobs)
-        return _Price(
-            matching=told["matching"],
-            jobs=told["jobs"],
-            replayable=told["replayable"],
-            usd=Decimal(str(told["replay_usd"])),
-        )
-    with open_ledger() as ledger:
-        price = ledger.dead_letters.price(chosen.in_ledger(ledger, jobs))
-    return _Price(matching=price.matching, jobs=list(price.job_ids), replayable=price.replayable, usd=price.replay_usd)
+    told = _ask(chosen, jobs)
+    return _Price(
+        matching=told["matching"],
+        jobs=told["jobs"],
+        replayable=told["replayable"],
+        usd=Decimal(str(told["replay_usd"])),
+    )
 
 
 def _together(chosen: Which, jobs: list[str], budget: Decimal, *, as_json: bool) -> None:
-    put_back, refused, left = _put_back(chosen, jobs, budget)
+    told = _ask(chosen, jobs, budget_usd=float(budget))
+    put_back, refused, left = told["put_back"], told["refused"], told["left"]
     for job in put_back:
         if as_json:
             print_json({"job_id": job, "put_back": True})
         else:
             typer.echo(f"{job}\tput back")
-    for job, why in refused.items():
-        typer.echo(f"{job}: {why}", err=True)
+    for each in refused:
+        typer.echo(f"{each['job_id']}: {each['why']}", err=True)
     typer.echo(f"{len(put_back):,} put back under a budget of ${budget}, {len(refused):,} not.", err=True)
     if left:
         typer.echo(f"{left:,} more match: run it again for those.", err=True)
@@ -202,22 +167,7 @@ def _together(chosen: Which, jobs: list[str], budget: Decimal, *, as_json: bool)
         raise typer.Exit(1)
 
 
-def _put_back(chosen: Which, jobs: list[str], budget: Decimal) -> tuple[list[str], Mapping[str, str], int]:
-    if os.environ.get("DARKROOM_API_KEY"):
-        told = _ask(chosen, jobs, budget_usd=float(budget))
-        return told["put_back"], {each["job_id"]: each["why"] for each in told["refused"]}, told["remaining"]
-    with open_ledger() as ledger, _dispatching(ledger) as carry_out:
-        done = ledger.dead_letters.replay(chosen.in_ledger(ledger, jobs), budget_usd=budget)
-        carry_out(done.implied)
-    return list(done.job_ids), done.refused, done.remaining
-
-
 def _ask(chosen: Which, jobs: list[str], **more: Any) -> dict[str, Any]:
-    from darkroom.deployments.api_client import ApiClient
-    from darkroom.errors import BadInput
-
-    if jobs and chosen.is_given:
-        raise BadInput("Give either ids or options that say which are meant.", field="JOB")
     meant = {"jobs": jobs} if jobs else {"filter": chosen.over_http()}
-    with ApiClient(settings()) as client:
-        return client.replay_letters(meant | more)
+    with open_api() as api:
+        return api.post(f"{api.whose(chosen.user)}/dead-letters/replay", meant | more)

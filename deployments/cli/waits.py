@@ -6,18 +6,17 @@ With `DARKROOM_API_KEY` they are that user's; without it they are the operator's
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from darkroom.deployments.cli.common import open_ledger, settings
+from darkroom.deployments.cli.common import open_api
 from darkroom.deployments.cli.output import AnywayOption, JsonOption, print_rows
 
 if TYPE_CHECKING:
-    from darkroom.ledger import Implied, Ledger, Wait
+    from darkroom.deployments.api_client import ApiClient
 
 wait = typer.Typer(help="What jobs wait for beside paid calls, and its end by hand.", no_args_is_help=True)
 
@@ -45,10 +44,8 @@ def what(wait: Mapping[str, Any]) -> str:
 @wait.command("wake")
 def wake(wait: WaitId, as_json: AnywayOption = False) -> None:
     """End a wait now: a sleep has passed, an event has not come. Prints it."""
-    if os.environ.get("DARKROOM_API_KEY"):
-        _show(_call("wake", wait))
-    else:
-        _show(_act(lambda ledger: ledger.waits.wake(wait), wait))
+    with open_api() as api:
+        _show(api.change_wait(wait, "wake", {}))
 
 
 @wait.command("extend")
@@ -63,13 +60,9 @@ def extend(
 
     if (until is None) == (by is None):
         raise BadInput("Say either --until or --by.", field="--until")
-    when = _time(until) if until is not None else _planned(wait) + duration(by or "")
-    if os.environ.get("DARKROOM_API_KEY"):
-        _show(_call("extend", wait, until=when.isoformat()))
-    else:
-        from darkroom.deployments.gateway.routes.waits import bounded
-
-        _show(_act(lambda ledger: ledger.waits.extend(wait, until=bounded(when)), wait))
+    with open_api() as api:
+        when = _time(until) if until is not None else _planned(api, wait) + duration(by or "")
+        _show(api.change_wait(wait, "extend", {"until": when.isoformat()}))
 
 
 def duration(text: str) -> timedelta:
@@ -96,50 +89,12 @@ def _time(text: str) -> datetime:
         raise BadInput(f"'{text}' is no time: write it like 2030-01-01T12:00:00+01:00.", field="--until") from error
 
 
-def _planned(wait_id: str) -> datetime:
+def _planned(api: ApiClient, wait_id: str) -> datetime:
     from darkroom.errors import BadInput
 
-    if os.environ.get("DARKROOM_API_KEY"):
-        from darkroom.deployments.api_client import ApiClient
-
-        with ApiClient(settings()) as client:
-            found = client.wait_of_job(wait_id)["until"]
-        until = None if found is None else datetime.fromisoformat(found)
-    else:
-        with open_ledger() as ledger:
-            until = _known(ledger, wait_id).until
-    if until is None:
+    if (until := api.wait_of_job(wait_id)["until"]) is None:
         raise BadInput("It waits for as long as it takes: say --until when it is to be over.", field="--by")
-    return until
-
-
-def _known(ledger: Ledger, wait_id: str) -> Wait:
-    from darkroom.errors import BadInput
-
-    found = ledger.waits.get(wait_id)
-    if found is None:
-        raise BadInput(f"There is no wait {wait_id}.", field="WAIT")
-    return found
-
-
-def _act(change: Callable[[Ledger], tuple[Wait, Implied]], wait_id: str) -> dict[str, Any]:
-    """By the operator: committed, then carried out, as the gateway would."""
-    from darkroom.deployments.gateway.schemas.waits import wait_document
-    from darkroom.orchestrator import Orchestrator
-    from darkroom.orchestrator.dispatch import Dispatcher
-
-    with open_ledger() as ledger, Orchestrator() as orchestrator:
-        _known(ledger, wait_id)
-        changed, implied = change(ledger)
-        Dispatcher(ledger, orchestrator).carry_out(implied)
-        return wait_document(changed).model_dump(mode="json")
-
-
-def _call(action: str, wait_id: str, **body: Any) -> dict[str, Any]:
-    from darkroom.deployments.api_client import ApiClient
-
-    with ApiClient(settings()) as client:
-        return client.change_wait(wait_id, action, body)
+    return datetime.fromisoformat(until)
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Header
 from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 from darkroom.deployments.gateway.limits import Limits
@@ -28,6 +29,7 @@ from darkroom.deployments.gateway.routes import (
     callbacks,
     dead_letters,
     events,
+    everybody,
     health,
     hooks,
     jobs,
@@ -52,6 +54,10 @@ from darkroom.errors import NeedsHuman
 from darkroom.events import read_hooks, read_triggers
 from darkroom.settings import Settings
 
+# Routes of one thing by its id: everybody has their own, and operators anybody's.
+OF_ONE = {"jobs": jobs.of_one, "waits": waits.router}
+_OF_ONE_NAMES = {getattr(route, "name", "") for part in OF_ONE.values() for route in part.routes}
+
 
 def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastAPI:
     _require_settings(settings)
@@ -73,7 +79,7 @@ def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastA
         openapi_tags=TAGS,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0, "tryItOutEnabled": True},
         # Generated clients name their methods after these.
-        generate_unique_id_function=lambda route: f"{route.name}_deprecated" if route.deprecated else route.name,
+        generate_unique_id_function=_method_name,
         lifespan=lifespan,
         # The address of such a redirect would be made of the header Host, which a stranger writes.
         redirect_slashes=False,
@@ -85,6 +91,13 @@ def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastA
     app.add_middleware(RateHeaders)
     app.add_middleware(Limits)
     return app
+
+
+def _method_name(route: APIRoute) -> str:
+    """Return what a client's method is called: a route that stands at two addresses has a name at each."""
+    if route.deprecated:
+        return f"{route.name}_deprecated"
+    return f"{route.name}_of_anybody" if "Admin" in route.tags and route.name in _OF_ONE_NAMES else route.name
 
 
 def _studio(app: FastAPI, settings: Settings) -> FastAPI:
@@ -121,7 +134,6 @@ def _add_routes(app: FastAPI) -> None:
         stream,
         callbacks,
         dead_letters,
-        waits,
         asset_lists,
         assets,
         uploads,
@@ -129,10 +141,14 @@ def _add_routes(app: FastAPI) -> None:
         hooks,
         admin,
         operations,
+        everybody,
         health,
     ):
         app.include_router(part.router)
     app.include_router(models.categories)
+    for name, routes in OF_ONE.items():
+        app.include_router(routes, prefix=f"/v1/{name}", tags=["Jobs"])
+        app.include_router(routes, prefix=f"/v1/admin/{name}", tags=["Admin"])
     app.include_router(pending_runs.router, prefix="/v1/pending-runs")
     app.include_router(pending_runs.router, prefix="/v1/starts", deprecated=True)
 

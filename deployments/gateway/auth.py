@@ -96,6 +96,14 @@ async def acting_user(caller: ActingCaller) -> str:
 UserId = Annotated[str, Depends(acting_user)]
 
 
+async def owner_of_what_is_asked(request: Request, caller: ActingCaller) -> str | None:
+    """Return whose things the request may be about. None: anybody's, at the addresses that take the scope `admin`."""
+    return None if scope_of(request.method, request.scope["path"]) is Scope.ADMIN else caller.user_id
+
+
+Owner = Annotated[str | None, Depends(owner_of_what_is_asked)]
+
+
 def _no_key() -> Problem:
     return Problem(
         401,

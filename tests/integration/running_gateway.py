@@ -27,8 +27,9 @@ from support import SLOW, free_port, wait_until
 from darkroom.deployments.gateway.app import create_app
 from darkroom.deployments.gateway.loops.block_cache import BlockCache, Readiness
 from darkroom.deployments.gateway.protocol import BoundedHttp
+from darkroom.deployments.home import Home, write_private
 from darkroom.errors import Retry
-from darkroom.ledger import NewKey
+from darkroom.ledger import OPERATOR, Ledger, NewKey
 from darkroom.media.store import MediaStore
 from darkroom.providers.account import ProviderAccount
 from darkroom.providers.base import Provider
@@ -135,6 +136,14 @@ def gateway_alone(ledger_url: str, home: Path, *, media: MediaStore | None = Non
         environment.setenv("PREFECT_API_URL", NO_PREFECT)
         with running_gateway(settings, blocks=None if media is None else GivenBlocks(media=media)) as gateway:
             yield gateway
+
+
+def let_the_operator_in(gateway: RunningGateway, ledger: Ledger, home: Path, environment: pytest.MonkeyPatch) -> None:
+    """Make commands in this process the operator's: their key is in the home, and the caller has none of their own."""
+    environment.delenv("DARKROOM_API_KEY", raising=False)
+    for name, value in {"GATEWAY_URL": gateway.url, "HOME": str(home)}.items():
+        environment.setenv(f"DARKROOM_{name}", value)
+    write_private(Home(home).operator_key, ledger.users.rotate(OPERATOR).key + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)

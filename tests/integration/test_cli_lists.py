@@ -1,18 +1,20 @@
-"""The commands that list things, against a ledger: what they print, and that there is nothing."""
+"""The operator's commands, by a gateway: what they print and set, and that there is nothing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from running_gateway import RunningGateway, gateway_alone, let_the_operator_in
 from typer.testing import CliRunner
 
 from darkroom.clock import utc_now
 from darkroom.deployments.cli import app
+from darkroom.deployments.home import Home
 from darkroom.errors import BadInput
 from darkroom.ledger import Ledger, Scope
 
@@ -20,11 +22,15 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture
-def command(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def gateway(ledger_url: str, tmp_path: Path) -> Iterator[RunningGateway]:
+    with gateway_alone(ledger_url, tmp_path) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def command(gateway: RunningGateway, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`darkroom` as the operator calls it."""
-    monkeypatch.delenv("DARKROOM_API_KEY", raising=False)
-    for name, value in {"LEDGER_URL": ledger_url, "HOME": str(tmp_path), "SIGNING_KEY": "a long random text"}.items():
-        monkeypatch.setenv(f"DARKROOM_{name}", value)
+    let_the_operator_in(gateway, ledger, tmp_path, monkeypatch)
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
@@ -118,7 +124,7 @@ def test_an_operator_makes_lists_and_ends_keys(command: Command, ledger: Ledger)
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        (["--name", "x", "--scope", "write"], "scopes"),
+        (["--name", "x", "--scope", "write"], "scopes.0"),
         (["--name", "x", "--expires", "soon"], "--expires"),
         (["--name", "x", "--expires", "2020-01-01T00:00:00Z"], "expires_at"),
         (["--name", ""], "name"),
@@ -130,6 +136,14 @@ def test_a_key_that_cannot_be_is_not_made(command: Command, ledger: Ledger, opti
     refused = command("key", "add", "ann", *options)
     assert isinstance(refused.exception, BadInput) and refused.exception.field == field
     assert len(ledger.users.keys()[ledger.users.find("ann").id]) == 1
+
+
+def test_the_operators_own_new_key_is_kept_in_the_home(command: Command, ledger: Ledger, tmp_path: Path) -> None:
+    """For nobody else to read, and the next command comes with it."""
+    rotated = command("user", "rotate", "operator", "--now").stdout
+    kept = Home(tmp_path).operator_key
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == (rotated, 0o600)
+    assert command("user", "list").exit_code == 0
 
 
 def test_a_user_is_put_on_another_plan(command: Command, ledger: Ledger) -> None:

@@ -5,8 +5,12 @@ A call here is one call from the function's top, as the runner makes it again an
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -20,7 +24,7 @@ from darkroom import ForEvent, Job, Sleep, Waiting
 from darkroom.clock import utc_now
 from darkroom.engine.calls import Calls
 from darkroom.engine.resources import Resources
-from darkroom.engine.side_effects import StepRetry
+from darkroom.engine.side_effects import TRIES, StepRetry
 from darkroom.engine.signals import Cancelled, RetryLater
 from darkroom.engine.ui.report import Reports
 from darkroom.errors import BadInput, DarkroomError, NeedsHuman, Park, Permanent, Retry
@@ -38,6 +42,7 @@ NOWHERE = "http://127.0.0.1:9"
 SIGNED_UP = {"account": "a-1", "email": "ann@example.org"}
 COMPLETED = "user.profile_completed"
 DAY = timedelta(days=1)
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 class Prefect(Orchestrator):
@@ -58,6 +63,12 @@ class Unheard(Reports):
 
 @pytest.fixture
 def resources(ledger: Ledger) -> Iterator[Resources]:
+    with resources_with(ledger) as resources:
+        yield resources
+
+
+@contextmanager
+def resources_with(ledger: Ledger) -> Iterator[Resources]:
     with ExitStack() as opened:
         orchestrator = opened.enter_context(Prefect(PrefectApi(NOWHERE)))
         yield Resources(
@@ -87,11 +98,12 @@ def row(ledger: Ledger) -> JobRow:
 def call(resources: Resources, row: JobRow) -> Callable[..., Job]:
     """The job as one more call of its function has it."""
 
-    def make(*, failures: int = 0) -> Job:
-        (record,) = resources.ledger.jobs.take_up([row.id])
-        return Job(record, resources, as_tasks=False, failures=failures)
+    return lambda failures=0: one_call(row.id, resources, failures=failures)
 
-    return make
+
+def one_call(job_id: str, resources: Resources, *, failures: int = 0) -> Job:
+    (record,) = resources.ledger.jobs.take_up([job_id])
+    return Job(record, resources, as_tasks=False, failures=failures)
 
 
 Call = Callable[..., Job]
@@ -193,17 +205,61 @@ def test_who_takes_no_key_is_given_none(call: Call) -> None:
 
 
 @pytest.mark.parametrize("error", [Retry("busy"), Park("out"), ConnectionError("reset"), httpx.ReadTimeout("slow")])
-def test_what_may_pass_is_tried_again_later_and_fails_the_job_in_the_end(call: Call, error: Exception) -> None:
-    """No thread sleeps meanwhile."""
+def test_what_may_pass_is_tried_again_later_and_fails_the_job_in_the_end(
+    row: JobRow, ledger_url: str, error: Exception
+) -> None:
+    """No thread sleeps meanwhile. Five times, and where nobody is there as often as that is worth it."""
 
     def fail() -> None:
         raise error
 
-    with pytest.raises(RetryLater):
-        call().step("charge", fail)
-    with pytest.raises(DarkroomError) as caught:
-        call(failures=1000).step("charge", fail)
+    moved = [NOON]
+    with closing(Ledger(ledger_url, clock=lambda: moved[0])) as ledger, resources_with(ledger) as resources:
+        tries = len(resources.timing.file_out_again) + 1 if isinstance(error, Park) else TRIES
+        for _ in range(tries - 1):
+            with pytest.raises(RetryLater):
+                one_call(row.id, resources).step("charge", fail)
+            moved[0] += DAY
+        with pytest.raises(DarkroomError) as caught:
+            one_call(row.id, resources).step("charge", fail)
     assert caught.value.step == "charge"
+
+
+POLICIES = {"none": None, "its own": StepRetry(attempts=3, first=timedelta(0), longest=timedelta(0))}
+
+
+def die_in_the_pause(ledger_url: str, job_id: str, policy: str) -> None:
+    """Fail a step, and be killed before the next attempt is due."""
+    with closing(Ledger(ledger_url, clock=lambda: NOON)) as ledger, resources_with(ledger) as resources:
+        try:
+            one_call(job_id, resources).step("charge", be_busy, retry=POLICIES[policy])
+        except RetryLater:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def be_busy() -> None:
+    raise Retry("busy", retry_after=timedelta(seconds=4))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_short_pause_and_the_attempts_before_it_outlive_a_killed_process(
+    row: JobRow, ledger_url: str, policy: str
+) -> None:
+    """Whoever calls the job next waits for the rest of the pause, and counts on."""
+    child = f"import test_engine_durable as here; here.die_in_the_pause({ledger_url!r}, {row.id!r}, {policy!r})"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", child], env=environment).returncode == -signal.SIGKILL
+    retry, moved = POLICIES[policy], [NOON + timedelta(seconds=1)]
+    with closing(Ledger(ledger_url, clock=lambda: moved[0])) as ledger, resources_with(ledger) as resources:
+        with pytest.raises(RetryLater) as early:
+            one_call(row.id, resources).step("charge", be_busy, retry=retry)
+        step = ledger.steps.get(row.id, "charge")
+        assert step is not None and (step.attempts, early.value.seconds >= 3) == (1, True)
+        left = (TRIES if retry is None else retry.attempts) - 1
+        for expected in [RetryLater] * (left - 1) + [Retry]:
+            moved[0] += DAY
+            with pytest.raises(expected):
+                one_call(row.id, resources).step("charge", be_busy, retry=retry)
 
 
 def test_a_step_waits_as_long_as_it_is_told_to(call: Call) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from ledger_scenes import DEV, FAILURE, SUCCESS, post, spec
 from pydantic import SecretStr
-from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, let_the_operator_in, running_gateway
 from support import wait_until
 from typer.testing import CliRunner, Result
 
@@ -175,6 +175,47 @@ def test_a_user_has_the_same_commands_over_http(
     put_back = command("replay", "--failed-since", "1h", "--budget", "0.03")
     assert (put_back.exit_code, put_back.stdout) == (1, f"{jobs[1]}\tput back\n")
     assert listed(ann) == [jobs[2]]
+
+
+def test_an_operator_has_them_for_everybody(
+    gateway: RunningGateway,
+    ann: Customer,
+    user_id: str,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Failed jobs, single ones, and what they wait for, by the key of the home; with a user's own key `--user` is not
+    for them."""
+    let_the_operator_in(gateway, ledger, tmp_path, monkeypatch)
+    jobs = [dead(ledger, user_id) for _ in range(4)]
+    other = dead(ledger, ledger.users.add("bob").user_id)
+    found = said("dead", "list", "--user", "ann", "--code", "content_policy_violation")
+    assert [json.loads(line)["job_id"] for line in found.splitlines()] == jobs[::-1]
+    assert said("dead", "discard", jobs[0], "--reason", "A test order.") == f"{jobs[0]}\tdiscarded\n"
+    assert said("replay", jobs[1]).startswith(f"{jobs[1]}\tpending\t")
+    assert said("replay", "--user", "ann", "--failed-since", "1h", "--budget", "1") == "".join(
+        f"{id}\tput back\n" for id in jobs[2:]
+    )
+    assert json.loads(said("cancel", jobs[1]))["id"] == jobs[1]
+    cancelled, job = (ledger.jobs.get(id) for id in jobs[1:3])
+    assert cancelled is not None and cancelled.cancel_requested_at is not None and job is not None
+    assert said("why", jobs[1])
+    wait = ledger.waits.sleep(job, "sleep-1", until=utc_now() + timedelta(days=1))
+    assert said("wait", "list", jobs[2]).startswith(f"{wait.id}\t")
+    assert json.loads(said("wait", "extend", wait.id, "--by", "1d"))["until"] > wait.until.isoformat()
+    assert json.loads(said("wait", "wake", wait.id))["status"] != wait.status
+    assert json.loads(said("dead", "list"))["job_id"] == other
+    monkeypatch.setenv("DARKROOM_API_KEY", ann.key)
+    for command in (["jobs"], ["dead", "list"], ["costs"]):
+        refused = CliRunner().invoke(app, [*command, "--user", "bob"])
+        assert "lacks the scope `admin`" in str(refused.exception)
+
+
+def said(*arguments: str) -> str:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n\n", 2), ("y\n", 0)])

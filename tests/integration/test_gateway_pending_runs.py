@@ -10,7 +10,14 @@ from uuid import uuid4
 import pytest
 from ledger_databases import Databases
 from pydantic import SecretStr
-from running_gateway import Customer, GivenBlocks, RunningGateway, recording_prefect, running_gateway
+from running_gateway import (
+    Customer,
+    GivenBlocks,
+    RunningGateway,
+    let_the_operator_in,
+    recording_prefect,
+    running_gateway,
+)
 from support import wait_until
 from typer.testing import CliRunner
 
@@ -153,15 +160,19 @@ def test_starts_are_listed_to_whom_they_are_for(ann: Customer, bob: Customer) ->
 
 
 def test_the_operator_lists_the_starts_of_all(
-    ann: Customer, bob: Customer, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gateway: RunningGateway,
+    ann: Customer,
+    bob: Customer,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One a line, with what it waits for."""
     events = [
         (who, *send(who, "user.profile_completed", *({"account": "a-2"} for _ in range(2)))) for who in (ann, bob)
     ]
     held = [until(who, event, "waiting")["pending_run"]["id"] for who, _, event in events]
-    monkeypatch.setenv("DARKROOM_LEDGER_URL", ledger_url)
-    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))  # else a command joins the stack in this folder, if there is one
+    let_the_operator_in(gateway, ledger, tmp_path, monkeypatch)
     said = CliRunner().invoke(app, ["pending", "list", "--deployment", "tell/alone", "--status", "waiting"])
     assert said.exit_code == 0, said.output
     lines = [line.split("\t") for line in said.output.splitlines()]

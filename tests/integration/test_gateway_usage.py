@@ -14,7 +14,7 @@ import pytest
 from ledger_databases import Db
 from ledger_scenes import DEV, post
 from pydantic import SecretStr
-from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, let_the_operator_in, running_gateway
 
 from darkroom.deployments.cli import main
 from darkroom.ledger import Ledger, NewKey
@@ -107,11 +107,14 @@ def test_what_cannot_be_asked_is_refused_by_name(gateway: RunningGateway, shop: 
 
 @pytest.mark.usefixtures("shop")
 def test_operators_see_everybody(
-    ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    gateway: RunningGateway,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """By the same statement, with the total as the last line."""
-    monkeypatch.setenv("DARKROOM_LEDGER_URL", ledger_url)
-    monkeypatch.setenv("DARKROOM_HOME", str(tmp_path))
+    let_the_operator_in(gateway, ledger, tmp_path, monkeypatch)
     with pytest.raises(SystemExit) as ended:
         main(["costs", "--from", "2026-11-01", "--to", "2026-12-01", "--by", "user", "--json"])
     assert not ended.value.code

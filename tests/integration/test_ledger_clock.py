@@ -16,7 +16,7 @@ from reconciling import knows_of_nothing, resources_of, turn
 
 from darkroom.clock import utc_now
 from darkroom.ledger import WAIT, Ledger, RequestStatus, WaitStatus
-from darkroom.orchestrator import RunState
+from darkroom.orchestrator.run_states import RunState
 from darkroom.timing import UNSCALED
 
 Ahead = Callable[[timedelta], Ledger]

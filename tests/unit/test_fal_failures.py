@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from provider_rows import row_for
 
-from darkroom.engine.job import rebuilt
+from darkroom.engine.failures import rebuilt
 from darkroom.errors import DarkroomError, OutOfMoney, Park, Permanent, RateLimited, Retry
 from darkroom.ledger import RequestStatus
 from darkroom.providers.fal import classify_failure, classify_webhook_error

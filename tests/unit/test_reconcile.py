@@ -19,7 +19,7 @@ from darkroom.engine.reconcile_rules import (
     recent_recoveries,
 )
 from darkroom.ledger import Request, RequestStatus, Run
-from darkroom.orchestrator import RunState
+from darkroom.orchestrator.run_states import RunState
 from darkroom.orchestrator.state_names import REFUSED
 from darkroom.timing import UNSCALED
 

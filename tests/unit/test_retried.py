@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from darkroom.engine.runner import is_retried
-from darkroom.orchestrator import RunState
+from darkroom.orchestrator.run_states import RunState
 
 TYPES = {
     "Recovering": "SCHEDULED",

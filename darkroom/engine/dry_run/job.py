@@ -17,7 +17,9 @@ from darkroom.engine import store as storing
 from darkroom.engine.backoff import USUAL, RetryPolicy
 from darkroom.engine.batch_rows import Rows
 from darkroom.engine.durable import ForEvent, Sleep
-from darkroom.engine.job import Call, Inference, Job, rebuilt
+from darkroom.engine.failures import rebuilt
+from darkroom.engine.job import Call, Job
+from darkroom.engine.job_files import Inference
 from darkroom.engine.resources import Resources
 from darkroom.engine.side_effects import StepRetry
 from darkroom.engine.signals import DryRunStop, Waiting

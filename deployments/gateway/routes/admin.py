@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -25,6 +26,7 @@ from darkroom.deployments.gateway.schemas.admin import (
     PlanDocument,
     PlanList,
     PlanOrder,
+    RotationOrder,
     UserDocument,
     UserOrder,
     UserPage,
@@ -36,7 +38,7 @@ from darkroom.deployments.gateway.schemas.admin import (
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
-from darkroom.ledger import KnownKey, User
+from darkroom.ledger import Account, KnownKey, User
 
 router = APIRouter(
     prefix="/v1/admin",
@@ -103,6 +105,14 @@ def revoke_user(user: UserPath, services: ServicesOf) -> UserDocument:
     return _user_document(found, services)
 
 
+@router.post("/users/{user}/rotate", status_code=201, summary="Give a user a new key", responses=problem_responses(404))
+def rotate_user(user: UserPath, order: RotationOrder, services: ServicesOf) -> NewUserDocument:
+    """In this answer, and never shown again: good for all that the old ones are, which stop later, or now."""
+    found = _user(user, services)
+    made = services.ledger.users.rotate(found.id, overlap=timedelta(seconds=order.overlap_seconds))
+    return NewUserDocument(**_user_document(found, services).model_dump(), key=made.key)
+
+
 @router.get("/keys", summary="List keys")
 def list_keys(
     services: ServicesOf,
@@ -159,14 +169,15 @@ def set_plan(order: PlanOrder, services: ServicesOf) -> PlanDocument:
 @router.get("/accounts", summary="List accounts at providers")
 def list_accounts(services: ServicesOf) -> AccountList:
     """List accounts: how much of each is used at once, and whether its provider is up."""
-    return AccountList(items=[account_document(account) for account in services.ledger.users.accounts()])
+    return AccountList(items=[_account_document(account, services) for account in services.ledger.users.accounts()])
 
 
 @router.post("/accounts", summary="Change how much of an account is used")
 def set_account(order: AccountOrder, services: ServicesOf) -> AccountDocument:
     """Change what is given, with the next grant. The rest stays as it is."""
     users = services.ledger.users
-    return account_document(users.set_account(order.name, slots=order.slots, endpoint_caps=order.endpoint_caps))
+    changed = users.set_account(order.name, slots=order.slots, endpoint_caps=order.endpoint_caps)
+    return _account_document(changed, services)
 
 
 @router.post("/models", summary="Allow, deny or price a model")
@@ -205,3 +216,7 @@ def _user_document(user: User, services: Services) -> UserDocument:
 
 def _key_document(key: KnownKey, services: Services) -> KeyDocument:
     return key_document(key, now=services.ledger.clock())
+
+
+def _account_document(account: Account, services: Services) -> AccountDocument:
+    return account_document(account, now=services.ledger.clock(), timing=services.settings.timing)

@@ -28,7 +28,7 @@ from darkroom.deployments.gateway.schemas.dead_letters import (
     which,
 )
 from darkroom.deployments.gateway.schemas.paging import Cursor, cut, read_cursor
-from darkroom.deployments.gateway.services import ServicesOf
+from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.ledger import DeadLetterFilter
 
@@ -66,7 +66,11 @@ def list_dead_letters(
     cursor: Cursor = None,
 ) -> DeadLetterPage:
     """Newest failure first: why each failed, what was paid, what of it serves again, and what another try costs."""
-    found = services.ledger.dead_letters.page(which(given, user_id), limit=limit + 1, before=read_cursor(cursor))
+    return letter_page(services, which(given, user_id), limit=limit, cursor=cursor)
+
+
+def letter_page(services: Services, asked: DeadLetterFilter, *, limit: int, cursor: str | None) -> DeadLetterPage:
+    found = services.ledger.dead_letters.page(asked, limit=limit + 1, before=read_cursor(cursor))
     page, following = cut(found, limit, lambda letter: (letter.failed_at, letter.job_id))
     return DeadLetterPage(items=[letter_document(letter) for letter in page], next=following)
 
@@ -96,12 +100,12 @@ def replay_dead_letters(
     After a time-out send it again with the same `Idempotency-Key`: it goes on under the same budget. Discarded jobs are
     put back where they are named.
     """
-    chosen = _chosen(order, user_id)
+    asked_for = chosen(order, user_id)
     if order.budget_usd is None:
-        price = price_document(services.ledger.dead_letters.price(chosen))
+        price = price_document(services.ledger.dead_letters.price(asked_for))
         return JSONResponse(price.model_dump(mode="json"))
     key = None if idempotency_key is None else f"{user_id} {idempotency_key}"
-    done = services.ledger.dead_letters.replay(chosen, budget_usd=order.budget_usd, key=key)
+    done = services.ledger.dead_letters.replay(asked_for, budget_usd=order.budget_usd, key=key)
     after.add_task(services.act_on, done.implied)
     return replayed_document(done)
 
@@ -114,11 +118,12 @@ def discard_dead_letters(
 
     A replay that names one requeues it all the same, and takes the discard back.
     """
-    done = services.ledger.dead_letters.discard(_chosen(order, user_id), reason=order.reason)
+    done = services.ledger.dead_letters.discard(chosen(order, user_id), reason=order.reason)
     return discarded_document(done)
 
 
-def _chosen(order: Selected, user_id: str) -> DeadLetterFilter:
+def chosen(order: Selected, user_id: str | None) -> DeadLetterFilter:
+    """Return which failed jobs are meant, of a user's or of all. Raise BadInput where that is said in no way or two."""
     if (order.jobs is None) == (order.filter is None):
         raise BadInput("Give either jobs or filter.", field="jobs")
     if order.filter is not None:

@@ -1,13 +1,16 @@
-"""`/v1/jobs`: the outcome of the orders, and their end or another try. Everybody has their own."""
+"""`/v1/jobs`: the outcome of the orders, and their end or another try. Everybody has their own.
+
+The routes of one job by its id (`of_one`) stand under `/v1/admin/jobs`, too: there operators have anybody's.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query, Response
 from pydantic import AwareDatetime
 
-from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.auth import Owner, UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
@@ -18,6 +21,7 @@ from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.ledger import Job, JobStatus, Search
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
+of_one = APIRouter()
 
 Status = Annotated[JobStatus | None, Query(description="Only jobs in this status.")]
 Kind = Annotated[str | None, Query(max_length=100, description="Only jobs of this kind.", examples=["generate-image"])]
@@ -47,26 +51,35 @@ def list_jobs(
     text: Text = None,
 ) -> JobPage:
     """Newest first. Rows of a batch are listed at `/v1/jobs/{id}/children`."""
-    found = services.ledger.jobs.page(
-        user_id,
-        limit=limit + 1,
-        before=read_cursor(cursor),
-        status=status,
-        kind=kind,
-        since=since,
-        search=Search(tags=tuple(tags or ()), text=text),
-    )
+    asked = {"status": status, "kind": kind, "since": since}
+    return job_page(services, user_id, limit=limit, cursor=cursor, tags=tags, text=text, **asked)
+
+
+def job_page(
+    services: Services,
+    user_id: str | None,
+    *,
+    limit: int,
+    cursor: str | None,
+    tags: list[str] | None,
+    text: str | None,
+    **asked: Any,
+) -> JobPage:
+    """Return a page of a user's jobs, or of everybody's."""
+    search = Search(tags=tuple(tags or ()), text=text)
+    before = read_cursor(cursor)
+    found = services.ledger.jobs.page(user_id, limit=limit + 1, before=before, search=search, **asked)
     page, following = cut(found, limit, created)
     return JobPage(items=summaries(page, services.ledger, services.settings), next=following)
 
 
-@router.get("/{id}", summary="Follow a job", responses=problem_responses(401, 403, 404))
-def get_job(id: str, user_id: UserId, services: ServicesOf) -> JobDocument:
+@of_one.get("/{id}", summary="Follow a job", responses=problem_responses(401, 403, 404))
+def get_job(id: str, owner: Owner, services: ServicesOf) -> JobDocument:
     """Show its paid calls, its files, what it cost, and what it waits for."""
-    return job_document(own_job(id, user_id, services), services.ledger, services.settings)
+    return job_document(own_job(id, owner, services), services.ledger, services.settings)
 
 
-@router.post(
+@of_one.post(
     "/{id}/cancel",
     status_code=202,
     summary="Cancel a job",
@@ -76,33 +89,31 @@ def get_job(id: str, user_id: UserId, services: ServicesOf) -> JobDocument:
         **problem_responses(401, 403, 404),
     },
 )
-def cancel_job(
-    id: str, user_id: UserId, services: ServicesOf, response: Response, after: BackgroundTasks
-) -> JobDocument:
+def cancel_job(id: str, owner: Owner, services: ServicesOf, response: Response, after: BackgroundTasks) -> JobDocument:
     """End at once what was not sent to the provider yet; cancel there what was.
 
     A request that already runs there usually runs on and is billed: its result is kept. To ask twice is the same as to
     ask once, and a job that has ended stays as it is.
     """
-    own_job(id, user_id, services)
+    own_job(id, owner, services)
     after.add_task(services.act_on, services.ledger.jobs.cancel(id))
-    document = job_document(own_job(id, user_id, services), services.ledger, services.settings)
+    document = job_document(own_job(id, owner, services), services.ledger, services.settings)
     response.status_code = 200 if document.status.terminal else 202
     return document
 
 
-@router.post(
+@of_one.post(
     "/{id}/replay",
     status_code=202,
     summary="Replay a failed or cancelled job",
     response_description="Back at work.",
     responses=problem_responses(401, 403, 404, 409),
 )
-def replay_job(id: str, user_id: UserId, services: ServicesOf, after: BackgroundTasks) -> JobDocument:
+def replay_job(id: str, owner: Owner, services: ServicesOf, after: BackgroundTasks) -> JobDocument:
     """Reuse what has succeeded of the job, without paying it again, and give the step that failed a new attempt."""
-    own_job(id, user_id, services)
+    own_job(id, owner, services)
     after.add_task(services.act_on, services.ledger.jobs.replay(id))
-    return job_document(own_job(id, user_id, services), services.ledger, services.settings)
+    return job_document(own_job(id, owner, services), services.ledger, services.settings)
 
 
 @router.post(
@@ -118,8 +129,9 @@ def repeat_job(id: str, context: OrderContextOf) -> Accepted:
     return context.answer(context.services.ledger.jobs.repeat(id, idempotency_key=context.idempotency_key))
 
 
-def own_job(id: str, user_id: str, services: Services) -> Job:
+def own_job(id: str, owner: str | None, services: Services) -> Job:
+    """Return the job. Raise 404 where it is not the owner's; None owns all."""
     job = services.ledger.jobs.get(id)
-    if job is None or job.user_id != user_id:
+    if job is None or owner not in (None, job.user_id):
         raise not_found("job")
     return job

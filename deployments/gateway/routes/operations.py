@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Depends
+from fastapi import APIRouter, BackgroundTasks, Body, Depends, Query
 from fastapi.responses import JSONResponse
 
 from darkroom.deployments.gateway.auth import ActingCaller, acting_caller
 from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.routes.dead_letters import Limit, asked, chosen, letter_page
 from darkroom.deployments.gateway.routes.ordering import IdempotencyKey
 from darkroom.deployments.gateway.schemas.dead_letters import (
+    DeadLetterPage,
+    DiscardedDocument,
+    FilterBody,
     PriceDocument,
     ReplayedDocument,
+    discarded_document,
     price_document,
     replayed_document,
     which,
 )
 from darkroom.deployments.gateway.schemas.operations import (
+    CauseDiscard,
     CauseDocument,
     CauseList,
     CauseReplay,
+    OfAnybody,
     QueueDocument,
     queue_document,
 )
-from darkroom.deployments.gateway.services import ServicesOf
+from darkroom.deployments.gateway.schemas.paging import Cursor
+from darkroom.deployments.gateway.services import Services, ServicesOf
+from darkroom.ledger import DeadLetterFilter
 
 router = APIRouter(
     prefix="/v1/admin",
@@ -32,6 +41,8 @@ router = APIRouter(
     dependencies=[Depends(acting_caller)],
     responses=problem_responses(401, 403, 422),
 )
+
+UserQuery = Annotated[str | None, Query(max_length=200, description="Only of this user: an id, or a name.")]
 
 
 @router.get("/queue", summary="See who waits behind whom")
@@ -68,10 +79,40 @@ def replay_causes(
 
     Each job is paid from its own user's budget, too.
     """
-    chosen = which(order.filter, None)
+    asked_for = of_anybody(order, services)
     if order.budget_usd is None:
-        return JSONResponse(price_document(services.ledger.dead_letters.price(chosen)).model_dump(mode="json"))
+        return JSONResponse(price_document(services.ledger.dead_letters.price(asked_for)).model_dump(mode="json"))
     key = None if idempotency_key is None else f"all {caller.user_id} {idempotency_key}"
-    done = services.ledger.dead_letters.replay(chosen, budget_usd=order.budget_usd, key=key)
+    done = services.ledger.dead_letters.replay(asked_for, budget_usd=order.budget_usd, key=key)
     after.add_task(services.act_on, done.implied)
     return replayed_document(done)
+
+
+@router.get("/dead-letters/jobs", summary="List everybody's failed jobs")
+def list_letters(
+    given: Annotated[FilterBody, Depends(asked)],
+    services: ServicesOf,
+    user: UserQuery = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> DeadLetterPage:
+    """As `GET /v1/dead-letters`, whosever they are."""
+    return letter_page(services, which(given, id_of(user, services)), limit=limit, cursor=cursor)
+
+
+@router.post("/dead-letters/discard", summary="Discard anybody's failed jobs", responses=problem_responses(413, 415))
+def discard_letters(order: Annotated[CauseDiscard, Body()], services: ServicesOf) -> DiscardedDocument:
+    """As `POST /v1/dead-letters/discard`, whosever they are."""
+    done = services.ledger.dead_letters.discard(of_anybody(order, services), reason=order.reason)
+    return discarded_document(done)
+
+
+def of_anybody(order: OfAnybody, services: Services) -> DeadLetterFilter:
+    """Return which failed jobs are meant, of all users' or of the one that is named."""
+    user = None if order.filter is None else order.filter.user
+    return chosen(order, id_of(user, services))
+
+
+def id_of(user: str | None, services: Services) -> str | None:
+    """Return the id of the user who is named; None where nobody is. Raise BadInput for one who is not there."""
+    return None if user is None else services.ledger.users.find(user).id

@@ -15,7 +15,7 @@ from darkroom.clock import utc_now
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.schemas.base import Document, Usd
-from darkroom.deployments.gateway.services import ServicesOf
+from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.ledger import Sums, Usage
 
@@ -47,6 +47,10 @@ To = Annotated[
 ]
 GroupBy = Annotated[Literal["model", "user", "tag", "day"], Query(description="One line for each.")]
 Form = Annotated[Literal["json", "csv"], Query(alias="format", description="How it is answered.")]
+IN_BOTH_FORMS: dict[str, Any] = {
+    "content": {CSV: {"schema": {"type": "string"}}},
+    "description": "By `format`.",
+}
 
 
 class SpendingDocument(Document):
@@ -81,10 +85,7 @@ class UsageDocument(Document):
 @router.get(
     "/v1/usage",
     summary="See what was spent",
-    responses={
-        200: {"content": {CSV: {"schema": {"type": "string"}}}, "description": "By `format`."},
-        **problem_responses(401, 403, 422),
-    },
+    responses={200: IN_BOTH_FORMS, **problem_responses(401, 403, 422)},
     response_model=UsageDocument,
 )
 def get_usage(
@@ -96,6 +97,13 @@ def get_usage(
     form: Form = "json",
 ) -> Any:
     """Tell your own usage; with the key of a service those of its end users too, or of the one that it acts for."""
+    return answer(services, begin, end, group_by=group_by, form=form, user_id=user_id)
+
+
+def answer(
+    services: Services, begin: str | None, end: str | None, *, group_by: str, form: str, user_id: str | None
+) -> Any:
+    """Return what a user has spent, or everybody, in the form that was asked for."""
     since, until = span(_read(begin, "from"), _read(end, "to"))
     usage = services.ledger.spending.between(since, until, group_by=group_by, user_id=user_id)
     if form == "csv":

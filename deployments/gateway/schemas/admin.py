@@ -9,10 +9,12 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from darkroom.deployments.gateway.schemas.base import Document, Usd
-from darkroom.ledger import USUAL, Account, KnownKey, Plan, Scope, User
+from darkroom.ledger import OVERLAP, USUAL, Account, KnownKey, Plan, Scope, User
+from darkroom.ledger.breaker import halvings_now
 from darkroom.ledger.keys import LONGEST_NAME
 from darkroom.ledger.tables import MOST_QUEUED
-from darkroom.ledger.users import MOST_MARKUP
+from darkroom.ledger.users import LONGEST_OVERLAP, MOST_MARKUP
+from darkroom.timing import Timing
 
 MOST = 1_000_000
 MOST_USD = 100_000
@@ -56,6 +58,15 @@ class BudgetOrder(Body):
 
 class PlanChoice(Body):
     plan: PlanName
+
+
+class RotationOrder(Body):
+    overlap_seconds: int = Field(
+        int(OVERLAP.total_seconds()),
+        ge=0,
+        le=int(LONGEST_OVERLAP.total_seconds()),
+        description="So long the old keys go on. 0: they stop now.",
+    )
 
 
 class KeyOrder(Body):
@@ -162,6 +173,7 @@ class AccountDocument(Document):
     user_slots: int | None = Field(description="Most that one user holds. Null: as many as the plan says.")
     endpoint_caps: dict[str, int]
     down_since: datetime | None = Field(description="Since when its provider is out. Null: it is up.")
+    slowed_at: datetime | None = Field(description="When its provider last said 429. Null: the slots are not halved.")
 
 
 class AccountList(Document):
@@ -195,11 +207,13 @@ def plan_document(plan: Plan) -> PlanDocument:
     return PlanDocument.model_validate(plan)
 
 
-def account_document(account: Account) -> AccountDocument:
+def account_document(account: Account, *, now: datetime, timing: Timing) -> AccountDocument:
+    slowed = halvings_now(account.halvings, account.slowed_at, now=now, timing=timing)
     return AccountDocument(
         name=account.id,
         slots=account.slots,
         user_slots=account.user_slots,
         endpoint_caps=account.endpoint_caps or {},
         down_since=account.down_since,
+        slowed_at=account.slowed_at if slowed else None,
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from darkroom.deployments.gateway.schemas.base import Document, Usd
-from darkroom.deployments.gateway.schemas.dead_letters import MOST_USD, Budget, FilterBody
-from darkroom.ledger import AccountNow
+from darkroom.deployments.gateway.schemas.dead_letters import MOST_USD, Budget, FilterBody, Selected, Word
+from darkroom.ledger import MOST_REASON, AccountNow
 from darkroom.ledger.queue import LaneNow
 
 
@@ -77,13 +77,22 @@ class CauseList(Document):
     items: list[CauseDocument]
 
 
-class CauseReplay(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class WhoseFilter(FilterBody):
+    user: Word = Field(None, description="Only of this user: an id, or a name.", examples=["ann"])
 
-    filter: FilterBody = Field(description="Which failed jobs, whosever they are.")
+
+class OfAnybody(Selected):
+    filter: WhoseFilter | None = Field(None, description="Which failed jobs, whosever they are.")
+
+
+class CauseReplay(OfAnybody):
     budget_usd: Budget | None = Field(
         None, ge=0, le=MOST_USD, decimal_places=6, description="Without it you are told what it would cost."
     )
+
+
+class CauseDiscard(OfAnybody):
+    reason: str = Field(min_length=1, max_length=MOST_REASON, examples=["A test order."])
 
 
 def queue_document(accounts: Sequence[AccountNow], *, at: datetime) -> QueueDocument:
