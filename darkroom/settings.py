@@ -14,6 +14,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, TypeAdapter, ValidationError, field_validator
@@ -41,6 +42,10 @@ class Settings(BaseSettings):
     gateway_url: str = Field(
         "http://127.0.0.1:8700", description="Where operators' browsers and the CLI reach the gateway."
     )
+    prefect_ui_url: str = Field(
+        "", description="Where operators' browsers reach Prefect's UI. Default: the address of its API, without /api."
+    )
+    prefect_api_url: str = Field("", validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url"))
     store: str = Field(
         "", description="Media store: a folder, s3://bucket/prefix, or block:<type-slug>/<name>. Default: $HOME/media."
     )
@@ -164,6 +169,11 @@ class Settings(BaseSettings):
     def webhook_url(self, account_id: str) -> str | None:
         """Return where that provider's webhooks are received, without a row's token; None without a public URL."""
         return f"{self.public_url.rstrip('/')}/webhooks/{account_id}" if self.public_url else None
+
+    def run_url(self, flow_run_id: UUID | None) -> str | None:
+        """Return the page of a run in Prefect's UI; None where there is no run yet, or nobody knows where that is."""
+        ui = (self.prefect_ui_url or self.prefect_api_url.rstrip("/").removesuffix("/api")).rstrip("/")
+        return f"{ui}/runs/flow-run/{flow_run_id}" if ui and flow_run_id else None
 
     @property
     def browser_url(self) -> str:

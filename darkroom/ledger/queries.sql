@@ -1260,6 +1260,60 @@ SELECT * FROM (
 ) AS line
 WHERE place <= :first
 
+-- name: queue_lately
+-- Who waited for slots since then, and who was served meanwhile: of the calls that wait, that hold a slot, and that have
+-- ended since, each by an index of its own. Whoever waited longest comes first. An answer that served again never waited.
+WITH seen AS (
+    SELECT account_id, lane, user_id, created_at, not_before, granted_at, finished_at
+    FROM request WHERE status = 'queued'
+    UNION ALL
+    SELECT account_id, lane, user_id, created_at, not_before, granted_at, finished_at
+    FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown')
+    UNION ALL
+    SELECT account_id, lane, user_id, created_at, not_before, granted_at, finished_at
+    FROM request WHERE finished_at > CAST(:begin AS timestamptz) AND reused_from IS NULL
+), waited AS (
+    SELECT account_id, lane, user_id, granted_at, granted_at IS NULL AND finished_at IS NULL AS still,
+        greatest(created_at, not_before) AS since,
+        COALESCE(granted_at, finished_at, CAST(:now AS timestamptz)) AS until
+    FROM seen
+), line AS (
+    SELECT account_id, lane, user_id, count(granted_at) AS granted, count(*) FILTER (WHERE still) AS waiting,
+        CAST(EXTRACT(EPOCH FROM avg(until - since) FILTER (WHERE granted_at IS NOT NULL)) AS double precision)
+            AS mean_seconds,
+        CAST(EXTRACT(EPOCH FROM max(until - since)) AS double precision) AS longest_seconds,
+        range_agg(tstzrange(greatest(since, CAST(:begin AS timestamptz)), until)) AS spans
+    FROM waited WHERE until > CAST(:begin AS timestamptz) AND since <= until
+    GROUP BY account_id, lane, user_id
+    ORDER BY longest_seconds DESC LIMIT :most
+)
+SELECT line.account_id, line.lane, line.user_id, "user".name AS "user", line.granted, line.waiting, line.mean_seconds,
+    line.longest_seconds, COALESCE(meanwhile.served, '[]') AS served
+FROM line JOIN "user" ON "user".id = line.user_id
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('key', other.user_id, 'name', other.name, 'slots', other.slots)) AS served
+    FROM (
+        SELECT waited.user_id, whose.name, count(*) AS slots
+        FROM waited JOIN "user" AS whose ON whose.id = waited.user_id
+        WHERE waited.account_id = line.account_id AND waited.user_id <> line.user_id
+          AND waited.granted_at > CAST(:begin AS timestamptz) AND waited.granted_at <@ line.spans
+        GROUP BY waited.user_id, whose.name
+        ORDER BY count(*) DESC, waited.user_id LIMIT :served
+    ) AS other
+) AS meanwhile ON true
+ORDER BY line.longest_seconds DESC, line.user_id, line.lane
+
+-- name: runs_lately
+-- Newest first, with how many of their jobs are open.
+SELECT run.id, run.kind, run.deployment, run.flow_run_id, run.user_id, "user".name AS "user", run.created_at,
+    run.left_at AS suspended_at, run.closed_at,
+    (SELECT count(*) FROM job WHERE job.run_id = run.id AND job.finished_at IS NULL) AS open_jobs
+FROM run JOIN "user" ON "user".id = run.user_id
+WHERE true
+  AND (run.closed_at IS NULL OR run.closed_at > CAST(:since AS timestamptz)) -- given: since
+  AND run.id = (SELECT run_id FROM job WHERE id = :job_id) -- given: job_id
+ORDER BY run.created_at DESC, run.id LIMIT :limit
+
 -- name: asset_insert
 -- Stored again it is not told again (`xmax` is 0 of a row that was not there). Of a batch's rows their batch tells.
 WITH stored AS (

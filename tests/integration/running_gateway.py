@@ -130,9 +130,9 @@ def running_gateway(
 @contextmanager
 def gateway_alone(ledger_url: str, home: Path, *, media: MediaStore | None = None) -> Iterator[RunningGateway]:
     """A gateway that has its ledger and perhaps a store: no Prefect, no provider."""
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PREFECT_API_URL", NO_PREFECT)
+        settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
         with running_gateway(settings, blocks=None if media is None else GivenBlocks(media=media)) as gateway:
             yield gateway
 
