@@ -241,6 +241,7 @@ UPDATE job SET run_id = :run_id WHERE id = ANY(:job_ids)
 UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NULL
 
 -- name: jobs_page
+-- Words are looked for in the prompt, and in what tells best what was ordered: each by an index.
 SELECT * FROM job
 WHERE user_id = :user_id AND parent_id IS NULL
   AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
@@ -249,7 +250,7 @@ WHERE user_id = :user_id AND parent_id IS NULL
   AND kind = :kind -- given: kind
   AND created_at >= CAST(:since AS timestamptz) -- given: since
   AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
-  AND parameters ->> 'prompt' ILIKE :prompt -- given: prompt
+  AND (parameters ->> 'prompt' ILIKE :prompt OR COALESCE(parameters #>> '{input,prompt}', parameters #>> '{input,text}', parameters ->> 'text', parameters ->> 'topic', parameters ->> 'instruction', parameters ->> 'name', parameters ->> 'title') ILIKE :prompt) -- given: prompt
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
 
@@ -264,7 +265,7 @@ SELECT job.* FROM "user" CROSS JOIN LATERAL (
       AND kind = :kind -- given: kind
       AND created_at >= CAST(:since AS timestamptz) -- given: since
       AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
-      AND parameters ->> 'prompt' ILIKE :prompt -- given: prompt
+      AND (parameters ->> 'prompt' ILIKE :prompt OR COALESCE(parameters #>> '{input,prompt}', parameters #>> '{input,text}', parameters ->> 'text', parameters ->> 'topic', parameters ->> 'instruction', parameters ->> 'name', parameters ->> 'title') ILIKE :prompt) -- given: prompt
     ORDER BY created_at DESC, id DESC LIMIT :limit
 ) AS job
 ORDER BY job.created_at DESC, job.id DESC
@@ -1375,11 +1376,16 @@ SELECT * FROM asset WHERE job_id = ANY(:job_ids) AND deleted_at IS NULL ORDER BY
 -- name: assets_page
 -- Of a batch with the files of its rows. A row of a batch has the tags of its batch.
 SELECT asset.*, request.endpoint AS model, COALESCE(batch.tags, job.tags, '{}') AS tags,
-    COALESCE(job.parameters ->> 'prompt', job.parameters #>> '{input,prompt}') AS prompt
+    words.prompt
 FROM asset
 LEFT JOIN job ON job.id = asset.job_id
 LEFT JOIN job AS batch ON batch.id = job.parent_id
 LEFT JOIN request ON request.ref = asset.ref
+CROSS JOIN LATERAL (
+    SELECT COALESCE(job.parameters ->> 'prompt', job.parameters #>> '{input,prompt}', job.parameters #>> '{input,text}',
+        job.parameters ->> 'text', job.parameters ->> 'topic', job.parameters ->> 'instruction',
+        job.parameters ->> 'name', job.parameters ->> 'title') AS prompt
+) AS words
 WHERE asset.user_id = :user_id AND asset.deleted_at IS NULL
   AND (asset.created_at, asset.id)
     < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(CAST(:before_id AS text), ''))
@@ -1390,8 +1396,7 @@ WHERE asset.user_id = :user_id AND asset.deleted_at IS NULL
   AND (CAST(:model AS text) IS NULL OR request.endpoint = :model)
   AND (CAST(:job_id AS text) IS NULL OR job.id = :job_id OR job.parent_id = :job_id)
   AND (CAST(:tags AS text[]) IS NULL OR COALESCE(batch.tags, job.tags) @> CAST(:tags AS text[]))
-  AND (CAST(:prompt AS text) IS NULL
-    OR COALESCE(job.parameters ->> 'prompt', job.parameters #>> '{input,prompt}') ILIKE :prompt)
+  AND (CAST(:prompt AS text) IS NULL OR words.prompt ILIKE :prompt)
 ORDER BY asset.created_at DESC, asset.id DESC
 LIMIT :limit
 

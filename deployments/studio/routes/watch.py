@@ -106,7 +106,7 @@ def _filter(status: str, q: str) -> Node:
     text = h.input(type="search", name="q", value=q, minlength="2", maxlength="200", dir="auto")
     return h.form(".filter", method="get", action=AT, role="search")[
         field("Status", choice("status", STATUSES, status)),
-        field("Text in the prompt", text),
+        field("Text in the order", text),
         button("Filter", kind="quiet"),
     ]
 
