@@ -17,7 +17,19 @@ from darkroom.deployments.cli.output import JsonOption, print_rows
 if TYPE_CHECKING:
     from darkroom.ledger import Sums
 
-COLUMNS = ("", "calls", "estimate", "cost", "price", "billed", "no bill yet", "saved", "paid twice", "spent")
+COLUMNS = (
+    "",
+    "calls",
+    "estimate",
+    "cost",
+    "price",
+    "billed",
+    "no bill yet",
+    "saved",
+    "by drafts",
+    "paid twice",
+    "spent",
+)
 
 
 class By(StrEnum):
@@ -56,7 +68,7 @@ def costs(
 
 def _cells(sums: Sums, name: str) -> tuple[str, ...]:
     money = (sums.estimate_usd, sums.cost_usd, sums.price_usd, sums.billed_usd)
-    more = (sums.saved_usd, sums.duplicates_usd, sums.spent_usd)
+    more = (sums.saved_usd, sums.drafts_saved_usd, sums.duplicates_usd, sums.spent_usd)
     return (name, str(sums.calls), *map(_usd, money), str(sums.unbilled_calls), *map(_usd, more))
 
 
