@@ -1389,6 +1389,7 @@ CROSS JOIN LATERAL (
 WHERE asset.user_id = :user_id AND asset.deleted_at IS NULL
   AND (asset.created_at, asset.id)
     < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(CAST(:before_id AS text), ''))
+  AND (CAST(:since AS timestamptz) IS NULL OR asset.created_at >= :since)
   AND (CAST(:asset_id AS text) IS NULL OR asset.id = :asset_id)
   AND (CAST(:kind AS text) IS NULL OR :kind = CASE
     WHEN split_part(asset.content_type, '/', 1) IN ('image', 'video', 'audio') THEN split_part(asset.content_type, '/', 1)

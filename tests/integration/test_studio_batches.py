@@ -301,6 +301,10 @@ def test_winners_are_chosen_by_keys_and_clicks(
         page.locator("#confirm button").focus()
         press("Enter")
         expect(page.locator(".toast")).to_contain_text("Chosen", timeout=WAIT)
+        expect(page.locator(".winner .chosen-mark:visible")).to_have_count(3)
+        assert browser.violations() == []
+        page.locator("#draft-2 .tile-again").click()
+        expect(page.get_by_label("Prompt (required)")).to_have_value(PROMPTS[1], timeout=WAIT)
         assert browser.complaints == []
     batch = ledger.batches.get(batch_id)
     assert batch is not None and batch.winners == [1, 10, 11]

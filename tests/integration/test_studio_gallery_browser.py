@@ -117,6 +117,28 @@ def test_pages_are_for_everybody(
         assert browser.strangers() == [] and browser.complaints == []
 
 
+def test_new_files_come_on_top_by_themselves(
+    gateway: RunningGateway, ledger_url: str, store: MediaStore, ann: NewKey
+) -> None:
+    """Each once, with nothing asked for between; only those that are looked for; and onto a page that had none."""
+    ledger = Ledger(ledger_url)
+    with browsing(gateway) as browser:
+        browser.sign_in(ann.key)
+        page, live = browser.page, browser.page.locator("body[data-live=yes]")
+        page.goto(f"{gateway.url}/studio/gallery?q=kingfisher&kind=image")
+        expect(live).to_be_attached(timeout=LONG)
+        expect(page.locator(".empty")).to_be_visible()
+        for n, prompt in enumerate(("A kingfisher at dawn", "A heron", "A kingfisher at dusk")):
+            made(ledger, store, ann, prompt=prompt, model=FLUX, content=picture(_colour(n)))
+            if n == 0:
+                expect(page.locator(".file")).to_have_count(1, timeout=LONG)
+                expect(live).to_be_attached(timeout=LONG)
+        titles = page.locator(".file .row-title")
+        expect(titles).to_have_text(["A kingfisher at dusk", "A kingfisher at dawn"], timeout=LONG)
+        assert browser.complaints == []
+    ledger.close()
+
+
 def test_a_price_is_told_while_typing_and_the_order_placed_by_keyboard(gateway: RunningGateway, ann: NewKey) -> None:
     """From the model's name to the job's page, an error mended on the way."""
     with browsing(gateway) as browser:
