@@ -102,6 +102,17 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("MUX_WEBHOOK_SECRET", "mux_webhook_secret"),
         description="Signing secret of the webhook endpoint at Mux. Unset: Mux is asked how an upload went.",
     )
+    oidc_issuer: str | None = Field(
+        None,
+        description="OpenID Connect provider by which operators may sign in to the Studio, e.g. https://id.example.com.",
+    )
+    oidc_client_id: str = Field("", description="What the gateway is called there.")
+    oidc_client_secret: SecretStr | None = Field(None, description="… and its secret. Unset: it has none, PKCE alone.")
+    oidc_operators: str = Field(
+        "",
+        description="Who of its users is an operator: verified e-mail addresses, or claim=value of the ID token, "
+        "e.g. ann@example.com, groups=darkroom-operators.",
+    )
     news_kept: timedelta = Field(
         timedelta(days=30),
         ge=timedelta(hours=1),
@@ -137,6 +148,8 @@ class Settings(BaseSettings):
         "mux_token_id",
         "mux_token_secret",
         "mux_webhook_secret",
+        "oidc_issuer",
+        "oidc_client_secret",
         "notifier",
         "notifier_secret",
         "payment_url",

@@ -101,7 +101,7 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "POST /v1/admin/users/{user}/revoke",
     ),
 }
-# Health, documentation, and webhooks, which prove by themselves whose they are.
+# Health, documentation, webhooks, which prove by themselves whose they are, and sign-ons, which the provider proves.
 WITHOUT_KEY: Final = frozenset(
     {
         "GET /",
@@ -112,6 +112,8 @@ WITHOUT_KEY: Final = frozenset(
         "GET /healthz",
         "GET /readyz",
         "POST /v1/hooks/{name}",
+        "POST /v1/sessions/oidc",
+        "POST /v1/sessions/oidc/authorization",
         "POST /webhooks/{account_id}",
     }
 )

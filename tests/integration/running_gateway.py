@@ -109,9 +109,9 @@ class Customer:
 
 @contextmanager
 def running_gateway(
-    settings: Settings, *, blocks: BlockCache | None = None, http: type[BoundedHttp] = BoundedHttp
+    settings: Settings, *, blocks: BlockCache | None = None, http: type[BoundedHttp] = BoundedHttp, port: int = 0
 ) -> Iterator[RunningGateway]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = create_app(settings, blocks=blocks)
         config = uvicorn.Config(app, http=http, access_log=False, log_level="warning")
