@@ -245,7 +245,7 @@ def shot(browser: Browser, name: str) -> None:
 
 
 @in_a_browser
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light"), (2560, "light")])
 def test_pages_are_for_everybody(
     gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey, width: int, scheme: Literal["light", "dark"]
 ) -> None:

@@ -23,6 +23,7 @@ from darkroom.media.store import LocalFolder, MediaStore
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
 
 SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for screenshots
+COLUMNS = "getComputedStyle(document.querySelector('.files')).gridTemplateColumns.split(' ').length"
 LONG = SLOW * 15_000
 FLUX = "fal-ai/flux/dev"
 PROMPTS = (
@@ -114,6 +115,8 @@ def test_pages_are_for_everybody(
                     fold.evaluate("each => { each.open = true; }")
             shot(browser, f"{name}-{width}-{scheme}")
             assert browser.violations() == [] and browser.fits(), name
+            if name == "gallery":  # a wide screen is full of pictures, and a narrow one shows them large
+                assert {360: 1, 1280: 4, 2560: 9}[width] == browser.page.evaluate(COLUMNS)
         assert browser.strangers() == [] and browser.complaints == []
 
 

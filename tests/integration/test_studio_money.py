@@ -80,6 +80,15 @@ def test_spending_is_shown_against_the_budget(visitor: Visitor, ledger: Ledger, 
     )
 
 
+def test_what_drafts_have_saved_is_told_with_its_rule(visitor: Visitor, ledger: Ledger, ann: NewKey) -> None:
+    """As an estimate; and not at all where there were no batches."""
+    assert "Saved by drafts" not in visitor.get("/studio/money").text
+    batch = ledger.jobs.post(user_id=ann.user_id, kind="render-batch", parameters={}).job
+    ledger.jobs.finish(batch.id, JobStatus.COMPLETED, result={"saved_usd": 1.5})
+    page = visitor.get("/studio/money").text
+    assert "about $1.50</abbr>" in page and 'title="An estimate' in page
+
+
 def test_a_time_that_is_none_is_told_and_kept(visitor: Visitor) -> None:
     """What was asked for is still in the form."""
     page = visitor.get("/studio/money?since=2030-02-01&until=2030-01-01")

@@ -115,11 +115,14 @@ def _total(total: Any) -> Node:
             "Billed so far": money(total["billed_usd"]),
             "Price with mark-up": money(total["price_usd"]) if marked_up else None,
             "Saved by reuse": money(total["saved_usd"]),
-            "Saved by drafts": total["drafts_saved_usd"]
-            and h.abbr(title=BY_DRAFTS)[f"about {money(total['drafts_saved_usd'])}"],
+            "Saved by drafts": _by_drafts(total["drafts_saved_usd"]),
             "Came twice": money(total["duplicates_usd"]) if total["duplicates_usd"] else None,
         }
     )
+
+
+def _by_drafts(usd: float) -> Node:
+    return h.abbr(title=BY_DRAFTS)[f"about {money(usd)}"] if usd else None
 
 
 def _lines(items: Any, what: str, total: Any) -> Node:
