@@ -57,20 +57,25 @@
     source = null;
   }
 
+  const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+  function found(root, what) {
+    return [...(root.matches?.(what) ? [root] : []), ...root.querySelectorAll(what)];
+  }
+
   function ownZone(root) {
-    for (const each of root.querySelectorAll("time[datetime]"))
-      each.textContent = new Date(each.dateTime).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+    for (const each of found(root, "time[datetime]")) each.textContent = zone.format(new Date(each.dateTime));
   }
 
   // A slider and the number beside it are one: the number is what is sent.
   function slide(root) {
-    for (const slider of root.querySelectorAll("input[data-slides]")) {
+    for (const slider of found(root, "input[data-slides]")) {
       const typed = document.getElementById(slider.dataset.slides);
       slider.hidden = false;
       slider.oninput = () => { typed.value = slider.value; };
       typed.oninput = () => { if (typed.value !== "") slider.value = typed.value; };
     }
-    for (const copies of root.querySelectorAll("button[data-copies]")) {
+    for (const copies of found(root, "button[data-copies]")) {
       const text = document.getElementById(copies.dataset.copies), label = copies.textContent;
       copies.hidden = false;
       copies.onclick = async () => {
@@ -85,8 +90,8 @@
   ownZone(document);
   slide(document);
   document.body.addEventListener("htmx:load", (event) => {
-    ownZone(event.detail.elt.parentElement ?? document);
-    slide(event.detail.elt.parentElement ?? document);
+    ownZone(event.detail.elt);
+    slide(event.detail.elt);
   });
   if (address) {
     open();
