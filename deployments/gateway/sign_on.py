@@ -151,7 +151,7 @@ class SignOn:
     def _asking(self) -> Iterator[None]:
         """Raise Retry where the provider does not answer, or is asked as often as it may be."""
         if not self._at_once.acquire(blocking=False):
-            raise Retry("There are too many sign-ons at once.", retry_after=5)
+            raise Retry("There are too many sign-ons at once.", retry_after=timedelta(seconds=5))
         try:
             yield
         except (httpx.HTTPError, KeyError, ValueError) as error:

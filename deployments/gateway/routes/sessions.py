@@ -64,9 +64,9 @@ def finish_sign_on(proof: SignOnProof, services: ServicesOf) -> NewSessionDocume
 
     The session has all scopes, and leans on a key named `single sign-on`: whoever revokes that ends it.
     """
-    given = {"nonce": proof.nonce, "code_verifier": proof.code_verifier, "issuer": proof.iss}
+    sign_on = _sign_on(services)
     try:
-        who = _sign_on(services).finish(proof.code, **given)
+        who = sign_on.finish(proof.code, nonce=proof.nonce, code_verifier=proof.code_verifier, issuer=proof.iss)
     except Refused as refused:
         logger.warning("A sign-on was refused: %s", refused)
         remedy = "Begin again; if that does not help, the gateway's log says why."
