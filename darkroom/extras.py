@@ -1,4 +1,4 @@
-"""What is installed only where it is wanted: `pip install darkroom-media[local,film,debate]`."""
+"""What is installed only where it is wanted: `pip install darkroom-media[local,film,debate,oidc]`."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, TypeAdapter, ValidationError, field_validator
@@ -44,6 +45,10 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None, description="Whose calls the commands' are. Unset: the operator's, kept in HOME."
     )
+    prefect_ui_url: str = Field(
+        "", description="Where operators' browsers reach Prefect's UI. Default: the address of its API, without /api."
+    )
+    prefect_api_url: str = Field("", validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url"))
     store: str = Field(
         "", description="Media store: a folder, s3://bucket/prefix, or block:<type-slug>/<name>. Default: $HOME/media."
     )
@@ -100,6 +105,17 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("MUX_WEBHOOK_SECRET", "mux_webhook_secret"),
         description="Signing secret of the webhook endpoint at Mux. Unset: Mux is asked how an upload went.",
     )
+    oidc_issuer: str | None = Field(
+        None,
+        description="OpenID Connect provider by which operators may sign in to the Studio, e.g. https://id.example.com.",
+    )
+    oidc_client_id: str = Field("", description="What the gateway is called there.")
+    oidc_client_secret: SecretStr | None = Field(None, description="… and its secret. Unset: it has none, PKCE alone.")
+    oidc_operators: str = Field(
+        "",
+        description="Who of its users is an operator: verified e-mail addresses, or claim=value of the ID token, "
+        "e.g. ann@example.com, groups=darkroom-operators.",
+    )
     news_kept: timedelta = Field(
         timedelta(days=30),
         ge=timedelta(hours=1),
@@ -136,6 +152,8 @@ class Settings(BaseSettings):
         "mux_token_id",
         "mux_token_secret",
         "mux_webhook_secret",
+        "oidc_issuer",
+        "oidc_client_secret",
         "notifier",
         "notifier_secret",
         "payment_url",
@@ -173,6 +191,11 @@ class Settings(BaseSettings):
     def webhook_url(self, account_id: str) -> str | None:
         """Return where that provider's webhooks are received, without a row's token; None without a public URL."""
         return f"{self.public_url.rstrip('/')}/webhooks/{account_id}" if self.public_url else None
+
+    def run_url(self, flow_run_id: UUID | None) -> str | None:
+        """Return the page of a run in Prefect's UI; None where there is no run yet, or nobody knows where that is."""
+        ui = (self.prefect_ui_url or self.prefect_api_url.rstrip("/").removesuffix("/api")).rstrip("/")
+        return f"{ui}/runs/flow-run/{flow_run_id}" if ui and flow_run_id else None
 
     @property
     def browser_url(self) -> str:

@@ -47,6 +47,7 @@ class AssetFilter:
     model: str | None = None
     job_id: str | None = None
     asset_id: str | None = None
+    since: datetime | None = None
     search: Search = EVERYTHING
 
 

@@ -1,11 +1,11 @@
-"""The kinds of columns that the tables share."""
+"""The kinds of columns and indexes that the tables share."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import DateTime, Numeric, SmallInteger, text
+from sqlalchemy import DateTime, Index, Numeric, SmallInteger, literal_column, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
@@ -64,3 +64,14 @@ def depth() -> Any:
 def on_demand() -> Any:
     """Declare a column with a deployment's name, without the flow's."""
     return Field(default=ON_DEMAND, sa_column_kwargs={"server_default": ON_DEMAND})
+
+
+def words_anywhere(name: str, expression: str, *, where: str) -> Index:
+    """Declare an index by which a text is found anywhere in what the expression is."""
+    return Index(
+        name,
+        literal_column(f"({expression})").label("words"),
+        postgresql_using="gin",
+        postgresql_ops={"words": "gin_trgm_ops"},
+        postgresql_where=text(where),
+    )

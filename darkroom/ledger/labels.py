@@ -35,7 +35,7 @@ class Labels:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Jobs that have all of the tags, and the text somewhere in their prompt, in capitals or not."""
+    """Jobs that have all of the tags, and the text somewhere in what was ordered, in capitals or not."""
 
     tags: Sequence[str] = ()
     text: str | None = None

@@ -241,6 +241,7 @@ UPDATE job SET run_id = :run_id WHERE id = ANY(:job_ids)
 UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NULL
 
 -- name: jobs_page
+-- Words are looked for in the prompt, and in what tells best what was ordered: each by an index.
 SELECT * FROM job
 WHERE user_id = :user_id AND parent_id IS NULL
   AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
@@ -249,7 +250,7 @@ WHERE user_id = :user_id AND parent_id IS NULL
   AND kind = :kind -- given: kind
   AND created_at >= CAST(:since AS timestamptz) -- given: since
   AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
-  AND parameters ->> 'prompt' ILIKE :prompt -- given: prompt
+  AND (parameters ->> 'prompt' ILIKE :prompt OR COALESCE(parameters #>> '{input,prompt}', parameters #>> '{input,text}', parameters ->> 'text', parameters ->> 'topic', parameters ->> 'instruction', parameters ->> 'name', parameters ->> 'title') ILIKE :prompt) -- given: prompt
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
 
@@ -264,7 +265,7 @@ SELECT job.* FROM "user" CROSS JOIN LATERAL (
       AND kind = :kind -- given: kind
       AND created_at >= CAST(:since AS timestamptz) -- given: since
       AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
-      AND parameters ->> 'prompt' ILIKE :prompt -- given: prompt
+      AND (parameters ->> 'prompt' ILIKE :prompt OR COALESCE(parameters #>> '{input,prompt}', parameters #>> '{input,text}', parameters ->> 'text', parameters ->> 'topic', parameters ->> 'instruction', parameters ->> 'name', parameters ->> 'title') ILIKE :prompt) -- given: prompt
     ORDER BY created_at DESC, id DESC LIMIT :limit
 ) AS job
 ORDER BY job.created_at DESC, job.id DESC
@@ -1260,6 +1261,60 @@ SELECT * FROM (
 ) AS line
 WHERE place <= :first
 
+-- name: queue_lately
+-- Who waited for slots since then, and who was served meanwhile: of the calls that wait, that hold a slot, and that have
+-- ended since, each by an index of its own. Whoever waited longest comes first. An answer that served again never waited.
+WITH seen AS (
+    SELECT account_id, lane, user_id, created_at, not_before, granted_at, finished_at
+    FROM request WHERE status = 'queued'
+    UNION ALL
+    SELECT account_id, lane, user_id, created_at, not_before, granted_at, finished_at
+    FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown')
+    UNION ALL
+    SELECT account_id, lane, user_id, created_at, not_before, granted_at, finished_at
+    FROM request WHERE finished_at > CAST(:begin AS timestamptz) AND reused_from IS NULL
+), waited AS (
+    SELECT account_id, lane, user_id, granted_at, granted_at IS NULL AND finished_at IS NULL AS still,
+        greatest(created_at, not_before) AS since,
+        COALESCE(granted_at, finished_at, CAST(:now AS timestamptz)) AS until
+    FROM seen
+), line AS (
+    SELECT account_id, lane, user_id, count(granted_at) AS granted, count(*) FILTER (WHERE still) AS waiting,
+        CAST(EXTRACT(EPOCH FROM avg(until - since) FILTER (WHERE granted_at IS NOT NULL)) AS double precision)
+            AS mean_seconds,
+        CAST(EXTRACT(EPOCH FROM max(until - since)) AS double precision) AS longest_seconds,
+        range_agg(tstzrange(greatest(since, CAST(:begin AS timestamptz)), until)) AS spans
+    FROM waited WHERE until > CAST(:begin AS timestamptz) AND since <= until
+    GROUP BY account_id, lane, user_id
+    ORDER BY longest_seconds DESC LIMIT :most
+)
+SELECT line.account_id, line.lane, line.user_id, "user".name AS "user", line.granted, line.waiting, line.mean_seconds,
+    line.longest_seconds, COALESCE(meanwhile.served, '[]') AS served
+FROM line JOIN "user" ON "user".id = line.user_id
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_object('key', other.user_id, 'name', other.name, 'slots', other.slots)) AS served
+    FROM (
+        SELECT waited.user_id, whose.name, count(*) AS slots
+        FROM waited JOIN "user" AS whose ON whose.id = waited.user_id
+        WHERE waited.account_id = line.account_id AND waited.user_id <> line.user_id
+          AND waited.granted_at > CAST(:begin AS timestamptz) AND waited.granted_at <@ line.spans
+        GROUP BY waited.user_id, whose.name
+        ORDER BY count(*) DESC, waited.user_id LIMIT :served
+    ) AS other
+) AS meanwhile ON true
+ORDER BY line.longest_seconds DESC, line.user_id, line.lane
+
+-- name: runs_lately
+-- Newest first, with how many of their jobs are open.
+SELECT run.id, run.kind, run.deployment, run.flow_run_id, run.user_id, "user".name AS "user", run.created_at,
+    run.left_at AS suspended_at, run.closed_at,
+    (SELECT count(*) FROM job WHERE job.run_id = run.id AND job.finished_at IS NULL) AS open_jobs
+FROM run JOIN "user" ON "user".id = run.user_id
+WHERE true
+  AND (run.closed_at IS NULL OR run.closed_at > CAST(:since AS timestamptz)) -- given: since
+  AND run.id = (SELECT run_id FROM job WHERE id = :job_id) -- given: job_id
+ORDER BY run.created_at DESC, run.id LIMIT :limit
+
 -- name: asset_insert
 -- Stored again it is not told again (`xmax` is 0 of a row that was not there). Of a batch's rows their batch tells.
 WITH stored AS (
@@ -1321,14 +1376,20 @@ SELECT * FROM asset WHERE job_id = ANY(:job_ids) AND deleted_at IS NULL ORDER BY
 -- name: assets_page
 -- Of a batch with the files of its rows. A row of a batch has the tags of its batch.
 SELECT asset.*, request.endpoint AS model, COALESCE(batch.tags, job.tags, '{}') AS tags,
-    COALESCE(job.parameters ->> 'prompt', job.parameters #>> '{input,prompt}') AS prompt
+    words.prompt
 FROM asset
 LEFT JOIN job ON job.id = asset.job_id
 LEFT JOIN job AS batch ON batch.id = job.parent_id
 LEFT JOIN request ON request.ref = asset.ref
+CROSS JOIN LATERAL (
+    SELECT COALESCE(job.parameters ->> 'prompt', job.parameters #>> '{input,prompt}', job.parameters #>> '{input,text}',
+        job.parameters ->> 'text', job.parameters ->> 'topic', job.parameters ->> 'instruction',
+        job.parameters ->> 'name', job.parameters ->> 'title') AS prompt
+) AS words
 WHERE asset.user_id = :user_id AND asset.deleted_at IS NULL
   AND (asset.created_at, asset.id)
     < (COALESCE(CAST(:before_at AS timestamptz), 'infinity'), COALESCE(CAST(:before_id AS text), ''))
+  AND (CAST(:since AS timestamptz) IS NULL OR asset.created_at >= :since)
   AND (CAST(:asset_id AS text) IS NULL OR asset.id = :asset_id)
   AND (CAST(:kind AS text) IS NULL OR :kind = CASE
     WHEN split_part(asset.content_type, '/', 1) IN ('image', 'video', 'audio') THEN split_part(asset.content_type, '/', 1)
@@ -1336,8 +1397,7 @@ WHERE asset.user_id = :user_id AND asset.deleted_at IS NULL
   AND (CAST(:model AS text) IS NULL OR request.endpoint = :model)
   AND (CAST(:job_id AS text) IS NULL OR job.id = :job_id OR job.parent_id = :job_id)
   AND (CAST(:tags AS text[]) IS NULL OR COALESCE(batch.tags, job.tags) @> CAST(:tags AS text[]))
-  AND (CAST(:prompt AS text) IS NULL
-    OR COALESCE(job.parameters ->> 'prompt', job.parameters #>> '{input,prompt}') ILIKE :prompt)
+  AND (CAST(:prompt AS text) IS NULL OR words.prompt ILIKE :prompt)
 ORDER BY asset.created_at DESC, asset.id DESC
 LIMIT :limit
 
@@ -2130,7 +2190,8 @@ WHERE id = :account_id
 -- name: spending
 -- What calls that ended in the time came to: user by user in the index, so that what is older is not read. A result that
 -- was paid twice belongs to the time in which it came. `saved_usd`: what the answers had cost that served again. Of a
--- job with several tags each tag has the whole; a batch's rows have the tags of their batch.
+-- job with several tags each tag has the whole; a batch's rows have the tags of their batch. `drafts_saved_usd`: as
+-- batches have told at their ends; its model is that of the finals, or of the drafts where there were none.
 WITH spender AS (
     SELECT id, name FROM "user"
     WHERE CAST(:user_id AS text) IS NULL OR id = CAST(:user_id AS text) OR parent_id = CAST(:user_id AS text)
@@ -2139,7 +2200,7 @@ WITH spender AS (
         call.cost_usd, call.price_usd, call.billed_usd, call.spent_usd, call.unbilled,
         COALESCE(CASE WHEN call.reused_from IS NOT NULL THEN
             (SELECT COALESCE(billed_usd, cost_usd) FROM request WHERE ref = call.reused_from)
-        END, 0) AS saved_usd, CAST(0 AS numeric) AS duplicates_usd
+        END, 0) AS saved_usd, CAST(0 AS numeric) AS duplicates_usd, CAST(0 AS numeric) AS drafts_saved_usd
     FROM spender CROSS JOIN LATERAL (
         SELECT job_id, endpoint, finished_at AS at, reused_from,
             CASE WHEN reused_from IS NULL THEN 1 ELSE 0 END AS calls,
@@ -2155,16 +2216,27 @@ WITH spender AS (
     ) AS call
     UNION ALL
     SELECT spender.id, spender.name, request.job_id, request.endpoint, delivery.received_at, 0, 0, 0, 0, 0,
-        delivery.cost_usd, 0, 0, delivery.cost_usd
+        delivery.cost_usd, 0, 0, delivery.cost_usd, 0
     FROM delivery CROSS JOIN LATERAL (SELECT * FROM request WHERE ref = delivery.ref LIMIT 1) AS request
     JOIN spender ON spender.id = request.user_id
     WHERE delivery.cost_usd > 0 AND delivery.received_at >= :begin AND delivery.received_at < :end
+    UNION ALL
+    SELECT spender.id, spender.name, batch.id, own.endpoint, batch.finished_at, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        CAST(batch.result ->> 'saved_usd' AS numeric)
+    FROM spender JOIN job AS batch ON batch.user_id = spender.id
+    LEFT JOIN LATERAL (
+        SELECT request.endpoint FROM job AS child JOIN request ON request.job_id = child.id
+        WHERE child.parent_id = batch.id AND :group_by = 'model'
+        ORDER BY child.stage DESC, child.manifest_row DESC LIMIT 1
+    ) AS own ON true
+    WHERE batch.parent_id IS NULL AND batch.kind = 'render-batch'
+      AND batch.finished_at >= :begin AND batch.finished_at < :end AND batch.result ->> 'saved_usd' IS NOT NULL
 )
 SELECT grouped.key, CASE WHEN :group_by = 'user' THEN min(line.name) END AS name, CAST(sum(calls) AS bigint) AS calls,
     sum(estimate_usd) AS estimate_usd, sum(cost_usd) AS cost_usd, sum(price_usd) AS price_usd,
     sum(billed_usd) AS billed_usd,
     CAST(sum(unbilled) AS bigint) AS unbilled_calls, sum(saved_usd) AS saved_usd,
-    sum(duplicates_usd) AS duplicates_usd, sum(spent_usd) AS spent_usd
+    sum(drafts_saved_usd) AS drafts_saved_usd, sum(duplicates_usd) AS duplicates_usd, sum(spent_usd) AS spent_usd
 FROM line CROSS JOIN LATERAL (
     SELECT CASE CAST(:group_by AS text) WHEN 'model' THEN line.endpoint WHEN 'user' THEN line.user_id
         WHEN 'day' THEN to_char(line.at AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS key

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Row
 from sqlmodel import Session, col, select
 
 from darkroom.ledger.breaker import halvings_now, slots_now
-from darkroom.ledger.database import run
+from darkroom.ledger.database import run, run_given
 from darkroom.ledger.part import Part
 from darkroom.ledger.statuses import Lane
 from darkroom.ledger.tables import Account
 
 FIRST = 20  # users of a lane that are told by name
+MOST_LINES = 50  # of users in lanes who have waited lately
+MOST_SERVED = 3  # others that are told of each
+MOST_RUNS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,55 @@ class AccountNow:
     lanes: tuple[LaneNow, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Waited:
+    """How a user's calls in a lane have waited lately. `served`: who got slots of the account while any of them waited.
+
+    `mean_seconds`: of those that were granted; None where none was.
+    """
+
+    account_id: str
+    lane: Lane
+    user_id: str
+    user: str
+    granted: int
+    waiting: int
+    mean_seconds: float | None
+    longest_seconds: float
+    served: tuple[Held, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunNow:
+    """A run of Prefect's that is open or was until lately."""
+
+    id: str
+    kind: str
+    deployment: str
+    flow_run_id: UUID | None
+    user_id: str
+    user: str
+    open_jobs: int
+    created_at: datetime
+    suspended_at: datetime | None
+    closed_at: datetime | None
+
+
 class Queue(Part):
+    def lately(self, since: datetime) -> list[Waited]:
+        """Return who has waited for slots from then on, the longest wait first, from what is on record of calls."""
+        rows = self._run("queue_lately", begin=since, now=self._now(), most=MOST_LINES, served=MOST_SERVED)
+        return [
+            Waited(**{**row._mapping, "lane": Lane(row.lane), "served": tuple(Held(**each) for each in row.served)})
+            for row in rows
+        ]
+
+    def runs(self, *, since: datetime | None = None, job_id: str | None = None) -> list[RunNow]:
+        """Return runs, newest first: those that are open or were closed after `since`; or the one that has the job."""
+        with self._engine.begin() as connection:
+            rows = run_given(connection, "runs_lately", since=since, job_id=job_id, limit=MOST_RUNS)
+            return [RunNow(**row._mapping) for row in rows]
+
     def now(self) -> list[AccountNow]:
         """Return all accounts, with their lanes in which somebody waits."""
         with Session(self._engine) as session:

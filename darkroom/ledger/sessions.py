@@ -10,13 +10,17 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlmodel import Session, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import Session, col, select
 
 from darkroom.ledger.database import run
-from darkroom.ledger.key_tables import ApiKey, KeySession
-from darkroom.ledger.keys import KnownKey, digest, known
+from darkroom.ledger.key_tables import ApiKey, KeySession, Scope
+from darkroom.ledger.keys import KnownKey, digest, known, new_key
 from darkroom.ledger.part import Part
+from darkroom.ledger.tables import User, new_id
 
+SIGN_ON = "single sign-on"  # the name of the key that such sessions lean on
+PLAN = "pro"
 LIFETIME = timedelta(hours=12)
 PREFIX = "ds_"
 
@@ -47,6 +51,31 @@ class Sessions(Part):
             run(connection, "session_forget", key=key_digest, now=now)
             run(connection, "session_open", digest=digest(token), key=key_digest, now=now, expires_at=made.expires_at)
         return made
+
+    def open_for_operator(self, who: str) -> NewSession:
+        """Make a session for an operator whom an identity provider has vouched for.
+
+        Their user is made on first use, and so is the key that their sessions lean on, which nobody ever sees.
+        """
+        name, now = f"sso:{who}", self._now()
+        with Session(self._engine) as session:
+            made = insert(User).values(id=new_id("u"), name=name, plan=PLAN, notified=0, created_at=now)
+            session.execute(made.on_conflict_do_nothing())
+            user = session.exec(select(User).where(User.name == name, col(User.parent_id).is_(None))).one()
+            held = select(ApiKey).where(
+                ApiKey.user_id == user.id,
+                ApiKey.name == SIGN_ON,
+                col(ApiKey.revoked_at).is_(None),
+                col(ApiKey.expires_at).is_(None),
+            )
+            key = session.exec(held).first()
+            leans_on = (
+                key.digest
+                if key
+                else digest(new_key(session, user.id, service=False, scopes=list(Scope), name=SIGN_ON).key)
+            )
+            session.commit()
+        return self.open(leans_on)
 
     def close(self, token: str) -> None:
         """End a session now."""

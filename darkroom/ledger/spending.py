@@ -36,6 +36,7 @@ class Sums:
     billed_usd: Decimal = Decimal(0)
     unbilled_calls: int = 0
     saved_usd: Decimal = Decimal(0)
+    drafts_saved_usd: Decimal = Decimal(0)  # an estimate: what finals of all rows would have cost, less what was spent
     duplicates_usd: Decimal = Decimal(0)
     spent_usd: Decimal = Decimal(0)
 

@@ -44,11 +44,16 @@ from darkroom.ledger.columns import (
     usd,
     usd_billed,
     when,
+    words_anywhere,
 )
 from darkroom.ledger.pricing import price
 from darkroom.ledger.statuses import BatchPass, JobStatus, Lane, RequestStatus
 
 MOST_QUEUED = 20_000
+WORDS = (  # what tells best what was ordered, where it has no prompt of its own
+    "COALESCE(parameters #>> '{input,prompt}', parameters #>> '{input,text}', parameters ->> 'text', "
+    "parameters ->> 'topic', parameters ->> 'instruction', parameters ->> 'name', parameters ->> 'title')"
+)
 
 
 def new_id(prefix: str = "") -> str:
@@ -196,13 +201,9 @@ class Job(SQLModel, table=True):
             postgresql_where=text("status = 'failed' AND discarded_at IS NULL"),
         ),
         Index("job_tagged", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
-        Index(
-            "job_prompt",
-            literal_column("(parameters ->> 'prompt')").label("prompt"),
-            postgresql_using="gin",
-            postgresql_ops={"prompt": "gin_trgm_ops"},
-            postgresql_where=text("parent_id IS NULL"),
-        ),
+        words_anywhere("job_prompt", "(parameters ->> 'prompt')", where="parent_id IS NULL"),
+        # Of orders that have their words elsewhere. The statements that look for them say the same.
+        words_anywhere("job_words", WORDS, where=f"parent_id IS NULL AND {WORDS} IS NOT NULL"),
     )
 
     id: str = Field(primary_key=True)

@@ -14,7 +14,19 @@ from darkroom.clock import utc_now
 from darkroom.deployments.cli.common import open_api
 from darkroom.deployments.cli.output import JsonOption, print_rows
 
-COLUMNS = ("", "calls", "estimate", "cost", "price", "billed", "no bill yet", "saved", "paid twice", "spent")
+COLUMNS = (
+    "",
+    "calls",
+    "estimate",
+    "cost",
+    "price",
+    "billed",
+    "no bill yet",
+    "saved",
+    "by drafts",
+    "paid twice",
+    "spent",
+)
 
 
 class By(StrEnum):
@@ -54,7 +66,7 @@ def costs(
 
 def _cells(sums: Mapping[str, Any], name: str) -> tuple[str, ...]:
     money = (sums["estimate_usd"], sums["cost_usd"], sums["price_usd"], sums["billed_usd"])
-    more = (sums["saved_usd"], sums["duplicates_usd"], sums["spent_usd"])
+    more = (sums["saved_usd"], sums["drafts_saved_usd"], sums["duplicates_usd"], sums["spent_usd"])
     return (name, str(sums["calls"]), *map(_usd, money), str(sums["unbilled_calls"]), *map(_usd, more))
 
 

@@ -105,6 +105,7 @@ def _studio(app: FastAPI, settings: Settings) -> FastAPI:
         app,
         https=settings.browser_url.startswith("https:"),
         media_elsewhere=settings.asset_links != "gateway",
+        sign_on=settings.oidc_issuer is not None,
     )
 
 

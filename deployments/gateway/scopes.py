@@ -83,6 +83,7 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "GET /v1/admin/dead-letters",
         "POST /v1/admin/dead-letters/discard",
         "GET /v1/admin/dead-letters/jobs",
+        "GET /v1/admin/drift",
         "POST /v1/admin/dead-letters/replay",
         "GET /v1/admin/jobs",
         "GET /v1/admin/jobs/{id}",
@@ -100,6 +101,8 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "POST /v1/admin/plans",
         "GET /v1/admin/queue",
         "GET /v1/admin/usage",
+        "GET /v1/admin/queue/lately",
+        "GET /v1/admin/runs",
         "GET /v1/admin/users",
         "POST /v1/admin/users",
         "GET /v1/admin/users/{user}",
@@ -112,7 +115,7 @@ ROUTES: Final[Mapping[Scope, tuple[str, ...]]] = {
         "POST /v1/admin/waits/{id}/wake",
     ),
 }
-# Health, documentation, and webhooks, which prove by themselves whose they are.
+# Health, documentation, webhooks, which prove by themselves whose they are, and sign-ons, which the provider proves.
 WITHOUT_KEY: Final = frozenset(
     {
         "GET /",
@@ -123,6 +126,8 @@ WITHOUT_KEY: Final = frozenset(
         "GET /healthz",
         "GET /readyz",
         "POST /v1/hooks/{name}",
+        "POST /v1/sessions/oidc",
+        "POST /v1/sessions/oidc/authorization",
         "POST /webhooks/{account_id}",
     }
 )

@@ -22,6 +22,7 @@ from darkroom.deployments.gateway.loops.news_feed import NewsFeed
 from darkroom.deployments.gateway.loops.submitter import Submitter
 from darkroom.deployments.gateway.rates import Rates
 from darkroom.deployments.gateway.schemas.news import as_line
+from darkroom.deployments.gateway.sign_on import SignOn
 from darkroom.deployments.gateway.thumbnails import Thumbnails
 from darkroom.deployments.gateway.webhook_ingest import WebhookIngest
 from darkroom.events import EventIngest
@@ -51,6 +52,7 @@ class Services:
     news: NewsFeed
     thumbnails: Thumbnails
     callbacks: CallbackSender
+    sign_on: SignOn | None
     rates: Rates = field(default_factory=Rates)
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
@@ -101,6 +103,7 @@ def open_services(settings: Settings, *, blocks: BlockCache | None = None) -> It
             news=opened.enter_context(news),
             thumbnails=Thumbnails(),
             callbacks=callbacks,
+            sign_on=SignOn(settings) if settings.oidc_issuer else None,
         )
 
 

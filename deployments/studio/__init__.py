@@ -19,8 +19,9 @@ How to add a screen: one file in `routes/`, with a `SCREEN = Screen(title, path,
 - Forms: `visit.form(action, *fields, submit="Order")` has the CSRF token in it, `FormOf` is what was filled in. htmx
   sends the token with everything by itself. A request that changes something is a POST, with a `VisitOf`.
 - `parts.py` is what pages are made of: card, table, empty, badge, said (user's text), money, moment, button, field…
-- News: an element with `data-news="job_…"` (or `"any"`), `hx-get` and `hx-trigger="news"` is fetched anew when the
-  stream tells something of that job. A list with `data-newcomers="/studio/…/"` has the rows of new jobs put on top,
-  each fetched from there + its id (204: no row here). Nothing polls. An own script goes into `static/` as a file.
+- News: an element with `data-news="job_…"` (or `"files"`, `"any"`), `hx-get` and `hx-trigger="news"` is fetched anew
+  when the stream tells of that job (of what may be new files, of anything). A list with
+  `data-newcomers="/studio/…/"` has the rows of new jobs put on top, each fetched from there + its id (204: no row
+  here). Nothing polls. An own script goes into `static/` as a file.
 - `local(url)` makes of a file's link one of this page's own host, which is all that the CSP lets a browser load.
 """

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from darkroom.deployments.studio import sign_in, static_files, stream
+from darkroom.deployments.studio import sign_on as sign_on_pages
 from darkroom.deployments.studio.api import ApiProblem, client_of
 from darkroom.deployments.studio.routes import SCREENS
 from darkroom.deployments.studio.security import Guard, policy
@@ -20,13 +21,18 @@ _WORDS = {
 }
 
 
-def create_studio(gateway: ASGIApp, *, https: bool = False, media_elsewhere: bool = False) -> FastAPI:
-    """Make the Studio of that API. `https`: browsers come by it. `media_elsewhere`: files are sent by the store."""
+def create_studio(
+    gateway: ASGIApp, *, https: bool = False, media_elsewhere: bool = False, sign_on: bool = False
+) -> FastAPI:
+    """Make the Studio of that API. `https`: browsers come by it. `media_elsewhere`: files are sent by the store.
+
+    `sign_on`: operators may sign in by an identity provider.
+    """
     studio = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     studio.state.http = client_of(gateway)
     studio.state.screens = SCREENS
-    studio.state.https = https
-    for part in (sign_in, static_files, stream):
+    studio.state.https, studio.state.sign_on = https, sign_on
+    for part in (sign_in, static_files, stream, *([sign_on_pages] if sign_on else [])):
         studio.include_router(part.router)
     for screen in SCREENS:
         studio.include_router(screen.router, prefix=screen.path)

@@ -25,6 +25,7 @@ TILES_OF_A_PAGE = 200
 TILE_WIDTH = 320
 MOST_ROWS = 10_000
 ENDED = ("completed", "failed", "cancelled")
+NONE = frozenset[int]()
 PASSES = {"draft": "Drafts", "final": "Finals"}
 
 
@@ -154,8 +155,21 @@ def trail(job: Any) -> Node:
 # -- walls -----------------------------------------------------------------------------------------------------------
 
 
-def tiles(job_id: str, found: Any, stage: str, *, chosen: frozenset[int] | None) -> Node:
-    """Return a page of a wall. `chosen`: the ticked ones, where there is a choice yet."""
+def winners_of(job: Any) -> frozenset[int]:
+    """Return the numbers that were chosen; none before that."""
+    return frozenset(n + 1 for n in job["batch"]["winners"] or ())
+
+
+def tiles(
+    job_id: str,
+    found: Any,
+    stage: str,
+    *,
+    chosen: frozenset[int] | None,
+    winners: frozenset[int] = NONE,
+    again: bool = False,
+) -> Node:
+    """Return a page of a wall. `chosen`: the ticked ones, where there is a choice yet. The rest is as of `tile`."""
     more = h.button(
         ".button.quiet",
         type="submit",
@@ -169,26 +183,47 @@ def tiles(job_id: str, found: Any, stage: str, *, chosen: frozenset[int] | None)
         hx_params="cursor",
     )["Show more"]
     return [
-        (tile(each, chosen=chosen) for each in found["items"]),
+        (tile(each, chosen=chosen, winners=winners, again=again) for each in found["items"]),
         found["next"] and h.li(".more")[more if chosen is not None else h.form(method="get", action="")[more]],
     ]
 
 
-def tile(row: Any, *, chosen: frozenset[int] | None, fresh: bool = False) -> Node:
-    """Return one row of the manifest in one pass. `fresh`: it takes the place of what the page shows of it."""
+def tile(
+    row: Any,
+    *,
+    chosen: frozenset[int] | None,
+    winners: frozenset[int] = NONE,
+    again: bool = False,
+    fresh: bool = False,
+) -> Node:
+    """Return one row of the manifest in one pass. `fresh`: it takes the place of what the page shows of it.
+
+    `winners`: of which the drafts stay marked, once the choice is made. `again`: it can be ordered again by itself.
+    """
     number, status = row["number"], row["status"]
+    won = row["stage"] == "draft" and number in winners
     return h.li(
-        f"#{row['stage']}-{number}.tile.{status}",
+        f"#{row['stage']}-{number}.tile.{status}{'.winner' if won else ''}",
         data_status=status,
         hx_swap_oob="true" if fresh else None,
-    )[_face(row, chosen) if status == "completed" else _no_picture(row)]
+    )[
+        _face(row, chosen, won=won) if status == "completed" else _no_picture(row),
+        again and _again(row),
+    ]
 
 
-def _face(row: Any, chosen: frozenset[int] | None) -> Node:
+def _again(row: Any) -> Node:
+    at = f"{PREFIX}/order/again/{row['id']}"
+    return h.a(".tile-again", href=at, aria_label=f"Again, with a change: {row['number']}")["Again"]
+
+
+def _face(row: Any, chosen: frozenset[int] | None, *, won: bool) -> Node:
     number, words = row["number"], ordered(row, most=120)
-    at = h.a(".tile-number", href=f"{PREFIX}/jobs/{row['id']}", aria_label=f"Look at {number}")[str(number)]
+    label = f"Look at {number}, which was chosen" if won else f"Look at {number}"
+    at = h.a(".tile-number", href=f"{PREFIX}/jobs/{row['id']}", aria_label=label)[str(number)]
     if chosen is None:
-        return [h.a(href=f"{PREFIX}/jobs/{row['id']}", tabindex="-1")[_picture(row, f"{number}: {words}")], at]
+        mark = won and h.span(".chosen-mark", aria_hidden="true")["✓"]
+        return [h.a(href=f"{PREFIX}/jobs/{row['id']}", tabindex="-1")[_picture(row, f"{number}: {words}")], at, mark]
     box = h.input(type="checkbox", name="row", value=str(number), checked=number in chosen)
     return [h.label[box, _picture(row, f"{number}: {words}"), h.span(".chosen-mark", aria_hidden="true")["✓"]], at]
 

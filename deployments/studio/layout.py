@@ -24,8 +24,11 @@ HTMX = {
 }
 
 
-def document(title: str, body: Node, *, csrf: str | None = None) -> str:
-    """Return a whole page. `csrf`: of who is signed in, which is also who hears the stream."""
+def document(title: str, body: Node, *, csrf: str | None = None, onward: str | None = None) -> str:
+    """Return a whole page. `csrf`: of who is signed in, which is also who hears the stream.
+
+    `onward`: another page that this one leads on to by itself.
+    """
     signed_in = {"hx_headers": json.dumps({"X-CSRF-Token": csrf}), "data_stream": f"{PREFIX}/stream"} if csrf else {}
     return str(
         h.html(lang="en")[
@@ -34,6 +37,7 @@ def document(title: str, body: Node, *, csrf: str | None = None) -> str:
                 h.meta(name="viewport", content="width=device-width, initial-scale=1"),
                 h.meta(name="color-scheme", content="light dark"),
                 h.meta(name="htmx-config", content=json.dumps(HTMX)),
+                onward and h.meta(http_equiv="refresh", content=f"0;url={onward}"),
                 h.title[f"{title} · Darkroom"],
                 h.link(rel="icon", href=address("icon.svg"), type="image/svg+xml"),
                 h.link(rel="stylesheet", href=address("studio.css")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import htpy as h
 from fastapi import APIRouter, Request, Response
@@ -12,7 +12,7 @@ from htpy import Node
 
 from darkroom.deployments.studio.api import Api, ApiProblem
 from darkroom.deployments.studio.layout import document
-from darkroom.deployments.studio.parts import banner, button, field
+from darkroom.deployments.studio.parts import banner, button, field, link
 from darkroom.deployments.studio.static_files import PREFIX
 from darkroom.deployments.studio.stream import STREAM_COOKIE, STREAM_PATH
 from darkroom.deployments.studio.visit import COOKIE, UNAUTHORIZED, FormOf, VisitOf, leading
@@ -29,24 +29,28 @@ router = APIRouter()
 
 
 @router.get("/sign-in")
-async def sign_in_page(next: str = START) -> Response:
-    return _page(next)
+async def sign_in_page(request: Request, next: str = START) -> Response:
+    return sign_in_document(request, next)
 
 
 @router.post("/sign-in")
 async def sign_in(request: Request, form: FormOf) -> Response:
     """Exchange the key for a session. The key itself is kept nowhere."""
-    to, key = _own(str(form.get("next", ""))), str(form.get("key", "")).strip()
+    to, key = own_path(str(form.get("next", ""))), str(form.get("key", "")).strip()
     try:
         made = await Api(http=request.app.state.http, bearer=_ascii(key)).post("/v1/sessions")
     except ApiProblem as problem:
-        return _page(to, ApiProblem(UNAUTHORIZED, WRONG_KEY) if problem.status == UNAUTHORIZED else problem)
+        wrong = ApiProblem(UNAUTHORIZED, WRONG_KEY) if problem.status == UNAUTHORIZED else problem
+        return sign_in_document(request, to, wrong)
     answer = leading(request, to)
-    secure = request.url.scheme == "https" or request.app.state.https
-    answer.set_cookie(
-        COOKIE, made["token"], max_age=SECONDS, path=PREFIX, httponly=True, samesite="strict", secure=secure
-    )
+    keep_session(request, answer, made["token"])
     return answer
+
+
+def keep_session(request: Request, answer: Response, token: str) -> None:
+    """Have the browser keep the session, for this site alone and for no script."""
+    secure = request.url.scheme == "https" or request.app.state.https
+    answer.set_cookie(COOKIE, token, max_age=SECONDS, path=PREFIX, httponly=True, samesite="strict", secure=secure)
 
 
 @router.post("/sign-out")
@@ -70,10 +74,10 @@ def to_sign_in(request: Request) -> Response:
     """Lead to the sign-in page, and from there back to where somebody wanted to be."""
     wanted = urlsplit(request.headers.get("hx-current-url", "")).path or request.url.path
     path = wanted if request.method == "GET" else START
-    return _signed_out(request, f"{PREFIX}/sign-in?next={quote(_own(path))}")
+    return _signed_out(request, f"{PREFIX}/sign-in?next={quote(own_path(path))}")
 
 
-def _own(path: str) -> str:
+def own_path(path: str) -> str:
     """Return the path where it is a page of the Studio: links lead to no other host."""
     own = path.startswith(f"{PREFIX}/") and not path.startswith(f"{PREFIX}/sign-") and path.isprintable()
     return path if own and "\\" not in path else START
@@ -83,17 +87,20 @@ def _ascii(key: str) -> str:
     return key if key.isascii() and key.isprintable() and key else "none"
 
 
-def _page(to: str, problem: ApiProblem | None = None) -> Response:
+def sign_in_document(request: Request, to: str, problem: ApiProblem | None = None) -> Response:
+    """Show the sign-in page, with what was wrong. `to`: where it leads on to."""
+    by_provider = f"{PREFIX}/sign-in/oidc?{urlencode({'next': own_path(to)})}"
     key = h.input(type="password", name="key", required=True, autofocus=True, autocomplete="current-password")
     body: Node = h.main("#main", class_="sign-in")[
         h.h1["Darkroom"],
         banner(problem) if problem else None,
         h.form(".card", method="post", action=f"{PREFIX}/sign-in")[
             h.h2["Sign in"],
-            h.input(type="hidden", name="next", value=_own(to)),
+            h.input(type="hidden", name="next", value=own_path(to)),
             field("API key", key, hint="An operator makes one with: darkroom key add"),
             button("Sign in"),
         ],
+        request.app.state.sign_on and h.p[link("Sign in as an operator, without a key", by_provider, kind="quiet")],
         h.p(".quiet-text")["The key is exchanged for a session of twelve hours, which ends sooner with the key."],
     ]
     return HTMLResponse(document("Sign in", body), problem.status if problem else 200)

@@ -110,9 +110,9 @@ class Customer:
 
 @contextmanager
 def running_gateway(
-    settings: Settings, *, blocks: BlockCache | None = None, http: type[BoundedHttp] = BoundedHttp
+    settings: Settings, *, blocks: BlockCache | None = None, http: type[BoundedHttp] = BoundedHttp, port: int = 0
 ) -> Iterator[RunningGateway]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = create_app(settings, blocks=blocks)
         config = uvicorn.Config(app, http=http, access_log=False, log_level="warning")
@@ -131,9 +131,9 @@ def running_gateway(
 @contextmanager
 def gateway_alone(ledger_url: str, home: Path, *, media: MediaStore | None = None) -> Iterator[RunningGateway]:
     """A gateway that has its ledger and perhaps a store: no Prefect, no provider."""
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PREFECT_API_URL", NO_PREFECT)
+        settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
         with running_gateway(settings, blocks=None if media is None else GivenBlocks(media=media)) as gateway:
             yield gateway
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -364,3 +365,26 @@ def test_spending_by_tag_user_model_and_day(ledger: Ledger, db: Db) -> None:
     assert [(each.key, each.name, each.calls) for each in found["user"].items] == [("ann", "ann", 1), ("bob", "bob", 1)]
     assert [each.key for each in found["day"].items] == ["2026-11-19", "2026-11-20"]
     assert ledger.spending.between(*span, group_by="user", user_id="bob").total.calls == 1
+
+
+def test_what_drafts_have_saved_is_as_batches_told_at_their_end(ledger: Ledger, db: Db) -> None:
+    """By the model of the finals, by the batch's tags, on the day of its end; below zero where drafts were dearer."""
+    users_of(db, "ann")
+    for batch, saved, tags in (("b1", 1.5, ["spring"]), ("b2", -0.25, [])):
+        db.execute(
+            "INSERT INTO job (id, user_id, kind, status, slotless, parameters, tags, result, created_at, finished_at)"
+            " VALUES (%s, 'ann', 'render-batch', 'completed', true, '{}', %s, %s, %s, %s)",
+            [batch, tags, json.dumps({"saved_usd": saved}), NOON, NOON],
+        )
+        for stage, endpoint in (("draft", "a/draft"), ("final", "a/final")):
+            ref = ended(db, f"{batch} {stage}", user_id="ann", endpoint=endpoint, cost_usd=0)
+            db.execute(
+                "UPDATE job SET parent_id = %s, stage = %s, manifest_row = 0"
+                " WHERE id = (SELECT job_id FROM request WHERE ref = %s)",
+                [batch, stage, ref],
+            )
+    span = NOON - timedelta(hours=1), NOON + timedelta(hours=1)
+    found = {by: ledger.spending.between(*span, group_by=by, user_id="ann") for by in ("tag", "model", "day", "user")}
+    assert {usage.total.drafts_saved_usd for usage in found.values()} == {Decimal("1.25")}
+    saved = {each.key: each.drafts_saved_usd for each in (*found["model"].items, *found["tag"].items)}
+    assert saved == {"a/draft": 0, "a/final": Decimal("1.25"), "spring": Decimal("1.5"), None: Decimal("-0.25")}

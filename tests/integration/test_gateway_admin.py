@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from ledger_scenes import DEV, FAILURE, post
+from ledger_scenes import DEV, FAILURE, GPT, SUCCESS, granted_picture, post
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
 from streams import reading
@@ -219,6 +219,54 @@ def test_operators_see_who_waits_behind_whom(operator: Operator, ledger: Ledger)
     (lane,) = fal["lanes"]
     assert (lane["lane"], lane["waiting"], lane["users"]) == ("interactive", 3, 2)
     assert [(each["user"], each["waiting"], each["held"]) for each in lane["first"]] == [("bob", 1, 0), ("ann", 2, 1)]
+
+
+def test_operators_see_who_has_waited_behind_whom(operator: Operator, ledger: Ledger) -> None:
+    """Of the last hour, from what is on record of calls: of who was served at once nobody was served meanwhile."""
+    ledger.users.set_account("fal", slots=1)
+    jobs = {name: post(ledger, ledger.users.add(name).user_id) for name in ("ann", "bob", "eve")}
+    for name in ("ann", "bob"):
+        ledger.grants.grant()
+        if name == "ann":
+            ledger.requests.settle(ledger.requests.of_job(jobs[name].id)[0].ref, SUCCESS, via="webhook")
+    found = {each["user"]: each for each in operator.get("queue/lately").json()["items"]}
+    assert {
+        name: (each["account"], each["lane"], each["granted"], each["waiting"]) for name, each in found.items()
+    } == {
+        "ann": ("fal", "interactive", 1, 0),
+        "bob": ("fal", "interactive", 1, 0),
+        "eve": ("fal", "interactive", 0, 1),
+    }
+    served = {name: {(other["name"], other["slots"]) for other in each["served"]} for name, each in found.items()}
+    assert served == {"ann": set(), "bob": {("ann", 1)}, "eve": {("ann", 1), ("bob", 1)}}
+    assert found["eve"]["mean_seconds"] is None and found["bob"]["mean_seconds"] <= found["eve"]["longest_seconds"]
+
+
+def test_runs_lead_to_prefects_ui(operator: Operator, ledger: Ledger) -> None:
+    """Those that are open, or the one of a job; by the address of Prefect's API where nobody has said another."""
+    ann, bob = (granted_picture(ledger, ledger.users.add(name).user_id) for name in ("ann", "bob"))
+    runs = operator.get("runs").json()["items"]
+    assert {(each["user"], each["open_jobs"], each["url"]) for each in runs} == {
+        (name, 1, f"http://127.0.0.1:9/runs/flow-run/{picture.flow_run_id}")
+        for name, picture in (("ann", ann), ("bob", bob))
+    }
+    (of_job,) = operator.get("runs", job=ann.job_id).json()["items"]
+    assert of_job["id"] == ann.run_id
+
+
+def test_models_are_told_by_how_far_bills_are_from_costs(operator: Operator, ledger: Ledger) -> None:
+    """The largest difference first, and none of a model without bills."""
+    user_id = ledger.users.add("ann").user_id
+    for endpoint, billed in ((DEV, "0.03"), ("fal-ai/flux/schnell", "0.02"), (GPT, None)):
+        ref = ledger.requests.of_job(post(ledger, user_id, endpoint=endpoint).id)[0].ref
+        ledger.requests.settle(ref, SUCCESS, via="webhook")
+        with ledger._engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE request SET billed_usd = %s WHERE ref = %s", (billed, ref))
+    found = [
+        (each["endpoint"], each["calls"], round(each["share"], 2)) for each in operator.get("drift").json()["items"]
+    ]
+    assert set(found) == {(DEV, 1, 0.2), ("fal-ai/flux/schnell", 1, -0.2)}
+    assert operator.get("drift", days=0).status_code == 422
 
 
 def test_operators_replay_what_failed_of_one_cause(operator: Operator, ledger: Ledger) -> None:

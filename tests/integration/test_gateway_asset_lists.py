@@ -84,6 +84,8 @@ def test_files_are_found_by_what_made_them(her: Customer, ledger: Ledger, store:
     found = {
         "?kind=image": [logo.id, fox.id],
         "?kind=video": [film.id],
+        f"?since={film.created_at.isoformat().replace('+', '%2B')}&kind=video": [film.id],
+        "?since=2999-01-01T00:00:00Z": [],
         "?kind=other": [mesh.id],
         f"?model={FLUX}": [fox.id],
         f"?job={mesh.job_id}": [mesh.id],

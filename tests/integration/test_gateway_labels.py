@@ -104,6 +104,22 @@ def test_jobs_are_found_by_tag_and_by_words_of_the_prompt(gateway: RunningGatewa
     assert gateway.as_user(ann).get("/v1/jobs?q=a").status_code == 422
 
 
+def test_orders_without_a_prompt_of_their_own_are_found_by_their_words(
+    gateway: RunningGateway, ledger: Ledger, ann: NewKey
+) -> None:
+    """By the model's input, a speech's text, a film's topic; and not by what is no text of theirs."""
+    orders = {
+        "film": {"model": "fal-ai/veo3", "input": {"prompt": "A heron lands"}},
+        "speech": {"model": "fal-ai/kokoro", "input": {"text": "Good morning, herons"}},
+        "debate": {"topic": "Herons or storks?"},
+        "training": {"trigger_word": "heron"},
+    }
+    made = {ledger.jobs.post(user_id=ann.user_id, kind="x", parameters=it).job.id: name for name, it in orders.items()}
+    for search, names in {"HERON": {"film", "speech", "debate"}, "veo3": set(), "heron%20lands": {"film"}}.items():
+        items = gateway.as_user(ann).get(f"/v1/jobs?q={search}").json()["items"]
+        assert {made[job["id"]] for job in items} == names
+
+
 def test_what_is_looked_for_is_found_by_an_index(ledger: Ledger, db: Db, ann: NewKey) -> None:
     """Among thousands of one user's jobs, however often it was looked for before."""
     db.execute(
@@ -113,12 +129,23 @@ def test_what_is_looked_for_is_found_by_an_index(ledger: Ledger, db: Db, ann: Ne
         "CASE n %% 1000 WHEN 0 THEN ARRAY['rare'] ELSE ARRAY['common'] END, now() FROM generate_series(1, 20000) AS n",
         [ann.user_id],
     )
+    db.execute(
+        "INSERT INTO job (id, user_id, kind, status, slotless, parameters, created_at) "
+        "SELECT 'run_' || n, %s, 'run-model', 'completed', false, jsonb_build_object('input', "
+        "jsonb_build_object('prompt', md5((n * 7)::text) || ' ' || md5(n::text))), now() "
+        "FROM generate_series(1, 20000) AS n",
+        [ann.user_id],
+    )
     db.execute("VACUUM ANALYZE job")
-    word = "c4ca4238a0b9"  # how the first one's begins
+    word = "c4ca4238a0b9"  # how the first one's begins, and how the last one's ends
     for search in (Search(text=word), Search(tags=["rare"])):
         for _ in range(8):
             found = ledger.jobs.page(ann.user_id, limit=50, search=search)
-        assert len(found) == (1 if search.text else 20)
+        assert len(found) == (2 if search.text else 20)
     ledger.close()  # then its connections have told what they used
-    indexes = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname IN ('job_tagged', 'job_prompt')"
-    wait_until(lambda: [row["idx_scan"] >= 8 for row in db.execute(indexes)] == [True, True], what="the indexes' use")
+    indexes = (
+        "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname IN ('job_tagged', 'job_prompt', 'job_words')"
+    )
+    wait_until(
+        lambda: [row["idx_scan"] >= 8 for row in db.execute(indexes)] == [True, True, True], what="the indexes' use"
+    )

@@ -258,7 +258,7 @@ def shot(browser: Browser, name: str) -> None:
 
 
 @in_a_browser
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light"), (2560, "light")])
 def test_pages_are_for_everybody(
     gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey, width: int, scheme: Literal["light", "dark"]
 ) -> None:
@@ -314,6 +314,10 @@ def test_winners_are_chosen_by_keys_and_clicks(
         page.locator("#confirm button").focus()
         press("Enter")
         expect(page.locator(".toast")).to_contain_text("Chosen", timeout=WAIT)
+        expect(page.locator(".winner .chosen-mark:visible")).to_have_count(3)
+        assert browser.violations() == []
+        page.locator("#draft-2 .tile-again").click()
+        expect(page.get_by_label("Prompt (required)")).to_have_value(PROMPTS[1], timeout=WAIT)
         assert browser.complaints == []
     batch = ledger.batches.get(batch_id)
     assert batch is not None and batch.winners == [1, 10, 11]

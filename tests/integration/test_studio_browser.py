@@ -15,6 +15,7 @@ from running_gateway import RunningGateway, gateway_alone
 from studio_browser import CHROMIUM, Browser, browsing
 from support import SLOW
 
+from darkroom.deployments.studio.routes import SCREENS
 from darkroom.ledger import Job, JobStatus, Ledger, NewKey, RequestSpec, Scope
 from darkroom.media.store import LocalFolder, MediaStore
 
@@ -94,6 +95,9 @@ def test_pages_are_for_everybody(
             expect(browser.page.locator("h1")).to_be_visible(timeout=SLOW * 15_000)
             shot(browser, f"{name}-{width}-{scheme}")
             assert browser.violations() == [] and browser.fits(), name
+        for screen in SCREENS:
+            browser.page.goto(f"{gateway.url}/studio{screen.path}")
+            assert browser.fits(), screen.title
         assert browser.strangers() == []
         assert browser.complaints == []
 

@@ -23,6 +23,7 @@ from darkroom.media.store import LocalFolder, MediaStore
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
 
 SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for screenshots
+COLUMNS = "getComputedStyle(document.querySelector('.files')).gridTemplateColumns.split(' ').length"
 LONG = SLOW * 15_000
 FLUX = "fal-ai/flux/dev"
 PROMPTS = (
@@ -114,7 +115,31 @@ def test_pages_are_for_everybody(
                     fold.evaluate("each => { each.open = true; }")
             shot(browser, f"{name}-{width}-{scheme}")
             assert browser.violations() == [] and browser.fits(), name
+            if name == "gallery":  # a wide screen is full of pictures, and a narrow one shows them large
+                assert {360: 1, 1280: 4, 2560: 9}[width] == browser.page.evaluate(COLUMNS)
         assert browser.strangers() == [] and browser.complaints == []
+
+
+def test_new_files_come_on_top_by_themselves(
+    gateway: RunningGateway, ledger_url: str, store: MediaStore, ann: NewKey
+) -> None:
+    """Each once, with nothing asked for between; only those that are looked for; and onto a page that had none."""
+    ledger = Ledger(ledger_url)
+    with browsing(gateway) as browser:
+        browser.sign_in(ann.key)
+        page, live = browser.page, browser.page.locator("body[data-live=yes]")
+        page.goto(f"{gateway.url}/studio/gallery?q=kingfisher&kind=image")
+        expect(live).to_be_attached(timeout=LONG)
+        expect(page.locator(".empty")).to_be_visible()
+        for n, prompt in enumerate(("A kingfisher at dawn", "A heron", "A kingfisher at dusk")):
+            made(ledger, store, ann, prompt=prompt, model=FLUX, content=picture(_colour(n)))
+            if n == 0:
+                expect(page.locator(".file")).to_have_count(1, timeout=LONG)
+                expect(live).to_be_attached(timeout=LONG)
+        titles = page.locator(".file .row-title")
+        expect(titles).to_have_text(["A kingfisher at dusk", "A kingfisher at dawn"], timeout=LONG)
+        assert browser.complaints == []
+    ledger.close()
 
 
 def test_a_price_is_told_while_typing_and_the_order_placed_by_keyboard(gateway: RunningGateway, ann: NewKey) -> None:

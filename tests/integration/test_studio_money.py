@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 from ledger_databases import Databases
-from ledger_scenes import FAILURE, SUCCESS, post
+from ledger_scenes import FAILURE, SUCCESS, granted_picture, post
 from running_gateway import RunningGateway, gateway_alone
 from studio_browser import Visitor, visiting
 
@@ -78,6 +78,15 @@ def test_spending_is_shown_against_the_budget(visitor: Visitor, ledger: Ledger, 
         and "bobs secret" not in page
         and " style=" not in page
     )
+
+
+def test_what_drafts_have_saved_is_told_with_its_rule(visitor: Visitor, ledger: Ledger, ann: NewKey) -> None:
+    """As an estimate; and not at all where there were no batches."""
+    assert "Saved by drafts" not in visitor.get("/studio/money").text
+    batch = ledger.jobs.post(user_id=ann.user_id, kind="render-batch", parameters={}).job
+    ledger.jobs.finish(batch.id, JobStatus.COMPLETED, result={"saved_usd": 1.5})
+    page = visitor.get("/studio/money").text
+    assert "about $1.50</abbr>" in page and 'title="An estimate' in page
 
 
 def test_a_time_that_is_none_is_told_and_kept(visitor: Visitor) -> None:
@@ -202,7 +211,7 @@ def test_what_failed_is_priced_and_replayed_under_a_budget(operator: Visitor, le
 def test_the_queue_and_models_are_shown_and_set(operator: Visitor, ledger: Ledger) -> None:
     """Slots by account; a model denied."""
     name = new_id("waiter")
-    post(ledger, ledger.users.add(name).user_id)
+    job = post(ledger, ledger.users.add(name).user_id)
     ledger.accounts.out("fal", probe=False, reason="The balance is used up.")
     page = operator.get("/studio/operators").text
     assert name in page and "The balance is used up." in page
@@ -213,3 +222,22 @@ def test_the_queue_and_models_are_shown_and_set(operator: Visitor, ledger: Ledge
     assert operator.send("/studio/operators/models/fal-ai/flux/dev", allowed="no", call_usd="0.5").status_code == 303
     assert ledger.models.choice("fal-ai/flux/dev") == (False, Decimal("0.5"))
     assert operator.get("/studio/operators/models?q=flux").status_code == 200
+    ref = ledger.requests.of_job(job.id)[0].ref
+    ledger.requests.settle(ref, SUCCESS, via="webhook")
+    with ledger._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE request SET billed_usd = 0.03 WHERE ref = %s", (ref,))
+    models = operator.get("/studio/operators/models").text
+    assert "+20.0%" in models and "drifts" in models
+
+
+def test_runs_are_shown_with_the_way_to_prefect(
+    gateway: RunningGateway, operator: Visitor, visitor: Visitor, ledger: Ledger, ann: NewKey
+) -> None:
+    """On the operators' list, and on the page of a job for who is an operator."""
+    ledger.users.set_account("fal", slots=100)
+    picture = granted_picture(ledger, ann.user_id)
+    link = f"/runs/flow-run/{picture.flow_run_id}"
+    assert link in operator.get("/studio/operators/runs").text
+    assert link not in visitor.get(f"/studio/jobs/{picture.job_id}").text
+    with visiting(gateway, ledger.keys.add(ann.user_id, name="both", scopes=list(Scope)).key) as both:
+        assert link in both.get(f"/studio/jobs/{picture.job_id}").text

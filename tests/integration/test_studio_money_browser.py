@@ -27,6 +27,7 @@ PAGES = {
     "callbacks": "/studio/money/callbacks",
     "keys": "/studio/money/keys",
     "operators": "/studio/operators",
+    "runs": "/studio/operators/runs",
     "users": "/studio/operators/users",
     "plans": "/studio/operators/plans",
     "dead-letters": "/studio/operators/dead-letters",

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
@@ -33,6 +34,14 @@ Kind = Annotated[AssetKind | None, Query(description="Only pictures, films, soun
 ModelName = Annotated[
     str | None, Query(max_length=200, description="Only files that this model made.", examples=["fal-ai/flux/dev"])
 ]
+StoredSince = Annotated[
+    AwareDatetime | None,
+    Query(
+        alias="since",
+        description="Only files stored then or later. With a time zone.",
+        examples=["2030-01-01T12:00:00Z"],
+    ),
+]
 OfJob = Annotated[str | None, Query(max_length=100, description="Only files of this job; of a batch, of its rows too.")]
 
 
@@ -45,12 +54,13 @@ def list_assets(
     kind: Kind = None,
     model: ModelName = None,
     job: OfJob = None,
+    since: StoredSince = None,
     tags: Tags = None,
     text: Text = None,
 ) -> AssetPage:
     """Newest first: what your jobs have made, and what you have brought."""
     search = Search(tags=tuple(tags or ()), text=text)
-    only = AssetFilter(kind=kind, model=model, job_id=job, search=search)
+    only = AssetFilter(kind=kind, model=model, job_id=job, since=since, search=search)
     found = services.ledger.assets.page(user_id, limit=limit + 1, before=read_cursor(cursor), only=only)
     page, following = cut(found, limit, lambda each: (each.asset.created_at, each.asset.id))
     return AssetPage(items=asset_entries(page, services.settings), next=following)

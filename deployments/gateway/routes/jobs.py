@@ -34,7 +34,13 @@ Tags = Annotated[
     Query(alias="tag", max_length=MOST_TAGS, description="Only jobs with this tag, or all of several."),
 ]
 Text = Annotated[
-    str | None, Query(alias="q", min_length=2, max_length=200, description="Only jobs with this text in their prompt.")
+    str | None,
+    Query(
+        alias="q",
+        min_length=2,
+        max_length=200,
+        description="Only jobs with this text in their prompt, or the text, topic or name that they have in its place.",
+    ),
 ]
 
 

@@ -1,7 +1,11 @@
-"""`/v1/admin/queue` and `/v1/admin/dead-letters`: what everybody waits for, and what has failed of everybody's."""
+"""What everybody waits for and has waited for, the runs, what is billed otherwise than reckoned, and what has failed.
+
+All of it is for the scope `admin`: `/v1/admin/queue`, `…/queue/lately`, `…/runs`, `…/drift` and `…/dead-letters`.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Depends, Query
@@ -27,13 +31,21 @@ from darkroom.deployments.gateway.schemas.operations import (
     CauseDocument,
     CauseList,
     CauseReplay,
+    DriftList,
     OfAnybody,
     QueueDocument,
+    RunList,
+    WaitedList,
+    drift_document,
     queue_document,
+    run_document,
+    waited_document,
 )
 from darkroom.deployments.gateway.schemas.paging import Cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.ledger import DeadLetterFilter
+
+LATELY = timedelta(hours=1)
 
 router = APIRouter(
     prefix="/v1/admin",
@@ -49,6 +61,42 @@ UserQuery = Annotated[str | None, Query(max_length=200, description="Only of thi
 def get_queue(services: ServicesOf) -> QueueDocument:
     """Show each account with its slots, breaker and throttle now, and the first users of each lane in order."""
     return queue_document(services.ledger.queue.now(), at=services.ledger.clock())
+
+
+@router.get("/queue/lately", summary="See who has waited behind whom")
+def get_queue_lately(services: ServicesOf) -> WaitedList:
+    """Each user in each lane of the last hour, the longest wait first, at most fifty; with who was served meanwhile."""
+    until = services.ledger.clock()
+    found = services.ledger.queue.lately(until - LATELY)
+    return WaitedList(since=until - LATELY, until=until, items=[waited_document(each) for each in found])
+
+
+@router.get("/runs", summary="List runs")
+def list_runs(
+    services: ServicesOf,
+    job: Annotated[str | None, Query(max_length=100, description="Only the run that has this job.")] = None,
+) -> RunList:
+    """Newest first, at most 200: those that are open, and those that were closed within the last hour."""
+    since = None if job is not None else services.ledger.clock() - LATELY
+    found = services.ledger.queue.runs(since=since, job_id=job)
+    return RunList(items=[run_document(each, services.settings) for each in found])
+
+
+@router.get("/drift", summary="See which models are billed otherwise than reckoned")
+def list_drift(
+    services: ServicesOf,
+    days: Annotated[int, Query(ge=1, le=366, description="Of calls that ended within so many days.")] = 30,
+) -> DriftList:
+    """By model, of calls of which cost and bill are known: the largest difference first."""
+    until = services.ledger.clock()
+    since = until - timedelta(days=days)
+    found = [
+        drift_document(account.id, each)
+        for account in services.ledger.users.accounts()
+        for each in services.ledger.bills.drift(account.id, since, until)
+    ]
+    found.sort(key=lambda each: abs(each.share or 0), reverse=True)
+    return DriftList(since=since, until=until, items=found)
 
 
 @router.get("/dead-letters", summary="See what jobs failed of")

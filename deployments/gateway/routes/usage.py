@@ -24,7 +24,7 @@ router = APIRouter(tags=["Money"])
 LONGEST = timedelta(days=366)
 CSV = "text/csv"
 FIGURES = ("calls", "estimate_usd", "cost_usd", "price_usd", "billed_usd", "unbilled_calls")
-COLUMNS = ("key", "name", *FIGURES, "saved_usd", "duplicates_usd", "spent_usd")
+COLUMNS = ("key", "name", *FIGURES, "saved_usd", "duplicates_usd", "spent_usd", "drafts_saved_usd")
 # A cell that begins so is a formula to a spreadsheet, and tags are users' own words.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -70,6 +70,11 @@ class SpendingDocument(Document):
     billed_usd: Usd = Field(description="What the provider has billed, as far as the bills are here.", examples=[0.9])
     unbilled_calls: int = Field(description="Those whose bill is not here.", examples=[0])
     saved_usd: Usd = Field(description="What answers had cost that served again.", examples=[0.05])
+    drafts_saved_usd: Usd = Field(
+        description="What batches that ended then have saved by rendering winners alone: an estimate, of all rows at "
+        "their finals' price less what drafts and finals have cost. Below zero where drafts hardly save.",
+        examples=[1.2],
+    )
     duplicates_usd: Usd = Field(description="Results that came twice, and cost twice.", examples=[0.0])
     spent_usd: Usd = Field(description="By the bill, else the cost; with what came twice.", examples=[0.9])
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from pydantic import Field
 
 from darkroom.deployments.gateway.schemas.base import Document, Usd
 from darkroom.deployments.gateway.schemas.dead_letters import MOST_USD, Budget, FilterBody, Selected, Word
-from darkroom.ledger import MOST_REASON, AccountNow
-from darkroom.ledger.queue import LaneNow
+from darkroom.ledger import MOST_REASON, AccountNow, Drift
+from darkroom.ledger.queue import LaneNow, RunNow, Waited
+from darkroom.settings import Settings
 
 
 class InLineDocument(Document):
@@ -58,6 +60,68 @@ class AccountNowDocument(Document):
 class QueueDocument(Document):
     at: datetime
     accounts: list[AccountNowDocument]
+
+
+class WaitedDocument(Document):
+    """How a user's calls in a lane have waited."""
+
+    account: str = Field(examples=["fal"])
+    lane: str = Field(examples=["batch"])
+    user_id: str
+    user: str = Field(examples=["ann"])
+    granted: int = Field(description="Calls of theirs that got their slot after a wait.")
+    waiting: int = Field(description="… and that wait still.")
+    mean_seconds: float | None = Field(description="How long the granted ones waited; null where none was granted.")
+    longest_seconds: float
+    served: list[HeldDocument] = Field(
+        description="Others who got slots of the account while any of them waited: the three with the most."
+    )
+
+
+class WaitedList(Document):
+    since: datetime
+    until: datetime
+    items: list[WaitedDocument]
+
+
+class RunDocument(Document):
+    """A run of Prefect's."""
+
+    id: str = Field(description="Our id of the run.")
+    kind: str = Field(examples=["generate-image"])
+    deployment: str = Field(examples=["on-demand"])
+    user_id: str
+    user: str = Field(examples=["ann"])
+    flow_run_id: UUID | None = Field(description="Prefect's id; null until Prefect has made it.")
+    url: str | None = Field(description="Its page in Prefect's UI.")
+    open_jobs: int
+    created_at: datetime
+    suspended_at: datetime | None = Field(description="Since when it is out of its process, until something comes.")
+    closed_at: datetime | None
+
+
+class RunList(Document):
+    items: list[RunDocument]
+
+
+class DriftDocument(Document):
+    """What calls of a model were billed at, beside what had been reckoned."""
+
+    account: str = Field(examples=["fal"])
+    endpoint: str = Field(examples=["fal-ai/flux/dev"])
+    calls: int
+    cost_usd: Usd
+    billed_usd: Usd
+    share: float | None = Field(
+        description="By how much the bill is higher, as a share of the cost; null where that was nothing.",
+        examples=[0.08],
+    )
+
+
+class DriftList(Document):
+    since: datetime
+    until: datetime
+    items: list[DriftDocument]
 
 
 class CauseDocument(Document):
@@ -127,3 +191,25 @@ def _lane(lane: LaneNow) -> LaneDocument:
         since=lane.since,
         first=[InLineDocument.model_validate(each) for each in lane.first],
     )
+
+
+def waited_document(waited: Waited) -> WaitedDocument:
+    return WaitedDocument(
+        account=waited.account_id,
+        lane=waited.lane.name.lower(),
+        user_id=waited.user_id,
+        user=waited.user,
+        granted=waited.granted,
+        waiting=waited.waiting,
+        mean_seconds=waited.mean_seconds,
+        longest_seconds=waited.longest_seconds,
+        served=[HeldDocument.model_validate(each) for each in waited.served],
+    )
+
+
+def run_document(run: RunNow, settings: Settings) -> RunDocument:
+    return RunDocument(**vars(run), url=settings.run_url(run.flow_run_id))
+
+
+def drift_document(account: str, drift: Drift) -> DriftDocument:
+    return DriftDocument(**vars(drift), account=account, share=None if drift.share is None else float(drift.share))

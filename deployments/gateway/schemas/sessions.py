@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.deployments.gateway.schemas.base import Document
 from darkroom.ledger import Scope
@@ -25,3 +25,23 @@ class SessionDocument(Document):
     scopes: list[Scope] = Field(examples=[["orders", "read"]])
     created_at: datetime
     expires_at: datetime
+
+
+class SignOnDocument(Document):
+    """A sign-on that has begun."""
+
+    url: str = Field(description="Where to lead the browser.")
+    state: str = Field(description="Comes back with the browser. Another one is not the sign-on that was begun.")
+    nonce: str = Field(description="Send it with the code.")
+    code_verifier: str = Field(description="Send it with the code.")
+
+
+class SignOnProof(BaseModel):
+    """What a browser came back with, and what was kept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str = Field(min_length=1, max_length=4000)
+    nonce: str = Field(min_length=1, max_length=200)
+    code_verifier: str = Field(min_length=43, max_length=128)
+    iss: str | None = Field(None, max_length=1000, description="As it came back, where it did.")

@@ -107,8 +107,11 @@ async def head(id: str, visit: VisitOf, phase: str = "") -> Response:
 @router.get("/{id}/wall")
 async def wall(id: str, visit: VisitOf, stage: Stage, cursor: str = "", choice: str = "") -> Response:
     """Show the next tiles of a wall."""
-    chosen = frozenset[int]() if choice else None
-    return visit.part(parts.tiles(id, await _children(visit, id, stage, cursor), stage, chosen=chosen))
+    found = await _children(visit, id, stage, cursor)
+    if choice:
+        return visit.part(parts.tiles(id, found, stage, chosen=parts.NONE))
+    marks = _marks(visit, await _batch(visit, id))
+    return visit.part(parts.tiles(id, found, stage, chosen=None, **marks))
 
 
 @router.get("/{id}/fresh")
@@ -120,8 +123,8 @@ async def fresh(id: str, visit: VisitOf, stage: Stage, since: str) -> Response:
         found = await _children(visit, id, stage, cursor, finished_since=since)
         ended, cursor = [*ended, *found["items"]], found["next"]
     choosing = parts.phase_of(job) == "choice" and "orders" in visit.scopes
-    chosen = frozenset[int]() if choosing else None
-    swapped = (parts.tile(each, chosen=chosen, fresh=True) for each in ended)
+    marks = {} if choosing else _marks(visit, job)
+    swapped = (parts.tile(each, chosen=parts.NONE if choosing else None, fresh=True, **marks) for each in ended)
     return visit.part(parts.wall_news(job, stage, since=now), swapped)
 
 
@@ -271,9 +274,14 @@ async def _walls(visit: Visit, job: Any, cursor: str, _: str) -> Node:
         found = await _children(visit, job["id"], stage, at)
         if found["items"]:
             news = None if job["status"] in ENDED else parts.wall_news(job, stage, since=since)
-            tiles = parts.tiles(job["id"], found, stage, chosen=None)
+            tiles = parts.tiles(job["id"], found, stage, chosen=None, **_marks(visit, job))
             shown.append([h.h2[parts.PASSES[stage]], news, h.ul(".wall")[tiles]])
     return shown
+
+
+def _marks(visit: Visit, job: Any) -> dict[str, Any]:
+    """Return what tiles have on them once the choice is made."""
+    return {"winners": parts.winners_of(job), "again": "orders" in visit.scopes}
 
 
 async def _priced(visit: Visit, id: str, numbers: str) -> Node:

@@ -1,12 +1,14 @@
 """Gallery: pictures, films, sound and 3D that were made, and those that were brought.
 
 A page of the API's own, which goes on by its cursor: by itself as one scrolls, by a link where there are no scripts.
+With news of files those are fetched that were stored since, and put on top.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -35,6 +37,8 @@ router = APIRouter()
 SCREEN = Screen("Gallery", "/gallery", router)
 
 FILES_OF_A_PAGE = 48
+MOST_FRESH = 200  # that are put on top at once; where more have come, the page is loaded anew
+OVERLAP = timedelta(seconds=5)  # files are stored in transactions that commit in any order
 KINDS = {"": "All", "image": "Pictures", "video": "Films", "audio": "Sound", "other": "3D and other files"}
 
 
@@ -43,17 +47,18 @@ async def gallery(
     visit: VisitOf, kind: str = "", tag: str = "", model: str = "", job: str = "", q: str = "", cursor: str = ""
 ) -> Response:
     """Show the newest files, and the way to the older ones."""
-    asked = _asked(kind=kind, tag=tag, model=model, job=job, q=q)
+    asked, since = _asked(kind=kind, tag=tag, model=model, job=job, q=q), _a_little_ago()
     found = await _files(visit, asked, cursor)
+    news = None if cursor else _news(asked, found["items"], since=since, empty=not found["items"])
     if not found["items"]:
-        return visit.page("Gallery", _filter(asked), _nothing(filtered=bool(asked)))
+        return visit.page("Gallery", _filter(asked), news, _nothing(filtered=bool(asked)))
     wall = h.form(method="get", action=f"{AT}/compare")[
         h.div(".compare-bar")[
             h.span(".quiet-text")["Tick two to see them side by side."], button("Compare", kind="quiet")
         ],
-        h.ul(".files")[_tiles(found, asked)],
+        h.ul("#files.files")[_tiles(found, asked)],
     ]
-    return visit.page("Gallery", _filter(asked), wall)
+    return visit.page("Gallery", _filter(asked), news, wall)
 
 
 @router.get("/rows")
@@ -62,6 +67,28 @@ async def more(
 ) -> Response:
     asked = _asked(kind=kind, tag=tag, model=model, job=job, q=q)
     return visit.part(_tiles(await _files(visit, asked, cursor), asked))
+
+
+@router.get("/fresh")
+async def fresh(
+    visit: VisitOf,
+    since: str,
+    seen: Annotated[list[str] | None, Query()] = None,
+    empty: str = "",
+    kind: str = "",
+    tag: str = "",
+    model: str = "",
+    job: str = "",
+    q: str = "",
+) -> Response:
+    """Show the files that were stored since then, on top of those that the page has. `seen`: it has these already."""
+    asked, now = _asked(kind=kind, tag=tag, model=model, job=job, q=q), _a_little_ago()
+    found = await visit.api.get("/v1/assets", limit=MOST_FRESH, since=since, **asked)
+    new = [each for each in found["items"] if each["id"] not in (seen or ())]
+    if new and (empty or found["next"]):  # a page that has no place for them
+        return Response(status_code=204, headers={"HX-Refresh": "true"})
+    tiles = h.ul(hx_swap_oob="afterbegin:#files")[(tile(each) for each in new)]
+    return visit.part(_news(asked, found["items"], since=now, empty=bool(empty)), new and tiles)
 
 
 @router.get("/compare")
@@ -102,6 +129,19 @@ async def one(visit: VisitOf, id: str) -> Response:
 async def delete(visit: VisitOf, id: str) -> Response:
     await visit.api.delete(f"/v1/assets/{id}")
     return visit.go(AT, said="The file is deleted.")
+
+
+def _news(asked: Mapping[str, str], shown: Sequence[Any], *, since: datetime, empty: bool) -> Node:
+    """Return what hears of files, and fetches those stored since. `shown`: what the page has of them."""
+    seen = [each["id"] for each in shown if datetime.fromisoformat(each["created_at"]) >= since]
+    given = {**asked, "since": since.isoformat(), "seen": seen, "empty": "1" if empty else ""}
+    at = f"{AT}/fresh?{urlencode(given, doseq=True)}"
+    live = {"hx_trigger": "news", "hx_swap": "outerHTML", "hx_sync": "this:queue last"}
+    return h.div("#files-news", data_news="files", hx_get=at, **live)
+
+
+def _a_little_ago() -> datetime:
+    return datetime.now(UTC) - OVERLAP
 
 
 def _asked(**given: str) -> dict[str, str]:

@@ -61,14 +61,14 @@ async def job(id: str, visit: VisitOf) -> Response:
     found = await visit.api.get(f"/v1/jobs/{id}")
     live = h.div("#job", data_news=id, hx_get=f"{AT}/{id}/view", hx_trigger="news", hx_sync="this:queue last")
     back = h.p[h.a(href=AT)["← All jobs"]]
-    return visit.page(ordered(found, most=80), back, live[job_view(found, _actions(visit, found))])
+    return visit.page(ordered(found, most=80), back, live[job_view(found, await _actions(visit, found))])
 
 
 @router.get("/{id}/view")
 async def view(id: str, visit: VisitOf) -> Response:
     """Show what is on the job's page, as it is now."""
     found = await visit.api.get(f"/v1/jobs/{id}")
-    return visit.part(job_view(found, _actions(visit, found)))
+    return visit.part(job_view(found, await _actions(visit, found)))
 
 
 @router.post("/{id}/cancel")
@@ -106,7 +106,7 @@ def _filter(status: str, q: str) -> Node:
     text = h.input(type="search", name="q", value=q, minlength="2", maxlength="200", dir="auto")
     return h.form(".filter", method="get", action=AT, role="search")[
         field("Status", choice("status", STATUSES, status)),
-        field("Text in the prompt", text),
+        field("Text in the order", text),
         button("Filter", kind="quiet"),
     ]
 
@@ -119,10 +119,12 @@ def _nothing(*, filtered: bool) -> Node:
     )
 
 
-def _actions(visit: Visit, found: Any) -> Node:
-    """Return the forms of what can be done with the job as it is, for who may do it."""
+async def _actions(visit: Visit, found: Any) -> Node:
+    """Return the forms of what can be done with the job as it is, for who may do it; for operators also its run."""
+    runs = (await visit.api.get("/v1/admin/runs", job=found["id"]))["items"] if "admin" in visit.scopes else []
+    in_prefect = [link("Its run in Prefect", each["url"], kind="quiet") for each in runs if each["url"]]
     if "orders" not in visit.scopes:
-        return None
+        return in_prefect and h.div(".actions")[in_prefect]
     at, status = f"{AT}/{found['id']}", found["status"]
     can = {
         "cancel": ("Cancel", "danger", status in ("pending", "running")),
@@ -132,4 +134,5 @@ def _actions(visit: Visit, found: Any) -> Node:
     return h.div(".actions")[
         link("Again, with a change", f"{PREFIX}/order/again/{found['id']}", kind="quiet"),
         (visit.form(f"{at}/{name}", submit=label, kind=kind) for name, (label, kind, shown) in can.items() if shown),
+        in_prefect,
     ]

@@ -1,4 +1,4 @@
-"""Spending: today and this month against the budget, and by model, tag and day, with what reuse has saved."""
+"""Spending: today and this month against the budget, and by model, tag and day, with what reuse and drafts saved."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ router = APIRouter()
 
 PERIODS = {"day": "Today", "month": "This month"}
 MOST_LINES = 50
+BY_DRAFTS = (
+    "An estimate, of batches that ended in this time: what all of their rows would have cost at the price of their "
+    "finals, less what drafts and finals have cost."
+)
 NOTHING_YET = "What your orders cost is shown here, by model, tag and day, as soon as the first has ended."
 
 
@@ -111,9 +115,14 @@ def _total(total: Any) -> Node:
             "Billed so far": money(total["billed_usd"]),
             "Price with mark-up": money(total["price_usd"]) if marked_up else None,
             "Saved by reuse": money(total["saved_usd"]),
+            "Saved by drafts": _by_drafts(total["drafts_saved_usd"]),
             "Came twice": money(total["duplicates_usd"]) if total["duplicates_usd"] else None,
         }
     )
+
+
+def _by_drafts(usd: float) -> Node:
+    return h.abbr(title=BY_DRAFTS)[f"about {money(usd)}"] if usd else None
 
 
 def _lines(items: Any, what: str, total: Any) -> Node:
@@ -122,7 +131,7 @@ def _lines(items: Any, what: str, total: Any) -> Node:
     shown, most = ordered[:MOST_LINES], max((each["spent_usd"] for each in items), default=0)
     return [
         table(
-            [what, "Share", "Spent", "Calls", "Saved by reuse"],
+            [what, "Share", "Spent", "Calls", "Saved by reuse", "… by drafts, about"],
             [
                 [
                     said(each["key"] or "without a tag", most=60),
@@ -130,6 +139,7 @@ def _lines(items: Any, what: str, total: Any) -> Node:
                     money(each["spent_usd"]),
                     f"{each['calls']:,}",
                     money(each["saved_usd"]) if each["saved_usd"] else "–",
+                    money(each["drafts_saved_usd"]) if each["drafts_saved_usd"] else "–",
                 ]
                 for each in shown
             ],

@@ -1,4 +1,4 @@
-"""Models: which may be ordered here, and what a call is taken to cost."""
+"""Models: which may be ordered here, what a call is taken to cost, and which are billed otherwise than reckoned."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from darkroom.deployments.studio.visit import FormOf, Visit, VisitOf
 router = APIRouter(prefix="/models")
 
 MODELS = f"{AT}/models"
+DRIFTS = 0.05  # from so much on the notifier is told, too
 CHOICES = {"": "As it is", "yes": "Allowed", "no": "Denied", "setting": "As the installation's setting says"}
 ALLOWED = {"yes": True, "no": False, "setting": None}
 
@@ -38,6 +39,7 @@ ALLOWED = {"yes": True, "no": False, "setting": None}
 @router.get("")
 async def models(visit: VisitOf, q: str = "", cursor: str = "") -> Response:
     found = await visit.api.get("/v1/models", q=q.strip(), cursor=cursor, limit=50)
+    drift = [] if q or cursor else (await visit.api.get("/v1/admin/drift"))["items"]
     search = h.input(type="search", name="q", value=q, maxlength="100", dir="auto")
     return visit.page(
         "Operators",
@@ -45,6 +47,7 @@ async def models(visit: VisitOf, q: str = "", cursor: str = "") -> Response:
         h.form(".filter.one", method="get", action=MODELS, role="search")[
             field("Name or description", search), button("Find", kind="quiet")
         ],
+        drift and card(_drift(drift), title="Billed against reckoned, the last 30 days"),
         card(_table(found["items"]))
         if found["items"]
         else empty("No model is like that", "Try another word.", link("Show all", MODELS, kind="quiet")),
@@ -85,6 +88,29 @@ def _table(found: Any) -> Node:
         ],
         caption="Models",
     )
+
+
+def _drift(found: Any) -> Node:
+    return table(
+        ["Model", "Calls", "Reckoned", "Billed", "Drift"],
+        [
+            [
+                h.a(href=f"{MODELS}/{quote(each['endpoint'])}")[each["endpoint"]],
+                f"{each['calls']:,}",
+                money(each["cost_usd"]),
+                money(each["billed_usd"]),
+                _share(each["share"]),
+            ]
+            for each in found
+        ],
+        caption="Models by how far their bills are from their costs",
+    )
+
+
+def _share(share: float | None) -> Node:
+    if share is None:
+        return "–"
+    return [f"{share:+.1%} ", abs(share) > DRIFTS and h.span(".badge.bad")["drifts"]]
 
 
 def _unit(model: Any) -> str:

@@ -1,4 +1,7 @@
-"""The queue: every account with its slots, what its breaker and its throttle know, and who waits behind whom."""
+"""The queue: every account with its slots, what its breaker and its throttle know, and who waits behind whom.
+
+Below them who has waited within the last hour, and who was served meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,7 @@ async def set_slots(name: str, visit: VisitOf, form: FormOf) -> Response:
 
 async def _page(visit: Visit, problem: ApiProblem | None = None, *, typed: dict[str, str] | None = None) -> Response:
     found = await visit.api.get("/v1/admin/queue")
+    lately = (await visit.api.get("/v1/admin/queue/lately"))["items"]
     accounts = sorted(found["accounts"], key=lambda each: (not each["in_use"] and not each["lanes"], each["name"]))
     return visit.page(
         "Operators",
@@ -49,6 +53,7 @@ async def _page(visit: Visit, problem: ApiProblem | None = None, *, typed: dict[
         h.div(".lead")[h.span["As of ", moment(found["at"])], h.span(".actions")[link("Look again", AT, kind="quiet")]],
         [_account(visit, each, (typed or {}).get(each["name"])) for each in accounts]
         or empty("There are no accounts", "A provider has one once its block is there: darkroom up makes fal's."),
+        card(_lately(lately), title="The last hour"),
         status=problem.status if problem else 200,
     )
 
@@ -115,6 +120,37 @@ def _lane(lane: Any) -> Node:
         ),
         rest > 0 and h.p(".quiet-text")[f"… and {rest:,} users behind them."],
     ]
+
+
+def _lately(waited: Any) -> Node:
+    if not waited:
+        return h.p(".quiet-text")["Nobody has waited for a slot."]
+    return table(
+        ["User", "Account", "Lane", "Granted", "Still waiting", "Waited, mean", "Longest", "Served meanwhile"],
+        [
+            [
+                h.a(href=f"{AT}/users/{each['user_id']}")[said(each["user"], most=60)],
+                each["account"],
+                each["lane"],
+                f"{each['granted']:,}",
+                f"{each['waiting']:,}",
+                _long(each["mean_seconds"]),
+                _long(each["longest_seconds"]),
+                [
+                    (h.div[said(other["name"], most=40), f": {other['slots']:,} slots"] for other in each["served"]),
+                    not each["served"] and "nobody else",
+                ],
+            ]
+            for each in waited
+        ],
+        caption="Who has waited within the last hour, the longest first, and who got slots meanwhile",
+    )
+
+
+def _long(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
 def _held(account: Any) -> Node:

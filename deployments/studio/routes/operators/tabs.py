@@ -11,7 +11,14 @@ from darkroom.deployments.studio.parts import field
 from darkroom.deployments.studio.static_files import PREFIX
 
 AT = f"{PREFIX}/operators"
-PAGES = {"": "Queue", "/users": "Users", "/plans": "Plans", "/dead-letters": "Dead letters", "/models": "Models"}
+PAGES = {
+    "": "Queue",
+    "/runs": "Runs",
+    "/users": "Users",
+    "/plans": "Plans",
+    "/dead-letters": "Dead letters",
+    "/models": "Models",
+}
 SCOPES = {"orders": "orders", "read": "read", "events": "events", "admin": "admin: everything, of everybody"}
 
 
