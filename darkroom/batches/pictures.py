@@ -18,6 +18,7 @@ from darkroom.batches.json_rows import DEEPEST, nested_deeper
 from darkroom.batches.names import ID, is_name, seen
 from darkroom.batches.raw import Raw
 from darkroom.errors import BadInput
+from darkroom.models import packaged_cards
 from darkroom.nesting import nests_too_deep
 from darkroom.providers.base import PictureModel
 from darkroom.providers.models import all_models, find_picture_model
@@ -119,7 +120,7 @@ def read_cells(raw: Raw, cells: Mapping[str, Any], *, usual_model: str) -> Cells
 @lru_cache(1)
 def known_columns() -> frozenset[str]:
     """Return all that a row can say to some model."""
-    models = (accepted_by(endpoint) for endpoint in all_models())
+    models = (accepted_by(endpoint) for endpoint in (*all_models(), *packaged_cards()))
     return frozenset({ID, ARGUMENTS, *NAMED}).union(*(names for names in models if names))
 
 
