@@ -46,7 +46,8 @@ class CardModel:
     of everybody's calls. `own_time`: within which nearly all of our calls have ended.
 
     By its refinement: `check` tells what is wrong with an input that its schema takes; `usual_units` what an input
-    comes to where the unit says nothing; `outputs` where its answer must have files, one or a list, and of what kind.
+    comes to where the unit says nothing; `outputs` where its answer must have files, one or a list, and of what kind;
+    `patience` its start time-out, and its deadline at least, where the usual ones do not fit.
     """
 
     card: Card
@@ -58,6 +59,7 @@ class CardModel:
     check: Callable[[Input], Iterable[InputProblem]] = lambda _: ()
     usual_units: Callable[[Input], Decimal] | None = None
     outputs: Mapping[str, Kind] = field(default_factory=dict)
+    patience: tuple[timedelta, timedelta] | None = None
 
     def narrowed(self, **fields: Mapping[str, Any]) -> Self:
         """Return the model with narrower bounds of its input: keywords of JSON Schema, by the fields that it has."""
@@ -95,11 +97,14 @@ class CardModel:
 
     @property
     def start_timeout(self) -> timedelta:
+        if self.patience is not None:
+            return self.patience[0]
         return max(timedelta(minutes=30 if self.card.kind == "training" else 15), 2 * self.expected)
 
     @property
     def deadline(self) -> timedelta:
-        return max(self.start_timeout + 4 * self.expected, timedelta(minutes=30))
+        least = timedelta(minutes=30) if self.patience is None else self.patience[1]
+        return max(self.start_timeout + 4 * self.expected, least)
 
     @property
     def makes_pictures(self) -> bool:

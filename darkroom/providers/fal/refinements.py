@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -41,6 +42,7 @@ def flux(model: CardModel) -> CardModel:
             loras={"maxItems": 8},
         ),
         outputs={"images": Kind.IMAGE},
+        patience=_minutes(10, 30),
     )
 
 
@@ -63,12 +65,13 @@ def gpt_image(model: CardModel) -> CardModel:
         check=check,
         usual_units=lambda input: picture_count(input) * PICTURE_USD.get(str(input.get("quality")), HIGH_USD),
         outputs={"images": Kind.IMAGE},
+        patience=_minutes(15, 45),
     )
 
 
 @refines("fal-ai/clarity-upscaler", "fal-ai/esrgan")
 def upscaler(model: CardModel) -> CardModel:
-    return replace(model, outputs={"image": Kind.IMAGE})
+    return replace(model, outputs={"image": Kind.IMAGE}, patience=_minutes(10, 30))
 
 
 @refines("fal-ai/birefnet/v2")
@@ -80,7 +83,7 @@ def birefnet(model: CardModel) -> CardModel:
             yield _wrong("operating_resolution", "takes 2304x2304 with one model", "use `General Use (Dynamic)`")
 
     narrowed = model.narrowed(output_mask={"const": False}, output_format={"enum": ["png", "webp"]})
-    return replace(narrowed, check=check, outputs={"image": Kind.IMAGE})
+    return replace(narrowed, check=check, outputs={"image": Kind.IMAGE}, patience=_minutes(10, 30))
 
 
 @refines("fal-ai/flux-lora-fast-training")
@@ -89,17 +92,22 @@ def lora_training(model: CardModel) -> CardModel:
     narrowed = model.narrowed(
         trigger_word={"minLength": 1, "maxLength": 100}, data_archive_format={"enum": ["zip", None]}
     )
-    return replace(narrowed, outputs={"diffusers_lora_file": Kind.WEIGHTS, "config_file": Kind.CONFIG})
+    outputs = {"diffusers_lora_file": Kind.WEIGHTS, "config_file": Kind.CONFIG}
+    return replace(narrowed, outputs=outputs, patience=_minutes(30, 120))
 
 
 @refines("fal-ai/kling-video/v2.5-turbo/pro/image-to-video")
 def kling(model: CardModel) -> CardModel:
-    return replace(model, outputs={"video": Kind.VIDEO})
+    return replace(model, outputs={"video": Kind.VIDEO}, patience=_minutes(15, 60))
 
 
 def _sides(**bounds: int) -> dict[str, Any]:
     """Return bounds of the sides of a size that is given in pixels; a named one has none."""
     return {"properties": {"width": bounds, "height": bounds}, "required": ["width", "height"]}
+
+
+def _minutes(start: int, deadline: int) -> tuple[timedelta, timedelta]:
+    return timedelta(minutes=start), timedelta(minutes=deadline)
 
 
 def _wrong(field: str, problem: str, remedy: str) -> InputProblem:
