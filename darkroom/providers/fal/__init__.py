@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from darkroom.providers.fal.account import FalAccount
-from darkroom.providers.fal.answers import ProviderResult, ProviderStatus, Sent, Submitted
+from darkroom.providers.fal.answers import ProviderResult, ProviderStatus, Submitted
 from darkroom.providers.fal.client import SUBMIT_PATIENCE, Fal
 from darkroom.providers.fal.failures import classify_failure, classify_webhook_error, may_pass
 from darkroom.providers.fal.jwks import Jwks
@@ -16,7 +16,6 @@ __all__ = [
     "Jwks",
     "ProviderResult",
     "ProviderStatus",
-    "Sent",
     "Submitted",
     "WebhookEnvelope",
     "classify_failure",
