@@ -89,6 +89,12 @@ def accepted_by(endpoint: str) -> frozenset[str] | None:
     return None if model is None else frozenset(model.input_schema.get("properties", ()))
 
 
+def cheaper_than(endpoint: str) -> str | None:
+    """Return the model that makes drafts of what this one makes; None where there is none."""
+    found: str | None = getattr(_model(endpoint), "draft", None)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cells:
     """What a row says, as its model wants it. `refused`: by column. `notes`: what was guessed, by column."""

@@ -402,7 +402,7 @@ class Job(Durable):
         """Queue a new attempt and keep the failed one on record; raise if the failure is for good."""
         error, tries = rebuilt(row), self._tries(row.step)
         if row.status is RequestStatus.EXPIRED and not retry.resubmit_expired:
-            raise _perhaps_paid().of(step=row.step, ref=row.ref)
+            raise _perhaps_paid(row.account_id).of(step=row.step, ref=row.ref)
         if tries >= retry.attempts or not isinstance(error, Retry):
             raise error
         due = next_try(error, tries=tries, now=self._resources.clock(), policy=retry, timing=self._resources.timing)
@@ -459,10 +459,10 @@ def rebuilt(row: Request) -> DarkroomError:
     return _from_document(document).of(step=row.step, ref=row.ref)
 
 
-def _perhaps_paid() -> NeedsHuman:
+def _perhaps_paid(account_id: str) -> NeedsHuman:
     return NeedsHuman(
-        "The provider gave no sign of the request within its time, and may have been paid for it. Look for it at "
-        "fal.ai/dashboard, then replay the job.",
+        "The provider gave no sign of the request within its time, and may have been paid for it. Look for it "
+        f"among the calls of the account {account_id} there, then replay the job.",
         code="expired",
     )
 

@@ -47,7 +47,8 @@ class CardModel:
 
     By its refinement: `check` tells what is wrong with an input that its schema takes; `usual_units` what an input
     comes to where the unit says nothing; `outputs` where its answer must have files, one or a list, and of what kind;
-    `patience` its start time-out, and its deadline at least, where the usual ones do not fit.
+    `patience` its start time-out, and its deadline at least, where the usual ones do not fit; `draft` the endpoint of a
+    cheaper model that makes much the same.
     """
 
     card: Card
@@ -60,10 +61,13 @@ class CardModel:
     usual_units: Callable[[Input], Decimal] | None = None
     outputs: Mapping[str, Kind] = field(default_factory=dict)
     patience: tuple[timedelta, timedelta] | None = None
+    draft: str | None = None
 
     def narrowed(self, **fields: Mapping[str, Any]) -> Self:
         """Return the model with narrower bounds of its input: keywords of JSON Schema, by the fields that it has."""
-        schema = self.card.input_schema or {}
+        schema = self.card.input_schema
+        if schema is None:
+            return self
         known = schema.get("properties", {})
         bounds = {name: {**known[name], **fields[name]} for name in fields if name in known}
         return replace(self, card=replace(self.card, input_schema={**schema, "properties": {**known, **bounds}}))

@@ -96,7 +96,9 @@ def _entries(job: Job, drafts: Sequence[RowPicture]) -> Iterator[Entry]:
     for draft in drafts:
         number, label = draft.n + 1, draft.name
         if draft.key is None:
-            yield Entry(number=number, label=label, reason=draft.error_code or draft.status.value)
+            is_hidden = draft.status is JobStatus.COMPLETED
+            reason = "not shown" if is_hidden else draft.error_code or draft.status.value
+            yield Entry(number=number, label=label, reason=reason)
             continue
         try:
             yield Entry(number=number, label=label, content=job.read_key(draft.key))

@@ -32,7 +32,7 @@ def refines(*endpoints: str) -> Callable[[Refinement], Refinement]:
     return register
 
 
-@refines("fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora")
+@refines("fal-ai/flux/schnell", "fal-ai/flux-lora")
 def flux(model: CardModel) -> CardModel:
     return replace(
         model.narrowed(
@@ -44,6 +44,11 @@ def flux(model: CardModel) -> CardModel:
         outputs={"images": Kind.IMAGE},
         patience=_minutes(10, 30),
     )
+
+
+@refines("fal-ai/flux/dev")
+def flux_dev(model: CardModel) -> CardModel:
+    return replace(flux(model), draft="fal-ai/flux/schnell")
 
 
 @refines("openai/gpt-image-2")
