@@ -67,7 +67,7 @@ class QueueApi:
         return await self._answer_submit(request, entry)
 
     async def _answer_submit(self, request: Request, entry: Entry) -> Response:
-        faults = entry.faults
+        faults, taken = entry.faults, self._submitted(entry)
         if faults.submit is SubmitFault.CUT:
             return await no_answer(request)
         if faults.submit_delay:
@@ -75,7 +75,7 @@ class QueueApi:
         if faults.webhook is WebhookFault.EARLY:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(entry.announced.wait(), _EARLY_WEBHOOK_SECONDS)
-        return Json(self._submitted(entry), headers={"x-fal-request-id": entry.request_id})
+        return Json(taken, headers={"x-fal-request-id": entry.request_id})
 
     def _submitted(self, entry: Entry) -> dict[str, Any]:
         body: dict[str, Any] = {

@@ -33,8 +33,8 @@ class AtOnce(FalProvider):
     def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Outcome:
         taken = super().submit(row, input, webhook_url=webhook_url)
         assert not isinstance(taken, Outcome)
-        row.request_id = taken.request_id
-        return wait_until(lambda: self.poll(row), what="the picture")
+        accepted = Request(**{**vars(row), "request_id": taken.request_id})
+        return wait_until(lambda: self.poll(accepted), what="the picture")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_batch_does_with_flagged_rows_as_it_says(
     with gateway_alone(ledger_url, tmp_path, media=resources.store) as gateway:
         customer = gateway.as_user(ann)
         listed = customer.get(f"/v1/jobs/{batch.id}/children").json()["items"]
-        clean, bare = (customer.get(f"/v1/jobs/{row['job_id']}").json() for row in listed)
+        clean, bare = (customer.get(f"/v1/jobs/{row['id']}").json() for row in listed)
     assert [(each["flagged"], each["hidden"], each["url"] is not None) for each in clean["assets"]] == [
         (False, False, True)
     ]
