@@ -33,6 +33,6 @@ END $$
 
 
 def upgrade() -> None:
-    op.add_column("request", sa.Column("first_try", sa.Text(), nullable=True))
-    op.add_column("request", sa.Column("last_try", sa.Text(), nullable=True))
+    op.add_column("request", sa.Column("first_try", sa.String(), nullable=True))
+    op.add_column("request", sa.Column("last_try", sa.String(), nullable=True))
     op.execute(SETTLE_REQUEST)
