@@ -50,11 +50,14 @@ def _of_request(ledger: Ledger, row: Request) -> Iterator[Step]:
     if row.granted_at:
         yield Step(at=row.granted_at, name="granted", detail=f"a slot of the account, for {row.endpoint}")
     if row.submitted_at:
-        yield Step(at=row.submitted_at, name="submitted", detail="on record first, then one POST to fal's queue")
+        yield Step(at=row.submitted_at, name="submitted", detail=f"on record first, then one POST to {row.account_id}")
     if row.accepted_at:
-        yield Step(at=row.accepted_at, name="accepted", detail=f"fal's request {row.request_id}")
+        yield Step(at=row.accepted_at, name="accepted", detail=f"its request {row.request_id} at {row.account_id}")
     for delivery in ledger.requests.deliveries(row.ref):
         yield Step(at=delivery.received_at, name="webhook", detail=f"signature verified: {delivery.verdict}")
+    if row.finished_at and row.retried:
+        detail = f"by {row.account_id} itself, before it had the answer"
+        yield Step(at=row.finished_at, name="tried again", detail=detail)
     if row.finished_at and row.delivered_via == "poll":
         yield Step(at=row.finished_at, name=str(row.status), detail="found by polling")
 

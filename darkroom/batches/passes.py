@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from darkroom.batches.pictures import ARGUMENTS, Picture, accepted_by, as_picture, choices_of, merged, model_of
+from darkroom.batches.pictures import (
+    ARGUMENTS,
+    Picture,
+    accepted_by,
+    as_picture,
+    cheaper_than,
+    choices_of,
+    merged,
+    model_of,
+)
 
 QUALITY = "quality"
 # What one model is told says nothing to another: schnell is done in 4 steps where dev takes 28.
@@ -44,7 +53,6 @@ class Passes:
 
 AS_USUAL = Passes()
 AS_IT_IS, LOW, HIGH = Pass(), Pass(arguments={QUALITY: "low"}), Pass(arguments={QUALITY: "high"})
-CHEAPER: Mapping[str, Pass] = {"fal-ai/flux/dev": Pass(model="fal-ai/flux/schnell")}
 
 
 def draft_of(picture: Picture, order: Passes = AS_USUAL) -> Picture:
@@ -64,7 +72,8 @@ def final_of(picture: Picture, order: Passes = AS_USUAL) -> Picture:
 def _usual_draft(picture: Picture) -> Pass | None:
     if _has_quality(picture):
         return LOW
-    return None if "lora" in picture else CHEAPER.get(model_of(picture))  # a trained style has no other painter
+    cheaper = None if "lora" in picture else cheaper_than(model_of(picture))  # a trained style has no other painter
+    return None if cheaper is None else Pass(model=cheaper)
 
 
 def _has_quality(picture: Picture) -> bool:

@@ -103,6 +103,12 @@ def choices_of(endpoint: str, name: str) -> frozenset[Any]:
     return frozenset(value for side in found for value in side.get("enum", ()) if isinstance(value, str))
 
 
+def cheaper_than(endpoint: str) -> str | None:
+    """Return the model that makes drafts of what this one makes; None where there is none."""
+    found: str | None = getattr(_model(endpoint), "draft", None)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cells:
     """What a row says, as its model wants it. `refused`: by column. `notes`: what was guessed, by column."""

@@ -20,11 +20,11 @@ def rebuilt(row: Request) -> DarkroomError:
     return from_document(document).of(step=row.step, ref=row.ref)
 
 
-def perhaps_paid() -> NeedsHuman:
+def perhaps_paid(account_id: str) -> NeedsHuman:
     """Return the error of a call that may have been paid, and is not made again without a person."""
     return NeedsHuman(
-        "The provider gave no sign of the request within its time, and may have been paid for it. Look for it at "
-        "fal.ai/dashboard, then replay the job.",
+        "The provider gave no sign of the request within its time, and may have been paid for it. Look for it "
+        f"among the calls of the account {account_id} there, then replay the job.",
         code="expired",
     )
 

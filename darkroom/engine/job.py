@@ -285,7 +285,7 @@ class Job(JobFiles):
         """Queue a new attempt and keep the failed one on record; raise if the failure is for good."""
         error, tries = rebuilt(row), self._tries(row.step)
         if row.status is RequestStatus.EXPIRED and not retry.resubmit_expired:
-            raise perhaps_paid().of(step=row.step, ref=row.ref)
+            raise perhaps_paid(row.account_id).of(step=row.step, ref=row.ref)
         if tries >= retry.attempts or not isinstance(error, Retry):
             raise error
         due = next_try(error, tries=tries, now=self._resources.clock(), policy=retry, timing=self._resources.timing)

@@ -95,7 +95,9 @@ def _of_another(sender: Sender, row: Request) -> Request:
 
 def _accepted(sender: Sender, row: Request, taken: Accepted) -> Request:
     requests = sender.ledger.requests
-    accepted = _recorded(sender, lambda: requests.accepted(row.ref, request_id=taken.request_id))
+    accepted = _recorded(
+        sender, lambda: requests.accepted(row.ref, request_id=taken.request_id, first_try=taken.first_try)
+    )
     sender.carry_out(_answered(sender, row))
     if taken.deliver is not None:
         try:

@@ -1,6 +1,6 @@
-"""The table of what is known of an account's money at its provider.
+"""The tables of what is known of an account's money at its provider, and of what a replay may cost.
 
-Beside `account`, whose row every grant locks.
+The first stands beside `account`, whose row every grant locks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from decimal import Decimal
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
 
-from darkroom.ledger.columns import usd_billed, when
+from darkroom.ledger.columns import usd, usd_billed, when
 
 
 class AccountMoney(SQLModel, table=True):
@@ -29,6 +29,14 @@ class AccountMoney(SQLModel, table=True):
     balance_sent_at: datetime | None = when(column="balance_told_at", attribute="balance_sent_at")
     stopped_at: datetime | None = when()  # nothing is granted, as it is lower still
     drift_told_on: date | None = None  # the last day for which bills and costs were compared
+
+
+class Replay(SQLModel, table=True):
+    """Failed jobs that were put back together, and what they may cost in all."""
+
+    id: str = Field(primary_key=True)
+    budget_usd: Decimal | None = usd()
+    created_at: datetime = when(now=True)
 
 
 # As in `tables`: rows are read without a session.

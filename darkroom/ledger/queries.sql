@@ -928,7 +928,7 @@ SELECT (
 -- name: request_settle
 SELECT verdict, wakes, asks FROM settle_request(:ref, CAST(:before AS text[]), :status, CAST(:output AS jsonb),
     CAST(:error AS jsonb), CAST(:cost_usd AS numeric), :via, :provider, :request_id, :body_sha256,
-    CAST(:now AS timestamptz))
+    CAST(:now AS timestamptz), CAST(:last_try AS text))
 
 -- name: request_begin_submit
 UPDATE request SET status = 'submitting', submitted_at = :now, deadline_at = :deadline_at
@@ -967,6 +967,7 @@ RETURNING *
 
 -- name: request_accepted
 UPDATE request SET request_id = COALESCE(request_id, :request_id), accepted_at = COALESCE(accepted_at, :now),
+    first_try = CAST(:first_try AS text),
     status = CASE WHEN status = ANY(:before) THEN 'in_flight' ELSE status END
 WHERE ref = :ref
 RETURNING *

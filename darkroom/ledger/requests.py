@@ -154,11 +154,11 @@ class Requests(Part):
                 _require_within_budget(connection, row.replay_id, step=row.step)
             return as_request(changed), grant_if(not stays)
 
-    def accepted(self, ref: str, *, request_id: str) -> Request:
-        """Note the provider's id. After a webhook that came first, this only fills in what is missing."""
+    def accepted(self, ref: str, *, request_id: str, first_try: str | None = None) -> Request:
+        """Note the provider's id, and that of its first try. After a webhook this only fills in what is missing."""
         before = statuses_before(Transition.ACCEPT)
-        row = self._run("request_accepted", ref=ref, before=before, request_id=request_id, now=self._now())
-        return as_request(row.one())
+        ids = {"request_id": request_id, "first_try": first_try}
+        return as_request(self._run("request_accepted", ref=ref, before=before, now=self._now(), **ids).one())
 
     def adopt(self, ref: str, *, request_id: str) -> bool:
         """Note the id under which an unknown row was found at the provider.

@@ -35,11 +35,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """A verified webhook. `request_id`: the provider's."""
+    """A verified webhook. `request_id`: the provider's. `last_try`: its id of the try that this tells of, if any."""
 
     provider: str = "fal"
     request_id: str
     body_sha256: str
+    last_try: str | None = None
 
 
 def settle(
@@ -70,6 +71,7 @@ def settle(
         request_id=arrival and arrival.request_id,
         body_sha256=arrival and arrival.body_sha256,
         now=now,
+        last_try=arrival and arrival.last_try,
     ).one()
     verdict = Verdict(came.verdict)
     if verdict is not Verdict.SETTLED:

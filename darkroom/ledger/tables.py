@@ -334,6 +334,14 @@ class Request(SQLModel, table=True):
     bill_due_at: datetime | None = when()  # the bill is asked for (again); None: from the end of the call on
     bill_closed: bool = switched_off()  # … and not any more
     replay_id: str | None = Field(default=None, foreign_key="replay.id")  # whose budget it counts against
+    first_try: str | None = None  # the provider's id of the try that it began with, where it tells
+    last_try: str | None = None  # … and of the one that its webhook told of, where that is another
+
+    @property
+    def retried(self) -> bool | None:
+        """Return whether the provider has tried the call again by itself; None where it does not say."""
+        says = self.first_try is not None and self.delivered_via == "webhook"
+        return self.last_try not in (None, self.first_try) if says else None
 
     @property
     def price_usd(self) -> Decimal | None:
@@ -383,14 +391,6 @@ class Delivery(SQLModel, table=True):
     received_at: datetime = when(now=True)
     times: int = 1  # the very same webhook, again and again, is one row
     last_received_at: datetime | None = when()
-
-
-class Replay(SQLModel, table=True):
-    """Failed jobs that were put back together, and what they may cost in all."""
-
-    id: str = Field(primary_key=True)
-    budget_usd: Decimal | None = usd()
-    created_at: datetime = when(now=True)
 
 
 # Now, and not with the first session: rows are read without one (`database.plain`), and their attributes need it.

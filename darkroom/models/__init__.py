@@ -9,9 +9,9 @@ from __future__ import annotations
 from darkroom.models.card import Card
 from darkroom.models.checking import InputProblem, WrongInput, check_input
 from darkroom.models.flags import with_flags
-from darkroom.models.model import CardModel
+from darkroom.models.model import CardModel, Refinement
 from darkroom.models.outputs import rest_of
-from darkroom.models.prices import Estimate, NoPrice, is_a_count
+from darkroom.models.prices import Estimate, NoPrice, is_a_count, picture_count
 from darkroom.models.schemas import ASSET, Path, file_places, picture_field, self_contained
 from darkroom.models.snapshot import packaged_cards
 
@@ -23,11 +23,13 @@ __all__ = [
     "InputProblem",
     "NoPrice",
     "Path",
+    "Refinement",
     "WrongInput",
     "check_input",
     "file_places",
     "is_a_count",
     "packaged_cards",
+    "picture_count",
     "picture_field",
     "rest_of",
     "self_contained",

@@ -28,6 +28,7 @@ from darkroom.models.schemas import (
 )
 
 MOST_PROBLEMS = 20
+LARGEST = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MOST_NAMES = 12
 FILE = re.compile(r"asset:ast_[0-9a-z-]{1,40}|https://[!-~]{1,2000}")
 INLINE = re.compile(r"(?:^|_)(?:sync_mode|base64|b64|inline|data_uri|bytes)(?:_|$)")
@@ -109,6 +110,8 @@ def _unsendable(value: Any, path: Path) -> Iterator[InputProblem]:
         yield _problem(path, "takes no NUL characters or unpaired surrogates", "remove them")
     elif isinstance(value, float) and not isfinite(value):
         yield _problem(path, "takes no infinite numbers", "give a number")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        yield _problem(path, "takes no number as large as that", f"use at most {LARGEST}")
     elif isinstance(value, Mapping):
         for name, each in value.items():
             yield from _unsendable(each, (*path, name))

@@ -1,24 +1,41 @@
-"""A model that is known by its card alone: what it accepts, what it costs, how long it takes, where its files are."""
+"""A model that is known by its card: what it accepts, what it costs, how long it takes, where its files are.
+
+What a card cannot say of a model, a `Refinement` does: a function that is given the model and returns a fuller one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from darkroom.errors import BadInput
-from darkroom.media.formats import RemoteFile
+from darkroom.media.formats import Kind, RemoteFile
 from darkroom.models.card import Card
-from darkroom.models.checking import check_input
-from darkroom.models.outputs import Hosts, files_of
-from darkroom.models.prices import Estimate, Size, estimate, is_a_count, money, picture_size, units_of, with_defaults
-from darkroom.models.schemas import Path, file_places, properties, sides
+from darkroom.models.checking import InputProblem, WrongInput, check_input
+from darkroom.models.outputs import Hosts, files_of, files_under
+from darkroom.models.prices import (
+    OF_PICTURES,
+    Estimate,
+    Size,
+    estimate,
+    is_a_count,
+    is_length,
+    money,
+    picture_size,
+    units_of,
+    with_defaults,
+)
+from darkroom.models.schemas import Path, file_places, properties, sides, with_numbers
 
 # Where the card does not say how long a call takes.
 USUAL_SECONDS = {"training": 1200, "video": 120, "3d": 90, "audio": 30, "speech": 20}
 PICTURES = ("images", "image")
+
+
+Input = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +44,11 @@ class CardModel:
 
     `operators_usd`: an operator's price of a call. `own_calls_usd`: of our own. `platform_usd`: what its platform says
     of everybody's calls. `own_time`: within which nearly all of our calls have ended.
+
+    By its refinement: `check` tells what is wrong with an input that its schema takes; `usual_units` what an input
+    comes to where the unit says nothing; `outputs` where its answer must have files, one or a list, and of what kind;
+    `patience` its start time-out, and its deadline at least, where the usual ones do not fit; `draft` the endpoint of a
+    cheaper model that makes much the same.
     """
 
     card: Card
@@ -35,6 +57,20 @@ class CardModel:
     own_calls_usd: Callable[[], Decimal | None] = lambda: None
     platform_usd: Callable[[], Decimal | None] = lambda: None
     own_time: timedelta | None = None
+    check: Callable[[Input], Iterable[InputProblem]] = lambda _: ()
+    usual_units: Callable[[Input], Decimal] | None = None
+    outputs: Mapping[str, Kind] = field(default_factory=dict)
+    patience: tuple[timedelta, timedelta] | None = None
+    draft: str | None = None
+
+    def narrowed(self, **fields: Mapping[str, Any]) -> Self:
+        """Return the model with narrower bounds of its input: keywords of JSON Schema, by the fields that it has."""
+        schema = self.card.input_schema
+        if schema is None:
+            return self
+        known = schema.get("properties", {})
+        bounds = {name: {**known[name], **fields[name]} for name in fields if name in known}
+        return replace(self, card=replace(self.card, input_schema={**schema, "properties": {**known, **bounds}}))
 
     @property
     def endpoint(self) -> str:
@@ -65,11 +101,14 @@ class CardModel:
 
     @property
     def start_timeout(self) -> timedelta:
+        if self.patience is not None:
+            return self.patience[0]
         return max(timedelta(minutes=30 if self.card.kind == "training" else 15), 2 * self.expected)
 
     @property
     def deadline(self) -> timedelta:
-        return max(self.start_timeout + 4 * self.expected, timedelta(minutes=30))
+        least = timedelta(minutes=30) if self.patience is None else self.patience[1]
+        return max(self.start_timeout + 4 * self.expected, least)
 
     @property
     def makes_pictures(self) -> bool:
@@ -87,7 +126,9 @@ class CardModel:
                 field="model",
             )
         check_input(self.endpoint, self.card.input_schema, arguments)
-        return dict(arguments)
+        if problems := list(self.check(arguments)):
+            raise WrongInput.of_problems(self.endpoint, problems)
+        return with_numbers(self.card.input_schema, arguments)
 
     def file_places(self, input: Mapping[str, Any]) -> list[Path]:
         """Return the paths at which an input names files."""
@@ -105,6 +146,7 @@ class CardModel:
             platform_usd=self.platform_usd,
             at_most_usd=at_most_usd,
             size=size,
+            usual_units=self.usual_units,
         )
 
     def estimate(self, input: Mapping[str, Any], *, size: Size | None = None) -> Decimal:
@@ -116,15 +158,39 @@ class CardModel:
     def cost(
         self, input: Mapping[str, Any], output: Mapping[str, Any], billable_units: Decimal | None
     ) -> Decimal | None:
-        """Return what a call did cost: the provider's count times the card's price, else the units that were asked for.
+        """Return what a call did cost: the provider's count times the card's price, else by what was asked and came.
 
         None where nobody can say: as much as was expected.
         """
         if self.card.unit_price is None:
             return None
         if billable_units is None and self.operators_usd is None:
-            billable_units = units_of(self.card.unit or "", with_defaults(self.card, input))
+            billable_units = self._units_that_came(with_defaults(self.card, input), output)
         return None if billable_units is None else money(billable_units * self.card.unit_price)
 
     def files(self, output: Mapping[str, Any]) -> list[RemoteFile]:
+        if self.outputs:
+            return files_under(self.outputs, self.endpoint, output, hosts=self.hosts)
         return files_of(self.endpoint, output, hosts=self.hosts)
+
+    def _units_that_came(self, input: Input, output: Mapping[str, Any]) -> Decimal | None:
+        """Return the units of an answer: each picture's at its own size, where pictures are what is counted."""
+        unit = self.card.unit or ""
+        if self.usual_units is None and unit.strip().lower().removesuffix("s") not in OF_PICTURES:
+            return units_of(unit, input)
+        came: Any = next((output[name] for name in PICTURES if output.get(name)), [])
+        pictures = came if isinstance(came, list) else [came]
+        one = {**input, "num_images": 1}
+        each = [self._units(one, _size_of(picture)) for picture in pictures] or [self._units(input, None)]
+        return None if None in each else sum(filter(None, each), Decimal(0))
+
+    def _units(self, input: Input, size: Size | None) -> Decimal | None:
+        return self.usual_units(input) if self.usual_units else units_of(self.card.unit or "", input, size=size)
+
+
+Refinement = Callable[[CardModel], CardModel]
+
+
+def _size_of(picture: Any) -> Size | None:
+    width, height = (picture.get(name) if isinstance(picture, Mapping) else None for name in ("width", "height"))
+    return (width, height) if is_length(width) and is_length(height) else None

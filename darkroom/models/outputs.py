@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from darkroom.errors import Permanent
@@ -29,6 +30,26 @@ def files_of(endpoint: str, output: Mapping[str, Any], *, hosts: Hosts) -> list[
     found = [_remote(file, hosts) for file in _walk(output, hosts)]
     if len(found) > MOST_FILES:
         raise Permanent(f"{endpoint} returned {len(found)} files", code="unexpected_output")
+    return found
+
+
+def files_under(
+    kinds: Mapping[str, Kind], endpoint: str, output: Mapping[str, Any], *, hosts: Hosts
+) -> list[RemoteFile]:
+    """Return the files that stand under these names, one or a list, in their order and of these kinds.
+
+    Raise Permanent(code="unexpected_output") where one has none, or more than anybody asks for.
+    """
+    found = []
+    for name, kind in kinds.items():
+        stands = output.get(name)
+        files = stands if isinstance(stands, list) else [stands]
+        if not 1 <= len(files) <= MOST_FILES:
+            raise Permanent(f"{endpoint} returned {len(files)} files in `{name}`", code="unexpected_output")
+        for file in files:
+            if not isinstance(file, Mapping) or not str(file.get("url")).startswith("https://"):
+                raise Permanent(f"{endpoint} returned no web address in `{name}`", code="unexpected_output")
+            found.append(replace(_remote(file, hosts), kind=kind))
     return found
 
 

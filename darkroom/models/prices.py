@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeGuard
 
 from darkroom.errors import BadInput
 from darkroom.models.card import Card
@@ -29,6 +29,7 @@ PRESETS = {
     "landscape_16_9": (1024, 576),
 }
 COUNTS = ("num_images", "num_outputs", "num_videos", "num_samples", "max_images")
+OF_PICTURES = frozenset({"megapixel", "image", "picture"})
 COUNTED = frozenset({"image", "picture", "video", "audio", "generation", "request", "call", "run", "training"})
 TEXTS = ("text", "prompt", "input", "script", "lyrics")
 
@@ -67,10 +68,12 @@ def estimate(
     platform_usd: Callable[[], Decimal | None] = lambda: None,
     at_most_usd: Decimal | None = None,
     size: Size | None = None,
+    usual_units: Callable[[Input], Decimal] | None = None,
 ) -> Estimate:
     """Return the most that the call should cost. Raise NoPrice where nothing at all is known.
 
     `operators_usd`: an operator's price for a call. `size`: of the pictures to come, where that is known.
+    `usual_units`: what an input comes to where the unit says nothing, if that is known.
     """
     if operators_usd is not None:
         return Estimate(usd=money(operators_usd), source="operator")
@@ -78,6 +81,8 @@ def estimate(
     units = None if card.unit is None else units_of(card.unit, known, size=size)
     if card.unit_price is not None and units is not None:
         return _of_units(card, units, "list_price")
+    if card.unit_price is not None and usual_units is not None:
+        return _of_units(card, usual_units(known), "guess")
     if (usual := own_calls_usd()) is not None:
         return Estimate(usd=money(usual), source="own_calls")
     if (usual := platform_usd()) is not None:
@@ -118,7 +123,7 @@ def units_of(unit: str, input: Input, *, size: Size | None = None) -> Decimal | 
 
     Units of what goes in (its seconds, its megapixels) are not known before it is read there.
     """
-    count = _count(input)
+    count = picture_count(input)
     match unit.strip().lower().removesuffix("s"):
         case "megapixel":
             width, height = size or picture_size(input)
@@ -156,17 +161,17 @@ def picture_size(input: Input) -> Size:
     asked = input.get("image_size")
     width, height = PRESETS["square_hd"] if not isinstance(asked, str) else PRESETS.get(asked, PRESETS["square_hd"])
     given = asked if isinstance(asked, Mapping) else input
-    if _is_length(given.get("width")) and _is_length(given.get("height")):
+    if is_length(given.get("width")) and is_length(given.get("height")):
         width, height = int(given["width"]), int(given["height"])
     factor = _number(input.get("upscale_factor", input.get("scale"))) or Decimal(1)
     return round(width * factor), round(height * factor)
 
 
-def _is_length(value: object) -> bool:
+def is_length(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _count(input: Input) -> Decimal:
+def picture_count(input: Input) -> Decimal:
     return next((found for name in COUNTS if (found := _number(input.get(name)))), Decimal(1))
 
 

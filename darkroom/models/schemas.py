@@ -190,6 +190,27 @@ def properties(schemas: Sequence[Schema]) -> dict[str, Any]:
     return {name: each for schema in schemas for name, each in schema.get("properties", {}).items()}
 
 
+def with_numbers(schema: Schema, input: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the input with each whole number a decimal one where its schema has those alone: 5 and 5.0 are the same.
+
+    An order that says the one is known again by one that says the other.
+    """
+    return dict(_with_numbers(input, sides(schema, schema), schema))
+
+
+def _with_numbers(value: Any, schemas: Sequence[Schema], root: Schema) -> Any:
+    if isinstance(value, Mapping):
+        known = properties(schemas)
+        return {name: _with_numbers(each, sides(known.get(name), root), root) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        items = [side for schema in schemas for side in sides(schema.get("items"), root)]
+        return [_with_numbers(each, items, root) for each in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        types = {str(schema.get("type")) for schema in schemas}
+        return float(value) if "number" in types and "integer" not in types else value
+    return value
+
+
 def file_places(schema: Schema, input: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """Yield where an input has a file's address, as its schema says, and the address: in lists and objects too."""
     yield from _places("", sides(schema, schema), input, schema, ())

@@ -22,17 +22,16 @@ def packaged_cards() -> Mapping[str, Card]:
     """Return the packaged cards by endpoint."""
     document = json.loads((files("darkroom.models") / "snapshot.json").read_text())
     taken_at = datetime.fromisoformat(document["taken_at"])
-    return {each["endpoint"]: _card(each, document["schemas"], taken_at) for each in document["models"]}
+    common = {"account_id": document["account_id"], "fetched_at": taken_at}
+    return {each["endpoint"]: _card({**common, **each}, document["schemas"]) for each in document["models"]}
 
 
-def _card(facts: Mapping[str, Any], shared: Mapping[str, Any], taken_at: datetime) -> Card:
+def _card(facts: Mapping[str, Any], shared: Mapping[str, Any]) -> Card:
     known = {name: value for name, value in facts.items() if name not in ("input", "output", "unit_price")}
     return Card(
         **known,
-        account_id="fal",
         input_schema=self_contained(facts["input"], shared),
         output_schema=self_contained(facts["output"], shared),
         unit_price=None if facts.get("unit_price") is None else Decimal(facts["unit_price"]),
         packaged=True,
-        fetched_at=taken_at,
     )

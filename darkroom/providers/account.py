@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, Self
 from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
 
 from darkroom.errors import NeedsHuman, Park, Retry
-from darkroom.models import Card
+from darkroom.models import Card, Refinement
 from darkroom.orchestrator.api import PrefectApi, block_document
 from darkroom.providers.base import Model, Provider
 from darkroom.providers.webhooks import WebhookReceiver
@@ -114,8 +114,13 @@ class ProviderAccount(Configured):
 
     @classmethod
     def models(cls) -> Mapping[str, Model]:
-        """Return what can be ordered of it, by endpoint."""
-        raise NotImplementedError
+        """Return what can be ordered of it without a card, by endpoint."""
+        return {}
+
+    @classmethod
+    def refinements(cls) -> Mapping[str, Refinement]:
+        """Return what cards cannot say of some of its models, by endpoint."""
+        return {}
 
     @classmethod
     def file_hosts(cls) -> re.Pattern[bytes]:

@@ -81,13 +81,14 @@ class PictureModel(Model, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """The provider has the call, under its own id.
+    """The provider has the call, under its own id. `first_try`: its id of the try it begins with, where it tells.
 
     `deliver`: what has yet to be brought to it, once that id is on record. What it raises ends the call as failed, so
     it leaves nothing at the provider that could still be carried out.
     """
 
     request_id: str
+    first_try: str | None = None
     deliver: Callable[[], None] | None = None
 
 

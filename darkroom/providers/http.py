@@ -1,4 +1,4 @@
-"""What a broken connection and a request for patience mean, for every provider alike.
+"""What a broken connection, a request for patience and a number mean, for every provider alike.
 
 Of the one call that is paid, what matters is whether it may have been taken: nothing of it has left when a connection
 could not be made; after any other break nobody knows.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -52,6 +53,23 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
 def bounded(seconds: float) -> timedelta:
     """Limit a time to as long as a provider may make us wait."""
     return timedelta(seconds=min(max(seconds, 0), LONGEST_RETRY_AFTER.total_seconds()))
+
+
+def number_in(value: object) -> Decimal | None:
+    """Return the number that stands there, also as text; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def amount_in(value: object) -> Decimal | None:
+    """Return the number that stands there, unless it is below zero."""
+    number = number_in(value)
+    return None if number is None or number < 0 else number
 
 
 def _seconds_until(due: str, now: str) -> float:

@@ -1,32 +1,25 @@
 """Everything that can be ordered, of every provider: the one place that knows them all.
 
-Some models are known in code, as far as their cards cannot say it; every other is known by its card.
+Models of providers that publish cards are known by these, with a refinement where a card cannot say it; others in code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache, partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 from darkroom.errors import BadInput, NeedsHuman
 from darkroom.ledger import Request
-from darkroom.models import Card, CardModel, Path, packaged_cards
+from darkroom.models import CardModel, Path, packaged_cards
 from darkroom.providers.base import Model, PictureModel
 from darkroom.providers.registry import accounts
 from darkroom.providers.shelf import Found, shelf
 from darkroom.providers.web.model import MODELS as WEB
 
-
-@runtime_checkable
-class Refined(Protocol):
-    """A model of which code says what its card cannot."""
-
-    def with_card(self, card: Card, *, own_time: timedelta | None = None) -> Model:
-        """Return the model at the price of that card. `own_time`: within which nearly all of our calls have ended."""
+MOST_NAMED = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +65,13 @@ def find_model(endpoint: str) -> Model:
 
 def find_ordered(endpoint: str) -> Ordered:
     """Return the model of that endpoint as it can be ordered today. Raise BadInput(field="model")."""
-    known = all_models().get(endpoint)
-    if known is not None and not isinstance(known, Refined):
+    if (known := all_models().get(endpoint)) is not None:
         return Ordered(model=known)
     found = shelf().newest(endpoint)
     if found is None:
-        if known is not None:
-            return Ordered(model=known)
         raise BadInput(_unknown(endpoint), field="model")
     shelf().require_allowed(found)
-    return Ordered(model=_of_card(found, known), version=found.card.version or None)
+    return Ordered(model=_of_card(found), version=found.card.version or None)
 
 
 def model_of(row: Request) -> Model:
@@ -91,18 +81,14 @@ def model_of(row: Request) -> Model:
 
 def model_of_version(endpoint: str, version: int | None) -> Model:
     """Return the model by that version of its card, whether it can be ordered or not."""
-    known = all_models().get(endpoint)
-    if known is not None and not isinstance(known, Refined):
+    if (known := all_models().get(endpoint)) is not None:
         return known
     card = None if version is None else shelf().version(endpoint, version)
-    if card is None and known is None:
-        found = shelf().newest(endpoint, first_use=False)
-        card = None if found is None else found.card
-    if card is not None:
-        return _of_card(Found(card=card), known)
-    if known is None:
+    if card is None and (found := shelf().newest(endpoint, first_use=False)) is not None:
+        card = found.card
+    if card is None:
         raise BadInput(_unknown(endpoint), field="model")
-    return known
+    return _of_card(Found(card=card))
 
 
 def places_of_files(model: Model, input: Mapping[str, Any]) -> Sequence[Path] | None:
@@ -111,20 +97,22 @@ def places_of_files(model: Model, input: Mapping[str, Any]) -> Sequence[Path] | 
     return None if places is None else places(input)
 
 
-def _of_card(found: Found, known: Model | None) -> Model:
-    if isinstance(known, Refined):
-        return known.with_card(found.card, own_time=shelf().usual_time(found.card.endpoint))
-    return CardModel(
+def _of_card(found: Found) -> CardModel:
+    account = accounts()[found.card.account_id]
+    model = CardModel(
         card=found.card,
-        hosts=accounts()[found.card.account_id].file_hosts(),
+        hosts=account.file_hosts(),
         operators_usd=found.call_usd,
         own_calls_usd=partial(shelf().usual_cost, found.card.endpoint),
         platform_usd=partial(shelf().platform_cost, found.card),
         own_time=shelf().usual_time(found.card.endpoint),
     )
+    refine = account.refinements().get(found.card.endpoint)
+    return model if refine is None else refine(model)
 
 
 def _unknown(endpoint: str) -> str:
-    near = get_close_matches(endpoint, [*all_models(), *packaged_cards()], n=1, cutoff=0.75)
+    known = [*packaged_cards(), *all_models()]
+    near = get_close_matches(endpoint, known, n=1, cutoff=0.75)
     meant = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown model{meant}; GET /v1/models lists all, among them {', '.join(all_models())}"
+    return f"unknown model{meant}; GET /v1/models lists all, among them {', '.join(known[:MOST_NAMED])}"

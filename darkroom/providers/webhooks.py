@@ -38,13 +38,15 @@ class Webhook:
     """A webhook that the provider signed. `request_id`: of the call, as the provider has it.
 
     `outcome`: how the call ended, given its row; None where the webhook does not say. `provider_user`: whose account it
-    is for, where the signature alone does not tell.
+    is for, where the signature alone does not tell. `last_try`: the provider's id of the try that it tells of, which is
+    not the first one's where the provider has tried again by itself.
     """
 
     request_id: str
     body_sha256: str
     outcome: Callable[[Request], Outcome | None]
     provider_user: str | None = None
+    last_try: str | None = None
 
 
 class WebhookReceiver(Protocol):

@@ -72,7 +72,12 @@ class WebhookIngest:
             raise self._too_often()
         is_known = self._require_our_account(account_id, webhook)
         token = query.get("token")
-        arrival = Arrival(provider=account_id, request_id=webhook.request_id, body_sha256=webhook.body_sha256)
+        arrival = Arrival(
+            provider=account_id,
+            request_id=webhook.request_id,
+            body_sha256=webhook.body_sha256,
+            last_try=webhook.last_try,
+        )
         if is_known:  # nearly always, and then nearly always known by its id: one transaction
             settled = self._ledger.requests.settle_arrival(
                 arrival, lambda row: self._outcome(row, webhook, account_id=account_id, token=token)

@@ -108,6 +108,7 @@ class Entry:
     finished_at: datetime | None = None
     outcome: Outcome | None = None
     seconds: float = 0.0  # that it is to be in progress
+    retries: int = 0  # that its queue has made by itself
     files_read: list[str] = field(default_factory=list)
     cancel_requested: bool = False
     result_reads: int = 0
@@ -120,6 +121,11 @@ class Entry:
     def start(self) -> None:
         self.state = State.IN_PROGRESS
         self.started_at = self.started_at or datetime.now(UTC)
+
+    def try_again(self) -> None:
+        """Give it to another runner: the request stays the same, and its try has another id."""
+        self.gateway_request_id = str(uuid.uuid4())
+        self.retries += 1
 
     def finish(self, outcome: Outcome, *, at: datetime | None = None) -> None:
         self.state = State.COMPLETED

@@ -71,6 +71,9 @@ class Faults(BaseModel):
         pattern=r"^(normal|422_content_policy|500|504_once|error:[a-z_]+)$",
         description="504_once: a success whose result is unreadable the first time. error:<any of fal's error types>.",
     )
+    retries: int = Field(
+        0, ge=0, le=9, description="So many tries end without a runner, and the queue tries again; each has its time."
+    )
     webhook: WebhookFault = WebhookFault.NORMAL
     webhook_delay: float = Field(0, ge=0, description="Seconds from completion to the webhook.")
     webhook_then_good: bool = Field(False, description="After a false one, send the genuine one as well.")

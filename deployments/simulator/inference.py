@@ -29,6 +29,10 @@ class Inference:
         await asyncio.sleep(begun + self._seconds(entry, rejected=not told and not outcome.succeeded) - clock())
         return outcome
 
+    async def lose_runner(self, entry: Entry) -> None:
+        """Have a try last as long as one that ends well, and come to nothing: its runner is gone."""
+        await asyncio.sleep(self._latencies.of(entry))
+
     def _seconds(self, entry: Entry, *, rejected: bool) -> float:
         if entry.faults.hold:
             return 0  # its time has passed when it is released

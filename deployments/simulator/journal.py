@@ -83,6 +83,7 @@ def changed(entry: Entry) -> Line:
         "released": entry.released.is_set(),
         "cancel_requested": entry.cancel_requested,
         "payloads": [entry.payloads_kept, entry.payloads_deleted],
+        "try": [entry.gateway_request_id, entry.retries],
     }
 
 
@@ -155,6 +156,7 @@ def _change(entry: Entry, line: Line) -> None:
     entry.faults = Faults(**line["faults"])
     entry.cancel_requested = line["cancel_requested"]
     entry.payloads_kept, entry.payloads_deleted = line["payloads"]
+    entry.gateway_request_id, entry.retries = line.get("try", (entry.gateway_request_id, entry.retries))
     if line["released"]:
         entry.released.set()
 

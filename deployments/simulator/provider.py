@@ -221,6 +221,10 @@ class Provider:
         self._running += 1
         self._peak = max(self._peak, self._running)
         try:
+            while entry.retries < entry.faults.retries:
+                await self._inference.lose_runner(entry)
+                entry.try_again()
+                self.note(entry)
             return await self._inference.run(entry)
         except Exception:
             # A request that never ended would keep its slot for ever.

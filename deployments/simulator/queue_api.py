@@ -46,6 +46,8 @@ class QueueApi:
         arguments = await _json_object(request)
         self._provider.refuse_if_locked(account)
         faults = self._provider.faults_for(endpoint, arguments)
+        if request.headers.get("x-fal-no-retry", "").lower() in ("1", "true", "yes"):
+            faults = _without_retries(faults)
         refusal = _refusal(faults)
         if refusal is not None:
             return refusal
@@ -65,7 +67,7 @@ class QueueApi:
         return await self._answer_submit(request, entry)
 
     async def _answer_submit(self, request: Request, entry: Entry) -> Response:
-        faults = entry.faults
+        faults, taken = entry.faults, self._submitted(entry)
         if faults.submit is SubmitFault.CUT:
             return await no_answer(request)
         if faults.submit_delay:
@@ -73,7 +75,7 @@ class QueueApi:
         if faults.webhook is WebhookFault.EARLY:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(entry.announced.wait(), _EARLY_WEBHOOK_SECONDS)
-        return Json(self._submitted(entry), headers={"x-fal-request-id": entry.request_id})
+        return Json(taken, headers={"x-fal-request-id": entry.request_id})
 
     def _submitted(self, entry: Entry) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -163,7 +165,7 @@ class RunApi:
         self._provider.refuse_if_locked(account)
         if self._provider.line(account).is_full:
             raise _too_many_at_once(self._provider.line(account).slots)
-        faults = self._provider.faults_for(endpoint, arguments)
+        faults = _without_retries(self._provider.faults_for(endpoint, arguments))
         entry = self._provider.accept(
             account,
             endpoint=endpoint,
@@ -192,6 +194,11 @@ async def _json_object(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise FalError(400, {"detail": "The request body must be a JSON object", "error_type": "bad_request"})
     return body
+
+
+def _without_retries(faults: Faults) -> Faults:
+    """Return the same for a request that is not tried again: what would have been the first of its tries is its end."""
+    return faults.model_copy(update={"retries": 0, "result": "error:runner_disconnected"}) if faults.retries else faults
 
 
 def _refusal(faults: Faults) -> Response | None:

@@ -146,7 +146,8 @@ def _moments(job: Any) -> Iterator[tuple[str, str]]:
         if each["submitted_at"]:
             yield each["submitted_at"], f"{call}: sent to the provider"
         if each["finished_at"]:
-            yield each["finished_at"], f"{call}: {each['status'].replace('_', ' ')}"
+            again = ", after the provider had tried it again by itself" if each["retried"] else ""
+            yield each["finished_at"], f"{call}: {each['status'].replace('_', ' ')}{again}"
     for each in job["waits"]:
         what = each["event"] or each["child_job_id"] or "a time"
         yield each["created_at"], f"{each['step']}: waits for {what}"

@@ -102,8 +102,11 @@ def _entries(job: Job, drafts: Sequence[RowPicture]) -> Iterator[Entry]:
     """Yield one after the other: a page does not hold its pictures in memory."""
     for draft in drafts:
         number, label = draft.n + 1, draft.name
-        if draft.status is not JobStatus.COMPLETED:
-            yield Entry(number=number, label=label, reason=draft.error_code or draft.status.value)
+        if draft.key is None:
+            # Its answer is text, or its files are hidden.
+            made = draft.status is JobStatus.COMPLETED
+            reason = "nothing to show" if made else draft.error_code or draft.status.value
+            yield Entry(number=number, label=label, reason=reason)
             continue
         try:
             yield Entry(number=number, label=label, content=_seen(job, draft), kind=_kind(draft))

@@ -17,7 +17,7 @@ from darkroom.ledger import Ledger
 from darkroom.media.fetching import fetch_file
 from darkroom.models import Card, WrongInput
 from darkroom.providers.fal import Fal
-from darkroom.providers.fal.model import FILE_HOSTS
+from darkroom.providers.fal.account import FILE_HOSTS
 from darkroom.providers.fal.platform import FalPlatform
 from darkroom.providers.models import find_model
 from darkroom.providers.shelf import open_shelf

@@ -38,7 +38,7 @@ from darkroom.providers.fal import (
     Submitted,
     classify_webhook_error,
 )
-from darkroom.providers.fal.model import FILE_HOSTS
+from darkroom.providers.fal.account import FILE_HOSTS
 from darkroom.providers.models import find_model
 from darkroom.providers.outcomes import is_outcome
 from darkroom.providers.webhooks import Rejection, WebhookRejected

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
@@ -18,14 +18,18 @@ from simulated_fal import SimulatedFal
 from support import wait_until
 
 from darkroom.deployments.gateway.recurrence import MOST_IN_WINDOW
+from darkroom.deployments.gateway.schemas.jobs import RequestDocument
+from darkroom.deployments.timeline import timeline
 from darkroom.ledger import Ledger, Request, RequestSpec, RequestStatus
-from darkroom.providers.fal import Fal
+from darkroom.orchestrator import Orchestrator
+from darkroom.providers.fal import Fal, Submitted
 from darkroom.settings import Settings
 
 ENDPOINT = "fal-ai/flux/dev"
 UNKNOWN_ID = "019aa1f0-0000-7000-8000-000000000000"
 IN_FLIGHT = RequestStatus.IN_FLIGHT
 SUCCEEDED = RequestStatus.SUCCEEDED
+NO_ORCHESTRATOR = cast(Orchestrator, None)  # the run has no flow run of which it would be asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +54,19 @@ class Scene:
 
     def submit(self) -> str:
         """At the provider, where it is held; its id on record."""
-        request_id = self.post()
-        self.ledger.requests.accepted(self.ref, request_id=request_id)
-        return request_id
+        taken = self.sent()
+        self.accepted(taken)
+        return taken.request_id
 
     def post(self, *, webhook_url: str | None = None) -> str:
-        url = webhook_url or self.webhook_url
-        limit = timedelta(minutes=5)
-        return self.fal.submit(ENDPOINT, {"prompt": self.prompt}, webhook_url=url, start_timeout=limit).request_id
+        return self.sent(webhook_url=webhook_url).request_id
+
+    def sent(self, *, webhook_url: str | None = None) -> Submitted:
+        url, limit = webhook_url or self.webhook_url, timedelta(minutes=5)
+        return self.fal.submit(ENDPOINT, {"prompt": self.prompt}, webhook_url=url, start_timeout=limit)
+
+    def accepted(self, taken: Submitted) -> None:
+        self.ledger.requests.accepted(self.ref, request_id=taken.request_id, first_try=taken.gateway_request_id)
 
     def answers(self, number: int) -> list[int]:
         """What the gateway answered to so many webhooks, in their order."""
@@ -214,6 +223,29 @@ def test_one_that_overtakes_the_submit_answer_is_found_by_its_token(scene: Scene
     scene.ledger.requests.accepted(scene.ref, request_id=request_id)
     assert (scene.row.status, scene.row.request_id) == (SUCCEEDED, request_id)
     assert deliveries(ledger_url) == [(request_id, scene.ref, "settled")]
+
+
+@pytest.mark.parametrize("is_early", [False, True], ids=["after the submit's answer", "before it"])
+@pytest.mark.parametrize(("retries", "retried"), [(0, False), (2, True)])
+def test_what_fal_has_tried_again_by_itself_is_on_record(
+    scene: Scene, retries: int, retried: bool, is_early: bool
+) -> None:
+    """As its ids of the first try and of the last tell, whichever of them comes first; the request stays one."""
+    faults: dict[str, Any] = {"webhook": "early"} if is_early else {"hold": True}
+    scene.simulator.rule(match=scene.prompt, latency=0, retries=retries, **faults)
+    taken = scene.sent()
+    if is_early:
+        assert scene.answers(1) == [200]
+    scene.accepted(taken)
+    if not is_early:
+        scene.simulator.release(taken.request_id)
+        assert scene.answers(1) == [200]
+
+    assert (scene.row.status, scene.row.request_id) == (SUCCEEDED, taken.request_id)
+    assert RequestDocument.model_validate(scene.row).retried is retried
+    assert scene.row.cost_usd == Decimal("0.025")
+    told = [step.name for step in timeline(scene.ledger, NO_ORCHESTRATOR, scene.ledger.jobs.get(scene.row.job_id))]
+    assert ("tried again" in told) is retried
 
 
 def test_a_second_job_for_one_row_is_a_duplicate_with_its_cost(scene: Scene, ledger_url: str) -> None:

@@ -83,6 +83,23 @@ def test_a_finished_request_is_announced_with_its_output(
     assert body["gateway_request_id"] == book_row(simulator, handle.request_id)["gateway_request_id"]
 
 
+def test_a_try_without_a_runner_is_made_again_under_another_id(simulator: SimulatedFal, receiver: Receiver) -> None:
+    """The request keeps its own; where its header forbids it, and of a synchronous call, the first try is the end."""
+    prompt = f"a fox {uuid.uuid4().hex}"
+    simulator.rule(match=prompt, latency=0, retries=2)
+    url, key = f"https://queue.fal.run/{DEV}", {"Authorization": "Key sim:key"}
+    asked: dict[str, Any] = {"params": {"fal_webhook": receiver.url}, "json": {"prompt": prompt}}
+    taken = httpx.post(url, headers=key, **asked).json()
+    body = json.loads(receiver.wait_for(1)[0].body)
+    assert (body["status"], body["request_id"]) == ("OK", taken["request_id"])
+    assert body["gateway_request_id"] != taken["gateway_request_id"]
+
+    once = httpx.post(url, headers={**key, "X-Fal-No-Retry": "1"}, **asked).json()
+    body = json.loads(receiver.wait_for(2)[1].body)
+    assert (body["status"], body["gateway_request_id"]) == ("ERROR", once["gateway_request_id"])
+    assert httpx.post(f"https://fal.run/{DEV}", headers=key, json={"prompt": prompt}).status_code == 503
+
+
 def test_a_failed_request_is_announced_with_its_error(
     simulator: SimulatedFal, fal: fal_client.SyncClient, receiver: Receiver
 ) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from darkroom.errors import DarkroomError, Park, Refused, Retry, Unverified
 from darkroom.media.fetching import fetch_file
 from darkroom.media.formats import Media
-from darkroom.providers.fal.model import FILE_HOSTS
+from darkroom.providers.fal.account import FILE_HOSTS
 
 URL = "https://v3b.fal.media/files/b/0a1b2c3d/fox.png"
 Handler = Callable[[httpx.Request], httpx.Response]

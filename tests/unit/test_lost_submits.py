@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from darkroom.ledger import Request
-from darkroom.providers.fal import Sent
-from darkroom.providers.fal.lost_submits import pair
+from darkroom.providers.fal.lost_submits import WINDOW
+from darkroom.providers.pairing import Sent, pair
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 FOX = {"prompt": "a fox", "guidance_scale": 3.0}
@@ -52,4 +52,4 @@ def test_a_request_is_adopted_only_where_it_can_be_no_others(
     rows: list[Request], there: list[Sent], expected: dict[str, str]
 ) -> None:
     """By equal input, and by having been sent while the row's POST was under way."""
-    assert pair(rows, there) == expected
+    assert pair(rows, there, window=WINDOW) == expected

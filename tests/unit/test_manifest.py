@@ -31,7 +31,7 @@ from darkroom.errors import BadInput
 from darkroom.flows.orders.picture import Picture
 from darkroom.flows.parts.trained_style import TRIAL
 from darkroom.ledger import RequestSpec
-from darkroom.providers.fal import CATALOGUE
+from darkroom.models import packaged_cards
 
 DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"
 
@@ -433,5 +433,5 @@ def test_a_row_is_asked_for_like_a_single_picture() -> None:
     """The same fields, and the same model where none is named; what it may cost at most is said of the whole batch."""
     assert {*NAMED, "arguments", "max_usd"} == set(Picture.model_fields)
     assert Picture.model_fields["model"].default == DEFAULT_MODEL
-    assert {DEV, SCHNELL, LORA, GPT} <= set(CATALOGUE)
+    assert {DEV, SCHNELL, LORA, GPT} <= set(packaged_cards())
     assert not set(string.whitespace) & set("".join(NAMED))

@@ -10,8 +10,9 @@ import pytest
 
 from darkroom.deployments.prefect_yaml import PREFECT_YAML, _deployment, read_prefect_yaml
 from darkroom.errors import NeedsHuman
-from darkroom.providers.fal.catalogue import CATALOGUE
+from darkroom.models import packaged_cards
 from darkroom.providers.fal.client import LEAST_START_TIMEOUT
+from darkroom.providers.models import find_model
 from darkroom.settings import Settings, load_settings, timing_of
 from darkroom.timing import UNSCALED, Timing
 
@@ -103,7 +104,7 @@ def test_other_schedules_are_as_the_file_has_them() -> None:
     assert entries
 
 
-@pytest.mark.parametrize("model", CATALOGUE.values(), ids=lambda model: model.endpoint)
-def test_a_start_timeout_is_one_that_fal_takes(model: object) -> None:
+@pytest.mark.parametrize("endpoint", packaged_cards())
+def test_a_start_timeout_is_one_that_fal_takes(endpoint: str) -> None:
     """At the smallest scale, too."""
-    assert UNSCALED.scaled(0.01).scale(model.start_timeout) > LEAST_START_TIMEOUT  # type: ignore[attr-defined]
+    assert UNSCALED.scaled(0.01).scale(find_model(endpoint).start_timeout) > LEAST_START_TIMEOUT

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from darkroom.providers.fal.account import FalAccount
-from darkroom.providers.fal.answers import ProviderResult, ProviderStatus, Sent, Submitted
-from darkroom.providers.fal.catalogue import CATALOGUE
+from darkroom.providers.fal.answers import ProviderResult, ProviderStatus, Submitted
 from darkroom.providers.fal.client import SUBMIT_PATIENCE, Fal
 from darkroom.providers.fal.failures import classify_failure, classify_webhook_error, may_pass
 from darkroom.providers.fal.jwks import Jwks
-from darkroom.providers.fal.model import Model, Unit
 from darkroom.providers.fal.webhook import WebhookEnvelope, verify_webhook
 
 __all__ = [
-    "CATALOGUE",
     "SUBMIT_PATIENCE",
     "Fal",
     "FalAccount",
     "Jwks",
-    "Model",
     "ProviderResult",
     "ProviderStatus",
-    "Sent",
     "Submitted",
-    "Unit",
     "WebhookEnvelope",
     "classify_failure",
     "classify_webhook_error",

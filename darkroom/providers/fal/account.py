@@ -12,12 +12,15 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from darkroom.models import Refinement
 from darkroom.providers.account import Configured, KeyAccount, Platform, ProviderAccount
-from darkroom.providers.base import Model, Provider
+from darkroom.providers.base import Provider
 from darkroom.providers.fal.client import Fal
 from darkroom.providers.fal.failures import may_pass
 from darkroom.providers.webhooks import WebhookReceiver
 from darkroom.settings import Settings, load_settings
+
+FILE_HOSTS = re.compile(rb"(?:[a-z0-9-]+\.)*fal\.media")
 
 
 class FalAccount(KeyAccount):
@@ -56,15 +59,13 @@ class FalAccount(KeyAccount):
     )
 
     @classmethod
-    def models(cls) -> Mapping[str, Model]:
-        from darkroom.providers.fal.catalogue import CATALOGUE
+    def refinements(cls) -> Mapping[str, Refinement]:
+        from darkroom.providers.fal.refinements import REFINEMENTS
 
-        return CATALOGUE
+        return REFINEMENTS
 
     @classmethod
     def file_hosts(cls) -> re.Pattern[bytes]:
-        from darkroom.providers.fal.model import FILE_HOSTS
-
         return FILE_HOSTS
 
     @classmethod

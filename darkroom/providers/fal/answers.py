@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal
 
 import httpx
@@ -17,6 +17,8 @@ import httpx
 from darkroom.errors import DarkroomError, Park, Retry, SubmitUnknown
 from darkroom.providers.fal.failures import classify_failure, is_ingress_page
 from darkroom.providers.fal.uploads import as_recorded
+from darkroom.providers.http import amount_in
+from darkroom.providers.pairing import Sent
 
 # Ids become parts of URLs, so only plain ones count.
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -39,23 +41,12 @@ class ProviderStatus:
     state: State
     queue_position: int | None = None
     logs: tuple[Mapping[str, Any], ...] = ()
-    error: str | None = None
-    error_type: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderResult:
     output: dict[str, Any]
     billable_units: Decimal | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sent:
-    """A request as the account's own list shows it, its input as we have ours on record."""
-
-    request_id: str
-    sent_at: datetime
-    input: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +120,6 @@ def read_status(response: httpx.Response) -> ProviderStatus:
         state=state,
         queue_position=position if isinstance(position, int) else None,
         logs=tuple(line for line in logs if isinstance(line, dict)) if isinstance(logs, list) else (),
-        error=_field(body, "error"),
-        error_type=_field(body, "error_type"),
     )
 
 
@@ -138,7 +127,7 @@ def read_result(response: httpx.Response) -> ProviderResult:
     output = _json(response)
     if response.status_code != 200 or not isinstance(output, dict):
         raise answer_failure(response)
-    return ProviderResult(output=output, billable_units=_units(response.headers.get("x-fal-billable-units")))
+    return ProviderResult(output=output, billable_units=amount_in(response.headers.get("x-fal-billable-units")))
 
 
 def read_cancel(response: httpx.Response) -> Cancelled:
@@ -191,11 +180,3 @@ def _says_not_found(response: httpx.Response) -> bool:
     A page of something in between proves nothing about the request.
     """
     return response.status_code == 404 and isinstance(_json(response), dict)
-
-
-def _units(value: str | None) -> Decimal | None:
-    try:
-        units = Decimal(value or "")
-    except InvalidOperation:
-        return None
-    return units if units.is_finite() and units >= 0 else None

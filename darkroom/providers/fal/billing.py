@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import httpx
 
 from darkroom.clock import utc_now
 from darkroom.providers.fal.platform_api import API, PlatformApi
+from darkroom.providers.http import number_in
 
 SOURCE = "fal billing-events"
 MOST_IDS = 50  # of one question: fal's own bound
@@ -63,7 +64,7 @@ class FalBilling:
         credits = answer.get("credits") if answer is not None else None
         if not isinstance(credits, Mapping) or credits.get("currency", "USD") != "USD":
             return None
-        return _number(credits.get("current_balance"))
+        return number_in(credits.get("current_balance"))
 
     def _events(self, request_ids: Sequence[str], start: datetime) -> list[Mapping[str, Any]] | None:
         """Return all events of these requests. More than a page of them are asked for in halves."""
@@ -94,20 +95,10 @@ def charge_of(event: Mapping[str, Any]) -> Decimal | None:
     nano = event.get("cost_estimate_nano_usd")
     if isinstance(nano, int) and not isinstance(nano, bool):
         return nano * NANO
-    total = _number(event.get("cost_total"))
+    total = number_in(event.get("cost_total"))
     if total is None:  # as it was before the middle of 2026
-        units, price = _number(event.get("output_units")), _number(event.get("unit_price"))
+        units, price = number_in(event.get("output_units")), number_in(event.get("unit_price"))
         if units is None or price is None:
             return None
-        total = units * price * (HUNDRED - (_number(event.get("percent_discount")) or 0)) / HUNDRED
+        total = units * price * (HUNDRED - (number_in(event.get("percent_discount")) or 0)) / HUNDRED
     return total.quantize(NANO)
-
-
-def _number(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None

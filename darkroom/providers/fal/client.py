@@ -20,13 +20,12 @@ import fal_client
 import fal_client.client as fal_client_module
 import httpx
 
-from darkroom.errors import DarkroomError, Park, Permanent, Retry, SubmitUnknown
+from darkroom.errors import Permanent, Retry
 from darkroom.providers.fal.answers import (
     REQUEST_ID,
     Cancelled,
     ProviderResult,
     ProviderStatus,
-    Sent,
     Submitted,
     answer_failure,
     read_cancel,
@@ -37,6 +36,8 @@ from darkroom.providers.fal.answers import (
     read_submit,
 )
 from darkroom.providers.fal.uploads import Uploads
+from darkroom.providers.http import lost_call, lost_submit
+from darkroom.providers.pairing import Sent
 from darkroom.tls import tls_context
 
 LEAST_START_TIMEOUT = timedelta(seconds=1.1)  # fal's own: its client wants more than a second
@@ -50,9 +51,6 @@ TOO_LONG = "list_too_long"
 LIST_PAGE = 100  # fal's own bound
 MOST_PAGES = 50
 LIST_PATIENCE = timedelta(seconds=20)  # for all pages of a list
-
-# Nothing of the request has left when these are raised. Every other transport error may have come after fal read it.
-NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
 
 
 class Fal:
@@ -103,10 +101,8 @@ class Fal:
                 json=arguments,
                 headers=headers,
             )
-        except NOT_SENT as error:
-            raise _transport_failure(error) from error
         except httpx.HTTPError as error:
-            raise SubmitUnknown(f"the answer to the submit was lost ({type(error).__name__})") from error
+            raise lost_submit("fal", error) from error
         return read_submit(response)
 
     def status(self, endpoint: str, request_id: str) -> ProviderStatus:
@@ -132,7 +128,7 @@ class Fal:
         try:
             response = self._http.get(self._handle(endpoint, request_id).status_url, timeout=CONFIRM_TIMEOUT)
         except httpx.HTTPError as error:
-            raise _transport_failure(error) from error
+            raise lost_call("fal", error) from error
         return read_confirmation(response)
 
     def sent(self, endpoint: str, *, since: datetime, until: datetime, now: datetime) -> list[Sent] | None:
@@ -173,7 +169,7 @@ class Fal:
         except httpx.HTTPStatusError as error:
             raise answer_failure(error.response) from error
         except httpx.HTTPError as error:
-            raise _transport_failure(error) from error
+            raise lost_call("fal", error) from error
         except (KeyError, ValueError) as error:
             raise Retry("fal's answer to the upload could not be read", code="unexpected_answer") from error
 
@@ -200,12 +196,4 @@ class Fal:
         try:
             return self._http.request(method, url, params=params, timeout=timeout)
         except httpx.HTTPError as error:
-            raise _transport_failure(error) from error
-
-
-def _transport_failure(error: httpx.HTTPError) -> DarkroomError:
-    if isinstance(error, httpx.PoolTimeout):
-        return Retry("too many calls to fal at once from this process", code="transient")
-    if isinstance(error, NOT_SENT):
-        return Park(f"fal cannot be reached ({type(error).__name__})", code="unreachable")
-    return Retry(f"the connection to fal broke ({type(error).__name__})")
+            raise lost_call("fal", error) from error

@@ -9,22 +9,19 @@ no look-up: the row waits for its webhook, or for its deadline.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
-from itertools import pairwise
 from random import sample
 
 from darkroom.errors import DarkroomError, Park, Retry
 from darkroom.ledger import Ledger, Request, RequestStatus, same
-from darkroom.providers.fal.answers import Sent
 from darkroom.providers.fal.client import SUBMIT_PATIENCE, TOO_LONG, Fal
+from darkroom.providers.pairing import CLOCK_SKEW, pair
 
 logger = logging.getLogger(__name__)
 
-CLOCK_SKEW = timedelta(seconds=5)  # between fal's clock and ours
 WINDOW = SUBMIT_PATIENCE + CLOCK_SKEW  # how long after `submitted_at` a request of that POST may be dated
-OVERLAP = WINDOW + CLOCK_SKEW
 
 
 def adopt_lost_submits(ledger: Ledger, fal: Fal, rows: Iterable[Request]) -> list[str]:
@@ -67,41 +64,5 @@ def _adopt(
     known = ledger.requests.known_to_us([each.request_id for each in sent])
     busy = [row for row in holding if row.status is RequestStatus.SUBMITTING]
     wanted = [row for row in holding if due(row) and not any(same(row.input, each.input) for each in busy)]
-    found = pair(wanted, (each for each in sent if each.request_id not in known))
+    found = pair(wanted, (each for each in sent if each.request_id not in known), window=WINDOW)
     return [ref for ref, request_id in found.items() if ledger.requests.adopt(ref, request_id=request_id)]
-
-
-def pair(rows: Iterable[Request], sent: Iterable[Sent]) -> dict[str, str]:
-    """Return which request is which row's, by ref: one to one in the order of time, if there are as many as rows.
-
-    Where the numbers differ nothing tells whose they are.
-    """
-    found: dict[str, str] = {}
-    sent = sorted(sent, key=lambda each: each.sent_at)
-    for group in _groups(rows):
-        fitting = [each for each in sent if same(each.input, group[0].input) and any(_fits(each, row) for row in group)]
-        pairs = list(zip(group, fitting, strict=False))
-        if len(group) == len(fitting) and all(_fits(each, row) for row, each in pairs):
-            found |= {row.ref: each.request_id for row, each in pairs}
-    return found
-
-
-def _groups(rows: Iterable[Request]) -> Iterator[list[Request]]:
-    """Yield groups of rows of the same input whose times overlap, so that a request may be any one's of them."""
-    left = sorted(rows, key=_begun)
-    while left:
-        alike = [row for row in left if same(row.input, left[0].input)]
-        apart = [n for n, (one, next_one) in enumerate(pairwise(alike), 1) if _begun(next_one) - _begun(one) > OVERLAP]
-        group = alike[: apart[0]] if apart else alike
-        yield group
-        taken = {row.ref for row in group}
-        left = [row for row in left if row.ref not in taken]
-
-
-def _begun(row: Request) -> datetime:
-    assert row.submitted_at is not None
-    return row.submitted_at
-
-
-def _fits(sent: Sent, row: Request) -> bool:
-    return _begun(row) - CLOCK_SKEW <= sent.sent_at <= _begun(row) + WINDOW

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from darkroom.models import Card, self_contained
 from darkroom.providers.fal.platform_api import API, PlatformApi
+from darkroom.providers.http import amount_in
 
 PUBLIC_SCHEMA = "https://fal.ai/api/openapi/queue/openapi.json"
 PAGE = 50  # models of a page, and endpoints of a question for prices: fal's own bound
@@ -45,7 +46,7 @@ class FalPlatform(PlatformApi):
         """Return what a call of the model came to on the average, for anybody; None where fal has no history of it."""
         asked = {"estimate_type": "historical_api_price", "endpoints": {endpoint: {"call_quantity": CALLS}}}
         answer = self.post(f"{API}/models/pricing/estimate", asked)
-        total = None if answer is None or _currency(answer) != USD else _price(answer.get("total_cost"))
+        total = None if answer is None or _currency(answer) != USD else amount_in(answer.get("total_cost"))
         return total / CALLS if total else None
 
     def _workflow(self, endpoint: str) -> Card | None:
@@ -108,7 +109,7 @@ def card_of(entry: Json, price: Json | None) -> Card:
         input_schema=given,
         output_schema=answered,
         unit=None if price is None else _text(price.get("unit")).strip() or None,
-        unit_price=None if price is None or _currency(price) != USD else _price(price.get("unit_price")),
+        unit_price=None if price is None or _currency(price) != USD else amount_in(price.get("unit_price")),
         currency=USD if price is None else _currency(price),
         usual_seconds=minutes * 60 if isinstance(minutes, int | float) and minutes > 0 else None,
     )
@@ -170,13 +171,3 @@ def _text(value: object) -> str:
 
 def _currency(price: Json) -> str:
     return _text(price.get("currency")) or USD
-
-
-def _price(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        price = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return price if price.is_finite() and price >= 0 else None

@@ -60,7 +60,7 @@ class FalProvider(Provider):
             start_timeout=self._timing.scale(model_of(row).start_timeout),
             outputs_last=OUTPUTS_LAST.get(row.endpoint),
         )
-        return Accepted(request_id=taken.request_id)
+        return Accepted(request_id=taken.request_id, first_try=taken.gateway_request_id)
 
     def poll(self, row: Request) -> Outcome | None:
         return poll(self.client, row)

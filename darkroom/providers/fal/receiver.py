@@ -31,4 +31,5 @@ class FalReceiver:
             body_sha256=envelope.body_sha256,
             outcome=partial(webhook_outcome, envelope=envelope),
             provider_user=envelope.user_id,
+            last_try=envelope.gateway_request_id,
         )

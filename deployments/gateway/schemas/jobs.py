@@ -46,6 +46,10 @@ class RequestDocument(Document):
     billed_usd: Usd | None = Field(
         default=None, description="By the provider's bill, which comes later.", examples=[0.0225]
     )
+    retried: bool | None = Field(
+        default=None,
+        description="Whether the provider has tried it again by itself, for nothing; null: it does not say.",
+    )
     reused_from: str | None = Field(description="The `ref` of an earlier call of yours whose answer served: it cost 0.")
     created_at: datetime
     submitted_at: datetime | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0027"
-down_revision = "0023"
+down_revision = "0024"
 
 WORDS = (
     "COALESCE(parameters #>> '{input,prompt}', parameters #>> '{input,text}', parameters ->> 'text', "

@@ -9,8 +9,9 @@ import pytest
 
 from darkroom.errors import BadInput, Permanent
 from darkroom.media.formats import Kind, RemoteFile
-from darkroom.providers.fal import CATALOGUE
-from darkroom.providers.fal.model import FILE_HOSTS
+from darkroom.models import CardModel, packaged_cards
+from darkroom.providers.fal.account import FILE_HOSTS
+from darkroom.providers.fal.refinements import REFINEMENTS
 from darkroom.providers.models import find_model
 
 DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"
@@ -25,10 +26,27 @@ def image(**fields: Any) -> dict[str, Any]:
     return {"url": URL, **fields}
 
 
-def test_what_the_pipelines_need_is_sold() -> None:
-    """The catalogue is found by endpoint, and each entry knows its own."""
-    assert set(CATALOGUE) == {DEV, SCHNELL, LORA, GPT, CLARITY, ESRGAN, BIREFNET, TRAINING, KLING}
-    assert all(find_model(endpoint).endpoint == endpoint for endpoint in CATALOGUE)
+def packaged_schema(endpoint: str) -> dict[str, Any]:
+    schema = packaged_cards()[endpoint].input_schema
+    assert schema is not None
+    return dict(schema["properties"])
+
+
+def test_what_the_pipelines_need_is_refined() -> None:
+    """Each by a function of its own, of a model that has a packaged card."""
+    assert set(REFINEMENTS) == {DEV, SCHNELL, LORA, GPT, CLARITY, ESRGAN, BIREFNET, TRAINING, KLING}
+    assert set(REFINEMENTS) <= set(packaged_cards())
+
+
+def test_a_refinement_adds_to_what_the_card_says() -> None:
+    """Its bounds are narrower, its prices and times are the card's, and a field that the card lacks stays unknown."""
+    card, model = packaged_cards()[DEV], find_model(DEV)
+    assert isinstance(model, CardModel)
+    fields = model.input_schema["properties"]
+    assert fields["prompt"] == {**packaged_schema(DEV)["prompt"], "maxLength": 4000}
+    assert fields["acceleration"] == packaged_schema(DEV)["acceleration"]
+    assert "loras" not in fields
+    assert (model.card.unit_price, model.expected.total_seconds()) == (card.unit_price, card.usual_seconds)
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones() -> None:
@@ -128,17 +146,12 @@ def test_a_model_that_works_on_a_file_takes_it_by_reference(endpoint: str, argum
         "ast_019aa1f0d8b4",
         "data:image/png;base64,AAAA",
         "http://v3.fal.media/x.png",
-        "https://example.com/x.png",
-        "https://fal.media.example.com/x.png",
-        "https://user@v3.fal.media/x.png",
-        "https://v3.fal.media:444/x.png",
         "https://v3.fal.media/ x.png",
-        "https://v3.fal.media",
         7,
     ],
 )
-def test_a_file_from_elsewhere_is_refused(file: object) -> None:
-    """fal would fetch whatever address it is given, and a `data:` URL would be kept with every record of the call."""
+def test_what_is_no_files_address_is_refused(file: object) -> None:
+    """A `data:` URL would be kept with every record of the call."""
     with pytest.raises(BadInput) as caught:
         find_model(CLARITY).validate({"image_url": file})
     assert caught.value.field == "image_url"
@@ -174,15 +187,15 @@ def test_a_missing_prompt_is_named(endpoint: str) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "name", "remedy"),
     [
-        (GPT, "seed", "use fal-ai/flux/dev"),
-        (DEV, "sync_mode", "leave the field out"),
-        (DEV, "stepz", "it accepts prompt, "),
+        (GPT, "seed", "it accepts prompt, "),
+        (DEV, "sync_mode", "leave it out"),
+        (DEV, "num_image", "did you mean num_images?"),
     ],
 )
 def test_a_refused_field_comes_with_its_remedy(endpoint: str, name: str, remedy: str) -> None:
     """The message says what to do instead."""
     with pytest.raises(BadInput, match=remedy):
-        find_model(endpoint).validate({"prompt": "a fox", name: 1})
+        find_model(endpoint).validate({"prompt": "a fox", name: True})
 
 
 def test_a_refusal_never_quotes_the_prompt() -> None:
@@ -191,7 +204,7 @@ def test_a_refusal_never_quotes_the_prompt() -> None:
     with pytest.raises(BadInput) as caught:
         find_model(DEV).validate({"prompt": secret})
     assert "nobody" not in caught.value.message
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(
@@ -244,17 +257,18 @@ def test_a_training_has_one_price() -> None:
         (CLARITY, {}, {"image": image(width=2048, height=1536)}, None, "0.09"),
         (CLARITY, {}, {"image": image()}, None, "0.12"),
         (CLARITY, {}, {"image": image()}, "16", "0.48"),
-        (ESRGAN, {}, {"image": image(width=8192, height=8192)}, None, "0.0111"),
+        (ESRGAN, {}, {"image": image(width=8192, height=8192)}, None, None),
         (ESRGAN, {}, {"image": image()}, "2.5", "0.002775"),
         (KLING, {"prompt": "it turns"}, {"video": image()}, None, "0.35"),
     ],
 )
 def test_what_was_done_to_a_picture_is_costed(
-    endpoint: str, arguments: dict[str, Any], output: dict[str, Any], units: str | None, usd: str
+    endpoint: str, arguments: dict[str, Any], output: dict[str, Any], units: str | None, usd: str | None
 ) -> None:
-    """By fal's count, else by the size of what came; compute that nobody counted costs what was expected."""
+    """By fal's count, else by the size of what came; of compute that nobody counted nobody can say."""
     billed = None if units is None else Decimal(units)
-    assert find_model(endpoint).cost({"image_url": ASSET, **arguments}, output, billed) == Decimal(usd)
+    cost = find_model(endpoint).cost({"image_url": ASSET, **arguments}, output, billed)
+    assert cost == (None if usd is None else Decimal(usd))
 
 
 @pytest.mark.parametrize(
@@ -274,6 +288,7 @@ def test_the_cost_follows_fals_count_or_else_the_pictures(
     """Billed units decide where they are known; else the pictures that came, at their size or the size asked for."""
     billed = None if units is None else Decimal(units)
     cost = find_model(endpoint).cost({"prompt": "a fox", **arguments}, {"images": images}, billed)
+    assert cost is not None
     assert cost == Decimal(usd)
     assert cost.as_tuple().exponent == -6
 
@@ -298,7 +313,7 @@ def test_the_files_of_an_output_are_listed() -> None:
     ],
 )
 def test_files_come_with_their_kind(endpoint: str, output: dict[str, Any], kinds: list[Kind]) -> None:
-    """In the catalogue's order, whatever the answer's."""
+    """In the refinement's order, whatever the answer's."""
     assert [file.kind for file in find_model(endpoint).files(output)] == kinds
 
 
@@ -329,7 +344,7 @@ def test_an_answer_that_lacks_a_file_is_a_lasting_failure(endpoint: str, output:
         {"images": [{"url": None}]},
         {"images": [{"url": "data:image/png;base64,AAAA"}]},
         {"images": [{"url": "http://v3.fal.media/x"}]},
-        {"images": [image()] * 17},
+        {"images": [image()] * 65},
     ],
 )
 def test_an_output_without_pictures_is_a_lasting_failure(output: dict[str, Any]) -> None:
