@@ -232,15 +232,16 @@ class Jobs(JobLists):
     def take_up(self, job_ids: Sequence[str]) -> list[Record]:
         """Return what is on record of jobs about to be called, which run from now on.
 
-        Those that have ended are left out. It takes three statements for all of them: their functions ask the record,
-        not the ledger.
+        Those that have ended are left out. It takes two statements for all of them, and one more where there are files:
+        their functions ask the record, not the ledger.
         """
         ids, now = list(job_ids), self._now()
         with one_by_one(self._engine) as connection:
-            jobs = {row.id: as_job(row) for row in run(connection, "jobs_take_up", job_ids=ids, now=now)}
+            taken = run(connection, "jobs_take_up", job_ids=ids, now=now).all()
+            jobs = {row.id: as_job(row) for row in taken}
             requests = [as_request(row) for row in run(connection, "requests_of_jobs", job_ids=ids)]
-            called_before = [job.id for job in jobs.values() if job.started_at != now]
-            found = run(connection, "assets_of_jobs", job_ids=called_before) if called_before else ()
+            with_files = [row.id for row in taken if row.has_files]
+            found = run(connection, "assets_of_jobs", job_ids=with_files) if with_files else ()
             assets = [plain(Asset, row) for row in found]
         return [
             Record(

@@ -195,9 +195,13 @@ class NewsFeed:
             self._hand_out([], self._ledger.news.newest())
         while self._ledger.news.number():
             pass
-        while self._read is not None and (found := self._ledger.news.after(self._read, limit=MOST_READ)):
-            self._hand_out([Line(news, self._write) for news in found], found[-1].number)
-            self._told()
+        again = self._read is not None
+        while again and self._read is not None:
+            found = self._ledger.news.after(self._read, limit=MOST_READ)
+            again = len(found) == MOST_READ
+            if found:
+                self._hand_out([Line(news, self._write) for news in found], found[-1].number)
+                self._told()
             if any(news.event in ENDS for news in found):
                 self._ended()
         if self._open and time.monotonic() - self._keys_at >= self._idle:
