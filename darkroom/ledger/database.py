@@ -239,6 +239,7 @@ class Listener:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        self._heard: set[str] = set()
         self._hand, self._clapper = socket.socketpair()
         self._clapper.setblocking(False)
         self._hand.setblocking(False)
@@ -253,9 +254,14 @@ class Listener:
             self._clapper.recv(4096)
         if self._connection.fileno() in readable:
             self._connection.pgconn.consume_input()  # raises where the connection is lost
-            while self._connection.pgconn.notifies() is not None:
-                pass
+            while (notification := self._connection.pgconn.notifies()) is not None:
+                self._heard.add(notification.extra.decode())
         return bool(readable)
+
+    def heard(self) -> set[str]:
+        """Return what the notifications said that ended waits since it was last asked: "" of one that said nothing."""
+        heard, self._heard = self._heard, set()
+        return heard
 
     def notify(self) -> None:
         """Notify the one who waits, from any thread of this process."""

@@ -87,7 +87,8 @@ ORDER BY created_at, id
 SELECT pg_notify(:channel, '')
 
 -- name: run_notify_of
-SELECT wakes, asks FROM notify_run_of(CAST(:run_id AS text), CAST(:job_id AS text), CAST(:now AS timestamptz))
+SELECT wakes, asks FROM notify_run_of(CAST(:run_id AS text), CAST(:job_id AS text), CAST(:job_ids AS text[]),
+    CAST(:now AS timestamptz))
 
 -- name: run_open_jobs
 SELECT id, cancel_requested_at FROM job WHERE run_id = :run_id AND finished_at IS NULL ORDER BY created_at, id
@@ -98,6 +99,13 @@ SELECT job.id, job.cancel_requested_at, request.ref, request.status
 FROM job LEFT JOIN request ON request.job_id = job.id AND request.ref = ANY(:refs)
     AND request.status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
 WHERE job.run_id = :run_id AND job.finished_at IS NULL ORDER BY job.created_at, job.id
+
+-- name: run_work_of
+-- As `run_work`, of these jobs alone.
+SELECT job.id, job.cancel_requested_at, request.ref, request.status
+FROM job LEFT JOIN request ON request.job_id = job.id AND request.ref = ANY(:refs)
+    AND request.status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
+WHERE job.id = ANY(:job_ids) AND job.run_id = :run_id AND job.finished_at IS NULL ORDER BY job.created_at, job.id
 
 -- name: runs_not_closed
 SELECT * FROM run WHERE closed_at IS NULL
@@ -274,10 +282,10 @@ WITH started AS (
     INSERT INTO notification (user_id, job_id, event, created_at)
     SELECT user_id, id, 'job.running', :now FROM started WHERE parent_id IS NULL ORDER BY id
 )
-SELECT started.*, false AS has_files FROM started
+SELECT started.*, EXISTS (SELECT FROM asset WHERE asset.job_id = started.id) AS has_files FROM started
 UNION ALL
-SELECT job.*, EXISTS (SELECT FROM asset WHERE asset.job_id = job.id) AS has_files
-FROM job WHERE id = ANY(:job_ids) AND status <> 'pending' AND finished_at IS NULL
+SELECT job.*, EXISTS (SELECT FROM asset WHERE asset.job_id = job.id) AS has_files FROM job
+WHERE id = ANY(:job_ids) AND status <> 'pending' AND finished_at IS NULL
 
 -- name: jobs_of_run_first_two
 SELECT id FROM job WHERE run_id = :run_id LIMIT 2

@@ -6,7 +6,7 @@ job handed to a run and a run that closes, or a webhook and a run that leaves, s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -150,14 +150,16 @@ class Runs(Part):
     def renew(self, run_id: str) -> None:
         self._run("run_renew", run_id=run_id, alive_until=self._now() + self._timing.lease)
 
-    def poll_work(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
-        """Find the run's open jobs, and which of them can go on.
+    def poll_work(
+        self, run_id: str, waits: Mapping[str, Collection[str]], *, only: Collection[str] | None = None
+    ) -> Work:
+        """Find the run's open jobs, and which of them can go on. `only`: of these alone.
 
         `waits`: what each job known to the process waits for; a job that is not in it is ready. That is refs of
         requests, and the job's own id where the process has not yet acted on the job's cancel.
         """
         with one_by_one(self._engine) as connection:
-            return _poll_work(connection, run_id, waits, now=self._now())
+            return _poll_work(connection, run_id, waits, only=only, now=self._now())
 
     def on_suspended(self, run_id: str, waits: Mapping[str, Collection[str]], *, awaits_input: bool = False) -> bool:
         """Note that Prefect has accepted the suspension.
@@ -224,14 +226,14 @@ class Runs(Part):
             run(connection, "jobs_reassign", run_id=run_id, new_run_id=new.id)
             return Implied(starts=(_start(_begins(connection, job.id), new.id),))
 
-    def notify(self, run_id: str, ref: str) -> Implied:
-        """Notify the run that a row of it was granted."""
-        told = self._run("run_notify_of", run_id=run_id, job_id=None, now=self._now()).one()
+    def notify(self, run_id: str, ref: str, *, job_ids: Sequence[str] = ()) -> Implied:
+        """Notify the run that a row of it was granted. `job_ids`: all of its jobs of which one was, where known."""
+        told = self._run("run_notify_of", run_id=run_id, job_id=None, job_ids=list(job_ids), now=self._now()).one()
         return NOTHING if told.wakes is None else _wake(told, ref, SLOT_GRANTED)
 
     def notify_job(self, job_id: str) -> Implied:
         """Notify the run of the job that something came for it."""
-        told = self._run("run_notify_of", run_id=None, job_id=job_id, now=self._now()).one()
+        told = self._run("run_notify_of", run_id=None, job_id=job_id, job_ids=[], now=self._now()).one()
         return NOTHING if told.wakes is None else _wake(told, job_id, WOKEN)
 
     def get(self, run_id: str) -> Run | None:
@@ -351,9 +353,19 @@ def _come_of_batches(connection: Connection, refs: Collection[str], *, now: date
         yield from (CHOICE + id for id in run(connection, "batches_answered", job_ids=batches, now=now).scalars())
 
 
-def _poll_work(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]], *, now: datetime) -> Work:
+def _poll_work(
+    connection: Connection,
+    run_id: str,
+    waits: Mapping[str, Collection[str]],
+    *,
+    only: Collection[str] | None = None,
+    now: datetime,
+) -> Work:
     refs = sorted({ref for refs in waits.values() for ref in refs})
-    rows = run(connection, "run_work", run_id=run_id, refs=refs).all()
+    if only is None:
+        rows = run(connection, "run_work", run_id=run_id, refs=refs).all()
+    else:
+        rows = run(connection, "run_work_of", run_id=run_id, refs=refs, job_ids=list(only)).all()
     jobs = {row.id: row for row in rows}.values()
     news = {row.ref: RequestStatus(row.status).terminal for row in rows if row.ref is not None}
     news |= dict.fromkeys(_come_of_batches(connection, refs, now=now), True)

@@ -92,10 +92,11 @@ class Dispatcher:
         if granted and on_grant is not None:
             on_grant(granted)
         implied = NOTHING
-        # One notification wakes a run for all its rows: it looks for what is granted.
-        for run_id, ref in {each.run_id: each.ref for each in granted if each.run_id}.items():
+        # One notification wakes a run for all its rows.
+        for run_id, of_run in _by_run(granted).items():
             with _left_to_reconcile(f"Run {run_id} was not told of its slots"):
-                implied += self._ledger.runs.notify(run_id, ref)
+                job_ids = [each.job_id for each in of_run]
+                implied += self._ledger.runs.notify(run_id, of_run[-1].ref, job_ids=job_ids)
         if unassigned := [each.job_id for each in granted if each.run_id is None]:
             with _left_to_reconcile(f"{len(unassigned)} jobs with a slot were not handed to a run"):
                 implied += self._ledger.runs.assign(*unassigned)
@@ -124,6 +125,15 @@ class Dispatcher:
                 parameters=start.parameters,
             )
             self._ledger.runs.created(start.run_id, flow_run_id)
+
+
+def _by_run(granted: Sequence[Granted]) -> dict[str, list[Granted]]:
+    """Return those of which a run has the job, by the run."""
+    found: dict[str, list[Granted]] = {}
+    for each in granted:
+        if each.run_id is not None:
+            found.setdefault(each.run_id, []).append(each)
+    return found
 
 
 @contextmanager

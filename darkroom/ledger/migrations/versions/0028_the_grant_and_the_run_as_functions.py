@@ -79,10 +79,15 @@ END $$
 """
 
 NOTIFY_RUN = """
-CREATE FUNCTION notify_run(p_locked run, p_now timestamptz, OUT wakes uuid, OUT asks boolean) LANGUAGE plpgsql AS $$
+CREATE FUNCTION notify_run(
+    p_locked run, p_job_ids text[], p_now timestamptz, OUT wakes uuid, OUT asks boolean
+) LANGUAGE plpgsql AS $$
 -- In its process, with its row locked; one that is suspended is marked as woken, and `wakes` is the flow run to tell.
+-- It is told of which jobs something came, as far as a notification has room for them; without any it looks at all.
+DECLARE
+    said text := array_to_string(p_job_ids, ' ');
 BEGIN
-    PERFORM pg_notify(p_locked.id, '');
+    PERFORM pg_notify(p_locked.id, CASE WHEN octet_length(said) < 7900 THEN said ELSE '' END);
     IF p_locked.left_at IS NOT NULL AND p_locked.flow_run_id IS NOT NULL THEN
         UPDATE run SET left_at = NULL, woken_at = p_now, alive_until = NULL WHERE id = p_locked.id;
         wakes := p_locked.flow_run_id;
@@ -93,9 +98,9 @@ END $$
 
 NOTIFY_RUN_OF = """
 CREATE FUNCTION notify_run_of(
-    p_run_id text, p_job_id text, p_now timestamptz, OUT wakes uuid, OUT asks boolean
+    p_run_id text, p_job_id text, p_job_ids text[], p_now timestamptz, OUT wakes uuid, OUT asks boolean
 ) LANGUAGE plpgsql AS $$
--- The run, or the one that has the job.
+-- The run, or the one that has the job. `p_job_ids`: of which something came.
 DECLARE
     locked run;
 BEGIN
@@ -105,7 +110,7 @@ BEGIN
         SELECT * INTO STRICT locked FROM run WHERE id = p_run_id FOR UPDATE;
     END IF;
     IF locked.id IS NOT NULL THEN
-        SELECT told.wakes, told.asks INTO wakes, asks FROM notify_run(locked, p_now) AS told;
+        SELECT told.wakes, told.asks INTO wakes, asks FROM notify_run(locked, p_job_ids, p_now) AS told;
     END IF;
 END $$
 """
@@ -184,7 +189,7 @@ BEGIN
     END IF;
     UPDATE job SET run_id = COALESCE(taker.id, p_new_run) WHERE id = ANY(taken);
     IF taker.id IS NOT NULL THEN
-        SELECT told.wakes, told.asks INTO wakes, asks FROM notify_run(taker, p_now) AS told;
+        SELECT told.wakes, told.asks INTO wakes, asks FROM notify_run(taker, taken, p_now) AS told;
     END IF;
 END $$
 """
