@@ -205,6 +205,7 @@ def _saying(name: str, statement: str) -> str:
 
 
 _STARS = r"(?P<before>SELECT(?: DISTINCT ON \([^)]*\))?|RETURNING|,) (?:(?P<of>\w+)\.)?\*(?=\s+FROM (?P<source>\w+)|)"
+_WHOLE_ROWS = r"(?P<whole>\(\w+\.(?P<table>\w+)\))\.\*"  # of a function that returns several tables', see `part_of`
 
 
 def _spelled_out(statement: str) -> str:
@@ -222,7 +223,11 @@ def _spelled_out(statement: str) -> str:
             return found[0]
         return f"{found['before']} " + ", ".join(map(_named, table.columns))
 
-    return re.sub(_STARS, columns, statement)
+    def columns_of_whole(found: re.Match[str]) -> str:
+        table = SQLModel.metadata.tables[found["table"]]
+        return ", ".join(f'{found["whole"]}.{column.name} AS "{table.name}.{column.key}"' for column in table.columns)
+
+    return re.sub(_WHOLE_ROWS, columns_of_whole, re.sub(_STARS, columns, statement))
 
 
 def _named(column: Column[Any]) -> str:

@@ -273,19 +273,8 @@ SELECT job.id FROM run JOIN job ON job.run_id = run.id
 WHERE run.flow_run_id = :flow_run_id ORDER BY job.created_at, job.id LIMIT 1
 
 -- name: jobs_take_up
--- Those that have not ended; they run from now on. Of a batch's rows their batch tells. `has_files`: of calls before.
-WITH started AS (
-    UPDATE job SET status = 'running', started_at = COALESCE(started_at, :now)
-    WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE)
-    RETURNING *
-), told AS (
-    INSERT INTO notification (user_id, job_id, event, created_at)
-    SELECT user_id, id, 'job.running', :now FROM started WHERE parent_id IS NULL ORDER BY id
-)
-SELECT started.*, EXISTS (SELECT FROM asset WHERE asset.job_id = started.id) AS has_files FROM started
-UNION ALL
-SELECT job.*, EXISTS (SELECT FROM asset WHERE asset.job_id = job.id) AS has_files FROM job
-WHERE id = ANY(:job_ids) AND status <> 'pending' AND finished_at IS NULL
+SELECT (taken.job).*, (taken.request).*, taken.has_files
+FROM take_up_jobs(CAST(:job_ids AS text[]), CAST(:now AS timestamptz)) AS taken
 
 -- name: jobs_of_run_first_two
 SELECT id FROM job WHERE run_id = :run_id LIMIT 2
@@ -840,9 +829,6 @@ SELECT * FROM request WHERE token = :token
 
 -- name: requests_of_job
 SELECT * FROM request WHERE job_id = :job_id ORDER BY created_at, ref
-
--- name: requests_of_jobs
-SELECT * FROM request WHERE job_id = ANY(:job_ids) ORDER BY created_at, ref
 
 -- name: requests_of_job_lock
 SELECT * FROM request WHERE job_id = :job_id ORDER BY ref FOR UPDATE

@@ -1,4 +1,4 @@
-"""What a grant takes and gives, how jobs come to their run, and how news is numbered, each as one function.
+"""What a grant takes and gives, how a run gets and takes up jobs, how news is numbered: each as one function.
 
 As with the functions before: a row is locked in one statement, and what hangs on it is read in the next.
 """
@@ -194,6 +194,28 @@ BEGIN
 END $$
 """
 
+TAKE_UP_JOBS = """
+CREATE FUNCTION take_up_jobs(p_job_ids text[], p_now timestamptz)
+RETURNS TABLE (job job, request request, has_files boolean) LANGUAGE plpgsql AS $$
+-- Those that have not ended; they run from now on. A row for each call of theirs, oldest first, or one without.
+#variable_conflict use_column
+BEGIN
+    WITH started AS (
+        UPDATE job SET status = 'running', started_at = COALESCE(started_at, p_now)
+        WHERE id IN (SELECT id FROM job WHERE id = ANY(p_job_ids) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE)
+        RETURNING *
+    )
+    INSERT INTO notification (user_id, job_id, event, created_at)
+    SELECT user_id, id, 'job.running', p_now FROM started
+    WHERE parent_id IS NULL ORDER BY id; -- of a batch's rows their batch tells
+    RETURN QUERY
+    SELECT taken, call, EXISTS (SELECT FROM asset WHERE asset.job_id = taken.id)
+    FROM job AS taken LEFT JOIN request AS call ON call.job_id = taken.id
+    WHERE taken.id = ANY(p_job_ids) AND taken.finished_at IS NULL
+    ORDER BY call.created_at, call.ref;
+END $$
+"""
+
 NUMBER_NEWS = """
 CREATE FUNCTION number_news(p_most integer) RETURNS integer LANGUAGE plpgsql AS $$
 -- Returns how many were numbered. The lock is held until this has committed.
@@ -272,6 +294,7 @@ def upgrade() -> None:
         NOTIFY_RUN,
         NOTIFY_RUN_OF,
         ASSIGN_JOBS,
+        TAKE_UP_JOBS,
         NUMBER_NEWS,
         RECORD_CALLBACKS,
     ):
