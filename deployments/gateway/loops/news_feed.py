@@ -5,8 +5,8 @@ each piece goes to the streams whose audience hears it, as the same bytes. Nobod
 bounded number of lines, and one whose reader takes them too slowly is ended, with nothing lost, as the reader opens
 another from the last number that it had.
 
-Streams are made, filled and ended in the event loop alone. The thread looks once a second (`Timing.news_idle`) for news
-that nobody rang for, and whether the keys by which streams were opened still hold.
+Streams are made, filled and ended in the event loop alone. While one is open, the thread looks once a second
+(`Timing.news_idle`) for news that nobody rang for, and whether the keys by which streams were opened still hold.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ class NewsFeed:
         self._ledger = ledger
         self._write = write
         self._idle = ledger.timing.news_idle.total_seconds()
+        self._unread = ledger.timing.news_unread.total_seconds()
         self._after_failure = ledger.timing.news_failed.total_seconds()
         self._streams: dict[str, set[Stream]] = defaultdict(set)  # by whose news it is; of the loop
         self._open = 0
@@ -126,9 +127,7 @@ class NewsFeed:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stopping.set()
-        if (listener := self._listener) is not None:
-            with suppress(OSError):  # it is closed just now
-                listener.notify()
+        self._look()
         self._thread.join(SECONDS_TO_FINISH)
 
     async def open(self, audience: Audience, *, key: str, until: datetime | None) -> Stream:
@@ -154,6 +153,7 @@ class NewsFeed:
         stream = Stream(audience=audience, key=key, until=until, since=max(now, self._handed))
         self._streams[audience.user_id].add(stream)
         self._open += 1
+        self._look()  # from now on once a second
         return stream
 
     def close(self, stream: Stream) -> None:
@@ -171,6 +171,12 @@ class NewsFeed:
         assert all(line.sent for line in lines)  # written here, and not in the event loop
         return lines
 
+    def _look(self) -> None:
+        """Have the thread look now."""
+        if (listener := self._listener) is not None:
+            with suppress(OSError):  # it is closed just now
+                listener.notify()
+
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -179,7 +185,7 @@ class NewsFeed:
                     while not self._stopping.is_set():
                         began = time.monotonic()
                         self._poll()
-                        listener.wait(self._idle)
+                        listener.wait(self._idle if self._open else self._unread)
                         collects = COLLECTS_SECONDS if self._open else COLLECTS_UNREAD_SECONDS
                         self._stopping.wait(max(0.0, began + collects - time.monotonic()))
             except (DarkroomError, SQLAlchemyError, *OUTAGES) as error:
