@@ -72,9 +72,9 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
         # The event feed is what one looks at after a callback.
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
-        # Else every five to twenty seconds, and nothing of ours hangs on them: to mark a run as late, to end one that was
-        # suspended for longer than anybody waits, to plan a schedule that was just edited, and to clean up after runs
-        # that were cancelled, which a warm worker does itself.
+        # Else every five to twenty seconds, and nothing of ours hangs on them: to mark a run as late, to end one that
+        # was suspended for longer than anybody waits, to plan a schedule that was just edited, and to clean up after
+        # runs that were cancelled, which a warm worker does itself.
         "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
         "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "15",
