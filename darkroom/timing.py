@@ -82,11 +82,12 @@ class Timing:
     grant_failed: timedelta = timedelta(seconds=1)
     progress_published: timedelta = timedelta(seconds=1)  # how far a job has come is told at most so often
     news_idle: timedelta = timedelta(seconds=1)  # for news that nobody rang for; so soon a revoked key's stream ends
+    news_unread: timedelta = timedelta(seconds=5)  # … while no stream is open here
     news_failed: timedelta = timedelta(seconds=1)
     stream_heartbeat: timedelta = timedelta(seconds=15)  # proxies cut what is silent for a minute
     stream_stuck: timedelta = timedelta(seconds=30)  # a reader that takes nothing for so long is cut off
     stream_again: timedelta = timedelta(seconds=1)  # that a stream which was ended is opened again
-    callbacks_idle: timedelta = timedelta(seconds=1)  # for callbacks that are due, and news that nobody rang for
+    callbacks_idle: timedelta = timedelta(seconds=3)  # for callbacks that are due, and news that nobody rang for
     callbacks_failed: timedelta = timedelta(seconds=1)
     callback_limit: timedelta = timedelta(seconds=10)  # for one delivery, with its answer
     callback_claim: timedelta = timedelta(seconds=30)  # then its sender is taken for dead
@@ -106,6 +107,7 @@ class Timing:
     store_probed: timedelta = timedelta(seconds=15)  # by every gateway, with an object of 64 KiB
     blocks_read: timedelta = timedelta(minutes=1)  # they can be edited in Prefect's UI
     listen_again: timedelta = timedelta(seconds=5)
+    runs_polled: timedelta = timedelta(seconds=5)  # at Prefect, by a worker that is told of those that are ready
     deployment_kept: timedelta = timedelta(seconds=15)  # so long one that was edited may start as it was
     result_storage_kept: timedelta = timedelta(minutes=5)
 

@@ -119,18 +119,25 @@ class Calls:
             self._listener = listener
             yield
 
-    def take_in(self) -> None:
-        """Keep what ended calls say. Raise what one of them raised: the ledger's failure is not the job's."""
+    def take_in(self) -> set[str]:
+        """Keep what ended calls say, and return their jobs.
+
+        Raise what one of them raised: the ledger's failure is not the job's.
+        """
+        moved: set[str] = set()
         for job_id, call in list(self._under_way.items()):
             if call.done():
                 del self._under_way[job_id]
                 self._keep(job_id, call.result())
+                moved.add(job_id)
         for ref, blocking in list(self._blocking.items()):
             # Not while the job is called: what that call will say it waits for does not know of this yet.
             if blocking.done.done() and blocking.job_id not in self._under_way:
                 del self._blocking[ref]
                 self._waits.pop(blocking.job_id, None)  # its answer is there, whatever it is
                 blocking.done.result()
+                moved.add(blocking.job_id)
+        return moved
 
     def start(self, work: Work, *, as_tasks: bool) -> None:
         """Call as many jobs as there is capacity for, results first. `as_tasks`: with their steps as Prefect tasks."""

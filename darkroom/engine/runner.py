@@ -21,6 +21,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from darkroom.engine.calls import Calls, JobFunction
+from darkroom.engine.looks import Looks, job_ids_in
 from darkroom.engine.polling import Poller
 from darkroom.engine.resources import Resources, open_resources
 from darkroom.engine.suspend import pause, suspend
@@ -158,11 +159,12 @@ class Runner:
             self._calls.threads(listener),
         ):
             moved = time.monotonic()
+            looks = Looks(self._ledger, self._run_id)
             while True:
-                self._calls.take_in()
+                told = self._calls.take_in() | job_ids_in(listener.heard())
                 self._heed_a_suspension()
                 looked_at = time.monotonic()
-                work = self._ledger.runs.poll_work(self._run_id, self._calls.waits)
+                work = looks.look(self._calls.waits, told)
                 self._calls.start(work, as_tasks=self._as_tasks and self._is_alone(work))
                 if self._calls.busy:
                     moved = time.monotonic()

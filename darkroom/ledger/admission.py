@@ -1,8 +1,8 @@
 """`grant()`: who gets the free slots. Weighted fair between users, within every limit that stands at this moment.
 
-Its own transaction: the first statement locks the accounts, so that grants happen one after the other; the next ones
-count and pick, at one account after the other. It never waits for a request row (SKIP LOCKED): whoever holds one asks
-for another grant afterwards.
+Its own transaction: the first statement (`lock_accounts`) locks the accounts, so that grants happen one after the
+other, and counts what is held; the next ones pick and give (`give_slots`), at one account after the other. It never
+waits for a request row (SKIP LOCKED): whoever holds one asks for another grant afterwards.
 
 Fair over time, not at one moment: each grant moves its user on by 1 / weight in the lane's virtual time, and who is
 furthest behind is next (start-time fair queueing). Going by the slots held just now instead would leave half of twenty
@@ -21,7 +21,6 @@ from sqlalchemy import Connection, Row
 
 from darkroom.ledger.breaker import slots_now
 from darkroom.ledger.budgets import since
-from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.database import run
 from darkroom.ledger.part import Part
 from darkroom.ledger.rows import Result
@@ -50,14 +49,6 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far those who got something have come, and their lanes with them."""
-
-    turns: Mapping[tuple[int, str], float]  # lane, user → virtual time
-    lanes: Mapping[int, float]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outlook:
     """Whether there is anything to do just now, and when there will be by itself."""
 
@@ -76,12 +67,13 @@ class Grants(Part):
         now = self._now()
         granted: list[Granted] = []
         with self._engine.begin() as connection:
-            locked = {account.id: account for account in run(connection, "accounts_lock")}
-            for account_id in run(connection, "accounts_waiting").scalars().all():
-                again = True
-                while again:
-                    account = locked.pop(account_id, None)  # as the first statement saw it, in the first round
-                    batch, again = _round(connection, account_id, account, now=now, timing=self._timing)
+            for waiting in run(connection, "accounts_lock", account_id=None):
+                account: Row[Any] = waiting
+                batch, again = _round(connection, account, now=now, timing=self._timing)
+                granted += batch
+                while again:  # it is counted anew
+                    account = run(connection, "accounts_lock", account_id=account.id).one()
+                    batch, again = _round(connection, account, now=now, timing=self._timing)
                     granted += batch
         return granted
 
@@ -93,15 +85,12 @@ class Grants(Part):
             return list(run(connection, "jobs_without_run", job_ids=job_ids).scalars()) if job_ids else []
 
 
-def _round(
-    connection: Connection, account_id: str, seen: Row[Any] | None, *, now: datetime, timing: Timing
-) -> tuple[list[Granted], bool]:
+def _round(connection: Connection, account: Row[Any], *, now: datetime, timing: Timing) -> tuple[list[Granted], bool]:
     """Grant what fits. Return it, and whether more can be granted.
 
-    An endpoint that has become full is passed over in the next round. `seen`: the account as it is now, where known.
+    An endpoint that has become full is passed over in the next round. `account`: as it is now, locked.
     """
-    account = run(connection, "account_lock", account_id=account_id).one() if seen is None else seen
-    held = {row.endpoint: row.held for row in run(connection, "held", account_id=account_id)}
+    held: Mapping[str, int] = account.held
     throttle = {"halvings": account.halvings, "slowed_at": account.slowed_at}
     slots = slots_now(account.slots, **throttle, now=now, timing=timing)
     free, probe = slots - sum(held.values()), account.down_since is not None
@@ -160,17 +149,15 @@ def _give(
 ) -> list[Granted]:
     if not picked:
         return []
-    locked = set(run(connection, "grant_lock", refs=[each.ref for each in picked]).scalars())
-    progress = advance(each for each in picked if each.ref in locked)
     rows = run(
         connection,
         "grant",
         account_id=account.id,
-        refs=list(locked),
-        turn_lanes=[lane for lane, _ in progress.turns],
-        turn_users=[user_id for _, user_id in progress.turns],
-        turn_passed=list(progress.turns.values()),
-        lanes=dumps({str(lane): passed for lane, passed in progress.lanes.items()}),
+        refs=[each.ref for each in picked],
+        lanes=[each.lane for each in picked],
+        users=[each.user_id for each in picked],
+        starts=[each.start for each in picked],
+        steps=[each.step for each in picked],
         probe_until=probe_until,
         now=now,
     )
@@ -191,17 +178,3 @@ def pick(
             counts[candidate.endpoint] = count + 1
             picked.append(candidate)
     return picked
-
-
-def advance(granted: Iterable[Candidate]) -> Progress:
-    """Return how far the grants move their users and lanes.
-
-    A lane is where the last grant in it has started; it never goes back, as nobody starts behind it.
-    """
-    turns: dict[tuple[int, str], float] = {}
-    lanes: dict[int, float] = {}
-    for each in granted:
-        start = turns.get((each.lane, each.user_id), each.start)
-        turns[each.lane, each.user_id] = start + each.step
-        lanes[each.lane] = max(start, lanes.get(each.lane, start))
-    return Progress(turns=turns, lanes=lanes)

@@ -56,16 +56,7 @@ class OffEndpoint:
 class Callbacks(Part):
     def put_on_record(self) -> bool:
         """Make deliveries of the next news. Return whether there may be more."""
-        with self._engine.begin() as connection:
-            place = run(connection, "callbacks_from").scalar_one_or_none()
-            if place is None:  # another does it
-                return False
-            until = run(connection, "callbacks_until", place=place, most=MOST_READ).scalar_one()
-            if until is None:
-                return False
-            run(connection, "callbacks_put_on_record", place=place, until=until, now=self._now())
-            run(connection, "callbacks_read", until=until)
-            return True
+        return bool(self._run("callbacks_put_on_record", most=MOST_READ, now=self._now()).scalar_one() == MOST_READ)
 
     def claim(self, *, most: int, slots: int, free: Mapping[str, int]) -> list[Callback]:
         """Claim deliveries that are due: of each lane as many as it has slots `free`, or `slots` where it is not named.

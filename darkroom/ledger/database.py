@@ -205,6 +205,7 @@ def _saying(name: str, statement: str) -> str:
 
 
 _STARS = r"(?P<before>SELECT(?: DISTINCT ON \([^)]*\))?|RETURNING|,) (?:(?P<of>\w+)\.)?\*(?=\s+FROM (?P<source>\w+)|)"
+_WHOLE_ROWS = r"(?P<whole>\(\w+\.(?P<table>\w+)\))\.\*"  # of a function that returns several tables', see `part_of`
 
 
 def _spelled_out(statement: str) -> str:
@@ -222,7 +223,11 @@ def _spelled_out(statement: str) -> str:
             return found[0]
         return f"{found['before']} " + ", ".join(map(_named, table.columns))
 
-    return re.sub(_STARS, columns, statement)
+    def columns_of_whole(found: re.Match[str]) -> str:
+        table = SQLModel.metadata.tables[found["table"]]
+        return ", ".join(f'{found["whole"]}.{column.name} AS "{table.name}.{column.key}"' for column in table.columns)
+
+    return re.sub(_WHOLE_ROWS, columns_of_whole, re.sub(_STARS, columns, statement))
 
 
 def _named(column: Column[Any]) -> str:
@@ -239,6 +244,7 @@ class Listener:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        self._heard: set[str] = set()
         self._hand, self._clapper = socket.socketpair()
         self._clapper.setblocking(False)
         self._hand.setblocking(False)
@@ -253,9 +259,14 @@ class Listener:
             self._clapper.recv(4096)
         if self._connection.fileno() in readable:
             self._connection.pgconn.consume_input()  # raises where the connection is lost
-            while self._connection.pgconn.notifies() is not None:
-                pass
+            while (notification := self._connection.pgconn.notifies()) is not None:
+                self._heard.add(notification.extra.decode())
         return bool(readable)
+
+    def heard(self) -> set[str]:
+        """Return what the notifications said that ended waits since it was last asked: "" of one that said nothing."""
+        heard, self._heard = self._heard, set()
+        return heard
 
     def notify(self) -> None:
         """Notify the one who waits, from any thread of this process."""

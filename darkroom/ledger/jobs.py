@@ -32,6 +32,7 @@ from darkroom.ledger.request_rows import (
     insert_request,
     spec_again,
 )
+from darkroom.ledger.rows import part_of
 from darkroom.ledger.statuses import JobStatus, Lane, RequestStatus
 from darkroom.ledger.tables import Asset, Job, Request, new_id
 
@@ -232,23 +233,27 @@ class Jobs(JobLists):
     def take_up(self, job_ids: Sequence[str]) -> list[Record]:
         """Return what is on record of jobs about to be called, which run from now on.
 
-        Those that have ended are left out. It takes three statements for all of them: their functions ask the record,
-        not the ledger.
+        Those that have ended are left out. It takes one statement for all of them, and one more where there are files:
+        their functions ask the record, not the ledger.
         """
-        ids, now = list(job_ids), self._now()
+        jobs: dict[str, Job] = {}
+        calls: dict[str, list[Request]] = {job_id: [] for job_id in job_ids}
         with one_by_one(self._engine) as connection:
-            jobs = {row.id: as_job(row) for row in run(connection, "jobs_take_up", job_ids=ids, now=now)}
-            requests = [as_request(row) for row in run(connection, "requests_of_jobs", job_ids=ids)]
-            called_before = [job.id for job in jobs.values() if job.started_at != now]
-            found = run(connection, "assets_of_jobs", job_ids=called_before) if called_before else ()
+            taken = run(connection, "jobs_take_up", job_ids=list(job_ids), now=self._now()).all()
+            for row in taken:
+                job, call = part_of(row, "job"), part_of(row, "request")
+                jobs[job.id] = jobs.get(job.id) or as_job(job)
+                calls[job.id] += [as_request(call)] if call.ref is not None else []
+            with_files = list({part_of(row, "job").id for row in taken if row.has_files})
+            found = run(connection, "assets_of_jobs", job_ids=with_files) if with_files else ()
             assets = [plain(Asset, row) for row in found]
         return [
             Record(
                 job=jobs[job_id],
-                requests=tuple(row for row in requests if row.job_id == job_id),
+                requests=tuple(calls[job_id]),
                 assets=tuple(asset for asset in assets if asset.job_id == job_id),
             )
-            for job_id in ids
+            for job_id in job_ids
             if job_id in jobs
         ]
 

@@ -21,7 +21,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from darkroom.ledger.database import run
 from darkroom.ledger.part import Part
 
 CHANNEL = "darkroom_news"
@@ -94,11 +93,7 @@ class Audience:
 class AllNews(Part):
     def number(self) -> bool:
         """Give places to what was committed without one. Return whether there may be more."""
-        with self._engine.begin() as connection:
-            if not run(connection, "news_any_new").scalar_one():
-                return False
-            run(connection, "news_lock")  # in its own statement: the next one sees what its holder before wrote
-            return run(connection, "news_number", most=MOST_NUMBERED).rowcount == MOST_NUMBERED
+        return bool(self._run("news_number", most=MOST_NUMBERED).scalar_one() == MOST_NUMBERED)
 
     def now(self) -> int:
         """Return the place behind which all news comes that is committed from now on."""

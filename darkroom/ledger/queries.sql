@@ -29,6 +29,15 @@ INSERT INTO run (id, user_id, kind, deployment, shared, flow_run_id, created_at,
 VALUES (:id, :user_id, :kind, :deployment, :shared, :flow_run_id, :now, :alive_until)
 RETURNING *
 
+-- name: start_of
+-- What a run begins with, whose first job that is.
+SELECT job.kind, job.deployment, job.user_id, job.parameters, plan.name AS plan, plan.in_flight
+FROM job JOIN "user" ON "user".id = job.user_id JOIN plan ON plan.name = "user".plan WHERE job.id = :job_id
+
+-- name: jobs_assign
+SELECT taken, begun_for, wakes, asks FROM assign_jobs(CAST(:job_ids AS text[]), :new_run, CAST(:alone AS text[]),
+    :most, :most_of_batch, CAST(:oldest AS timestamptz), CAST(:now AS timestamptz))
+
 -- name: run_enter
 UPDATE run SET flow_run_id = :flow_run_id, asks = false, left_at = NULL, woken_at = NULL, alive_until = :alive_until
 WHERE id = :run_id
@@ -77,15 +86,9 @@ ORDER BY created_at, id
 -- name: run_notify
 SELECT pg_notify(:channel, '')
 
--- name: run_candidate
-SELECT run.id FROM run
-LEFT JOIN job ON job.run_id = run.id AND job.finished_at IS NULL
-WHERE run.user_id = :user_id AND run.kind = :kind AND run.deployment = :deployment AND run.shared
-  AND run.closed_at IS NULL AND run.created_at > :oldest
-  AND (run.alive_until IS NULL OR run.alive_until > :now) -- not one whose process has fallen silent
-GROUP BY run.id HAVING count(job.id) < :most_jobs
-ORDER BY count(job.id), run.created_at
-LIMIT 1
+-- name: run_notify_of
+SELECT wakes, asks FROM notify_run_of(CAST(:run_id AS text), CAST(:job_id AS text), CAST(:job_ids AS text[]),
+    CAST(:now AS timestamptz))
 
 -- name: run_open_jobs
 SELECT id, cancel_requested_at FROM job WHERE run_id = :run_id AND finished_at IS NULL ORDER BY created_at, id
@@ -97,8 +100,12 @@ FROM job LEFT JOIN request ON request.job_id = job.id AND request.ref = ANY(:ref
     AND request.status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
 WHERE job.run_id = :run_id AND job.finished_at IS NULL ORDER BY job.created_at, job.id
 
--- name: run_count_open_jobs
-SELECT count(*) FROM job WHERE run_id = :run_id AND finished_at IS NULL
+-- name: run_work_of
+-- As `run_work`, of these jobs alone.
+SELECT job.id, job.cancel_requested_at, request.ref, request.status
+FROM job LEFT JOIN request ON request.job_id = job.id AND request.ref = ANY(:refs)
+    AND request.status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
+WHERE job.id = ANY(:job_ids) AND job.run_id = :run_id AND job.finished_at IS NULL ORDER BY job.created_at, job.id
 
 -- name: runs_not_closed
 SELECT * FROM run WHERE closed_at IS NULL
@@ -221,22 +228,6 @@ UPDATE job SET slotless = true WHERE id = :job_id
 -- name: job_lock
 SELECT run_id, replay_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
--- name: job_to_assign
-SELECT user_id, kind, deployment, parent_id FROM job
-WHERE id = ANY(:job_ids) AND run_id IS NULL AND finished_at IS NULL LIMIT 1
-
--- name: jobs_assign_lock
--- In one order for all, so two who place the same jobs do not wait for each other.
-SELECT * FROM job
-WHERE id = ANY(:job_ids) AND user_id = :user_id AND kind = :kind AND deployment = :deployment
-  AND parent_id IS NOT DISTINCT FROM :parent_id AND run_id IS NULL AND finished_at IS NULL
-ORDER BY created_at, id
-LIMIT :capacity
-FOR NO KEY UPDATE
-
--- name: jobs_assign
-UPDATE job SET run_id = :run_id WHERE id = ANY(:job_ids)
-
 -- name: jobs_reassign
 UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NULL
 
@@ -283,18 +274,8 @@ SELECT job.id FROM run JOIN job ON job.run_id = run.id
 WHERE run.flow_run_id = :flow_run_id ORDER BY job.created_at, job.id LIMIT 1
 
 -- name: jobs_take_up
--- Those that have not ended; they run from now on. Of a batch's rows their batch tells.
-WITH started AS (
-    UPDATE job SET status = 'running', started_at = COALESCE(started_at, :now)
-    WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'pending' ORDER BY id FOR NO KEY UPDATE)
-    RETURNING *
-), told AS (
-    INSERT INTO notification (user_id, job_id, event, created_at)
-    SELECT user_id, id, 'job.running', :now FROM started WHERE parent_id IS NULL ORDER BY id
-)
-SELECT * FROM started
-UNION ALL
-SELECT job.* FROM job WHERE id = ANY(:job_ids) AND status <> 'pending' AND finished_at IS NULL
+SELECT (taken.job).*, (taken.request).*, taken.has_files
+FROM take_up_jobs(CAST(:job_ids AS text[]), CAST(:now AS timestamptz)) AS taken
 
 -- name: jobs_of_run_first_two
 SELECT id FROM job WHERE run_id = :run_id LIMIT 2
@@ -517,9 +498,6 @@ WHERE digest = (
     SELECT digest FROM api_key WHERE digest = :digest AND (last_used_at IS NULL OR last_used_at < :before)
     FOR NO KEY UPDATE SKIP LOCKED)
 
--- name: user_plan
-SELECT plan.name AS plan, plan.in_flight FROM "user" JOIN plan ON plan.name = "user".plan WHERE "user".id = :user_id
-
 -- name: news_to_ingest
 -- Ends of jobs that are no events yet, with what these say. Numbered ones: whoever numbers writes these rows, too, and
 -- the two would lock them in different orders.
@@ -543,20 +521,8 @@ ORDER BY told.id LIMIT :limit
 -- name: news_ingested
 UPDATE notification SET to_ingest = false WHERE id = ANY(:ids)
 
--- name: news_any_new
-SELECT EXISTS (SELECT FROM notification WHERE place IS NULL)
-
--- name: news_lock
-SELECT pg_advisory_xact_lock(hashtext('darkroom_news'))
-
 -- name: news_number
--- Under `news_lock`, which is held until this has committed.
-UPDATE notification SET place = given.place
-FROM (
-    SELECT id, nextval('notification_place') AS place
-    FROM (SELECT id FROM notification WHERE place IS NULL ORDER BY id LIMIT :most) AS fresh
-) AS given
-WHERE notification.id = given.id
+SELECT number_news(:most)
 
 -- name: news_newest
 SELECT COALESCE(max(place), 0) FROM notification
@@ -668,42 +634,8 @@ WHERE "user".id = :user_id
 DELETE FROM notification
 WHERE id = ANY(ARRAY(SELECT id FROM notification WHERE created_at < :before ORDER BY created_at LIMIT :most))
 
--- name: callbacks_from
--- One at a time reads on: who finds it locked leaves it to the other. Read anew under the lock, with what its holder
--- before has committed.
-SELECT place FROM callback_cursor FOR UPDATE SKIP LOCKED
-
--- name: callbacks_until
-SELECT max(place) FROM (
-    SELECT place FROM notification WHERE place > :place ORDER BY place LIMIT :most
-) AS next
-
 -- name: callbacks_put_on_record
--- For the owner's endpoint, and for the address of the order where that is another. While the endpoint is off they are
--- on record as dead, to be sent again by hand.
-INSERT INTO callback (id, owner_id, user_id, job_id, number, event, data, told_at, of_order, url, lane, thin, status,
-    attempts, next_at, last_error, created_at)
-SELECT 'msg_' || replace(CAST(gen_random_uuid() AS text), '-', ''), target.owner_id, told.user_id, told.job_id,
-    told.place, told.event, told.data, told.created_at, target.of_order, target.url,
-    target.owner_id || ' ' || COALESCE(substring(lower(target.url) FROM '^[a-z]+://([^/?#]+)'), ''), target.thin,
-    CASE WHEN target.off_at IS NULL THEN 'pending' ELSE 'dead' END, 0, :now,
-    CASE WHEN target.off_at IS NOT NULL THEN 'the endpoint was off' END, :now
-FROM notification AS told JOIN "user" ON "user".id = told.user_id
-LEFT JOIN job_callback AS own ON own.job_id = told.job_id AND told.event = ANY(own.events)
-LEFT JOIN callback_endpoint AS endpoint ON endpoint.user_id = COALESCE("user".parent_id, "user".id)
-    AND endpoint.url IS NOT NULL AND told.event = ANY(endpoint.events)
-CROSS JOIN LATERAL (
-    SELECT COALESCE("user".parent_id, "user".id) AS owner_id, true AS of_order, own.url, false AS thin,
-        CAST(NULL AS timestamptz) AS off_at
-    WHERE own.url IS NOT NULL AND own.url IS DISTINCT FROM endpoint.url
-    UNION ALL
-    SELECT endpoint.user_id, false, endpoint.url, endpoint.thin, endpoint.off_at WHERE endpoint.url IS NOT NULL
-) AS target
-WHERE told.place > :place AND told.place <= :until
-ON CONFLICT (number, of_order) DO NOTHING
-
--- name: callbacks_read
-UPDATE callback_cursor SET place = :until
+SELECT record_callbacks(:most, CAST(:now AS timestamptz))
 
 -- name: callbacks_claim
 -- Of each lane, found by hopping, no more than it has slots free; those that are due the longest first, so that none
@@ -899,9 +831,6 @@ SELECT * FROM request WHERE token = :token
 -- name: requests_of_job
 SELECT * FROM request WHERE job_id = :job_id ORDER BY created_at, ref
 
--- name: requests_of_jobs
-SELECT * FROM request WHERE job_id = ANY(:job_ids) ORDER BY created_at, ref
-
 -- name: requests_of_job_lock
 SELECT * FROM request WHERE job_id = :job_id ORDER BY ref FOR UPDATE
 
@@ -1005,19 +934,10 @@ INSERT INTO account (id, slots, user_slots, endpoint_caps) VALUES (:account_id, 
 ON CONFLICT (id) DO NOTHING
 
 -- name: accounts_lock
--- All of them for each grant: a user's budget is one, whichever provider is paid.
--- NO KEY: a new request's foreign key looks at the account too, and need not wait for a grant.
-SELECT * FROM account ORDER BY id FOR NO KEY UPDATE
+SELECT * FROM lock_accounts(CAST(:account_id AS text))
 
 -- name: account_lock
 SELECT * FROM account WHERE id = :account_id FOR NO KEY UPDATE
-
--- name: accounts_waiting
--- Where somebody may wait. At fal nearly always, so it is not asked.
-SELECT id FROM account
-WHERE id = 'fal'
-   OR EXISTS (SELECT FROM request WHERE status = 'queued' AND account_id <> 'fal' AND account_id = account.id)
-ORDER BY id
 
 -- name: account_down
 UPDATE account SET down_since = :down_since, failed_probes = :failed_probes, probe_at = :probe_at,
@@ -1037,11 +957,6 @@ UPDATE account SET down_notified_at = :now WHERE id = :account_id AND down_since
 
 -- name: account_slowed
 UPDATE account SET halvings = :halvings, slowed_at = :now WHERE id = :account_id
-
--- name: held
-SELECT endpoint, count(*) AS held FROM request
-WHERE account_id = :account_id AND status IN ('granted', 'submitting', 'in_flight', 'unknown')
-GROUP BY endpoint
 
 -- name: grantable
 -- First the users whose turn it is, by the row that is first in each one's line, no more of them than slots are free;
@@ -1150,24 +1065,10 @@ WHERE first.budget IS NULL OR candidate.usd <= greatest(first.budget, 0)
 ORDER BY candidate.lane, own.start + (candidate.rank - 1) * first.step, first.load + candidate.rank * first.step,
     candidate.created_at, candidate.ref
 
--- name: grant_lock
-SELECT ref FROM request WHERE ref = ANY(:refs) AND status = 'queued' FOR NO KEY UPDATE SKIP LOCKED
-
 -- name: grant
-WITH moved_on AS (
-    INSERT INTO turn (account_id, lane, user_id, passed)
-    SELECT :account_id, lane, user_id, passed
-    FROM unnest(CAST(:turn_lanes AS smallint[]), CAST(:turn_users AS text[]), CAST(:turn_passed AS double precision[]))
-        AS next (lane, user_id, passed)
-    ON CONFLICT (account_id, lane, user_id) DO UPDATE SET passed = excluded.passed
-), counted AS (
-    UPDATE account SET grants = grants + cardinality(CAST(:refs AS text[])), passed = passed || CAST(:lanes AS jsonb),
-        probe_at = COALESCE(CAST(:probe_until AS timestamptz), probe_at)
-    WHERE id = :account_id
-)
-UPDATE request SET status = 'granted', granted_at = :now, probe = CAST(:probe_until AS timestamptz) IS NOT NULL
-FROM job WHERE request.ref = ANY(:refs) AND job.id = request.job_id
-RETURNING request.ref, request.job_id, job.run_id
+SELECT ref, job_id, run_id FROM give_slots(:account_id, CAST(:refs AS text[]), CAST(:lanes AS integer[]),
+    CAST(:users AS text[]), CAST(:starts AS double precision[]), CAST(:steps AS double precision[]),
+    CAST(:probe_until AS timestamptz), CAST(:now AS timestamptz))
 
 -- name: jobs_without_run
 -- Of these jobs the ones that no run carries and no open run would take, where the user's queue has room for a run.

@@ -67,6 +67,12 @@ def as_result(cursor: psycopg.Cursor[Any] | psycopg.RawCursor[Any]) -> Result:
     return Result([make(values) for values in cursor.fetchall()], cursor.rowcount)
 
 
+def part_of(row: SomeRow, table: str) -> SomeRow:
+    """Return the columns that a statement has of that table as a row of their own: `(taken.job).*` in its text."""
+    own = {name.removeprefix(f"{table}."): each for name, each in row._mapping.items() if name.startswith(f"{table}.")}
+    return cast("SomeRow", _row_of(tuple(own))(own.values()))
+
+
 @lru_cache(maxsize=1000)
 def _row_of(names: tuple[str, ...]) -> Any:
     make: Any = namedtuple  # whose names a type checker wants to know

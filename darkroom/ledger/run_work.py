@@ -35,9 +35,19 @@ def _come_of_batches(connection: Connection, refs: Collection[str], *, now: date
         yield from (CHOICE + id for id in run(connection, "batches_answered", job_ids=batches, now=now).scalars())
 
 
-def poll_work(connection: Connection, run_id: str, waits: Mapping[str, Collection[str]], *, now: datetime) -> Work:
+def poll_work(
+    connection: Connection,
+    run_id: str,
+    waits: Mapping[str, Collection[str]],
+    *,
+    only: Collection[str] | None = None,
+    now: datetime,
+) -> Work:
     refs = sorted({ref for refs in waits.values() for ref in refs})
-    rows = run(connection, "run_work", run_id=run_id, refs=refs).all()
+    if only is None:
+        rows = run(connection, "run_work", run_id=run_id, refs=refs).all()
+    else:
+        rows = run(connection, "run_work_of", run_id=run_id, refs=refs, job_ids=list(only)).all()
     jobs = {row.id: row for row in rows}.values()
     news = {row.ref: RequestStatus(row.status).terminal for row in rows if row.ref is not None}
     news |= dict.fromkeys(_come_of_batches(connection, refs, now=now), True)

@@ -6,7 +6,7 @@ job handed to a run and a run that closes, or a webhook and a run that leaves, s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,9 +17,9 @@ from darkroom.errors import WrongState
 from darkroom.ledger.batches import BATCH, hold, let_go
 from darkroom.ledger.columns import ON_DEMAND
 from darkroom.ledger.database import one_by_one, run
-from darkroom.ledger.effects import GRANT, NOTHING, CreateRun, Implied
+from darkroom.ledger.effects import GRANT, NOTHING, CreateRun, Implied, WakeRun
 from darkroom.ledger.jobs import as_job, insert_job, put_back
-from darkroom.ledger.locks import WOKEN, as_run, lock_run, lock_run_of_job, notify
+from darkroom.ledger.locks import WOKEN, as_run, lock_run
 from darkroom.ledger.part import Part
 from darkroom.ledger.run_work import Work, poll_work
 from darkroom.ledger.tables import Job, Run, new_id
@@ -49,27 +49,21 @@ class Runs(Part):
         return implied
 
     def _assign_some(self, job_ids: Collection[str]) -> tuple[set[str], Implied] | None:
-        """Assign as many of one user and kind as one run takes.
+        """Assign as many of one user and kind as one run takes, by `assign_jobs`, a function in the database.
 
         Return None if all of them are assigned or have ended.
         """
-        now = self._now()
-        with self._engine.begin() as connection:
-            owner = run(connection, "job_to_assign", job_ids=list(job_ids)).one_or_none()
-            if owner is None:
-                return None
-            oldest = now - self._timing.takes_jobs_for
-            taker, capacity, started = _taker(connection, owner, now=now, oldest=oldest)
-            rows = run(connection, "jobs_assign_lock", job_ids=list(job_ids), capacity=capacity, **owner._mapping)
-            jobs = [as_job(row) for row in rows]
-            if not jobs:
-                return set(), started  # somebody else has just assigned them
-            taken = {job.id for job in jobs}
-            run_id = taker.id if taker else _insert(connection, jobs[0], run_id=new_id("run_"), now=now).id
-            run(connection, "jobs_assign", job_ids=list(taken), run_id=run_id)
-            if taker is None:
-                return taken, (_creation(connection, jobs[0], run_id),)
-            return taken, started + notify(connection, taker, jobs[0].id, SLOT_GRANTED, now=now)
+        now, new_run = self._now(), new_id("run_")
+        given = {"job_ids": list(job_ids), "new_run": new_run, "alone": sorted(ALONE)}
+        most = {"most": MOST_JOBS, "most_of_batch": BATCH_ROOM, "oldest": now - self._timing.takes_jobs_for}
+        done = self._run("jobs_assign", **given, **most, now=now).one()
+        if done.taken is None:
+            return None
+        implied = NOTHING if done.wakes is None else (_wake(done, done.taken[0], SLOT_GRANTED),)
+        if done.begun_for is not None:
+            begins = self._run("start_of", job_id=done.begun_for).one()
+            implied += (_creation(begins, new_run),)
+        return set(done.taken), implied
 
     def enter(self, flow_run_id: UUID, *, run_key: str | None) -> tuple[Run, Implied] | None:
         """Note that a process takes up the run: it is neither suspended nor woken any more.
@@ -141,14 +135,16 @@ class Runs(Part):
     def renew(self, run_id: str) -> None:
         self._run("run_renew", run_id=run_id, alive_until=self._now() + self._timing.lease)
 
-    def poll_work(self, run_id: str, waits: Mapping[str, Collection[str]]) -> Work:
-        """Find the run's open jobs, and which of them can go on.
+    def poll_work(
+        self, run_id: str, waits: Mapping[str, Collection[str]], *, only: Collection[str] | None = None
+    ) -> Work:
+        """Find the run's open jobs, and which of them can go on. `only`: of these alone.
 
         `waits`: what each job known to the process waits for; a job that is not in it is ready. That is refs of
         requests, and the job's own id where the process has not yet acted on the job's cancel.
         """
         with one_by_one(self._engine) as connection:
-            return poll_work(connection, run_id, waits, now=self._now())
+            return poll_work(connection, run_id, waits, only=only, now=self._now())
 
     def on_suspended(self, run_id: str, waits: Mapping[str, Collection[str]], *, awaits_input: bool = False) -> bool:
         """Note that Prefect has accepted the suspension.
@@ -210,20 +206,20 @@ class Runs(Part):
             run(connection, "run_close", run_id=run_id, now=now)
             if open_job is None:
                 return NOTHING
-            job = _job(connection, open_job.id)
-            new = _insert(connection, job, run_id=new_id("run_"), now=now)
+            job = as_job(run(connection, "job_get", job_id=open_job.id).one())
+            new = _insert(connection, job, now=now)
             run(connection, "jobs_reassign", run_id=run_id, new_run_id=new.id)
-            return (_creation(connection, job, new.id),)
+            return (_creation(_begins(connection, job.id), new.id),)
 
-    def notify(self, run_id: str, ref: str) -> Implied:
-        """Notify the run that a row of it was granted."""
-        with self._engine.begin() as connection:
-            return notify(connection, lock_run(connection, run_id), ref, SLOT_GRANTED, now=self._now())
+    def notify(self, run_id: str, ref: str, *, job_ids: Sequence[str] = ()) -> Implied:
+        """Notify the run that a row of it was granted. `job_ids`: all of its jobs of which one was, where known."""
+        told = self._run("run_notify_of", run_id=run_id, job_id=None, job_ids=list(job_ids), now=self._now()).one()
+        return NOTHING if told.wakes is None else (_wake(told, ref, SLOT_GRANTED),)
 
     def notify_job(self, job_id: str) -> Implied:
         """Notify the run of the job that something came for it."""
-        with self._engine.begin() as connection:
-            return notify(connection, lock_run_of_job(connection, job_id), job_id, WOKEN, now=self._now())
+        told = self._run("run_notify_of", run_id=None, job_id=job_id, job_ids=[], now=self._now()).one()
+        return NOTHING if told.wakes is None else (_wake(told, job_id, WOKEN),)
 
     def get(self, run_id: str) -> Run | None:
         row = self._run("run_get", run_id=run_id).one_or_none()
@@ -267,7 +263,7 @@ class Runs(Part):
             if open_job is None:
                 run(connection, "run_close", run_id=run_id, now=self._now())
                 return NOTHING
-            return (_creation(connection, _job(connection, open_job.id), run_id),)
+            return (_creation(_begins(connection, open_job.id), run_id),)
 
     def recovering(self, seen: Run, *, recoveries: int) -> bool:
         """Note that the run is brought back. Return False if anything has changed in it since it was `seen`."""
@@ -283,8 +279,8 @@ class Runs(Part):
         return noted.one_or_none() is not None
 
 
-def _job(connection: Connection, job_id: str) -> Job:
-    return as_job(run(connection, "job_get", job_id=job_id).one())
+def _begins(connection: Connection, job_id: str) -> Row[Any]:
+    return run(connection, "start_of", job_id=job_id).one()
 
 
 def _goes_on(connection: Connection, run_id: str) -> Implied:
@@ -303,63 +299,11 @@ def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime
         return None
 
 
-def _taker(
-    connection: Connection, owner: Row[Any], *, now: datetime, oldest: datetime
-) -> tuple[Run | None, int, Implied]:
-    """Lock an open run, and return it and for how many jobs it has capacity.
-
-    Return no run and the capacity of a new one where there is none. `oldest`: one that began before it takes no more.
-    """
-    if owner.parent_id is not None and (carried := _run_of_batch(connection, owner.parent_id, now=now)) is not None:
-        return carried[0], BATCH_ROOM, carried[1]
-    if owner.kind in ALONE:
-        return None, 1, NOTHING
-    return *_open_run(connection, owner, now=now, oldest=oldest), NOTHING
-
-
-def _run_of_batch(connection: Connection, batch_id: str, *, now: datetime) -> tuple[Run, Implied] | None:
-    """Return the run of a batch, to take its rows; make it where there is none. None for a batch that is over."""
-    locked = lock_run_of_job(connection, batch_id)
-    batch = _job(connection, batch_id)
-    if batch.finished_at is not None:
-        return None
-    if locked is not None and locked.closed_at is None:
-        return locked, NOTHING
-    new = _insert(connection, batch, run_id=new_id("run_"), now=now)
-    run(connection, "jobs_assign", job_ids=[batch_id], run_id=new.id)
-    return as_run(new), (_creation(connection, batch, new.id),)
-
-
-def _open_run(connection: Connection, owner: Row[Any], *, now: datetime, oldest: datetime) -> tuple[Run | None, int]:
-    """Lock an open run, and return it and its capacity; None and that of a new one where there is none.
-
-    It is looked at again after the lock: it may have closed or taken others meanwhile.
-    """
-    found = run(
-        connection,
-        "run_candidate",
-        user_id=owner.user_id,
-        kind=owner.kind,
-        deployment=owner.deployment,
-        most_jobs=MOST_JOBS,
-        now=now,
-        oldest=oldest,
-    ).one_or_none()
-    if found is None:
-        return None, MOST_JOBS
-    locked = lock_run(connection, found.id)
-    if locked.closed_at is not None:
-        return None, MOST_JOBS
-    carried: int = run(connection, "run_count_open_jobs", run_id=locked.id).scalar_one()
-    # At least one, lest nobody takes it; a run that has filled meanwhile carries one more than is best.
-    return locked, max(MOST_JOBS - carried, 1)
-
-
-def _insert(connection: Connection, job: Job, *, run_id: str, now: datetime) -> Row[Any]:
+def _insert(connection: Connection, job: Job, *, now: datetime) -> Row[Any]:
     return run(
         connection,
         "run_insert",
-        id=run_id,
+        id=new_id("run_"),
         user_id=job.user_id,
         kind=job.kind,
         deployment=job.deployment,
@@ -370,13 +314,17 @@ def _insert(connection: Connection, job: Job, *, run_id: str, now: datetime) -> 
     ).one()
 
 
-def _creation(connection: Connection, job: Job, run_id: str) -> CreateRun:
-    owner = run(connection, "user_plan", user_id=job.user_id).one()
+def _creation(begins: Row[Any], run_id: str) -> CreateRun:
     return CreateRun(
         run_id=run_id,
-        deployment=f"{job.kind}/{job.deployment}",
-        user_id=job.user_id,
-        plan=owner.plan,
-        in_flight=owner.in_flight,
-        parameters=job.parameters | {"user": job.user_id},
+        deployment=f"{begins.kind}/{begins.deployment}",
+        user_id=begins.user_id,
+        plan=begins.plan,
+        in_flight=begins.in_flight,
+        parameters=begins.parameters | {"user": begins.user_id},
     )
+
+
+def _wake(told: Row[Any], ref: str, event: str) -> WakeRun:
+    """Return the wake of a run that was suspended when it was notified."""
+    return WakeRun(flow_run_id=told.wakes, ref=ref, event=event, awaits_input=told.asks)

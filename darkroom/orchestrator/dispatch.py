@@ -58,10 +58,11 @@ class Dispatcher:
         if granted and on_grant is not None:
             on_grant(granted)
         implied = NOTHING
-        # One notification wakes a run for all its rows: it looks for what is granted.
-        for run_id, ref in {each.run_id: each.ref for each in granted if each.run_id}.items():
+        # One notification wakes a run for all its rows.
+        for run_id, of_run in _by_run(granted).items():
             with _left_to_reconcile(f"Run {run_id} was not told of its slots"):
-                implied += self.ledger.runs.notify(run_id, ref)
+                job_ids = [each.job_id for each in of_run]
+                implied += self.ledger.runs.notify(run_id, of_run[-1].ref, job_ids=job_ids)
         if unassigned := tuple(each.job_id for each in granted if each.run_id is None):
             implied += self.carry_out_one(AssignJobs(job_ids=unassigned))
         return implied
@@ -70,6 +71,15 @@ class Dispatcher:
         """Assign the next so many in line that need their own run: its process is there when the slot comes."""
         job_ids = self.ledger.grants.next_without_run(count)
         return self.ledger.runs.assign(*job_ids)
+
+
+def _by_run(granted: Sequence[Granted]) -> dict[str, list[Granted]]:
+    """Return those of which a run has the job, by the run."""
+    found: dict[str, list[Granted]] = {}
+    for each in granted:
+        if each.run_id is not None:
+            found.setdefault(each.run_id, []).append(each)
+    return found
 
 
 @contextmanager

@@ -18,6 +18,9 @@ from darkroom.deployments.stack.options import LOOPBACK, Provider, StackOptions,
 from darkroom.deployments.stack.postgres import Cluster
 from darkroom.deployments.stack.template import is_migrated, is_there
 from darkroom.orchestrator.project_file import users_project
+from darkroom.timing import UNSCALED, Timing
+
+SHORTEST_POLL_SECONDS = 2.0  # of a warm worker: each costs Prefect's server 10 ms
 
 
 def callers_own(environment: Mapping[str, str]) -> dict[str, str]:
@@ -72,10 +75,14 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
         # The event feed is what one looks at after a callback.
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
-        # Else every five seconds, and nothing of ours hangs on either: to mark a run as late, and to end one that was
-        # suspended for longer than anybody waits.
+        # Else every five to twenty seconds, and nothing of ours hangs on them: to mark a run as late, to end one that
+        # was suspended for longer than anybody waits, to plan a schedule that was just edited, and to clean up after
+        # runs that were cancelled, which a warm worker does itself.
         "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
         "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "15",
+        "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
+        "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS": "60",
         # A minutely schedule, planned an hour ahead by default: after an outage all of that would run at once.
         "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT2M",
         "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_RUNS": "2",
@@ -124,15 +131,16 @@ def client_settings(options: StackOptions, *, home: Home, cluster: Cluster, base
     }
 
 
-def worker_settings(options: StackOptions, *, home: Home) -> dict[str, str]:
+def worker_settings(options: StackOptions, *, home: Home, timing: Timing = UNSCALED) -> dict[str, str]:
     warm = options.worker_type is WorkerType.WARM
+    seconds = max(timing.runs_polled.total_seconds(), SHORTEST_POLL_SECONDS)
     # Prefect's runner keeps its files in a folder of one fixed name, which belongs to the user who came first.
     # The warm worker has none, and a socket, for whose name a home may be too deep.
     folder = {} if warm else {"TMPDIR": str(home.temporary)}
     return {
         **folder,
         # The warm worker is told of what is ready and polls only for what it was not told of.
-        "PREFECT_WORKER_QUERY_SECONDS": "2" if warm else "1",
+        "PREFECT_WORKER_QUERY_SECONDS": f"{seconds:g}" if warm else "1",
         # A run taken before it is due would hold a place of its user's queue while it waits.
         "PREFECT_WORKER_PREFETCH_SECONDS": "0",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",

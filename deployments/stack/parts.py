@@ -18,6 +18,7 @@ from darkroom.deployments.stack.postgres import Cluster, Identity
 from darkroom.deployments.stack.template import cache_folder, is_there, note_migrated
 from darkroom.orchestrator import WORK_POOL
 from darkroom.orchestrator.project_file import PROJECT
+from darkroom.settings import timing_of
 
 WORKER_NAME = "local"
 PROBE_SECONDS = 2.0
@@ -70,7 +71,9 @@ def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapp
         _provision(environment=client),
         *(simulated if options.provider is Provider.SIMULATED else []),
         _gateway(options, environment=client, probe=probe),
-        _worker(options, environment={**client, **worker_settings(options, home=home)}, probe=probe),
+        _worker(
+            options, environment={**client, **worker_settings(options, home=home, timing=timing_of(base))}, probe=probe
+        ),
     ]
 
 

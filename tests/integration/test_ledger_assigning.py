@@ -147,6 +147,28 @@ def test_a_run_with_room_takes_what_it_can_and_is_rung(ledger: Ledger, ann: str,
     assert [job.id for job in ledger.jobs.of_run(start.run_id)] == jobs[MOST_JOBS:]
 
 
+def test_a_run_is_told_which_jobs_something_came_for(ledger: Ledger, ann: str) -> None:
+    """It then looks at those alone: at one that was handed to it, one that got its slot, one whose result is there."""
+    picture, second = picture_in_flight(ledger, ann), post(ledger, ann)
+    with ledger.listen(picture.run_id) as listener:
+
+        def told() -> set[str]:
+            assert listener.wait(5)
+            return listener.heard()
+
+        ledger.runs.assign(second.id)
+        assert told() == {second.id}
+        (granted,) = ledger.grants.grant()
+        ledger.runs.notify(picture.run_id, granted.ref, job_ids=[granted.job_id])
+        assert told() == {second.id}
+        picture.settle()
+        assert told() == {picture.job_id}
+        ledger.runs.notify_job(second.id)
+        assert told() == {""}
+    work = ledger.runs.poll_work(picture.run_id, picture.waits, only=[picture.job_id])
+    assert (work.open, work.ready, work.came) == ((picture.job_id,), (picture.job_id,), {picture.job_id})
+
+
 def test_jobs_of_several_users_and_kinds_are_kept_apart(ledger: Ledger, ann: str) -> None:
     """One grant gives slots to many; a run carries one user's jobs of one kind."""
     bob = ledger.users.add("bob").user_id

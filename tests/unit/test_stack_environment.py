@@ -105,7 +105,8 @@ def test_prefect_accepts_every_value_it_is_given(home: Home, cluster: Cluster, m
     assert settings.server.services.db_vacuum.enabled == {"events", "flow_runs"}
     assert settings.server.services.task_run_recorder.flush_interval >= 1
     assert settings.server.api.cors_allowed_origins == "http://127.0.0.1:4300,http://localhost:4300"
-    assert settings.worker.query_seconds == 2
+    assert settings.worker.query_seconds == 5
+    assert settings.server.services.cleanup_reconciler.loop_seconds == 60
 
 
 @pytest.mark.parametrize(

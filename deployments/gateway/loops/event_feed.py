@@ -7,7 +7,7 @@ here, and every few seconds for those that flows sent; with the gateway gone, `r
 from __future__ import annotations
 
 from darkroom.deployments.gateway.loops.loop import Loop
-from darkroom.events.feed import publish_some
+from darkroom.events.feed import CHUNK, publish_some
 from darkroom.ledger import Ledger
 from darkroom.orchestrator import Orchestrator
 
@@ -23,7 +23,7 @@ class EventPublisher(Loop):
         self._idle = ledger.timing.events_idle.total_seconds()
 
     def _turn(self) -> float:
-        while publish_some(self._ledger, self._orchestrator, before=self._ledger.clock()):
+        while publish_some(self._ledger, self._orchestrator, before=self._ledger.clock()) == CHUNK:
             if self._stopping.wait(BETWEEN_SECONDS):
                 break
         return self._idle

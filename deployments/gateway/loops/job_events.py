@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from darkroom.deployments.gateway.loops.loop import Loop
 from darkroom.events import EventIngest, ingest_ends
+from darkroom.events.job_ends import AT_ONCE
 from darkroom.ledger import Implied, Ledger
 
 
@@ -30,6 +31,6 @@ class JobEvents(Loop):
             found, implied = ingest_ends(self._ledger, self._ingest)
             if implied:
                 self._act_on(implied)
-            if not found:
+            if found < AT_ONCE:
                 break
         return self._idle

@@ -3,8 +3,8 @@
 It LISTENs, gives committed news its numbers, reads what is new once, and gives a round of it to the event loop. There
 each piece goes to the streams whose audience hears it, as the same bytes. Nobody is waited for.
 
-Streams are made, filled and ended in the event loop alone. The thread looks once a second (`Timing.news_idle`) for news
-that nobody rang for, and whether the keys by which streams were opened still hold.
+Streams are made, filled and ended in the event loop alone. While one is open, the thread looks once a second
+(`Timing.news_idle`) for news that nobody rang for, and whether the keys by which streams were opened still hold.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class NewsFeed:
         self._ledger = ledger
         self._write = write
         self._idle = ledger.timing.news_idle.total_seconds()
+        self._unread = ledger.timing.news_unread.total_seconds()
         self._after_failure = ledger.timing.news_failed.total_seconds()
         self._streams: dict[str, set[Stream]] = defaultdict(set)  # by whose news it is; of the loop
         self._open = 0
@@ -125,9 +126,7 @@ class NewsFeed:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stopping.set()
-        if (listener := self._listener) is not None:
-            with suppress(OSError):  # it is closed just now
-                listener.notify()  # it waits for Postgres, not for our flag
+        self._look()
         self._thread.join(SECONDS_TO_FINISH)
 
     async def open(self, audience: Audience, *, key: str, until: datetime | None) -> Stream:
@@ -153,6 +152,7 @@ class NewsFeed:
         stream = Stream(audience=audience, key=key, until=until, since=max(now, self._handed))
         self._streams[audience.user_id].add(stream)
         self._open += 1
+        self._look()  # from now on once a second
         return stream
 
     def close(self, stream: Stream) -> None:
@@ -170,6 +170,12 @@ class NewsFeed:
         assert all(line.sent for line in lines)  # written here, and not in the event loop
         return lines
 
+    def _look(self) -> None:
+        """Have the thread look now."""
+        if (listener := self._listener) is not None:
+            with suppress(OSError):  # it is closed just now
+                listener.notify()
+
     def _work(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -178,7 +184,7 @@ class NewsFeed:
                     while not self._stopping.is_set():
                         began = time.monotonic()
                         self._poll()
-                        listener.wait(self._idle)
+                        listener.wait(self._idle if self._open else self._unread)
                         collects = COLLECTS_SECONDS if self._open else COLLECTS_UNREAD_SECONDS
                         self._stopping.wait(max(0.0, began + collects - time.monotonic()))
             except (DarkroomError, SQLAlchemyError, *OUTAGES) as error:
@@ -194,9 +200,13 @@ class NewsFeed:
             self._hand_out([], self._ledger.news.newest())
         while self._ledger.news.number():
             pass
-        while self._read is not None and (found := self._ledger.news.after(self._read, limit=MOST_READ)):
-            self._hand_out([Line(news, self._write) for news in found], found[-1].number)
-            self._told()
+        again = self._read is not None
+        while again and self._read is not None:
+            found = self._ledger.news.after(self._read, limit=MOST_READ)
+            again = len(found) == MOST_READ
+            if found:
+                self._hand_out([Line(news, self._write) for news in found], found[-1].number)
+                self._told()
             if any(news.event in ENDS for news in found):
                 self._ended()
         if self._open and time.monotonic() - self._keys_at >= self._idle:
