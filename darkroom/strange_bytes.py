@@ -53,7 +53,7 @@ _TEXTS: Sequence[tuple[re.Pattern[bytes], str]] = (
     (re.compile(rb"<svg\b|<\?xml[^>]*>\s*(?:<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*<svg\b", re.DOTALL), "an SVG drawing"),
     (re.compile(rb"<\?xml\b"), "XML"),
 )
-_HEAD_BYTES = 1024
+TELLING_BYTES = 1024  # of a file, which tell what it is
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 # Western words are not spelled in accented letters alone: this is another alphabet's code page.
 _UNLIKELY_WORD = re.compile("[À-ÖØ-öø-ÿ]{4,}|(?<![\\w])[À-ÖØ-öø-ÿ]{2,}(?![\\w])")
@@ -72,7 +72,7 @@ def other_file(content: bytes) -> str | None:
         return "a film"
     if content[257:262] == b"ustar":
         return "a tar archive"
-    head = content[:_HEAD_BYTES].removeprefix(codecs.BOM_UTF8).lstrip()
+    head = content[:TELLING_BYTES].removeprefix(codecs.BOM_UTF8).lstrip()
     if head.startswith(b"%PDF-"):
         return "a PDF"
     return next((kind for pattern, kind in _TEXTS if pattern.match(head)), None)

@@ -34,7 +34,7 @@ def read_caption(content: bytes) -> tuple[str, str | None]:
     except UnicodeDecodeError:
         text = _decoded(content, "cp1252")
     if looks_misread(text):
-        raise BadInput("is neither UTF-8 nor, as it looks, Windows-1252")
+        raise BadInput("is neither UTF-8 nor, as it looks, Windows-1252: save it as UTF-8")
     return check_caption(text), "is not UTF-8: read as Windows-1252"
 
 

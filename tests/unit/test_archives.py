@@ -10,8 +10,9 @@ from io import BytesIO
 import pytest
 from zip_files import JPEG, changed, flaws, info, read, refused, zipped
 
-from darkroom.errors import BadInput
+from darkroom.errors import BadInput, Refused
 from darkroom.media.archives import Flaw, check_archive, write_archive
+from darkroom.media.formats import Kind, verify
 
 
 def test_pictures_come_with_the_captions_of_their_names_in_the_order_of_their_names() -> None:
@@ -166,6 +167,23 @@ def test_more_entries_than_there_may_be_are_refused() -> None:
 def test_what_is_no_archive_is_refused(content: bytes) -> None:
     """In words, whatever zipfile makes of it."""
     assert "no zip archive" in refused(content).message
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"Rar!\x1a\x07\1\0", "a RAR archive"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        (b"a.jpg".ljust(257, b"\0") + b"ustar\x0000", "a tar archive"),
+        (b"\x1f\x8b\x08", "compressed with gzip"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    ],
+)
+def test_what_is_another_archive_is_called_that(content: bytes, kind: str) -> None:
+    """And where it is uploaded, too."""
+    assert f"no zip archive that can be read, but {kind}: make it anew" in refused(content.ljust(600, b"\0")).message
+    with pytest.raises(Refused, match=f"not a zip archive, but {kind}"):
+        verify(content.ljust(600, b"\0"), Kind.ARCHIVE)
 
 
 def test_a_damaged_entry_is_named() -> None:

@@ -144,6 +144,11 @@ def test_captions_find_their_pictures(
         ),
         ("a café, “cosy” – 5 €".encode("cp1252"), "a café, “cosy” – 5 €", "is not UTF-8: read as Windows-1252"),
         ("狐".encode("utf-16") * 2001, None, None),
+        ("лиса".encode("utf-16-be"), None, None),
+        ("красная лиса в снегу".encode("cp1251"), None, None),
+        ("雪地里的狐狸".encode("gbk"), None, None),
+        (b"a fox\x1b[31m", None, None),
+        (b"a fox\r\n\x1a", "a fox", None),
         (b"", "", None),
     ],
 )

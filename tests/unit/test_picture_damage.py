@@ -24,12 +24,22 @@ def test_a_wrong_checksum_beside_the_pixels_is_passed_over(name: bytes, metadata
 
 
 @pytest.mark.parametrize("name", [b"IHDR", b"PLTE", b"IDAT"])
-def test_a_wrong_checksum_of_the_pixels_is_not(name: bytes) -> None:
+@pytest.mark.parametrize("of_data", [True, False])
+def test_a_wrong_checksum_of_the_pixels_is_not(name: bytes, of_data: bool) -> None:
     """What is said there cannot be left out."""
     content = bytearray(saved(halves("P")))
     at = content.index(name)
-    content[at + 5] ^= 0x55
+    content[at + 5 if of_data else at + 4 + int.from_bytes(content[at - 4 : at], "big")] ^= 0x55
     assert isinstance(failure(bytes(content)), Unverified | Refused)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_file_that_was_not_written_to_its_end_is_not(kind: str, part: float) -> None:
+    """A download has its length before it has its content: what is missing is zeros, which decode."""
+    content = saved(noise((600, 400)), kind)
+    whole = int(len(content) * part)
+    assert isinstance(failure(content[:whole].ljust(len(content), b"\0")), Unverified)
 
 
 def test_a_png_without_its_end_is_whole_if_its_pixels_are() -> None:

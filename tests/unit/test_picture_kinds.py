@@ -124,11 +124,12 @@ def test_what_is_transparent_stays_so(kind: str) -> None:
 
 
 def test_of_several_pictures_the_first_is_taken() -> None:
-    """A GIF's first frame, a TIFF's first page."""
+    """A GIF's first frame, a TIFF's first page; and it is told."""
     second = Image.new("RGB", (300, 200), "black")
-    for kind in ("GIF", "TIFF"):
-        image = shown(verify(saved(halves(), kind, save_all=True, append_images=[second])))
-        assert near(image.getpixel((70, 100)), RED)
+    for kind in ("GIF", "TIFF", "AVIF"):
+        media = verify(saved(halves(), kind, save_all=True, append_images=[second]))
+        assert near(shown(media).convert("RGB").getpixel((70, 100)), RED)
+        assert " of which the " in "".join(media.notes)
 
 
 @pytest.mark.parametrize("kind", sorted(MADE))
@@ -186,6 +187,24 @@ def test_what_is_of_no_kind_is_refused(content: bytes) -> None:
     error = failure(content)
     assert (type(error), error.code) == (Refused, "wrong_type")
     assert "JPEG, PNG or WebP" in error.message and "HEIC, AVIF, GIF, TIFF or BMP" in error.message
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b'<?xml version="1.0"?>\n<svg/>', "an SVG drawing"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
+        (b"8BPS\0\1", "a Photoshop file"),
+        (b"\0\0\1\0\1\0", "an icon"),
+        (b"<html><body>not found", "a web page"),
+        (b"\x1f\x8b\x08", "compressed with gzip"),
+    ],
+)
+def test_what_is_another_kind_is_called_that(content: bytes, kind: str) -> None:
+    """Who sent it knows what to do then."""
+    assert failure(content).message.endswith(f"or BMP, but {kind}")
 
 
 def test_what_is_written_anew_stays_within_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
