@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from darkroom.batches.json_rows import DEEPEST, nested_deeper
 from darkroom.batches.winners import LONGEST, parse_winners
@@ -33,6 +33,7 @@ from darkroom.errors import BadInput
 from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch, price_of_finals
 from darkroom.flows.parts.trained_style import find_style
 from darkroom.ledger import BATCH, Batch, BatchPass, JobStatus, Labels
+from darkroom.order import ExactNumbers
 
 router = APIRouter(tags=["Batches"])
 
@@ -86,7 +87,7 @@ class BatchAccepted(Accepted):
     )
 
 
-class Selection(BaseModel):
+class Selection(ExactNumbers):
     """Which rows are rendered in the second pass: one of both fields."""
 
     model_config = ConfigDict(extra="forbid")
