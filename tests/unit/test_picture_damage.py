@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from picture_files import RED, camera, failure, halves, into_png, near, noise, saved, shown
+from PIL import Image
 
 from darkroom.errors import DarkroomError, Refused, Unverified
 from darkroom.media.formats import verify
@@ -75,6 +76,16 @@ def test_a_jpeg_without_its_end_marker_is_whole_if_its_pixels_are(kind: str, cut
 def test_a_jpeg_without_its_last_pixels_is_not(kind: str, cut: int) -> None:
     """A viewer would show them grey."""
     assert isinstance(failure(JPEGS[kind]()[:-cut]), Unverified)
+
+
+@pytest.mark.parametrize("kind", ["baseline", "grey", "full colour", "with EXIF"])
+def test_a_jpeg_that_was_cut_short_and_given_an_end_is_not(kind: str) -> None:
+    """As some programs do; one whose last rows are of one colour is whole all the same."""
+    content = JPEGS[kind]()
+    assert isinstance(failure(content[: len(content) // 2] + b"\xff\xd9"), Unverified)
+    noisy = noise((96, 96))
+    noisy.paste("white", (0, 40, 96, 96))
+    assert verify(saved(noisy, "JPEG")).notes == verify(saved(Image.new("RGB", (96, 96)), "JPEG")).notes == ()
 
 
 def test_a_jpeg_that_ends_between_two_intervals_is_not() -> None:

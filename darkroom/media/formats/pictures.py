@@ -150,7 +150,8 @@ def _decode(content: bytes, name: str, *, max_pixels: int, notes: tuple[str, ...
         if name not in IMAGES:
             width, height = image.size
             notes = (*notes, OF_SEVERAL) if _has_more(image) else notes
-    if known.broken:  # which Pillow does not look at: half a file with zeros behind may decode all the same
+        made_up = name == "JPEG" and _ends_in_one_colour(image) and _lacks_pixels(content)
+    if made_up or known.broken:  # which Pillow does not look at: half a file with zeros behind may decode all the same
         raise _undecodable(name)
     if name == "JPEG" and not has_end(content):  # decoded all the same, perhaps from what stands for its last pixels
         ended = _with_end(content)
@@ -209,8 +210,27 @@ def _with_end(content: bytes) -> bytes | None:
     return begun + JPEG_END
 
 
-def _pixels(content: bytes) -> bytes:
+def _ends_in_one_colour(image: Image.Image) -> bool:
+    """Return whether the last row is of one colour, as libjpeg makes it up where pixels are missing."""
+    last = image.crop((0, image.height - 1, image.width, image.height)).getextrema()
+    ranges = last if isinstance(last[0], tuple) else (last,)
+    return all(low == high for low, high in ranges)  # type: ignore[misc]
+
+
+def _lacks_pixels(content: bytes) -> bool:
+    """Return whether a JPEG was cut short and then given an end: then what stands in front of that is decoded."""
+    if not content.endswith(JPEG_END):
+        return False
+    try:
+        return _pixels(content, small=True) != _pixels(content[:-2] + MADE_UP + JPEG_END, small=True)
+    except Exception:  # only what follows would be damaged
+        return False
+
+
+def _pixels(content: bytes, *, small: bool = False) -> bytes:
     with open_picture(content) as image:
+        if small:
+            image.draft(None, (1, 1))
         return hashlib.sha256(image.tobytes()).digest()
 
 
