@@ -19,6 +19,7 @@ NO_ROWS = [
         "rows in a cell", 'id,prompt\na,"a fox\nb,a mug"\n', ("a", {"prompt": "a fox\nb,a mug"}), says="look like rows"
     ),
     read("many commas", "prompt\n" + "a," * 1500 + "\n", (None, {"prompt": "a," * 1500})),
+    refused("nothing in quotes", '""\n', (None, 1, "prompt"), says="does not name"),
     refused("many columns", "prompt," + "a," * 1500 + "\n", (None, 1, None), says="1,000 columns"),
     refused("a long cell", "prompt\na\nid," + "x" * 200_000 + "\n", (2, 3, "prompt"), says="4000"),
     refused("a long cell of two", "id,prompt\na," + "x" * 200_000 + "\n", (None, 2, None), says="131,072 characters"),

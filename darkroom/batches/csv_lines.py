@@ -51,7 +51,7 @@ def unwrapped(lines: list[str], found: Findings) -> list[str]:
     if not filled or '"' not in filled[0] or not all(_WHOLE.fullmatch(line) for line in filled):
         return lines
     inner = [_inside(line) for line in lines]
-    header = next(line for line in inner if seen(line))
+    header = next((line for line in inner if seen(line)), "")
     if not _names(header) or not re.search(r"[,;\t|]", header):
         return lines
     found.notes.append("Each line stood in quotes as a whole, which were left out.")
