@@ -84,7 +84,7 @@ class Api:
         if json is not None:
             given["content"], sent["Content-Type"] = _written(json), "application/json"
         # As bytes: what a form or a cookie had in it may be no ASCII.
-        as_bytes = {name: value.encode("utf-8", "surrogatepass") for name, value in sent.items()}
+        as_bytes = [(name.encode(), value.encode("utf-8", "surrogatepass")) for name, value in sent.items()]
         answer = await self.http.request(method, path, headers=as_bytes, **given)
         if answer.is_error:
             raise ApiProblem(answer.status_code, _document(answer))

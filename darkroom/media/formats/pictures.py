@@ -214,7 +214,7 @@ def _ends_in_one_colour(image: Image.Image) -> bool:
     """Return whether the last row is of one colour, as libjpeg makes it up where pixels are missing."""
     last = image.crop((0, image.height - 1, image.width, image.height)).getextrema()
     ranges = last if isinstance(last[0], tuple) else (last,)
-    return all(low == high for low, high in ranges)  # type: ignore[misc]
+    return all(low == high for low, high in ranges)
 
 
 def _lacks_pixels(content: bytes) -> bool:
