@@ -7,8 +7,10 @@ everything else.
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import accumulate
+from typing import Any
 
 MOST_LEVELS = 64
 
@@ -24,3 +26,14 @@ def nests_too_deep(text: bytes, *, most: int = MOST_LEVELS) -> bool:
         return False
     brackets = _STRING.sub(b"", text).translate(_ALIKE, _OTHERS)
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > most
+
+
+def read_json(text: str) -> Any:
+    """Parse JSON that somebody has written into a field. Raise ValueError for what is none, or nests too deep."""
+    if nests_too_deep(text.encode("utf-8", "surrogatepass")):
+        raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
+    return json.loads(text, parse_constant=_no_number)
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number: write null")

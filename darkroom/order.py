@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from darkroom.errors import BadInput
 from darkroom.ledger import Ledger, RequestSpec
@@ -97,7 +99,26 @@ class Prepared:
     parts: Sequence[EstimatePart] = ()
 
 
-class Order(BaseModel):
+class ExactNumbers(BaseModel):
+    """A model that does not take true for 1, as Python does: it would be paid for, and nobody means it."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, given: Any, info: ValidationInfo) -> Any:
+        values = given if isinstance(given, list) else [given]
+        if any(isinstance(each, bool) for each in values) and _is_number(cls.model_fields[info.field_name or ""]):
+            raise PydanticCustomError("number", "Input should be a number, not true or false")
+        return given
+
+
+def _is_number(field: FieldInfo) -> bool:
+    """Return whether a field is a number, or several, and no truth value."""
+    types = [field.annotation, *get_args(field.annotation)]
+    types += [inner for each in types for inner in get_args(each)]
+    return any(each in (int, float, Decimal) for each in types) and bool not in types
+
+
+class Order(ExactNumbers):
     """What a pipeline is ordered with. A field it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid")

@@ -6,6 +6,7 @@ What can be meant in two ways is refused: a seed of 1,234 is another picture tha
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,18 +14,42 @@ from typing import Any
 
 from darkroom.errors import BadInput
 
-# As Excel writes them in the languages it is sold in, and as databases do.
-_TRUE = ("true", "yes", "y", "t", "1", "1.0", "on", "wahr", "ja", "vrai", "oui", "verdadero", "verdadeiro", "vero")
-_FALSE = ("false", "no", "n", "f", "0", "0.0", "off", "falsch", "nein", "faux", "non", "falso")
-TRUTHS: Mapping[str, bool] = dict.fromkeys((*_TRUE, "waar", "prawda", "истина"), True) | dict.fromkeys(
-    (*_FALSE, "onwaar", "fałsz", "ложь"), False
+# As Excel writes them in the languages it is sold in, and as databases, forms and people do.
+_TRUE = (
+    *("true", "yes", "y", "t", "1", "1.0", "1,0", "on", "wahr", "ja", "vrai", "oui", "verdadero", "verdadeiro", "vero"),
+    *(
+        "waar",
+        "prawda",
+        "tak",
+        "истина",
+        "да",
+        "sí",
+        "si",
+        "sì",
+        "sim",
+        "evet",
+        "kyllä",
+        "是",
+        "真",
+        "はい",
+        "✓",
+        "✔",
+        "☑",
+        "✅",
+    ),
 )
+_FALSE = (
+    *("false", "no", "n", "f", "0", "0.0", "0,0", "off", "falsch", "nein", "faux", "non", "falso", "onwaar", "nee"),
+    *("fałsz", "nie", "ложь", "нет", "não", "nej", "hayır", "否", "假", "いいえ", "✗", "✘", "☐", "❌"),
+)
+TRUTHS: Mapping[str, bool] = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
 MISSING = frozenset({"NA", "NULL", "<NA>", "\\N"})  # of R, databases and pandas, where text may be wanted
 MISSING_NUMBER = frozenset({"na", "n/a", "null", "none", "nan", "nat", "<na>", "\\n", "-", "–", "—"})
 _SHEET_ERROR = re.compile(r"#(?:REF!|NAME\?|VALUE!|DIV/0!|NULL!|NUM!|N/A|SPILL!|CALC!|ERROR!|#{2,})|Err:[0-9]{3}")
 _PLAIN = re.compile(r"[+-]?(?:[0-9]{1,20}[.,]?|[0-9]{0,20}[.,][0-9]{1,20})")
 _SCIENTIFIC = re.compile(r"(?P<digits>[+-]?[0-9]{1,20}(?:[.,](?P<places>[0-9]{1,20}))?)[eE](?P<power>[+-]?[0-9]{1,2})")
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:(?P<mark>[ .,'’_])[0-9]{3})(?:(?P=mark)[0-9]{3})*(?:[.,][0-9]{1,20})?")
+_SIGNS: Mapping[str, str] = dict(zip("\u2212－＋．，٫٬ｘＸ×", "--+.,.,xXx", strict=True))
 _DATE = re.compile(r"[0-9]{1,2}[-.][A-ZÄa-zéûä]{3,4}\.?|[A-Z][a-z]{2}[-.][0-9]{2}|[0-9]\.[0-9]+E\+[0-9]+")
 
 
@@ -38,7 +63,7 @@ class Number:
 
 def number_in(text: str, *, decimal_comma: bool) -> Number | None:
     """Return the number that the text is; None if it is none. Raises BadInput for one with separators of thousands."""
-    text = text.replace("\u2212", "-")
+    text = narrow(text)
     if _is_grouped(text, decimal_comma=decimal_comma):
         meant = re.sub(r"[ .,'’_](?=[0-9]{3}(?:[^0-9]|$))", "", text).replace(",", ".")
         raise BadInput(f"writes {text} with a separator of thousands. Write {meant}, if that is meant.")
@@ -49,6 +74,16 @@ def number_in(text: str, *, decimal_comma: bool) -> Number | None:
         value = Decimal(scientific["digits"].replace(",", ".")).scaleb(power)
         return Number(value=_plain(value), cut=len(scientific["places"] or "") < power)
     return Number(value=_plain(Decimal(text.replace(",", ".")))) if _PLAIN.fullmatch(text) else None
+
+
+def narrow(text: str) -> str:
+    """Return the digits and signs of any script as those of ASCII; what is none stays as it is."""
+    return text if text.isascii() else "".join(map(_narrow, text))
+
+
+def _narrow(sign: str) -> str:
+    digit = unicodedata.decimal(sign, None)
+    return _SIGNS.get(sign, sign) if digit is None else str(digit)
 
 
 def is_sheet_error(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -149,6 +150,7 @@ class _Reading:
         self._of_draft = _columns(passes.draft, prefix="draft.")
         self._of_final = _columns(passes.final, prefix="final.")
         self._ids: dict[str, tuple[int, str]] = {}
+        self._like: dict[str, int] = {}  # the first row of ids that are the same but for case and width
 
     def all(self, source: Source, charset: str | None) -> list[Row]:
         missing = [name for name in required_by(model_of(self._defaults.picture)) if name not in self._defaults.columns]
@@ -195,6 +197,8 @@ class _Reading:
         if first != raw.number:
             apart = "" if written == str(id) else ", but for blanks and characters that nobody sees"
             self._note(raw, ID, ID, f"is the id of row {first} already{apart}. Give each row its own.")
+        elif (like := self._like.setdefault(unicodedata.normalize("NFKC", name).casefold(), first)) != first:
+            self.notes.add(raw.number, ID, f"is that of row {like} but for upper and lower case, and taken for another")
         return name
 
     def _checked(self, raw: Raw, id: str | None, given: Given, *, refused: Mapping[str, BadInput]) -> Row | None:

@@ -14,9 +14,17 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from typing import NoReturn
 
+from darkroom.batches.csv_lines import (
+    has_rows_inside,
+    is_rule,
+    other_delimiter,
+    unwrapped,
+    what_else,
+    without_comments,
+)
 from darkroom.batches.names import column_names, is_name, seen
 from darkroom.batches.problems import Problem
-from darkroom.batches.raw import MOST_ROWS, Findings, Raw, Unreadable, unreadable
+from darkroom.batches.raw import MOST_COLUMNS, MOST_ROWS, Findings, Raw, Unreadable, unreadable
 
 DELIMITERS = (",", ";", "\t", "|")
 MOST_ABOVE = 3  # lines of a title above the header
@@ -33,6 +41,8 @@ _CLOSES = re.compile(rf"[{_CLOSING}](?=[,;\t|\r\n]|$)")
 _MARK = re.compile(rf"[{_OPENING}{_CLOSING}]")
 _FORMULA_OF_TEXT = re.compile(r'\s*="([^"]*)"\s*')  # ="007": so a spreadsheet leaves its zeros alone
 _QUOTES = "Text that holds the delimiter, a quote or a line break is put in quotes, and a quote in it is written twice."
+_TOO_LONG = f"a cell of the row that begins here has more than {csv.field_size_limit():,} characters"
+_CSV_OR_JSON = "Send CSV with a header, e.g. id,prompt,image_size,seed, or JSON: a list of objects."
 _MOST_SHOWN = 120
 
 
@@ -72,19 +82,34 @@ def csv_rows(text: str, found: Findings) -> Iterator[Raw]:
     lines = list(StringIO(text, newline=""))
     if declared:
         lines, first = list(StringIO(text[declared.end() :], newline="")), 2
+    lines, first = without_comments(unwrapped(lines, found), first, found)
     header = _header(lines, first, declared["delimiter"] if declared else None, found)
     records = _records_after(header, lines, first)
-    number = 0
+    number, unnamed = 0, set[int]()
     for record in _without_row_names(records, header):
         if _is_header_again(record, header, found):
             continue
         number += 1
         cells = _fitted(record, header, number, found)
         if cells is not None:
+            _note_losses(record, cells, header, found, unnamed)
             texts = (_plain_text(cell) for cell in cells)
             given = {name: text for name, text in zip(header.names, texts, strict=False) if name and seen(text)}
             comma = header.dialect.delimiter == ";"
             yield Raw(number=number, line=record.line, cells=given, text=True, decimal_comma=comma)
+
+
+def _note_losses(record: _Record, cells: Sequence[str], header: _Header, found: Findings, unnamed: set[int]) -> None:
+    """Note what stands in columns without a name, once for each, and rows that may have become a part of a cell."""
+    names = header.names
+    for place, (name, cell) in enumerate(zip(names, cells, strict=False), 1):
+        if not name and seen(cell) and not seen(cell).isdecimal() and place not in unnamed:
+            unnamed.add(place)
+            found.notes.append(f"Column {place} has no name: what is in it was left out.")
+    if "\n" in record.text.rstrip() and has_rows_inside(cells, names, header.dialect.delimiter):
+        found.notes.append(
+            f"Line {record.line}: a cell in quotes has lines that look like rows. See whether its quotes are meant."
+        )
 
 
 def _plain_text(cell: str) -> str:
@@ -119,7 +144,7 @@ def _header(lines: Sequence[str], first: int, declared: str | None, found: Findi
     )
     if header is None:
         unreadable("the quotes of the row that begins here do not match", _QUOTES, line=_first_filled(lines, first))
-    _require_names(header, found)
+    _require_names(header, found, lines)
     if len(header.names) == 1 and len(header.record.cells) == 1:
         # A list of prompts alone needs no quotes around those with commas.
         return replace(header, dialect=replace(header.dialect, delimiter=_NOT_IN_TEXT, alone=True))
@@ -137,21 +162,33 @@ def _tried(lines: Sequence[str], first: int, dialect: _Dialect, above: int, foun
     except Unreadable:
         return None
     record = records[above] if len(records) > above else _Record(line=first, cells=[""], text="")
+    if sum(1 for cell in record.cells if seen(cell)) > MOST_COLUMNS:
+        if above:
+            return None  # a row whose text has them
+        unreadable(
+            f"it has more than {MOST_COLUMNS:,} columns", "Leave out those that no model takes.", line=record.line
+        )
     if dialect.delimiter == _BLANK and not _ALL_QUOTED.fullmatch(record.text):
         return None
-    names = column_names(record.cells, found.known)
-    while names and not names[-1]:  # columns that a spreadsheet thinks there are
+    cells = list(record.cells)
+    while cells and not seen(cells[-1]):  # columns that a spreadsheet thinks there are
+        cells.pop()
+    names = column_names(cells, found.known)
+    while names and not names[-1]:
         names.pop()
     if above and (len(names) < 2 or any(sum(bool(seen(cell)) for cell in each.cells) > 1 for each in records[:above])):
         return None
     return _Header(record=record, dialect=dialect, names=names, above=above)
 
 
-def _require_names(header: _Header, found: Findings) -> None:
+def _require_names(header: _Header, found: Findings, lines: Sequence[str]) -> None:
     line, names = header.record.line, header.names
     if not _has_one_of(found.required, names):
+        missing = next(iter(found.required))
+        if (kind := what_else("".join(lines[:5]))) is not None:
+            unreadable(f"{kind}, and the line has no column {missing}", _CSV_OR_JSON, line=line)
         remedy = "Begin with a header, e.g. id,prompt,image_size,seed."
-        unreadable("the header does not name this column", remedy, line=line, column=next(iter(found.required)))
+        unreadable("the header does not name this column", remedy, line=line, column=missing)
     for place, name in enumerate(names, 1):
         if name and not is_name(name):
             remedy = "Use letters, digits and underscores, as the documentation names them, e.g. image_size."
@@ -189,8 +226,8 @@ def _below(header: _Header, lines: Sequence[str], first: int, dialect: _Dialect)
 
 
 def _filled(records: Iterator[_Record]) -> Iterator[_Record]:
-    """Skip empty lines: spreadsheets leave some at the end."""
-    return (record for record in records if any(map(seen, record.cells)))
+    """Skip empty lines, as spreadsheets leave some at the end, and the rules that databases draw."""
+    return (record for record in records if any(map(seen, record.cells)) and not is_rule(record.text))
 
 
 def _records(lines: Sequence[str], first: int, dialect: _Dialect, *, names: Sequence[str] = ()) -> Iterator[_Record]:
@@ -208,8 +245,10 @@ def _records(lines: Sequence[str], first: int, dialect: _Dialect, *, names: Sequ
         )
         try:
             cells = next(reader)
-        except csv.Error:
+        except csv.Error as error:
             literal = _literal(lines[at], dialect, names)
+            if literal is None and "field limit" in str(error):
+                unreadable(_TOO_LONG, "A prompt has at most 4,000.", line=first + at)
             if literal is None:
                 _unmatched(lines[at], first + at, dialect.delimiter, names)
             del taken[1:]
@@ -265,11 +304,23 @@ def _fitted(record: _Record, header: _Header, number: int, found: Findings) -> S
     if len(cells) < len(record.cells):
         found.notes.append(f"Line {record.line}: typographic quotes around text with the delimiter are quotes.")
     if not any(map(seen, cells[len(names) :])):
+        _require_delimiter(record, cells, header, number, found)
         return cells
     problem = f"has {len(cells)} cells, and the header has {len(names)} names"
     remedy = _as_it_should_be(record.text, _merged(cells, names, delimiter), delimiter)
     found.problems.append(Problem(row=number, line=record.line, column=None, problem=problem, remedy=remedy))
     return None
+
+
+def _require_delimiter(record: _Record, cells: Sequence[str], header: _Header, number: int, found: Findings) -> None:
+    """Tell of a row that has one cell, as its cells are delimited by something else than the header's."""
+    names, delimiter = header.names, header.dialect.delimiter
+    if len(names) < 2 or names[0] == "prompt" or any(map(seen, cells[1:])):
+        return
+    if (other := other_delimiter(record.text, delimiter, len(names), DELIMITERS)) is not None:
+        problem = f"has its cells by {other}, and the header its names by “{_shown(delimiter)}”"
+        remedy = "Use one delimiter throughout."
+        found.problems.append(Problem(row=number, line=record.line, column=None, problem=problem, remedy=remedy))
 
 
 def _joined(record: _Record, delimiter: str) -> Sequence[str]:

@@ -8,27 +8,10 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
 
 from darkroom.batches.raw import MOST_BYTES, unreadable
+from darkroom.strange_bytes import MARKS, looks_misread, other_file, without_mark
 
-_MARKS: Sequence[tuple[bytes, str]] = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-# What people send for a manifest, by how it begins.
-_OTHER_FILES: Sequence[tuple[bytes, str]] = (
-    (b"PK\x03\x04", "an Excel, Numbers or OpenDocument file, or another archive"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file"),
-    (b"\x1f\x8b", "compressed"),
-    (b"%PDF-", "a PDF"),
-    (b"{\\rtf", "rich text"),
-    (b"PAR1", "a Parquet file"),
-    (b"SQLite format 3\x00", "a database"),
-)
 _MARK_MISREAD = "ï»¿"  # UTF-8's mark, read as Windows-1252 by whoever sent it
 _NAMES = {"cp1252": "Windows-1252 (cp1252)", "mac_roman": "Mac Roman"}
 # Python's names of the character sets that are worth declaring. Its others are no such sets, or say nothing: what is
@@ -36,9 +19,6 @@ _NAMES = {"cp1252": "Windows-1252 (cp1252)", "mac_roman": "Mac Roman"}
 _CHARSETS = re.compile(
     r"cp[0-9]+|iso8859-(?!1$)[0-9]+|mac-\w+|koi8-\w|gb\w+|big5\w*|shift_jis\w*|euc_\w+|utf-(?:16|32)\S*"
 )
-# Western words are not spelled in accented letters alone: this is another alphabet's code page.
-_UNLIKELY = re.compile("[À-ÖØ-öø-ÿ]{4,}")
-MOST_UNLIKELY = 1  # a sample of letters is written so: äöüß
 _AS_UTF8 = "Save it as UTF-8, e.g. “CSV UTF-8” in a spreadsheet."
 
 
@@ -63,13 +43,12 @@ def decode(source: str | bytes, notes: list[str], *, charset: str | None = None)
 
 
 def _decoded(content: bytes, notes: list[str], charset: str | None) -> str:
-    for start, kind in _OTHER_FILES:
-        if content.startswith(start):
-            unreadable(f"it is {kind}, not a text", "Save it as CSV: in a spreadsheet “CSV UTF-8”.")
-    for mark, encoding in _MARKS:
+    if (kind := other_file(content)) is not None:
+        unreadable(f"it is {kind}, not a manifest", "Save it as CSV: in a spreadsheet “CSV UTF-8”.")
+    for mark, encoding in MARKS:
         if content.startswith(mark):
             return _certain(content[len(mark) :], encoding)
-    if (wide := _wide(content)) is not None:
+    if (wide := without_mark(content)) is not None:
         return _certain(content, wide)
     try:
         return content.decode()
@@ -87,17 +66,6 @@ def _certain(content: bytes, encoding: str) -> str:
         unreadable(f"it begins as {encoding[:6].upper()} does, but is cut short or damaged", _AS_UTF8)
 
 
-def _wide(content: bytes) -> str | None:
-    """Return which UTF-16 it is, if it is: then every other byte of a header is zero, which text never is."""
-    start = content[:64]
-    if len(start) < 4 or b"\x00" not in start:
-        return None
-    even, odd = start[0::2], start[1::2]
-    if odd.count(0) > len(odd) * 0.6 and 0 not in even:
-        return "utf-16-le"
-    return "utf-16-be" if even.count(0) > len(even) * 0.6 and 0 not in odd else None
-
-
 def _guessed(content: bytes, notes: list[str], charset: str | None, *, at: int) -> str:
     line = _line(content, at)
     if (declared := _codec(charset)) is not None:
@@ -113,7 +81,7 @@ def _guessed(content: bytes, notes: list[str], charset: str | None, *, at: int) 
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         unreadable("it is neither UTF-8 nor Windows-1252", _AS_UTF8, line=_line(content, error.start))
-    if len(_UNLIKELY.findall(text)) > MOST_UNLIKELY:
+    if looks_misread(text):
         unreadable("it is not UTF-8, nor does it look like Windows-1252", _AS_UTF8, line=line)
     notes.append(
         f"The manifest is not UTF-8 (line {line}). It was read as {_NAMES[encoding]}: look whether letters with "

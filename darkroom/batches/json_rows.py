@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from darkroom.batches.names import is_name, named
+from darkroom.batches.names import column_name, is_name, named
 from darkroom.batches.problems import Problem
-from darkroom.batches.raw import Findings, Raw, unreadable
+from darkroom.batches.raw import MOST_COLUMNS, MOST_ROWS, Findings, Raw, too_many_rows, unreadable
 
 DEEPEST = 32  # levels of a row
-LISTS = ("rows", "data", "items", "records")  # what programs call the list in an object
+LISTS = ("rows", "data", "items", "records")  # what programs call the list in an object, whatever is beside it
+MOST_BROKEN = 1000  # values that are none, of which one hears before the rest is not looked at
 _OPTIONS = ("defaults", "draft", "final", "deduplicate", "answer_within_hours", "if_nobody_answers")
 _BETWEEN = re.compile("[\\s,\ufeff\x1e]*")  # also a comma, and what RFC 7464 begins a value with
 _NEXT_LINE = re.compile(r"[\r\n](?=[{\[])")
@@ -36,7 +38,12 @@ def objects(given: Sequence[object], found: Findings) -> Iterator[Raw]:
 
 
 def object_rows(elements: Iterable[_Numbered], found: Findings) -> Iterator[Raw]:
+    names = set[str]()
     for number, line, each in elements:
+        names.update(each if isinstance(each, Mapping) else ())
+        if len(names) > MOST_COLUMNS:
+            remedy = "Use the names that the documentation has."
+            unreadable(f"its rows have more than {MOST_COLUMNS:,} names between them", remedy, line=line)
         problem = _problem_of(each)
         if problem is not None:
             said, remedy = problem
@@ -64,6 +71,17 @@ def nested_deeper(value: object, levels: int) -> bool:
     return any(isinstance(each, Mapping | list) for each in level)
 
 
+def _name_given_twice(row: Mapping[str, Any]) -> str | None:
+    """Return a name that one of the row's objects has twice, of a row that is not nested too deep."""
+    level: list[object] = [row]
+    while level:
+        found = next((each.twice for each in level if isinstance(each, _Doubled)), None)
+        if found is not None:
+            return found
+        level = [within for each in level for within in _within(each)]
+    return None
+
+
 def _within(value: object) -> Iterable[object]:
     if isinstance(value, Mapping):
         return value.values()
@@ -75,6 +93,8 @@ def _problem_of(row: object) -> tuple[str, str] | None:
         return "is not an object", 'Write {"prompt": "…"}.'
     if nested_deeper(row, DEEPEST):
         return f"is nested more than {DEEPEST} levels deep", "A row is one object; only arguments are objects in it."
+    if (twice := _name_given_twice(row)) is not None:
+        return f"gives {twice if is_name(twice) else 'a name'} twice", "Leave one of them out."
     return None
 
 
@@ -82,7 +102,7 @@ def _elements(text: str, found: Findings) -> Iterator[_Numbered]:
     """Yield what may be rows with the lines they begin on; lists among the values are taken apart."""
     number = 0
     for line, value in _values(text, found):
-        rows = _table(value, line)
+        rows = _table(value, line, found)
         for row in [value] if rows is None else rows:
             number += 1
             if row is not _BROKEN:
@@ -92,20 +112,39 @@ def _elements(text: str, found: Findings) -> Iterator[_Numbered]:
 _BROKEN = object()  # its problem is told already, but it counts
 
 
+class _Doubled(dict[str, Any]):
+    """An object in which a name stands twice: which of the two is meant, nobody can say."""
+
+    twice = ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    doubled = _Doubled(found)
+    doubled.twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+    return doubled
+
+
 def _values(text: str, found: Findings) -> Iterator[tuple[int, object]]:
     """Yield the values one after the other. What is none is told, and the next line is tried that may begin one."""
-    decoder = json.JSONDecoder(parse_constant=_no_number)
+    decoder = json.JSONDecoder(parse_constant=_no_number, object_pairs_hook=_object)
     ends = "\n" if "\n" in text else "\r"
-    at, line, counted, number = 0, 1, 0, 0
+    at, line, counted, number, broken = 0, 1, 0, 0, 0
     while (at := _skipped(text, at)) < len(text):
         line, counted, number = line + text.count(ends, counted, at), at, number + 1
+        if number > MOST_ROWS:
+            too_many_rows()
         try:
             value, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             if number == 1 and text[at] == "[":
                 _no_array(error)
             found.problems.append(_no_json(error, number, line))
-            value, at = _BROKEN, _resumed(text, at)
+            value, at, broken = _BROKEN, _resumed(text, at), broken + 1
+            if broken > MOST_BROKEN:
+                unreadable(f"more than {MOST_BROKEN:,} of its values are no JSON", _AN_OBJECT, line=line)
         yield line, value
 
 
@@ -134,44 +173,74 @@ def _reason(error: ValueError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return "It is nested too deeply."
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} in column {error.colno}."
-    return "NaN and infinities are no JSON: write null."
+        return f"{_hint(error.doc, error.pos)}{error.msg.removesuffix(' at')} in column {error.colno}."
+    if isinstance(error, _NoNumber):
+        return "NaN and infinities are no JSON: write null."
+    return "A number in it has too many digits."
+
+
+def _hint(text: str, at: int) -> str:
+    """Return what is meant to be JSON there, as people and other programs write it."""
+    before, rest = text[max(0, at - 200) : at].rstrip()[-1:], text[at : at + 2]
+    if before == "," and rest[:1] in ("]", "}"):
+        return "No comma stands before a closing bracket: "
+    if rest in ("//", "/*") or rest[:1] == "#":
+        return "JSON has no comments: "
+    if rest[:1] == "'" or rest[:1].isalpha():
+        return "Names and texts stand in double quotes, and true, false and null are small: "
+    return "A line break in a text is written \\n, a tab \\t: " if rest[:1] in ("\n", "\r", "\t") else ""
+
+
+class _NoNumber(ValueError):
+    pass
 
 
 def _no_number(word: str) -> NoReturn:
-    raise ValueError(word)  # though Python reads them
+    raise _NoNumber(word)  # though Python reads them
 
 
-def _table(value: object, line: int) -> list[object] | None:
+def _table(value: object, line: int, found: Findings) -> list[object] | None:
     """Return the rows in a value that has several; None for a value that is one row, or none."""
     if isinstance(value, list):
         several = not value or any(isinstance(each, Mapping) for each in value)
         return value if several or line == 1 else None
-    if not isinstance(value, Mapping) or isinstance(value.get("prompt"), str):
+    if not isinstance(value, Mapping) or isinstance(value, _Doubled) or isinstance(value.get("prompt"), str):
         return None
-    for read in (_listed, _split, _indexed, _by_column):
+    for read in (_split, _indexed, _by_column):
         if (rows := read(value)) is not None:
             return rows
-    return None
+    return _listed(value, found)
 
 
-def _listed(value: Mapping[str, Any]) -> list[object] | None:
-    """`{"rows": […]}`."""
-    names = [name for name in LISTS if isinstance(value.get(name), list)]
-    if len(names) != 1 or not (names[0] == "rows" or all(isinstance(each, Mapping) for each in value[names[0]])):
+def _listed(value: Mapping[str, Any], found: Findings) -> list[object] | None:
+    """`{"rows": […]}`, whatever a program calls its one list of objects, unless it is a model's own."""
+    lists = [name for name, each in value.items() if isinstance(each, list) and (name == "rows" or _are_objects(each))]
+    usual = [name for name in lists if name in LISTS]
+    if len(usual) != 1 and (
+        len(lists) != 1
+        or not value[lists[0]]
+        or any(column_name(name, found.known) in found.known for name in value)  # then it is a row
+    ):
         return None
-    if others := [name for name in _OPTIONS if name in value]:
+    name = usual[0] if len(usual) == 1 else lists[0]
+    if others := [other for other in _OPTIONS if other in value]:
         unreadable(
-            f"{others[0]} is beside its {names[0]}, and a manifest has rows alone",
+            f"{others[0]} is beside its {name if is_name(name) else 'rows'}, and a manifest has rows alone",
             "Send it as the body of POST /v1/batches, as application/json, or give it as an option of the order.",
         )
+    if left := [other for other in value if other not in (name, "schema") and is_name(other) and value[other]]:
+        found.notes.append(f"The rows were taken from {name}; beside it there was {', '.join(left[:5])}.")
     schema = value.get("schema")  # of pandas with orient="table", which has the numbers of rows among their columns
     keys = schema.get("primaryKey") if isinstance(schema, Mapping) else None
     numbers = keys if isinstance(keys, list) and "id" not in keys else []
-    rows: list[object] = value[names[0]]
+    rows: list[object] = value[name]
     if not numbers:
         return rows
-    return [{name: each for name, each in row.items() if name not in numbers} for row in value[names[0]]]
+    return [{key: each for key, each in row.items() if key not in numbers} for row in value[name]]
+
+
+def _are_objects(values: list[object]) -> bool:
+    return all(isinstance(each, Mapping) for each in values)
 
 
 def _split(value: Mapping[str, Any]) -> list[object] | None:
@@ -179,7 +248,9 @@ def _split(value: Mapping[str, Any]) -> list[object] | None:
     columns, data = value.get("columns"), value.get("data")
     if not isinstance(columns, list) or not isinstance(data, list) or not all(isinstance(row, list) for row in data):
         return None
-    return [dict(zip(map(str, columns), row, strict=False)) for row in data]
+    if any(len(row) != len(columns) for row in data) or len(set(map(str, columns))) < len(columns):
+        unreadable("its columns and its data do not fit each other", "Give each column one name, and each row as many.")
+    return [dict(zip(map(str, columns), row, strict=True)) for row in data]
 
 
 def _indexed(value: Mapping[str, Any]) -> list[object] | None:

@@ -17,7 +17,7 @@ OTHER_IDS = ("product_id", "item_id", "article_id", "record_id", "row_id", "exte
 MOST_WORDS = 2  # of a column that nobody knows: more of them may be a prompt
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
 _WORDS = re.compile(r"[\s_\-/]+")
-_UNNAMED = re.compile(r"unnamed: ?[0-9]+|\.\.\.[0-9]+", re.IGNORECASE)  # as pandas and R call it
+_UNNAMED = re.compile(r"unnamed: ?[0-9]+|\.\.\.[0-9]+|#", re.IGNORECASE)  # as pandas and R call it
 _SHORTENED = re.compile(r"\.(?=\s|$)")  # "Num. images"
 _ASIDE = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*$")  # "Image size (px)"
 _BETWEEN = re.compile(r"[\s_\-/]")
@@ -49,9 +49,10 @@ def seen(text: str) -> str:
 @lru_cache(1024)  # every row of JSON has them anew
 def column_name(text: str, known: frozenset[str]) -> str:
     """Return the name of a column as the documentation has it; text that can be no name as it was."""
-    shown = _SHORTENED.sub("", seen(text).strip("\"'“”„‟«»‘’*:").strip())
+    shown = _SHORTENED.sub("", unicodedata.normalize("NFKC", seen(text)).strip("\"'“”„‟«»‘’*:").strip())
     if _UNNAMED.fullmatch(shown):
         return ""
+    shown = shown.removeprefix("#")  # of a header that is a comment, too
     by_letters = _by_letters(known)
     for written in (shown, _ASIDE.sub("", shown)):
         if (name := by_letters.get(_letters(written))) is not None:

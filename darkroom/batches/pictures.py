@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from darkroom.batches.cells import MISSING, MISSING_NUMBER, TRUTHS, is_sheet_error, number_in
+from darkroom.batches.cells import MISSING, MISSING_NUMBER, TRUTHS, is_sheet_error, narrow, number_in
 from darkroom.batches.json_rows import DEEPEST, nested_deeper
 from darkroom.batches.names import ID, is_name, seen
 from darkroom.batches.raw import Raw
@@ -167,7 +167,7 @@ def _require_name(name: str, *, field: str) -> None:
 def _size(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    if (measured := _SIZE.fullmatch(value)) is not None:
+    if (measured := _SIZE.fullmatch(narrow(value))) is not None:
         return {"width": int(measured[1]), "height": int(measured[2])}
     return re.sub("[ :\\-]+", "_", value).lower() if _SIZE_NAME.fullmatch(value) else value
 
@@ -192,6 +192,8 @@ def _value(cell: Any, model: str, column: str, raw: Raw, notes: dict[str, str]) 
         if column == "prompt" or (not raw.text and "string" in kinds):
             return text
         return _read(text, kinds, raw, notes, column=column)
+    if isinstance(cell, bool) and kinds & {"integer", "number"} and "boolean" not in kinds:
+        raise BadInput("is true or false, and a number is wanted. Write the number.", field=column)
     if "boolean" in kinds and not isinstance(cell, bool) and isinstance(cell, int | float) and cell in (0, 1):
         return bool(cell)
     return cell

@@ -26,6 +26,13 @@ _REMEDIES: Mapping[str, str] = {
     "seed": "Write a whole number from 0, or leave it out.",
     "num_images": "Write 1 to 4, or leave it out.",
 }
+# For those of pydantic's, which have none.
+_BY_MESSAGE = (
+    ("valid boolean", "Write true or false, or leave it out."),
+    ("valid integer", "Write a whole number, e.g. 7, or leave it out."),
+    ("valid number", "Write a number, e.g. 3.5, or leave it out."),
+    ("Input should be '", "Write one of these as it stands here, or leave it out."),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +100,8 @@ def described(message: str, *, field: str, column: str) -> tuple[str, str]:
         return problem, _sentence(remedy[0])
     if problem == MISSING and column not in _REMEDIES:
         return problem, "Add it."
-    return problem, _REMEDIES.get(column.removeprefix("defaults."), "Correct it, or leave it out.")
+    usual = next((remedy for words, remedy in _BY_MESSAGE if words in problem), "Correct it, or leave it out.")
+    return problem, _REMEDIES.get(column.removeprefix("defaults."), usual)
 
 
 def _of_columns(problems: Iterable[Problem], given: Mapping[str, int]) -> list[Problem]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from darkroom.batches.problems import Problem
 
 MOST_ROWS = 10_000
+MOST_COLUMNS = 1000  # each of which is compared with the names there are
 MOST_BYTES = 20 * 1024 * 1024
 
 Source = bytes | str | Sequence[object]
@@ -46,3 +47,7 @@ class Unreadable(Exception):
 def unreadable(problem: str, remedy: str, *, line: int | None = None, column: str | None = None) -> NoReturn:
     """Raise Unreadable for the manifest as a whole."""
     raise Unreadable(Problem(row=None, line=line, column=column, problem=problem, remedy=remedy)) from None
+
+
+def too_many_rows() -> NoReturn:
+    unreadable(f"it has more than {MOST_ROWS:,} rows", "Send it as several batches.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from darkroom.batches.csv_rows import csv_rows
 from darkroom.batches.decoding import decode
 from darkroom.batches.json_rows import json_rows, objects
-from darkroom.batches.raw import MOST_ROWS, Findings, Raw, Source, unreadable
+from darkroom.batches.raw import MOST_ROWS, Findings, Raw, Source, too_many_rows
 
 
 def read_rows(source: Source, found: Findings, *, charset: str | None = None) -> Iterator[Raw]:
@@ -20,7 +20,7 @@ def read_rows(source: Source, found: Findings, *, charset: str | None = None) ->
     """
     for count, raw in enumerate(_rows(source, found, charset), 1):
         if count > MOST_ROWS:
-            unreadable(f"it has more than {MOST_ROWS:,} rows", "Send it as several batches.")
+            too_many_rows()
         yield raw
 
 

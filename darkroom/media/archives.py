@@ -22,6 +22,7 @@ from darkroom.media.archive_names import is_junk, kind, leads_out, safe, said
 from darkroom.media.captions import CAPTIONS, LARGEST_CAPTION, LONGEST_CAPTION, pair, read_caption
 from darkroom.media.formats.pictures import is_picture
 from darkroom.media.formats.zips import BROKEN, open_zip
+from darkroom.strange_bytes import TELLING_BYTES, other_file
 
 __all__ = ["LONGEST_CAPTION", "Contents", "Flaw", "NamedImage", "check_archive", "read_archive", "write_archive"]
 
@@ -142,7 +143,11 @@ def _opened(file: IO[bytes], *, field: str) -> Iterator[zipfile.ZipFile]:
         except zipfile.LargeZipFile as error:
             raise _too_many(field) from error
         except BROKEN as error:
-            raise BadInput("It is no zip archive that can be read: make it anew.", field=field) from error
+            file.seek(0)
+            head = file.read(TELLING_BYTES)
+            other = None if head.startswith(b"PK\x03\x04") else other_file(head)
+            but = f", but {other}" if other else ""
+            raise BadInput(f"It is no zip archive that can be read{but}: make it anew.", field=field) from error
         yield archive
 
 

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from darkroom.errors import BadInput
 from darkroom.media.archive_names import key, stem
+from darkroom.strange_bytes import MARKS, has_controls, looks_misread, without_mark
 
 LONGEST_CAPTION = 2000  # characters
 LARGEST_CAPTION = 4 * LONGEST_CAPTION + 4  # bytes, in any encoding
 CAPTIONS = frozenset({".txt", ".caption"})
-
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, which begins alike
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,24 +24,27 @@ class Paired:
 
 def read_caption(content: bytes) -> tuple[str, str | None]:
     """Return the caption, and what is to be told of how it was read. Raise BadInput, which goes on from its name."""
-    for mark, encoding in _MARKS:
+    for mark, encoding in MARKS:
         if content.startswith(mark):
             return check_caption(_decoded(content[len(mark) :], encoding)), None
-    if (guessed := _without_mark(content)) is not None:
+    if (guessed := without_mark(content)) is not None:
         return check_caption(_decoded(content, guessed)), f"has no mark of its encoding: read as {guessed.upper()}"
     try:
         return check_caption(content.decode()), None
     except UnicodeDecodeError:
-        return check_caption(_decoded(content, "cp1252")), "is not UTF-8: read as Windows-1252"
+        text = _decoded(content, "cp1252")
+    if looks_misread(text):
+        raise BadInput("is neither UTF-8 nor, as it looks, Windows-1252: save it as UTF-8")
+    return check_caption(text), "is not UTF-8: read as Windows-1252"
 
 
 def check_caption(caption: str) -> str:
     """Strip the space around the caption. Raise BadInput, whose message goes on from a file's name."""
     if len(caption) > LONGEST_CAPTION:
         raise BadInput(f"is a caption of more than {LONGEST_CAPTION} characters")
-    if "\0" in caption:
+    if has_controls(caption.rstrip("\x1a")):
         raise BadInput("is no text")
-    return caption.strip()
+    return caption.rstrip("\x1a").strip()
 
 
 def pair(captions: Mapping[str, str], pictures: Sequence[str]) -> Paired:
@@ -88,14 +83,3 @@ def _decoded(content: bytes, encoding: str) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError:
         raise BadInput("is no text") from None
-
-
-def _without_mark(content: bytes) -> str | None:
-    """Return the UTF-16 that it must be: every other byte of Latin text is zero there."""
-    if len(content) < 2 or len(content) % 2 or b"\0" not in content:
-        return None
-    half = len(content) // 2
-    zeros = content[1::2].count(0), content[::2].count(0)
-    if zeros[0] > 0.6 * half and not zeros[1]:
-        return "utf-16-le"
-    return "utf-16-be" if zeros[1] > 0.6 * half and not zeros[0] else None

@@ -1,9 +1,9 @@
 """Bounds on the head of a request, where the server reads it: how large, how many headers, and how long it may take.
 
 uvicorn bounds none of these with httptools. Its protocol is told here what to do beside what it does: a head past its
-bounds is answered with 431 and one that takes too long with 408, each by a problem document, and the connection ends.
-The answer is written first and what still comes is let pass for a moment: a connection closed on a sender that still
-sends loses the answer.
+bounds is answered with 431, one that takes too long with 408, and what is no HTTP with 400, each by a problem document,
+and the connection ends. The answer is written first and what still comes is let pass for a moment: a connection closed
+on a sender that still sends loses the answer.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
         self._in_head = True
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP as everything else that is refused."""
+        self._refuse(no_http())
+
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(self.seconds_for_head, self._took_too_long)
 
@@ -104,6 +108,15 @@ def too_large() -> Problem:
         f"The address and headers are more than {MOST_BYTES // 1024} KiB, or more than {MOST_HEADERS} headers.",
         remedy="Send what is long in the body.",
         code="head-too-large",
+        headers={"Connection": "close"},
+    )
+
+
+def no_http() -> Problem:
+    return Problem(
+        400,
+        "This is no HTTP request.",
+        remedy="Send HTTP/1.1, with a method that it has.",
         headers={"Connection": "close"},
     )
 

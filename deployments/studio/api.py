@@ -7,6 +7,8 @@ waiting for itself, once enough pages do.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,6 +16,15 @@ from typing import Any
 
 import httpx
 from starlette.types import ASGIApp
+
+# Ids stand in it as they came in an address: one with anything else in it is none, and leads nowhere else.
+_PATH = re.compile(r"/v1(?:/(?!\.{1,2}(?:/|$))[\w.~%@:+-]+)*", re.ASCII)
+_NO_ID = {"title": "Not found", "detail": "There is nothing of this id.", "remedy": "Choose one from the navigation."}
+_NO_JSON = {
+    "title": "Bad input",
+    "detail": "A number in it is none (NaN, or without end), or it is nested too deep.",
+    "remedy": "Write another number, or leave the field empty.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +63,7 @@ class Api:
         return await self._call("GET", path, params=given)
 
     async def post(self, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
-        return await self._call("POST", path, json=body, headers=headers)
+        return await self._call("POST", path, headers=headers, json=body)
 
     async def put(self, path: str, body: Any) -> Any:
         return await self._call("PUT", path, json=body)
@@ -64,12 +75,28 @@ class Api:
         """Bring a file: `POST /v1/uploads`."""
         return await self._call("POST", "/v1/uploads", content=content, headers={"Content-Type": content_type})
 
-    async def _call(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **given: Any) -> Any:
-        sent = {**(headers or {}), "Authorization": f"Bearer {self.bearer}", "Accept": "application/json"}
-        answer = await self.http.request(method, path, headers=sent, **given)
+    async def _call(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, json: Any = None, **given: Any
+    ) -> Any:
+        if not _PATH.fullmatch(path):
+            raise ApiProblem(HTTPStatus.NOT_FOUND, _NO_ID)
+        sent = {"Accept": "application/json", **(headers or {}), "Authorization": f"Bearer {self.bearer}"}
+        if json is not None:
+            given["content"], sent["Content-Type"] = _written(json), "application/json"
+        # As bytes: what a form or a cookie had in it may be no ASCII.
+        as_bytes = [(name.encode(), value.encode("utf-8", "surrogatepass")) for name, value in sent.items()]
+        answer = await self.http.request(method, path, headers=as_bytes, **given)
         if answer.is_error:
             raise ApiProblem(answer.status_code, _document(answer))
         return answer.json() if answer.content else None
+
+
+def _written(body: Any) -> str:
+    """Write a body. Raise ApiProblem for what a form had that is no JSON: NaN, or too deep."""
+    try:
+        return json.dumps(body, allow_nan=False)  # in ASCII: half a surrogate pair is the API's to refuse
+    except (ValueError, RecursionError):
+        raise ApiProblem(HTTPStatus.UNPROCESSABLE_ENTITY, _NO_JSON) from None
 
 
 def client_of(gateway: ASGIApp) -> httpx.AsyncClient:

@@ -21,6 +21,7 @@ from darkroom.deployments.studio.api import ApiProblem
 from darkroom.deployments.studio.parts import badge, banner, facts, link, local, moment, money, said
 from darkroom.deployments.studio.parts import field as labelled
 from darkroom.deployments.studio.static_files import PREFIX
+from darkroom.nesting import read_json
 
 AT = f"{PREFIX}/loras"
 SAMPLE_WIDTH, PICTURE_WIDTH = 480, 160
@@ -49,7 +50,7 @@ class Brought:
     def read(cls, value: str) -> Brought | None:
         """Read what the form had. What it had not is passed over."""
         try:
-            found = json.loads(value[:LONGEST_VALUE])
+            found = read_json(value[:LONGEST_VALUE])
             texts = [str(found[name]) for name in ("id", "url", "name", "kind")]
         except (ValueError, KeyError, TypeError):
             return None

@@ -6,7 +6,6 @@ not choose it again; a large one has to be chosen once more, as pages stay small
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from darkroom.batches.raw import Unreadable
 from darkroom.deployments.studio.api import ApiProblem
 from darkroom.deployments.studio.parts import banner, choice, field, money
 from darkroom.deployments.studio.static_files import PREFIX
+from darkroom.nesting import read_json
 
 NEW = f"{PREFIX}/batches/new"
 LARGEST_PASTED = 150_000  # characters of a file that are put into the page
@@ -170,7 +170,7 @@ def _pass(given: Mapping[str, str], name: str) -> dict[str, Any] | None:
 def _object(given: Mapping[str, str], name: str) -> dict[str, Any]:
     text = given.get(name, "").strip()
     try:
-        found = json.loads(text) if text else {}
+        found = read_json(text) if text else {}
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -13,6 +13,7 @@ from math import isfinite, nan
 from typing import Any, Literal
 
 from darkroom.models.schemas import properties, sides, takes_file
+from darkroom.nesting import read_json
 
 Kind = Literal["text", "long", "number", "choice", "yes_no", "file", "files", "lines", "checks", "group", "json"]
 Raw = dict[str, list[str]]  # by name, as forms send it
@@ -255,7 +256,7 @@ def _number(text: str, *, whole: bool) -> float:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError as error:
         raise Unreadable(f"This is no JSON: {error}. Mend it there, or leave it empty.") from None
 

@@ -23,6 +23,13 @@ LARGE = {
     "a few bytes too many": GET + b"\r\nA: " + b"a" * MOST_BYTES + END,
     "a long address": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1" + END,
 }
+NO_HTTP = {
+    "another method": b"FOO / HTTP/1.1\r\nHost: x" + END,
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00",
+    "a header without a name": GET + b"\r\n: a" + END,
+    "a length without end": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + END,
+    "a length that is none": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1" + END,
+}
 
 
 class Impatient(BoundedHttp):
@@ -58,6 +65,15 @@ def test_a_head_past_its_bounds_is_answered_with_431(address: tuple[str, int], h
     assert said.startswith(b"HTTP/1.1 431 ")
     assert b"connection: close" in said.lower()
     assert b"application/problem+json" in said
+
+
+@pytest.mark.parametrize("head", NO_HTTP.values(), ids=NO_HTTP)
+def test_what_is_no_http_is_answered_with_400(address: tuple[str, int], head: bytes) -> None:
+    """By a problem document, as everything that is refused."""
+    said = answer(address, head)
+
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in said and b"bad-request" in said
 
 
 def test_heads_within_the_bounds_are_served_one_after_the_other(address: tuple[str, int]) -> None:

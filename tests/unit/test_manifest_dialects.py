@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from manifest_cases import CASES, Case
+from manifest_mistakes import MISTAKES
 from test_manifest import check
 
 from darkroom.batches import ManifestError, Pass, Passes, read_manifest
 from darkroom.errors import BadInput
 
-READ = [case for case in CASES if case.rows]
-REFUSED = [case for case in CASES if case.problems]
+READ = [case for case in [*CASES, *MISTAKES] if case.rows]
+REFUSED = [case for case in [*CASES, *MISTAKES] if case.problems]
 
 
 def named(case: Case) -> str:

@@ -13,6 +13,7 @@ from prefect import Flow
 from prefect.context import FlowRunContext
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+from pydantic import ValidationError
 
 from darkroom import Job, Order, field, pipeline
 from darkroom.engine.dry_run import todays_code
@@ -241,3 +242,13 @@ def test_a_file_that_is_reached_by_a_link_is_the_same_one(tmp_path: Path) -> Non
     file = tmp_path / "linked" / "flows" / "edit_image.py"
     load_flow_from_entrypoint(f"{file}:edit_image", use_placeholder_flow=False)
     assert find("edit-image").order is Edit
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("generate-image", "seed"), ("generate-image", "num_images"), ("train-lora", "steps")]
+)
+def test_a_truth_is_no_number(kind: str, name: str) -> None:
+    """Python takes it for 1, which would be paid for."""
+    for given in (True, False):
+        with pytest.raises(ValidationError, match="Input should be a number, not true or false"):
+            find(kind).order.model_validate({"prompt": "a fox", name: given})

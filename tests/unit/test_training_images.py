@@ -104,7 +104,8 @@ def test_every_bad_picture_is_named_with_its_reason_in_one_error(good: list[byte
     assert error.message == (
         "6 files cannot be used: gone.jpg is not there; small.png has 200 × 200 pixels, and each side needs 256; "
         "cut.jpg does not decode: it is cut short or damaged; "
-        "text.jpg cannot be stored: the file is not a JPEG, PNG or WebP picture, nor a HEIC, AVIF, GIF, TIFF or BMP; "
+        "text.jpg cannot be stored: the file is not a JPEG, PNG or WebP picture, nor a HEIC, AVIF, GIF, TIFF or BMP, "
+        "but a web page; "
         "copy.jpg is the same picture as 0.jpg; empty.jpg does not decode: it is cut short or damaged. "
         "Replace them or leave them out."
     )

@@ -36,11 +36,15 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Bare:
-    """A file without what it carried: `dropped` has names of it, `damaged` those of what was not whole."""
+    """A file without what it carried: `dropped` has names of it, `damaged` those of what was not whole.
+
+    `broken`: a part of a PNG that its pixels need is not what its checksum says.
+    """
 
     content: bytes
     dropped: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
+    broken: bool = False
     profile: bytes | None = None  # of a PNG: a colour profile that is too large to stay
 
 
@@ -88,7 +92,8 @@ def png(content: bytes, *, keeping: frozenset[bytes] = frozenset(), only_damaged
     elif sum(len(chunk) for _, chunk in chunks) < len(content) - len(PNG) and not only_damaged:
         dropped["what stood behind its end"] = None
     whole = content if not dropped and not damaged else b"".join(kept)
-    return Bare(content=whole, dropped=tuple(dropped), damaged=tuple(damaged), profile=profile)
+    broken = not all(_is_whole(chunk) for name, chunk in chunks if not _is_ancillary(name))
+    return Bare(content=whole, dropped=tuple(dropped), damaged=tuple(damaged), profile=profile, broken=broken)
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -33,6 +33,7 @@ from darkroom.media.formats.containers import (
 )
 from darkroom.media.formats.files import Media, whole
 from darkroom.media.formats.pixels import FAITHFUL, is_deep_grey, plain
+from darkroom.strange_bytes import other_file
 
 IMAGES = {"JPEG": ("image/jpeg", "jpg"), "PNG": ("image/png", "png"), "WEBP": ("image/webp", "webp")}
 LOSSLESS = frozenset({"PNG", "GIF", "TIFF", "BMP"})
@@ -50,7 +51,9 @@ QUALITIES = (95, 90, 80, 60)
 # Behind the last byte of a JPEG: were it cut short these would be read as pixels, other ones than libjpeg makes up.
 MADE_UP = b"\xb5" * 256
 
+UNWRITTEN = bytes(16)  # of a file whose length was set before its content came
 MOST_RUNS = 4_000_000  # pixels of a BMP in runs of one colour: those Pillow decodes in Python, a megapixel in a second
+OF_SEVERAL = "has several pictures, of which the one shown first is taken"
 NO_END = "had no end marker; all its pixels are there"
 
 _WRITING = Lock()  # for the memory: one that is written anew lies there as pixels, twice
@@ -78,8 +81,10 @@ def is_picture(head: bytes) -> bool:
 def sniff(content: bytes) -> str:
     """Return the format, as Pillow calls it. Raise Refused for what is not taken."""
     if (name := _kind(content)) is None:
+        other = other_file(content)
+        but = f", but {other}" if other else ""
         raise Refused(
-            "the file is not a JPEG, PNG or WebP picture, nor a HEIC, AVIF, GIF, TIFF or BMP", code="wrong_type"
+            f"the file is not a JPEG, PNG or WebP picture, nor a HEIC, AVIF, GIF, TIFF or BMP{but}", code="wrong_type"
         )
     return name
 
@@ -124,11 +129,12 @@ def _read(content: bytes, name: str, *, max_pixels: int) -> _Seen:
         # Pillow has no error of its own: its decoders raise whatever they stumble over in a damaged file.
         ended = _with_end(content) if name == "JPEG" else None
         if ended is None:
-            raise Unverified(f"the file does not decode as {SHOWN.get(name, name)}") from error
+            raise _undecodable(name) from error
     return _decode(ended, name, max_pixels=max_pixels, notes=(NO_END,))
 
 
 def _decode(content: bytes, name: str, *, max_pixels: int, notes: tuple[str, ...] = ()) -> _Seen:
+    known = readable(content, name)
     with open_picture(content) as image:
         width, height = image.size
         max_pixels = min(max_pixels, MOST_RUNS) if _is_in_runs(content, name) else max_pixels
@@ -143,9 +149,15 @@ def _decode(content: bytes, name: str, *, max_pixels: int, notes: tuple[str, ...
             raise _too_many_pixels(max_pixels)
         if name not in IMAGES:
             width, height = image.size
-    known = readable(content, name)
-    if name == "JPEG" and not has_end(content):  # decoded all the same: its last pixels did not need what follows
-        content, notes = content.rstrip(b"\xff") + JPEG_END, (*notes, NO_END)
+            notes = (*notes, OF_SEVERAL) if _has_more(image) else notes
+        made_up = name == "JPEG" and _ends_in_one_colour(image) and _lacks_pixels(content)
+    if made_up or known.broken:  # which Pillow does not look at: half a file with zeros behind may decode all the same
+        raise _undecodable(name)
+    if name == "JPEG" and not has_end(content):  # decoded all the same, perhaps from what stands for its last pixels
+        ended = _with_end(content)
+        if ended is None:
+            raise _undecodable(name)
+        content, notes = ended, (*notes, NO_END)
     if name == "PNG" and known.damaged:
         content = repaired_png(content).content
         notes = (*notes, f"had a wrong checksum beside its pixels ({', '.join(known.damaged)}), which was left out")
@@ -161,6 +173,17 @@ def _decode(content: bytes, name: str, *, max_pixels: int, notes: tuple[str, ...
     )
 
 
+def _has_more(image: Image.Image) -> bool:
+    """Return whether a HEIC, AVIF or TIFF has a second picture; a GIF is told as what it is."""
+    if image.format == "GIF":
+        return False
+    try:
+        image.seek(1)
+    except (EOFError, OSError, ValueError, SyntaxError):
+        return False
+    return True
+
+
 def _is_in_runs(content: bytes, name: str) -> bool:
     return name == "BMP" and content[30:34] in (b"\1\0\0\0", b"\2\0\0\0")
 
@@ -172,6 +195,8 @@ def _with_end(content: bytes) -> bytes | None:
     there if it makes no difference what follows.
     """
     begun = content.rstrip(b"\xff")
+    if begun.endswith(UNWRITTEN):
+        begun = begun.rstrip(b"\0\xff")
     try:
         if not is_all_there(begun):
             return None
@@ -185,8 +210,27 @@ def _with_end(content: bytes) -> bytes | None:
     return begun + JPEG_END
 
 
-def _pixels(content: bytes) -> bytes:
+def _ends_in_one_colour(image: Image.Image) -> bool:
+    """Return whether the last row is of one colour, as libjpeg makes it up where pixels are missing."""
+    last = image.crop((0, image.height - 1, image.width, image.height)).getextrema()
+    ranges = last if isinstance(last[0], tuple) else (last,)
+    return all(low == high for low, high in ranges)
+
+
+def _lacks_pixels(content: bytes) -> bool:
+    """Return whether a JPEG was cut short and then given an end: then what stands in front of that is decoded."""
+    if not content.endswith(JPEG_END):
+        return False
+    try:
+        return _pixels(content, small=True) != _pixels(content[:-2] + MADE_UP + JPEG_END, small=True)
+    except Exception:  # only what follows would be damaged
+        return False
+
+
+def _pixels(content: bytes, *, small: bool = False) -> bytes:
     with open_picture(content) as image:
+        if small:
+            image.draft(None, (1, 1))
         return hashlib.sha256(image.tobytes()).digest()
 
 
@@ -215,7 +259,7 @@ def _rewritten(seen: _Seen, notes: Sequence[str]) -> Media:
             with open_picture(seen.content) as opened:
                 image = plain(opened)
         except Exception as error:
-            raise Unverified(f"the file does not decode as {SHOWN.get(seen.name, seen.name)}") from error
+            raise _undecodable(seen.name) from error
         image = _opaque(image)
         content, name = _written(image, seen.name)
     told = [*notes, *seen.notes]
@@ -299,6 +343,10 @@ def _load(name: str) -> None:
         pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
     elif name in DECODERS:
         import_module(DECODERS[name])
+
+
+def _undecodable(name: str) -> Unverified:
+    return Unverified(f"the file does not decode as {SHOWN.get(name, name)}")
 
 
 def _too_many_pixels(max_pixels: int) -> Refused:

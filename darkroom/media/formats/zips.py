@@ -16,6 +16,7 @@ from zipfile import BadZipFile, LargeZipFile, ZipFile
 
 from darkroom.errors import Refused, Unverified
 from darkroom.media.formats.files import Media, whole
+from darkroom.strange_bytes import TELLING_BYTES, other_file
 
 MAX_LIST_BYTES = 4 * 1024 * 1024
 BROKEN = (BadZipFile, LargeZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
@@ -39,7 +40,9 @@ def require_archive(file: IO[bytes]) -> None:
     """Raise Refused for an archive that is none of ours, Unverified for what is not whole."""
     file.seek(0)
     if file.read(len(_FIRST)) != _FIRST and not _has_an_end(file):
-        raise Refused("the file is not a zip archive", code="wrong_type")
+        file.seek(0)
+        other = other_file(file.read(TELLING_BYTES))
+        raise Refused(f"the file is not a zip archive{f', but {other}' if other else ''}", code="wrong_type")
     file.seek(max(0, file.seek(0, SEEK_END) - _TAIL_BYTES))
     _check_list(file.read(_TAIL_BYTES))
     file.seek(0)

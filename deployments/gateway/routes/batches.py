@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
 from darkroom.batches.json_rows import DEEPEST, nested_deeper
 from darkroom.batches.winners import LONGEST, parse_winners
@@ -35,6 +35,7 @@ from darkroom.flows.orders.generation import require_own_files
 from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch, price_of_finals
 from darkroom.flows.parts.trained_style import find_style
 from darkroom.ledger import BATCH, Batch, BatchPass, JobStatus, Labels
+from darkroom.order import ExactNumbers
 
 router = APIRouter(tags=["Batches"])
 
@@ -90,7 +91,7 @@ class BatchAccepted(Accepted):
     )
 
 
-class Selection(BaseModel):
+class Selection(ExactNumbers):
     """Which rows are rendered in the second pass: one of both fields."""
 
     model_config = ConfigDict(extra="forbid")
