@@ -54,8 +54,11 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         # By default any web page an operator opens could read the API, and with it the keys in the blocks.
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": own_ui,
         "PREFECT_SERVER_UI_API_URL": f"{options.prefect_url}/api",
+        # By default in the package's own folder, where another user than the one who installed it can neither write nor
+        # read them, and where another server with another base path replaces them.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home.prefect / "ui"),
         # One UI: addresses of runs are this one's. The other asks a host of Amplitude's with each page, whatever the
-        # settings say of analytics.
+        # settings say of analytics. This chooses it, `prefect_server` leaves the other out.
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -153,7 +153,7 @@ def _prefect(options: StackOptions, *, environment: Mapping[str, str], cluster: 
     limits = ["--timeout-keep-alive", "5", "--timeout-graceful-shutdown", "2"]
     return Part(
         name="prefect",
-        command=_module("uvicorn", "prefect.server.api.server:create_app", *arguments, *limits),
+        command=_module("uvicorn", "darkroom.deployments.stack.prefect_server:create_app", *arguments, *limits),
         environment={"UVICORN_LOG_LEVEL": "warning", **environment},
         ready=lambda _: probe.answers(f"{options.prefect_url}/api/health"),
         port=options.prefect_port,
