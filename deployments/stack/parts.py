@@ -17,7 +17,6 @@ from darkroom.deployments.stack.options import LOOPBACK, Provider, StackOptions,
 from darkroom.deployments.stack.postgres import Cluster, Identity
 from darkroom.deployments.stack.template import cache_folder, is_there, note_migrated
 from darkroom.orchestrator import WORK_POOL
-from darkroom.orchestrator.project_file import PROJECT
 
 WORKER_NAME = "local"
 PROBE_SECONDS = 2.0
@@ -35,7 +34,8 @@ class Part:
     port: int | None = None
     needs: frozenset[str] = frozenset()
     run_once: bool = False
-    folder: Path = PROJECT
+    # Prefect reads `.env`, `prefect.toml` and `pyproject.toml` where it starts: nobody's are here.
+    folder: Path = Path("/")
     identity: Identity = field(default_factory=Identity)
     stop_signal: signal.Signals = signal.SIGTERM
     # What the kernel sends it when we are killed.
