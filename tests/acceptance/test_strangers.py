@@ -87,12 +87,10 @@ def _somebody() -> Identity:
 def _python(identity: Identity) -> str | None:
     name = "python{}.{}".format(*sys.version_info)
     found = shutil.which(name, path=os.defpath)
+    wanted = ["-c", USABLE, f"{sys.version_info[:2]}", *SITES]
     for each in filter(None, (getattr(sys, "_base_executable", None), found)):
         with suppress(OSError):
-            if (
-                subprocess.run([each, "-c", USABLE, f"{sys.version_info[:2]}", *SITES], cwd="/", **identity).returncode
-                == 0
-            ):
+            if subprocess.run([each, *wanted], cwd="/", **identity).returncode == 0:
                 return str(each)
     return None
 
