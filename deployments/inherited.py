@@ -18,6 +18,7 @@ from darkroom.errors import NeedsHuman
 PASS_ENV = "DARKROOM_PASS_ENV"  # more of them, as patterns: `SHOP_URL,MY_*`
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _PATHS = {"PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"}
+LONGEST_TMPDIR = 70  # a socket's path has some hundred bytes, and multiprocessing puts 32 of its own behind it
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 # Prefect's that do not say where and how it keeps what: its logs, and how long it keeps runs.
@@ -56,6 +57,8 @@ def let_through(environment: Mapping[str, str]) -> dict[str, str]:
     certificates = kept.get("SSL_CERT_FILE")
     if certificates and not Path(certificates).is_file():
         raise NeedsHuman(f"SSL_CERT_FILE names {certificates}, which is not there: unset it, or name another")
+    if len(os.fsencode(kept.get("TMPDIR", ""))) > LONGEST_TMPDIR:
+        raise NeedsHuman(f"TMPDIR is too long for the worker's socket: set one of {LONGEST_TMPDIR} bytes at most")
     return kept | usable_proxies(kept)
 
 

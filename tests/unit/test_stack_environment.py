@@ -266,6 +266,12 @@ def test_certificates_that_are_not_there_are_named() -> None:
         let_through({"SSL_CERT_FILE": "/nowhere/ca.pem"})
 
 
+def test_a_folder_that_is_too_deep_for_a_socket_is_named() -> None:
+    """Else the worker says that an address is too long, and not which."""
+    with pytest.raises(NeedsHuman, match="TMPDIR is too long"):
+        let_through({"TMPDIR": f"/{'d' * 80}"})
+
+
 def test_what_an_earlier_stack_exported_is_not_the_callers_own(home: Home) -> None:
     """What the caller set besides is."""
     home.record_environment({"DARKROOM_PUBLIC_URL": "http://127.0.0.1:8700", "DARKROOM_PATIENCE": "5"})
@@ -366,6 +372,16 @@ def test_secrets_are_made_once_and_are_for_their_owner(home: Home) -> None:
     assert home.secrets() == first
     assert len(set(first.values())) == len(first) == 3
     assert (home.path / "secrets.env").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("left", ["", "DARKROOM_SIGNING_KEY='x'\n", "garbage"])
+def test_secrets_that_are_broken_are_named(home: Home, left: str) -> None:
+    """A file cut short by a full disk, or edited by hand, with the remedy."""
+    home.secrets_file.write_text(left)
+    with pytest.raises(NeedsHuman, match=r"secrets.env lacks PREFECT_API_AUTH_STRING.*--new-secrets"):
+        home.secrets()
+    home.renew_secrets()
+    assert all(home.secrets().values())
 
 
 def test_a_database_that_has_outlived_its_secrets_is_not_given_new_ones_silently(home: Home) -> None:
