@@ -73,9 +73,9 @@ def usable_proxies(environment: Mapping[str, str]) -> dict[str, str]:
     Where both spellings are set the lower-case one wins, so both are. Raise NeedsHuman for a kind that is not known.
     """
     names = [each for name in PROXIES for each in (name, name.lower()) if environment.get(each)]
-    if not names:
-        return {}
     existing = re.split(r"[,;\s]+", f"{environment.get('NO_PROXY', '')},{environment.get('no_proxy', '')}")
+    if not names and not any(existing):
+        return {}
     hosts = ",".join(dict.fromkeys([*LOOPBACK_HOSTS, *filter(None, map(_direct, existing))]))
     return {**{name: _usable(name, environment[name]) for name in names}, "NO_PROXY": hosts, "no_proxy": hosts}
 

@@ -151,6 +151,6 @@ def _provider_settings(options: StackOptions, *, home: Home, base: Mapping[str, 
     if options.provider is Provider.SIMULATED:
         # Set but empty means that nothing can reach us, so Darkroom polls.
         public_url = base.get("DARKROOM_PUBLIC_URL", options.gateway_url)
-        reach = client_environment(port=options.simulator_port, home=home.simulator, base=base)
+        reach = client_environment(port=options.simulator_port, home=home.simulator, base=let_through(base))
         return {**reach, "DARKROOM_PUBLIC_URL": public_url, "DARKROOM_FAL_USER_ID": USER_ID}
     return {"DARKROOM_PUBLIC_URL": base.get("DARKROOM_PUBLIC_URL", "")}

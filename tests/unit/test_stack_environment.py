@@ -213,7 +213,7 @@ def test_a_project_names_what_it_needs_besides() -> None:
     ("given", "direct"),
     [
         ({}, None),
-        ({"NO_PROXY": "intranet"}, None),
+        ({"NO_PROXY": "intranet [::1]:80"}, "127.0.0.1,localhost,::1,intranet"),
         ({"HTTPS_PROXY": "http://proxy:3128"}, "127.0.0.1,localhost,::1"),
         ({"all_proxy": "socks5://proxy:1080", "no_proxy": "intranet, localhost"}, "127.0.0.1,localhost,::1,intranet"),
         # What HTTP clients cannot read they raise for, whatever they are for.
@@ -223,13 +223,15 @@ def test_a_project_names_what_it_needs_besides() -> None:
         ),
     ],
 )
-def test_loopback_is_never_reached_through_a_proxy(given: dict[str, str], direct: str | None) -> None:
+def test_loopback_is_never_reached_through_a_proxy(
+    given: dict[str, str], direct: str | None, home: Home, cluster: Cluster
+) -> None:
     """Prefect's client, and whatever else a part is made of, reads NO_PROXY in one of two spellings."""
     kept = let_through(given)
     assert kept.items() >= {name: value for name, value in given.items() if "no_proxy" not in name.lower()}.items()
     if direct:
         assert kept["NO_PROXY"] == kept["no_proxy"] == direct
-    with patch.dict(os.environ, kept, clear=True):
+    with patch.dict(os.environ, kept | client(home, cluster, given), clear=True):
         httpx.Client().close()
 
 
