@@ -33,7 +33,7 @@ check: $(VENV)/installed-dev
 	@rm -rf build/names && mkdir -p build/names && cp -Rp darkroom build/names && cp -Rp blocks deployments flows build/names/darkroom
 	@$(BIN)/python tests/ratchet.py
 	@$(BIN)/mypy
-	@cd build/names && $(abspath $(BIN))/lint-imports --no-logo --no-cache $(CURDIR)/pyproject.toml
+	@root=$$PWD; cd build/names && "$$root/$(BIN)/lint-imports" --no-logo --no-cache "$$root/pyproject.toml"
 
 PYTEST := $(BIN)/python -m pytest
 # A stack takes two thirds of a core while its tests run: with a third one beside them all three are slower than two.

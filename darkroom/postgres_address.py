@@ -35,13 +35,20 @@ _LENIENT = re.compile(
     r"(?P<user>[^:@/?#]*):(?P<password>.*)@(?P<hosts>[\w.,:\[\]%-]*)(?:/(?P<database>[^@?#]*))?(?:\?(?P<query>[^#@]*))?"
 )
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[^:\[\]]*))?")
-_PLACEHOLDER = re.compile(r"\[[\w -]*\]|<[\w -]*>|\{[\w -]*\}|\*{3,}|your[-_ ]?password", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"\[[\w -]*\]|<[\w -]*>|\$?\{{1,2}[\w. -]*\}{1,2}|\*{3,}|•{3,}|your[-_ ]?password([-_ ]here)?", re.IGNORECASE
+)
+_INVISIBLE = re.compile("[\ufeff\u200b-\u200f\u2060]")
+# What an address was copied with: a command, the name of a variable in a shell, in YAML or in JSON.
+_BEFORE = re.compile(r"(?:export\s+)?[\"']?[A-Za-z_]\w*[\"']?\s*(?:=|:(?=\s))\s*(?=[\"'`]?(?:jdbc:)?postgres)|psql\s+")
+_AROUND = "\"'`“”‘’ "
 _NO_POSTGRES = {
     "prisma": "an address of Prisma's own service, which speaks no Postgres: use the database's direct one",
     "prisma+postgres": "an address of Prisma's own service, which speaks no Postgres: use the database's direct one",
     "https": "the address of a web page, or of an HTTP API: use the database's connection string",
     "http": "the address of a web page, or of an HTTP API: use the database's connection string",
 }
+_NO_ADDRESS = "this is no address: one looks like postgresql://user:password@host:5432/database"
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SSL_WORDS = {
     **{mode: mode for mode in _SSL_MODES},
@@ -51,6 +58,10 @@ _SSL_WORDS = {
 }
 _AS_SSL_MODE = ("sslmode", "ssl", "sslaccept")
 _AS_SEARCH_PATH = ("schema", "currentschema", "search_path")
+_AS_NUMBER = (
+    *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+    "tcp_user_timeout",
+)
 _AS_OPTION = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 # Of other drivers: how they pool, cache and wait. Ours does that in its own way.
 _FOREIGN = frozenset(
@@ -83,6 +94,17 @@ _FOREIGN = frozenset(
         "reconnect",
         "single_use_connections",
         "sslidentity",
+        # of JDBC
+        "sockettimeout",
+        "logintimeout",
+        "connecttimeout",
+        "tcpkeepalive",
+        "rewritebatchedinserts",
+        "stringtype",
+        "sslfactory",
+        "maximumpoolsize",
+        "max_pool_size",
+        "min_pool_size",
     ]
 )
 
@@ -133,7 +155,7 @@ def read_address(text: str) -> Address:
     given = {
         "user": unquote(found["user"] or ""),
         "password": unquote(found["password"] or ""),
-        "dbname": unquote(found["database"] or ""),
+        "dbname": unquote((found["database"] or "").rstrip("/")),
         **_hosts(found["hosts"]),
     }
     return _understood({name: value for name, value in given.items() if value}, dict(_query(found["query"] or "")))
@@ -141,23 +163,28 @@ def read_address(text: str) -> Address:
 
 def _unwrapped(text: str) -> str:
     """Return the address without what it was copied with: quotes, a line's end, a command, the name of a variable."""
-    inner = "".join(text.splitlines()).strip()
-    inner = re.sub(r"^(?:export\s+)?(?:[A-Z][A-Z0-9_]*=|psql\s+)", "", inner)
-    inner = inner.strip().strip("\"'`").strip()
+    inner = _INVISIBLE.sub("", "".join(text.splitlines())).strip()
+    if before := _BEFORE.match(inner):
+        inner = inner[before.end() :]
+    inner = inner.rstrip(",;").strip(_AROUND)
+    if inner.startswith("<") and inner.endswith(">"):
+        inner = inner[1:-1]
     return inner.removeprefix("jdbc:")
 
 
 def _require_postgres(scheme: str) -> None:
     if scheme in _NO_POSTGRES:
         _refuse(f"this is {_NO_POSTGRES[scheme]}")
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        _refuse(_NO_ADDRESS)  # it is no scheme, and may be anything, the password too
     if scheme.partition("+")[0] not in ("postgresql", "postgres"):
-        _refuse(f"{scheme or 'nothing'}:// is not Postgres: an address begins with postgresql://")
+        _refuse(f"{scheme}:// is not Postgres: an address begins with postgresql://")
 
 
 def _of_words(text: str) -> Address:
     """Read libpq's other form, `host=… dbname=…`."""
     if "=" not in text:
-        _refuse("this is no address: one looks like postgresql://user:password@host:5432/database")
+        _refuse(_NO_ADDRESS)
     try:
         words = conninfo.conninfo_to_dict(text)
     except psycopg.Error:  # its words would show the value
@@ -196,7 +223,7 @@ def _understood(given: dict[str, str], extras: Mapping[str, str]) -> Address:
     parameters, options, warnings, pooled = given, [extras.get("options", given.pop("options", ""))], [], False
     for name, value in extras.items():
         word = name.lower()
-        if word == "options":
+        if word == "options" or not value:
             continue
         if word == "pgbouncer":
             pooled = value.lower() in ("true", "1")
@@ -206,12 +233,18 @@ def _understood(given: dict[str, str], extras: Mapping[str, str]) -> Address:
             options.append("" if value == "public" else f"-c search_path={_no_blank(name, value)}")
         elif word in _AS_OPTION:
             options.append(f"-c {word}={_no_blank(name, value)}")
+        elif word == "applicationname":
+            parameters["application_name"] = value
+        elif word == "client_encoding":
+            warnings.append(f"{name} is passed over: texts are sent as UTF-8")
         elif word in _FOREIGN:
             warnings.append(f"{name} is another driver's, and is passed over")
         elif name in known:
             parameters[name] = value
         else:
             _refuse(f"{name} is nothing that Postgres' client knows: take it out")
+    if socket := re.fullmatch(r"(/.*)/\.s\.PGSQL\.(\d+)", parameters.get("host", "")):  # others name the socket itself
+        parameters["host"], parameters["port"] = socket.groups()
     if parameters.get("host", "").startswith("/"):
         parameters.setdefault("port", "5432")  # it is a part of the socket's name, and PGPORT may say another
     pooled = pooled or _is_known_pooler(parameters)
@@ -230,7 +263,7 @@ _OF_A_POOLER = (
 def _is_known_pooler(parameters: Mapping[str, str]) -> bool:
     """Tell the poolers that the big hosts hand out beside the direct address."""
     host = parameters.get("host", "")
-    return "-pooler." in host or (host.endswith(".supabase.com") and parameters.get("port") == "6543")
+    return "-pooler." in host or (host.endswith((".supabase.com", ".supabase.co")) and parameters.get("port") == "6543")
 
 
 def _check(parameters: Mapping[str, str]) -> None:
@@ -239,8 +272,13 @@ def _check(parameters: Mapping[str, str]) -> None:
         _refuse("the password is still the placeholder: put the database's own in its place")
     if _PLACEHOLDER.fullmatch(parameters.get("user", "")):
         _refuse("the user is still the placeholder: put the database's own in its place")
+    if _PLACEHOLDER.fullmatch(parameters.get("dbname", "")):
+        _refuse("the database's name is still the placeholder: put its own in its place")
+    for name in _AS_NUMBER:
+        if not re.fullmatch(r"-?\d+|", parameters.get(name, ""), re.ASCII):
+            _refuse(f"{name} is no whole number")
     for port in filter(None, parameters.get("port", "").split(",")):
-        if not (port.isdecimal() and 0 < int(port) < 65536):
+        if not (re.fullmatch(r"\d+", port, re.ASCII) and 0 < int(port) < 65536):
             _refuse("the port is no number from 1 to 65535")
     if "\0" in "".join(parameters.values()):
         _refuse("there is a zero byte in it")

@@ -8,6 +8,7 @@ Sources, strongest first: the environment (prefix `DARKROOM_`), then `$DARKROOM_
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +19,7 @@ from uuid import UUID
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from darkroom.errors import NeedsHuman
@@ -62,10 +64,12 @@ class Settings(BaseSettings):
     )
     patience: timedelta = Field(
         default_factory=lambda given: UNSCALED.patience * given["time_scale"],
+        ge=timedelta(0),
         description="How long a run waits in its process before it suspends (seconds or ISO 8601).",
     )
     cancel_grace: timedelta = Field(
         default_factory=lambda given: UNSCALED.cancel_grace * given["time_scale"],
+        ge=timedelta(0),
         description="How long a cancelled run may take to end before its process is killed (seconds or ISO 8601).",
     )
     submit_at_grant: bool = Field(
@@ -171,8 +175,15 @@ class Settings(BaseSettings):
     def _bare_number_is_seconds(cls, value: object) -> object:
         try:
             return timedelta(seconds=float(str(value)))
-        except ValueError:
+        except (ValueError, OverflowError):
             return value
+
+    @field_validator("public_url", "gateway_url", "payment_url")
+    @classmethod
+    def _is_a_web_address(cls, value: str | None) -> str | None:
+        if value and not re.match(r"https?://[^/\s]", value):
+            raise PydanticCustomError("address", "An address begins with https:// or http:// and a host")
+        return value
 
     @property
     def timing(self) -> Timing:
@@ -208,9 +219,13 @@ def load_settings() -> Settings:
     A process that belongs to the stack in our folder reaches the providers from then on as that stack does.
     """
     home = own_home()
-    _reach_as_the_stack(home / "stack.env")
+    file = home / "stack.env"
+    # Read here: pydantic's reader would put a variable's value in the place of `${…}` in a path or a password.
+    recorded = dotenv_values(file, interpolate=False) if file.is_file() else {}
+    _reach_as_the_stack(recorded)
+    found = {_field(name): value for name, value in recorded.items() if name not in os.environ}
     try:
-        return Settings(_env_file=home / "stack.env", home=home)
+        return Settings.model_validate({**found, "home": home})
     except ValidationError as error:
         raise NeedsHuman(_unreadable(error)) from None
 
@@ -231,12 +246,15 @@ def belongs_to(recorded: Mapping[str, str | None]) -> bool:
     return bool(own) and os.environ.get("DARKROOM_LEDGER_URL", own) == own
 
 
-def _reach_as_the_stack(file: Path) -> None:
+def _field(variable: str) -> str:
+    return variable.removeprefix(PREFIX).lower() if variable.startswith(PREFIX) else variable
+
+
+def _reach_as_the_stack(recorded: Mapping[str, str | None]) -> None:
     """Take over what HTTP clients read by themselves: a simulated provider is behind a proxy with its own certificates.
 
     It is in nobody's shell, where it would be in the way of everything else. Nor is what libpq reads by itself.
     """
-    recorded = dotenv_values(file, interpolate=False) if file.is_file() else {}
     if not belongs_to(recorded):
         return
     for name in _REACH & recorded.keys():

@@ -22,6 +22,7 @@ from uuid import UUID
 import typer
 
 from darkroom.deployments.api_client import ApiClient
+from darkroom.deployments.cli.common import join_stack
 from darkroom.deployments.stack.options import LOOPBACK, StackOptions
 from darkroom.deployments.stack.supervisor import Stack
 from darkroom.deployments.timeline import Step, timeline
@@ -68,6 +69,7 @@ def _forget_other_stacks() -> None:
 
 def _make_one_picture(stack: Stack, say: Say) -> int:
     os.environ.update(stack.home.environment())  # from here on this process is a client of that stack
+    join_stack()  # and of no other Prefect, by proxies as HTTP clients take them
     settings = load_settings()
     say(f'Ready. POST {settings.gateway_url}/v1/images  {{"prompt": "{PROMPT}"}}')
     with ApiClient(settings) as client:

@@ -61,7 +61,13 @@ class Home:
     def secrets(self) -> dict[str, str]:
         if not self.secrets_file.exists():
             write_environment(self.secrets_file, _new_secrets())
-        return read_environment(self.secrets_file)
+        found = read_environment(self.secrets_file)
+        if missing := [name for name in _new_secrets() if not found.get(name)]:
+            raise NeedsHuman(
+                f"{self.secrets_file} lacks {', '.join(missing)}: bring the file back as it was. Where it is lost, "
+                "`darkroom up --new-secrets` writes the blocks anew, from FAL_KEY and its like"
+            )
+        return found
 
     def renew_secrets(self) -> None:
         """Make new secrets, and keep the former file beside them."""

@@ -6,14 +6,19 @@ A project that needs its own variable names it in `DARKROOM_PASS_ENV`. Loopback 
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from darkroom.errors import NeedsHuman
 
 PASS_ENV = "DARKROOM_PASS_ENV"  # more of them, as patterns: `SHOP_URL,MY_*`
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_PATHS = {"PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"}
+LONGEST_TMPDIR = 70  # a socket's path has some hundred bytes, and multiprocessing puts 32 of its own behind it
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 # Prefect's that do not say where and how it keeps what: its logs, and how long it keeps runs.
@@ -46,9 +51,14 @@ def let_through(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what of that environment parts are given. Raise NeedsHuman for what none of them could work with."""
     more = [each.strip() for each in environment.get(PASS_ENV, "").split(",") if each.strip()]
     kept = {name: value for name, value in environment.items() if _is_let_through(name, more)}
+    # Parts start in another folder than the caller's.
+    for name in _PATHS & kept.keys():
+        kept[name] = os.pathsep.join(str(Path(each).absolute()) for each in kept[name].split(os.pathsep) if each)
     certificates = kept.get("SSL_CERT_FILE")
     if certificates and not Path(certificates).is_file():
         raise NeedsHuman(f"SSL_CERT_FILE names {certificates}, which is not there: unset it, or name another")
+    if len(os.fsencode(kept.get("TMPDIR", ""))) > LONGEST_TMPDIR:
+        raise NeedsHuman(f"TMPDIR is too long for the worker's socket: set one of {LONGEST_TMPDIR} bytes at most")
     return kept | usable_proxies(kept)
 
 
@@ -63,10 +73,10 @@ def usable_proxies(environment: Mapping[str, str]) -> dict[str, str]:
     Where both spellings are set the lower-case one wins, so both are. Raise NeedsHuman for a kind that is not known.
     """
     names = [each for name in PROXIES for each in (name, name.lower()) if environment.get(each)]
-    if not names:
+    existing = re.split(r"[,;\s]+", f"{environment.get('NO_PROXY', '')},{environment.get('no_proxy', '')}")
+    if not names and not any(existing):
         return {}
-    existing = f"{environment.get('NO_PROXY', '')},{environment.get('no_proxy', '')}".split(",")
-    hosts = ",".join(dict.fromkeys([*LOOPBACK_HOSTS, *(each.strip() for each in existing if each.strip())]))
+    hosts = ",".join(dict.fromkeys([*LOOPBACK_HOSTS, *filter(None, map(_direct, existing))]))
     return {**{name: _usable(name, environment[name]) for name in names}, "NO_PROXY": hosts, "no_proxy": hosts}
 
 
@@ -81,10 +91,29 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _usable(name: str, value: str) -> str:
-    """Return the address as HTTP clients take it. GNOME writes `socks://`, which none of them knows."""
-    scheme, separator, rest = value.partition("://")
-    if not separator or scheme.lower() in ("http", "https", "socks5", "socks5h"):
-        return value
-    if scheme.lower() == "socks":
-        return f"socks5://{rest}"
-    raise NeedsHuman(f"{name} is a proxy of a kind that is not known ({scheme}://): http, https, socks5 or socks5h")
+    """Return the address as HTTP clients take it. GNOME writes `socks://`, which none of them knows.
+
+    What they cannot read they raise for whatever they are for, on loopback too. It may hold a password.
+    """
+    address = value.strip().strip("\"'").strip()
+    scheme, separator, rest = address.partition("://")
+    if separator and not re.fullmatch(r"[A-Za-z][\w+.-]*", scheme):
+        raise NeedsHuman(f"{name} cannot be read: a proxy looks like http://host:port")
+    if separator and scheme.lower() not in ("http", "https", "socks", "socks5", "socks5h"):
+        raise NeedsHuman(f"{name} is a proxy of a kind that is not known ({scheme}://): http, https, socks5 or socks5h")
+    try:
+        found = urlsplit(address if separator else f"http://{address}")
+        named = bool(found.hostname) and found.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise NeedsHuman(f"{name} names no host, or a port that is none: a proxy looks like http://host:port") from None
+    return f"socks5://{rest}" if scheme.lower() == "socks" else address
+
+
+def _direct(host: str) -> str:
+    """Return an entry of NO_PROXY as HTTP clients take it: an address of IPv6 without brackets and port, no network."""
+    found = re.fullmatch(r"\[([\da-fA-F:.]+)\](?::\d+)?", host)
+    if host.count(":") > 1 and "/" in host:
+        return ""
+    return found[1] if found else host

@@ -5,9 +5,17 @@ What is no failure of the world around it is a fault of ours, and keeps its trac
 
 from __future__ import annotations
 
+import errno
+
 import httpx
 
 from darkroom.errors import DarkroomError
+
+# Somebody else's folder, a file where a folder is wanted, a full disk: what is missing may be a fault of ours.
+_OF_THE_PLACE = {
+    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG),
+}
 
 
 def line_of(error: Exception) -> str | None:
@@ -16,6 +24,8 @@ def line_of(error: Exception) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, httpx.TransportError):
         return f"{_host_of(error)} does not answer ({type(error).__name__}): {_remedy()}"
+    if isinstance(error, OSError) and error.errno in _OF_THE_PLACE:
+        return f"{error.filename}: {error.strerror}"
     return _of_the_ledger(error)
 
 

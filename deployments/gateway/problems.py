@@ -68,7 +68,7 @@ class ProblemDocument(BaseModel):
         None, description="What is wrong: a field of the body, a parameter or a header.", examples=["prompt"]
     )
     remedy: str | None = Field(None, description="What to do.", examples=["Give it at least 1 character(s)."])
-    errors: list[FieldError] | None = Field(None, description="All of them, where several fields are wrong.")
+    errors: list[FieldError] | None = Field(None, description="All of them, a hundred at most, where several are.")
     instance: str | None = Field(
         None, description="Where what was refused is kept.", examples=["/v1/events/evt_019aa1f0c5d2"]
     )

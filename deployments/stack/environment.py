@@ -60,8 +60,11 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         # By default any web page an operator opens could read the API, and with it the keys in the blocks.
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": own_ui,
         "PREFECT_SERVER_UI_API_URL": f"{options.prefect_url}/api",
+        # By default in the package's own folder, where another user than the one who installed it can neither write nor
+        # read them, and where another server with another base path replaces them.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home.prefect / "ui"),
         # One UI: addresses of runs are this one's. The other asks a host of Amplitude's with each page, whatever the
-        # settings say of analytics.
+        # settings say of analytics. This chooses it, `prefect_server` leaves the other out.
         "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -161,6 +164,6 @@ def _provider_settings(options: StackOptions, *, home: Home, base: Mapping[str, 
     if options.provider is Provider.SIMULATED:
         # Set but empty means that nothing can reach us, so Darkroom polls.
         public_url = base.get("DARKROOM_PUBLIC_URL", options.gateway_url)
-        reach = client_environment(port=options.simulator_port, home=home.simulator, base=base)
+        reach = client_environment(port=options.simulator_port, home=home.simulator, base=let_through(base))
         return {**reach, "DARKROOM_PUBLIC_URL": public_url, "DARKROOM_FAL_USER_ID": USER_ID}
     return {"DARKROOM_PUBLIC_URL": base.get("DARKROOM_PUBLIC_URL", "")}

@@ -17,7 +17,6 @@ from darkroom.deployments.stack.options import LOOPBACK, Provider, StackOptions,
 from darkroom.deployments.stack.postgres import Cluster, Identity
 from darkroom.deployments.stack.template import cache_folder, is_there, note_migrated
 from darkroom.orchestrator import WORK_POOL
-from darkroom.orchestrator.project_file import PROJECT
 from darkroom.settings import timing_of
 
 WORKER_NAME = "local"
@@ -36,7 +35,8 @@ class Part:
     port: int | None = None
     needs: frozenset[str] = frozenset()
     run_once: bool = False
-    folder: Path = PROJECT
+    # Prefect reads `.env`, `prefect.toml` and `pyproject.toml` where it starts: nobody's are here.
+    folder: Path = Path("/")
     identity: Identity = field(default_factory=Identity)
     stop_signal: signal.Signals = signal.SIGTERM
     # What the kernel sends it when we are killed.
@@ -159,7 +159,7 @@ def _prefect(options: StackOptions, *, environment: Mapping[str, str], cluster: 
     limits = ["--timeout-keep-alive", "5", "--timeout-graceful-shutdown", "2"]
     return Part(
         name="prefect",
-        command=_module("uvicorn", "prefect.server.api.server:create_app", *arguments, *limits),
+        command=_module("uvicorn", "darkroom.deployments.stack.prefect_server:create_app", *arguments, *limits),
         environment={"UVICORN_LOG_LEVEL": "warning", **environment},
         ready=lambda _: probe.answers(f"{options.prefect_url}/api/health"),
         port=options.prefect_port,

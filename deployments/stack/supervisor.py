@@ -30,7 +30,6 @@ from darkroom.deployments.stack.postgres import cluster_in
 from darkroom.deployments.stack.processes import MARK, below, end, left_behind, listens, marked, spawn
 from darkroom.deployments.stack.template import cache_folder, copy_template, is_there
 from darkroom.errors import DarkroomError, NeedsHuman
-from darkroom.orchestrator.project_file import PROJECT
 from darkroom.settings import forget_libpq, timing_of
 from darkroom.timing import Timing
 
@@ -122,7 +121,7 @@ class Stack:
     @contextlib.contextmanager
     def _watched_by_janitor(self) -> Iterator[None]:
         command = [sys.executable, "-P", "-m", "darkroom.deployments.stack.janitor", self._mark]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True) as self._janitor:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", start_new_session=True) as self._janitor:
             yield  # then its input is closed, and it is waited for
 
     def _have_secrets(self) -> None:
@@ -237,9 +236,18 @@ class Stack:
 
     def _last_words(self, name: str) -> str:
         log = self.home.log_file(name)
-        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-        spoken = [line for line in lines if line.strip()]
-        return f"{spoken[-1] if spoken else 'no output'} (all of it in {log})"
+        spoken = last_words(log.read_text(errors="replace")) if log.exists() else ""
+        return f"{spoken or 'no output'} (all of it in {log})"
+
+
+def last_words(log: str) -> str:
+    """Return the last line of a log, with those below it that are indented: pydantic names what is wrong in them."""
+    spoken: list[str] = []
+    for line in reversed([each for each in log.split("\n") if each.strip() and "For further information" not in each]):
+        spoken.insert(0, line.strip())
+        if not line[0].isspace():
+            break
+    return " ".join(spoken)
 
 
 def _how(code: int) -> str:

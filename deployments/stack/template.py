@@ -26,7 +26,6 @@ import darkroom
 from darkroom.deployments.inherited import let_through
 from darkroom.deployments.stack.postgres import Cluster, cluster_in, initialize, sync
 from darkroom.errors import DarkroomError, NeedsHuman
-from darkroom.orchestrator.project_file import PROJECT
 
 CACHE_VARIABLE = "DARKROOM_CACHE"
 # In the cluster's own folder, so that it goes where the database goes.
@@ -130,7 +129,7 @@ def _make(draft: Path) -> None:
         }
         command = [sys.executable, "-P", "-m", "darkroom.deployments.stack.migrations"]
         done = subprocess.run(
-            command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=SECONDS_TO_MIGRATE
+            command, env=environment, cwd="/", capture_output=True, text=True, timeout=SECONDS_TO_MIGRATE
         )
     if done.returncode:
         raise NeedsHuman(f"the databases could not be migrated: {done.stderr.strip()[-500:]}")

@@ -257,6 +257,31 @@ def free_ports() -> dict[str, int]:
     return {name: free_port() for name in ("port", "prefect-port", "simulator-port")}
 
 
+def hostile(modules: Path) -> dict[str, str]:
+    """What is in other people's shells."""
+    for name in ("deployments", "flows"):
+        (modules / name).mkdir(parents=True)
+        (modules / name / "__init__.py").write_text('raise RuntimeError("somebody else\'s")\n')
+    nowhere = "http://127.0.0.1:9"
+    return {
+        "PREFECT_PROFILE": "cloud",
+        "PREFECT_PROFILES_PATH": "/nowhere/profiles.toml",
+        "PREFECT_API_KEY": "pnu_theirs",
+        "PREFECT_API_AUTH_STRING": "theirs:theirs",
+        "PREFECT_UI_SERVE_BASE": "/theirs",
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_API_BASE_PATH": "/prefect",
+        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "s3-bucket/theirs",
+        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), nowhere),
+        "ALL_PROXY": "socks5://127.0.0.1:9",
+        "all_proxy": "socks://127.0.0.1:9/",
+        "NO_PROXY": "[::1]:80;fe80::/10 *.corp.example",
+        **dict.fromkeys(("PGHOST", "PGSERVICE", "PGUSER", "POSTGRES_DB", "POSTGRES_PASSWORD"), "theirs"),
+        "PGPORT": "6543",
+        "PYTHONPATH": str(modules),
+    }
+
+
 @contextmanager
 def running_stack(
     home: Path, *arguments: str, ports: Mapping[str, int] | None = None, project: Path = ROOT, **environment: str

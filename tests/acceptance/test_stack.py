@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 from project_copy import environment
-from running import DARKROOM, Stack, free_ports, running_stack
+from running import DARKROOM, Stack, free_ports, hostile, running_stack
 from support import SLOW, wait_until
 
 PARTS = ("postgres", "prefect", "gateway", "worker", "simulator")
@@ -61,27 +61,6 @@ def own(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ow
     own.start()
     yield own
     own.forget()
-
-
-def hostile(modules: Path) -> dict[str, str]:
-    """What is in other people's shells."""
-    for name in ("deployments", "flows"):
-        (modules / name).mkdir(parents=True)
-        (modules / name / "__init__.py").write_text('raise RuntimeError("somebody else\'s")\n')
-    nowhere = "http://127.0.0.1:9"
-    return {
-        "PREFECT_PROFILE": "cloud",
-        "PREFECT_API_KEY": "pnu_theirs",
-        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
-        "PREFECT_SERVER_API_BASE_PATH": "/prefect",
-        "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK": "s3-bucket/theirs",
-        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), nowhere),
-        "ALL_PROXY": "socks5://127.0.0.1:9",
-        "all_proxy": "socks://127.0.0.1:9/",
-        **dict.fromkeys(("PGHOST", "PGSERVICE", "PGUSER", "POSTGRES_DB", "POSTGRES_PASSWORD"), "theirs"),
-        "PGPORT": "6543",
-        "PYTHONPATH": str(modules),
-    }
 
 
 @pytest.fixture

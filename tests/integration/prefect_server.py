@@ -34,6 +34,11 @@ class PrefectServer:
     environment: dict[str, str]
     api: PrefectApi
 
+    @property
+    def url(self) -> str:
+        """Of its UI."""
+        return self.environment["PREFECT_API_URL"].removesuffix("/api")
+
     def provision(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """`darkroom provision`, against this server."""
         command = [sys.executable, "-m", "darkroom.deployments.provision", *arguments]

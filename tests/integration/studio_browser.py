@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import httpx
 from axe_playwright_python.sync_playwright import Axe
@@ -54,6 +54,13 @@ def visiting(gateway: RunningGateway, key: str | None = None) -> Iterator[Visito
         yield visitor
 
 
+class Site(Protocol):
+    """What answers a browser."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @dataclass
 class Browser:
     """A page in chromium, and what it asked for, complained of and failed to load."""
@@ -81,17 +88,15 @@ class Browser:
 
     def strangers(self) -> list[str]:
         """Addresses of other hosts that the page has asked for."""
-        return [each for each in self.asked if not each.startswith((self.url, "data:"))]
+        return [each for each in self.asked if not each.startswith((self.url, f"blob:{self.url}", "data:"))]
 
 
 @contextmanager
-def browsing(
-    gateway: RunningGateway, *, width: int = 1280, scheme: Literal["light", "dark"] = "light"
-) -> Iterator[Browser]:
+def browsing(site: Site, *, width: int = 1280, scheme: Literal["light", "dark"] = "light") -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        browser = Browser(page=context.new_page(), url=gateway.url)
+        browser = Browser(page=context.new_page(), url=site.url)
         browser.page.on("request", lambda request: browser.asked.append(request.url))
         browser.page.on("console", lambda said: said.type == "error" and browser.complaints.append(said.text))
         browser.page.on("pageerror", lambda error: browser.complaints.append(str(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,10 @@ def test_a_command_says_in_one_line_that_there_has_never_been_one(
         (httpx.ConnectError("no", request=httpx.Request("GET", "http://there.example/x")), "there.example"),
         (httpx.ReadTimeout("no"), "does not answer"),
         (ValueError("first\nsecond"), "first second"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/home/ann/.darkroom"),
+            "/home/ann/.darkroom: Permission denied",
+        ),
     ],
 )
 def test_a_failure_of_what_is_around_is_a_line(error: Exception, says: str, off: Home) -> None:

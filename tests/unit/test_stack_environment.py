@@ -29,7 +29,7 @@ from darkroom.deployments.stack.environment import (
 from darkroom.deployments.stack.options import Provider, StackOptions
 from darkroom.deployments.stack.parts import all_parts
 from darkroom.deployments.stack.postgres import LONGEST_SOCKET_FOLDER, Cluster, cluster_in
-from darkroom.deployments.stack.supervisor import Stack
+from darkroom.deployments.stack.supervisor import Stack, last_words
 from darkroom.deployments.stack.template import note_migrated
 from darkroom.errors import NeedsHuman
 from darkroom.settings import load_settings
@@ -215,17 +215,26 @@ def test_a_project_names_what_it_needs_besides() -> None:
     ("given", "direct"),
     [
         ({}, None),
-        ({"NO_PROXY": "intranet"}, None),
+        ({"NO_PROXY": "intranet [::1]:80"}, "127.0.0.1,localhost,::1,intranet"),
         ({"HTTPS_PROXY": "http://proxy:3128"}, "127.0.0.1,localhost,::1"),
         ({"all_proxy": "socks5://proxy:1080", "no_proxy": "intranet, localhost"}, "127.0.0.1,localhost,::1,intranet"),
+        # What HTTP clients cannot read they raise for, whatever they are for.
+        (
+            {"HTTPS_PROXY": "http://proxy", "NO_PROXY": "a;b c [::1]:80 [fe80::2] fe80::/10 10.0.0.0/8 <local> .x *.y"},
+            "127.0.0.1,localhost,::1,a,b,c,fe80::2,10.0.0.0/8,<local>,.x,*.y",
+        ),
     ],
 )
-def test_loopback_is_never_reached_through_a_proxy(given: dict[str, str], direct: str | None) -> None:
+def test_loopback_is_never_reached_through_a_proxy(
+    given: dict[str, str], direct: str | None, home: Home, cluster: Cluster
+) -> None:
     """Prefect's client, and whatever else a part is made of, reads NO_PROXY in one of two spellings."""
     kept = let_through(given)
     assert kept.items() >= {name: value for name, value in given.items() if "no_proxy" not in name.lower()}.items()
     if direct:
         assert kept["NO_PROXY"] == kept["no_proxy"] == direct
+    with patch.dict(os.environ, kept | client(home, cluster, given), clear=True):
+        httpx.Client().close()
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
@@ -233,16 +242,38 @@ def test_a_socks_proxy_is_written_as_clients_know_it(name: str) -> None:
     """httpx raises for GNOME's way, whatever a client is for. It takes what it is given here."""
     assert let_through({name: "socks://127.0.0.1:1080/"})[name] == "socks5://127.0.0.1:1080/"
     assert let_through({name: "socks5h://127.0.0.1:1080"})[name] == "socks5h://127.0.0.1:1080"
-    assert let_through({name: "proxy.example:3128"})[name] == "proxy.example:3128"
+    for written in ("proxy.example:3128", " 'proxy.example:3128'\n"):
+        assert let_through({name: written})[name] == "proxy.example:3128"
     httpx.Client(proxy="socks5h://127.0.0.1:1080").close()
     with pytest.raises(NeedsHuman, match=f"{name} is a proxy of a kind"):
         let_through({name: "socks4://127.0.0.1:1080"})
+    for broken in ("http://", "http://u:s3cret@proxy:port", "http://[::1", "proxy:99999", "u:s3cret http://proxy"):
+        with pytest.raises(NeedsHuman, match=f"{name} .*looks like http://host:port") as refused:
+            let_through({name: broken})
+        assert "s3cret" not in refused.value.message
+
+
+def test_a_path_of_the_callers_means_the_same_to_the_parts(home: Home, cluster: Cluster) -> None:
+    """They start in a folder in which nobody has left settings for Prefect."""
+    kept = let_through({"PYTHONPATH": f"src{os.pathsep}/lib", "SSL_CERT_DIR": "certs"})
+    assert kept == {
+        "PYTHONPATH": f"{Path('src').absolute()}{os.pathsep}/lib",
+        "SSL_CERT_DIR": str(Path("certs").absolute()),
+    }
+    parts = all_parts(StackOptions(home=home.path), home=home, cluster=cluster, base={})
+    assert {part.folder for part in parts if part.name != "postgres"} == {Path("/")}
 
 
 def test_certificates_that_are_not_there_are_named() -> None:
     """And the remedy: else every part ends with a traceback of its own."""
     with pytest.raises(NeedsHuman, match="SSL_CERT_FILE names /nowhere"):
         let_through({"SSL_CERT_FILE": "/nowhere/ca.pem"})
+
+
+def test_a_folder_that_is_too_deep_for_a_socket_is_named() -> None:
+    """Else the worker says that an address is too long, and not which."""
+    with pytest.raises(NeedsHuman, match="TMPDIR is too long"):
+        let_through({"TMPDIR": f"/{'d' * 80}"})
 
 
 def test_what_an_earlier_stack_exported_is_not_the_callers_own(home: Home) -> None:
@@ -258,7 +289,9 @@ def test_what_an_earlier_stack_exported_is_not_the_callers_own(home: Home) -> No
     assert callers_own({"DARKROOM_PATIENCE": "5"}) == {"DARKROOM_PATIENCE": "5"}
 
 
-@pytest.mark.parametrize("value", ["plain", "", "with space", "it's", 'say "hi"', "$HOME `x` \\n", "a=b#c"])
+@pytest.mark.parametrize(
+    "value", ["plain", "", "with space", "it's", 'say "hi"', "$HOME `x` \\n", "${HOME}", "a=b#c", "two\nlines", "ü;~"]
+)
 def test_a_value_survives_the_file_the_settings_and_the_shell(
     home: Home, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +303,35 @@ def test_a_value_survives_the_file_the_settings_and_the_shell(
     assert load_settings().signing_key.get_secret_value() == value
     script = f'{home.exports()}printf %s "$DARKROOM_SIGNING_KEY"'
     assert subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("DARKROOM_PATIENCE", "inf", "valid timedelta"),
+        ("DARKROOM_PATIENCE", "-1", "greater than or equal to 0"),
+        ("DARKROOM_TIME_SCALE", "nan", "less than or equal"),
+        ("DARKROOM_PUBLIC_URL", "me.example", "begins with https://"),
+        ("DARKROOM_PAYMENT_URL", "https:///pay", "and a host"),
+        ("DARKROOM_BALANCE_LOW_USD", "20€", "valid decimal"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_named(
+    name: str, value: str, says: str, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it has to be, and without its value."""
+    monkeypatch.setenv("DARKROOM_HOME", str(home.path))
+    monkeypatch.setenv(name, value)
+    with pytest.raises(NeedsHuman, match=f"{name}: .*{says}") as refused:
+        load_settings()
+    assert value not in refused.value.message
+
+
+def test_what_a_part_said_last_is_told_whole() -> None:
+    """Pydantic names the setting, and what it has to be, in lines that are indented."""
+    log = "Traceback\n1 error for Settings\nlogging.level\n  Input should be\n    For further information visit x\n\n"
+    assert last_words(log) == "logging.level Input should be"
+    assert (last_words("a\nb\n"), last_words("\n")) == ("b", "")
 
 
 def test_exports_are_lines_a_shell_and_a_reader_understand(home: Home) -> None:
@@ -327,6 +389,16 @@ def test_secrets_are_made_once_and_are_for_their_owner(home: Home) -> None:
     assert home.secrets() == first
     assert len(set(first.values())) == len(first) == 3
     assert (home.path / "secrets.env").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("left", ["", "DARKROOM_SIGNING_KEY='x'\n", "garbage"])
+def test_secrets_that_are_broken_are_named(home: Home, left: str) -> None:
+    """A file cut short by a full disk, or edited by hand, with the remedy."""
+    home.secrets_file.write_text(left)
+    with pytest.raises(NeedsHuman, match=r"secrets.env lacks PREFECT_API_AUTH_STRING.*--new-secrets"):
+        home.secrets()
+    home.renew_secrets()
+    assert all(home.secrets().values())
 
 
 def test_a_database_that_has_outlived_its_secrets_is_not_given_new_ones_silently(home: Home) -> None:
