@@ -9,11 +9,13 @@ time, nothing is deployed and Prefect is not imported: that is most of the time 
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from darkroom.blocks.accounts import configured
@@ -24,7 +26,8 @@ from darkroom.deployments.home import Home, write_private
 from darkroom.deployments.simulator.environment import SECRETS as SIMULATOR_SECRETS
 from darkroom.deployments.work_pool import ensure_work_pool
 from darkroom.errors import DarkroomError, NeedsHuman, Retry
-from darkroom.ledger import OPERATOR, Ledger, migrate
+from darkroom.ledger import OPERATOR, Ledger, Scope, migrate
+from darkroom.ledger.keys import LONGEST_NAME
 from darkroom.media.store import store_block_slug
 from darkroom.orchestrator import RECONCILE, Orchestrator
 from darkroom.orchestrator.api import PrefectApi
@@ -104,9 +107,19 @@ def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[st
     known = file.exists()
     if known and ledger.users.authenticate(file.read_text().strip()):
         return False
-    write_private(file, ledger.users.rotate(OPERATOR).key + "\n")
+    write_private(file, _key_of(settings.home, ledger) + "\n")
     say(f"operator: new key in {file}")
     return not known
+
+
+def _key_of(home: Path, ledger: Ledger) -> str:
+    """Make the home's own key of the operator's. It replaces that home's former one; those of other homes stay."""
+    place = f"{socket.gethostname()}:{home.resolve()}"
+    name = "".join(each if each.isprintable() else "?" for each in place)[-LONGEST_NAME:]
+    former = [each for each in ledger.users.keys([OPERATOR]).get(OPERATOR, []) if each.name == name]
+    for key in former:
+        ledger.keys.revoke(key.id)
+    return ledger.keys.add(OPERATOR, name=name, scopes=list(Scope)).key
 
 
 def require_readable_blocks(api: PrefectApi, settings: Settings) -> None:

@@ -68,7 +68,10 @@ AMBIGUOUS = [
     ),
     read("a truth elsewhere", "prompt,enable_safety_checker\na fox,sí\n", (None, fox(enable_safety_checker=True))),
     refused(
-        "no truth", "prompt,enable_safety_checker\na fox,maybe\n", (1, 2, "enable_safety_checker"), says="Use true or false"
+        "no truth",
+        "prompt,enable_safety_checker\na fox,maybe\n",
+        (1, 2, "enable_safety_checker"),
+        says="Use true or false",
     ),
     read("ids by case", "id,prompt\nA,a fox\na,a mug\n", ("A", FOX), ("a", MUG), says="upper and lower case"),
     refused("a truth for a number", '{"prompt": "a fox", "seed": true}', (1, 1, "seed"), says="Write the number"),

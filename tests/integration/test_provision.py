@@ -172,6 +172,21 @@ def test_the_operators_key_is_theirs_alone_and_works(prefect: PrefectServer) -> 
     ledger.close()
 
 
+def test_another_home_has_a_key_of_its_own(prefect: PrefectServer, tmp_path: Path) -> None:
+    """Those of the first home, and those that the operator made, open as before."""
+    ledger = Ledger(prefect.environment["DARKROOM_LEDGER_URL"])
+    made = ledger.keys.add("operator", name="dashboard").key
+    here = (prefect.home / "operator.key").read_text().strip()
+    prefect.provision(DARKROOM_HOME=str(tmp_path))
+    there = (tmp_path / "operator.key").read_text().strip()
+    assert all(ledger.users.authenticate(key) for key in (made, here, there))
+    assert [key.expires_at for key in ledger.users.keys(["operator"])["operator"]] == [None] * 3
+    (tmp_path / "operator.key").write_text("lost\n")
+    prefect.provision(DARKROOM_HOME=str(tmp_path))
+    assert ledger.users.authenticate(there) is None
+    ledger.close()
+
+
 def test_a_block_that_exists_rules_unless_told_otherwise(prefect: PrefectServer) -> None:
     """An account edited in the UI stays; `--overwrite` takes what the environment says; no key is ever printed."""
     mine = {"FAL_KEY": "mine:secret", "MUX_TOKEN_ID": "mine", "MUX_TOKEN_SECRET": "my-secret"}
