@@ -49,7 +49,7 @@ class _Trial(EventData):
 
 for _case in {cases}:
     event(f"trial.{{_case}}")(_Trial)
-""".format(cases=[*CASES, "go"])
+""".format(cases=[*CASES, "go", "gone"])
 
 
 def deployments() -> str:

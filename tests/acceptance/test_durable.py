@@ -64,9 +64,9 @@ class Scene:
         answer = self.stack.gateway.get(path, headers=self.stack.bearer(self.user(case))).raise_for_status()
         return dict(answer.json())
 
-    def send(self, case: str, **data: str) -> str:
+    def send(self, case: str, name: str = COMPLETED, **data: str) -> str:
         """An event of that case's user. Returns its id."""
-        answer = self.ask(case, "/v1/events", {"name": COMPLETED, "data": {"account": "a-1"} | data})
+        answer = self.ask(case, "/v1/events", {"name": name, "data": data or {"account": "a-1"}})
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
@@ -358,7 +358,7 @@ def test_a_job_that_only_waits_ends_with_its_cancel_and_so_does_its_child(scene:
     elif way == "command":
         assert json.loads(scene.stack.command(DARKROOM, "cancel", job_id).stdout)["status"] == "cancelled"
     elif way == "event":
-        assert "cancelled" in scene.effects(case, scene.send(case, account="gone-1"))
+        assert "cancelled" in scene.effects(case, scene.send(case, "trial.gone", key="gone-1"))
     else:
         state = {"type": "CANCELLING", "name": "Cancelling"}
         scene.stack.prefect.post(f"/flow_runs/{flow_run_id}/set_state", json={"state": state}).raise_for_status()

@@ -24,9 +24,8 @@ DEPLOYMENTS = """
     work_pool:
       name: darkroom
     cancel_on:
-      - event: user.profile_completed
-        if: event.data.account.startsWith('gone-')
-        match: {account: event.data.account}
+      - event: trial.gone
+        match: {account: event.data.key}
   - name: on-demand
     entrypoint: flows/trial_flows.py:trial_child
     work_pool:

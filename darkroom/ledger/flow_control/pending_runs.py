@@ -79,7 +79,7 @@ class PendingRuns(Part):
         due: datetime | None = self._run("starts_next_due", after=after).scalar()
         return due
 
-    def release_now(self, ids: Sequence[str]) -> Implied:
+    def release_now(self, ids: Sequence[str]) -> tuple[BeginPending, ...]:
         """Let those that are collecting events go on without waiting for more.
 
         What holds the others holds them still.

@@ -117,7 +117,9 @@ def release_pending_runs(
 ) -> HeldRuns:
     """Those that gather events gather no more. What holds the others holds them still."""
     _known(order.ids, services)
-    after.add_task(services.act_on, services.ledger.pending_runs.release_now(order.ids))
+    for each in services.ledger.pending_runs.release_now(order.ids):
+        # Here, so that the answer tells what has begun.
+        after.add_task(services.act_on, services.ledger.pending_runs.begin(each.deployment))
     return HeldRuns(items=[pending_run_document(each) for each in _known(order.ids, services)])
 
 
