@@ -71,9 +71,9 @@ class OrderForm:
 def in_words(detail: str, remedy: str | None) -> str:
     """Return an error as it is said beside its field: without the field's name, and nothing twice."""
     words = re.sub(r"^[\w.\[\]]+: ", "", detail)
-    if remedy and remedy.rstrip(".").lower() in words.lower():
-        return f"{words[:1].upper()}{words[1:].rstrip('.')}."
-    return " ".join(filter(None, [f"{words[:1].upper()}{words[1:].rstrip('.')}.", remedy]))
+    said = words if "/" in words.partition(" ")[0] else f"{words[:1].upper()}{words[1:]}"  # a model is written as it is
+    said = f"{said.rstrip('.')}."
+    return said if not remedy or remedy.rstrip(".").lower() in said.lower() else f"{said} {remedy}"
 
 
 async def load_form(visit: Visit, kind: str, model: str) -> OrderForm:

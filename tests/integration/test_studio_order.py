@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_typed_is_lost(visitor: V
     """What the page sees itself, and what the API refuses."""
     wrong = {
         "input.num_images": ("x7", "This is no number."),
-        "input.guidance_scale": ("99", "less than or equal to 20"),
+        "input.guidance_scale": ("99", "use a number from 1 to 20"),
         "callback_url": ("nonsense", "."),
     }
     for name, (typed, told) in wrong.items():
@@ -137,7 +137,7 @@ def test_the_price_is_told_while_it_is_filled_in(visitor: Visitor) -> None:
     assert "list price" in told and "fal-ai/clarity-upscaler" in told and "$" in told
     refused = visitor.send(at, **{"input.prompt": "a fox", "input.num_images": "9"}).text
     error = refused.partition('id="error-input-num-images"')[2].partition("</p>")[0]
-    assert 'hx-swap-oob="true"' in refused and "less than" in error and "What is marked" in refused
+    assert 'hx-swap-oob="true"' in refused and "from 1 to 4" in error and "What is marked" in refused
 
 
 def test_a_file_comes_with_the_form(visitor: Visitor, ledger: Ledger, ann: NewKey) -> None:
