@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import httpx
 import pytest
@@ -25,7 +26,7 @@ from darkroom.engine import tasks
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import RetryLater
 from darkroom.errors import DarkroomError, Park
-from darkroom.ledger import Granted, Ledger, Request, RequestStatus
+from darkroom.ledger import NOTHING, Granted, Implied, Ledger, Request, RequestStatus
 from darkroom.media.store import MediaStore, make_store_block
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
@@ -76,8 +77,8 @@ class Provider:
 class NoGrant(Dispatcher):
     """Slots are handed out when the test says so."""
 
-    def grant(self) -> None:
-        pass
+    def hand_out(self, **_: Any) -> Implied:
+        return NOTHING
 
 
 @pytest.fixture
