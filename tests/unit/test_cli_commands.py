@@ -62,7 +62,7 @@ def test_rows_in_a_terminal_are_a_table_whose_cells_are_whole(
     """However narrow it is: an id is there to be copied."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: (20, 24))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: (20, 24))
     long = "x" * 200
     print_rows(("job", "words"), [(("job_1", long), {})], as_json=False, empty="none")
     head, line = capsys.readouterr().out.splitlines()
