@@ -44,7 +44,7 @@ class Own:
 
 @pytest.fixture(scope="module")
 def own(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
-    """Started in somebody's own folder and shell, with usual times.
+    """Started in somebody's own folder and shell.
 
     The shell has evaluated `darkroom env` of another stack, which runs meanwhile, and has settings for another Prefect,
     another Postgres, proxies that lead nowhere, and packages that are called like ours.
@@ -56,7 +56,9 @@ def own(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ow
     for name in ("DARKROOM_HOME", *environment(running.project)):
         inherited.pop(name, None)
     folder = tmp_path_factory.mktemp("own")
-    shell = {**inherited, **hostile(folder / "modules"), "DARKROOM_PATIENCE": "60"}
+    # The scale is the other stack's still, which goes with what is left out above.
+    scale = running.environment["DARKROOM_TIME_SCALE"]
+    shell = {**inherited, **hostile(folder / "modules"), "DARKROOM_PATIENCE": "60", "DARKROOM_TIME_SCALE": scale}
     own = Own(folder / "My Projects (100%)", shell)
     own.start()
     yield own
