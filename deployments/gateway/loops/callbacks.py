@@ -36,8 +36,13 @@ NEVER = frozenset({"bad_url", "private_address"})  # which no other attempt chan
 LONGEST_RETRY_AFTER = timedelta(days=1)
 
 
+# Between two turns at least: news is collected, but a slot that a delivery leaves is used by the next one soon.
+COLLECTS_SECONDS = 0.25
+SENDS_SECONDS = 0.02
+
+
 class CallbackSender(Loop):
-    collects_seconds = 0.25
+    collects_seconds = COLLECTS_SECONDS
 
     def __init__(self, ledger: Ledger, settings: Settings, post: WebPost) -> None:
         failing = "Callbacks are not sent"
@@ -49,6 +54,7 @@ class CallbackSender(Loop):
         self._lock = threading.Lock()
         self._busy = Counter[str]()  # deliveries under way, by lane
         self._failing: set[str] = set()  # lanes whose last delivery failed
+        self._done_some = False  # since the last turn
         self._under_way: set[Future[None]] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="callback")
 
@@ -68,21 +74,26 @@ class CallbackSender(Loop):
         """Put on record what is new, and begin to send what is due."""
         while self._ledger.callbacks.put_on_record():
             pass
-        self._begin()
+        with self._lock:
+            done_some, self._done_some = self._done_some, False
+        self.collects_seconds = SENDS_SECONDS if self._begin() or done_some else COLLECTS_SECONDS
         return self._idle
 
-    def _begin(self) -> None:
+    def _begin(self) -> int:
+        """Begin to send what there is a slot for. Return how many."""
         with self._lock:
             free = {lane: self._free(lane) for lane in {*self._busy, *self._failing}}
             most = THREADS - self._busy.total()
         if most <= 0:  # nothing is claimed for a queue: the claim would run out there
-            return
-        for callback in self._ledger.callbacks.claim(most=most, slots=SLOTS, free=free):
+            return 0
+        claimed = self._ledger.callbacks.claim(most=most, slots=SLOTS, free=free)
+        for callback in claimed:
             with self._lock:
                 self._busy[callback.lane] += 1
             future = self._threads.submit(self._send, callback)
             self._under_way.add(future)
             future.add_done_callback(self._under_way.discard)
+        return len(claimed)
 
     def _free(self, lane: str) -> int:
         slots = SLOTS_OF_FAILING if lane in self._failing else SLOTS
@@ -119,6 +130,7 @@ class CallbackSender(Loop):
 
     def _done(self, lane: str, *, failed: bool) -> None:
         with self._lock:
+            self._done_some = True
             self._busy[lane] -= 1
             if not self._busy[lane]:
                 del self._busy[lane]
