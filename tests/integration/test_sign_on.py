@@ -168,7 +168,9 @@ def test_it_leads_on_to_no_other_host(gateway: RunningGateway, visitor: Visitor,
 def test_an_operator_is_on_the_list_by_mail_or_by_claim() -> None:
     """A claim may be one value or several; an address that nobody has verified is none."""
     assert admits(ANN, "bob@example.com, ann@example.com") and not admits(ANN, "")
-    assert not admits({"email": "ann@example.com"}, "ann@example.com")
+    unverified = {"email": "ann@example.com"}
+    assert admits(ANN, "email=ann@example.com")
+    assert not admits(unverified, "ann@example.com") and not admits(unverified, "email=ann@example.com")
     assert admits({"groups": ["a", "ops"]}, "groups=ops") and admits({"role": "ops"}, "role=ops")
     assert not admits({"groups": "ops-not"}, "groups=ops") and not admits({}, "groups=")
 
