@@ -31,7 +31,7 @@ from darkroom.batches.raw import Findings, Raw, Source, Unreadable
 from darkroom.batches.reading import read_rows
 from darkroom.errors import BadInput
 from darkroom.ledger import RequestSpec, content_hash
-from darkroom.models import WrongInput
+from darkroom.models import NoPrice, WrongInput
 
 LONGEST_ID = 200
 MOST_OF_A_ROW = 10  # problems that are looked for in one row
@@ -253,6 +253,8 @@ def _told(error: BadInput, model: str) -> list[tuple[str, str]]:
     """Return each thing that is wrong, by its field; a schema tells all of them at once."""
     if isinstance(error, WrongInput):
         return [(each.field, f"{model} {each.problem}; {each.remedy}") for each in error.problems]
+    if isinstance(error, NoPrice):  # what the batch may cost says nothing of one row
+        return [(error.field, f"{model} has no price; have an operator set one: darkroom model price")]
     return [(error.field, error.message)]
 
 

@@ -31,7 +31,7 @@ from darkroom.errors import BadInput
 from darkroom.flows.orders.picture import Picture
 from darkroom.flows.parts.trained_style import TRIAL
 from darkroom.ledger import RequestSpec
-from darkroom.models import packaged_cards
+from darkroom.models import NoPrice, packaged_cards
 
 DEV, SCHNELL, LORA, GPT = "fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora", "openai/gpt-image-2"
 
@@ -435,3 +435,16 @@ def test_a_row_is_asked_for_like_a_single_picture() -> None:
     assert Picture.model_fields["model"].default == DEFAULT_MODEL
     assert {DEV, SCHNELL, LORA, GPT} <= set(packaged_cards())
     assert not set(string.whitespace) & set("".join(NAMED))
+
+
+def test_a_row_whose_model_has_no_price_is_told_what_helps() -> None:
+    """An operator's price: what the whole batch may cost bounds no row."""
+
+    def unpriced(_: Mapping[str, Any]) -> tuple[RequestSpec, Decimal]:
+        raise NoPrice("it has no price; give `max_usd`, or have an operator set one", field="model")
+
+    with pytest.raises(ManifestError) as caught:
+        read_manifest("prompt,model\na fox,fal-ai/new\n", check=unpriced)
+    (problem,) = caught.value.problems
+    assert (problem.column, problem.problem) == ("model", "fal-ai/new has no price")
+    assert problem.remedy == "Have an operator set one: darkroom model price."
