@@ -27,6 +27,7 @@ MOST_DEARER = 2.0  # than the same page of somebody who has no more than is on i
 PAGES = ("jobs", "gallery", "batches", "loras", "order", "money")
 LISTS = ("jobs", "gallery")
 TIMES = 30  # each page is loaded
+FIRST_PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 NEWS_A_SECOND, SECONDS = 50, 10
 LONG_TASKS = """
 window.longTasks = [];
@@ -128,6 +129,7 @@ def in_a_browser(ledger: Ledger, gateway: GatewayProcess, ann: NewKey) -> list[s
         browser.page.locator("body[data-live=yes]").wait_for(state="attached")
         browser.page.wait_for_timeout(1000)
         loading = browser.page.evaluate("longTasks.splice(0)")
+        paints = {"jobs": browser.page.wait_for_function(FIRST_PAINT).json_value()}
         began = time.monotonic()
         for second in range(1, SECONDS + 1):
             for id in live:
@@ -136,7 +138,10 @@ def in_a_browser(ledger: Ledger, gateway: GatewayProcess, ann: NewKey) -> list[s
         took = time.monotonic() - began
         tasks = browser.page.evaluate("longTasks")
         assert browser.complaints == []
+        browser.page.goto(f"{gateway.url}/studio/gallery", wait_until="load")  # its files are on record alone
+        paints["gallery"] = browser.page.wait_for_function(FIRST_PAINT).json_value()
     return [
+        *(f"{name}: first paint after {paint:.0f} ms" for name, paint in paints.items()),
         f"{NEWS_A_SECOND * SECONDS / took:.0f} news a second for {took:.0f} s: {told(tasks)}",
         f"while the page loads: {told(loading)}",
     ]
