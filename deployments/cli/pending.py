@@ -11,10 +11,12 @@ import typer
 from darkroom.deployments.cli.common import ADMIN, open_api
 from darkroom.deployments.cli.output import JsonOption, print_rows
 
-STARTS = f"{ADMIN}/pending-runs"
+PENDING_RUNS = f"{ADMIN}/pending-runs"
 MOST_REASON = 500
 COLUMNS = ("run", "deployment", "status", "events", "until", "job", "reason")
-StartIds = Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids, as `darkroom pending list` gives them.")]
+PendingRunIds = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Ids, as `darkroom pending list` gives them.")
+]
 
 pending = typer.Typer(help="Pending runs: those that events ask for, under flow control.", no_args_is_help=True)
 
@@ -33,22 +35,22 @@ def list_pending(
     if status is not None and status not in list(PendingStatus):
         raise BadInput(f"'{status}' is none of {', '.join(PendingStatus)}.", field="--status")
     with open_api() as api:
-        found = api.get(STARTS, deployment=deployment, status=status, limit=limit)["items"]
+        found = api.get(PENDING_RUNS, deployment=deployment, status=status, limit=limit)["items"]
     _print(found, as_json=as_json, empty="There are no such pending runs.")
 
 
 @pending.command("release")
-def release(starts: StartIds, as_json: JsonOption = False) -> None:
+def release(runs: PendingRunIds, as_json: JsonOption = False) -> None:
     """Let pending runs that gather events go on now, without waiting for more."""
     with open_api() as api:
-        found = api.post(f"{STARTS}/release", {"ids": starts})["items"]
+        found = api.post(f"{PENDING_RUNS}/release", {"ids": runs})["items"]
     _print(found, as_json=as_json, empty="Nothing was released.")
 
 
 @pending.command("drop")
 def drop(
     reason: Annotated[str, typer.Option(help="Why nothing is to begin; it stands in each event's document.")],
-    starts: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="Ids of pending runs.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="Ids of pending runs.")] = None,
     deployment: Annotated[str | None, typer.Option(help="In place of ids: all that is held of this one.")] = None,
     user: Annotated[str | None, typer.Option(help="With --deployment: of this user alone.")] = None,
     as_json: JsonOption = False,
@@ -58,12 +60,12 @@ def drop(
 
     if not reason.strip() or len(reason) > MOST_REASON:
         raise BadInput(f"A reason has 1 to {MOST_REASON} characters.", field="--reason")
-    if bool(starts) == bool(deployment) or (user is not None and deployment is None):
+    if bool(runs) == bool(deployment) or (user is not None and deployment is None):
         raise BadInput("Name either pending runs, or their --deployment (and --user).", field="RUN")
-    given = {"ids": starts or None, "deployment": deployment, "user": user}
+    given = {"ids": runs or None, "deployment": deployment, "user": user}
     order = {name: each for name, each in given.items() if each is not None}
     with open_api() as api:
-        dropped = api.post(f"{STARTS}/drop", order | {"reason": reason})["dropped"]
+        dropped = api.post(f"{PENDING_RUNS}/drop", order | {"reason": reason})["dropped"]
     rows = (((id, "dropped"), {"id": id, "status": "dropped"}) for id in dropped)
     print_rows(("run", "now"), rows, as_json=as_json, empty="Nothing was dropped.")
 

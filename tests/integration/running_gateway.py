@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,7 +33,8 @@ from darkroom.ledger import OPERATOR, Ledger, NewKey
 from darkroom.media.store import MediaStore
 from darkroom.providers.account import ProviderAccount
 from darkroom.providers.base import Provider
-from darkroom.providers.fal import Fal
+from darkroom.providers.fal import Fal, FalAccount
+from darkroom.providers.fal.platform import FalPlatform
 from darkroom.providers.fal.provider import FalProvider
 from darkroom.settings import Settings
 
@@ -144,6 +145,23 @@ def let_the_operator_in(gateway: RunningGateway, ledger: Ledger, home: Path, env
     for name, value in {"GATEWAY_URL": gateway.url, "HOME": str(home)}.items():
         environment.setenv(f"DARKROOM_{name}", value)
     write_private(Home(home).operator_key, ledger.users.rotate(OPERATOR).key + "\n")
+
+
+@contextmanager
+def gateway_with_cards(ledger_url: str, home: Path) -> Iterator[RunningGateway]:
+    """A gateway that asks the simulated fal for cards."""
+
+    @contextmanager
+    def platform(cls: type[FalAccount]) -> Iterator[FalPlatform]:
+        with closing(FalPlatform("sim:key")) as platform:
+            yield platform
+
+    settings = Settings(home=home, ledger_url=ledger_url, signing_key=SecretStr("k"), store=str(home))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FalAccount, "platform", classmethod(platform))
+        patched.setenv("PREFECT_API_URL", NO_PREFECT)
+        with running_gateway(settings, blocks=GivenBlocks()) as gateway:
+            yield gateway
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from hashlib import sha256
@@ -22,8 +21,7 @@ import media_files
 import pytest
 from echoing import call, opened_resources
 from PIL import Image
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import Customer, RunningGateway, gateway_with_cards
 from simulated_fal import SimulatedFal
 from support import wait_until
 from test_gateway_models import WRONG
@@ -35,11 +33,9 @@ from darkroom.engine.registry import find
 from darkroom.engine.resources import Resources, using
 from darkroom.flows.run_model import run_model
 from darkroom.ledger import ON_DEMAND, BatchPass, JobStatus, Ledger, Request, StoredFile, new_id
-from darkroom.providers.fal import Fal, FalAccount
-from darkroom.providers.fal.platform import FalPlatform
+from darkroom.providers.fal import Fal
 from darkroom.providers.fal.provider import FalProvider
 from darkroom.providers.registry import Providers
-from darkroom.settings import Settings
 
 NANO = 10**9
 PICTURE, SOUND = "a picture", "a sound"  # of the user's own
@@ -97,20 +93,8 @@ TEN = {
 
 
 @pytest.fixture
-def gateway(
-    simulator: SimulatedFal, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[RunningGateway]:
-    """A gateway that asks the simulated fal for cards."""
-
-    @contextmanager
-    def platform(cls: type[FalAccount]) -> Iterator[FalPlatform]:
-        with closing(FalPlatform("sim:key")) as platform:
-            yield platform
-
-    monkeypatch.setattr(FalAccount, "platform", classmethod(platform))
-    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
-    settings = Settings(home=tmp_path, ledger_url=ledger_url, signing_key=SecretStr("k"), store=str(tmp_path))
-    with running_gateway(settings, blocks=GivenBlocks()) as gateway:
+def gateway(simulator: SimulatedFal, ledger_url: str, tmp_path: Path) -> Iterator[RunningGateway]:
+    with gateway_with_cards(ledger_url, tmp_path) as gateway:
         yield gateway
 
 

@@ -72,7 +72,7 @@ def list_jobs_of_all(
     tags: Tags = None,
     text: Text = None,
 ) -> JobPage:
-    """As `GET /v1/jobs`, whosever they are."""
+    """List as `GET /v1/jobs` does, whosever they are."""
     asked = {"status": status, "kind": kind, "since": since}
     return job_page(services, id_of(user, services), limit=limit, cursor=cursor, tags=tags, text=text, **asked)
 
@@ -91,7 +91,7 @@ def get_usage_of_all(
     group_by: GroupBy = "model",
     form: Form = "json",
 ) -> Any:
-    """As `GET /v1/usage`, whosever it is; of one user, with the end users where it is a service."""
+    """Tell as `GET /v1/usage` does, whosever it is; of one user, with the end users where it is a service."""
     return answer(services, begin, end, group_by=group_by, form=form, user_id=id_of(user, services))
 
 
@@ -102,7 +102,7 @@ def list_pending_runs_of_all(
     deployment: Annotated[str | None, Query(max_length=200, description="Only of this one.")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Most of them.")] = 50,
 ) -> HeldRuns:
-    """Newest first: those that wait, and the outcome of the others."""
+    """List them newest first: those that wait, and the outcome of the others."""
     found = services.ledger.pending_runs.page(deployment=deployment, status=status, limit=limit)
     return HeldRuns(items=[pending_run_document(each) for each in found])
 
@@ -115,7 +115,7 @@ def list_pending_runs_of_all(
 def release_pending_runs(
     order: Annotated[ReleaseOrder, Body()], services: ServicesOf, after: BackgroundTasks
 ) -> HeldRuns:
-    """Those that gather events gather no more. What holds the others holds them still."""
+    """Let those that gather events gather no more. What holds the others holds them still."""
     _known(order.ids, services)
     for each in services.ledger.pending_runs.release_now(order.ids):
         # Here, so that the answer tells what has begun.
@@ -125,7 +125,7 @@ def release_pending_runs(
 
 @router.post("/pending-runs/drop", summary="Drop pending runs", responses=problem_responses(404, 413, 415))
 def drop_pending_runs(order: Annotated[DropOrder, Body()], services: ServicesOf) -> DroppedDocument:
-    """Nothing begins. The reason stands in the document of each event."""
+    """Let nothing begin. The reason stands in the document of each event."""
     held = services.ledger.pending_runs
     if (order.ids is None) == (order.deployment is None) or (order.user is not None and order.deployment is None):
         raise BadInput("Name either pending runs, or their deployment (and user).", field="ids")
