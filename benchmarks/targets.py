@@ -47,6 +47,7 @@ BOUNDS = (
     _Bound(workload=BURST, figure="cpu_ms", bound=45, words="CPU per picture, ms"),
     _Bound(workload=BURST, figure="next_line_ms_p95", bound=500, words="webhook to next line p95, ms"),
     _Bound(workload=BURST, figure="stored_ms_p95", bound=800, words="webhook to stored p95, ms"),
+    _Bound(workload=BURST, figure="peak_memory_mb", bound=850, words="memory of the whole stack at its peak, MB"),
     _Bound(workload=ALONE, figure="overhead_ms_p50", bound=400, words="overhead p50, ms"),
     _Bound(workload=ALONE, figure="overhead_ms_p95", bound=600, words="overhead p95, ms"),
     _Bound(workload=LINGERING, figure="overhead_ms_p50", bound=100, words="overhead p50, ms"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from callback_storm import storm
-from ledger_databases import Databases, running_postgres
+from ledger_databases import running_postgres
 
 WANTED = {"/fails": 500, "/hangs": 10, "/moved": 500, "/gone": 1000, "/out": 4000, "/well": 3990}
 DELIVERED = {"/out", "/well"}
@@ -18,8 +18,8 @@ MOST_SECONDS_BESIDE = 1.0
 @pytest.mark.timeout(1800)
 def test_of_ten_thousand_callbacks_each_is_delivered_or_on_record_as_dead(tmp_path: Path) -> None:
     """Though gateway and Postgres are killed in the middle of it."""
-    with running_postgres() as server, Databases(server).fresh() as url:
-        figures = storm(url, tmp_path, wanted=WANTED)
+    with running_postgres() as databases:
+        figures = storm(databases.lasting(), tmp_path, wanted=WANTED)
     at_95 = figures.beside[len(figures.beside) * 95 // 100]
     print(f"\n{figures.calls} calls in {figures.seconds:.0f} s, {figures.twice} of them twice under one id")
     print(f"beside: {len(figures.beside)} callbacks, p95 {at_95:.2f} s, {figures.beside[-1]:.2f} s at most")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from integration.running_gateway import NO_PREFECT, gateway_process
-from ledger_databases import Databases, running_postgres
+from ledger_databases import running_postgres
 
 from darkroom.ledger import JobStatus, Ledger, NewKey
 
@@ -55,7 +55,7 @@ class Reader:
 
 @pytest.mark.timeout(600)
 def test_two_thousand_streams_hear_within_a_moment(tmp_path: Path) -> None:
-    with running_postgres() as server, Databases(server).fresh() as url, closing(Ledger(url)) as ledger:
+    with running_postgres() as databases, databases.fresh() as url, closing(Ledger(url)) as ledger:
         users = [ledger.users.add(f"user-{n}", plan="studio") for n in range(USERS)]
         environment = os.environ | {
             "DARKROOM_LEDGER_URL": url,
@@ -63,7 +63,7 @@ def test_two_thousand_streams_hear_within_a_moment(tmp_path: Path) -> None:
             "DARKROOM_SIGNING_KEY": "a long random text",
             "PREFECT_API_URL": NO_PREFECT,
         }
-        with gateway_process(environment, tmp_path / "log") as gateway:
+        with gateway_process(environment, tmp_path / "log", anew=True) as gateway:
             seen = asyncio.run(_measured(ledger, users, gateway.url, psutil.Process(gateway.process.pid)))
     print(
         f"\n{USERS * STREAMS_OF_ONE} streams: {seen.kb:.0f} KB each; cores: {seen.idle:.1%} idle, {seen.busy:.1%} busy"

@@ -7,19 +7,21 @@ Times are told, and not held to a bound: they are the machine's. Bytes and ratio
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from integration.running_gateway import NO_PREFECT, GatewayProcess, gateway_process
-from integration.studio_browser import CHROMIUM, Visitor, browsing, visiting
+from integration.studio_browser import CHROMIUM, Browser, Visitor, browsing, visiting
 from ledger_databases import Databases
+from playwright.sync_api import CDPSession
 from sqlalchemy import text
 
-from darkroom.ledger import Ledger, NewKey
+from darkroom.ledger import Job, Ledger, NewKey
 
 JOBS, PICTURES_OF_A_JOB = 1_000, 10
 MOST_BYTES = 300_000  # of a page, without pictures
@@ -29,6 +31,9 @@ LISTS = ("jobs", "gallery")
 TIMES = 30  # each page is loaded
 FIRST_PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 NEWS_A_SECOND, SECONDS = 50, 10
+ROUNDS = 60  # of news to every job of a page
+MOST_MORE = 1.15  # of nodes and heap after twice the news
+STREAMS = 90
 LONG_TASKS = """
 window.longTasks = [];
 new PerformanceObserver((seen) => longTasks.push(...seen.getEntries().map((each) => each.duration)))
@@ -74,7 +79,7 @@ def gateway(ledger_url: str, tmp_path: Path) -> Iterator[GatewayProcess]:
         "DARKROOM_SIGNING_KEY": "k",
         "PREFECT_API_URL": NO_PREFECT,
     }
-    with gateway_process(environment, tmp_path / "log") as gateway:
+    with gateway_process(environment, tmp_path / "log", anew=True) as gateway:
         yield gateway
 
 
@@ -107,6 +112,63 @@ def test_a_page_is_small_and_costs_no_more_for_who_has_much(ledger: Ledger, gate
     assert all(ms <= MOST_DEARER * least for ms, least in spent.values())
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+def test_an_open_page_stays_as_large_as_it_was(ledger: Ledger, gateway: GatewayProcess) -> None:
+    """In its nodes and its heap, however much news has come; and a page more is little to the server."""
+    ann = filled(ledger, "ann", jobs=100, pictures=PICTURES_OF_A_JOB)
+    live = [post(ledger, ann, n).id for n in range(NEWS_A_SECOND)]
+    kept = list[dict[str, int]]()
+    with browsing(gateway) as browser:
+        browser.sign_in(ann.key)
+        browser.page.locator("body[data-live=yes]").wait_for(state="attached")
+        for number in range(ROUNDS):
+            for id in live:
+                ledger.jobs.progress(id, number, f"{number} of {ROUNDS}")
+            browser.page.wait_for_timeout(500)
+            if number % (ROUNDS // 2) == ROUNDS // 2 - 1:
+                kept.append(kept_by(browser))
+        assert browser.complaints == []
+    before, after = kept
+    print("", f"after {NEWS_A_SECOND * ROUNDS // 2:,} pieces of news {before}, after as many more {after}", sep="\n")
+    print(f"a page more: {bytes_of_a_stream(gateway, ann) / 1000:.0f} kB of the server's memory")
+    # Listeners of what was taken out of the page are collected when the browser pleases.
+    assert all(after[name] <= MOST_MORE * before[name] for name in ("Nodes", "JSHeapUsedSize"))
+
+
+def bytes_of_a_stream(gateway: GatewayProcess, ann: NewKey) -> float:
+    """What each page that is open adds to the gateway: one stream."""
+    server, host, port = psutil.Process(gateway.process.pid), *gateway.url.removeprefix("http://").split(":")
+    asked = f"GET /v1/stream HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {ann.key}\r\n\r\n".encode()
+    with ExitStack() as streams:
+        sizes = list[int]()
+        for count in (STREAMS // 5, STREAMS - STREAMS // 5):  # the first ones bring what is there once
+            for _ in range(count):
+                stream = streams.enter_context(socket.create_connection((host, int(port))))
+                stream.sendall(asked)
+                assert b"200 OK" in stream.recv(4096)
+            sizes.append(server.memory_info().rss)
+        return (sizes[1] - sizes[0]) / (STREAMS - STREAMS // 5)
+
+
+def kept_by(browser: Browser) -> dict[str, int]:
+    """What the page has, without what the next collection would take."""
+    with closing_session(browser) as chromium:
+        chromium.send("HeapProfiler.collectGarbage")
+        chromium.send("Performance.enable")
+        found = {each["name"]: each["value"] for each in chromium.send("Performance.getMetrics")["metrics"]}
+    return {name: int(found[name]) for name in ("Nodes", "JSEventListeners", "JSHeapUsedSize")}
+
+
+@contextmanager
+def closing_session(browser: Browser) -> Iterator[CDPSession]:
+    session = browser.page.context.new_cdp_session(browser.page)
+    try:
+        yield session
+    finally:
+        session.detach()
+
+
 def cpu_ms(server: psutil.Process, visitor: Visitor, page: str) -> float:
     """Of the gateway, for one load."""
     visitor.get(f"/studio/{page}")
@@ -117,12 +179,13 @@ def cpu_ms(server: psutil.Process, visitor: Visitor, page: str) -> float:
     return (after.user + after.system - before.user - before.system) * 1000 / TIMES
 
 
+def post(ledger: Ledger, key: NewKey, n: int) -> Job:
+    return ledger.jobs.post(user_id=key.user_id, kind="generate-image", parameters={"prompt": f"a heron, {n}"}).job
+
+
 def in_a_browser(ledger: Ledger, gateway: GatewayProcess, ann: NewKey) -> list[str]:
     """What the browser says of tasks over 50 ms while jobs on its page come further, so many a second."""
-    live = [
-        ledger.jobs.post(user_id=ann.user_id, kind="generate-image", parameters={"prompt": f"a heron, {n}"}).job.id
-        for n in range(NEWS_A_SECOND)
-    ]
+    live = [post(ledger, ann, n).id for n in range(NEWS_A_SECOND)]
     with browsing(gateway) as browser:
         browser.page.add_init_script(LONG_TASKS)
         browser.sign_in(ann.key)

@@ -125,7 +125,8 @@ def _running(
     environment = {**os.environ, **provider.environment(), **(more or {})}
     with (
         (home / f"{Path(command[1] if command[1:] else command[0]).stem}.log").open("wb") as log,
-        running_process(command, signal.SIGTERM, env=environment, stderr=log, cwd=home) as process,
+        # At once: nothing of theirs is kept, and a handler whose server has streams open to it would not end.
+        running_process(command, signal.SIGKILL, env=environment, stderr=log, cwd=home) as process,
     ):
         yield process
 
@@ -197,11 +198,11 @@ def main() -> None:
         if RESTATE not in sizes.without and server is not None:
             contestants.append(up.enter_context(running_restate(home / RESTATE, provider, python, server)))
         results = compare(contestants, provider, sizes)
-    if DARKROOM not in sizes.without:
-        text = markdown(results)
-        sizes.into.mkdir(parents=True, exist_ok=True)
-        (sizes.into / "peers.md").write_text(text)
-        print(text)
+        if DARKROOM not in sizes.without:  # before they are stopped, which may fail and would take it along
+            text = markdown(results)
+            sizes.into.mkdir(parents=True, exist_ok=True)
+            (sizes.into / "peers.md").write_text(text)
+            print(text, flush=True)
 
 
 def _arguments() -> argparse.Namespace:
