@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 help:
 	@echo "make demo     one picture the whole way, on real parts, and the record of it"
 	@echo "make up       the whole stack on this machine, until Ctrl-C"
-	@echo "make test     check, then every test, in about half an hour"
+	@echo "make test     check, then every test, in about a quarter of an hour"
 	@echo "make test-quick  unit tests, and the integration tests of what was changed"
 	@echo "make test-slow   what waits, at its real times: acceptance and chaos, in about an hour"
 	@echo "make check    lint, format, types, direction of imports"
@@ -36,8 +36,8 @@ check: $(VENV)/installed-dev
 	@root=$$PWD; cd build/names && "$$root/$(BIN)/lint-imports" --no-logo --no-cache "$$root/pyproject.toml"
 
 PYTEST := $(BIN)/python -m pytest
-# A stack takes two thirds of a core while its tests run: with a third one beside them all three are slower than two.
-PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Twice as many as two cores have room for: a stack's tests wait for most of their time, two thirds of a core were idle.
+PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/installed-dev
 	@$(MAKE) --jobs 2 check browser

@@ -21,6 +21,7 @@ may carry the provider's words, never the prompt. Foreign exceptions are transla
 
 from __future__ import annotations
 
+import traceback
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
@@ -149,3 +150,8 @@ class NeedsHuman(DarkroomError):
 
     kind = "needs_human"
     code = "needs_human"
+
+
+def way_to(error: Exception) -> str:
+    """Return the error's traceback, without what the error itself says: that may repeat an order."""
+    return "".join((*traceback.format_tb(error.__traceback__), type(error).__name__))

@@ -6,7 +6,7 @@ Nothing here imports Prefect, as the gateway takes orders without it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as attribute
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Self, get_args
@@ -82,6 +82,11 @@ class EstimatePart:
     units: Decimal | None = None
     unit: str | None = None
     unit_price_usd: Decimal | None = None
+
+    def plus(self, other: EstimatePart) -> EstimatePart:
+        """Return both as one part: several calls of the same model, whose price is known in the same way."""
+        units = None if self.units is None or other.units is None else self.units + other.units
+        return replace(self, usd=self.usd + other.usd, units=units)
 
 
 @dataclass(frozen=True, kw_only=True)

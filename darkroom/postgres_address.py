@@ -21,7 +21,14 @@ from psycopg import conninfo, pq
 from darkroom.errors import NeedsHuman
 
 VARIABLE = "DARKROOM_LEDGER_URL"
-CONNECT_SECONDS = "30"  # by itself libpq waits as long as the kernel: minutes, for a host that does not answer
+# By itself libpq waits as long as the kernel: minutes for a host that does not answer, hours for one that has gone.
+PATIENCE = {
+    "connect_timeout": "30",
+    "tcp_user_timeout": "60000",  # milliseconds, for what was sent and nobody has acknowledged
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +144,7 @@ def open_address(text: str) -> Address:
     address = read_address(text)
     for each in address.warnings:
         _log.warning("%s: %s", VARIABLE, each)
-    return replace(address, parameters={"connect_timeout": CONNECT_SECONDS, **address.parameters})
+    return replace(address, parameters={**PATIENCE, **address.parameters})
 
 
 def read_address(text: str) -> Address:

@@ -50,7 +50,11 @@ _BEGINNINGS: Sequence[tuple[bytes, str]] = (
 _FILMS = frozenset({b"isom", b"iso2", b"mp41", b"mp42", b"avc1", b"qt  ", b"M4V ", b"MSNV", b"3gp4", b"3gp5"})
 _TEXTS: Sequence[tuple[re.Pattern[bytes], str]] = (
     (re.compile(rb"<(?:!doctype html|html|head|body)\b", re.IGNORECASE), "a web page"),
-    (re.compile(rb"<svg\b|<\?xml[^>]*>\s*(?:<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*<svg\b", re.DOTALL), "an SVG drawing"),
+    # A comment ends at the first sign that ends one: by any of the later ones, fifty would be tried in every grouping.
+    (
+        re.compile(rb"<svg\b|<\?xml[^>]*>\s*(?:<!--(?:[^-]|-(?!->))*-->\s*|<!DOCTYPE[^>]*>\s*)*<svg\b"),
+        "an SVG drawing",
+    ),
     (re.compile(rb"<\?xml\b"), "XML"),
 )
 TELLING_BYTES = 1024  # of a file, which tell what it is

@@ -16,6 +16,11 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import TypeVar
 
+# A call that is paid has so long to be taken, at any scale: how fast a provider answers is not ours to say.
+SUBMIT_PATIENCE = timedelta(seconds=30)
+# … and one whose answer is its outcome so long to be answered, at most: a process that is told to end waits for it.
+ANSWER_PATIENCE = timedelta(minutes=2)
+
 Durations = tuple[timedelta, ...]
 T = TypeVar("T", float, timedelta, Durations)
 
@@ -32,6 +37,9 @@ class Timing:
     poll: timedelta = timedelta(seconds=1)  # between questions to a provider that cannot reach us
     ledger_outage: timedelta = timedelta(minutes=2)  # a Postgres restarts within it; then the run gives up its process
     answer_kept: timedelta = timedelta(minutes=10)  # one in hand, and paid, for a ledger that is out: nowhere else
+    # A job whose call a gateway has sent is called once its result is there, which often is soon, or after so long: to
+    # be shown as running. Alone in its run it is called at once.
+    sent_shown: timedelta = timedelta(seconds=1)
     takes_jobs_for: timedelta = timedelta(minutes=30)  # then a run comes to an end, however busy its user is
     child_again: timedelta = timedelta(seconds=5)  # a child that a person has put back to work is looked at again
 
@@ -42,8 +50,8 @@ class Timing:
 
     # What `reconcile` makes of silence.
     reconcile_every: timedelta = timedelta(minutes=1)
-    idle_turn: timedelta = timedelta(minutes=10)  # while nothing is open, a turn is run so often all the same
-    submit_limit: timedelta = timedelta(seconds=60)  # a POST has 30 s: still submitting, a row has lost its process
+    idle_turn: timedelta = timedelta(minutes=10)  # while nothing is due, a turn is run so often all the same
+    submit_margin: timedelta = timedelta(seconds=30)  # beyond its POST's own time; then a row has lost its process
     lost_submit: timedelta = timedelta(seconds=10)  # is looked up at the provider then; its webhook may come by itself
     request_silent: timedelta = timedelta(seconds=20)  # a request that might have told us is asked about
     wake_again: timedelta = timedelta(seconds=10)  # event to first line takes two or three
@@ -81,13 +89,15 @@ class Timing:
     grant_wait: timedelta = timedelta(seconds=2)  # for what other processes put on record
     grant_failed: timedelta = timedelta(seconds=1)
     progress_published: timedelta = timedelta(seconds=1)  # how far a job has come is told at most so often
-    news_idle: timedelta = timedelta(seconds=1)  # for news that nobody rang for; so soon a revoked key's stream ends
+    news_idle: timedelta = timedelta(seconds=1)  # for news of which nobody was notified, and keys that have run out
     news_unread: timedelta = timedelta(seconds=5)  # … while no stream is open here
     news_failed: timedelta = timedelta(seconds=1)
     stream_heartbeat: timedelta = timedelta(seconds=15)  # proxies cut what is silent for a minute
     stream_stuck: timedelta = timedelta(seconds=30)  # a reader that takes nothing for so long is cut off
     stream_again: timedelta = timedelta(seconds=1)  # that a stream which was ended is opened again
-    callbacks_idle: timedelta = timedelta(seconds=3)  # for callbacks that are due, and news that nobody rang for
+    callbacks_idle: timedelta = timedelta(
+        seconds=3
+    )  # for callbacks that are due, and news of which nobody was notified
     callbacks_failed: timedelta = timedelta(seconds=1)
     callback_limit: timedelta = timedelta(seconds=10)  # for one delivery, with its answer
     callback_claim: timedelta = timedelta(seconds=30)  # then its sender is taken for dead
@@ -116,6 +126,11 @@ class Timing:
     longest_restart: timedelta = timedelta(seconds=15)
     part_well: timedelta = timedelta(seconds=30)  # a part that ran this long: its next pause is the first again
     job_watched: timedelta = timedelta(seconds=0.5)
+
+    @property
+    def submit_limit(self) -> timedelta:
+        """Return after how long a row that is still submitting has lost its process: its POST has ended by then."""
+        return SUBMIT_PATIENCE + self.submit_margin
 
     def scaled(self, factor: float) -> Timing:
         """Return all limits times that factor."""

@@ -6,6 +6,7 @@ With the operator's, jobs and what belongs to them are everybody's: they are ask
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from mimetypes import guess_type
@@ -17,25 +18,59 @@ from urllib.parse import quote
 import httpx
 
 from darkroom.deployments.home import Home, write_private
+from darkroom.deployments.inherited import usable_proxies
 from darkroom.errors import BadInput, DarkroomError, NeedsHuman
 from darkroom.settings import Settings
+from darkroom.shown_addresses import without_secrets
+from darkroom.tls import tls_context
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
+TOLD_BY_NAME = ("image/", "audio/", "video/", "application/zip", "application/x-zip")  # types of files
+SECONDS, SECONDS_TO_CHANGE = 30.0, 120.0  # a thousand failed jobs that are put back take some seconds
+SECONDS_TO_UPLOAD = 600.0  # a long film is read to its end before there is an answer
+# The gateway has not heard of the call: whatever it asks for is not done.
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+# By a part of the address that changes something: the command that shows whether it did.
+SHOWN_BY = {
+    **dict.fromkeys(("images", "generations", "jobs"), "darkroom jobs"),
+    "dead-letters": "darkroom dead list",
+    "waits": "darkroom wait list",
+    "pending-runs": "darkroom pending list",
+    "users": "darkroom user list",
+    "keys": "darkroom key list",
+    "plans": "darkroom plan list",
+    "accounts": "darkroom account list",
+    "models": "darkroom model list",
+}
 PAGE = 100  # items at once; no list takes fewer as its most
 
 Json = dict[str, Any]
 
 
+def http_client() -> httpx.Client:
+    """Return a client by the environment's proxies and certificates; loopback it reaches without a proxy.
+
+    Raise NeedsHuman for what cannot be used of them.
+    """
+    os.environ.update(usable_proxies(os.environ))
+    try:
+        return httpx.Client(timeout=SECONDS, verify=tls_context())
+    except OSError as error:  # no such file, or no certificates in it
+        file = os.environ.get("SSL_CERT_FILE")
+        raise NeedsHuman(f"SSL_CERT_FILE names {file}, which cannot be used: unset it, or name another") from error
+
+
 class ApiClient:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, http: httpx.Client | None = None) -> None:
+        """`http`: by which the gateway is reached, where that is not what the environment says now."""
         self._poll_seconds = settings.timing.job_watched.total_seconds()
         self._url = settings.gateway_url.rstrip("/")
         self._kept = Home(settings.home).operator_key
         self._own_key = settings.api_key
         key = _operators(self._kept) if self._own_key is None else self._own_key.get_secret_value()
-        self._http = httpx.Client(
-            base_url=self._url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False
-        )
+        self._http = http or http_client()
+        self._http.base_url = self._url
+        self._http.headers["Authorization"] = f"Bearer {key}"
 
     def __enter__(self) -> Self:
         return self
@@ -65,15 +100,17 @@ class ApiClient:
 
     def model(self, endpoint: str) -> Json:
         """Return a model's card."""
-        return self.get(f"/v1/models/{quote(endpoint)}")
+        return self.get(f"/v1/models/{quote(endpoint)}")  # with its slashes
 
     def upload(self, file: Path) -> Json:
-        """Upload a picture or a zip, streamed from disk."""
-        headers = {"Content-Type": guess_type(file.name)[0] or "application/octet-stream"}
+        """Upload a file, streamed from disk. What its name does not tell is told by its bytes."""
+        guessed = guess_type(file.name)[0] or ""
+        headers = {"Content-Type": guessed if guessed.startswith(TOLD_BY_NAME) else "application/octet-stream"}
         with file.open("rb") as content:
-            return self._call("POST", "/v1/uploads", content=content, headers=headers)
+            return self._call("POST", "/v1/uploads", content=content, headers=headers, timeout=SECONDS_TO_UPLOAD)
 
     def job(self, job_id: str) -> Json:
+        # Whatever somebody types for an id stays one part of the address.
         return self.get(f"{self.whose()}/jobs/{quote(job_id, safe='')}")
 
     def change_job(self, job_id: str, action: str) -> Json:
@@ -100,8 +137,7 @@ class ApiClient:
         return self._call("GET", path, params={name: each for name, each in asked.items() if each is not None})
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Json:
-        # A thousand failed jobs that are put back take some seconds.
-        return self._call("POST", path, timeout=120, **({} if body is None else {"json": body}))
+        return self._call("POST", path, timeout=SECONDS_TO_CHANGE, **({} if body is None else {"json": body}))
 
     def all(self, path: str, **asked: Any) -> Iterator[Json]:
         """Yield the items of a list, page by page as they are taken."""
@@ -116,7 +152,7 @@ class ApiClient:
         try:
             response = self._http.request(method, path, **sent)
         except httpx.TransportError as error:
-            raise NeedsHuman(f"no gateway answers at {self._url}: start the stack with `darkroom up`") from error
+            raise NeedsHuman(_unanswered(error, without_secrets(self._url))) from error
         if response.is_error:
             raise _problem(response)
         return dict(response.json())
@@ -128,11 +164,29 @@ def _operators(file: Path) -> str:
     return file.read_text().strip()
 
 
+def _unanswered(error: httpx.TransportError, url: str) -> str:
+    """Say what may have happened to a call without an answer, and what to do."""
+    if isinstance(error, httpx.ProxyError):
+        return f"the proxy does not lead to the gateway at {url} ({error}): correct HTTPS_PROXY or NO_PROXY"
+    if isinstance(error, NEVER_SENT):
+        remedy = "start the stack with `darkroom up`, or correct DARKROOM_GATEWAY_URL"
+        return f"no gateway answers at {url} ({error}): {remedy}"
+    asked = error.request
+    broken = f"the connection to the gateway at {url} broke off before its answer came ({type(error).__name__})"
+    late = f"the gateway at {url} has not answered within {asked.extensions['timeout']['read']:g} s"
+    said = late if isinstance(error, httpx.TimeoutException) else broken
+    if asked.method == "GET":
+        return f"{said}: it was only asked, so nothing is changed by that. Its log may say why"
+    shown = next((SHOWN_BY[part] for part in asked.url.path.split("/") if part in SHOWN_BY), None)
+    look = f"see `{shown}`" if shown else "see whether it has"
+    return f"{said}: it may have done all the same what it was sent, or still do it: {look} before it is sent again"
+
+
 def _problem(response: httpx.Response) -> DarkroomError:
     """Return the sentence of a problem document (RFC 9457) as an error, or the status line of anything else."""
     try:
         problem = response.json()
         detail = str(problem.get("detail") or problem["title"])
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError):  # by a proxy in between: a page of its own, or JSON of another form
         return DarkroomError(f"the gateway answered {response.status_code} {response.reason_phrase}")
     return BadInput(detail, field=problem.get("field") or "") if response.status_code == 422 else DarkroomError(detail)

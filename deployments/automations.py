@@ -1,8 +1,6 @@
 """The automations: one resumes a run when what it waits for has come, one has reconcile look at a run that ended badly.
 
-Each resumption is its run's own, so `within` is 0: a window would fire once for everybody in it. That is just right for
-reconcile, which looks at all of them. Automations have no unique names and creating one twice would act twice, so they
-are upserted by name, and surplus ones removed.
+Both are upserted by name, and surplus ones removed.
 """
 
 from __future__ import annotations
@@ -11,19 +9,21 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from darkroom.orchestrator import RESUME_EVENTS
+from darkroom.orchestrator import RESUME_EVENTS, RESUMED_ROLE
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.timing import Timing
 
 RESUME_ON_CALLBACK: dict[str, Any] = {
     "name": "Darkroom: resume on callback",
-    "description": "Resumes the flow run named by the event. The fast path: reconcile resumes what this one missed.",
+    "description": "Resumes the run that an event names, unless its sender has. Reconcile resumes what is missed.",
     "trigger": {
         "type": "event",
         "posture": "Reactive",
         "expect": sorted(RESUME_EVENTS),
+        # A run that the event names as resumed already is passed over: the action would fail, and say so.
+        "match_related": {"prefect.resource.id": "prefect.flow-run.*", "prefect.resource.role": f"!{RESUMED_ROLE}"},
         "threshold": 1,
-        "within": 0,
+        "within": 0,  # each resumption is its run's own, and a window fires once for everybody in it
     },
     # No run is named: it is the first flow run among the event's resources.
     "actions": [{"type": "resume-flow-run"}],
@@ -36,12 +36,7 @@ LEAST_WINDOW = timedelta(seconds=2)
 
 
 def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str], timing: Timing) -> dict[str, Any]:
-    """Watch these deployments' runs, by their ids.
-
-    Found by tags they would be missed where a person started them: they get theirs late.
-
-    Reconcile is none of them, or its own crash would start it again.
-    """
+    """Watch these deployments' runs. Reconcile is none of them, or its own crash would start it again."""
     window = max(timing.bad_end_window, LEAST_WINDOW).total_seconds()
     look: dict[str, Any] = {"type": "run-deployment", "source": "selected", "deployment_id": reconcile}
     return {
@@ -51,9 +46,10 @@ def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str], timing: 
             "type": "event",
             "posture": "Reactive",
             "expect": ["prefect.flow-run.Cancelled", "prefect.flow-run.Crashed", "prefect.flow-run.Failed"],
+            # By their deployments: found by tags, runs that a person started would be missed, as they get theirs late.
             "match_related": {"prefect.resource.id": sorted(f"prefect.deployment.{each}" for each in deployments)},
             "threshold": 1,
-            "within": window,
+            "within": window,  # once for everybody in it is just right here: a turn looks at all of them
         },
         "actions": [look, look | {"schedule_after": window}],
     }
@@ -61,11 +57,12 @@ def reconcile_on_bad_end(*, reconcile: str, deployments: Sequence[str], timing: 
 
 def ensure_automation(api: PrefectApi, wanted: dict[str, Any]) -> None:
     """Brought up to date where it differs; whether it is enabled stays as the operator left it."""
+    # Prefect holds no name unique, and of two that are the same each would act.
     found = api.call("POST", "/automations/filter", json={"automations": {"name": {"any_": [wanted["name"]]}}})
     for surplus in found[1:]:
         api.call("DELETE", f"/automations/{surplus['id']}", absent=True)
     if not found:
-        api.call("POST", "/automations/", json=wanted, repeatable=False)
+        api.call("POST", "/automations/", json=wanted, repeatable=False)  # sent again it would be there twice
     elif _differs(found[0], wanted):
         api.call("PUT", f"/automations/{found[0]['id']}", json={**wanted, "enabled": found[0]["enabled"]})
 
@@ -80,5 +77,5 @@ def _differs(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def _comparable(value: Any) -> Any:
-    """Prefect keeps the names of events as a set, in no order."""
+    # Prefect keeps the names of events as a set, in no order.
     return sorted(value) if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 """`darkroom demo`: one picture the whole way, on the real parts, and the record of it.
 
-The provider is slow and the patience short, so the run suspends and the webhook brings it back. The stack runs in the
-main thread as for `darkroom up`; a second thread is its only user.
+The run suspends and the webhook brings it back. The stack runs in the main thread as for `darkroom up`; a second thread
+is its only user.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from darkroom.orchestrator import Orchestrator
 from darkroom.settings import load_settings
 
 PROMPT = "a red fox reading the newspaper by lamplight, woodcut"
+# The patience is over long before the picture is there: else the run would wait in its process.
 PATIENCE_SECONDS = 1
 LATENCY_SECONDS = 4.0
 POLL_SECONDS = 0.2
@@ -91,10 +92,8 @@ def _make_one_picture(stack: Stack, say: Say) -> int:
 
 
 def _let_it_close(orchestrator: Orchestrator, flow_run_id: UUID, *, within: timedelta) -> None:
-    """Wait until the run has closed, for `within` at most.
-
-    The run lingers for a further job; ended with the stack in that time, it would show as crashed.
-    """
+    """Wait until the run has closed, for `within` at most."""
+    # It lingers for a further job; ended with the stack in that time, it would show as crashed.
     deadline = time.monotonic() + within.total_seconds()
     while time.monotonic() < deadline:
         state = orchestrator.run_state(flow_run_id)
@@ -139,6 +138,7 @@ def _on_free_ports(options: StackOptions) -> StackOptions:
 def _free(port: int) -> int:
     """Return that port, or any other if it is taken."""
     with socket.socket() as probe:
+        # A port at which a stack has just ended counts as free, though connections of it linger for a minute.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))

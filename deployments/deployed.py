@@ -72,10 +72,11 @@ def ensure_deployed(api: PrefectApi, *, timing: Timing, same_code: bool) -> list
 def code_hash(*, timing: Timing) -> str:
     """Hash all that a deployment is made of: the files, the code, where it lies, what reads it, and by which times."""
     digest = hashlib.sha256()
-    times = str(timing.reconcile_every)
+    times = str(timing.reconcile_every)  # all that a deployment has of them (`prefect_yaml.py`)
     for word in (sys.version, times, *(f"{name}={version(name)}" for name in PACKAGES)):
         digest.update(word.encode() + b"\0")
     for source in (*project_files(), *sorted(set(_sources()))):
+        # With its path, which deployments have in them.
         digest.update(str(source).encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -84,6 +85,7 @@ def _sources() -> Iterator[Path]:
     """Yield the code of Darkroom and of the user's project."""
     for ours in (LIBRARY, *(PROJECT / name for name in BESIDE)):
         yield from ours.rglob("*.py")
+    # Without a project nothing is walked: a file has nothing below it.
     for folder, below, names in os.walk(users_project() or os.devnull):
         # What is installed in the project's folder is none of its code.
         if "pyvenv.cfg" in names:
@@ -95,8 +97,11 @@ def _sources() -> Iterator[Path]:
 
 def _appearance(api: PrefectApi, names: Sequence[str]) -> str:
     """Hash the deployments of those names as they stand. The hash is another where one is missing."""
-    wanted = {"deployments": {"name": {"any_": sorted({name.partition("/")[2] for name in names})}}, "limit": 200}
-    found = [_lasting(each) for each in api.call("POST", "/deployments/filter", json=wanted)]
+    wanted = {
+        "deployments": {"name": {"any_": sorted({name.partition("/")[2] for name in names})}},
+        "sort": "CREATED_DESC",
+    }
+    found = [_lasting(each) for each in api.all_of("/deployments/filter", wanted)]
     found.sort(key=lambda each: str(each["id"]))
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 

@@ -41,6 +41,7 @@ class Home:
         self.temporary = self.path / "tmp"
         self.operator_key = self.path / "operator.key"
         self.secrets_file = self.path / "secrets.env"
+        self.provisioned = self.run / "provisioned"  # there once this start has brought the home to its version
 
     def prepare(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,8 @@ class Home:
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
     def lock(self) -> IO[str]:
-        """Held as long as the file stays open; two stacks in one folder would fight over its database."""
+        """Lock the folder for as long as the file stays open. Raise NeedsHuman where a stack runs in it."""
+        # Two would fight over its database. The kernel's lock ends with its process, however that ends.
         handle = (self.run / "lock").open("w")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,6 +108,7 @@ class Home:
 def read_environment(file: Path) -> dict[str, str]:
     if not file.exists():
         return {}
+    # A value may have a `$` in it, which would be taken for a variable.
     return {name: value or "" for name, value in dotenv_values(file, interpolate=False).items()}
 
 
@@ -116,6 +119,7 @@ def write_environment(file: Path, environment: Mapping[str, str]) -> None:
 def write_private(file: Path, content: str) -> None:
     """Replace the file in one step; nobody but its owner ever sees the content."""
     draft = file.with_name(f"{file.name}.{os.getpid()}")
+    # Made with its mode: were that set afterwards, somebody could have opened it before.
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE), "w") as handle:
         handle.write(content)
     draft.replace(file)

@@ -1,7 +1,7 @@
 """What of the caller's environment the parts of a stack are given: a list of what is let through.
 
 What is not on it would be read by somebody: `PREFECT_*` of the caller's own server or cloud, libpq's `PG*`, a profile.
-A project that needs its own variable names it in `DARKROOM_PASS_ENV`. Loopback is never reached through a proxy.
+A project that needs its own variable names it in `DARKROOM_PASS_ENV`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ PASS_ENV = "DARKROOM_PASS_ENV"  # more of them, as patterns: `SHOP_URL,MY_*`
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _PATHS = {"PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"}
 LONGEST_TMPDIR = 70  # a socket's path has some hundred bytes, and multiprocessing puts 32 of its own behind it
+# At these the parts reach each other, which no proxy elsewhere could.
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 # Prefect's that do not say where and how it keeps what: its logs, and how long it keeps runs.
@@ -70,13 +71,14 @@ def foreign_to_prefect(environment: Mapping[str, str]) -> list[str]:
 def usable_proxies(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the proxies as HTTP clients take them, and `NO_PROXY` with loopback in it. Nothing where there is none.
 
-    Where both spellings are set the lower-case one wins, so both are. Raise NeedsHuman for a kind that is not known.
+    Raise NeedsHuman for a kind that is not known.
     """
     names = [each for name in PROXIES for each in (name, name.lower()) if environment.get(each)]
     existing = re.split(r"[,;\s]+", f"{environment.get('NO_PROXY', '')},{environment.get('no_proxy', '')}")
     if not names and not any(existing):
         return {}
     hosts = ",".join(dict.fromkeys([*LOOPBACK_HOSTS, *filter(None, map(_direct, existing))]))
+    # Where both spellings are set the lower-case one wins, so both are.
     return {**{name: _usable(name, environment[name]) for name in names}, "NO_PROXY": hosts, "no_proxy": hosts}
 
 
@@ -91,10 +93,9 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _usable(name: str, value: str) -> str:
-    """Return the address as HTTP clients take it. GNOME writes `socks://`, which none of them knows.
-
-    What they cannot read they raise for whatever they are for, on loopback too. It may hold a password.
-    """
+    """Return the address as HTTP clients take it. Raise NeedsHuman, without the address, for one that they do not."""
+    # They read all proxies first: for one that they cannot they raise, wherever they are to go, to loopback too.
+    # An address may hold a password, so none is shown.
     address = value.strip().strip("\"'").strip()
     scheme, separator, rest = address.partition("://")
     if separator and not re.fullmatch(r"[A-Za-z][\w+.-]*", scheme):
@@ -108,6 +109,7 @@ def _usable(name: str, value: str) -> str:
         named = False
     if not named:
         raise NeedsHuman(f"{name} names no host, or a port that is none: a proxy looks like http://host:port") from None
+    # GNOME writes `socks://`, which none of them knows.
     return f"socks5://{rest}" if scheme.lower() == "socks" else address
 
 

@@ -1,8 +1,7 @@
 """What Linux does for processes that belong together; elsewhere these do nothing.
 
 A child can ask for a signal when its parent dies (PR_SET_PDEATHSIG), so that even SIGKILL leaves nothing running; and a
-process can ask for the orphans below it (PR_SET_CHILD_SUBREAPER). The kernel's signal comes when the *thread* ends that
-forked.
+process can ask for the orphans below it (PR_SET_CHILD_SUBREAPER).
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ def die_with(parent: int, death_signal: signal.Signals = signal.SIGKILL) -> None
     """Die with the parent. To be called in the child, with the pid that forked it."""
     if not LINUX:
         return
+    # The signal comes when the *thread* ends that forked, also where its process goes on.
     _libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
     if os.getppid() != parent:  # it died before we could ask to be told
         os._exit(1)

@@ -83,10 +83,8 @@ def deploy_all(*, timing: Timing = UNSCALED) -> list[str]:
 
 
 def _deployment(entry: DeploymentEntry, *, project: Path, timing: Timing) -> RunnerDeployment:
-    """Deploy it with its code where it is now.
-
-    Workers go to that folder, as after `prefect deploy` without a pull step.
-    """
+    """Deploy it with its code where it is now."""
+    # Workers go to that folder, as after `prefect deploy` without a pull step.
     from prefect.deployments.runner import RunnerDeployment
     from prefect.runner.storage import LocalStorage
 

@@ -57,6 +57,7 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         require_readable_blocks(api, settings)
         ensure_work_pool(api, overwrite=overwrite)
         orchestrator = Orchestrator(api)
+        # Before a run names it: Prefect would make it then, and without a limit.
         orchestrator.ensure_queue(OPERATOR, limit=ledger.users.plan_of(OPERATOR).in_flight)
         say("work pool and queues: ready")
         same_code = not overwrite and deployed_as_this_code(api, timing=settings.timing)
@@ -65,7 +66,7 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         for account in accounts().values():
             ledger.accounts.ensure(account.account_id, slots=account.slots, user_slots=account.user_slots)
         for kind in configured():
-            if not same_code or not _type_exists(api, kind):
+            if not same_code or not _type_exists(api, kind):  # somebody may have deleted it in the UI
                 register(kind)
             ensure_block(kind, settings, overwrite=overwrite, say=say)
         ensure_store(api, settings, overwrite=overwrite, say=say)
@@ -76,7 +77,8 @@ def provision(settings: Settings, *, overwrite: bool = False, say: Callable[[str
         for automation in (RESUME_ON_CALLBACK, bad_end):
             ensure_automation(api, automation)
             say(f"automation {automation['name']!r}: ready")
-        leave_out_logos(api)
+        leave_out_logos(api)  # after the kinds of blocks: Prefect writes its addresses back as one is registered
+        # Runs whose worker was killed are Running at Prefect still, and their users' next jobs wait behind them.
         if ledger.runs.not_closed() or ledger.runs.closed_since(ledger.clock() - LONGEST_STANDSTILL):
             orchestrator.run_now(RECONCILE, closed_within_minutes=int(LONGEST_STANDSTILL.total_seconds() // 60))
             say("reconcile: looks at once at the runs that were under way")
@@ -115,6 +117,7 @@ def ensure_operator_key(ledger: Ledger, settings: Settings, *, say: Callable[[st
 def _key_of(home: Path, ledger: Ledger) -> str:
     """Make the home's own key of the operator's. It replaces that home's former one; those of other homes stay."""
     place = f"{socket.gethostname()}:{home.resolve()}"
+    # Of a long one its end, which tells homes apart.
     name = "".join(each if each.isprintable() else "?" for each in place)[-LONGEST_NAME:]
     former = [each for each in ledger.users.keys([OPERATOR]).get(OPERATOR, []) if each.name == name]
     for key in former:
@@ -128,6 +131,7 @@ def require_readable_blocks(api: PrefectApi, settings: Settings) -> None:
         try:
             _block_exists(api, slug)
         except Retry as error:
+            # Of a block that it cannot decrypt Prefect says 500, as when it is out.
             api.call("GET", "/health")  # which raises where that was the reason
             raise NeedsHuman(_another_key(slug, settings)) from error
 
@@ -149,10 +153,8 @@ def _another_key(slug: str, settings: Settings) -> str:
 
 
 def ensure_block(kind: type[Configured], settings: Settings, *, overwrite: bool, say: Callable[[str], None]) -> None:
-    """Write the block from its variables, where it is missing or is to be overwritten.
-
-    Without them it mostly is not made: only jobs that need it miss it, and they say so.
-    """
+    """Write the block from its variables, where it is missing or is to be overwritten."""
+    # Without them it mostly is not made: only jobs that need it miss it, and they say so.
     given, existing = kind.given(settings), _existing(kind)
     variables = " and ".join(kind.variables)
     if given is None and existing is None and getattr(kind, "required", False):
@@ -169,6 +171,7 @@ def ensure_block(kind: type[Configured], settings: Settings, *, overwrite: bool,
 
 def register(kind: type[Configured]) -> None:
     """Bring the block's form in Prefect's UI up to date with the fields of this version."""
+    # Here, as it imports Prefect, which is most of the time that a start takes, and mostly nothing is to be registered.
     from darkroom.providers import prefect_blocks
 
     prefect_blocks.register(kind)

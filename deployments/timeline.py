@@ -13,7 +13,7 @@ from darkroom.orchestrator import Orchestrator
 RUN_STATES = {
     "Running": ("running", "the flow, from its top: what it has already comes from the ledger"),
     "Suspended": ("suspended", "nothing of the run is in memory any more: no process, no connection"),
-    "Resuming": ("resumed", "by the automation, on the event that the webhook became"),
+    "Resuming": ("resumed", "as the webhook came; its event is in Prefect's feed"),
 }
 
 
@@ -25,7 +25,7 @@ class Step:
 
 
 def timeline(ledger: Ledger, orchestrator: Orchestrator, job: Job) -> list[Step]:
-    """Tell it in the order it happened. A run may have carried other jobs before; that is not part of this one."""
+    """Tell it in the order it happened."""
     run = ledger.runs.get(job.run_id) if job.run_id else None
     steps = [
         *_of_job(job),
@@ -33,6 +33,7 @@ def timeline(ledger: Ledger, orchestrator: Orchestrator, job: Job) -> list[Step]
         *_of_assets(ledger.assets.of_job(job.id)),
         *(_of_run(orchestrator, run.flow_run_id) if run and run.flow_run_id else ()),
     ]
+    # The run may have carried other jobs before: that is no part of this one.
     return sorted(step for step in steps if step.at >= job.created_at)
 
 

@@ -30,7 +30,7 @@ def ensure_work_pool(api: PrefectApi, *, overwrite: bool) -> None:
             "description": "Runs the flows of Darkroom.",
             "base_job_template": _template(),
         }
-        api.call("POST", "/work_pools/", json=body, conflict=True)
+        api.call("POST", "/work_pools/", json=body, conflict=True)  # a worker that starts beside us makes it, too
     elif overwrite or _names_the_old_command(existing["base_job_template"]):
         api.call("PATCH", path, json={"base_job_template": _template()})
     orchestrator = Orchestrator(api)
@@ -39,10 +39,8 @@ def ensure_work_pool(api: PrefectApi, *, overwrite: bool) -> None:
 
 
 def _names_the_old_command(template: Mapping[str, Any]) -> bool:
-    """Return whether it is as the first release made it, for Prefect's own worker.
-
-    The warm worker starts no command and refuses one.
-    """
+    """Return whether it is as the first release made it, for Prefect's own worker."""
+    # The warm worker starts no command and refuses one.
     command = template.get("variables", {}).get("properties", {}).get("command", {})
     return bool(command.get("default") == OLD_COMMAND)
 

@@ -28,6 +28,7 @@ from darkroom.order import field
 
 KIND = "daily-report"
 DAY = field("Day", "A past day, as 2026-11-20. Empty: all days since the last weekday.", None)
+MOST_SHOWN = 60  # characters of a name that is none
 ZONE = field("Time zone", "In which the day begins and ends, e.g. Europe/Berlin.", "UTC")
 TELL = field("Tell", "Whether the notifier is told, too.", True)
 
@@ -42,6 +43,7 @@ def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: Z
     text, subject = markdown(figures, zone), headline(figures, zone)
     resources.orchestrator.show_text(flow_run.id, key=f"{KIND}-{begin:%Y-%m-%d}", markdown=text, description=subject)
     if tell:
+        # By the run: where it is done again, it is the same piece of news.
         Notifier.load_default().send(subject, text, key=f"{KIND}-{flow_run.id}")
     return subject
 
@@ -49,8 +51,10 @@ def report(resources: Resources, flow_run: FlowRun, *, day: date | None, zone: Z
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise BadInput(f"There is no time zone '{name}'. Name one like Europe/Berlin.", field="time_zone") from error
+    # A folder of zones, and what no file can be called, are the file system's own errors; a path is a ValueError.
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        wrong = f"There is no time zone '{name[:MOST_SHOWN]}'. Name one like Europe/Berlin."
+        raise BadInput(wrong, field="time_zone") from error
 
 
 @flow(name=KIND, retries=0, log_prints=False)

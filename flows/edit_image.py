@@ -20,6 +20,7 @@ from darkroom.providers.web.model import ENDPOINT
 @pipeline(Edit)
 def edit_image(job: Job, order: Edit) -> dict[str, Any]:
     """Make another picture of one that is there."""
+    # Before anything is paid: a run that a person started in Prefect was not checked against the ledger.
     require_logos(order.post, job.asset, user_id=job.user_id)
     (done,) = post_process(job, [_picture(job, order)], order.post)
     return {"pictures": [done.id]}

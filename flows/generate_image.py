@@ -25,8 +25,10 @@ from darkroom.flows.parts.trained_style import find_style
 @pipeline(Picture)
 def generate_image(job: Job, picture: Picture) -> dict[str, Any] | None:
     """Make a picture from a prompt, and keep it in the media store."""
+    # Before anything is paid: a run that a person started in Prefect was not checked against the ledger.
     require_logos(picture.post, job.asset, user_id=job.user_id)
     style = find_style(current().ledger, job.user_id, picture.lora) if picture.lora else None
+    # A model of which nobody knows the price may cost as much as the order allows.
     with priced_at_most(picture.max_usd):
         made = job.store(job.infer(picture.endpoint, picture.input(style), step=STEP, reuse=picture.known_again))
     if not picture.post:

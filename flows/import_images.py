@@ -9,6 +9,7 @@ came at all.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from darkroom.errors import DarkroomError, Permanent, Retry
 from darkroom.flows.orders.imports import Came, Given, Import
 from darkroom.ledger import Asset
 from darkroom.providers.web.model import ENDPOINT, notes_of
+from darkroom.shown_addresses import without_secrets
 
 # A shop that fails is up again in a minute, or not today.
 PATIENT = RetryPolicy(attempts=3, longest=timedelta(seconds=30))
@@ -32,6 +34,7 @@ NO_NOTES: Mapping[int, list[str]] = MappingProxyType({})
 NO_MARKUP = str.maketrans(dict.fromkeys("`|<>[]\\\n\r", "_"))  # what would end its cell, or be read as Markdown
 
 
+# Up to 500 calls: a task run for each would cost more than the fetch that it shows.
 @pipeline(Import, as_tasks=False)
 def import_images(job: Job, order: Import) -> dict[str, Any]:
     """Pictures from the web become files of the media store."""
@@ -56,7 +59,7 @@ def calls_of(order: Import) -> list[Call]:
     options = {"max_width": order.max_width, "quality": order.quality}
     urls: dict[str, str] = {}
     for step, url in zip(order.steps(), order.urls, strict=True):
-        urls.setdefault(step, url)
+        urls.setdefault(step, url)  # those that differ in their fragment alone are one call
     return [
         Call(step=step, endpoint=ENDPOINT, arguments={"url": url, **options}, retry=PATIENT)
         for step, url in urls.items()
@@ -74,10 +77,8 @@ def _kept(job: Job, outcome: Inference | DarkroomError) -> Asset | DarkroomError
 
 
 def _tell(job: Job, *, done: int, of: int) -> None:
-    """Tell how far it has come in some steps, not with each picture.
-
-    Showing it in Prefect costs more than fetching one.
-    """
+    """Tell how far it has come in some steps, not with each picture."""
+    # Showing it in Prefect costs more than fetching one.
     step = max(1, of // TOLD)
     told = done if done == of else done - done % step
     job.progress(100 * told / of, f"{told} of {of} addresses")
@@ -86,18 +87,18 @@ def _tell(job: Job, *, done: int, of: int) -> None:
 def summary(given: Sequence[Given], came: Came, notes: Mapping[int, list[str]] = NO_NOTES) -> dict[str, Any]:
     """Return the job's result.
 
-    `imported` counts pictures; `images` and `refused` have each address, by its place `n`; `notes` of a picture, where
-    there are any, what was passed over or changed in it beside its size.
+    `imported` counts pictures; `images` and `refused` have each address, by its place `n` and without secrets;
+    `notes` of a picture, where there are any, what was passed over or changed in it beside its size.
     """
     return {
         "imported": _count(came),
         "images": [
-            {"n": n, "url": url, "asset_id": outcome.id} | ({"notes": notes[n]} if n in notes else {})
+            {"n": n, "url": without_secrets(url), "asset_id": outcome.id} | ({"notes": notes[n]} if n in notes else {})
             for n, url, outcome in given
             if isinstance(outcome, Asset)
         ],
         "refused": [
-            {"n": n, "url": url, "code": outcome.code, "reason": outcome.message}
+            {"n": n, "url": without_secrets(url), "code": outcome.code, "reason": outcome.message}
             for n, url, outcome in given
             if isinstance(outcome, DarkroomError)
         ],
@@ -105,9 +106,10 @@ def summary(given: Sequence[Given], came: Came, notes: Mapping[int, list[str]] =
 
 
 def nothing_imported(came: Came) -> DarkroomError:
-    """Worth a replay where another try may bring some of them."""
+    """Return the error of an import that has brought nothing."""
     errors = [outcome for outcome in came.values() if isinstance(outcome, DarkroomError)]
     why = ", ".join(f"{count} × {code}" for code, count in Counter(error.code for error in errors).most_common())
+    # A replay is worth it where it may bring some of them.
     kind = Retry if any(isinstance(error, Retry) for error in errors) else Permanent
     return kind(f"None of the addresses gave a picture: {why}.", code="nothing_imported")
 
@@ -122,19 +124,20 @@ def _count(came: Came) -> int:
 
 
 def _markdown(job: Job, given: Sequence[Given]) -> str:
-    """Show the gallery, then list what was refused before what was imported: somebody has to look after it."""
+    """Show the gallery, then list what was refused before what was imported."""
     refused = [
-        f"| {n} | {_place(url)} | `{outcome.code}`: {outcome.message} |"
+        f"| {n} | {place(url)} | `{outcome.code}`: {outcome.message} |"
         for n, url, outcome in given
         if isinstance(outcome, DarkroomError)
     ]
     imported = [
-        f"| {n} | {_place(url)} | {outcome.width} × {outcome.height}, {outcome.bytes // 1024:,} KB "
+        f"| {n} | {place(url)} | {outcome.width} × {outcome.height}, {outcome.bytes // 1024:,} KB "
         f"| [open]({job.link(outcome)}) |"
         for n, url, outcome in given
         if isinstance(outcome, Asset)
     ]
     parts = [_gallery(job, [outcome for _, _, outcome in given if isinstance(outcome, Asset)]), ""]
+    # First, as somebody has to look after it.
     if refused:
         parts += ["### Refused", "", "| | Address | Why |", "| ---: | --- | --- |", *refused, ""]
     if imported:
@@ -143,14 +146,19 @@ def _markdown(job: Job, given: Sequence[Given]) -> str:
 
 
 def _gallery(job: Job, assets: Sequence[Asset]) -> str:
-    """Draw it as HTML: Prefect's UI shows that as small as it is told, and Markdown's pictures as they are."""
+    """Draw the pictures in a row, each as small as a thumbnail."""
+    # As HTML: Prefect's UI shows that as small as it is told, and Markdown's pictures as they are.
     shown = list({asset.id: asset for asset in assets}.values())[:SHOWN]
     return " ".join(f'<img src="{job.link(asset)}" width="{THUMBNAIL}">' for asset in shown)
 
 
-def _place(url: str) -> str:
-    """Host and path, which is what a person knows it by. Without its query, where signatures are."""
-    whole = url.partition("?")[0].removeprefix("https://").removeprefix("http://")
+def place(url: str) -> str:
+    """Return host and path, which is what a person knows an address by."""
+    # Never what is before the host or behind the path: passwords and signatures are there, and artifacts are read by
+    # many. By hand, as what is no address is listed, too.
+    whole = re.split(r"[?#]", url, maxsplit=1)[0].removeprefix("https://").removeprefix("http://")
+    host, slash, path = whole.partition("/")
+    whole = host.rpartition("@")[2] + slash + path
     return f"`{whole.translate(NO_MARKUP)[:LONGEST_PLACE]}`"
 
 

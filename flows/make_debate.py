@@ -47,6 +47,7 @@ UPLOADS = RetryPolicy(attempts=6, first=timedelta(seconds=2), longest=timedelta(
 @pipeline(Debate)
 def make_debate(job: Job, order: Debate) -> dict[str, Any]:
     """Have the mascots of two brands argue about a topic, in a film."""
+    # Asked before anything is paid. Once something is, the rest goes as far as it can.
     if not any(call.status is RequestStatus.SUCCEEDED for call in job.calls):
         _require_accounts()
     try:
@@ -71,6 +72,7 @@ def _carry_out(job: Job, order: Debate) -> dict[str, Any]:
     (film,) = job.store(job.wait_all("film")[0])
     lines = script.lines(order.brands)
     finished = job.make("composite", partial(_composed, job, film, sound, lines), kind=Kind.VIDEO)
+    # The length is for the estimate alone: Mux is not told.
     upload = {"video": finished, "title": script.title, "seconds": finished.seconds}
     streamed = job.infer(STREAMS, upload, step="upload", retry=UPLOADS).output
     return {
@@ -85,7 +87,8 @@ def _carry_out(job: Job, order: Debate) -> dict[str, Any]:
 
 
 def _require_accounts() -> None:
-    """Raise NeedsHuman where a provider's block is missing: half a debate is of no use to anybody."""
+    """Raise NeedsHuman where a provider's block is missing."""
+    # All of them, also those that are needed last: half a debate is of no use to anybody.
     for endpoint in (WRITES, PAINTS, FILMS, SPEAKS, STREAMS):
         current().providers.of(find_model(endpoint).account_id)
 

@@ -40,6 +40,7 @@ def onboard_user(job: Job, who: Onboarding) -> dict[str, Any]:
     job.step("create-account", partial(_create_account, who))
     job.sleep(timedelta(hours=who.welcome_after_hours), step="until-welcome")
     job.step("welcome", partial(_tell, who, WELCOME))
+    # A profile that was completed before the job came here counts: it looks back to the job's beginning.
     completed = job.wait_for_event(
         COMPLETED,
         match={"account": who.account},

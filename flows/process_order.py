@@ -48,10 +48,8 @@ class Order(BaseOrder):
         return {"items": len(self.items), "total_cents": comes_to}
 
     def charge(self, *, user_id: str) -> Charge:
-        """Return the charge. The same order for the same money by the same way is one charge, in whichever job.
-
-        An event that is sent twice under two ids starts two jobs, and is paid once all the same.
-        """
+        """Return the charge. The same order for the same money by the same way is one charge, in whichever job."""
+        # An event that is sent twice under two ids starts two jobs, and is paid once all the same.
         same = "\n".join([user_id, self.order, str(self.total_cents), self.currency, self.payment_method])
         return Charge(
             order=self.order,
@@ -66,6 +64,7 @@ class Order(BaseOrder):
 def process_order(job: Job, order: Order) -> dict[str, Any]:
     """Validate an order, charge it and confirm it."""
     job.step("validate", order.require_sound)
+    # Not by the step's own key: that is another one in another job of the same order.
     charge_id = job.step("charge", partial(_charge, order.charge(user_id=job.user_id)))
     job.step("confirm", partial(_confirm, order))
     confirmed = job.send_event(CONFIRMED, {"order": order.order, "charge": charge_id}, step="announce")

@@ -53,6 +53,7 @@ class Upload(Order):
 
     def _parameters(self, item: Mapping[str, Any]) -> dict[str, Any] | BadInput:
         try:
+            # As its deployment would read it: what is wrong with one item is its own failure.
             chosen = MODELS[self.each].read({**self.in_common, **item})
         except BadInput as error:
             return error

@@ -42,10 +42,11 @@ class Batch(BatchOptions, _Manifest):
             plan_batch(self.manifest, self, style=lambda _: TRIAL)
 
 
+# A row is a job of its own, and none of them is a task of this one.
 @pipeline(Batch, as_tasks=False, patience=PATIENCE)
 def render_batch(job: Job, order: Batch) -> dict[str, Any]:
     """Everything as a cheap draft, then the winners as they were asked for."""
-    if job.rows.batch is None:
+    if job.rows.batch is None:  # else the run has come by here before
         _begin(job, order)
     job.rows.wait()
     job.require_going_on()

@@ -59,12 +59,14 @@ BUDGET = field(
 def put_back(resources: Resources, job_ids: list[str]) -> Table:
     """Requeue them. Return one line for each job: whether it was requeued, and if not, why."""
     table, implied = [], NOTHING
+    # Named twice, a job would be refused the second time: it is no failed one by then.
     for job_id in dict.fromkeys(job_ids):
         try:
             if resources.ledger.jobs.get(job_id) is None:
                 raise WrongState("There is no such job.")
             implied += resources.ledger.jobs.replay(job_id)
             table.append(_line(job_id))
+        # One that cannot be replayed keeps none of the others from it.
         except WrongState as refusal:
             table.append(_line(job_id, why_not=refusal.message))
     resources.dispatcher.carry_out(implied)
@@ -86,7 +88,7 @@ def price(resources: Resources, which: DeadLetterFilter) -> tuple[str, Table]:
 
 
 def chosen(ledger: Ledger, jobs: list[str], failed: Failed | None) -> DeadLetterFilter:
-    """Named jobs are meant also where they were discarded."""
+    """Return the filter for the failed jobs that are meant."""
     given = failed or Failed()
     return DeadLetterFilter(
         job_ids=tuple(dict.fromkeys(jobs)) or None,
@@ -97,6 +99,7 @@ def chosen(ledger: Ledger, jobs: list[str], failed: Failed | None) -> DeadLetter
         endpoint=given.endpoint,
         since=given.failed_since,
         until=given.failed_before,
+        # Whoever names a job means it, discarded or not.
         discarded=None if jobs and not given.discarded else given.discarded,
     )
 
@@ -128,6 +131,7 @@ def replay(jobs: JobIds = JOBS, failed: Failed | None = FAILED, budget_usd: Usd 
     run_id = context.flow_run.id
     with open_resources() as resources:
         try:
+            # By the run: if it is done again, it goes on under the same budget.
             message, table = carried_out(resources, jobs or [], failed, budget_usd, key=f"flow run {run_id}")
         except BadInput as error:
             return refused(error)

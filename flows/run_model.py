@@ -54,6 +54,7 @@ def _result(job: Job, made: Inference, files: list[Asset]) -> dict[str, Any]:
     """Return what the answer says beside its files, with their ids in their places; a long one as a file itself."""
     places: dict[str, str] = {}
     for file, asset in zip(made.files, files, strict=True):
+        # One address may stand in the answer twice.
         places.setdefault(file.url, asset.id)
     rest = rest_of(made.output, places)
     written = json.dumps(rest, ensure_ascii=False).encode()

@@ -44,51 +44,65 @@ def train_lora(job: Job, order: Training) -> dict[str, Any]:
     fetched: list[Flaw] = []
     brought = bring(job, order.given(), fetched)
     job.show("price", _price(order), description="What the training will cost")
-    noticed = told(fetched)
-    archive = job.make(CHECK, lambda: _archive(job, order, brought, noticed), kind=Kind.ARCHIVE)
-    notes = _notes(job, noticed)
+    archive = _archive(job, order, brought, told(fetched))
     trained = job.infer(TRAINER, order.training(archive), step=TRAIN, retry=TRAINING, lane=Lane.TRAINING)
     lora, weights = _registered(job, order, trained)
     grid = _tested(job, order, lora, weights)
+    # By its word it is found from here on; by its id it was since it was registered.
     current().ledger.loras.ready(lora.id, sample=grid.id)
-    return {"lora_id": lora.id, "trigger_word": lora.trigger_word, "version": lora.version, **notes}
+    return {"lora_id": lora.id, "trigger_word": lora.trigger_word, "version": lora.version, **_notes(job)}
 
 
-def _archive(job: Job, order: Training, brought: Brought, notes: list[str]) -> bytes:
-    """Build the archive that the trainer gets; add to the notes what is to be told of the pictures.
+def _archive(job: Job, order: Training, brought: Brought, noticed: Sequence[str]) -> Asset:
+    """Return the archive that the trainer gets. Where it is built, tell what was noticed of the pictures.
 
-    Raise BadInput, which names every picture that is no good.
+    `noticed`: as they were fetched. Raise BadInput, which names every picture that is no good.
     """
+    if (made := _made(job, CHECK)) is not None:
+        return made
+    job.require_going_on()
     with CHECKING:
-        checked = check(job, order.given(), brought, allow_similar=order.allow_similar)
-        notes += told(checked.notes)
+        try:
+            checked = check(job, order.given(), brought, allow_similar=order.allow_similar)
+        except DarkroomError as error:
+            raise error.of(step=CHECK) from error
+        notes = [*noticed, *told(checked.notes)]
         images = with_trigger(checked.images, order.trigger_word)
         get_run_logger().info("%s pictures are good; it will cost about $%.2f", len(images), order.estimate())
         job.progress(1, f"{len(images)} pictures checked" + (f", {len(notes)} notes" if notes else ""))
-        return build_archive(images)
+        content = build_archive(images)
+    # Before the archive: once that is there, nobody checks the pictures again.
+    _tell(job, notes)
+    return job.make(CHECK, lambda: content, kind=Kind.ARCHIVE)
 
 
-def _notes(job: Job, fresh: Sequence[str]) -> dict[str, list[str]]:
-    """Return what there is to be told of the pictures, as a part of the job's result; keep and show it the first time.
+def _tell(job: Job, notes: Sequence[str]) -> None:
+    """Show and keep what there is to be told of the pictures, once."""
+    if not notes or _made(job, NOTES) is not None:
+        return
+    for note in notes:
+        get_run_logger().warning("%s", note)
+    job.show("notes", "\n".join(f"- {note}" for note in notes), description="What was noticed of the pictures")
+    lines = "".join(f"{json.dumps({'note': note}, ensure_ascii=False)}\n" for note in notes)
+    # A file of the job, so it can be read while the training is under way.
+    job.make(NOTES, lambda: lines.encode(), kind=Kind.TABLE)
 
-    It is a file of the job, so it can be read while the training is under way.
-    """
-    if fresh:
-        for note in fresh:
-            get_run_logger().warning("%s", note)
-        job.show("notes", "\n".join(f"- {note}" for note in fresh), description="What was noticed of the pictures")
-        lines = "".join(f"{json.dumps({'note': note}, ensure_ascii=False)}\n" for note in fresh)
-        job.make(NOTES, lambda: lines.encode(), kind=Kind.TABLE)
-    kept = next((asset for asset in job.assets if asset.step == NOTES), None)
+
+def _made(job: Job, step: str) -> Asset | None:
+    return next((asset for asset in job.assets if asset.step == step), None)
+
+
+def _notes(job: Job) -> dict[str, list[str]]:
+    """Return what there was to be told of the pictures, for the job's result."""
+    kept = _made(job, NOTES)
     return {"notes": [json.loads(line)["note"] for line in job.read(kept).splitlines()]} if kept else {}
 
 
 def _registered(job: Job, order: Training, trained: Inference) -> tuple[Lora, Asset]:
-    """Store the weights and register the LoRA.
-
-    It is the user's as soon as they are stored, whatever the outcome of its test pictures: it is paid.
-    """
+    """Store the weights and register the LoRA."""
+    # The trainer's refinement names its files in this order.
     weights, config = job.store(trained)[:2]
+    # It is the user's from here on, whatever the outcome of its test pictures: it is paid.
     lora = current().ledger.loras.register(
         job.id, user_id=job.user_id, trigger_word=order.trigger_word, weights=weights.id, config=config.id
     )
@@ -111,10 +125,7 @@ def _tested(job: Job, order: Training, lora: Lora, weights: Asset) -> Asset:
 
 
 def _test_pictures(job: Job, order: Training, weights: Asset) -> list[Asset]:
-    """Make the test pictures.
-
-    One that fails fails the training's job, but not before the others are stored: they are paid.
-    """
+    """Make the test pictures. One that fails fails the training's job."""
     calls = [
         Call(step=f"{TEST}-{n}", endpoint=PAINTER, arguments=each)
         for n, each in enumerate(order.pictures(weights), start=1)
@@ -122,7 +133,7 @@ def _test_pictures(job: Job, order: Training, weights: Asset) -> list[Asset]:
     pictures, failures = list[Asset](), list[DarkroomError]()
     for _, outcome in job.each(calls):
         if isinstance(outcome, DarkroomError):
-            failures.append(outcome)
+            failures.append(outcome)  # raised when the others are stored: they are paid
         else:
             pictures += job.store(outcome)
     if failures:
@@ -132,7 +143,8 @@ def _test_pictures(job: Job, order: Training, weights: Asset) -> list[Asset]:
 
 def _price(order: Training) -> str:
     head = ["| What | Model | At most |", "| --- | --- | ---: |"]
-    lines = [f"| {what} | `{model}` | ${cost:.2f} |" for what, model, cost in order.costs()]
+    named = {TRAIN: "The training", TEST: f"{len(order.pictures(None))} test pictures"}
+    lines = [f"| {named[part.step]} | `{part.endpoint}` | ${part.usd:.2f} |" for part in order.parts()]
     return "\n".join([*head, *lines, f"| **In all** | | **${order.estimate():.2f}** |"])
 
 

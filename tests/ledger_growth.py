@@ -1,16 +1,19 @@
 """A ledger of many ended jobs, filled by SQL, and what is asked of a ledger, one by one: to see what grows with it.
 
 A thousand jobs a day, back from now, so a larger ledger is an older one, and what is open stays as much. Half are one
-user's. What is rare is rare among hundreds: a kind, a tag, failures (most of them put away), refused events.
+user's. What is rare is rare among hundreds: a kind, a tag, failures (most of them put away), refused events. Of that a
+page is as short as ten thousand jobs fill it: in a larger ledger a longer one would not be slower, but more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import psycopg
+from sqlalchemy import text
 
 from darkroom.ledger import EventStatus, JobStatus, Ledger, RequestSpec, Search
 from darkroom.ledger.dead_letters import DeadLetterFilter
@@ -25,7 +28,7 @@ FILL = """
         now() - n * interval '86.4 s' AS at,
         CASE WHEN n % 100 = 7 THEN 'failed' WHEN n % 1000 = 8 THEN 'cancelled' ELSE 'completed' END AS status,
         CASE WHEN n % 4000 = 10 THEN 'train-lora' ELSE 'generate-image' END AS kind,
-        CASE WHEN n % 1000 = 12 THEN ARRAY['spring'] ELSE '{}' END AS tags
+        CASE WHEN n % 1000 = 12 THEN ARRAY['spring'] WHEN n <= 20 THEN ARRAY['autumn'] ELSE '{}' END AS tags
     FROM generate_series(1, %(jobs)s) AS n;
     INSERT INTO "user" (id, name, plan, notified, created_at)
     SELECT 'u' || n, 'user ' || n, 'studio', 0, now() FROM generate_series(1, 20) AS n;
@@ -34,7 +37,7 @@ FILL = """
     INSERT INTO job (id, user_id, kind, status, run_id, parameters, tags, error, created_at, started_at, finished_at,
         discarded_at)
     SELECT 'job' || id, user_id, kind, status, CASE WHEN n % 10 = 0 THEN 'run' || id END,
-        jsonb_build_object('prompt', 'a fox in the snow ' || n), tags,
+        jsonb_build_object('prompt', CASE WHEN n <= 20 THEN 'a heron ' ELSE 'a fox in the snow ' END || n), tags,
         CASE WHEN status = 'failed' THEN jsonb_build_object('class', 'Permanent', 'code', 'content_policy', 'ref',
             'req' || id) END,
         at, at, at + interval '5 s', CASE WHEN status = 'failed' AND n > 5000 THEN at END
@@ -69,6 +72,28 @@ FILL = """
     DROP TABLE ended
 """
 
+BACKLOG = """
+    INSERT INTO "user" (id, name, plan, notified, created_at)
+    SELECT 'u' || n, 'user ' || n, 'pro', 0, now() FROM generate_series(1, {users}) AS n;
+    INSERT INTO job (id, user_id, kind, status, parameters, created_at)
+    SELECT 'j' || n, 'u' || 1 + n % {users}, 'generate-image', 'pending', '{{}}', now()
+    FROM generate_series(1, {rows}) AS n;
+    INSERT INTO request (ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, lane, status,
+                         token, estimate_usd, created_at)
+    SELECT 'r' || n, 'j' || n, 'u' || 1 + n % {users}, 'fal', 'generate', 1, 'fal-ai/flux/dev', '{{}}', '', 1,
+           'queued', md5(n::text), 0.025, now() + n * interval '1 ms'
+    FROM generate_series(1, {rows}) AS n;
+    INSERT INTO job (id, user_id, kind, status, parameters, created_at, finished_at)
+    SELECT 'done' || n, 'u' || 1 + n % {users}, 'generate-image', 'completed', '{{}}', now(), now()
+    FROM generate_series(1, {rows}) AS n;
+    INSERT INTO request (ref, job_id, user_id, account_id, step, attempt, endpoint, input, input_hash, lane, status,
+                         token, estimate_usd, cost_usd, created_at, finished_at, output)
+    SELECT 'rdone' || n, 'done' || n, 'u' || 1 + n % {users}, 'fal', 'generate', 1, 'fal-ai/flux/dev', '{{}}', '', 1,
+           'succeeded', md5('done' || n), 0.025, 0.025, now(), now(), '{{}}'
+    FROM generate_series(1, {rows}) AS n;
+"""
+GIVE_BACK = "UPDATE request SET status = 'queued', granted_at = NULL WHERE status = 'granted'"
+
 
 def fill(url: str, *, jobs: int) -> None:
     """Fill the fresh ledger, and let Postgres see what is in it, as it does by itself in time."""
@@ -79,6 +104,25 @@ def fill(url: str, *, jobs: int) -> None:
             connection.execute(statement.replace("%(jobs)s", str(jobs)).replace("%(open)s", str(OPEN)))
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
+
+
+def fill_backlog(url: str, *, users: int, rows: int) -> None:
+    """Fill the fresh ledger with rows that wait, as many of each user, and as many that have ended."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in BACKLOG.format(users=users, rows=rows).split(";\n")[:-1]:
+            connection.execute(statement)
+        connection.execute("VACUUM ANALYZE")
+
+
+def grant_and_give_back(ledger: Ledger, url: str, *, times: int) -> Iterator[float]:
+    """Grant ten slots, each time of the same backlog. Yield how many seconds that took."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for _ in range(times):
+            began = time.perf_counter()
+            granted = ledger.grants.grant()
+            yield time.perf_counter() - began
+            assert len(granted) == 10
+            connection.execute(GIVE_BACK)
 
 
 def job_id(n: int) -> str:
@@ -93,6 +137,13 @@ def _order(ledger: Ledger) -> None:
     ledger.jobs.post(user_id="u2", kind="generate-image", parameters={"prompt": "a fox"}, first=first)
 
 
+def _grant(ledger: Ledger) -> None:
+    """And the slots given back, for the next time."""
+    assert len(ledger.grants.grant()) == 10
+    with ledger.grants._engine.begin() as connection:
+        connection.execute(text(GIVE_BACK))
+
+
 def _job_page(ledger: Ledger) -> None:
     job = ledger.jobs.get(job_id(100))
     assert job is not None
@@ -103,7 +154,9 @@ def _job_page(ledger: Ledger) -> None:
 
 
 def _reconcile(ledger: Ledger) -> None:
-    """What a turn reads of the ledger."""
+    """What a turn reads of the ledger, and by what it is known whether one is due."""
+    kept = timedelta(days=90)
+    ledger.housekeeping.turn_due(news_kept=kept, events_kept=kept, billing=["fal"], drift_day=None)
     ledger.runs.not_closed()
     ledger.runs.closed_since(ledger.clock() - timedelta(minutes=10))
     ledger.runs.limits_of_open()
@@ -129,16 +182,23 @@ def _page(**asked: object) -> Callable[[Ledger], None]:
     return page
 
 
+def _no_page(**asked: object) -> Callable[[Ledger], None]:
+    def page(ledger: Ledger) -> None:
+        assert not ledger.jobs.page(**{"user_id": "u1", "limit": 51} | asked)  # type: ignore[arg-type]
+
+    return page
+
+
 def _events(**asked: object) -> Callable[[Ledger], None]:
     def page(ledger: Ledger) -> None:
-        assert ledger.events.page(**asked, limit=51)  # type: ignore[arg-type]
+        assert ledger.events.page(**{"limit": 51} | asked)  # type: ignore[arg-type]
 
     return page
 
 
 def _pending(**asked: object) -> Callable[[Ledger], None]:
     def page(ledger: Ledger) -> None:
-        assert ledger.pending_runs.page(**asked, limit=51)  # type: ignore[arg-type]
+        assert ledger.pending_runs.page(**{"limit": 51} | asked)  # type: ignore[arg-type]
 
     return page
 
@@ -156,7 +216,7 @@ def _letters(**asked: object) -> Callable[[Ledger], None]:
 OPERATIONS: Mapping[str, Callable[[Ledger], None]] = {
     "order": _order,
     "job page": _job_page,
-    "grant": lambda ledger: ledger.grants.grant() and None,
+    "grant": _grant,
     "reconcile": _reconcile,
     "list": _page(),
     "list of all users": _page(user_id=None),
@@ -164,14 +224,17 @@ OPERATIONS: Mapping[str, Callable[[Ledger], None]] = {
     "list, pending": _page(user_id="u2", status=JobStatus.PENDING),
     "list, completed": _page(status=JobStatus.COMPLETED),
     "list, failed": _page(user_id="u8", status=JobStatus.FAILED),
-    "list, cancelled": _page(status=JobStatus.CANCELLED),
-    "list, one kind": _page(kind="train-lora"),
+    "list, cancelled": _page(status=JobStatus.CANCELLED, limit=10),
+    "list, one kind": _page(kind="train-lora", limit=3),
     "list, one kind, completed, since": _page(
         kind="train-lora", status=JobStatus.COMPLETED, since=datetime.now(UTC) - timedelta(days=9)
     ),
-    "list, one kind of all users": _page(user_id=None, kind="train-lora"),
-    "list, a tag": _page(search=Search(tags=("spring",))),
-    "list, a prompt": _page(search=Search(text="in the snow 999")),
+    "list, one kind of all users": _page(user_id=None, kind="train-lora", limit=3),
+    "list, a tag": _page(search=Search(tags=("autumn",))),
+    "list, a tag of all users": _page(user_id=None, search=Search(tags=("autumn",))),
+    "list, a word": _page(search=Search(text="heron")),
+    "list, a word of all users": _page(user_id=None, search=Search(text="heron")),
+    "list, a word of no job": _no_page(search=Search(text="zebra")),
     "dead letters": _letters(),
     "dead letters of a user": _letters(user_id="u8"),
     "dead letters of an endpoint": _letters(endpoint="fal-ai/flux/dev"),
@@ -179,11 +242,16 @@ OPERATIONS: Mapping[str, Callable[[Ledger], None]] = {
     "dead letters since": _letters(since=datetime.now(UTC) - timedelta(days=1)),
     "the day's report": _report,
     "events": _events(),
-    "events of a source": _events(source="u2"),
+    "events of a source": _events(source="u2", limit=10),
     "events of a user": _events(source="u1", user_id="u1"),
-    "events, refused": _events(status=EventStatus.REFUSED),
+    "events, refused": _events(status=EventStatus.REFUSED, limit=10),
     "pending runs": _pending(),
     "pending runs of a user": _pending(user_id="u1"),
-    "pending runs of a deployment": _pending(deployment="onboard-user/on-demand"),
-    "pending runs, dropped": _pending(status=PendingStatus.DROPPED),
+    "pending runs of a deployment": _pending(deployment="onboard-user/on-demand", limit=10),
+    "pending runs, dropped": _pending(status=PendingStatus.DROPPED, limit=10),
+}
+# What is found by tags and words is more in a larger ledger, and all of it is read, up to a bound.
+MORE_FOUND: Mapping[str, Callable[[Ledger], None]] = {
+    "list, a tag of one in a thousand": _page(search=Search(tags=("spring",)), limit=10),
+    "list, words of one in a thousand": _page(search=Search(text="in the snow 999"), limit=5),
 }

@@ -1,8 +1,7 @@
 """The block `notifier/default`: the way for news is named there and nowhere else; flows say only what and to whom.
 
-Flat fields, of which a way needs some, because Prefect's UI makes a form of them. Without anything set, news goes to
-the run's log, where a developer sees it. A message that fails may have arrived all the same, so each carries an id made
-of its key: as Message-ID of a mail, as `webhook-id` and `Idempotency-Key` of a webhook. Chats know no such thing.
+Without anything set, news goes to the run's log, where a developer sees it. A message carries an id made of its key: as
+Message-ID of a mail, as `webhook-id` and `Idempotency-Key` of a webhook. Chats know no such thing.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ NEEDED: dict[Way, tuple[str, ...]] = {
     "prefect": ("block",),
 }
 SCHEMES: dict[str, Encryption] = {"smtp": "starttls", "smtps": "tls", "smtp+plain": "none"}
+# Of submission (RFC 6409), of submission under TLS (RFC 8314), and of relay.
 PORTS: dict[Encryption, int] = {"starttls": 587, "tls": 465, "none": 25}
 
 
@@ -38,6 +38,7 @@ class Notifier(Configured):
 
     variables: ClassVar[tuple[str, ...]] = ("DARKROOM_NOTIFIER", "DARKROOM_NOTIFIER_SECRET")
 
+    # Flat fields, of which a way needs some, because Prefect's UI makes a form of them.
     way: Way = Field(
         "log", title="Way", description="log; smtp: mail; webhook: signed POST; prefect: a block such as Slack's."
     )
@@ -150,6 +151,7 @@ def _filled(value: str | SecretStr) -> bool:
 def _words(error: ValueError) -> str:
     """Say what is wrong, without what was given."""
     if isinstance(error, ValidationError):
+        # Not the error's own text: pydantic quotes what was given, and that may be the secret.
         return "; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors())
     return "not a usable address"
 
@@ -177,12 +179,13 @@ def _fields(notifier: str, secret: SecretStr | None) -> dict[str, Any]:
 
 
 def _log(message: Message) -> None:
-    """Log that it went, neither to whom nor the text: logs are read by many."""
+    """Log that the message went."""
     from prefect.exceptions import MissingContextError
     from prefect.logging import get_logger, get_run_logger
 
     try:
         logger = get_run_logger()
-    except MissingContextError:
+    except MissingContextError:  # outside of a run, where Prefect has no logger of one
         logger = get_logger("darkroom.notifier")
+    # Neither to whom nor the text: logs are read by many.
     logger.info("Notifier %s: %s (%d characters)", message.id, message.one_line(), len(message.text))

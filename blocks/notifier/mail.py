@@ -1,4 +1,4 @@
-"""Mail, by the standard library's client. A server's refusal that begins with 4 may pass, one with 5 does not."""
+"""Mail, by the standard library's client."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class MailServer:
 
 
 def send_mail(message: Message, server: MailServer, *, fallback: str) -> None:
-    """`fallback`: who gets what is for no user. Raises as `Notifier.tell`."""
+    """Send the message. Raise as `Notifier.send` does.
+
+    `fallback`: who gets what is for no user.
+    """
     to = message.to or fallback
     if not re.fullmatch(MAIL_ADDRESS, to):
         raise BadInput("A message needs one mail address, name@example.com, of who gets it.", field="to")
@@ -77,7 +80,8 @@ def _connected(server: MailServer) -> Iterator[smtplib.SMTP]:
 
 @contextmanager
 def _translated(server: MailServer) -> Iterator[None]:
-    """Translate it without the server's words: they may repeat the address."""
+    """Translate what the client raises into our errors."""
+    # Never with the server's words: they may repeat the address.
     try:
         yield
     except smtplib.SMTPRecipientsRefused as error:
@@ -91,6 +95,7 @@ def _translated(server: MailServer) -> Iterator[None]:
         problem = f"the mail server {server.host} cannot do what the block {BLOCK} asks for (encryption or log-in)"
         raise Permanent(problem, code="not_supported") from error
     except NOBODY_THERE as error:
+        # Nothing has left, so it is waited for, and no try is used up.
         raise Park(
             f"the mail server {server.host} is not there ({type(error).__name__})", code="unreachable"
         ) from error
@@ -100,7 +105,7 @@ def _translated(server: MailServer) -> Iterator[None]:
 
 def _refused(server: MailServer, code: int, what: str) -> DarkroomError:
     words = f"the mail server {server.host} refused the {what} ({code})"
-    if code < 500:
+    if code < 500:  # RFC 5321: a refusal with 4 in front may pass, one with 5 does not
         return Retry(words)
     if what == "recipient":
         return BadInput(words, field="to", code="recipient_refused")

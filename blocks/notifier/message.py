@@ -21,8 +21,10 @@ class Message:
     @property
     def id(self) -> str:
         """Return the key as it is shown to others: short, and safe in a header whatever the key was made of."""
+        # A message that failed may have arrived all the same: by this its receiver knows it again.
         return f"msg_{sha256(self.key.encode()).hexdigest()[:32]}"
 
     def one_line(self) -> str:
         """Return the subject as a header takes it: on one line, of at most `MOST_SUBJECT` characters."""
+        # A line break would begin another header, `Bcc:` for one.
         return " ".join(self.subject.split())[:MOST_SUBJECT]

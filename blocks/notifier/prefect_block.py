@@ -1,8 +1,4 @@
-"""Prefect's own notification blocks: Slack, Teams, Discord, PagerDuty and what else Apprise reaches.
-
-Apprise says that a message was not delivered, and why in its log alone, where the address is that is the credential. So
-every such failure is one that may pass.
-"""
+"""Prefect's own notification blocks: Slack, Teams, Discord, PagerDuty and what else Apprise reaches."""
 
 from __future__ import annotations
 
@@ -40,6 +36,7 @@ def notify(message: Message, block: NotificationBlock, *, name: str) -> None:
         with block.raise_on_failure():
             block.notify(message.text, subject=message.one_line())  # type: ignore[unused-coroutine]  # sync, outside a loop
     except NotificationError:
+        # Apprise tells why in its log alone, beside the address that is the credential: so each may be one that passes.
         raise Retry(f"the block {name} could not deliver the message", code="not_delivered") from None
     except (httpx.HTTPStatusError, httpx.TransportError) as error:
         raise Retry(f"the block {name} could not deliver the message ({type(error).__name__})") from error

@@ -26,14 +26,13 @@ TRANSIENT = frozenset({408, 409, 425})
 
 
 def post(message: Message, *, url: str, signing_key: str) -> None:
-    """Post the signed message. Raise as `Notifier.tell` does.
-
-    A redirect is not followed: the signature is for one receiver.
-    """
+    """Post the signed message. Raise as `Notifier.send` does."""
     body = json.dumps({"id": message.id, "subject": message.one_line(), "text": message.text, "to": message.to})
+    # The time of this try, as receivers refuse what was signed long ago.
     headers = signed(message.id, body, signing_key=signing_key, at=int(time.time()))
     try:
         with (
+            # It follows no redirect: the signature is for one receiver.
             httpx.Client(timeout=SECONDS, verify=tls_context()) as client,
             # What it answers is of no interest, however long it is.
             client.stream("POST", url, content=body, headers=headers) as answer,
@@ -58,7 +57,7 @@ def signed(id: str, body: str, *, signing_key: str, at: int) -> dict[str, str]:
 
 
 def _secret(signing_key: str) -> bytes:
-    if not signing_key.startswith(PREFIX):
+    if not signing_key.startswith(PREFIX):  # not in the specification's form: the text itself is the key
         return signing_key.encode()
     try:
         return base64.b64decode(signing_key.removeprefix(PREFIX), validate=True)

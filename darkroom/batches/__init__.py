@@ -8,7 +8,7 @@ rows before anything is paid. Pure: what a model accepts is asked of the `Check`
 
 from __future__ import annotations
 
-from darkroom.batches.checking import Check, Checked, Manifest, Row, duplicates, read_manifest
+from darkroom.batches.checking import Check, Checked, Manifest, Row, duplicates, read_manifest, without_defaults
 from darkroom.batches.forecasting import Forecast, forecast
 from darkroom.batches.passes import Pass, Passes, draft_of, final_of
 from darkroom.batches.problems import ManifestError, Problem
@@ -31,4 +31,5 @@ __all__ = [
     "final_of",
     "forecast",
     "read_manifest",
+    "without_defaults",
 ]

@@ -1,9 +1,7 @@
 """The audit trail of a batch: every paid call of every row, also those that failed, as CSV and as JSON lines.
 
 The provider forgets after days; this is what remains. Rows come from the ledger one after the other and leave as pieces
-of a file, so ten thousand take no more memory than a few. JSON lines are exact. CSV is for spreadsheets: it begins with
-a byte order mark, as Excel takes UTF-8 without one for something else, and text that would be taken for a formula gets
-an apostrophe in front.
+of a file, so ten thousand take no more memory than a few. JSON lines are exact; CSV is for spreadsheets.
 """
 
 from __future__ import annotations
@@ -85,10 +83,8 @@ class AuditRow:
 
 
 def audit_rows(found: Iterable[Mapping[str, Any]]) -> Iterator[AuditRow]:
-    """Yield one row for each paid call, from the ledger's rows (`Batches.audit`).
-
-    The ledger has one for each call and file, those of a call one after the other.
-    """
+    """Yield one row for each paid call, from the ledger's rows (`Batches.audit`)."""
+    # The ledger has one for each call and file. Those of a call come one after the other, or they would not be grouped.
     for _, same in groupby(found, key=lambda row: (row["job_id"], row["ref"])):
         yield _audit_row(list(same))
 
@@ -116,6 +112,7 @@ _AMOUNTS = ("estimate_usd", "cost_usd")
 
 def _audit_row(same: list[Mapping[str, Any]]) -> AuditRow:
     first = same[0]
+    # A row that never came to a call has its job's error.
     error = first["error"] or first["job_error"] or {}
     called = first["ref"] is not None
     return AuditRow(
@@ -154,6 +151,7 @@ def _document(row: AuditRow) -> dict[str, Any]:
 
 def _csv_lines(rows: Iterable[AuditRow]) -> Iterator[str]:
     out = StringIO()
+    # Excel takes UTF-8 without a byte order mark for something else.
     out.write("\ufeff")
     writer = csv.writer(out)  # RFC 4180: commas, CRLF
     writer.writerow(_COLUMNS)
@@ -181,6 +179,7 @@ def _cell(value: object) -> str:
         case None:
             return ""
         case str():
+            # Whoever opens the file does not run what a user, or a provider, wrote.
             return f"'{value}" if value.startswith(FORMULA) else value
         case Mapping():
             return json.dumps(value, ensure_ascii=False)
@@ -192,6 +191,7 @@ def _cell(value: object) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, Decimal):
+        # As text, and never 1E-7: exact, and read as a number everywhere.
         return f"{value:f}"
     if isinstance(value, datetime):
         return value.isoformat()
@@ -203,14 +203,11 @@ def _column(name: str) -> Callable[[AuditRow], object]:
 
 
 def _columns() -> dict[str, Callable[[AuditRow], object]]:
-    """Map each column of the CSV to what reads it from a row.
-
-    Several files of a call each have their place in a cell, divided by blanks, as keys have none; several webhooks are
-    divided by semicolons.
-    """
+    """Map each column of the CSV to what reads it from a row."""
     own = {each.name: _column(each.name) for each in fields(AuditRow) if each.name not in ("deliveries", "files")}
     return own | {
         "deliveries": lambda row: "; ".join(f"{each.verdict} {_plain(each.received_at)}" for each in row.deliveries),
+        # All files of a call in one line, so that its cost is added up once. Divided by blanks: keys have none.
         "file_keys": lambda row: " ".join(each.key for each in row.files),
         "file_sha256": lambda row: " ".join(each.sha256 for each in row.files),
         "file_bytes": lambda row: " ".join(str(each.bytes) for each in row.files),

@@ -102,6 +102,7 @@ def read_manifest(
     except Unreadable as error:
         reading.problems.append(error.problem)
     if reading.problems:
+        # What the reader found of single rows came first, before any row was checked.
         reading.problems.sort(key=lambda problem: problem.row or 0)
         raise manifest_error(reading.problems, given=reading.given)
     return Manifest(rows=tuple(rows), warnings=reading.notes.sentences())
@@ -119,6 +120,25 @@ def _defaults(given: Mapping[str, Any]) -> Given:
     for column, error in read.refused.items():
         raise BadInput(error.message, field=f"defaults.{column}")
     return as_picture(read.given, prefix="defaults.")
+
+
+def without_defaults(pictures: Iterable[Picture], defaults: Mapping[str, Any]) -> list[Picture]:
+    """Return what rows say themselves, so that other defaults can take the place of those they were completed with.
+
+    What a row says as the defaults do is taken for theirs.
+    """
+    usual = _defaults(defaults).picture
+    return [_own(each, usual) for each in pictures]
+
+
+def _own(picture: Picture, usual: Picture) -> Picture:
+    arguments = _other_than(usual.get(ARGUMENTS, {}), picture.get(ARGUMENTS, {}))
+    own = {name: value for name, value in _other_than(usual, picture).items() if name != ARGUMENTS}
+    return own | ({ARGUMENTS: arguments} if arguments else {})
+
+
+def _other_than(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in usual or usual[name] != value}
 
 
 def duplicates(rows: Iterable[Row]) -> dict[int, int]:
@@ -176,7 +196,9 @@ class _Reading:
         except BadInput as error:
             self._note(raw, error.field, error.field, error.message)
             return None
+        # So that a problem of all rows that have a column can be told once, of the column.
         self.given.update((*given.columns.values(), *cells.refused, *self._of_draft.values(), *self._of_final.values()))
+        # Also a row that is refused already: all that is wrong is told at once.
         row = self._checked(raw, id, given, refused=cells.refused)
         return None if cells.refused else row
 
@@ -259,7 +281,8 @@ def _told(error: BadInput, model: str) -> list[tuple[str, str]]:
 
 
 def _id_of(given: object) -> str:
-    """Return the id as text; empty for what is none. Whole numbers are told as such: pandas writes 7.0 for 7."""
+    """Return the id as text; empty for what is none."""
+    # pandas writes 7.0 for 7 where some rows have no id.
     if isinstance(given, float) and given.is_integer():
         return str(int(given))
     return seen(str(given)) if isinstance(given, str | int) and not isinstance(given, bool) else ""
@@ -274,11 +297,8 @@ def _columns(order: Pass | None, *, prefix: str) -> Mapping[str, str]:
 
 
 def _without(picture: Picture, name: str) -> Picture | None:
-    """Return the picture without that field, to check the others; None where nothing else can be said of it.
-
-    A prompt is not left out, but replaced.
-    """
-    if name == "prompt":
+    """Return the picture without that field, to check the others; None where nothing else can be said of it."""
+    if name == "prompt":  # without one the next check would only say that it is missing
         return None if picture.get(name) == "x" else {**picture, name: "x"}
     arguments = {key: value for key, value in picture.get(ARGUMENTS, {}).items() if key != name}
     rest = {key: value for key, value in picture.items() if key not in (name, ARGUMENTS)}

@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from darkroom.batches.names import seen
 from darkroom.batches.raw import Findings
 
-_RULE = re.compile(r"[\s|+:=-]*-{3,}[\s|+:=-]*|\s*\([0-9]+ rows?\)\s*|\s*\\\.\s*")
-_WHOLE = re.compile(r'"((?:[^"\r\n]|"")*)"[,;\t]*\s*')
+# No two parts of a pattern that stand side by side take the same sign: a long line would be tried in every split of it.
+_RULE = re.compile(r"[\s|+:=-]*")  # of psql, MySQL and Markdown, with three strokes in it
+# psql's “(2 rows)”, and the “\.” at the end of what COPY writes.
+_END = re.compile(r"\s*\([0-9]+ rows?\)\s*|\s*\\\.\s*")
+_WHOLE = re.compile(r'"((?:[^"\r\n]|"")*)"[,;\t]*(?:[^\S\t]\s*)?')
 _OTHERS: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"\s*<[!?a-zA-Z]"), "it is a web page or XML"),
     (re.compile(r"\s*```"), "it stands in the fences of Markdown"),
@@ -42,7 +45,7 @@ def _names(line: str) -> bool:
 
 def is_rule(text: str) -> bool:
     """Return whether a line is no row but a rule, a count of rows, or a database's end of the data."""
-    return _RULE.fullmatch(text) is not None
+    return ("---" in text and _RULE.fullmatch(text) is not None) or _END.fullmatch(text) is not None
 
 
 def unwrapped(lines: list[str], found: Findings) -> list[str]:

@@ -28,8 +28,9 @@ from darkroom.batches.raw import MOST_COLUMNS, MOST_ROWS, Findings, Raw, Unreada
 
 DELIMITERS = (",", ";", "\t", "|")
 MOST_ABOVE = 3  # lines of a title above the header
-_BLANK = " "
-_NOT_IN_TEXT = "\x1f"
+_BLANK = " "  # of R's `write.table`; only where each name is in quotes
+_NOT_IN_TEXT = "\x1f"  # a delimiter for where nothing delimits: ASCII's unit separator
+# The line by which Excel is told the delimiter, above the header: sep=;
 _DECLARED = re.compile(r"""\s*"?sep=("?)(?P<delimiter>[^\r\n])\1"?[,;\t|]*(?:\r\n|\r|\n)""", re.IGNORECASE)
 _ALL_SINGLE = re.compile(r"\s*'[^'\r\n]*'(?:[,;\t|] ?'[^'\r\n]*')*\s*")
 _ALL_QUOTED = re.compile(r'\s*"[^"\r\n]*"(?: "[^"\r\n]*")+\s*')
@@ -95,6 +96,7 @@ def csv_rows(text: str, found: Findings) -> Iterator[Raw]:
             _note_losses(record, cells, header, found, unnamed)
             texts = (_plain_text(cell) for cell in cells)
             given = {name: text for name, text in zip(header.names, texts, strict=False) if name and seen(text)}
+            # Excel puts semicolons between cells where its language has the comma in numbers.
             comma = header.dialect.delimiter == ";"
             yield Raw(number=number, line=record.line, cells=given, text=True, decimal_comma=comma)
 
@@ -136,6 +138,7 @@ def _header(lines: Sequence[str], first: int, declared: str | None, found: Findi
         if (header := _tried(lines, first, _Dialect(delimiter=delimiter, quote=quote), above, found)) is not None
     ]
     fitting = [each for each in tried if _has_one_of(found.required, each.names)]
+    # A title is supposed only where the header is not found without one.
     least = min((each.above for each in fitting), default=0)
     header = max(
         (each for each in fitting or tried if each.above == least),
@@ -159,7 +162,7 @@ def _tried(lines: Sequence[str], first: int, dialect: _Dialect, above: int, foun
             records.append(record)
             if len(records) > above:
                 break
-    except Unreadable:
+    except Unreadable:  # its quotes make no sense between these delimiters, and may between others
         return None
     record = records[above] if len(records) > above else _Record(line=first, cells=[""], text="")
     if sum(1 for cell in record.cells if seen(cell)) > MOST_COLUMNS:
@@ -176,6 +179,7 @@ def _tried(lines: Sequence[str], first: int, dialect: _Dialect, above: int, foun
     names = column_names(cells, found.known)
     while names and not names[-1]:
         names.pop()
+    # A title stands in one cell; a line with several is a row.
     if above and (len(names) < 2 or any(sum(bool(seen(cell)) for cell in each.cells) > 1 for each in records[:above])):
         return None
     return _Header(record=record, dialect=dialect, names=names, above=above)
@@ -206,6 +210,7 @@ def _records_after(header: _Header, lines: Sequence[str], first: int) -> list[_R
     try:
         return _below(header, lines, first, header.dialect)
     except Unreadable:
+        # Not before: elsewhere a backslash is a character of the text.
         if not any('\\"' in line for line in lines):
             raise
         try:
@@ -235,10 +240,11 @@ def _records(lines: Sequence[str], first: int, dialect: _Dialect, *, names: Sequ
     at = 0
     while at < len(lines):
         taken: list[str] = []
+        # A reader for each row: it tells which lines are the row's, and one that failed cannot be read on.
         reader = csv.reader(
             _taking(lines, at, taken),
             delimiter=dialect.delimiter,
-            strict=True,
+            strict=True,  # else Python reads on over a stray quote, and half a prompt would be paid for
             skipinitialspace=True,
             quotechar=dialect.quote,
             escapechar=dialect.escape,
@@ -251,22 +257,21 @@ def _records(lines: Sequence[str], first: int, dialect: _Dialect, *, names: Sequ
                 unreadable(_TOO_LONG, "A prompt has at most 4,000.", line=first + at)
             if literal is None:
                 _unmatched(lines[at], first + at, dialect.delimiter, names)
-            del taken[1:]
+            del taken[1:]  # it may have read on, to the end of the text, for a quote that closes
             cells = literal
         yield _Record(line=first + at, cells=cells, text="".join(taken))
         at += len(taken)
 
 
 def _literal(line: str, dialect: _Dialect, names: Sequence[str]) -> list[str] | None:
-    """Return the cells of a line whose quotes are a part of its text: where there is one column, or between tabs.
-
-    Google Sheets puts nothing in quotes there. A quote that has no second one may be of a cell with a line break.
-    """
+    """Return the cells of a line whose quotes are a part of its text: where there is one column, or between tabs."""
     text = line.rstrip("\r\n")
     if dialect.alone:
         return [text]
     cells = text.split(dialect.delimiter)
+    # A quote that has no second one may be of a cell with a line break.
     fits = len(cells) == len(names) and text.count(dialect.quote) % 2 == 0
+    # Google Sheets puts nothing between tabs in quotes, so those that are there belong to the text.
     return cells if dialect.delimiter == "\t" and fits else None
 
 
@@ -277,12 +282,10 @@ def _taking(lines: Sequence[str], at: int, taken: list[str]) -> Iterator[str]:
 
 
 def _without_row_names(records: Sequence[_Record], header: _Header) -> Sequence[_Record]:
-    """Leave out the numbers that R writes before each row, and not in the header.
-
-    Where they are unquoted before an `id`, each may as well be that, and the prompt have a comma.
-    """
+    """Leave out the numbers that R writes before each row, and not in the header."""
     names = header.names
     for number, record in enumerate(records, 1):
+        # An unquoted one before an `id` may as well be that, and the prompt have a comma.
         sure = names[:1] != ["id"] or record.text.lstrip().startswith('"')
         if len(record.cells) != len(names) + 1 or record.cells[0] != str(number) or not sure:
             return records
@@ -315,7 +318,7 @@ def _fitted(record: _Record, header: _Header, number: int, found: Findings) -> S
 def _require_delimiter(record: _Record, cells: Sequence[str], header: _Header, number: int, found: Findings) -> None:
     """Tell of a row that has one cell, as its cells are delimited by something else than the header's."""
     names, delimiter = header.names, header.dialect.delimiter
-    if len(names) < 2 or names[0] == "prompt" or any(map(seen, cells[1:])):
+    if len(names) < 2 or names[0] == "prompt" or any(map(seen, cells[1:])):  # a row may have a prompt alone
         return
     if (other := other_delimiter(record.text, delimiter, len(names), DELIMITERS)) is not None:
         problem = f"has its cells by {other}, and the header its names by “{_shown(delimiter)}”"
@@ -372,7 +375,7 @@ def _unquoted(piece: str) -> str:
 
 
 def _as_it_should_be(text: str, cells: Sequence[str], delimiter: str) -> str:
-    """Show the line as it is and as it should be. Texts are left out, as they may be prompts."""
+    """Show the line as it is and as it should be."""
     as_it_is = _shape(text.strip("\r\n"), delimiter)
     should = delimiter.join(_cell(cell, delimiter) for cell in cells)
     return f"It reads {_shown(as_it_is)} and should read {_shown(should)} if that is what is meant. {_QUOTES}"
@@ -384,6 +387,7 @@ def _cell(cell: str, delimiter: str) -> str:
 
 
 def _shape(text: str, delimiter: str) -> str:
+    # Its texts are left out: they may be prompts, and errors go into logs.
     return re.sub(f'[^"{re.escape(delimiter)}]+', "…", text)
 
 

@@ -27,12 +27,12 @@ def decode(source: str | bytes, notes: list[str], *, charset: str | None = None)
 
     `charset`: as the sender declared it. Raises Unreadable.
     """
+    # JSON can hold half of a surrogate pair, which UTF-8 refuses; here bytes are counted alone.
     if len(source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source) > MOST_BYTES:
         unreadable(f"it has more than {MOST_BYTES // 1024 // 1024} MB", "Send it as several batches.")
     text = _repaired(source if isinstance(source, str) else _decoded(source, notes, charset), notes)
-    text = text.replace("\ufeff", "").rstrip(
-        "\x1a\x00"
-    )  # files put one after the other have several; \x1a: a DOS text's end
+    # Files put one after the other have several byte order marks, and a DOS text ends in \x1a.
+    text = text.replace("\ufeff", "").rstrip("\x1a\x00")
     if not text.strip():
         unreadable("it is empty", "Send a header line and at least one row.")
     if "\x00" in text:
@@ -94,7 +94,7 @@ def _codec(charset: str | None) -> str | None:
     """Return the codec of a declared character set, if that says anything."""
     try:
         found = codecs.lookup(charset).name if charset else None
-    except (LookupError, ValueError):
+    except (LookupError, ValueError):  # a name that nobody knows, or one with a NUL in it
         return None
     return found if found is not None and _CHARSETS.fullmatch(found) else None
 

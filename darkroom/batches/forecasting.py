@@ -9,7 +9,7 @@ from decimal import Decimal
 from darkroom.batches.checking import Row
 
 USUAL_SHARE = Decimal("0.1")
-CENT_FRACTION = Decimal("0.000001")
+CENT_FRACTION = Decimal("0.000001")  # to which the ledger keeps amounts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,7 @@ def forecast(rows: Iterable[Row], *, winners: Decimal = USUAL_SHARE) -> Forecast
         count += 1
         draft += row.draft.estimate_usd
         final_all += row.final.estimate_usd
+        # What is the final already is not made twice.
         second += 0 if row.draft_is_final else row.final.estimate_usd
     return Forecast(
         rows=count,

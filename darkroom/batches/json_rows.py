@@ -62,7 +62,8 @@ def object_rows(elements: Iterable[_Numbered], found: Findings) -> Iterator[Raw]
 
 
 def nested_deeper(value: object, levels: int) -> bool:
-    """Return whether lists and objects lie in each other in more levels than that. Without calling itself."""
+    """Return whether lists and objects lie in each other in more levels than that."""
+    # Level by level: a function that calls itself would end in the RecursionError that this is to prevent.
     level = [value]
     for _ in range(levels):
         level = [within for each in level for within in _within(each)]
@@ -119,6 +120,7 @@ class _Doubled(dict[str, Any]):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Python keeps the last of two values, and says nothing.
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
@@ -133,12 +135,13 @@ def _values(text: str, found: Findings) -> Iterator[tuple[int, object]]:
     ends = "\n" if "\n" in text else "\r"
     at, line, counted, number, broken = 0, 1, 0, 0, 0
     while (at := _skipped(text, at)) < len(text):
+        # Counted on from the last value: from the beginning each time, it would be quadratic.
         line, counted, number = line + text.count(ends, counted, at), at, number + 1
         if number > MOST_ROWS:
             too_many_rows()
         try:
             value, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # the parser calls itself for every level
             if number == 1 and text[at] == "[":
                 _no_array(error)
             found.problems.append(_no_json(error, number, line))
@@ -182,7 +185,9 @@ def _reason(error: ValueError | RecursionError) -> str:
 def _hint(text: str, at: int) -> str:
     """Return what is meant to be JSON there, as people and other programs write it."""
     before, rest = text[max(0, at - 200) : at].rstrip()[-1:], text[at : at + 2]
-    if before == "," and rest[:1] in ("]", "}"):
+    # As of Python 3.13 the parser points at the comma, before at the bracket.
+    after = text[at + 1 : at + 200].lstrip()[:1]
+    if (before == "," and rest[:1] in ("]", "}")) or (rest[:1] == "," and after in ("]", "}")):
         return "No comma stands before a closing bracket: "
     if rest in ("//", "/*") or rest[:1] == "#":
         return "JSON has no comments: "

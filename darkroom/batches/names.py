@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_]{0,63}
 _WORDS = re.compile(r"[\s_\-/]+")
 _UNNAMED = re.compile(r"unnamed: ?[0-9]+|\.\.\.[0-9]+|#", re.IGNORECASE)  # as pandas and R call it
 _SHORTENED = re.compile(r"\.(?=\s|$)")  # "Num. images"
-_ASIDE = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*$")  # "Image size (px)"
+_ASIDE = re.compile(r"[(\[][^()\[\]]*[)\]]$")  # "Image size (px)"
 _BETWEEN = re.compile(r"[\s_\-/]")
 # Spaces without width, marks of direction and of a hyphen, and the byte order mark. Joiners stay inside of words:
 # emoji, Persian and Indian scripts are written with them.
@@ -40,7 +40,9 @@ def seen(text: str) -> str:
     """
     if text.isascii():
         return text.strip()
+    # NFC, not NFKC as for names: this may be a prompt, and NFKC turns characters into others.
     shown = _WIDE_SPACES.sub(" ", _UNSEEN.sub("", unicodedata.normalize("NFC", text)))
+    # As long as that helps: blanks may stand behind joiners, and joiners behind blanks.
     while shown != (shown := shown.strip().strip(_JOINERS)):
         pass
     return shown
@@ -54,7 +56,7 @@ def column_name(text: str, known: frozenset[str]) -> str:
         return ""
     shown = shown.removeprefix("#")  # of a header that is a comment, too
     by_letters = _by_letters(known)
-    for written in (shown, _ASIDE.sub("", shown)):
+    for written in (shown, _ASIDE.sub("", shown.rstrip())):
         if (name := by_letters.get(_letters(written))) is not None:
             return name
     lowered = shown.casefold()
@@ -69,6 +71,7 @@ def column_names(texts: Iterable[str], known: frozenset[str]) -> list[str]:
     """Return the names of all columns. One that is called after a product's id or the like is `id`, if none is."""
     names = [column_name(text, known) for text in texts]
     others = [name for name in names if name in OTHER_IDS]
+    # Of two that may be meant as the id, neither is taken.
     if ID in names or len(others) != 1:
         return names
     return [ID if name == others[0] else name for name in names]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -53,6 +53,7 @@ def as_picture(cells: Mapping[str, Any], *, prefix: str = "") -> Given:
 
     `prefix`: of columns. Raises BadInput for what is no name, and for what is given twice, also in `arguments`.
     """
+    # Rows were bounded as they were read; defaults and passes come by another way.
     if nested_deeper(cells, DEEPEST):
         message = f"is nested more than {DEEPEST} levels deep. Write it flatter."
         raise BadInput(message, field=prefix.rstrip("."))
@@ -184,6 +185,7 @@ def _value(cell: Any, model: str, column: str, raw: Raw, notes: dict[str, str]) 
     """Return the cell as the model wants it; None for what is as good as empty. Raises BadInput."""
     kinds = _kinds(model, column)
     if isinstance(cell, str):
+        # Line breaks within a cell are those of the machine that wrote it.
         text = seen(cell).replace("\r\n", "\n").replace("\r", "\n")
         if raw.text and is_sheet_error(text):
             raise BadInput(f"is {text}, as a spreadsheet shows an error. Write the value.", field=column)
@@ -192,6 +194,7 @@ def _value(cell: Any, model: str, column: str, raw: Raw, notes: dict[str, str]) 
         if column == "prompt" or (not raw.text and "string" in kinds):
             return text
         return _read(text, kinds, raw, notes, column=column)
+    # Python takes true for 1.
     if isinstance(cell, bool) and kinds & {"integer", "number"} and "boolean" not in kinds:
         raise BadInput("is true or false, and a number is wanted. Write the number.", field=column)
     if "boolean" in kinds and not isinstance(cell, bool) and isinstance(cell, int | float) and cell in (0, 1):
@@ -222,7 +225,7 @@ def _read_json(text: str) -> Any:
         return text
     try:
         found = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # then it stays text, and the check says what is wanted
         return text
     return text if nested_deeper(found, DEEPEST) else found
 
@@ -257,15 +260,10 @@ def _kinds_by_name(endpoint: str) -> Mapping[str, frozenset[str]]:
 def _kinds_of(endpoint: str, version: int) -> Mapping[str, frozenset[str]]:
     """Return the types of a model's fields. `version`: of its card, so that a new one is read anew."""
     schema = _schema(endpoint) or {}
-    return {
-        name: frozenset(_types(each, schema.get("$defs", {}))) for name, each in schema.get("properties", {}).items()
-    }
+    return {name: frozenset(_types(sides(each, schema))) for name, each in schema.get("properties", {}).items()}
 
 
-def _types(schema: Mapping[str, Any], named: Mapping[str, Any]) -> set[str]:
-    if "$ref" in schema:
-        return _types(named[schema["$ref"].rpartition("/")[2]], named)
-    sides = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
-    if "type" in schema:
-        return {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
-    return set[str]().union(*(_types(side, named) for side in sides))
+def _types(sides: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for side in sides:
+        said = side.get("type", ())
+        yield from (said,) if isinstance(said, str) else said

@@ -105,15 +105,14 @@ def described(message: str, *, field: str, column: str) -> tuple[str, str]:
 
 
 def _of_columns(problems: Iterable[Problem], given: Mapping[str, int]) -> list[Problem]:
-    """Merge what is wrong with each row that has the column into one problem of the column.
-
-    Ten thousand rows need not say so.
-    """
+    """Merge what is wrong with each row that has the column into one problem of the column."""
+    # Ten thousand rows need not say one thing.
     alike = Counter((each.column, each.problem) for each in problems if each.row)
     found, told = list[Problem](), set[tuple[str | None, str]]()
     for each in problems:
         key = (each.column, each.problem)
         count = alike[key]
+        # What all rows with the column have in common is wrong with the column; what only some have is theirs.
         if each.row is None or count == 1 or each.column is None or count != given.get(each.column):
             found.append(each)
         elif key not in told:

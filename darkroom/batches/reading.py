@@ -28,5 +28,6 @@ def _rows(source: Source, found: Findings, charset: str | None) -> Iterator[Raw]
     if not isinstance(source, str | bytes):
         return objects(source, found)
     text = decode(source, found.notes, charset=charset)
+    # RFC 7464 begins each value with \x1e.
     is_json = text.lstrip("\ufeff\x1e \t\r\n\u00a0\u200b")[:1] in ("{", "[")
     return json_rows(text, found) if is_json else csv_rows(text, found)

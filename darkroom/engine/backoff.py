@@ -43,4 +43,5 @@ def next_try(
     """
     doublings: int = 2 ** min(tries, 30)  # past it the longest pause holds, and a timedelta overflows
     pause = timing.scale(min(policy.longest, policy.first * doublings))
+    # A share of all of it: what failed together does not come back together.
     return now + (error.retry_after or timedelta(0)) + pause * draw()

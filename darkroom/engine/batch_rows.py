@@ -13,9 +13,21 @@ from prefect.input import RunInput
 from prefect.logging import get_run_logger
 
 from darkroom.engine.resources import Resources
-from darkroom.engine.signals import Waiting
+from darkroom.engine.signals import Cancelled, Waiting
 from darkroom.errors import BadInput, WrongState
-from darkroom.ledger import CHOICE, ROWS, Batch, BatchPass, BatchRow, Child, Counts, Job, ManifestRow, RowPicture
+from darkroom.ledger import (
+    CHOICE,
+    ROWS,
+    Batch,
+    BatchPass,
+    BatchRow,
+    Child,
+    Counts,
+    Implied,
+    Job,
+    ManifestRow,
+    RowPicture,
+)
 
 
 class Rows:
@@ -46,16 +58,20 @@ class Rows:
         return self._batches.audit(self._job.id)
 
     def open(self, rows: Sequence[ManifestRow], drafts: Sequence[Child], *, forecast: Mapping[str, str]) -> None:
-        """Put the manifest on record and begin the first pass. Do nothing if that was done before."""
-        self._resources.dispatcher.carry_out(self._batches.open(self._job, rows, drafts, forecast=forecast))
+        """Put the manifest on record and begin the first pass. Do nothing if that was done before.
+
+        Raises `Cancelled` for a batch that was cancelled meanwhile.
+        """
+        self._begin(lambda: self._batches.open(self._job, rows, drafts, forecast=forecast))
 
     def add(self, stage: BatchPass, children: Sequence[Child]) -> None:
-        """Begin a pass for these rows. Leave out the rows for which it has begun already."""
-        self._resources.dispatcher.carry_out(self._batches.add(self._job, stage, children))
+        """Begin a pass for these rows. Leave out the rows for which it has begun already. Raises as `open`."""
+        self._begin(lambda: self._batches.add(self._job, stage, children))
 
     def wait(self) -> None:
         """Raise `Waiting` until every row has ended, whatever its outcome."""
         if any(counts.ended < counts.total for counts in self._batches.counts(self._job.id)):
+            # For all of them as one: each look would else ask for ten thousand.
             raise Waiting([ROWS + self._job.id])
 
     def await_selection(
@@ -74,6 +90,7 @@ class Rows:
         if batch.winners is not None:
             return batch.winners
         refused = self._take_answer(read)
+        # Again: the answer may have been taken just now, or another have come over HTTP.
         batch = self._batches.await_selection(self._job.id, patience=patience)
         if batch.winners is not None:
             return batch.winners
@@ -83,6 +100,13 @@ class Rows:
 
     def choose(self, winners: Sequence[int], *, via: str) -> None:
         self._resources.dispatcher.carry_out(self._batches.choose(self._job.id, winners, via=via))
+
+    def _begin(self, begin: Callable[[], Implied]) -> None:
+        try:
+            implied = begin()
+        except WrongState as error:
+            raise Cancelled(error.message) from error
+        self._resources.dispatcher.carry_out(implied)
 
     def _take_answer(self, read: Callable[[str], Sequence[int]]) -> str | None:
         """Take the answer in Prefect's form. Return why it was refused; None if it was taken, or there is none."""

@@ -16,7 +16,7 @@ from darkroom.events import compiled, matches
 from darkroom.events.types import find_type
 
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_LARGEST_INT = 2**63 - 1
+_LARGEST_INT = 2**63 - 1  # CEL's numbers have 64 bits
 
 
 def as_text(match: str | Mapping[str, Any] | None) -> str | None:
@@ -38,6 +38,7 @@ def require_event(name: str) -> None:
 
 def holds(match: str | None) -> Callable[[Mapping[str, Any]], bool]:
     """Return a test of an event's data. A condition on a field that the data does not have does not hold."""
+    # Why it cannot be told is a text, which is true as well.
     return lambda data: match is None or matches(match, data) is True
 
 
@@ -49,8 +50,8 @@ def _equal(field: str, value: Any) -> str:
 
 def _literal(value: Any, field: str) -> str:
     match value:
-        case None | bool() | str():
-            return json.dumps(value, ensure_ascii=False)
+        case None | bool() | str():  # before the numbers: True is an int, too
+            return json.dumps(value, ensure_ascii=False)  # CEL reads the escapes of JSON
         case int() if abs(value) <= _LARGEST_INT:
             return str(value)
         case float() if math.isfinite(value):

@@ -162,6 +162,7 @@ class Durable:
         A failure is a value here and does not affect the others. Their steps are numbered ("item-0001"). `heard` is
         called with how many have ended.
         """
+        # One look for all of them.
         known = {wait.name: wait for wait in self._resources.ledger.waits.of_job(self.id)}
         ended: list[Wait] = []
         waiting: list[Wait] = []
@@ -243,7 +244,7 @@ class Durable:
     def _begun(self, name: str, begin: Callable[[], Wait]) -> Wait:
         try:
             return begin()
-        except WrongState as error:
+        except WrongState as error:  # the job was cancelled while its function was called
             raise Cancelled(error.message).of(step=name) from error
         except DarkroomError as error:
             raise error.of(step=name) from error
@@ -258,6 +259,7 @@ class Durable:
         except (Retry, Park) as error:
             try_again(error, self._failures, self._resources)
             raise
+        # A child is its parent's user's: nobody is named.
         if unknown := sorted(set(given) - wanted.names | {"user"} & set(given)):
             names = ", ".join(sorted(wanted.names - {"user"}))
             raise BadInput(f"{deployment} does not take '{unknown[0]}' from here. It takes: {names}.", field=unknown[0])
@@ -325,6 +327,7 @@ class Durable:
     def _send(self, name: str, data: Mapping[str, Any], *, key: str) -> str:
         sender = Sender.of_job(self._row)
         ingest = EventIngest(self._resources.ledger, _triggers())
+        # The step's key is its id: sent again it is the same event.
         (taken,), implied = ingest.take(sender, [{"name": name, "data": dict(data), "id": key}])
         if taken.problem is not None:
             raise BadInput(taken.problem.message, field=taken.problem.field)
@@ -339,10 +342,8 @@ def _triggers() -> TriggerFile:
 
 
 def _waiting(waits: Sequence[Wait]) -> Waiting:
-    """Return a `Waiting` for these waits, which is expected to end soon only if one of them is for a child.
-
-    An event comes when people do something, a child's end when a machine is done: that is worth a process.
-    """
+    """Return a `Waiting` for these waits, which is expected to end soon only if one of them is for a child."""
+    # An event comes when people do something, a child's end when a machine is done: that is worth a process.
     due = min((wait.until for wait in waits if wait.until is not None), default=None)
     return Waiting(
         {WAIT + wait.id for wait in waits}, due=due, expected=any(wait.child_job_id is not None for wait in waits)

@@ -34,5 +34,5 @@ _CLASSES: dict[str, type[DarkroomError]] = {each.kind: each for each in (Retry, 
 
 def from_document(document: Mapping[str, Any]) -> DarkroomError:
     """Return the error that was put on record so."""
-    kind = _CLASSES.get(str(document.get("class")), Permanent)
+    kind = _CLASSES.get(str(document.get("class")), Permanent)  # what is not known is not tried again
     return kind(str(document.get("message", "")), code=document.get("code"))

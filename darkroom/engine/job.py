@@ -8,7 +8,7 @@ effects.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from darkroom.engine import tasks
 from darkroom.engine.backoff import USUAL, RetryPolicy, next_try
 from darkroom.engine.batch_rows import Rows
 from darkroom.engine.failures import from_document, perhaps_paid, rebuilt
-from darkroom.engine.job_files import Inference, JobFiles
+from darkroom.engine.job_files import Inference, JobFiles, Turn
 from darkroom.engine.request_spec import build_request
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import Cancelled, Waiting
@@ -60,7 +60,7 @@ class Job(JobFiles):
 
     `as_tasks`: each step is a Prefect task. `failures`: how often what it has paid for could not be had, in calls
     before. `background`: does what lasts as long as a provider's work, under the call's ref, beside this call and at
-    most once at a time.
+    most once at a time. `turn`: waits for a turn at storing a file.
     """
 
     def __init__(
@@ -71,10 +71,11 @@ class Job(JobFiles):
         as_tasks: bool,
         failures: int = 0,
         background: Background = _at_once,
+        turn: Turn = nullcontext,
         shown: Shown | None = None,
     ) -> None:
         row = record.job
-        super().__init__(record, resources, as_tasks=as_tasks, failures=failures)
+        super().__init__(record, resources, as_tasks=as_tasks, failures=failures, turn=turn)
         self.kind = row.kind
         self.created_at = row.created_at
         self._requests = resources.ledger.requests
@@ -149,7 +150,7 @@ class Job(JobFiles):
                 else:
                     pending.append(row.ref)
                     continue
-            except Cancelled:
+            except Cancelled:  # ends the job, and is no outcome of one call
                 raise
             except DarkroomError as error:
                 came = error
@@ -226,6 +227,7 @@ class Job(JobFiles):
             return row
         changed, implied = self._requests.amend(row.ref, spec)
         self._resources.dispatcher.carry_out(implied)
+        # With its grant it may have a slot again.
         return self._noted(self._requests.get(row.ref) if GRANT in implied else changed)
 
     def _as_of_now(self, rows: Sequence[Request]) -> list[Request]:
@@ -238,14 +240,16 @@ class Job(JobFiles):
 
     def _advance_all(self, row: Request, retry: RetryPolicy) -> None:
         """Do whatever can be done for the call just now."""
+        # So that a call that a gateway has sent is a step in Prefect like any other.
         if self._as_tasks and row.sent_ahead and row.adopted_at is None:
             row = self._noted(self._carry_out(row))
         following: Request | None = row
-        while following is not None:
+        while following is not None:  # a new attempt may have its slot at once
             following = self._advance(following, retry)
 
     def _latest(self, step: str) -> Request | None:
-        """Return the last attempt, or one before it whose success came late: that is paid, and no other is needed."""
+        """Return the last attempt, or one before it whose success came late."""
+        # That one is paid, so no other is needed.
         rows = self._calls.get(step, {}).values()
         return max(rows, key=lambda row: (row.status is RequestStatus.SUCCEEDED, row.attempt), default=None)
 
@@ -262,6 +266,7 @@ class Job(JobFiles):
                 return None
 
     def _submit(self, row: Request) -> Request | None:
+        # It lasts as long as the provider's work, and the thread is another job's meanwhile.
         if self._is_immediate(row):
             self._background(row.ref, partial(self._carry_out, row))
             return None
@@ -285,6 +290,7 @@ class Job(JobFiles):
         """Queue a new attempt and keep the failed one on record; raise if the failure is for good."""
         error, tries = rebuilt(row), self._tries(row.step)
         if row.status is RequestStatus.EXPIRED and not retry.resubmit_expired:
+            # Whatever attempts are left: what may be paid is not paid again without a person.
             raise perhaps_paid(row.account_id).of(step=row.step, ref=row.ref)
         if tries >= retry.attempts or not isinstance(error, Retry):
             raise error
@@ -323,6 +329,7 @@ class Job(JobFiles):
         if outcome is None:
             code = "result_unreachable"
             lost = Park("The provider says the request succeeded, but its result cannot be had.", code=code)
+            # It is paid, so it is waited for as a file is whose host is out.
             self._call_again(lost)
             raise lost.of(step=row.step, ref=row.ref)
         if outcome.output is None:

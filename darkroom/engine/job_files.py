@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import random
@@ -16,6 +17,8 @@ from darkroom.engine.signals import RetryLater
 from darkroom.errors import DarkroomError, Park, Retry
 from darkroom.ledger import Asset, Record
 from darkroom.media.formats import Kind, RemoteFile
+
+Turn = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,11 @@ class Inference:
 class JobFiles(Durable):
     """What each call of a job's function can do with files. `fresh`: those that were stored in this call."""
 
-    def __init__(self, record: Record, resources: Resources, *, as_tasks: bool, failures: int) -> None:
+    def __init__(
+        self, record: Record, resources: Resources, *, as_tasks: bool, failures: int, turn: Turn = nullcontext
+    ) -> None:
         super().__init__(record.job, resources, as_tasks=as_tasks, failures=failures)
+        self._turn = turn
         self.user_id = record.job.user_id
         self.parameters: Mapping[str, Any] = record.job.parameters
         self._files = {(asset.step, asset.n): asset for asset in record.assets}
@@ -54,7 +60,7 @@ class JobFiles(Durable):
     def make(self, step: str, build: Callable[[], bytes], *, kind: Kind = Kind.IMAGE, n: int = 0) -> Asset:
         """Make and store a file of our own, once: `build` gives its bytes and has no other effect."""
         if (step, n) not in self._files:
-            self.require_going_on()
+            self.require_going_on()  # what is there is given to a job that was cancelled, too
             try:
                 made = self._make_as_task if self._as_tasks else self._make
                 asset = made(step, build, kind=kind, n=n)
@@ -106,13 +112,15 @@ class JobFiles(Durable):
         return self._files[place]
 
     def _call_again(self, error: DarkroomError) -> None:
-        """Raise `RetryLater` where another try may bring it. Do not sleep: the thread is another job's meanwhile."""
+        """Raise `RetryLater` where another try may bring it."""
         pauses: Sequence[timedelta] = ()
         if isinstance(error, Park):
             pauses = self._resources.timing.file_out_again
         elif isinstance(error, Retry) and not self._as_tasks:  # the task has its own tries of these
             pauses = self._resources.timing.file_again
         if self._failures < len(pauses):
+            # Up to twice as long, so that what an outage has failed together does not come back together.
+            # Not slept through here: the thread is another job's meanwhile.
             raise RetryLater(pauses[self._failures].total_seconds() * (1 + random())) from error
 
     def _make_as_task(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
@@ -121,18 +129,21 @@ class JobFiles(Durable):
         return self._asset_of_task(make(self.id, build, step=step, n=n, kind=kind, key=key))
 
     def _make(self, step: str, build: Callable[[], bytes], *, kind: Kind, n: int) -> Asset:
-        return storing.make(self._resources, self._row, build, step=step, n=n, kind=kind)
+        with self._turn():
+            return storing.make(self._resources, self._row, build, step=step, n=n, kind=kind)
 
     def _store_as_task(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
         step, ref = inference.step, inference.ref
-        key = f"{self.id}/{step}-{n}/{inference.attempt}"
+        key = f"{self.id}/{step}-{n}/{inference.attempt}"  # another attempt's file is another file
         store = tasks.paced(tasks.store, self._resources.timing)
         return self._asset_of_task(store(self.id, ref, step=step, n=n, key=key, collected_at=inference.collected_at))
 
     def _store(self, inference: Inference, file: RemoteFile, *, n: int) -> Asset:
         step, ref, since = inference.step, inference.ref, inference.collected_at
-        return storing.store(self._resources, self._row, file, ref=ref, step=step, n=n, collected_at=since)
+        with self._turn():
+            return storing.store(self._resources, self._row, file, ref=ref, step=step, n=n, collected_at=since)
 
+    # Tasks give ids alone: Prefect keeps what they return.
     def _asset_of_task(self, asset_id: str) -> Asset:
         stored = self._resources.ledger.assets.get(asset_id)
         assert stored is not None

@@ -43,14 +43,15 @@ def decide_request(
     """Decide what is to be done about a request.
 
     `webhooks`: whether the provider can reach us; if it can, only a silent row is asked about. `expected` and
-    `start_timeout`: as the model says them. One that nobody knows of is given up when it would have ended: until then
-    it may yet be found in the provider's list, which has it perhaps only from its end on.
+    `start_timeout`: as the model says them.
     """
     usual = timing.scale(3 * expected)
     since = now - (row.submitted_at or now)
     match row.status:
         case RequestStatus.SUBMITTING if since > timing.submit_limit:
             return ForRequest.LOSE
+        # Given up when it would have ended: until then it may yet be found in the provider's list, which has it perhaps
+        # only from its end on.
         case RequestStatus.UNKNOWN if since > timing.scale(start_timeout) + usual + timing.submit_limit:
             return ForRequest.EXPIRE
         case RequestStatus.IN_FLIGHT if row.cancel_requested_at is not None:
@@ -91,10 +92,7 @@ def decide_run(run: Run, state: RunState | None, *, now: datetime, has_granted: 
 
 
 def decide_closed_run(run: Run, state: RunState | None, *, now: datetime, timing: Timing) -> ForRun:
-    """Decide about a run that has closed: its process may have died before it could say so to Prefect.
-
-    Started again, it finds that it is closed and says how it ended.
-    """
+    """Decide about a run that has closed: its process may have died before it could say so to Prefect."""
     assert run.closed_at is not None
     if state is None or (state.is_final and state.type != "CRASHED") or state.type == "SCHEDULED":
         return ForRun.NOTHING
@@ -105,6 +103,7 @@ def decide_closed_run(run: Run, state: RunState | None, *, now: datetime, timing
         return ForRun.CONFIRM
     if state.type == "PAUSED":
         return ForRun.WAKE
+    # Started again, it finds that it is closed and says how it ended.
     again = state.deployed and run.recoveries <= MOST_RECOVERIES and now >= next_recovery(run, now=now, timing=timing)
     return ForRun.RECOVER if again else ForRun.NOTHING
 
@@ -131,21 +130,17 @@ def next_recovery(run: Run, *, now: datetime, timing: Timing) -> datetime:
 
 
 def _missing(run: Run, *, now: datetime, timing: Timing) -> ForRun:
-    """Decide about a run that Prefect does not know: not created yet, or deleted in the UI.
-
-    A process that does not know yet that its run was deleted is left to reach its end.
-    """
+    """Decide about a run that Prefect does not know: not created yet, or deleted in the UI."""
+    # A process that does not know yet that its run was deleted is left to reach its end.
     alive = run.alive_until + timing.grace - timing.started_by if run.alive_until else run.created_at
     heard = max(run.created_at, alive)
     return ForRun.CREATE if now - heard > timing.started_by else ForRun.NOTHING
 
 
 def _is_lost(run: Run, state: RunState, *, now: datetime, timing: Timing) -> bool:
-    """Return whether the run has lost its process.
-
-    FAILED with open jobs is no word of theirs: the ledger was gone, a block was missing, nobody resumed it.
-    """
+    """Return whether the run has lost its process."""
     match state.type:
+        # Failed with open jobs is no word of theirs: the ledger was gone, a block was missing, nobody resumed it.
         case "CRASHED" | "FAILED":
             return True
         case "PENDING":  # its worker died before it had started a process, and no other takes a pending run

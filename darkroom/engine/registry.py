@@ -38,7 +38,7 @@ def call(job: Job) -> object:
 def find(kind: str) -> Pipeline[Any]:
     """Return the pipeline of this kind of jobs. Raises NeedsHuman where there is none."""
     if kind not in REGISTRY:
-        broken = import_flows()
+        broken = import_flows()  # only now: a process that has its pipeline needs no other's modules
         if kind not in REGISTRY:
             raise NeedsHuman(" ".join([f"There is no pipeline {kind}.", *broken]), code="no_flow")
     return REGISTRY[kind]

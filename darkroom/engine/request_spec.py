@@ -12,7 +12,7 @@ from darkroom.ledger import Asset, Lane, RequestSpec, content_hash
 from darkroom.models import CardModel, Estimate
 from darkroom.order import EstimatePart
 from darkroom.providers.base import ASSET, Model
-from darkroom.providers.models import find_ordered, model_of_version
+from darkroom.providers.models import find_ordered
 
 _at_most: ContextVar[Decimal | None] = ContextVar("at_most", default=None)  # an order's own bound
 
@@ -63,8 +63,8 @@ def quote(model: Model, input: Mapping[str, Any], *, size: tuple[int, int] | Non
 
 
 def part_of(spec: RequestSpec) -> EstimatePart:
-    """Return what a call should cost, and how that is known."""
-    return as_part(quote(model_of_version(spec.endpoint, spec.model_version), spec.input), spec.step, spec.endpoint)
+    """Return what a call that was just built should cost, and how that is known: by an operator's price, too."""
+    return as_part(quote(find_ordered(spec.endpoint).model, spec.input), spec.step, spec.endpoint)
 
 
 def as_part(estimate: Estimate, step: str, endpoint: str) -> EstimatePart:
@@ -85,4 +85,5 @@ def _named(value: Any, name: Callable[[Asset], str]) -> Any:
 
 
 def _by_content(asset: Asset) -> str:
+    # So that a file which was brought twice, under two ids, is the same one.
     return f"sha256:{asset.sha256}"

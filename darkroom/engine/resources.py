@@ -68,7 +68,7 @@ def open_resources() -> Iterator[Resources]:
     settings = load_settings()
     with ExitStack() as opened:
         ledger = Ledger(settings.ledger_url, timing=settings.timing)
-        opened.callback(ledger.close)
+        opened.callback(ledger.close)  # closed last: all that is opened from here on asks it to the end
         orchestrator = opened.enter_context(Orchestrator())
         providers = Providers()
         opened.callback(providers.close)

@@ -26,13 +26,14 @@ from darkroom.engine.polling import Poller
 from darkroom.engine.resources import Resources, open_resources
 from darkroom.engine.suspend import pause, suspend
 from darkroom.engine.ui.report import Reports
-from darkroom.ledger import ON_DEMAND, OUTAGES, JobStatus, Ledger, Run, Work
+from darkroom.ledger import ON_DEMAND, OUTAGES, JobStatus, Ledger, Run, WakeRun, Work
 from darkroom.orchestrator.run_states import RunState
 from darkroom.orchestrator.state_names import RECOVERING
 
 PREFECTS_NET = timedelta(hours=24)  # its time-out of a suspension is only the net under the ledger's deadlines
 COLLECTS_SECONDS = 0.01  # between two looks at least: what comes meanwhile is one look
 FOREVER = timedelta(days=100 * 366)
+MOST_OUTAGE_PAUSES = 6  # each twice as long as the one before: a minute
 
 
 def drive(
@@ -51,7 +52,8 @@ def drive(
     parameters, for this user (a name or an id). A finished run that a person retries goes on with its failed jobs.
     `as_tasks`: each step of a lone job is a task in Prefect's UI. Not for a job of hundreds of steps. `patience`: how
     long it waits in its process at least, for a run to which something will come soon; scaled like our own limits.
-    `check`: raises for what is wrong with the parameters, before anything is on record.
+    `check`: raises for what is wrong with the parameters, before anything is on record. What is, goes on, though its
+    model's card has changed since, or is not sold any more.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
@@ -59,10 +61,12 @@ def drive(
             check()  # what is wrong with the order is told first, as far as it can be seen without a ledger
         raise RuntimeError("drive() is called inside a flow run.")
     with open_resources() as resources:
-        if check is not None:
-            check()
-        run = _enter(resources, context.flow_run, kind=kind, parameters=parameters, user=user)
-        if run.closed_at is not None:
+        run = _entered(resources, context.flow_run)
+        if run is None:
+            if check is not None:
+                check()
+            run = _opened(resources, context.flow_run, kind=kind, parameters=parameters, user=user)
+        if run.closed_at is not None:  # a person retries it, or its process died before it could tell Prefect
             run = _retried(resources, run, context.flow_run.id)
         if run.closed_at is None:
             Runner(
@@ -122,12 +126,17 @@ class Runner:
 
         A ledger that restarts meanwhile is waited for.
         """
-        closed = False
+        closed, outages, calm_since = False, 0, float("-inf")
         while not closed:
             try:
                 closed = self._round()
             except OUTAGES as error:
+                calm = time.monotonic() - calm_since > self._timing.ledger_outage.total_seconds()
+                outages = 0 if calm else outages + 1
                 self._until_the_ledger_is_back(error)
+                # A database of the pipeline's own that is out looks the same, and then the ledger answers at once.
+                time.sleep(self._poll_seconds * 2 ** min(outages, MOST_OUTAGE_PAUSES))
+                calm_since = time.monotonic()
         self._reports.show_waits(self._run_id)
 
     def _round(self) -> bool:
@@ -135,14 +144,14 @@ class Runner:
         if self._work():
             self._suspend()
             return False
-        return self._ledger.runs.close(self._run_id)
+        return self._ledger.runs.close(self._run_id)  # not where a job was handed to it since the last look
 
     def _until_the_ledger_is_back(self, error: Exception) -> None:
         get_run_logger().warning("The ledger cannot be reached, waiting for it: %s", type(error).__name__)
         deadline = time.monotonic() + self._timing.ledger_outage.total_seconds()
         while not self._ledger.answers():
             if time.monotonic() > deadline:
-                raise error
+                raise error  # the run fails, and `reconcile` puts it back
             time.sleep(self._poll_seconds)
         self._calls.forget()
 
@@ -153,18 +162,20 @@ class Runner:
         """
         with (
             self._alive(),
-            self._ledger.listen(self._run_id) as listener,
-            self._reports.sending(),
+            self._ledger.listen(self._run_id) as listener,  # before the first look: what comes after that is heard
+            self._reports.sending(),  # left after the calls: what they have to show is sent
             self._poller.threads(),
             self._calls.threads(listener),
         ):
             moved = time.monotonic()
             looks = Looks(self._ledger, self._run_id)
             while True:
-                told = self._calls.take_in() | job_ids_in(listener.heard())
+                # First what ended calls say that their jobs wait for: the look goes by that.
+                going_on, ended = self._calls.take_in()
+                told = going_on | job_ids_in(listener.heard())
                 self._heed_a_suspension()
                 looked_at = time.monotonic()
-                work = looks.look(self._calls.waits, told)
+                work = looks.look(self._calls.waits, told, ended=ended)
                 self._calls.start(work, as_tasks=self._as_tasks and self._is_alone(work))
                 if self._calls.busy:
                     moved = time.monotonic()
@@ -180,10 +191,8 @@ class Runner:
                 self._reports.send_what_is_due()
 
     def _heed_a_suspension(self) -> None:
-        """Record a suspension that a person asked for. The process leaves as soon as it can.
-
-        Prefect's engine would heed it at the next task, and there may be none.
-        """
+        """Record a suspension that a person asked for. The process leaves as soon as it can."""
+        # Prefect's engine would heed it at the next task, and there may be none.
         if not self._suspended_by_hand and self._suspension.is_requested():
             self._ledger.runs.suspended_by_hand(self._run_id)
             self._suspended_by_hand = True
@@ -222,7 +231,7 @@ class Runner:
             self._suspension.raise_if_requested()
         elif self._deployed:
             suspend(timeout=timeout, on_suspended=self._on_suspended, form=self._calls.form)
-        else:
+        else:  # Prefect suspends only what a deployment starts again
             pause(self._resources.orchestrator, self._flow_run_id, timeout=timeout, on_suspended=self._on_suspended)
             self._ledger.runs.enter(self._flow_run_id, run_key=None)  # this process goes on, so nobody else enters
 
@@ -231,12 +240,10 @@ class Runner:
         if self._ledger.runs.on_suspended(self._run_id, self._calls.waits, awaits_input=awaits_input):
             return
         # Something came between the last look and Prefect's word, and found nobody suspended: the run wakes itself.
-        if awaits_input:
-            self._resources.orchestrator.resume(self._flow_run_id)
-        else:
-            self._resources.orchestrator.wake(
-                self._flow_run_id, event="darkroom.run.woken", request_ref=self._run_id, payload={}
-            )
+        wake = WakeRun(
+            flow_run_id=self._flow_run_id, ref=self._run_id, event="darkroom.run.woken", awaits_input=awaits_input
+        )
+        self._resources.dispatcher.carry_out((wake,))
 
     def _until_the_net(self) -> timedelta:
         """Return the time-out of the suspension: Prefect fails a run that was suspended for longer."""
@@ -266,13 +273,18 @@ class Runner:
             thread.join()
 
 
-def _enter(resources: Resources, flow_run: FlowRun, *, kind: str, parameters: Mapping[str, Any], user: str) -> Run:
+def _entered(resources: Resources, flow_run: FlowRun) -> Run | None:
+    """Return the run, which goes on here; None for one that the ledger does not know."""
     entered = resources.ledger.runs.enter(flow_run.id, run_key=flow_run.idempotency_key)
-    if entered is not None:
-        run, implied = entered
-        resources.dispatcher.carry_out(implied)
-        return run
-    # The ledger does not know it: a person has started it, and it opens its own job.
+    if entered is None:
+        return None
+    run, implied = entered
+    resources.dispatcher.carry_out(implied)
+    return run
+
+
+def _opened(resources: Resources, flow_run: FlowRun, *, kind: str, parameters: Mapping[str, Any], user: str) -> Run:
+    """Put a run that a person has started on record, with its own job."""
     owner = resources.ledger.users.find(user)
     resources.orchestrator.add_tags(flow_run.id, [f"user:{owner.id}", f"plan:{owner.plan}"])
     deployment = resources.orchestrator.deployment_of(flow_run.deployment_id) if flow_run.deployment_id else ON_DEMAND

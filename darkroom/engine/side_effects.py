@@ -1,8 +1,7 @@
 """The unpaid side effects of a job: carried out, put on record, and tried again as their policy says.
 
 How often one was begun and when its next attempt is due stand in its row, so both hold through suspensions and
-processes that die. A policy's pause that is longer than the run would hold a process for is its own wait,
-"charge: try 3". Without a policy it is five tries, and where nobody is there at all, tries for an hour.
+processes that die. Without a policy it is five tries, and where nobody is there at all, tries for an hour.
 """
 
 from __future__ import annotations
@@ -125,6 +124,7 @@ class SideEffects:
             return
         again_at = self._resources.clock() + pause
         steps.failed(self._job_id, name, {**document, SPENT: spent, AGAIN_AT: again_at.isoformat()})
+        # Longer than the run would hold its process for: a wait of its own, "charge: try 3".
         if retry is not None and pause > self._resources.timing.patience:
             self._sleep(_turn(name, row), pause)
         raise RetryLater(pause.total_seconds()) from error
@@ -167,22 +167,21 @@ def _turn(name: str, row: StepRow) -> str:
 
 
 def _translated(fn: Callable[..., Any], *, key: str) -> Any:
-    """Call `fn` and translate what it raises.
-
-    Its own mistakes are told by their class and place alone: what they say may repeat an event's data.
-    """
+    """Call `fn` and translate what it raises."""
     try:
         return fn(key) if _takes_key(fn) else fn()
-    except (DarkroomError, *OUTAGES):
+    except DarkroomError:
         raise
-    except TRANSIENT as error:
+    # Also of a database: it may be the step's own, of which the run cannot tell when it is back.
+    except (*TRANSIENT, *OUTAGES) as error:
         raise Retry(f"The other side could not be reached ({type(error).__name__}).", code="unreachable") from error
-    except Exception as error:
-        raise Permanent(f"{type(error).__name__}{_place(error)}", code="step_failed") from error
+    except Exception as error:  # told by its class and place alone: what it says may repeat an event's data
+        raise Permanent(f"{type(error).__name__}{place_of(error)}", code="step_failed") from error
 
 
-def _place(error: Exception) -> str:
+def place_of(error: Exception) -> str:
     """Return where in the step's own file the error was raised."""
+    # Without the first, which is our call of it. Of the rest the last in its own file: deeper ones are libraries'.
     frames = traceback.extract_tb(error.__traceback__)[1:]
     own = [frame for frame in frames if frame.filename == frames[0].filename]
     return f" in {PurePath(own[-1].filename).name}, line {own[-1].lineno}" if own else ""

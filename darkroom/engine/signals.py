@@ -13,8 +13,8 @@ from prefect.input import RunInput
 from darkroom.errors import DarkroomError
 
 
-class Waiting(BaseException):
-    """Nothing to do until one of these requests moves. Not an `Exception`: a job function must not swallow it."""
+class Waiting(BaseException):  # not an `Exception`: a job function must not swallow it
+    """Nothing to do until one of these requests moves."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Cancelled(DarkroomError):
     code = "cancelled"
 
 
-class RetryLater(BaseException):
+class RetryLater(BaseException):  # for the same reason as `Waiting`
     """It could not be done just now (a file, a side effect), and another try may: call the job again after so long."""
 
     def __init__(self, seconds: float) -> None:

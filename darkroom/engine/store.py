@@ -6,6 +6,8 @@ Done once for each place (job, step, number); doing it again writes the same fil
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ MOST_BYTES = {**dict.fromkeys(LARGE, 4 << 30), Kind.CONFIG: 1 << 20}
 # Of files that may be of any kind: where they lie is told by what they are.
 FOLDERS_BY_TYPE = {"image": "images", "video": "videos", "audio": "audio"}
 USUAL_MOST_BYTES = 64 << 20
+NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")  # what is in a name of a file by its bytes alone
+LONGEST_NAME = 100
 MOST_READ_BYTES = 512 << 20  # of a stored file that a job reads as a whole, or sends to a provider
 
 
@@ -82,12 +86,9 @@ def files_of_call(row: Request, output: Mapping[str, Any]) -> list[RemoteFile]:
 
 
 def own_asset(resources: Resources, asset_id: str, *, user_id: str) -> Asset:
-    """Return a file of the user.
-
-    Raise BadInput for a file that is not there, that is hidden, or another user's: nobody learns which.
-    """
+    """Return a file of the user. Raise BadInput for one that is not there, that is hidden, or another user's."""
     asset = resources.ledger.assets.get(asset_id)
-    if asset is None or asset.user_id != user_id or asset.hidden:
+    if asset is None or asset.user_id != user_id or asset.hidden:  # nobody learns which
         raise BadInput(f"There is no file {asset_id}. Bring it with POST /v1/uploads.", code="no_such_asset")
     return asset
 
@@ -116,6 +117,7 @@ def store(
 ) -> Asset:
     """Fetch the file, verify it, write it to the media store and put it on record."""
     with _fetched(resources, file) as media:
+        # The file first: a row without one cannot be fetched, a file without a row is only waste.
         stored = _write(resources, job, media, file.kind, step=step, n=n)
     asset = resources.ledger.assets.add(
         job, ref=ref, step=step, n=n, file=stored, collected_at=collected_at, flagged=file.flagged
@@ -157,15 +159,25 @@ def _fetched(resources: Resources, file: RemoteFile) -> Iterator[Media | MediaOn
         yield media
 
 
+def name_of_files(step: str) -> str:
+    """Return what the files of a step are called: the same, where the store's keys have room for it, and no other's."""
+    named = NOT_PLAIN.sub(lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), step)
+    if not named[:1].isalnum() and named[:1] != "_":
+        named = f"_={named}"
+    if len(named) <= LONGEST_NAME:
+        return named
+    return f"{named[: LONGEST_NAME // 2]}={hashlib.sha256(step.encode()).hexdigest()[:32]}"
+
+
 def _write(resources: Resources, job: Job, media: Media | MediaOnDisk, kind: Kind, *, step: str, n: int) -> StoredFile:
     folder = FOLDERS[kind]
     if kind is Kind.FILE:
         folder = FOLDERS_BY_TYPE.get(media.content_type.partition("/")[0], folder)
-    place = f"{folder}/{job.user_id}/{job.id}/{step}-{n}.{media.extension}"
+    place = f"{folder}/{job.user_id}/{job.id}/{name_of_files(step)}-{n}.{media.extension}"
     if isinstance(media, Media):
         resources.store.write(place, media.content)
     else:
-        media.file.seek(0)
+        media.file.seek(0)  # it was read to its end to be verified
         resources.store.write_file(place, media.file)
     return StoredFile(
         key=place,

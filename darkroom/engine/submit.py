@@ -7,6 +7,7 @@ nothing of Prefect, and a row is sent by whoever is first to commit that it will
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 from darkroom.engine.backoff import next_try
+from darkroom.engine.paid_calls import PAID_CALLS
 from darkroom.engine.resources import Resources
 from darkroom.engine.store import StoredFiles
-from darkroom.errors import DarkroomError, OutOfMoney, Park, RateLimited, Retry, SubmitUnknown
+from darkroom.errors import DarkroomError, OutOfMoney, Park, Permanent, RateLimited, Retry, SubmitUnknown, way_to
 from darkroom.ledger import NOTHING, OUTAGES, Implied, Ledger, Outcome, Request, Transition
 from darkroom.providers.base import Accepted, Files, Provider
 from darkroom.providers.models import model_of
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 UNAUTHORIZED = "unauthorized"  # a gateway's key may be a minute old; a run's block is read as it starts
@@ -54,29 +58,35 @@ def send(sender: Sender, row: Request) -> Request:
     """Send a granted call, once, and return the row as it is then: its answer may have been lost.
 
     A refusal is raised once it is on record. The call is never repeated here: a refusal requeues the row in the ledger.
-    A row that a gateway was sending meanwhile is returned as it is.
+    A row that a gateway was sending meanwhile is returned as it is. A process that is ending sends none: that is Retry.
     """
     requests = sender.ledger.requests
     try:
         provider = sender.provider_of(row.account_id)
+        # Before the row says that it is being sent: what fails here was surely not.
         input = provider.prepare(row.input or {}, files=sender.files_of(row))
     except DarkroomError as error:
         sender.carry_out(_unprepared(sender, row, error))
         raise
-    if (begun := _begin(sender, row)) is None:
-        return _of_another(sender, row)
-    try:
-        answer = provider.submit(begun, input, webhook_url=_webhook_url(sender, begun))
-    except SubmitUnknown:
-        sender.carry_out(_recorded(sender, lambda: requests.answer_lost(row.ref)))
-        return requests.get(row.ref)
-    except DarkroomError as error:
-        sender.carry_out(_recorded(sender, partial(_refused, sender, begun, error)))
-        raise
-    if isinstance(answer, Outcome):
-        _keep_answer(sender, begun, answer)
-        return requests.get(row.ref)
-    return _accepted(sender, begun, answer)
+    with PAID_CALLS.one():
+        if (begun := _begin(sender, row)) is None:
+            return _of_another(sender, row)
+        try:
+            answer = provider.submit(begun, input, webhook_url=_webhook_url(sender, begun))
+        except SubmitUnknown:  # it may be there, and be paid: the row keeps its slot
+            sender.carry_out(_recorded(sender, lambda: requests.answer_lost(row.ref)))
+            return requests.get(row.ref)
+        except DarkroomError as error:
+            sender.carry_out(_recorded(sender, partial(_refused, sender, begun, error)))
+            raise
+        except Exception as error:  # our own mistake, perhaps made with the answer in hand
+            logger.error("%s: the call to %s failed in our own code:\n%s", row.ref, row.endpoint, way_to(error))
+            return _perhaps_sent(sender, begun, immediate=provider.immediate)
+        if isinstance(answer, Outcome):
+            _keep_answer(sender, begun, answer)
+            return requests.get(row.ref)
+        accepted = _accepted(sender, begun, answer)
+    return _delivered(sender, accepted, answer)
 
 
 def _begin(sender: Sender, row: Request) -> Request | None:
@@ -99,14 +109,33 @@ def _accepted(sender: Sender, row: Request, taken: Accepted) -> Request:
         sender, lambda: requests.accepted(row.ref, request_id=taken.request_id, first_try=taken.first_try)
     )
     sender.carry_out(_answered(sender, row))
-    if taken.deliver is not None:
-        try:
-            taken.deliver()
-        except DarkroomError as error:
-            failed = Outcome(transition=Transition.FAIL, error=error.of(step=row.step, ref=row.ref).document())
-            sender.carry_out(requests.settle(row.ref, failed, via=None)[1])
-            return requests.get(row.ref)
     return accepted
+
+
+def _perhaps_sent(sender: Sender, row: Request, *, immediate: bool) -> Request:
+    """Record a call of which nobody knows whether the provider has it; return its row."""
+    requests = sender.ledger.requests
+    if not immediate:  # its webhook or reconcile finds out
+        sender.carry_out(_recorded(sender, lambda: requests.answer_lost(row.ref)))
+    else:
+        # Nobody can be asked. Sent again it may be paid again, so it fails for good, at what it may have cost.
+        error = Permanent("Darkroom could not read what the provider answered.", code="internal_error")
+        document = error.of(step=row.step, ref=row.ref).document()
+        _keep_answer(sender, row, Outcome(transition=Transition.FAIL, error=document, cost_usd=row.estimate_usd))
+    return requests.get(row.ref)
+
+
+def _delivered(sender: Sender, row: Request, taken: Accepted) -> Request:
+    """Bring the provider what the call is about, where it is to have that apart."""
+    if taken.deliver is None:
+        return row
+    try:
+        taken.deliver()
+    except DarkroomError as error:
+        failed = Outcome(transition=Transition.FAIL, error=error.of(step=row.step, ref=row.ref).document())
+        sender.carry_out(sender.ledger.requests.settle(row.ref, failed, via=None)[1])
+        return sender.ledger.requests.get(row.ref)
+    return row
 
 
 def _keep_answer(sender: Sender, row: Request, outcome: Outcome) -> None:

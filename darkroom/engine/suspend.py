@@ -45,17 +45,15 @@ def suspend(*, timeout: timedelta, on_suspended: Callable[[], None], form: type[
 def pause(
     orchestrator: Orchestrator, flow_run_id: UUID, *, timeout: timedelta, on_suspended: Callable[[], None]
 ) -> None:
-    """Wait in the process of a run without a deployment until it is resumed.
-
-    `pause_flow_run` blocks from before the state is accepted until the resume, so a thread watches from outside, and
-    calls `on_suspended` once the run is paused.
-    """
+    """Wait in the process of a run without a deployment until it is resumed; call `on_suspended` once it is paused."""
+    # `pause_flow_run` blocks from before the state is accepted until the resume, so a thread watches from outside.
     resumed = threading.Event()
     watcher = threading.Thread(
         target=_once_paused, args=(orchestrator, flow_run_id, resumed, on_suspended), daemon=True, name="watcher"
     )
     watcher.start()
     try:
+        # By default Prefect looks only every ten seconds whether it was resumed.
         pause_flow_run(timeout=int(timeout.total_seconds()), poll_interval=1, key=str(uuid4()))
     finally:
         resumed.set()

@@ -1,8 +1,7 @@
 """The steps of a run of one job as Prefect tasks: named in the UI, their tiny results kept as JSON.
 
 A task run costs more than the step it shows, so a run that carries many jobs does without (see `report.py`). The cache
-key names job, step and attempt, never the code: a redeploy between suspension and resume must not pay again. The ledger
-is the truth; the cache only shows a finished step as finished.
+key names job, step and attempt. The ledger is the truth; the cache only shows a finished step as finished.
 """
 
 from __future__ import annotations
@@ -34,14 +33,13 @@ BY_THE_GATEWAY = "Submitted by the gateway"
 
 
 def _key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    # Never of the code, as by default: a redeploy between suspension and resume would have the step done again.
     return f"{context.task.name}/{parameters['key']}"
 
 
 def _may_pass(task: Any, run: TaskRun, state: State[Any]) -> bool:
-    """Return whether another try of the task may succeed.
-
-    This is a plain function: Prefect takes any other callable for "do not retry".
-    """
+    """Return whether another try of the task may succeed."""
+    # A plain function: Prefect takes any other callable for "do not retry".
     error = state.result(raise_on_failure=False)
     return isinstance(error, Retry | ConnectionError)
 
@@ -54,6 +52,7 @@ def paced(of: Task[P, R], timing: Timing) -> Task[P, R]:
 _BY_JOB_STEP_ATTEMPT = CacheKeyFnPolicy(cache_key_fn=_key)
 
 
+# Prefect persists no result unless it is told to, and without one it calls the task again after each resume.
 @task(name="submit", task_run_name="submit {step}", persist_result=True, cache_policy=_BY_JOB_STEP_ATTEMPT)
 def submit(ref: str, *, step: str, key: str) -> str | State[str]:
     """Send a granted call. Return the provider's request id, else the status that the row reached.
@@ -78,7 +77,7 @@ def submit(ref: str, *, step: str, key: str) -> str | State[str]:
     task_run_name="store {step} {n}",
     persist_result=True,
     cache_policy=_BY_JOB_STEP_ATTEMPT,
-    retries=len(UNSCALED.file_again),
+    retries=len(UNSCALED.file_again),  # how many hangs on no scale; `paced` gives the pauses
     retry_jitter_factor=1,
     retry_condition_fn=_may_pass,
 )
@@ -109,11 +108,8 @@ def make(job_id: str, build: Callable[[], bytes], *, step: str, n: int, kind: Ki
 # Without a policy Prefect would make a key of the parameters, and log that it cannot make one of a function.
 @task(name="step", task_run_name="{step}", cache_policy=NO_CACHE)
 def step(carry_out: Callable[[], None], *, step: str) -> None:
-    """Carry out an unpaid side effect.
-
-    Its result is on record in the ledger alone: it may be what nobody else is to read.
-    """
-    carry_out()
+    """Carry out an unpaid side effect."""
+    carry_out()  # its result is on record in the ledger alone: it may be what nobody else is to read
 
 
 def _job(resources: Resources, job_id: str) -> Job:

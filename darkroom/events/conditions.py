@@ -1,8 +1,7 @@
 """Conditions on an event, in CEL: `event.data.plan != 'free'`.
 
 Compiled once and kept. A condition that cannot be evaluated, above all because the data has no such field, does not
-hold, and says why without repeating any value. What it reads decides, so the answer for the same values is remembered:
-one evaluation by the interpreter takes 0.3 ms, and events come by the thousand.
+hold, and says why without repeating any value.
 """
 
 from __future__ import annotations
@@ -66,12 +65,15 @@ class Expression:
 
     def evaluate(self, event: Mapping[str, Any]) -> Any:
         """Return its value for the event, a plain one. Raises `DoesNotApply`."""
+        # Keys of flow control are mostly such, and new in every event: there is nothing to remember.
         if self.whole is not None:
             return _found(event, self.whole)
         if self.fields is None:
             return self._evaluate(event)
         data = event.get("data") or {}
+        # What it reads decides, whom the event is for as well: one user's answer is not another's.
         read = {name: event[name] for name in self.parts if name in event}
+        # Only fields that are there: one that is null is another thing than one that is missing.
         read["data"] = {name: data[name] for name in self.fields if name in data}
         answer = self._remembered(dumps(read), read)
         if isinstance(answer, DoesNotApply):
@@ -81,6 +83,7 @@ class Expression:
     def _remembered(self, key: str, event: Mapping[str, Any]) -> Any:
         if len(key) > LONGEST_REMEMBERED:
             return self._outcome(event)
+        # One evaluation by the interpreter takes 0.3 ms, and events come by the thousand.
         answer = self.answers.get(key, _UNKNOWN)
         if answer is _UNKNOWN:
             if len(self.answers) >= MOST_REMEMBERED:
@@ -139,6 +142,7 @@ def evaluated(program: Any, scope: Callable[[], Mapping[str, Any]]) -> Any:
     except CELEvalError as error:
         raise DoesNotApply(_reason(error)) from None
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError):
+        # What the library lets through of Python's own errors. Their words may repeat a value.
         raise DoesNotApply(_CANNOT) from None
 
 
@@ -156,14 +160,13 @@ _compiling = Lock()
 
 @cache
 def _environment() -> celpy.Environment:
-    """Make the CEL environment, once for each process, when the first condition comes.
-
-    Reading the grammar takes a quarter of a second.
-    """
+    """Make the CEL environment, once for each process, when the first condition comes."""
+    # Reading the grammar takes a quarter of a second.
     return celpy.Environment(runner_class=celpy.InterpretedRunner)
 
 
 def _plain(value: Any) -> Any:
+    # What it gives goes into parameters, keys and rows: plain values, and not the library's classes.
     return json.loads(json.dumps(value, cls=CELJSONEncoder))
 
 
@@ -178,10 +181,8 @@ def _reason(error: CELEvalError) -> str:
 
 
 def _levelled(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Wrap a comparison so that 4 and 4.0 are one number, as the language says by now.
-
-    JSON does not tell them apart. The library does.
-    """
+    """Wrap a comparison so that 4 and 4.0 are one number, as the language says by now."""
+    # JSON does not tell them apart. The library does.
 
     @wraps(compare)
     def levelled(one: Any, other: Any) -> Any:
@@ -214,10 +215,8 @@ _COMPARISONS |= {name: _with_null(_COMPARISONS[name], equal=name == "_==_") for 
 
 
 def _require_known_names(tree: Any, text: str, roots: Sequence[str]) -> None:
-    """Raise `BadInput` for a name or a function that a condition does not know.
-
-    Else a name that is misspelt would look like data that does not match, for ever.
-    """
+    """Raise `BadInput` for a name or a function that a condition does not know."""
+    # One that is misspelt would else look like data that does not match, for ever.
     bound = set(roots)
     for call in tree.find_data("member_dot_arg"):
         if str(call.children[1]) in _MACROS and len(call.children) > 2:

@@ -2,7 +2,7 @@
 
 Prefect hands every event to its automations by one queue, in memory, that drops what does not fit. The events that
 resume suspended runs go through it too, so a flood of ours would hold them up, or cost them. What was not told stands
-in the ledger, and is told later; told twice is told once, as the id in the feed is made from the event's.
+in the ledger, and is told later.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def publish_some(ledger: Ledger, orchestrator: Orchestrator, *, before: datetime
     events = ledger.events.unpublished(before=before, limit=CHUNK)
     if events:
         _announce(orchestrator, events)
+        # Only then: told twice is told once, as the id in the feed is made from the event's.
         ledger.events.published([event.id for event in events])
     return len(events)
 
@@ -47,10 +48,7 @@ def _announce(orchestrator: Orchestrator, events: Sequence[Event]) -> None:
 
 
 def announcement(event: Event) -> Announcement:
-    """Convert an event for Prefect's feed.
-
-    `occurred` is when it came in: Prefect forgets events by that, and a sender's clock may say anything.
-    """
+    """Convert an event for Prefect's feed."""
     payload = {
         "id": event.id,
         "name": event.name,
@@ -58,6 +56,7 @@ def announcement(event: Event) -> Announcement:
         "data": event.data,
         "occurred_at": event.occurred_at.isoformat(),
     }
+    # `occurred` is when it came in: Prefect forgets events by that, and a sender's clock may say anything.
     return Announcement(
         id=event.id, name=FEED + event.name, user_id=event.user_id, payload=payload, occurred=event.received_at
     )

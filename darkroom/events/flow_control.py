@@ -81,6 +81,7 @@ class FlowControlEntry(BaseModel):
     @field_validator("priority", mode="before")
     @classmethod
     def _as_text(cls, priority: object) -> object:
+        # YAML reads 60 as a number, and a priority is an expression.
         return str(priority) if isinstance(priority, int | float) else priority
 
     @model_validator(mode="after")
@@ -123,6 +124,7 @@ class FlowControl:
         singleton = keys.get("singleton")
         return Held(
             terms=self.terms,
+            # Debounce and batch gather together: what differs in either key is another start.
             gather_key=dumps(gathers) if len(gathers) > 1 else next(iter(gathers), None),
             rate_key=keys.get("rate_limit"),
             throttle_key=keys.get("throttle"),
@@ -140,6 +142,7 @@ def read_flow_control(entry: FlowControlEntry, compile: Compile) -> FlowControl:
     """
     keys = {name: None if text is None else compile(text) for name, text in entry.keys().items()}
     priority = None if entry.priority is None else compile(entry.priority)
+    # Where it is a number, what is wrong with it is told with the file; an expression is bounded with each event.
     if priority is not None and priority.constant:
         _require_priority(priority)
     return FlowControl(terms=entry.terms(), keys=keys, priority=priority)

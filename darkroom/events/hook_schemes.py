@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.providers.webhooks import Rejection, WebhookRejected
 
-TOLERANCE = timedelta(minutes=5)
+TOLERANCE = timedelta(minutes=5)  # as Stripe, Slack and Standard Webhooks advise
 STANDARD_PREFIX = "whsec_"
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _MOST_SIGNATURES = 20  # in one header; each costs an HMAC's comparison
@@ -45,6 +45,7 @@ class HmacEntry(BaseModel):
     prefix: Annotated[str, Field(max_length=50)] = ""  # before the signature: "sha256="
 
 
+# GitHub's `X-Hub-Signature` beside it is of SHA-1, for old receivers.
 GITHUB = HmacEntry(header="X-Hub-Signature-256", prefix="sha256=")
 
 
@@ -79,6 +80,7 @@ def verify(
     good = [hmac.compare_digest(one, other) for one in expected for other in signed.signatures]
     if not any(good):
         raise WebhookRejected(Rejection.BAD_SIGNATURE)
+    # GitHub signs no time: its signatures hold for ever.
     if signed.timestamp is not None and abs(now.timestamp() - signed.timestamp) > TOLERANCE.total_seconds():
         raise WebhookRejected(Rejection.STALE)
 
@@ -97,6 +99,7 @@ def key_of(scheme: SchemeName, secret: str) -> bytes:
 
 def _standard(headers: Mapping[str, str], body: bytes) -> Signed:
     id, timestamp = _header(headers, "webhook-id"), _timestamp(_header(headers, "webhook-timestamp"))
+    # Several with blanks between, while a secret is changed; `v1a` beside it is asymmetric.
     pairs = [each.partition(",") for each in _header(headers, "webhook-signature").split(" ")]
     return Signed(
         content=f"{id}.{timestamp}.".encode() + body,
@@ -108,9 +111,11 @@ def _standard(headers: Mapping[str, str], body: bytes) -> Signed:
 def _stripe(headers: Mapping[str, str], body: bytes) -> Signed:
     pairs = [each.strip().partition("=") for each in _header(headers, "stripe-signature").split(",")]
     stamps = [value for name, _, value in pairs if name == "t"]
+    # With two it would be open which of them was signed.
     timestamp = _timestamp(stamps[0] if len(stamps) == 1 else "")
     return Signed(
         content=f"{timestamp}.".encode() + body,
+        # Others are passed over, as Stripe advises against downgrades.
         signatures=_signatures([value for name, _, value in pairs if name == "v1"], "hex"),
         timestamp=timestamp,
     )

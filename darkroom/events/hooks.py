@@ -143,10 +143,12 @@ class _Mapping:
     data: Mapping[str, _Reading] | _Reading
 
     def envelope(self, scope: Mapping[str, Any], *, hook: str) -> dict[str, Any]:
-        """Return the event as it is sent. Of two hooks the same id is not the same event."""
+        """Return the event as it is sent."""
         name = self.event if isinstance(self.event, str) else self.event.words(scope)
         data = self.data.value(scope) if isinstance(self.data, _Reading) else self._fields(self.data, scope)
+        # Of two hooks the same id is not the same event.
         sent = {"name": name, "data": data, "id": f"{hook}:{self.id.words(scope)}"}
+        # Null is nobody: a payload may name a user, or none.
         if self.user is None or self.user.value(scope) is None:
             return sent
         return sent | {"user": self.user.words(scope)}
@@ -175,6 +177,7 @@ class Hook:
         try:
             scope = {"payload": json_to_cel(payload), "headers": json_to_cel(dict(headers))}
         except (ValueError, TypeError, OverflowError):
+            # CEL's whole numbers have 64 bits, and JSON's have no bound.
             raise HookFailed(f"hooks.{self.name}", "it has numbers that no expression can read") from None
         for each in self.events:
             if each.condition is None or each.condition.holds(scope):
@@ -244,6 +247,7 @@ def _mapping(entry: HookEntry, event: HookEvent, place: str) -> _Mapping:
     data = event.data
     return _Mapping(
         condition=optional(event.condition, "if"),
+        # A plain name is held against its type now; what an expression gives, when a webhook comes.
         event=_known(event, place) if _is_name(event.event) else reading(event.event, "event"),
         id=reading(_id(entry, event, place), "id"),
         user=optional(event.user, "user"),
@@ -255,6 +259,7 @@ def _mapping(entry: HookEntry, event: HookEvent, place: str) -> _Mapping:
 
 def _is_name(text: str) -> bool:
     """Return whether it is an event's name, as in `starts_on`, and no expression."""
+    # `payload.kind` has the form of a name, too.
     return re.match(NAME, text) is not None and text.partition(".")[0] not in ROOTS
 
 

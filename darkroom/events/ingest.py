@@ -1,8 +1,8 @@
 """The event ingest: what was sent becomes rows, with the jobs it starts and the waits it ends.
 
 Each thing that is sent is accepted or refused for itself, and is a row either way: nothing is dropped. What a refused
-one was refused for stands in its row, and its `id` stays free: put right, it can be sent with the same one. All rows of
-one call, what they start and what they wake are one transaction (`ledger.events.receive`).
+one was refused for stands in its row. All rows of one call, what they start and what they wake are one transaction
+(`ledger.events.receive`).
 """
 
 from __future__ import annotations
@@ -148,11 +148,13 @@ class EventIngest:
             data=event.data,
             version=event.v,
             depth=sender.depth,
+            # Not the ends of jobs: Prefect has those of the runs.
             in_feed=not sender.system,
             key=event.id,
             occurred_at=event.ts,
         )
         if problem is not None:
+            # Its id stays free: put right, it can be sent with the same one.
             return replace(row, key=None, problem=problem.document(event.id))
         scope = {"name": event.name, "v": event.v, "user": row.owner_id, "data": event.data}
         return replace(
@@ -193,6 +195,7 @@ def _unfit(event: Envelope, *, now: datetime) -> Problem | None:
             return Problem(field=field, message="It is not printable. Use letters, digits and the like.")
     if not _is_shallow(event.data):
         return Problem(field="data", message=f"It is more than {DEEPEST_DATA} levels deep. Send it flatter.")
+    # After the depth: what writes it gives up at some hundreds of levels.
     if len(dumps(event.data)) > LARGEST_DATA:
         return Problem(field="data", message=f"It is larger than {LARGEST_DATA // 1024} KiB. Send where to find it.")
     if event.ts is not None and not EARLIEST <= event.ts <= now + MOST_AHEAD:
@@ -209,6 +212,7 @@ def _kept(sent: Any) -> Envelope:
     """Keep as much as a row can hold of what is no envelope."""
     given = sent if isinstance(sent, Mapping) else {}
     name, key, data = given.get("name"), given.get("id"), given.get("data")
+    # A refused one is a row as well, so it has the bounds of any.
     fits = isinstance(data, dict) and _is_shallow(data) and len(dumps(data)) <= LARGEST_DATA
     return Envelope.model_construct(
         name=name[:LONGEST_NAME] if isinstance(name, str) else "",
@@ -241,6 +245,7 @@ def _not_yours() -> Problem:
 
 
 def _not_from(sender: Sender, name: str) -> Problem | None:
+    # Whoever could send these would start flows on failures that never were.
     if name in ENDS and not sender.system:
         return Problem(field="name", message="Darkroom itself sends this event. Choose another name for yours.")
     if sender.system and sender.depth > DEEPEST:

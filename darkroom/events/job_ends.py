@@ -1,11 +1,10 @@
 """The ends of jobs as events: what starts on them, waits for them or is cancelled by them needs nothing of its own.
 
-They come in as those of applications do, after the commit that ended the job, each once however often it
-is tried: the number of the news is the event's key. Nobody else can send events of these names.
+They come in as those of applications do, after the commit that ended the job. Nobody else can send events of these
+names.
 
 A job that such an event has started is one deeper than the one that had ended. Past `DEEPEST` the event is refused, so
-that a flow which starts on its own failure comes to an end, and stands on record as the loop that it is. Depth goes on
-through events that jobs send, pending runs and children. Prefect's feed is not told: it has the runs' own ends.
+that a flow which starts on its own failure comes to an end, and stands on record as the loop that it is.
 """
 
 from __future__ import annotations
@@ -60,11 +59,13 @@ def ingest_ends(ledger: Ledger, ingest: EventIngest) -> tuple[int, Implied]:
             owner_id=OPERATOR,
             user_id=None,
             named=lambda ids: {id: id for id in ids},
+            # Depth goes on through events that jobs send, pending runs and children.
             depth=depth + 1,
             system=True,
         )
         implied += ingest.take(sender, [_sent(end) for end in ends if end.depth == depth])[1]
     if ends:
+        # Last: what is tried again is on record already, and is not taken twice.
         ledger.news.ingested([end.id for end in ends])
     return len(ends), implied
 
@@ -81,4 +82,5 @@ def _sent(end: JobEnd) -> dict[str, Any]:
     if end.event == "job.failed":
         error = (end.data or {}).get("error") or {}
         data |= {"error_class": error.get("class"), "error_code": error.get("code"), "step": error.get("step")}
+    # The number of the news is its key: the event is there once, however often it is tried.
     return {"name": end.event, "data": data, "id": f"end-{end.id}", "ts": end.created_at, "user": end.user_id}

@@ -7,8 +7,7 @@
 
 Without `parameters` the event's data are the run's parameters. Where flow control gives a run several events, these are
 its `events`, a list in the order in which they came (`flow_control.py`). What is wrong in the file is told when it is
-read, by deployment and text. The file is looked at with each call and read again when it has changed: one that is
-broken then is reported, and the triggers stay as they were.
+read, by deployment and text.
 """
 
 from __future__ import annotations
@@ -111,10 +110,8 @@ def _cancel(deployment: str, entry: CancelEntry) -> Cancel:
 
 
 def _require_starts(deployment: _Deployment) -> None:
-    """Raise `NeedsHuman` for flow control without `starts_on`.
-
-    A declaration that does nothing is meant for something else.
-    """
+    """Raise `NeedsHuman` for flow control without `starts_on`."""
+    # A declaration that does nothing is meant for something else.
     if deployment.flow_control is not None and not deployment.starts_on:
         raise NeedsHuman(
             f"prefect.yaml, {deployment.full_name}, flow_control: it holds what events start; there is no starts_on."
@@ -159,6 +156,7 @@ class TriggerFile:
     """The triggers and cancels as the project's files say now."""
 
     def __init__(self) -> None:
+        # Looked at with each call, and read again when a file has changed. One that is broken then changes nothing.
         self._declared = Watched(
             lambda: (read_triggers(), read_cancels()), files=project_files(), what="What events start and cancel"
         )

@@ -6,7 +6,7 @@ that senders have to know of is a new class with the next `v`: those who name th
 who names none means the newest.
 
 What is not declared here is refused as it comes in, by field. Data is put on record as the model writes it, with its
-defaults; so lengths are bounded here, and money is a whole number of cents, which conditions can compare.
+defaults.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ class EventData(BaseModel):
 
 
 T = TypeVar("T", bound=type[EventData])
+# Data is on record as its model writes it, so lengths are bounded here.
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 Address = Annotated[str, Field(min_length=3, max_length=LONGEST, pattern=MAIL_ADDRESS)]
+# A whole number, which conditions can compare.
 Cents = Annotated[int, Field(ge=0, le=100_000_000)]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$")]
 # Begins with a letter: a card's number does not pass for one.
@@ -52,6 +54,7 @@ def event(name: str, *, v: int = 1) -> Callable[[T], T]:
     """Register the class below as the data of that event, in that version."""
     if not re.match(NAME, name) or len(name) > LONGEST_NAME:
         raise ValueError(f"{name!r} is no name for an event: write words with a dot between, like order.placed")
+    # Prefect's automation resumes runs on events of these names.
     if FEED + name in RESUME_EVENTS:
         raise ValueError(f"An event {name!r} would be taken for Darkroom's own in Prefect's feed: choose another name")
     if v < 1:

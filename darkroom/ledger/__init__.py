@@ -21,7 +21,7 @@ from darkroom.ledger.admission import Granted, Grants
 from darkroom.ledger.assets import AssetFilter, Assets, ListedAsset, StoredFile
 from darkroom.ledger.batch_tables import Batch, BatchRow
 from darkroom.ledger.batches import BATCH, Batches, Child, Counts, ManifestRow, RowPicture
-from darkroom.ledger.bills import Bills, Drift, DueBill
+from darkroom.ledger.bills import Bills, Drift, DueBill, billed_day
 from darkroom.ledger.budgets import Budget, Budgets, Period
 from darkroom.ledger.callback_tables import Callback, CallbackEndpoint
 from darkroom.ledger.callbacks import Callbacks, OffEndpoint, Sent
@@ -201,6 +201,7 @@ __all__ = [
     "WakeRun",
     "Work",
     "asks_the_same",
+    "billed_day",
     "content_hash",
     "is_refused_write",
     "joined",
@@ -270,7 +271,7 @@ class Ledger:
 
     def listen(self, channel: str) -> AbstractContextManager[Listener]:
         """Open a connection that is notified when something was committed for that channel, e.g. a run's id."""
-        return listen(self._url, channel)
+        return listen(self._url, channel)  # on a connection of its own, as it is held for as long as somebody listens
 
     def only_one(self, name: str) -> AbstractContextManager[bool]:
         """Give True to one holder of the name at a time, in all processes, and False to the others."""
@@ -285,11 +286,9 @@ class Ledger:
         return True
 
     def has_room(self) -> bool:
-        """Return whether what is new can still be written down: false where Postgres' disk is full.
-
-        Tried with a table of this transaction alone, as an old one may have room left in its file; once a second at
-        most, as strangers may ask.
-        """
+        """Return whether what is new can still be written down: false where Postgres' disk is full."""
+        # Tried with a table of this transaction alone, as an old one may have room left in its file; once a second at
+        # most, as strangers may ask.
         now = self.clock()
         if now - self._room_tried_at >= ROOM_LASTS:
             self._room, self._room_tried_at = self._try_room(), now

@@ -24,12 +24,12 @@ class Accounts(Part):
     def out(self, account_id: str, *, probe: bool, reason: str | None = None) -> None:
         """Open the breaker: the provider is out of service. With `probe`: it still is, and the next one waits longer.
 
-        Where it is open already, only a probe says anything new. `reason`: what a person has to do something about.
+        `reason`: what a person has to do something about.
         """
         now = self._now()
         with self._engine.begin() as connection:
             account = run(connection, "account_lock", account_id=account_id).one()
-            if account.down_since is not None and not probe:
+            if account.down_since is not None and not probe:  # open already: only a probe says anything new
                 return
             failed = account.failed_probes + 1 if account.down_since else 0
             run(

@@ -11,19 +11,23 @@ equal users without any on ten slots, and everybody beside users of twice their 
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from decimal import Decimal
 from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from darkroom.ledger.batches import PAUSED_UNTIL
 from darkroom.ledger.breaker import slots_now
 from darkroom.ledger.budgets import since
 from darkroom.ledger.database import run
 from darkroom.ledger.part import Part
 from darkroom.ledger.rows import Result
+from darkroom.ledger.statuses import RequestStatus
 from darkroom.timing import Timing
 
 LOWEST_LANE_EVERY = 10  # grants: a full interactive lane slows a batch down and does not stop it
@@ -38,14 +42,24 @@ class Granted:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A row in line. `start`: the virtual time of its lane at which its user's next turn is; `step`: 1 / weight."""
+    """A row in line. `start`: the virtual time of its lane at which its user's next turn is; `step`: 1 / weight.
+
+    `capacity`: how many slots its user may have beside those they hold, by their plan or the account; `budget`: what
+    they may spend yet, None for as much as they like.
+    """
 
     ref: str
     endpoint: str
+    capacity: int
+    budget: Decimal | None = None
+    estimate_usd: Decimal = Decimal(0)
     user_id: str = ""
     lane: int = 0
     start: float = 0.0
     step: float = 1.0
+
+
+COLUMNS = tuple(column.name for column in fields(Candidate))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +111,20 @@ def _round(connection: Connection, account: Row[Any], *, now: datetime, timing: 
     if free <= 0 or (probe and account.probe_at > now):
         return [], False
     if probe:
+        # One call beside those that are held still, however many slots there were.
         free, slots = 1, sum(held.values()) + 1
     line = list(_candidates(connection, account, held, free=free, now=now))
     picked = pick(line, held=held, slots=slots, caps=account.endpoint_caps)
-    granted = _give(connection, account, picked, probe_until=now + timing.probe_patience if probe else None, now=now)
-    # Whoever holds a row that was skipped asks for a grant of his own.
-    return granted, not probe and 0 < len(granted) < free and len(picked) < len(line)
+    gone = _give(connection, account, picked, probe_until=now + timing.probe_patience if probe else None, now=now)
+    granted = [
+        Granted(ref=row.ref, job_id=row.job_id, run_id=row.run_id)
+        for row in gone
+        if row.status == RequestStatus.GRANTED
+    ]
+    # Whoever holds a row that was skipped asks for a grant of his own; for one that was not to be granted nobody does.
+    others = len(picked) < len(line) or len(granted) < len(gone)
+    again = len(granted) < free and others and not (probe and granted)
+    return granted, bool(gone) and again
 
 
 def _candidates(
@@ -110,7 +132,8 @@ def _candidates(
 ) -> Iterator[Candidate]:
     """Yield the rows in the order of their turns.
 
-    Where a tenth grant is among those to come, the lowest lane's next row is first.
+    Where a tenth grant is among those to come, the lowest lane's next row is first. Each of the two lines is as long as
+    its users' plans and budgets allow: both together may be longer.
     """
     full = [endpoint for endpoint, cap in account.endpoint_caps.items() if held.get(endpoint, 0) >= cap]
     tenths = (account.grants + free) // LOWEST_LANE_EVERY - account.grants // LOWEST_LANE_EVERY
@@ -120,9 +143,7 @@ def _candidates(
         lowest = _line(connection, account.id, tenths, full=full, from_lane=line[0].lowest, now=now).all()[:tenths]
     ahead = {row.ref for row in lowest}
     for row in chain(lowest, (row for row in line if row.ref not in ahead)):
-        yield Candidate(
-            ref=row.ref, endpoint=row.endpoint, user_id=row.user_id, lane=row.lane, start=row.start, step=row.step
-        )
+        yield Candidate(**{name: getattr(row, name) for name in COLUMNS})
 
 
 def _line(
@@ -146,10 +167,11 @@ def _give(
     *,
     probe_until: datetime | None,
     now: datetime,
-) -> list[Granted]:
+) -> Sequence[Row[Any]]:
+    """Give them their slots. Return what the line is rid of by that, each with its `status`."""
     if not picked:
         return []
-    rows = run(
+    return run(
         connection,
         "grant",
         account_id=account.id,
@@ -159,22 +181,28 @@ def _give(
         starts=[each.start for each in picked],
         steps=[each.step for each in picked],
         probe_until=probe_until,
+        paused_until=PAUSED_UNTIL,
         now=now,
-    )
-    return [Granted(**row._mapping) for row in rows]
+    ).all()
 
 
 def pick(
     candidates: Iterable[Candidate], *, held: Mapping[str, int], slots: int, caps: Mapping[str, int]
 ) -> list[Candidate]:
-    """Pick those that fit, in the order given, below the account's slots and each endpoint's cap."""
-    counts = dict(held)
+    """Pick those that fit, in the order given: in all slots, each endpoint's cap, each user's slots and budget."""
+    counts, taken = dict(held), Counter[str]()
+    spent: defaultdict[str, Decimal] = defaultdict(Decimal)
     picked = []
     for candidate in candidates:
         if sum(counts.values()) >= slots:
             break
-        count = counts.get(candidate.endpoint, 0)
-        if count < caps.get(candidate.endpoint, slots):
+        count, user_id = counts.get(candidate.endpoint, 0), candidate.user_id
+        if count >= caps.get(candidate.endpoint, slots) or taken[user_id] >= candidate.capacity:
+            continue
+        # Also of one that does not fit: the user's cheaper ones behind it do not overtake it.
+        spent[user_id] += candidate.estimate_usd
+        if candidate.budget is None or spent[user_id] <= max(candidate.budget, Decimal(0)):
             counts[candidate.endpoint] = count + 1
+            taken[user_id] += 1
             picked.append(candidate)
     return picked

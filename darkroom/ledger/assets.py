@@ -102,7 +102,7 @@ class Assets(Part):
             now=self._now(),
             **vars(file),
         ).one()
-        return Asset(**row._mapping)
+        return plain(Asset, row)
 
     def add_upload(self, user_id: str, *, asset_id: str, file: StoredFile) -> Asset:
         """Put a file that a user brought on record.
@@ -116,7 +116,7 @@ class Assets(Part):
         """Put the files of a call that another job has paid on record as this job's, too."""
         names = {"job_id": job.id, "ref": ref, "reused_from": reused_from, "step": step, "hides": hides_flagged(job)}
         rows = self._run("assets_reuse", id=new_id("ast_"), now=self._now(), **names)
-        return sorted((Asset(**row._mapping) for row in rows), key=lambda asset: asset.n)
+        return sorted((Asset(**row._mapping) for row in rows), key=lambda asset: asset.n)  # RETURNING has no order
 
     def get(self, asset_id: str) -> Asset | None:
         row = self._run("asset_get", asset_id=asset_id).one_or_none()
@@ -145,7 +145,7 @@ class Assets(Part):
         before_at, before_id = before or (None, None)
         asked = {name: value for name, value in vars(only).items() if name != "search"} | only.search.parameters()
         with self._engine.begin() as connection:
-            run(connection, "plan_anew")
+            run(connection, "plan_anew")  # which index serves hangs on what is asked for
             rows = run(
                 connection,
                 "assets_page",
@@ -170,6 +170,7 @@ class Assets(Part):
             if asset.deleted_at is None:
                 _require_unneeded(connection, asset)
                 run(connection, "asset_delete", asset_id=asset_id, now=self._now())
+            # Files of an answer that served again lie under one key, and small pictures under the hash of their file.
             shared = run(connection, "asset_shared", key=asset.key, user_id=user_id, sha256=asset.sha256).one()
             return DeletedAsset(asset=asset, remove_file=not shared.key, remove_thumbnails=not shared.bytes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, SQLModel
@@ -13,6 +14,8 @@ from darkroom.ledger.columns import Json, json_object, when
 
 class Batch(SQLModel, table=True):
     """A job of many rows, in two passes with a person's choice between them."""
+
+    __table_args__ = (Index("batch_paused", "job_id", postgresql_where=text("paused_at IS NOT NULL")),)
 
     job_id: str = Field(primary_key=True, foreign_key="job.id")
     rows: int

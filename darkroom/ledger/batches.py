@@ -21,7 +21,7 @@ from darkroom.ledger.batch_tables import Batch, BatchRow
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import GRANT, NOTHING, Implied, grant_if
-from darkroom.ledger.locks import lock_run_of_job, notify
+from darkroom.ledger.locks import lock_run_of_job, notify, require_under_way
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay_budget import require_within_budget
 from darkroom.ledger.request_rows import RequestSpec
@@ -33,7 +33,7 @@ PAUSED_UNTIL = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 BATCH = "render-batch"  # the kind of its job
 ROW = "generate-image"  # … and of those of its rows that are pictures of a prompt
 MINUTE_SECONDS = 60.0
-PAGE = 500  # rows of the audit that are in memory at once
+PAGE = 500  # rows of the audit that are in memory at once, with inputs and results of several KB each
 MOST_NAMED = 10  # rows in the message of a refused choice
 
 
@@ -106,18 +106,24 @@ class Batches(Part):
     def open(
         self, job: Job, rows: Sequence[ManifestRow], drafts: Sequence[Child], *, forecast: Mapping[str, str]
     ) -> Implied:
-        """Put a manifest and its first pass on record; do nothing where that was done before."""
+        """Put a manifest and its first pass on record; do nothing where that was done before.
+
+        Raises `WrongState` for a batch that was cancelled or has ended.
+        """
         with self._engine.begin() as connection:
-            run(connection, "job_lock", job_id=job.id)
+            require_under_way(connection, job.id)  # locked: of two processes that come to it, the second finds it done
             if run(connection, "batch_get", job_id=job.id).first() is not None:
                 return NOTHING
             open_batch(connection, job, rows, drafts, forecast=forecast, now=self._now())
             return (GRANT,)
 
     def add(self, job: Job, stage: BatchPass, children: Sequence[Child]) -> Implied:
-        """Put another pass on record. Those rows that are on record for it already are left as they are."""
+        """Put another pass on record. Those rows that are on record for it already are left as they are.
+
+        Raises as `open`.
+        """
         with self._engine.begin() as connection:
-            run(connection, "job_lock", job_id=job.id)
+            require_under_way(connection, job.id)  # locked: of two processes that come to it, the second finds it done
             present = set(run(connection, "children_rows", job_id=job.id, stage=stage).scalars())
             missing = [child for child in children if child.n not in present]
             insert_children(connection, job, stage, missing, now=self._now())
@@ -160,14 +166,11 @@ class Batches(Part):
         return [RowPicture(**{**row._mapping, "status": JobStatus(row.status)}) for row in rows]
 
     def audit(self, job_id: str) -> Iterator[Mapping[str, Any]]:
-        """Yield every paid call of every row with all that is on record of it.
-
-        It is read as it is asked for, a page at a time.
-        """
-        with self._engine.connect() as connection:
-            found = run(connection.execution_options(yield_per=PAGE), "children_audit", job_id=job_id)
-            for row in found:
-                yield dict(row._mapping)
+        """Yield every paid call of every row with all that is on record of it, read as it is asked for."""
+        batch = self.get(job_id)
+        for first in range(0, batch.rows if batch else 0, PAGE):
+            found = self._run("children_audit", job_id=job_id, first=first, beyond=first + PAGE)
+            yield from (dict(row._mapping) for row in found)
 
     def await_selection(self, job_id: str, *, patience: timedelta | None) -> Batch:
         """Note that the first pass is done: from now on a person may choose. The first time counts."""
@@ -211,7 +214,11 @@ class Batches(Part):
 
 
 def hold(connection: Connection, job_id: str, *, now: datetime) -> None:
-    """Hold those of the batch's rows that wait for a slot. Those that wait for a retry keep its time."""
+    """Hold those of the batch's rows that wait for a slot.
+
+    Those that wait for a retry keep its time, and what is under way may come back to the queue: the grant holds them as
+    their turn comes (`give_slots`).
+    """
     _lock_open(connection, job_id)
     run(connection, "batch_pause", job_id=job_id, paused_at=now)
     run(connection, "children_hold", job_id=job_id, since=None, until=PAUSED_UNTIL)
@@ -266,6 +273,7 @@ def insert_children(
     Those of a paused batch wait for it to go on.
     """
     ids = [new_id("job_") for _ in children]
+    # One after the other, as rows of a lane have their turns by age.
     times = [now + timedelta(microseconds=1 + place) for place in range(len(children))]
     held = run(connection, "batch_get", job_id=job.id).one().paused_at is not None
     replay_id = run(connection, "job_lock", job_id=job.id).one().replay_id
@@ -306,6 +314,9 @@ def end_children(connection: Connection, job_id: str, *, now: datetime) -> bool:
 
     Return whether something came free. Call it with the run of the batch locked, which is that of its rows.
     """
+    # All are locked before any is looked at: one that the provider refuses meanwhile would be neither sent nor queued.
+    run(connection, "children_lock", job_id=job_id)
+    run(connection, "children_lock_calls", job_id=job_id)
     ended = run(connection, "children_cancel_unsent", job_id=job_id, now=now).rowcount
     run(connection, "children_cancel_sent", job_id=job_id, now=now)
     run(connection, "children_end", job_id=job_id, now=now)
@@ -330,7 +341,7 @@ def _request(
 
 
 def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    raw = connection.connection.driver_connection
+    raw = connection.connection.driver_connection  # SQLAlchemy has no COPY
     assert isinstance(raw, psycopg.Connection)
     statement = psycopg.sql.SQL("COPY {} ({}) FROM STDIN").format(
         psycopg.sql.Identifier(table), psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, columns))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from darkroom.ledger.canonical_json import dumps
@@ -23,6 +23,7 @@ FIRST = timedelta(minutes=2)  # after a call has ended, and after each time here
 UNKNOWN = (*(timedelta(minutes=each) for each in (5, 15, 60, 360)), *(timedelta(days=each) for each in (1, 3, 7, 14)))
 KNOWN = (timedelta(days=1), timedelta(days=7))  # for parts that come later, and corrections
 HARDLY = timedelta(days=1)
+BILLED_BY = time(6, tzinfo=UTC)  # of the next day: most bills are there
 OLDEST = timedelta(days=30)  # so far back is asked after a standstill, and after the first start with bills
 
 
@@ -52,6 +53,12 @@ class Drift:
     def share(self) -> Decimal | None:
         """Return by how much the bill is higher, as a share of the cost; None where that was nothing."""
         return (self.billed_usd - self.cost_usd) / self.cost_usd if self.cost_usd else None
+
+
+def billed_day(now: datetime) -> date | None:
+    """Return the day before, in UTC, whose bills can be compared with its costs; None: most of them are not there."""
+    now = now.astimezone(UTC)
+    return None if now.timetz() < BILLED_BY else now.date() - timedelta(days=1)
 
 
 class Bills(Part):

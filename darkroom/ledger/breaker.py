@@ -15,7 +15,7 @@ MOST_HALVINGS = 10
 
 
 def pause_after(failed_probes: int, *, timing: Timing) -> timedelta:
-    doublings: int = 2 ** min(failed_probes, 10)
+    doublings: int = 2 ** min(failed_probes, 10)  # past it the longest pause holds, and a timedelta overflows
     return min(timing.first_probe * doublings, timing.longest_probe_pause)
 
 

@@ -1,8 +1,8 @@
 """What users may spend, by the day and by the month (UTC): what is spent of it, what is reserved, what is left.
 
 A budget is the user's own, else the plan's. It is reserved in the grant (`grantable`), before anything is paid: a call
-that holds a slot counts with its estimate, one that has ended with its bill, and until that comes with its cost. A
-success that was announced without its result, from which the cost is reckoned, counts with its estimate until then.
+that holds a slot counts with its estimate, one that has ended with its bill, and until that comes with its cost. One
+that is paid, or may be, and whose cost nobody has said yet (`perhaps_paid`) counts with its estimate until then.
 """
 
 from __future__ import annotations

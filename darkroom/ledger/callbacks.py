@@ -26,6 +26,7 @@ from darkroom.ledger.database import plain, run
 from darkroom.ledger.news import MOST_FORGOTTEN
 from darkroom.ledger.part import Part
 from darkroom.ledger.users import OVERLAP
+from darkroom.shown_addresses import without_secrets
 
 MOST_READ = 1000  # pieces of news at once
 LONGEST_ANSWER = 4096  # bytes that are kept of an answer
@@ -72,6 +73,7 @@ class Callbacks(Part):
         """Put on record the outcome of an attempt; an endpoint that has failed for days is switched off by that."""
         with self._engine.begin() as connection:
             if sent.error is None:
+                # Whoever may have claimed it since: it was taken.
                 given = {"status": sent.status, "answer": sent.answer}
                 run(connection, "callback_delivered", id=callback.id, now=self._now(), **given)
                 run(connection, "callback_endpoint_well", owner_id=callback.owner_id, url=callback.url)
@@ -101,7 +103,7 @@ class Callbacks(Part):
     def resend(self, callback: Callback) -> Callback:
         """Let it be sent once more, with all its attempts. Raises `WrongState` where its endpoint takes nothing."""
         with self._engine.begin() as connection:
-            if not callback.of_order:
+            if not callback.of_order:  # the address of an order is never switched off
                 _require_on(self._endpoint(connection, callback.owner_id))
             return plain(Callback, run(connection, "callback_resend", id=callback.id, now=self._now()).one())
 
@@ -129,6 +131,7 @@ class Callbacks(Part):
     ) -> tuple[CallbackEndpoint, bool]:
         """Set the endpoint, and switch it on again. Return it, and whether its secret was never shown yet."""
         with self._engine.begin() as connection:
+            # So that of two who set it first one is shown the secret.
             shown = self._endpoint(connection, owner_id, lock=True).shown
             given = {"owner_id": owner_id, "url": url, "thin": thin}
             row = run(connection, "callback_endpoint_put", events=list(events), **given).one()
@@ -169,16 +172,19 @@ class Callbacks(Part):
         statement = "callback_endpoint_lock" if lock else "callback_endpoint_get"
         row = run(connection, statement, owner_id=owner_id).one_or_none()
         if row is None:
+            # Another may have made it meanwhile: what stands then is read.
             run(connection, "callback_endpoint_need", owner_id=owner_id, salt=_salt(), now=self._now())
             row = run(connection, statement, owner_id=owner_id).one()
         return plain(CallbackEndpoint, row)
 
     def _failed(self, connection: Connection, callback: Callback, sent: Sent) -> None:
         given = {"status": sent.status, "answer": sent.answer, "error": sent.error, "again": sent.again}
+        # As it was claimed: a claim that has run out is another sender's.
         row = run(connection, "callback_failed", id=callback.id, claimed=callback.next_at, **given).one_or_none()
         if row is None or callback.of_order:
             return
         of = {"owner_id": callback.owner_id, "now": self._now()}
+        # Of the address that it has now: a failure at the one before says nothing of it.
         found = run(connection, "callback_endpoint_failing", url=callback.url, **of).one_or_none()
         if found is None:
             return
@@ -192,7 +198,7 @@ def _switch_off(connection: Connection, endpoint: Row[Any], reason: str, *, now:
     owner_id = endpoint.user_id
     run(connection, "callback_endpoint_off", owner_id=owner_id, reason=reason, now=now)
     run(connection, "callbacks_end", owner_id=owner_id, reason="the endpoint was off")
-    data = dumps({"url": endpoint.url, "reason": reason})
+    data = dumps({"url": without_secrets(endpoint.url or ""), "reason": reason})
     run(connection, "callback_endpoint_off_news", owner_id=owner_id, data=data, now=now)
 
 

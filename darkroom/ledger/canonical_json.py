@@ -23,10 +23,8 @@ def _plain(value: object) -> object:
 
 
 def dumps(value: Any) -> str:
-    """Write canonical JSON, and replace what Postgres' jsonb refuses.
-
-    Providers echo what users type, and their answers are paid for.
-    """
+    """Write canonical JSON, and replace what Postgres' jsonb refuses."""
+    # Not refused: providers echo what users type, and their answers are paid for.
     try:
         written = _dumps(value)
     except ValueError:  # NaN or infinity
@@ -42,6 +40,7 @@ def _storable(value: Any) -> Any:
     """Replace U+0000, half surrogate pairs, and numbers that are none."""
     match value:
         case str():
+            # By way of UTF-16: there both halves of a pair are one character, and a half alone is an error.
             return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case float() if not math.isfinite(value):
             return None

@@ -72,6 +72,7 @@ def words_anywhere(name: str, expression: str, *, where: str) -> Index:
         name,
         literal_column(f"({expression})").label("words"),
         postgresql_using="gin",
+        # By trigrams: for a text in the midst of another Postgres has no other index.
         postgresql_ops={"words": "gin_trgm_ops"},
         postgresql_where=text(where),
     )

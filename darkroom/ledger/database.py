@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing.connection
 import re
+import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,8 @@ from typing import Any, TypeVar, cast
 import psycopg
 from psycopg import sql
 from sqlalchemy import Column, Connection, CursorResult, Engine, Row, TextClause, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel import SQLModel
 
@@ -32,13 +34,18 @@ from darkroom.postgres_address import open_address
 
 M = TypeVar("M", bound=SQLModel)
 
-# As many as a gateway has threads, and all are kept: one that is closed after a burst's every transaction and made anew
-# costs both sides more than the transaction, and took a third off the webhooks that one core takes.
-MOST_CONNECTIONS = 40
+# Of one process, however many threads it has: a transaction takes milliseconds, and a Postgres process with what it has
+# prepared 10 MB. All are kept through a burst: one that is closed after every transaction and made anew costs both
+# sides more than the transaction, and took a third off the webhooks that one core takes. One that lies idle Postgres
+# closes itself. The last one given back is taken first, so that the others do; in turn, each of them would plan every
+# statement, and compile every function.
+MOST_CONNECTIONS = 8
+CLOSED_AFTER_SECONDS = 60
 IDLE_SECONDS = 1.0  # a connection that was not used for so long is tried first
 
-# The ledger cannot be reached, or gave up on a statement. Nothing of the transaction has happened.
-OUTAGES = (OperationalError, InterfaceError, psycopg.OperationalError)
+# The ledger cannot be reached, or gave up on a statement. Nothing of the transaction has happened. Where it hangs, it
+# keeps all of the pool's connections, and nobody else gets one.
+OUTAGES = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError)
 
 
 def make_engine(url: str, *, read_only: bool = False) -> Engine:
@@ -52,7 +59,9 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
     parameters = dict(address.parameters)
     # What is prepared is planned once for all parameters: five plans for each statement and connection before that cost
     # a burst more than the statements. Where the parameters decide (`plan_anew`), it is planned for them.
-    options = [] if address.pooled else ["plan_cache_mode=force_generic_plan"]
+    # The one temporary table, which tries whether the disk has room, is small; its pages would fill 8 MB for good.
+    kept = ["plan_cache_mode=force_generic_plan", f"idle_session_timeout={CLOSED_AFTER_SECONDS}s", "temp_buffers=800kB"]
+    options = [] if address.pooled else kept
     options += ["default_transaction_read_only=on"] if read_only else []
     if options:
         given = " ".join(f"-c {option}" for option in options)
@@ -60,6 +69,7 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
     engine = create_engine(
         "postgresql+psycopg://",
         pool_size=MOST_CONNECTIONS,
+        pool_use_lifo=True,
         max_overflow=0,
         json_serializer=dumps,
         hide_parameters=True,  # those of a failed statement may be a prompt, and its error is logged
@@ -76,11 +86,9 @@ def is_refused_write(error: BaseException) -> bool:
 
 
 def _ping_when_idle(engine: Engine) -> None:
-    """Try a connection that lay idle before it is used, so that a restart of Postgres is not noticed.
-
-    One that was in use a moment ago is not tried, as `pool_pre_ping` would do: under load that is one round trip more
-    for every transaction, and there what a restart cuts off fails anyway, and is tried again.
-    """
+    """Try a connection that lay idle or was ended before it is used, so that a restart of Postgres is not noticed."""
+    # Not one that was in use a moment ago, as `pool_pre_ping` would: under load that is one round trip more for every
+    # transaction. Whether Postgres has ended that one its socket tells: it has an answer, and nothing was asked.
 
     @event.listens_for(engine, "checkin")
     def note(_: Any, record: ConnectionPoolEntry) -> None:
@@ -88,12 +96,21 @@ def _ping_when_idle(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkout")
     def ping(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
-        if time.monotonic() - record.info.get("used_at", time.monotonic()) < IDLE_SECONDS:
-            return
+        idle = time.monotonic() - record.info.get("used_at", time.monotonic())
         try:
-            engine.dialect.do_ping(connection)
+            if idle >= IDLE_SECONDS or _has_been_told(connection):
+                engine.dialect.do_ping(connection)
+        except psycopg.errors.IdleSessionTimeout as error:
+            raise DisconnectionError from error  # this one alone
         except psycopg.Error as error:
             raise InvalidatePoolError from error  # none of the pool's is used again without being made anew
+
+
+def _has_been_told(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether Postgres has sent something unasked, such as the end of the connection."""
+    told = select.poll()
+    told.register(connection.fileno(), select.POLLIN)
+    return bool(told.poll(0))
 
 
 def run(connection: Connection, name: str, /, **parameters: Any) -> Result:
@@ -107,6 +124,10 @@ def run(connection: Connection, name: str, /, **parameters: Any) -> Result:
         if lost:
             connection.invalidate(error)
         raise _translated(connection.engine, name, error, lost=lost) from error
+    except BaseException as signal:
+        if _leaves_an_answer(signal):
+            connection.invalidate()
+        raise
 
 
 def run_alone(engine: Engine, name: str, /, **parameters: Any) -> Result:
@@ -121,10 +142,20 @@ def run_alone(engine: Engine, name: str, /, **parameters: Any) -> Result:
         if lost:
             pooled.invalidate(error)
         raise _translated(engine, name, error, lost=lost) from error
+    except BaseException as signal:
+        if _leaves_an_answer(signal):
+            pooled.invalidate()
+        raise
     finally:
         if not driver.closed:
             driver.autocommit = False
         pooled.close()
+
+
+def _leaves_an_answer(error: BaseException) -> bool:
+    """Return whether it came from outside in the middle of a statement, as the signal that ends a run does."""
+    # The answer to that statement is still to come, so nothing else can be asked on the connection.
+    return not isinstance(error, Exception)
 
 
 @contextmanager
@@ -144,7 +175,8 @@ def _checked_out(engine: Engine, name: str) -> PoolProxiedConnection:
 def _execute(driver: Any, name: str, parameters: Mapping[str, Any]) -> Result:
     statement, names = _prepared(name)
     with psycopg.RawCursor(driver) as cursor:
-        cursor.execute(statement, [parameters[each] for each in names])
+        # Prepared at its first use: on a run's new connections it is planned once, not once more for each use before.
+        cursor.execute(statement, [parameters[each] for each in names], prepare=True)
         return as_result(cursor)
 
 
@@ -165,7 +197,7 @@ def _prepared(name: str) -> tuple[bytes, tuple[str, ...]]:
     def number(found: re.Match[str]) -> str:
         return f"${names.setdefault(found[1], len(names) + 1)}"
 
-    statement = re.sub(r"(?<![:\w\\]):(\w+)(?!:)", number, _queries()[name])
+    statement = re.sub(r"(?<![:\w\\]):(\w+)(?!:)", number, queries()[name])
     return statement.encode(), tuple(names)
 
 
@@ -177,7 +209,7 @@ def run_given(connection: Connection, name: str, /, **parameters: Any) -> Cursor
 
 @lru_cache(maxsize=512)  # by which filters are given together
 def _query_given(name: str, given: frozenset[str]) -> TextClause:
-    lines = (line.partition(" -- given: ") for line in _queries()[name].splitlines())
+    lines = (line.partition(" -- given: ") for line in queries()[name].splitlines())
     return text("\n".join(line for line, _, asks_for in lines if not asks_for or asks_for in given))
 
 
@@ -187,7 +219,7 @@ def plain(model: type[M], row: Row[Any], **instead: Any) -> M:
 
 
 @cache
-def _queries() -> dict[str, str]:
+def queries() -> dict[str, str]:
     source = (files("darkroom.ledger") / "queries.sql").read_text()
     parts = re.split(r"^-- name: (\w+)\n", source, flags=re.MULTILINE)
     bodies = (_spelled_out(body.strip()) for body in parts[2::2])
@@ -195,10 +227,8 @@ def _queries() -> dict[str, str]:
 
 
 def _saying(name: str, statement: str) -> str:
-    """Put its name behind its first word, so that Postgres' own views say which it is.
-
-    A comment in front of it `pg_stat_statements` leaves out.
-    """
+    """Put its name behind its first word, so that Postgres' own views say which it is."""
+    # A comment in front of it `pg_stat_statements` leaves out.
     bare = re.sub(r"\A(--.*\n)*", "", statement)
     first, rest = bare.split(maxsplit=1)
     return f"{first} /* {name} */ {rest}"
@@ -209,11 +239,9 @@ _WHOLE_ROWS = r"(?P<whole>\(\w+\.(?P<table>\w+)\))\.\*"  # of a function that re
 
 
 def _spelled_out(statement: str) -> str:
-    """Name the columns that this code knows, where a statement says `*` of a table.
-
-    A column that a migration adds would change the type of what is prepared, and Postgres refuses that ("cached plan
-    must not change result type"): once on each connection of every process that runs on through the migration.
-    """
+    """Name the columns that this code knows, where a statement says `*` of a table."""
+    # A column that a migration adds would change the type of what is prepared, and Postgres refuses that ("cached plan
+    # must not change result type"): once on each connection of every process that runs on through the migration.
 
     def columns(found: re.Match[str]) -> str:
         written = re.findall(r"(?:INSERT INTO|UPDATE) (?!SET\b)(\w+)", statement[: found.start()])
@@ -280,10 +308,8 @@ class Listener:
 
 @contextmanager
 def only_one(engine: Engine, name: str) -> Iterator[bool]:
-    """Yield True to one holder of the name at a time, in all processes, and False to the others.
-
-    The lock ends with the connection. It is the transaction's, as one of the session would outlive us in a pooler.
-    """
+    """Yield True to one holder of the name at a time, in all processes, and False to the others."""
+    # The lock ends with the connection. It is the transaction's, as one of the session would outlive us in a pooler.
     with engine.connect() as connection:
         statement = text("SELECT pg_try_advisory_xact_lock(hashtext(:name))")
         chosen = connection.execute(statement, {"name": name}).scalar_one()

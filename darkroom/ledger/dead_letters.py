@@ -156,7 +156,7 @@ class DeadLetters(Part):
         before_at, before_id = before or (None, None)
         with self._engine.begin() as connection:
             cursor = {"before_at": before_at, "before_id": before_id}
-            run(connection, "plan_anew")
+            run(connection, "plan_anew")  # which index serves hangs on what is asked for
             jobs = run_given(connection, "dead_page", **_wanted(which), **cursor, limit=limit).all()
             plans = _plans(connection, jobs)
             ids = [job.id for job in jobs]
@@ -164,10 +164,11 @@ class DeadLetters(Part):
         return [_letter(job, plans[job.id], paid.get(job.id, NO_COST)) for job in jobs]
 
     def price(self, which: DeadLetterFilter) -> Price:
-        """Price a replay of as many as are requeued at once. A row that goes back with its batch is counted once."""
+        """Price a replay of as many as are requeued at once."""
         jobs = self._find(which, limit=MOST_LETTERS)
         with self._engine.begin() as connection:
             plans = _plans(connection, jobs)
+        # By job, so that a row which goes back with its batch is counted once.
         again = {part: usd for plan in plans.values() for part, usd in plan.parts.items()}
         refused = {job_id: plan.why_not for job_id, plan in plans.items() if plan.why_not is not None}
         return Price(
@@ -188,6 +189,7 @@ class DeadLetters(Part):
         jobs = self._find(which, limit=MOST_LETTERS)
         remaining = self._beyond(which, jobs)
         ids = [job.id for job in jobs]
+        # Those alone that are letters still: another may have been replayed meanwhile.
         gone = set(self._run("dead_discard", job_ids=ids, reason=reason, now=self._now()).scalars())
         return Done(
             job_ids=tuple(job.id for job in jobs if job.id in gone),
@@ -213,6 +215,7 @@ class DeadLetters(Part):
         for job in jobs:
             if job.id in with_batch:
                 continue
+            # Not even tried: of a thousand letters under a small budget nearly all are such.
             if prices[job.id] >= beyond.price:
                 refused[job.id] = beyond.message
                 continue
@@ -253,9 +256,11 @@ class DeadLetters(Part):
             return {job_id: plan.parts for job_id, plan in _plans(connection, jobs).items()}
 
     def _open_replay(self, budget_usd: Decimal, key: str | None) -> str:
+        # The same key is the same replay.
         replay_id = new_id("rpl_") if key is None else f"rpl_{content_hash('replay', {'key': key})}"
         with self._engine.begin() as connection:
             run(connection, "replay_insert", id=replay_id, budget_usd=budget_usd, now=self._now())
+            # What stands is compared: nothing is inserted where it is there.
             if run(connection, "replay_lock", replay_id=replay_id).scalar_one() != budget_usd:
                 raise BadInput(
                     "This Idempotency-Key came with another budget before. Use a new key for a new replay.",
@@ -272,10 +277,7 @@ class DeadLetters(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class _Beyond:
-    """The price of the last letter that did not fit.
-
-    One that costs as much or more is not tried: of a thousand letters under a small budget nearly all are such.
-    """
+    """The price of the last letter that did not fit."""
 
     price: Decimal = Decimal("Infinity")
     message: str = ""

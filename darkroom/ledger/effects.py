@@ -16,18 +16,20 @@ from uuid import UUID
 if TYPE_CHECKING:
     from darkroom.ledger import Ledger
 
+LONGEST_NAME = 60  # of a user, in the name of a flow run
+
 
 class PrefectRuns(Protocol):
     """What effects need of Prefect."""
 
-    def wake(self, flow_run_id: UUID, *, event: str, request_ref: str, payload: dict[str, Any]) -> None: ...
+    def wake(self, flow_run_id: UUID, *, event: str, request_ref: str, payload: dict[str, Any]) -> bool: ...
 
-    def resume(self, flow_run_id: UUID) -> Any: ...
+    def resume(self, flow_run_id: UUID) -> bool: ...
 
     def ensure_queue(self, user_id: str, *, limit: int) -> None: ...
 
     def create_run(
-        self, *, deployment: str, run_key: str, user_id: str, plan: str, parameters: dict[str, Any]
+        self, *, deployment: str, run_key: str, name: str, user_id: str, plan: str, parameters: dict[str, Any]
     ) -> UUID: ...
 
 
@@ -87,10 +89,14 @@ class WakeRun(Effect):
 
     def carry_out(self, outside: Outside) -> Implied:
         if self.awaits_input:
-            outside.orchestrator.resume(self.flow_run_id)
+            resumed = outside.orchestrator.resume(self.flow_run_id)
         else:
             payload = {"ref": self.ref}
-            outside.orchestrator.wake(self.flow_run_id, event=self.event, request_ref=self.ref, payload=payload)
+            resumed = outside.orchestrator.wake(
+                self.flow_run_id, event=self.event, request_ref=self.ref, payload=payload
+            )
+        if resumed:  # after Prefect's commit, else they would look too soon
+            outside.ledger.runs.tell_workers()
         return NOTHING
 
 
@@ -101,20 +107,29 @@ class CreateRun(Effect):
     run_id: str
     deployment: str  # "generate-image/on-demand"
     user_id: str
+    user_name: str
     plan: str
     in_flight: int
-    parameters: dict[str, Any] = field(hash=False)
+    parameters: dict[str, Any] = field(hash=False)  # a dict has no hash; the run's id tells two apart
 
     @property
     def undone(self) -> str:
         return f"Run {self.run_id} was not started"
 
+    @property
+    def name(self) -> str:
+        """Return what a person finds the flow run by: whose it is, its pipeline, and the end of the run's id."""
+        whose = "".join(each for each in self.user_name if each.isprintable())[:LONGEST_NAME].strip()
+        return f"{whose} · {self.deployment.partition('/')[0]} · {self.run_id[-8:]}"
+
     def carry_out(self, outside: Outside) -> Implied:
+        # First, as Prefect makes a queue that it does not know by itself, without a limit.
         outside.orchestrator.ensure_queue(self.user_id, limit=self.in_flight)
         # The run's id is the idempotency key: whoever creates it again gets the same flow run.
         flow_run_id = outside.orchestrator.create_run(
             deployment=self.deployment,
             run_key=self.run_id,
+            name=self.name,
             user_id=self.user_id,
             plan=self.plan,
             parameters=self.parameters,

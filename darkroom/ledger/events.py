@@ -93,6 +93,7 @@ class Events(Part):
         now = self._now()
         ids = [new_id("evt_") for _ in events]
         with self._engine.begin() as connection:
+            # Shared by events: `Waits.for_event` takes it alone, while it looks back and puts its wait on record.
             names = sorted({event.name for event in events if event.problem is None})
             run(connection, "event_lock_names", names=names)
             given = [_document(source, id, event, now=now) for id, event in zip(ids, events, strict=True)]
@@ -140,7 +141,7 @@ class Events(Part):
         wanted = {"source": source, "user_id": user_id, "status": status}
         page = {"before_at": before_at, "before_id": before_id, "limit": limit}
         with self._engine.begin() as connection:
-            if status is not None:
+            if status is not None:  # the refused are few among many, and have an index of their own
                 run(connection, "plan_anew")
             return [_event(row) for row in run_given(connection, "events_page", **wanted, **page)]
 
@@ -209,14 +210,14 @@ class _Waiting:
 
     def woken_by(self, event_id: str, event: NewEvent) -> Iterator[tuple[Wait, str | None]]:
         """Yield every wait that is asked, with None if this event ended it, else with the reason why it did not."""
-        for wait in self._open.get(event.name, [])[:]:
+        for wait in self._open.get(event.name, [])[:]:  # a copy: those that it ends are taken out
             if event.user_id not in (None, wait.user_id):
                 continue
             verdict = self._matches(wait.match, event.data or {}) if wait.match else True
             if verdict is not True:
                 yield wait, verdict if isinstance(verdict, str) else f"its data does not match: {wait.match}"
                 continue
-            self._open[event.name].remove(wait)
+            self._open[event.name].remove(wait)  # the next event of the call is for those that are left
             settle(self._connection, wait, WaitStatus.RECEIVED, by="event", event_id=event_id, now=self._now)
             yield wait, None
 

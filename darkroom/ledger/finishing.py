@@ -33,7 +33,10 @@ def ending_of(
 
 
 def finish(connection: Connection, job_id: str, ending: Mapping[str, Any]) -> Implied:
-    """End the job by `finish_job`, a function in the database, and a batch's rows with it."""
+    """End the job by `finish_job`, a function in the database, and a batch's rows with it.
+
+    Call it with the run of a batch locked, for `end_children`.
+    """
     row = run(connection, "job_finish", job_id=job_id, spared=None, **ending).one_or_none()
     if row is None:
         return NOTHING  # it has ended before, and its rows with it
@@ -45,6 +48,6 @@ def ended_by(row: Row[Any]) -> Implied:
     """Return what the ending implies, from what the statement said of it."""
     implied: Implied = tuple(NotifyRun(job_id=job_id) for job_id in row.rings)
     implied += tuple(CancelJob(job_id=job_id) for job_id in row.cancels)
-    if row.start_id is not None:
+    if row.start_id is not None:  # the next of its line may have waited for this end
         implied += (BeginPending(deployment=f"{row.kind}/{row.deployment}"),)
     return implied + grant_if(row.freed)

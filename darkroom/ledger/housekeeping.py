@@ -7,11 +7,34 @@ not ended. Jobs, calls, files and verified webhooks are the record of what was p
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, timedelta
 
+from darkroom.ledger.bills import FIRST, OLDEST
+from darkroom.ledger.events import CANCELS_SEEN
 from darkroom.ledger.part import Part
 
 MOST_FORGOTTEN = 2_000  # of each at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnDue:
+    """What is there for a turn of `reconcile`. `runs` and `calls`: of which Prefect's word and the models' decide."""
+
+    runs: bool
+    calls: bool
+    paid_unseen: bool
+    unassigned: bool
+    pending_runs: bool
+    queued: bool
+    ends: bool
+    cancels: bool
+    events: bool
+    money: bool
+    old: bool
+    accounts: bool
+    endpoints: bool
 
 
 class Housekeeping(Part):
@@ -19,14 +42,30 @@ class Housekeeping(Part):
         """Delete old events, and then old pending runs. Return how many of both."""
         before = self._now() - older_than
         events = self._run("events_forget", before=before, most=MOST_FORGOTTEN).rowcount
+        # After the events, whose effects name them.
         return events + self._run("starts_forget", before=before, most=MOST_FORGOTTEN).rowcount
 
-    def anything_open(self) -> bool:
-        """Tell whether a turn of `reconcile` may find something that was not done.
+    def turn_due(
+        self, *, news_kept: timedelta, events_kept: timedelta, billing: Collection[str], drift_day: date | None
+    ) -> TurnDue:
+        """Tell what a turn of `reconcile` would find now, by one statement.
 
-        That is so as long as any job, call, run or pending run is open or has ended just now, an event is on its way,
-        or a person is to be told something. Bills, balances and what is to be deleted can wait for a later turn.
+        `billing`: the accounts that tell bills; `drift_day`: the day for which bills are to be compared by now.
         """
-        now = self._now()
-        since, unseen_since = now - self._timing.closed_within, now - self._timing.result_kept
-        return bool(self._run("anything_open", since=since, unseen_since=unseen_since).scalar_one())
+        now, timing = self._now(), self._timing
+        late = now - timing.idle_turn  # what is old, and bills, can wait for a turn that comes anyway
+        found = self._run(
+            "turn_due",
+            now=now,
+            closed_since=now - timing.closed_within,
+            unseen_since=now - timing.result_kept,
+            cancelled_since=now - CANCELS_SEEN,
+            untold_before=now - timing.event_unpublished,
+            billing=list(billing),
+            bills_since=now - OLDEST,
+            bills_before=late - timing.scale(FIRST),
+            drift_day=drift_day,
+            old_news=late - news_kept,
+            old_events=late - events_kept,
+        )
+        return TurnDue(**found.one()._mapping)

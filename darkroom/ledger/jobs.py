@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -115,8 +115,8 @@ def put_back(
     rows = [as_request(row) for row in run(connection, "requests_of_job_lock", job_id=job_id)]
     replay = plan_replay(job, rows)
     run(connection, "job_put_back", job_id=job_id, run_id=run_id, replay_id=replay_id, now=now)
-    run(connection, "waits_drop_failed", job_id=job_id)
-    run(connection, "waits_put_back", job_id=job_id)
+    run(connection, "waits_drop_failed", job_id=job_id)  # a child that failed is started anew
+    run(connection, "waits_put_back", job_id=job_id)  # what was ended with the job goes on with it
     for row in replay.late:
         adopt_late(connection, row)
     added = [insert_request(connection, job_id, spec, now=now) for spec in replay.again]
@@ -151,6 +151,7 @@ class Jobs(JobLists):
         """
         now = self._now()
         most = max(estimate_usd, first.estimate_usd if first else Decimal(0))
+        # One statement for nearly all orders; where an answer may be there already it takes more.
         if first is not None and first.reuse_hash is None:
             columns: dict[str, Any] = {"kind": kind, "deployment": deployment, "parameters": dumps(dict(parameters))}
             columns |= {"idempotency_key": idempotency_key, "body_hash": body_hash(kind, parameters, labels)}
@@ -175,6 +176,7 @@ class Jobs(JobLists):
             if row is None:
                 found = repeated(connection, user_id, idempotency_key, kind, parameters, labels)
                 return Posted(job=as_job(found), new=False, implied=NOTHING)
+            # After the insert, which has read the plan as well: what is refused is rolled back.
             require_allowed(row, most, retry_after=self._timing.queue_full)
             job = as_job(row)
             if first is not None and insert_request(connection, job.id, first, now=now) is RequestStatus.QUEUED:
@@ -233,9 +235,9 @@ class Jobs(JobLists):
     def take_up(self, job_ids: Sequence[str]) -> list[Record]:
         """Return what is on record of jobs about to be called, which run from now on.
 
-        Those that have ended are left out. It takes one statement for all of them, and one more where there are files:
-        their functions ask the record, not the ledger.
+        Those that have ended are left out.
         """
+        # One statement for all of them, and one more where there are files: their functions ask the record.
         jobs: dict[str, Job] = {}
         calls: dict[str, list[Request]] = {job_id: [] for job_id in job_ids}
         with one_by_one(self._engine) as connection:
@@ -265,15 +267,14 @@ class Jobs(JobLists):
         error: Mapping[str, Any] | None = None,
         result: Mapping[str, Any] | None = None,
     ) -> Implied:
-        """End the job and notify its user. Rows it leaves open are ended, or asked to end at the provider.
-
-        Locks the job alone: nothing comes for its run by that, and a burst's endings do not queue behind its webhooks.
-        """
+        """End the job and notify its user. Rows it leaves open are ended, or asked to end at the provider."""
+        # The job alone is locked: nothing comes for its run by that, and a burst's ends do not queue behind webhooks.
         ending = ending_of(status, error=error, result=result, now=self._now())
         row = self._run("job_finish", job_id=job_id, spared=BATCH, **ending).one_or_none()
         if row is not None:
             return ended_by(row)
         with self._engine.begin() as connection:  # a batch, whose rows end with it; or one that has ended before
+            lock_run_of_job(connection, job_id)
             return finish(connection, job_id, ending)
 
     def progress(self, job_id: str, percent: float, text: str) -> bool:
@@ -331,7 +332,9 @@ class Jobs(JobLists):
         job = self.get(job_id)
         assert job is not None
         if job.kind == BATCH:
-            raise WrongState("A batch is not repeated as one. Repeat rows of it, or order its manifest again.")
+            raise WrongState(
+                "A batch is not repeated as one. Repeat rows of it, or order a batch with `rows_of` and its id."
+            )
         with self._engine.begin() as connection:
             rows = [as_request(row) for row in run(connection, "requests_of_job", job_id=job_id)]
             labels = labels_again(connection, job)
@@ -371,12 +374,12 @@ def _put_batch_back(
     for row in rows:
         implied += put_back(connection, row, run_id=run_id, replay_id=replay_id, now=now)
     run(connection, "job_put_back", job_id=job.id, run_id=run_id, replay_id=replay_id, now=now)
-    run(connection, "job_slotless", job_id=job.id)
+    run(connection, "batch_put_back", job_id=job.id)
     return implied
 
 
 def _as_it_was(row: Request) -> RequestSpec:
-    return spec_again(row, attempt=1, lane=Lane.INTERACTIVE)
+    return replace(spec_again(row, attempt=1, lane=Lane.INTERACTIVE), reuse_hash=None)
 
 
 def _may_bring_a_result(row: Request) -> bool:

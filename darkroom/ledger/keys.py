@@ -16,7 +16,9 @@ from sqlalchemy import tuple_
 from sqlmodel import Session, col, select
 
 from darkroom.errors import BadInput
+from darkroom.ledger.database import run
 from darkroom.ledger.key_tables import USUAL, ApiKey, Scope
+from darkroom.ledger.news import CHANNEL as NEWS_CHANNEL
 from darkroom.ledger.part import Part
 from darkroom.ledger.tables import User, new_id
 
@@ -118,9 +120,15 @@ class Keys(Part):
                 raise BadInput(f"There is no key {id!r}. See: darkroom key list USER.", field="id")
             key.revoked_at = key.revoked_at or self._now()
             session.add(key)
+            tell_streams(session)
             session.commit()
             session.refresh(key)
             return known(key)
+
+
+def tell_streams(session: Session) -> None:
+    """Have the gateways look, after the commit, whose streams end with their keys."""
+    run(session.connection(), "run_notify", channel=NEWS_CHANNEL)
 
 
 def digest(key: str) -> str:

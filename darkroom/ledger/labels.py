@@ -41,6 +41,7 @@ class Search:
     text: str | None = None
 
     def parameters(self) -> dict[str, Any]:
+        # What LIKE takes for its own signs stands for itself.
         text = None if self.text is None else re.sub(r"([\\%_])", r"\\\1", self.text)
         return {"tags": list(self.tags) or None, "prompt": None if text is None else f"%{text}%"}
 
@@ -50,8 +51,8 @@ EVERYTHING = Search()
 
 
 def body_hash(kind: str, parameters: Mapping[str, Any], labels: Labels) -> str:
-    """Return the hash of the order. Without labels it is what it was before there were any."""
-    if labels == NO_LABELS:
+    """Return the hash of the order."""
+    if labels == NO_LABELS:  # as it was before there were any: such hashes are on record
         return content_hash(kind, parameters)
     given: dict[str, Any] = {"tags": list(labels.tags), "metadata": labels.metadata}
     if labels.callback_url is not None:  # of orders that came before there were callbacks the hash stays, too

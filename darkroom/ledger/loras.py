@@ -27,7 +27,7 @@ class Loras(Part):
             known = run(connection, "lora_of_job", job_id=job_id).one_or_none()
             if known is not None:
                 return _lora(known)
-            run(connection, "lora_user_lock", user_id=user_id)
+            run(connection, "lora_user_lock", user_id=user_id)  # its versions are counted: one at a time
             run(
                 connection,
                 "lora_register",

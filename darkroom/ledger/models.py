@@ -49,7 +49,7 @@ class Models(Part):
         """
         now = self._now()
         with self._engine.begin() as connection:
-            run(connection, "models_lock")
+            run(connection, "models_lock")  # else two who fetch the same would both make its next version
             known = _newest(connection, [card["endpoint"] for card in cards])
             if only_missing:
                 cards = [card for card in cards if card["endpoint"] not in known]
@@ -144,6 +144,7 @@ def _version(card: ModelCard | None) -> int:
 def _digest(row: Facts) -> str:
     """Return the hash of what a card says; that it came with Darkroom is no difference."""
     price = row["unit_price"]
+    # 0.50 and 0.5 are one price.
     said = {**row, "unit_price": None if price is None else str(Decimal(price).normalize())}
     return hashlib.sha256(dumps({name: said[name] for name in sorted(said) if name != "packaged"}).encode()).hexdigest()
 

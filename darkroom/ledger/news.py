@@ -124,6 +124,7 @@ class AllNews(Part):
 
     def to_ingest(self, *, limit: int) -> list[JobEnd]:
         """Return ends of jobs that are no events yet, oldest first."""
+        # Numbered first: numbering writes the rows of `ingested`, too, and the two could lock them in opposite orders.
         while self.number():
             pass
         return [JobEnd(**row._mapping) for row in self._run("news_to_ingest", limit=limit)]

@@ -31,7 +31,7 @@ RETURNING *
 
 -- name: start_of
 -- What a run begins with, whose first job that is.
-SELECT job.kind, job.deployment, job.user_id, job.parameters, plan.name AS plan, plan.in_flight
+SELECT job.kind, job.deployment, job.user_id, job.parameters, "user".name AS user_name, plan.name AS plan, plan.in_flight
 FROM job JOIN "user" ON "user".id = job.user_id JOIN plan ON plan.name = "user".plan WHERE job.id = :job_id
 
 -- name: jobs_assign
@@ -44,6 +44,7 @@ WHERE id = :run_id
 RETURNING *
 
 -- name: run_to_enter
+-- By the key, too: its process may be there before its creation was noted.
 SELECT * FROM run WHERE flow_run_id = :flow_run_id OR id = :run_id FOR UPDATE
 
 -- name: run_created
@@ -51,6 +52,7 @@ SELECT * FROM run WHERE flow_run_id = :flow_run_id OR id = :run_id FOR UPDATE
 UPDATE run SET flow_run_id = :flow_run_id WHERE id = :run_id AND flow_run_id IS DISTINCT FROM :flow_run_id
 
 -- name: run_renew
+-- Not one that was closed or suspended meanwhile: it would look alive.
 UPDATE run SET alive_until = :alive_until WHERE id = :run_id AND closed_at IS NULL AND left_at IS NULL
 
 -- name: run_suspended
@@ -61,6 +63,7 @@ UPDATE run SET left_at = :now, woken_at = NULL, alive_until = NULL, recoveries =
 UPDATE run SET left_at = NULL, woken_at = :now, alive_until = NULL, asks = COALESCE(:awaits_input, asks) WHERE id = :run_id
 
 -- name: run_recovering
+-- If it is as it was seen: its process may have come back, or another may bring it back.
 UPDATE run SET recoveries = :recoveries, recovered_at = :now, alive_until = NULL, left_at = NULL, woken_at = NULL
 WHERE id = :run_id AND closed_at IS NOT DISTINCT FROM CAST(:closed_at AS timestamptz)
   AND alive_until IS NOT DISTINCT FROM CAST(:alive_until AS timestamptz)
@@ -94,17 +97,20 @@ SELECT wakes, asks FROM notify_run_of(CAST(:run_id AS text), CAST(:job_id AS tex
 SELECT id, cancel_requested_at FROM job WHERE run_id = :run_id AND finished_at IS NULL ORDER BY created_at, id
 
 -- name: run_work
--- The run's open jobs, and which of these calls can be gone on with: a row for each such call, or one without.
+-- The run's open jobs, and which of these calls can be gone on with: a row for each such call, or one without. Of jobs
+-- that are not known to the process, all calls.
 SELECT job.id, job.cancel_requested_at, request.ref, request.status
-FROM job LEFT JOIN request ON request.job_id = job.id AND request.ref = ANY(:refs)
-    AND request.status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
+FROM job LEFT JOIN request ON request.job_id = job.id AND CASE WHEN job.id = ANY(:known)
+    THEN request.ref = ANY(:refs) AND request.status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
+    ELSE true END
 WHERE job.run_id = :run_id AND job.finished_at IS NULL ORDER BY job.created_at, job.id
 
 -- name: run_work_of
 -- As `run_work`, of these jobs alone.
 SELECT job.id, job.cancel_requested_at, request.ref, request.status
-FROM job LEFT JOIN request ON request.job_id = job.id AND request.ref = ANY(:refs)
-    AND request.status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
+FROM job LEFT JOIN request ON request.job_id = job.id AND CASE WHEN job.id = ANY(:known)
+    THEN request.ref = ANY(:refs) AND request.status IN ('granted', 'succeeded', 'failed', 'cancelled', 'expired')
+    ELSE true END
 WHERE job.id = ANY(:job_ids) AND job.run_id = :run_id AND job.finished_at IS NULL ORDER BY job.created_at, job.id
 
 -- name: runs_not_closed
@@ -226,13 +232,13 @@ SELECT * FROM job WHERE id = :job_id
 UPDATE job SET slotless = true WHERE id = :job_id
 
 -- name: job_lock
+-- NO KEY: foreign keys of new rows look at the job, too, and need not wait.
 SELECT run_id, replay_id FROM job WHERE id = :job_id FOR NO KEY UPDATE
 
 -- name: jobs_reassign
 UPDATE job SET run_id = :new_run_id WHERE run_id = :run_id AND finished_at IS NULL
 
 -- name: jobs_page
--- Words are looked for in the prompt, and in what tells best what was ordered: each by an index.
 SELECT * FROM job
 WHERE user_id = :user_id AND parent_id IS NULL
   AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
@@ -240,16 +246,46 @@ WHERE user_id = :user_id AND parent_id IS NULL
   AND finished_at IS NULL -- given: is_open
   AND kind = :kind -- given: kind
   AND created_at >= CAST(:since AS timestamptz) -- given: since
-  AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
-  AND (parameters ->> 'prompt' ILIKE :prompt OR COALESCE(parameters #>> '{input,prompt}', parameters #>> '{input,text}', parameters ->> 'text', parameters ->> 'topic', parameters ->> 'instruction', parameters ->> 'name', parameters ->> 'title') ILIKE :prompt) -- given: prompt
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
 
 -- name: jobs_page_of_all
 -- The newest of each user by the index of their jobs: there is none of everybody's by time, which each order would pay.
-SELECT job.* FROM "user" CROSS JOIN LATERAL (
+-- First the users whose newest is on the page: further ones have nothing on it.
+SELECT job.* FROM (
+    SELECT "user".id FROM "user" CROSS JOIN LATERAL (
+        SELECT created_at, id FROM job
+        WHERE user_id = "user".id AND parent_id IS NULL
+          AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
+          AND status = :status -- given: status
+          AND finished_at IS NULL -- given: is_open
+          AND kind = :kind -- given: kind
+          AND created_at >= CAST(:since AS timestamptz) -- given: since
+        ORDER BY created_at DESC, id DESC LIMIT 1
+    ) AS newest
+    ORDER BY newest.created_at DESC, newest.id DESC LIMIT :limit
+) AS lately CROSS JOIN LATERAL (
     SELECT * FROM job
-    WHERE user_id = "user".id AND parent_id IS NULL
+    WHERE user_id = lately.id AND parent_id IS NULL
+      AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
+      AND status = :status -- given: status
+      AND finished_at IS NULL -- given: is_open
+      AND kind = :kind -- given: kind
+      AND created_at >= CAST(:since AS timestamptz) -- given: since
+    ORDER BY created_at DESC, id DESC LIMIT :limit
+) AS job
+ORDER BY job.created_at DESC, job.id DESC
+LIMIT :limit
+
+-- name: jobs_search
+-- By tags, and by words in the prompt or in what tells best what was ordered. As far as there are no more than `many`,
+-- all are found by their own indexes, and the newest of them are the page. Of what is more frequent a page is soon full,
+-- so it is looked for from the newest job back, user by user. Of COALESCE Postgres reckons nothing: it takes no index of
+-- words for that, and does not guess by itself which of the two ways is the shorter.
+WITH found AS MATERIALIZED (
+    SELECT id, created_at FROM job
+    WHERE parent_id IS NULL
+      AND user_id = :user_id -- given: user_id
       AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
       AND status = :status -- given: status
       AND finished_at IS NULL -- given: is_open
@@ -257,7 +293,27 @@ SELECT job.* FROM "user" CROSS JOIN LATERAL (
       AND created_at >= CAST(:since AS timestamptz) -- given: since
       AND tags @> CAST(:tags AS text[]) AND tags <> '{}' -- given: tags
       AND (parameters ->> 'prompt' ILIKE :prompt OR COALESCE(parameters #>> '{input,prompt}', parameters #>> '{input,text}', parameters ->> 'text', parameters ->> 'topic', parameters ->> 'instruction', parameters ->> 'name', parameters ->> 'title') ILIKE :prompt) -- given: prompt
-    ORDER BY created_at DESC, id DESC LIMIT :limit
+    LIMIT :many + 1
+)
+SELECT job.* FROM (
+    SELECT * FROM job
+    WHERE id = ANY(ARRAY(SELECT id FROM found ORDER BY created_at DESC, id DESC LIMIT :limit))
+      AND (SELECT count(*) FROM found) <= :many
+    UNION ALL
+    SELECT job.* FROM "user" CROSS JOIN LATERAL (
+        SELECT * FROM job
+        WHERE user_id = "user".id AND parent_id IS NULL
+          AND (created_at, id) < (CAST(:before_at AS timestamptz), :before_id) -- given: before_at
+          AND status = :status -- given: status
+          AND finished_at IS NULL -- given: is_open
+          AND kind = :kind -- given: kind
+          AND created_at >= CAST(:since AS timestamptz) -- given: since
+          AND COALESCE(tags @> CAST(:tags AS text[]), false) -- given: tags
+          AND COALESCE((parameters ->> 'prompt' ILIKE :prompt OR COALESCE(parameters #>> '{input,prompt}', parameters #>> '{input,text}', parameters ->> 'text', parameters ->> 'topic', parameters ->> 'instruction', parameters ->> 'name', parameters ->> 'title') ILIKE :prompt), false) -- given: prompt
+        ORDER BY created_at DESC, id DESC LIMIT :limit
+    ) AS job
+    WHERE (SELECT count(*) FROM found) > :many
+      AND "user".id = :user_id -- given: user_id
 ) AS job
 ORDER BY job.created_at DESC, job.id DESC
 LIMIT :limit
@@ -391,6 +447,11 @@ UPDATE batch SET winners = CAST(:winners AS jsonb), chosen_at = :now, chosen_via
 -- name: batch_pause
 UPDATE batch SET paused_at = :paused_at WHERE job_id = :job_id
 
+-- name: batch_put_back
+-- Taken by a run at once, and paused no more.
+WITH goes_on AS (UPDATE batch SET paused_at = NULL WHERE job_id = :job_id)
+UPDATE job SET slotless = true WHERE id = :job_id
+
 -- name: batch_of_run
 -- That it carries, and that has not ended.
 SELECT batch.job_id FROM job JOIN batch ON batch.job_id = job.id
@@ -439,6 +500,17 @@ UPDATE request SET not_before = CAST(:until AS timestamptz)
 FROM job
 WHERE job.parent_id = :job_id AND job.finished_at IS NULL AND request.job_id = job.id AND request.status = 'queued'
   AND request.not_before IS NOT DISTINCT FROM CAST(:since AS timestamptz)
+
+-- name: children_lock
+-- So that none of them gets another call meanwhile, nor ends. In the order in which a run takes its jobs up.
+SELECT FROM job WHERE parent_id = :job_id AND finished_at IS NULL ORDER BY id FOR NO KEY UPDATE
+
+-- name: children_lock_calls
+-- In one order, as whoever settles several of them.
+SELECT FROM request JOIN job ON job.id = request.job_id
+WHERE job.parent_id = :job_id AND job.finished_at IS NULL
+  AND request.status IN ('queued', 'granted', 'submitting', 'in_flight', 'unknown')
+ORDER BY request.ref FOR UPDATE OF request
 
 -- name: children_cancel_unsent
 UPDATE request SET status = 'cancelled', finished_at = :now, cancel_requested_at = :now
@@ -584,9 +656,8 @@ CROSS JOIN LATERAL (
         SELECT COALESCE(sum(estimate_usd), 0) FROM request AS held
         WHERE held.user_id = waiting.user_id AND held.status IN ('granted', 'submitting', 'in_flight', 'unknown')
     ) + (
-        SELECT COALESCE(sum(estimate_usd), 0) FROM request AS unseen
-        WHERE status = 'succeeded' AND output IS NULL AND COALESCE(billed_usd, cost_usd) IS NULL
-          AND finished_at >= budget.since AND user_id = waiting.user_id
+        SELECT COALESCE(sum(estimate_usd), 0) FROM perhaps_paid AS unseen
+        WHERE unseen.finished_at >= budget.since AND unseen.user_id = waiting.user_id
     ) AS usd
     FROM request
     WHERE budget.usd IS NOT NULL AND user_id = waiting.user_id AND (cost_usd IS NOT NULL OR billed_usd IS NOT NULL)
@@ -600,9 +671,8 @@ WHERE budget.usd IS NOT NULL AND waiting.estimate_usd > greatest(budget.usd - sp
   )
 
 -- name: budgets
--- What a user may spend in the day and in the month, what calls that ended in them came to, and what is reserved. A
--- success whose payload is yet to be fetched counts with its estimate. A month without a bound is summed up for who asks
--- for it (`unbound`).
+-- What a user may spend in the day and in the month, what calls that ended in them came to, and what is reserved. What
+-- may have been paid counts with its estimate. A month without a bound is summed up for who asks for it (`unbound`).
 SELECT plan.name AS plan,
     COALESCE("user".daily_budget_usd, plan.daily_budget_usd) AS daily_usd,
     COALESCE("user".monthly_budget_usd, plan.monthly_budget_usd) AS monthly_usd,
@@ -624,9 +694,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT COALESCE(sum(estimate_usd) FILTER (WHERE finished_at >= :midnight), 0) AS today,
         COALESCE(sum(estimate_usd), 0) AS month
-    FROM request
-    WHERE status = 'succeeded' AND output IS NULL AND COALESCE(billed_usd, cost_usd) IS NULL AND finished_at >= :month
-      AND user_id = "user".id
+    FROM perhaps_paid WHERE finished_at >= :month AND user_id = "user".id
 ) AS unseen
 WHERE "user".id = :user_id
 
@@ -736,6 +804,7 @@ UPDATE callback SET status = 'dead', last_error = :reason
 WHERE owner_id = :owner_id AND NOT of_order AND status = 'pending'
 
 -- name: callback_endpoint_rotate
+-- A secret that was never shown is in nobody's hands: it need not sign beside the new one.
 UPDATE callback_endpoint SET salt_before = CASE WHEN shown THEN salt END, before_until = :until, salt = :salt,
     shown = true
 WHERE user_id = :owner_id
@@ -746,6 +815,7 @@ UPDATE callback_endpoint SET failing_since = NULL
 WHERE user_id = :owner_id AND url = :url AND failing_since IS NOT NULL
 
 -- name: callback_endpoint_failing
+-- Of the address that it has now: what was sent to the one before says nothing of it.
 UPDATE callback_endpoint SET failing_since = COALESCE(failing_since, :now)
 WHERE user_id = :owner_id AND url = :url AND off_at IS NULL
 RETURNING *
@@ -762,6 +832,7 @@ SELECT callback_endpoint.*, "user".name FROM callback_endpoint JOIN "user" ON "u
 WHERE off_at IS NOT NULL AND off_told_at IS NULL
 
 -- name: callback_endpoint_told
+-- Of the time that they were told of: it may have been on, and off again, since.
 UPDATE callback_endpoint SET off_told_at = :now WHERE user_id = :owner_id AND off_at = :off_at
 
 -- name: job_callback_get
@@ -777,8 +848,9 @@ WHERE session.digest = ANY(:digests) AND session.expires_at > :now
   AND revoked_at IS NULL AND (api_key.expires_at IS NULL OR api_key.expires_at > :now)
 
 -- name: request_insert
--- For a job that is over it is cancelled from the start. One whose answer the user has already, with its files in the
--- store, has succeeded from the start, and costs nothing.
+-- For a job that is over it is cancelled from the start, and so for a row whose batch is, unless the row has been put
+-- back by itself since. One whose answer the user has already has succeeded from the start, and costs nothing:
+-- `:reusable`, unless a file of it was deleted while it was locked.
 INSERT INTO request (
     ref, job_id, user_id, account_id, step, attempt, endpoint, model_version, input, input_hash, reuse_hash,
     reused_from, output, cost_usd, lane, status, token, not_before, estimate_usd, created_at, finished_at, replay_id,
@@ -789,25 +861,38 @@ SELECT :ref, job.id, job.user_id, :account_id, :step, :attempt, :endpoint, CAST(
     :token, :not_before, :estimate_usd, :now,
     CASE WHEN over OR earlier.ref IS NOT NULL THEN CAST(:now AS timestamptz) END, job.replay_id,
     job.markup
-FROM job CROSS JOIN LATERAL (SELECT cancel_requested_at IS NOT NULL OR finished_at IS NOT NULL AS over)
+FROM job LEFT JOIN job AS batch ON batch.id = job.parent_id
+CROSS JOIN LATERAL (
+    SELECT job.cancel_requested_at IS NOT NULL OR job.finished_at IS NOT NULL
+        OR COALESCE(batch.cancel_requested_at, batch.finished_at) IS NOT NULL AND (
+            job.replayed_at IS NULL OR job.replayed_at < COALESCE(batch.cancel_requested_at, batch.finished_at)
+        ) AS over
+)
 LEFT JOIN LATERAL (
     SELECT ref, output FROM request AS paid
-    WHERE paid.user_id = job.user_id AND paid.reuse_hash = :reuse_hash AND paid.status = 'succeeded'
-      AND paid.output IS NOT NULL AND paid.reused_from IS NULL
-      AND EXISTS (SELECT FROM asset WHERE asset.job_id = paid.job_id AND asset.ref = paid.ref)
-      AND NOT EXISTS (
-          SELECT FROM asset WHERE asset.job_id = paid.job_id AND asset.ref = paid.ref AND asset.deleted_at IS NOT NULL)
-    ORDER BY paid.finished_at DESC LIMIT 1
-) AS earlier ON CAST(:reuse_hash AS text) IS NOT NULL
+    WHERE paid.ref = CAST(:reusable AS text) AND NOT EXISTS (
+        SELECT FROM asset WHERE asset.job_id = paid.job_id AND asset.ref = paid.ref AND asset.deleted_at IS NOT NULL)
+) AS earlier ON true
 WHERE job.id = :job_id
 ON CONFLICT (job_id, step, attempt) DO NOTHING
 RETURNING status
 
--- name: request_latest
-SELECT * FROM request WHERE job_id = :job_id AND step = :step ORDER BY attempt DESC LIMIT 1
+-- name: request_lock_reusable
+-- The answer that `request_reusable` finds, with its files locked: whoever deletes one waits, and then sees who uses it.
+SELECT found.ref FROM (
+    SELECT ref, job_id FROM request
+    WHERE user_id = (SELECT user_id FROM job WHERE id = :job_id) AND reuse_hash = :reuse_hash AND status = 'succeeded'
+      AND output IS NOT NULL AND reused_from IS NULL
+      AND EXISTS (SELECT FROM asset WHERE asset.job_id = request.job_id AND asset.ref = request.ref)
+      AND NOT EXISTS (
+          SELECT FROM asset
+          WHERE asset.job_id = request.job_id AND asset.ref = request.ref AND asset.deleted_at IS NOT NULL)
+    ORDER BY finished_at DESC LIMIT 1
+) AS found JOIN asset ON asset.job_id = found.job_id AND asset.ref = found.ref
+ORDER BY asset.id FOR KEY SHARE OF asset
 
 -- name: request_reusable
--- As `request_insert` looks for it.
+-- As `request_lock_reusable` looks for it.
 SELECT * FROM request
 WHERE user_id = :user_id AND reuse_hash = :reuse_hash AND status = 'succeeded' AND output IS NOT NULL
   AND reused_from IS NULL AND EXISTS (SELECT FROM asset WHERE asset.job_id = request.job_id AND asset.ref = request.ref)
@@ -825,6 +910,10 @@ SELECT * FROM request WHERE ref = :ref FOR UPDATE
 -- name: request_by_provider_id
 SELECT * FROM request WHERE request_id = :request_id
 
+-- name: request_and_run
+-- With the run that has its job just now.
+SELECT request.*, job.run_id FROM request JOIN job ON job.id = request.job_id WHERE request.request_id = :request_id
+
 -- name: request_by_token
 SELECT * FROM request WHERE token = :token
 
@@ -832,6 +921,7 @@ SELECT * FROM request WHERE token = :token
 SELECT * FROM request WHERE job_id = :job_id ORDER BY created_at, ref
 
 -- name: requests_of_job_lock
+-- In one order, so that two who lock them do not wait for each other.
 SELECT * FROM request WHERE job_id = :job_id ORDER BY ref FOR UPDATE
 
 -- name: requests_of_run_in_flight
@@ -853,6 +943,20 @@ SELECT (
         (SELECT min(not_before) FROM request WHERE status = 'queued' AND not_before > :now),
         (SELECT min(until) FROM wait WHERE status = 'open' AND until > :now)
     ) AS due
+
+-- name: requests_settle
+-- Several calls of one run, in one transaction: its row is locked once. In one order for all, so that two who settle
+-- the same calls do not wait for each other.
+SELECT given.n, came.verdict, came.wakes, came.asks
+FROM (
+    SELECT * FROM jsonb_to_recordset(CAST(:calls AS jsonb)) AS each (
+        n integer, ref text, before text[], status text, output jsonb, error jsonb, cost_usd numeric, via text,
+        provider text, request_id text, body_sha256 text, last_try text
+    )
+    ORDER BY ref, n
+) AS given
+CROSS JOIN LATERAL settle_request(given.ref, given.before, given.status, given.output, given.error, given.cost_usd,
+    given.via, given.provider, given.request_id, given.body_sha256, CAST(:now AS timestamptz), given.last_try) AS came
 
 -- name: request_settle
 SELECT verdict, wakes, asks FROM settle_request(:ref, CAST(:before AS text[]), :status, CAST(:output AS jsonb),
@@ -902,6 +1006,7 @@ WHERE ref = :ref
 RETURNING *
 
 -- name: request_adopt
+-- Not where it was heard of meanwhile, or another row has that id.
 UPDATE request SET request_id = :request_id, accepted_at = :now, status = 'in_flight'
 WHERE ref = :ref AND status = 'unknown' AND request_id IS NULL
   AND NOT EXISTS (SELECT FROM request WHERE request_id = :request_id)
@@ -927,7 +1032,9 @@ WHERE request.status = 'succeeded' AND request.output IS NULL AND request.finish
 UPDATE request SET output = jsonb_set(output, CAST(:path AS text[]), CAST(:kept AS jsonb)) WHERE ref = :ref
 
 -- name: request_output
-UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd) WHERE ref = :ref
+-- Where nobody says what it cost, as much as was expected.
+UPDATE request SET output = CAST(:output AS jsonb), cost_usd = COALESCE(:cost_usd, cost_usd, estimate_usd)
+WHERE ref = :ref
 
 -- name: account_insert
 INSERT INTO account (id, slots, user_slots, endpoint_caps) VALUES (:account_id, :slots, :user_slots, '{}')
@@ -963,6 +1070,8 @@ UPDATE account SET halvings = :halvings, slowed_at = :now WHERE id = :account_id
 -- then their oldest rows, as many as plan and budget allow. A row's turn comes at the virtual time `start` + `step` for
 -- each row of its user before it. Who waits is found by hopping from user to user in the index, from the first row of
 -- each to that of the next: a DISTINCT would read the whole backlog. `lowest`: of the lanes in which somebody waits, if asked for.
+-- Planned for any parameters, `<> ALL` would count as true of no row: each line would be read to its end, and sorted. Of
+-- COALESCE nothing is reckoned, so a line is read in the order of the index, and no further than it is asked for.
 WITH RECURSIVE waiting AS (
     (
         SELECT user_id, lane, created_at, estimate_usd, account_id, not_before, endpoint FROM request
@@ -977,12 +1086,10 @@ WITH RECURSIVE waiting AS (
     SELECT user_id, count(*) FILTER (WHERE account_id = :account_id) AS n, sum(estimate_usd) AS usd FROM request
     WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown') GROUP BY user_id
 ), unseen AS (
-    -- Successes that came without their payload: what they cost is known when that is fetched. They are few.
+    -- They are few.
     SELECT user_id, COALESCE(sum(estimate_usd) FILTER (WHERE finished_at >= :midnight), 0) AS day,
         sum(estimate_usd) AS month
-    FROM request
-    WHERE status = 'succeeded' AND output IS NULL AND COALESCE(billed_usd, cost_usd) IS NULL AND finished_at >= :month
-    GROUP BY user_id
+    FROM perhaps_paid WHERE finished_at >= :month GROUP BY user_id
 ), budget AS (
     -- What each of them may spend yet, today and in this month; NULL: as much as they like.
     SELECT waiting.user_id, least(most.day - paid.day - COALESCE(unseen.day, 0),
@@ -1026,16 +1133,17 @@ WITH RECURSIVE waiting AS (
         UNION ALL (
             SELECT lane, created_at, estimate_usd FROM request
             WHERE NOT known.good AND user_id = waiting.user_id AND status = 'queued' AND account_id = :account_id
-              AND lane >= :from_lane AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
+              AND lane >= :from_lane AND (not_before IS NULL OR not_before <= :now)
+              AND COALESCE(endpoint <> ALL(:full), true)
             ORDER BY lane, created_at, ref LIMIT 1
         )
     ) AS head
     LEFT JOIN LATERAL (
         SELECT lane FROM request
-        WHERE user_id = waiting.user_id AND status = 'queued' AND account_id = :account_id
-          AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
+        WHERE :seek_lowest AND user_id = waiting.user_id AND status = 'queued' AND account_id = :account_id
+          AND (not_before IS NULL OR not_before <= :now) AND COALESCE(endpoint <> ALL(:full), true)
         ORDER BY lane DESC LIMIT 1
-    ) AS last ON :seek_lowest
+    ) AS last ON true
     LEFT JOIN turn ON turn.account_id = :account_id AND turn.lane = head.lane AND turn.user_id = waiting.user_id
     WHERE COALESCE(account.user_slots, plan.in_flight) > COALESCE(held.n, 0)
       -- What costs nothing goes on though more was spent than there was: an estimate is not a bill.
@@ -1044,16 +1152,16 @@ WITH RECURSIVE waiting AS (
     SELECT * FROM open ORDER BY lane, start, load, created_at LIMIT :free
 )
 SELECT candidate.ref, candidate.job_id, candidate.endpoint, candidate.lane, first.user_id, first.step, own.start,
-    (SELECT max(last_lane) FROM open) AS lowest
+    candidate.estimate_usd, first.capacity, first.budget, (SELECT max(last_lane) FROM open) AS lowest
 FROM first
 JOIN account ON account.id = :account_id
 CROSS JOIN LATERAL (
-    SELECT ref, job_id, endpoint, lane, created_at,
+    SELECT ref, job_id, endpoint, lane, created_at, estimate_usd,
         row_number() OVER (PARTITION BY lane ORDER BY created_at, ref) AS rank,
         sum(estimate_usd) OVER (ORDER BY lane, created_at, ref ROWS UNBOUNDED PRECEDING) AS usd
     FROM request
     WHERE user_id = first.user_id AND status = 'queued' AND account_id = :account_id AND lane >= :from_lane
-      AND (not_before IS NULL OR not_before <= :now) AND endpoint <> ALL(:full)
+      AND (not_before IS NULL OR not_before <= :now) AND COALESCE(endpoint <> ALL(:full), true)
     ORDER BY lane, created_at, ref
     LIMIT least(first.capacity, :free)
 ) AS candidate
@@ -1066,9 +1174,9 @@ ORDER BY candidate.lane, own.start + (candidate.rank - 1) * first.step, first.lo
     candidate.created_at, candidate.ref
 
 -- name: grant
-SELECT ref, job_id, run_id FROM give_slots(:account_id, CAST(:refs AS text[]), CAST(:lanes AS integer[]),
+SELECT ref, job_id, run_id, status FROM give_slots(:account_id, CAST(:refs AS text[]), CAST(:lanes AS integer[]),
     CAST(:users AS text[]), CAST(:starts AS double precision[]), CAST(:steps AS double precision[]),
-    CAST(:probe_until AS timestamptz), CAST(:now AS timestamptz))
+    CAST(:probe_until AS timestamptz), CAST(:now AS timestamptz), CAST(:paused_until AS timestamptz))
 
 -- name: jobs_without_run
 -- Of these jobs the ones that no run carries and no open run would take, where the user's queue has room for a run.
@@ -1304,7 +1412,8 @@ ORDER BY asset.created_at DESC, asset.id DESC
 LIMIT :limit
 
 -- name: asset_lock
-SELECT * FROM asset WHERE id = :asset_id FOR NO KEY UPDATE
+-- Also against those who lock it because an answer is to serve again.
+SELECT * FROM asset WHERE id = :asset_id FOR UPDATE
 
 -- name: asset_needed
 -- By a job that has not ended: it made the file, names it, uses the answer it came from, or is the batch of who made it.
@@ -1463,7 +1572,7 @@ FROM job
 JOIN batch_row ON batch_row.batch_id = job.parent_id AND batch_row.n = job.manifest_row
 LEFT JOIN request ON request.job_id = job.id
 LEFT JOIN asset ON asset.ref = request.ref AND asset.job_id = job.id
-WHERE job.parent_id = :job_id
+WHERE job.parent_id = :job_id AND batch_row.n >= :first AND batch_row.n < :beyond
 ORDER BY job.manifest_row, job.stage, request.created_at, request.ref, asset.n
 
 -- name: end_users_make
@@ -1552,6 +1661,7 @@ WHERE user_id = :user_id AND kind = :kind AND deployment = :deployment AND paren
 ORDER BY created_at, id LIMIT 1000
 
 -- name: cancels_undone
+-- One that was replayed since then is wanted again.
 SELECT job.id FROM event_effect AS effect JOIN job ON job.id = effect.job_id
 WHERE effect.what = 'cancelled' AND effect.at > :since AND job.finished_at IS NULL AND job.cancel_requested_at IS NULL
   AND (job.replayed_at IS NULL OR job.replayed_at < effect.at)
@@ -1568,7 +1678,7 @@ LIMIT 1
 SELECT * FROM event_effect WHERE event_id = :event_id ORDER BY n
 
 -- name: waits_open_for
--- Of an event about nobody in particular: those of all whom its sender speaks for.
+-- Of an event about no user: those of all whom its sender speaks for.
 SELECT * FROM wait
 WHERE status = 'open' AND event_name = ANY(:names) AND (
     user_id = ANY(:user_ids)
@@ -1641,7 +1751,7 @@ SELECT wait.id FROM wait LEFT JOIN job AS child ON child.id = wait.child_job_id
 WHERE wait.id = ANY(:ids) AND (wait.status <> 'open' OR wait.until <= :now OR child.finished_at IS NOT NULL)
 
 -- name: waits_due
--- Jobs whose run has left and that nobody has woken yet; one of each run, which wakes it for all. Not all at once:
+-- Jobs whose run is suspended and that nobody has woken yet; one of each run, which wakes it for all. Not all at once:
 -- who asks has slots to hand out, too, and comes again.
 SELECT DISTINCT ON (job.run_id) wait.job_id
 FROM wait JOIN job ON job.id = wait.job_id JOIN run ON run.id = job.run_id
@@ -1681,6 +1791,7 @@ SELECT * FROM step WHERE job_id = :job_id ORDER BY begun_at, name
 
 -- name: dead_page
 -- Newest failure first. `endpoint`: of the call that failed, where it was one.
+-- `OFFSET 0` has each call looked up by its key: the planner would make a join of it.
 SELECT job.id, job.parent_id, job.kind, job.user_id, job.status, job.error, job.finished_at, job.discarded_at,
     job.discard_reason, call.endpoint
 FROM job
@@ -1742,7 +1853,7 @@ SELECT ref, job_id, step, attempt, endpoint, account_id, lane, status, estimate_
 FROM request WHERE job_id = ANY(:job_ids) ORDER BY created_at, ref
 
 -- name: dead_paid
--- As `job_cost`, of many; of a batch what its rows have cost.
+-- With what came twice and was paid twice; of a batch what its rows have cost.
 SELECT part.letter AS job_id, sum(paid.usd + doubly.usd) AS usd
 FROM (
     SELECT id AS letter, id AS job_id FROM job WHERE id = ANY(:job_ids)
@@ -1766,6 +1877,7 @@ FROM job WHERE status = 'failed' AND discarded_at IS NULL
 GROUP BY 1, 2, 3 ORDER BY jobs DESC, last_at DESC LIMIT :limit
 
 -- name: dead_discard
+-- In one order, so that two who discard the same do not wait for each other.
 UPDATE job SET discarded_at = :now, discard_reason = :reason
 WHERE id IN (SELECT id FROM job WHERE id = ANY(:job_ids) AND status = 'failed' ORDER BY id FOR NO KEY UPDATE)
   AND status = 'failed'
@@ -1828,7 +1940,7 @@ SELECT "user".name AS user, request.endpoint, count(*) AS calls,
     sum(COALESCE(round(request.cost_usd * request.markup, 6), 0)) AS price_usd, bool_or(request.markup <> 1) AS marked_up
 FROM request JOIN "user" ON "user".id = request.user_id
 WHERE request.finished_at >= :begin AND request.finished_at < :end
-  AND COALESCE(request.billed_usd, request.cost_usd) > 0
+  AND (COALESCE(request.billed_usd, request.cost_usd) > 0 OR request.cost_usd > 0) -- billed at nothing, it has its price
 GROUP BY 1, 2 ORDER BY cost_usd DESC, 1, 2
 
 -- name: figures_duplicates
@@ -1894,6 +2006,7 @@ WHERE "user".id = ANY(:user_ids) AND (plan.most_queued = 0 OR EXISTS (
 
 -- name: starts_gather
 -- Those that gather under these keys, locked, in one order for all; new ones where there are none.
+-- The update changes nothing: it locks those that are there, and returns them.
 INSERT INTO start (
     id, deployment, user_id, status, gather_key, takes_all, rate_key, throttle_key, singleton_key, concurrency_key,
     gate_key, priority, parameters, events, bytes, created_at, ranked_at)
@@ -2045,6 +2158,7 @@ WHERE request.ref = given.ref
 
 -- name: bills_drift
 -- By model what was billed and what was reckoned, of calls of which both are known: user by user in the index.
+-- `OFFSET 0` keeps it so: the planner would make a join of it.
 SELECT call.endpoint, count(*) AS calls, sum(call.cost_usd) AS cost_usd, sum(call.billed_usd) AS billed_usd
 FROM "user" CROSS JOIN LATERAL (
     SELECT endpoint, cost_usd, billed_usd FROM request
@@ -2094,6 +2208,7 @@ WHERE id = :account_id
 -- was paid twice belongs to the time in which it came. `saved_usd`: what the answers had cost that served again. Of a
 -- job with several tags each tag has the whole; a batch's rows have the tags of their batch. `drafts_saved_usd`: as
 -- batches have told at their ends; its model is that of the finals, or of the drafts where there were none.
+-- `OFFSET 0` keeps it user by user: the planner would make a join of it.
 WITH spender AS (
     SELECT id, name FROM "user"
     WHERE CAST(:user_id AS text) IS NULL OR id = CAST(:user_id AS text) OR parent_id = CAST(:user_id AS text)
@@ -2178,21 +2293,103 @@ DELETE FROM start WHERE id = ANY(ARRAY(
     ORDER BY settled_at LIMIT :most FOR UPDATE SKIP LOCKED
 ))
 
--- name: anything_open
--- Each by an index of what is open; the first that finds something answers.
-SELECT EXISTS (SELECT FROM run WHERE closed_at IS NULL)
-    OR EXISTS (SELECT FROM run WHERE closed_at > :since)
-    OR EXISTS (SELECT FROM job WHERE parent_id IS NULL AND finished_at IS NULL)
-    OR EXISTS (SELECT FROM job WHERE parent_id IS NOT NULL AND finished_at IS NULL)
-    OR EXISTS (SELECT FROM request WHERE status = 'queued')
-    OR EXISTS (SELECT FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown'))
-    OR EXISTS (SELECT FROM request WHERE status = 'succeeded' AND output IS NULL AND finished_at > :unseen_since)
-    OR EXISTS (SELECT FROM delivery WHERE verdict = 'late' AND received_at > :unseen_since)
-    OR EXISTS (SELECT FROM start WHERE status IN ('gathering', 'waiting'))
-    OR EXISTS (SELECT FROM notification WHERE to_ingest)
-    OR EXISTS (SELECT FROM event WHERE told_at IS NULL AND status = 'accepted')
-    OR EXISTS (SELECT FROM account WHERE down_since IS NOT NULL)
-    OR EXISTS (SELECT FROM callback_endpoint WHERE off_at IS NOT NULL AND off_told_at IS NULL)
+-- name: turn_due
+-- What a turn of reconcile would find, as far as the ledger alone can say. Of runs and calls whether there are any to be
+-- decided about. Bills and what is old can wait for a turn that comes anyway, unless such turns do not keep up.
+-- Each by the first entry of its index: of rows that merely exist, one might be looked for from the table's beginning.
+SELECT (
+        (SELECT true FROM run WHERE closed_at IS NULL ORDER BY created_at LIMIT 1) IS NOT NULL
+        OR (SELECT true FROM run WHERE closed_at > :closed_since ORDER BY closed_at LIMIT 1) IS NOT NULL
+        OR (SELECT true FROM job WHERE run_id IS NOT NULL AND finished_at IS NULL ORDER BY run_id LIMIT 1) IS NOT NULL
+    ) AS runs,
+    EXISTS (SELECT FROM request WHERE status IN ('granted', 'submitting', 'in_flight', 'unknown')) AS calls,
+    (
+        (
+            SELECT true FROM delivery CROSS JOIN LATERAL (
+                SELECT FROM request WHERE ref = delivery.ref AND output IS NULL AND request_id IS NOT NULL LIMIT 1
+            ) AS unseen
+            WHERE delivery.verdict = 'late' AND delivery.received_at > :unseen_since
+            ORDER BY delivery.received_at LIMIT 1
+        ) IS NOT NULL
+        OR (
+            SELECT true FROM request
+            CROSS JOIN LATERAL (SELECT FROM job WHERE id = request.job_id AND finished_at IS NOT NULL LIMIT 1) AS ended
+            WHERE request.status = 'succeeded' AND request.output IS NULL AND request.finished_at > :unseen_since
+              AND request.request_id IS NOT NULL
+            ORDER BY request.finished_at LIMIT 1
+        ) IS NOT NULL
+    ) AS paid_unseen,
+    EXISTS (
+        SELECT FROM request
+        CROSS JOIN LATERAL (
+            SELECT FROM job WHERE id = request.job_id AND run_id IS NULL AND finished_at IS NULL LIMIT 1
+        ) AS unassigned
+        WHERE request.status IN ('granted', 'submitting', 'in_flight', 'unknown')
+    ) OR EXISTS (SELECT FROM job WHERE slotless AND run_id IS NULL AND finished_at IS NULL) AS unassigned,
+    (
+        (SELECT true FROM start WHERE status = 'gathering' AND due_at <= :now ORDER BY due_at LIMIT 1) IS NOT NULL
+        OR EXISTS (SELECT FROM start WHERE status = 'waiting' AND (due_at IS NULL OR due_at <= :now))
+    ) AS pending_runs,
+    (
+        SELECT true FROM request WHERE status = 'queued' AND (not_before IS NULL OR not_before <= :now)
+        ORDER BY user_id, lane, created_at, ref LIMIT 1
+    ) IS NOT NULL AS queued,
+    (SELECT true FROM notification WHERE to_ingest ORDER BY id LIMIT 1) IS NOT NULL AS ends,
+    (
+        SELECT true FROM event_effect AS effect CROSS JOIN LATERAL (
+            SELECT FROM job
+            WHERE id = effect.job_id AND finished_at IS NULL AND cancel_requested_at IS NULL
+              AND (replayed_at IS NULL OR replayed_at < effect.at)
+            LIMIT 1
+        ) AS undone
+        WHERE effect.what = 'cancelled' AND effect.at > :cancelled_since
+        ORDER BY effect.at LIMIT 1
+    ) IS NOT NULL AS cancels,
+    (
+        SELECT true FROM event WHERE told_at IS NULL AND status = 'accepted' AND received_at < :untold_before
+        ORDER BY received_at LIMIT 1
+    ) IS NOT NULL AS events,
+    EXISTS (
+        SELECT FROM unnest(CAST(:billing AS text[])) AS billing (account_id)
+        LEFT JOIN account_money AS money ON money.account_id = billing.account_id
+        LEFT JOIN LATERAL (
+            SELECT true AS is_there FROM request
+            WHERE request.account_id = billing.account_id AND finished_at IS NOT NULL AND request_id IS NOT NULL
+              AND NOT bill_closed AND COALESCE(bill_due_at, finished_at) > :bills_since
+              AND COALESCE(bill_due_at, finished_at) <= :bills_before
+            ORDER BY COALESCE(bill_due_at, finished_at) LIMIT 1
+        ) AS unbilled ON true
+        WHERE money.balance_due_at IS NULL OR money.balance_due_at <= :now
+           OR unbilled.is_there AND (money.bills_due_at IS NULL OR money.bills_due_at <= :now)
+           OR money.drift_told_on IS NULL AND CAST(:drift_day AS date) IS NOT NULL OR money.drift_told_on < :drift_day
+    ) AS money,
+    (
+        (SELECT true FROM notification WHERE created_at < :old_news ORDER BY created_at LIMIT 1) IS NOT NULL
+        OR (
+            SELECT true FROM callback WHERE created_at < :old_news AND status <> 'pending' ORDER BY created_at LIMIT 1
+        ) IS NOT NULL
+        OR (
+            SELECT true FROM event
+            WHERE received_at < :old_events AND (told_at IS NOT NULL OR status = 'refused')
+              AND NOT EXISTS (SELECT FROM wait WHERE wait.event_id = event.id)
+              AND NOT EXISTS (
+                  SELECT FROM event_effect AS effect JOIN start ON start.id = effect.start_id
+                  WHERE effect.event_id = event.id AND start.status IN ('gathering', 'waiting')
+              )
+            ORDER BY received_at LIMIT 1
+        ) IS NOT NULL
+        OR (
+            SELECT true FROM start
+            WHERE settled_at < :old_events AND status IN ('begun', 'dropped')
+              AND NOT EXISTS (SELECT FROM event_effect WHERE start_id = start.id)
+              AND NOT EXISTS (SELECT FROM job WHERE id = start.job_id AND finished_at IS NULL)
+            ORDER BY settled_at LIMIT 1
+        ) IS NOT NULL
+    ) AS old,
+    EXISTS (
+        SELECT FROM account WHERE down_since IS NOT NULL AND down_reason IS NOT NULL AND down_notified_at IS NULL
+    ) AS accounts,
+    EXISTS (SELECT FROM callback_endpoint WHERE off_at IS NOT NULL AND off_told_at IS NULL) AS endpoints
 
 -- name: try_room
 -- 128 KiB, which take a file of their own; gone at the end of the transaction.

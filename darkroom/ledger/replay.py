@@ -51,10 +51,8 @@ def asks_the_same(row: Request, spec: RequestSpec) -> bool:
 
 
 def keeps_its_slot(row: Request, spec: RequestSpec) -> bool:
-    """Return whether another call may have the slot that the row was granted.
-
-    The row was weighed as one at its place and price.
-    """
+    """Return whether another call may have the slot that the row was granted."""
+    # The row was weighed as one at its place and price.
     at_its_place = (row.account_id, row.endpoint) == (spec.account_id, spec.endpoint)
     return row.status is RequestStatus.GRANTED and at_its_place and spec.estimate_usd <= row.estimate_usd
 
@@ -78,5 +76,6 @@ def _has_late_result(row: Request) -> bool:
 
 
 def _new_attempt(first: Request, last: Request) -> RequestSpec:
-    """Specify another attempt, in the lane in which the step came first: a replay does not jump the queue."""
+    """Specify another attempt of a step."""
+    # In the lane in which the step came first: a replay does not jump the queue.
     return spec_again(last, attempt=last.attempt + 1, lane=first.lane)

@@ -20,8 +20,9 @@ OVER_BUDGET = "over_budget"
 def require_within_budget(connection: Connection, replay_id: str) -> None:
     """Raise `BadInput` if the replay's jobs would cost more than its budget.
 
-    Call it after the calls were added, last in their transaction: nothing is locked after the replay.
+    Call it after the calls were added, last in their transaction.
     """
+    # Nothing is locked after it.
     budget: Decimal | None = run(connection, "replay_lock", replay_id=replay_id).scalar_one()
     if budget is None:
         return

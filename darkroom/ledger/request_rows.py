@@ -1,4 +1,4 @@
-"""A request's row: written, locked, changed. Status by `next_status` alone, and in no other place than `write`."""
+"""A request's row: inserted, locked, and changed as `next_status` says."""
 
 from __future__ import annotations
 
@@ -58,11 +58,15 @@ def insert_request(connection: Connection, job_id: str, spec: RequestSpec, *, no
     """Write the row and return its status; None if this attempt of this step of this job is on record already."""
     columns = columns_of(spec)
     estimate_usd = columns.pop("call_usd")
+    reusable = None
+    if spec.reuse_hash is not None:  # in a statement before: one that waits for a lock goes by what was before the wait
+        reusable = run(connection, "request_lock_reusable", job_id=job_id, reuse_hash=spec.reuse_hash).scalar()
     status = run(
         connection,
         "request_insert",
         job_id=job_id,
         reuse_hash=spec.reuse_hash,
+        reusable=reusable,
         estimate_usd=estimate_usd,
         now=now,
         **columns,
@@ -103,6 +107,7 @@ def write(connection: Connection, row: Request, transition: Transition, **column
 
 def set_columns(connection: Connection, ref: str, columns: Mapping[str, Any]) -> None:
     values = {k: dumps(v) if isinstance(v, dict) else v for k, v in columns.items()}
+    # Names of columns come from our code alone, so they may stand in the text.
     assignments = ", ".join(
         f"{k} = CAST(:{k} AS jsonb)" if k in ("output", "error") else f"{k} = :{k}" for k in columns
     )

@@ -1,6 +1,6 @@
 """Paid calls: reserved, submitted, settled.
 
-Each change locks the run, then the row, decides by `next_status`, writes, and returns what it implies (`locking.py`).
+Each change locks the run, then the row, decides by `next_status`, writes, and returns what it implies (`locks.py`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
+from darkroom.clock import Clock, utc_now
 from darkroom.errors import BadInput
 from darkroom.ledger.canonical_json import content_hash, dumps
 from darkroom.ledger.database import run
 from darkroom.ledger.effects import GRANT, NOTHING, Implied, grant_if
 from darkroom.ledger.locks import notify
+from darkroom.ledger.lots import Lots
 from darkroom.ledger.part import Part
 from darkroom.ledger.replay import keeps_its_slot
 from darkroom.ledger.replay_budget import require_within_budget
@@ -27,26 +29,27 @@ from darkroom.ledger.request_rows import (
     lock_request,
     write,
 )
-from darkroom.ledger.settle import Arrival, Outcome, Verdict, settle
+from darkroom.ledger.settle import Arrival, EndedCall, Outcome, Verdict, settle, settle_several
 from darkroom.ledger.statuses import RequestStatus, Transition, statuses_before
 from darkroom.ledger.tables import Delivery, Request
+from darkroom.timing import UNSCALED, Timing
 
 
 class Requests(Part):
-    def reserve(self, job_id: str, spec: RequestSpec) -> Request:
-        """Return the row of this step: a new one, queued, or the one that is on record.
-
-        Ask for a grant after a new one.
-
-        For a job that was cancelled or has ended, a new one is cancelled from the start: it would be paid for nobody.
-        For one that was replayed under a budget which the new one is beyond, it raises `BadInput`.
-        """
-        with self._engine.begin() as connection:
-            _add(connection, job_id, [spec], now=self._now())
-            return as_request(run(connection, "request_latest", job_id=job_id, step=spec.step).one())
+    def __init__(self, engine: Engine, *, clock: Clock = utc_now, timing: Timing = UNSCALED) -> None:
+        super().__init__(engine, clock=clock, timing=timing)
+        self._arrivals: Lots[EndedCall, tuple[Verdict, Implied]] = Lots(
+            lambda calls: settle_several(self._engine, calls, now=self._now())
+        )
 
     def reserve_all(self, job_id: str, specs: Sequence[RequestSpec]) -> list[Request]:
-        """Reserve many in one transaction, as `reserve` does; return their rows in their order."""
+        """Return the rows of these steps, in their order: new ones, queued, or those that are on record.
+
+        Ask for a grant after new ones.
+
+        For a job that was cancelled or has ended, a new one is cancelled from the start: it would be paid for nobody.
+        For one that was replayed under a budget which the new ones are beyond, it raises `BadInput`.
+        """
         with self._engine.begin() as connection:
             _add(connection, job_id, specs, now=self._now())
             steps = {spec.step: n for n, spec in enumerate(specs)}
@@ -91,10 +94,9 @@ class Requests(Part):
         """Commit that the one POST is about to be sent. Return None if the row is not granted (any more).
 
         `input_hash`: of what was prepared to be sent; None also if the row asks something else by now.
-
-        Done by the run itself, and nothing that it waits for: its row need not be locked, and a burst does not queue
-        for it. The same holds for `accepted`.
         """
+        # Done by the run itself, and nothing that it waits for: its row need not be locked, and a burst does not queue
+        # for it. The same holds for `accepted`.
         now = self._now()
         row = self._run(
             "request_begin_submit",
@@ -150,6 +152,7 @@ class Requests(Part):
                 estimate_usd=spec.estimate_usd,
                 status=RequestStatus.GRANTED if stays else RequestStatus.QUEUED,
             ).one()
+            # What costs no more was within the budget already.
             if row.replay_id is not None and spec.estimate_usd > row.estimate_usd:
                 _require_within_budget(connection, row.replay_id, step=row.step)
             return as_request(changed), grant_if(not stays)
@@ -192,8 +195,8 @@ class Requests(Part):
 
     def fail_unsent(self, ref: str, outcome: Outcome) -> Implied:
         """Fail a call that could not be prepared. Nothing is done where somebody else has begun to send it."""
-        before = [RequestStatus.GRANTED]
-        return settle(self._engine, ref, outcome, via=None, arrival=None, now=self._now(), before=before)[1]
+        call = EndedCall(ref=ref, outcome=outcome, via=None, before=[RequestStatus.GRANTED])
+        return settle(self._engine, call, now=self._now())[1]
 
     def answer_lost(self, ref: str) -> Implied:
         """Note that the provider may have it. It keeps its slot, so nothing is implied."""
@@ -209,7 +212,7 @@ class Requests(Part):
 
         With an `arrival` the webhook is put on record in the same transaction, and a row without an id adopts it.
         """
-        return settle(self._engine, ref, outcome, via=via, arrival=arrival, now=self._now())
+        return settle(self._engine, EndedCall(ref=ref, outcome=outcome, via=via, arrival=arrival), now=self._now())
 
     def settle_arrival(
         self, arrival: Arrival, outcome_of: Callable[[Request], Outcome]
@@ -219,13 +222,16 @@ class Requests(Part):
         `outcome_of` sees the row before it is locked, and goes by what no more changes once there is such an id. What
         it raises leaves everything as it was.
         """
-        row = self.by_provider_id(arrival.request_id)
+        row = self._run("request_and_run", request_id=arrival.request_id).one_or_none()
         if row is None:
             return None
-        return self.settle(row.ref, outcome_of(row), via="webhook", arrival=arrival)
+        call = EndedCall(ref=row.ref, outcome=outcome_of(as_request(row)), via="webhook", arrival=arrival)
+        # What comes for one run meanwhile is settled with it, in one transaction: its row is locked for each of them,
+        # and in a burst webhooks waited longer for that than for all else. Where no run has the job, its own row is.
+        return self._arrivals.do(row.run_id or row.job_id, call)
 
     def fill_output(self, ref: str, *, output: dict[str, Any], cost_usd: Decimal | None) -> None:
-        """Fill in the result of a success that was announced without it."""
+        """Fill in the result of a success that was announced without it. Without a cost it is the estimate."""
         self._run("request_output", ref=ref, output=dumps(output), cost_usd=cost_usd)
 
     def forget_inline(self, ref: str, path: Sequence[str], *, kept: str) -> None:
@@ -246,6 +252,7 @@ def _add(connection: Connection, job_id: str, specs: Sequence[RequestSpec], *, n
     added = [insert_request(connection, job_id, spec, now=now) for spec in specs]
     if replay_id is None:
         return
+    # What is free, and what an answer serves for that was paid before, takes nothing of the budget.
     if any(spec.estimate_usd and status is RequestStatus.QUEUED for spec, status in zip(specs, added, strict=True)):
         _require_within_budget(connection, replay_id, step=specs[0].step)
 

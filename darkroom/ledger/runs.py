@@ -31,16 +31,17 @@ BATCH_ROOM = 10_000  # its rows are handed to it slot by slot
 # Kinds of which each job has its own run: a person is asked in it, and pauses or cancels it alone.
 ALONE = frozenset({BATCH})
 SLOT_GRANTED = "darkroom.slot.granted"
-READY = "run_ready"  # the channel that workers listen on: a flow run was created
+READY = "run_ready"  # the channel that workers listen on: a flow run was created, or resumed
 
 
 class Runs(Part):
     def assign(self, *job_ids: str) -> Implied:
         """Assign the jobs to open runs of their user and kind, and put new runs on record for the rest.
 
-        One transaction for each run that takes some: it locks that run alone, so two who assign cannot wait for each
-        other's. Jobs that another has assigned or ended meanwhile are left alone.
+        Jobs that another has assigned or ended meanwhile are left alone.
         """
+        # A transaction for each run that takes some: it locks that run alone, so two who assign cannot wait for each
+        # other's.
         implied, left = NOTHING, set(job_ids)
         while left and (assigned := self._assign_some(left)) is not None:
             taken, more = assigned
@@ -68,8 +69,7 @@ class Runs(Part):
     def enter(self, flow_run_id: UUID, *, run_key: str | None) -> tuple[Run, Implied] | None:
         """Note that a process takes up the run: it is neither suspended nor woken any more.
 
-        Return None if the ledger does not know it. A run that was suspended and that nobody woke was resumed by a
-        person: a batch that was paused goes on with it.
+        Return None if the ledger does not know it.
         """
         with self._engine.begin() as connection:
             found = run(connection, "run_to_enter", flow_run_id=flow_run_id, run_id=run_key).one_or_none()
@@ -77,6 +77,7 @@ class Runs(Part):
                 return None
             alive_until = self._now() + self._timing.lease
             entered = run(connection, "run_enter", flow_run_id=flow_run_id, run_id=found.id, alive_until=alive_until)
+            # Suspended, and woken by nobody: a person resumed it, and a batch that was paused goes on with it.
             implied = NOTHING if found.suspended_at is None else _goes_on(connection, found.id)
             return as_run(entered.one()), implied
 
@@ -124,8 +125,13 @@ class Runs(Part):
     def created(self, run_id: str, flow_run_id: UUID) -> None:
         """Note the flow run that was created for the run, and notify the workers that it is there."""
         with self._engine.begin() as connection:
+            # One transaction: workers are notified with its commit, when it is there to be taken.
             run(connection, "run_created", run_id=run_id, flow_run_id=flow_run_id)
             run(connection, "run_notify", channel=READY)
+
+    def tell_workers(self) -> None:
+        """Notify the workers that a flow run is ready for them."""
+        self._run("run_notify", channel=READY)
 
     def flow_run_of(self, job_id: str) -> UUID | None:
         """Return Prefect's run that carries the job."""
@@ -154,6 +160,7 @@ class Runs(Part):
         """
         now = self._now()
         with self._engine.begin() as connection:
+            # In a statement of its own, see `locks.py`: what comes is before us or behind us.
             lock_run(connection, run_id)
             came = bool(poll_work(connection, run_id, waits, now=self._now()).ready)
             run(connection, "run_woken" if came else "run_suspended", run_id=run_id, now=now, awaits_input=awaits_input)
@@ -319,6 +326,7 @@ def _creation(begins: Row[Any], run_id: str) -> CreateRun:
         run_id=run_id,
         deployment=f"{begins.kind}/{begins.deployment}",
         user_id=begins.user_id,
+        user_name=begins.user_name,
         plan=begins.plan,
         in_flight=begins.in_flight,
         parameters=begins.parameters | {"user": begins.user_id},

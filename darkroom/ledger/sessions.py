@@ -60,7 +60,8 @@ class Sessions(Part):
         name, now = f"sso:{who}", self._now()
         with Session(self._engine) as session:
             made = insert(User).values(id=new_id("u"), name=name, plan=PLAN, notified=0, created_at=now)
-            session.execute(made.on_conflict_do_nothing())
+            session.execute(made.on_conflict_do_nothing())  # another sign-on of theirs may have made it
+            # Not a service's end user, who may have any name.
             user = session.exec(select(User).where(User.name == name, col(User.parent_id).is_(None))).one()
             held = select(ApiKey).where(
                 ApiKey.user_id == user.id,

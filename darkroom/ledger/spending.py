@@ -1,8 +1,7 @@
 """What was spent, by model, user, tag or day: three figures for each call, and what was saved and paid twice.
 
 The estimate is from before a call, the cost from its end, the bill from the provider, later. The price is the cost with
-the mark-up of the plan by which it was ordered. `spent` is the best that
-is known: the bill, else the cost.
+the mark-up of the plan by which it was ordered. `spent` is the best that is known: the bill, else the cost.
 """
 
 from __future__ import annotations
@@ -57,6 +56,7 @@ class Spending(Part):
         """
         span: dict[str, Any] = {"begin": begin, "end": end, "user_id": user_id}
         with self._engine.begin() as connection:
+            # Else a call that ends between the two would be in one of them alone.
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             items = [Sums(**row._mapping) for row in run(connection, "spending", **span, group_by=group_by)]
             total = [Sums(**row._mapping) for row in run(connection, "spending", **span, group_by=ALL)]

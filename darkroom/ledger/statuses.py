@@ -1,8 +1,8 @@
 """The life of a paid request, as pure functions.
 
 `next_status` is the whole state machine: what a row in one status becomes when something happens to it, or None where
-the transition changes nothing (a duplicate, or an answer that comes too late). `requests.py` is the one place that
-writes what is decided here.
+the transition changes nothing (a duplicate, or an answer that comes too late). `request_rows.py`, `requests.py` and
+`settle.py` write what is decided here.
 """
 
 from __future__ import annotations
@@ -29,11 +29,6 @@ class RequestStatus(StrEnum):
 TERMINAL = frozenset(
     {RequestStatus.SUCCEEDED, RequestStatus.FAILED, RequestStatus.CANCELLED, RequestStatus.EXPIRED},
 )
-HOLDS_SLOT = frozenset(
-    {RequestStatus.GRANTED, RequestStatus.SUBMITTING, RequestStatus.IN_FLIGHT, RequestStatus.UNKNOWN},
-)
-# What a run can act on: a granted row wants its submit, a terminal one wants collecting.
-ACTIONABLE = frozenset({RequestStatus.GRANTED}) | TERMINAL
 
 
 class JobStatus(StrEnum):

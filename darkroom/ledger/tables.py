@@ -266,10 +266,11 @@ class Request(SQLModel, table=True):
             "endpoint",
             postgresql_where=text("status IN ('granted', 'submitting', 'in_flight', 'unknown')"),
         ),
+        Index("request_unseen", "finished_at", postgresql_where=text("status = 'succeeded' AND output IS NULL")),
         Index(
-            "request_unseen",
+            "request_uncosted",
             "finished_at",
-            postgresql_where=text("status = 'succeeded' AND output IS NULL"),
+            postgresql_where=text("status IN ('succeeded', 'expired') AND cost_usd IS NULL AND billed_usd IS NULL"),
         ),
         Index(
             "request_spent",

@@ -99,6 +99,7 @@ class UsageReports(Part):
         """Return the usage from `begin` to before `end`, both with a time zone; all read as of one moment."""
         span = {"begin": begin, "end": end}
         with self._engine.begin() as connection:
+            # Else what ends between two of the statements would be in one of them alone.
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
             def rows(name: str) -> list[Mapping[str, Any]]:

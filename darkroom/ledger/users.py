@@ -15,7 +15,18 @@ from sqlmodel import Session, col, select
 from darkroom.errors import BadInput
 from darkroom.ledger.database import OUTAGES, run
 from darkroom.ledger.key_tables import USUAL, ApiKey, Scope
-from darkroom.ledger.keys import USED_EVERY, Caller, KnownKey, NewKey, digest, known, known_scopes, new_key, scopes_of
+from darkroom.ledger.keys import (
+    USED_EVERY,
+    Caller,
+    KnownKey,
+    NewKey,
+    digest,
+    known,
+    known_scopes,
+    new_key,
+    scopes_of,
+    tell_streams,
+)
 from darkroom.ledger.part import Part
 from darkroom.ledger.tables import MOST_QUEUED, Account, Plan, User, new_id
 
@@ -38,7 +49,7 @@ class Users(Part):
             user = User(id=new_id("u"), name=name, plan=plan)
             session.add(user)
             try:
-                session.flush()
+                session.flush()  # at once, so that a name that is taken is told from any other failure
             except IntegrityError as error:
                 taken = f"A user {name!r} exists. Choose another name, or rotate the key of that one."
                 raise BadInput(taken, field="name") from error
@@ -124,6 +135,7 @@ class Users(Part):
         with Session(self._engine) as session:
             owner = session.get_one(User, service_user_id)
             values = {"id": new_id("u"), "name": name, "parent_id": owner.id, "plan": owner.plan, "notified": 0}
+            # Two first calls for the same one make it once.
             statement = insert(User).values(**values, created_at=self._now()).on_conflict_do_nothing()
             session.execute(statement)
             session.commit()
@@ -260,13 +272,11 @@ class Users(Part):
         return session.exec(select(User).where(User.name == name, col(User.parent_id).is_(None))).one_or_none()
 
     def _require(self, session: Session, name: str) -> User:
-        """Return the user, by name or id, locked.
-
-        Of two who rotate the key at once, the second revokes the first one's.
-        """
+        """Return the user, by name or id, locked."""
         user = session.get(User, name) or self._named(session, name)
         if user is None:
             raise BadInput(f"There is no user {name!r}. See: darkroom user list.", field="name")
+        # Locked, so that of two who rotate the key at once, the second revokes the first one's.
         session.refresh(user, with_for_update=_NO_KEY)
         return user
 
@@ -289,6 +299,7 @@ def _revoke(session: Session, user_id: str, *, now: datetime) -> None:
     for key in session.exec(select(ApiKey).where(ApiKey.user_id == user_id, col(ApiKey.revoked_at).is_(None))):
         key.revoked_at = now
         session.add(key)
+    tell_streams(session)
 
 
 def _require_limit(field: str, value: Decimal | int | None) -> None:

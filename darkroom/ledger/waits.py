@@ -21,6 +21,7 @@ from darkroom.ledger.database import plain, run
 from darkroom.ledger.effects import NOTHING, AssignJobs, Implied, NotifyRun
 from darkroom.ledger.event_tables import Event, Step, Wait
 from darkroom.ledger.jobs import as_job, insert_job
+from darkroom.ledger.locks import require_under_way
 from darkroom.ledger.part import Part
 from darkroom.ledger.statuses import EffectKind, WaitKind, WaitStatus
 from darkroom.ledger.tables import Job, new_id
@@ -41,9 +42,10 @@ class Waits(Part):
     def sleep(self, job: Job, name: str, *, until: datetime) -> Wait:
         """Return the wait of that name; open it now if it is new. The first `until` counts."""
         with self._engine.begin() as connection:
+            # First: what is on record is told to a job that was cancelled, too.
             if (known := _by_name(connection, job, name)) is not None:
                 return known
-            _require_under_way(connection, job)
+            require_under_way(connection, job.id)
             return _open(connection, job, name, WaitKind.SLEEP, until=until, now=self._now())
 
     def for_event(
@@ -61,10 +63,11 @@ class Waits(Part):
         `test`: whether `match` holds for an event's data. It is settled at once by one that came since the job began.
         """
         with self._engine.begin() as connection:
+            # None of that name comes in while we look back and put the wait on record.
             run(connection, "event_lock_name", name=event)
             if (known := _by_name(connection, job, name)) is not None:
                 return known
-            _require_under_way(connection, job)
+            require_under_way(connection, job.id)
             wait = _open(
                 connection, job, name, WaitKind.EVENT, event_name=event, match=match, until=until, now=self._now()
             )
@@ -85,7 +88,7 @@ class Waits(Part):
         """Start another job of the same user, once, and wait for its end. `deployment`: without the flow's name."""
         now = self._now()
         with self._engine.begin() as connection:
-            _require_under_way(connection, job)
+            require_under_way(connection, job.id)  # with the job locked: of two processes one starts the child
             if (known := _by_name(connection, job, name)) is not None:
                 return known, NOTHING
             row = insert_job(
@@ -132,6 +135,7 @@ class Waits(Part):
             settled = [wait for wait in waits if wait.status in (WaitStatus.RECEIVED, WaitStatus.TIMED_OUT)]
             if not settled:
                 return next((wait for wait in waits if wait.status == WaitStatus.CANCELLED), None)
+            # Of several that were settled at the same time the one that the job named first.
             chosen = min(settled, key=lambda wait: (wait.settled_at, ids.index(wait.id)))
             run(connection, "waits_pass", ids=ids, chosen=chosen.id, now=now)
             return chosen
@@ -151,15 +155,13 @@ class Waits(Part):
             return settled, (NotifyRun(job_id=wait.job_id),)
 
     def extend(self, wait_id: str, *, until: datetime) -> tuple[Wait, Implied]:
-        """Let the wait last until then, longer or shorter, by hand. Raises as `wake`.
-
-        A run that sleeps is notified: how long it may sleep, and what is shown of it in Prefect, is of before.
-        """
+        """Let the wait last until then, longer or shorter, by hand. Raises as `wake`."""
         with self._engine.begin() as connection:
             wait = _require_open(connection, wait_id)
             if wait.kind == WaitKind.CHILD:
                 raise WrongState(f"It waits for the job {wait.child_job_id}, for as long as that takes.")
             extended = plain(Wait, run(connection, "wait_extend", wait_id=wait_id, until=until).one())
+            # How long its run may sleep, and what is shown of it in Prefect, is of before.
             return extended, (NotifyRun(job_id=wait.job_id),)
 
     def get(self, wait_id: str) -> Wait | None:
@@ -243,14 +245,6 @@ def _if_due(connection: Connection, wait: Wait, *, now: datetime) -> Wait:
     if wait.status != WaitStatus.OPEN or wait.until is None or wait.until > now:
         return wait
     return settle(connection, wait, WaitStatus.TIMED_OUT, by="time", now=now) or wait
-
-
-def _require_under_way(connection: Connection, job: Job) -> None:
-    """Raise `WrongState` for a job that was cancelled while its function was called: nothing is begun for it."""
-    run(connection, "job_lock", job_id=job.id)
-    row = run(connection, "job_get", job_id=job.id).one()
-    if row.finished_at is not None or row.cancel_requested_at is not None:
-        raise WrongState("The job was cancelled.")
 
 
 def _require_open(connection: Connection, wait_id: str) -> Wait:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import Engine
@@ -57,7 +57,7 @@ def explain(engine: Engine, job: Job, requests: Sequence[Request], *, now: datet
 
 def durably(wait: Wait, *, now: datetime) -> str:
     """Say what a job waits for beside calls."""
-    until = f"until {wait.until:%Y-%m-%d %H:%M:%S} UTC" if wait.until else "for as long as it takes"
+    until = f"until {_utc(wait.until, '%Y-%m-%d %H:%M:%S')}" if wait.until else "for as long as it takes"
     match wait.kind:
         case WaitKind.SLEEP:
             return f"{until[6:]} (its step '{wait.name}' sleeps; {wait.id})"
@@ -79,9 +79,9 @@ def batch_waits_for(batch: Batch, passes: Sequence[Counts], *, now: datetime) ->
     last = passes[-1] if passes else None
     if last is not None and last.ended < last.total:
         rows = f"its {last.stage.value}s: {last.ended} of {last.total} have ended, {last.in_flight} are under way"
-        return f"{rows}; it is paused since {batch.paused_at:%H:%M} UTC" if batch.paused_at else rows
+        return f"{rows}; it is paused since {_utc(batch.paused_at, '%H:%M')}" if batch.paused_at else rows
     if batch.asked_at is not None and batch.winners is None:
-        until = f", until {batch.answer_by:%Y-%m-%d %H:%M} UTC" if batch.answer_by else ""
+        until = f", until {_utc(batch.answer_by, '%Y-%m-%d %H:%M')}" if batch.answer_by else ""
         return f"a person to choose the winners, since {_since(batch.asked_at, now)}{until}"
     return "its run to take the next step"
 
@@ -98,7 +98,8 @@ def waiting_for(job: Job, requests: Sequence[Request], *, line: Line | None, now
 
 
 def _held(job: Job, now: datetime) -> str:
-    """Say why it could not yet. It is tried again every half minute or so: an older reason is none any more."""
+    """Say why it could not yet."""
+    # It is tried again every half minute or so: an older reason is none any more.
     return f": {job.held_reason}" if job.held_at is not None and now - job.held_at < HELD_FOR else ""
 
 
@@ -131,13 +132,15 @@ def _cancel(row: Request) -> str:
 
 
 def _queued(row: Request, line: Line | None, *, now: datetime) -> str:
+    # The first that holds it: while that does, what comes after it does not matter.
     if line is not None and line.down_since is not None:
         why = f" ({line.down_reason})" if line.down_reason else ""
-        return f"{row.account_id} is down since {line.down_since:%H:%M}{why}, {_next_probe(line.probe_at, now=now)}"
+        since, probe = _utc(line.down_since, "%H:%M"), _next_probe(line.probe_at, now=now)
+        return f"{row.account_id} is down since {since}{why}, {probe}"
     if row.not_before == PAUSED_UNTIL:
         return "its batch, which is paused"
     if row.not_before is not None and row.not_before > now:
-        return f"a retry at {row.not_before:%H:%M:%S} UTC"
+        return f"a retry at {_utc(row.not_before, '%H:%M:%S')}"
     if line is None:
         return "slot"
     if spent := [each for each in line.budgets if not each.has_room(row.estimate_usd)]:
@@ -170,6 +173,11 @@ def _full(row: Request, line: Line) -> str:
         return f"{line.endpoint_in_use} of {line.endpoint_cap} for {row.endpoint} in use"
     slowed = f" (of {line.all_slots}, fewer for a while after a 429)" if line.slots < line.all_slots else ""
     return f"{line.in_use} of {line.slots} in use{slowed}"
+
+
+def _utc(at: datetime, form: str) -> str:
+    # Postgres tells times in the zone of the connection, which its own settings or PGTZ say.
+    return f"{at.astimezone(UTC):{form}} UTC"
 
 
 def _usd(amount: Decimal) -> str:

@@ -53,13 +53,11 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def said(entry: ZipInfo) -> str:
-    """Return the whole name that the archive gives, where zipfile would cut it at a NUL.
-
-    Of one that is not said to be UTF-8: that all the same where it can be, as those of a Mac are.
-    """
-    name = entry.orig_filename
+    """Return the whole name that the archive gives, read as UTF-8 where it can be."""
+    name = entry.orig_filename  # `filename` ends at a NUL
     if entry.flag_bits & _UTF8:
         return name
+    # A Mac writes UTF-8 and does not say so.
     try:
         return name.encode("cp437").decode()
     except UnicodeError:
@@ -79,6 +77,7 @@ def safe(name: str) -> str:
 
 def key(name: str) -> str:
     """Return what two names have in common that differ in case or in how their letters are put together."""
+    # Again, as folding may take letters apart.
     return unicodedata.normalize("NFC", safe(name).casefold())
 
 
@@ -112,4 +111,5 @@ def _parts(name: str) -> list[str]:
 
 
 def _is_upward(part: str) -> bool:
+    # Windows leaves out blanks and dots at a name's end: `.. ` is `..` to it.
     return ".." in part and not part.strip(" .")

@@ -185,6 +185,7 @@ class _Entry:
 
     def is_folder(self) -> bool:
         ends = self.said.endswith(("/", "\\")) and not self.info.file_size
+        # A link may call itself a folder.
         return ends and self.file_type() in (0, stat.S_IFDIR)
 
     def file_type(self) -> int:
@@ -192,10 +193,8 @@ class _Entry:
 
 
 def _require_bounds(entries: Sequence[_Entry], *, archive_bytes: int, field: str) -> None:
-    """Raise BadInput where the entries that matter are too many or too large.
-
-    `_read` sees to it that they are no larger than they say.
-    """
+    """Raise BadInput where the entries that matter are too many or too large."""
+    # What they say of their size is enough: `_read` sees to it that they are no larger.
     total = sum(entry.info.file_size for entry in entries)
     if len(entries) > MOST_ENTRIES:
         raise _too_many(field)
@@ -248,12 +247,10 @@ def _too_many(field: str) -> BadInput:
 
 
 def _read(archive: zipfile.ZipFile, entry: _Entry, most_bytes: int | None = None, *, field: str) -> bytes:
-    """Read the whole entry, or its beginning.
-
-    zipfile stops at the size it declares and compares the checksum then: a lie is an error.
-    """
+    """Read the whole entry, or its beginning."""
     try:
         with archive.open(entry.info) as source:
+            # One byte more than declared: zipfile stops at the declared size and compares the checksum there.
             return source.read(entry.info.file_size + 1 if most_bytes is None else most_bytes)
     except BROKEN as error:
         raise BadInput(f"{shown(entry.said)} is damaged: make the archive anew.", field=field) from error

@@ -42,6 +42,7 @@ def check_caption(caption: str) -> str:
     """Strip the space around the caption. Raise BadInput, whose message goes on from a file's name."""
     if len(caption) > LONGEST_CAPTION:
         raise BadInput(f"is a caption of more than {LONGEST_CAPTION} characters")
+    # DOS ended its texts with Ctrl-Z.
     if has_controls(caption.rstrip("\x1a")):
         raise BadInput("is no text")
     return caption.rstrip("\x1a").strip()
@@ -52,6 +53,7 @@ def pair(captions: Mapping[str, str], pictures: Sequence[str]) -> Paired:
 
     A picture has one caption; the one whose name is nearer to its own goes first.
     """
+    # The name that is nearer to a picture's own comes first, and takes it.
     found = sorted((*_pictures_of(name, pictures), name) for name in captions)
     given, told = dict[str, str](), list[tuple[str, str]]()
     for _, hits, name in found:

@@ -184,10 +184,7 @@ class _Page:
 
 
 def _small(content: bytes, side: int) -> Image.Image | None:
-    """Scale a picture down to `side` pixels: RGB, or RGBA where it may be transparent.
-
-    Return None where it cannot be shown, which is no reason to leave out the page.
-    """
+    """Scale a picture down to `side` pixels: RGB, or RGBA where it may be transparent; None where it cannot be."""
     try:
         with open_picture(content) as opened:
             # A JPEG comes out of its decoder at a half, a quarter or an eighth, for a fraction of the work.
@@ -196,7 +193,8 @@ def _small(content: bytes, side: int) -> Image.Image | None:
             image = seen.convert("RGBA" if seen.has_transparency_data else "RGB")
         image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
         return image
-    except Exception:  # Refused, and whatever Pillow's decoders stumble over in a damaged file
+    # Refused, and whatever Pillow's decoders stumble over in a damaged file: no reason to leave out the page.
+    except Exception:
         return None
 
 

@@ -90,10 +90,11 @@ def _told_where_full() -> Iterator[None]:
 
 
 def check_address(url: str | httpx.URL, *, hosts: re.Pattern[bytes]) -> httpx.URL:
-    """Return the URL as httpx will use it, so that no second parser can read another host out of it.
+    """Return the URL as httpx will use it.
 
     Raise Refused for what is not at one of these hosts.
     """
+    # Parsed here, once: a second parser could read another host out of the same text.
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as error:
@@ -127,6 +128,7 @@ def _download(http: httpx.Client, url: str, keep: Keep, *, hosts: re.Pattern[byt
     except httpx.InvalidURL as error:
         raise Refused("the file redirects to what is not a URL", code="foreign_host") from error
     except httpx.HTTPError as error:
+        # Nothing of it has come yet, so the host is out; and it is waited for, as the file is paid.
         raise Park(f"the file host cannot be reached ({type(error).__name__})", code="file_unreachable") from error
     raise Refused("the file redirects without end", code="too_many_redirects")
 
@@ -145,6 +147,7 @@ def _read(response: httpx.Response, keep: Keep, *, max_bytes: int) -> None:
     if declared is not None and declared > max_bytes:
         raise _too_large(max_bytes)
     received = _stream(response, keep, max_bytes=max_bytes)
+    # Also where the connection ends politely.
     if declared is not None and received != declared:
         raise Unverified(f"the file was cut short: {received} of {declared} bytes")
 
@@ -153,6 +156,7 @@ def _stream(response: httpx.Response, keep: Keep, *, max_bytes: int) -> int:
     received = 0
     begun = time.monotonic()
     try:
+        # Not unpacked: it was asked for as it is, and what is packed may be a thousand times as large.
         for chunk in response.iter_raw():
             received += len(chunk)
             if received > max_bytes:
@@ -171,6 +175,7 @@ def _declared_length(response: httpx.Response) -> int | None:
 
 
 def _status_failure(status: int) -> DarkroomError:
+    # It may yet appear: its provider has just said that it is there.
     if status in (404, 410):
         return Retry(f"the file is not there (HTTP {status})", code="file_missing")
     if status >= 500 or status == 429:

@@ -22,10 +22,7 @@ ARTIFACT_LIFETIME = timedelta(days=30)  # in Prefect's UI, where a run is looked
 def asset_url(
     asset_id: str, settings: Settings, *, lifetime: timedelta = LINK_LIFETIME, now: datetime | None = None
 ) -> str:
-    """Return a signed address of the asset on the gateway.
-
-    Raise NeedsHuman where there is no signing key: anybody could sign with none.
-    """
+    """Return a signed address of the asset on the gateway. Raise NeedsHuman where there is no signing key."""
     expires = int(((now or utc_now()) + lifetime).timestamp())
     query = urlencode({"expires": expires, "signature": _signature(asset_id, expires, _key(settings))})
     return f"{settings.browser_url}/v1/assets/{asset_id}?{query}"
@@ -34,6 +31,7 @@ def asset_url(
 def link_holds(asset_id: str, *, expires: int, signature: str, settings: Settings) -> bool:
     """Return whether we signed this. That says nothing about whether it has expired."""
     expected = _signature(asset_id, expires, _key(settings))
+    # As bytes: of texts it takes ASCII alone, and a signature from outside may be any text.
     return hmac.compare_digest(expected.encode(), signature.encode())
 
 

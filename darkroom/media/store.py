@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from pydantic import SecretStr
 
 from darkroom.errors import BadInput, DarkroomError, Park, Permanent, StoreFull
-from darkroom.media.streams import FULL, Chunks, S3Streams, Source, Streams, copy, written_atomically
+from darkroom.media.streams import FULL, Chunks, S3Streams, Source, Streams, copy, sweep, written_atomically
 from darkroom.orchestrator.api import PrefectApi, block_document
 from darkroom.settings import Settings
 
@@ -53,6 +53,9 @@ REFUSED_S3 = frozenset(
 FULL_S3 = frozenset({"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
 PROBE = "probe/gateway"
 PROBED_WITH = bytes(range(256)) * 256  # as much as a full disk has no room for; always the same
+
+
+_known_folders: dict[str, str | None] = {}  # by the slug of their block
 
 
 class FileSystem(Protocol):
@@ -94,6 +97,9 @@ class LocalFolder:
     def remove(self, path: str) -> None:
         self._within(path).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        sweep(Path(self.basepath))
+
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> None:
         return None
 
@@ -126,6 +132,9 @@ class _Whole:
         # It has no method for it; what is left holds nothing.
         _call(self._filesystem.write_path, path=path, content=b"")
 
+    def sweep(self) -> None:
+        """Do nothing: how it writes is its own affair."""
+
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> None:
         return None
 
@@ -157,6 +166,11 @@ class MediaStore:
         with _translated():
             self._streams.remove(_checked(key))
 
+    def sweep(self) -> None:
+        """Delete what processes that were killed in the midst of writing have left. Raise as `write` does."""
+        with _translated():
+            self._streams.sweep()
+
     def stream(self, key: str, *, start: int = 0, stop: int) -> Chunks:
         """Open a file, to be read piece by piece from `start` up to `stop`. Raise as `read` does, at once."""
         with _translated():
@@ -186,7 +200,7 @@ class MediaStore:
 def open_media_store(settings: Settings) -> MediaStore:
     """Open the store the settings name, from its block. This asks Prefect's API, so keep what it returns."""
     slug = store_block_slug(settings.media_store)
-    return MediaStore(_load_folder(slug) if slug.startswith("local-file-system/") else _load(slug))
+    return MediaStore(_load_folder(slug) if is_folder(slug) else _load(slug))
 
 
 def store_block_slug(store: str) -> str:
@@ -194,6 +208,10 @@ def store_block_slug(store: str) -> str:
     if store.startswith("block:"):
         return store.removeprefix("block:")
     return f"{'s3-bucket' if store.startswith('s3://') else 'local-file-system'}/{BLOCK_NAME}"
+
+
+def is_folder(slug: str) -> bool:
+    return slug.startswith("local-file-system/")
 
 
 def folder_of(store: str) -> str:
@@ -218,6 +236,7 @@ def make_store_block(store: str) -> Block:
 def _streams_of(filesystem: FileSystem) -> Streams:
     if isinstance(filesystem, LocalFolder):
         return filesystem
+    # By its shape: Prefect's class for S3 is not imported where there is no S3.
     is_s3 = hasattr(filesystem, "bucket_name") and hasattr(getattr(filesystem, "credentials", None), "get_client")
     return S3Streams(filesystem) if is_s3 else _Whole(filesystem)
 
@@ -249,13 +268,10 @@ def _s3_block(store: str, environment: Mapping[str, str]) -> Block:
 
 
 def _aws_credentials(environment: Mapping[str, str]) -> AwsCredentials:
-    """Make the credentials of what `AWS_*` says, to be saved with the block.
-
-    Temporary keys are left out, as they would be stale within hours: then every process asks its own environment,
-    profile or role, which is what boto3 does without any.
-    """
+    """Make the credentials of what `AWS_*` says, to be saved with the block. Temporary keys are left out."""
     from prefect_aws import AwsCredentials
 
+    # Those would be stale within hours: without any, boto3 asks each process' own environment, profile or role.
     lasting = not environment.get("AWS_SESSION_TOKEN")
     secret = environment.get("AWS_SECRET_ACCESS_KEY") if lasting else None
     return AwsCredentials(
@@ -278,7 +294,14 @@ def _aws_client_parameters(environment: Mapping[str, str]) -> AwsClientParameter
     return AwsClientParameters(endpoint_url=endpoint, config=config)
 
 
+def know_folder(slug: str, basepath: str | None) -> None:
+    """Have this process use a folder whose block somebody else has just read."""
+    _known_folders[slug] = basepath
+
+
 def _load_folder(slug: str) -> LocalFolder:
+    if slug in _known_folders:
+        return LocalFolder(_known_folders[slug])
     with closing(PrefectApi.from_environment()) as api:
         data = block_document(api, slug)
     if data is None:
@@ -287,16 +310,14 @@ def _load_folder(slug: str) -> LocalFolder:
 
 
 def _load(slug: str) -> FileSystem:
-    """Load the store from its block.
-
-    `Block.load` imports every Prefect integration there is (half a second), so the usual type loads itself.
-    """
+    """Load the store from its block."""
     from prefect.blocks.core import Block
     from prefect.filesystems import WritableFileSystem
 
     kind, _, name = slug.partition("/")
     try:
         if kind == "s3-bucket":
+            # The usual type loads itself: `Block.load` imports every Prefect integration there is, for half a second.
             from prefect_aws.s3 import S3Bucket
 
             found = _call(S3Bucket.load, name=name)
@@ -320,13 +341,11 @@ def _checked(key: str) -> str:
 
 
 def _call(method: Callable[..., Any], **arguments: Any) -> Any:
-    """Call a file system's method from wherever we are.
-
-    Prefect's own are two functions under one name, which would answer with a coroutine wherever a loop runs; a file
-    system written by hand may be plain or async.
-    """
+    """Call a file system's method from wherever we are."""
+    # Prefect's own are two functions under one name, which would answer with a coroutine wherever a loop runs.
     if hasattr(method, "aio"):
         return method(**arguments, _sync=True)
+    # A file system written by hand may be plain or async.
     answer = method(**arguments)
     if not inspect.iscoroutine(answer):
         return answer
@@ -347,10 +366,8 @@ def _translated() -> Iterator[None]:
 
 
 def _failure(error: Exception) -> DarkroomError:
-    """Translate an error of the store.
-
-    The message names the kind of error alone: messages of clients may hold addresses and keys of the store.
-    """
+    """Translate an error of the store."""
+    # Its kind alone is told: messages of clients may hold addresses and keys of the store.
     kind = type(error).__name__
     if _is_missing(error):
         return Permanent("nothing is stored under this key", code="media_missing")
@@ -372,10 +389,8 @@ def _is_missing(error: Exception) -> bool:
 
 
 def _s3_code(error: Exception) -> str | None:
-    """Return the code of a botocore ClientError, or None for another error.
-
-    It is told by its shape: boto3 is not imported where there is no S3.
-    """
+    """Return the code of a botocore ClientError, or None for another error."""
+    # It is told by its shape: boto3 is not imported where there is no S3.
     response = getattr(error, "response", None)
     details = response.get("Error") if isinstance(response, dict) else None
     return str(details.get("Code")) if isinstance(details, dict) else None

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +23,9 @@ from uuid import uuid4
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk without room says
 CHUNK_BYTES = 256 << 10
 AHEAD_BYTES = 1 << 20  # of what is read here and there, as the head and the end of a film: each is a request of S3
+BEING_WRITTEN = re.compile(r"\.[0-9a-f]{32}")
+SWEPT = ".swept"  # its time is when a folder was last looked through
+DAY_SECONDS = 24 * 3600.0
 PART_BYTES = 8 << 20  # of an upload to S3, whose files have 10,000 parts at most
 PARTS_AT_ONCE = 3  # each is in memory
 
@@ -47,6 +52,9 @@ class Streams(Protocol):
 
     def remove(self, path: str) -> None:
         """Remove the file, if there is one."""
+
+    def sweep(self) -> None:
+        """Delete what killed processes have left half written, where that is not the file system's own to do."""
 
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> str | None:
         """Return an address at which the store itself answers with these headers; None where there is none."""
@@ -75,15 +83,47 @@ class Chunks:
 
 @contextmanager
 def written_atomically(file: Path) -> Iterator[Path]:
-    """Give a place beside the file, which becomes the file when all went well. No key begins a name with a dot."""
+    """Give a place beside the file, which becomes the file when all went well. No key begins a name with a dot.
+
+    It is on the disk when this returns, under its name: the row that tells of it outlasts a power cut, too.
+    """
+    new = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{uuid4().hex}")
     try:
         yield temporary
+        _sync(temporary)
         temporary.replace(file)
+        for folder in (file.parent, *(each.parent for each in new)):
+            _sync(folder)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Delete what processes that were killed in the midst of writing have left, a day later; look for it once a day."""
+    swept, yesterday = folder / SWEPT, time.time() - DAY_SECONDS
+    if not folder.exists() or (swept.exists() and swept.stat().st_mtime > yesterday):
+        return
+    for within, _, names in os.walk(folder):
+        for name in filter(BEING_WRITTEN.fullmatch, names):
+            with suppress(FileNotFoundError):  # it has its own name by now
+                if (file := Path(within, name)).stat().st_mtime < yesterday:
+                    file.unlink()
+    swept.touch()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems know it for files alone
+            raise
+    finally:
+        os.close(opened)
 
 
 class S3Streams:
@@ -97,6 +137,7 @@ class S3Streams:
         return cast(Source, answer["Body"])
 
     def random_access(self, path: str, size: int) -> IO[bytes]:
+        # A file that is missing is told now, and not at the first read.
         self._client.head_object(**self._place(path))
         return cast(IO[bytes], io.BufferedReader(_Ranged(self, path, size), AHEAD_BYTES))
 
@@ -112,6 +153,9 @@ class S3Streams:
     def remove(self, path: str) -> None:
         self._client.delete_object(**self._place(path))
 
+    def sweep(self) -> None:
+        """Do nothing: parts of an upload that was never completed are the bucket's lifecycle rule's to delete."""
+
     def link(self, path: str, *, lifetime: timedelta, method: str, headers: Mapping[str, str]) -> str:
         said = {f"Response{name.replace('-', '')}": value for name, value in headers.items()}
         operation = "head_object" if method == "HEAD" else "get_object"
@@ -126,11 +170,12 @@ class S3Streams:
 
     @cached_property
     def _signer(self) -> Any:
-        """Make a client that signs as all regions want it; boto3 itself still takes the older way for some."""
+        """Make a client that signs as all regions want it."""
         from botocore.config import Config
 
         credentials = self._bucket.credentials
         given = credentials.aws_client_parameters.get_params_override()
+        # boto3 itself still takes the older way for some.
         given["config"] = (given.get("config") or Config()).merge(Config(signature_version="s3v4"))
         return credentials.get_boto3_session().client("s3", **given)
 

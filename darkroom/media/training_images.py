@@ -82,20 +82,16 @@ def check_training_images(
 
 
 def with_trigger(images: Sequence[TrainingImage], word: str) -> list[TrainingImage]:
-    """Put the trigger word into every caption: a picture whose caption lacks it would teach the word nothing.
-
-    Where no picture has a caption there is none afterwards: then the trainer writes its own.
-    """
+    """Put the trigger word into every caption, where there are any."""
     if not any(image.caption for image in images):
-        return list(images)
+        return list(images)  # the trainer writes its own
+    # A picture whose caption lacks the word would teach it nothing.
     return [replace(image, caption=called(image.caption or "", word)) for image in images]
 
 
 def called(text: str, word: str) -> str:
-    """Return the text with the trigger word in it.
-
-    That is where it stands already (or as `[trigger]`, in captions), or else in front.
-    """
+    """Return the text with the trigger word in it."""
+    # Where it stands already it stays, also as `[trigger]`, for which the trainer puts it in.
     if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) or "[trigger]" in text:
         return text
     return f"{word}, {text}" if text else word

@@ -11,12 +11,13 @@ from darkroom.models.checking import InputProblem, WrongInput, check_input
 from darkroom.models.flags import with_flags
 from darkroom.models.model import CardModel, Refinement
 from darkroom.models.outputs import rest_of
-from darkroom.models.prices import Estimate, NoPrice, is_a_count, picture_count
+from darkroom.models.prices import TOO_DEAR, Estimate, NoPrice, is_a_count, picture_count
 from darkroom.models.schemas import ASSET, Path, file_places, picture_field, self_contained
 from darkroom.models.snapshot import packaged_cards
 
 __all__ = [
     "ASSET",
+    "TOO_DEAR",
     "Card",
     "CardModel",
     "Estimate",

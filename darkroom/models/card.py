@@ -41,6 +41,7 @@ class Card:
 
     def facts(self) -> dict[str, Any]:
         """Return what the ledger keeps of the card, by the names of its columns."""
+        # These two are the ledger's own to give.
         names = set(self.__dataclass_fields__) - {"version", "fetched_at"}
         return {name: getattr(self, name) for name in names}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
@@ -31,6 +32,7 @@ MOST_PROBLEMS = 20
 LARGEST = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MOST_NAMES = 12
 FILE = re.compile(r"asset:ast_[0-9a-z-]{1,40}|https://[!-~]{1,2000}")
+# fal's `sync_mode` and its like: bytes within the answer, and nothing at an address or in the history.
 INLINE = re.compile(r"(?:^|_)(?:sync_mode|base64|b64|inline|data_uri|bytes)(?:_|$)")
 WHY_NOT_INLINE = "files come by address and are kept in the media store, never inline: leave it out"
 TYPES = {
@@ -87,6 +89,7 @@ class WrongInput(BadInput):
 
 def check_input(endpoint: str, schema: Schema, input: Mapping[str, Any]) -> None:
     """Raise WrongInput with everything that the schema does not take."""
+    # The first one of each field, in their order.
     found = {each.field: each for each in reversed(list(_problems(schema, input)))}
     problems = list(reversed(found.values()))
     # Of a field and one inside of it, the inner one says it.
@@ -100,12 +103,15 @@ def _problems(schema: Schema, input: Mapping[str, Any]) -> Iterator[InputProblem
     yield from _inline(input)
     yield from _unknown(sides(schema, schema), input, schema, ())
     yield from _files(schema, input)
-    for error in Draft202012Validator(schema).iter_errors(dict(input)):
-        yield from _told(error)
+    with suppress(RecursionError):  # a schema that is its own alternative: no value is held against it to an end
+        # A dict, as no other mapping is an object to the validator.
+        for error in Draft202012Validator(schema).iter_errors(dict(input)):
+            yield from _told(error)
 
 
 def _unsendable(value: Any, path: Path) -> Iterator[InputProblem]:
     """Yield what cannot be sent or stored at all."""
+    # UTF-8 has no surrogates, and Postgres keeps no NUL.
     if isinstance(value, str) and ("\x00" in value or any("\ud800" <= each <= "\udfff" for each in value)):
         yield _problem(path, "takes no NUL characters or unpaired surrogates", "remove them")
     elif isinstance(value, float) and not isfinite(value):
@@ -137,6 +143,8 @@ def _unknown(schemas: Sequence[Schema], value: Any, root: Schema, path: Path) ->
     if not isinstance(value, Mapping):
         return
     known = properties(schemas)
+    # A schema that does not say that it takes other fields is taken at its word: a provider ignores them, and a
+    # misspelt one would be paid as the default.
     is_open = not known or any(schema.get("additionalProperties") for schema in schemas)
     for name, each in value.items():
         if name in known:
@@ -159,6 +167,7 @@ def _files(schema: Schema, input: Mapping[str, Any]) -> Iterator[InputProblem]:
             yield _problem(
                 path, "takes no bytes inline", "bring the file with POST /v1/uploads and give asset:<its id>"
             )
+        # `path` may also name weights elsewhere.
         elif not FILE.fullmatch(value) and (value.startswith(ASSET) or _only_address(path)):
             yield _problem(path, "takes a file", "give asset:<an asset's id>, or an https:// address")
 
@@ -173,6 +182,7 @@ def _told(error: ValidationError) -> Iterator[InputProblem]:
     path, wanted = tuple(error.absolute_path), error.validator_value
     match error.validator:
         case "required":
+            # An error for each missing field, and each names all that are required: `check_input` tells a field once.
             for name in wanted:
                 if isinstance(error.instance, Mapping) and name not in error.instance:
                     yield _problem((*path, name), "needs it", "add it")
@@ -191,6 +201,7 @@ def _told_of_sides(error: ValidationError) -> Iterator[InputProblem]:
         by_side.setdefault(each.schema_path[0], []).append(each)
     meant = [found for found in by_side.values() if not any(_is_other_kind(each, error) for each in found)]
     if meant and isinstance(error.instance, Mapping | list):
+        # The side with the fewest faults is the likeliest to have been meant.
         for each in min(meant, key=len):
             yield from _told(each)
         return
@@ -220,7 +231,7 @@ def allowed(keyword: str, wanted: Any, schema: Any) -> str:
     match keyword:
         case "type":
             words = " or ".join(TYPES.get(each, each) for each in ([wanted] if isinstance(wanted, str) else wanted))
-            return f"use {words}{_with_fields(schema)}"
+            return f"use {words}{_with_fields(schema)}{_one_of(schema)}"
         case "enum":
             return f"use {_listed(wanted)}"
         case "const":
@@ -241,6 +252,11 @@ def allowed(keyword: str, wanted: Any, schema: Any) -> str:
 def _with_fields(schema: Any) -> str:
     fields = list(schema.get("properties", {})) if isinstance(schema, Mapping) else []
     return f" with {', '.join(fields[:MOST_NAMES])}" if fields else ""
+
+
+def _one_of(schema: Any) -> str:
+    named = schema.get("enum") if isinstance(schema, Mapping) else None
+    return f": {_listed(named)}" if named else ""
 
 
 def _range(schema: Schema) -> str:

@@ -22,6 +22,7 @@ def with_flags(files: Sequence[RemoteFile], output: Mapping[str, Any]) -> list[R
     """Return the files of an output with what their model says of each."""
     flags: dict[str, bool] = {}
     for url, flagged in _flags(output):
+        # A file that stands in several places is flagged where one of them is.
         flags[url] = flagged or flags.get(url, False)
     return [replace(file, flagged=flags.get(file.url)) for file in files]
 
@@ -44,6 +45,7 @@ def _flagged_beside(beside: Mapping[str, Any], said: Any) -> Iterator[tuple[str,
         yield from ((url, said) for url in _addresses(beside))
     if not isinstance(said, list) or not said or not all(isinstance(each, bool) for each in said):
         return
+    # The length alone tells of which list it is said.
     lists = [each for each in beside.values() if isinstance(each, list) and each is not said and len(each) == len(said)]
     for files in lists:
         for file, flagged in zip(files, said, strict=True):

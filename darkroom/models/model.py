@@ -69,6 +69,7 @@ class CardModel:
         if schema is None:
             return self
         known = schema.get("properties", {})
+        # A field that the card of the day lacks is not brought back by a bound of it.
         bounds = {name: {**known[name], **fields[name]} for name in fields if name in known}
         return replace(self, card=replace(self.card, input_schema={**schema, "properties": {**known, **bounds}}))
 
@@ -87,11 +88,13 @@ class CardModel:
     @property
     def counted_by_provider(self) -> bool:
         """Return whether only the provider knows how many units a call has come to."""
+        # A film's seconds and an enlarged picture's megapixels are billed as they turned out, not as asked for.
         is_sure = is_a_count(self.card.unit or "", category=self.card.category)
         return self.card.unit_price is not None and self.operators_usd is None and not is_sure
 
     @property
     def expected(self) -> timedelta:
+        # None where there were hardly any calls of ours.
         if self.own_time is not None:
             return self.own_time
         if self.card.usual_seconds:
@@ -103,6 +106,7 @@ class CardModel:
     def start_timeout(self) -> timedelta:
         if self.patience is not None:
             return self.patience[0]
+        # It follows our own calls, and is never shorter than where there are none.
         return max(timedelta(minutes=30 if self.card.kind == "training" else 15), 2 * self.expected)
 
     @property
@@ -119,7 +123,7 @@ class CardModel:
         )
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Check the arguments and return the input to record: what was given, so that defaults stay the provider's."""
+        """Check the arguments and return the input to record."""
         if self.card.input_schema is None:
             raise BadInput(
                 f"{self.endpoint} has no schema to check an input by; fetch it: darkroom model sync {self.endpoint}",
@@ -128,6 +132,7 @@ class CardModel:
         check_input(self.endpoint, self.card.input_schema, arguments)
         if problems := list(self.check(arguments)):
             raise WrongInput.of_problems(self.endpoint, problems)
+        # What was given and no more: defaults stay the provider's.
         return with_numbers(self.card.input_schema, arguments)
 
     def file_places(self, input: Mapping[str, Any]) -> list[Path]:
@@ -164,6 +169,7 @@ class CardModel:
         """
         if self.card.unit_price is None:
             return None
+        # An operator's price is not reckoned with: without a count it is what was expected.
         if billable_units is None and self.operators_usd is None:
             billable_units = self._units_that_came(with_defaults(self.card, input), output)
         return None if billable_units is None else money(billable_units * self.card.unit_price)

@@ -1,8 +1,7 @@
 """Schemas of inputs and outputs: from OpenAPI 3.0, as platforms publish them, to JSON Schema that stands on its own.
 
 `$ref` is followed within the document alone. What a validator must not meet (a broken pattern, a keyword of the wrong
-type) is left out: a schema checks less then, and never fails a right input. So no schema is held against JSON Schema's
-own, which takes 25 ms for each: a platform has more than a thousand models.
+type) is left out: a schema checks less then, and never fails a right input.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ def _is_pattern(value: Any) -> bool:
     try:
         re.compile(value)
     except (re.error, TypeError):
+        # OpenAPI has JavaScript's patterns, and Python cannot read all of them.
         return False
     return isinstance(value, str)
 
@@ -57,7 +57,8 @@ def _is_anything(_: Any) -> bool:
     return True
 
 
-# The keywords that are kept, and what each must be for a validator to understand it.
+# The keywords that are kept, and what each must be for a validator to understand it. So no schema is held against JSON
+# Schema's own, which takes 25 ms for each: a platform has more than a thousand models.
 KEPT: Mapping[str, Callable[[Any], bool]] = {
     "type": _is_type,
     "properties": lambda value: isinstance(value, Mapping),
@@ -84,13 +85,14 @@ KEPT: Mapping[str, Callable[[Any], bool]] = {
     "description": _is_text,
     "title": _is_text,
     "examples": _is_list,
-    "x-fal-order-properties": _is_anything,
+    "x-fal-order-properties": _is_anything,  # the order of the fields in a form
     "ui": _is_anything,
     "_fal_ui_field": _is_anything,
 }
 LOCAL = "#/components/schemas/"
 FILE_NAME = re.compile(r"(?:^|_)(?:url|urls|uri)$")
 FILE_FORMATS = frozenset({"uri", "url", "binary", "data-url"})
+# What fal's forms call a field for a file.
 FILE_HINTS = frozenset({"image", "images", "video", "audio", "file", "files", "image_list", "mask"})
 # What the field is called in which a model takes the picture that it works on.
 PICTURE_FIELDS = ("image_url", "image_urls", "input_image_url", "input_image_urls", "image", "input_image", "images")
@@ -111,6 +113,7 @@ def self_contained(schema: Any, components: Mapping[str, Any]) -> dict[str, Any]
     used: dict[str, Any] = {}
     found: dict[str, Any] = _translated(schema, components, used)
     if not found:
+        # A schema of which nothing is understood would let everything through.
         return None
     return {**found, "$defs": used} if used else found
 
@@ -138,10 +141,12 @@ def _translated(node: Any, components: Mapping[str, Any], used: dict[str, Any], 
 def _referred(reference: str, components: Mapping[str, Any], used: dict[str, Any]) -> dict[str, Any]:
     name = reference.removeprefix(LOCAL)
     if not reference.startswith(LOCAL) or name not in components:
+        # Nothing is fetched for it: what it would say is not checked.
         return {}
     if name not in used:
         used[name] = {}  # first, as it may refer to itself
         used[name] = _translated(components[name], components, used)
+    # `~` and `/` have a meaning of their own in a JSON pointer.
     return {"$ref": f"#/$defs/{name.replace('~', '~0').replace('/', '~1')}"}
 
 
@@ -159,6 +164,7 @@ def _mended(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _or_null(found: dict[str, Any]) -> dict[str, Any]:
+    # What is said about a field stays in front of the alternatives, where forms read it.
     names = ("title", "description", "default", "examples")
     about: dict[str, Any] = {name: found.pop(name) for name in names if name in found}
     return {**about, "anyOf": [found, {"type": "null"}]}
@@ -167,8 +173,7 @@ def _or_null(found: dict[str, Any]) -> dict[str, Any]:
 def sides(schema: Any, root: Schema, within: frozenset[str] = frozenset()) -> list[Schema]:
     """Return the schema without its references and alternatives: every plain schema that a value may be held against.
 
-    A title, hint or format that stands beside alternatives is one of them, so that it is not lost. `within`: the
-    references that have led here.
+    `within`: the references that have led here.
     """
     if not isinstance(schema, Mapping):
         return []
@@ -178,6 +183,7 @@ def sides(schema: Any, root: Schema, within: frozenset[str] = frozenset()) -> li
         within |= {reference}
         name = reference.removeprefix("#/$defs/").replace("~1", "/").replace("~0", "~")
         return sides(root.get("$defs", {}).get(name), root, within)
+    # A title, hint or format that stands beside alternatives is one of them, so that it is not lost.
     found: list[Schema] = [schema]
     for name in ("anyOf", "allOf"):
         for each in schema.get(name, ()):
@@ -191,10 +197,8 @@ def properties(schemas: Sequence[Schema]) -> dict[str, Any]:
 
 
 def with_numbers(schema: Schema, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the input with each whole number a decimal one where its schema has those alone: 5 and 5.0 are the same.
-
-    An order that says the one is known again by one that says the other.
-    """
+    """Return the input with each whole number a decimal one where its schema has those alone."""
+    # 5 and 5.0 are the same: an order that says the one is known again by one that says the other.
     return dict(_with_numbers(input, sides(schema, schema), schema))
 
 
@@ -226,6 +230,7 @@ def _places(name: str, schemas: Sequence[Schema], value: Any, root: Schema, path
             yield from _places(key, sides(known.get(key), root), each, root, (*path, key))
     elif isinstance(value, list | tuple):
         items = [side for schema in schemas for side in sides(schema.get("items"), root)]
+        # What a list hints at is what its items are.
         hinted = [*items, *({"ui": schema.get("ui")} for schema in schemas if "ui" in schema)]
         for n, each in enumerate(value):
             yield from _places(name, hinted, each, root, (*path, n))
@@ -233,6 +238,7 @@ def _places(name: str, schemas: Sequence[Schema], value: Any, root: Schema, path
 
 def takes_file(name: str, schemas: Sequence[Schema]) -> bool:
     """Return whether a field of this name, with these schemas, takes a file's address."""
+    # `path` of FLUX's `loras`: its weights.
     return is_address(name, schemas) or (name == "path" and bool(schemas))
 
 
@@ -244,15 +250,13 @@ def is_address(name: str, schemas: Sequence[Schema]) -> bool:
 
 
 def picture_field(schema: Schema) -> tuple[str, bool] | None:
-    """Return the field in which an input takes a picture, and whether that is a list of them; None where it takes none.
-
-    Of several it is the one that is called so, else the only one that is required.
-    """
+    """Return the field in which an input takes a picture, and whether it is a list of them; None without any."""
     fields = properties(sides(schema, schema))
     taking = {name: _is_list_of_files(name, sides(each, schema), schema) for name, each in fields.items()}
     found = {name: is_list for name, is_list in taking.items() if is_list is not None and not OTHER_MEDIA.search(name)}
     required = [name for name in found if name in schema.get("required", ())]
     named = next((name for name in PICTURE_FIELDS if name in found), None)
+    # Of several it is the only one that is required, else the one that is called so.
     name = required[0] if len(required) == 1 else named
     return None if name is None else (name, bool(found[name]))
 

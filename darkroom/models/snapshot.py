@@ -32,6 +32,7 @@ def _card(facts: Mapping[str, Any], shared: Mapping[str, Any]) -> Card:
         **known,
         input_schema=self_contained(facts["input"], shared),
         output_schema=self_contained(facts["output"], shared),
+        # A text in the file: as a number it would lose digits on the way.
         unit_price=None if facts.get("unit_price") is None else Decimal(facts["unit_price"]),
         packaged=True,
     )

@@ -7,6 +7,7 @@ events their own id. The rest raises `Retry`, and `reconcile` does it again.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +17,20 @@ from typing import Any, Self
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from darkroom.clock import utc_now
-from darkroom.errors import NeedsHuman
-from darkroom.orchestrator.api import PrefectApi
+from darkroom.errors import DarkroomError, NeedsHuman
+from darkroom.orchestrator.api import MOST_PER_PAGE, PrefectApi
 from darkroom.orchestrator.run_states import RunState, run_state_of
 from darkroom.orchestrator.schedules import Timetables
 from darkroom.orchestrator.state_names import RECOVERING
 
+logger = logging.getLogger(__name__)
+
 WORK_POOL = "darkroom"
 RECONCILE = "reconcile/every-minute"
-MOST_PER_PAGE = 200  # Prefect's own bound
-# The events on which the automation resumes a run.
+# The events on which the automation resumes a run, unless they name it in this role: asked to resume what is resumed
+# already, it would record an action that has failed.
 RESUME_EVENTS = ("fal.job.completed", "fal.job.failed", "darkroom.slot.granted", "darkroom.run.woken")
+RESUMED_ROLE = "resumed-run"
 # States in which a run may have lost its process. A suspended run has none by right, a cancelled one is wanted so.
 RECOVERABLE = frozenset({"CRASHED", "FAILED", "RUNNING", "PENDING"})
 UNDER_WAY = frozenset({"RUNNING", "PENDING", "CANCELLING"})
@@ -75,11 +79,9 @@ class Orchestrator:
         self._api.close()
 
     def ensure_queue(self, user_id: str, *, limit: int) -> None:
-        """Ensure that the user's work queue exists and lets at most `limit` of its runs execute at once.
-
-        A queue that was ensured within the minute is not asked about: that would be every second call of a burst.
-        """
+        """Ensure that the user's work queue exists and lets at most `limit` of its runs execute at once."""
         name, now = queue_name(user_id), time.monotonic()
+        # In a burst it would be every second call.
         if now - self._ensured.get((name, limit), float("-inf")) < ENSURED_SECONDS:
             return
         self.ensure_named_queue(name, limit=limit)
@@ -88,27 +90,25 @@ class Orchestrator:
 
     def ensure_named_queue(self, name: str, *, limit: int | None) -> None:
         queues = f"/work_pools/{WORK_POOL}/queues"
+        # Prefect makes a queue by itself for a run that names it, but without a limit.
         if self._api.call("PATCH", f"{queues}/{name}", json={"concurrency_limit": limit}, absent=True) is not None:
             return
+        # Another process may make it meanwhile (409).
         queue = {"name": name, "concurrency_limit": limit}
         if self._api.call("POST", queues, json=queue, absent=True, conflict=True) is None:
             raise NeedsHuman(f"Prefect has no work pool '{WORK_POOL}': run `darkroom provision`")
 
     def queue_limits(self) -> dict[str, int | None]:
         """Return the limit of every queue of the pool, by its name."""
-        found: dict[str, int | None] = {}
-        while True:
-            body = {"limit": MOST_PER_PAGE, "offset": len(found)}
-            page = self._api.call("POST", f"/work_pools/{WORK_POOL}/queues/filter", json=body)
-            found |= {queue["name"]: queue["concurrency_limit"] for queue in page}
-            if len(page) < MOST_PER_PAGE:
-                return found
+        found = self._api.all_of(f"/work_pools/{WORK_POOL}/queues/filter", {})
+        return {queue["name"]: queue["concurrency_limit"] for queue in found}
 
     def create_run(
         self,
         *,
         deployment: str,
         run_key: str,
+        name: str,
         user_id: str,
         plan: str,
         parameters: Mapping[str, Any],
@@ -120,7 +120,7 @@ class Orchestrator:
         body = {
             "parameters": dict(parameters),
             "idempotency_key": run_key,
-            "name": run_key,  # so that one finds it in the ledger
+            "name": name,
             # The gateway has checked them, and the flow does. The server's check costs it 8 ms.
             "enforce_parameter_schema": False,
             "work_queue_name": queue_name(user_id),
@@ -130,6 +130,7 @@ class Orchestrator:
 
     def run_now(self, deployment: str, **parameters: Any) -> UUID:
         """Create one more run of a deployment, in the deployment's own queue."""
+        # A key of its own, so that the call can be repeated: a lost answer makes no second run.
         return self._create(deployment, {"idempotency_key": uuid4().hex, "parameters": parameters})
 
     def run_state(self, flow_run_id: UUID) -> RunState | None:
@@ -156,7 +157,8 @@ class Orchestrator:
             "deployment_id": {"any_": [str(self.deployment_id(deployment))]},
             "state": {"type": {"any_": sorted(UNDER_WAY)}},
         }
-        found = self._api.call("POST", "/flow_runs/filter", json={"flow_runs": wanted, "limit": MOST_PER_PAGE})
+        # Those since when it is that way are not to be asked for: Prefect filters by a state's kind, not by its time.
+        found = self._api.all_of("/flow_runs/filter", {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"})
         return [UUID(run["id"]) for run in found if run_state_of(run["state"], run).timestamp < before]
 
     def history(self, flow_run_id: UUID) -> list[RunState]:
@@ -166,32 +168,39 @@ class Orchestrator:
 
     def add_tags(self, flow_run_id: UUID, tags: Iterable[str]) -> None:
         path = f"/flow_runs/{flow_run_id}"
+        # Prefect replaces all tags by those that it is given.
         present = set(self._api.call("GET", path)["tags"])
         if missing := set(tags) - present:
             self._api.call("PATCH", path, json={"tags": sorted(present | missing)})
 
-    def wake(self, flow_run_id: UUID, *, event: str, request_ref: str, payload: Mapping[str, Any]) -> None:
-        """Emit the event on which the automation resumes the run.
-
-        Each call is a new event: Prefect drops a repeated id for 30 minutes. The automation resumes the first flow run
-        among the event's resources, so exactly one is named.
-        """
-        run = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "flow-run"}
+    def wake(self, flow_run_id: UUID, *, event: str, request_ref: str, payload: Mapping[str, Any]) -> bool:
+        """Resume the run and emit the event that says what for. Return whether this has resumed it."""
+        # Asked directly, Prefect has resumed the run before the automation would hear of the event. Where it does not
+        # answer, the event names the run such that the automation resumes it.
+        try:
+            resumed, role = self._resume(flow_run_id), RESUMED_ROLE
+        except DarkroomError:
+            resumed, role = False, "flow-run"
+        # The automation resumes the first flow run among the event's resources, so exactly one is named.
+        run = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": role}
         body = {
-            "id": str(uuid4()),
+            "id": str(uuid4()),  # a new one each time: Prefect drops a repeated id for 30 minutes
             "occurred": utc_now().isoformat(),
             "event": event,
             "resource": {"prefect.resource.id": f"fal.request.{request_ref}"},
             "related": [run],
             "payload": dict(payload),
         }
-        self._api.call("POST", "/events", json=[body])
+        try:
+            self._api.call("POST", "/events", json=[body])
+        except DarkroomError:
+            if not resumed:
+                raise
+            logger.warning("Flow run %s is resumed, and the event %s is not in Prefect's feed", flow_run_id, event)
+        return resumed
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
-        """Publish the announcements as Prefect's events, in one call.
-
-        One that was published before is the same event there.
-        """
+        """Publish the announcements as Prefect's events, in one call."""
         self._api.call("POST", "/events", json=[_event(each) for each in announcements])
 
     def resume(self, flow_run_id: UUID) -> bool:
@@ -205,6 +214,9 @@ class Orchestrator:
             return False
         if state.deployed:  # as `/resume` does it, which asks for an answer first, and for a form that is there by now
             return self._set_state(flow_run_id, type="SCHEDULED", name="Resuming")
+        return self._resume(flow_run_id)
+
+    def _resume(self, flow_run_id: UUID) -> bool:
         path = f"/flow_runs/{flow_run_id}/resume"
         return _accepted(self._api.call("POST", path, json={}, absent=True, repeatable=False))
 
@@ -220,17 +232,15 @@ class Orchestrator:
         return dict(found) if isinstance(found, dict) else None
 
     def recover(self, flow_run_id: UUID) -> bool:
-        """Put a run whose process is gone back into its queue. False if its state says there is nothing to recover.
-
-        Without force, so Prefect's own rules still apply, and never repeated: a second `Scheduled` could overtake the
-        worker that has just taken the first.
-        """
+        """Put a run whose process is gone back into its queue. False if its state says there is nothing to recover."""
         state = self.run_state(flow_run_id)
         if state is None or state.type not in RECOVERABLE:
             return False
         # A run that bears a pid is cancelled by whoever has that process: nobody. Before it is ready, lest a worker
         # has noted the next one.
         self._api.call("PATCH", f"/flow_runs/{flow_run_id}", json={"infrastructure_pid": None}, absent=True)
+        # Without force, so Prefect's own rules still apply, and never repeated: a second `Scheduled` could overtake the
+        # worker that has just taken the first.
         return self._set_state(flow_run_id, type="SCHEDULED", name=RECOVERING)
 
     def confirm_cancel(self, flow_run_id: UUID) -> bool:
@@ -272,17 +282,14 @@ class Orchestrator:
     def show_table(
         self, flow_run_id: UUID, *, key: str, name: str, message: str, table: Sequence[Mapping[str, str]]
     ) -> None:
-        """Add a finished task run of that name, and a table as its artifact.
-
-        Prefect's own engine takes ten times as long over a task run that has nothing to do.
-        """
+        """Add a finished task run of that name, and a table as its artifact."""
+        # By hand: Prefect's own engine takes ten times as long over a task run that has nothing to do.
         body = {
             "flow_run_id": str(flow_run_id),
             "name": name,
             "task_key": "report",
-            "dynamic_key": str(
-                uuid4()
-            ),  # a repeated call with the same key is answered with the task run that is there
+            # A call with a key that there is, is answered with the task run that is there.
+            "dynamic_key": str(uuid4()),
             "state": {"type": "COMPLETED", "name": "Completed", "message": message},
         }
         task_run = self._api.call("POST", "/task_runs/", json=body)
@@ -304,6 +311,7 @@ class Orchestrator:
             self._show(key=key, type=type, flow_run_id=str(flow_run_id), data=data, description=description)
 
     def _show(self, **artifact: str | float) -> None:
+        # Not repeated: an artifact that is made twice is shown twice.
         self._api.call("POST", "/artifacts/", json=artifact, repeatable=False)
 
     def _create(self, deployment: str, body: Mapping[str, Any]) -> UUID:
@@ -352,12 +360,10 @@ class Orchestrator:
 
 
 def _event(announcement: Announcement) -> dict[str, Any]:
-    """Convert an announcement to Prefect's event.
-
-    No flow run is named in it, so that no automation takes it for the end of what a run waits for.
-    """
+    """Convert an announcement to Prefect's event."""
     user = {"prefect.resource.id": f"darkroom.user.{announcement.user_id}", "prefect.resource.role": "user"}
     return {
+        # Made from ours: one that is published again is the same event there.
         "id": str(uuid5(NAMESPACE_URL, f"darkroom:{announcement.id}")),
         "occurred": announcement.occurred.isoformat(),
         "event": announcement.name,
@@ -365,6 +371,7 @@ def _event(announcement: Announcement) -> dict[str, Any]:
             "prefect.resource.id": f"darkroom.event.{announcement.id}",
             "prefect.resource.name": announcement.name,
         },
+        # No flow run, so that no automation takes it for the end of what a run waits for.
         "related": [] if announcement.user_id is None else [user],
         "payload": dict(announcement.payload),
     }

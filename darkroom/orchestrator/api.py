@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -18,10 +18,13 @@ import httpx
 from darkroom.errors import DarkroomError, NeedsHuman, Permanent, Retry
 from darkroom.tls import tls_context
 
+MOST_PER_PAGE = 200  # Prefect's own bound
 REPEAT_AFTER_SECONDS = (0.1, 0.4, 1.0)
 # Below uvicorn's keep-alive of 5 s: a connection the server is just closing would lose a call that may not be repeated.
 KEEP_ALIVE_SECONDS = 3.0
+# Prefect's server answers 503 where its database could not.
 UNAVAILABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})
+# Prefect has not heard of the call: it may be repeated, whatever it does.
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -77,6 +80,19 @@ class PrefectApi:
             raise _refusal(response)
         return response.json() if response.content else {}
 
+    def all_of(self, path: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield all that is found by a question which is answered in pages.
+
+        `asked`: with an order that does not change, so that none is missed between two pages.
+        """
+        looked_at = 0
+        while True:
+            page = self.call("POST", path, json={**asked, "limit": MOST_PER_PAGE, "offset": looked_at})
+            yield from page
+            looked_at += len(page)
+            if len(page) < MOST_PER_PAGE:
+                return
+
     def is_up(self) -> None:
         """Ask once whether it answers. Raises Retry, at once, where it does not."""
         try:
@@ -106,6 +122,7 @@ class PrefectApi:
 def block_document(api: PrefectApi, slug: str) -> Mapping[str, Any] | None:
     """Return what the block `<type>/<name>` says, with its secrets; None where there is none."""
     kind, _, name = slug.partition("/")
+    # Without the query secrets come as stars.
     path = f"/block_types/slug/{kind}/block_documents/name/{name}?include_secrets=true"
     document = api.call("GET", path, absent=True)
     return None if document is None else dict(document["data"])
@@ -120,10 +137,8 @@ def _unreachable(error: httpx.TransportError) -> Retry:
 
 
 def _refusal(response: httpx.Response) -> DarkroomError:
-    """Describe a refused call without Prefect's own words.
-
-    About refused parameters they repeat the values, and with them the prompt.
-    """
+    """Describe a refused call without Prefect's own words."""
+    # About refused parameters those repeat the values, and with them the prompt.
     call = f"{response.request.method} {response.request.url.path}"
     status = response.status_code
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):

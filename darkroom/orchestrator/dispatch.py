@@ -26,6 +26,7 @@ class Dispatcher:
 
     def carry_out(self, implied: Implied) -> None:
         """Carry out the effects, and those that follow from them."""
+        # As keys: an effect that is implied twice is carried out once.
         due = dict.fromkeys(joined(implied))
         while due:
             effect = next(iter(due))
@@ -43,10 +44,8 @@ class Dispatcher:
         return sum(map(self.carry_out_one, self.ledger.waits.wake_due()), NOTHING)
 
     def grant(self) -> None:
-        """Hand out the slots that are free, notify the runs, and make those that are missing.
-
-        Raises where nothing can be handed out, as nobody else may come to do it.
-        """
+        """Hand out the slots that are free, notify the runs, and make those that are missing."""
+        # Not left to reconcile where it fails: nobody else may come to do it.
         self.carry_out(self.hand_out())
 
     def hand_out(self, *, on_grant: Callable[[Sequence[Granted]], None] | None = None) -> Implied:
@@ -88,4 +87,5 @@ def _left_to_reconcile(what: str) -> Iterator[None]:
     try:
         yield
     except (DarkroomError, SQLAlchemyError) as error:
+        # Prefect or the ledger is out.
         logger.warning("%s; reconcile will do it: %s", what, error)

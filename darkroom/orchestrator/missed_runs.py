@@ -84,11 +84,9 @@ def give_way(
     now: datetime,
     timing: Timing = UNSCALED,
 ) -> str | None:
-    """Say why a run of that slot, which is one of the schedule, is not to run; None: it is.
-
-    Under `run_once` the run that it gives way to is made here where it is missing: after an outage of the server the
-    last run that was made ahead is there before `reconcile` has looked.
-    """
+    """Say why a run of that slot, which is one of the schedule, is not to run; None: it is."""
+    # The run that it gives way to is made where it is missing: after an outage of the server the last run that was made
+    # ahead is there before `reconcile` has looked.
     if rule.then is Missed.RUN_ONCE:
         _make_missing(timetables, timetable, rule, since=slot, now=now)
     newest = timetables.newest_on_record(timetable.deployment_id, until=now)
@@ -97,11 +95,9 @@ def give_way(
 
 
 def make_missing(orchestrator: Orchestrator, *, now: datetime) -> None:
-    """Make the runs of slots that came while Prefect's server was out: it makes none for times that are over.
-
-    Looked at are the slots since the last turn of `reconcile` that has completed, as that one has looked, too. What
-    Prefect cannot do now is raised: then the turn has not completed, and the next one looks further back.
-    """
+    """Make the runs of slots that came while Prefect's server was out: it makes none for times that are over."""
+    # The last turn of `reconcile` that has completed has looked, too. What Prefect cannot do now is raised: then this
+    # turn has not completed, and the next one looks further back.
     since = orchestrator.timetables.last_start(orchestrator.deployment_id(RECONCILE), named=COMPLETED)
     if since is None:
         return

@@ -99,6 +99,7 @@ def to_be_made(rule: MissedSlots, due: Sequence[datetime], *, on_record: Collect
         case Missed.RUN_ALL:
             return [slot for slot in due[-MOST_MADE:] if slot not in on_record]
         case Missed.RUN_ONCE:
+            # The newest makes up for the others, also where its run is there already.
             return [slot for slot in due[-1:] if slot not in on_record]
         case Missed.SKIP:
             return []

@@ -11,6 +11,7 @@ from typing import Any
 from darkroom.orchestrator.state_names import REFUSED
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+# How Prefect's engine says why a run has failed.
 _EXCEPTION = re.compile(r"encountered an exception: (\w+)")
 # How a flow ends that was called with what it does not take: at Prefect's own check, or at the flow's.
 _REFUSED = (REFUSED, "Validation of flow parameters failed", "Flow run encountered an exception: BadInput")
@@ -34,10 +35,8 @@ class RunState:
 
     @property
     def reason(self) -> str:
-        """Return the state's name and the exception's, without what that said.
-
-        About refused parameters that would be the values, and so the prompt.
-        """
+        """Return the state's name and the exception's, without what that said."""
+        # About refused parameters that would be the values, and so the prompt.
         kind = _EXCEPTION.search(self.message)
         return f"{self.name} ({kind[1]})" if kind else self.name
 

@@ -17,11 +17,10 @@ from darkroom.orchestrator.api import PrefectApi
 if TYPE_CHECKING:
     from prefect.server.schemas.schedules import SCHEDULE_TYPES
 
-MOST_PER_PAGE = 200  # Prefect's own bound
 AUTO_SCHEDULED = "auto-scheduled"  # the tag of runs that Prefect's scheduler has made
 # Looked through one after the other for the newest slots: Prefect reckons forward, at most 1,000 from where it begins.
 REACHES = (timedelta(hours=1), timedelta(days=1), timedelta(days=60), timedelta(days=1000))
-MOMENT = timedelta(microseconds=1)
+MOMENT = timedelta(microseconds=1)  # Prefect begins with the start itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +44,7 @@ class Schedule:
         return found
 
     def _slots(self, *, after: datetime, until: datetime | None, most: int) -> Iterator[datetime]:
+        # Prefect's `get_dates` around it is a coroutine.
         for slot in self.rule._get_dates_generator(n=most, start=after + MOMENT, end=until):
             yield datetime.fromtimestamp(slot.timestamp(), UTC)
 
@@ -65,6 +65,7 @@ class Timetable:
             return []
         found: set[datetime] = set()
         for schedule in self.schedules:
+            # A deployment does not make up for the time before it was there.
             begin = max(after, self.created, schedule.created)
             if schedule.active and begin < until:
                 found |= set(schedule.newest(after=begin, until=until, most=most))
@@ -89,14 +90,9 @@ class Timetables:
         """
         between = {"after_": slots[0].isoformat(), "before_": slots[-1].isoformat()}
         wanted = {"deployment_id": {"any_": [str(deployment_id)]}, "expected_start_time": between}
-        found, looked_at = set[datetime](), 0
-        while True:
-            body = {"flow_runs": wanted, "limit": MOST_PER_PAGE, "offset": looked_at, "sort": "ID_DESC"}
-            page = self._api.call("POST", "/flow_runs/filter", json=body)
-            found |= {_time(run["expected_start_time"]) for run in page if run["auto_scheduled"]}
-            looked_at += len(page)
-            if len(page) < MOST_PER_PAGE:
-                return found
+        found = self._api.all_of("/flow_runs/filter", {"flow_runs": wanted, "sort": "ID_DESC"})
+        # A run that a person starts at the time of a slot is not the slot's.
+        return {_time(run["expected_start_time"]) for run in found if run["auto_scheduled"]}
 
     def newest_on_record(self, deployment_id: UUID, *, until: datetime) -> datetime | None:
         """Return the last slot up to then that Prefect's scheduler has made a run for, by any of the schedules."""
@@ -119,11 +115,9 @@ class Timetables:
         self._api.call("POST", f"/deployments/{deployment_id}/schedule", json=body)
 
     def last_start(self, deployment_id: UUID, *, named: str) -> datetime | None:
-        """Return when the last run that ended in the state of that name began; None if there is none.
-
-        By time, not by id: only those that Prefect's scheduler makes have ids that bear it.
-        """
+        """Return when the last run that ended in the state of that name began; None if there is none."""
         wanted = {"deployment_id": {"any_": [str(deployment_id)]}, "state": {"name": {"any_": [named]}}}
+        # By time, not by id: only those that Prefect's scheduler makes have ids that bear it.
         body = {"flow_runs": wanted, "sort": "START_TIME_DESC", "limit": 1}
         found = self._api.call("POST", "/flow_runs/filter", json=body)
         return _time(found[0]["start_time"]) if found and found[0]["start_time"] else None

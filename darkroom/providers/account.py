@@ -71,12 +71,14 @@ class Configured(BaseModel):
             with closing(PrefectApi.from_environment()) as api:
                 data = block_document(api, cls.slug())
         except Retry as error:
+            # Prefect is out, and not the account: the call waits for it and uses up no attempt.
             raise Park(f"Prefect did not give the block {cls.slug()}: {error.message}", code="prefect_down") from error
         if data is None:
             raise cls._unusable()
         try:
             return cls.model_validate(data)
         except ValidationError as error:
+            # Saved with other fields than today's, by another version of Darkroom.
             raise cls._unusable() from error
 
     @classmethod
@@ -111,6 +113,8 @@ class ProviderAccount(Configured):
     immediate: ClassVar[bool] = False  # whether the answer to a submit is the outcome, so that nobody is ever polled
     tells_bills: ClassVar[bool] = False  # whether its provider says afterwards what calls were billed at
     required: ClassVar[bool] = False  # whether Darkroom does not start without it
+    # What is imported with its first call, and is large: the modules of its SDK.
+    client_modules: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def models(cls) -> Mapping[str, Model]:
@@ -171,6 +175,7 @@ class KeyAccount(ProviderAccount):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
+        # Here, as pydantic has collected `model_fields` only now: not yet in `__init_subclass__`.
         cls._block_type_name = f"{cls.title} account"
         cls._block_type_slug = f"{cls.account_id}-account"
         cls._documentation_url = HttpUrl(cls.keys_at)

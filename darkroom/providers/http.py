@@ -30,6 +30,7 @@ def lost_submit(provider: str, error: httpx.HTTPError) -> DarkroomError:
 def lost_call(provider: str, error: httpx.HTTPError) -> DarkroomError:
     """Return the error for a broken call that may be repeated."""
     if isinstance(error, httpx.PoolTimeout):
+        # Our own doing: a Park would open the breaker of the account.
         return Retry(f"too many calls to {provider} at once from this process", code="transient")
     if isinstance(error, NOT_SENT):
         return Park(f"{provider} cannot be reached ({type(error).__name__})", code="unreachable")
@@ -37,13 +38,11 @@ def lost_call(provider: str, error: httpx.HTTPError) -> DarkroomError:
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Read a header `Retry-After`; return None where there is none that can be read.
-
-    It has seconds, or a date measured against the answer's own `Date`: our clock may differ.
-    """
+    """Read a header `Retry-After`, of seconds or a date; return None where there is none that can be read."""
     found = {name.lower(): value for name, value in headers.items()}
     value = found.get("retry-after", "").strip()
     try:
+        # A date is measured against the answer's own `Date`: our clock may differ.
         seconds = float(value) if value.isascii() and value.isdigit() else _seconds_until(value, found["date"])
     except (KeyError, ValueError):
         return None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
 from darkroom.errors import BadInput
-
-CENT_FRACTION = Decimal("0.000001")
+from darkroom.models.prices import money as money
 
 
 class Strict(BaseModel):
@@ -21,6 +19,7 @@ class Strict(BaseModel):
 def _has_words(text: str) -> str:
     if not text.strip():
         raise PydanticCustomError("blank", "must not be blank")
+    # Postgres takes none, neither in a text nor in JSON.
     if "\x00" in text:
         raise PydanticCustomError("nul", "must not contain NUL characters: remove them")
     return text
@@ -42,10 +41,6 @@ def checked(kind: type[Input], arguments: Mapping[str, Any], *, endpoint: str) -
 def recorded(input: Strict) -> dict[str, Any]:
     """Return what goes on record: what was given, and such defaults as are ours and not the provider's."""
     return input.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def money(amount: Decimal) -> Decimal:
-    return amount.quantize(CENT_FRACTION)
 
 
 def _bad_input(kind: type[Strict], error: ValidationError, endpoint: str) -> BadInput:

@@ -59,19 +59,29 @@ def makes_pictures(model: Model) -> bool:
 
 
 def find_model(endpoint: str) -> Model:
-    """Return the model of that endpoint. Raise BadInput(field="model") for what nobody sells, or not here."""
-    return find_ordered(endpoint).model
+    """Return the model of that endpoint. Raise BadInput(field="model") for what nobody sells.
+
+    Also one that is not allowed here: what is under way with it goes on. Who orders it asks `find_ordered`.
+    """
+    known = all_models().get(endpoint)
+    return _of_card(_newest(endpoint)) if known is None else known
 
 
 def find_ordered(endpoint: str) -> Ordered:
-    """Return the model of that endpoint as it can be ordered today. Raise BadInput(field="model")."""
+    """Return the model of that endpoint as it can be ordered today. Raise BadInput(field="model") if it cannot."""
     if (known := all_models().get(endpoint)) is not None:
         return Ordered(model=known)
+    found = _newest(endpoint)
+    shelf().require_allowed(found)
+    # 0: the card is of no row of the ledger.
+    return Ordered(model=_of_card(found), version=found.card.version or None)
+
+
+def _newest(endpoint: str) -> Found:
     found = shelf().newest(endpoint)
     if found is None:
         raise BadInput(_unknown(endpoint), field="model")
-    shelf().require_allowed(found)
-    return Ordered(model=_of_card(found), version=found.card.version or None)
+    return found
 
 
 def model_of(row: Request) -> Model:
@@ -84,6 +94,7 @@ def model_of_version(endpoint: str, version: int | None) -> Model:
     if (known := all_models().get(endpoint)) is not None:
         return known
     card = None if version is None else shelf().version(endpoint, version)
+    # No platform is asked: this is also looked up inside a webhook's transaction.
     if card is None and (found := shelf().newest(endpoint, first_use=False)) is not None:
         card = found.card
     if card is None:
@@ -103,6 +114,7 @@ def _of_card(found: Found) -> CardModel:
         card=found.card,
         hosts=account.file_hosts(),
         operators_usd=found.call_usd,
+        # Asked only where the unit does not tell: the one is a query, the other a call to the platform.
         own_calls_usd=partial(shelf().usual_cost, found.card.endpoint),
         platform_usd=partial(shelf().platform_cost, found.card),
         own_time=shelf().usual_time(found.card.endpoint),

@@ -35,13 +35,17 @@ def is_outcome(error: DarkroomError) -> bool:
     return isinstance(error, Permanent | Retry) and error.code not in CALL_CODES
 
 
+def announced(row: Request, output: dict[str, Any] | None) -> Outcome:
+    """Return the outcome of a success that a webhook tells, which never brings the provider's count of units."""
+    # Where only that count tells the cost, the result is asked for when it is collected: it may come with the count.
+    return succeeded(row, None if getattr(model_of(row), "counted_by_provider", False) else output)
+
+
 def succeeded(row: Request, output: dict[str, Any] | None, *, billable_units: Decimal | None = None) -> Outcome:
     """Return the outcome of a success. Without its output it is fetched when it is collected.
 
-    So is one whose cost only the provider's count tells, and that came without it.
+    Without the provider's count, which some endpoints never tell, it costs what was asked for and came.
     """
-    if billable_units is None and output is not None and getattr(model_of(row), "counted_by_provider", False):
-        output = None
     cost = None if output is None else _cost(row, output, billable_units)
     return Outcome(transition=Transition.SUCCEED, output=output, cost_usd=cost)
 
@@ -56,9 +60,10 @@ def cancelled(row: Request, error: DarkroomError) -> Outcome:
 
 
 def _cost(row: Request, output: dict[str, Any], billable_units: Decimal | None) -> Decimal:
-    """Return what an answer cost. One that nobody can read was paid for all the same: as much as was expected."""
+    """Return what an answer cost."""
     try:
         cost = model_of(row).cost(row.input or {}, output, billable_units)
     except Permanent:
+        # An answer that nobody can read was paid for all the same: as much as was expected.
         return row.estimate_usd
     return row.estimate_usd if cost is None else cost

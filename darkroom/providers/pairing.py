@@ -29,8 +29,7 @@ class Sent:
 def pair(rows: Iterable[Request], sent: Iterable[Sent], *, window: timedelta) -> dict[str, str]:
     """Return which request is which row's, by ref: one to one in the order of time, if there are as many as rows.
 
-    Where the numbers differ nothing tells whose they are. `window`: how long after a row was submitted its request may
-    be dated.
+    `window`: how long after a row was submitted its request may be dated.
     """
     found: dict[str, str] = {}
     sent = sorted(sent, key=lambda each: each.sent_at)
@@ -39,6 +38,7 @@ def pair(rows: Iterable[Request], sent: Iterable[Sent], *, window: timedelta) ->
             each for each in sent if same(each.input, group[0].input) and any(_fits(each, row, window) for row in group)
         ]
         pairs = list(zip(group, fitting, strict=False))
+        # Where the numbers differ nothing tells whose they are.
         if len(group) == len(fitting) and all(_fits(each, row, window) for row, each in pairs):
             found |= {row.ref: each.request_id for row, each in pairs}
     return found

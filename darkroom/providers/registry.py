@@ -95,6 +95,7 @@ class Providers:
 
     def of(self, account_id: str) -> Provider:
         """Return the provider of that account. Raise NeedsHuman where its block is missing."""
+        # Also while it is opened, so that threads which come at once have one client.
         with self._lock:
             if account_id not in self._opened:
                 if account_id not in self._openers:

@@ -1,8 +1,7 @@
 """Where cards are looked up: the ledger, then the platform on a model's first use, then what came with Darkroom.
 
 One shelf is open in a process while it works with a ledger (`open_shelf`): a model is asked for in many places that
-know none. A version of a card never changes, so it is kept for good; the newest of a model is looked up again after
-some seconds, when prices and an operator's word may be others.
+know none.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from typing import Generic, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -27,15 +27,16 @@ from darkroom.settings import ANY_MODEL
 
 logger = logging.getLogger(__name__)
 
-FRESH_SECONDS = 10.0
+FRESH_SECONDS = 10.0  # then prices and an operator's word may be others, and who did not answer may do so
 PLATFORM_COST_SECONDS = 3600.0  # that it does not say is known for as long
-USUAL_SECONDS_KEPT = 300.0
-MOST_KEPT = 4096
+USUAL_SECONDS_KEPT = 300.0  # of the last 200 calls, so a few more hardly move it
+MOST_KEPT = 4096  # more than a platform has models: beyond that they are names which somebody made up
 ENDPOINT = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+){1,7}")
 LONGEST_ENDPOINT = 200
 
 FetchCard = Callable[[str], Card | None]
 FetchCost = Callable[[Card], Decimal | None]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,36 @@ class Found:
     call_usd: Decimal | None = None
 
 
+class _Kept(Generic[Answer]):
+    """Answers by endpoint, each with the time from which on it is asked for anew."""
+
+    def __init__(self, *, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._answers: dict[str, tuple[float, Answer | None]] = {}
+
+    def last(self, endpoint: str) -> tuple[bool, Answer | None]:
+        """Return whether nobody has to be asked yet, and what the last answer was; None is one, too."""
+        until, answer = self._answers.get(endpoint, (float("-inf"), None))
+        return self._clock() < until, answer
+
+    def keep(self, endpoint: str, answer: Answer | None) -> None:
+        self._keep(endpoint, answer, self._seconds)
+
+    def keep_failed(self, endpoint: str) -> None:
+        """Keep the last answer, for a moment: whoever was asked did not answer."""
+        self._keep(endpoint, self.last(endpoint)[1], FRESH_SECONDS)
+
+    def _keep(self, endpoint: str, answer: Answer | None, seconds: float) -> None:
+        if len(self._answers) >= MOST_KEPT:
+            self._answers.clear()
+        self._answers[endpoint] = self._clock() + seconds, answer
+
+
 class Shelf:
-    """Thread-safe. `fetch`: asks the platform for a card; `models`: the setting of that name."""
+    """Thread-safe. `fetch`: asks the platform for a card; `fetch_cost`: what its calls cost, raises DarkroomError.
+
+    `models`: the setting of that name.
+    """
 
     def __init__(
         self,
@@ -57,15 +86,16 @@ class Shelf:
         fetch: FetchCard | None = None,
         fetch_cost: FetchCost | None = None,
         models: str = ANY_MODEL,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._fetch, self._fetch_cost = fetch, fetch_cost
         self._globs = [each.strip() for each in models.split(",") if each.strip()]
-        self._newest: dict[str, tuple[float, Found | None]] = {}
-        self._versions: dict[tuple[str, int], Card] = {}
-        self._seconds: dict[str, tuple[float, float | None]] = {}
-        self._costs: dict[str, tuple[float, Decimal | None]] = {}
-        self._platform_costs: dict[str, tuple[float, Decimal | None]] = {}
+        self._newest = _Kept[Found](seconds=FRESH_SECONDS, clock=clock)
+        self._versions: dict[tuple[str, int], Card] = {}  # for good: a version never changes
+        self._seconds = _Kept[float](seconds=USUAL_SECONDS_KEPT, clock=clock)
+        self._costs = _Kept[Decimal](seconds=FRESH_SECONDS, clock=clock)
+        self._platform_costs = _Kept[Decimal](seconds=PLATFORM_COST_SECONDS, clock=clock)
         self._lock = threading.Lock()
         self._first_use = threading.Lock()  # so that it is one question; known models do not wait for it
 
@@ -78,28 +108,25 @@ class Shelf:
         if is_fresh or _is_whole(found) or not first_use or self._fetch is None or not _is_endpoint(endpoint):
             return found
         with self._first_use:
+            # Whoever waited here finds what the first one has fetched.
             is_fresh, found = self._known(endpoint)
             if is_fresh or _is_whole(found):
                 return found
             found = self._fetched(endpoint, self._fetch) or found
+            # Also that there is none, so that a wrong name is not asked for again at once.
             with self._lock:
-                self._note(endpoint, found)
+                self._newest.keep(endpoint, found)
             return found
 
     def _known(self, endpoint: str) -> tuple[bool, Found | None]:
         """Return what is known here, and whether it was looked up a moment ago; that nothing is, is known too."""
         with self._lock:
-            at, found = self._newest.get(endpoint, (float("-inf"), None))
-            if time.monotonic() - at < FRESH_SECONDS:
+            is_fresh, found = self._newest.last(endpoint)
+            if is_fresh:
                 return True, found
             if _is_whole(found := self._on_record(endpoint) or self._packaged(endpoint)):
-                self._note(endpoint, found)
+                self._newest.keep(endpoint, found)
             return False, found
-
-    def _note(self, endpoint: str, found: Found | None) -> None:
-        if len(self._newest) >= MOST_KEPT:
-            self._newest.clear()
-        self._newest[endpoint] = time.monotonic(), found
 
     def version(self, endpoint: str, version: int) -> Card | None:
         """Return that version of a card, as a call has it on record."""
@@ -116,34 +143,51 @@ class Shelf:
 
     def usual_cost(self, endpoint: str) -> Decimal | None:
         """Return what nine in ten of our last calls came to at most."""
-        with self._lock:
-            at, cost = self._costs.get(endpoint, (float("-inf"), None))
-            if time.monotonic() - at >= FRESH_SECONDS and self._ledger is not None:
-                with suppress(*OUTAGES):
-                    cost = self._ledger.models.usual_cost(endpoint)
-                self._costs[endpoint] = time.monotonic(), cost
-            return cost
+        return self._of_ledger(self._costs, endpoint, lambda ledger: ledger.models.usual_cost(endpoint))
 
     def platform_cost(self, card: Card) -> Decimal | None:
         """Return what a call usually comes to as its provider's platform says, which is asked once an hour."""
-        with self._first_use:
-            at, cost = self._platform_costs.get(card.endpoint, (float("-inf"), None))
-            if time.monotonic() - at >= PLATFORM_COST_SECONDS and self._fetch_cost is not None:
-                cost = self._fetch_cost(card)
-                self._platform_costs[card.endpoint] = time.monotonic(), cost
+        with self._lock:
+            is_fresh, cost = self._platform_costs.last(card.endpoint)
+        if is_fresh or self._fetch_cost is None:
             return cost
+        # Not the other lock: a platform may take seconds, and known models do not wait for it.
+        with self._first_use:
+            with self._lock:
+                is_fresh, cost = self._platform_costs.last(card.endpoint)
+            return cost if is_fresh else self._fetched_cost(card, self._fetch_cost)
+
+    def _fetched_cost(self, card: Card, fetch: FetchCost) -> Decimal | None:
+        try:
+            cost = fetch(card)
+        except DarkroomError as error:
+            # That it did not answer does not mean that it has nothing to say: for an hour every estimate was a guess.
+            logger.warning("What %s usually costs could not be asked: %s", card.endpoint, error.message)
+            with self._lock:
+                self._platform_costs.keep_failed(card.endpoint)
+                return self._platform_costs.last(card.endpoint)[1]
+        with self._lock:
+            self._platform_costs.keep(card.endpoint, cost)
+        return cost
 
     def usual_time(self, endpoint: str) -> timedelta | None:
         """Return within how long 19 in 20 of our last calls had ended, as it was some minutes ago at most."""
+        seconds = self._of_ledger(self._seconds, endpoint, lambda ledger: ledger.models.usual_seconds(endpoint))
+        return None if seconds is None else timedelta(seconds=seconds)
+
+    def _of_ledger(self, kept: _Kept[Answer], endpoint: str, ask: Callable[[Ledger], Answer | None]) -> Answer | None:
+        """Return what the ledger says, as it is kept here; while it is out, what it said last."""
         with self._lock:
-            at, seconds = self._seconds.get(endpoint, (float("-inf"), None))
-            if time.monotonic() - at >= USUAL_SECONDS_KEPT and self._ledger is not None:
-                with suppress(*OUTAGES):
-                    seconds = self._ledger.models.usual_seconds(endpoint)
-                if len(self._seconds) >= MOST_KEPT:
-                    self._seconds.clear()
-                self._seconds[endpoint] = time.monotonic(), seconds
-            return None if seconds is None else timedelta(seconds=seconds)
+            is_fresh, answer = kept.last(endpoint)
+            if is_fresh or self._ledger is None:
+                return answer
+            try:
+                answer = ask(self._ledger)
+            except OUTAGES:
+                kept.keep_failed(endpoint)
+            else:
+                kept.keep(endpoint, answer)
+            return answer
 
     def allows(self, found: Found | KnownModel) -> bool:
         """Return whether this installation sells the model: by an operator's word, else by the setting."""
@@ -195,6 +239,7 @@ def _is_whole(found: Found | None) -> bool:
 
 
 def _is_endpoint(text: str) -> bool:
+    # Anybody may name a model, and each name that could be one is a call to the platform.
     return len(text) <= LONGEST_ENDPOINT and bool(ENDPOINT.fullmatch(text))
 
 
@@ -213,17 +258,13 @@ def fetch_card(endpoint: str) -> Card | None:
 
 
 def fetch_cost(card: Card) -> Decimal | None:
-    """Ask the model's platform what a call usually comes to. Return None where it does not say, or not now."""
+    """Ask the model's platform what a call usually comes to. Return None where it does not say."""
     from darkroom.providers.registry import accounts
 
     if (account := accounts().get(card.account_id)) is None:
         return None
-    try:
-        with account.platform() as platform:
-            return None if platform is None else platform.usual_cost(card.endpoint)
-    except DarkroomError as error:
-        logger.warning("What %s usually costs could not be asked: %s", card.endpoint, error.message)
-        return None
+    with account.platform() as platform:
+        return None if platform is None else platform.usual_cost(card.endpoint)
 
 
 def keep_packaged(ledger: Ledger) -> None:

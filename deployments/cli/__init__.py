@@ -32,12 +32,13 @@ from darkroom.deployments.cli import (
 app = typer.Typer(
     help="Darkroom: a prompt goes in, a stored picture comes out, and every step is on record.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
+    pretty_exceptions_enable=False,  # a fault of ours keeps Python's own traceback, for whoever reports it
 )
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        # By the installed packages: to import Prefect takes a second.
         ours, prefects = version("darkroom-media"), version("prefect")
         typer.echo(f"darkroom {ours} (Prefect {prefects}, Python {platform.python_version()})")
         raise typer.Exit
@@ -50,6 +51,7 @@ def options(
     pass
 
 
+# In the order in which `--help` has them: the stack, work, money.
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(new.new, parts.up, parts.env, parts.demo, parts.gateway, parts.provision),
     *(jobs.generate, models.run, jobs.upload, job_list.jobs, jobs.status, jobs.why, jobs.cancel, replays.replay),
@@ -65,7 +67,7 @@ app.add_typer(models.model, name="model")
 app.add_typer(dead.dead, name="dead")
 app.add_typer(waits.wait, name="wait")
 app.add_typer(pending.pending, name="pending")
-app.add_typer(pending.pending, name="start", hidden=True, deprecated=True)
+app.add_typer(pending.pending, name="start", hidden=True, deprecated=True)  # its name in 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -31,16 +32,16 @@ def positive(text: str) -> Decimal:
         number = Decimal(text)
     except InvalidOperation:
         number = Decimal("NaN")
-    if not (number.is_finite() and number > 0):
+    if not (number.is_finite() and number > 0):  # "NaN" and "Infinity" are numbers to `Decimal`
         raise typer.BadParameter("a number above 0")
     return number
 
 
 def _cap(text: str) -> tuple[str, int]:
-    endpoint, _, number = text.rpartition("=")
-    if not (endpoint and number.isdigit()):
+    given = re.fullmatch(r"(.+)=([0-9]{1,9})", text)
+    if given is None:
         raise typer.BadParameter("an endpoint and a number, e.g. openai/gpt-image-2=10", param_hint="--endpoint")
-    return endpoint, int(number)
+    return given[1], int(given[2])
 
 
 @user.command("add")
@@ -88,7 +89,7 @@ def user_rotate(
             api.keep(made["key"])  # or the next command would come with one that stops working
     print_key(_first_of(made), as_json=as_json)
     until = "have stopped working" if not span else f"stop working at {when(utc_now() + span)}"
-    typer.echo(f"The old keys of {name} {until}.", err=True)
+    typer.echo(f"The old keys of {name} {until}.", err=True)  # on stdout the new key stands alone
 
 
 @user.command("plan")
@@ -110,6 +111,7 @@ def user_set(
 ) -> None:
     """Give a user budgets of their own, which go before the plan's. Takes effect at once."""
     asked = {"daily_budget_usd": daily_budget, "monthly_budget_usd": monthly_budget}
+    # Null gives the plan's back; what was not asked about is left out, and stays.
     given = {
         field: None if text == "plan" else str(positive(text)) for field, text in asked.items() if text is not None
     }
@@ -165,6 +167,7 @@ def plan_set(
         "monthly_budget_usd": monthly_budget,
         "markup": markup,
     }
+    # As text, in which no digit is lost, as it might be in a float.
     money = {field: None if number is None else str(number) for field, number in asked.items()}
     counted = {"in_flight": in_flight, "most_queued": queued, "calls_per_minute": calls}
     with open_api() as api:

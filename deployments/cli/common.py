@@ -30,20 +30,19 @@ HomeOption = Annotated[
 
 
 def join_stack() -> None:
-    """Fill what the environment leaves open with what the stack in our folder recorded.
-
-    Where the ledger is that stack's, so is Prefect, whatever other one the caller has settings for.
-    """
+    """Fill what the environment leaves open with what the stack in our folder recorded."""
     from darkroom.deployments.home import Home
     from darkroom.deployments.inherited import foreign_to_prefect, usable_proxies
     from darkroom.settings import belongs_to, own_home
 
     recorded = Home(own_home()).environment()
+    # Where the ledger is that stack's, so is Prefect, whatever other one the caller has settings for.
     if belongs_to(recorded):
         for name in foreign_to_prefect(os.environ):
             del os.environ[name]
     for name, value in recorded.items():
-        os.environ.setdefault(name, value)
+        os.environ.setdefault(name, value)  # what the environment says itself rules
+    # A proxy that httpx cannot read would have every client raise, on loopback too.
     os.environ.update(usable_proxies(os.environ))
 
 
@@ -55,9 +54,11 @@ def settings() -> Settings:
 
 
 def open_api() -> ApiClient:
-    from darkroom.deployments.api_client import ApiClient
+    from darkroom.deployments.api_client import ApiClient, http_client
 
-    return ApiClient(settings())
+    # By the shell's own proxy, before the stack's is taken over: a simulated provider's leads to no gateway elsewhere.
+    http = http_client()
+    return ApiClient(settings(), http=http)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from darkroom.clock import utc_now
 from darkroom.deployments.cli.common import open_api
 from darkroom.deployments.cli.output import JsonOption, print_rows
 
@@ -41,7 +40,9 @@ class By(StrEnum):
 def costs(
     since: Annotated[
         str | None,
-        typer.Option("--from", metavar="TIME", help="e.g. 2026-11-01. Default: this month (UTC)."),
+        typer.Option(
+            "--from", metavar="TIME", help="e.g. 2026-11-01. Default: this month, or the one that `--to` ends (UTC)."
+        ),
     ] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before it. Default: now.")] = None,
     by: Annotated[By, typer.Option(help="One line for each.")] = By.MODEL,
@@ -51,15 +52,13 @@ def costs(
     as_json: JsonOption = False,
 ) -> None:
     """Show what was spent, in USD: estimated, reckoned, billed. The last line is the total."""
-    end = utc_now() if until is None else _time(until, "--to")
-    first = end.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    begin = first if since is None else _time(since, "--from")
-    asked = {"from": begin.isoformat(), "to": end.isoformat(), "group_by": by.value, "user": user}
+    asked = {"from": _time(since, "--from"), "to": _time(until, "--to"), "group_by": by.value, "user": user}
     with open_api() as api:
         usage = api.get(f"{api.whose(user)}/usage", **asked)
     rows = [(_cells(each, each["name"] or each["key"] or "(none)"), each) for each in usage["items"]]
     if rows:
         rows.append((_cells(usage["total"], "total"), {**usage["total"], "name": "total"}))
+    begin, end = (datetime.fromisoformat(usage[side]).astimezone(UTC) for side in ("from", "to"))
     empty = f"Nothing was paid from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC."
     print_rows(COLUMNS, rows, as_json=as_json, empty=empty)
 
@@ -71,12 +70,16 @@ def _cells(sums: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _usd(amount: float) -> str:
+    # By its text a float has the digits that were sent, and `f` writes no exponent.
     return f"{Decimal(str(amount)).normalize():f}" if amount else "0"
 
 
-def _time(text: str, option: str) -> datetime:
+def _time(text: str | None, option: str) -> str | None:
+    if text is None:
+        return None
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        # Without a zone it is not in this machine's: days of budgets are UTC's, and so is all that is told here.
+        return (at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
+    except (ValueError, OverflowError):  # the latter of a time that in UTC is before the first year, or after the last
         raise typer.BadParameter("a day or a time, e.g. 2026-11-01", param_hint=option) from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

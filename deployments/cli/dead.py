@@ -48,6 +48,7 @@ def list_dead(
     """List failed jobs, newest first: a table in a terminal, JSON lines in a pipe."""
     chosen = which(user, kind, error_class, code, endpoint, failed_since, failed_before, discarded)
     letters = islice(_letters(chosen), limit)
+    # The first is asked for alone, so that of nothing there is no heading.
     first = next(letters, None)
     if first is None:
         typer.echo("There are no such failed jobs.", err=True)
@@ -83,14 +84,16 @@ def discard(
 def _letters(chosen: Which) -> Iterator[dict[str, Any]]:
     with open_api() as api:
         whose = api.whose(chosen.user)
+        # For operators the address itself has causes, and not jobs.
         yield from api.all(f"{whose}/dead-letters" + ("/jobs" if whose == ADMIN else ""), **chosen.over_http())
 
 
 def _print_table(letters: Iterable[dict[str, Any]]) -> None:
-    """Two lines for each: a job's id is there to be copied, so nothing stands beside it that could cut it short."""
+    """Print two lines for each."""
     from rich.console import Console
     from rich.text import Text
 
+    # An id is there to be copied: with `soft_wrap` nothing breaks it, and what may be long has a line of its own.
     console = Console(highlight=False)
     console.print(f"{'job':<32}  {'failed at':<16}  {'paid':>8}  {'replay':>8}  kind", style="bold", soft_wrap=True)
     for letter in letters:

@@ -40,15 +40,16 @@ class Which:
 
     @property
     def is_given(self) -> bool:
-        """Whether any option was."""
+        """Tell whether any option was given."""
         return self != Which()
 
     def in_ledger(self, ledger: Ledger, job_ids: list[str] | None = None) -> DeadLetterFilter:
-        """For a dry run. Jobs that are named are meant also where they were discarded."""
+        """Return the filter of a dry run, which asks the ledger itself."""
         from darkroom.ledger import DeadLetterFilter
 
         given = asdict(self)
         user = given.pop("user")
+        # Who names a job means it, also where it was discarded: a replay takes that back.
         return DeadLetterFilter(
             **given | {"discarded": None if job_ids and not self.discarded else self.discarded},
             job_ids=tuple(job_ids) if job_ids else None,
@@ -56,7 +57,7 @@ class Which:
         )
 
     def over_http(self) -> dict[str, Any]:
-        """As the API takes it."""
+        """Return them as the API takes them."""
         names = {"error_class": "class", "since": "failed_since", "until": "failed_before"}
         given = {k: v for k, v in asdict(self).items() if v is not None and v is not False}
         return {names.get(k, k): v.isoformat() if isinstance(v, datetime) else v for k, v in given.items()}
@@ -96,10 +97,11 @@ def moment(text: str | None, field: str) -> datetime | None:
     from darkroom.errors import BadInput
 
     try:
+        # How long ago ends in its unit; a time ends in a digit, or in the Z of UTC.
         if text[-1:].isalpha() and text[-1:] != "Z":
             return utc_now() - duration(text)
         return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:  # the latter before the year 1, and behind 9999
         raise BadInput(
             f"'{text}' is neither a time nor how long ago: write it like 2h, 1d or 2030-01-01T12:00:00+01:00.",
             field=field,

@@ -27,7 +27,7 @@ CENT = Decimal("0.01")
 
 
 def dry_run(which: Which, jobs: Sequence[str], *, as_json: bool) -> None:
-    """Of the failed jobs that are meant, oldest failure first."""
+    """Try the failed jobs that are meant, oldest failure first, and print the outcomes."""
     from darkroom.clock import utc_now
 
     # What fails from now on is not of the set, so that the command at the end is about the same one.
@@ -69,15 +69,17 @@ def left_out(jobs: Sequence[str], meant: Sequence[str]) -> list[str]:
 
 
 def line(said: DryRunResult) -> str:
-    """Of a terminal: the job, its kind, how it failed, what would become of it, the price of that, and why."""
+    """Return a job's line: its id and kind, how it failed, what would become of it, the price of that, and why."""
     was = said.was or {}
     failed = f"was {was.get('class')}/{was.get('code')}" + (f" in {was['step']}" if was.get("step") else "")
+    # In columns, verdict and price below each other; what may be long comes last.
     told = f"{said.job_id}  {said.kind:<15}  {failed:<52}  {said.verdict:<15}  ${said.price_usd:.4f}  {_details(said)}"
     # Providers' words are among it.
     return "".join(each if each.isprintable() else " " for each in told.rstrip())
 
 
 def _details(said: DryRunResult) -> str:
+    # What fails the same is in the line already, as what it was.
     failure = _failure(said.error) if said.error and said.verdict == "fails otherwise" else ""
     return "; ".join(part for part in (failure, *map(_asked, said.asks), said.why) if part)
 
@@ -93,7 +95,7 @@ def _asked(ask: Ask) -> str:
 
 
 def document(said: DryRunResult) -> dict[str, Any]:
-    """As JSON; `today.asks` in the order in which they would be made."""
+    """Return it as JSON; `today.asks` in the order in which they would be made."""
     asks = [{**vars(ask), "estimate_usd": str(ask.estimate_usd), "changed": list(ask.changed)} for ask in said.asks]
     today = {"verdict": said.verdict, "error": said.error, "why": said.why, "asks": asks}
     return {
@@ -123,7 +125,9 @@ def live(which: Which, jobs: Sequence[str], *, price: Decimal) -> str:
         "--endpoint": which.endpoint,
         "--failed-since": which.since.isoformat() if which.since else None,
         "--failed-before": which.until.isoformat() if which.until else None,
+        # Whole cents, and up: with less than the price some of them would stay where they are.
         "--budget": str(max(CENT, price.quantize(CENT, rounding=ROUND_UP))),
     }
     given = [part for name, value in options.items() if value is not None for part in (name, value)]
+    # Quoted: it is there to be copied into a shell.
     return shlex.join(["darkroom", "replay", *jobs, *given, *(["--discarded"] if which.discarded else [])])

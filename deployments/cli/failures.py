@@ -21,7 +21,8 @@ _OF_THE_PLACE = {
 def line_of(error: Exception) -> str | None:
     """Return the line; None for a fault of ours."""
     if isinstance(error, DarkroomError | ValueError):
-        return " ".join(str(error).split())
+        return " ".join(str(error).split())  # one line, whoever has written it
+    # Prefect's API, for one: of the gateway the commands' own client says so (`api_client.py`).
     if isinstance(error, httpx.TransportError):
         return f"{_host_of(error)} does not answer ({type(error).__name__}): {_remedy()}"
     if isinstance(error, OSError) and error.errno in _OF_THE_PLACE:

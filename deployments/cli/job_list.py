@@ -37,6 +37,7 @@ def jobs(
     first = moment(since, "--since")
     asked = {"status": status, "kind": kind, "since": first and first.isoformat(), "user": user}
     with open_api() as api:
+        # Pages come as lines are taken, so no more of them than it needs, and within this.
         found = api.all(f"{api.whose(user)}/jobs", **asked)
         rows = ((cells(job), job) for job in islice(found, limit))
         print_rows(COLUMNS, rows, as_json=as_json, empty="There are no such jobs.")

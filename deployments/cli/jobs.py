@@ -6,6 +6,7 @@ With `DARKROOM_API_KEY` they are that user's; without it they are the operator's
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +41,10 @@ def generate(
 
 
 def upload(
-    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Pictures, or a zip of them.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(exists=True, dir_okay=False, help="What a model takes."),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Bring files to the media store. Prints an id for each, which orders take; what was noticed of them on stderr."""
@@ -48,7 +52,7 @@ def upload(
         for file in files:
             uploaded = client.upload(file)
             for note in uploaded.get("notes") or ():
-                typer.echo(f"{file.name}: {note}", err=True)
+                typer.echo(f"{file.name}: {note}", err=True)  # on stdout a script finds ids alone
             if as_json:
                 print_json(uploaded)
             else:
@@ -89,14 +93,16 @@ def _ended(job: dict[str, Any]) -> str:
 
 
 def _size(text: str | None) -> str | dict[str, int] | None:
-    width, _, height = (text or "").partition("x")
-    if width.isdigit() and height.isdigit():
-        return {"width": int(width), "height": int(height)}
-    return text
+    # Not by `isdigit`, which is true of `²`, too: `int` does not read that, nor thousands of digits.
+    sides = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", text or "")
+    if sides:
+        return {"width": int(sides[1]), "height": int(sides[2])}
+    return text  # a name, of which the API knows whether there is one
 
 
 def _print(answer: dict[str, Any], *, as_json: bool) -> None:
     """Print a job as a person likes to look at it, in a terminal; in a pipe, or where it has just begun, as JSON."""
+    # The answer to an order is no whole job yet, and has no calls in it.
     if as_json or not sys.stdout.isatty() or "requests" not in answer:
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         return

@@ -38,6 +38,7 @@ def key_add(
     until = None if expires is None else _until(expires).isoformat()
     order = {"user": user, "name": name, "expires_at": until, "service": service}
     with open_api() as api:
+        # Left out, they are the API's own choice: all but admin.
         made = api.post(f"{ADMIN}/keys", order | ({"scopes": scope} if scope else {}))
     print_key({field: made[field] for field in ("user_id", "id", "key")}, as_json=as_json)
 
@@ -80,10 +81,11 @@ def _until(text: str) -> datetime:
     from darkroom.errors import BadInput
 
     try:
+        # How long ends in its unit; a time ends in a digit, or in the Z of UTC.
         if text[-1:].isalpha() and text[-1:] != "Z":
             return utc_now() + duration(text)
         return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:  # the latter behind the year 9999
         raise BadInput(
             f"'{text}' is neither a time nor how long from now: write it like 90d or 2030-01-01T12:00:00+01:00.",
             field="--expires",

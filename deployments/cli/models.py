@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from darkroom.deployments.cli.admin import positive
-from darkroom.deployments.cli.common import ADMIN, open_api, open_ledger, settings
+from darkroom.deployments.cli.common import ADMIN, open_api, open_ledger
 from darkroom.deployments.cli.output import AnywayOption, JsonOption, print_json, print_rows
 
 if TYPE_CHECKING:
@@ -57,36 +57,40 @@ def run(
 
 
 def _input(given: Sequence[str], client: ApiClient, *, endpoint: str) -> dict[str, Any]:
-    """Read the fields of an input. A name that is given again makes a list."""
+    """Read the fields of an input. A name that is given again makes a list, and so does one that takes nothing else."""
     found: dict[str, Any] = {}
-    texts = _texts(client.model(endpoint)) if given else frozenset[str]()
+    # Without any input there is nothing that the schema would have to tell apart.
+    card = client.model(endpoint) if given else {"input_schema": None}
+    texts, lists = _taking(card, "string"), _taking(card, "array")
     for each in given:
         name, is_given, text = each.partition("=")
         if not is_given or not name:
             raise typer.BadParameter("a name and a value, e.g. prompt='a fox'", param_hint="--input")
+        # `duration=5` is a text where a model wants "5".
         value = text if name in texts and not text.startswith(FILE) else _value(text, client)
         if name in found:
             before = found[name]
             found[name] = [*(before if isinstance(before, list) else [before]), value]
         else:
-            found[name] = value
+            # `image_urls=@cat.jpg` of a model that takes a list is a list of one.
+            found[name] = [value] if name in lists and not isinstance(value, list) else value
     return found
 
 
-def _texts(card: Mapping[str, Any]) -> frozenset[str]:
-    """Return the fields that take a text and nothing else: `duration=5` is one where a model wants "5"."""
+def _taking(card: Mapping[str, Any], kind: str) -> frozenset[str]:
+    """Return the fields that take this type and nothing else."""
     from darkroom.models.schemas import properties, sides
 
     schema = card["input_schema"] or {}
     known = properties(sides(schema, schema))
     types = {name: {each.get("type") for each in sides(field, schema)} - {None} for name, field in known.items()}
-    return frozenset(name for name, found in types.items() if found and found <= {"string", "null"})
+    return frozenset(name for name, found in types.items() if found and found <= {kind, "null"})
 
 
 def _value(text: str, client: ApiClient) -> Any:
     """Read a value: a file is uploaded, JSON is what it says, everything else is text."""
     if text.startswith(FILE):
-        path = Path(text.removeprefix(FILE)).expanduser()
+        path = Path(text.removeprefix(FILE)).expanduser()  # a shell does so at the beginning of a word alone
         if not path.is_file():
             raise typer.BadParameter(f"there is no file {path}", param_hint="--input")
         return f"asset:{client.upload(path)['id']}"
@@ -105,10 +109,9 @@ def model_sync(
     from darkroom.providers.syncing import Synced, sync_all, sync_one
 
     def tell(synced: Synced) -> None:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty():  # it writes over one line, which in a log would be an endless one
             typer.echo(f"\r{synced}", nl=False, err=True)
 
-    settings()
     with open_ledger() as ledger:
         if not endpoints:
             synced = sync_all(ledger, tell=tell)

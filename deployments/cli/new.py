@@ -28,7 +28,7 @@ def _copy(source: Traversable, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for each in source.iterdir():
         place = target / DOTTED.get(each.name, each.name)
-        if each.name == "__pycache__":
+        if each.name == "__pycache__":  # pip compiles what it installs, the template's files too
             continue
         if each.is_dir():
             _copy(each, place)

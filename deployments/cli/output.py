@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 WIDEST = 10_000  # characters of a line; what is longer is cut
+# By one name everywhere, so that a script need not look it up: also where it changes nothing.
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, one document per line.")]
 AnywayOption = Annotated[bool, typer.Option("--json", help="It is JSON anyway.")]
 OneJsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
@@ -29,7 +30,7 @@ def print_rows(
     """Print rows, each as its cells and as its document. `empty`: the sentence where there are none."""
     found = list(rows)
     if not found:
-        typer.echo(empty, err=True)
+        typer.echo(empty, err=True)  # a pipe gets an empty list
     elif as_json:
         for _, document in found:
             print_json(document)
@@ -37,22 +38,26 @@ def print_rows(
         print_table(columns, [cells for cells, _ in found])
     else:
         for cells, _ in found:
+            # A dash, as tools that split at any white space would lose count of the cells behind an empty one.
             typer.echo("\t".join(cell or "-" for cell in map(one_line, cells)))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table whose cells are never cut: an id is there to be copied. A terminal that is too narrow wraps it."""
+    """Print a table whose cells are never cut. A terminal that is too narrow wraps it."""
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
+    # An id is there to be copied, whole.
     for column in columns:
         table.add_column(column, no_wrap=True)
     for cells in rows:
+        # As `Text`: brackets in somebody's words are no markup.
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     here = Console()
+    # Measured on a line without end: at the terminal's width Rich would cut cells to fit.
     needed = Measurement.get(here, here.options.update(width=WIDEST), table).maximum
     # With a height as well, else a dumb terminal has 80 columns whatever is said.
     Console(highlight=False, width=max(here.width, needed), height=here.height).print(table, soft_wrap=True)
@@ -64,7 +69,8 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def one_line(cell: str) -> str:
-    """Return it without what would end its cell: providers' and people's words are among them."""
+    """Return it without what would end its cell."""
+    # Providers' and people's words are among them, with tabs and line breaks.
     return "".join(each if each.isprintable() else " " for each in cell)
 
 

@@ -36,6 +36,10 @@ def up(
     ] = False,
 ) -> None:
     """Run the whole stack on this machine, in the foreground, until Ctrl-C."""
+    from darkroom.deployments.stack.forks import begin_anew
+
+    mark = begin_anew(home.resolve())  # before the imports that it would do twice
+
     from darkroom.deployments.stack.supervisor import Stack
     from darkroom.orchestrator.project_file import users_project
 
@@ -53,7 +57,7 @@ def up(
     say(f"starting in {home.resolve()}")
     if project := users_project():
         say(f"with the project in {project}")
-    Stack(options, say=say, on_ready=lambda: say(options.ready_message())).run()
+    Stack(options, mark=mark, say=say, on_ready=lambda: say(options.ready_message())).run()
 
 
 def env(home: HomeOption = DEFAULT_HOME) -> None:
@@ -78,7 +82,9 @@ def gateway(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = StackOptions.port,
 ) -> None:
     """Run the HTTP door alone, as in production."""
-    join_stack()
+    join_stack()  # into the environment, from which the new program reads its settings
+    # In the place of this process, so whoever ends that ends the gateway. -P: not with the folder it starts in on the
+    # path, where the library's own modules would be taken for others.
     os.execv(
         sys.executable,
         [sys.executable, "-P", "-m", "darkroom.deployments.gateway", "--host", host, "--port", str(port)],

@@ -12,8 +12,8 @@ from darkroom.deployments.cli.common import ADMIN, open_api
 from darkroom.deployments.cli.output import JsonOption, print_rows
 
 PENDING_RUNS = f"{ADMIN}/pending-runs"
-MOST_REASON = 500
-COLUMNS = ("run", "deployment", "status", "events", "until", "job", "reason")
+MOST_REASON = 500  # characters, as the API takes them
+COLUMNS = ("run", "deployment", "state", "events", "until", "job", "reason")
 PendingRunIds = Annotated[
     list[str], typer.Argument(metavar="RUN...", help="Ids, as `darkroom pending list` gives them.")
 ]
@@ -24,18 +24,23 @@ pending = typer.Typer(help="Pending runs: those that events ask for, under flow 
 @pending.command("list")
 def list_pending(
     deployment: Annotated[str | None, typer.Option(help="Only of this one, e.g. sync-profile/debounced.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only gathering, waiting, begun or dropped ones.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", "--status", help="Only collecting, waiting, started or dropped ones.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most lines.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List pending runs of all users, newest first: id, deployment, status, events, until when, job, reason."""
+    """List pending runs of all users, newest first: id, deployment, state, events, until when, job, reason."""
     from darkroom.errors import BadInput
     from darkroom.ledger.statuses import PendingStatus
 
-    if status is not None and status not in list(PendingStatus):
-        raise BadInput(f"'{status}' is none of {', '.join(PendingStatus)}.", field="--status")
+    words = [each.word for each in PendingStatus]
+    # Scripts of 0.1 may name one in the words of it.
+    known = dict(zip([*words, *PendingStatus], [*words, *words], strict=True))
+    if state is not None and state not in known:
+        raise BadInput(f"'{state}' is none of {', '.join(words)}.", field="--state")
     with open_api() as api:
-        found = api.get(PENDING_RUNS, deployment=deployment, status=status, limit=limit)["items"]
+        found = api.get(PENDING_RUNS, deployment=deployment, state=state and known[state], limit=limit)["items"]
     _print(found, as_json=as_json, empty="There are no such pending runs.")
 
 
@@ -76,5 +81,5 @@ def _print(found: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> 
 
 def _cells(start: Mapping[str, Any]) -> tuple[str, ...]:
     until = datetime.fromisoformat(start["until"]).isoformat(timespec="seconds") if start["until"] else ""
-    known = (start["id"], start["deployment"], start["status"], str(start["events"]), until, start["job_id"] or "")
+    known = (start["id"], start["deployment"], start["state"], str(start["events"]), until, start["job_id"] or "")
     return (*known, start["reason"] or "")

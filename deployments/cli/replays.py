@@ -32,6 +32,7 @@ def _usd(text: str) -> Decimal:
         number = Decimal(text)
     except InvalidOperation:
         number = Decimal("NaN")
+    # "NaN" and "Infinity" are numbers to `Decimal`. The bounds are the API's, and so are six places of a dollar.
     if not (number.is_finite() and 0 <= number <= 100_000):
         raise typer.BadParameter("a sum in USD, e.g. 2.50")
     return round(number, 6)
@@ -77,14 +78,15 @@ def replay(
         _each(named, as_json=as_json)
         return
     price = _price(chosen, named)
-    typer.echo(price.sentence(), err=True)
+    typer.echo(price.sentence(), err=True)  # on stdout are jobs alone
     if not price.jobs:
-        raise typer.Exit(1 if named else 0)
+        raise typer.Exit(1 if named else 0)  # that none match is no failure; that those named cannot go is one
     if budget is not None:
         _together(chosen, named, budget, as_json=as_json)
         return
     if not yes:
         typer.confirm("Put them back?", abort=True, err=True)
+    # Those that were priced, by their ids: what has failed meanwhile was not asked about.
     _each(price.jobs, as_json=as_json)
 
 
@@ -102,7 +104,7 @@ def _try(chosen: Which, jobs: list[str], *, as_json: bool) -> None:
 
 
 def _each(jobs: list[str], *, as_json: bool) -> None:
-    """On its own, also where another is refused."""
+    """Put back each job on its own, also where another is refused."""
     from darkroom.errors import DarkroomError, NeedsHuman
 
     refused = False
@@ -152,7 +154,7 @@ def _price(chosen: Which, jobs: list[str]) -> _Price:
 
 def _together(chosen: Which, jobs: list[str], budget: Decimal, *, as_json: bool) -> None:
     told = _ask(chosen, jobs, budget_usd=float(budget))
-    put_back, refused, left = told["put_back"], told["refused"], told["left"]
+    put_back, refused, remaining = told["put_back"], told["refused"], told["remaining"]
     for job in put_back:
         if as_json:
             print_json({"job_id": job, "put_back": True})
@@ -161,13 +163,14 @@ def _together(chosen: Which, jobs: list[str], budget: Decimal, *, as_json: bool)
     for each in refused:
         typer.echo(f"{each['job_id']}: {each['why']}", err=True)
     typer.echo(f"{len(put_back):,} put back under a budget of ${budget}, {len(refused):,} not.", err=True)
-    if left:
-        typer.echo(f"{left:,} more match: run it again for those.", err=True)
+    if remaining:
+        typer.echo(f"{remaining:,} more match: run it again for those.", err=True)
     if refused:
         raise typer.Exit(1)
 
 
 def _ask(chosen: Which, jobs: list[str], **more: Any) -> dict[str, Any]:
+    # The API takes either.
     meant = {"jobs": jobs} if jobs else {"filter": chosen.over_http()}
     with open_api() as api:
         return api.post(f"{api.whose(chosen.user)}/dead-letters/replay", meant | more)

@@ -46,6 +46,7 @@ def job_view(job: dict[str, Any]) -> RenderableType:
         parts.append(_files(job["assets"]))
     if job.get("result"):
         parts.append(Text(json.dumps(job["result"], indent=2, ensure_ascii=False)))
+    # Escaped, or a `Text`: brackets in the words of providers and users are no markup.
     title = f"{job['kind']} [bold]{escape(job['id'])}[/] · {_coloured(job['status'])} · ${job['cost_usd']:.3f}"
     return Panel(Group(*parts) if parts else Text("nothing yet"), title=title, title_align="left")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 wait = typer.Typer(help="What jobs wait for beside paid calls, and its end by hand.", no_args_is_help=True)
 
 WaitId = Annotated[str, typer.Argument(metavar="WAIT", help="A wait's id, as `darkroom wait list` gives it.")]
-LONGEST = timedelta(days=100 * 366)
+LONGEST = timedelta(days=100 * 366)  # what is longer may be `timedelta.max`, which no time can be moved by
 
 
 @wait.command("list")
@@ -61,12 +61,13 @@ def extend(
     if (until is None) == (by is None):
         raise BadInput("Say either --until or --by.", field="--until")
     with open_api() as api:
+        # The API takes a time, so how much later is reckoned here, from what is planned by now.
         when = _time(until) if until is not None else _planned(api, wait) + duration(by or "")
         _show(api.change_wait(wait, "extend", {"until": when.isoformat()}))
 
 
 def duration(text: str) -> timedelta:
-    """Of parts like `2d`, `36h`, `1h30m`; raises BadInput."""
+    """Read how long, in parts like `2d`, `36h`, `1h30m`. Raise BadInput."""
     from darkroom import durations
     from darkroom.errors import BadInput
 
@@ -80,12 +81,12 @@ def duration(text: str) -> timedelta:
 
 
 def _time(text: str) -> datetime:
-    """Without a time zone it is this machine's."""
+    """Read a time. Without a zone it is this machine's."""
     from darkroom.errors import BadInput
 
     try:
         return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:  # the latter before the year 1, and behind 9999
         raise BadInput(f"'{text}' is no time: write it like 2030-01-01T12:00:00+01:00.", field="--until") from error
 
 

@@ -15,14 +15,14 @@ from darkroom.settings import load_settings
 
 HOST = "127.0.0.1"
 PORT = 8700
-SECONDS_TO_FINISH = 10
+SECONDS_TO_FINISH = 10  # for answers under way; streams take two of them to say when to come back
 # Longer than clients and proxies keep an idle connection (5 s, 60 s): who closes it first loses no request that is just
 # on its way.
 SECONDS_KEPT_ALIVE = 75
 
 
 def serve(*, host: str = HOST, port: int = PORT) -> None:
-    give_memory_back()
+    give_memory_back()  # before there are threads, as each may be given a heap of its own
     uvicorn.run(
         create_app(load_settings()),
         host=host,

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header
+from fastapi import APIRouter, FastAPI, Header
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
+from darkroom.deployments.gateway.batch_orders import BatchOrder
 from darkroom.deployments.gateway.limits import Limits
 from darkroom.deployments.gateway.loops.block_cache import BlockCache
 from darkroom.deployments.gateway.openapi import DESCRIPTION, TAGS, TITLE, add_pipelines, completed
@@ -48,15 +49,63 @@ from darkroom.deployments.gateway.routes import (
     waits,
     webhooks,
 )
+from darkroom.deployments.gateway.routing import method_name, take, whole_router
 from darkroom.deployments.gateway.services import open_services
 from darkroom.deployments.studio.app import create_studio
 from darkroom.errors import NeedsHuman
 from darkroom.events import read_hooks, read_triggers
 from darkroom.settings import Settings
 
+# A request is compared with one route after the other: those that come for every picture are first.
+PARTS = (
+    webhooks,
+    orders,
+    pipelines,
+    quotes,
+    usage,
+    budget,
+    batches,
+    loras,
+    models,
+    sessions,
+    keys,
+    events,
+    jobs,
+    stream,
+    callbacks,
+    dead_letters,
+    asset_lists,
+    assets,
+    uploads,
+    hooks,
+    admin,
+    operations,
+    everybody,
+    health,
+)
 # Routes of one thing by its id: everybody has their own, and operators anybody's.
 OF_ONE = {"jobs": jobs.of_one, "waits": waits.router}
-_OF_ONE_NAMES = {getattr(route, "name", "") for part in OF_ONE.values() for route in part.routes}
+
+
+def _of_anybody(route: APIRoute) -> str:
+    # Ids of operations are the methods of generated clients: the same route has another one at its second address.
+    return f"{method_name(route)}_of_anybody"
+
+
+def _at_two_addresses() -> APIRouter:
+    router = whole_router()
+    for name, routes in OF_ONE.items():
+        router.include_router(routes, prefix=f"/v1/{name}", tags=["Jobs"])
+        router.include_router(
+            routes, prefix=f"/v1/admin/{name}", tags=["Admin"], generate_unique_id_function=_of_anybody
+        )
+    router.include_router(pending_runs.router, prefix="/v1/pending-runs")
+    # The name of 0.1.
+    router.include_router(pending_runs.router, prefix="/v1/starts", deprecated=True)
+    return router
+
+
+_AT_TWO_ADDRESSES = _at_two_addresses()  # once for the process: FastAPI would build them anew for each application
 
 
 def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastAPI:
@@ -64,6 +113,7 @@ def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastA
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # Here and not before: the news feed takes the event loop that runs now.
         with open_services(settings, blocks=blocks) as services:
             app.state.services = services
             yield
@@ -78,8 +128,6 @@ def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastA
         description=DESCRIPTION,
         openapi_tags=TAGS,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0, "tryItOutEnabled": True},
-        # Generated clients name their methods after these.
-        generate_unique_id_function=_method_name,
         lifespan=lifespan,
         # The address of such a redirect would be made of the header Host, which a stranger writes.
         redirect_slashes=False,
@@ -91,13 +139,6 @@ def create_app(settings: Settings, *, blocks: BlockCache | None = None) -> FastA
     app.add_middleware(RateHeaders)
     app.add_middleware(Limits)
     return app
-
-
-def _method_name(route: APIRoute) -> str:
-    """Return what a client's method is called: a route that stands at two addresses has a name at each."""
-    if route.deprecated:
-        return f"{route.name}_deprecated"
-    return f"{route.name}_of_anybody" if "Admin" in route.tags and route.name in _OF_ONE_NAMES else route.name
 
 
 def _studio(app: FastAPI, settings: Settings) -> FastAPI:
@@ -119,44 +160,14 @@ def _require_settings(settings: Settings) -> None:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (
-        orders,
-        pipelines,
-        quotes,
-        usage,
-        budget,
-        batches,
-        loras,
-        models,
-        sessions,
-        keys,
-        events,
-        jobs,
-        stream,
-        callbacks,
-        dead_letters,
-        asset_lists,
-        assets,
-        uploads,
-        webhooks,
-        hooks,
-        admin,
-        operations,
-        everybody,
-        health,
-    ):
-        app.include_router(part.router)
-    app.include_router(models.categories)
-    for name, routes in OF_ONE.items():
-        app.include_router(routes, prefix=f"/v1/{name}", tags=["Jobs"])
-        app.include_router(routes, prefix=f"/v1/admin/{name}", tags=["Admin"])
-    app.include_router(pending_runs.router, prefix="/v1/pending-runs")
-    app.include_router(pending_runs.router, prefix="/v1/starts", deprecated=True)
+    take(app.router, *(part.router for part in PARTS), models.categories, _AT_TWO_ADDRESSES)
 
     @app.get("/", include_in_schema=False)
     def root(accept: Annotated[str, Header()] = "") -> RedirectResponse:
+        # Browsers name HTML in what they accept; what calls an API does not.
         return RedirectResponse("/studio" if "text/html" in accept else "/docs")
 
+    # The mount has what is below /studio/ alone.
     @app.get("/studio", include_in_schema=False)
     def studio() -> RedirectResponse:
         return RedirectResponse("/studio/jobs")
@@ -164,8 +175,8 @@ def _add_routes(app: FastAPI) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = completed(generate(), batches.BatchOrder)
+        if app.openapi_schema is None:  # once, at the first question: it imports Prefect and the project's code
+            app.openapi_schema = completed(generate(), BatchOrder)
             add_pipelines(app.openapi_schema)
         return app.openapi_schema
 

@@ -23,7 +23,7 @@ from darkroom.ledger import Caller, Scope
 LONGEST_NAME = 200
 
 bearer = HTTPBearer(
-    auto_error=False,
+    auto_error=False,  # files and the stream are opened by links and tokens, too
     scheme_name="ApiKey",
     description="A key that `darkroom user add` or `darkroom key add` printed, as `Authorization: Bearer <key>`.",
 )
@@ -57,6 +57,7 @@ def acting_caller(request: Request, services: ServicesOf, credentials: Credentia
     Raise 401 without a good key, 403 without the scope that the route needs or for acting for somebody without being a
     service, 429 for a key that has called too often.
     """
+    # A plain function, unlike those below: it asks the ledger, and waits for that in another thread.
     caller = services.ledger.users.authenticate(credentials.credentials) if credentials else None
     if caller is None or credentials is None:
         raise _no_key()
@@ -86,10 +87,8 @@ ActingCaller = Annotated[Acting, Depends(acting_caller)]
 
 
 async def acting_user(caller: ActingCaller) -> str:
-    """Return the user of `acting_caller`, for the many who need not know whose key it is.
-
-    Not a plain function: that would be a round trip to another thread, for every request.
-    """
+    """Return the user of `acting_caller`, for the many who need not know whose key it is."""
+    # `async`: FastAPI takes a plain function to another thread and back, for every request.
     return caller.user_id
 
 
@@ -110,7 +109,7 @@ def _no_key() -> Problem:
         "There is no key, or it is not valid (any more).",
         field="Authorization",
         remedy="Send `Authorization: Bearer <key>`; `darkroom user add NAME` (or `rotate`) prints one.",
-        headers={"WWW-Authenticate": "Bearer"},
+        headers={"WWW-Authenticate": "Bearer"},  # RFC 9110, 15.5.2: a 401 has it
     )
 
 
@@ -126,10 +125,11 @@ def _out_of_scope(needed: Scope) -> Problem:
 def _count(request: Request, services: Services, caller: Caller) -> None:
     if caller.calls_per_minute is None:
         return
+    # By the key, with which its sessions count: else whoever opened more of them could call as much more often.
     counted = services.rates.count(caller.key, caller.calls_per_minute)
-    tell(request.scope, counted)
+    tell(request.scope, counted)  # first, as a refusal says it, too
     if not counted.taken:
-        seconds = math.ceil(counted.seconds)
+        seconds = math.ceil(counted.seconds)  # up: who comes a moment early is refused again
         raise Problem(
             429,
             f"This key has called {caller.calls_per_minute} times within a minute, the most on its plan.",
@@ -152,8 +152,9 @@ def _checked(header: str) -> str:
 
 
 def _as_utf8(header: str) -> str:
-    """Headers come as latin-1 by the letter of HTTP, and as UTF-8 from about everybody."""
+    """Read the value of a header as UTF-8, where it is that."""
+    # By the letter of HTTP it is latin-1, as which the server reads it; about everybody sends UTF-8.
     try:
         return header.encode("latin-1").decode()
-    except ValueError:
+    except ValueError:  # it was latin-1 after all
         return header

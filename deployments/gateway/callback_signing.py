@@ -1,8 +1,7 @@
 """Signatures of callbacks, as Standard Webhooks has them, and the secrets that make them.
 
-A secret is derived from the salt in its owner's row with the installation's signing key, by an HMAC. So neither the
-ledger nor a copy of it signs anything, there is nothing to encrypt, and every gateway knows every secret. Whoever
-changes the signing key changes all secrets with it.
+A secret is derived from the salt in its owner's row with the installation's signing key, by an HMAC. Whoever changes
+the signing key changes all secrets with it.
 """
 
 from __future__ import annotations
@@ -16,10 +15,11 @@ from datetime import datetime
 from darkroom.ledger import CallbackEndpoint
 from darkroom.settings import Settings
 
-PREFIX = "whsec_"
+PREFIX = "whsec_"  # as the standard's libraries take a secret, before its base64
 
 
 def secret_of(salt: str, settings: Settings) -> bytes:
+    # Derived and not kept: neither the ledger nor a copy of it signs anything, and every gateway knows every secret.
     # The first line keeps what else is signed by this key from being taken for a secret.
     key = settings.signing_key.get_secret_value().encode()
     return hmac.new(key, f"callback\n{salt}".encode(), hashlib.sha256).digest()
@@ -41,6 +41,7 @@ def signed(id: str, body: bytes, secrets: Sequence[bytes], *, now: datetime) -> 
     """Return the headers by which a receiver knows the body for ours: its id, when it was sent, and signatures."""
     timestamp = str(int(now.timestamp()))
     content = f"{id}.{timestamp}.".encode() + body
+    # Of several, with a blank between them, a receiver takes the one that it can verify; `v1` is HMAC-SHA256.
     signatures = (base64.b64encode(hmac.new(each, content, hashlib.sha256).digest()).decode() for each in secrets)
     return {
         "webhook-id": id,

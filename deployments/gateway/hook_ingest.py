@@ -1,7 +1,7 @@
 """The outcome of a webhook of others: verified, read, made an event, and put on record like any that is sent.
 
 Nothing of a body is parsed before it is known whose it is. What is refused is counted and sampled in the log, not
-stored. What is signed and cannot be made an event is loud in the log, and kept as a refused event of the hook's owner.
+stored. What is signed and cannot be made an event is kept as a refused event of the hook's owner.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 1000  # of a form
-LONGEST_CHALLENGE = 1000
+LONGEST_CHALLENGE = 1000  # which is sent back as it came
 
 
 class HookIngest:
@@ -64,7 +64,7 @@ class HookIngest:
             envelope = hook.envelope(payload, given)
         except HookFailed as error:
             self._fail(hook, sender, payload, error)
-        if envelope is None:
+        if envelope is None:  # refused, it would be sent again and again
             return {"verdict": "ignored"}, NOTHING
         (taken,), implied = self._ingest.take(sender, [envelope])
         if taken.problem is not None:
@@ -83,6 +83,7 @@ class HookIngest:
             logger.error("The hook %s cannot verify anything, a block with its secret is wrong: %s", hook.name, error)
             raise unavailable("An operator has to look after this hook.") from None
         # A signature without a time holds for ever: what was signed once can be sent again and again.
+        # It is known by its bytes, as the id of a delivery is not signed everywhere.
         if self._recurrence.too_often((hook.name, hashlib.sha256(body).digest())):
             problem = self._refused(429, "repeated", "This webhook comes too often.")
             problem.headers = {"Retry-After": str(round(WINDOW_SECONDS))}
@@ -110,6 +111,7 @@ class HookIngest:
         raise self._no_event(hook, kept, problem)
 
     def _no_event(self, hook: Hook, kept: IngestResult, why: Refusal) -> Problem:
+        # Loud: it is genuine, and what was to start by it did not.
         logger.error("A webhook of the hook %s is no event: %s: %s (%s)", hook.name, why.field, why.message, kept.id)
         return Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -143,11 +145,12 @@ def _read(headers: Mapping[str, str], body: bytes) -> Any:
         form = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS))
     except ValueError:
         raise _malformed() from None
+    # So GitHub sends it where a form is chosen there, and Slack its interactions.
     return _json(form["payload"].encode()) if form.get("payload", "").startswith("{") else form
 
 
 def _json(text: bytes) -> Any:
-    if nests_too_deep(text):
+    if nests_too_deep(text):  # before it is parsed, as what reads, checks or writes it calls itself for each level
         raise Problem(422, f"The JSON is nested more than {MOST_LEVELS} levels deep.", field="body", code="too-deep")
     try:
         return json.loads(text)

@@ -1,7 +1,6 @@
 """Bounds on what arrives, before anything is parsed: the size of bodies, their type, and how deep their JSON nests.
 
-Pure ASGI, so a body is counted while it streams and never held in memory past its cap. A body that is too large is read
-to its end, within bounds, before it is refused: a connection closed on a sender that still sends loses the answer.
+A body that is too large is read to its end, within bounds, before it is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ API_CAP = MIB
 WEBHOOK_CAP = 8 * MIB  # a webhook carries a whole output, with data URIs at worst
 HOOK_CAP = MIB  # of others, which become events of 64 KiB at most
 EVENTS_CAP = 8 * MIB  # ten thousand of some 800 bytes
-DRAINED = 16 * MIB
+DRAINED = 16 * MIB  # of a body that is refused
 LEVELS_OF_EVENTS = 512  # an event that nests too deep for us is kept, refused; what nests deeper is not read
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 WEBHOOKS = "/webhooks/"
@@ -46,21 +45,28 @@ MANIFESTS = JSON_LINES | {
 NESTING = JSON_LINES | {"application/json"}  # a webhook's is its receiver's to read
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([A-Za-z0-9_.:\-]{1,40})', re.IGNORECASE)
 ARCHIVE = "application/zip"
-ARCHIVES = frozenset({ARCHIVE, "application/x-zip-compressed"})
-ANY_FILE = "application/octet-stream"  # what a client says that does not know: a picture or an archive, by its bytes
+ARCHIVES = frozenset({ARCHIVE, "application/x-zip-compressed"})  # as Windows calls it
+ANY_FILE = "application/octet-stream"  # what a client says that does not know: it is told by its bytes
+# The last ones are other names, by which old programs send the same.
 IMAGES = ("jpeg", "png", "webp", "heic", "heif", "avif", "gif", "tiff", "bmp", "jpg", "pjpeg", "x-png", "x-ms-bmp")
 UPLOAD_CAPS: Mapping[str, int] = {
     **{f"image/{name}": LARGEST_IMAGE for name in IMAGES},
     **dict.fromkeys((ARCHIVE, *sorted(ARCHIVES - {ARCHIVE}), ANY_FILE), MOST_BYTES),
+    **dict.fromkeys(
+        ("application/pdf", "application/gzip", "application/x-subrip", "text/plain", "text/vtt"), MOST_BYTES
+    ),
 }
+FAMILIES = ("audio", "video", "model", "font")  # of types that models take, whichever they are
+RANGES = tuple(f"{family}/*" for family in FAMILIES)
 
 
 class Limits:
+    # Pure ASGI, so that a body is counted while it streams, and never held in memory past its cap.
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http":  # the server's start and end, and web sockets: they have no body
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -79,7 +85,7 @@ class Limits:
 
 def cap_for(path: str, headers: Headers) -> int:
     if path == UPLOADS:
-        return UPLOAD_CAPS.get(media_type(headers), API_CAP)
+        return upload_cap(media_type(headers)) or API_CAP
     if path in (BATCHES, QUOTES):
         return MOST_OF_A_MANIFEST
     if path == EVENTS:
@@ -89,6 +95,12 @@ def cap_for(path: str, headers: Headers) -> int:
     if path.startswith(STUDIO) and media_type(headers) == FORM_WITH_FILES:
         return MOST_BYTES
     return WEBHOOK_CAP if path.startswith(WEBHOOKS) else API_CAP
+
+
+def upload_cap(declared: str) -> int | None:
+    """Return the most bytes of a file that is declared as this; None for what cannot be uploaded."""
+    family, _, kind = declared.partition("/")
+    return MOST_BYTES if family in FAMILIES and kind else UPLOAD_CAPS.get(declared)
 
 
 def media_type(headers: Headers) -> str:
@@ -111,7 +123,7 @@ def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | N
     if method not in WITH_BODY or path.startswith(SIGNED):
         return None
     if path == UPLOADS:
-        return None if media_type(headers) in UPLOAD_CAPS else wrong_upload_type()
+        return None if upload_cap(media_type(headers)) else wrong_upload_type()
     if path == BATCHES and media_type(headers) in MANIFESTS:
         return None
     if path.startswith(STUDIO) and media_type(headers) in (FORM, FORM_WITH_FILES):
@@ -121,6 +133,7 @@ def refuse(method: str, path: str, headers: Headers, *, cap: int) -> Problem | N
 
 def _fits(headers: Headers) -> bool:
     """JSON, or no body at all: a cancel needs none."""
+    # What comes in chunks has a body of which no length is told.
     if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return True
     return media_type(headers) == "application/json"
@@ -160,7 +173,7 @@ def wrong_upload_type() -> Problem:
         415,
         "The body is not declared as a file that can be uploaded.",
         field="Content-Type",
-        remedy=f"Send the file itself as the body, with its Content-Type: {', '.join(UPLOAD_CAPS)}.",
+        remedy=f"Send the file itself as the body, with its Content-Type: {', '.join([*UPLOAD_CAPS, *RANGES])}.",
     )
 
 
@@ -188,7 +201,7 @@ class _Body:
         while message["type"] == "http.request" and message.get("more_body"):
             message = await self.receive()
             pieces.append(message.get("body", b""))
-        if message["type"] != "http.request":
+        if message["type"] != "http.request":  # the sender is gone, in the middle of it
             return message
         whole = b"".join(pieces)
         if nests_too_deep(whole, most=self._levels):
@@ -196,6 +209,7 @@ class _Body:
         return {"type": "http.request", "body": whole, "more_body": False}
 
     async def drain(self) -> None:
+        # A connection that is closed on a sender who still sends loses the answer.
         enough = self._size + DRAINED  # who sends for ever loses the answer, and not our time
         while self._size <= enough:
             message = await self._next()

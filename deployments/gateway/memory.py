@@ -1,8 +1,7 @@
 """What the process gives back to the machine once a large request is done.
 
-Requests are worked on by some forty threads, and glibc gives each its own heap, whose top stays with it: after a
-few thousand uploads and manifests a gateway held more than a gigabyte of which Python used 20 MB. Two heaps for all,
-and large blocks that are mapped on their own and unmapped when they are freed, keep it at what it uses.
+After a few thousand uploads and manifests a gateway held more than a gigabyte of which Python used 20 MB. Two heaps for
+all threads, and large blocks that are unmapped when they are freed, keep it at what it uses.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ M_MMAP_THRESHOLD = -3
 M_TRIM_THRESHOLD = -1
 M_ARENA_MAX = -8
 
-HEAPS = 2
-LARGE_BYTES = 256 * 1024
+HEAPS = 2  # glibc gives each of some forty threads its own, and the top of each stays with it
+LARGE_BYTES = 256 * 1024  # what is larger is mapped on its own
 
 
 def give_memory_back() -> bool:
@@ -25,7 +24,7 @@ def give_memory_back() -> bool:
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
+    except (OSError, AttributeError):  # another C library, as musl, has none
         return False
     # Set by hand, both thresholds stay as they are: by itself the first grows to 32 MiB with what was freed last.
     settings = ((M_ARENA_MAX, HEAPS), (M_MMAP_THRESHOLD, LARGE_BYTES), (M_TRIM_THRESHOLD, LARGE_BYTES))

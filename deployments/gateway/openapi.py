@@ -112,10 +112,8 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def completed(document: dict[str, Any], *bodies: type[BaseModel]) -> dict[str, Any]:
-    """Complete it with the schemas that are referred to by name, and plain types.
-
-    Of problems (FastAPI would offer them as `application/json` only), and of bodies that come in several forms.
-    """
+    """Complete it with the schemas that are referred to by name, and plain types."""
+    # FastAPI would offer problems as `application/json` only, and knows nothing of bodies that come in several forms.
     models: dict[str, type[BaseModel]] = {"Problem": ProblemDocument} | {body.__name__: body for body in bodies}
     for name, model in models.items():
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -131,14 +129,16 @@ def completed(document: dict[str, Any], *bodies: type[BaseModel]) -> dict[str, A
 
 def add_pipelines(document: dict[str, Any]) -> None:
     """Describe the orders of all pipelines that have no address of their own: the project's, and packages'."""
+    # Here, as it imports Prefect and the project's code: a gateway that is never asked for it does without.
     from darkroom.engine.registry import all_pipelines
 
     template = document["paths"]["/v1/orders/{kind}"]["post"]
     named = {each.over_http.kind for each in NAMED if each.over_http}
     for kind, pipeline in sorted(all_pipelines().items()):
-        if kind in named:
+        if kind in named:  # described by their routes
             continue
         name = f"{kind.title().replace('-', '')}Order"
+        # Under the order's name, as parts of two projects' orders may be called the same.
         schema = labelled(pipeline.order).model_json_schema(ref_template=f"#/components/schemas/{name}_{{model}}")
         parts = {f"{name}_{part}": each for part, each in schema.pop("$defs", {}).items()}
         document["components"]["schemas"] |= parts | {name: schema}
@@ -163,9 +163,9 @@ def _response(status: int) -> dict[str, Any]:
 def _implied(operation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the problems that any operation may answer with that takes a body, parameters or a key."""
     statuses = {422, 503} if "parameters" in operation or "requestBody" in operation else set()
-    if "requestBody" in operation:
+    if "requestBody" in operation:  # by limits.py, before any endpoint
         statuses |= {400, 413, 415}
-    if "security" in operation:
+    if "security" in operation:  # 429 where a plan bounds calls, 503 as the key is looked up in the ledger
         statuses |= {401, 403, 429, 503}
     return {str(status): _response(status) for status in statuses if str(status) not in _own(operation)}
 
@@ -185,7 +185,8 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Drop null from a parameter's schema: one that may be left out is never null, it is just not there."""
+    """Drop null from a parameter's schema."""
+    # One that may be left out is never null in a query or a header: it is just not there.
     kinds: list[dict[str, Any]] = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema

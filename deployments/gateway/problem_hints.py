@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-MOST_READ = 1000
+MOST_READ = 1000  # a megabyte of unknown names kept a thread busy for minutes
 MOST_TOLD = 100
-_STOP = re.compile(r"(?<!e\.g)[.;:] ")
+_STOP = re.compile(r"(?<!e\.g)[.;:] ")  # "e.g." ends no half
 
 
 class FieldError(BaseModel):
@@ -41,15 +41,13 @@ _REMEDIES = {
 
 
 def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
-    """Return one for each field, the innermost.
-
-    Of a field that may be one thing or another, each is refused on its own. Of a body with ten thousand wrong names
-    the first are told, in a time that does not grow with them.
-    """
+    """Return one for each field, the innermost; of thousands the first, in a time that does not grow with them."""
     found: dict[str, FieldError] = {}
     for error in errors[:MOST_READ]:
         field = _field(error["loc"])
+        # Its message alone: what came in stands beside it (`input`), and may be a prompt.
         found.setdefault(field, FieldError(field=field, detail=error["msg"], remedy=_remedy(error)))
+    # Of a field that may be one thing or another, each is refused on its own.
     outer = {field[: dot.start()] for field in found for dot in re.finditer(r"\.", field)}
     return [error for field, error in found.items() if field not in outer][:MOST_TOLD]
 
@@ -72,9 +70,11 @@ def sentence(words: str) -> str:
 
 def _field(location: Sequence[str | int]) -> str:
     """Name the field, without its part of the request and the names that pydantic gives the sides of a union."""
+    # Of JSON that cannot be read the place in the text is told, as a number: then it is the body that is wrong.
     names = [str(part) for part in location[1:] if not _is_union_side(part)]
     return ".".join(names) if names and not isinstance(location[1], int) else str(location[0])
 
 
 def _is_union_side(part: str | int) -> bool:
+    # The name of a class, or `list[int]`: fields begin with a small letter.
     return isinstance(part, str) and ((part[:1].isupper() and part.isidentifier()) or "[" in part)

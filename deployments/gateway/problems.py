@@ -104,7 +104,7 @@ class Problem(HTTPException):
             detail=self.detail,
             field=self.field,
             remedy=self.remedy,
-            errors=self.errors if len(self.errors) > 1 else None,
+            errors=self.errors if len(self.errors) > 1 else None,  # a single one is all said above
             instance=self.instance,
         )
 
@@ -129,6 +129,7 @@ def unavailable(detail: str, *, retry_after: float | None = None) -> Problem:
 
 
 def from_error(error: DarkroomError) -> Problem:
+    # The narrower first: a ManifestError is BadInput, TooMany a Retry, StoreFull a Park.
     match error:
         case ManifestError():
             return _of_manifest(error)
@@ -149,13 +150,14 @@ def from_error(error: DarkroomError) -> Problem:
             return Problem(429, error.message, remedy=remedy_of(error.message), code=_code(error), headers=headers)
         case StoreFull():
             return Problem(507, error.message, remedy=remedy_of(error.message), code=_code(error))
+        # In the store's own words: who sends a file is told the remedy.
         case Park(code="store_refused") | Permanent(code="store_refused" | "store_misconfigured"):
             headers = _retry_after(None)
             return Problem(503, error.message, remedy=remedy_of(error.message), code=_code(error), headers=headers)
         case Retry() | Park():
             return unavailable(error.message, retry_after=_seconds(error))
-        case NeedsHuman():
-            return unavailable("An operator has to look after this installation; /readyz says what is missing.")
+        case NeedsHuman():  # its own words are the operator's, and may tell of our inside
+            return unavailable("An operator has to look after this installation; its log and /readyz say why.")
         case _:
             return internal()
 
@@ -196,6 +198,7 @@ def _retry_after(seconds: float | None) -> dict[str, str]:
 
 
 def _whole(seconds: float | None) -> int:
+    # Not 0, which says to come at once.
     return max(1, round(seconds or RETRY_AFTER_SECONDS))
 
 
@@ -220,7 +223,8 @@ def from_http(error: HTTPException, *, allow: Sequence[str] = ()) -> Problem:
 
 
 def _allowed(request: Request) -> list[str]:
-    """Return the methods that the address has. The framework names those of one of its routes alone."""
+    """Return the methods that the address has."""
+    # The framework names those of one of its routes alone.
     routes: Sequence[BaseRoute] = request.app.router.routes
     here = {name: request.scope[name] for name in ("type", "path", "root_path")}
     return [
@@ -248,8 +252,9 @@ def add_handlers(app: FastAPI) -> None:
         return problem.response()
 
     @app.exception_handler(OperationalError)
-    @app.exception_handler(PoolTimeout)
+    @app.exception_handler(PoolTimeout)  # no connection came free
     def _ledger_down(_: Request, error: Exception) -> JSONResponse:
+        # Then Postgres refuses what is to be written, and goes on answering what is read.
         full = isinstance(getattr(error, "orig", None), DiskFull)
         said = "The ledger has no room on its disk." if full else "The ledger does not answer."
         logger.warning("%s (%s)", said, type(error).__name__)

@@ -1,8 +1,7 @@
 """How often a key may call: so many a minute, as its user's plan says, counted in this gateway's memory.
 
-Answers say how it stands, in the headers of draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy` (`q` calls in `w`
-seconds) and `RateLimit` (`r` calls are left, in `t` seconds all are there again). Gateways that share the calls each
-count those that come to them.
+Answers say how it stands, in the headers of a draft of the IETF's. Gateways that share the calls each count those that
+come to them.
 """
 
 from __future__ import annotations
@@ -40,11 +39,12 @@ class Rates:
 
     def count(self, key: str, per_minute: int) -> Counted:
         """Count a call with the key. A whole minute's may come at once, then they come back one by one."""
-        with self._lock:
+        with self._lock:  # endpoints call from many threads, and a bucket has no lock of its own
             bucket = self._bucket((key, per_minute))  # by the rate, too: a plan that is changed counts anew
             taken = bucket.take()
             left, seconds = bucket.saved, bucket.seconds
         full = math.ceil((per_minute - left) * MINUTE / per_minute)
+        # draft-ietf-httpapi-ratelimit-headers: of `q` calls in `w` seconds `r` are left, and all again in `t` seconds.
         headers = {
             "RateLimit-Policy": f'"key";q={per_minute};w={MINUTE}',
             "RateLimit": f'"key";r={int(left)};t={full}',

@@ -56,10 +56,9 @@ class Services:
     rates: Rates = field(default_factory=Rates)
 
     async def act_on(self, implied: Implied, *, slot_freed: bool = False) -> None:
-        """Carry out what a committed change implies.
-
-        To be called after the answer; it returns at once, so it needs no thread.
-        """
+        """Carry out, after the answer, what a committed change implies."""
+        # `async`, as it returns at once: a plain function would be taken to another thread.
+        # A webhook that came twice has freed no slot.
         if slot_freed and GRANT in implied:
             self.admitter.slot_freed()
         self.executor.run(implied)
@@ -69,14 +68,14 @@ class Services:
 def open_services(settings: Settings, *, blocks: BlockCache | None = None) -> Iterator[Services]:
     with ExitStack() as opened:
         ledger = Ledger(settings.ledger_url, timing=settings.timing)
-        opened.callback(ledger.close)
+        opened.callback(ledger.close)  # closed last: all that is opened from here on asks it to the end
         opened.enter_context(open_shelf(_ledger_of_cards(settings, opened), models=settings.models))
         _keep_packaged(ledger)
         api = PrefectApi.from_environment()
         orchestrator = opened.enter_context(Orchestrator(api))
         dispatcher = Dispatcher(ledger, orchestrator)
         blocks = blocks or opened.enter_context(PrefectBlockCache(settings, api))
-        # By name, as each needs the other.
+        # Before those who give it effects, so that it ends after them. By name, as it and the admitter need each other.
         executor = opened.enter_context(EffectExecutor(dispatcher, on_grant=lambda: admitter.wake()))
         submitter = opened.enter_context(Submitter(ledger, settings, blocks, executor.run))
         admitter = opened.enter_context(Admitter(ledger, dispatcher, executor, on_grant=submitter.take))
@@ -108,7 +107,8 @@ def open_services(settings: Settings, *, blocks: BlockCache | None = None) -> It
 
 
 def _ledger_of_cards(settings: Settings, opened: ExitStack) -> Ledger:
-    """Open the ledger once more, for cards: they are looked up inside transactions, which may hold all connections."""
+    """Open the ledger once more, for cards."""
+    # They are looked up inside transactions, which may hold all connections of the first one.
     ledger = Ledger(settings.ledger_url, timing=settings.timing)
     opened.callback(ledger.close)
     return ledger
@@ -123,7 +123,7 @@ def _keep_packaged(ledger: Ledger) -> None:
 
 
 async def services_of(request: Request) -> Services:
-    """Not a plain function: that would be a round trip to another thread, for every request."""
+    # `async`: a plain function would be a round trip to another thread, for every request.
     services: Services = request.app.state.services
     return services
 

@@ -1,8 +1,7 @@
 """Tokens by which a browser reads the stream of one user: made for its backend, which has a key, and good for an hour.
 
 A token says whose news it opens, perhaps of one job, until when, and by whose key it was made; an HMAC with the
-installation's signing key keeps all of that as it is. So nothing is on record of it, and it ends with its key: of that
-it carries the digest, from which nobody finds the key.
+installation's signing key keeps all of that as it is. So nothing is on record of it, and it ends with its key.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class ReadToken:
     user_id: str
     job_id: str | None
     expires: int  # Unix seconds
-    key: str  # digest of the key by which it was made
+    key: str  # digest of the key by which it was made: a page reads it, and finds no key by it
 
     @property
     def expires_at(self) -> datetime:
@@ -41,7 +40,7 @@ def write_token(token: ReadToken, settings: Settings) -> str:
 def read_token(text: str, settings: Settings, *, now: datetime) -> ReadToken | None:
     """Return what the token says; None where it was not made here, or has run out."""
     payload, _, signature = text.partition(".")
-    # Before anything of it is read: only what was written here is decoded.
+    # Before anything of it is read: only what was written here is decoded. As bytes: of texts it compares ASCII alone.
     if not hmac.compare_digest(_signature(payload, settings).encode(), signature.encode()):
         return None
     try:

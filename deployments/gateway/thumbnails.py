@@ -1,7 +1,6 @@
 """Small pictures of assets: made when one is asked for first, then kept in the media store under their own key.
 
-The key has the file's hash in it, so what is kept is never another file's. Few are made at a time, as each takes a
-core and the memory of a whole picture; the others wait for their turn.
+Few are made at a time; the others wait for their turn.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from darkroom.media.thumbnails import Form
 
 PICTURES = frozenset({"image/jpeg", "image/png", "image/webp"})
 FILMS = frozenset({"video/mp4"})
-AT_ONCE = 2
+AT_ONCE = 2  # each takes a core, and the memory of a whole picture
 
 
 class Width(IntEnum):
@@ -49,7 +48,7 @@ class Thumbnails:
         """Return the small picture, made if it is not there yet. Raise Problem for a file that has none."""
         _require_visible(asset)
         key = _key(asset, width, form)
-        kept = await run_sync(_kept, key, store)
+        kept = await run_sync(_kept, key, store)  # what is kept needs no turn
         if kept is not None:
             return kept
         # Who waits here holds no thread: a page may show a hundred of them.
@@ -66,6 +65,7 @@ def remove_thumbnails(asset: Asset, store: MediaStore) -> None:
 
 
 def _key(asset: Asset, width: int, form: Form) -> str:
+    # With the file's hash in it, so that what is kept is never another file's.
     return f"thumbnails/{asset.user_id}/{asset.sha256}/{width}.{form}"
 
 
@@ -93,7 +93,7 @@ def _kept(key: str, store: MediaStore) -> bytes | None:
     try:
         return store.read(key)
     except Permanent as error:
-        if error.code != "media_missing":
+        if error.code != "media_missing":  # not made yet
             raise
         return None
 
@@ -101,6 +101,7 @@ def _kept(key: str, store: MediaStore) -> bytes | None:
 def _make(asset: Asset, width: int, form: Form, store: MediaStore) -> bytes:
     if asset.content_type in PICTURES:
         return thumbnails.of_picture(store.read(asset.key), width=width, form=form)
+    # Here and there, not whole: a film may be of any size, and its first picture is asked for.
     with closing(store.random_access(asset.key, size=asset.bytes)) as file:
         try:
             return thumbnails.of_film(file, width=width, form=form)

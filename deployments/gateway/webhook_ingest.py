@@ -1,8 +1,8 @@
 """The outcome of a provider's webhook: verified, matched to a row, settled. The answer decides whether it comes again.
 
-Whose webhook it is the provider's own receiver says. A signature covers neither the query nor, always, the customer, so
-both are checked here: the account against ours, and the token in the address against the row's. What is refused is
-counted and sampled in the log, not stored; what comes again and again is refused after a while.
+Whose webhook it is the provider's own receiver says. What its signature does not cover is checked here: the account
+against ours, and the token in the address against the row's. What is refused is counted and sampled in the log, not
+stored; what comes again and again is refused after a while.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from darkroom.providers.registry import accounts
 from darkroom.providers.webhooks import Webhook, WebhookReceiver, WebhookRejected
 from darkroom.settings import Settings
 
-TOKEN = re.compile(r"[0-9a-f]{32}")
+TOKEN = re.compile(r"[0-9a-f]{32}")  # 128 bits by chance
 IGNORED = "ignored"  # of a call that is none of ours, or of something else than its end
 
 
@@ -84,8 +84,9 @@ class WebhookIngest:
             )
             if settled is not None:
                 return settled[0].value, settled[1]
-            if receiver.tells_of_others:
+            if receiver.tells_of_others:  # refused, it would come again, and never be ours
                 return IGNORED, NOTHING
+        # It has overtaken the answer to its submit, or our account is not known yet.
         row = self._find(account_id, webhook, token)
         if not is_known:
             self._learn(account_id, str(webhook.provider_user))
@@ -105,14 +106,15 @@ class WebhookIngest:
             return receiver.receive(headers, body, query, account=self._blocks.account(account_id))
         except WebhookRejected as error:
             raise self._refused(401, error.reason, "This webhook could not be verified.") from error
-        except NeedsHuman as error:
+        except NeedsHuman as error:  # the secret to verify it with is not set
             detail, _, remedy = error.message.partition(". ")
             raise Problem(503, f"{detail}.", remedy=remedy or None, code=error.code.replace("_", "-")) from error
 
     def _require_our_account(self, account_id: str, webhook: Webhook) -> bool:
         """Return whether it is known that the webhook is for our account; False where ours is yet to be learned."""
-        if webhook.provider_user is None:
+        if webhook.provider_user is None:  # its signature tells
             return True
+        # A key that signs for all customers of a provider verifies another one's webhook, too.
         ours = self._provider_user(account_id)
         if ours is not None and ours != webhook.provider_user:
             raise self._other_account()
@@ -154,10 +156,12 @@ class WebhookIngest:
         return row
 
     def _by_token(self, token: str | None) -> Request | None:
+        # What can be no token costs the ledger nothing.
         return self._ledger.requests.by_token(token) if token and TOKEN.fullmatch(token) else None
 
     def _learn(self, account_id: str, provider_user: str) -> None:
-        """Put on record which account is ours. Only now: the request is one of ours, so its account is too."""
+        """Put on record which account is ours."""
+        # Only now: the request is one of ours, so its account is too. The first that is learned stays.
         if self._ledger.users.learn_provider_user(account_id, provider_user) != provider_user:
             raise self._other_account()
 
@@ -165,6 +169,7 @@ class WebhookIngest:
         return self._refused(403, "other_account", "This webhook is for another account.")
 
     def _unknown(self) -> Problem:
+        # After 2xx it would not be sent again, and it may only have come early.
         return self._refused(404, "unknown_request", "There is no such request.")
 
     def _foreign_token(self) -> Problem:

@@ -5,6 +5,6 @@ certificates of its own authority (`environment.client_environment` gives a proc
 Beside fal's own behaviour it misbehaves on demand: see `faults.py` and the operators' side under `/_sim/`.
 
 Known differences from the real one: webhooks may go to loopback addresses (fal drops those), models read files from
-fal's CDN only (not from elsewhere), the book is in memory (a restart forgets all requests), and nobody pays what is
-charged.
+fal's CDN only (not from elsewhere), and nobody pays what is charged. A restart goes on with requests, files and what
+accounts have set; it forgets uploads that were begun, and all that operators have set.
 """

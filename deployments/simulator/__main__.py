@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _latency_of(text: str) -> tuple[str, float]:
     endpoint, _, seconds = text.partition("=")
+    # A misspelt name would be an option that never does anything.
     if endpoint not in (known := [*ENDPOINTS, *PACES]):
         raise argparse.ArgumentTypeError(f"no such endpoint: {endpoint}; there are {', '.join(known)}")
     try:

@@ -1,8 +1,4 @@
-"""One ASGI application for the hosts of fal and of the other providers, and for the operators' side.
-
-Requests that came through the proxy (https) are routed by host, with an outage in front of fal's; plain ones are the
-operators'.
-"""
+"""One ASGI application for the hosts of fal and of the other providers, and for the operators' side."""
 
 from __future__ import annotations
 
@@ -47,16 +43,18 @@ class FalSimulator:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # What came through the proxy's tunnel is https, and is routed by its host; operators come by plain http.
         application = self._operators if scope["scheme"] == "http" else self._for_client(scope)
         await application(scope, receive, send)
 
     def _for_client(self, scope: Scope) -> ASGIApp:
+        # Before anything is refused: a dry run is to send nothing at all, which this number shows.
         self._provider.client_requests += 1
         host = _host(scope)
         if is_fal_host(host) and self._outage.mode is OutageMode.NGINX:
             return ingress_error()
         if is_fal_host(host) and self._outage.mode is OutageMode.REFUSE:
-            return _hang_up
+            return _hang_up  # the connection is from before the outage: new ones the front door refuses
         role = role_of(host)
         return self._by_role[role] if role else PlainTextResponse("No such host", status_code=404)
 

@@ -1,8 +1,4 @@
-"""What models work with: the files they are given, a thread to draw in, and the CDN to publish on.
-
-All their CPU time is spent in the one thread, beside the event loop and during the latency. Files are read where fal
-keeps them, or from a `data:` address: the simulator does not go out into the world.
-"""
+"""What models work with: the files they are given, a thread to draw in, and the CDN to publish on."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from .book import Entry
-from .cdn import Cdn
+from .cdn import Cdn, Terms
 from .faults import FileFault
 from .hosts import Role, role_of
 from .outcomes import Place, Rejection
@@ -68,6 +64,7 @@ class Bench:
     def __init__(self, cdn: Cdn, *, fixed_pictures: bool) -> None:
         self.fixed_pictures = fixed_pictures
         self._cdn = cdn
+        # All CPU time of models is spent in this one thread, beside the event loop and during the latency.
         self._pen = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pictures")
 
     def close(self) -> None:
@@ -79,14 +76,20 @@ class Bench:
     def read(self, entry: Entry, url: str, *, place: Place) -> Source:
         """Read the source, inline or from the CDN. Raise Rejection where it cannot be had."""
         inline = url.startswith("data:")
+        # Without the content: the book is read by people, and written to the journal.
         entry.files_read.append("data:" if inline else url)
         content = _decoded(url) if inline else self._from_cdn(url)
+        # fal's word for every link that leads to no file, whatever the cause.
         if content is None:
             raise Rejection("file_download_error", place=place, given=url)
         return Source(content=content, url=url, place=place)
 
     def _from_cdn(self, url: str) -> bytes | None:
-        parts = urlsplit(url)
+        # Files are read where fal keeps them: the simulator does not go out into the world.
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return None
         if parts.scheme != "https" or role_of(parts.hostname or "") is not Role.CDN:
             return None
         file = self._cdn.read(parts.path)
@@ -119,15 +122,11 @@ class Bench:
             content, content_type = pixel_bomb(), "image/png"
         elif fault is FileFault.CUT_SHORT:
             content = content[: len(content) // 2]
-        url = self._cdn.publish(
-            content,
-            content_type=content_type,
-            name=name,
-            faults=entry.faults,
-            lifetime_seconds=entry.file_lifetime_seconds,
+        terms = Terms(
+            owner=entry.account.user_id, lifetime_seconds=entry.file_lifetime_seconds, access=entry.file_access
         )
+        url = self._cdn.publish(content, content_type=content_type, name=name, terms=terms, faults=entry.faults)
         entry.outputs.append(url)
-        self._cdn.restrict(url, entry.file_access)
         return url
 
 

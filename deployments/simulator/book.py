@@ -68,7 +68,7 @@ class Outcome:
 
     http_status: int
     body: dict[str, Any]
-    billable_units: str = "0"
+    billable_units: str = "0"  # what fal's header says of input that is not valid
     error_type: str | None = None  # platform failures only: a model's own rejection carries none
 
     @property
@@ -101,6 +101,7 @@ class Entry:
     outputs: list[str] = field(default_factory=list)  # addresses of what it made
     payloads_kept: bool = True  # else the list of requests does not tell them
     payloads_deleted: bool = False
+    # Of the try: one that fal makes by itself has another, and the request's own id stays.
     gateway_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = State.IN_QUEUE
     submitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -120,6 +121,7 @@ class Entry:
 
     def start(self) -> None:
         self.state = State.IN_PROGRESS
+        # One that was in progress when the process was killed keeps its first start.
         self.started_at = self.started_at or datetime.now(UTC)
 
     def try_again(self) -> None:
@@ -133,6 +135,7 @@ class Entry:
         self.outcome = outcome
         self.finished.set()
 
+    # Every look into the book by a word asks all requests for it.
     @cached_property
     def text(self) -> str:
         return text_of(self.input)
@@ -166,6 +169,7 @@ def text_of(arguments: Mapping[str, Any]) -> str:
 
 
 def _strings(value: Any) -> Iterator[str]:
+    # A file inline says nothing, and may be megabytes long.
     if isinstance(value, str) and not value.startswith("data:"):
         yield value
     elif isinstance(value, Mapping):
@@ -180,6 +184,7 @@ def new_request_id() -> str:
     """Make a version 7 UUID, as fal's are: time first, so that ids sort by age, to the millisecond."""
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
+    # Version and variant, where RFC 9562 has them.
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))

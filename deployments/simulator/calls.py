@@ -71,6 +71,7 @@ class Announcement(StrEnum):
 class CallFaults(BaseModel):
     """What goes wrong with one call. Without arguments: nothing."""
 
+    # A misspelt fault would be a rule that never does anything.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     latency: float | None = Field(None, ge=0, description="Seconds, instead of the provider's own.")
@@ -120,7 +121,7 @@ class Calls:
         self._left: dict[int, int] = {}
         self._last_id = 0
         self._at_once: Counter[Which] = Counter()
-        self._peaks: Counter[Which] = Counter()
+        self._peaks: Counter[Which] = Counter()  # shows whether a client keeps to what a provider allows at once
 
     def add_rule(self, rule: CallRule) -> int:
         self._last_id += 1

@@ -46,7 +46,8 @@ class Catalogue:
             self.add(newcomer(self._comers))
         elif self.grows < 0:
             self.grows += 1
-            self.remove(found[0].endpoint)
+            if found:
+                self.remove(found[0].endpoint)
         return found
 
     def card(self, endpoint: str) -> Card | None:
@@ -59,6 +60,7 @@ class Catalogue:
 
     def add(self, card: Card, *, pace: float | None = None) -> None:
         """Put a model in front, in place of one of the same name."""
+        # Taken out first: what is put in last is at the front of the list.
         self._listed.pop(card.endpoint, None)
         self._put(by_schema(card, pace=pace))
 
@@ -80,6 +82,7 @@ class Catalogue:
         if (old := self.card(endpoint)) is None:
             return None
         self.change(endpoint, status="deprecated")
+        # Without its document: the paths in it have the old name.
         renamed = replace(old, endpoint=to, document=None, date=datetime.now(UTC))
         self.add(renamed, pace=self._known[endpoint].pace)
         return renamed

@@ -1,7 +1,7 @@
 """The files behind *.fal.media: what models produced and what clients uploaded, in memory and on disk within a budget.
 
-A file that was given a lifetime is gone when it is over. When the budget is used up the oldest go first, like files
-whose lifetime on fal's CDN has ended. Of every upload a record stays. A new process keeps the newest of them.
+A file that was given a lifetime is gone when it is over. Of every upload a record stays. A new process keeps the newest
+files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from .faults import Faults, FileFault
 from .shelf import Shelf
 
-OUTPUT_HOST = "v3b.fal.media"
+OUTPUT_HOST = "v3b.fal.media"  # where most of fal's outputs are
 UPLOAD_HOST = "v3.fal.media"
 _BUDGET_BYTES = 512 * 1024**2
 _BYTES_THAT_LAST = 128 * 1024**2  # beyond the process
@@ -31,20 +31,19 @@ class StoredFile:
     content_type: str
     faults: Faults
     name: str  # of its bytes on the shelf
+    owner: str  # the user whose request made it, or who uploaded it
     expires_at: float | None  # seconds since the epoch
     reads: int = 0
     access: str = "allow"  # or forbid, or hide
-    tickets: dict[str, float] = field(default_factory=dict)  # of signed addresses: when they end
-
-    def sign(self, ticket: str, *, seconds: float) -> None:
-        self.tickets[ticket] = time.monotonic() + seconds
+    tickets: dict[str, float] = field(default_factory=dict)  # of signed addresses: when they end, since the epoch
 
     def may_be_read(self, ticket: str | None) -> bool:
-        return self.access == "allow" or self.tickets.get(ticket or "", 0) > time.monotonic()
+        return self.access == "allow" or self.tickets.get(ticket or "", 0) > time.time()
 
     @property
     def fault(self) -> FileFault:
-        """Some faults pass after the first read."""
+        """Return what goes wrong with this read."""
+        # Some faults pass after the first.
         if self.faults.file in (FileFault.TRUNCATED_ONCE, FileFault.STALLED_ONCE) and self.reads > 1:
             return FileFault.NORMAL
         return self.faults.file
@@ -52,6 +51,15 @@ class StoredFile:
     @property
     def has_expired(self) -> bool:
         return self.expires_at is not None and time.time() >= self.expires_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Whose a file is, how long it lives and who may read it. `lifetime_seconds` None: for ever."""
+
+    owner: str
+    lifetime_seconds: float | None = None
+    access: str = "allow"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,18 +96,19 @@ class Cdn:
         *,
         content_type: str,
         name: str,
+        terms: Terms,
         faults: Faults | None = None,
-        lifetime_seconds: float | None = None,
     ) -> str:
         """Publish what a model made. Return the address it can be read at."""
+        # As fal's own addresses are: eight hexadecimal digits, then the name.
         path = f"/files/b/{secrets.token_hex(4)}/{name}"
-        self._put(path, content, content_type=content_type, faults=faults or Faults(), lifetime=lifetime_seconds)
+        self._put(path, content, content_type=content_type, faults=faults or Faults(), terms=terms)
         return f"https://{OUTPUT_HOST}{path}"
 
-    def take(self, url: str, content: bytes, *, content_type: str, lifetime_seconds: float | None) -> None:
+    def take(self, url: str, content: bytes, *, content_type: str, terms: Terms) -> None:
         """Take an upload, to the address that was given out for it."""
         path = urlsplit(url).path
-        self._put(path, content, content_type=content_type, faults=Faults(), lifetime=lifetime_seconds)
+        self._put(path, content, content_type=content_type, faults=Faults(), terms=terms)
         self.uploads.append(
             Upload(
                 url=url,
@@ -107,7 +116,7 @@ class Cdn:
                 size_bytes=len(content),
                 sha256=hashlib.sha256(content).hexdigest(),
                 at=datetime.now(UTC),
-                lifetime_seconds=lifetime_seconds,
+                lifetime_seconds=terms.lifetime_seconds,
             )
         )
 
@@ -128,31 +137,42 @@ class Cdn:
 
     def restore(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Take the newest files over that an earlier process has noted."""
-        noted = {line["path"]: line for line in lines if line.get("is") == "file"}
+        noted = _last_noted(lines)
         kept: list[tuple[str, StoredFile]] = []
         total, contents = 0, dict[str, bytes]()
+        # The newest first, for as long as the budget allows.
         for path, line in reversed(noted.items()):
             content = contents.get(line["name"]) or self._shelf.read(line["name"])
             if content is None:
-                continue
+                continue  # neither journal nor shelf is synced: a crash of the machine may part them
             total += 0 if line["name"] in contents else len(content)
             contents[line["name"]] = content
             file = _noted_file(line, content)
             if total <= _BYTES_THAT_LAST and not file.has_expired:
                 kept.append((path, file))
+        # Back in their order, in which the oldest are dropped.
         for path, file in reversed(kept):
             self._files[path] = file
             self._count(file, 1)
-        self._shelf.keep_only(self._sharers)
+        self._shelf.keep_only(self._sharers)  # the rest is too old, or was cut off by the kill
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield what is to be noted of the files there are."""
         return (_noted(path, file) for path, file in self._files.items())
 
-    def restrict(self, url: str, access: str) -> None:
-        if (file := self.find(urlsplit(url).path)) is not None:
+    def restrict(self, path: str, access: str) -> None:
+        if (file := self.find(path)) is not None:
             file.access = access
-            self._note(_noted(urlsplit(url).path, file))
+            self._note(_noted(path, file))
+
+    def sign(self, path: str, *, seconds: float) -> str | None:
+        """Return the ticket by which the file may be read for a time. None: there is no such file."""
+        if (file := self.find(path)) is None:
+            return None
+        ticket, now = secrets.token_urlsafe(16), time.time()
+        file.tickets = {each: ends for each, ends in file.tickets.items() if ends > now} | {ticket: now + seconds}
+        self._note(_noted(path, file))
+        return ticket
 
     def delete(self, url: str) -> bool:
         path = urlsplit(url).path
@@ -160,25 +180,35 @@ class Cdn:
         self._drop(path)
         return there
 
-    def _put(self, path: str, content: bytes, *, content_type: str, faults: Faults, lifetime: float | None) -> None:
-        expires_at = None if lifetime is None else time.time() + lifetime
+    def _put(self, path: str, content: bytes, *, content_type: str, faults: Faults, terms: Terms) -> None:
         self._drop(path)
         name = self._names.get(id(content)) or self._shelf.keep(content)
-        content = self._contents.get(name, content)
-        file = StoredFile(content=content, content_type=content_type, faults=faults, name=name, expires_at=expires_at)
+        file = StoredFile(
+            content=self._contents.get(name, content),  # equal bytes are in memory once
+            content_type=content_type,
+            faults=faults,
+            name=name,
+            owner=terms.owner,
+            expires_at=None if terms.lifetime_seconds is None else time.time() + terms.lifetime_seconds,
+            access=terms.access,
+        )
         self._files[path] = file
         self._note(_noted(path, file))
         self._count(file, 1)
+        # The oldest go first, like those whose lifetime at fal has ended. One that is too large by itself may stay.
         while self._bytes > _BUDGET_BYTES and len(self._files) > 1:
             self._drop(next(iter(self._files)))
 
     def _drop(self, path: str) -> None:
         file = self._files.pop(path, None)
         if file is not None:
+            # Before its bytes: they stay where another file shares them, and a restart would bring it back.
+            self._note({"is": "file_gone", "path": path})
             self._count(file, -1)
 
     def _count(self, file: StoredFile, files: int) -> None:
-        """Files that share one picture, as a benchmark's do, take its memory once."""
+        """Count so many files more, or fewer, that have these bytes."""
+        # Files that share one picture, as a benchmark's do, take its memory once.
         before = self._sharers[file.name]
         self._sharers[file.name] = before + files
         if before == 0:
@@ -191,15 +221,28 @@ class Cdn:
             self._shelf.drop(file.name)
 
 
+def _last_noted(lines: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return what was said last of each file that there is, by path, oldest first."""
+    noted: dict[str, Mapping[str, Any]] = {}
+    for line in lines:
+        if line.get("is") == "file":
+            noted[line["path"]] = line
+        elif line.get("is") == "file_gone":
+            noted.pop(line["path"], None)
+    return noted
+
+
 def _noted(path: str, file: StoredFile) -> dict[str, Any]:
     return {
         "is": "file",
         "path": path,
         "name": file.name,
+        "owner": file.owner,
         "content_type": file.content_type,
         "faults": file.faults.model_dump(mode="json", exclude_defaults=True),
         "expires_at": file.expires_at,
         "access": file.access,
+        "tickets": file.tickets,
     }
 
 
@@ -209,6 +252,8 @@ def _noted_file(line: Mapping[str, Any], content: bytes) -> StoredFile:
         content_type=line["content_type"],
         faults=Faults(**line["faults"]),
         name=line["name"],
+        owner=line.get("owner", ""),  # a journal of before they had owners has no word of them
         expires_at=line["expires_at"],
         access=line["access"],
+        tickets=line.get("tickets", {}),
     )

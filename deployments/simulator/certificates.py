@@ -1,8 +1,7 @@
 """The simulator's certificate authority, and a certificate for each of the providers' hosts that a client asks for.
 
 The authority lives in `HOME/authority-….pem` (key and certificate, mode 0600) and survives restarts, so that clients
-keep trusting it; `HOME/ca.pem` is the certificate alone. It is constrained to the providers' domains: whoever reads the
-key can speak for them to a process that trusts the simulator, and for nobody else.
+keep trusting it; `HOME/ca.pem` is the certificate alone.
 """
 
 from __future__ import annotations
@@ -57,13 +56,15 @@ def ensure_authority(home: Path) -> Authority:
     path = home / _authority_name()
     if not path.exists():
         write_once(path, _to_pem(_new_authority()))
+    # Read back: another process may have been first.
     authority = _from_pem(path.read_bytes())
     write_atomically(home / "ca.pem", authority.certificate.public_bytes(Encoding.PEM))
     return authority
 
 
 def _authority_name() -> str:
-    """One that was made for other domains may not speak for these, and is left alone."""
+    """Return the name of the file of the authority for these domains."""
+    # By the domains: one that was made for others may not speak for these, and is left alone.
     return f"authority-{zlib.crc32(' '.join(DOMAINS).encode()):08x}.pem"
 
 
@@ -74,6 +75,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_once(path: Path, content: bytes) -> None:
     temporary = _temporary_file(path, content)
+    # A link fails where somebody was first, which a rename does not; and it shows the file whole at once.
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -84,6 +86,7 @@ def write_once(path: Path, content: bytes) -> None:
 
 def _temporary_file(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, since neither link nor rename goes to another disk; and for its owner's eyes only.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "wb") as file:
         file.write(content)
@@ -114,16 +117,19 @@ def _new_authority() -> Authority:
         .public_key(key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
+        # Strict clients, as newer Pythons are, want this identifier here and in what is signed with it.
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        # Whoever reads the key can speak for the providers to a process that trusts it, and for nobody else.
         .add_extension(x509.NameConstraints([x509.DNSName(domain) for domain in DOMAINS], None), critical=True)
     )
     return Authority(key=key, certificate=builder.sign(key, hashes.SHA256()))
 
 
 def _server_context(authority: Authority, host: str) -> ssl.SSLContext:
+    # Made in the event loop, at a host's first CONNECT: an RSA key would hold all requests up.
     key = ec.generate_private_key(ec.SECP256R1())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])  # uvicorn speaks no HTTP/2
     # The ssl module reads key and certificate from a file only.
     with tempfile.NamedTemporaryFile() as file:
         file.write(_key_pem(key) + _leaf(authority, host, key).public_bytes(Encoding.PEM))

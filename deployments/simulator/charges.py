@@ -16,8 +16,8 @@ from typing import Any
 from .book import ACCOUNTS, Account, Entry
 from .cards.card import Card
 
-NANO = 10**9
-_UNIT_FRACTION = Decimal("0.0001")
+NANO = 10**9  # fal's `cost_estimate_nano_usd` is a whole number of them
+_UNIT_FRACTION = Decimal("0.0001")  # as the header's units are rounded
 _BALANCE_USD = Decimal(100_000)
 
 
@@ -43,6 +43,7 @@ class BillingEvent:
     def discount(self) -> Decimal:
         if self.percent_discount == 100:
             return self.units * self.unit_price
+        # From the rounded total, so that subtotal less discount is what was charged.
         return self.total * self.percent_discount / (100 - self.percent_discount)
 
     @property
@@ -60,17 +61,18 @@ class Charges:
 
     def reset(self) -> None:
         """Fill the balances, and have nothing special about bills to come. What was charged stays."""
-        self.lag_seconds = 90.0
+        self.lag_seconds = 90.0  # most of fal's events are there within minutes
         self.discount = Decimal(0)
         self._balances = {
             account.user_id: Decimal(0) if account.locked else _BALANCE_USD for account in ACCOUNTS.values()
         }
 
     def charge(self, entry: Entry, card: Card) -> None:
-        """Charge the success. The price is that of the moment, whatever the list says."""
+        """Charge the success."""
         assert entry.outcome is not None
         units = Decimal(entry.outcome.billable_units)
         percent = self.discount if entry.faults.discount is None else entry.faults.discount
+        # At the price of the moment, whatever the list says: fal's own list has been found wrong.
         exact = units * card.price * (100 - percent) / 100 * NANO
         event = BillingEvent(
             request_id=entry.request_id,
@@ -99,6 +101,7 @@ class Charges:
         last = next((event for event in reversed(self.events) if event.request_id == request_id), None)
         if last is None:
             return False
+        # Clients of fal allow for this: what a request cost is the sum of its events, at any time.
         now, nano = datetime.now(UTC), int((usd * NANO).to_integral_value(ROUND_HALF_EVEN))
         zero = Decimal(0)
         self.events.append(replace(last, at=now, visible_at=now, units=zero, percent_discount=zero, nano_usd=nano))

@@ -13,7 +13,7 @@ _SEED_BITS = 31
 
 
 async def clarity(bench: Bench, entry: Entry, arguments: Arguments) -> Made:
-    """Charged by the megapixel of what comes out. Assumed: rounded up, as other models' are."""
+    """Enlarge the picture, charged by the megapixel of what comes out."""
     source = bench.read(entry, arguments["image_url"], place=("image_url",))
     drawn = await bench.work(enlarge, source, factor=arguments["upscale_factor"], format="png")
     body = {
@@ -21,6 +21,7 @@ async def clarity(bench: Bench, entry: Entry, arguments: Arguments) -> Made:
         "seed": arguments.get("seed", random.getrandbits(_SEED_BITS)),
         "timings": {"inference": entry.seconds},
     }
+    # Assumed: rounded up, as other models' are.
     return Made(body=body, billable_units=str(megapixels(drawn.width, drawn.height)))
 
 
@@ -41,5 +42,6 @@ async def birefnet(bench: Bench, entry: Entry, arguments: Arguments) -> Made:
 
 
 def _compute_seconds(entry: Entry) -> str:
-    """Charged by the time it ran, whatever came of it; here that is the latency."""
+    """Return the time it ran, which it is charged by."""
+    # Here that is the latency.
     return f"{entry.seconds:.3f}"

@@ -18,7 +18,7 @@ from .speech import make_speech
 
 AT_ONCE = 5  # what the plan Creator allows
 _MODELS = {"eleven_v3": 5_000, "eleven_turbo_v2_5": 40_000, "eleven_multilingual_v2": 10_000}  # most characters
-_V3_STABILITIES = (0.0, 0.5, 1.0)
+_V3_STABILITIES = (0.0, 0.5, 1.0)  # other models take anything between
 _VOICE = re.compile(r"(?!missing)[A-Za-z0-9]{1,64}")
 _FORMAT = re.compile(r"mp3_(22050|24000|44100)_(32|48|64|96|128|192)")
 
@@ -66,6 +66,7 @@ class ElevenLabsApi:
         await call.take_time(self._latency)
         voice = {"voice_id": call.input["voice_id"], "sample_rate": sample_rate, "bit_rate": bit_rate}
         sound = await asyncio.to_thread(make_speech, call.text, **voice)
+        # From here on it is charged, whether the answer arrives or not.
         call.billed = True
         call.result = {"characters": len(call.text), "bytes": len(sound)}
         if call.faults.fault is CallFault.HANG_UP:
@@ -80,8 +81,10 @@ class ElevenLabsApi:
         return Response(content, media_type="audio/mpeg", headers=headers)
 
     def _refuse(self, call: Call) -> None:
+        # There are two 429: this one is about the provider's load, the next about the account's plan.
         if call.faults.fault is CallFault.RATE_LIMITED:
             raise _refusal(429, "system_busy", "Our system is currently experiencing heavy traffic, try again.")
+        # This call is one of them.
         if self._calls.under_way(Which.ELEVENLABS) > AT_ONCE:
             message = f"Too many concurrent requests. Your current subscription allows {AT_ONCE} at once."
             raise _refusal(429, "too_many_concurrent_requests", message)
@@ -90,6 +93,7 @@ class ElevenLabsApi:
                 message = (
                     f"This request exceeds your quota. You have 3 credits remaining, {len(call.text)} are required."
                 )
+                # A bad key is a 401 too: the status in the body tells them apart.
                 raise _refusal(401, "quota_exceeded", message)
             case CallFault.SERVER_ERROR:
                 raise _refusal(500, "internal_error", "An internal error occurred.")

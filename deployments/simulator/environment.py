@@ -45,10 +45,11 @@ def client_environment(*, port: int, home: Path, base: Mapping[str, str]) -> dic
 
 
 def _trust_bundle(home: Path, base: Mapping[str, str]) -> Path:
-    """Write the public authorities of `base` and the simulator's into one file, since SSL_CERT_FILE names just one."""
+    """Write the public authorities of `base` and the simulator's into one file."""
     ensure_authority(home)
-    bundle = home / "bundle.pem"
+    bundle = home / "bundle.pem"  # SSL_CERT_FILE names just one file
     public = Path(base.get("SSL_CERT_FILE") or certifi.where())
+    # A process that has this environment may start another: the bundle is not added to itself.
     if public.resolve() != bundle.resolve():
         write_atomically(bundle, public.read_bytes() + b"\n" + (home / "ca.pem").read_bytes())
     return bundle
@@ -60,5 +61,6 @@ def _direct_hosts(base: Mapping[str, str]) -> list[str]:
 
 
 def _both_spellings(name: str, value: str) -> dict[str, str]:
-    """Where both are set the lower-case one wins, so setting only one could change nothing."""
+    """Return the variable in upper and in lower case."""
+    # Where both are set the lower-case one wins, so setting only one could change nothing.
     return {name: value, name.lower(): value}

@@ -1,8 +1,7 @@
 """How the simulator misbehaves: rules that operators set, and which of them applies to a submit.
 
 A rule names the requests it is meant for (a substring of what their input says, an endpoint, how many, with what
-chance) and what goes wrong with them. The first rule that applies decides, unless it only adds its part (`combines`);
-what is decided is copied to the request, so that taking rules away changes nothing about requests already under way.
+chance) and what goes wrong with them. The first rule that applies decides, unless it only adds its part (`combines`).
 """
 
 from __future__ import annotations
@@ -59,6 +58,7 @@ class FileFault(StrEnum):
 class Faults(BaseModel):
     """What goes wrong with one request. Without arguments: nothing."""
 
+    # A misspelt fault would be a rule that never does anything.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     latency: float | None = Field(None, ge=0, description="Seconds in progress, instead of the simulator's own.")
@@ -71,6 +71,7 @@ class Faults(BaseModel):
         pattern=r"^(normal|422_content_policy|500|504_once|error:[a-z_]+)$",
         description="504_once: a success whose result is unreadable the first time. error:<any of fal's error types>.",
     )
+    # At most nine: fal's queue makes ten attempts in all.
     retries: int = Field(
         0, ge=0, le=9, description="So many tries end without a runner, and the queue tries again; each has its time."
     )
@@ -136,9 +137,10 @@ class RuleBook:
         for rule_id, rule in self._rules.items():
             if self._applies(rule_id, rule, endpoint, text, submit_number):
                 self._use_up(rule_id)
-                said = rule.named() | said
+                said = rule.named() | said  # what an earlier rule names stands
                 if not rule.combines:
                     break
+        # A copy for the request: taking rules away changes nothing about those already under way.
         return Faults(**said)
 
     def _applies(self, rule_id: int, rule: Rule, endpoint: str, text: str, submit_number: int) -> bool:
@@ -150,7 +152,9 @@ class RuleBook:
         )
 
     def _draw(self, rule_id: int, rule: Rule, submit_number: int) -> float:
-        """Seeded: the same order of submits meets the same faults again, whatever else happens in between."""
+        """Draw a number from 0 to 1."""
+        # By the submit's number the same order of submits meets the same faults again, whatever happens in between;
+        # by the rule's id the chances of rules that combine are independent of each other.
         return random.Random(f"{self._seed}/{submit_number}/{rule_id}").random() if rule.seeded else random.random()
 
     def _use_up(self, rule_id: int) -> None:

@@ -32,6 +32,7 @@ def _film(source: Source, *, seconds: int, move: Move) -> Film:
 
 
 def move_of(prompt: str) -> Move:
-    """Another prompt, another movement; the same one makes the same film."""
+    """Return the camera's movement for the prompt: the same prompt makes the same film."""
+    # By a checksum: `hash` differs from process to process.
     moves = list(Move)
     return moves[zlib.crc32(prompt.encode("utf-8", "replace")) % len(moves)]

@@ -1,8 +1,4 @@
-"""Films made of one picture: the camera passes over it slowly, in H.264, as a person expects of a short clip.
-
-The frames are cut out of one enlarged picture by whole pixels, which costs the encoder little: a film of 5 s takes
-about a second of CPU.
-"""
+"""Films made of one picture: the camera passes over it slowly, in H.264, as a person expects of a short clip."""
 
 from __future__ import annotations
 
@@ -43,7 +39,7 @@ class Film:
 
 
 @functools.lru_cache(maxsize=8)
-def film(picture: bytes, *, seconds: int, move: Move, longest_edge: int = _LONGEST_EDGE) -> Film:
+def film(picture: bytes, *, seconds: float, move: Move, longest_edge: int = _LONGEST_EDGE) -> Film:
     """Render an mp4 without sound, in the picture's proportions."""
     # Here, since PyAV takes 17 MB that a simulator of pictures does without.
     import av
@@ -54,9 +50,10 @@ def film(picture: bytes, *, seconds: int, move: Move, longest_edge: int = _LONGE
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=_ENCODING)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.thread_count = 1
-        frames = seconds * FRAMES_PER_SECOND
+        frames = max(1, round(seconds * FRAMES_PER_SECOND))
         for number in range(frames):
-            across, down = move.place(number / (frames - 1))
+            across, down = move.place(number / max(1, frames - 1))
+            # By whole pixels, which costs the encoder little: a film of 5 s takes about a second of CPU.
             left, top = round(across * (stage.width - width)), round(down * (stage.height - height))
             seen = stage.crop((left, top, left + width, top + height))
             frame = av.VideoFrame.from_image(seen)  # type: ignore[no-untyped-call]
@@ -66,10 +63,11 @@ def film(picture: bytes, *, seconds: int, move: Move, longest_edge: int = _LONGE
 
 
 def _stage(picture: bytes, longest_edge: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Return the enlarged picture, and the size of what is seen of it, which H.264 wants even."""
+    """Return the enlarged picture, and the size of what is seen of it."""
     with Image.open(io.BytesIO(picture)) as opened:
         image = opened.convert("RGB")
     scale = longest_edge / max(image.size)
+    # Even, as the yuv420p of H.264 has one colour for four pixels.
     width, height = (max(2, round(edge * scale / 2) * 2) for edge in image.size)
     room = (round(width * _ROOM), round(height * _ROOM))
     return image.resize(room, Image.Resampling.BICUBIC), (width, height)

@@ -18,7 +18,7 @@ from .script_writer import speak, write
 _MODELS = ("gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-2.5-pro")
 _VERSIONS = ("v1", "v1beta")
 _METHOD = ":generateContent"
-_LETTERS_PER_TOKEN = 4
+_LETTERS_PER_TOKEN = 4  # a rule of thumb: nothing here counts tokens
 _DEFAULT_MAX_TOKENS = 65_536
 _THOUGHTS = 40  # tokens
 _REASON = "type.googleapis.com/google.rpc.ErrorInfo"
@@ -65,6 +65,7 @@ class GeminiApi:
             return HTMLResponse("<html><title>502 Bad Gateway</title></html>", status_code=502)
         await call.take_time(self._latency)
         answer = _answer(call, model)
+        # From here on it is charged, whether the answer arrives or not.
         call.billed = True
         call.result = {"usage": answer["usageMetadata"]}
         if call.faults.fault is CallFault.HANG_UP:
@@ -115,6 +116,7 @@ def _said(body: dict[str, Any]) -> str:
 def _refuse(call: Call) -> None:
     match call.faults.fault:
         case CallFault.RATE_LIMITED:
+            # Google says here how long to wait, and not in a Retry-After.
             detail = {"@type": _RETRY, "retryDelay": f"{call.faults.retry_after}s"}
             message = "You exceeded your current quota, please check your plan and billing details."
             raise GeminiError(429, "RESOURCE_EXHAUSTED", message, detail)
@@ -134,6 +136,7 @@ def _answer(call: Call, model: str) -> dict[str, Any]:
     config = call.input.get("generationConfig", {})
     asked = _tokens(call.text) + _tokens(json.dumps(call.input.get("systemInstruction", "")))
     frame = {"modelVersion": model, "responseId": secrets.token_urlsafe(12)}
+    # What is blocked has no candidates at all.
     if call.faults.fault is CallFault.BLOCKED:
         usage = {"promptTokenCount": asked, "totalTokenCount": asked}
         return {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": usage, **frame}
@@ -160,6 +163,7 @@ def _text(call: Call, config: dict[str, Any]) -> str:
 
 
 def _cut(text: str, call: Call, config: dict[str, Any]) -> tuple[str, str]:
+    # JSON comes as text too, so that MAX_TOKENS cuts it anywhere.
     letters = int(config.get("maxOutputTokens", _DEFAULT_MAX_TOKENS)) * _LETTERS_PER_TOKEN
     if call.faults.fault is CallFault.CUT:
         letters = len(text) // 2

@@ -19,6 +19,7 @@ from .weights import NotWeights, palette_of_weights
 _SEED_BITS = 31
 # At full scale a little of the picture's own colours stays, so that hills of one colour are still hills.
 _STRENGTH = 0.8
+# The simulator counts no tokens: this is about what square pictures of 1024 pixels have come to at fal.
 _PICTURE_USD = {"low": Decimal("0.006"), "medium": Decimal("0.053"), "high": Decimal("0.211")}
 _EDIT_USD = Decimal("0.219")
 FIXED_PICTURE = Picture(prompt="The same picture for everybody", seed=1, width=1024, height=768)
@@ -35,10 +36,8 @@ async def generate_with_loras(bench: Bench, entry: Entry, arguments: Arguments) 
 
 
 async def generate_by_tokens(bench: Bench, entry: Entry, arguments: Arguments) -> Made:
-    """OpenAI's models have no seed to tell, and are charged by tokens: the billable units are dollars.
-
-    The simulator counts no tokens. These are what pictures have come to, whatever their size.
-    """
+    """OpenAI's models have no seed to tell, and are charged by tokens: the billable units are dollars."""
+    # They are looked at, and nothing is drawn of them: what is no picture is refused.
     for number, url in enumerate(arguments.get("image_urls", ())):
         await bench.work(opened, bench.read(entry, url, place=("image_urls", number)))
     images = await _images(bench, entry, _asked_for(bench, arguments, seed=new_seed()), arguments)
@@ -52,6 +51,7 @@ def check_gpt_size(arguments: Arguments) -> None:
     if not isinstance(chosen, Mapping):
         return
     width, height = chosen["width"], chosen["height"]
+    # Bounds of the two together, which no schema can state.
     message = None
     if max(width, height) > 3 * min(width, height):
         message = "Value error, the aspect ratio must be between 1:3 and 3:1"
@@ -76,7 +76,8 @@ async def _generate(bench: Bench, entry: Entry, arguments: Arguments, *, looks: 
 
 
 async def _images(bench: Bench, entry: Entry, pictures: list[Picture], arguments: Arguments) -> list[dict[str, Any]]:
-    """Nothing is published before all is drawn."""
+    """Draw the pictures, then publish them."""
+    # In this order: a request that fails half-way leaves no file behind.
     drawn = [await drawn_by(bench, picture) for picture in pictures]
     return [bench.publish_image(entry, each, inline=arguments["sync_mode"]) for each in drawn]
 

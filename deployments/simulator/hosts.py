@@ -24,11 +24,12 @@ class Role(Enum):
 
 _ROLES = {
     "queue.fal.run": Role.QUEUE,
+    # fal's backup domain, which its client turns to where the first cannot be connected to.
     "queue.falrun.com": Role.QUEUE,
     "fal.run": Role.RUN,
     "falrun.com": Role.RUN,
     "rest.fal.ai": Role.REST,
-    "rest.alpha.fal.ai": Role.REST,
+    "rest.alpha.fal.ai": Role.REST,  # its older name, still in wide use
     "api.fal.ai": Role.PLATFORM,
     "fal.ai": Role.SITE,
     "generativelanguage.googleapis.com": Role.GEMINI,
@@ -47,14 +48,13 @@ def is_known_host(host: str) -> bool:
 
 
 def _is_within(host: str, domains: tuple[str, ...]) -> bool:
+    # With the dot: notfal.ai is somebody else's.
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
 def role_of(host: str) -> Role | None:
-    """Return the role of the host, or None if it has none.
-
-    The host prefix of the CDN has moved before, so every name under fal.media serves every file.
-    """
+    """Return the role of the host, or None if it has none."""
+    # The CDN has moved to other names before, so every one under fal.media serves every file.
     if host == "fal.media" or host.endswith(".fal.media"):
         return Role.CDN
     return _ROLES.get(host)

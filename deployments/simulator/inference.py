@@ -20,12 +20,14 @@ class Inference:
 
     async def run(self, entry: Entry) -> Outcome:
         entry.seconds = self._latencies.of(entry)
+        # Before the work, so that a release can change the files as well.
         if entry.faults.hold:
             await entry.released.wait()
         clock = asyncio.get_running_loop().time
         begun = clock()
         told = _told_failure(entry)
         outcome = told or await self._outcome(entry)
+        # The work is a part of the latency, and not added to it.
         await asyncio.sleep(begun + self._seconds(entry, rejected=not told and not outcome.succeeded) - clock())
         return outcome
 

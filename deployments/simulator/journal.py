@@ -1,7 +1,6 @@
 """The book on disk: a line for each thing that happens, so that one who was killed goes on where it was, as fal does.
 
-A line is written in one call and is the kernel's from then on: what ends the process takes nothing away. The last one
-may be cut off, and is passed over. At each start the file is written anew, without what nobody will ask about.
+At each start the file is written anew, without what nobody will ask about.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from typing import Any
 
 from .book import ACCOUNTS, Delivery, Entry, Outcome
 from .faults import Faults
+from .private_files import open_to_append, replace_content
 
-_ENDED_THAT_ARE_KEPT = 1000
+_ENDED_THAT_ARE_KEPT = 1000  # the older ones nobody asks about, and each start would read all of them
 _USER_IDS = {account.user_id: account for account in ACCOUNTS.values()}
 
 Line = dict[str, Any]
@@ -26,13 +26,13 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
-        path.chmod(0o600)  # prompts are in it
+        self._file = open_to_append(path)  # privately: prompts are in it
 
     def close(self) -> None:
         self._file.close()
 
     def write(self, line: Mapping[str, Any]) -> None:
+        # In one call, and unbuffered: from then on it is the kernel's, and what ends the process takes nothing away.
         self._file.write(json.dumps(line).encode() + b"\n")
 
     def read(self) -> Iterator[Line]:
@@ -40,15 +40,12 @@ class Journal:
             try:
                 yield json.loads(line)
             except ValueError:
-                continue
+                continue  # the last line may be cut off
 
     def write_anew(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        temporary = self._path.with_suffix(".new")
-        temporary.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-        temporary.chmod(0o600)
         self._file.close()
-        temporary.replace(self._path)
-        self._file = self._path.open("ab", buffering=0)
+        replace_content(self._path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        self._file = open_to_append(self._path)
 
 
 def accepted(entry: Entry) -> Line:
@@ -105,14 +102,27 @@ def announced(entry: Entry) -> Line:
     return {"is": "announced", "id": entry.request_id, "deliveries": deliveries}
 
 
+def storage_set(user_id: str, settings: Mapping[str, Any] | None) -> Line:
+    """Return what an account has set for its files. None: nothing any more."""
+    return {"is": "storage", "user_id": user_id, "settings": settings}
+
+
+def storage_in(lines: Iterable[Line]) -> dict[str, dict[str, Any]]:
+    """Return the settings that were made last, by user."""
+    last = {line["user_id"]: line["settings"] for line in lines if line.get("is") == "storage"}
+    return {user_id: settings for user_id, settings in last.items() if settings is not None}
+
+
 def entries_in(lines: Iterable[Line]) -> list[Entry]:
     """Return the requests that are on record there, oldest first: all that are under way, and the last that ended."""
     entries: dict[str, Entry] = {}
     for line in lines:
         if line.get("is") == "accepted":
             entries[line["id"]] = _accepted(line)
+        # Lines of files and settings name no request; others read them.
         elif (entry := entries.get(line.get("id", ""))) is not None:
             _APPLIED[line["is"]](entry, line)
+    # Of one that is not announced yet a webhook is still due.
     over = [entry.request_id for entry in entries.values() if entry.outcome and entry.is_announced]
     for request_id in over[:-_ENDED_THAT_ARE_KEPT]:
         del entries[request_id]
@@ -156,6 +166,7 @@ def _change(entry: Entry, line: Line) -> None:
     entry.faults = Faults(**line["faults"])
     entry.cancel_requested = line["cancel_requested"]
     entry.payloads_kept, entry.payloads_deleted = line["payloads"]
+    # A journal of before tries were counted has no word of them.
     entry.gateway_request_id, entry.retries = line.get("try", (entry.gateway_request_id, entry.retries))
     if line["released"]:
         entry.released.set()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 _CHARACTERS_PER_CUE = 32
 _SECONDS_PER_CUE = 2
 _POSITIONS = struct.pack("<9f", 0, 0, 0, 1, 0, 0, 0, 1, 0)
+# By glTF 2.0, 5126 is a float of four bytes and 34962 a buffer of vertices.
 _MESH = {
     "asset": {"version": "2.0", "generator": "simulator"},
     "scene": 0,
@@ -33,6 +34,7 @@ def glb(name: str) -> bytes:
 
 
 def _chunk(kind: bytes, content: bytes, padding: bytes) -> bytes:
+    # Chunks are multiples of four bytes, JSON filled up with blanks and the rest with zeros.
     content += padding * (-len(content) % 4)
     return struct.pack("<I4s", len(content), kind) + content
 
@@ -51,6 +53,7 @@ def archive(files: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as written:
         for name, content in files.items():
+            # Of 1980, as a new entry is: with the time of day the same files would be other bytes.
             written.writestr(zipfile.ZipInfo(name), content)
     return out.getvalue()
 
@@ -63,4 +66,5 @@ def _cues(text: str) -> Iterator[tuple[int, int, int, str]]:
 
 
 def _clock(seconds: int, point: str) -> str:
+    # SubRip has a comma in front of its milliseconds, WebVTT a point.
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}000"

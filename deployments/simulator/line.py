@@ -27,7 +27,7 @@ class Line:
         self._work = work
         self._began = began
         self._done = done
-        self._waiting: OrderedDict[str, Entry] = OrderedDict()
+        self._waiting: OrderedDict[str, Entry] = OrderedDict()  # a cancel takes one out of its middle
 
     @property
     def waiting(self) -> int:
@@ -44,6 +44,7 @@ class Line:
     def join(self, entry: Entry, *, on_timeout: Outcome) -> None:
         self._waiting[entry.request_id] = entry
         self.most_open = max(self.most_open, self.open)
+        # It is for the start alone: one that an earlier process had started has met it.
         if entry.start_by is not None and entry.started_at is None:
             remaining = (entry.start_by - datetime.now(UTC)).total_seconds()
             asyncio.get_running_loop().call_later(max(0.0, remaining), self.leave, entry, on_timeout)

@@ -1,7 +1,6 @@
 """What the status of a request shows with `logs=1`: a few words, and of a training its progress bar.
 
-The trainer's lines are what tqdm prints to a file that keeps all of them. They are reckoned from the time that has
-passed, so nothing has to run for them.
+The trainer's lines are what tqdm prints to a file that keeps all of them.
 """
 
 from __future__ import annotations
@@ -11,13 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from .book import Entry, State
+from .cards.card import Card
+from .cards.checking import with_defaults
 
-_USUAL_STEPS = 1000
+_USUAL_STEPS = 1000  # of a trainer whose card states none; what fal's playground begins with
 _MARKS = 50  # progress lines in all
 # Shares of a training's time at which its steps begin and are done.
 _PREPARED = 0.08
 _TRAINED = 0.97
 _BAR_WIDTH = 10
+# tqdm draws eighths of a character.
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
@@ -28,13 +30,13 @@ class Line:
     level: str = "INFO"
 
 
-def log_of(entry: Entry, *, training: bool) -> list[dict[str, str]]:
-    """`{message, timestamp, level, source}` each, oldest first."""
+def log_of(entry: Entry, *, trainer: Card | None) -> list[dict[str, str]]:
+    """Return `{message, timestamp, level, source}` each, oldest first. `trainer`: the card of what trains."""
     if entry.started_at is None:
         return []
     end = entry.finished_at or datetime.now(UTC)
     passed = (end - entry.started_at).total_seconds()
-    lines = _trainer_lines(entry, passed) if training else _plain_lines(entry, passed)
+    lines = _trainer_lines(entry, passed, _steps(trainer, entry)) if trainer else _plain_lines(entry, passed)
     return [_as_fal_tells(line, entry.started_at) for line in lines]
 
 
@@ -49,9 +51,10 @@ def _plain_lines(entry: Entry, passed: float) -> Iterator[Line]:
         yield Line(seconds=passed, text="Done")
 
 
-def _trainer_lines(entry: Entry, passed: float) -> Iterator[Line]:
+def _trainer_lines(entry: Entry, passed: float, steps: int) -> Iterator[Line]:
+    # Reckoned from the time that has passed, so that nothing has to run for them.
     succeeded = entry.outcome is not None and entry.outcome.succeeded
-    for line in _training(steps=_steps(entry), seconds=entry.seconds):
+    for line in _training(steps=steps, seconds=entry.seconds):
         if line.seconds <= passed:
             yield line
         elif succeeded:
@@ -62,11 +65,12 @@ def _trainer_lines(entry: Entry, passed: float) -> Iterator[Line]:
 
 
 def _training(*, steps: int, seconds: float) -> Iterator[Line]:
-    """All that a training will have said in the end. A bar that is not the training's comes first, as it does there."""
+    """Yield all that a training will have said in the end."""
     yield Line(seconds=0, text="Downloading the archive")
     yield Line(seconds=0.01 * seconds, text="Found the images, preparing them")
+    # A bar that is not the training's comes first, as it does there: whoever reads the steps has to tell them apart.
     loaded = _bar("Loading checkpoint shards", 3, 3, 0.04 * seconds)
-    yield Line(seconds=0.05 * seconds, text=loaded, level="STDERR")
+    yield Line(seconds=0.05 * seconds, text=loaded, level="STDERR")  # where tqdm writes
     begin, duration = _PREPARED * seconds, (_TRAINED - _PREPARED) * seconds
     for mark in range(_MARKS + 1):
         passed = duration * mark / _MARKS
@@ -75,8 +79,9 @@ def _training(*, steps: int, seconds: float) -> Iterator[Line]:
     yield Line(seconds=_TRAINED * seconds, text="Uploading the weights")
 
 
-def _steps(entry: Entry) -> int:
-    steps = entry.input.get("steps", entry.input.get("number_of_steps"))
+def _steps(trainer: Card, entry: Entry) -> int:
+    arguments = with_defaults(trainer, entry.input)
+    steps = arguments.get("steps", arguments.get("number_of_steps"))
     return steps if isinstance(steps, int) and steps > 0 else _USUAL_STEPS
 
 
@@ -87,6 +92,7 @@ def _bar(name: str, done: int, total: int, seconds: float) -> str:
         timing = f"{_clock(seconds)}<?, ?it/s"
     else:
         rate = done / seconds
+        # What takes more than a second a step is told the other way round, as tqdm does.
         speed = f"{rate:5.2f}it/s" if rate >= 1 else f"{1 / rate:5.2f}s/it"
         timing = f"{_clock(seconds)}<{_clock((total - done) / rate)}, {speed}"
     return f"{name}: {share * 100:3.0f}%|{_blocks(share)}| {done}/{total} [{timing}]"

@@ -1,8 +1,4 @@
-"""Makes what any card's output schema speaks of: real files of the kinds it names, and values that fit it.
-
-Of a file the schema says little. What kind it is tells the name in an example, else the component's name, else the
-field's own; where nothing does it is a few bytes of no kind.
-"""
+"""Makes what any card's output schema speaks of: real files of the kinds it names, and values that fit it."""
 
 from __future__ import annotations
 
@@ -87,11 +83,13 @@ class _Making:
 
     @property
     def number_of_files(self) -> int:
+        # `num_inference_steps` is no number of files.
         asked = (value for name, value in self.arguments.items() if name.startswith("num_") and "step" not in name)
         return next((value for value in asked if isinstance(value, int) and 1 <= value <= 16), 1)
 
     async def value(self, schema: Schema, name: str) -> Any:
         component = str(schema.get("$ref", "")).rpartition("/")[2]
+        # In OpenAPI 3.0 nothing may stand beside a `$ref`, so one with an example is an `allOf` of it.
         if "allOf" in schema:
             component = component or str(schema["allOf"][0].get("$ref", "")).rpartition("/")[2]
         whole = self._whole(schema)
@@ -120,6 +118,7 @@ class _Making:
 
     async def _list(self, schema: Schema, name: str) -> list[Any]:
         items = schema.get("items", {})
+        # Lists like `has_nsfw_concepts` have a word on each file.
         wanted = self.number_of_files if _is_file(self._whole(items)) or name.startswith("has_") else 1
         wanted = max(wanted, schema.get("minItems", 0))
         return [await self.value(items, name) for _ in range(min(wanted, schema.get("maxItems", wanted)))]
@@ -129,6 +128,7 @@ class _Making:
             return self.seed
         if name == "has_nsfw_concepts":
             return self.entry.faults.flagged
+        # What an answer repeats of its input, as FLUX does the prompt.
         if name in self.arguments and schema.get("type") == "string" and "enum" not in schema:
             return self.arguments[name]
         for word in ("const", "default"):
@@ -211,11 +211,11 @@ class _Making:
         films = [each for name, each in self.sources.items() if "video" in name and each]
         if films and not any("image" in name for name in self.sources):
             return films[0][0].content, _length(films[0][0].content) or _DEFAULT_SECONDS
-        seconds = int(self._seconds() or _DEFAULT_SECONDS)
+        seconds = self._seconds() or _DEFAULT_SECONDS
         pictures = [each for name, each in self.sources.items() if "image" in name and each]
         picture = pictures[0][0].content if pictures else self._still()
         move = move_of("" if self.bench.fixed_pictures else self.text)
-        return film(picture, seconds=seconds, move=move, longest_edge=_FILM_EDGE).content, float(seconds)
+        return film(picture, seconds=seconds, move=move, longest_edge=_FILM_EDGE).content, seconds
 
     def _still(self) -> bytes:
         return draw(self._picture("jpeg"))
@@ -224,9 +224,11 @@ class _Making:
         """Return how long it is asked to be: `"5"`, `"8s"` and 6 are all in use."""
         for name in ("duration", "seconds_total", "seconds", "duration_seconds"):
             try:
-                return min(float(str(self.arguments[name]).removesuffix("s")), _MAX_SECONDS)
+                seconds = float(str(self.arguments[name]).removesuffix("s"))
             except (KeyError, ValueError):
                 continue
+            if seconds > 0:  # a number may be none: `"nan"`
+                return min(seconds, _MAX_SECONDS)
         return None
 
     @property
@@ -278,15 +280,17 @@ def _length(content: bytes) -> float:
 
 
 def _is_file(schema: Schema) -> bool:
+    # What fal's Image, Video, Audio and File have in common; a `url` alone may be any link.
     properties = schema.get("properties", {})
     return "url" in properties and ({"content_type", "file_name", "file_size"} & properties.keys() != set())
 
 
 def _kind(schema: Schema, component: str, name: str) -> str:
+    # A schema says little of a file: the name in an example tells its kind, else the component's, else the field's own.
     for each in schema.get("examples", ()):
         suffix = PurePosixPath(urlsplit(str(each.get("url", ""))).path).suffix if isinstance(each, Mapping) else ""
         if suffix:
             return suffix.removeprefix(".").lower()
     if component in _BY_COMPONENT:
         return _BY_COMPONENT[component]
-    return next((kind for part, kind in _BY_NAME if part in name.lower()), "bin")
+    return next((kind for part, kind in _BY_NAME if part in name.lower()), "bin")  # bytes of no kind

@@ -19,7 +19,7 @@ from .mux_assets import Announcer, Asset, Upload, ends_badly, new_id, read_film
 from .mux_book import MuxBook
 
 STORAGE_HOST = "direct-uploads.production.mux.com"
-_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 60, 604_800
+_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 60, 604_800  # seconds; Mux' own bounds
 _STATUSES = {CallFault.RATE_LIMITED: 429, CallFault.SERVER_ERROR: 500, CallFault.UNAVAILABLE: 503}
 
 
@@ -61,10 +61,13 @@ class MuxApi:
     def go_on(self) -> None:
         """Prepare and announce what an earlier process was preparing or announcing when it was killed."""
         for asset in self._book.unannounced():
+            # Calls are not on disk: one without faults takes its place.
             call = Call(provider=Which.MUX, operation="put_film", text="", input={}, faults=CallFaults())
+            if not asset.upload_announced:
+                self._start(self._announce_upload(call, asset))
             if asset.status == "preparing":
                 self._start(self._prepare(call, asset, self._book.film(asset)))
-            else:
+            elif not asset.announced:
                 self._start(self._announce(call, asset))
 
     async def close(self) -> None:
@@ -86,7 +89,7 @@ class MuxApi:
             if call.faults.fault is CallFault.HANG_UP:
                 call.end(None)
                 return await no_answer(request)
-            call.end(201)
+            call.end(201)  # of any other 2xx Mux' own SDK makes nothing
             return Json({"data": upload.as_json(url=_address(upload))}, status_code=201)
 
     def _new_upload(self, body: dict[str, Any], settings: dict[str, Any]) -> Upload:
@@ -152,13 +155,14 @@ class MuxApi:
     def _take(self, call: Call, upload: Upload, content: bytes) -> None:
         asset = Asset(id=new_id(), upload=upload, playback_id=new_id())
         upload.status, upload.asset_id = "asset_created", asset.id
+        # The film first: after a kill an asset on record is prepared of it.
         self._book.keep_film(asset, content)
         self._book.assets[asset.id] = asset
         self._book.save()
         call.result = {"asset_id": asset.id, "playback_id": asset.playback_id}
         call.billed = True
-        told = upload.as_json(url=None)
-        self._start(self._announcer.tell(call, "video.upload.asset_created", told))
+        # Not waited for: the PUT is answered whether webhooks arrive or not, and their retries take minutes.
+        self._start(self._announce_upload(call, asset))
         self._start(self._prepare(call, asset, content))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -172,10 +176,16 @@ class MuxApi:
         bad = ends_badly(call, asset.film)
         asset.status = "errored" if bad else "ready"
         self._book.save()
-        self._book.drop_film(asset)
+        self._book.drop_film(asset)  # last: as long as the book says `preparing` it is needed
         call.billed = not bad
         call.result["status"] = asset.status
         await self._announce(call, asset)
+
+    async def _announce_upload(self, call: Call, asset: Asset) -> None:
+        await self._announcer.tell(call, "video.upload.asset_created", asset.upload.as_json(url=None))
+        # Afterwards: one who is killed before this announces it once more, which Mux may do too.
+        asset.upload_announced = True
+        self._book.save()
 
     async def _announce(self, call: Call, asset: Asset) -> None:
         await self._announcer.tell(call, f"video.asset.{asset.status}", asset.as_json())

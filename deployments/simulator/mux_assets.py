@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import av
-
 from .book import Delivery, new_request_id
 from .calls import Announcement, Call, CallFault
 from .poster import Poster, PostError
 
-_RETRIES = 10
+_RETRIES = 10  # Mux goes on for 24 hours
 _POST_TIMEOUT_SECONDS = 15.0
-_OLD_SECONDS = 360
+_OLD_SECONDS = 360  # receivers usually take what is five minutes old at most
 _FORM = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -81,7 +79,8 @@ class Asset:
     playback_id: str
     status: str = "preparing"
     film: Film | None = None
-    announced: bool = False  # its end: no webhook of it is to be sent any more
+    upload_announced: bool = False  # that its upload became it: no webhook of that is to be sent any more
+    announced: bool = False  # its end, likewise
     created_at: int = field(default_factory=lambda: int(time.time()))
 
     def as_json(self) -> dict[str, Any]:
@@ -108,7 +107,10 @@ class Asset:
 
 
 def read_film(content: bytes) -> Film | None:
-    """None for what is no film with pictures in it. Every packet is read, none is decoded."""
+    """Return what is to be known of a film, None of what is none. Every packet is read, none is decoded."""
+    # Here, since PyAV takes 17 MB that a simulator of pictures does without.
+    import av
+
     try:
         with av.open(io.BytesIO(content), "r") as container:
             if not container.streams.video:
@@ -124,7 +126,7 @@ def read_film(content: bytes) -> Film | None:
                 frames_per_second=float(video.average_rate or 0),
                 has_sound=bool(container.streams.audio),
             )
-    except (av.FFmpegError, ValueError):
+    except (av.FFmpegError, ValueError):  # ValueError: it has a stream of pictures, and no packet in it
         return None
 
 
@@ -148,6 +150,7 @@ class Announcer:
         fault = call.faults.webhook
         if self.url is None or fault is Announcement.LOST:
             return
+        # One event, however often it is sent: by its id receivers know it again.
         body = json.dumps(_event(kind, data)).encode()
         if fault in (Announcement.FORGED, Announcement.OLD):
             await self._post(call, body, kind=fault.value, secret=_other(self._secret, fault), age=_age(fault))
@@ -173,6 +176,7 @@ class Announcer:
 
 
 def signed_headers(body: bytes, *, secret: str, timestamp: int) -> dict[str, str]:
+    # By Mux' page on verifying webhooks: time, point and raw body.
     mac = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
     return {"Content-Type": "application/json", "Mux-Signature": f"t={timestamp},v1={mac}"}
 

@@ -1,7 +1,4 @@
-"""What Mux keeps, on disk: uploads, assets, and the films that are being prepared, so that a kill forgets none.
-
-It is small and changes seldom, so the whole of it is written at each change, beside and renamed.
-"""
+"""What Mux keeps, on disk: uploads, assets, and the films that are being prepared, so that a kill forgets none."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .mux_assets import Asset, Film, Upload
+from .private_files import replace_content
 
 
 class MuxBook:
@@ -24,14 +22,13 @@ class MuxBook:
 
     def save(self) -> None:
         """Have everything as it is now last."""
+        # It is small and changes seldom, so the whole of it is written each time.
         known = {
             "uploads": [asdict(each) for each in self.uploads.values()],
             "assets": [_line(each) for each in self.assets.values()],
         }
-        beside = self._file.with_suffix(".new")
-        beside.write_text(json.dumps(known))
-        beside.chmod(0o600)  # the addresses are permissions
-        beside.replace(self._file)
+        # Privately: the addresses are permissions.
+        replace_content(self._file, json.dumps(known).encode())
 
     def keep_film(self, asset: Asset, content: bytes) -> None:
         """Keep the film until the asset is prepared."""
@@ -44,8 +41,8 @@ class MuxBook:
         return self._film(asset).read_bytes()
 
     def unannounced(self) -> list[Asset]:
-        """Return the assets whose end nobody was told of."""
-        return [asset for asset in self.assets.values() if not asset.announced]
+        """Return the assets of which a webhook is still due."""
+        return [asset for asset in self.assets.values() if not (asset.upload_announced and asset.announced)]
 
     def _film(self, asset: Asset) -> Path:
         return self._folder / f"{asset.id}.film"
@@ -58,6 +55,8 @@ class MuxBook:
         for line in known["assets"]:
             upload = self.uploads[line.pop("upload_id")]
             film = line.pop("film")
+            # A book of before it was kept has no word of it.
+            line.setdefault("upload_announced", line["announced"])
             self.assets[line["id"]] = Asset(**line, upload=upload, film=film and Film(**film))
 
 

@@ -1,7 +1,4 @@
-"""The providers beside fal, put together: Gemini, ElevenLabs and Mux, and the book of what was asked of them.
-
-Their latencies follow the simulator's own: a text and a voice take as long as a picture, a stream half of that.
-"""
+"""The providers beside fal, put together: Gemini, ElevenLabs and Mux, and the book of what was asked of them."""
 
 from __future__ import annotations
 
@@ -21,6 +18,7 @@ from .mux_api import MuxApi, MuxError, answer_mux_error
 from .mux_assets import Announcer
 from .mux_book import MuxBook
 
+# Times the simulator's own latency: a text and a voice take as long as a picture, a stream half of that.
 PACES: Mapping[str, float] = {Which.GEMINI.value: 1.0, Which.ELEVENLABS.value: 1.0, Which.MUX.value: 0.5}
 
 
@@ -34,7 +32,8 @@ class Others:
         self._mux = MuxApi(self.calls, announcer, MuxBook(home / "mux"), latency=seconds["mux"])
 
     def go_on(self) -> None:
-        """Take up what an earlier process has left. The answers of the other two are given at once or not at all."""
+        """Take up what an earlier process has left."""
+        # The answers of the other two are given at once or not at all.
         self._mux.go_on()
 
     def applications(self) -> dict[Role, ASGIApp]:

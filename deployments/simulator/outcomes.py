@@ -1,7 +1,7 @@
 """The ways a request can end other than well, in fal's words.
 
 Two families: a model's own rejection is `{"detail": [{loc, msg, type, …}]}`, the platform's failures are
-`{"detail": "text", "error_type": …}`. Which HTTP status goes with which type is fal's published table.
+`{"detail": "text", "error_type": …}`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 from .book import Entry, Outcome
 
+# The table of fal's page of request errors.
 _PLATFORM_STATUS = {
     "request_timeout": 504,
     "startup_timeout": 504,
@@ -25,6 +26,7 @@ _PLATFORM_STATUS = {
     "client_cancelled": 499,
     "bad_request": 400,
 }
+# That of its page of model errors, where all other types are a 422.
 _MODEL_STATUS = {
     "internal_server_error": 500,
     "generation_timeout": 504,
@@ -86,12 +88,13 @@ def model_rejection(detail: list[dict[str, Any]], *, http_status: int = 422) -> 
 
 
 def _detail(error_type: str, entry: Entry) -> dict[str, Any]:
-    """`input` echoes what the caller sent, prompt and all, as the real one does."""
+    """Return what a model says of an input that it rejects."""
     return {
         "loc": ["body", "prompt"],
         "msg": _message(error_type),
         "type": error_type,
         "url": _documentation(error_type),
+        # All that the caller sent, prompt and all, as the real one echoes it: clients that log errors log it too.
         "input": entry.input,
     }
 

@@ -1,7 +1,6 @@
 """Pictures drawn from prompt and seed: layered hills under a glowing sky, with the prompt as a small caption.
 
-The same prompt, seed, size and format give the same bytes. Drawn with Pillow on a canvas of bounded size and scaled to
-the size asked for, so a large picture costs little more than a small one.
+The same prompt, seed, size and format give the same bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +29,10 @@ _ENCODING: dict[str, dict[str, int]] = {
     "webp": {"quality": 90},
     "gif": {},
 }
-_CANVAS_EDGE = 1024
+# Of a canvas, which is scaled to the size asked for: a large picture costs little more than a middling one, and a small
+# one next to nothing.
+_LONGEST_EDGE = 640
+_SOFT = 1 / 1024  # of a canvas' edge, for each pixel by which an outline is softened
 _CAPTION_CHARACTERS = 64
 _BOMB_EDGE = 20_000
 _PALETTES: tuple[Palette, ...] = (
@@ -65,6 +67,7 @@ class Picture:
 
 @functools.lru_cache(maxsize=64)
 def draw(picture: Picture) -> bytes:
+    # By the text itself: a hash of it would differ from process to process.
     rng = random.Random(f"{picture.seed}/{picture.prompt}")
     canvas = _landscape(rng, _canvas_size(picture), picture.looks)
     if canvas.size != (picture.width, picture.height):
@@ -75,7 +78,8 @@ def draw(picture: Picture) -> bytes:
 
 @functools.cache
 def pixel_bomb() -> bytes:
-    """Make a valid black PNG of 400 million pixels in about 50 KB, by hand: Pillow would need 400 MB for it."""
+    """Make a valid black PNG of 400 million pixels in about 50 KB."""
+    # By hand, row by row: Pillow would need 400 MB for it. A row is a filter's byte, and a bit for each pixel.
     rows = b"\0" * (1 + _BOMB_EDGE // 8)
     compressor = zlib.compressobj(9)
     data = b"".join(compressor.compress(rows) for _ in range(_BOMB_EDGE)) + compressor.flush()
@@ -89,7 +93,7 @@ def _png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _canvas_size(picture: Picture) -> tuple[int, int]:
-    scale = _CANVAS_EDGE / max(picture.width, picture.height)
+    scale = min(1.0, _LONGEST_EDGE / max(picture.width, picture.height))
     return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
@@ -131,7 +135,7 @@ def _glow(canvas: Image.Image, rng: random.Random, color: Color) -> None:
     canvas.paste(color, mask=mask)
     disc = Image.new("L", canvas.size)
     ImageDraw.Draw(disc).ellipse((x - radius, y - radius, x + radius, y + radius), fill=235)
-    canvas.paste(color, mask=disc.filter(ImageFilter.GaussianBlur(1.2)))
+    canvas.paste(color, mask=_softened(disc, 1.2))
 
 
 def _hill(canvas: Image.Image, rng: random.Random, color: Color, *, depth: float) -> None:
@@ -140,7 +144,11 @@ def _hill(canvas: Image.Image, rng: random.Random, color: Color, *, depth: float
     mask = Image.new("L", canvas.size)
     ridge = _ridge(rng, width, base=height * (0.52 + 0.38 * depth), swing=height * (0.12 - 0.05 * depth))
     ImageDraw.Draw(mask).polygon([(0, height), *ridge, (width, height)], fill=255)
-    canvas.paste(color, mask=mask.filter(ImageFilter.GaussianBlur(2.2 - 1.4 * depth)))
+    canvas.paste(color, mask=_softened(mask, 2.2 - 1.4 * depth))
+
+
+def _softened(mask: Image.Image, radius: float) -> Image.Image:
+    return mask.filter(ImageFilter.BoxBlur(radius * _SOFT * max(mask.size)))
 
 
 def _ridge(rng: random.Random, width: int, *, base: float, swing: float) -> Points:
@@ -154,13 +162,13 @@ def _ridge(rng: random.Random, width: int, *, base: float, swing: float) -> Poin
 
 def _grain(canvas: Image.Image) -> Image.Image:
     """Add a fixed fine pattern, which keeps gradients from showing bands."""
-    noise = _noise().resize(canvas.size, Image.Resampling.NEAREST)
-    return ImageChops.add(canvas, Image.merge("RGB", (noise, noise, noise)), offset=-4)
+    return ImageChops.add(canvas, _noise(canvas.size), offset=-4)  # of 0 to 8, so that it gets no brighter
 
 
-@functools.cache
-def _noise() -> Image.Image:
-    return Image.frombytes("L", (512, 512), bytes(byte % 9 for byte in random.Random(0).randbytes(512 * 512)))
+@functools.lru_cache(maxsize=8)
+def _noise(size: tuple[int, int]) -> Image.Image:
+    grain = Image.frombytes("L", (512, 512), bytes(byte % 9 for byte in random.Random(0).randbytes(512 * 512)))
+    return Image.merge("RGB", [grain.resize(size, Image.Resampling.NEAREST)] * 3)
 
 
 def _caption(canvas: Image.Image, prompt: str) -> None:

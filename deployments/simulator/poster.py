@@ -39,10 +39,12 @@ class _Connection:
 
     @property
     def is_usable(self) -> bool:
+        # A stream is at its end when the receiver has closed the connection meanwhile.
         return time.monotonic() - self.idle_since < _IDLE_SECONDS and not self.reader.at_eof()
 
     async def exchange(self, request: h11.Request, body: bytes) -> int:
         whole: tuple[h11.Event, ...] = (request, h11.Data(data=body), h11.EndOfMessage())
+        # In one write, so that head and body go out together.
         self.writer.write(b"".join(self.http.send(part) or b"" for part in whole))
         await self.writer.drain()
         return await self._read_status()
@@ -94,6 +96,7 @@ class Poster:
             kept = connection.can_be_kept()
             return status
         finally:
+            # One whose answer was not read to its end would give the rest of it to the next request.
             if kept:
                 self._idle[origin].append(connection)
             else:
@@ -101,7 +104,7 @@ class Poster:
 
     def _take_idle(self, origin: Origin) -> _Connection | None:
         while self._idle[origin]:
-            connection = self._idle[origin].pop()
+            connection = self._idle[origin].pop()  # the last one used, which is the least likely to be closed
             if connection.is_usable:
                 return connection
             connection.writer.close()
@@ -127,5 +130,6 @@ def _origin(parts: SplitResult) -> Origin:
 def _request(parts: SplitResult, headers: Mapping[str, str], length: int) -> h11.Request:
     path = parts.path or "/"
     target = f"{path}?{parts.query}" if parts.query else path
+    # A user and a password in the address belong to no Host header.
     everything = {"Host": parts.netloc.rpartition("@")[2], "Content-Length": str(length), **headers}
     return h11.Request(method="POST", target=target, headers=list(everything.items()))

@@ -18,12 +18,23 @@ from .answers import user_is_locked
 from .bench import Bench
 from .book import Account, Book, Entry, Outcome, State, new_request_id, text_of
 from .catalogue import Catalogue
-from .cdn import Cdn
+from .cdn import Cdn, Terms
 from .charges import Charges
 from .endpoints import Latencies
 from .faults import Faults, RuleBook
 from .inference import Inference
-from .journal import Journal, accepted, announced, changed, entries_in, finished, lines_of, started
+from .journal import (
+    Journal,
+    accepted,
+    announced,
+    changed,
+    entries_in,
+    finished,
+    lines_of,
+    started,
+    storage_in,
+    storage_set,
+)
 from .lifecycle import Lifecycle
 from .line import Line
 from .mux_assets import Announcer
@@ -44,10 +55,10 @@ class Options:
     port: int = 9100
     latency: float = 2.0
     latency_of: Mapping[str, float] = field(default_factory=dict)  # by endpoint
-    concurrency: int = 10
+    concurrency: int = 10  # fal's accounts begin with 2 and come to 40 by what they have paid
     seed: int = 0
     fixed_pictures: bool = False
-    webhook_retry: float = 1.0
+    webhook_retry: float = 1.0  # seconds; fal does not publish its own
     mux_webhook_url: str | None = None
     crowd: int = 0  # so many models more in the catalogue
 
@@ -69,6 +80,7 @@ class Provider:
         self._inference = Inference(self._bench, latencies=latencies, endpoints=endpoints)
         self.charges = Charges()
         self.rate_limit = RateLimit()
+        self._storage: dict[str, dict[str, Any]] = {}
         self.reset_platform()
         secret = mux_webhook_secret(options.home)
         announcer = Announcer(options.mux_webhook_url, secret=secret, first_retry_seconds=options.webhook_retry)
@@ -84,12 +96,17 @@ class Provider:
         known = list(self._journal.read())
         entries = entries_in(known)
         self.cdn.restore(known)
-        self._journal.write_anew([*(line for entry in entries for line in lines_of(entry)), *self.cdn.lines()])
+        self._storage = storage_in(known)
+        settings = (storage_set(*each) for each in self._storage.items())
+        # Before any of them goes on: what that adds to the file would be lost with the old one.
+        requests = (line for entry in entries for line in lines_of(entry))
+        self._journal.write_anew([*requests, *self.cdn.lines(), *settings])
         for entry in entries:
             self.book.add(entry)
         self.book.submit_calls = len(entries)
+        # Oldest first: what was in progress has its slots again, and the rest their places.
         for entry in entries:
-            self._charge(entry)
+            self._charge(entry)  # charges are not on record: they follow from the outcomes
             if entry.outcome is None:
                 self.line(entry.account).join(entry, on_timeout=platform_failure("request_timeout"))
             elif not entry.is_announced:
@@ -136,9 +153,9 @@ class Provider:
         webhook_url: str | None = None,
         start_timeout: float | None = None,
         files: Lifecycle | None = None,
+        payloads_kept: bool = True,
     ) -> Entry:
-        settings = self.storage_settings(account)
-        files = files or Lifecycle()
+        terms = self.terms(account, files or Lifecycle())
         entry = Entry(
             request_id=new_request_id(),
             endpoint=endpoint,
@@ -148,24 +165,31 @@ class Provider:
             webhook_url=webhook_url,
             faults=faults,
             start_by=None if start_timeout is None else datetime.now(UTC) + timedelta(seconds=start_timeout),
-            file_lifetime_seconds=files.seconds or settings["expiration_duration_seconds"],
-            file_access=files.access or (settings["initial_acl"] or {}).get("default", "allow"),
+            file_lifetime_seconds=terms.lifetime_seconds,
+            file_access=terms.access,
+            payloads_kept=payloads_kept,
         )
         self.book.add(entry)
+        # Before it may start: a start of what is not on record would be passed over.
         self._journal.write(accepted(entry))
+        if not payloads_kept:
+            self.note(entry)
         self.line(account).join(entry, on_timeout=platform_failure("request_timeout"))
         return entry
 
     def cancel(self, entry: Entry) -> bool:
-        """In the queue: removed, and never run. Running: only noted, as most models do. False: it is over."""
+        """Ask that the request be given up. False: it is over."""
         if entry.state is State.COMPLETED:
             return False
         entry.cancel_requested = True
         self._journal.write(changed(entry))
+        # In the queue it is removed and never runs; one in progress has only a signal, on which most of fal's models do
+        # not act: it ends as usual and is charged. Assumed: what a removed one ends as, since no page of fal's says it.
         self.line(entry.account).leave(entry, platform_failure("client_cancelled"))
         return True
 
     def line(self, account: Account) -> Line:
+        # By account: at fal all its keys draw on the same slots.
         if account.user_id not in self._lines:
             self._lines[account.user_id] = Line(
                 slots=self.options.concurrency, work=self._run, began=self._on_started, done=self._on_finished
@@ -176,11 +200,13 @@ class Provider:
         """Have models, bills to come, limits and settings as they were at first."""
         self.catalogue.reset()
         self.charges.reset()
-        self.rate_limit.set(None, seconds=60)
+        self.rate_limit.set(None, seconds=60)  # fal counts by the minute, and publishes no numbers
         self.request_list: Literal["sent", "ended"] = "sent"
         self.request_list_lag = 0.0
         self.pricing_is_strict = False
-        self._storage: dict[str, dict[str, Any]] = {}
+        for user_id in self._storage:
+            self._journal.write(storage_set(user_id, None))
+        self._storage = {}
 
     def storage_settings(self, account: Account) -> dict[str, Any]:
         """Return what the account has set for its files; as it comes they are there for ever, and for everybody."""
@@ -188,6 +214,18 @@ class Provider:
 
     def set_storage(self, account: Account, settings: dict[str, Any]) -> None:
         self._storage[account.user_id] = settings
+        self._journal.write(storage_set(account.user_id, settings))
+
+    def terms(self, account: Account, asked: Lifecycle) -> Terms:
+        """Return how a file of the account is kept: as was asked for it, else by the account's setting."""
+        settings = self.storage_settings(account)
+        return Terms(
+            owner=account.user_id,
+            lifetime_seconds=settings["expiration_duration_seconds"]
+            if asked.seconds is None
+            else asked.seconds or None,
+            access=asked.access or (settings["initial_acl"] or {}).get("default", "allow"),
+        )
 
     def refuse_if_locked(self, account: Account) -> None:
         """Raise FalError for a submit by an account whose balance is used up."""
@@ -223,8 +261,11 @@ class Provider:
         try:
             while entry.retries < entry.faults.retries:
                 await self._inference.lose_runner(entry)
+                # The caller's time-out ends no try, but after it none is begun: fal counts those that failed, too.
+                if entry.start_by is not None and datetime.now(UTC) >= entry.start_by:
+                    return platform_failure("request_timeout")
                 entry.try_again()
-                self.note(entry)
+                self.note(entry)  # a kill does not give it its tries back
             return await self._inference.run(entry)
         except Exception:
             # A request that never ended would keep its slot for ever.
@@ -235,6 +276,7 @@ class Provider:
 
     def _charge(self, entry: Entry) -> None:
         """Charge a success, which alone costs something."""
+        # A model that operators added to an earlier process is not known to this one.
         endpoint = self.catalogue.endpoints.get(entry.endpoint)
         if endpoint is not None and entry.outcome is not None and entry.outcome.succeeded:
             self.charges.charge(entry, endpoint.card)
@@ -244,6 +286,7 @@ class Provider:
 
     def _on_finished(self, entry: Entry) -> None:
         self._charge(entry)
+        # Before anybody is told: after a kill the result has to be there.
         self._journal.write(finished(entry))
         self._announce(entry)
 

@@ -2,8 +2,7 @@
 
 uvicorn makes one `FrontDoor` per connection. It reads the first line: `CONNECT host:443` for one of those is
 answered, TLS is ended here with a certificate for that host, and uvicorn's own HTTP/1.1 protocol takes over inside the
-tunnel; anything else is handed to that protocol as it is. CONNECT to another host is refused: a simulator that
-forwarded would hide a client's stray request.
+tunnel; anything else is handed to that protocol as it is.
 """
 
 from __future__ import annotations
@@ -26,10 +25,8 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 class _Connection(H11Protocol):
     def shutdown(self) -> None:
-        """Abort an idle connection.
-
-        A polite end of TLS waits for the client's reply, which an idle client does not give.
-        """
+        """Abort an idle connection."""
+        # A polite end of TLS waits for the client's reply, which an idle client does not give.
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
         else:
@@ -64,6 +61,7 @@ class FrontDoor(asyncio.Protocol):
             self._look()
 
     def _look(self) -> None:
+        # The first line may come in pieces: as long as it can become a CONNECT it is waited for.
         if not _METHOD.startswith(self._received[: len(_METHOD)]):
             self._hand_over(self._transport)
         elif b"\r\n\r\n" in self._received:
@@ -72,8 +70,10 @@ class FrontDoor(asyncio.Protocol):
             self._transport.abort()
 
     def _connect(self, host: str) -> None:
+        # Not forwarded: that would hide a client's stray request.
         if not is_known_host(host):
             self._refuse(403, f"The fal simulator is no proxy for {host}: list it in NO_PROXY.")
+        # Behind a proxy, a host that cannot be reached is the proxy's refusal to the client.
         elif self._outage.refuses_connections and is_fal_host(host):
             self._refuse(503, f"Simulated outage: {host} cannot be reached.")
         else:

@@ -18,7 +18,8 @@ _TOLERANCE = 48  # of 255, in the channel that differs most
 
 
 def enlarge(source: Source, *, factor: float, format: str) -> Drawn:
-    """Transparency stays. Raises Rejection."""
+    """Enlarge the picture. Raise Rejection."""
+    # Transparency stays, so that the steps of a chain may come in any order.
     picture = opened(source, max_edge=min(_MAX_EDGE, int(_MAX_RESULT_EDGE / factor)))
     size = (round(picture.width * factor), round(picture.height * factor))
     return drawn(picture.resize(size, Image.Resampling.LANCZOS), format)
@@ -33,11 +34,12 @@ def cut_out(source: Source, *, format: str) -> tuple[Drawn, Drawn]:
 
 
 def opened(source: Source, *, max_edge: int = _MAX_EDGE) -> Image.Image:
-    """Its size is looked at before it is decoded. Raises Rejection."""
+    """Decode the picture, upright. Raise Rejection."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(source.content), formats=("JPEG", "PNG", "WEBP", "GIF"))
+        # Before it is decoded: a small file may be of any size.
         if max(picture.size) > max_edge:
             raise source.refused("image_too_large", max_width=max_edge, max_height=max_edge)
         picture.load()
@@ -45,6 +47,7 @@ def opened(source: Source, *, max_edge: int = _MAX_EDGE) -> Image.Image:
         raise source.refused("image_too_large", max_width=max_edge, max_height=max_edge) from error
     except (OSError, ValueError, SyntaxError) as error:  # Pillow's words for what it cannot read
         raise source.refused("image_load_error") from error
+    # A telephone's pictures lie on their side, and their EXIF data says so.
     upright = ImageOps.exif_transpose(picture)
     return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
 

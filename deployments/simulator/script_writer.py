@@ -18,7 +18,7 @@ _LABELLED = re.compile(
 )
 _QUOTED = re.compile(r'["“«]([^"”»\n]{2,120})["”»]')
 _PAIR = re.compile(r"\s*(?:,|;|/|\band\b|\bvs\.?(?=\s)|\bagainst\b)\s*", re.IGNORECASE)
-_DEEPEST = 12
+_DEEPEST = 12  # a schema may refer to itself
 _MOST_ITEMS = 4
 _LONG = 400  # letters; what a text may have where its schema sets no bound
 
@@ -30,6 +30,7 @@ _SENTENCES = (
     "Let me say one thing about {topic}: {brand} never cuts a corner.",
     "That is a fine speech from {other}. Now try it with a glass of honesty, as {brand} does.",
 )
+# As many as a debate of three rounds has lines, so that no round has the words of another.
 _SHORT_SENTENCES = (
     "{brand} has the better answer!",
     "With respect: no. Try {brand}.",

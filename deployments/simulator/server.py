@@ -26,6 +26,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # Asked for port 0, only the socket knows which one it has.
         port = self.servers[0].sockets[0].getsockname()[1]
         print(f"fal simulator is ready on http://{_HOST}:{port}", flush=True)
 
@@ -49,6 +50,7 @@ class _Application:
         # For the front door, which uvicorn makes itself and gives this state.
         state.update(tls_contexts=TlsContexts(ensure_authority(self._options.home)), outage=outage)
         provider = Provider(self._options, outage=outage)
+        # Before anybody is let in: what an earlier process has left comes first in the line.
         provider.go_on()
         self._fal = FalSimulator(provider)
         await send({"type": "lifespan.startup.complete"})
@@ -71,9 +73,9 @@ def serve(options: Options) -> None:
         lifespan="on",
         log_level="warning",
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=False,  # X-Forwarded-Proto would make a client's request an operator's, or the other way round
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=2,  # a held call has no end of its own
     )
     _Server(config).run()

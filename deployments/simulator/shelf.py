@@ -11,6 +11,7 @@ from pathlib import Path
 class Shelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # What clients have uploaded is in it.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def keep(self, content: bytes) -> str:
@@ -18,6 +19,7 @@ class Shelf:
         name = hashlib.sha256(content).hexdigest()
         place = self._folder / name
         if not place.exists():
+            # A kill leaves nothing under the hash of what is not whole.
             temporary = place.with_suffix(".new")
             temporary.write_bytes(content)
             temporary.replace(place)

@@ -1,7 +1,6 @@
 """fal's side of webhook signatures: Ed25519 keys, the JWKS that publishes them, and the signed headers.
 
-The keys are kept in `HOME/webhook-keys.pem`, newest first, so that a receiver's cached JWKS survives a restart. After a
-rotation the last key stays published for deliveries that are still under way.
+The keys are kept in `HOME/webhook-keys.pem`, newest first, so that a receiver's cached JWKS survives a restart.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from .certificates import write_atomically, write_once
 
-_PUBLISHED_KEYS = 2
+_PUBLISHED_KEYS = 2  # after a rotation the last one stays, for deliveries that are still under way
 _PEM_BLOCK = re.compile(rb"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n", re.DOTALL)
 
 
@@ -44,6 +43,7 @@ class SigningKeys:
 def signed_headers(
     body: bytes, *, key: Ed25519PrivateKey, request_id: str, user_id: str, timestamp: int
 ) -> dict[str, str]:
+    # By fal's page of webhooks: one line feed between each two and none at the end, the body by its hash.
     message = "\n".join([request_id, user_id, str(timestamp), hashlib.sha256(body).hexdigest()])
     return {
         "X-Fal-Webhook-Request-Id": request_id,
@@ -59,6 +59,7 @@ def mux_webhook_secret(home: Path) -> str:
     Mux is the other provider that signs. The first caller makes the secret.
     """
     path = home / "mux-webhook-secret"
+    # The simulator, and who prepares a client's environment for it, may each be the first.
     if not path.exists():
         write_once(path, secrets.token_hex(24).encode())
     return path.read_text()
@@ -68,6 +69,7 @@ def _jwk(key: Ed25519PrivateKey) -> dict[str, str]:
     raw = key.public_key().public_bytes_raw()
     # base64url without padding: receivers have to add it themselves.
     x = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    # Of fal's own fields only kty, crv and x are known.
     return {"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": hashlib.sha256(raw).hexdigest()[:16], "x": x}
 
 

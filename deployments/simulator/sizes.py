@@ -18,6 +18,7 @@ _RATIOS = {"16:9": "landscape_16_9", "9:16": "portrait_16_9", "4:3": "landscape_
 def size_of(arguments: Arguments) -> tuple[int, int]:
     """Return width and height of what is asked for: `auto`, and what says nothing of it, is a square."""
     chosen = arguments.get("image_size")
+    # 512: the default of either edge in fal's schema.
     if isinstance(chosen, Mapping):
         return int(chosen.get("width", 512)), int(chosen.get("height", 512))
     if chosen is None:

@@ -1,7 +1,6 @@
 """Speech for those who only want to hear that something is said: a tone for each word, as MP3 or WAV.
 
-A thousand characters are about a minute, as with a real voice. The pitch is the voice's own, and moves with the words.
-Each tone is one period of a sine, repeated: that costs next to nothing.
+The pitch is the voice's own, and moves with the words.
 """
 
 from __future__ import annotations
@@ -13,17 +12,18 @@ import zlib
 from array import array
 from collections.abc import Iterator
 
-import av
-
-CHARACTERS_PER_SECOND = 15
+CHARACTERS_PER_SECOND = 15  # a thousand are about a minute, as with a real voice
 _SHORTEST_SECONDS = 0.5
 _TONES = (0, 2, 4, 7, 9, 12)  # half tones above the voice's own
-_LOUDNESS = 9000
+_LOUDNESS = 9000  # of 32767
 _SOUND_SHARE = 0.75  # of a word's time; the rest is silence
 _FADE_SECONDS = 0.008  # so that tones do not click
 
 
 def make_speech(text: str, *, voice_id: str, sample_rate: int = 44_100, bit_rate: int = 128_000) -> bytes:
+    # Here, since PyAV takes 17 MB that a simulator of pictures does without.
+    import av
+
     out = io.BytesIO()
     with av.open(out, "w", format="mp3") as container:
         stream = container.add_stream("libmp3lame", rate=sample_rate, options={"compression_level": "9"})
@@ -34,6 +34,7 @@ def make_speech(text: str, *, voice_id: str, sample_rate: int = 44_100, bit_rate
             frame = av.AudioFrame(format="s16p", layout="mono", samples=len(samples))
             frame.sample_rate = sample_rate
             frame.pts = number * _PIECE
+            # A plane may be longer than its samples: FFmpeg aligns it.
             frame.planes[0].update(samples.tobytes().ljust(frame.planes[0].buffer_size, b"\0"))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -82,6 +83,7 @@ def _samples(text: str, voice_id: str, sample_rate: int) -> array[int]:
 
 
 def _tone(pitch: float, length: int, sample_rate: int) -> array[int]:
+    # One period of a sine, repeated: that costs next to nothing.
     period = max(2, round(sample_rate / pitch))
     wave = array("h", (int(_LOUDNESS * math.sin(2 * math.pi * n / period)) for n in range(period)))
     tone = (wave * (length // period + 1))[:length]

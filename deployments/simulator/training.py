@@ -18,7 +18,7 @@ from .retouching import opened
 from .sizes import Arguments
 from .weights import palette_of_pictures, weights
 
-_MIN_PICTURES = 4
+_MIN_PICTURES = 4  # by fal's page of the trainer
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 _ARCHIVES = (".zip",)  # fal also takes .tar.gz
 _MAX_PICTURE_BYTES = 64 * 1024**2
@@ -48,12 +48,14 @@ def _weights(source: Source, arguments: Arguments) -> bytes:
 
 
 def _pictures(source: Source) -> Iterator[Image.Image]:
-    """Small copies of them, one after the other: an archive may be large. Raises Rejection."""
+    """Yield small copies of the pictures. Raise Rejection."""
+    # One after the other: an archive may be large.
     try:
         with zipfile.ZipFile(io.BytesIO(source.content)) as archive:
             entries = [entry for entry in archive.infolist() if _is_picture(entry)]
             _check_number(source, len(entries))
             for entry in entries:
+                # As the archive states it, before anything is unpacked.
                 if entry.file_size > _MAX_PICTURE_BYTES:
                     raise source.refused("file_too_large", max_size=_MAX_PICTURE_BYTES)
                 picture = opened(Source(content=archive.read(entry), url=source.url, place=source.place))
@@ -64,7 +66,8 @@ def _pictures(source: Source) -> Iterator[Image.Image]:
 
 
 def _is_picture(entry: zipfile.ZipInfo) -> bool:
-    """Not the masks that a client may add, nor what macOS adds by itself."""
+    """Tell whether it is one of the pictures to learn from."""
+    # Not the masks that a client may add, nor what macOS adds by itself.
     path = PurePosixPath(entry.filename)
     is_own = not path.stem.endswith("_mask") and "__MACOSX" not in path.parts
     return is_own and not entry.is_dir() and path.suffix.lower() in _EXTENSIONS

@@ -10,8 +10,8 @@ from .book import Entry
 from .cards.card import Card
 from .sizes import Arguments, megapixels
 
-_LONG_FILM_SECONDS = 8
-_CHARACTERS_PER_TOKEN = 4
+_LONG_FILM_SECONDS = 8  # seen in charges for Topaz: ten units for 3 to 8 s, twenty for 9 s
+_CHARACTERS_PER_TOKEN = 4  # a rule of thumb: nothing here counts tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,13 @@ class Measured:
 
 def units_of(card: Card, entry: Entry, arguments: Arguments, measured: Measured) -> str:
     """Return the header's text. A unit that is not known here counts requests."""
+    # fal's words for units are an open list, and some have been seen with a blank at their end.
     count = _COUNTS.get(card.unit.strip().lower(), _one)
     return _text(count(card, entry, arguments, measured))
 
 
 def _text(value: float | Decimal) -> str:
+    # Fractions occur at fal: 3.008 for a film of three seconds.
     rounded = f"{value:.4f}"
     return rounded.rstrip("0").rstrip(".")
 
@@ -84,6 +86,7 @@ def _steps(card: Card, entry: Entry, arguments: Arguments, measured: Measured) -
 
 _Count = Callable[[Card, Entry, Arguments, Measured], float]
 _COUNTS: Mapping[str, _Count] = {
+    # fal's specification has the singular in its example, its price list the plural.
     "image": lambda card, entry, arguments, measured: measured.count("image"),
     "images": lambda card, entry, arguments, measured: measured.count("image"),
     "megapixel": _megapixels,
@@ -97,7 +100,7 @@ _COUNTS: Mapping[str, _Count] = {
     "1000 characters": lambda card, entry, arguments, measured: measured.characters / 1000,
     "1000 tokens": lambda card, entry, arguments, measured: measured.tokens / 1000,
     "1m tokens": lambda card, entry, arguments, measured: measured.tokens / 1_000_000,
-    "compute seconds": lambda card, entry, arguments, measured: entry.seconds,
+    "compute seconds": lambda card, entry, arguments, measured: entry.seconds,  # here: the latency
     "input seconds": lambda card, entry, arguments, measured: measured.input_seconds,
     "steps": _steps,
     "units": _units,

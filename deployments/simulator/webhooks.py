@@ -1,8 +1,4 @@
-"""Webhooks as fal sends them: signed, repeated with growing waits until somebody answers 2xx, never after a 3xx.
-
-Each attempt is signed anew, since receivers refuse a timestamp older than five minutes. Unlike fal, which drops
-targets on private and loopback addresses, the simulator sends there: that is where a stack on one machine listens.
-"""
+"""Webhooks as fal sends them: signed, repeated with growing waits until somebody answers 2xx, never after a 3xx."""
 
 from __future__ import annotations
 
@@ -21,10 +17,11 @@ from .faults import WebhookFault
 from .poster import Poster, PostError
 from .signing import SigningKeys, signed_headers
 
+# Both by fal's page of webhooks.
 _FIRST_TIMEOUT_SECONDS = 15.0
 _LATER_TIMEOUT_SECONDS = 120.0
-_RETRIES = 10
-_OLD_SECONDS = 360
+_RETRIES = 10  # by an earlier text of that page; a later one says up to 31. How long fal waits is not published
+_OLD_SECONDS = 360  # receivers are to refuse what is older than 300
 _FALSE = {WebhookFault.FORGED, WebhookFault.OLD, WebhookFault.OTHER_ACCOUNT, WebhookFault.FOREIGN_TOKEN}
 
 
@@ -65,7 +62,8 @@ class WebhookSender:
                 return
 
     async def _send_false(self, entry: Entry, fault: WebhookFault) -> None:
-        """Once: whoever sends these has no reason to repeat them."""
+        """Send a webhook that is wrong in one thing."""
+        # Once: whoever sends these has no reason to repeat them.
         url = entry.webhook_url or ""
         await self._post(
             entry,
@@ -88,6 +86,8 @@ class WebhookSender:
         timeout: float = _FIRST_TIMEOUT_SECONDS,
     ) -> Delivery:
         body = json.dumps(webhook_body(entry)).encode()
+        # Assumed: fal signs each attempt anew, or a late one would be too old for its receiver; and the header's id is
+        # the request's, not the gateway's.
         headers = signed_headers(
             body,
             key=key or self._keys.current,
@@ -99,7 +99,7 @@ class WebhookSender:
             url or entry.webhook_url or "", body=body, headers=headers, kind=kind, timeout=timeout
         )
         entry.deliveries.append(delivery)
-        entry.announced.set()
+        entry.announced.set()  # at the first attempt, not the last: an early webhook holds the submit's answer back
         return delivery
 
     async def post(
@@ -107,6 +107,7 @@ class WebhookSender:
     ) -> Delivery:
         at = datetime.now(UTC)
         headers = {"Content-Type": "application/json", **headers}
+        # To loopback addresses too, which fal drops: there a stack on one machine listens.
         try:
             status_code = await self._poster.post(url, body, headers=headers, timeout=timeout)
         except PostError as error:
@@ -118,15 +119,18 @@ def webhook_body(entry: Entry) -> dict[str, Any]:
     outcome = entry.outcome
     assert outcome is not None
     body: dict[str, Any] = {"request_id": entry.request_id, "gateway_request_id": entry.gateway_request_id}
+    # OK and ERROR, where the queue says COMPLETED of both.
     if not outcome.succeeded:
         error = f"Invalid status code: {outcome.http_status}"
         return {**body, "status": "ERROR", "error": error, "payload": outcome.body}
+    # A success all the same, and charged: its result has to be fetched.
     if entry.faults.webhook is WebhookFault.NULL_PAYLOAD:
         return {**body, "status": "OK", "payload": None, "payload_error": "Response payload is not JSON serializable"}
     return {**body, "status": "OK", "payload": outcome.body}
 
 
 def _worth_repeating(delivery: Delivery) -> bool:
+    # By fal's page any 2xx will do, and a redirect is neither followed nor tried again.
     return delivery.status_code is None or delivery.status_code >= 400
 
 

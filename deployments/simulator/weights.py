@@ -42,16 +42,14 @@ def weights(*, seed: str, palette: Palette) -> bytes:
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
+    # A safetensors file: the header's length in eight bytes, the header, the tensors.
     return len(text).to_bytes(8, "little") + text + _values(seed, offset)
 
 
 def palette_of_weights(content: bytes) -> Palette:
-    """Return what the LoRA learnt. Raise NotWeights.
-
-    One that was trained elsewhere has colours of its own, by its bytes.
-    """
+    """Return what the LoRA learnt. Raise NotWeights."""
     metadata = _metadata(content)
-    if _LEARNT not in metadata:
+    if _LEARNT not in metadata:  # trained elsewhere
         return palette_by_chance(hashlib.sha256(content).hexdigest())
     try:
         return _palette([(red, green, blue) for red, green, blue in json.loads(str(metadata[_LEARNT]))])
@@ -98,6 +96,7 @@ def _tensors() -> dict[str, tuple[int, int]]:
 
 def _values(seed: str, size: int) -> bytes:
     rng = random.Random(seed)
+    # Little-endian: the second byte of each value is its upper one.
     values = bytearray(size)
     values[0::2] = rng.randbytes(size // 2)
     values[1::2] = rng.randbytes(size // 2).translate(_UPPER_BYTES)
@@ -105,6 +104,7 @@ def _values(seed: str, size: int) -> bytes:
 
 
 def _metadata(content: bytes) -> Mapping[str, object]:
+    # What a client uploaded may be anything, and this any number. The shortest header is `{}`.
     length = int.from_bytes(content[:8], "little")
     if not 2 <= length <= min(_MAX_HEADER_BYTES, len(content) - 8):
         raise NotWeights("not a safetensors file")

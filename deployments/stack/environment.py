@@ -24,10 +24,8 @@ SHORTEST_POLL_SECONDS = 2.0  # of a warm worker: each costs Prefect's server 10 
 
 
 def callers_own(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what `darkroom env` put there.
-
-    Those are the addresses of some earlier stack, not the caller's choice.
-    """
+    """Return the environment without what `darkroom env` put there."""
+    # Those are the addresses of some earlier stack, not the caller's choice.
     exported_from = environment.get(EXPORTED_FROM)
     exported = Home(Path(exported_from)).environment() if exported_from else {}
     return {name: value for name, value in environment.items() if exported.get(name) != value}
@@ -51,8 +49,9 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         "PREFECT_HOME": str(home.prefect),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": cluster.url("prefect", scheme="postgresql+asyncpg"),
         "PREFECT_SERVER_DATABASE_TIMEOUT": "30",
-        "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE": "10",
-        "PREFECT_SERVER_DATABASE_SQLALCHEMY_MAX_OVERFLOW": "20",
+        # Those of the pool are kept for good, each a process of Postgres' with 9 MB. Two or three are ever in use.
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE": "4",
+        "PREFECT_SERVER_DATABASE_SQLALCHEMY_MAX_OVERFLOW": "26",
         "PREFECT_SERVER_API_HOST": LOOPBACK,
         "PREFECT_SERVER_API_PORT": str(options.prefect_port),
         "PREFECT_SERVER_API_AUTH_STRING": secrets["PREFECT_API_AUTH_STRING"],
@@ -93,17 +92,14 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
 
 
 def _what_is_done(cluster: Cluster) -> dict[str, str]:
-    """Leave out what is done.
-
-    Where this version has migrated the database, as it has a new one, a second goes into finding that out.
-
-    With the memo it would import all blocks there are, also where it is not to register them.
-    """
+    """Return the settings by which Prefect's server leaves out what is done."""
     if is_there(cluster.data) and not is_migrated(cluster.data):
         return {}
     return {
+        # A second goes into finding out that this version has migrated the database.
         "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+        # With the memo it would import all blocks there are, also where it is not to register them.
         "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     }
 
@@ -147,6 +143,8 @@ def worker_settings(options: StackOptions, *, home: Home, timing: Timing = UNSCA
         # A run taken before it is due would hold a place of its user's queue while it waits.
         "PREFECT_WORKER_PREFETCH_SECONDS": "0",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
+        # Lines go to Prefect every so often, and as a process ends: two requests for a lone picture, not four.
+        "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
     }
 
 

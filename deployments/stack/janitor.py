@@ -10,8 +10,6 @@ from __future__ import annotations
 import signal
 import sys
 
-from darkroom.deployments.stack.processes import end, marked
-
 GRACE_SECONDS = 3.0
 
 
@@ -20,6 +18,9 @@ def main() -> None:
         signal.signal(each, signal.SIG_IGN)
     mark = sys.argv[1]
     sys.stdin.read()
+    # Not before: what it waits with is memory for as long as the stack runs.
+    from darkroom.deployments.stack.processes import end, marked
+
     end(marked(lambda found: found == mark), grace_seconds=GRACE_SECONDS)
 
 

@@ -18,9 +18,12 @@ from darkroom.deployments.stack.postgres import Cluster, Identity
 from darkroom.deployments.stack.template import cache_folder, is_there, note_migrated
 from darkroom.orchestrator import WORK_POOL
 from darkroom.settings import timing_of
+from darkroom.timing import ANSWER_PATIENCE, SUBMIT_PATIENCE
 
 WORKER_NAME = "local"
 PROBE_SECONDS = 2.0
+# Each connection is a process, and of what a statement has freed glibc keeps some with it: a tenth of all in a burst.
+GIVE_BACK = {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "16384", "MALLOC_MMAP_THRESHOLD_": "131072"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +71,14 @@ def all_parts(options: StackOptions, *, home: Home, cluster: Cluster, base: Mapp
             when_ready=cluster.drop_prefect_blocks if options.new_secrets else lambda: None,
         ),
         _prefect(options, environment=server, cluster=cluster, probe=probe),
-        _provision(environment=client),
+        _provision(home=home, environment=client),
         *(simulated if options.provider is Provider.SIMULATED else []),
         _gateway(options, environment=client, probe=probe),
         _worker(
-            options, environment={**client, **worker_settings(options, home=home, timing=timing_of(base))}, probe=probe
+            options,
+            home=home,
+            environment={**client, **worker_settings(options, home=home, timing=timing_of(base))},
+            probe=probe,
         ),
     ]
 
@@ -99,10 +105,8 @@ class Probe:
             return False
 
     def worker_online(self, since: datetime) -> bool:
-        """Tell whether the worker has sent a heartbeat since then.
-
-        It has to be one of this start: Prefect shows a worker that was killed as online for a while.
-        """
+        """Tell whether the worker has sent a heartbeat since then."""
+        # One of this start: Prefect shows a worker that was killed as online for a while.
         try:
             workers = self._http.post(f"{self._options.prefect_url}/api/work_pools/{WORK_POOL}/workers/filter", json={})
         except httpx.TransportError:
@@ -139,7 +143,7 @@ def _postgres(
         when_ready=when_ready,
         needs=needs,
         command=cluster.command(),
-        environment=environment,
+        environment={**GIVE_BACK, **environment},
         ready=lambda _: cluster.answers(),
         folder=cluster.data,
         identity=cluster.identity,
@@ -151,10 +155,8 @@ def _postgres(
 
 
 def _prefect(options: StackOptions, *, environment: Mapping[str, str], cluster: Cluster, probe: Probe) -> Part:
-    """Define the part that runs uvicorn itself, not `prefect server start`.
-
-    So nothing stands between the pid we know and the server.
-    """
+    """Define Prefect's server."""
+    # uvicorn itself, not `prefect server start`: so nothing stands between the pid we know and the server.
     arguments = ["--factory", "--host", LOOPBACK, "--port", str(options.prefect_port)]
     limits = ["--timeout-keep-alive", "5", "--timeout-graceful-shutdown", "2"]
     return Part(
@@ -169,17 +171,16 @@ def _prefect(options: StackOptions, *, environment: Mapping[str, str], cluster: 
     )
 
 
-def _provision(*, environment: Mapping[str, str]) -> Part:
-    """Define the part that provisions. It starts beside Prefect's server.
-
-    Its imports and the ledger's migrations take as long as the server needs to answer.
-    """
+def _provision(*, home: Home, environment: Mapping[str, str]) -> Part:
+    """Define the part that provisions. It starts beside Prefect's server."""
+    # Its imports and the ledger's migrations take as long as the server needs to answer.
     return Part(
         name="provision",
         command=_module("darkroom.deployments.provision"),
         environment=environment,
         ready=lambda _: False,
         needs=frozenset({"postgres"}),
+        when_ready=home.provisioned.touch,
         run_once=True,
     )
 
@@ -210,22 +211,26 @@ def _gateway(options: StackOptions, *, environment: Mapping[str, str], probe: Pr
         environment=environment,
         ready=lambda _: probe.answers(f"{options.gateway_url}/readyz"),
         port=options.port,
+        grace_seconds=15 + SUBMIT_PATIENCE.total_seconds(),  # for answers under way, then for the calls that it sends
     )
 
 
-def _worker(options: StackOptions, *, environment: Mapping[str, str], probe: Probe) -> Part:
-    """Define the worker. The warm one imports beside everything else, and waits for its pool.
+def _worker(options: StackOptions, *, home: Home, environment: Mapping[str, str], probe: Probe) -> Part:
+    """Define the worker. The warm one imports beside everything else, and takes no run before all is provisioned.
 
-    Prefect's own needs all to be there.
+    Prefect's own needs all to be there. In a home of an earlier version, deployments lead to that version's flows, and
+    the ledger has its tables, until then.
     """
     warm = options.worker_type is WorkerType.WARM
     start = ["worker", "start", "--pool", WORK_POOL, "--type", options.worker_type, "--name", WORKER_NAME]
     return Part(
         name="worker",
-        command=_module("darkroom.deployments.worker", "--name", WORKER_NAME) if warm else _module("prefect", *start),
+        command=_module("darkroom.deployments.worker", "--name", WORKER_NAME, "--after", str(home.provisioned))
+        if warm
+        else _module("prefect", *start),
         environment=environment,
         ready=probe.worker_online,
         carries_runs=not warm,
         needs=frozenset() if warm else frozenset({"prefect", "provision"}),
-        grace_seconds=8,
+        grace_seconds=15 + ANSWER_PATIENCE.total_seconds(),  # it ends at once, but for paid calls under way
     )

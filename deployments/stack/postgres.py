@@ -6,6 +6,7 @@ used: it daemonizes, and a daemon is neither supervised by its pid nor ended wit
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import pwd
@@ -66,6 +67,15 @@ class Cluster:
             "unix_socket_directories": str(self.sockets),
             "unix_socket_permissions": "0700",
             "max_connections": "400",
+            # The system caches the files themselves; kept twice, all of a laptop's ledger would be memory of ours.
+            "shared_buffers": "64MB",
+            # No processes beside it that read for others: on one machine's disk they win nothing.
+            "io_method": "sync",
+            # Room for each connection, written as the server starts: ours lock few tables each, none asks for
+            # SERIALIZABLE, and nobody subscribes to changes.
+            "max_locks_per_transaction": "16",
+            "max_pred_locks_per_transaction": "10",
+            "max_logical_replication_workers": "0",
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [str(BINARIES / "postgres"), "-D", str(self.data), *options]
@@ -110,13 +120,11 @@ def cluster_in(data: Path) -> Cluster:
 
 
 def initialize(data: Path) -> None:
-    """Make an empty cluster with its databases. Raises NeedsHuman where it cannot be made.
-
-    It is left to the system when its thousand files reach the disk: to wait for that takes a busy machine ten seconds.
-    """
+    """Make an empty cluster with its databases. Raises NeedsHuman where it cannot be made."""
     identity = _identity_for(data)
     data.mkdir(mode=0o700)
     _hand_over(data, identity)
+    # When its thousand files reach the disk is left to the system: to wait for that takes a busy machine ten seconds.
     options = ["-U", SUPERUSER, "--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync"]
     _run("initdb", "-D", str(data), *options, identity=identity)
     statements = "".join(f"CREATE DATABASE {database};\n" for database in DATABASES)
@@ -139,10 +147,9 @@ def _run(binary: str, *arguments: str, identity: Identity, statements: str = "")
 def _socket_folder(data: Path, identity: Identity) -> Path:
     """Return the data folder, or a private temporary one where its path is none for a socket.
 
-    It may be too long, or have in it what separates the names of hosts: libpq and the server read lists there.
-
     Raise NeedsHuman where the private one belongs to somebody else.
     """
+    # It may be too long, or have in it what separates the names of hosts: libpq and the server read lists there.
     if _is_plain(data):
         return data
     name = f"darkroom-{os.geteuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
@@ -174,12 +181,27 @@ def _identity_for(data: Path) -> Identity:
         return {}
     for path in (data, BINARIES):
         _let_through(path)
-    try:
-        user = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        subprocess.run(["useradd", "--system", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True)
-        user = pwd.getpwnam(SYSTEM_USER)
+    user = system_user()
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def system_user(name: str = SYSTEM_USER) -> pwd.struct_passwd:
+    """Return the user that Postgres runs as for root, made where there is none. Raise NeedsHuman where it cannot be."""
+    # Two useradd at once each make the user, with a number of its own, and the later one stays: the files of the
+    # stack that got the other would be nobody's. Locked is the folder, as the files in it are replaced by new ones.
+    folder = os.open("/etc", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with suppress(KeyError):
+            return pwd.getpwnam(name)
+        command = ["useradd", "--system", "--shell", "/usr/sbin/nologin", name]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        return pwd.getpwnam(name)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        raise NeedsHuman(f"there is no user {name} to run Postgres as, and none can be made: {reason}") from error
+    finally:
+        os.close(folder)
 
 
 def _let_through(path: Path) -> None:

@@ -14,13 +14,18 @@ import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import psutil
 
 from darkroom.deployments.kernel import LINUX, die_with
-from darkroom.deployments.stack.postgres import Identity
 
-# In the environment of every part, and so of all that it starts: of which start of which stack it is.
+if TYPE_CHECKING:  # the janitor, which waits beside every stack, needs no driver of databases
+    from darkroom.deployments.stack.postgres import Identity
+
+# In the environment of every part, and so of all that it starts: of which start of which stack it is. The start's own
+# process is in it, by its pid, as that may bear the mark before it holds the lock of its home.
 MARK = "DARKROOM_STACK"
 
 
@@ -48,6 +53,16 @@ def spawn(
         )
 
 
+def any_is_dead() -> bool:
+    """Tell whether a child may have to be reaped. `left_behind`, which does that, reads the whole process table."""
+    if not LINUX:
+        return True
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
+
+
 def left_behind(parts: Collection[int]) -> list[psutil.Process]:
     """Find our children that are no parts: processes whose part died before them. Dead ones are reaped on the way."""
     alive = []
@@ -62,9 +77,30 @@ def left_behind(parts: Collection[int]) -> list[psutil.Process]:
     return alive
 
 
+def new_mark(home: Path) -> str:
+    """Make the mark of a start that this process is."""
+    return f"{_of_start(home)}{uuid4().hex}"
+
+
+def is_mark_of_ours(mark: str, home: Path) -> bool:
+    """Tell whether the mark is one of this process, and not of a stack that it is part of."""
+    return mark.startswith(_of_start(home))
+
+
+def _of_start(home: Path) -> str:
+    return f"{home}#{os.getpid()}."
+
+
 def marked(wanted: Callable[[str], bool]) -> list[psutil.Process]:
-    """Find every other process of a stack whose mark is wanted, whoever its parent is now."""
-    return [each for each in psutil.process_iter() if each.pid != os.getpid() and wanted(_mark(each))]
+    """Find the processes that starts of a stack whose mark is wanted have started, whoever their parent is now.
+
+    Not those starts themselves: one that does not hold the lock of its home yet is about to find that taken.
+    """
+    return [each for each in psutil.process_iter() if wanted(mark := _mark(each)) and not _is_start(each, mark)]
+
+
+def _is_start(process: psutil.Process, mark: str) -> bool:
+    return mark.rpartition("#")[2].startswith(f"{process.pid}.")
 
 
 def _mark(process: psutil.Process) -> str:

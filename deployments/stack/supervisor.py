@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import psutil
 
@@ -24,14 +23,25 @@ from darkroom.clock import utc_now
 from darkroom.deployments.home import Home
 from darkroom.deployments.kernel import adopt_orphans
 from darkroom.deployments.stack.environment import callers_own, client_settings
+from darkroom.deployments.stack.forks import Fork, can_fork, fork, import_shared
 from darkroom.deployments.stack.options import LOOPBACK, StackOptions
 from darkroom.deployments.stack.parts import Part, all_parts
 from darkroom.deployments.stack.postgres import cluster_in
-from darkroom.deployments.stack.processes import MARK, below, end, left_behind, listens, marked, spawn
+from darkroom.deployments.stack.processes import (
+    MARK,
+    any_is_dead,
+    below,
+    end,
+    left_behind,
+    listens,
+    marked,
+    new_mark,
+    spawn,
+)
 from darkroom.deployments.stack.template import cache_folder, copy_template, is_there
 from darkroom.errors import DarkroomError, NeedsHuman
 from darkroom.settings import forget_libpq, timing_of
-from darkroom.timing import Timing
+from darkroom.timing import ANSWER_PATIENCE, Timing
 
 TICK_SECONDS = 0.15
 PROBE_EVERY = timedelta(seconds=0.5)  # a part that starts is asked over HTTP, and to answer costs what it starts with
@@ -41,8 +51,11 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 START_DEADLINE = timedelta(minutes=10)
 # A part that ends this often before the stack was ever ready will not come up.
 ATTEMPTS_TO_START = 4
+SLOW_END_SECONDS = 8.0  # most parts take less to end
 # A run that is told to end still reports that to Prefect.
 RUN_GRACE_SECONDS = 5.0
+# … and first, where no warm worker looks after it, has the answers of its paid calls under way.
+PAYING_RUN_GRACE_SECONDS = RUN_GRACE_SECONDS + ANSWER_PATIENCE.total_seconds()
 
 
 class StartFailed(DarkroomError):
@@ -55,7 +68,7 @@ class Running:
 
     part: Part
     timing: Timing
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Fork | None = None
     started_at: datetime = LONG_AGO
     ready: bool = False
     endings: int = 0
@@ -76,13 +89,17 @@ class Running:
 
 
 class Stack:
-    """The parts under one roof. `on_ready` is called once, in the loop, when all of them answer."""
+    """The parts under one roof. `on_ready` is called once, in the loop, when all of them answer.
+
+    `mark`: the one in our own environment, from `begin_anew`; parts are forks of ours then, until one has died.
+    """
 
     def __init__(
         self,
         options: StackOptions,
         *,
         base: Mapping[str, str] | None = None,
+        mark: str | None = None,
         say: Callable[[str], None] = print,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
@@ -95,7 +112,8 @@ class Stack:
         self._announced = False
         self._stop = threading.Event()
         self._parts: dict[str, Running] = {}
-        self._mark = f"{self.home.path}#{uuid4().hex}"
+        self._forks = mark is not None
+        self._mark = mark or new_mark(self.home.path)
         self._janitor: subprocess.Popen[bytes] | None = None
 
     def stop(self) -> None:
@@ -121,7 +139,10 @@ class Stack:
     @contextlib.contextmanager
     def _watched_by_janitor(self) -> Iterator[None]:
         command = [sys.executable, "-P", "-m", "darkroom.deployments.stack.janitor", self._mark]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", start_new_session=True) as self._janitor:
+        unmarked = {name: value for name, value in os.environ.items() if name != MARK}
+        with subprocess.Popen(
+            command, env=unmarked, stdin=subprocess.PIPE, cwd="/", start_new_session=True
+        ) as self._janitor:
             yield  # then its input is closed, and it is waited for
 
     def _have_secrets(self) -> None:
@@ -143,6 +164,9 @@ class Stack:
         cluster = cluster_in(self.home.postgres)
         settings = client_settings(self.options, home=self.home, cluster=cluster, base=self._base)
         self.home.record_environment(settings)
+        self.home.provisioned.unlink(missing_ok=True)
+        if self._forks:
+            import_shared()
         parts = all_parts(self.options, home=self.home, cluster=cluster, base=self._base)
         self._parts = {part.name: Running(part=part, timing=self._timing) for part in parts}
 
@@ -153,8 +177,9 @@ class Stack:
                 self._look_at(running)
             if not self._announced:
                 self._look_at_the_whole(deadline)
-            if utc_now() > next_reap:  # seldom: it reads the whole process table
-                left_behind(self._pids())
+            if utc_now() > next_reap:
+                if any_is_dead():
+                    left_behind(self._pids())
                 next_reap = utc_now() + REAP_EVERY
 
     def _look_at_the_whole(self, deadline: datetime) -> None:
@@ -189,16 +214,27 @@ class Stack:
         return all(self._parts[name].ready for name in running.part.needs)
 
     def _start(self, running: Running) -> None:
-        part = running.part
+        part, environment = running.part, {**running.part.environment, MARK: self._mark}
+        log = self.home.log_file(part.name)
         running.started_at = utc_now()
-        running.process = spawn(
-            part.command,
-            environment={**part.environment, MARK: self._mark},
-            log=self.home.log_file(part.name),
-            folder=part.folder,
-            death_signal=part.death_signal,
-            identity=part.identity,
-        )
+        if self._forks and not running.endings and can_fork(part.command):
+            running.process = fork(
+                part.command,
+                name=part.name,
+                environment=environment,
+                log=log,
+                folder=part.folder,
+                death_signal=part.death_signal,
+            )
+        else:
+            running.process = spawn(
+                part.command,
+                environment=environment,
+                log=log,
+                folder=part.folder,
+                death_signal=part.death_signal,
+                identity=part.identity,
+            )
         if not part.run_once:
             whole = self.home.pid_file(part.name).with_suffix(".new")
             whole.write_text(f"{running.process.pid}\n")
@@ -223,11 +259,22 @@ class Stack:
 
     def _end(self, pid: int, part: Part) -> None:
         if part.carries_runs:
-            end(below(pid), grace_seconds=RUN_GRACE_SECONDS)
+            end(below(pid), grace_seconds=PAYING_RUN_GRACE_SECONDS)
         children = below(pid)
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess), self._telling_of_a_slow_end(part):
             end([psutil.Process(pid)], how=part.stop_signal, grace_seconds=part.grace_seconds)
         end([*children, *left_behind(self._pids())], grace_seconds=RUN_GRACE_SECONDS)
+
+    @contextlib.contextmanager
+    def _telling_of_a_slow_end(self, part: Part) -> Iterator[None]:
+        """Say why one waits, where a part takes its time."""
+        words = f"waiting for {part.name} to end what is under way, {part.grace_seconds:g} s at most"
+        telling = threading.Timer(SLOW_END_SECONDS, self._say, [words])
+        telling.start()
+        try:
+            yield
+        finally:
+            telling.cancel()
 
     def _pids(self) -> set[int]:
         """Return our children that are meant to be."""

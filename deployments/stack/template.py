@@ -13,18 +13,22 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import darkroom
 from darkroom.deployments.inherited import let_through
+from darkroom.deployments.kernel import die_with
 from darkroom.deployments.stack.postgres import Cluster, cluster_in, initialize, sync
+from darkroom.deployments.stack.processes import MARK
 from darkroom.errors import DarkroomError, NeedsHuman
 
 CACHE_VARIABLE = "DARKROOM_CACHE"
@@ -126,10 +130,17 @@ def _make(draft: Path) -> None:
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": cluster.url("prefect", scheme="postgresql+asyncpg"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DARKROOM_LEDGER_URL": cluster.url("darkroom"),
+            **({MARK: mark} if (mark := os.environ.get(MARK)) else {}),  # the stack's that waits for it
         }
         command = [sys.executable, "-P", "-m", "darkroom.deployments.stack.migrations"]
         done = subprocess.run(
-            command, env=environment, cwd="/", capture_output=True, text=True, timeout=SECONDS_TO_MIGRATE
+            command,
+            env=environment,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_TO_MIGRATE,
+            preexec_fn=partial(die_with, os.getpid()),
         )
     if done.returncode:
         raise NeedsHuman(f"the databases could not be migrated: {done.stderr.strip()[-500:]}")
@@ -140,7 +151,12 @@ def _make(draft: Path) -> None:
 def _running(cluster: Cluster) -> Iterator[None]:
     command = [*cluster.command(), "-c", "fsync=off"]  # nothing of it is wanted after a crash
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **cluster.identity
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=partial(die_with, os.getpid(), signal.SIGINT),
+        **cluster.identity,
     ) as server:
         try:
             deadline = time.monotonic() + SECONDS_TO_START

@@ -1,8 +1,6 @@
 """The HTTP API, as the Studio calls it: with the bearer of a session, over the wire's own format, inside the process.
 
-The calls go through the whole application as those of any client do, its bounds and its refusals included. They are
-made without a socket and without a thread: a page that waited in a thread for an answer that needs one too would be
-waiting for itself, once enough pages do.
+The calls go through the whole application as those of any client do, its bounds and its refusals included.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
+ANY_FILE, ZIP = "application/octet-stream", "application/zip"
 # Ids stand in it as they came in an address: one with anything else in it is none, and leads nowhere else.
 _PATH = re.compile(r"/v1(?:/(?!\.{1,2}(?:/|$))[\w.~%@:+-]+)*", re.ASCII)
 _NO_ID = {"title": "Not found", "detail": "There is nothing of this id.", "remedy": "Choose one from the navigation."}
@@ -59,6 +58,7 @@ class Api:
 
     async def get(self, path: str, **parameters: Any) -> Any:
         """Parameters that are None or empty are left out."""
+        # A filter that nothing was chosen in comes from its form as an empty text.
         given = {name: value for name, value in parameters.items() if value not in (None, "", [])}
         return await self._call("GET", path, params=given)
 
@@ -71,8 +71,10 @@ class Api:
     async def delete(self, path: str) -> Any:
         return await self._call("DELETE", path)
 
-    async def upload(self, content: bytes, *, content_type: str) -> Any:
-        """Bring a file: `POST /v1/uploads`."""
+    async def upload(self, content: bytes, *, declared: str | None) -> Any:
+        """Bring a file: `POST /v1/uploads`. What is called a picture or zip has to be one; all else goes by bytes."""
+        # Browsers have many names for a type, of which the API refuses those that it does not know.
+        content_type = declared if declared and declared.startswith(("image/", ZIP)) else ANY_FILE
         return await self._call("POST", "/v1/uploads", content=content, headers={"Content-Type": content_type})
 
     async def _call(
@@ -100,7 +102,10 @@ def _written(body: Any) -> str:
 
 
 def client_of(gateway: ASGIApp) -> httpx.AsyncClient:
+    # Without a socket and without a thread: a page that waited in a thread for an answer that needs one, too, would be
+    # waiting for itself, once enough pages do. What fails within is a 500, as to any client.
     transport = httpx.ASGITransport(gateway, raise_app_exceptions=False)
+    # httpx wants a host, which nothing looks up; a proxy that the environment names has no part in it.
     return httpx.AsyncClient(transport=transport, base_url="http://gateway", trust_env=False, timeout=None)
 
 

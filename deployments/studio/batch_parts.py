@@ -1,7 +1,6 @@
 """A batch as pages show it: its row in the list, how far it is, its walls of pictures, and the choice between them.
 
-A wall is a page of the API's own and goes on by its cursor. Of its rows the batch tells (`docs/stream.md`), so with
-news of the batch those rows are fetched that have ended since, and each takes the place of its tile.
+A wall is a page of the API's own and goes on by its cursor.
 """
 
 from __future__ import annotations
@@ -14,16 +13,14 @@ from htpy import Node
 
 from darkroom.batches.winners import as_ranges, parse_winners
 from darkroom.deployments.studio.api import ApiProblem
-from darkroom.deployments.studio.gallery_parts import WITH_THUMBNAILS
 from darkroom.deployments.studio.job_parts import ordered
-from darkroom.deployments.studio.parts import badge, facts, link, local, moment, money, said, thumbnail
+from darkroom.deployments.studio.parts import badge, facts, link, local, moment, money, said, small_picture, thumbnail
 from darkroom.deployments.studio.static_files import PREFIX
 from darkroom.errors import BadInput
 
 AT = f"{PREFIX}/batches"
-TILES_OF_A_PAGE = 200
+TILES_OF_A_PAGE = 200  # the most that the API gives at once
 TILE_WIDTH = 320
-MOST_ROWS = 10_000
 ENDED = ("completed", "failed", "cancelled")
 NONE = frozenset[int]()
 PASSES = {"draft": "Drafts", "final": "Finals"}
@@ -52,6 +49,11 @@ def state_of(job: Any) -> Node:
     if batch["winners"] is not None:
         return h.span(".badge.busy")["finals"]
     return h.span(".badge.accent")["choose the winners"] if batch["asked_at"] else h.span(".badge.busy")["drafts"]
+
+
+def state(job: Any, *, fresh: bool = False) -> Node:
+    """Return the badge as the batch's page has it. `fresh`: it takes the place of the one that is there."""
+    return h.span("#state", hx_swap_oob="true" if fresh else None)[state_of(job)]
 
 
 def batch_row(job: Any) -> Node:
@@ -83,6 +85,7 @@ def batch_row(job: Any) -> Node:
 def head(job: Any) -> Node:
     """Return how far the batch is; fetched anew with its news, which leads to the next page where it is time for it."""
     batch, error = job["batch"], job["error"]
+    # It says by its phase which page it is on, so that the next one can be led to. An end is the last news.
     live = {} if job["status"] in ENDED else _live(job, f"head?phase={phase_of(job)}", swap="outerHTML")
     return h.div("#head.stack", **live)[
         job["waiting_for"] and not batch["asked_at"] and h.p(".waiting")[said(job["waiting_for"])],
@@ -101,6 +104,7 @@ def _live(job: Any, path: str, *, swap: str) -> dict[str, str]:
         "hx_get": f"{AT}/{job['id']}/{path}",
         "hx_trigger": "news",
         "hx_swap": swap,
+        # Of all news that comes while one answer is on its way, a single further one tells.
         "hx_sync": "this:queue last",
     }
 
@@ -115,6 +119,7 @@ def _bar(done: Any, title: str, *, of: str, whole: bool = False) -> Node:
         f"{_minutes(left)} left" if whole and left else "",
     ]
     words = " · ".join([f"{done['completed']:,} of {done['total']:,}", *(each for each in more if each)])
+    # HTML takes no `max` of 0: it would be 1.
     bar = h.progress(max=str(done["total"] or 1), value=str(ended), aria_label=f"{title} of {of}")
     return h.div(".pass")[h.span(".pass-name")[title], bar, h.span(".pass-words")[words]]
 
@@ -157,6 +162,7 @@ def trail(job: Any) -> Node:
 
 def winners_of(job: Any) -> frozenset[int]:
     """Return the numbers that were chosen; none before that."""
+    # Rows count from 0; tiles, and the sheets that people look at, from 1.
     return frozenset(n + 1 for n in job["batch"]["winners"] or ())
 
 
@@ -170,6 +176,7 @@ def tiles(
     again: bool = False,
 ) -> Node:
     """Return a page of a wall. `chosen`: the ticked ones, where there is a choice yet. The rest is as of `tile`."""
+    # Without scripts it sends the form on to the next page, so what is ticked on this one stays in the choice.
     more = h.button(
         ".button.quiet",
         type="submit",
@@ -204,7 +211,7 @@ def tile(
     won = row["stage"] == "draft" and number in winners
     return h.li(
         f"#{row['stage']}-{number}.tile.{status}{'.winner' if won else ''}",
-        data_status=status,
+        data_status=status,  # by which `wall.js` leaves a tile alone that shows it already
         hx_swap_oob="true" if fresh else None,
     )[
         _face(row, chosen, won=won) if status == "completed" else _no_picture(row),
@@ -223,17 +230,18 @@ def _face(row: Any, chosen: frozenset[int] | None, *, won: bool) -> Node:
     at = h.a(".tile-number", href=f"{PREFIX}/jobs/{row['id']}", aria_label=label)[str(number)]
     if chosen is None:
         mark = won and h.span(".chosen-mark", aria_hidden="true")["✓"]
+        # The number is the stop of Tab; its label says what the mark shows to the eye.
         return [h.a(href=f"{PREFIX}/jobs/{row['id']}", tabindex="-1")[_picture(row, f"{number}: {words}")], at, mark]
     box = h.input(type="checkbox", name="row", value=str(number), checked=number in chosen)
     return [h.label[box, _picture(row, f"{number}: {words}"), h.span(".chosen-mark", aria_hidden="true")["✓"]], at]
 
 
 def _picture(row: Any, alt: str) -> Node:
-    preview = row["preview"]
-    if preview is None or preview["content_type"] not in WITH_THUMBNAILS:
+    small = row["preview"] and small_picture(row["preview"], width=TILE_WIDTH)
+    if not small:
+        # Of a GIF, a sound or a text there is no small picture: in the place of a broken one stands what was ordered.
         return h.span(".tile-text", dir="auto")[alt]
-    url = f"{local(preview['url'])}&w={TILE_WIDTH}"
-    return h.img(src=url, alt=alt, title=alt, loading="lazy", decoding="async")
+    return h.img(src=small, alt=alt, title=alt, loading="lazy", decoding="async")
 
 
 def _no_picture(row: Any) -> Node:
@@ -248,6 +256,7 @@ def _no_picture(row: Any) -> Node:
 
 def wall_news(job: Any, stage: str, *, since: str) -> Node:
     """Return what hears the batch's news for a wall, and fetches the rows that have ended since."""
+    # Of its rows the batch tells (`docs/stream.md`): its news says that some have ended, and not which.
     path = f"fresh?{urlencode({'stage': stage, 'since': since})}"
     return h.div(f"#{stage}-news", **_live(job, path, swap="outerHTML"))
 
@@ -255,24 +264,26 @@ def wall_news(job: Any, stage: str, *, since: str) -> Node:
 # -- the choice ------------------------------------------------------------------------------------------------------
 
 
-def numbers_in(text: str) -> frozenset[int] | None:
-    """Return the numbers that a person wrote; None where that are no numbers alone, which the API is to say."""
-    if text.strip().lower() == "all":
+def numbers_in(text: str, *, rows: int) -> frozenset[int] | None:
+    """Return the numbers that a person wrote; None where that are no numbers alone: "all", or what the API refuses."""
+    if "all" in text.lower():
         return None
     try:
-        return frozenset(n + 1 for n in parse_winners(text, rows=MOST_ROWS)) if text.strip() else frozenset()
+        return frozenset(n + 1 for n in parse_winners(text, rows=rows)) if text.strip() else frozenset()
     except BadInput:
         return None
 
 
-def apart(text: str, found: Any) -> tuple[str, frozenset[int]]:
+def apart(text: str, found: Any, *, rows: int) -> tuple[str, frozenset[int]]:
     """Return what stays in the text of a choice, and what is ticked on this page of it."""
-    numbers = numbers_in(text)
+    numbers = numbers_in(text, rows=rows)
     if numbers is None:
-        here = frozenset(each["number"] for each in found["items"]) if text.strip().lower() == "all" else frozenset()
-        return text, here
+        # It is about the other pages, too. What is ticked is sent beside it, and "all" takes no numbers beside it.
+        return text, NONE
+    # A row without a picture has no box, so its number stays in the text.
     ticked = numbers & {each["number"] for each in found["items"] if each["status"] == "completed"}
-    return as_ranges((n - 1 for n in numbers - ticked), most=MOST_ROWS), ticked
+    # All ranges: as it is written for people it would end in an ellipsis, and this is sent.
+    return as_ranges((n - 1 for n in numbers - ticked), most=rows), ticked
 
 
 def quote_view(quote: Any) -> Node:
@@ -313,6 +324,7 @@ def choice_bar(job: Any, *, numbers: str, priced: Node) -> Node:
     return h.div(".choice-bar")[
         h.label(".field")[
             h.span(".label")["Winners"],
+            # As long as the API takes it: ten thousand numbers fit.
             h.input("#numbers", name="numbers", value=numbers, maxlength="100000", autocomplete="off", dir="ltr"),
         ],
         h.div(
@@ -320,14 +332,16 @@ def choice_bar(job: Any, *, numbers: str, priced: Node) -> Node:
             aria_live="polite",
             hx_post=f"{at}/selection/quote",
             hx_include="#numbers",
+            # A text that a script has changed tells of it by no event of its own, so `wall.js` sends this one.
             hx_trigger="chosen from:#numbers delay:300ms",
-            hx_sync="this:replace",
+            hx_sync="this:replace",  # else the price of an earlier choice may come last
         )[priced],
         h.div(".actions")[
             h.button("#price.button.quiet", type="submit", formaction=f"{at}/choice")["Show the price"], confirm(job)
         ],
         h.p(".hint")[
-            "Click the drafts you want, or write their numbers: 3, 7, 12-20, all, or none. By keyboard: arrows move, "
-            "space chooses, shift with arrows or a click chooses a range, A is all, N is none, Enter looks closer."
+            "Click the drafts you want, or write their numbers: 3, 7, 12-20, all, all but 8, or none. By keyboard: "
+            "arrows move, space chooses, shift with arrows or a click chooses a range, A is all, N is none, Enter "
+            "looks closer."
         ],
     ]

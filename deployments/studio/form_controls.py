@@ -1,7 +1,4 @@
-"""How each kind of field of an order's form is shown: its label, its control, its hint, and what is wrong with it.
-
-Every field has a place for its error, which the live quote fills without touching what is typed.
-"""
+"""How each kind of field of an order's form is shown: its label, its control, its hint, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -12,12 +9,11 @@ from typing import Any
 import htpy as h
 from htpy import Node
 
-from darkroom.deployments.studio.parts import link
+from darkroom.deployments.studio.parts import link, plain
 from darkroom.deployments.studio.schema_forms import FormField, Raw
 from darkroom.deployments.studio.static_files import PREFIX
 
 FILE = "file."  # before the name of a field: the file that is brought for it
-ACCEPTED = "image/*,.zip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +52,7 @@ def show_field(each: FormField, filled: Filled) -> Node:
 
 def error_of(each: FormField, text: str | None, *, live: bool = False) -> Node:
     """Show what is wrong with a field, in its place. `live`: into a page that is there."""
+    # A place of its own, which the live quote fills without touching the control beside it, and what is being typed.
     swap = {"hx_swap_oob": "true"} if live else {}
     return h.p(".field-error", id=f"error-{each.slug}", dir="auto", aria_live="polite", **swap)[text]
 
@@ -74,16 +71,19 @@ def _hint(each: FormField) -> Node:
 
 def _bounds(each: FormField) -> str:
     if each.kind == "number" and each.minimum is not None and each.maximum is not None:
-        if f"{each.minimum:g} to {each.maximum:g}" in each.hint:
+        bounds = f"{plain(each.minimum)} to {plain(each.maximum)}"
+        # Its own words have them already.
+        if bounds in each.hint:
             return ""
-        default = f"; as it is, {each.default:g}" if isinstance(each.default, int | float) else ""
-        return f"{each.minimum:g} to {each.maximum:g}{default}."
+        default = f"; as it is, {plain(each.default)}" if isinstance(each.default, int | float) else ""
+        return f"{bounds}{default}."
     if each.kind in ("lines", "files"):
         return "One a line."
     return ""
 
 
 def _common(each: FormField, filled: Filled) -> dict[str, Any]:
+    # The error's place also where nothing is wrong: the live quote may fill it.
     about = [f"error-{each.slug}", *([f"hint-{each.slug}"] if each.hint or _bounds(each) else [])]
     return {
         "id": f"in-{each.slug}",
@@ -115,6 +115,7 @@ def _control(each: FormField, filled: Filled) -> Node:
 
 def _choice(each: FormField, text: str, common: dict[str, Any]) -> Node:
     as_it_is = f"As it is: {each.default}" if isinstance(each.default, str | int | float) else "As it is"
+    # The empty choice is the model's own default, and is not in the order.
     first = h.option(value="", selected=not text)["Choose" if each.required and each.default is None else as_it_is]
     return h.select(**common)[
         first, (h.option(value=name, selected=name == text)[name.replace("_", " ")] for name in each.options)
@@ -122,33 +123,36 @@ def _choice(each: FormField, text: str, common: dict[str, Any]) -> Node:
 
 
 def _number(each: FormField, text: str, common: dict[str, Any]) -> Node:
-    bounds = {"min": _g(each.minimum), "max": _g(each.maximum), "step": "1" if each.whole else "any"}
-    shown = f"{each.default:g}" if isinstance(each.default, int | float) else None
+    bounds = {"min": _plain(each.minimum), "max": _plain(each.maximum), "step": "1" if each.whole else "any"}
+    shown = plain(each.default) if isinstance(each.default, int | float) else None
     typed = h.input(type="number", **common, value=text, placeholder=shown, inputmode="decimal", **bounds)
+    # Nobody meets a number with a slider that goes as far as a seed's.
     if each.minimum is None or each.maximum is None or each.maximum - each.minimum > 10_000:
         return typed
     # Shown by the script, which keeps both the same; without it the number is typed.
+    # To six digits: a hundredth of a difference of floats is not round, and what is typed need not be one of the steps.
     step = "1" if each.whole else f"{(each.maximum - each.minimum) / 100:g}"
     slider = h.input(
         type="range",
         hidden=True,
         data_slides=common["id"],
         aria_label=f"{each.label}, slider",
-        value=text or shown or _g(each.minimum),
+        value=text or shown or plain(each.minimum),
         **(bounds | {"step": step}),
     )
     return h.span(".sliding")[slider, typed]
 
 
-def _g(number: float | None) -> str | None:
-    return None if number is None else f"{number:g}"
+def _plain(number: float | None) -> str | None:
+    return None if number is None else plain(number)
 
 
 def _yes_no(each: FormField, filled: Filled) -> Node:
-    """Show a box to tick, which says no, too: by the hidden value before it."""
+    """Show a box to tick, which says no, too."""
     said = filled.raw.get(each.name)
     ticked = said[-1] == "true" if said else each.default is True
     return h.div(".field", id=f"box-{each.slug}")[
+        # A box that is not ticked is not sent: then this value before it is all there is.
         h.input(type="hidden", name=each.name, value="false"),
         h.label(".tick")[
             h.input(type="checkbox", **(_common(each, filled) | {"dir": None}), value="true", checked=ticked),
@@ -185,11 +189,11 @@ def _drop(each: FormField, filled: Filled) -> Node:
             type="file",
             id=f"file-{each.slug}",
             name=f"{FILE}{each.name}",
-            accept=ACCEPTED,
             multiple=each.kind == "files",
             hx_post=filled.upload and f"{filled.upload}&field={each.name}",
             hx_encoding="multipart/form-data",
             hx_trigger="change",
+            # This field alone: what is typed in the others stays.
             hx_target=f"#box-{each.slug}",
             hx_swap="outerHTML",
         ),
@@ -200,5 +204,6 @@ def _drop(each: FormField, filled: Filled) -> Node:
 def _see(each: FormField, text: str) -> Node:
     """Lead to the file that a field names."""
     asset_id = text.strip().removeprefix("asset:")
+    # It goes into an address, in which nothing but an id may be.
     is_one = each.kind == "file" and asset_id.startswith("ast_") and asset_id.replace("-", "_").isidentifier()
     return is_one and link("See the file", f"{PREFIX}/gallery/{asset_id}", kind="quiet")

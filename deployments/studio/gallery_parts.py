@@ -8,11 +8,10 @@ from typing import Any
 import htpy as h
 from htpy import Node
 
-from darkroom.deployments.studio.parts import facts, link, local, moment
+from darkroom.deployments.studio.parts import facts, link, local, moment, small_picture
 from darkroom.deployments.studio.static_files import PREFIX
 
 AT = f"{PREFIX}/gallery"
-WITH_THUMBNAILS = frozenset({"image/jpeg", "image/png", "image/webp", "video/mp4"})
 LONGEST_TITLE = 90
 
 
@@ -47,16 +46,16 @@ def _small(asset: Any, name: str) -> Node:
     if asset["url"] is None:
         return h.div(".file-view")["Flagged and hidden"]
     url, kind = local(asset["url"]), asset["content_type"]
-    has_thumbnail = kind in WITH_THUMBNAILS and asset["width"]
+    small = small_picture(asset, width=480)
     if kind.startswith("video/"):
-        poster = f"{url}&w=480" if has_thumbnail else None
-        return h.video(".file-view", src=url, controls=True, preload="none", poster=poster, aria_label=name)
+        # Nothing of it is fetched before it is played: a page has many.
+        return h.video(".file-view", src=url, controls=True, preload="none", poster=small, aria_label=name)
     if kind.startswith("audio/"):
         return h.div(".file-view.sound")[h.audio(src=url, controls=True, preload="none", aria_label=name)]
+    # The title leads there, too: one stop of Tab for each file, and one link that is read out.
     at = f"{AT}/{asset['id']}"
     if kind.startswith("image/"):
-        small = f"{url}&w=480" if has_thumbnail else url
-        picture = h.img(src=small, alt="", loading="lazy", decoding="async")
+        picture = h.img(src=small or url, alt="", loading="lazy", decoding="async")
         return h.a(".file-view", href=at, tabindex="-1", aria_hidden="true")[picture]
     return h.a(".file-view.other", href=at, tabindex="-1", aria_hidden="true")[
         file_name(asset).rpartition(".")[2].upper()
@@ -69,7 +68,7 @@ def large(asset: Any) -> Node:
         return h.div(".large.other")["Its model has flagged it, and its order says that such files are hidden."]
     url, kind, name = local(asset["url"]), asset["content_type"], title_of(asset)
     if kind.startswith("video/"):
-        poster = f"{url}&w=960" if kind in WITH_THUMBNAILS and asset["width"] else None
+        poster = small_picture(asset, width=960)
         return h.video(".large", src=url, controls=True, preload="metadata", poster=poster, aria_label=name)
     if kind.startswith("audio/"):
         return h.audio(src=url, controls=True, preload="metadata", aria_label=name)
@@ -81,6 +80,7 @@ def large(asset: Any) -> Node:
 def download(asset: Any) -> Node:
     if asset["url"] is None:
         return None
+    # Browsers heed `download` for addresses of the page's own host alone.
     return h.a(".button.quiet", href=local(asset["url"]), download=file_name(asset))["Download"]
 
 

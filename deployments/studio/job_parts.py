@@ -18,9 +18,11 @@ from darkroom.deployments.studio.parts import (
     moment,
     money,
     said,
+    small_picture,
     table,
     thumbnail,
 )
+from darkroom.deployments.studio.static_files import PREFIX
 
 LONGEST_LINE = 160
 TEXTS = ("prompt", "text", "topic", "instruction", "name", "title")  # what tells best what was ordered
@@ -43,7 +45,7 @@ def job_row(job: Any, at: str) -> Node:
         hx_get=f"{at}/rows/{job['id']}",
         hx_trigger="news",
         hx_swap="outerHTML",
-        hx_sync="this:queue last",
+        hx_sync="this:queue last",  # of all news that comes meanwhile, one further answer tells
     )[
         thumbnail(job["preview"]),
         h.div(".row-text")[
@@ -82,6 +84,7 @@ def _progress(progress: Any) -> Node:
 
 
 def _money(job: Any) -> Node:
+    # Bills come by themselves, some time after the calls.
     billed = [each["billed_usd"] for each in job["requests"] if each["billed_usd"] is not None]
     return facts(
         {
@@ -97,13 +100,17 @@ def _file(asset: Any) -> Node:
         return h.figure[h.p(".quiet-text")["Flagged by its model, and hidden, as the order says."]]
     url, kind = local(asset["url"]), asset["content_type"]
     name = asset["key"].rpartition("/")[2]
+    small = small_picture(asset, width=480)
     shown: Node
     if kind.startswith("video/"):
-        shown = h.video(src=url, controls=True, preload="none", poster=f"{url}&w=480", aria_label=name)
+        shown = h.video(src=url, controls=True, preload="none", poster=small, aria_label=name)
     elif kind.startswith("audio/"):
         shown = h.audio(src=url, controls=True, preload="none", aria_label=name)
     elif kind.startswith("image/"):
-        shown = h.a(href=url)[h.img(src=f"{url}&w=480", alt=name, loading="lazy", decoding="async")]
+        # On its own page it can be edited, made larger and downloaded.
+        shown = h.a(href=f"{PREFIX}/gallery/{asset['id']}")[
+            h.img(src=small or url, alt=name, loading="lazy", decoding="async")
+        ]
     else:
         shown = link(f"Download {name}", url, kind="quiet")
     size = f"{asset['width']} × {asset['height']}" if asset["width"] else None
@@ -132,7 +139,8 @@ def _calls(requests: Any) -> Node:
 
 
 def _timeline(job: Any) -> Node:
-    """Return what happened, in its order: times of the API are of one zone, so their text sorts as they do."""
+    """Return what happened, in its order."""
+    # The API's times are all of one zone, so their text sorts as they do.
     return (
         h.li[moment(at), " ", h.span(dir="auto")[what]] for at, what in sorted(_moments(job), key=lambda each: each[0])
     )
@@ -152,7 +160,7 @@ def _moments(job: Any) -> Iterator[tuple[str, str]]:
         what = each["event"] or each["child_job_id"] or "a time"
         yield each["created_at"], f"{each['step']}: waits for {what}"
         if each["settled_at"]:
-            yield each["settled_at"], f"{each['step']}: {each['status']}"
+            yield each["settled_at"], f"{each['step']}: {each['state'].replace('_', ' ')}"
     for each in job["steps"]:
         yield each["begun_at"], f"{each['name']}: begun"
         if each["done_at"]:

@@ -1,7 +1,6 @@
 """LoRAs as pages show them: versions with their sample grid, and the form of a training with its pictures.
 
-The form has all its state in itself. Pictures are brought as they are chosen (`POST /v1/uploads`), and what each has
-become comes back as a hidden field, so a form that was refused still has them, without scripts and on any gateway.
+Pictures are brought as they are chosen (`POST /v1/uploads`), and what each has become is in the form from then on.
 """
 
 from __future__ import annotations
@@ -18,22 +17,33 @@ from htpy import Node
 from starlette.datastructures import FormData
 
 from darkroom.deployments.studio.api import ApiProblem
-from darkroom.deployments.studio.parts import badge, banner, facts, link, local, moment, money, said
+from darkroom.deployments.studio.parts import (
+    badge,
+    banner,
+    facts,
+    further,
+    link,
+    local,
+    moment,
+    money,
+    said,
+    small_picture,
+)
 from darkroom.deployments.studio.parts import field as labelled
 from darkroom.deployments.studio.static_files import PREFIX
 from darkroom.nesting import read_json
 
 AT = f"{PREFIX}/loras"
-SAMPLE_WIDTH, PICTURE_WIDTH = 480, 160
+SAMPLE_WIDTH, PICTURE_WIDTH = 480, 160  # two of those that the gateway makes
 ARCHIVE = "application/zip"
-TEXTS = ("trigger_word", "steps", "test_prompts", "max_usd")
-LONGEST_VALUE = 2000
+LONGEST_VALUE = 2000  # of a hidden field: a name of a hundred characters, as escapes at worst, beside id and link
+# As errors of the API name a picture: by its place from 0.
 _PLACE = re.compile(r"\bimages\.([0-9]{1,3})\b")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Brought:
-    """A file that was brought for a training, as the form has it."""
+    """A file that was brought for a training, as the form has it. `url`: of what shows it; empty where nothing does."""
 
     id: str
     url: str
@@ -43,8 +53,8 @@ class Brought:
 
     @classmethod
     def of_upload(cls, name: str, made: Any) -> Brought:
-        url, notes = local(made["url"]), tuple(made["notes"])
-        return cls(id=made["id"], url=url, name=name[:100], kind=made["content_type"], notes=notes)
+        url, notes = small_picture(made, width=PICTURE_WIDTH), tuple(made["notes"])
+        return cls(id=made["id"], url=url or "", name=name[:100], kind=made["content_type"], notes=notes)
 
     @classmethod
     def read(cls, value: str) -> Brought | None:
@@ -52,9 +62,10 @@ class Brought:
         try:
             found = read_json(value[:LONGEST_VALUE])
             texts = [str(found[name]) for name in ("id", "url", "name", "kind")]
+            # Anybody can change a form: its address leads to no other host.
+            return cls(id=texts[0], url=local(texts[1]), name=texts[2], kind=texts[3])
         except (ValueError, KeyError, TypeError):
             return None
-        return cls(id=texts[0], url=local(texts[1]), name=texts[2], kind=texts[3])
 
     @property
     def value(self) -> str:
@@ -74,15 +85,11 @@ class Training:
     def pictures(self) -> list[Brought]:
         return [each for each in self.files if each.kind != ARCHIVE]
 
-    @property
-    def archives(self) -> list[Brought]:
-        return [each for each in self.files if each.kind == ARCHIVE]
-
     def body(self) -> dict[str, Any]:
         """Return the order, as it was filled in: whether it is right the API says."""
         captions = {str(n): self.captions.get(each.id, "").strip() for n, each in enumerate(self.pictures)}
         tests = [line.strip() for line in self.given.get("test_prompts", "").splitlines() if line.strip()]
-        archive = self.archives[0].id if self.archives else None
+        archive = next((each.id for each in self.files if each.kind == ARCHIVE), None)
         body = {
             "trigger_word": self.given.get("trigger_word", "").strip(),
             "images": [each.id for each in self.pictures],
@@ -110,8 +117,10 @@ def training_fields(training: Training, problem: ApiProblem | None, price: Node)
     """Return the fields of the form, with what is wrong beside the picture that it is wrong with."""
     given, faults = training.given, _by_field(problem)
     bring = {"hx_post": f"{AT}/new/files", "hx_trigger": "change", "hx_include": "closest form"}
+    # What comes is the whole page, as it does without scripts: of it the form is taken.
     into = {"hx_encoding": "multipart/form-data", "hx_target": "#training", "hx_select": "#training"}
     return [
+        # The order's idempotency key: a form that is sent twice is one training.
         h.input(type="hidden", name="key", value=given.get("key", "")),
         h.div(".drop-area")[
             labelled(
@@ -127,6 +136,7 @@ def training_fields(training: Training, problem: ApiProblem | None, price: Node)
                 ),
                 hint="4 to 50 pictures of at least 256 pixels a side, or a zip of them with captions. Drop them here.",
             ),
+            # Without scripts nothing is sent as files are chosen.
             h.button(".button.quiet", type="submit", formaction=f"{AT}/new/files")["Bring the files"],
         ],
         [h.p(".row-error", dir="auto")[h.strong[name], ": ", why] for name, why in training.refused],
@@ -156,6 +166,7 @@ def training_fields(training: Training, problem: ApiProblem | None, price: Node)
 
 
 def _files(training: Training, faults: Mapping[str, str]) -> Node:
+    # As the API counts them, which does not count a zip; the form counts every file, from 1.
     places = {each.id: f"images.{n}" for n, each in enumerate(training.pictures)}
     count = len(training.pictures)
     words = f"{count} picture{'' if count == 1 else 's'}" if count else "A zip"
@@ -181,8 +192,11 @@ def _file(each: Brought, training: Training, fault: str | None, *, number: int) 
         aria_label=f"Caption of {number}",
     )
     return h.li(".picture.bad" if fault else ".picture")[
+        # The form has all of its state in itself: one that was refused still has its pictures, on any gateway.
         h.input(type="hidden", name="picture", value=each.value),
-        h.img(src=f"{each.url}&w={PICTURE_WIDTH}", alt="", loading="lazy") if picture else h.span(".zip")["ZIP"],
+        h.img(src=each.url, alt="", loading="lazy")
+        if each.url
+        else h.span(".zip")[each.kind.partition("/")[2].upper()],
         h.div(".picture-text")[
             h.p(".picture-name", dir="auto", title=each.name)[f"{number}. {each.name}"],
             fault and h.p(".row-error", dir="auto")[fault],
@@ -197,10 +211,16 @@ def _by_field(problem: ApiProblem | None) -> dict[str, str]:
     """Return what is wrong by field, the first of each."""
     if problem is None:
         return {}
-    found = {each.field: f"{each.detail} {each.remedy or ''}".strip() for each in reversed(problem.errors)}
+    # From the last to the first, so that the first one of a field is kept.
+    found = {each.field: sentences(each.detail, each.remedy) for each in reversed(problem.errors)}
     if not found and problem.field:
         found = {problem.field: problem.detail.removeprefix(f"{problem.field}: ")}
     return {name: in_words(text) for name, text in found.items()}
+
+
+def sentences(detail: str, remedy: str | None) -> str:
+    """Return what is wrong and what to do about it, which may be in it already."""
+    return detail if not remedy or remedy in detail else f"{detail.rstrip('.')}. {remedy}"
 
 
 def in_words(text: str) -> str:
@@ -229,6 +249,7 @@ def lora_card(lora: Any) -> Node:
     """Return one version in the list."""
     name, at = lora["trigger_word"], f"{AT}/{lora['id']}"
     return h.li(".card.lora")[
+        # The heading leads there, too: one stop of Tab.
         h.a(href=at, tabindex="-1", aria_hidden="true")[_sample(lora, f"Samples of {name}")],
         h.div(".lora-text")[
             h.h2[h.a(href=at)[h.code[name]], f" version {lora['version']}"],
@@ -259,6 +280,7 @@ def lora_view(lora: Any, job: Any, versions: Sequence[Any]) -> Node:
             facts(
                 {
                     "Cost": money(job["cost_usd"]),
+                    # An order has nothing on record that is as by default.
                     "Steps": str(order.get("steps", 1000)),
                     "Pictures": str(len(order.get("images") or ())) if order.get("images") else "a zip",
                     "Trained": moment(lora["created_at"]),
@@ -305,12 +327,7 @@ def try_fields(given: Mapping[str, str]) -> Node:
 
 def more(following: str | None) -> Node:
     query = urlencode({"cursor": following or ""})
-    return (
-        following
-        and h.li(".more", hx_get=f"{AT}/cards?{query}", hx_trigger="revealed, click", hx_swap="outerHTML")[
-            h.button(".button.quiet", type="button")["Show older versions"]
-        ]
-    )
+    return following and further("Show older versions", f"{AT}?{query}", f"{AT}/cards?{query}")
 
 
 def _check(name: str, given: Mapping[str, str], label: str) -> Node:

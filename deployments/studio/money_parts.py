@@ -20,8 +20,9 @@ def tabs(at: str, entries: Mapping[str, str], here: str, *, label: str) -> Node:
 
 
 def bar(part: float, whole: float | None, *, label: str) -> Node:
-    """Draw a share as a bar, red from the whole on. It is drawn by attributes: the policy lets in no inline style."""
+    """Draw a share as a bar, red from the whole on."""
     share = 0.0 if not whole or whole <= 0 else max(0.0, min(part / whole, 1.0))
+    # By the attributes of an SVG: the page's policy lets in no inline style, by which else it would have its width.
     return h.svg(
         ".bar.full" if whole and part >= whole else ".bar",
         viewBox="0 0 100 4",
@@ -42,6 +43,7 @@ def shown_once(title: str, secret: str, *, hint: str, on: Node) -> Node:
     """Show what nobody can show again, to be copied."""
     return card(
         h.p[hint],
+        # In focus as the page opens: it is there to be copied, also by keyboard.
         h.input(
             ".secret", type="text", readonly=True, autofocus=True, value=secret, aria_label=title, spellcheck="false"
         ),

@@ -46,6 +46,7 @@ class OrderForm:
     def read(self, raw: Raw) -> tuple[dict[str, Any], dict[str, str], list[FormField]]:
         """Return the order, what of it is unreadable by field, and which fields are still to be filled in."""
         order, wrong = read_fields(self.fields, raw)
+        # What cannot be read was filled in: it is wrong, and not lacking.
         lacking = [each for each in missing(self.fields, order) if each.name not in wrong]
         return ({"model": self.model} if self.model else {}) | order, wrong, lacking
 
@@ -57,6 +58,8 @@ class OrderForm:
         names = [name for each in self.fields for name in (each.name, *(part.name for part in each.inside))]
         found: dict[str, str] = {}
         for field, text in told:
+            # An error may be about what is within a field: it stands at the closest that is shown.
+            # In a quote the order is a part of the body, and errors name it by that.
             path = field.removeprefix("order.")
             if at := max((name for name in names if f"{path}.".startswith(f"{name}.")), key=len, default=None):
                 found.setdefault(at, text)
@@ -85,6 +88,7 @@ async def load_form(visit: Visit, kind: str, model: str) -> OrderForm:
             kind=kind,
             model=None,
             title=pipeline["title"],
+            # The docstring of the flow, whose first paragraph is for whoever orders.
             about=pipeline["description"].partition("\n\n")[0],
             facts={},
             own=[each for each in every if each.name not in _COMMON],
@@ -103,6 +107,7 @@ async def load_form(visit: Visit, kind: str, model: str) -> OrderForm:
     )
 
 
+# By name: in a pipeline's schema they stand among its own fields.
 _COMMON = frozenset({"max_usd", "tags", "callback_url"})
 
 
@@ -110,9 +115,15 @@ def price(card: Mapping[str, Any]) -> str:
     """Say what a model costs, as its card says."""
     if card["call_usd"] is not None:
         return f"{money(card['call_usd'])} a call"
+    return unit_price(card)
+
+
+def unit_price(card: Mapping[str, Any]) -> str:
+    """Say what a unit of a model's costs at its provider."""
     if card["unit_price_usd"] is None:
         return "Price unknown"
     unit = str(card["unit"] or "call")
+    # Units are an open vocabulary of the platform: `images`, and `1000 characters`, which stay many.
     return f"{money(card['unit_price_usd'])} / {unit if unit[:1].isdigit() else unit.removesuffix('s')}"
 
 

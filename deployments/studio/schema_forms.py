@@ -1,7 +1,6 @@
 """Forms from JSON Schema: the fields a person fills in, and the values of what was filled in.
 
-A field has a kind, by which it is shown (`form_controls.py`) and read. What no kind fits is JSON in a text field, so
-every schema has a form. Whatever is left empty, or is as it would be anyway, is not in the order.
+A field has a kind, by which it is shown (`form_controls.py`) and read. Whatever is left empty is not in the order.
 """
 
 from __future__ import annotations
@@ -12,16 +11,18 @@ from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from typing import Any, Literal
 
+from darkroom.deployments.studio.hidden import is_hidden
 from darkroom.models.schemas import properties, sides, takes_file
 from darkroom.nesting import read_json
 
 Kind = Literal["text", "long", "number", "choice", "yes_no", "file", "files", "lines", "checks", "group", "json"]
 Raw = dict[str, list[str]]  # by name, as forms send it
 
+# By name: to its schema a prompt is a string as any other.
 LONG_NAMES = frozenset(
     {"prompt", "text", "negative_prompt", "script", "lyrics", "instruction", "topic", "system_prompt"}
 )
-LONGEST_LINE = 300
+LONGEST_LINE = 300  # characters; what may be longer is written on several lines
 INTEGER, NUMBER = "integer", "number"
 REFUSED = frozenset({"sync_mode"})  # files are kept in the media store, so no answer has them inside
 
@@ -55,6 +56,7 @@ class FormField:
 
     @property
     def slug(self) -> str:
+        # For ids of the page: in a CSS selector, as htmx has them, the dots of a path would be classes.
         return "".join(each if each.isalnum() else "-" for each in self.name)
 
 
@@ -63,6 +65,7 @@ def fields_of(schema: Mapping[str, Any], *, within: str = "", without: Sequence[
     plain = sides(schema, schema)
     required = {name for each in plain for name in each.get("required", ())}
     known = properties(plain)
+    # fal names the order of its fields: the properties of a JSON object have none.
     order = [name for name in schema.get("x-fal-order-properties", ()) if name in known]
     names = [*order, *(name for name in known if name not in order)]
     found = [
@@ -70,10 +73,12 @@ def fields_of(schema: Mapping[str, Any], *, within: str = "", without: Sequence[
         for name in names
         if name not in without and name not in REFUSED
     ]
+    # A stable sort: among the required ones, and among the others, that order stays.
     return sorted(found, key=lambda each: not each.required)
 
 
 def _field(name: str, given: Any, root: Mapping[str, Any], *, within: str, required: bool) -> FormField:
+    # What may be left out is written as `anyOf` with null, as pydantic does.
     plain = [each for each in sides(given, root) if each.get("type") != "null"]
     path = f"{within}.{name}" if within else name
     bounds = {key: each[key] for each in plain for key in ("minimum", "maximum", "maxLength") if key in each}
@@ -107,6 +112,7 @@ def _of_kind(made: FormField, name: str, plain: Sequence[Mapping[str, Any]], roo
         return _list_field(made, name, plain, root)
     if _is_file(made, name, plain):
         return replace(made, kind="file", bare=not made.name.startswith("input."))
+    # Before the types, as a choice may be between numbers. fal's `image_size` is a name, or an object of two sides.
     if options:
         return replace(made, kind="choice", options=options, inside=_inside(made, plain, root))
     if "boolean" in types:
@@ -116,6 +122,7 @@ def _of_kind(made: FormField, name: str, plain: Sequence[Mapping[str, Any]], roo
     if "object" in types:
         inside = _inside(made, plain, root)
         return replace(made, kind="group" if inside else "json", inside=inside)
+    # What no kind fits is JSON, so that every schema has a form.
     if not types and plain and not any("properties" in each for each in plain):
         return replace(made, kind="json")
     is_long = name in LONG_NAMES or ((made.longest or 0) > LONGEST_LINE and not name.endswith("url"))
@@ -133,11 +140,12 @@ def _list_field(made: FormField, name: str, plain: Sequence[Mapping[str, Any]], 
 
 
 def _is_file(made: FormField, name: str, plain: Sequence[Mapping[str, Any]]) -> bool:
-    """Of a model's input its schema says it; of a pipeline's order its words, as its files are ids."""
+    """Tell whether it takes a file."""
     if not any(each.get("type") == "string" for each in plain):
         return False
     if made.name.startswith("input."):
         return takes_file(name, plain)
+    # A pipeline takes ids of files, which to its schema are strings: its words or its pattern tell.
     return "ast_" in made.hint or any("ast_" in str(each.get("pattern", "")) for each in plain)
 
 
@@ -145,6 +153,7 @@ def _options(plain: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each in plain:
         for value in each.get("enum", ()):
+            # A null among them is the empty choice. A form sends text, by which the value is found in its own type.
             if value is not None:
                 found.setdefault(str(value), value)
     return found
@@ -155,6 +164,7 @@ def _inside(made: FormField, plain: Sequence[Mapping[str, Any]], root: Mapping[s
     within = next((each for each in plain if each.get("properties")), None)
     if within is None:
         return []
+    # What is within may refer to definitions of the whole.
     own = {"properties": within["properties"], "required": within.get("required", []), "$defs": root.get("$defs", {})}
     found = fields_of(own, within=made.name)
     simple = all(each.kind in ("text", "number", "choice", "yes_no") and not each.inside for each in found)
@@ -185,16 +195,18 @@ def missing(fields: Sequence[FormField], order: Mapping[str, Any]) -> list[FormF
 
 
 def raw_of(fields: Sequence[FormField], order: Mapping[str, Any]) -> Raw:
-    """Return an order as its form would have sent it. What is hidden in it (`…`) is left for the user to fill in."""
+    """Return an order as its form would have sent it. What is hidden in it is left for the user to fill in."""
     found: Raw = {}
     for each in fields:
         value = _at(order, each.name)
-        if value is None or value == "…":
+        if value is None:
             continue
         if each.inside and isinstance(value, Mapping):
             found |= raw_of(each.inside, order)
         elif isinstance(value, list) and each.kind in ("files", "lines", "checks"):
-            found[each.name] = [_text(_chosen(each, item)) for item in value]
+            found[each.name] = [_text(_chosen(each, item)) for item in value if not is_hidden(item)]
+        elif is_hidden(value):
+            continue
         elif each.kind == "json":
             found[each.name] = [json.dumps(value, ensure_ascii=False, indent=2)]
         else:
@@ -202,12 +214,19 @@ def raw_of(fields: Sequence[FormField], order: Mapping[str, Any]) -> Raw:
     return found
 
 
+def hidden_in(fields: Sequence[FormField], order: Mapping[str, Any]) -> list[FormField]:
+    """Return the fields of which the order hides something."""
+    return [each for each in fields if is_hidden(_at(order, each.name))]
+
+
 def _values(each: FormField, raw: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Any]]:
+    # A size of one's own goes before the one that is chosen above it.
     own = [value for part in each.inside for value in _values(part, raw)]
     if own:
         yield from own
         return
     value = _value(each, [text for text in raw.get(each.name, ()) if text.strip()])
+    # What is as it would be anyway is not in the order.
     if value is not None and (each.required or value != each.default):
         yield each.name, value
 
@@ -215,6 +234,7 @@ def _values(each: FormField, raw: Mapping[str, Sequence[str]]) -> Iterator[tuple
 def _value(each: FormField, given: Sequence[str]) -> Any:
     match each.kind:
         case "yes_no":
+            # The box comes after the hidden value, and only where it is ticked.
             return given[-1] == "true" if given else None
         case "lines" | "files":
             return [line.strip() for text in given for line in text.splitlines() if line.strip()] or None
@@ -233,14 +253,16 @@ def _value(each: FormField, given: Sequence[str]) -> Any:
         case "text" | "file":
             return text.strip()
         case _:
-            return text.replace("\r\n", "\n")
+            return text.replace("\r\n", "\n")  # as browsers end lines in forms
 
 
 def _checked(each: FormField, text: str) -> Any:
+    # An option that was ordered with options of its own stands in its box as JSON (`raw_of`).
     return _json(text) if text.startswith("{") else each.options.get(text, text)
 
 
 def _number(text: str, *, whole: bool) -> float:
+    # Not as a float first: a large seed has more digits than one keeps.
     try:
         return int(text)
     except ValueError:
@@ -248,10 +270,10 @@ def _number(text: str, *, whole: bool) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = nan
+        value = nan  # refused as `inf` and `1e999` are, which `float` reads
     if not isfinite(value):
         raise Unreadable("This is no number. Write digits, with a point before decimals.")
-    return int(value) if whole and value.is_integer() else value
+    return int(value) if whole and value.is_integer() else value  # `3.0` is whole
 
 
 def _json(text: str) -> Any:

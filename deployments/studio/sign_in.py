@@ -17,7 +17,7 @@ from darkroom.deployments.studio.static_files import PREFIX
 from darkroom.deployments.studio.stream import STREAM_COOKIE, STREAM_PATH
 from darkroom.deployments.studio.visit import COOKIE, UNAUTHORIZED, FormOf, VisitOf, leading
 
-SECONDS = 12 * 3600
+SECONDS = 12 * 3600  # as long as a session holds
 START = f"{PREFIX}/jobs"
 WRONG_KEY = {
     "title": "Not signed in",
@@ -40,6 +40,7 @@ async def sign_in(request: Request, form: FormOf) -> Response:
     try:
         made = await Api(http=request.app.state.http, bearer=_ascii(key)).post("/v1/sessions")
     except ApiProblem as problem:
+        # The API's own words are of a header, which nobody types here.
         wrong = ApiProblem(UNAUTHORIZED, WRONG_KEY) if problem.status == UNAUTHORIZED else problem
         return sign_in_document(request, to, wrong)
     answer = leading(request, to)
@@ -49,6 +50,7 @@ async def sign_in(request: Request, form: FormOf) -> Response:
 
 def keep_session(request: Request, answer: Response, token: str) -> None:
     """Have the browser keep the session, for this site alone and for no script."""
+    # Behind a proxy that ends TLS requests come by plain HTTP: then the gateway's address tells.
     secure = request.url.scheme == "https" or request.app.state.https
     answer.set_cookie(COOKIE, token, max_age=SECONDS, path=PREFIX, httponly=True, samesite="strict", secure=secure)
 
@@ -72,24 +74,31 @@ def _signed_out(request: Request, path: str) -> Response:
 
 def to_sign_in(request: Request) -> Response:
     """Lead to the sign-in page, and from there back to where somebody wanted to be."""
-    wanted = urlsplit(request.headers.get("hx-current-url", "")).path or request.url.path
-    path = wanted if request.method == "GET" else START
+    # What htmx asks for is a part: the page around it is where to come back to.
+    try:
+        page = urlsplit(request.headers.get("hx-current-url", "")).path
+    except ValueError:  # no browser is at such an address
+        page = ""
+    wanted = page or request.url.path
+    path = wanted if request.method == "GET" else START  # a form cannot be led back to
     return _signed_out(request, f"{PREFIX}/sign-in?next={quote(own_path(path))}")
 
 
 def own_path(path: str) -> str:
     """Return the path where it is a page of the Studio: links lead to no other host."""
+    # From the pages of signing in one would come to them again; browsers read a backslash as a slash.
     own = path.startswith(f"{PREFIX}/") and not path.startswith(f"{PREFIX}/sign-") and path.isprintable()
     return path if own and "\\" not in path else START
 
 
 def _ascii(key: str) -> str:
-    return key if key.isascii() and key.isprintable() and key else "none"
+    return key if key.isascii() and key.isprintable() and key else "none"  # which no key is
 
 
 def sign_in_document(request: Request, to: str, problem: ApiProblem | None = None) -> Response:
     """Show the sign-in page, with what was wrong. `to`: where it leads on to."""
     by_provider = f"{PREFIX}/sign-in/oidc?{urlencode({'next': own_path(to)})}"
+    # As a password, so that the browser's manager offers to keep it and to fill it in.
     key = h.input(type="password", name="key", required=True, autofocus=True, autocomplete="current-password")
     body: Node = h.main("#main", class_="sign-in")[
         h.h1["Darkroom"],

@@ -1,7 +1,6 @@
 """Scripts of others: from which package they are installed, in which version, and what they are to the last byte.
 
-They are no part of this repository and of no CDN: the installer brings them. Another version than the one that was read
-and tried is not served.
+They are no part of this repository and of no CDN: the installer brings them.
 """
 
 from __future__ import annotations
@@ -39,7 +38,9 @@ VENDORED: Final[Mapping[str, Vendored]] = {
 def vendored(name: str) -> bytes:
     """Return the script. Raise NeedsHuman where what is installed is another."""
     wanted = VENDORED[name]
+    # Found by its metadata: the package is an application of Django's, which is not installed.
     content = Path(str(distribution(wanted.package).locate_file(wanted.path))).read_bytes()
+    # Another version than the one that was read and tried is not served.
     if hashlib.sha256(content).hexdigest() != wanted.sha256:
         raise NeedsHuman(
             f"{name} is not that of {wanted.package} {wanted.version}: install Darkroom's requirements anew"

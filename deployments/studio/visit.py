@@ -1,13 +1,12 @@
 """Whoever is signed in, on one page: what handlers take as `VisitOf`, to ask the API and to answer with HTML.
 
-The session's token is the cookie's value and the bearer of every call. Whether it holds, whose it is and what it is
-good for the API says anew for each page, so nothing here outlives the key.
+The session's token is the cookie's value and the bearer of every call.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
@@ -33,6 +32,7 @@ _FORGED = {
     "detail": "The form is not one of this session.",
     "remedy": "Load the page again, then send it once more.",
 }
+_NOT_YOURS = {"title": "Not for this key", "detail": "The screen is for keys with another scope."}
 
 
 class SignedOut(Exception):
@@ -70,7 +70,7 @@ class Visit:
         )
         answer = HTMLResponse(document(title, framed, csrf=self.csrf), status)
         if told:
-            answer.delete_cookie(SAID, path=PREFIX)
+            answer.delete_cookie(SAID, path=PREFIX)  # else the next page would say it again
         return answer
 
     def part(self, *content: Node, status: int = 200) -> Response:
@@ -85,6 +85,8 @@ class Visit:
         """Lead on to another page, after a form was carried out. `said`: what is shown there for a moment."""
         answer = leading(self.request, path)
         if said:
+            # Quoted: it may be in any script, and a header holds Latin-1 alone. For the page that comes now: in a
+            # minute it would be news of something else.
             answer.set_cookie(SAID, quote(said), max_age=60, path=PREFIX, httponly=True, samesite="strict")
         return answer
 
@@ -96,6 +98,7 @@ class Visit:
     def problem(self, problem: ApiProblem) -> Response:
         """Show what the API refused: above the page where htmx asked, else as a page."""
         if self.by_htmx:
+            # By its status htmx puts it there, and not in the place of the part (`layout.HTMX`).
             return self.part(banner(problem), status=problem.status)
         return self.page(problem.title, banner(problem), status=problem.status)
 
@@ -106,6 +109,7 @@ async def visit_of(request: Request) -> Visit:
     if not bearer:
         raise SignedOut
     api = Api(http=request.app.state.http, bearer=bearer)
+    # Asked anew for each page, with what it is good for: nothing here outlives the key.
     whose = await _session(api)
     visit = Visit(
         request=request,
@@ -115,23 +119,36 @@ async def visit_of(request: Request) -> Visit:
         scopes=frozenset(whose["scopes"]),
         screens=request.app.state.screens,
     )
+    # Before its token is looked at: a form without one is refused on a page, too.
     request.state.visit = visit
     if request.method not in SAFE:
         await _require_token(visit)
     return visit
 
 
+def requires(scope: str) -> Callable[[Visit], Awaitable[None]]:
+    """Return what refuses, with the words of a page, whoever lacks the scope of a screen."""
+
+    async def check(visit: VisitOf) -> None:
+        if scope not in visit.scopes:
+            raise ApiProblem(FORBIDDEN, _NOT_YOURS | {"remedy": f"Sign in with a key that has the scope {scope}."})
+
+    return check
+
+
 async def _session(api: Api) -> Any:
     try:
         return await api.get("/v1/sessions/current")
     except ApiProblem as problem:
-        if problem.status == UNAUTHORIZED:
+        if problem.status == UNAUTHORIZED:  # it has ended, or its key has
             raise SignedOut from problem
         raise
 
 
 async def _require_token(visit: Visit) -> None:
+    # htmx sends the header (`document` tells it to), a form without scripts its field.
     given = visit.request.headers.get("x-csrf-token") or (await visit.request.form()).get("csrf")
+    # As bytes: `compare_digest` takes no text beyond ASCII.
     if not (isinstance(given, str) and secrets.compare_digest(given.encode(), visit.csrf.encode())):
         raise ApiProblem(FORBIDDEN, _FORGED)
 
@@ -139,7 +156,9 @@ async def _require_token(visit: Visit) -> None:
 def leading(request: Request, path: str) -> Response:
     """Lead a browser to another page of the Studio; one whose htmx has asked, too."""
     if "hx-request" in request.headers:
+        # A 303 htmx would follow by itself, and put the whole page into the part.
         return Response(status_code=204, headers={"HX-Redirect": path})
+    # 303 has the browser come by GET, so that loading the page again sends no form a second time.
     return RedirectResponse(path, 303)
 
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -34,11 +34,14 @@ from darkroom.clock import utc_now
 from darkroom.deployments.kernel import die_with, show_as
 from darkroom.deployments.worker.internals import (
     drive,
+    leave_out_what_is_known,
     suspended_from_outside,
     terminate_as_cancelled,
     use_servers_result_storage,
 )
 from darkroom.deployments.worker.messages import Message, Order, Suspended
+from darkroom.engine.paid_calls import PAID_CALLS
+from darkroom.media.store import know_folder
 
 
 def main(order: Order, line: Connection) -> None:
@@ -51,7 +54,7 @@ def main(order: Order, line: Connection) -> None:
     threading.Thread(target=_obey, args=(order.flow_run, line, go), daemon=True, name="line").start()
     _remember(order)
     with _client(preload, order.environment):
-        go.wait()
+        go.wait()  # until the run is on record as this process's
         if order.hooks_for is None:
             _run(order)
         else:
@@ -61,7 +64,7 @@ def main(order: Order, line: Connection) -> None:
 def _take_place(order: Order) -> None:
     """Take the environment, folder and signals that a process of the run's own would have been started with."""
     os.setsid()  # Ctrl-C in a terminal is for the worker
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which the forkserver ignores
     os.environ.clear()
     os.environ.update(order.environment)
     # What an interpreter reads when it starts.
@@ -86,15 +89,34 @@ def _obey(flow_run: FlowRun, line: Connection, go: threading.Event) -> None:
                 go.set()
             case Message.CANCEL:
                 terminate_as_cancelled()
-                os.kill(os.getpid(), signal.SIGTERM)
+                _end(line)
+            case Message.STOP:
+                _end(line)
             case Suspended(state=state):
                 suspended_from_outside(flow_run.id, state)
 
 
+def _end(line: Connection) -> None:
+    """End as SIGTERM has it, once the paid calls under way have come in; tell the worker while there are any."""
+    if PAID_CALLS.begin_no_more():
+        line.send(Message.PAYING)
+        threading.Thread(target=_tell_when_paid, args=(line,), daemon=True, name="paid").start()
+    os.kill(os.getpid(), signal.SIGTERM)  # the engine waits for its threads
+
+
+def _tell_when_paid(line: Connection) -> None:
+    PAID_CALLS.wait()
+    with suppress(OSError):  # the worker is gone, and so are we
+        line.send(Message.PAID)
+
+
 def _remember(order: Order) -> None:
-    """Prefect names these in every event of the run, and would read each of them once."""
+    """Give Prefect what the worker knows of the run's flow, deployment, pool and queue."""
+    # Prefect names these in every event of the run, and would read each of them once.
     run, known = order.flow_run, order.known
     use_servers_result_storage(known.result_storage)
+    if known.media_folder is not None:
+        know_folder(known.media_folder.slug, known.media_folder.basepath)
     objects: dict[str, tuple[Any, Any]] = {
         "flow": (run.flow_id, known.api_flow),
         "deployment": (run.deployment_id, known.deployment),
@@ -127,6 +149,7 @@ def _client(preload: ModuleType, environment: Mapping[str, str]) -> Iterator[Non
 
 def _run(order: Order) -> None:
     flow_run = order.flow_run
+    leave_out_what_is_known(flow_run)
     with handle_engine_signals(flow_run.id):
         flow = _flow(order)
         logger = cast(logging.Logger, flow_run_logger(flow_run))

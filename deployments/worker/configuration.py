@@ -17,10 +17,12 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, field_validator
 
-from darkroom.deployments.worker.messages import Known
+from darkroom.deployments.worker.messages import Known, MediaFolder
+from darkroom.media.store import is_folder, store_block_slug
 from darkroom.orchestrator.project_file import PROJECT, module_name, users_project
 from darkroom.timing import UNSCALED, Timing
 
@@ -59,6 +61,7 @@ class WarmJobConfiguration(BaseJobConfiguration):
         super().prepare_for_flow_run(flow_run, *arguments, **named)
         merged = {**self.env, **os.environ, **own}
         self.env = {name: value for name, value in merged.items() if value is not None}
+        # Prefect has put the command there that would start an interpreter for the run.
         self.command = None
 
     @property
@@ -85,6 +88,7 @@ class Recipe:
     flow: Flow
     deployment: DeploymentResponse | None
     result_storage: UUID | None
+    media_folder: MediaFolder | None = None
 
     async def configuration(
         self, flow_run: FlowRun, *, client: PrefectClient, work_pool: WorkPool, worker_name: str, worker_id: UUID | None
@@ -102,7 +106,11 @@ class Recipe:
 
     def known(self, work_pool: WorkPool) -> Known:
         return Known(
-            api_flow=self.flow, deployment=self.deployment, work_pool=work_pool, result_storage=self.result_storage
+            api_flow=self.flow,
+            deployment=self.deployment,
+            work_pool=work_pool,
+            result_storage=self.result_storage,
+            media_folder=self.media_folder,
         )
 
     def preloaded(self) -> tuple[str, Path] | None:
@@ -120,11 +128,14 @@ class Recipe:
 class Recipes:
     """So long as `timing` says what was edited may still have its old effect."""
 
-    def __init__(self, *, timing: Timing = UNSCALED) -> None:
+    def __init__(self, *, timing: Timing = UNSCALED, media_store: str | None = None) -> None:
+        """`media_store`: as the settings name it; None where the runs are not ours."""
         self._timing = timing
+        self._media_slug = store_block_slug(media_store) if media_store else None
         self._flows: dict[UUID, Flow] = {}
         self._deployments: dict[UUID, _Read[DeploymentResponse]] = {}
         self._result_storage: _Read[UUID | None] | None = None
+        self._media_folder: _Read[MediaFolder | None] | None = None
 
     async def of(self, flow_run: FlowRun, client: PrefectClient) -> Recipe:
         """Return what it takes to run the flow. Raise ObjectNotFound if its deployment does not exist any more."""
@@ -132,11 +143,13 @@ class Recipes:
             flow=await self._flow(flow_run.flow_id, client),
             deployment=await self._deployment(flow_run.deployment_id, client) if flow_run.deployment_id else None,
             result_storage=await self._storage(client),
+            media_folder=await self._folder(client),
         )
 
     def forget(self) -> None:
         self._deployments.clear()
         self._result_storage = None
+        self._media_folder = None
 
     async def _flow(self, flow_id: UUID, client: PrefectClient) -> Flow:
         if flow_id not in self._flows:
@@ -154,6 +167,20 @@ class Recipes:
             server = await client.read_server_default_result_storage()
             self._result_storage = _Read(server.default_result_storage_block_id)
         return self._result_storage.value
+
+    async def _folder(self, client: PrefectClient) -> MediaFolder | None:
+        """Return the media store, if that is a folder."""
+        # Another kind's block may have keys, so each run reads that itself.
+        if self._media_slug is None or not is_folder(self._media_slug):
+            return None
+        if self._media_folder is None or not self._media_folder.since(self._timing.blocks_read):
+            kind, _, name = self._media_slug.partition("/")
+            try:
+                block = await client.read_block_document_by_name(name, kind)
+            except ObjectNotFound:  # the run finds out, and says so
+                return None
+            self._media_folder = _Read(MediaFolder(slug=self._media_slug, basepath=block.data.get("basepath")))
+        return self._media_folder.value
 
 
 class _WithFlow:

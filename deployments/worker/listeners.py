@@ -1,8 +1,8 @@
 """How the worker hears at once of what concerns it, instead of asking Prefect ever more often.
 
-Two sources, each only faster than the poll behind it: the ledger notifies when a flow run of ours was created (after
-the commit, so the next poll finds it), and Prefect's event stream tells of runs that were resumed, started by hand,
-cancelled or suspended. While a source is out, polling goes on.
+Two sources, each only faster than the poll behind it: the ledger notifies when a flow run of ours was created or
+resumed (after the commit, so the next poll finds it), and Prefect's event stream tells of runs that were started or
+resumed by others, cancelled or suspended. While a source is out, polling goes on.
 """
 
 from __future__ import annotations
@@ -60,28 +60,35 @@ async def hear_prefect(
                     if not _told_by_the_ledger(event):
                         notify(*_read(event))
         except Exception as error:
+            # Whatever Prefect's client raises: polling goes on.
             logger.warning("Prefect's events cannot be heard (%s); polling meanwhile", type(error).__name__)
-            await poll()
+            await _polled(poll)
         await asyncio.sleep(again.total_seconds())
+
+
+async def _polled(poll: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await poll()
+    except Exception as error:  # whatever answers in Prefect's place, as a proxy's page does: it is asked again
+        logger.warning("Prefect could not be asked for what became of runs (%s)", type(error).__name__)
 
 
 @asynccontextmanager
 async def _subscribed(wanted: EventFilter) -> AsyncIterator[PrefectEventSubscriber]:
-    """Its goodbye would wait up to ten seconds for the server's, and a worker that is being stopped with it."""
+    """Subscribe to those events, and leave with a goodbye that is not waited for long."""
     events = get_events_subscriber(filter=wanted)
     await events.__aenter__()
     try:
         yield events
     finally:
+        # It would wait up to ten seconds for the server's, and a worker that is being stopped with it.
         with anyio.move_on_after(GOODBYE_SECONDS, shield=True):
             await events.__aexit__(None, None, None)
 
 
 def _told_by_the_ledger(event: Event) -> bool:
-    """Tell whether the ledger tells of the event too: it is about a run of ours that was just created.
-
-    Prefect tells of it before its commit, the ledger after.
-    """
+    """Tell whether the ledger tells of the event too: it is about a run of ours that was just created."""
+    # Prefect tells of it before its commit, the ledger after.
     created = event.event == PREFIX + "Scheduled"
     return created and any(resource.id.startswith(USER_TAG) for resource in event.related)
 

@@ -13,10 +13,13 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 
 class Message(Enum):
-    """What a child is sent over its line while it runs."""
+    """What a child is sent over its line while it runs, and what it answers when it is told to end."""
 
     GO = "go"  # the run is on record as this child's
     CANCEL = "cancel"
+    STOP = "stop"  # the worker is ending
+    PAYING = "paying"  # from the child: a paid call of its is under way, whose answer would be lost with it
+    PAID = "paid"  # … and now none is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,14 @@ class Suspended:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MediaFolder:
+    """The media store, as its block has it."""
+
+    slug: str
+    basepath: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Known:
     """What the worker has from Prefect, so that the child need not ask."""
 
@@ -34,6 +45,7 @@ class Known:
     deployment: DeploymentResponse | None
     work_pool: WorkPool
     result_storage: UUID | None  # the block that the server names as the default
+    media_folder: MediaFolder | None = None  # where files are kept, if it is a folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import pkgutil
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 LAZY = (
     "PIL.BmpImagePlugin",
+    "PIL.GifImagePlugin",
     "PIL.JpegImagePlugin",
     "PIL.PngImagePlugin",
+    "PIL.PpmImagePlugin",
     "PIL.WebPImagePlugin",
+    "anyio._backends._asyncio",
     "av",
-    "elevenlabs.client",
-    "google.genai.types",
-    "mux_python",
+    "encodings.idna",
     "prefect.client.orchestration",
     "prefect.engine",
     "prefect.events.clients",
@@ -41,7 +42,9 @@ LAZY = (
     "prefect.logging.handlers",
     "prefect.task_engine",
     "prefect.telemetry.run_telemetry",
+    "prefect.utilities.visualization",
     "psycopg",
+    "rich._emoji_codes",
     "sqlalchemy.dialects.postgresql.psycopg",
     "websockets.asyncio.client",
 )
@@ -66,13 +69,17 @@ def _import_everything() -> None:
     import darkroom.flows as flows
     from darkroom.orchestrator.project_file import import_flows
 
-    for name in LAZY:
-        with suppress(ModuleNotFoundError):  # of an extra that is not installed
-            importlib.import_module(name)
+    _import_what_is_there(LAZY)
     for module in pkgutil.walk_packages(flows.__path__, "darkroom.flows."):
         importlib.import_module(module.name)
     for broken in import_flows():  # of the user's project: its runs fail and say so, the others go on
         print(broken, file=sys.stderr)
+
+
+def _import_what_is_there(names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(ModuleNotFoundError):  # of an extra that is not installed
+            importlib.import_module(name)
 
 
 def _settings() -> dict[str, str]:
@@ -101,15 +108,30 @@ def _complete_models() -> None:
 
 def _warm_up() -> SyncClientContext:
     from prefect.context import SyncClientContext
+    from prefect.logging.highlighters import PrefectConsoleHighlighter
+    from rich.text import Text
 
     from darkroom.deployments.worker import internals
+    from darkroom.errors import NeedsHuman
     from darkroom.events import compiled
+    from darkroom.ledger.database import queries
+    from darkroom.providers.registry import accounts
     from darkroom.tls import tls_context
 
     tls_context()
+    queries()
+    PrefectConsoleHighlighter().highlight(Text("the first line"))  # compiles two dozen patterns
+    with suppress(NeedsHuman):  # a package's provider that cannot be used: its runs fail and say so
+        for account in accounts().values():  # their modules: as much as all else that a short run does
+            account.refinements()
+            # Thirty megabytes of SDKs, and a second of CPU for the run that imports them itself: here where the
+            # environment says the account. One that is in Prefect alone would have to be asked for.
+            if account.client_modules and all(os.environ.get(name) for name in account.variables):
+                _import_what_is_there(account.client_modules)
     compiled("event.data.n > 0")  # a quarter of a second for the grammar, with the first condition
     _complete_models()
     internals.leave_observing_to_the_worker()
+    internals.let_heartbeats_begin_late()
     internals.let_heartbeats_end_by_themselves()
     internals.share_tls_context()
     return SyncClientContext()

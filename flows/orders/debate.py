@@ -94,6 +94,7 @@ class Debate(Order):
         first, second = (brand.casefold() for brand in self.brands)
         if first == second:
             raise PydanticCustomError("sides", "brands must be two different ones")
+        # Each stands on its own line of what the writer is asked.
         if not all(text.isprintable() for text in (self.topic, self.style, *self.brands)):
             raise PydanticCustomError("text", "topic, brands and style must each be one line")
         return self
@@ -132,6 +133,7 @@ class Debate(Order):
 
     def film_input(self, scene: str, stage: Asset | str) -> dict[str, Any]:
         prompt = f"{scene}. Both mascots talk in turn, the camera stands still, {self.style}"
+        # The model's schema has its lengths as text.
         return {"prompt": prompt, "image_url": stage, "duration": str(self.duration)}
 
     def estimate(self) -> Decimal:
@@ -141,10 +143,12 @@ class Debate(Order):
     def calls(self) -> list[RequestSpec]:
         """Build the paid calls that it takes, with what they are asked for at most."""
         spoken = longest_spoken(self.rounds)
+        # What is not made yet is stood in for: the price hangs on lengths, and not on what is shown.
         calls: list[tuple[str, dict[str, Any]]] = [
             *[(PAINTS, self.portrait_input("a mascot"))] * 2,
             (SPEAKS, self.voice_input(spoken)),
             (FILMS, self.film_input("they talk", "asset:ast_0")),
+            # The finished film is as long as its voice, and never shorter than what was filmed.
             (STREAMS, {"video": "asset:ast_0", "seconds": max(len(spoken) / LETTERS_PER_SECOND, self.duration)}),
         ]
         names = ("portrait-1", "portrait-2", "voice", "film", "stream")

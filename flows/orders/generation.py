@@ -87,6 +87,7 @@ class Generation(Order):
     max_usd: MaxUsd = MAX_USD
 
     def check(self) -> None:
+        # Which LoRA it is only the ledger can tell, and this asks nobody.
         self.spec(TRIAL if self.lora else None)
 
     def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
@@ -95,9 +96,7 @@ class Generation(Order):
         require_logos(self.post, ledger.assets.get, user_id=user_id)
         whole = self.estimate(first)
         require_within(whole, self.max_usd)
-        with priced_at_most(self.max_usd):
-            quoted = [part_of(first), *self._parts(first)]
-        return Prepared(first=first, estimate_usd=whole, parts=quoted)
+        return Prepared(first=first, estimate_usd=whole, parts=self.parts(first))
 
     def style(self, ledger: Ledger, *, user_id: str) -> Style | None:
         return find_style(ledger, user_id, self.lora) if self.lora else None
@@ -123,6 +122,7 @@ class Generation(Order):
         except WrongInput as error:
             raise error.within("input") from None
         except BadInput as error:
+            # What is none of the order's own fields is one of the model's input.
             if error.field and error.field not in type(self).model_fields:
                 error.field = f"input.{error.field}"
             raise
@@ -137,15 +137,21 @@ class Generation(Order):
         known = getattr(find_model(self.model), "input_schema", {}).get("properties", {})
         if LORAS not in known:
             raise BadInput(f"{self.model} takes no LoRA. Leave it out, or choose a model with `loras`.", field="lora")
+        # The trigger word goes into the prompt, so there has to be one.
         if LORAS in self.input or not isinstance(self.input.get("prompt"), str):
             raise BadInput("Give either lora and a prompt, or input.loras.", field="lora")
         return style.applied(self.input, scale=self.lora_scale)
 
     def estimate(self, spec: RequestSpec) -> Decimal:
         """Estimate what the order should cost with all that comes after, in USD."""
-        return spec.estimate_usd + sum((part.usd for part in self._parts(spec)), Decimal(0))
+        return spec.estimate_usd + sum((part.usd for part in self._parts_afterwards(spec)), Decimal(0))
 
-    def _parts(self, spec: RequestSpec) -> list[EstimatePart]:
+    def parts(self, spec: RequestSpec) -> list[EstimatePart]:
+        """Tell that estimate by paid calls, and how each is known."""
+        with priced_at_most(self.max_usd):
+            return [part_of(spec), *self._parts_afterwards(spec)]
+
+    def _parts_afterwards(self, spec: RequestSpec) -> list[EstimatePart]:
         if not self.post:
             return []
         pictures = spec.input.get("num_images", 1)
@@ -163,11 +169,13 @@ def require_own_files(ledger: Ledger, spec: RequestSpec, *, user_id: str, within
 
     `within`: the order's field that is the input.
     """
+    # None where only the provider knows: then they are looked for as the call is sent.
     for path in places_of_files(model_of_version(spec.endpoint, spec.model_version), spec.input) or ():
         value = _at(spec.input, path)
         if not isinstance(value, str) or not value.startswith(ASSET):
             continue
         asset = ledger.assets.get(value.removeprefix(ASSET))
+        # In one sentence for all of them: nobody learns what others have.
         if asset is None or asset.user_id != user_id or asset.hidden:
             field = ".".join([*([within] if within else []), *map(str, path)])
             raise BadInput(

@@ -47,7 +47,8 @@ HEIC, AVIF, GIF (its first picture), TIFF and BMP become JPEG or PNG, which is t
 
 The job's `result` has the pictures that came (`imported`, and `images`: place, address and asset of each) and the
 addresses that were `refused`, with `code` and `reason`: `private_address`, `bad_url`, `unknown_host`, `not_found`,
-`wrong_type`, `too_large`, `too_many_pixels`, `too_many_redirects` and others. It fails, with `nothing_imported`,
+`wrong_type`, `too_large`, `too_many_pixels`, `too_many_redirects` and others. Passwords, signatures and the like are
+left out of addresses there: tell them apart by their places (`n`). It fails, with `nothing_imported`,
 only if no picture came at all.
 """
 
@@ -77,6 +78,7 @@ class Import(Order):
     @field_validator("urls")
     @classmethod
     def _not_too_long_together(cls, urls: list[str]) -> list[str]:
+        # About as JSON writes them: what is not ASCII becomes longer.
         if sum(len(url.encode("ascii", "backslashreplace")) for url in urls) > LONGEST_TOGETHER:
             raise ValueError(
                 f"together they have more than {LONGEST_TOGETHER:,} characters: make several imports of it"
@@ -86,6 +88,7 @@ class Import(Order):
     def steps(self) -> list[str]:
         """Name for each address the step that brings it: the same one for the same address."""
         first: dict[str, str] = {}
+        # The fragment is for browsers: no server is sent it.
         return [first.setdefault(url.partition("#")[0], f"image-{n:04}") for n, url in enumerate(self.urls, 1)]
 
     def given(self, came: Came) -> list[Given]:

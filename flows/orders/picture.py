@@ -15,7 +15,7 @@ from darkroom.flows.parts.picture_steps import Steps, estimate, parts, require_l
 from darkroom.flows.parts.trained_style import PAINTER, TRIAL, Style, find_style
 from darkroom.ledger import Ledger, RequestSpec
 from darkroom.models import WrongInput
-from darkroom.order import Address, InForm, Order, Prepared, field
+from darkroom.order import Address, EstimatePart, InForm, Order, Prepared, field
 from darkroom.providers.models import find_picture_model
 
 STEP = "generate"
@@ -26,6 +26,7 @@ class Size(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="Width and height")
 
+    # The longest side of GPT Image 2. What another model takes its own card says.
     width: int = Field(title="Width", ge=64, le=3840, description="Pixels.")
     height: int = Field(title="Height", ge=64, le=3840, description="Pixels.")
 
@@ -36,6 +37,7 @@ Suggested = Literal["fal-ai/flux/dev", "fal-ai/flux/schnell", "fal-ai/flux-lora"
 ModelName = Annotated[str, Field(min_length=3, max_length=200), InForm(type=Suggested)]
 Preset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9", "auto"]
 ImageSize = Annotated[Preset, Field(title="Named size")] | Size | None
+# Up to the largest integer that every JSON reader keeps exact.
 Seed = Annotated[int, Field(title="Number", ge=0, le=2**53 - 1)] | None
 Count = Annotated[int, Field(ge=1, le=4)]
 LoraName = Annotated[str, Field(title="Name", min_length=1, max_length=100)] | None
@@ -123,6 +125,7 @@ class Picture(Order):
     max_usd: MaxUsd = MAX_USD
 
     def check(self) -> None:
+        # Which LoRA it is only the ledger can tell, and this asks nobody.
         self.spec(TRIAL if self.lora else None)
 
     def prepare(self, ledger: Ledger, *, user_id: str) -> Prepared:
@@ -130,22 +133,22 @@ class Picture(Order):
         require_logos(self.post, ledger.assets.get, user_id=user_id)
         whole = self.estimate(first)
         require_within(whole, self.max_usd)
-        with priced_at_most(self.max_usd):
-            quoted = [part_of(first), *parts(self.post, self._size(first), pictures=self.num_images)]
-        return Prepared(first=first, estimate_usd=whole, tell_estimate=bool(self.post), parts=quoted)
+        return Prepared(first=first, estimate_usd=whole, tell_estimate=bool(self.post), parts=self.parts(first))
 
     @property
     def endpoint(self) -> str:
-        """Return the endpoint. A LoRA is for FLUX dev, which has its own for it. Raises BadInput."""
+        """Return the endpoint. Raises BadInput."""
         if self.lora is None:
             return self.model
+        # LoRAs are trained on FLUX dev, which has an endpoint of its own for them.
         if self.model not in ("fal-ai/flux/dev", PAINTER):
             raise BadInput("A LoRA goes with FLUX dev alone. Leave the model out.", field="model")
         return PAINTER
 
     @property
     def known_again(self) -> bool:
-        """Say whether a picture that the user has had serves again: where the steps after it are what matters."""
+        """Say whether a picture that the user has had serves again."""
+        # Without a seed another picture is meant, and without steps the picture itself is what was ordered.
         return bool(self.post) and self.seed is not None
 
     def spec(self, style: Style | None) -> RequestSpec:
@@ -165,7 +168,13 @@ class Picture(Order):
 
     def estimate(self, spec: RequestSpec) -> Decimal:
         """Estimate what the order should cost with all that comes after, in USD."""
+        # Each picture goes through the steps by itself.
         return spec.estimate_usd + self.num_images * estimate(self.post, self._size(spec))
+
+    def parts(self, spec: RequestSpec) -> list[EstimatePart]:
+        """Tell that estimate by paid calls, and how each is known."""
+        with priced_at_most(self.max_usd):
+            return [part_of(spec), *parts(self.post, self._size(spec), pictures=self.num_images)]
 
     def _size(self, spec: RequestSpec) -> Pixels:
         return find_picture_model(spec.endpoint).size(spec.input)
@@ -176,6 +185,7 @@ class Picture(Order):
         `style`: of its LoRA. Raise BadInput for what is given twice.
         """
         fields = {"prompt", "image_size", "seed", "num_images"}
+        # Without what was left out: the model has its own default for that, or no such field.
         named = self.model_dump(mode="json", include=fields, exclude_none=True, exclude_defaults=True)
         if twice := sorted(set(self.arguments) & fields):
             raise BadInput(f"Give {', '.join(twice)} beside `arguments`, not inside.", field=f"arguments.{twice[0]}")

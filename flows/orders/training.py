@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import reduce
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
+from darkroom.engine.request_spec import as_part, quote
 from darkroom.errors import BadInput
 from darkroom.flows.orders.bounds import MAX_USD, MaxUsd, require_within
 from darkroom.flows.parts.trained_style import PAINTER
@@ -17,7 +19,7 @@ from darkroom.media.captions import LONGEST_CAPTION
 from darkroom.media.training_images import FEWEST_IMAGES, MOST_IMAGES, SHORTEST_SIDE, called
 from darkroom.models import InputProblem, WrongInput
 from darkroom.order import Address, EstimatePart, Order, Prepared, field
-from darkroom.providers.models import find_model
+from darkroom.providers.models import find_model, find_ordered
 from darkroom.providers.web.model import LONGEST_URL
 
 ZIPPED = "archive"
@@ -150,6 +152,7 @@ class Training(Order):
 
     def check(self) -> None:
         """Check what can be known without looking at the pictures. Raise BadInput."""
+        # An order's `lora` is either: a word like an id could stand for two of them.
         if self.trigger_word.startswith("lora_"):
             raise BadInput("It reads like the id of a LoRA. Choose another word.", field="trigger_word")
         if bool(self.images) == bool(self.archive):
@@ -160,6 +163,9 @@ class Training(Order):
             if not is_asset(source) and not source.startswith(("https://", "http://")):
                 raise BadInput("Give the id of an upload (ast_…), or an address on the web.", field=place)
 
+        for endpoint in (TRAINER, PAINTER):
+            find_ordered(endpoint)  # it is allowed here
+        # Those for an archive are held against its files, once these are read.
         for place in self.captions if self.images else ():
             if place not in {str(n) for n in range(len(self.images))}:
                 raise BadInput("Name a picture's place among the images, from 0.", field=f"captions.{place[:80]}")
@@ -171,11 +177,7 @@ class Training(Order):
             raise WrongInput(f"{problems[0].field}: {problems[0].problem}{more}.", problems=problems)
         whole = self.estimate()
         require_within(whole, self.max_usd)
-        quoted = [
-            EstimatePart(step=step, endpoint=endpoint, usd=usd, source="list_price")
-            for step, (_, endpoint, usd) in zip((TRAIN, TEST), self.costs(), strict=True)
-        ]
-        return Prepared(estimate_usd=whole, parts=quoted)
+        return Prepared(estimate_usd=whole, parts=self.parts())
 
     def _unfit(self, ledger: Ledger, user_id: str) -> Iterator[InputProblem]:
         """Find what is wrong with own files by what is on record of them: it does not take a look at one."""
@@ -190,6 +192,7 @@ class Training(Order):
                 )
             elif place != ZIPPED and (problem := _unfit_picture(asset, seen.get(asset.sha256))):
                 yield InputProblem(field=place, problem=problem, remedy="Replace it, or leave it out.")
+            # By content: one picture may have been uploaded twice, under two ids.
             elif asset is not None:
                 seen.setdefault(asset.sha256, place)
 
@@ -216,15 +219,15 @@ class Training(Order):
             for n, prompt in enumerate(self.prompts(), start=1)
         ]
 
-    def costs(self) -> list[tuple[str, str, Decimal]]:
-        """List what is paid, of which model, and what it should cost at most, in USD."""
+    def parts(self) -> list[EstimatePart]:
+        """Tell what the training and its test pictures should cost at most, and how that is known."""
         trainer, painter = find_model(TRAINER), find_model(PAINTER)
-        training = trainer.estimate(trainer.validate(self.training("asset:ast_0")))
-        tests = [painter.estimate(painter.validate(each)) for each in self.pictures("asset:ast_0")]
+        training = quote(trainer, trainer.validate(self.training("asset:ast_0")))
+        tests = [quote(painter, painter.validate(each)) for each in self.pictures("asset:ast_0")]
         return [
-            ("The training", TRAINER, training),
-            (f"{len(tests)} test pictures", PAINTER, sum(tests, Decimal(0))),
+            as_part(training, TRAIN, TRAINER),
+            reduce(EstimatePart.plus, (as_part(each, TEST, PAINTER) for each in tests)),
         ]
 
     def estimate(self) -> Decimal:
-        return sum((cost for _, _, cost in self.costs()), Decimal(0))
+        return sum((part.usd for part in self.parts()), Decimal(0))

@@ -12,9 +12,9 @@ from decimal import Decimal
 from darkroom.blocks.notifier import Notifier
 from darkroom.engine.resources import Resources
 from darkroom.errors import DarkroomError, Permanent, RateLimited
-from darkroom.ledger import Drift
+from darkroom.ledger import Drift, billed_day
 
-AT_ONCE = 50  # calls of one question
+AT_ONCE = 50  # calls of one question: more ids fal does not take
 MOST_QUESTIONS = 40  # of one turn
 LONGEST = timedelta(seconds=20)  # of one turn, not scaled: it is made of calls to others
 LONGEST_WAIT = timedelta(hours=1)
@@ -22,7 +22,6 @@ BALANCE_EVERY = timedelta(hours=1)
 STOPPED_EVERY = timedelta(minutes=5)  # lest what waits goes on an hour after somebody has paid
 STOPPED_FOR = timedelta(days=1)  # without any news of the balance: then a probe goes ahead after all
 DRIFTS = Decimal("0.05")
-BILLED_BY = time(6, tzinfo=UTC)  # of the next day: most bills are there
 MOST_TOLD = 20  # models of one message
 CENT = Decimal("0.01")
 MILLIONTH = Decimal("0.000001")
@@ -51,9 +50,10 @@ class AccountMoneyTurn:
                 since = min(call.created_at for call in due)
                 found = provider.bills([call.request_id for call in due], since=since)
             except DarkroomError as error:
+                # Noted, so that the next turn does not ask again; and raised, so that the log tells of it.
                 self._wait(money.bills_failed + 1, error)
                 raise
-            if found is None:
+            if found is None:  # it does not tell, or not by this key
                 self._bills.failed(self._account_id, until=began + LONGEST_WAIT, failed=0)
                 return
             self._bills.keep(due, found.usd, source=found.source)
@@ -61,7 +61,8 @@ class AccountMoneyTurn:
             self._bills.answered(self._account_id)
 
     def _wait(self, failed: int, error: DarkroomError) -> None:
-        """Note when to try again. Where it is no matter of time, somebody has to act: there is no hurry."""
+        """Note when to try again."""
+        # Where it is no matter of time somebody has to act, and there is no hurry.
         pause = LONGEST_WAIT if isinstance(error, Permanent) else timedelta(minutes=2 ** min(failed - 1, 6))
         if isinstance(error, RateLimited) and error.retry_after is not None:
             pause = max(pause, error.retry_after)
@@ -77,6 +78,7 @@ class AccountMoneyTurn:
         try:
             balance = self._resources.providers.of(self._account_id).balance()
         except DarkroomError:
+            # What was known may be long spent.
             self._bills.balance(self._account_id, None, due_at=due_at)
             raise
         stop, low = settings.balance_stop_usd, settings.balance_low_usd
@@ -86,11 +88,13 @@ class AccountMoneyTurn:
             return
         if is_spent and stop is not None:
             self._stop(balance, stop)
+        # Somebody has paid, or has lowered the bound.
         elif money.stopped_at is not None:
             self._resources.dispatcher.carry_out(self._bills.go_on(self._account_id))
         is_low = low is not None and balance < low
         if is_low and low is not None and money.balance_sent_at is None:
             self._tell_low(balance, low)
+        # Told once, and again only after it was above the bound in between.
         if is_low is (money.balance_sent_at is None):
             self._bills.told(self._account_id, is_low=is_low)
 
@@ -111,16 +115,16 @@ class AccountMoneyTurn:
 
     def notify_drift(self) -> None:
         """Compare yesterday's bills with what was reckoned, once a day, and tell models that are further apart."""
-        now = self._now().astimezone(UTC)
-        day = now.date() - timedelta(days=1)
+        day = billed_day(self._now())
         told = self._bills.money(self._account_id).drift_told_on
-        if now.timetz() < BILLED_BY or (told is not None and told >= day):
+        if day is None or (told is not None and told >= day):
             return
         begin = datetime.combine(day, time.min, tzinfo=UTC)
         found = drifting(self._bills.drift(self._account_id, begin, begin + timedelta(days=1)))
         if found:
             subject = f"{self._account_id} bills otherwise than expected: {len(found)} models on {day}"
             Notifier.load_default().send(subject, drift_text(found), key=f"drift-{self._account_id}-{day}")
+        # Also where nothing differs: a day is compared once. After the message, as one that fails is sent again.
         self._bills.drift_notified(self._account_id, day)
 
 

@@ -14,7 +14,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from darkroom.batches import Forecast, Pass, Passes, draft_of, duplicates, final_of, forecast, read_manifest
+from darkroom.batches import (
+    Checked,
+    Forecast,
+    Pass,
+    Passes,
+    Row,
+    draft_of,
+    duplicates,
+    final_of,
+    forecast,
+    read_manifest,
+)
 from darkroom.batches.pictures import ARGUMENTS, model_of, required_by
 from darkroom.errors import BadInput
 from darkroom.flows.orders.bounds import FLAGGED, MAX_USD, Flagged, MaxUsd, require_within
@@ -23,7 +34,7 @@ from darkroom.flows.orders.picture import Picture
 from darkroom.flows.parts.trained_style import Style
 from darkroom.ledger import BatchRow, Child, Lane, ManifestRow, RequestSpec
 from darkroom.models import WrongInput
-from darkroom.order import Order, field
+from darkroom.order import EstimatePart, Order, field
 from darkroom.providers.models import find_model, makes_pictures
 
 ANY_MODEL = "run-model"  # the kind of the jobs of rows that are no pictures from a prompt
@@ -69,6 +80,7 @@ class BatchOptions(Order):
     def for_all_rows(self) -> dict[str, Any]:
         """Return what a row does not say itself."""
         given = {} if self.flagged == "keep" else {"flagged": self.flagged}
+        # What the defaults say of it themselves goes before.
         return {**given, **self.defaults}
 
     def passes(self) -> Passes:
@@ -84,12 +96,18 @@ class BatchPlan:
     rows: Sequence[ManifestRow]
     drafts: Sequence[Child]
     forecast: Forecast
+    paid: Sequence[Row]  # those that are no copies of others
     warnings: Sequence[str] = ()  # how what is not usual in the manifest was understood
 
     @property
     def estimate_usd(self) -> Decimal:
         """Return the most that both passes should cost."""
         return self.forecast.most_usd
+
+    def parts(self) -> list[EstimatePart]:
+        """Tell that estimate by pass, model and how it is known: what is the same in these is one part."""
+        drafts = _added_up("draft", (row.draft for row in self.paid))
+        return [*drafts, *_added_up("final", (row.final for row in self.paid if not row.draft_is_final))]
 
 
 def plan_batch(
@@ -104,7 +122,7 @@ def plan_batch(
 
     That is one that may cost more than it says it may, too. `charset`: of the bytes, as their sender declared it.
     """
-    known = cache(style)
+    known = cache(style)  # the ledger is asked once for a LoRA, not once for each row
     manifest = read_manifest(
         source,
         check=lambda asked: _check(asked, known, files),
@@ -118,17 +136,28 @@ def plan_batch(
         rows=[ManifestRow(n=row.n, name=row.id, picture=row.picture, same_as=same.get(row.n)) for row in manifest.rows],
         drafts=[_child(row.n, row.draft.picture, row.draft.first) for row in paid],
         forecast=forecast(paid),
+        paid=paid,
         warnings=manifest.warnings,
     )
     require_within(plan.estimate_usd, options.max_usd)
     return plan
 
 
-def finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) -> list[Child]:
-    """Build the second pass of these rows.
+def _added_up(step: str, asked: Iterable[Checked]) -> list[EstimatePart]:
+    found = dict[tuple[object, ...], EstimatePart]()
+    for each in asked:
+        for part in _order_of(each.picture).parts(each.first):
+            if not part.usd:
+                continue
+            key = part.endpoint, part.source, part.unit, part.unit_price_usd
+            so_far = found.get(key)
+            found[key] = replace(part, step=step) if so_far is None else so_far.plus(part)
+    return list(found.values())
 
-    Where the draft was the final already there is none: the person who chose it gets what was chosen.
-    """
+
+def finals(rows: Iterable[BatchRow], options: BatchOptions, *, style: Styles) -> list[Child]:
+    """Build the second pass of these rows."""
+    # Where the draft was the final already there is none: the person who chose it gets what was chosen.
     return [_child(row.n, asked, first) for row, asked, first, _ in _second_pass(rows, options, style)]
 
 
@@ -149,6 +178,7 @@ def _second_pass(
 
 
 def _child(n: int, asked: Mapping[str, Any], first: RequestSpec) -> Child:
+    # Behind single orders: a batch holds up nobody's one picture.
     first = replace(first, lane=Lane.BATCH)
     if _is_painted(asked):
         return Child(n=n, parameters=asked, first=first)
@@ -156,13 +186,10 @@ def _child(n: int, asked: Mapping[str, Any], first: RequestSpec) -> Child:
 
 
 def _is_painted(asked: Mapping[str, Any]) -> bool:
-    """Return whether the row is an order of pictures from a prompt; any other is one of a model with its own input.
-
-    So is one of a model that nobody knows: it is refused for that.
-    """
+    """Return whether the row is an order of pictures from a prompt; any other is one of a model with its own input."""
     try:
         model = find_model(model_of(asked))
-    except BadInput:
+    except BadInput:  # a model that nobody knows: as either it is refused for that
         return True
     return makes_pictures(model) and ("prompt" in asked or "prompt" in required_by(model.endpoint))
 
@@ -175,11 +202,12 @@ def _generation(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(asked: Mapping[str, Any], style: Styles, files: Files = lambda _: None) -> tuple[RequestSpec, Decimal]:
     try:
-        order = Picture.model_validate(asked) if _is_painted(asked) else Generation.model_validate(_generation(asked))
+        order = _order_of(asked)
     except ValidationError as error:
         # Not `from error`: pydantic's text quotes the value, which may be a prompt.
         found = error.errors(include_url=False, include_input=False, include_context=False)
         field = str(found[0]["loc"][0])
+        # Of a field that may be of several kinds each says what it lacks; the deepest says most.
         innermost = max((each for each in found if each["loc"][0] == field), key=lambda each: len(each["loc"]))
         raise BadInput(f"{field}: {innermost['msg']}", field=field) from None
     try:
@@ -188,6 +216,10 @@ def _check(asked: Mapping[str, Any], style: Styles, files: Files = lambda _: Non
         raise _of_a_row(error) from None
     files(spec)
     return spec, order.estimate(spec)
+
+
+def _order_of(asked: Mapping[str, Any]) -> Picture | Generation:
+    return Picture.model_validate(asked) if _is_painted(asked) else Generation.model_validate(_generation(asked))
 
 
 def _of_a_row(error: BadInput) -> BadInput:

@@ -17,6 +17,7 @@ MOST_LISTED = 100  # failed rows in the result; the audit trail has all
 def audit(job: Job) -> list[Asset]:
     """Write every call of every row, as CSV and as JSON lines. After a replay anew."""
     counts = job.rows.counts().values()
+    # It grows with all that a replay does, so that there is another file then.
     version = sum(each.ended for each in counts) + sum(each.calls for each in counts)
     return [
         job.make(f"audit-{version}", lambda: b"".join(as_csv(audit_rows(job.rows.audit()))), kind=Kind.TABLE),

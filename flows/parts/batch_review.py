@@ -31,22 +31,20 @@ class Winners(RunInput):
 
     winners: str = Field(
         title="Winners",
-        description='Numbers on the contact sheet, from 1, e.g. "3, 7, 12-20"; "all", or "none".',
+        description='Numbers on the contact sheet, from 1, e.g. "3, 7, 12-20"; "all", "all but 8", or "none".',
         json_schema_extra={"position": 0},
     )
 
 
 def contact_pages(job: Job) -> list[Asset]:
-    """Draw the drafts as they are now: after a replay of rows that had failed, anew.
-
-    Raise Permanent where none came.
-    """
+    """Draw the drafts as they are now. Raise Permanent where none came."""
     drafts = job.rows.pictures(BatchPass.DRAFT)
     came = sum(draft.status is JobStatus.COMPLETED for draft in drafts)
     if came == 0:
         raise Permanent("No row could be rendered. The audit of its rows says why.", code="nothing_rendered")
     ranges = page_ranges(len(drafts))
     return [
+        # Under a name of their own after a replay: a step that is on record is not made again.
         job.make(f"{STEP}-{came}", partial(_draw, job, drafts, page, n, len(ranges)), n=n)
         for n, page in enumerate(ranges)
     ]
@@ -83,13 +81,14 @@ def _question(job: Job, pages: Sequence[Asset], drafts: Sequence[RowPicture], re
     words.append(f"{came} of {len(drafts)} drafts came. Look at them: {links}.")
     words.append(
         'Then resume this run with the numbers of the winners as they stand on the pages, from 1, e.g. "3, 7, 12-20", '
-        '"all", or "none". The API takes the same text as `numbers`.'
+        '"all", "all but 8", or "none". The API takes the same text as `numbers`.'
     )
     return "\n\n".join(words)
 
 
 def _sheets(job: Job, pages: Sequence[Asset]) -> str:
-    """Show the sheets as HTML, which Prefect's UI shows as wide as it is told."""
+    """Show the first sheets."""
+    # As HTML: Prefect's UI shows that as wide as it is told.
     return "\n\n".join(f'<img src="{job.link(page)}" width="{WIDTH}">' for page in pages[:SHOWN])
 
 
@@ -99,7 +98,8 @@ def _draw(job: Job, drafts: Sequence[RowPicture], page: range, n: int, of: int) 
 
 
 def _entries(job: Job, drafts: Sequence[RowPicture]) -> Iterator[Entry]:
-    """Yield one after the other: a page does not hold its pictures in memory."""
+    """Yield the drafts as a page shows them."""
+    # One after the other: a page does not hold its pictures in memory.
     for draft in drafts:
         number, label = draft.n + 1, draft.name
         if draft.key is None:
@@ -110,6 +110,7 @@ def _entries(job: Job, drafts: Sequence[RowPicture]) -> Iterator[Entry]:
             continue
         try:
             yield Entry(number=number, label=label, content=_seen(job, draft), kind=_kind(draft))
+        # A file that is gone or broken is told of in its place; one that cannot be read now is, by another try.
         except DarkroomError as error:
             if error.kind != "permanent":
                 raise

@@ -1,7 +1,6 @@
 """The report of a day, as Markdown: what a person reads at nine, and the same as text in a mail.
 
-What may want something done comes first: what failed, and the command that lists it. Money is told in USD, to the tenth
-of a cent, as single calls cost less than one.
+What may want something done comes first: what failed, and the command that lists it. Money is told in USD.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SEVERAL_DAYS = timedelta(hours=26)  # the longest day has 25
 HOURS_TOGETHER = 4  # of several days, lest the chart is longer than what it shows
 NO_MARKUP = str.maketrans(dict.fromkeys("|`<>[]\\\n\r", "_"))
 MOST_LINES = 25  # of one table; the rest is counted
-TENTH_OF_A_CENT = Decimal("0.001")
+TENTH_OF_A_CENT = Decimal("0.001")  # single calls cost less than a cent
 
 
 def span(day: date | None, *, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -31,15 +30,18 @@ def span(day: date | None, *, now: datetime, zone: ZoneInfo) -> tuple[datetime, 
     Without a day, they are of what is over since the last weekday: on a Monday from Friday on.
     """
     if day is not None:
+        # By the calendar: a day on which clocks change has 23 or 25 hours.
         return _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
     today = now.astimezone(zone).date()
     first = today - timedelta(days=1)
+    # Saturday and Sunday have no report of their own.
     while first.weekday() > 4:
         first -= timedelta(days=1)
     return _midnight(first, zone), _midnight(today, zone)
 
 
 def title(figures: PeriodUsage, zone: ZoneInfo) -> str:
+    # The end is the first moment that is not of it any more.
     first, last = figures.begin.astimezone(zone).date(), (figures.end - timedelta(seconds=1)).astimezone(zone).date()
     days = f"{first:%A, %Y-%m-%d}" if first == last else f"{first:%A, %Y-%m-%d} to {last:%A, %Y-%m-%d}"
     return f"Darkroom, {days}"
@@ -107,10 +109,7 @@ def _failures(figures: PeriodUsage) -> str:
 
 
 def _chart(figures: PeriodUsage, zone: ZoneInfo) -> str:
-    """Draw a bar for each hour, of several days for each four.
-
-    Numbers stand before it: not every font has it as wide.
-    """
+    """Draw a bar for each hour, of several days for each four."""
     if not any(completed + failed for _, completed, failed in figures.hours):
         return "None."
     several = figures.end - figures.begin > SEVERAL_DAYS
@@ -124,6 +123,7 @@ def _chart(figures: PeriodUsage, zone: ZoneInfo) -> str:
     most = max(completed + failed for _, completed, failed in bars)
     head = f"{'':{len(bars[0][0])}}  completed {COMPLETED}  failed {FAILED}"
     lines = [
+        # Numbers before the bar: not every font has its characters as wide as others.
         f"{at}  {_number(completed):>11}  {_number(failed):>8}  {_bar(completed, failed, most=most)}".rstrip()
         for at, completed, failed in bars
     ]
@@ -135,7 +135,8 @@ def _number(n: int) -> str:
 
 
 def _bar(completed: int, failed: int, *, most: int) -> str:
-    """Draw a bar. Even the shortest is seen, be it as less than a character."""
+    """Draw a bar."""
+    # Rounded up, so that one job among thousands is seen too.
     return COMPLETED * math.ceil(completed / most * BAR) + FAILED * math.ceil(failed / most * BAR)
 
 
@@ -178,7 +179,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: in
 
 
 def _cell(value: object) -> str:
-    """Names are users' own: what would end the cell, or be read as Markdown, is taken out."""
+    """Write a value as a cell of a table."""
+    # Names are users' own: what would end the cell, or be read as Markdown, is taken out.
     text = f"{value:,}" if isinstance(value, int) else str(value)
     return text.translate(NO_MARKUP)
 

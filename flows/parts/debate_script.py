@@ -1,7 +1,7 @@
 """What is said in a debate, and by whom: the script as a model writes it, and what it is asked with.
 
-Rounds, in which each side speaks once, rather than a list of lines: so the schema alone makes both sides speak, and in
-turn. An answer that does not obey it counts as failed, and is asked for anew (`darkroom/providers/gemini/answers.py`).
+An answer that does not obey the schema counts as failed, and is asked for anew
+(`darkroom/providers/gemini/answers.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max
 Look = Annotated[str, StringConstraints(strip_whitespace=True, min_length=10, max_length=400)]
 
 
+# Not a list of lines: so the schema alone makes both sides speak, and in turn.
 class Round(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -74,4 +75,5 @@ def assignment(topic: str, brands: Sequence[str], *, rounds: int, style: str) ->
 
 def longest_spoken(rounds: int) -> str:
     """Return as many letters as a script may have, for what its voice costs at most."""
+    # With the line break behind each, which is paid like a letter.
     return "x" * (2 * rounds * (LONGEST_LINE + 1))

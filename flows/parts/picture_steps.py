@@ -30,7 +30,7 @@ from darkroom.media.watermark import MARGIN, OPACITY, TEXT, Position, undrawable
 from darkroom.models import Estimate, WrongInput, picture_field
 from darkroom.order import EstimatePart, InForm, field, in_order
 from darkroom.providers.base import ASSET
-from darkroom.providers.models import find_model, find_picture_model, places_of_files
+from darkroom.providers.models import find_model, find_ordered, find_picture_model, places_of_files
 
 MOST_STEPS = 8
 # Of a picture that was made larger. A PNG of them has up to 60 MB; the media store takes 64 MiB, and 50 million pixels.
@@ -109,6 +109,7 @@ class Upscale(_Step):
 
     def quote(self, size: Size) -> tuple[str, Estimate]:
         arguments = {"image_url": _ANY_FILE, ENLARGED_BY[self.model]: self.factor}
+        # By the size of what comes: Clarity is paid for the megapixels that it makes.
         return self.model, find_picture_model(self.model).quote(arguments, size=self.result_size(size))
 
 
@@ -206,10 +207,7 @@ class Watermark(_Step):
 
 
 def _step(value: Any) -> Any:
-    """Read a step. Take a name alone as the step as it usually is.
-
-    Validate by one kind, so that errors are about that.
-    """
+    """Read a step. Take a name alone as the step as it usually is."""
     if isinstance(value, _Step):
         return value
     if isinstance(value, FormStep):
@@ -222,6 +220,7 @@ def _step(value: Any) -> Any:
     if kind is None:
         names = ", ".join(_KINDS)
         raise PydanticCustomError("step", "must name a step ({names}) or a model's endpoint", {"names": names})
+    # By one kind, not by the union: what is wrong is told of that one alone.
     return kind.model_validate(given)
 
 
@@ -250,6 +249,7 @@ class FormStep(BaseModel):
 
     def chosen(self) -> AnyStep:
         """Return the chosen step. Raise BadInput for what that step does not accept."""
+        # The form sends both, as it has a field for each.
         unused = {"text"} if self.logo else {"logo"}
         given = self.model_dump(include=set(_KINDS[self.step].model_fields) - unused)
         try:
@@ -293,6 +293,9 @@ def require_steps(steps: Sequence[_Step], size: Size) -> None:
     """Raise BadInput for what can be told of the steps before anything is paid."""
     for n, step in enumerate(steps):
         step.check(f"post.{n}")
+        if (paid := step.quote(size)) is not None:
+            # That it may be ordered here: the order was asked for its own model alone.
+            find_ordered(paid[0])
     require_capacity(steps, size)
 
 
@@ -317,6 +320,7 @@ def require_logos(steps: Sequence[_Step], find: Callable[[str], Asset | None], *
 
 def require_picture(asset: Asset | None, *, user_id: str, field: str) -> Asset:
     """Return the picture. Raise BadInput unless it is a picture of the user."""
+    # In one sentence for all of them: nobody learns what others have.
     if asset is None or asset.user_id != user_id or asset.hidden or not asset.content_type.startswith("image/"):
         raise BadInput(
             f"{field}: you have no picture of this id; bring it with POST /v1/uploads, or take one of a job's assets",

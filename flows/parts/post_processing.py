@@ -33,7 +33,7 @@ def post_process(job: Job, pictures: Sequence[Asset], steps: Sequence[AnyStep]) 
                 finished += 1
             if not picture.hidden:
                 done.append(picture)
-        except Waiting as waiting:
+        except Waiting as waiting:  # the other pictures go on meanwhile
             waits |= waiting.refs
     _tell(job, finished, of=len(steps) * len(pictures))
     if waits:
@@ -51,6 +51,7 @@ def _chain(job: Job, picture: Asset, steps: Sequence[AnyStep], *, number: int | 
 
     `number`: of the picture, where there are several.
     """
+    # Once more, by its real size: the order may have had to suppose one.
     require_capacity(steps, _size(picture))
     for n, step in enumerate(steps, 1):
         picture = _carry_out(job, step, picture, name=step_name(step, n, number))
@@ -89,9 +90,11 @@ def _marked(job: Job, step: Watermark, picture: Asset) -> bytes:
 
 
 def _as_transparent(job: Job, made: Asset, original: Asset, *, name: str) -> Asset:
-    """Keep transparent what was: models that paint do not know of it, and paint it black."""
-    if original.content_type == "image/jpeg":
+    """Keep transparent what was."""
+    # Models that paint do not know of it, and paint it black.
+    if original.content_type == "image/jpeg":  # it cannot be transparent
         return made
+    # Once it is made, neither picture has to be read to know that it is needed.
     known = any(asset.step == name for asset in job.assets)
     if not known and (not may_be_transparent(job.read(original)) or may_be_transparent(job.read(made))):
         return made

@@ -22,7 +22,7 @@ NODES: Mapping[str, tuple[int, str]] = {
     "composite": (8, "film, voice and captions are put together"),
     "upload": (7, "the video is on its way to its stream"),
 }
-_FILELESS = ("script", "upload")
+_FILELESS = ("script", "upload")  # they leave an answer, and no file
 _NO_MARKUP = str.maketrans(dict.fromkeys("`|<>[]\\\n\r*_#", " "))
 
 

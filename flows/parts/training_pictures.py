@@ -102,10 +102,12 @@ def _read_archive(job: Job, given: Given, brought: Brought) -> Read:
     captions = {key(name): name for name in given.captions}
     images, used = list[NamedImage](), set[str]()
     for image in contents.images:
+        # With its folder first: two folders may have pictures of one name.
         keys = [each for each in (key(image.name), key(image.name.rpartition("/")[2])) if each in captions]
         used.update(captions[each] for each in keys)
         images.append(replace(image, caption=given.captions[captions[keys[0]]]) if keys else image)
     unused = [Flaw(name=name, reason="is in captions, and no picture in the archive") for name in given.captions]
+    # A caption may be that of a picture which was refused; that is told then, and not the caption.
     flaws = [*contents.flaws, *(flaw for flaw in unused if flaw.name not in used and not contents.flaws)]
     return images, flaws, list(contents.notes)
 

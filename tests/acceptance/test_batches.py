@@ -131,15 +131,19 @@ def scene(running: Stack) -> Iterator[Scene]:
     running.misbehave("<slower", submit="429", times=4)
     running.misbehave(scene.prompt("partial", 2), result="422_content_policy")
     running.misbehave("<cancelled", hold=True)
-    for part in ("flow", "gateway", "worker"):
-        case = f"killed {part}"
-        running.misbehave(f"<{case}>", hold=True, times=IN_FLIGHT)
-        scene.order(case, rows=2 * IN_FLIGHT)
-        # None is just being sent: whether that reached the provider would be found out after minutes only.
-        wait_until(lambda case=case: scene.in_flight(case) == IN_FLIGHT, timeout=60, every=0.1, what=f"rows of {case}")
-        kill(running, part, running.flow_run_id(scene.batches[case]))
-        wait_until(lambda: _answers(running), timeout=30, every=0.2, what="the gateway")
-        running.release(f"<{case}>")
+    with running.without_cron():
+        for part in ("flow", "gateway", "worker"):
+            case = f"killed {part}"
+            running.between_turns()
+            running.misbehave(f"<{case}>", hold=True, times=IN_FLIGHT)
+            scene.order(case, rows=2 * IN_FLIGHT)
+            # None is just being sent: whether that reached the provider would be found out after minutes only.
+            wait_until(
+                lambda case=case: scene.in_flight(case) == IN_FLIGHT, timeout=60, every=0.1, what=f"rows of {case}"
+            )
+            kill(running, part, running.flow_run_id(scene.batches[case]))
+            wait_until(lambda: _answers(running), timeout=30, every=0.2, what="the gateway")
+            running.release(f"<{case}>")
     for case in ("whole", "slower", "partial", "form", "nobody"):
         options = {"answer_within_hours": 0.0001, "if_nobody_answers": "all"} if case == "nobody" else {}
         scene.order(case, rows=4 if case == "nobody" else ROWS, **options)

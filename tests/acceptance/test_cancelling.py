@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 from running import DARKROOM, Stack
 from support import wait_until
@@ -68,8 +69,8 @@ def test_what_waits_at_the_provider_is_cancelled_there_and_costs_nothing(
     stack: Stack, prompt: str, no_cron: str
 ) -> None:
     """It never ran. Its slot is free as soon as the provider's webhook says so."""
-    stack.command(DARKROOM, "plan", "set", "wide", "--in-flight", "20", "--weight", "1")
-    stack.command(DARKROOM, "account", "set", "fal", "--slots", "12")
+    stack.ledger.users.set_plan("wide", in_flight=20, weight=Decimal(1))
+    stack.ledger.users.set_account("fal", slots=12)
     stack.keys["wide"] = stack.ledger.users.add("wide", plan="wide").key
     stack.misbehave(f"{prompt} held", hold=True)
     held = [stack.order(f"{prompt} held {n}", user="wide") for n in range(AT_PROVIDER_AT_ONCE)]
@@ -86,12 +87,12 @@ def test_what_waits_at_the_provider_is_cancelled_there_and_costs_nothing(
     assert _cancel(stack, waiting, user="wide") == (200, "cancelled"), "asked again"
     stack.release(f"{prompt} held")
     assert {stack.ended(job_id, user="wide")["status"] for job_id in held} == {"completed"}
-    stack.command(DARKROOM, "account", "set", "fal", "--slots", "10")
+    stack.ledger.users.set_account("fal", slots=10)
 
 
 def test_a_job_that_was_not_submitted_ends_with_the_call_that_cancels_it(stack: Stack, prompt: str) -> None:
     """Its run, if one was made ahead of it, finds nothing to do and closes."""
-    stack.command(DARKROOM, "account", "set", "fal", "--slots", "1")  # or it is sent as soon as it is ordered
+    stack.ledger.users.set_account("fal", slots=1)  # or it is sent as soon as it is ordered
     stack.misbehave(f"{prompt} held", hold=True)
     held = stack.order(f"{prompt} held")
     _reaches(stack, held, RequestStatus.IN_FLIGHT)
@@ -100,7 +101,7 @@ def test_a_job_that_was_not_submitted_ends_with_the_call_that_cancels_it(stack: 
     stack.release(f"{prompt} held")
     assert stack.ended(held)["status"] == "completed"
     assert stack.at_provider(f"{prompt} late") == []
-    stack.command(DARKROOM, "account", "set", "fal", "--slots", "10")
+    stack.ledger.users.set_account("fal", slots=10)
 
 
 def test_a_lost_submit_that_was_cancelled_is_found_by_its_webhook(stack: Stack, prompt: str) -> None:

@@ -11,9 +11,9 @@ from support import wait_until
 
 from darkroom.ledger import RequestStatus
 
-MANY = 100
+MANY = 40
 AT_ONCE = 8  # the plan's
-MOST_REPORTS = 40  # by the handful of fifty, and after three seconds what there is
+MOST_REPORTS = 16  # by the handful of fifty, and after three seconds what there is
 
 
 def _burst(stack: Stack, prompt: str, n: int, *, user: str) -> list[str]:

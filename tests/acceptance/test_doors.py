@@ -25,13 +25,6 @@ def test_prefect_deployment_run_makes_a_picture_tagged_with_its_user(stack: Stac
     assert wait_until(lambda: stack.ledger.assets.of_job(row.job_id), timeout=5)
 
 
-def test_the_operator_is_the_default_user(stack: Stack, prompt: str) -> None:
-    stack.command(PREFECT, "deployment", "run", "generate-image/on-demand", "-p", f"prompt={prompt}", "--watch")
-    (request,) = stack.at_provider(prompt)
-    row = stack.ledger.requests.by_provider_id(request["request_id"])
-    assert row is not None and row.user_id == "operator"
-
-
 def test_the_form_explains_itself(stack: Stack) -> None:
     """Every field of the custom-run form has a title and a description; ranges and choices are there."""
     schema = stack.prefect.get("/deployments/name/generate-image/on-demand").json()["parameter_openapi_schema"]

@@ -1,4 +1,4 @@
-"""Fifty jobs fail, the code is changed, and it is tried on them for free; then the same jobs go again, under a budget.
+"""Jobs fail, the code is changed, and it is tried on them for free; then the same jobs go again, under a budget.
 
 The project that the stack runs is put at fault where a test says so. While the dry run is at it nothing else moves:
 gateway and worker are held, so that whatever changes in the ledger or comes to a provider is its own.
@@ -34,12 +34,12 @@ FAULTY = "flows/parts/post_processing.py"  # as it is in the beginning; the othe
 USER = "the one whose jobs fail"
 MARK, MARK_AND_ENLARGE = [{"step": "watermark"}], [{"step": "watermark"}, {"step": "upscale", "factor": 2}]
 PER_CASE = {
-    "mark": 16,  # our own mistake, in a step after the picture
-    "mark and enlarge": 8,  # … and a paid step comes after it
-    "refused": 4,  # for its prompt, which stays
-    "asked otherwise": 4,  # for its prompt, which the changed code asks otherwise
-    "busy": 6,  # the provider was, each time
-    "import": 4,  # of an address that is none of the web's
+    "mark": 4,  # our own mistake, in a step after the picture
+    "mark and enlarge": 2,  # … and a paid step comes after it
+    "refused": 1,  # for its prompt, which stays
+    "asked otherwise": 2,  # for its prompt, which the changed code asks otherwise
+    "busy": 2,  # the provider was, each time
+    "import": 2,  # of an address that is none of the web's
     "own code": 2,  # a mistake that the change makes another
     "own step": 2,  # an unpaid side effect
     "training": 1,  # one of its test pictures was refused
@@ -217,6 +217,8 @@ def _held(scene: Scene) -> Iterator[None]:
     def flows() -> list[psutil.Process]:
         return [each for each in parts[1].children(recursive=True) if each.name().startswith("flow-")]
 
+    # A turn of reconcile whose process an earlier test has killed is ended by another one, a minute later.
+    wait_until(lambda: not _under_way(stack), timeout=90, every=0.1, what="the end of every turn")
     with stack.without_cron():
         wait_until(lambda: not stack.ledger.runs.not_closed(), timeout=60, every=0.1, what="the end of every run")
         wait_until(lambda: not _under_way(stack) and not flows(), timeout=60, every=0.1, what="the end of every flow")
@@ -251,8 +253,8 @@ def _state(scene: Scene) -> tuple[object, ...]:
 
 
 def test_every_failed_job_is_told_what_would_become_of_it(scene: Scene, told: Told) -> None:
-    """Each of the fifty, by the code as it is now."""
-    assert len(told.by_job) == sum(PER_CASE.values()) == 50
+    """Each of them, by the code as it is now."""
+    assert len(told.by_job) == sum(PER_CASE.values())
     verdicts = {case: Counter(today["verdict"] for today in told.of(scene, case)) for case in PER_CASE}
     assert verdicts == {case: {TODAY[case]: count} for case, count in PER_CASE.items()}
 
@@ -269,11 +271,11 @@ def test_what_is_yet_to_be_paid_is_listed(scene: Scene, told: Told) -> None:
     asked = {case: [ask for today in told.of(scene, case) for ask in today["asks"]] for case in PER_CASE}
     hows = {case: Counter((ask["step"], ask["how"]) for ask in asks) for case, asks in asked.items() if asks}
     assert hows == {
-        "mark and enlarge": {("2-upscale", "first"): 8},
-        "refused": {("generate", "again"): 4},
-        "asked otherwise": {("generate", "otherwise"): 4},
-        "busy": {("generate", "again"): 6},
-        "import": {("image-0001", "again"): 4},
+        "mark and enlarge": {("2-upscale", "first"): 2},
+        "refused": {("generate", "again"): 1},
+        "asked otherwise": {("generate", "otherwise"): 2},
+        "busy": {("generate", "again"): 2},
+        "import": {("image-0001", "again"): 2},
         "training": {("test-1", "again"): 1},
         "rows": {("generate", "again"): 2},
     }
@@ -290,7 +292,7 @@ def test_a_person_reads_a_line_a_job_and_the_command_to_go_on_with(scene: Scene,
     assert len(lines) == sum(PER_CASE[case] for case in PER_CASE if case not in OTHER_KINDS)
     (line,) = [line for line in lines if line.startswith(scene.jobs["asked otherwise"][0])]
     assert "  pays  " in line and line.endswith("asks generate otherwise (prompt)")
-    assert sums.startswith(f"{len(lines)} failed jobs: 18 × pays, 16 × completes, ")
+    assert sums.startswith(f"{len(lines)} failed jobs: 6 × pays, 4 × completes, ")
     assert price.endswith("Nothing was sent, and nothing was written.")
     assert command.strip().startswith("darkroom replay --kind generate-image --failed-since 20")
     assert "flowers" not in told.read and "gore" not in told.read and "fox" not in told.read

@@ -1,7 +1,8 @@
 """Steps after a picture on the real stack: each is paid once, whatever happens between any two of them.
 
 All cases at once, each with a user and so a run of its own. The provider holds every request until its case lets it go,
-so that a process can be killed, and a node can fail, exactly where the case wants it.
+so that a process can be killed, and a node can fail, exactly where the case wants it. That it may die at any point and
+fail at each node is shown without processes, in `tests/integration/test_dying_orders.py`.
 """
 
 from __future__ import annotations
@@ -145,17 +146,6 @@ def failing_at(step: str) -> Callable[[Scene, str], None]:
     return play
 
 
-def failing_at_our_own(scene: Scene, case: str) -> None:
-    """The logo's file is lost while the picture is at the provider."""
-    logo = scene.upload(case, Image.new("RGB", (40, 40), "white"))
-    scene.order(case, post=[*POST[:2], {"step": "watermark", "logo": logo}, POST[3]])
-    row = scene.until(case, CUT_OUT)
-    (file,) = scene.stack.home.glob(f"media/uploads/*/{logo}.png")
-    file.unlink()
-    scene.let_go(row)
-    scene.finish(case)
-
-
 def cancelled(scene: Scene, case: str) -> None:
     scene.order(case)
     row = scene.until(case, CUT_OUT)
@@ -213,9 +203,7 @@ def _in_flight(scene: Scene, case: str) -> list[Request]:
 
 
 CASES: dict[str, Callable[[Scene, str], None]] = {
-    **{f"killed at {step}": killed_at(step) for step in PAID},
-    **{f"failing at {step}": failing_at(step) for step in PAID},
-    f"failing at {MARK}": failing_at_our_own,
+    "killed": killed_at(CUT_OUT),
     "cancelled": cancelled,
     "replayed": replayed,
     "marked anew": marked_anew,
@@ -275,34 +263,15 @@ def test_other_words_on_a_picture_pay_for_nothing(scene: Scene) -> None:
     assert differs(first, second, (0, 0, 128, 96)) and differs(first, second, (128, 96, 256, 192))
 
 
-@pytest.mark.parametrize("step", PAID)
-def test_a_process_killed_between_two_nodes_costs_nothing(scene: Scene, step: str) -> None:
+def test_a_process_killed_between_two_nodes_costs_nothing(scene: Scene) -> None:
     """Its run is brought back, goes on with what came meanwhile, and nothing is asked for twice."""
-    case = f"killed at {step}"
+    case = "killed"
     job = scene.came_to(case)
     assert job["status"] == "completed", job
     assert scene.steps_kept(case) == set(NODES)
     assert scene.at_provider(case) == dict.fromkeys(PAID, 1)
     assert [row.attempt for row in scene.rows(case)] == [1] * len(PAID)
     assert "Recovering" in scene.stack.history(scene.flow_run(case))
-
-
-@pytest.mark.parametrize("step", PAID)
-def test_a_node_that_fails_for_good_fails_the_job_by_its_name(scene: Scene, step: str) -> None:
-    """With the provider's reason; what the nodes before it have made is kept."""
-    case = f"failing at {step}"
-    job = scene.came_to(case)
-    assert job["status"] == "failed", job
-    assert (job["error"]["step"], job["error"]["code"]) == (step, "content_policy_violation")
-    assert scene.steps_kept(case) == set(NODES[: NODES.index(step)])
-    assert scene.at_provider(case) == dict.fromkeys(PAID[: PAID.index(step) + 1], 1)
-
-
-def test_a_node_of_our_own_that_fails_does_so_too(scene: Scene) -> None:
-    """A logo that is no longer there."""
-    job = scene.came_to(f"failing at {MARK}")
-    assert (job["status"], job["error"]["step"], job["error"]["code"]) == ("failed", MARK, "media_missing")
-    assert scene.steps_kept(f"failing at {MARK}") == {GENERATE, ENLARGE, CUT_OUT}
 
 
 def test_a_replay_goes_on_where_it_failed(scene: Scene) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
-from running import DARKROOM, Stack, leaves_nothing
+from running import Stack, leaves_nothing
 from support import SLOW, wait_until
 
 from darkroom.ledger import JobStatus, RequestStatus
@@ -110,22 +110,24 @@ def kill_worker(stack: Stack) -> None:
 
 @pytest.fixture(scope="module")
 def scene(running: Stack) -> Iterator[Scene]:
-    running.command(DARKROOM, "account", "set", "fal", "--slots", "40")
+    running.ledger.users.set_account("fal", slots=40)
     scene = Scene(stack=running)
     for case in (*KILLED, *CANCELLED, AT_ITS_END):
         running.keys[f"user of {case}"] = running.ledger.users.add(f"user of {case}", plan="studio").key
     with running.runs_that_submit():
-        before_the_kill(scene)
-        pause_pool(running, paused=True)
-        try:
-            kill_worker(running)
-            without_a_worker(scene)
-        finally:
-            pause_pool(running, paused=False)
+        with running.without_cron():
+            running.between_turns()
+            before_the_kill(scene)
+            pause_pool(running, paused=True)
+            try:
+                kill_worker(running)
+                without_a_worker(scene)
+            finally:
+                pause_pool(running, paused=False)
         bring_home(scene)
     yield scene
     leaves_nothing(running)
-    running.command(DARKROOM, "account", "set", "fal", "--slots", "10")
+    running.ledger.users.set_account("fal", slots=10)
 
 
 def before_the_kill(scene: Scene) -> None:

@@ -1,7 +1,8 @@
 """With `--provider live` the stack talks to whatever answers for fal's hosts behind `HTTPS_PROXY`.
 
-Nothing else is set than a production set-up has: the key, the proxy, its certificates, a bucket. Here the simulator,
-started as a process of its own, answers for fal's hosts, and moto's server speaks S3.
+Nothing else is set than a private network's set-up has: the key, the proxy, its certificates, a bucket, and no public
+URL. Here the simulator, started as a process of its own, answers for fal's hosts, and moto's server speaks S3. That
+webhooks come by such a proxy is shown by the storm of `tests/chaos/`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import boto3
 import httpx
+import pytest
 from moto.server import ThreadedMotoServer
 from running import Stack, free_ports, running_stack
 from support import SLOW, wait_until
@@ -80,19 +82,39 @@ def _upload(stack: Stack) -> str:
     return stack.command(sys.executable, "-c", UPLOAD).stdout.strip()
 
 
-def test_a_proxy_that_answers_for_fal_is_all_it_takes(tmp_path: Path) -> None:
-    """Submit, webhook (JWKS), file and upload go to production addresses, through the proxy; the file goes to S3."""
+def _is_brought_by_reconcile(stack: Stack, job_id: str) -> bool:
+    stack.reconcile()
+    return stack.rows(job_id)[0].status.terminal
+
+
+def _comes_by_polling(stack: Stack) -> dict[str, Any]:
+    """Within the patience by the run, after it by reconcile. Return the first of the two jobs."""
+    soon = stack.ended(stack.order("a fox, soon"))
+    assert soon["status"] == "completed", soon
+    assert [request["delivered_via"] for request in soon["requests"]] == ["poll"]
+    stack.misbehave("a fox, later", hold=True)
+    later_id = stack.order("a fox, later")
+    stack.in_state(stack.flow_run_id(later_id), "Suspended")
+    stack.release("a fox, later")
+    wait_until(lambda: _is_brought_by_reconcile(stack, later_id), timeout=100, every=1, what="the picture")
+    later = stack.ended(later_id)
+    assert (later["status"], later["requests"][0]["delivered_via"]) == ("completed", "poll")
+    assert stack.at_provider("a fox")[0]["webhook_url"] is None
+    return soon
+
+
+def test_a_proxy_and_a_bucket_are_all_it_takes_where_nobody_reaches_us(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """Submit, poll, file and upload go to production addresses, through the proxy; the file goes to S3."""
     ports = free_ports()
     with _provider(tmp_path / "provider", ports["simulator-port"]), _bucket("pictures") as aws:
         proxied = client_environment(port=ports["simulator-port"], home=tmp_path / "provider", base=os.environ)
         environment = {name: proxied[name] for name in ("FAL_KEY", "HTTPS_PROXY", "SSL_CERT_FILE", "NO_PROXY")}
-        environment["DARKROOM_PUBLIC_URL"] = f"http://127.0.0.1:{ports['port']}"
-        environment["DARKROOM_STORE"] = "s3://pictures/made"
+        environment |= {"DARKROOM_PUBLIC_URL": "", "DARKROOM_STORE": "s3://pictures/made", "DARKROOM_PATIENCE": "3"}
+        environment["DARKROOM_TIME_SCALE"] = str(pytestconfig.getoption("time_scale"))
         with running_stack(tmp_path / "home", "--provider", "live", ports=ports, **environment, **aws) as stack:
-            job = stack.ended(stack.order("a fox behind a proxy"))
-            assert job["status"] == "completed", job
-            assert job["requests"][0]["delivered_via"] == "webhook"
-            (asset,) = job["assets"]
+            (asset,) = _comes_by_polling(stack)["assets"]
             stored = _s3(aws).get_object(Bucket="pictures", Key=f"made/{asset['key']}")["Body"].read()
             assert hashlib.sha256(stored).hexdigest() == asset["sha256"]
             assert httpx.get(asset["url"]).content == stored

@@ -50,7 +50,7 @@ def test_a_run_shows_its_steps_its_user_and_the_picture_itself(stack: Stack, pro
     flow_run_id = _completed(stack, prompt)
     address = _enter_prefect(page, stack)
     page.goto(f"{address}/runs/flow-run/{flow_run_id}")
-    for text in ("Completed", f"user:{stack.ledger.users.find('ann').id}", "plan:studio", "Worker 'local' submitting"):
+    for text in ("Completed", f"user:{stack.ledger.users.find('ann').id}", "plan:studio", "Beginning flow run"):
         expect(page.get_by_text(text).first).to_be_visible(timeout=SLOW * 15_000)
     assert page.get_by_text("ERROR", exact=True).count() == page.get_by_text("WARNING", exact=True).count() == 0
     page.get_by_text("Task Runs", exact=True).last.click()

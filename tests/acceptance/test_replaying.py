@@ -88,6 +88,9 @@ def test_a_run_of_ones_own_that_is_retried_pays_only_for_what_failed(stack: Stac
         stack.in_state(flow_run_id, "Completed")
         assert stack.history(flow_run_id).count("Completed") == completed
         assert len(stack.at_provider(prompt)) == 2
+    (request, _) = stack.at_provider(prompt)
+    row = stack.ledger.requests.by_provider_id(request["request_id"])
+    assert row is not None and row.user_id == "operator"  # where nobody is named
 
 
 def test_operators_replay_jobs_from_the_ui(stack: Stack, prompt: str) -> None:

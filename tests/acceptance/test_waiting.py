@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
-from running import Stack, running_stack
+from running import Stack
 from support import wait_until
 
 ROOT = Path(__file__).parents[2]
-AUTOMATION_RAN = ["prefect.automation.action.executed"]
 AUTOMATION_FAILED = ["prefect.automation.action.failed"]
 
 
@@ -19,8 +18,8 @@ def _feed(stack: Stack, names: list[str], flow_run_id: UUID) -> list[dict[str, o
     return stack.events(event={"name": names}, any_resource=about)
 
 
-def test_a_job_that_outlasts_the_patience_is_suspended_and_resumed_by_the_automation(stack: Stack, prompt: str) -> None:
-    """Suspended, no process of it exists; event and action are in Prefect's feed; it is submitted once."""
+def test_a_job_that_outlasts_the_patience_is_suspended_and_resumed(stack: Stack, prompt: str) -> None:
+    """Suspended, no process of it exists; the event is in Prefect's feed, no failed action; it is submitted once."""
     stack.misbehave(prompt, hold=True)
     job_id = stack.order(prompt)
     flow_run_id = stack.flow_run_id(job_id)
@@ -33,11 +32,10 @@ def test_a_job_that_outlasts_the_patience_is_suspended_and_resumed_by_the_automa
     assert "Resuming" in stack.history(flow_run_id)
     assert len(stack.at_provider(prompt)) == 1
     wait_until(lambda: _feed(stack, ["fal.job.completed"], flow_run_id), timeout=20, every=0.5, what="the event")
-    wait_until(lambda: _feed(stack, AUTOMATION_RAN, flow_run_id), timeout=20, every=0.5, what="the action")
     assert not _feed(stack, AUTOMATION_FAILED, flow_run_id)
 
 
-def test_a_script_pauses_and_is_resumed_by_the_same_automation(stack: Stack, prompt: str) -> None:
+def test_a_script_pauses_and_is_resumed(stack: Stack, prompt: str) -> None:
     """`python flows/generate_image.py "a fox"` has no deployment: it pauses in its process."""
     stack.misbehave(prompt, latency=5)
     script = stack.command(sys.executable, str(ROOT / "flows" / "generate_image.py"), prompt, DARKROOM_PATIENCE="0")
@@ -48,25 +46,5 @@ def test_a_script_pauses_and_is_resumed_by_the_same_automation(stack: Stack, pro
     flow_run_id = stack.flow_run_id(row.job_id)
     assert stack.history(flow_run_id)[-1] == "Completed"
     assert "Paused" in stack.history(flow_run_id)
-    wait_until(lambda: _feed(stack, AUTOMATION_RAN, flow_run_id), timeout=20, every=0.5, what="the action")
+    wait_until(lambda: _feed(stack, ["fal.job.completed"], flow_run_id), timeout=20, every=0.5, what="the event")
     assert not _feed(stack, AUTOMATION_FAILED, flow_run_id)
-
-
-def _is_brought_by_reconcile(stack: Stack, job_id: str) -> bool:
-    stack.reconcile()
-    return stack.rows(job_id)[0].status.terminal
-
-
-def test_without_a_public_url_polling_alone_brings_the_picture(tmp_path: Path) -> None:
-    """`DARKROOM_PUBLIC_URL` set to nothing: within the patience by the run, after it by reconcile."""
-    with running_stack(tmp_path / "home", "--latency", "0.5", DARKROOM_PUBLIC_URL="", DARKROOM_PATIENCE="3") as stack:
-        soon = stack.ended(stack.order("a fox, soon"))
-        assert [request["delivered_via"] for request in soon["requests"]] == ["poll"]
-        stack.misbehave("a fox, later", latency=6)
-        later_id = stack.order("a fox, later")
-        stack.in_state(stack.flow_run_id(later_id), "Suspended")
-        wait_until(lambda: stack.at_provider("a fox, later")[0]["status"] == "COMPLETED", timeout=20, what="its end")
-        wait_until(lambda: _is_brought_by_reconcile(stack, later_id), timeout=100, what="the picture")
-        later = stack.ended(later_id)
-        assert (later["status"], later["requests"][0]["delivered_via"]) == ("completed", "poll")
-        assert stack.at_provider("a fox")[0]["webhook_url"] is None

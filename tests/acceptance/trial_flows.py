@@ -15,7 +15,6 @@ import httpx
 
 from darkroom import ForEvent, Job, Order, Sleep, pipeline
 
-VERSION = "before"
 COMPLETED = "user.profile_completed"
 YEAR = timedelta(days=366)
 DEPLOYMENTS = """
@@ -110,12 +109,6 @@ def a_year(job: Job, play: Play) -> Any:
     return {"slept": True}
 
 
-def redeployed(job: Job, play: Play) -> Any:
-    paid = job.step("charge", lambda key: charge(job, play, key))
-    job.sleep(YEAR)
-    return {"version": VERSION, **paid}
-
-
 def through_outages(job: Job, play: Play) -> Any:
     paid = job.step("charge", lambda key: charge(job, play, key))
     job.sleep(YEAR)
@@ -146,7 +139,6 @@ SCENES = {
         event_or_time,
         first_of_two,
         a_year,
-        redeployed,
         through_outages,
         with_a_child,
         with_a_picture,

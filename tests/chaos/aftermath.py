@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
@@ -105,6 +105,12 @@ def look(stack: Stack) -> dict[str, list[Row]]:
     with psycopg.connect(stack.environment["DARKROOM_LEDGER_URL"], row_factory=dict_row) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         return {table: connection.execute(f'SELECT * FROM "{table}"').fetchall() for table in TABLES}
+
+
+def any_row(stack: Stack, statement: LiteralString, *values: object) -> bool:
+    """Whether the ledger has one such row at least, now."""
+    with psycopg.connect(stack.environment["DARKROOM_LEDGER_URL"]) as connection:
+        return connection.execute(f"SELECT EXISTS ({statement})", values).fetchone() == (True,)
 
 
 def in_book(provider: Provider) -> list[AtProvider]:

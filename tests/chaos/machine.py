@@ -25,7 +25,6 @@ from darkroom.deployments.stack.processes import marked
 T = TypeVar("T")
 
 LOOK_EVERY_SECONDS = 0.05
-FORKSERVER = "multiprocessing.forkserver"
 SECONDS_TO_DIE = 10.0
 SECONDS_TO_FIND = 150.0  # a victim: it may just have been killed, and a run may wait for reconcile to bring it back
 
@@ -108,7 +107,7 @@ class Machine:
                 found = self.carriers()
                 return [self._draw.choice(found)] if found else []
             case Victim.FORKSERVER:
-                return [each for each in self._part(Victim.WORKER).children() if _is(each, FORKSERVER)]
+                return self._part(Victim.WORKER).children()
             case _:
                 return [self._part(victim)]
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from acceptance.running import DARKROOM, Stack
+from acceptance.running import Stack
 from support import free_port
 
 from benchmarks.provider import Provider, running_provider
@@ -29,7 +30,7 @@ REST_SECONDS = 200.0  # longer than anything promised: what is late shall be mea
 LOOK_EVERY_SECONDS = 0.5
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 OPEN_JOBS = [status.value for status in JobStatus if not status.terminal]
-OPEN_REQUESTS = ("queued", "granted", "submitting", "in_flight", "unknown")
+OPEN_REQUESTS = ["queued", "granted", "submitting", "in_flight", "unknown"]
 
 
 def brew(scenario: Scenario, folder: Path) -> Aftermath:
@@ -57,8 +58,8 @@ def brew(scenario: Scenario, folder: Path) -> Aftermath:
 
 def _open_for_business(scenario: Scenario, stack: Stack) -> dict[str, str]:
     """The keys of the users, whose plan lets three of them fill all slots."""
-    stack.command(DARKROOM, "account", "set", "fal", "--slots", str(scenario.slots))
-    stack.command(DARKROOM, "plan", "set", PLAN, "--in-flight", str(scenario.in_flight), "--weight", "1")
+    stack.ledger.users.set_account("fal", slots=scenario.slots)
+    stack.ledger.users.set_plan(PLAN, in_flight=scenario.in_flight, weight=Decimal(1))
     return {user: stack.ledger.users.add(user, plan=PLAN).key for user in scenario.users}
 
 
@@ -121,14 +122,14 @@ class Storm:
                 order = {"seconds": seconds, "mode": mode}
                 self._provider.http.post("/_sim/outage", json=order).raise_for_status()
 
-    def _open_jobs(self) -> int:
-        return sum(job["status"] in OPEN_JOBS for job in aftermath.look(self._machine.stack)["job"])
+    def _open_jobs(self) -> bool:
+        return aftermath.any_row(self._machine.stack, "SELECT FROM job WHERE status = ANY(%s)", OPEN_JOBS)
 
     def _at_rest(self) -> bool:
-        tables = aftermath.look(self._machine.stack)
+        stack = self._machine.stack
         return not (
-            any(run["closed_at"] is None for run in tables["run"])
-            or any(row["status"] in OPEN_REQUESTS for row in tables["request"])
+            aftermath.any_row(stack, "SELECT FROM run WHERE closed_at IS NULL")
+            or aftermath.any_row(stack, "SELECT FROM request WHERE status = ANY(%s)", OPEN_REQUESTS)
             or self._machine.carriers()
             or any(run["state_type"] not in FINAL for run in aftermath.flow_runs(self._machine.stack)[0])
         )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import fal_client
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import Page
 from prefect_server import PrefectServer, running_prefect
+from running_gateway import RecordingPrefect, RunningGateway, gateway_alone, recording_prefect
 from simulated_fal import Receiver, SimulatedFal, fal_client_with, receiving, start_simulator
-from studio_browser import CHROMIUM, FLAGS
+from studio_browser import chromium_started
+
+from darkroom.ledger import Ledger
+from darkroom.media.store import LocalFolder, MediaStore
 
 
 @pytest.fixture(scope="session")
@@ -46,15 +52,46 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[PrefectServer]:
-    """A Prefect server as the local stack runs it, provisioned; no worker takes anything."""
+    """A Prefect server as the local stack runs it, provisioned; workers take what is in their own queues alone."""
     with running_prefect() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    """Debian's, for the tests of a file, of which none runs a coroutine itself."""
+    with chromium_started() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def ann(ledger: Ledger) -> str:
+    """The id of a user who may have much under way."""
+    return ledger.users.add("ann", plan="studio").user_id
+
+
+@pytest.fixture
+def prefect_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingPrefect]:
+    """A Prefect that writes down what it is asked."""
+    with recording_prefect() as prefect:
+        monkeypatch.setenv("PREFECT_API_URL", prefect.url)
+        yield prefect
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MediaStore:
+    return MediaStore(LocalFolder(str(tmp_path)))
+
+
+@pytest.fixture
+def gateway(ledger_url: str, tmp_path: Path, store: MediaStore) -> Iterator[RunningGateway]:
+    """A gateway that no Prefect and no provider answers."""
+    with gateway_alone(ledger_url, tmp_path, media=store) as gateway:
+        yield gateway
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A page of Debian's chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser.new_page()
-        browser.close()
+    with chromium_started() as chromium:
+        yield chromium.new_page()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from PIL import Image
 
 from darkroom import Job as JobCall
@@ -26,6 +27,7 @@ from darkroom.orchestrator.dispatch import Dispatcher
 from darkroom.providers.base import Accepted, Files, Progress, Provider
 from darkroom.providers.registry import Providers
 from darkroom.settings import Settings
+from darkroom.tls import tls_context
 
 NOWHERE = "http://127.0.0.1:9"
 ECHO = "test/echo"
@@ -106,9 +108,15 @@ def opened_resources(ledger: Ledger, provider: EchoProvider, folder: Path) -> It
             orchestrator=orchestrator,
             dispatcher=Dispatcher(ledger, orchestrator),
             providers=Providers({"gemini": lambda: provider}),
-            files=opened.enter_context(httpx.Client()),
+            files=opened.enter_context(httpx.Client(verify=tls_context())),
             store=MediaStore(make_store_block(str(folder))),
         )
+
+
+@pytest.fixture
+def resources(ledger: Ledger, provider: EchoProvider, tmp_path: Path) -> Iterator[Resources]:
+    with opened_resources(ledger, provider, tmp_path) as resources:
+        yield resources
 
 
 def new_job(ledger: Ledger, user_id: str) -> Job:

@@ -32,12 +32,14 @@ class Provider:
     claims: dict[str, Any] = field(default_factory=dict)  # of whoever signs in, and whatever of the token is bent
     key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": secrets.token_hex(4)}))
     signing_key: RSAKey | None = None  # instead of the published one
+    published: Any = field(default_factory=dict)  # whatever of its metadata is bent, or what is there instead
     codes: dict[str, dict[str, str]] = field(default_factory=dict)  # by code: what was asked for
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, Any]:
         if path == "/.well-known/openid-configuration":
             at = {f"{name}_endpoint": f"{self.issuer}/{name}" for name in ("authorization", "token")}
-            return 200, {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/jwks", **at}
+            metadata = {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/jwks", **at}
+            return 200, metadata | self.published if isinstance(self.published, dict) else self.published
         if path == "/jwks":
             return 200, KeySet([self.key]).as_dict(private=False)
         if path != "/authorization":

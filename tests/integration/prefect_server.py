@@ -6,7 +6,6 @@ import base64
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from forked import start_forked
 from support import SLOW, free_port, wait_until
 
 from darkroom.clock import utc_now
@@ -26,6 +26,15 @@ from darkroom.deployments.stack.postgres import cluster_in
 from darkroom.deployments.stack.processes import end, spawn
 from darkroom.deployments.stack.template import cache_folder, make_databases
 from darkroom.orchestrator.api import PrefectApi
+
+PROVISION = "darkroom.deployments.provision"
+TO_DEPLOY = ("darkroom.deployments.prefect_yaml", "darkroom.providers.prefect_blocks", "darkroom.flows.process_order")
+
+SERVER = {
+    "PREFECT_SERVER_LOGGING_LEVEL": "INFO",  # with the log of its requests
+    # A worker that polls in an hour is told of what is late, too: not so soon that it stands in for the rest.
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "60",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +50,18 @@ class PrefectServer:
 
     def provision(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """`darkroom provision`, against this server."""
-        command = [sys.executable, "-m", "darkroom.deployments.provision", *arguments]
-        return self.run(command, check=check, **environment)
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+            given = self.environment | environment
+            process = start_forked(
+                PROVISION, *arguments, environment=given, output=output, errors=errors, beside=TO_DEPLOY
+            )
+            status = process.wait(SLOW * 60)
+            output.seek(0)
+            errors.seek(0)
+            done = subprocess.CompletedProcess(arguments, status, output.read(), errors.read())
+        if check:
+            done.check_returncode()
+        return done
 
     @contextmanager
     def with_another_key(self) -> Iterator[PrefectApi]:
@@ -85,7 +104,7 @@ def running_prefect() -> Iterator[PrefectServer]:
         home = Home(Path(folder) / "home")
         home.prepare()
         options = StackOptions(home=home.path, port=free_port(), prefect_port=free_port(), simulator_port=free_port())
-        base = callers_own(os.environ)
+        base = callers_own(os.environ | SERVER)
         make_databases(home.postgres, cache=cache_folder(base))
         cluster = cluster_in(home.postgres)
         settings = client_settings(options, home=home, cluster=cluster, base=base)

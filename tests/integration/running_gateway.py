@@ -4,6 +4,7 @@ records what it is asked."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -15,12 +16,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import httpx
 import pytest
 import uvicorn
+from forked import ForkedProcess, start_forked
 from pydantic import SecretStr
 from support import SLOW, free_port, wait_until
 
@@ -31,14 +33,28 @@ from darkroom.deployments.home import Home, write_private
 from darkroom.errors import Retry
 from darkroom.ledger import OPERATOR, Ledger, NewKey
 from darkroom.media.store import MediaStore
+from darkroom.orchestrator import api
 from darkroom.providers.account import ProviderAccount
 from darkroom.providers.base import Provider
 from darkroom.providers.fal import Fal, FalAccount
 from darkroom.providers.fal.platform import FalPlatform
 from darkroom.providers.fal.provider import FalProvider
 from darkroom.settings import Settings
+from darkroom.tls import tls_context
 
+GATEWAY = "darkroom.deployments.gateway.__main__"
 NO_PREFECT = "http://127.0.0.1:9/api"
+
+
+def routes_of(app: Any) -> Iterator[str]:
+    """As method and path, with those of included routers as they are reached."""
+    for route in app.routes if hasattr(app, "routes") else app:
+        if hasattr(route, "effective_candidates"):
+            yield from routes_of(route.effective_candidates())
+        else:
+            yield from (
+                f"{method} {route.path}" for method in getattr(route, "methods", None) or () if method != "HEAD"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +111,15 @@ class Customer:
 
     def send(self, *, json: object = None, content: bytes | None = None, **headers: str) -> httpx.Response:
         """Headers by their names with underscores."""
-        return self.http.post("/v1/images", json=json, content=content, headers=self._headers(headers))
+        return self.post("/v1/images", json=json, content=content, **headers)
 
-    def post(self, path: str, **headers: str) -> httpx.Response:
-        """Without a body."""
-        return self.http.post(path, headers=self._headers(headers))
+    def post(
+        self, path: str, *, json: object = None, content: bytes | str | None = None, **headers: str
+    ) -> httpx.Response:
+        return self.http.post(path, json=json, content=content, headers=self._headers(headers))
+
+    def delete(self, path: str, **headers: str) -> httpx.Response:
+        return self.http.delete(path, headers=self._headers(headers))
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.http.get(path, headers=self._headers(headers))
@@ -113,7 +133,7 @@ class Customer:
 def running_gateway(
     settings: Settings, *, blocks: BlockCache | None = None, http: type[BoundedHttp] = BoundedHttp, port: int = 0
 ) -> Iterator[RunningGateway]:
-    with socket.create_server(("127.0.0.1", port)) as listener:
+    with _patience(), socket.create_server(("127.0.0.1", port)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = create_app(settings, blocks=blocks)
         config = uvicorn.Config(app, http=http, access_log=False, log_level="warning")
@@ -122,7 +142,7 @@ def running_gateway(
         thread.start()
         try:
             wait_until(lambda: server.started or not thread.is_alive(), what="the gateway")
-            with httpx.Client(base_url=url, trust_env=False, timeout=SLOW * 30) as client:
+            with httpx.Client(base_url=url, trust_env=False, timeout=SLOW * 30, verify=tls_context()) as client:
                 yield RunningGateway(url=url, http=client)
         finally:
             server.should_exit = True
@@ -130,10 +150,21 @@ def running_gateway(
 
 
 @contextmanager
-def gateway_alone(ledger_url: str, home: Path, *, media: MediaStore | None = None) -> Iterator[RunningGateway]:
-    """A gateway that has its ledger and perhaps a store: no Prefect, no provider."""
+def _patience() -> Iterator[None]:
+    """Ask a Prefect that is nowhere once: who orders with it would wait for three more times at the gateway's end."""
+    with pytest.MonkeyPatch.context() as patched:
+        if os.environ.get("PREFECT_API_URL") == NO_PREFECT:
+            patched.setattr(api, "REPEAT_AFTER_SECONDS", ())
+        yield
+
+
+@contextmanager
+def gateway_alone(
+    ledger_url: str, home: Path, *, media: MediaStore | None = None, prefect_url: str = NO_PREFECT
+) -> Iterator[RunningGateway]:
+    """A gateway that has its ledger and perhaps a store, and no provider."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
+        environment.setenv("PREFECT_API_URL", prefect_url)
         settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
         with running_gateway(settings, blocks=None if media is None else GivenBlocks(media=media)) as gateway:
             yield gateway
@@ -166,7 +197,7 @@ def gateway_with_cards(ledger_url: str, home: Path) -> Iterator[RunningGateway]:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayProcess(RunningGateway):
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
 
     def kill(self) -> None:
         self.process.kill()
@@ -174,14 +205,15 @@ class GatewayProcess(RunningGateway):
 
 
 @contextmanager
-def gateway_process(environment: Mapping[str, str], log: Path, *, port: int | None = None) -> Iterator[GatewayProcess]:
-    """Ended with the block, unless a test has killed it before."""
+def gateway_process(
+    environment: Mapping[str, str], log: Path, *, port: int | None = None, anew: bool = False
+) -> Iterator[GatewayProcess]:
+    """Ended with the block, unless a test has killed it before. `anew`: in an interpreter of its own, as it comes."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "darkroom.deployments.gateway", "--port", str(port)]
-    with log.open("a") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
+    with log.open("a") as output, _started(environment, output, port=port, anew=anew) as process:
         try:
-            with httpx.Client(base_url=url, trust_env=False, timeout=SLOW * 30) as http:
+            with httpx.Client(base_url=url, trust_env=False, timeout=SLOW * 30, verify=tls_context()) as http:
                 wait_until(lambda: _lives(http, process), timeout=60, every=0.05, what=f"the gateway, see {log}")
                 yield GatewayProcess(url=url, http=http, process=process)
         finally:
@@ -189,7 +221,16 @@ def gateway_process(environment: Mapping[str, str], log: Path, *, port: int | No
             process.wait(20)
 
 
-def _lives(http: httpx.Client, process: subprocess.Popen[bytes]) -> bool:
+def _started(
+    environment: Mapping[str, str], output: IO[Any], *, port: int, anew: bool
+) -> subprocess.Popen[bytes] | ForkedProcess:
+    if not anew:
+        return start_forked(GATEWAY, "--port", str(port), environment=environment, output=output, errors=output)
+    command = [sys.executable, "-m", GATEWAY.removesuffix(".__main__"), "--port", str(port)]
+    return subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+
+
+def _lives(http: httpx.Client, process: subprocess.Popen[bytes] | ForkedProcess) -> bool:
     assert process.poll() is None, "the gateway ended"
     try:
         return http.get("/healthz").status_code == 200

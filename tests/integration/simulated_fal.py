@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,13 +16,16 @@ from typing import Any
 
 import fal_client
 import httpx
+from forked import ForkedProcess, start_forked
 from support import SLOW, wait_until
 
 from darkroom.deployments.simulator.environment import client_environment
 
+SIMULATOR = "darkroom.deployments.simulator.__main__"
+
 
 class SimulatedFal:
-    def __init__(self, process: subprocess.Popen[str], *, port: int, home: Path) -> None:
+    def __init__(self, process: ForkedProcess, *, port: int, home: Path) -> None:
         self.process = process
         self.port = port
         self.home = home
@@ -126,10 +127,13 @@ class SimulatedFal:
 
 
 def start_simulator(home: Path, *options: str) -> SimulatedFal:
-    command = [sys.executable, "-m", "darkroom.deployments.simulator", "--home", str(home), "--port", "0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    ready = re.search(r":(\d+)$", process.stdout.readline())
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as said, os.fdopen(writing, "w") as output:
+        arguments = ("--home", str(home), "--port", "0", *options)
+        # It imports PyAV with its first film, speech or upload to Mux.
+        process = start_forked(SIMULATOR, *arguments, environment=os.environ, output=output, beside=("av",))
+        output.close()
+        ready = re.search(r":(\d+)$", said.readline())
     if ready is None:
         with process:
             process.kill()

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 from support import SLOW, wait_until
 
+from darkroom.tls import tls_context
+
 
 @dataclass
 class Reader:
@@ -56,7 +58,7 @@ def reading(url: str, *, key: str | None = None, **given: Any) -> Iterator[Reade
     """A stream that is open: its first line has come. Headers in `headers`, the rest is the query."""
     headers = given.pop("headers", {}) | ({"Authorization": f"Bearer {key}"} if key else {})
     with (
-        httpx.Client(trust_env=False, timeout=httpx.Timeout(SLOW * 30, read=None)) as http,
+        httpx.Client(trust_env=False, timeout=httpx.Timeout(SLOW * 30, read=None), verify=tls_context()) as http,
         http.stream("GET", url, params=given, headers=headers) as response,
     ):
         assert response.status_code == 200, response.read()

@@ -7,23 +7,21 @@ Prefect would carry is done here in turns.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
-import media_files
 import pytest
 from echoing import call, opened_resources
 from PIL import Image
 from running_gateway import Customer, RunningGateway, gateway_with_cards
 from simulated_fal import SimulatedFal
 from support import wait_until
+from ten_models import OWN, TEN, Sold, is_charged, require_made, with_files
 from test_gateway_models import WRONG
 from typer.testing import CliRunner
 
@@ -36,60 +34,6 @@ from darkroom.ledger import ON_DEMAND, BatchPass, JobStatus, Ledger, Request, St
 from darkroom.providers.fal import Fal
 from darkroom.providers.fal.provider import FalProvider
 from darkroom.providers.registry import Providers
-
-NANO = 10**9
-PICTURE, SOUND = "a picture", "a sound"  # of the user's own
-BEGINS: Mapping[str, Callable[[bytes], bool]] = {
-    "image/png": lambda content: content.startswith(b"\x89PNG\r\n\x1a\n"),
-    "image/jpeg": lambda content: content.startswith(b"\xff\xd8\xff"),
-    "video/mp4": lambda content: content[4:8] == b"ftyp",
-    "audio/wav": lambda content: content.startswith(b"RIFF"),
-    "audio/mpeg": lambda content: content[:1] == b"\xff" or content.startswith(b"ID3"),
-    "model/gltf-binary": lambda content: content.startswith(b"glTF"),
-    "text/vtt": lambda content: content.startswith(b"WEBVTT"),
-    "application/x-subrip": lambda content: b"-->" in content[:40],
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sold:
-    """`input`: with words for the user's files. `makes`: the types of its files. `says`: what else it answers."""
-
-    model: str
-    input: Mapping[str, Any]
-    makes: tuple[str, ...] = ()
-    says: tuple[str, ...] = ()
-
-
-TEN = {
-    "text to image": Sold(model="fal-ai/flux/schnell", input={"prompt": "a fox"}, makes=("image/jpeg",)),
-    "edit": Sold(
-        model="fal-ai/nano-banana/edit", input={"prompt": "a fox", "image_urls": [PICTURE]}, makes=("image/png",)
-    ),
-    "film from text": Sold(model="fal-ai/veo3/fast", input={"prompt": "a fox", "duration": "4s"}, makes=("video/mp4",)),
-    "film from a picture": Sold(
-        model="fal-ai/kling-video/v2.5-turbo/pro/image-to-video",
-        input={"prompt": "it turns its head", "image_url": PICTURE},
-        makes=("video/mp4",),
-    ),
-    "sound": Sold(
-        model="fal-ai/stable-audio-25/text-to-audio",
-        input={"prompt": "rain", "seconds_total": 1},
-        makes=("audio/wav",),
-    ),
-    "speech": Sold(
-        model="fal-ai/elevenlabs/tts/eleven-v3", input={"text": "The fox, in the snow."}, makes=("audio/mpeg",)
-    ),
-    "transcription": Sold(
-        model="fal-ai/whisper",
-        input={"audio_url": SOUND},
-        makes=("application/x-subrip", "text/vtt"),
-        says=("text", "chunks"),
-    ),
-    "3D": Sold(model="fal-ai/hunyuan3d/v2", input={"input_image_url": PICTURE}, makes=("model/gltf-binary",)),
-    "upscaling": Sold(model="fal-ai/clarity-upscaler", input={"image_url": PICTURE}, makes=("image/png",)),
-    "vision": Sold(model="fal-ai/moondream2", input={"image_url": PICTURE, "prompt": "What is it?"}, says=("output",)),
-}
 
 
 @pytest.fixture
@@ -117,13 +61,7 @@ class Shop:
 
     def given(self, input: Mapping[str, Any], user_id: str) -> dict[str, Any]:
         """Return the input with the user's own files in it."""
-
-        def file(value: Any) -> Any:
-            if isinstance(value, list):
-                return [file(each) for each in value]
-            return f"asset:{self.brought(value, user_id)}" if value in OWN else value
-
-        return {name: file(value) for name, value in input.items()}
+        return with_files(input, lambda what: self.brought(what, user_id))
 
     def brought(self, what: str, user_id: str) -> str:
         (content, content_type), asset_id = OWN[what](), new_id("ast_")
@@ -161,20 +99,17 @@ class Shop:
     def require_kept_and_costed(self, job_id: str, sold: Sold, result: Mapping[str, Any] | None) -> None:
         """Every file is in the store, of the kind that its bytes say; the cost is what the simulator has charged."""
         assets = self.ledger.assets.of_job(job_id)
-        assert sorted(asset.content_type for asset in assets) == sorted(sold.makes)
-        for asset in assets:
-            content = self.resources.store.read(asset.key)
+        contents = [self.resources.store.read(asset.key) for asset in assets]
+        for asset, content in zip(assets, contents, strict=True):
             assert (len(content), sha256(content).hexdigest()) == (asset.bytes, asset.sha256)
-            assert BEGINS[asset.content_type](content)
+        require_made(sold, [(asset.content_type, content) for asset, content in zip(assets, contents, strict=True)])
         assert set(sold.says) <= set((result or {}).get("output", {}))
         (row,) = self.ledger.requests.of_job(job_id)
         self.require_costed(row)
 
     def require_costed(self, row: Request) -> None:
-        charged = self.simulator.invoice()["by_request"][row.request_id]
-        assert charged > 0
         assert row.cost_usd is not None
-        assert abs(row.cost_usd - Decimal(charged) / NANO) <= Decimal("0.000001")
+        assert is_charged(row.cost_usd, nano_usd=self.simulator.invoice()["by_request"][row.request_id])
 
 
 @pytest.fixture
@@ -185,30 +120,15 @@ def shop(simulator: SimulatedFal, ledger: Ledger, tmp_path: Path) -> Iterator[Sh
         yield Shop(ledger=ledger, resources=resources, provider=provider, simulator=simulator)
 
 
-def a_picture() -> tuple[bytes, str]:
-    out = BytesIO()
-    Image.new("RGB", (320, 320), "orange").save(out, "PNG")
-    return out.getvalue(), "image/png"
-
-
-OWN: Mapping[Any, Callable[[], tuple[bytes, str]]] = {
-    PICTURE: a_picture,
-    SOUND: lambda: (media_files.sound(kind="wav"), "audio/wav"),
-}
-
-
 def posted(customer: Customer, path: str, body: Mapping[str, Any]) -> str:
-    answer = send(customer, path, body)
+    answer = customer.post(path, json=body)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["job_id"])
 
 
-def send(customer: Customer, path: str, body: Mapping[str, Any]) -> httpx.Response:
-    return customer.http.post(path, json=body, headers={"Authorization": f"Bearer {customer.key}"})
-
-
 def by_command(sold: Sold, input: Mapping[str, Any]) -> str:
-    given = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in input.items()]
+    each = [(name, one) for name, value in input.items() for one in (value if isinstance(value, list) else [value])]
+    given = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in each]
     said = CliRunner().invoke(app, ["run", sold.model, *(part for each in given for part in ("-i", each))])
     assert said.exit_code == 0, said.output
     return str(json.loads(said.stdout)["job_id"])
@@ -267,7 +187,7 @@ def test_all_of_them_are_rows_of_one_batch(shop: Shop, ann: Customer, ledger: Le
     shown = {draft.name: draft.content_type for draft in ledger.batches.pictures(batch_id, BatchPass.DRAFT)}
     assert shown["film from text"] == "video/mp4"
     assert (shown["3D"], shown["vision"]) == ("model/gltf-binary", None)
-    chosen = send(ann, f"/v1/batches/{batch_id}/selection", {"numbers": "all"})
+    chosen = ann.post(f"/v1/batches/{batch_id}/selection", json={"numbers": "all"})
     assert chosen.status_code == 202, chosen.text
     with using(shop.resources), pytest.raises(Waiting):
         find("render-batch").call(call(shop.resources, batch_id))
@@ -291,7 +211,7 @@ def test_a_wrong_row_of_any_model_is_refused_by_its_column(shop: Shop, ann: Cust
         {"model": "fal-ai/elevenlabs/tts/eleven-v3", "prompt": "hello"},
         {"model": "fal-ai/hunyuan3d/v2", "input_image_url": f"asset:{new_id('ast_')}"},
     ]
-    problem = send(ann, "/v1/batches", {"rows": rows}).json()
+    problem = ann.post("/v1/batches", json={"rows": rows}).json()
     assert problem["status"] == 422
     assert sorted(each["field"] for each in problem["errors"]) == [
         "row 1, aspect",
@@ -311,7 +231,7 @@ def test_nothing_wrong_reaches_the_provider(simulator: SimulatedFal, ann: Custom
     before = reached(simulator)
     assert (len(WRONG), len({model for model, _, _ in WRONG})) >= (20, 5)
     for model, input, path in WRONG:
-        problem = send(ann, "/v1/generations", {"model": model, "input": input}).json()
+        problem = ann.post("/v1/generations", json={"model": model, "input": input}).json()
         assert (problem["status"], problem["field"], bool(problem["remedy"])) == (422, path, True)
     assert reached(simulator) == before
     assert ann.get("/v1/jobs").json()["items"] == []

@@ -40,7 +40,7 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
     "fal-ai/elevenlabs/tts/eleven-v3": {},
     GPT: {"image_size": "square", "quality": "low"},
 }
-CALLS = 200
+CALLS = 120  # more than two questions ask for
 NOON = datetime(2026, 11, 19, 12, tzinfo=UTC)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-from running_gateway import RunningGateway, gateway_alone, let_the_operator_in
+from running_gateway import RunningGateway, let_the_operator_in
 from typer.testing import CliRunner
 
 from darkroom.clock import utc_now
@@ -19,12 +19,6 @@ from darkroom.errors import BadInput
 from darkroom.ledger import Ledger, Scope
 
 Command = Callable[..., Result]
-
-
-@pytest.fixture
-def gateway(ledger_url: str, tmp_path: Path) -> Iterator[RunningGateway]:
-    with gateway_alone(ledger_url, tmp_path) as gateway:
-        yield gateway
 
 
 @pytest.fixture
@@ -103,6 +97,20 @@ def test_a_rotation_says_until_when_the_old_key_opens(
     assert abs(until - (utc_now() + lasts)) < timedelta(minutes=1)
     assert keys[1]["expires_at"] is None and f"{until.astimezone():%Y-%m-%d %H:}" in rotated.stderr
     assert not any(new in line or old in line for line in command("user", "list", "--json").stdout.splitlines())
+
+
+def test_a_users_key_is_printed_once_and_alone_and_a_user_who_exists_is_not_made(
+    command: Command, ledger: Ledger
+) -> None:
+    """So that it can be piped; after `revoke` it opens nothing."""
+    key = command("user", "add", "ann").stdout.strip()
+    assert len(key.split()) == 1 and ledger.users.authenticate(key) is not None
+    again = command("user", "add", "ann")
+    assert (again.exit_code != 0, again.stdout) == (True, "")
+    assert "exists" in str(again.exception)
+    assert ledger.users.authenticate(key) is not None
+    assert command("user", "revoke", "ann").exit_code == 0
+    assert ledger.users.authenticate(key) is None
 
 
 def test_an_operator_makes_lists_and_ends_keys(command: Command, ledger: Ledger) -> None:

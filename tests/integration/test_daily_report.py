@@ -84,6 +84,16 @@ def test_money_is_told_by_user_and_model_with_what_was_paid_twice_and_saved(figu
     assert figures.spent_usd == Decimal("0.55")
 
 
+def test_a_call_that_was_billed_at_nothing_keeps_its_price(ledger: Ledger, db: Db, figures: PeriodUsage) -> None:
+    """The report says what the usage of the day does: a price is final with its call."""
+    db.execute("UPDATE request SET billed_usd = 0, markup = 2 WHERE ref = 'r1'")
+    span_of_day = span(DAY, now=NOON, zone=UTC_ZONE)
+    report = ledger.usage.between(*span_of_day)
+    assert report.price_usd == ledger.spending.between(*span_of_day, group_by="user").total.price_usd
+    assert report.price_usd == Decimal("0.55")
+    assert report.spent_usd == figures.spent_usd - Decimal("0.025")
+
+
 def test_latency_and_slots_are_of_the_day(figures: PeriodUsage) -> None:
     """A call that lasts over midnight holds its slot on both days, one that is under way until now."""
     assert {each.endpoint: (each.calls, each.median_seconds) for each in figures.latency} == {

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from support import wait_until
 
+from darkroom.deployments.stack import template as making
 from darkroom.deployments.stack.postgres import Cluster, cluster_in
+from darkroom.deployments.stack.processes import MARK, marked
 from darkroom.deployments.stack.template import VERSIONS_FILE, copy_template, is_migrated, make_databases
 from darkroom.ledger import OPERATOR, Ledger
 
@@ -104,9 +109,39 @@ def test_who_comes_second_copies_and_what_a_killed_start_left_is_no_hindrance(ca
     assert not (home / "postgres" / "half").exists()
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(folder: Path, home: Path) -> None:
-    """The home gets its databases all the same."""
+def test_a_cache_that_cannot_be_written_is_done_without(
+    cache: Path, folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home gets its databases all the same; they are copied here, as to make them takes ten CPU seconds."""
+    monkeypatch.setattr(making, "_make", lambda draft: shutil.copytree(template(cache), draft, symlinks=True))
     nowhere = folder / "a-file"
     nowhere.touch()
     make_databases(home / "postgres", cache=nowhere)
     assert is_migrated(home / "postgres")
+
+
+def test_a_start_that_is_killed_leaves_nothing_that_migrates(folder: Path) -> None:
+    """It bears the mark of its stack, so that the janitor finds it where the kernel does not end it."""
+    start_of = [sys.executable, "-P", "-m", "darkroom.deployments.stack.template"]
+    mark = f"{folder}#1.killed"
+    (folder / "killed").mkdir()
+    with subprocess.Popen(
+        [*start_of, str(folder / "killed" / "postgres"), "--cache", str(folder / "none")],
+        env=os.environ | {MARK: mark},
+        start_new_session=True,
+    ) as start:
+        wait_until(lambda: migrating(mark), timeout=120, what="the migrations")
+        below = psutil.Process(start.pid).children(recursive=True)
+        start.kill()
+    _, left = psutil.wait_procs(below, timeout=20)
+    assert left == []
+
+
+def migrating(mark: str) -> bool:
+    return any("darkroom.deployments.stack.migrations" in command(each) for each in marked(lambda found: found == mark))
+
+
+def command(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):  # it has ended
+        return process.cmdline()
+    return []

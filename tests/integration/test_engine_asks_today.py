@@ -5,13 +5,13 @@ The code is one function before its fix, and another one after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
-from echoing import ECHO, Echo, EchoProvider, echoed, new_job, opened_resources, until_it_has_come
+from echoing import ECHO, Echo, EchoProvider, echoed, new_job, until_it_has_come
+from echoing import resources as resources
 from implying import grants
 from interleaving import overlap
 from ledger_databases import Db
@@ -45,12 +45,6 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> EchoProvider:
     known = {**catalogue.all_models(), ECHO: ByLetter(), ELSEWHERE: Elsewhere()}
     monkeypatch.setattr(catalogue, "all_models", lambda: known)
     return EchoProvider()
-
-
-@pytest.fixture
-def resources(ledger: Ledger, provider: EchoProvider, tmp_path: Path) -> Iterator[Resources]:
-    with opened_resources(ledger, provider, tmp_path) as resources:
-        yield resources
 
 
 @pytest.fixture
@@ -136,7 +130,7 @@ def test_a_row_that_no_replay_has_put_back_is_not_changed(
     """Whatever a redeploy has made of the code while it waited: what was ordered is what is sent."""
     job = new_job(ledger, ledger.users.add("ann", plan="studio").user_id)
     provider.answer = _refuses
-    ledger.requests.reserve(job.id, asked("a fox"))
+    ledger.requests.reserve_all(job.id, [asked("a fox")])
     ledger.grants.grant()
     with pytest.raises(Permanent):
         until_it_has_come(resources, job.id, after)

@@ -4,53 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from uuid import uuid4
+from collections.abc import Collection
 
-import httpx
 import pytest
+from job_calls import calling
+from job_calls import resources as resources
 from ledger_scenes import DEV, OUTPUT, SUCCESS, picture_in_flight, post, spec
+from picture_files import noise, saved
+from prefect.logging import disable_run_logger
 from support import wait_until
 
 from darkroom import Job, Waiting
-from darkroom.engine.calls import SIDE_BY_SIDE, Calls
+from darkroom.engine.calls import SIDE_BY_SIDE
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import RetryLater
-from darkroom.engine.ui.report import Reports
-from darkroom.errors import DarkroomError
-from darkroom.ledger import JobStatus, Ledger, Listener, Outcome, Transition, Work
-from darkroom.media.store import MediaStore, make_store_block
-from darkroom.orchestrator import Orchestrator
-from darkroom.orchestrator.api import PrefectApi
-from darkroom.orchestrator.dispatch import Dispatcher
-from darkroom.providers.registry import Providers
-from darkroom.settings import Settings
-
-NOWHERE = "http://127.0.0.1:9"
-
-
-class Unheard(Reports):
-    """There is no Prefect to show anything to."""
-
-    def add(self, job: Job, ended: JobStatus, error: DarkroomError | None) -> None:
-        pass
-
-
-@pytest.fixture
-def resources(ledger: Ledger) -> Iterator[Resources]:
-    """The ledger is real; nothing else is asked for anything."""
-    with ExitStack() as opened:
-        orchestrator = opened.enter_context(Orchestrator(PrefectApi(NOWHERE)))
-        yield Resources(
-            settings=Settings(),
-            ledger=ledger,
-            orchestrator=orchestrator,
-            dispatcher=Dispatcher(ledger, orchestrator),
-            providers=Providers({}),
-            files=opened.enter_context(httpx.Client()),
-            store=MediaStore(make_store_block("/nowhere")),
-        )
+from darkroom.errors import Refused
+from darkroom.ledger import JobStatus, Ledger, Outcome, Transition, Work
+from darkroom.timing import UNSCALED
 
 
 @pytest.fixture
@@ -58,13 +28,6 @@ def jobs(ledger: Ledger) -> list[str]:
     """As many as may be called at once, and two more. What is called does not depend on the run that carries it."""
     user_id = ledger.users.add("ann").user_id
     return [post(ledger, user_id).id for _ in range(SIDE_BY_SIDE + 2)]
-
-
-@contextmanager
-def calling(resources: Resources, function: Callable[[Job], object]) -> Iterator[tuple[Calls, Listener]]:
-    calls = Calls(function, resources, Unheard(resources, uuid4()))
-    with resources.ledger.listen("fox") as listener, calls.threads(listener):
-        yield calls, listener
 
 
 def work(ready: list[str], *, came: Collection[str] = ()) -> Work:
@@ -117,6 +80,39 @@ def test_a_job_is_not_called_again_before_the_end_of_its_call_was_taken_in(
         calls.take_in()
         assert calls.waits == {jobs[0]: {"something", jobs[0]}}
     assert called == {jobs[0]: 1}
+
+
+def test_what_has_ended_is_told_from_what_goes_on(resources: Resources, ledger: Ledger, jobs: list[str]) -> None:
+    """The run does not ask the ledger for the end of a job that it has put on record itself."""
+    fails, waits, again, done = jobs[:4]
+
+    def function(job: Job) -> None:
+        if job.id == fails:
+            raise Refused("no", code="no")
+        if job.id == waits:
+            raise Waiting(["something"])
+        if job.id == again:
+            raise RetryLater(60)
+
+    with calling(resources, function) as (calls, _):
+        calls.start(work(jobs[:4]), as_tasks=False)
+        moved, ended = set[str](), set[str]()
+        while moved | ended != set(jobs[:4]):
+            for seen, more in zip((moved, ended), calls.take_in(), strict=True):
+                seen |= more
+        assert (moved, ended) == ({waits, again}, {fails, done})
+    assert {job_id for job_id in jobs[:4] if ledger.jobs.get(job_id).status.terminal} == ended
+
+
+def test_a_call_beside_that_fails_of_itself_fails_no_other_job(resources: Resources, jobs: list[str]) -> None:
+    """Its call is settled by reconcile; the run goes on with the others."""
+
+    def breaks() -> None:
+        raise KeyError("the whole prompt")
+
+    with calling(resources, lambda job: job._background("req_1", breaks)) as (calls, _), disable_run_logger():
+        calls.start(work(jobs[:1]), as_tasks=False)
+        wait_until(lambda: (calls.take_in(), not calls.busy)[1])
 
 
 def test_no_more_are_called_than_there_is_room_for(resources: Resources, jobs: list[str]) -> None:
@@ -193,13 +189,54 @@ def test_what_came_is_not_held_back_by_the_pace_of_submits(
     assert set(called) == set(jobs[:4])
 
 
+def test_results_reach_their_next_lines_while_files_of_others_are_stored(resources: Resources, jobs: list[str]) -> None:
+    """A burst's results come within a second, and their files take longer than that: what follows need not wait."""
+    go_on = threading.Event()
+    next_lines: list[str] = []
+
+    def picture() -> bytes:
+        assert go_on.wait(20)
+        return saved(noise())
+
+    def function(job: Job) -> None:
+        next_lines.append(job.id)
+        job.make("final", picture)
+
+    with calling(resources, function) as (calls, listener):
+        while len(next_lines) < len(jobs):
+            calls.start(work(jobs, came=jobs), as_tasks=False)
+            assert listener.wait(20)
+        go_on.set()
+        wait_until(lambda: (calls.take_in(), not calls.busy)[1])
+    assert Counter(next_lines) == dict.fromkeys(jobs, 1)
+    assert {status(resources, job_id) for job_id in jobs} == {"completed"}
+
+
+def test_what_a_gateway_has_sent_is_called_when_its_result_is_there(resources: Resources, jobs: list[str]) -> None:
+    """One call takes note of both. What lasts longer than a moment is called before, to be shown as running."""
+    soon, late, unsent = jobs[:3]
+    called: list[str] = []
+
+    def found(ready: list[str], *, came: Collection[str] = (), sent: Collection[str]) -> Work:
+        return Work(open=tuple(ready), ready=tuple(ready), came=frozenset(came), sent=frozenset(sent))
+
+    with calling(resources, lambda job: called.append(job.id)) as (calls, _):
+        calls.start(found([unsent, soon, late], sent=[soon, late]), as_tasks=False)
+        wait_until(lambda: (calls.take_in(), called)[1] == [unsent])
+        assert calls.busy and 0.5 < calls.next_due <= UNSCALED.sent_shown.total_seconds(), "the run stays for them"
+        calls.start(found([soon, late], came=[soon], sent=[late]), as_tasks=False)
+        wait_until(lambda: (calls.take_in(), called)[1] == [unsent, soon])
+        again = found([late], sent=[late])
+        wait_until(lambda: (calls.start(again, as_tasks=False), called)[1] == [unsent, soon, late])
+
+
 def test_a_success_that_came_late_is_used_though_another_attempt_followed_it(
     resources: Resources, ledger: Ledger
 ) -> None:
     """The first attempt was given up and the second failed; then the first one's result came, and it is paid."""
     picture = picture_in_flight(ledger, ledger.users.add("ann").user_id)
     picture.settle(Outcome(transition=Transition.EXPIRE))
-    second = ledger.requests.reserve(picture.job_id, spec(attempt=2))
+    second = ledger.requests.reserve_all(picture.job_id, [spec(attempt=2)])[0]
     ledger.requests.settle(second.ref, Outcome(transition=Transition.FAIL, error={"class": "permanent"}), via="webhook")
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
     picture.settle(SUCCESS)

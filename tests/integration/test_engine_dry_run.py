@@ -23,10 +23,10 @@ from echoing import (
     EchoProvider,
     echoed,
     new_job,
-    opened_resources,
     picture,
     until_it_has_come,
 )
+from echoing import resources as resources
 from ledger_databases import Db
 
 from darkroom import Call, Inference, Sleep, Waiting, build_request
@@ -54,17 +54,6 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> EchoProvider:
     known = {**catalogue.all_models(), **models}
     monkeypatch.setattr(catalogue, "all_models", lambda: known)
     return EchoProvider()
-
-
-@pytest.fixture
-def resources(ledger: Ledger, provider: EchoProvider, tmp_path: Path) -> Iterator[Resources]:
-    with opened_resources(ledger, provider, tmp_path) as resources:
-        yield resources
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann", plan="studio").user_id
 
 
 @pytest.fixture
@@ -213,7 +202,7 @@ def test_what_may_pass_is_asked_again(
 ) -> None:
     """The provider was busy, or a person has seen to it meanwhile."""
     job = new_job(resources.ledger, ann)
-    resources.ledger.requests.reserve(job.id, build_request(ECHO, {"prompt": "a fox"}, step="echo"))
+    resources.ledger.requests.reserve_all(job.id, [build_request(ECHO, {"prompt": "a fox"}, step="echo")])
     (row,) = resources.ledger.requests.of_job(job.id)
     db.execute("UPDATE request SET status = 'failed', finished_at = now() WHERE ref = %s", (row.ref,))
     document = error.of(step="echo", ref=row.ref).document()
@@ -446,7 +435,7 @@ def test_a_child_that_has_ended_is_taken_as_a_replay_would(
 def test_a_result_that_came_late_serves(tried: Any, resources: Resources, ledger: Ledger, ann: str) -> None:
     """The job had been cancelled by then; it is paid, so a replay takes it up."""
     job = new_job(ledger, ann)
-    row = ledger.requests.reserve(job.id, build_request(ECHO, {"prompt": "a fox"}, step="echo"))
+    row = ledger.requests.reserve_all(job.id, [build_request(ECHO, {"prompt": "a fox"}, step="echo")])[0]
     ledger.grants.grant()
     ledger.requests.begin_submit(row.ref, deadline=timedelta(hours=1))
     ledger.requests.settle(row.ref, Outcome(transition=Transition.EXPIRE, error={"code": "expired"}), via=None)
@@ -477,7 +466,7 @@ def test_a_job_of_which_a_call_is_still_with_the_provider_cannot_be_told(
     """Nor can it be replayed: its result may yet come."""
     job = new_job(ledger, ann)
     spec: RequestSpec = build_request(ECHO, {"prompt": "a fox"}, step="echo")
-    row = ledger.requests.reserve(job.id, spec)
+    row = ledger.requests.reserve_all(job.id, [spec])[0]
     ledger.grants.grant()
     ledger.requests.begin_submit(row.ref, deadline=timedelta(hours=1))
     ledger.jobs.finish(job.id, JobStatus.FAILED, error={"code": "x"})

@@ -5,9 +5,10 @@ The ledger is real; fal is a function behind the client's own transport.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -23,18 +24,21 @@ from darkroom.clock import utc_now
 from darkroom.engine import store as storing
 from darkroom.engine import submit as sending
 from darkroom.engine import tasks
+from darkroom.engine.paid_calls import PaidCalls
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import RetryLater
 from darkroom.errors import DarkroomError, Park
-from darkroom.ledger import NOTHING, Granted, Implied, Ledger, Request, RequestStatus
+from darkroom.ledger import NOTHING, Granted, Implied, Ledger, Outcome, Request, RequestStatus
 from darkroom.media.store import MediaStore, make_store_block
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.api import PrefectApi
 from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.base import Accepted
 from darkroom.providers.fal import Fal
 from darkroom.providers.fal.provider import FalProvider
 from darkroom.providers.registry import Providers
 from darkroom.settings import Settings
+from darkroom.tls import tls_context
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -97,7 +101,7 @@ def resources(ledger: Ledger, provider: Provider) -> Iterator[Resources]:
             orchestrator=orchestrator,
             dispatcher=NoGrant(ledger, orchestrator),
             providers=Providers({"fal": lambda: FalProvider(fal)}),
-            files=opened.enter_context(httpx.Client()),
+            files=opened.enter_context(httpx.Client(verify=tls_context())),
             store=MediaStore(make_store_block("/nowhere")),
         )
 
@@ -260,7 +264,7 @@ def test_what_an_outage_keeps_waiting_says_so(
     down_since = ledger.users.account().down_since
     assert down_since is not None
     said = ledger.waiting_for(job, ledger.requests.of_job(job.id))
-    assert said == f"fal is down since {down_since:%H:%M}, next probe in 1 s"
+    assert said == f"fal is down since {down_since.astimezone(UTC):%H:%M} UTC, next probe in 1 s"
 
 
 NO_ROOM = """
@@ -291,6 +295,31 @@ def test_what_the_provider_answered_is_recorded_when_the_ledger_has_room_again(
 
     assert [row.status for row in ledger.requests.of_job(job.id)] == [status]
     assert provider.submits == 1
+
+
+class Mistaken(FalProvider):
+    """Fails with the provider's answer in its hands."""
+
+    def submit(self, row: Request, input: Mapping[str, Any], *, webhook_url: str | None) -> Accepted | Outcome:
+        super().submit(row, input, webhook_url=webhook_url)
+        raise KeyError("answer")
+
+
+@pytest.mark.parametrize(("immediate", "status"), [(True, RequestStatus.FAILED), (False, RequestStatus.UNKNOWN)])
+def test_a_mistake_of_our_own_does_not_pay_twice(
+    resources: Resources, provider: Provider, ledger: Ledger, ann: str, immediate: bool, status: RequestStatus
+) -> None:
+    """Whose answer is its outcome is asked once, and counts at its estimate; another one's webhook tells."""
+    job = post(ledger, ann)
+    (granted,) = ledger.grants.grant()
+    with Fal("key", transport=httpx.MockTransport(provider)) as fal:
+        mistaken = Mistaken(fal)
+        mistaken.immediate = immediate
+        row = submit(replace(resources, providers=Providers({"fal": lambda: mistaken})), granted)
+    assert (row.status, provider.submits) == (status, 1)
+    assert (row.error or {}).get("class") == ("permanent" if immediate else None)
+    assert row.cost_usd == (row.estimate_usd if immediate else None)
+    assert [each.attempt for each in ledger.requests.of_job(job.id)] == [1]
 
 
 def test_an_exhausted_balance_stops_the_account_until_it_is_topped_up(
@@ -346,3 +375,17 @@ def test_a_paid_file_is_waited_for_while_its_host_is_out(
     called = Job(record, resources, as_tasks=as_tasks, failures=len(resources.timing.file_out_again))
     with pytest.raises(Park):
         called.store(called.infer(DEV, {"prompt": "a fox"}, step="generate"))
+
+
+def test_a_process_that_is_ending_sends_nothing_more(
+    resources: Resources, provider: Provider, ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row keeps its slot, for the process that goes on with the run."""
+    monkeypatch.setattr(sending, "PAID_CALLS", PaidCalls())
+    post(ledger, ann)
+    (granted,) = ledger.grants.grant()
+    assert not sending.PAID_CALLS.begin_no_more()
+    row = submit(resources, granted)
+    assert (row.status, row.attempt, provider.submits) == (RequestStatus.GRANTED, 1, 0)
+    monkeypatch.setattr(sending, "PAID_CALLS", PaidCalls())
+    assert submit(resources, granted).status is RequestStatus.IN_FLIGHT

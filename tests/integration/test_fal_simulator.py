@@ -249,6 +249,16 @@ def test_an_upload_with_a_bad_key_is_a_lasting_failure(simulator: SimulatedFal) 
     assert (type(error), error.code) == (Permanent, "unauthorized")
 
 
+def test_an_upload_that_fails_can_be_tried_again(
+    simulator: SimulatedFal, client: Fal, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad moment of fal's CDN is no lasting failure, as the older way would be that fal_client turns to."""
+    monkeypatch.setattr("fal_client.client.CDN_URL", receiver.url.partition("/webhooks")[0])
+    receiver.answers = [500]
+    upload = partial(client.upload, b"x", content_type="text/plain", file_name="x", lifetime=timedelta(hours=1))
+    assert type(failure(upload)) is Retry
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "code"),
     [

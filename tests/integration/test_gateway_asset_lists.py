@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from asset_rows import brought, made, picture
-from ledger_databases import Databases
-from running_gateway import Customer, RunningGateway, gateway_alone
+from running_gateway import Customer, RunningGateway
+from shared_gateway import ann as ann
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger_url as ledger_url
+from shared_gateway import store as store
 
 from darkroom.ledger import JobStatus, Ledger, NewKey, new_id
-from darkroom.media.store import LocalFolder, MediaStore
+from darkroom.media.store import MediaStore
 
 FLUX, BANANA = "fal-ai/flux/dev", "fal-ai/nano-banana"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def store(home: Path) -> MediaStore:
-    return MediaStore(LocalFolder(str(home)))
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, home: Path, store: MediaStore) -> Iterator[RunningGateway]:
-    with gateway_alone(ledger_url, home, media=store) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> NewKey:
-    return ledger.users.add(new_id("ann_"))
 
 
 @pytest.fixture
@@ -54,10 +29,6 @@ def ids(customer: Customer, query: str = "") -> list[str]:
     answer = customer.get(f"/v1/assets{query}")
     assert answer.status_code == 200, answer.text
     return [each["id"] for each in answer.json()["items"]]
-
-
-def delete(customer: Customer, asset_id: str) -> Any:
-    return customer.http.delete(f"/v1/assets/{asset_id}", headers={"Authorization": f"Bearer {customer.key}"})
 
 
 def test_files_are_listed_page_by_page(her: Customer, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:
@@ -115,7 +86,7 @@ def test_a_deleted_file_is_gone(her: Customer, ledger: Ledger, store: MediaStore
     assert her.get(f"/v1/assets/{fox.id}?w=160").status_code == 200
     assert list(home.glob(f"thumbnails/**/{fox.sha256}/*")) and (home / fox.key).exists()
     for _ in range(2):
-        assert delete(her, fox.id).status_code == 204
+        assert her.delete(f"/v1/assets/{fox.id}").status_code == 204
     assert not list(home.glob(f"thumbnails/**/{fox.sha256}/*")) and not (home / fox.key).exists()
     assert ids(her) == [] and her.get(f"/v1/assets/{fox.id}").status_code == 404
     job = her.get(f"/v1/jobs/{fox.job_id}").json()
@@ -125,25 +96,25 @@ def test_a_deleted_file_is_gone(her: Customer, ledger: Ledger, store: MediaStore
 def test_what_is_still_needed_is_not_deleted(her: Customer, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:
     """By the job that makes it, and by one that was ordered with it; after their ends it may go."""
     fox = made(ledger, store, ann, prompt="a fox", model=FLUX, ended=False)
-    assert delete(her, fox.id).status_code == 409
+    assert her.delete(f"/v1/assets/{fox.id}").status_code == 409
     assert fox.job_id is not None
     ledger.jobs.finish(fox.job_id, JobStatus.COMPLETED)
     parameters = {"model": BANANA, "input": {"image_urls": [f"asset:{fox.id}"]}}
     editing = ledger.jobs.post(user_id=ann.user_id, kind="run-model", parameters=parameters).job
-    refused = delete(her, fox.id)
+    refused = her.delete(f"/v1/assets/{fox.id}")
     assert refused.status_code == 409 and editing.id in refused.json()["detail"] and refused.json()["remedy"]
     assert store.read(fox.key) == picture()
     ledger.jobs.finish(editing.id, JobStatus.FAILED)
-    assert delete(her, fox.id).status_code == 204
+    assert her.delete(f"/v1/assets/{fox.id}").status_code == 204
 
 
 def test_bytes_that_another_file_needs_stay(her: Customer, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:
     """A file that serves two jobs lies in the store once."""
     first = made(ledger, store, ann, prompt="a fox", model=FLUX)
     second = made(ledger, store, ann, prompt="a fox", model=FLUX, name=first.key)
-    assert delete(her, first.id).status_code == 204
+    assert her.delete(f"/v1/assets/{first.id}").status_code == 204
     assert her.get(f"/v1/assets/{second.id}").content == picture()
-    assert delete(her, second.id).status_code == 204
+    assert her.delete(f"/v1/assets/{second.id}").status_code == 204
     with pytest.raises(Exception, match=r"(?i)nothing|missing|not"):
         store.read(first.key)
 
@@ -155,5 +126,5 @@ def test_nobody_lists_or_deletes_anothers_files(
     fox = made(ledger, store, ann, prompt="a fox", model=FLUX)
     bob = gateway.as_user(ledger.users.add(new_id("bob_")))
     assert ids(bob) == ids(bob, f"?job={fox.job_id}") == ids(bob, "?q=fox") == []
-    assert delete(bob, fox.id).status_code == 404
+    assert bob.delete(f"/v1/assets/{fox.id}").status_code == 404
     assert store.read(fox.key) == picture()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -37,17 +37,6 @@ def drawn(size: tuple[int, int] = (1200, 600), mode: str = "RGB") -> bytes:
 def settings(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
     return Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> MediaStore:
-    return MediaStore(LocalFolder(str(tmp_path)))
-
-
-@pytest.fixture
-def gateway(settings: Settings, store: MediaStore) -> Iterator[RunningGateway]:
-    with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
-        yield gateway
 
 
 @pytest.fixture

@@ -221,19 +221,21 @@ def test_who_says_gone_is_called_no_more(ledger_home: Settings, ledger: Ledger, 
 def test_an_endpoint_that_fails_for_days_is_switched_off(
     ledger_home: Settings, ledger: Ledger, db: Db, ann: NewKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its user is told by the stream, and the operator once, by the notifier."""
+    """Its user is told by the stream, and the operator once, by the notifier. No secret of its address is shown."""
     told: list[str] = []
     monkeypatch.setattr(Notifier, "load_default", lambda: Notifier())
     monkeypatch.setattr(Notifier, "send", lambda self, subject, text, **_: told.append(f"{subject}: {text}"))
     with application(lambda n: Says(status=500)) as shop, gateway_to(ledger_home, shop) as gateway:
-        endpoint(gateway, ann, shop.url)
+        endpoint(gateway, ann, f"{shop.url}?token=abc#sig=abc")
         finish(ledger, ann.user_id)
         wait_until(lambda: ended(db, status="pending", attempts=1), what="an attempt")
+        shown = f"{shop.url}?token=…#sig=…"
+        assert [each["url"] for each in call(gateway, ann, "GET", "/v1/callbacks")["items"]] == [shown]
         db.execute("UPDATE callback_endpoint SET failing_since = failing_since - interval '3 days'")
         due(db)
         wait_until(lambda: ended(db, status="dead"), what="the end of it")
     (news,) = db.execute("SELECT user_id, data FROM notification WHERE event = 'callback.disabled'").fetchall()
-    assert (news["user_id"], news["data"]["url"]) == (ann.user_id, shop.url)
+    assert (news["user_id"], news["data"]["url"]) == (ann.user_id, shown)
     for _ in range(2):
         turn(resources_of(ledger))
     (text,) = told

@@ -11,15 +11,13 @@ import pytest
 import schemathesis
 from ledger_databases import Databases
 from openapi_spec_validator import validate
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import RunningGateway, gateway_alone
 from schemathesis.engine import from_schema
 from schemathesis.engine.events import FatalError, NonFatalError, ScenarioFinished
 from schemathesis.engine.recorder import CheckNode
 
 from darkroom.ledger import Ledger, Scope
 from darkroom.media.store import LocalFolder, MediaStore
-from darkroom.settings import Settings
 
 EXAMPLES = 10  # for each operation, beside those that the bounds and examples of its documentation ask for
 ADMIN = "^/v1/admin/"
@@ -50,13 +48,11 @@ def accepted_or_refused_for_its_meaning(
 
 @pytest.fixture
 def gateway(databases: Databases, tmp_path: Path) -> Iterator[tuple[RunningGateway, str]]:
-    with databases.fresh() as url, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
+    with databases.fresh() as url:
         ledger = Ledger(url)
         key = ledger.users.add("ann", plan="studio", scopes=list(Scope)).key
         ledger.close()
-        made = Settings(ledger_url=url, home=tmp_path, signing_key=SecretStr("a long random text"))
-        with running_gateway(made, blocks=GivenBlocks(media=MediaStore(LocalFolder(str(tmp_path))))) as gateway:
+        with gateway_alone(url, tmp_path, media=MediaStore(LocalFolder(str(tmp_path)))) as gateway:
             yield gateway, key
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,15 @@ from typing import Any
 import httpx
 import pytest
 from ledger_scenes import DEV, FAILURE, SUCCESS, post, spec
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, let_the_operator_in, running_gateway
+from running_gateway import Customer, RunningGateway, let_the_operator_in
 from support import wait_until
 from typer.testing import CliRunner, Result
 
 from darkroom.clock import utc_now
 from darkroom.deployments.cli import app
 from darkroom.ledger import JobStatus, Ledger, RequestStatus
-from darkroom.settings import Settings
 
 LETTERS = "/v1/dead-letters"
-
-
-@pytest.fixture
-def gateway(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningGateway]:
-    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
-    given = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
-    with running_gateway(given, blocks=GivenBlocks()) as gateway:
-        yield gateway
 
 
 @pytest.fixture
@@ -47,18 +37,15 @@ def dead(ledger: Ledger, user_id: str, *, code: str = "content_policy_violation"
     job = post(ledger, user_id)
     first = ledger.requests.of_job(job.id)[0]
     ledger.requests.settle(first.ref, SUCCESS, via="webhook")
-    second = ledger.requests.reserve(job.id, spec(step="upscale"))
+    second = ledger.requests.reserve_all(job.id, [spec(step="upscale")])[0]
     ledger.requests.settle(second.ref, FAILURE, via="webhook")
     error = {"code": code, "class": kind, "message": "No.", "step": "upscale", "ref": second.ref, "retryable": False}
     ledger.jobs.finish(job.id, JobStatus.FAILED, error=error)
     return job.id
 
 
-def send(customer: Customer, action: str, **body: Any) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {customer.key}"}
-    if key := body.pop("key", None):
-        headers["Idempotency-Key"] = key
-    return customer.http.post(f"{LETTERS}/{action}", json=body, headers=headers)
+def send(customer: Customer, action: str, *, key: str | None = None, **body: Any) -> httpx.Response:
+    return customer.post(f"{LETTERS}/{action}", json=body, **({"Idempotency_Key": key} if key else {}))
 
 
 def listed(customer: Customer, query: str = "") -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -11,42 +11,23 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from ledger_databases import Databases
 from ledger_scenes import SUCCESS
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import Customer, RunningGateway
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger as ledger
+from shared_gateway import ledger_url as ledger_url
 from support import wait_until
 
 from darkroom.ledger import Asset, JobStatus, Ledger, Request, RequestStatus, StoredFile, new_id
-from darkroom.settings import Settings
 
 URL = "https://shop.example/fox.jpg"
 MARK = {"step": "watermark", "text": "a fox"}
 
 
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    """One for all these tests, in which each has users of its own."""
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(ledger_url)
+@pytest.fixture(scope="module", autouse=True)
+def slots(ledger: Ledger) -> None:
     ledger.users.set_account("fal", slots=1000)
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    home = tmp_path_factory.mktemp("home")
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
-        with running_gateway(settings, blocks=GivenBlocks()) as running:
-            yield running
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +64,7 @@ def fox(ann: Ann) -> Asset:
 
 
 def edit(customer: Customer, image: str, *post: Any, **headers: str) -> httpx.Response:
-    given = {"Authorization": f"Bearer {customer.key}"} | {name.replace("_", "-"): v for name, v in headers.items()}
-    return customer.http.post("/v1/edits", json={"image": image, "post": list(post)}, headers=given)
+    return customer.post("/v1/edits", json={"image": image, "post": list(post)}, **headers)
 
 
 def rows(ledger: Ledger, answer: httpx.Response) -> list[Request]:

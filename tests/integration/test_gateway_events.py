@@ -11,9 +11,10 @@ from uuid import uuid4
 import httpx
 import pytest
 from interleaving import all_at_once
-from ledger_databases import Databases
 from pydantic import SecretStr
 from running_gateway import Customer, GivenBlocks, RecordingPrefect, RunningGateway, recording_prefect, running_gateway
+from shared_gateway import ledger as ledger
+from shared_gateway import ledger_url as ledger_url
 from support import wait_until
 
 from darkroom.clock import utc_now
@@ -31,19 +32,6 @@ deployments:
   - {name: on-demand, entrypoint: "flows/greet.py:greet", starts_on: [{event: user.signed_up}]}
 """
 SIGNED_UP = {"name": "user.signed_up", "data": {"account": "a-1", "email": "ann@example.com", "plan": "studio"}}
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(ledger_url)
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +72,11 @@ def shop(gateway: RunningGateway, ledger: Ledger) -> Customer:
 
 
 def send(customer: Customer, events: object, **headers: str) -> httpx.Response:
-    given = {"Authorization": f"Bearer {customer.key}"} | {
-        name.replace("_", "-"): value for name, value in headers.items()
-    }
-    return customer.http.post("/v1/events", json=events, headers=given)
+    return customer.post("/v1/events", json=events, **headers)
 
 
 def post(customer: Customer, body: bytes) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {customer.key}", "Content-Type": "application/json"}
-    return customer.http.post("/v1/events", content=body, headers=headers)
+    return customer.post("/v1/events", content=body, Content_Type="application/json")
 
 
 def taken(customer: Customer, event: dict[str, Any], **headers: str) -> dict[str, Any]:

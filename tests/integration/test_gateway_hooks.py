@@ -16,9 +16,10 @@ from uuid import uuid4
 import httpx
 import pytest
 import yaml
-from ledger_databases import Databases
 from pydantic import Field, SecretStr
 from running_gateway import NO_PREFECT, Customer, GivenBlocks, RunningGateway, running_gateway
+from shared_gateway import ledger as ledger
+from shared_gateway import ledger_url as ledger_url
 
 from darkroom.deployments.gateway.limits import HOOK_CAP
 from darkroom.events import hooks, triggers
@@ -67,19 +68,6 @@ def declared() -> str:
         for section, entries in yaml.safe_load(block).items():
             whole.get(section, []).extend(entries)
     return yaml.safe_dump(whole)
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(ledger_url)
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture(scope="module")

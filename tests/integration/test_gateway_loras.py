@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from prefect.filesystems import LocalFileSystem
-from pydantic import SecretStr
-from running_gateway import GivenBlocks, RecordingPrefect, RunningGateway, recording_prefect, running_gateway
+from gateway_and_prefect import gateway as gateway
+from running_gateway import RunningGateway
 
 from darkroom.ledger import JobStatus, Ledger, Lora, NewKey, StoredFile, new_id
-from darkroom.media.store import MediaStore
-from darkroom.settings import Settings
-
-
-@pytest.fixture
-def prefect_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingPrefect]:
-    with recording_prefect() as prefect:
-        monkeypatch.setenv("PREFECT_API_URL", prefect.url)
-        yield prefect
-
-
-@pytest.fixture
-def gateway(ledger_url: str, tmp_path: Path, prefect_calls: RecordingPrefect) -> Iterator[RunningGateway]:
-    settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
-    store = MediaStore(LocalFileSystem(basepath=str(tmp_path / "media")))
-    with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
-        yield gateway
 
 
 @pytest.fixture

@@ -104,8 +104,7 @@ def ann(gateway: RunningGateway, ledger: Ledger) -> Customer:
 
 
 def run(customer: Customer, model: str, input: dict[str, Any], **more: Any) -> httpx.Response:
-    body = {"model": model, "input": input, **more}
-    return customer.http.post("/v1/generations", json=body, headers={"Authorization": f"Bearer {customer.key}"})
+    return customer.post("/v1/generations", json={"model": model, "input": input, **more})
 
 
 def requests_of(ledger: Ledger, answer: httpx.Response) -> list[Any]:
@@ -169,6 +168,12 @@ def test_a_model_without_a_price_needs_a_bound(ann: Customer, ledger: Ledger) ->
     assert (refused["type"], refused["field"]) == ("urn:darkroom:problem:no-price", "model")
     taken = run(ann, "fal-ai/veo3", {"prompt": "a fox"}, max_usd=3.5)
     assert requests_of(ledger, taken)[0].estimate_usd == Decimal("3.5")
+    ledger.models.keep([{**packaged_cards()["fal-ai/veo3"].facts(), "endpoint": "fal-ai/priced-here"}])
+    ledger.models.price("fal-ai/priced-here", Decimal("3.2"))
+    (part,) = quote(ann, "run-model", {"model": "fal-ai/priced-here", "input": {"prompt": "x"}}).json()["parts"]
+    assert (part["usd"], part["source"]) == (3.2, "operator")
+    (row,) = requests_of(ledger, run(ann, "fal-ai/priced-here", {"prompt": "a fox"}))
+    assert row.estimate_usd == Decimal("3.2")
 
 
 def test_an_order_above_its_own_bound_is_refused_with_the_estimate(ann: Customer) -> None:
@@ -219,7 +224,8 @@ def test_without_a_network_at_the_first_start_the_packaged_cards_serve(
             yield platform
 
     monkeypatch.setattr(FalAccount, "platform", classmethod(platform))
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+    for name in ("HTTPS_PROXY", "https_proxy"):  # a simulator of the session sets both
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
     monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
     settings = Settings(home=tmp_path, ledger_url=ledger_url, signing_key=SecretStr("k"), store=str(tmp_path))
     with running_gateway(settings, blocks=GivenBlocks()) as gateway:
@@ -237,8 +243,7 @@ def test_without_a_network_at_the_first_start_the_packaged_cards_serve(
 
 
 def quote(customer: Customer, kind: str, order: dict[str, Any]) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {customer.key}"}
-    return customer.http.post("/v1/quotes", json={"kind": kind, "order": order}, headers=headers)
+    return customer.post("/v1/quotes", json={"kind": kind, "order": order})
 
 
 @pytest.mark.parametrize(
@@ -256,7 +261,12 @@ def quote(customer: Customer, kind: str, order: dict[str, Any]) -> httpx.Respons
         ),
         ("train-lora", {"trigger_word": "mochi", "archive": "https://files.example/x.zip"}, 2.14, ["train", "test"]),
         ("render-batch", {"rows": [{"prompt": "a"}, {"prompt": "b"}]}, 0.056, ["draft", "final"]),
-        ("render-batch", {"rows": [{"prompt": "a", "model": FILM}, {"text": "b", "model": SPEECH}]}, 0.3501, ["draft"]),
+        (
+            "render-batch",
+            {"rows": [{"prompt": "a", "model": FILM}, {"text": "b", "model": SPEECH}]},
+            0.3501,
+            ["draft"] * 2,
+        ),
         (
             "run-model",
             {"model": BANANA, "input": {"prompt": "x"}, "post": ["upscale", {"step": "watermark", "text": "x"}]},
@@ -332,6 +342,27 @@ def test_a_quote_says_how_it_is_known(ann: Customer) -> None:
         "price_usd": 0.05,
         "source": "list_price",
     }
+
+
+def test_a_batch_tells_how_its_rows_are_known(ann: Customer, ledger: Ledger) -> None:
+    """Rows of one model that are known alike are one part of their pass; others, and steps afterwards, stand apart."""
+    ledger.models.keep([{**packaged_cards()[BANANA].facts(), "endpoint": "fal-ai/own-price", "packaged": False}])
+    ledger.models.price("fal-ai/own-price", Decimal("0.05"))
+    rows = [
+        *({"model": "fal-ai/own-price", "prompt": f"fox {n}"} for n in range(3)),
+        *({"model": "fal-ai/flux/dev", "prompt": f"hare {n}", "image_size": "square_hd"} for n in range(2)),
+        {"model": "openai/gpt-image-2", "prompt": "a sign", "post": ["upscale"]},
+    ]
+    parts = quote(ann, "render-batch", {"rows": rows}).json()["parts"]
+    assert [(part["step"], part["endpoint"], part["source"], part["units"]) for part in parts] == [
+        ("draft", "fal-ai/own-price", "operator", None),
+        ("draft", "fal-ai/flux/schnell", "list_price", 2),
+        ("draft", "openai/gpt-image-2", "guess", 0.02),
+        ("final", "fal-ai/flux/dev", "list_price", 2),
+        ("final", "openai/gpt-image-2", "guess", 0.19),
+        ("final", "fal-ai/clarity-upscaler", "list_price", 3),
+    ]
+    assert parts[0]["usd"] == 0.15
 
 
 def test_a_quote_has_the_price_by_the_plans_mark_up(ann: Customer, ledger: Ledger) -> None:

@@ -107,6 +107,7 @@ def scene(
         signing_key=SecretStr("a long random text"),
         mux_webhook_secret=SecretStr(secret) if secret else None,
     )
+    ref = submitting(ledger)  # before the gateway's own thread can grant it
     with recording_prefect() as prefect, closing(Mux(MuxApi("sim-mux-token", "sim:mux"))) as mux:
         monkeypatch.setenv("PREFECT_API_URL", prefect.url)
         with running_gateway(settings, blocks=GivenBlocks()) as gateway:
@@ -118,7 +119,7 @@ def scene(
                 simulator=simulator,
                 mux=mux,
                 film=film,
-                ref=submitting(ledger),
+                ref=ref,
                 secret=secret or "whatever",
             )
 

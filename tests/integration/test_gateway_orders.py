@@ -9,44 +9,27 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from gateway_and_prefect import gateway as gateway
 from ledger_databases import Databases
-from pydantic import SecretStr
 from running_gateway import (
     Customer,
-    GivenBlocks,
     RecordingPrefect,
     RunningGateway,
-    recording_prefect,
-    running_gateway,
+    gateway_alone,
 )
 from support import wait_until
 
 from darkroom.deployments.gateway.limits import API_CAP
 from darkroom.deployments.gateway.problems import MEDIA_TYPE
 from darkroom.ledger import Ledger
-from darkroom.settings import Settings
 
 SECRET = "a prompt nobody else should read"
 PICTURE = {"prompt": SECRET}
-
-
-@pytest.fixture
-def prefect_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingPrefect]:
-    with recording_prefect() as prefect:
-        monkeypatch.setenv("PREFECT_API_URL", prefect.url)
-        yield prefect
-
-
-@pytest.fixture
-def gateway(ledger_url: str, tmp_path: Path, prefect_calls: RecordingPrefect) -> Iterator[RunningGateway]:
-    with running_gateway(settings(ledger_url, tmp_path), blocks=GivenBlocks()) as gateway:
-        yield gateway
 
 
 @pytest.fixture
@@ -68,18 +51,12 @@ class Refusals:
 
 @pytest.fixture(scope="module")
 def refusals(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refusals]:
-    with databases.fresh() as url, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with databases.fresh() as url:
         ledger = Ledger(url)
         key = ledger.users.add("ann")
         ledger.close()
-        home = tmp_path_factory.mktemp("home")
-        with running_gateway(settings(url, home), blocks=GivenBlocks()) as gateway:
+        with gateway_alone(url, tmp_path_factory.mktemp("home")) as gateway:
             yield Refusals(ledger_url=url, gateway=gateway, customer=gateway.as_user(key))
-
-
-def settings(ledger_url: str, home: Path) -> Settings:
-    return Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
 
 
 def counted(ledger_url: str) -> Counter[str]:
@@ -345,7 +322,7 @@ def test_any_pipeline_is_ordered_by_its_kind(ann: Customer, ledger: Ledger) -> N
     """With the fields of its order; what is wrong is named as where it has an address of its own."""
 
     def order(kind: str, **body: object) -> httpx.Response:
-        return ann.http.post(f"/v1/orders/{kind}", json=body, headers={"Authorization": f"Bearer {ann.key}"})
+        return ann.post(f"/v1/orders/{kind}", json=body)
 
     answer = order("onboard-user", account="a-1", email="ann@example.com")
     assert answer.status_code == 202, answer.text

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from ledger_databases import Databases
 from pydantic import SecretStr
 from running_gateway import (
     Customer,
@@ -18,6 +17,8 @@ from running_gateway import (
     recording_prefect,
     running_gateway,
 )
+from shared_gateway import ledger as ledger
+from shared_gateway import ledger_url as ledger_url
 from support import wait_until
 from typer.testing import CliRunner
 
@@ -27,6 +28,7 @@ from darkroom.ledger import Ledger
 from darkroom.orchestrator import project_file
 from darkroom.settings import Settings
 
+STARTED = (("--state", "started"), ("--status", "begun"))  # the latter in the words of 0.1
 DEPLOYMENTS = """
 deployments:
   - {name: debounced, entrypoint: "flows/greet.py:greet", starts_on: [{event: user.signed_up}],
@@ -38,19 +40,6 @@ deployments:
   - {name: keyed, entrypoint: "flows/note.py:note", starts_on: [{event: order.confirmed}],
      flow_control: {concurrency: {key: "[event.data.order]", limit: 1}}}
 """
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(ledger_url)
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +68,7 @@ def bob(gateway: RunningGateway, ledger: Ledger) -> Customer:
 
 def send(customer: Customer, name: str, *data: dict[str, Any]) -> list[str]:
     """Returns the addresses of the events."""
-    headers = {"Authorization": f"Bearer {customer.key}"}
-    events = [{"name": name, "data": each} for each in data]
-    answer = customer.http.post("/v1/events", json=events, headers=headers)
+    answer = customer.post("/v1/events", json=[{"name": name, "data": each} for each in data])
     assert answer.status_code == 202, answer.text
     return [f"/v1/events/{line['id']}" for line in answer.json()]
 
@@ -173,11 +160,13 @@ def test_the_operator_lists_the_starts_of_all(
     ]
     held = [until(who, event, "waiting")["pending_run"]["id"] for who, _, event in events]
     let_the_operator_in(gateway, ledger, tmp_path, monkeypatch)
-    said = CliRunner().invoke(app, ["pending", "list", "--deployment", "tell/alone", "--status", "waiting"])
+    said = CliRunner().invoke(app, ["pending", "list", "--deployment", "tell/alone", "--state", "waiting"])
     assert said.exit_code == 0, said.output
     lines = [line.split("\t") for line in said.output.splitlines()]
     assert set(held) <= {line[0] for line in lines}
     (line,) = [line for line in lines if line[0] == held[0]]
     assert line[1:4] == ["tell/alone", "waiting", "1"] and "(singleton: queue)" in line[-1]
-    wrong = CliRunner().invoke(app, ["pending", "list", "--status", "lost"])
-    assert "none of gathering, waiting, begun, dropped" in str(wrong.exception)
+    begun = [CliRunner().invoke(app, ["pending", "list", *which]).output for which in STARTED]
+    assert begun[0] == begun[1] and {line.split("\t")[2] for line in begun[0].splitlines()} == {"started"}
+    wrong = CliRunner().invoke(app, ["pending", "list", "--state", "lost"])
+    assert "none of collecting, waiting, started, dropped" in str(wrong.exception)

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from ledger_databases import Databases
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, Customer, RunningGateway, running_gateway
+from running_gateway import Customer, RunningGateway
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger_url as ledger_url
 
 from darkroom.ledger import Ledger, new_id
-from darkroom.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    home: Path = tmp_path_factory.mktemp("home")
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
-        with running_gateway(settings) as gateway:
-            yield gateway
 
 
 @pytest.fixture
@@ -56,7 +37,6 @@ def test_categories_are_listed_with_how_many_models_each_has(ann: Customer) -> N
 def test_a_quote_takes_the_labels_that_the_order_takes(ann: Customer) -> None:
     """Its body, as it would be sent."""
     order = {"model": "fal-ai/nano-banana", "input": {"prompt": "a fox"}, "tags": ["spring"]}
-    headers = {"Authorization": f"Bearer {ann.key}"}
     for kind, body in {"run-model": order, "generate-image": {"prompt": "a fox", "tags": ["spring"]}}.items():
-        quoted = ann.http.post("/v1/quotes", json={"kind": kind, "order": body}, headers=headers)
+        quoted = ann.post("/v1/quotes", json={"kind": kind, "order": body})
         assert quoted.status_code == 200 and quoted.json()["estimate_usd"] > 0, quoted.text

@@ -6,36 +6,25 @@ an id, a thing of that kind is to be made here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from ledger_databases import Databases
 from pydantic import SecretStr
-from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import RunningGateway, routes_of
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger as ledger
+from shared_gateway import ledger_url as ledger_url
 
 from darkroom.clock import utc_now
 from darkroom.deployments.gateway.app import create_app
 from darkroom.deployments.gateway.scopes import ROUTES, WITHOUT_KEY, scope_of
 from darkroom.ledger import Ledger, NewKey, Scope, StoredFile, new_id
-from darkroom.media.store import LocalFolder, MediaStore
 from darkroom.settings import Settings
 
-
-def routes(given: Any) -> Iterator[str]:
-    """As method and path, with those of included routers as they are reached."""
-    for route in given:
-        if hasattr(route, "effective_candidates"):
-            yield from routes(route.effective_candidates())
-        else:
-            yield from (
-                f"{method} {route.path}" for method in getattr(route, "methods", None) or () if method != "HEAD"
-            )
-
-
 APP = create_app(Settings(ledger_url="postgresql://nowhere/none", signing_key=SecretStr("a long random text")))
-ALL = sorted(routes(APP.routes))
+ALL = sorted(routes_of(APP))
 KEYED = [route for route in ALL if route not in WITHOUT_KEY]
 # Of one thing that is somebody's. Models are everybody's, kinds of orders too, and operators see all users.
 OF_A_THING = [route for route in KEYED if "{id}" in route and "/v1/admin/" not in route]
@@ -49,29 +38,6 @@ BODIES: dict[str, Any] = {
     "POST /v1/batches/{id}/selection": {"winners": [0]},
     "POST /v1/waits/{id}/extend": {"until": "2050-01-01T00:00:00Z"},
 }
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(ledger_url)
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    home = tmp_path_factory.mktemp("home")
-    settings = Settings(ledger_url=ledger_url, home=home, signing_key=SecretStr("a long random text"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", NO_PREFECT)
-        with running_gateway(settings, blocks=GivenBlocks(media=MediaStore(LocalFolder(str(home))))) as gateway:
-            yield gateway
 
 
 @pytest.fixture(scope="module")

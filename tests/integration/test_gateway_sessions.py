@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, RunningGateway, running_gateway
+from running_gateway import RunningGateway
 from streams import reading
 
 from darkroom.clock import utc_now
 from darkroom.ledger import Ledger, NewKey, Scope
-from darkroom.settings import Settings
-
-
-@pytest.fixture
-def gateway(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningGateway]:
-    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
-    settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
-    with running_gateway(settings) as gateway:
-        yield gateway
 
 
 @pytest.fixture
@@ -54,12 +43,9 @@ def test_a_session_cannot_prolong_itself(gateway: RunningGateway, ann: NewKey) -
 def test_a_session_ends_when_it_is_said_to(gateway: RunningGateway, ann: NewKey) -> None:
     """And its key stays, also where it is shown itself in the session's place."""
     token = opened(gateway, ann)
-    headers = {"Authorization": f"Bearer {token}"}
-    assert gateway.http.delete("/v1/sessions/current", headers=headers).status_code == 204
+    assert gateway.as_user(token).delete("/v1/sessions/current").status_code == 204
     assert gateway.as_user(token).get("/v1/jobs").status_code == 401
-    assert (
-        gateway.http.delete("/v1/sessions/current", headers={"Authorization": f"Bearer {ann.key}"}).status_code == 204
-    )
+    assert gateway.as_user(ann).delete("/v1/sessions/current").status_code == 204
     assert gateway.as_user(ann).get("/v1/jobs").status_code == 200
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -202,6 +202,25 @@ def test_a_stream_ends_with_its_key(gateway: RunningGateway, ledger: Ledger, ann
     assert ": its key holds no longer" in by_key.said
     for answer in (gateway.as_user(ann).get("/v1/stream"), gateway.http.get("/v1/stream", params={"token": given})):
         assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "revoke", [lambda ledger, key: ledger.keys.revoke(key.id), lambda ledger, _: ledger.users.revoke("ann")]
+)
+def test_a_revoked_keys_stream_waits_for_no_look(
+    settings: Settings, ledger: Ledger, ann: NewKey, revoke: Callable[[Ledger, NewKey], object]
+) -> None:
+    """The gateways are told: by itself this one would look in ten minutes."""
+    rarely = settings.model_copy(update={"time_scale": 600})
+    with (
+        running_gateway(rarely, blocks=GivenBlocks()) as gateway,
+        reading(f"{gateway.url}/v1/stream", key=ann.key) as reader,
+    ):
+        finish(ledger, ann.user_id)
+        reader.until("job.completed")
+        revoke(ledger, ann)
+        reader.until_it_ends()
+    assert ": its key holds no longer" in reader.said
 
 
 def test_a_stream_ends_with_its_token(gateway: RunningGateway, ledger: Ledger, ann: NewKey, settings: Settings) -> None:

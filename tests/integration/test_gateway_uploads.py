@@ -6,24 +6,26 @@ import errno
 import hashlib
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
+import media_files
 import pillow_heif
 import pytest
 from PIL import Image
 from prefect.filesystems import LocalFileSystem
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gateway
+from running_gateway import RunningGateway, gateway_alone
+from shared_gateway import home as home
+from shared_gateway import ledger as ledger
+from shared_gateway import ledger_url as ledger_url
 from starlette.datastructures import UploadFile
 
-from darkroom.ledger import Ledger
+from darkroom.ledger import Ledger, new_id
 from darkroom.media.archives import LARGEST_IMAGE
 from darkroom.media.store import MediaStore
-from darkroom.settings import Settings
 
 
 def picture(kind: str = "PNG", *, size: tuple[int, int] = (300, 200)) -> bytes:
@@ -42,23 +44,27 @@ def zipped(entries: Mapping[str, bytes], *, mode: int = stat.S_IFREG) -> bytes:
     return out.getvalue()
 
 
+@pytest.fixture(scope="module")
+def files() -> LocalFileSystem:
+    return LocalFileSystem()
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(files: LocalFileSystem, tmp_path: Path) -> Path:
+    """Where the one gateway puts what this test brings."""
+    files.basepath = str(tmp_path / "media")
     return tmp_path / "media"
 
 
-@pytest.fixture
-def gateway(ledger_url: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningGateway]:
-    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
-    settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
-    store = MediaStore(LocalFileSystem(basepath=str(folder)))
-    with running_gateway(settings, blocks=GivenBlocks(media=store)) as gateway:
+@pytest.fixture(scope="module")
+def gateway(ledger_url: str, files: LocalFileSystem, home: Path) -> Iterator[RunningGateway]:
+    with gateway_alone(ledger_url, home, media=MediaStore(files)) as gateway:
         yield gateway
 
 
 @pytest.fixture
-def ann(ledger: Ledger) -> dict[str, str]:
-    return {"Authorization": f"Bearer {ledger.users.add('ann', plan='pro').key}"}
+def ann(ledger: Ledger, folder: Path) -> dict[str, str]:
+    return {"Authorization": f"Bearer {ledger.users.add(new_id('ann_'), plan='pro').key}"}
 
 
 def brought(gateway: RunningGateway, who: dict[str, str], content: Any, kind: str) -> httpx.Response:
@@ -81,7 +87,7 @@ def test_a_picture_lies_in_the_store_and_is_its_owners(
     assert asset.key == f"uploads/{asset.user_id}/{asset.id}.{extension}"
     assert (folder / asset.key).read_bytes() == content
     assert gateway.http.get(f"/v1/assets/{asset.id}", headers=ann).content == content
-    eve = {"Authorization": f"Bearer {ledger.users.add('eve', plan='pro').key}"}
+    eve = {"Authorization": f"Bearer {ledger.users.add(new_id('eve_'), plan='pro').key}"}
     assert gateway.http.get(f"/v1/assets/{asset.id}", headers=eve).status_code == 404
 
 
@@ -217,11 +223,59 @@ def test_a_file_that_is_too_large_is_refused(gateway: RunningGateway, ann: dict[
     assert not folder.exists()
 
 
-def test_other_files_than_pictures_and_archives_are_refused(gateway: RunningGateway, ann: dict[str, str]) -> None:
-    """By their declared type, before anything is read."""
-    answer = brought(gateway, ann, b"%PDF", "application/pdf")
-    assert (answer.status_code, answer.json()["field"]) == (415, "Content-Type")
-    assert "application/zip" in answer.json()["remedy"]
+def test_what_is_declared_as_no_file_is_refused(gateway: RunningGateway, ann: dict[str, str]) -> None:
+    """A form or JSON in its place, before anything is read."""
+    for declared in ("application/json", "multipart/form-data", "application/x-www-form-urlencoded"):
+        answer = brought(gateway, ann, b"x", declared)
+        assert (answer.status_code, answer.json()["field"]) == (415, "Content-Type")
+        assert "application/zip" in answer.json()["remedy"]
+
+
+LARGE_SOUND = b"RIFF\xff\xff\xff\x7fWAVEfmt "
+OTHERS = {
+    "a film": (media_files.film, "video/mp4", "video/mp4", "mp4"),
+    "a sound": (lambda: media_files.sound(kind="wav"), "audio/x-wav", "audio/wav", "wav"),
+    "a sound that its sender does not know": (
+        lambda: media_files.sound(kind="mp3"),
+        "application/octet-stream",
+        "audio/mpeg",
+        "mp3",
+    ),
+    # Longer than what is read of one.
+    "a long sound": (lambda: LARGE_SOUND + bytes(65 << 20), "audio/wav", "audio/wav", "wav"),
+    "3D": (lambda: b"glTF\x02\x00\x00\x00" + bytes(64), "model/gltf-binary", "model/gltf-binary", "glb"),
+    "a document": (lambda: b"%PDF-1.7 PK\x05\x06", "application/octet-stream", "application/pdf", "pdf"),
+    "what nobody knows": (lambda: b"a secret format", "model/x-secret", "application/octet-stream", "bin"),
+    "a picture by another name": (picture, "video/mp4", "image/png", "png"),
+}
+
+
+@pytest.mark.parametrize(("made", "declared", "content_type", "ending"), OTHERS.values(), ids=OTHERS)
+def test_whatever_a_model_takes_is_kept_as_it_is(
+    gateway: RunningGateway,
+    ann: dict[str, str],
+    folder: Path,
+    made: Callable[[], bytes],
+    declared: str,
+    content_type: str,
+    ending: str,
+) -> None:
+    """By what its bytes say; what plays has its length."""
+    content = made()
+    answer = brought(gateway, ann, content, declared)
+    assert answer.status_code == 201, answer.text
+    document = answer.json()
+    assert (document["content_type"], document["bytes"]) == (content_type, len(content))
+    assert document["sha256"] == hashlib.sha256(content).hexdigest()
+    (file,) = folder.rglob(f"*.{ending}")
+    assert file.read_bytes() == content
+
+
+def test_a_film_that_ends_too_soon_is_refused(gateway: RunningGateway, ann: dict[str, str], folder: Path) -> None:
+    """Before a model is paid to fail on it."""
+    answer = brought(gateway, ann, media_files.film()[:-4000], "video/mp4")
+    assert (answer.status_code, answer.json()["field"]) == (422, "body")
+    assert not folder.exists()
 
 
 def test_a_large_file_without_a_key_is_answered(gateway: RunningGateway, folder: Path) -> None:

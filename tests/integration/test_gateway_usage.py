@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,23 +12,13 @@ from pathlib import Path
 import pytest
 from ledger_databases import Db
 from ledger_scenes import DEV, post
-from pydantic import SecretStr
-from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, let_the_operator_in, running_gateway
+from running_gateway import RunningGateway, let_the_operator_in
 
 from darkroom.deployments.cli import main
 from darkroom.ledger import Ledger, NewKey
-from darkroom.settings import Settings
 
 NOON = datetime(2026, 11, 19, 12, tzinfo=UTC)
 NOVEMBER = "from=2026-11-01&to=2026-12-01"
-
-
-@pytest.fixture
-def gateway(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningGateway]:
-    monkeypatch.setenv("PREFECT_API_URL", NO_PREFECT)
-    settings = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
-    with running_gateway(settings, blocks=GivenBlocks()) as gateway:
-        yield gateway
 
 
 @pytest.fixture
@@ -82,6 +71,15 @@ def test_everybody_sees_their_own(gateway: RunningGateway, shop: NewKey) -> None
     assert gateway.as_user(shop).get("/v1/usage?from=2026-11-20&to=2026-12-01").json()["items"] == []
 
 
+def test_an_end_alone_ends_its_month(gateway: RunningGateway, shop: NewKey) -> None:
+    """The first of a month is the end of the one before; any other time is in its own."""
+    november = gateway.as_user(shop).get("/v1/usage?to=2026-12-01").json()
+    assert datetime.fromisoformat(november["from"]) == datetime(2026, 11, 1, tzinfo=UTC)
+    assert november["total"]["calls"] == 2
+    within = gateway.as_user(shop).get("/v1/usage?to=2026-11-19T12:00:01Z").json()
+    assert (within["from"], within["total"]["calls"]) == (november["from"], 2)
+
+
 def test_it_comes_as_csv_too(gateway: RunningGateway, shop: NewKey) -> None:
     """Exact, and nobody's tag is a formula."""
     answer = gateway.as_user(shop).get(f"/v1/usage?{NOVEMBER}&group_by=tag&format=csv")
@@ -121,3 +119,6 @@ def test_operators_see_everybody(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(each["name"] for each in lines[:-1]) == ["ann", "max", "shop"]
     assert lines[-1]["spent_usd"] == 0.035
+    with pytest.raises(SystemExit):
+        main(["costs", "--to", "2026-12-01T01:00:00+01:00", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["spent_usd"] == 0.035

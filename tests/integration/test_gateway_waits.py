@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
+from gateway_and_prefect import gateway as gateway
 from implying import assigned, creations
-from pydantic import SecretStr
 from running_gateway import (
     Customer,
-    GivenBlocks,
     RecordingPrefect,
     RunningGateway,
-    recording_prefect,
-    running_gateway,
 )
 from support import wait_until
 
@@ -25,23 +20,8 @@ from darkroom.clock import utc_now
 from darkroom.deployments.cli.waits import duration
 from darkroom.errors import BadInput
 from darkroom.ledger import WAIT, Job, JobStatus, Ledger, Wait
-from darkroom.settings import Settings
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def prefect(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingPrefect]:
-    with recording_prefect() as prefect:
-        monkeypatch.setenv("PREFECT_API_URL", prefect.url)
-        yield prefect
-
-
-@pytest.fixture
-def gateway(ledger_url: str, tmp_path: Path, prefect: RecordingPrefect) -> Iterator[RunningGateway]:
-    given = Settings(ledger_url=ledger_url, home=tmp_path, signing_key=SecretStr("a long random text"))
-    with running_gateway(given, blocks=GivenBlocks()) as gateway:
-        yield gateway
 
 
 @pytest.fixture
@@ -76,13 +56,13 @@ def leave(ledger: Ledger, job: Job, wait: Wait) -> None:
     assert ledger.runs.on_suspended(job.run_id, {job.id: {WAIT + wait.id}})
 
 
-def was_woken(prefect: RecordingPrefect, job: Job, ledger: Ledger) -> None:
+def was_woken(prefect_calls: RecordingPrefect, job: Job, ledger: Ledger) -> None:
     """Prefect was told to resume the job's run."""
     flow_run_id = ledger.runs.flow_run_of(job.id)
     wait_until(
         lambda: any(
             str(flow_run_id) in related["prefect.resource.id"]
-            for events in prefect.bodies("/events$")
+            for events in prefect_calls.bodies("/events$")
             for event in events
             for related in event["related"]
         ),
@@ -107,7 +87,7 @@ def test_a_job_tells_what_it_waits_for_and_what_it_has_done(ann: Customer, ledge
 
 
 def test_a_wait_is_ended_by_hand_and_its_run_is_woken(
-    ann: Customer, ledger: Ledger, job: Job, prefect: RecordingPrefect
+    ann: Customer, ledger: Ledger, job: Job, prefect_calls: RecordingPrefect
 ) -> None:
     """Once: what is over is not ended again."""
     wait = asleep(ledger, job)
@@ -115,31 +95,28 @@ def test_a_wait_is_ended_by_hand_and_its_run_is_woken(
     assert answer.status_code == 200
     assert (answer.json()["state"], answer.json()["settled_by"]) == ("timed_out", "hand")
     assert answer.json()["status"] == "over"  # the word of 0.1
-    was_woken(prefect, job, ledger)
+    was_woken(prefect_calls, job, ledger)
     assert ann.post(f"/v1/waits/{wait.id}/wake").status_code == 409
 
 
-def extend(gateway: RunningGateway, who: Customer, wait: Wait, until: object) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {who.key}"}
-    return gateway.http.post(f"/v1/waits/{wait.id}/extend", json={"until": until}, headers=headers)
+def extend(who: Customer, wait: Wait, until: object) -> httpx.Response:
+    return who.post(f"/v1/waits/{wait.id}/extend", json={"until": until})
 
 
-def test_a_wait_is_given_another_time(
-    gateway: RunningGateway, ann: Customer, ledger: Ledger, job: Job, prefect: RecordingPrefect
-) -> None:
+def test_a_wait_is_given_another_time(ann: Customer, ledger: Ledger, job: Job, prefect_calls: RecordingPrefect) -> None:
     """Its run is told: how long it may stay suspended is of before."""
     wait = asleep(ledger, job)
     later = utc_now() + 30 * DAY
-    answer = extend(gateway, ann, wait, later.isoformat())
+    answer = extend(ann, wait, later.isoformat())
     assert answer.status_code == 200 and datetime.fromisoformat(answer.json()["until"]) == later
-    was_woken(prefect, job, ledger)
+    was_woken(prefect_calls, job, ledger)
 
 
 @pytest.mark.parametrize("until", ["soon", "2030-01-01T12:00:00", "9999-01-01T00:00:00Z", None])
 def test_a_time_that_nobody_can_mean_is_refused_with_its_field(
-    gateway: RunningGateway, ann: Customer, ledger: Ledger, job: Job, until: object
+    ann: Customer, ledger: Ledger, job: Job, until: object
 ) -> None:
-    answer = extend(gateway, ann, asleep(ledger, job), until)
+    answer = extend(ann, asleep(ledger, job), until)
     assert (answer.status_code, answer.json()["field"]) == (422, "until")
 
 
@@ -149,7 +126,7 @@ def test_another_users_wait_is_not_there(gateway: RunningGateway, ann: Customer,
     wait = asleep(ledger, job)
     assert bob.get(f"/v1/waits/{wait.id}").status_code == 404
     assert bob.post(f"/v1/waits/{wait.id}/wake").status_code == 404
-    assert extend(gateway, bob, wait, (utc_now() + DAY).isoformat()).status_code == 404
+    assert extend(bob, wait, (utc_now() + DAY).isoformat()).status_code == 404
     assert ann.post("/v1/waits/wait_nonesuch/wake").status_code == 404
     assert ann.get(f"/v1/waits/{wait.id}").json()["status"] == "open"
 
@@ -162,22 +139,22 @@ def test_a_wait_for_another_job_lasts_as_long_as_that(ann: Customer, ledger: Led
 
 
 def test_a_run_is_woken_when_the_time_of_its_wait_has_come(
-    ann: Customer, ledger: Ledger, job: Job, prefect: RecordingPrefect
+    ann: Customer, ledger: Ledger, job: Job, prefect_calls: RecordingPrefect
 ) -> None:
     """By the gateway: there is no process of it, and reconcile comes every minute only."""
     asleep(ledger, job, seconds=0.5)
-    was_woken(prefect, job, ledger)
+    was_woken(prefect_calls, job, ledger)
 
 
 def test_a_cancelled_job_that_only_waits_ends_at_once_and_so_does_its_child(
-    ann: Customer, ledger: Ledger, job: Job, prefect: RecordingPrefect
+    ann: Customer, ledger: Ledger, job: Job, prefect_calls: RecordingPrefect
 ) -> None:
     """Its run is told, and closes."""
     wait, implied = ledger.waits.for_child(job, "picture", kind="generate-image", parameters={"prompt": "a fox"})
     leave(ledger, job, wait)
     answer = ann.post(f"/v1/jobs/{job.id}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
-    was_woken(prefect, job, ledger)
+    was_woken(prefect_calls, job, ledger)
     (child_id,) = assigned(implied)
 
     def child_has_ended() -> bool:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from pydantic import SecretStr
-from running_gateway import GivenBlocks, RecordingPrefect, RunningGateway, recording_prefect, running_gateway
+from running_gateway import GivenBlocks, RecordingPrefect, RunningGateway, running_gateway
 from simulated_fal import SimulatedFal
 from support import wait_until
 
@@ -81,13 +81,6 @@ class Scene:
         """A webhook by hand, signed as fal does."""
         body = {"request_id": request_id, "gateway_request_id": request_id, "status": "OK", "payload": {"images": []}}
         return self.simulator.send_webhook(url=self.gateway.webhook_url(token), body=body, **order)
-
-
-@pytest.fixture
-def prefect_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingPrefect]:
-    with recording_prefect() as prefect:
-        monkeypatch.setenv("PREFECT_API_URL", prefect.url)
-        yield prefect
 
 
 @pytest.fixture
@@ -302,7 +295,7 @@ def test_strangers_are_turned_away_before_anything_is_read(scene: Scene) -> None
 
 
 def test_a_run_that_has_left_is_woken_after_the_answer(scene: Scene) -> None:
-    """By an event with the flow run as its related resource; the automation resumes it."""
+    """Prefect is asked to resume it, and has the event, which does not name it for the automation once more."""
     scene.simulator.rule(match=scene.prompt, hold=True)
     request_id = scene.submit()
     flow_run_id = leave(scene)
@@ -311,8 +304,9 @@ def test_a_run_that_has_left_is_woken_after_the_answer(scene: Scene) -> None:
     (events,) = wait_until(lambda: scene.prefect.bodies("/events"), what="the event")
     assert events[0]["event"] == "fal.job.completed"
     assert events[0]["related"] == [
-        {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "flow-run"}
+        {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "resumed-run"}
     ]
+    assert scene.prefect.bodies(f"/flow_runs/{flow_run_id}/resume$") == [{}]
 
 
 class TestLearning:

@@ -18,6 +18,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from ledger_clocks import Clock
+from ledger_clocks import dated as dated
 from reconciling import resources_of
 from simulated_fal import SimulatedFal, start_simulator
 
@@ -31,7 +33,7 @@ from darkroom.providers.fal import Fal
 from darkroom.providers.fal.billing import FalBilling
 from darkroom.providers.fal.platform import FalPlatform
 from darkroom.providers.fal.provider import FalProvider
-from darkroom.providers.outcomes import succeeded
+from darkroom.providers.outcomes import announced
 from darkroom.providers.registry import Providers
 from darkroom.providers.shelf import open_shelf
 
@@ -56,25 +58,10 @@ MODELS: dict[str, tuple[str, str, str | None]] = {
 TAGS: tuple[tuple[str, ...], ...] = ((), ("spring",), ("ads", "spring"))
 
 
-class Clock:
-    """The night before, so that a day's budget lasts for the whole test; further when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = datetime.combine(datetime.now(UTC) - timedelta(days=1), time(1), tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def dated(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
-    with closing(Ledger(ledger_url, clock=clock)) as ledger:
-        yield ledger
+    """The night before, so that a day's budget lasts for the whole test."""
+    return Clock(datetime.combine(datetime.now(UTC) - timedelta(days=1), time(1), tzinfo=UTC))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +127,7 @@ class Shop:
             outcome = self.resources.providers.of("fal").poll(row)
         counted = outcome
         if outcome.output is not None and int(row.ref[-4:], 16) % 2:
-            outcome = succeeded(row, outcome.output)
+            outcome = announced(row, outcome.output)
         self.ledger.requests.settle(row.ref, outcome, via="poll" if outcome is counted else "webhook")
         if outcome.output is None and counted.output is not None:
             self.ledger.requests.fill_output(row.ref, output=counted.output, cost_usd=counted.cost_usd)

@@ -47,11 +47,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann").user_id
-
-
-@pytest.fixture
 def ingest(ledger: Ledger) -> Iterator[EventIngest]:
     yield EventIngest(ledger)
 

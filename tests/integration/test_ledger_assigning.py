@@ -10,18 +10,23 @@ import pytest
 from implying import creations, grants
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
-from ledger_scenes import KIND, SUCCESS, Picture, granted_picture, picture_in_flight, post, spec, webhook
+from ledger_scenes import (
+    KIND,
+    SUCCESS,
+    Picture,
+    granted_picture,
+    picture_in_flight,
+    post,
+    spec,
+    submitting_picture,
+    webhook,
+)
 from sqlalchemy import Connection
 
 from darkroom.ledger import READY, Job, JobStatus, Ledger, RequestStatus, Run, Verdict
 from darkroom.ledger.database import make_engine
 from darkroom.ledger.locks import lock_run_of_job, lock_run_of_request
 from darkroom.ledger.runs import MOST_JOBS
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann", plan="studio").user_id
 
 
 @pytest.fixture
@@ -137,7 +142,7 @@ def test_jobs_of_one_grant_fill_runs_one_after_the_other(ledger: Ledger, db: Db,
     ]
 
 
-def test_a_run_with_room_takes_what_it_can_and_is_rung(ledger: Ledger, ann: str, idle: Picture) -> None:
+def test_a_run_with_room_takes_what_it_can_and_is_notified(ledger: Ledger, ann: str, idle: Picture) -> None:
     """The rest of the batch opens a second run; nobody waits for the first to be through."""
     jobs = [post(ledger, ann).id for _ in range(MOST_JOBS + 2)]
     with ledger.listen(idle.run_id) as listener:
@@ -167,6 +172,27 @@ def test_a_run_is_told_which_jobs_something_came_for(ledger: Ledger, ann: str) -
         assert told() == {""}
     work = ledger.runs.poll_work(picture.run_id, picture.waits, only=[picture.job_id])
     assert (work.open, work.ready, work.came) == ((picture.job_id,), (picture.job_id,), {picture.job_id})
+
+
+def test_a_run_that_begins_knows_which_results_are_there(ledger: Ledger, ann: str) -> None:
+    """A gateway has sent calls while it was started: results go first, and what the provider still has goes last."""
+    sent = submitting_picture(ledger, ann)
+    came = post(ledger, ann)
+    to_submit = post(ledger, ann)
+    ledger.grants.grant()
+    for job in (came, to_submit):
+        ledger.runs.assign(job.id)
+    (call,) = ledger.requests.of_job(came.id)
+    assert ledger.requests.begin_ahead(call.ref, deadline=timedelta(hours=1)) is not None
+    ledger.requests.settle(call.ref, SUCCESS, via="webhook")
+    for work in (
+        ledger.runs.poll_work(sent.run_id, {}),
+        ledger.runs.poll_work(sent.run_id, {}, only=[sent.job_id, to_submit.id, came.id]),
+    ):
+        assert work.ready == (came.id, to_submit.id, sent.job_id)
+        assert (work.came, work.sent) == ({came.id}, {sent.job_id})
+    ledger.jobs.cancel(sent.job_id)
+    assert ledger.runs.poll_work(sent.run_id, {}).sent == frozenset(), "whose cancel is asked for is called at once"
 
 
 def test_jobs_of_several_users_and_kinds_are_kept_apart(ledger: Ledger, ann: str) -> None:
@@ -362,7 +388,7 @@ def test_no_more_runs_are_made_ahead_than_the_users_queue_lets_run(ledger: Ledge
 
 
 def test_a_job_that_was_placed_ahead_is_granted_to_its_run(ledger: Ledger, full: Picture) -> None:
-    """Its run is rung, as for any further slot, and it is not made again."""
+    """Its run is notified, as for any further slot, and it is not made again."""
     job = post(ledger, ledger.users.add("bob").user_id)
     (start,) = creations(ledger.runs.assign(*ledger.grants.next_without_run(1)))
     assert ledger.grants.next_without_run(1) == []

@@ -7,12 +7,12 @@ from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
 
 import pytest
+from batch_scenes import carried_by, children, drafted, end_all, hand_out, manifest, order, rows_of
 from implying import assigned, creations, grants, wakes
 from ledger_databases import Db
-from ledger_scenes import FAILURE, SUCCESS, post, spec
+from ledger_scenes import FAILURE, SUCCESS, post
 
 from darkroom.clock import utc_now
 from darkroom.errors import BadInput, TooMany, WrongState
@@ -22,15 +22,10 @@ from darkroom.ledger import (
     NOTHING,
     ROWS,
     BatchPass,
-    Child,
-    Implied,
-    Job,
     JobStatus,
-    Lane,
     Ledger,
-    ManifestRow,
-    Posted,
     Run,
+    batches,
     database,
 )
 from darkroom.ledger.rows import Result
@@ -42,75 +37,8 @@ def ann(ledger: Ledger) -> str:
     return ledger.users.add("ann", plan="studio").user_id
 
 
-def manifest(count: int) -> list[ManifestRow]:
-    return [ManifestRow(n=n, name=f"sku-{n}", picture={"prompt": f"a fox, {n}"}) for n in range(count)]
-
-
-def children(rows: list[ManifestRow]) -> list[Child]:
-    return [
-        Child(n=row.n, parameters=row.picture, first=spec(input={"prompt": row.picture["prompt"]}, lane=Lane.BATCH))
-        for row in rows
-    ]
-
-
-def order(ledger: Ledger, user_id: str, count: int, **changes: Any) -> Posted:
-    rows = manifest(count)
-    values: dict[str, Any] = {
-        "kind": BATCH,
-        "parameters": {"rows": count},
-        "rows": rows,
-        "drafts": children(rows),
-        "forecast": {"draft": "0.25"},
-        "estimate_usd": Decimal(0),
-    }
-    return ledger.jobs.post_batch(user_id=user_id, **values | changes)
-
-
-def rows_of(ledger: Ledger, batch: Job) -> list[Job]:
-    return ledger.batches.page(batch.id, limit=10_000)
-
-
-def hand_out(ledger: Ledger) -> Implied:
-    granted = ledger.grants.grant()
-    return ledger.runs.assign(*[each.job_id for each in granted if each.run_id is None])
-
-
-def carried_by(ledger: Ledger, batch: Job) -> Run:
-    """The batch in the hands of a run whose process is there."""
-    (start,) = creations(ledger.runs.assign(batch.id))
-    return entered(ledger, start.run_id)
-
-
-def entered(ledger: Ledger, run_id: str) -> Run:
-    ledger.runs.created(run_id, uuid4())
-    run = ledger.runs.get(run_id)
-    assert run is not None and run.flow_run_id is not None
-    found = ledger.runs.enter(run.flow_run_id, run_key=run_id)
-    assert found is not None
-    return found[0]
-
-
-def end_all(ledger: Ledger, batch: Job, *, failed: tuple[int, ...] = ()) -> None:
-    """Every row that is open comes to its end, as its run would bring it there."""
-    while granted := ledger.grants.grant():
-        for each in granted:
-            job = ledger.jobs.get(each.job_id)
-            assert job is not None
-            bad = job.manifest_row in failed
-            ledger.requests.settle(each.ref, FAILURE if bad else SUCCESS, via="poll")
-            ledger.jobs.finish(job.id, JobStatus.FAILED if bad else JobStatus.COMPLETED)
-
-
 def look(ledger: Ledger, run: Run, waits: Mapping[str, set[str]]) -> tuple[str, ...]:
     return ledger.runs.poll_work(run.id, waits).ready
-
-
-def drafted(ledger: Ledger, user_id: str, count: int, *, failed: tuple[int, ...] = ()) -> Job:
-    """A batch whose first pass is over, and of which a person was asked."""
-    batch = order(ledger, user_id, count).job
-    end_all(ledger, batch, failed=failed)
-    ledger.batches.await_selection(batch.id, patience=None)
-    return batch
 
 
 def test_a_batch_is_on_record_with_all_its_rows_or_not_at_all(ledger: Ledger, db: Db, ann: str) -> None:
@@ -128,8 +56,8 @@ def test_a_batch_is_on_record_with_all_its_rows_or_not_at_all(ledger: Ledger, db
     assert db.execute("SELECT count(*) AS n FROM batch").fetchone() == {"n": 1}
 
 
-def test_ten_thousand_rows_are_written_in_bulk(ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten rows take as many statements as ten thousand."""
+def statements_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the statements that are sent from now on, to which more are added."""
     sent: list[str] = []
     execute = database._execute
 
@@ -138,6 +66,12 @@ def test_ten_thousand_rows_are_written_in_bulk(ledger: Ledger, ann: str, monkeyp
         return execute(driver, name, parameters)
 
     monkeypatch.setattr(database, "_execute", note)
+    return sent
+
+
+def test_ten_thousand_rows_are_written_in_bulk(ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten rows take as many statements as ten thousand."""
+    sent = statements_of(monkeypatch)
 
     def statements(rows: int) -> int:
         sent.clear()
@@ -447,3 +381,16 @@ def test_its_user_hears_of_the_batch_and_not_of_every_row(ledger: Ledger, db: Db
         (batch.id, "job.completed"),
     ]
     assert {row.status for row in rows_of(ledger, batch)} == {JobStatus.COMPLETED}
+
+
+def test_the_audit_is_read_in_pages_and_has_every_call_of_every_row(
+    ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "PAGE", 2)
+    batch = order(ledger, ann, 5).job
+    asked = statements_of(monkeypatch)
+    rows = ledger.batches.audit(batch.id)
+    assert next(rows)["n"] == 0
+    assert asked.count("children_audit") == 1, "what comes later is read later"
+    assert [row["n"] for row in rows] == [1, 2, 3, 4]
+    assert asked.count("children_audit") == 3

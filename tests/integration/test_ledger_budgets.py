@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from interleaving import overlap
+from ledger_clocks import Clock
+from ledger_clocks import dated as dated
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post
 
@@ -27,6 +28,15 @@ def ann(ledger: Ledger) -> str:
 def settle(ledger: Ledger, granted: list[Granted], outcome: Outcome = SUCCESS) -> None:
     for each in granted:
         ledger.requests.settle(each.ref, outcome, via="poll")
+
+
+def send(ledger: Ledger) -> list[Granted]:
+    """Grant, and have the provider take what was granted."""
+    granted = list(ledger.grants.grant())
+    for each in granted:
+        assert ledger.requests.begin_submit(each.ref, deadline=timedelta(hours=1)) is not None
+        ledger.requests.accepted(each.ref, request_id=each.ref)
+    return granted
 
 
 def test_no_more_is_granted_than_the_day_allows(ledger: Ledger, ann: str) -> None:
@@ -88,6 +98,36 @@ def test_a_success_without_its_result_counts_with_its_estimate(ledger: Ledger, d
     assert ledger.budgets.of(ann)[0].spent_usd == 3 * PRICE - Decimal("0.01")
 
 
+def test_a_call_that_was_given_up_counts_with_its_estimate(ledger: Ledger, db: Db, ann: str) -> None:
+    """It may have been paid: in the grant, what is shown, and the news, until its cost or its bill says otherwise."""
+    for _ in range(6):
+        post(ledger, ann, estimate_usd=PRICE)
+    settle(ledger, granted := send(ledger), Outcome(transition=Transition.EXPIRE))
+    assert ledger.grants.grant() == []
+    assert [each.spent_usd for each in ledger.budgets.of(ann)] == [4 * PRICE, 4 * PRICE]
+    ledger.budgets.publish()
+    told = db.execute("SELECT data FROM notification WHERE event = 'budget.reached'").fetchone()
+    assert told is not None and Decimal(str(told["data"]["spent_usd"])) == 4 * PRICE
+    settle(ledger, granted[:1], replace(SUCCESS, cost_usd=Decimal("0.01")))
+    db.execute("UPDATE request SET billed_usd = 0 WHERE ref = %s", [granted[1].ref])
+    assert ledger.budgets.of(ann)[0].spent_usd == 2 * PRICE + Decimal("0.01")
+    assert len(ledger.grants.grant()) == 1
+
+
+@pytest.mark.parametrize("given_up", [Transition.EXPIRE, Transition.CANCEL])
+def test_a_late_success_without_its_result_counts_with_its_estimate(
+    ledger: Ledger, ann: str, given_up: Transition
+) -> None:
+    """Until it is fetched. A call whose cancel the provider has confirmed has cost nothing until then."""
+    post(ledger, ann, estimate_usd=PRICE)
+    settle(ledger, granted := send(ledger), Outcome(transition=given_up))
+    assert ledger.budgets.of(ann)[0].spent_usd == (PRICE if given_up is Transition.EXPIRE else 0)
+    settle(ledger, granted, Outcome(transition=Transition.SUCCEED))
+    assert ledger.budgets.of(ann)[0].spent_usd == PRICE
+    ledger.requests.fill_output(granted[0].ref, output={}, cost_usd=Decimal("0.01"))
+    assert ledger.budgets.of(ann)[0].spent_usd == Decimal("0.01")
+
+
 def test_what_costs_nothing_goes_on_though_the_budget_is_overspent(ledger: Ledger, ann: str) -> None:
     """A picture turned out dearer than was expected; an import of pictures from the web does not wait for tomorrow."""
     post(ledger, ann, estimate_usd=PRICE)
@@ -125,25 +165,9 @@ def test_a_row_that_is_not_due_reserves_nothing(ledger: Ledger, db: Db, ann: str
     assert [each.job_id for each in ledger.grants.grant()] == [due.id]
 
 
-class Clock:
-    """Stands still at what it is set to."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 30, 23, 50, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def dated(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
-    with closing(Ledger(ledger_url, clock=clock)) as ledger:
-        yield ledger
+    return Clock(datetime(2026, 11, 30, 23, 50, tzinfo=UTC))
 
 
 def test_a_month_is_a_budget_beside_the_day(dated: Ledger, clock: Clock) -> None:

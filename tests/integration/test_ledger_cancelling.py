@@ -30,11 +30,6 @@ from darkroom.ledger import Granted, Job, JobStatus, Ledger, RequestStatus, Verd
 JOBS = 12
 
 
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann", plan="studio").user_id
-
-
 def statuses(ledger: Ledger, job_id: str) -> list[RequestStatus]:
     return [row.status for row in ledger.requests.of_job(job_id)]
 
@@ -106,7 +101,7 @@ def test_a_step_reserved_beside_the_end_of_its_job_is_not_queued(
     picture = granted_picture(ledger, ann)
 
     def reserve() -> object:
-        return ledger.requests.reserve(picture.job_id, spec(step="upscale"))
+        return ledger.requests.reserve_all(picture.job_id, [spec(step="upscale")])[0]
 
     if reserve_first:
         overlap(db, reserve, lambda: end(picture), at="INSERT ON request")
@@ -214,7 +209,7 @@ def _settle(ledger: Ledger, job: Job, chance: random.Random) -> None:
 
 
 def _reserve(ledger: Ledger, job: Job, chance: random.Random) -> None:
-    ledger.requests.reserve(job.id, spec(step=chance.choice(["upscale", "watermark"])))
+    ledger.requests.reserve_all(job.id, [spec(step=chance.choice(["upscale", "watermark"]))])
 
 
 def _cancel(ledger: Ledger, job: Job, chance: random.Random) -> None:

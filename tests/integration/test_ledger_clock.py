@@ -34,11 +34,6 @@ def ahead(ledger_url: str) -> Iterator[Ahead]:
         yield later
 
 
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann").user_id
-
-
 def test_a_wait_is_over_when_the_clock_says_so(ledger: Ledger, ann: str, ahead: Ahead) -> None:
     """For who looks for the runs to wake, for reconcile, for the run that looks, and for the wait itself."""
     picture = picture_in_flight(ledger, ann)

@@ -35,11 +35,6 @@ PRICE = Decimal("0.025")
 
 
 @pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann", plan="studio").user_id
-
-
-@pytest.fixture
 def bob(ledger: Ledger) -> str:
     return ledger.users.add("bob", plan="studio").user_id
 
@@ -59,7 +54,7 @@ def dead(
     picture.settle(SUCCESS if generated else FAILURE)
     ref, step = picture.ref, "generate"
     if generated:
-        second = ledger.requests.reserve(picture.job_id, spec(step="upscale", endpoint=GPT))
+        second = ledger.requests.reserve_all(picture.job_id, [spec(step="upscale", endpoint=GPT)])[0]
         ledger.requests.settle(second.ref, FAILURE, via="webhook")
         ref, step = second.ref, "upscale"
     error = {"code": code, "class": kind, "message": "No.", "step": step, "ref": ref, "retryable": False}
@@ -200,13 +195,13 @@ def test_a_step_that_comes_later_is_within_the_budget_or_is_not_asked_for(ledger
     """Another attempt of one job takes what is left; the next of another says what to do, and nothing is on record."""
     one, other = dead(ledger, ann), dead(ledger, ann)
     replay(ledger, 3 * PRICE)
-    assert ledger.requests.reserve(one, spec(step="upscale")).status is RequestStatus.QUEUED
+    assert ledger.requests.reserve_all(one, [spec(step="upscale")])[0].status is RequestStatus.QUEUED
     with pytest.raises(BadInput, match="larger budget") as refused:
         ledger.requests.reserve_all(other, [spec(step="upscale")])
     assert (refused.value.code, refused.value.step) == ("over_budget", "upscale")
     assert [row.step for row in ledger.requests.of_job(other)] == ["generate", "generate"]
     free = spec(step="note", estimate_usd=Decimal(0))
-    assert ledger.requests.reserve(other, free).status is RequestStatus.QUEUED, "it costs nothing"
+    assert ledger.requests.reserve_all(other, [free])[0].status is RequestStatus.QUEUED, "it costs nothing"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +225,7 @@ def test_a_budget_counts_what_was_paid_and_what_may_have_been(
     assert ledger.requests.begin_submit(granted.ref, deadline=timedelta(hours=1)) is not None
     ledger.requests.settle(granted.ref, ending, via="webhook")
     try:
-        ledger.requests.reserve(job_id, spec(step="more"))
+        ledger.requests.reserve_all(job_id, [spec(step="more")])
     except BadInput:
         assert left == 0
     else:
@@ -247,7 +242,7 @@ def test_a_duplicate_that_was_paid_counts_against_the_budget(ledger: Ledger, ann
     for request_id in ("fal-wanted", "fal-again"):
         ledger.requests.settle(granted.ref, SUCCESS, via="webhook", arrival=webhook(request_id))
     with pytest.raises(BadInput):
-        ledger.requests.reserve(job_id, spec(step="more"))
+        ledger.requests.reserve_all(job_id, [spec(step="more")])
 
 
 def test_a_job_that_leaves_a_replay_leaves_what_it_has_paid_there(ledger: Ledger, ann: str) -> None:
@@ -258,9 +253,9 @@ def test_a_job_that_leaves_a_replay_leaves_what_it_has_paid_there(ledger: Ledger
     ledger.requests.settle(ref, SUCCESS, via="webhook")
     ledger.jobs.finish(one, JobStatus.FAILED, error={"code": "file_unverified", "class": "retry"})
     ledger.jobs.replay(one)
-    assert ledger.requests.reserve(one, spec(step="more")).status is RequestStatus.QUEUED
+    assert ledger.requests.reserve_all(one, [spec(step="more")])[0].status is RequestStatus.QUEUED
     with pytest.raises(BadInput):
-        ledger.requests.reserve(other, spec(step="more"))
+        ledger.requests.reserve_all(other, [spec(step="more")])
 
 
 def test_what_a_job_starts_has_the_budget_of_its_replay(ledger: Ledger, ann: str) -> None:
@@ -272,7 +267,7 @@ def test_what_a_job_starts_has_the_budget_of_its_replay(ledger: Ledger, ann: str
     wait, _ = ledger.waits.for_child(job, "child", kind="generate-image", parameters={})
     assert wait.child_job_id is not None
     with pytest.raises(BadInput):
-        ledger.requests.reserve(wait.child_job_id, spec())
+        ledger.requests.reserve_all(wait.child_job_id, [spec()])
 
 
 def test_calls_at_once_do_not_both_have_the_last_of_the_budget(ledger: Ledger, ann: str) -> None:
@@ -282,7 +277,7 @@ def test_calls_at_once_do_not_both_have_the_last_of_the_budget(ledger: Ledger, a
 
     def one_more(job_id: str) -> bool:
         try:
-            ledger.requests.reserve(job_id, spec(step="more"))
+            ledger.requests.reserve_all(job_id, [spec(step="more")])
         except BadInput:
             return False
         return True

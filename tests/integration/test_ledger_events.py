@@ -33,11 +33,6 @@ NAME = "user.profile_completed"
 ONBOARDING = EventStart(deployment="onboard-user/on-demand", parameters={"account": "a-1"})
 
 
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann", plan="studio").user_id
-
-
 def matches(condition: str, data: Mapping[str, Any]) -> bool | str:
     """In place of CEL: `field=value`."""
     field, _, value = condition.partition("=")

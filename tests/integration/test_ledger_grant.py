@@ -17,11 +17,6 @@ from darkroom.clock import utc_now
 from darkroom.ledger import Granted, JobStatus, Lane, Ledger, Request, RequestStatus
 
 
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann", plan="studio").user_id
-
-
 def jobs_of(granted: list[Granted]) -> set[str]:
     return {each.job_id for each in granted}
 
@@ -75,6 +70,32 @@ def test_many_grants_at_once_exceed_nothing_at_any_time(ledger: Ledger, db: Db) 
     assert Counter(row["status"] for row in db.execute("SELECT status FROM request")) == {"succeeded": 60}
 
 
+def test_a_tenth_grant_exceeds_no_plan(ledger: Ledger) -> None:
+    """The lowest lane comes first in it, and each of its users has rows in the other lanes, too."""
+    ledger.users.set_plan("one", in_flight=1, weight=Decimal(1))
+    users = [ledger.users.add(f"user {n}", plan="one").user_id for n in range(3)]
+    for user_id in users * 10:
+        post(ledger, user_id, lane=Lane.INTERACTIVE)
+        post(ledger, user_id, lane=Lane.BATCH)
+    for _ in range(15):
+        ledger.grants.grant()
+        held = ledger.requests.holding_slots()
+        assert sorted(row.user_id for row in held) == sorted(users)
+        for row in held:
+            ledger.requests.settle(row.ref, SUCCESS, via="poll")
+
+
+def test_a_tenth_grant_exceeds_no_budget(ledger: Ledger, db: Db) -> None:
+    """Of two calls, each of which is within it alone, one is granted."""
+    ledger.users.set_plan("poor", in_flight=8, weight=Decimal(1), daily_budget_usd=Decimal(1))
+    user_id = ledger.users.add("ann", plan="poor").user_id
+    post(ledger, user_id, lane=Lane.INTERACTIVE, estimate_usd=Decimal("0.9"))
+    batch = post(ledger, user_id, lane=Lane.BATCH, estimate_usd=Decimal("0.9"))
+    db.execute("UPDATE account SET grants = 9 WHERE id = 'fal'")
+    assert jobs_of(ledger.grants.grant()) == {batch.id}
+    assert ledger.grants.grant() == []
+
+
 def test_a_full_endpoint_holds_up_no_other(ledger: Ledger, ann: str) -> None:
     """Neither the rows of others nor the user's own that stand behind those of the full one."""
     ledger.users.set_account("fal", slots=6, endpoint_caps={GPT: 1})
@@ -106,7 +127,7 @@ def test_nobody_but_a_grant_waits_for_the_account(ledger: Ledger, db: Db, ann: s
         db.execute("SELECT FROM account FOR NO KEY UPDATE")  # as the grant does
         refused.submit()
         ledger.requests.refused(refused.ref, error={}, not_before=None)
-        ledger.requests.reserve(settled.job_id, spec(step="upscale"))
+        ledger.requests.reserve_all(settled.job_id, [spec(step="upscale")])
         settled.submit()
         settled.accept()
         settled.settle()

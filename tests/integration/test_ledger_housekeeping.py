@@ -1,17 +1,14 @@
-"""What is deleted when it is old, and what stays; and whether anything is open."""
+"""What is deleted when it is old, and what stays."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
-from implying import creations
 from ledger_databases import Db
 from ledger_scenes import post
 
-from darkroom.clock import utc_now
-from darkroom.ledger import EventStart, JobStatus, Ledger, NewEvent
+from darkroom.ledger import EventStart, Ledger, NewEvent
 from darkroom.ledger.housekeeping import MOST_FORGOTTEN
 
 MONTH = timedelta(days=30)
@@ -19,11 +16,6 @@ AGES = """
     UPDATE event SET received_at = received_at - interval '40 days', told_at = received_at;
     UPDATE start SET settled_at = settled_at - interval '40 days'
 """
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann", plan="studio").user_id
 
 
 def send(ledger: Ledger, user_id: str, **details: object) -> str:
@@ -99,42 +91,3 @@ def test_no_more_is_deleted_at_once_than_a_turn_has_time_for(ledger: Ledger, db:
     )
     assert ledger.housekeeping.forget(older_than=MONTH) == MOST_FORGOTTEN
     assert ids(db, "event") == {"e40"}
-
-
-def test_nothing_is_open_at_rest(ledger: Ledger, ann: str) -> None:
-    """A user with no order."""
-    assert not ledger.housekeeping.anything_open()
-
-
-def test_a_job_is_open_until_its_run_has_ended_a_while_ago(ledger: Ledger, ann: str, db: Db) -> None:
-    """From the order on; a run that has just ended is looked at, as Prefect may not have heard of it."""
-    job = post(ledger, ann)
-    assert ledger.housekeeping.anything_open()
-    (start,) = creations(ledger.runs.assign(job.id))
-    ledger.runs.created(start.run_id, uuid4())
-    ledger.jobs.cancel(job.id)
-    ledger.jobs.finish(job.id, JobStatus.CANCELLED)
-    db.execute("UPDATE notification SET to_ingest = false")
-    assert ledger.housekeeping.anything_open()
-    ledger.runs.end(start.run_id)
-    assert ledger.housekeeping.anything_open()
-    db.execute("UPDATE run SET closed_at = %s", [utc_now() - timedelta(minutes=11)])
-    assert not ledger.housekeeping.anything_open()
-
-
-@pytest.mark.parametrize(
-    "happened",
-    [
-        "INSERT INTO event (id, source, name, depth, status, occurred_at, received_at)"
-        " VALUES ('e', 'shop', 'user.did', 0, 'accepted', now(), now())",
-        "UPDATE account SET down_since = now() WHERE id = 'fal'",
-        "INSERT INTO notification (user_id, event, created_at, to_ingest)"
-        " VALUES ('operator', 'job.failed', now(), true)",
-    ],
-    ids=["an event that Prefect is not told of", "an account that is out", "an end that is no event yet"],
-)
-def test_what_a_turn_would_do_is_open(ledger: Ledger, db: Db, happened: str) -> None:
-    """Whatever nobody else may have done."""
-    assert not ledger.housekeeping.anything_open()
-    db.execute(happened)  # type: ignore[arg-type]
-    assert ledger.housekeeping.anything_open()

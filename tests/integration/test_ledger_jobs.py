@@ -6,18 +6,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import uuid4
 
-import pytest
 from implying import grants
 from interleaving import all_at_once
 from ledger_databases import Db
 from ledger_scenes import KIND, granted_picture, post, spec
 
 from darkroom.ledger import Job, JobStatus, Ledger, RequestStatus, StoredFile
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann").user_id
 
 
 def file(key: str) -> StoredFile:
@@ -61,7 +55,7 @@ def test_a_job_runs_from_its_first_call(ledger: Ledger, ann: str) -> None:
 def test_jobs_are_taken_up_with_all_that_is_on_record_of_each(ledger: Ledger, ann: str) -> None:
     """In the order asked for, each with its own calls and files; one that has ended is not called again."""
     jobs = [post(ledger, ann) for _ in range(3)]
-    ledger.requests.reserve(jobs[2].id, spec(attempt=2))
+    ledger.requests.reserve_all(jobs[2].id, [spec(attempt=2)])
     ledger.jobs.take_up([jobs[0].id])  # before that no call has stored anything
     asset = ledger.assets.add(jobs[0], ref=None, step="generate", n=0, file=file("a.png"))
     ledger.jobs.finish(jobs[1].id, JobStatus.FAILED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 from implying import wakes
@@ -15,7 +16,9 @@ from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, Picture, picture_in_flight, post, spec
 
-from darkroom.ledger import NOTHING, Implied, Ledger
+from darkroom.ledger import NOTHING, READY, Implied, Ledger
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.dispatch import Dispatcher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ def picture(ledger: Ledger) -> Picture:
 @pytest.fixture
 def leave(picture: Picture) -> Callable[[], bool]:
     """The run waits for its picture, for a second step that is queued beside it, and for word of a cancel."""
-    second = picture.ledger.requests.reserve(picture.job_id, spec(step="upscale"))
+    second = picture.ledger.requests.reserve_all(picture.job_id, [spec(step="upscale")])[0]
     return lambda: picture.ledger.runs.on_suspended(
         picture.run_id, {picture.job_id: {picture.ref, second.ref, picture.job_id}}
     )
@@ -95,6 +98,23 @@ def test_the_wake_says_what_came(picture: Picture, leave: Callable[[], bool]) ->
     assert (wake.ref, wake.event) == (picture.ref, "fal.job.failed")
 
 
+@pytest.mark.parametrize("resumed", [True, False])
+def test_the_workers_hear_of_a_run_that_prefect_has_resumed(
+    picture: Picture, leave: Callable[[], bool], resumed: bool
+) -> None:
+    """Of another there is nothing to ask for: somebody else has resumed it, or the automation does."""
+
+    class Prefect:
+        def wake(self, *_: object, **__: object) -> bool:
+            return resumed
+
+    assert leave()
+    implied = picture.settle()[1]
+    with picture.ledger.listen(READY) as listener:
+        Dispatcher(picture.ledger, cast(Orchestrator, Prefect())).carry_out(wakes(implied))
+        assert listener.wait(5 if resumed else 0.2) is resumed
+
+
 def test_a_run_that_comes_back_counts_as_present(picture: Picture, leave: Callable[[], bool]) -> None:
     """What comes then is found by its look; an event would fail."""
     assert leave()
@@ -103,8 +123,8 @@ def test_a_run_that_comes_back_counts_as_present(picture: Picture, leave: Callab
     assert picture.look() == (picture.job_id,)
 
 
-def test_a_run_that_is_present_is_rung(picture: Picture) -> None:
-    """The process that waits hears it at once, also if it rang before it began to wait."""
+def test_a_run_that_is_present_is_notified(picture: Picture) -> None:
+    """The process that waits hears it at once, also if it was notified before it began to wait."""
     with picture.ledger.listen(picture.run_id) as listener:
         picture.settle()
         assert listener.wait(5)

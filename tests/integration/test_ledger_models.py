@@ -11,8 +11,12 @@ from ledger_databases import Db
 from ledger_scenes import submitting_picture
 
 from darkroom.errors import BadInput
+from darkroom.flows.orders.generation import Generation
+from darkroom.flows.orders.picture import Picture
+from darkroom.flows.orders.training import Training
 from darkroom.ledger import Ledger, new_id
 from darkroom.models import Card, CardModel, packaged_cards
+from darkroom.order import Order
 from darkroom.providers.models import find_model, find_ordered
 from darkroom.providers.shelf import open_shelf
 
@@ -78,14 +82,31 @@ def test_a_model_is_ordered_by_the_card_of_its_day(ledger: Ledger) -> None:
     ledger.models.allow("fal-ai/fox", False)
     ledger.models.allow("fal-ai/flux/dev", False)
     with open_shelf(ledger, fetch=None), pytest.raises(BadInput, match="darkroom model allow"):
-        find_model("fal-ai/fox")
+        find_ordered("fal-ai/fox")
     with open_shelf(ledger, fetch=None), pytest.raises(BadInput, match="not allowed"):
-        find_model("fal-ai/flux/dev")
+        find_ordered("fal-ai/flux/dev")
     ledger.models.allow("fal-ai/fox", True)
     with open_shelf(ledger, fetch=None, models="openai/*"):
         assert find_model("fal-ai/fox").estimate({}) == Decimal("0.5")
         with pytest.raises(BadInput, match="not allowed"):
-            find_model("fal-ai/nano-banana")
+            find_ordered("fal-ai/nano-banana")
+        assert find_model("fal-ai/nano-banana").account_id == "fal"  # for what is under way with it
+
+
+@pytest.mark.parametrize(
+    ("denied", "order"),
+    [
+        ("fal-ai/clarity-upscaler", Picture(prompt="a fox", post=["upscale"])),
+        ("fal-ai/birefnet/v2", Generation(model="fal-ai/flux/dev", input={"prompt": "x"}, post=["remove_background"])),
+        ("fal-ai/flux-lora-fast-training", Training(trigger_word="mochi", archive="https://files.example/x.zip")),
+        ("fal-ai/flux-lora", Training(trigger_word="mochi", archive="https://files.example/x.zip")),
+    ],
+)
+def test_an_order_that_needs_a_denied_model_later_is_refused_at_once(ledger: Ledger, denied: str, order: Order) -> None:
+    """Before what comes first was paid in vain."""
+    ledger.models.allow(denied, False)
+    with open_shelf(ledger, fetch=None), pytest.raises(BadInput, match=f"{denied} is not allowed here"):
+        order.check()
 
 
 def test_an_unknown_model_is_fetched_on_its_first_use_and_kept(ledger: Ledger) -> None:

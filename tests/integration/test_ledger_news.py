@@ -30,11 +30,6 @@ BEFORE = """
 """
 
 
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann").user_id
-
-
 def told(ledger: Ledger, user_id: str, *, after: int = 0, **more: Any) -> list[News]:
     while ledger.news.number():
         pass

@@ -27,6 +27,7 @@ from running_gateway import NO_PREFECT, GivenBlocks, RunningGateway, running_gat
 from sqlalchemy import Pool, event
 
 from darkroom.clock import utc_now
+from darkroom.engine.reconcile_due import DueDuties
 from darkroom.ledger import DeadLetterFilter, EventStart, JobStatus, Ledger, NewEvent
 from darkroom.ledger.flow_control.terms import Held, Terms
 from darkroom.providers.fal import Fal
@@ -51,6 +52,7 @@ SEEN = {
     "request_settle",
     "job_finish",
     "runs_not_closed",
+    "turn_due",
     "starts_gather",
     "starts_release",
     "starts_waiting",
@@ -269,7 +271,9 @@ def of_the_money(ledger: Ledger) -> None:
 def of_a_reconcile(ledger: Ledger) -> None:
     """Neither Prefect nor the provider knows of anything."""
     fal = FalProvider(create_autospec(Fal, instance=True))
-    turn(resources_of(ledger, providers=Providers({"fal": lambda: fal})))
+    resources = resources_of(ledger, providers=Providers({"fal": lambda: fal}))
+    list(DueDuties(ledger, resources.orchestrator, settings=resources.settings).found())
+    turn(resources)
 
 
 @pytest.mark.usefixtures("large")

@@ -12,11 +12,6 @@ from darkroom.errors import BadInput
 from darkroom.ledger import JobStatus, Ledger, RequestStatus
 
 
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann").user_id
-
-
 def test_a_post_is_on_record_before_anything_is_paid(ledger: Ledger, ann: str) -> None:
     """The job and its first request in one transaction, waiting for a slot."""
     job = post(ledger, ann)
@@ -72,14 +67,14 @@ def test_posts_without_a_key_are_all_new(ledger: Ledger, ann: str) -> None:
 def test_a_step_is_reserved_once(ledger: Ledger, db: Db, ann: str) -> None:
     """Whoever comes again adopts the row: the function is called from its top each time."""
     job = post(ledger, ann)
-    rows = all_at_once([lambda: ledger.requests.reserve(job.id, spec(step="upscale"))] * 6)
+    rows = all_at_once([lambda: ledger.requests.reserve_all(job.id, [spec(step="upscale")])[0]] * 6)
     assert len({row.ref for row in rows}) == 1
 
 
 def test_attempts_stand_beside_each_other(ledger: Ledger, ann: str) -> None:
     """The one given up stays on record; the newest is the step's."""
     job = post(ledger, ann)
-    second = ledger.requests.reserve(job.id, spec(attempt=2))
+    second = ledger.requests.reserve_all(job.id, [spec(attempt=2)])[0]
     assert second.attempt == 2
     assert [row.attempt for row in ledger.requests.of_job(job.id)] == [1, 2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from uuid import uuid4
 
 import pytest
@@ -94,6 +95,15 @@ def test_a_success_without_payload_that_comes_late_is_known_to_be_paid(ledger: L
     assert ledger.requests.paid_unseen(since=utc_now() - HOUR) == []
 
 
+def test_a_success_that_nobody_can_cost_has_cost_what_was_expected(ledger: Ledger, picture: Picture) -> None:
+    """It is paid, and counts, until its bill comes. What the provider says goes before, nothing at all included."""
+    picture.settle(EMPTY_SUCCESS)
+    ledger.requests.fill_output(picture.ref, output=OUTPUT, cost_usd=None)
+    assert picture.row.cost_usd == picture.row.estimate_usd
+    ledger.requests.fill_output(picture.ref, output=OUTPUT, cost_usd=Decimal(0))
+    assert picture.row.cost_usd == 0
+
+
 def test_a_success_without_payload_of_a_job_that_is_over_is_known_to_be_paid(ledger: Ledger, picture: Picture) -> None:
     """As long as its job is open, the job asks for it."""
     picture.settle(EMPTY_SUCCESS)
@@ -106,7 +116,7 @@ def test_a_run_that_has_left_is_not_woken_for_a_job_that_is_over(ledger: Ledger,
     """It waits for another job; the slot that came free is all that is implied."""
     beside = post(ledger, picture.user_id)
     ledger.runs.assign(beside.id)
-    second = ledger.requests.reserve(beside.id, spec(step="generate"))
+    second = ledger.requests.reserve_all(beside.id, [spec(step="generate")])[0]
     waits = picture.waits | {beside.id: {second.ref, beside.id}}
     assert ledger.runs.on_suspended(picture.run_id, waits)
     ledger.jobs.finish(picture.job_id, JobStatus.FAILED)

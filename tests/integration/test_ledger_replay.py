@@ -26,11 +26,6 @@ from darkroom.ledger import GRANT, NOTHING, AssignJobs, Implied, JobStatus, Ledg
 
 
 @pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann", plan="studio").user_id
-
-
-@pytest.fixture
 def failed(ledger: Ledger, ann: str) -> Picture:
     """Its one step failed at the provider, and its run has closed."""
     picture = picture_in_flight(ledger, ann)
@@ -102,6 +97,18 @@ def test_an_answer_that_came_to_another_job_meanwhile_serves_a_replay(ledger: Le
     assert attempts(failed) == [(1, RequestStatus.FAILED), (2, RequestStatus.SUCCEEDED)]
     assert ledger.requests.of_job(failed.job_id)[1].reused_from == paid.ref
     assert ledger.jobs.unassigned() == [failed.job_id]
+
+
+def test_what_is_ordered_once_more_is_made_anew_though_its_answer_would_serve(ledger: Ledger, ann: str) -> None:
+    """Another picture is meant, not the same one again: it waits for its slot, and is paid."""
+    paid = picture_in_flight(ledger, ann, reuse_hash="a fox, enlarged")
+    paid.settle(SUCCESS)
+    keep_file(paid)
+    end(paid)
+    again = ledger.jobs.repeat(paid.job_id)
+    (row,) = ledger.requests.of_job(again.job.id)
+    assert (row.status, row.reused_from, row.cost_usd) == (RequestStatus.QUEUED, None, None)
+    assert [each.job_id for each in ledger.grants.grant()] == [again.job.id]
 
 
 def test_a_replayed_job_that_needs_no_slot_is_not_forgotten(ledger: Ledger, unstored: Picture) -> None:
@@ -259,7 +266,7 @@ def test_a_step_of_its_own_is_queued_beside_one_that_succeeded(ledger: Ledger, a
     """Of a job of two steps only the failed one is asked for again."""
     picture = picture_in_flight(ledger, ann)
     picture.settle(SUCCESS)
-    second = ledger.requests.reserve(picture.job_id, spec(step="upscale"))
+    second = ledger.requests.reserve_all(picture.job_id, [spec(step="upscale")])[0]
     ledger.requests.settle(second.ref, FAILURE, via="webhook")
     end(picture)
     ledger.jobs.replay(picture.job_id)

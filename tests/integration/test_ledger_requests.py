@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -24,11 +25,6 @@ from ledger_scenes import (
 from darkroom.ledger import Ledger, Outcome, RequestStatus, Transition, Verdict
 
 EXPIRY = Outcome(transition=Transition.EXPIRE)
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann").user_id
 
 
 def deliveries(db: Db, picture: Picture) -> list[tuple[str, str, Any]]:
@@ -165,6 +161,17 @@ def test_a_second_job_at_the_provider_is_a_duplicate_with_its_cost(ledger: Ledge
     assert picture.row.status is RequestStatus.IN_FLIGHT
     picture.settle(SUCCESS, webhook("fal-1"))
     assert deliveries(db, picture) == [("fal-2", "duplicate", Decimal("0.025")), ("fal-1", "settled", None)]
+
+
+def test_a_second_job_at_the_provider_costs_once_though_it_is_told_in_other_words(ledger: Ledger, ann: str) -> None:
+    """fal's repetitions of one webhook differ; a third job is paid as the second was."""
+    picture = picture_in_flight(ledger, ann)
+    picture.settle(SUCCESS, webhook("fal-1"))
+    for request_id, body in (("fal-2", "0"), ("fal-2", "1"), ("fal-3", "2"), ("fal-2", "3")):
+        picture.settle(SUCCESS, replace(webhook(request_id), body_sha256=body))
+    told = [(each.request_id, each.cost_usd) for each in ledger.requests.deliveries(picture.ref)]
+    cost = SUCCESS.cost_usd
+    assert told == [("fal-1", None), ("fal-2", cost), ("fal-2", None), ("fal-3", cost), ("fal-2", None)]
 
 
 def test_an_unknown_row_is_ended_by_its_webhook(ledger: Ledger, ann: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import pytest
 from implying import assigned, begun, cancelled
 from interleaving import all_at_once
 from ledger_databases import Db
@@ -30,11 +29,6 @@ from darkroom.ledger.flow_control.terms import Held, Terms
 
 SYNC = "sync-profile/debounced"
 NAME = "user.profile_completed"
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> str:
-    return ledger.users.add("ann", plan="studio").user_id
 
 
 def held(key: str = "k", *, priority: int = 0, **declared: Any) -> Held:

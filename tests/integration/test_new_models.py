@@ -38,10 +38,6 @@ def ann(gateway: RunningGateway, ledger: Ledger) -> Customer:
     return gateway.as_user(ledger.users.add("ann", plan="studio"))
 
 
-def post(customer: Customer, path: str, body: dict[str, Any]) -> httpx.Response:
-    return customer.http.post(path, json=body, headers={"Authorization": f"Bearer {customer.key}"})
-
-
 def ordered(ledger: Ledger, answer: httpx.Response) -> Request:
     assert answer.status_code == 202, answer.text
     (row,) = ledger.requests.of_job(answer.json()["job_id"])
@@ -53,15 +49,15 @@ def test_a_model_that_appears_is_ordered_over_http_by_a_command_and_in_a_batch(
 ) -> None:
     """Its card is fetched by the first order, and each call has its version and price on record."""
     body = {"model": NEW, "input": {"prompt": "a fox"}}
-    assert post(ann, "/v1/generations", {**body, "model": f"{NEW}/yet"}).json()["field"] == "model"
+    assert ann.post("/v1/generations", json={**body, "model": f"{NEW}/yet"}).json()["field"] == "model"
     simulator.add_model(**new_card())
-    over_http = ordered(ledger, post(ann, "/v1/generations", body))
+    over_http = ordered(ledger, ann.post("/v1/generations", json=body))
     monkeypatch.setenv("DARKROOM_API_KEY", ann.key)
     monkeypatch.setenv("DARKROOM_GATEWAY_URL", gateway.url)
     said = CliRunner().invoke(app, ["run", NEW, "-i", "prompt=a fox"])
     assert said.exit_code == 0, said.output
     (by_command,) = ledger.requests.of_job(json.loads(said.stdout)["job_id"])
-    batch = post(ann, "/v1/batches", {"rows": [{"prompt": "a fox", "model": NEW}, {"prompt": "a mug"}]})
+    batch = ann.post("/v1/batches", json={"rows": [{"prompt": "a fox", "model": NEW}, {"prompt": "a mug"}]})
     assert batch.status_code == 202, batch.text
     (in_batch,) = ledger.requests.of_job(ledger.batches.page(batch.json()["job_id"], limit=1)[0].id)
     for row in (over_http, by_command, in_batch):
@@ -81,7 +77,7 @@ def test_a_wrong_input_of_a_new_model_never_reaches_the_provider(
         ({"prompt": "a fox", "strength": 2}, "input.strength"),
         ({"prompt": "a fox", "num_images": "2"}, "input.num_images"),
     ):
-        problem = post(ann, "/v1/generations", {"model": NEW, "input": input}).json()
+        problem = ann.post("/v1/generations", json={"model": NEW, "input": input}).json()
         assert (problem["status"], problem["field"], bool(problem["remedy"])) == (422, path, True)
     assert ann.get("/v1/jobs").json()["items"] == []
     assert simulator.stats()["submits_by_endpoint"] == before
@@ -93,7 +89,7 @@ def test_its_files_are_stored_and_its_cost_is_right(
     """By fal's own count, at the price of its card."""
     simulator.add_model(**new_card())
     body = {"model": NEW, "input": {"prompt": "a fox", "num_images": 2}}
-    row = ordered(ledger, post(ann, "/v1/generations", body))
+    row = ordered(ledger, ann.post("/v1/generations", json=body))
     with Fal("sim:key") as fal, opened_resources(ledger, None, tmp_path) as opened:
         provider = FalProvider(fal)
         given = Resources(**{**vars(opened), "providers": Providers({"fal": lambda: provider})})

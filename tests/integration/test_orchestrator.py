@@ -16,8 +16,8 @@ from support import free_port, wait_until
 
 from darkroom.clock import utc_now
 from darkroom.errors import NeedsHuman, Retry
-from darkroom.orchestrator import MOST_PER_PAGE, Orchestrator
-from darkroom.orchestrator.api import PrefectApi
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.api import MOST_PER_PAGE, PrefectApi
 
 DEPLOYMENT = "generate-image/on-demand"
 
@@ -38,6 +38,7 @@ def make_run(orchestrator: Orchestrator, *, key: str | None = None) -> UUID:
     return orchestrator.create_run(
         deployment=DEPLOYMENT,
         run_key=key or uuid4().hex,
+        name="ann · generate-image · 1a2b3c4d",
         user_id="u_1",
         plan="pro",
         parameters={"prompt": "a fox"},
@@ -110,14 +111,14 @@ def test_a_run_is_created_once_for_its_key(prefect: PrefectServer, orchestrator:
     assert len(found) == 12
     assert len(set(found)) == 1
     run = prefect.call("GET", f"/flow_runs/{found[0]}")
-    assert run["work_queue_name"] == "user-u_1"
+    assert (run["work_queue_name"], run["name"]) == ("user-u_1", "ann · generate-image · 1a2b3c4d")
     assert {"user:u_1", "plan:pro"} <= set(run["tags"])
 
 
 def test_an_unknown_deployment_is_for_a_human(orchestrator: Orchestrator) -> None:
     """The message says what to do."""
     with pytest.raises(NeedsHuman, match="darkroom provision"):
-        orchestrator.create_run(deployment="no/such", run_key="x", user_id="u_1", plan="pro", parameters={})
+        orchestrator.create_run(deployment="no/such", run_key="x", name="x", user_id="u_1", plan="pro", parameters={})
 
 
 def test_a_deployment_that_was_made_anew_is_found_again(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
@@ -145,14 +146,41 @@ def test_a_run_that_does_not_exist_has_no_state(orchestrator: Orchestrator) -> N
 # -- waking ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_wake_resumes_a_suspended_run_through_the_automation(
+def feed(prefect: PrefectServer, run: UUID) -> list[str]:
+    """The names of the events about the run that are no state of it, those of the automation's actions among them."""
+    body = {"filter": {"any_resource": {"id": [f"prefect.flow-run.{run}"]}, "order": "ASC"}, "limit": 50}
+    names = [each["event"] for each in prefect.call("POST", "/events/filter", json=body)["events"]]
+    return [name for name in names if not name.startswith("prefect.flow-run.")]
+
+
+def test_a_wake_resumes_a_suspended_run_and_the_automation_what_could_not_be_asked_for(
     prefect: PrefectServer, orchestrator: Orchestrator, run: UUID
 ) -> None:
-    """The event names the run, the automation resumes it, and no action fails; as often as the run suspends."""
-    for event in ("fal.job.completed", "darkroom.slot.granted", "fal.job.completed"):
+    """At once, as often as the run suspends. The automation keeps out of it, so none of its actions fails."""
+
+    class NeverResumed(PrefectApi):
+        def call(self, method: str, path: str, **how: Any) -> Any:
+            if path.endswith("/resume"):
+                raise Retry("Not now.")
+            return prefect.api.call(method, path, **how)
+
+    for event in ("fal.job.completed", "darkroom.slot.granted"):
         suspend(prefect, run)
-        orchestrator.wake(run, event=event, request_ref="r_1", payload={"ref": "r_1"})
-        wait_until(lambda: name_of(orchestrator, run) == "Resuming", every=0.05, what="the automation")
+        assert orchestrator.wake(run, event=event, request_ref="r_1", payload={"ref": "r_1"}) is True
+        assert name_of(orchestrator, run) == "Resuming"
+        assert orchestrator.wake(run, event=event, request_ref="r_1", payload={"ref": "r_1"}) is False
+    suspend(prefect, run)
+    with Orchestrator(NeverResumed(prefect.environment["PREFECT_API_URL"])) as without:
+        assert without.wake(run, event="fal.job.failed", request_ref="r_1", payload={}) is False
+    wait_until(lambda: name_of(orchestrator, run) == "Resuming", every=0.05, what="the automation")
+    executed = "prefect.automation.action.executed"
+    wait_until(lambda: executed in feed(prefect, run), timeout=20, every=0.5, what="the action in the feed")
+    seen = feed(prefect, run)
+    assert [name for name in seen if name.startswith("prefect.automation.action.")] == [
+        "prefect.automation.action.triggered",
+        executed,
+    ]
+    assert seen.count("fal.job.completed") == 2
 
 
 def test_a_direct_resume_says_whether_the_run_goes_on(
@@ -232,8 +260,12 @@ def test_a_cancel_that_nobody_confirms_is_confirmed(
     assert name_of(orchestrator, run) == "Cancelled"
 
 
-def test_runs_that_were_taken_up_and_never_ended_are_found(prefect: PrefectServer, orchestrator: Orchestrator) -> None:
+@pytest.mark.parametrize("page", [1, MOST_PER_PAGE])
+def test_runs_that_were_taken_up_and_never_ended_are_found(
+    prefect: PrefectServer, orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
     """Of that deployment, and older than the time that is asked for; what waits or has ended is not among them."""
+    monkeypatch.setattr("darkroom.orchestrator.api.MOST_PER_PAGE", page)
     states = ("RUNNING", "PENDING", "CANCELLING", "SCHEDULED", "CRASHED", "PAUSED")
     runs = {state: make_run(orchestrator) for state in states}
     for state, run in runs.items():
@@ -266,7 +298,7 @@ def test_a_run_whose_queue_was_deleted_is_stranded(prefect: PrefectServer, orche
     user = uuid4().hex
     orchestrator.ensure_queue(user, limit=3)
     run = orchestrator.create_run(
-        deployment=DEPLOYMENT, run_key=uuid4().hex, user_id=user, plan="pro", parameters={"prompt": "a fox"}
+        deployment=DEPLOYMENT, run_key=uuid4().hex, name="x", user_id=user, plan="pro", parameters={"prompt": "a fox"}
     )
     prefect.call("DELETE", f"/work_pools/darkroom/queues/user-{user}")
     orchestrator.ensure_named_queue(f"user-{user}", limit=3)
@@ -305,7 +337,9 @@ def test_a_creation_is_repeated_when_its_answer_is_lost() -> None:
     with failing_server(["cut", "503", f'{{"id": "{run}"}}']) as (api, seen):
         orchestrator = Orchestrator(api)
         orchestrator._deployment_ids[DEPLOYMENT] = uuid4()
-        found = orchestrator.create_run(deployment=DEPLOYMENT, run_key="k", user_id="u", plan="pro", parameters={})
+        found = orchestrator.create_run(
+            deployment=DEPLOYMENT, run_key="k", name="k", user_id="u", plan="pro", parameters={}
+        )
     assert found == run
     assert len(seen) == 3
 
@@ -320,10 +354,20 @@ def test_a_change_of_state_is_never_repeated() -> None:
 
 def test_a_repeated_event_keeps_its_id() -> None:
     """Prefect drops the second one if the first had come after all."""
-    with failing_server(["cut", ""]) as (api, seen):
+    with failing_server(["{}", "cut", ""]) as (api, seen):
+        Orchestrator(api).wake(uuid4(), event="fal.job.completed", request_ref="r", payload={})
+    assert len(seen) == 3
+    assert seen[1] == seen[2]
+
+
+def test_a_run_that_is_resumed_is_resumed_though_its_event_is_lost() -> None:
+    """Who asked tells the workers. Where neither could be said, it is for reconcile."""
+    resumed = '{"status": "ACCEPT"}'
+    with failing_server([resumed, "500"]) as (api, seen):
+        assert Orchestrator(api).wake(uuid4(), event="fal.job.completed", request_ref="r", payload={}) is True
+    with failing_server(["500", "500"]) as (api, seen), pytest.raises(Retry):
         Orchestrator(api).wake(uuid4(), event="fal.job.completed", request_ref="r", payload={})
     assert len(seen) == 2
-    assert seen[0] == seen[1]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def paid(ledger: Ledger, job: Job, *costs: str) -> None:
     """Have the job's calls cost so much, one after the other."""
     for n, usd in enumerate(costs):
         if n:
-            ledger.requests.reserve(job.id, spec(step=f"step {n}"))
+            ledger.requests.reserve_all(job.id, [spec(step=f"step {n}")])
         ledger.grants.grant()
         outcome = Outcome(transition=Transition.SUCCEED, output={}, cost_usd=Decimal(usd))
         ledger.requests.settle(ledger.requests.of_job(job.id)[n].ref, outcome, via="poll")

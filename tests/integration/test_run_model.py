@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from darkroom.engine.registry import find
 from darkroom.engine.resources import Resources, using
 from darkroom.engine.store import own_asset
 from darkroom.errors import BadInput, Permanent
-from darkroom.ledger import Asset, Ledger, Outcome, Transition
+from darkroom.ledger import Asset, Ledger, Outcome, Request, Transition
 from darkroom.models import Card
 from darkroom.providers.registry import Providers
+from darkroom.providers.shelf import open_shelf
 
 OBJECT = {"type": "object"}
 GLB = b"glTF\x02\x00\x00\x00" + bytes(64)
@@ -99,6 +100,22 @@ def test_every_file_is_stored_and_the_rest_is_the_result(
         "faces": 12,
     }
     assert resources.store.read(assets[0].key) == GLB
+
+
+def test_a_model_that_is_not_sold_any_more_is_carried_to_its_end(
+    resources: Resources, ledger: Ledger, provider: EchoProvider
+) -> None:
+    """It was denied after its call was sent, and its card takes no such input any more: what is paid is kept."""
+
+    def answer(row: Request, input: Mapping[str, Any]) -> Outcome:
+        ledger.models.allow(CARD.endpoint, False)
+        ledger.models.keep([{**CARD.facts(), "kind": "training", "input_schema": {**OBJECT, "required": ["style"]}}])
+        return Outcome(transition=Transition.SUCCEED, output={"faces": 12}, cost_usd=Decimal("0.219"))
+
+    provider.answer = answer
+    with open_shelf(ledger, fetch=None):
+        result, _ = run(resources, ledger)
+    assert result["output"] == {"faces": 12}
 
 
 def test_a_long_result_is_a_file_beside_the_job(resources: Resources, ledger: Ledger, provider: EchoProvider) -> None:

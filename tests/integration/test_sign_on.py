@@ -11,27 +11,22 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from joserfc.jwk import RSAKey
-from ledger_databases import Databases
 from oidc_provider import CLIENT, SECRET, Provider, identity_provider
 from playwright.sync_api import expect
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, RunningGateway, running_gateway
+from shared_gateway import ledger_url as ledger_url
 from studio_browser import CHROMIUM, Visitor, browsing, visiting
 from support import SLOW, free_port
 
+from darkroom.deployments.gateway.problems import from_error
 from darkroom.deployments.gateway.sign_on import SignOn, admits
-from darkroom.errors import NeedsHuman
+from darkroom.errors import NeedsHuman, Retry
 from darkroom.ledger import Ledger
 from darkroom.settings import Settings
 
 ANN = {"email": "Ann@example.com", "email_verified": True}
 AT = "/studio/sign-in/oidc"
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +37,7 @@ def published() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(published: Provider) -> Provider:
-    published.claims, published.signing_key = dict(ANN), None
+    published.claims, published.signing_key, published.published = dict(ANN), None, {}
     return published
 
 
@@ -176,7 +171,13 @@ def test_an_operator_is_on_the_list_by_mail_or_by_claim() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"oidc_issuer": "http://id.example.com"}, {"oidc_client_id": ""}, {"oidc_operators": " "}]
+    "given",
+    [
+        {"oidc_issuer": "http://id.example.com"},
+        {"oidc_issuer": "https://["},
+        {"oidc_client_id": ""},
+        {"oidc_operators": " "},
+    ],
 )
 def test_what_is_set_by_halves_is_told_at_the_start(given: dict[str, str]) -> None:
     """By the names of the variables; and an address is https, but for tests."""
@@ -184,6 +185,49 @@ def test_what_is_set_by_halves_is_told_at_the_start(given: dict[str, str]) -> No
     SignOn(Settings(**whole))
     with pytest.raises(NeedsHuman, match="DARKROOM_OIDC_"):
         SignOn(Settings(**whole | given))
+
+
+def signing_on(provider: Provider) -> SignOn:
+    """One of its own, that has read nothing of the provider yet."""
+    return SignOn(Settings(oidc_issuer=provider.issuer, oidc_client_id=CLIENT, oidc_operators="ann@example.com"))
+
+
+def test_another_spelling_of_the_issuer_is_told_to_the_operator(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By both spellings, for the log; once the provider has put it right, it is a sign-on again."""
+    provider.published = {"issuer": f"{provider.issuer}/"}
+    sign_on = signing_on(provider)
+    for attempt in (sign_on.begin, lambda: sign_on.finish("code", nonce="n", code_verifier="v")):
+        with pytest.raises(NeedsHuman, match="DARKROOM_OIDC_ISSUER") as told:
+            attempt()
+        assert f"'{provider.issuer}/'" in told.value.message and f"'{provider.issuer}'" in told.value.message
+        assert from_error(told.value).status_code == 503
+    provider.published = {}
+    monkeypatch.setattr("darkroom.deployments.gateway.sign_on.ANEW_SECONDS", 0.0)
+    assert sign_on.begin().url.startswith(provider.issuer)
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions/oidc/authorization", "/v1/sessions/oidc"])
+def test_too_many_at_once_are_answered_as_documented(
+    gateway: RunningGateway, provider: Provider, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """By 503 and when to come again: whoever is refused has not sent too many."""
+    monkeypatch.setattr("darkroom.deployments.gateway.sign_on.MOST_AT_ONCE", 0)
+    with pytest.raises(Retry, match="too many") as refused:
+        signing_on(provider).begin()
+    answer = from_error(refused.value)
+    assert (answer.status_code, answer.headers) == (503, {"Retry-After": "5"})
+    documented = gateway.http.get("/openapi.json").json()["paths"][path]["post"]["responses"]
+    assert "503" in documented and "429" not in documented
+
+
+@pytest.mark.parametrize("nonsense", [[], {"authorization_endpoint": None}, {"authorization_endpoint": 5}])
+def test_a_provider_that_publishes_nonsense_does_not_answer_as_one(provider: Provider, nonsense: Any) -> None:
+    """As one that is out: begin again later."""
+    provider.published = nonsense
+    with pytest.raises(Retry, match="does not answer as one"):
+        signing_on(provider).begin()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")

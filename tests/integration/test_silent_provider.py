@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from uuid import uuid4
 
 import httpx
 import pytest
 from ledger_databases import Db
-from ledger_scenes import DEV, OUTPUT, Picture, submitting_picture
+from ledger_scenes import DEV, OUTPUT, Picture, picture_in_flight, submitting_picture
 from reconciling import resources_of, turn
 
 from darkroom import Job
@@ -27,6 +28,7 @@ from darkroom.providers.fal.provider import FalProvider
 from darkroom.providers.registry import Providers
 from darkroom.timing import UNSCALED
 
+FILM = "fal-ai/kling-video/v2.5-turbo/pro/image-to-video"
 TRIES = 2  # of one call, by the client
 ANNOUNCED = Outcome(transition=Transition.SUCCEED)  # without its payload
 
@@ -115,6 +117,19 @@ def test_a_provider_that_is_out_costs_a_turn_three_calls(
     turn(resources)
     assert {picture.row.status for picture in pictures} == {RequestStatus.SUCCEEDED}
     assert all(picture.row.output for picture in pictures[:4])
+
+
+def test_what_nobody_collects_is_on_record_though_its_provider_tells_no_count(
+    resources: Resources, ledger: Ledger
+) -> None:
+    """A film whose seconds only the provider counts, and does not: it has cost those that were asked for."""
+    ann = ledger.users.add("ann", plan="studio").user_id
+    film = picture_in_flight(ledger, ann, endpoint=FILM, input={"prompt": "a fox", "duration": "10"})
+    film.settle(ANNOUNCED)
+    ledger.jobs.finish(film.job_id, JobStatus.CANCELLED)
+    turn(resources)
+    assert (film.row.output, film.row.cost_usd) == (OUTPUT, Decimal("0.7"))
+    assert ledger.budgets.of(ann)[0].spent_usd == Decimal("0.7")
 
 
 def test_lost_submits_are_looked_for_no_longer_than_one_call_lasts_where_nothing_answers(

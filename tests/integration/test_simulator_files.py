@@ -92,17 +92,76 @@ def test_a_large_upload_goes_in_parts(
     assert httpx.get(fal.upload_file(file)).content == content
 
 
-def test_an_upload_by_the_older_way_can_be_read_back(fal: fal_client.SyncClient) -> None:
-    """initiate and PUT, which fal's client falls back to; the address to PUT to serves once."""
-    headers = {"Authorization": "Key sim:key"}
-    ticket = httpx.post(
-        "https://rest.fal.ai/storage/upload/initiate?storage_type=gcs",
-        json={"file_name": "a.txt", "content_type": "text/plain"},
-        headers=headers,
-    ).json()
-    put = [httpx.put(ticket["upload_url"], content=b"x", headers={"Content-Type": "text/plain"}) for _ in range(2)]
+INITIATE = "https://rest.fal.ai/storage/upload/initiate"
+KEYED = {"Authorization": "Key sim:key"}
+
+
+def test_an_upload_by_the_other_way_can_be_read_back(simulator: SimulatedFal) -> None:
+    """initiate and PUT, as fal's JavaScript client does it; the address to PUT to serves once, the file for a time."""
+    body = {"file_name": "a.txt", "content_type": "text/x-test"}
+    headers = KEYED | {"X-Fal-Object-Lifecycle-Preference": '{"expiration_duration_seconds": 3600}'}
+    ticket = httpx.post(INITIATE, params={"storage_type": "fal-cdn-v3"}, json=body, headers=headers).json()
+    put = [httpx.put(ticket["upload_url"], content=b"x") for _ in range(2)]
     assert [answer.status_code for answer in put] == [200, 403]
-    assert httpx.get(ticket["file_url"]).content == b"x"
+    answer = httpx.get(ticket["file_url"])
+    assert (answer.content, answer.headers["content-type"]) == (b"x", "text/x-test")
+    (row,) = simulator.operator.get("/uploads", params={"match": ticket["file_url"]}).json()
+    assert row["lifetime_seconds"] == 3600
+
+
+def test_the_storage_of_before_is_refused(simulator: SimulatedFal) -> None:
+    """fal's Python client still falls back to it, and gets no address."""
+    answer = httpx.post(INITIATE, params={"storage_type": "gcs"}, json={"file_name": "a.txt"}, headers=KEYED)
+    assert (answer.status_code, "gcs" in answer.json()["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize("way", ["post", "parts", "initiate"])
+def test_an_upload_may_be_kept_from_strangers_from_the_beginning(
+    fal: fal_client.SyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """By its own word, whichever way it comes."""
+    kept = fal_client.StorageSettings(initial_acl=fal_client.StorageACL(default="forbid"))
+    if way == "initiate":
+        headers = KEYED | {"X-Fal-Object-Lifecycle-Preference": '{"initial_acl": {"default": "forbid"}}'}
+        ticket = httpx.post(INITIATE, json={"file_name": "a.txt"}, headers=headers).json()
+        httpx.put(ticket["upload_url"], content=b"mine").raise_for_status()
+        url = ticket["file_url"]
+    else:
+        monkeypatch.setattr("fal_client.client.MULTIPART_THRESHOLD", 1 if way == "parts" else 100)
+        url = fal.upload(b"mine", "text/plain", "mine.txt", lifecycle=kept)
+    assert httpx.get(url).status_code == 403
+
+
+def test_uploads_are_under_the_accounts_settings(fal: fal_client.SyncClient) -> None:
+    """As what models make; their own word comes first."""
+    settings = {"expiration_duration_seconds": 3600, "initial_acl": {"default": "forbid"}}
+    with httpx.Client(headers={"Authorization": "Key sim:admin"}) as admin:
+        admin.put("https://api.fal.ai/v1/storage/settings", json=settings).raise_for_status()
+    own = fal_client.StorageSettings(expires_in="1d", initial_acl=fal_client.StorageACL(default="allow"))
+    plain, said = fal.upload(b"x", "text/plain"), fal.upload(b"x", "text/plain", lifecycle=own)
+    assert [httpx.get(url).status_code for url in (plain, said)] == [403, 200]
+
+
+def test_a_large_upload_has_the_type_that_its_client_says(
+    fal: fal_client.SyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its name looks like."""
+    monkeypatch.setattr("fal_client.client.MULTIPART_THRESHOLD", 1)
+    assert httpx.get(fal.upload(b"some bytes", "text/x-test", "notes.png")).headers["content-type"] == "text/x-test"
+
+
+def test_a_large_upload_is_finished_by_who_began_it(simulator: SimulatedFal) -> None:
+    """Another account's token finds none of that id; a list of parts that is none is refused."""
+    url, tokens = "https://v3.fal.media/files/upload/multipart", []
+    for key in ("sim:key", "sim:other"):
+        answer = httpx.post("https://rest.fal.ai/storage/auth/token", headers={"Authorization": f"Key {key}"}, json={})
+        tokens.append({"Authorization": f"Bearer {answer.json()['token']}"})
+    begun = httpx.post(url, headers=tokens[0]).json()
+    complete = f"{begun['access_url']}/multipart/{begun['uploadId']}/complete"
+    assert httpx.post(complete, headers=tokens[1], json={"parts": []}).status_code == 404
+    for wrong in ({}, {"parts": [1]}, {"parts": [{"partNumber": 1}]}):
+        assert httpx.post(complete, headers=tokens[0], json=wrong).status_code == 400
+    assert httpx.post(complete, headers=tokens[0], json={"parts": []}).status_code == 200
 
 
 def test_an_upload_needs_a_token_and_a_token_needs_a_key(simulator: SimulatedFal) -> None:

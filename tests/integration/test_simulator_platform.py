@@ -280,19 +280,48 @@ def test_the_list_may_show_only_what_is_over(
     assert handle.request_id not in listed(end=sent.isoformat())
 
 
-def test_what_is_not_to_be_kept_is_not_told(api: httpx.Client, fal: fal_client.SyncClient) -> None:
+LIST = "/models/requests/by-endpoint"
+
+
+def test_the_list_may_be_late(simulator: SimulatedFal, api: httpx.Client, fal: fal_client.SyncClient) -> None:
+    """By now's time, so that an end in the future shows no more; what is old enough stays."""
+    request_id, now = made(fal), datetime.now(UTC)
+    ends = ({}, {"end": (now + timedelta(hours=1)).isoformat()}, {"end": now.isoformat()})
+
+    def listed(lag: float) -> list[int]:
+        simulator.platform(request_list_lag=lag)
+        found = (api.get(LIST, params={"endpoint_id": DEV, "request_id": request_id, **end}) for end in ends)
+        return [len(answer.json()["items"]) for answer in found]
+
+    assert [listed(lag) for lag in (0, 600, 0.01)] == [[1, 1, 1], [0, 0, 0], [1, 1, 1]]
+
+
+def test_the_list_may_be_asked_for_several_endpoints(api: httpx.Client, fal: fal_client.SyncClient) -> None:
+    """From 1 to 50, repeated or separated by commas; the others are not in it."""
+    names = (DEV, "fal-ai/flux/schnell", "fal-ai/flux-lora")
+    ids = [made(fal, name) for name in names]
+    for asked in (list(names[:2]), ",".join(names[:2])):
+        items = api.get(LIST, params={"endpoint_id": asked, "request_id": ids}).json()["items"]
+        assert {item["request_id"] for item in items} == set(ids[:2])
+    assert error_type(api.get(LIST, params={"endpoint_id": [f"a/{n}" for n in range(51)]})) == (400, "validation_error")
+
+
+@pytest.mark.parametrize("wrong", [{"status": "fine"}, {"start": "yesterday"}, {"request_id": ["1"] * 51}])
+def test_a_wrong_question_is_refused_where_nothing_would_be_found(api: httpx.Client, wrong: dict[str, Any]) -> None:
+    """As it is where something would be."""
+    assert error_type(api.get(LIST, params={"endpoint_id": "a/b", **wrong})) == (400, "validation_error")
+
+
+@pytest.mark.parametrize("host", ["queue.fal.run", "fal.run"])
+def test_what_is_not_to_be_kept_is_not_told(api: httpx.Client, host: str) -> None:
     """The list has the request, without what went in and came out."""
     body = {"prompt": "a fox", "image_size": SMALL}
-    answers = [
-        api.post(f"https://queue.fal.run/{DEV}", json=body, headers=headers).json()
+    ids = [
+        api.post(f"https://{host}/{DEV}", json=body, headers=headers, timeout=30).headers["x-fal-request-id"]
         for headers in ({"X-Fal-Store-IO": "0"}, {})
     ]
-    query = {"endpoint_id": DEV, "expand": "payloads", "request_id": [answer["request_id"] for answer in answers]}
-    items = api.get("/models/requests/by-endpoint", params=query).json()["items"]
-    assert {item["request_id"]: "json_input" in item for item in items} == {
-        answers[0]["request_id"]: False,
-        answers[1]["request_id"]: True,
-    }
+    items = api.get(LIST, params={"endpoint_id": DEV, "expand": "payloads", "request_id": ids}).json()["items"]
+    assert {item["request_id"]: "json_input" in item for item in items} == {ids[0]: False, ids[1]: True}
 
 
 def test_what_went_through_can_be_erased(admin: httpx.Client, api: httpx.Client, fal: fal_client.SyncClient) -> None:
@@ -318,6 +347,29 @@ def test_the_accounts_setting_ends_files(admin: httpx.Client, fal: fal_client.Sy
     assert kept == {"expiration_duration_seconds": None, "initial_acl": {"default": "forbid", "rules": []}}
 
 
+@pytest.mark.parametrize("seconds", [None, 0])
+def test_a_request_may_ask_that_its_files_stay(
+    simulator: SimulatedFal, admin: httpx.Client, fal: fal_client.SyncClient, seconds: int | None
+) -> None:
+    """For ever, by null or 0; one that asks for nothing has the account's setting."""
+    admin.put("/storage/settings", json={"expiration_duration_seconds": 1}).raise_for_status()
+    body, urls = {"prompt": "a fox", "image_size": SMALL}, []
+    for asked in ({"expiration_duration_seconds": seconds}, {}):
+        headers = {"X-Fal-Object-Lifecycle-Preference": json.dumps(asked)}
+        made = admin.post(f"https://fal.run/{DEV}", json=body, headers=headers, timeout=30).json()
+        urls.append(made["images"][0]["url"])
+    wait_until(lambda: httpx.get(urls[1]).status_code == 404)
+    assert httpx.get(urls[0]).status_code == 200
+
+
+@pytest.mark.parametrize("seconds", ["-1", "NaN", "Infinity", "1e300", '"a day"', "[]", "{}"])
+def test_a_lifetime_that_is_none_is_refused(api: httpx.Client, seconds: str) -> None:
+    """In words, before anything is queued."""
+    headers = {"X-Fal-Object-Lifecycle-Preference": f'{{"expiration_duration_seconds": {seconds}}}'}
+    answer = api.post(f"https://queue.fal.run/{DEV}", json={"prompt": "a fox"}, headers=headers)
+    assert (answer.status_code, "expiration_duration_seconds" in answer.json()["detail"]) == (422, True)
+
+
 @pytest.mark.parametrize("by", ["header", "setting"])
 def test_what_is_made_can_be_forbidden_to_strangers(admin: httpx.Client, fal: fal_client.SyncClient, by: str) -> None:
     """By the header of the submit, or by the account's setting."""
@@ -340,3 +392,26 @@ def test_a_file_can_be_kept_from_strangers(
     assert httpx.get(url).status_code == status_code
     signed = admin.post("/storage/files/sign", params={"url": url}, json={"expiration_seconds": 60}).json()
     assert httpx.get(signed["signed_url"]).content == b"mine"
+
+
+def test_a_strangers_file_is_no_file(admin: httpx.Client, fal: fal_client.SyncClient) -> None:
+    """Another account's ADMIN key neither sees who may read it nor changes that, nor signs an address of it."""
+    made = fal.subscribe(DEV, {"prompt": "a fox", "image_size": SMALL})["images"][0]["url"]
+    for url in (fal.upload(b"mine", "text/plain", "mine.txt"), made):
+        query = {"url": url}
+        with keyed("sim:other-admin") as stranger:
+            answers = [
+                stranger.get("/storage/files/acl", params=query),
+                stranger.put("/storage/files/acl", params=query, json={"default": "hide"}),
+                stranger.post("/storage/files/sign", params=query, json={}),
+            ]
+        assert [error_type(answer) for answer in answers] == [(404, "not_found")] * 3
+        assert admin.get("/storage/files/acl", params=query).json() == {"default": "allow", "rules": []}
+
+
+def test_an_idempotency_key_is_its_accounts_own(admin: httpx.Client, fal: fal_client.SyncClient) -> None:
+    """Another account that chose the same one is not told what was deleted."""
+    path, same = f"/models/requests/{made(fal)}/payloads", {"Idempotency-Key": uuid.uuid4().hex}
+    assert admin.delete(path, headers=same).status_code == 200
+    with keyed("sim:other-admin") as stranger:
+        assert error_type(stranger.delete(path, headers=same)) == (404, "not_found")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import certifi
 import fal_client
 import httpx
 import pytest
 from media_files import film
-from simulated_fal import SimulatedFal, fal_client_with, receiving, start_simulator
-from support import free_port
+from simulated_fal import Receiver, SimulatedFal, fal_client_with, receiving, start_simulator
+from support import free_port, wait_until
 
 from darkroom.deployments.simulator.environment import client_environment
 from darkroom.deployments.simulator.keys import MUX_TOKEN_ID, MUX_TOKEN_SECRET
+from darkroom.providers.fal import Fal
 
 DEV = "fal-ai/flux/dev"
 _MUX = "https://api.mux.com/video/v1"
@@ -69,6 +72,50 @@ def test_one_that_was_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
     simulator.stop()
 
 
+def test_an_upload_goes_on_with_the_token_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client holds it for an hour, and is told of no restart."""
+    port = str(free_port())
+    simulator = start_simulator(tmp_path, "--port", port)
+    for name, value in simulator.environment().items():
+        monkeypatch.setenv(name, value)
+    with Fal("sim:key") as fal:
+        for content in (b"before", b"after"):
+            url = fal.upload(content, content_type="text/plain", file_name="x.txt", lifetime=timedelta(hours=1))
+            assert httpx.get(url).content == content
+            simulator.stop()
+            simulator = start_simulator(tmp_path, "--port", port)
+    simulator.stop()
+
+
+def test_what_was_hidden_or_erased_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One who was killed knows who may read what, what was signed, and what its accounts have set."""
+    port = str(free_port())
+    options = ("--port", port, "--latency", "0", "--fixed-pictures")  # of one picture, whose bytes all files share
+    simulator = start_simulator(tmp_path, *options)
+    for name, value in simulator.environment().items():
+        monkeypatch.setenv(name, value)
+    platform = httpx.Client(base_url="https://api.fal.ai/v1", headers={"Authorization": "Key sim:admin"})
+    with fal_client_with("sim:key") as fal, platform:
+        hidden, erased, shown = (fal.submit(DEV, {"prompt": "a fox"}) for _ in range(3))
+        urls = [each.get()["images"][0]["url"] for each in (hidden, erased, shown)]
+        query, settings = {"url": urls[0]}, {"initial_acl": {"default": "forbid"}}
+        platform.put("/storage/files/acl", params=query, json={"default": "hide"}).raise_for_status()
+        urls.append(platform.post("/storage/files/sign", params=query, json={}).json()["signed_url"])
+        platform.delete(f"/models/requests/{erased.request_id}/payloads").raise_for_status()
+        platform.put("/storage/settings", json=settings).raise_for_status()
+        for _ in range(2):  # the second reads what the first has written anew
+            simulator.process.kill()
+            simulator.stop()
+            simulator = start_simulator(tmp_path, *options)
+        assert [platform.get(url).status_code for url in urls] == [404, 404, 200, 200]
+        assert platform.get(fal.upload(b"mine", "text/plain")).status_code == 403
+        simulator.operator.delete("/platform").raise_for_status()
+        simulator.stop()
+        simulator = start_simulator(tmp_path, *options)
+        assert platform.get("/storage/settings").json()["initial_acl"] is None
+    simulator.stop()
+
+
 def test_mux_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload is still waited for, and a film that was being prepared is prepared and announced once it is back."""
     port = str(free_port())
@@ -84,9 +131,39 @@ def test_mux_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.Mon
         simulator = start_simulator(tmp_path, "--port", port, "--mux-webhook-url", receiver.url)
         assert mux.get(f"/uploads/{waiting['id']}").json()["data"]["url"] == waiting["url"]
         assert mux.get(f"/uploads/{sent['id']}").json()["data"]["status"] == "asset_created"
-        (told,) = receiver.wait_for(1)
-        assert json.loads(told.body)["type"] == "video.asset.ready"
-    simulator.stop()
+        wait_until(lambda: "video.asset.ready" in kinds_of(receiver))
+        simulator.stop()
+
+
+def test_mux_tells_what_it_could_not_tell_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is back both webhooks come that were due, that of the upload and that of its film, and each once."""
+    with receiving() as receiver:
+        options = ("--port", str(free_port()), "--mux-webhook-url", receiver.url, "--webhook-retry", "600")
+        simulator = start_simulator(tmp_path, *options, "--latency", "0")
+        for name, value in simulator.environment().items():
+            monkeypatch.setenv(name, value)
+        receiver.answers = [500, 500]
+        with httpx.Client(auth=(MUX_TOKEN_ID, MUX_TOKEN_SECRET), base_url=_MUX) as mux:
+            sent = mux.post("/uploads", json={}).raise_for_status().json()["data"]
+        httpx.put(sent["url"], content=film(seconds=0.5)).raise_for_status()
+        receiver.wait_for(2)
+        for received in (4, 4):
+            simulator.process.kill()
+            simulator.stop()
+            simulator = start_simulator(tmp_path, *options)
+            receiver.wait_for(received)
+            wait_until(lambda: all(line["announced"] and line["upload_announced"] for line in book_of_mux(tmp_path)))
+        simulator.stop()
+        assert sorted(kinds_of(receiver)) == ["video.asset.ready"] * 2 + ["video.upload.asset_created"] * 2
+
+
+def kinds_of(receiver: Receiver) -> list[str]:
+    return [json.loads(each.body)["type"] for each in receiver.received]
+
+
+def book_of_mux(home: Path) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = json.loads((home / "mux" / "book.json").read_text())["assets"]
+    return lines
 
 
 def picture(http: httpx.Client, request: fal_client.SyncRequestHandle) -> bytes:
@@ -96,7 +173,8 @@ def picture(http: httpx.Client, request: fal_client.SyncRequestHandle) -> bytes:
 def test_its_secrets_are_for_its_owner_only(simulator: SimulatedFal) -> None:
     """Whoever reads them could speak for the providers to processes that trust the simulator."""
     (authority,) = simulator.home.glob("authority-*.pem")
-    for secret in (authority, simulator.home / "webhook-keys.pem", simulator.home / "mux-webhook-secret"):
+    names = ("webhook-keys.pem", "mux-webhook-secret", "upload-token-secret")
+    for secret in (authority, *(simulator.home / name for name in names)):
         assert secret.stat().st_mode & 0o077 == 0
 
 

@@ -15,6 +15,7 @@ from support import wait_until
 
 DEV = "fal-ai/flux/dev"
 QUEUE = "https://queue.fal.run"
+RUN = "https://fal.run"
 
 
 @pytest.fixture
@@ -207,12 +208,58 @@ def test_the_start_timeout_ends_what_still_waits(simulator: SimulatedFal, http: 
     assert http.get(f"{QUEUE}/fal-ai/flux/requests/{ids[0]}/status").json()["status"] == "IN_PROGRESS"
 
 
-def test_a_cut_submit_leaves_one_request_and_no_answer(simulator: SimulatedFal, http: httpx.Client) -> None:
+@pytest.mark.parametrize(("start_timeout", "status_code"), [("0.2", 504), ("60", 200)])
+def test_the_start_timeout_counts_tries_without_a_runner(
+    simulator: SimulatedFal, http: httpx.Client, start_timeout: str, status_code: int
+) -> None:
+    """None is begun after it, though the first one was in time."""
+    prompt = a_prompt()
+    simulator.rule(match=prompt, latency=0.3, retries=1)
+    headers = {"X-Fal-Request-Timeout": start_timeout}
+    request_id = http.post(f"{QUEUE}/{DEV}", json={"prompt": prompt}, headers=headers).json()["request_id"]
+    url = f"{QUEUE}/fal-ai/flux/requests/{request_id}"
+    wait_until(lambda: http.get(f"{url}/status").json()["status"] == "COMPLETED")
+    result = http.get(url)
+    assert result.status_code == status_code
+    assert result.headers.get("x-fal-request-timeout-type") == ("user" if status_code == 504 else None)
+
+
+@pytest.mark.parametrize("start_timeout", ["nan", "inf", "1e300", "soon"])
+def test_a_start_timeout_that_is_no_time_is_refused(http: httpx.Client, start_timeout: str) -> None:
+    """By name, before anything is queued."""
+    answer = http.post(f"{QUEUE}/{DEV}", json={"prompt": "x"}, headers={"X-Fal-Request-Timeout": start_timeout})
+    assert (answer.status_code, "X-Fal-Request-Timeout" in answer.json()["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "app"),
+    [
+        ("workflows/me/foxes", "workflows/me/foxes"),
+        ("comfy/me/foxes/draft", "comfy/me/foxes"),
+        ("me/foxes/draft", "me/foxes"),
+    ],
+)
+def test_an_app_is_named_with_its_kind(
+    simulator: SimulatedFal, fal: fal_client.SyncClient, endpoint: str, app: str
+) -> None:
+    """Owner and alias; before them the word for workflows and for Comfy's graphs, as fal's client has it."""
+    schema = {"type": "object", "properties": {"image": {"$ref": "#/components/schemas/Image"}}}
+    image = {"type": "object", "properties": {"url": {"type": "string"}, "content_type": {"type": "string"}}}
+    price = {"category": "text-to-image", "unit": "images", "unit_price": "0.01"}
+    inputs = {"type": "object", "properties": {"prompt": {"type": "string"}}}
+    simulator.add_model(endpoint_id=endpoint, input=inputs, output=schema, components={"Image": image}, **price)
+    handle = fal.submit(endpoint, {"prompt": a_prompt()})
+    assert handle.response_url == f"{QUEUE}/{app}/requests/{handle.request_id}"
+    assert fal.get_handle(endpoint, handle.request_id).get(interval=0.02)["image"]["url"]
+
+
+@pytest.mark.parametrize("host", [QUEUE, RUN])
+def test_a_cut_submit_leaves_one_request_and_no_answer(simulator: SimulatedFal, http: httpx.Client, host: str) -> None:
     """The connection breaks, the request exists and runs; the account's request list shows it with its input."""
     prompt = a_prompt()
     simulator.rule(match=prompt, submit="cut")
     with pytest.raises(httpx.TransportError):
-        http.post(f"{QUEUE}/{DEV}", json={"prompt": prompt})
+        http.post(f"{host}/{DEV}", json={"prompt": prompt})
     (request,) = simulator.requests(prompt)
     query = {"endpoint_id": DEV, "start": request["submitted_at"], "expand": "payloads", "limit": "100"}
     listing = http.get("https://api.fal.ai/v1/models/requests/by-endpoint", params=query).json()
@@ -237,19 +284,20 @@ def test_fals_client_pays_ten_times_for_cut_answers(
     ("submit", "status_code", "from_fal"),
     [("429", 429, True), ("500_fal", 500, True), ("503_nginx", 503, False), ("403_locked", 403, True)],
 )
+@pytest.mark.parametrize("host", [QUEUE, RUN])
 def test_a_refused_submit_leaves_no_request(
-    simulator: SimulatedFal, http: httpx.Client, submit: str, status_code: int, from_fal: bool
+    simulator: SimulatedFal, http: httpx.Client, host: str, submit: str, status_code: int, from_fal: bool
 ) -> None:
     """Refusals of fal's own carry a request id; the ingress' page does not, and names nginx."""
     prompt = a_prompt()
     simulator.rule(match=prompt, submit=submit, times=1, retry_after=3)
-    answer = http.post(f"{QUEUE}/{DEV}", json={"prompt": prompt})
+    answer = http.post(f"{host}/{DEV}", json={"prompt": prompt})
     assert answer.status_code == status_code
     assert ("x-fal-request-id" in answer.headers) is from_fal
     assert ("nginx" in answer.text) is not from_fal
     assert answer.headers.get("retry-after") == ("3" if submit == "429" else None)
     assert simulator.requests(prompt) == []
-    assert http.post(f"{QUEUE}/{DEV}", json={"prompt": prompt}).status_code == 200
+    assert http.post(f"{host}/{DEV}", json={"prompt": prompt}).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,28 @@ def test_a_model_that_appears_is_ordered_at_once(simulator: SimulatedFal, fal: f
     assert (units, simulator.invoice()["by_model"][endpoint]) == ("2", 246_913_578)
 
 
+@pytest.mark.parametrize(
+    ("duration", "seconds"), [(0.5, 0.5), ("2.5s", 2.5), (0.001, 0), (-1, 5), ("nan", 5), ("auto", 5)]
+)
+def test_a_film_is_as_long_as_was_asked_for(
+    simulator: SimulatedFal, fal: fal_client.SyncClient, duration: Any, seconds: float
+) -> None:
+    """To the frame, of which it has one at least; what is no length is as good as none."""
+    schema = {"type": "object", "properties": {"prompt": {"type": "string"}, "duration": {}}}
+    video = {"type": "object", "properties": {"url": {"type": "string"}, "content_type": {"type": "string"}}}
+    simulator.add_model(
+        endpoint_id="someone/films",
+        category="text-to-video",
+        unit="seconds",
+        unit_price="0.1",
+        input=schema,
+        output={"type": "object", "properties": {"video": {"$ref": "#/components/schemas/Video"}}},
+        components={"Video": video},
+    )
+    output = fal.subscribe("someone/films", {"prompt": "waves", "duration": duration})
+    assert plays(seconds)(content(output["video"]))
+
+
 def test_a_film_may_be_large_and_sound(simulator: SimulatedFal, fal: fal_client.SyncClient) -> None:
     """Of the size asked for, and it plays: it has room at its end."""
     word = uuid.uuid4().hex

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 from ledger_databases import Db
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
 from running_gateway import NO_PREFECT, gateway_process
-from studio_browser import CHROMIUM
+from studio_browser import in_a_browser
 from support import SLOW, free_port, wait_until
 
 from darkroom.deployments.gateway.callback_signing import as_text, secret_of
@@ -24,7 +23,7 @@ from darkroom.settings import Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "stream"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+pytestmark = in_a_browser
 
 
 @contextmanager

@@ -3,71 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
+import json
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from ledger_databases import Databases
 from ledger_scenes import FAILURE, SUCCESS
 from PIL import Image, ImageDraw
+from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import expect
-from running_gateway import RunningGateway, gateway_alone
-from studio_browser import CHROMIUM, OWN, Browser, Visitor, browsing, visiting
+from running_gateway import RunningGateway
+from shared_gateway import ann as ann
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger as ledger
+from shared_gateway import ledger_url as ledger_url
+from shared_gateway import visitor as visitor
+from studio_browser import OWN, Visitor, browsing, filled_in, in_a_browser, rest_of, visiting
 from support import SLOW
 
+from darkroom.batches.winners import parse_winners
 from darkroom.deployments.studio.batch_parts import tile
-from darkroom.ledger import Job, JobStatus, Ledger, NewKey, StoredFile, new_id
+from darkroom.ledger import Job, JobStatus, Ledger, NewKey, StoredFile
 from darkroom.media.store import LocalFolder, MediaStore
 
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
-SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for screenshots
 WAIT = SLOW * 15_000
 CSV = "id,prompt\nsku-1,a red mug\nsku-2,a blue mug\nsku-3,a green mug\n"
 PROMPTS = ("كوب أحمر على خشب البلوط", "橡木上的红色杯子", "a mug " + "x" * 150, "<script>alert('a')</script>")
 
 
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
+@pytest.fixture(scope="module", autouse=True)
+def no_slots(ledger: Ledger) -> None:
+    """Nothing is granted but by the test."""
+    ledger.users.set_account("fal", slots=0)
 
 
-@pytest.fixture(scope="module")
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(ledger_url)
-    ledger.users.set_account("fal", slots=0)  # nothing is granted but by the test
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, home: Path) -> Iterator[RunningGateway]:
-    with gateway_alone(ledger_url, home, media=MediaStore(LocalFolder(str(home)))) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> NewKey:
-    return ledger.users.add(new_id("ann_"), plan="studio")
-
-
-@pytest.fixture
-def visitor(gateway: RunningGateway, ann: NewKey) -> Iterator[Visitor]:
-    with visiting(gateway, ann.key) as visitor:
-        yield visitor
-
-
-def ordered(gateway: RunningGateway, key: NewKey, *, rows: int = 4, **given: Any) -> str:
-    prompts = [*PROMPTS, *(f"a mug, number {n}" for n in range(len(PROMPTS), rows))][:rows]
-    body = {"rows": [{"prompt": each} for each in prompts], "defaults": {"model": "openai/gpt-image-2"}} | given
+def ordered(gateway: RunningGateway, key: NewKey, *, rows: int | list[dict[str, str]] = 4, **given: Any) -> str:
+    if isinstance(rows, int):
+        prompts = [*PROMPTS, *(f"a mug, number {n}" for n in range(len(PROMPTS), rows))][:rows]
+        rows = [{"prompt": each} for each in prompts]
+    body = {"rows": rows, "defaults": {"model": "openai/gpt-image-2"}} | given
     answer = gateway.http.post("/v1/batches", json=body, headers={"Authorization": f"Bearer {key.key}"})
     assert answer.status_code == 202, answer.text
     return str(answer.json()["job_id"])
@@ -125,6 +101,39 @@ def test_a_batch_is_ordered_from_a_form_with_a_file(visitor: Visitor, ledger: Le
     assert "3 rows" in visitor.get("/studio/batches").text
 
 
+def test_a_batch_is_ordered_again_with_one_change(
+    gateway: RunningGateway, visitor: Visitor, ledger: Ledger, ann: NewKey
+) -> None:
+    """From its own form, filled in as it was ordered, with its rows, tags and what else there was."""
+    common = {"metadata": {"name": "Mugs", "shop": 7}, "tags": ["spring", "ربيع"], "answer_within_hours": 2.5}
+    first = ordered(gateway, ann, final={"arguments": {"quality": "medium"}}, flagged="hide", **common)
+    for page in (f"/studio/jobs/{first}", f"/studio/batches/{first}"):
+        assert "Again, with a change" in visitor.get(page).text
+    assert visitor.get(f"/studio/order/again/{first}").headers["Location"] == f"/studio/batches/{first}/again"
+    filled = filled_in(visitor.get(f"/studio/batches/{first}/again").text, "/studio/batches/new")
+    assert [json.loads(line) for line in filled["manifest"].split("\n")] == [{"prompt": each} for each in PROMPTS]
+    sent = visitor.send("/studio/batches/new", **filled | {"final_arguments": '{"quality": "high"}'})
+    before, job = ledger.jobs.get(first), ledger.jobs.get(sent.headers["Location"].rpartition("/")[2])
+    assert before is not None and job is not None
+    assert job.parameters == before.parameters | {"final": {"arguments": {"quality": "high"}}}
+    assert (job.tags, job.meta) == (["spring", "ربيع"], {"shop": 7, "name": "Mugs"})
+
+
+def test_rows_that_are_not_shown_are_ordered_again_nevertheless(
+    gateway: RunningGateway, visitor: Visitor, ledger: Ledger, ann: NewKey
+) -> None:
+    """What opens something is in no page; the order names the batch whose rows it has."""
+    signed = "https://bucket.example/a.png?X-Amz-Signature=abc"
+    rows, defaults = [{"id": "sku-1", "image_url": signed}], {"model": "fal-ai/esrgan"}
+    first = ordered(gateway, ann, rows=rows, defaults=defaults)
+    page = visitor.get(f"/studio/batches/{first}/again").text
+    filled = filled_in(page, "/studio/batches/new")
+    assert "Signature=abc" not in page and "the rows of the batch before it (1)" in page and not filled["manifest"]
+    at = visitor.send("/studio/batches/new", **filled | {"name": "Once more"}).headers["Location"]
+    (row,) = ledger.batches.rows(at.rpartition("/")[2])
+    assert (row.name, row.picture) == ("sku-1", {"model": "fal-ai/esrgan", "arguments": {"image_url": signed}})
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -154,6 +163,15 @@ def test_a_file_that_is_no_text_is_told(visitor: Visitor) -> None:
     assert answer.status_code == 422 and "CSV UTF-8" in answer.text and 'value="Mugs"' in answer.text
 
 
+def test_the_older_batches_are_behind_a_link(gateway: RunningGateway, visitor: Visitor, ann: NewKey) -> None:
+    """Without scripts, too."""
+    batches = [ordered(gateway, ann, rows=1, metadata={"name": f"Mug {n}"}) for n in range(14)]
+    first = visitor.get("/studio/batches").text
+    older = rest_of(visitor, first)
+    assert [first.count('class="row"'), older.count('class="row"')] == [12, 2]
+    assert all(id in older for id in batches[:2]) and "New batch" in older
+
+
 def test_winners_are_chosen_without_scripts(
     gateway: RunningGateway, visitor: Visitor, ledger: Ledger, home: Path, ann: NewKey
 ) -> None:
@@ -167,6 +185,9 @@ def test_winners_are_chosen_without_scripts(
     wrong = visitor.send(f"{at}/selection", numbers="1, 4")
     assert wrong.status_code == 422 and "as it failed: 4" in wrong.text and 'value="4"' in wrong.text
     assert visitor.send(f"{at}/selection", numbers="").status_code == 422
+    for text, chosen in {"all": 3, "all but 2": 2}.items():
+        again = filled_in(visitor.send(f"{at}/choice", numbers=text).text, f"{at}/selection")
+        assert f"<strong>{chosen}</strong> chosen" in visitor.send(f"{at}/selection/quote", **again).text
     assert visitor.send(f"{at}/selection", row="3").headers["Location"] == at
     batch = ledger.batches.get(batch_id)
     assert batch is not None and batch.winners == [2]
@@ -191,11 +212,13 @@ def test_rows_that_have_ended_take_the_place_of_their_tiles(
 
 
 @pytest.mark.parametrize(
-    ("content_type", "is_seen"), [("image/png", True), ("video/mp4", True), ("audio/mpeg", False), (None, False)]
+    ("content_type", "is_seen"),
+    [("image/png", True), ("video/mp4", True), ("image/gif", False), ("audio/mpeg", False), (None, False)],
 )
 def test_a_wall_shows_films_and_names_what_cannot_be_seen(content_type: str | None, is_seen: bool) -> None:
     """By their first picture; sound, 3D and text by what was ordered."""
-    preview = content_type and {"url": "https://gateway.example/v1/assets/ast_1?s=1", "content_type": content_type}
+    url = "https://gateway.example/v1/assets/ast_1?s=1"
+    preview = content_type and {"url": url, "content_type": content_type, "width": 640}
     row = {"number": 7, "status": "completed", "stage": "draft", "id": "job_1", "kind": "run-model"}
     shown = str(tile(row | {"order": {"input": {"text": "a fox"}}, "preview": preview}, chosen=None))
     assert ("<img" in shown, "tile-text" in shown) == (is_seen, not is_seen)
@@ -250,24 +273,19 @@ def test_nobody_sees_what_is_anothers(gateway: RunningGateway, ledger: Ledger, h
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
 
-def shot(browser: Browser, name: str) -> None:
-    if SHOTS:
-        seen = "[...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight)"
-        browser.page.evaluate(f"Promise.all({seen}.map((image) => image.decode()))")
-        browser.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
-
-
 @in_a_browser
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light"), (2560, "light")])
 def test_pages_are_for_everybody(
-    gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey, width: int, scheme: Literal["light", "dark"]
+    gateway: RunningGateway,
+    chromium: Chromium,
+    ledger: Ledger,
+    home: Path,
+    ann: NewKey,
 ) -> None:
     """No violation of axe-core's, nothing cut off, no complaint of the browser, and nothing asked of another host."""
-    with browsing(gateway, width=width, scheme=scheme) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         browser.page.goto(f"{gateway.url}/studio/batches")
-        shot(browser, f"batches-empty-{width}-{scheme}")
-        assert browser.violations() == [] and browser.fits()
+        assert browser.flaws("batches-empty") == []
         batch_id = drafted(gateway, ledger, home, ann, rows=24, bad=5)
         for name in ("", "/new", f"/{batch_id}"):
             browser.page.goto(f"{gateway.url}/studio/batches{name}")
@@ -275,18 +293,17 @@ def test_pages_are_for_everybody(
             if name.startswith("/bat") or name == f"/{batch_id}":
                 browser.page.locator("#draft-3 label").click()
                 expect(browser.page.locator("#quote")).to_contain_text("$0.19", timeout=WAIT)
-            shot(browser, f"batches{name.replace(batch_id, 'one').replace('/', '-')}-{width}-{scheme}")
-            assert browser.violations() == [] and browser.fits(), name
+            assert browser.flaws(f"batches{name.replace(batch_id, 'one').replace('/', '-')}") == []
         assert browser.strangers() == [] and browser.complaints == []
 
 
 @in_a_browser
 def test_winners_are_chosen_by_keys_and_clicks(
-    gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey
+    gateway: RunningGateway, chromium: Chromium, ledger: Ledger, home: Path, ann: NewKey
 ) -> None:
     """Arrows move, space toggles, shift takes ranges, a and n all and none; the price follows."""
     batch_id = drafted(gateway, ledger, home, ann, rows=12, bad=2)
-    with browsing(gateway) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         page, press = browser.page, browser.page.keyboard.press
         page.goto(f"{gateway.url}/studio/batches/{batch_id}")
@@ -302,6 +319,9 @@ def test_winners_are_chosen_by_keys_and_clicks(
         expect(page.locator("#quote")).to_contain_text("$0.57", timeout=WAIT)
         press("a")
         expect(numbers).to_have_value("all")
+        page.locator("#draft-8 label").click()
+        expect(numbers).to_have_value("all but 8")
+        expect(page.locator("#quote")).to_contain_text("10 chosen", timeout=WAIT)  # and neither the one that failed
         press("n")
         expect(numbers).to_have_value("")
         page.locator("#draft-7 label").click()
@@ -324,11 +344,44 @@ def test_winners_are_chosen_by_keys_and_clicks(
 
 
 @in_a_browser
-def test_the_wall_fills_as_drafts_come(gateway: RunningGateway, ledger: Ledger, home: Path, ann: NewKey) -> None:
+def test_a_text_is_ticked_as_the_api_reads_it(
+    gateway: RunningGateway, chromium: Chromium, ledger: Ledger, home: Path, ann: NewKey
+) -> None:
+    """With every dash of keyboards and word processors; the next click writes it again as it was meant."""
+    batch_id = drafted(gateway, ledger, home, ann, rows=12, bad=2)
+    texts = [
+        "2, 4 - 6",
+        "4\u20105;7\u2011 8 10 \u2012 11",
+        "4\u20136 8 \u2014 9",
+        "ALL",
+        "all but 5 \u2013 12",
+        "none",
+        "04",
+    ]
+    with browsing(gateway, chromium) as browser:
+        browser.sign_in(ann.key)
+        page = browser.page
+        page.goto(f"{gateway.url}/studio/batches/{batch_id}")
+        ticked = dict[str, list[int]]()
+        for text in texts:
+            page.locator("#numbers").fill(text)
+            found = page.evaluate("[...document.querySelectorAll('.wall input:checked')].map((box) => box.value - 1)")
+            ticked[text] = found
+        page.locator("#numbers").fill("4 \u2013 6")
+        page.locator("#draft-12 label").click()
+        expect(page.locator("#numbers")).to_have_value("4-6, 12")
+        assert browser.complaints == []
+    assert ticked == {text: list(parse_winners(text, rows=12, failed=[2])) for text in texts}
+
+
+@in_a_browser
+def test_the_wall_fills_as_drafts_come(
+    gateway: RunningGateway, chromium: Chromium, ledger: Ledger, home: Path, ann: NewKey
+) -> None:
     """By the batch's news, without asking; what is chosen meanwhile stays, and in the end it can be sent."""
     batch_id = ordered(gateway, ann, rows=6)
     rows = ledger.batches.page(batch_id, limit=6)
-    with browsing(gateway) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         page = browser.page
         page.goto(f"{gateway.url}/studio/batches/{batch_id}")
@@ -342,4 +395,5 @@ def test_the_wall_fills_as_drafts_come(gateway: RunningGateway, ledger: Ledger, 
         expect(page.locator(".tile.completed")).to_have_count(6, timeout=WAIT)
         expect(page.locator("#draft-1 input")).to_be_checked()
         expect(page.locator("#confirm button")).to_be_enabled(timeout=WAIT)
+        expect(page.locator("#state")).to_have_text("choose the winners")
         assert browser.complaints == []

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
-from typing import Literal
 
 import pytest
-from ledger_databases import Databases
+from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import expect
-from running_gateway import RunningGateway, gateway_alone
-from studio_browser import CHROMIUM, Browser, browsing
+from running_gateway import RunningGateway
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger_url as ledger_url
+from studio_browser import browsing, in_a_browser
 from support import SLOW
 
 from darkroom.deployments.studio.routes import SCREENS
+from darkroom.deployments.studio.screens import Screen
 from darkroom.ledger import Job, JobStatus, Ledger, NewKey, RequestSpec, Scope
-from darkroom.media.store import LocalFolder, MediaStore
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+pytestmark = in_a_browser
 
-SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for screenshots
 PROMPTS = (
     "A fox in the snow at dawn, seen from a low angle, soft rim light, 85 mm, shallow depth of field, " * 3,
     "ثعلب يركض في الثلج عند الفجر",
@@ -29,6 +27,13 @@ PROMPTS = (
     "<script>alert('no')</script>",
     "A-very-long-word-" + "x" * 150,
 )
+FORMS = {
+    "/order": ("/form?kind=run-model&model=fal-ai/flux/dev", "/form?kind=edit-image", "/pipelines"),
+    "/batches": ("/new",),
+    "/loras": ("/new",),
+    "/money": ("/callbacks", "/keys"),
+    "/operators": ("/users", "/plans", "/models/fal-ai/flux/dev", "/dead-letters"),
+}
 FAILED = {
     "code": "content_policy_violation",
     "class": "permanent",
@@ -37,19 +42,6 @@ FAILED = {
     "ref": None,
     "retryable": False,
 }
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    home = tmp_path_factory.mktemp("home")
-    with gateway_alone(ledger_url, home, media=MediaStore(LocalFolder(str(home)))) as gateway:
-        yield gateway
 
 
 @pytest.fixture(scope="module")
@@ -71,21 +63,11 @@ def post(ledger: Ledger, key: NewKey, prompt: str) -> Job:
     return ledger.jobs.post(user_id=key.user_id, kind="generate-image", parameters=given, first=first).job
 
 
-def shot(browser: Browser, name: str) -> None:
-    if SHOTS:
-        browser.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280, 2560])
-def test_pages_are_for_everybody(
-    gateway: RunningGateway, ann: NewKey, width: int, scheme: Literal["light", "dark"]
-) -> None:
+def test_pages_are_for_everybody(gateway: RunningGateway, chromium: Chromium, ann: NewKey) -> None:
     """No violation of axe-core's, nothing cut off, no complaint of the browser, and nothing asked of another host."""
-    with browsing(gateway, width=width, scheme=scheme) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.page.goto(f"{gateway.url}/studio")
-        shot(browser, f"sign-in-{width}-{scheme}")
-        assert browser.violations() == []
+        assert browser.flaws("sign-in") == []
         browser.sign_in(ann.key)
         for name, follow in {"watch": None, "job": "The failed one", "gallery": "/studio/gallery"}.items():
             if name == "job":
@@ -93,18 +75,19 @@ def test_pages_are_for_everybody(
             elif follow:
                 browser.page.goto(f"{gateway.url}{follow}")
             expect(browser.page.locator("h1")).to_be_visible(timeout=SLOW * 15_000)
-            shot(browser, f"{name}-{width}-{scheme}")
-            assert browser.violations() == [] and browser.fits(), name
+            assert browser.flaws(name) == []
         for screen in SCREENS:
             browser.page.goto(f"{gateway.url}/studio{screen.path}")
-            assert browser.fits(), screen.title
+            assert browser.fits_everywhere(), screen.title
         assert browser.strangers() == []
         assert browser.complaints == []
 
 
-def test_what_happens_is_seen_without_asking(gateway: RunningGateway, ann: NewKey, ledger: Ledger) -> None:
+def test_what_happens_is_seen_without_asking(
+    gateway: RunningGateway, chromium: Chromium, ann: NewKey, ledger: Ledger
+) -> None:
     """A new job comes on top of the list, and its row changes with it; nothing is asked for meanwhile."""
-    with browsing(gateway) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         expect(browser.page.locator("body[data-live=yes]")).to_be_attached(timeout=SLOW * 15_000)
         job = post(ledger, ann, "a heron at noon")
@@ -118,10 +101,60 @@ def test_what_happens_is_seen_without_asking(gateway: RunningGateway, ann: NewKe
         assert browser.complaints == []
 
 
-def test_a_job_is_cancelled_by_keyboard_alone(gateway: RunningGateway, ann: NewKey, ledger: Ledger) -> None:
+@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.title)
+def test_every_control_is_reached_with_tab(
+    gateway: RunningGateway, chromium: Chromium, ann: NewKey, screen: Screen
+) -> None:
+    """On each of the seven, and on its forms; nothing holds the focus for ever."""
+    with browsing(gateway, chromium) as browser:
+        browser.sign_in(ann.key)
+        for path in ("", *FORMS.get(screen.path, ())):
+            browser.page.goto(f"{gateway.url}/studio{screen.path}{path}")
+            assert browser.unreached() == [], path
+
+
+def test_older_jobs_come_as_one_scrolls(gateway: RunningGateway, chromium: Chromium, ledger: Ledger) -> None:
+    """In the place of the link, on the page that is there; and where it is followed, too."""
+    key = ledger.users.add("one with many")  # the other tests' pages stay short
+    with browsing(gateway, chromium) as browser:
+        browser.sign_in(key.key)
+        page = browser.page
+        first, *_ = [post(ledger, key, "a kite") for _ in range(35)]
+        for does in ("link => link.scrollIntoView()", "link => link.click()"):
+            page.goto(f"{gateway.url}/studio/jobs?q=kite")
+            page.get_by_role("link", name="Show older jobs").evaluate(does)
+            expect(page.locator(f"[data-news='{first.id}']")).to_be_attached(timeout=SLOW * 15_000)
+            expect(page.locator("#jobs .row")).to_have_count(35)
+            expect(page).to_have_url(f"{gateway.url}/studio/jobs?q=kite")
+        assert browser.complaints == []
+
+
+def test_a_page_that_has_grown_long_is_loaded_anew(
+    gateway: RunningGateway, chromium: Chromium, ann: NewKey, ledger: Ledger
+) -> None:
+    """With the next news, and not while somebody is in the middle of it."""
+    with browsing(gateway, chromium) as browser:
+        browser.sign_in(ann.key)
+        page = browser.page
+        expect(page.locator("body[data-live=yes]")).to_be_attached(timeout=SLOW * 15_000)
+        page.evaluate("document.body.dataset.old = 'yes'; document.getElementById('jobs').dataset.most = '2'")
+        page.get_by_label("Text in the order").focus()
+        first = post(ledger, ann, "a wren")
+        expect(page.locator(f"[data-news='{first.id}']")).to_be_attached(timeout=SLOW * 15_000)
+        expect(page.locator("body[data-old]")).to_be_attached()
+        page.get_by_label("Text in the order").blur()
+        second = post(ledger, ann, "a robin")
+        expect(page.locator("body:not([data-old])")).to_be_attached(timeout=SLOW * 15_000)
+        expect(page.locator(f"[data-news='{second.id}']")).to_be_attached(timeout=SLOW * 15_000)
+        assert browser.complaints == []
+
+
+def test_a_job_is_cancelled_by_keyboard_alone(
+    gateway: RunningGateway, chromium: Chromium, ann: NewKey, ledger: Ledger
+) -> None:
     """From signing in to the toast."""
     job = post(ledger, ann, "an owl at midnight")
-    with browsing(gateway) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         press = browser.page.keyboard.press
         press("Tab")

@@ -2,54 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from asset_rows import brought, made
-from ledger_databases import Databases
-from running_gateway import RunningGateway, gateway_alone
+from running_gateway import RunningGateway
+from shared_gateway import ann as ann
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger_url as ledger_url
+from shared_gateway import store as store
+from shared_gateway import visitor as visitor
 from studio_browser import Visitor, visiting
 
 from darkroom.ledger import Ledger, NewKey, Scope, new_id
-from darkroom.media.store import LocalFolder, MediaStore
+from darkroom.media.store import MediaStore
 
 FLUX, KLING = "fal-ai/flux/dev", "fal-ai/kling-video/v2.5-turbo/pro/text-to-video"
 HOSTILE = "<script>alert('a')</script>\"' onload=x"
 AT = "/studio/gallery"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def store(home: Path) -> MediaStore:
-    return MediaStore(LocalFolder(str(home)))
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, home: Path, store: MediaStore) -> Iterator[RunningGateway]:
-    with gateway_alone(ledger_url, home, media=store) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> NewKey:
-    return ledger.users.add(new_id("ann_"))
-
-
-@pytest.fixture
-def visitor(gateway: RunningGateway, ann: NewKey) -> Iterator[Visitor]:
-    with visiting(gateway, ann.key) as visitor:
-        yield visitor
 
 
 def test_an_empty_gallery_says_what_to_do(visitor: Visitor) -> None:
@@ -84,6 +55,18 @@ def test_each_kind_of_file_is_shown_as_what_it_is(
     }.items():
         filtered = visitor.get(f"{AT}?{query}").text
         assert filtered.count('class="file"') == 1 and found.id in filtered, query
+
+
+@pytest.mark.parametrize("content_type", ["image/gif", "image/avif", "video/webm"])
+def test_what_has_no_small_picture_is_not_asked_for_one(
+    visitor: Visitor, ledger: Ledger, store: MediaStore, ann: NewKey, content_type: str
+) -> None:
+    """On no page: the gateway refuses, and the page would have a broken picture."""
+    size, name = (640, 360), f"images/{content_type}"
+    asset = made(ledger, store, ann, prompt="an owl", model=KLING, content_type=content_type, size=size, name=name)
+    for at in ("/studio/jobs", f"/studio/jobs/{asset.job_id}", AT, f"{AT}/{asset.id}"):
+        page = visitor.get(at).text
+        assert "an owl" in page and "&amp;w=" not in page, at
 
 
 def test_the_older_files_are_behind_a_link(visitor: Visitor, ledger: Ledger, store: MediaStore, ann: NewKey) -> None:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import colorsys
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from asset_rows import made, picture
-from ledger_databases import Databases
+from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import expect
-from running_gateway import RunningGateway, gateway_alone
-from studio_browser import CHROMIUM, Browser, browsing
+from running_gateway import RunningGateway
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger_url as ledger_url
+from shared_gateway import store as store
+from studio_browser import HEIGHT, Browser, browsing, in_a_browser
 from support import SLOW
 
 from darkroom.ledger import Ledger, NewKey
-from darkroom.media.store import LocalFolder, MediaStore
+from darkroom.media.store import MediaStore
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+pytestmark = in_a_browser
 
-SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for screenshots
 COLUMNS = "getComputedStyle(document.querySelector('.files')).gridTemplateColumns.split(' ').length"
 LONG = SLOW * 15_000
 FLUX = "fal-ai/flux/dev"
@@ -37,24 +37,6 @@ PROMPTS = (
     "A lighthouse in a storm",
     "A red chair",
 )
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> MediaStore:
-    return MediaStore(LocalFolder(str(tmp_path_factory.mktemp("store"))))
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, store: MediaStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    home = tmp_path_factory.mktemp("home")
-    with gateway_alone(ledger_url, home, media=store) as gateway:
-        yield gateway
 
 
 @pytest.fixture(scope="module")
@@ -77,22 +59,14 @@ def _colour(n: int) -> str:
     return f"#{int(red * 255):02x}{int(green * 255):02x}{int(blue * 255):02x}"
 
 
-def shot(browser: Browser, name: str) -> None:
-    if SHOTS:
-        browser.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
-
-
 def first_file(browser: Browser) -> str:
     link = browser.page.locator(".file .row-title").first
     return f"{browser.url}{link.get_attribute('href')}"
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light"), (2560, "light")])
-def test_pages_are_for_everybody(
-    gateway: RunningGateway, ann: NewKey, width: int, scheme: Literal["light", "dark"]
-) -> None:
+def test_pages_are_for_everybody(gateway: RunningGateway, chromium: Chromium, ann: NewKey) -> None:
     """No violation of axe-core's, nothing cut off, no complaint of the browser, and nothing asked of another host."""
-    with browsing(gateway, width=width, scheme=scheme) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         browser.page.goto(f"{gateway.url}/studio/gallery")
         asset = first_file(browser).rpartition("/")[2]
@@ -113,19 +87,20 @@ def test_pages_are_for_everybody(
                 )
                 for fold in browser.page.locator("details.folded").all():
                     fold.evaluate("each => { each.open = true; }")
-            shot(browser, f"{name}-{width}-{scheme}")
-            assert browser.violations() == [] and browser.fits(), name
+            assert browser.flaws(name) == []
             if name == "gallery":  # a wide screen is full of pictures, and a narrow one shows them large
-                assert {360: 1, 1280: 4, 2560: 9}[width] == browser.page.evaluate(COLUMNS)
+                for width, columns in {360: 1, 1280: 4, 2560: 9}.items():
+                    browser.page.set_viewport_size({"width": width, "height": HEIGHT})
+                    assert browser.page.evaluate(COLUMNS) == columns
         assert browser.strangers() == [] and browser.complaints == []
 
 
 def test_new_files_come_on_top_by_themselves(
-    gateway: RunningGateway, ledger_url: str, store: MediaStore, ann: NewKey
+    gateway: RunningGateway, chromium: Chromium, ledger_url: str, store: MediaStore, ann: NewKey
 ) -> None:
     """Each once, with nothing asked for between; only those that are looked for; and onto a page that had none."""
     ledger = Ledger(ledger_url)
-    with browsing(gateway) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         page, live = browser.page, browser.page.locator("body[data-live=yes]")
         page.goto(f"{gateway.url}/studio/gallery?q=kingfisher&kind=image")
@@ -142,9 +117,11 @@ def test_new_files_come_on_top_by_themselves(
     ledger.close()
 
 
-def test_a_price_is_told_while_typing_and_the_order_placed_by_keyboard(gateway: RunningGateway, ann: NewKey) -> None:
+def test_a_price_is_told_while_typing_and_the_order_placed_by_keyboard(
+    gateway: RunningGateway, chromium: Chromium, ann: NewKey
+) -> None:
     """From the model's name to the job's page, an error mended on the way."""
-    with browsing(gateway) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         page, press = browser.page, browser.page.keyboard.press
         page.goto(f"{gateway.url}/studio/order?q=flux/dev")
@@ -160,7 +137,7 @@ def test_a_price_is_told_while_typing_and_the_order_placed_by_keyboard(gateway: 
         number.focus()
         page.keyboard.type("9")
         expect(page.locator("#error-input-num-images")).to_contain_text("use a number from 1 to", timeout=LONG)
-        shot(browser, "order-error-1280-light")
+        browser.shot("order-error-1280-light")
         assert browser.violations() == []
         press("Backspace")
         page.keyboard.type("2")
@@ -173,9 +150,9 @@ def test_a_price_is_told_while_typing_and_the_order_placed_by_keyboard(gateway: 
         assert browser.complaints == []
 
 
-def test_a_slider_and_its_number_are_one(gateway: RunningGateway, ann: NewKey) -> None:
+def test_a_slider_and_its_number_are_one(gateway: RunningGateway, chromium: Chromium, ann: NewKey) -> None:
     """The number is what is sent."""
-    with browsing(gateway) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         page = browser.page
         page.goto(f"{gateway.url}/studio/order/form?kind=run-model&model={FLUX}")
@@ -189,11 +166,11 @@ def test_a_slider_and_its_number_are_one(gateway: RunningGateway, ann: NewKey) -
 
 
 def test_a_file_is_brought_by_the_mouse_and_seen_in_the_form(
-    gateway: RunningGateway, ann: NewKey, tmp_path: Path
+    gateway: RunningGateway, chromium: Chromium, ann: NewKey, tmp_path: Path
 ) -> None:
     """At once; the field has its name, and what was typed beside it stays."""
     (tmp_path / "fox.png").write_bytes(picture())
-    with browsing(gateway) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         page = browser.page
         page.goto(
@@ -207,9 +184,9 @@ def test_a_file_is_brought_by_the_mouse_and_seen_in_the_form(
         assert browser.complaints == []
 
 
-def test_two_are_compared_and_one_deleted_by_keyboard(gateway: RunningGateway, ann: NewKey) -> None:
+def test_two_are_compared_and_one_deleted_by_keyboard(gateway: RunningGateway, chromium: Chromium, ann: NewKey) -> None:
     """Ticked by space, side by side, and back; a deletion is asked about first."""
-    with browsing(gateway) as browser:
+    with browsing(gateway, chromium) as browser:
         browser.sign_in(ann.key)
         page, press = browser.page, browser.page.keyboard.press
         page.goto(f"{gateway.url}/studio/gallery?kind=image")
@@ -219,7 +196,7 @@ def test_two_are_compared_and_one_deleted_by_keyboard(gateway: RunningGateway, a
         page.get_by_role("button", name="Compare").focus()
         press("Enter")
         expect(page.locator(".side-by-side .card")).to_have_count(2, timeout=LONG)
-        shot(browser, "compare-1280-light")
+        browser.shot("compare-1280-light")
         assert browser.violations() == [] and browser.fits()
         page.locator(".side-by-side h2 a").first.focus()
         press("Enter")

@@ -19,7 +19,20 @@ from darkroom.ledger import Ledger, Scope
 
 DEEP = "[" * 2000 + "]" * 2000
 NUMBERS = ("NaN", "1e999", "-1", "9" * 5000)
-ODD = (*NUMBERS, DEEP, '{"x": NaN}', '{"x": "\\ud800"}', '"\\u0000"', "\0", "é²\r\nX: y", "x" * 5000)
+NO_ADDRESS = "http://["  # to which `urlsplit` raises
+PICTURE = f'{{"id": "ast_1", "url": "{NO_ADDRESS}", "name": "a.png", "kind": "image/png"}}'
+ODD = (
+    *NUMBERS,
+    DEEP,
+    NO_ADDRESS,
+    PICTURE,
+    '{"x": NaN}',
+    '{"x": "\\ud800"}',
+    '"\\u0000"',
+    "\0",
+    "é²\r\nX: y",
+    "x" * 5000,
+)
 IDS = ("²", "\0", "a\r\nb", "..", "../admin/users", "a?b#c", "%2e%2e", "[", "'", "x" * 3000)
 QUERY = ("cursor", "status", "q", "since", "until", "kind", "model", "file", "phase", "stage", "choice", "id", "post")
 _NAME = re.compile(r' name="([^"]+)"')
@@ -67,7 +80,10 @@ def test_no_form_is_answered_as_our_failure(visitor: Visitor) -> None:
     token = visitor.token()
     pages = [visitor.get(path).text for path in addresses("GET") if "{" not in path]
     pages.append(visitor.get(f"{PREFIX}/order/form?kind=generate-image").text)
-    names = {"once", "row", *(name for page in pages for name in _NAME.findall(page))} - {"csrf"}
+    # Of what a page has only once something is on it.
+    names = {"once", "row", "picture", "leave_out", *(name for page in pages for name in _NAME.findall(page))} - {
+        "csrf"
+    }
     assert len(names) > 40
     sent = (
         visitor.http.post(
@@ -80,6 +96,16 @@ def test_no_form_is_answered_as_our_failure(visitor: Visitor) -> None:
     )
 
     assert failures(sent) == []
+
+
+def test_an_address_that_is_none_is_no_page_of_ours(visitor: Visitor) -> None:
+    """Neither where it says whence a form comes, nor where it says what page a part is for."""
+    form = visitor.http.post("/studio/sign-in", data={"key": "x"}, headers={"Origin": NO_ADDRESS})
+    with httpx.Client(base_url=visitor.http.base_url, trust_env=False) as stranger:
+        part = stranger.get("/studio/jobs/rows", headers={"HX-Request": "true", "HX-Current-URL": NO_ADDRESS})
+
+    assert form.status_code == 403
+    assert (part.status_code, part.headers["HX-Redirect"]) == (204, "/studio/sign-in?next=/studio/jobs/rows")
 
 
 def test_a_cookie_of_no_letters_is_no_session(visitor: Visitor) -> None:

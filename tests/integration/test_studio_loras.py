@@ -4,62 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import html
-import os
-from collections.abc import Iterator
+import json
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
-import pytest
-from ledger_databases import Databases
 from PIL import Image, ImageDraw
+from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import expect
-from running_gateway import RunningGateway, gateway_alone
-from studio_browser import CHROMIUM, OWN, Browser, Visitor, browsing, visiting
+from running_gateway import RunningGateway
+from shared_gateway import ann as ann
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger as ledger
+from shared_gateway import ledger_url as ledger_url
+from shared_gateway import visitor as visitor
+from studio_browser import OWN, Visitor, browsing, in_a_browser, rest_of, visiting
 from support import SLOW
+from zip_files import zipped
 
-from darkroom.ledger import JobStatus, Ledger, Lora, NewKey, StoredFile, new_id
+from darkroom.deployments.studio.lora_parts import sentences
+from darkroom.ledger import JobStatus, Ledger, Lora, NewKey, StoredFile
 from darkroom.media.store import LocalFolder, MediaStore
 
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
-SHOTS = os.environ.get("STUDIO_SHOTS")  # a folder for screenshots
 WAIT = SLOW * 15_000
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(ledger_url)
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, home: Path) -> Iterator[RunningGateway]:
-    with gateway_alone(ledger_url, home, media=MediaStore(LocalFolder(str(home)))) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> NewKey:
-    return ledger.users.add(new_id("ann_"), plan="studio")
-
-
-@pytest.fixture
-def visitor(gateway: RunningGateway, ann: NewKey) -> Iterator[Visitor]:
-    with visiting(gateway, ann.key) as visitor:
-        yield visitor
 
 
 def picture(n: int, *, side: int = 320) -> bytes:
@@ -117,6 +86,23 @@ def test_a_training_is_ordered_without_scripts(visitor: Visitor, ledger: Ledger,
     assert "Trainings" in visitor.get("/studio/loras").text
 
 
+def test_a_second_zip_is_refused_with_what_to_do(visitor: Visitor, ledger: Ledger, ann: NewKey) -> None:
+    """A training takes one; nothing that was brought is passed over without a word."""
+    zips = [(f"{each}.zip", zipped(*((f"{each}{n}.jpg", picture(n)) for n in range(4)))) for each in ("cats", "dogs")]
+    first = send(visitor, "/files", zips[:1])
+    kept = brought(first.text)
+    both = send(visitor, "", zips[1:], picture=kept, trigger_word="mochi_cat")
+    assert both.status_code == 422 and "<strong>dogs.zip</strong>" in both.text and "takes one zip" in both.text
+    assert [json.loads(each)["name"] for each in brought(both.text)] == ["cats.zip"]
+    assert ledger.jobs.page(ann.user_id, limit=1) == []
+
+
+def test_what_is_wrong_is_said_in_sentences() -> None:
+    """With what to do about it, once."""
+    assert sentences("It has 100 × 100 pixels", "Replace it.") == "It has 100 × 100 pixels. Replace it."
+    assert sentences("Too small. Replace it.", "Replace it.") == "Too small. Replace it."
+
+
 def test_what_is_wrong_is_told_beside_its_picture(visitor: Visitor, ledger: Ledger, ann: NewKey) -> None:
     """What cannot be read, what is too small and what is there twice, all at once; nothing that was given is lost."""
     files = [(f"{n}.jpg", picture(n)) for n in range(3)]
@@ -132,6 +118,15 @@ def test_what_is_wrong_is_told_beside_its_picture(visitor: Visitor, ledger: Ledg
     left = send(visitor, "/files", [("more.jpg", picture(5))], picture=kept, leave_out=out).text
     assert len(brought(left)) == 4 and "picture bad" not in left and "$2.14" in left
     assert ledger.jobs.page(ann.user_id, limit=1) == []
+
+
+def test_the_older_versions_are_behind_a_link(visitor: Visitor, ledger: Ledger, home: Path, ann: NewKey) -> None:
+    """Without scripts, too."""
+    made = [trained(ledger, home, ann.user_id).id for _ in range(26)]
+    first = visitor.get("/studio/loras").text
+    older = rest_of(visitor, first)
+    assert [first.count('class="card lora"'), older.count('class="card lora"')] == [24, 2]
+    assert all(id in older for id in made[:2])
 
 
 def test_a_version_is_shown_and_tried(visitor: Visitor, ledger: Ledger, home: Path, ann: NewKey) -> None:
@@ -166,44 +161,33 @@ def test_nobody_sees_what_is_anothers(gateway: RunningGateway, ledger: Ledger, h
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
 
-def shot(browser: Browser, name: str) -> None:
-    if SHOTS:
-        seen = "[...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight)"
-        browser.page.evaluate(f"Promise.all({seen}.map((image) => image.decode()))")
-        browser.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
-
-
 @in_a_browser
-@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 def test_pages_are_for_everybody(
     gateway: RunningGateway,
+    chromium: Chromium,
     ledger: Ledger,
     home: Path,
     ann: NewKey,
     tmp_path: Path,
-    width: int,
-    scheme: Literal["light", "dark"],
 ) -> None:
     """No violation of axe-core's, nothing cut off; pictures are brought as they are dropped, and judged by keyboard."""
     names = ["a-very-long-name-" + "x" * 80, "猫", "قطة", "tiny"]
     for n, name in enumerate(names):
         (tmp_path / f"{name}.jpg").write_bytes(picture(n, side=100 if name == "tiny" else 320))
-    with browsing(gateway, width=width, scheme=scheme) as browser:
+    with browsing(gateway, chromium) as browser:
         page = browser.page
         browser.sign_in(ann.key)
         page.goto(f"{gateway.url}/studio/loras")
-        assert browser.violations() == [] and browser.fits()
+        assert browser.flaws("loras-empty") == []
         page.get_by_role("link", name="Train a new one").focus()
         page.keyboard.press("Enter")
         page.locator("input[name=files]").set_input_files([tmp_path / f"{name}.jpg" for name in names])
         expect(page.locator(".picture.bad")).to_contain_text("100 × 100", timeout=WAIT)
         page.locator("input[name=trigger_word]").fill("mochi_cat")
-        shot(browser, f"lora-new-{width}-{scheme}")
-        assert browser.violations() == [] and browser.fits()
+        assert browser.flaws("lora-new") == []
         lora = [trained(ledger, home, ann.user_id, word) for word in ("mochi_cat", "mochi_cat", "ukiyo-9")][1]
         for name, path in {"loras": "", "lora": f"/{lora.id}"}.items():
             page.goto(f"{gateway.url}/studio/loras{path}")
             expect(page.locator("h1")).to_be_visible(timeout=WAIT)
-            shot(browser, f"{name}-{width}-{scheme}")
-            assert browser.violations() == [] and browser.fits(), name
+            assert browser.flaws(name) == []
         assert browser.strangers() == [] and browser.complaints == []

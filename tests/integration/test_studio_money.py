@@ -8,39 +8,19 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from ledger_databases import Databases
 from ledger_scenes import FAILURE, SUCCESS, granted_picture, post
-from running_gateway import RunningGateway, gateway_alone
+from running_gateway import RunningGateway
+from shared_gateway import ann as ann
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger_url as ledger_url
+from shared_gateway import visitor as visitor
 from studio_browser import Visitor, visiting
 
 from darkroom.clock import utc_now
 from darkroom.ledger import JobStatus, Ledger, NewKey, Scope, new_id
 
 HOSTILE = "<script>alert('a')</script>\"' onload=x"
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    home = tmp_path_factory.mktemp("home")
-    with gateway_alone(ledger_url, home) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> NewKey:
-    return ledger.users.add(new_id("ann_"))
-
-
-@pytest.fixture
-def visitor(gateway: RunningGateway, ann: NewKey) -> Iterator[Visitor]:
-    with visiting(gateway, ann.key) as visitor:
-        yield visitor
 
 
 @pytest.fixture
@@ -181,10 +161,12 @@ def test_a_user_is_added_given_keys_and_cut_off(gateway: RunningGateway, operato
 def test_a_plan_is_changed_in_place(operator: Visitor, ledger: Ledger) -> None:
     """As a whole. What the API refuses is still there to be mended."""
     gold = {"name": "gold", "in_flight": "7", "weight": "2.5", "markup": "1.2", "most_queued": "50"}
-    limits = {"daily_budget_usd": "10", "monthly_budget_usd": "", "calls_per_minute": ""}
+    limits = {"daily_budget_usd": "12345.67", "monthly_budget_usd": "", "calls_per_minute": ""}
     assert operator.send("/studio/operators/plans", **gold, **limits).headers["Location"] == "/studio/operators/plans"
     plan = next(each for each in ledger.users.plans() if each.name == "gold")
-    assert (plan.in_flight, plan.daily_budget_usd, plan.monthly_budget_usd) == (7, 10, None)
+    assert (plan.in_flight, plan.daily_budget_usd, plan.monthly_budget_usd) == (7, Decimal("12345.67"), None)
+    # Saving the form as it stands changes nothing.
+    assert 'name="daily_budget_usd" value="12345.67"' in operator.get("/studio/operators/plans").text
     wrong = operator.send("/studio/operators/plans", **gold | {"weight": "heavy"}, **limits)
     assert wrong.status_code == 422 and 'value="heavy"' in wrong.text and "weight" in wrong.text
 

@@ -3,56 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
-import pytest
 from asset_rows import brought, picture
-from ledger_databases import Databases
-from running_gateway import RunningGateway, gateway_alone
-from studio_browser import OWN, Visitor, visiting
+from shared_gateway import ann as ann
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger_url as ledger_url
+from shared_gateway import store as store
+from shared_gateway import visitor as visitor
+from studio_browser import OWN, Visitor
 
-from darkroom.ledger import Job, Ledger, NewKey, new_id
-from darkroom.media.store import LocalFolder, MediaStore
+from darkroom.ledger import Job, Ledger, NewKey
+from darkroom.media.store import MediaStore
 
 FLUX = "/studio/order/form?kind=run-model&model=fal-ai/flux/dev"
 KLING = "/studio/order/form?kind=run-model&model=fal-ai/kling-video/v2.5-turbo/pro/image-to-video"
 EDIT = "/studio/order/form?kind=edit-image"
 HOSTILE = "<script>alert('a')</script>"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def store(home: Path) -> MediaStore:
-    return MediaStore(LocalFolder(str(home)))
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, home: Path, store: MediaStore) -> Iterator[RunningGateway]:
-    with gateway_alone(ledger_url, home, media=store) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> NewKey:
-    return ledger.users.add(new_id("ann_"), plan="studio")
-
-
-@pytest.fixture
-def visitor(gateway: RunningGateway, ann: NewKey) -> Iterator[Visitor]:
-    with visiting(gateway, ann.key) as visitor:
-        yield visitor
 
 
 def job_of(answer: httpx.Response, ledger: Ledger) -> Job:
@@ -158,6 +126,12 @@ def test_a_file_comes_with_the_form(visitor: Visitor, ledger: Ledger, ann: NewKe
     assert kept.headers["HX-Trigger"] == "brought" and 'value="asset:ast_' in kept.text
 
 
+def test_a_file_for_a_field_that_is_not_there_is_told(visitor: Visitor) -> None:
+    """As of a form that was open while its model changed; nothing is brought."""
+    answer = visitor.send("/studio/order/upload?kind=run-model&model=fal-ai/esrgan&field=input.picture")
+    assert answer.status_code == 422 and "input.picture" in answer.text and "Load the form anew" in answer.text
+
+
 def test_a_pipeline_is_ordered_by_its_own_form(
     visitor: Visitor, ledger: Ledger, store: MediaStore, ann: NewKey
 ) -> None:
@@ -183,3 +157,11 @@ def test_an_order_is_made_again_with_one_change(visitor: Visitor, ledger: Ledger
     assert "checked" not in box
     assert f"/studio/order/again/{job.id}" in visitor.get(f"/studio/jobs/{job.id}").text
     assert visitor.get("/studio/order/again/job_nonesuch").status_code == 404
+
+
+def test_an_address_with_a_signature_is_to_be_given_again(visitor: Visitor, ledger: Ledger) -> None:
+    """It is on no page, and what stands there instead is no address."""
+    form = "/studio/order/form?kind=run-model&model=fal-ai/esrgan"
+    job = job_of(visitor.send(form, **{"input.image_url": "https://files.example/a.png?sig=abc"}), ledger)
+    page = visitor.get(f"/studio/order/again/{job.id}").text
+    assert "Give it again: Image URL." in page and "files.example" not in page

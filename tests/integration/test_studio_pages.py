@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from ledger_databases import Databases
-from running_gateway import RunningGateway, gateway_alone
-from studio_browser import OWN, Visitor, visiting
+from running_gateway import RunningGateway
+from shared_gateway import ann as ann
+from shared_gateway import gateway as gateway
+from shared_gateway import home as home
+from shared_gateway import ledger_url as ledger_url
+from shared_gateway import visitor as visitor
+from studio_browser import OWN, Visitor, rest_of, visiting
 
 from darkroom.deployments.studio import vendored
 from darkroom.deployments.studio.routes import SCREENS
 from darkroom.errors import NeedsHuman
-from darkroom.ledger import Job, JobStatus, Ledger, NewKey, Scope, new_id
+from darkroom.ledger import Job, JobStatus, Ledger, NewKey, Scope
 
 HOSTILE = "<script>alert('a')</script>\"' onload=x"
-
-
-@pytest.fixture(scope="module")
-def ledger_url(databases: Databases) -> Iterator[str]:
-    with databases.fresh() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def gateway(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    home = tmp_path_factory.mktemp("home")
-    with gateway_alone(ledger_url, home) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def ann(ledger: Ledger) -> NewKey:
-    return ledger.users.add(new_id("ann_"))
-
-
-@pytest.fixture
-def visitor(gateway: RunningGateway, ann: NewKey) -> Iterator[Visitor]:
-    with visiting(gateway, ann.key) as visitor:
-        yield visitor
 
 
 def post(ledger: Ledger, key: NewKey, prompt: str = "a fox") -> Job:
@@ -93,6 +71,16 @@ def test_every_screen_is_a_page(gateway: RunningGateway, ledger: Ledger) -> None
             policy = answer.headers["Content-Security-Policy"]
             assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy and "unsafe" not in policy
             assert "<style" not in answer.text and " style=" not in answer.text and "://" not in answer.text
+
+
+def test_the_older_jobs_are_behind_a_link(visitor: Visitor, ledger: Ledger, ann: NewKey) -> None:
+    """Without scripts, too; what is new is put on top of the newest alone."""
+    jobs = [post(ledger, ann, f"fox {n}").id for n in range(33)]
+    for query in ("", "?q=fox"):
+        first = visitor.get(f"/studio/jobs{query}").text
+        older = rest_of(visitor, first)
+        assert [first.count('class="row"'), older.count('class="row"')] == [30, 3]
+        assert all(id in older for id in jobs[:3]) and "data-newcomers" not in older and ">Watch</h1>" in older
 
 
 def test_operators_alone_are_shown_what_is_theirs(visitor: Visitor) -> None:

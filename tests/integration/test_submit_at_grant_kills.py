@@ -22,7 +22,7 @@ from prefect_server import PrefectServer
 from reconciling import resources_of, turn
 from running_gateway import GatewayProcess, gateway_process
 from simulated_fal import SimulatedFal
-from support import free_port, wait_until
+from support import SLOW, free_port, wait_until
 
 from darkroom.engine import submit as sending
 from darkroom.engine.resources import Resources
@@ -107,11 +107,30 @@ def scene(
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SilentProxy:
+    """Takes connections and never answers."""
+
+    listener: socket.socket
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Both spellings: the simulator sets both, and the lower one goes before the other."""
+        return dict.fromkeys(("HTTPS_PROXY", "https_proxy"), f"http://127.0.0.1:{self.listener.getsockname()[1]}")
+
+    @contextmanager
+    def asked(self) -> Iterator[str]:
+        """Wait for a request, and leave it without an answer for the block."""
+        self.listener.settimeout(SLOW * 30)
+        connection, _ = self.listener.accept()
+        with connection:
+            yield connection.recv(1000).decode()
+
+
 @contextmanager
-def nobody_at() -> Iterator[str]:
-    """Yield the address of a proxy that takes a connection and never answers."""
+def silent_proxy() -> Iterator[SilentProxy]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield SilentProxy(listener=listener)
 
 
 def released(scene: Scene) -> None:
@@ -134,10 +153,11 @@ def test_killed_before_it_commits_it_has_sent_nothing_and_the_run_sends_it(scene
 
 def test_killed_between_the_commit_and_the_post_the_row_is_unknown_until_it_is_given_up(scene: Scene) -> None:
     """Nobody knows that nothing left, so the run sends nothing either; the second attempt is the one that is paid."""
-    with nobody_at() as proxy, scene.gateway(HTTPS_PROXY=proxy) as gateway:
+    with silent_proxy() as proxy, scene.gateway(**proxy.environment) as gateway:
         job_id = scene.order(gateway)
-        wait_until(lambda: scene.row(job_id).status is SUBMITTING, timeout=30, what="its commit")
-        gateway.kill()
+        with proxy.asked() as connect:
+            gateway.kill()
+        assert connect.startswith("CONNECT queue.fal.run:443")
     assert scene.row(job_id).status is SUBMITTING
     assert scene.by_the_run(job_id).status is SUBMITTING
     assert scene.billed() == 0
@@ -149,7 +169,7 @@ def test_killed_between_the_commit_and_the_post_the_row_is_unknown_until_it_is_g
     turn(scene.resources)
     lost = scene.row(job_id)
     assert lost.status is RequestStatus.EXPIRED
-    again = scene.ledger.requests.reserve(job_id, _again(lost))
+    again = scene.ledger.requests.reserve_all(job_id, [_again(lost)])[0]
     scene.ledger.grants.grant()
     assert scene.by_the_run(job_id).status is RequestStatus.IN_FLIGHT
     assert (again.attempt, scene.billed()) == (2, 1)

@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import pytest
 from prefect.client.schemas.responses import WorkerFlowRunResponse
-from prefect_server import PrefectServer, running_prefect
+from prefect_server import PrefectServer
 from project_copy import compile_all, copy_packages, environment
 from support import SLOW, wait_until
 from warm_worker import FlowRunOnWorker, Runs, WarmWorkerProcess, is_gone, running_worker, without_events
@@ -32,14 +32,9 @@ NO_LEDGER = {"DARKROOM_LEDGER_URL": "postgresql://127.0.0.1:9/nowhere"}
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PrefectServer]:
-    """Of its own: other tests rely on that no worker takes their runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_SERVER_LOGGING_LEVEL", "INFO")  # with the log of its requests
-        # A worker that polls in an hour is told of what is late, too: not so soon that it stands in for the rest.
-        patch.setenv("PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS", "60")
-        with running_prefect() as server:
-            yield server
+def server(prefect: PrefectServer) -> PrefectServer:
+    """That of all tests, which rely on that no worker takes their runs: each here has a queue of its own."""
+    return prefect
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +179,20 @@ def test_a_running_flow_is_cancelled(runs: Runs, how: str) -> None:
     assert run.hooks() in (["cancelled Cancelling"], ["cancelled Cancelled"])
 
 
+def test_a_cancelled_flow_has_the_answer_of_its_paid_call(runs: Runs) -> None:
+    """Longer than the grace, which the one that will not hear does not outlive."""
+    pays, deaf = runs.start(how="pay"), runs.start(how="ignore SIGTERM")
+    pays.deaf()
+    killed = deaf.deaf()
+    pays.cancel()
+    wait_until(lambda: pays.state["name"] == "Cancelling")
+    deaf.cancel()
+    wait_until(lambda: is_gone(killed), timeout=10, what="the grace to be over")
+    pays.go()
+    pays.ended("Cancelled")
+    assert (pays.folder / "answered").exists()
+
+
 def test_a_flow_that_has_hardly_begun_is_cancelled(runs: Runs) -> None:
     """Whatever the worker has got to when the cancel comes."""
     several = [runs.start(how="wait") for _ in range(4)]
@@ -231,8 +240,8 @@ def test_a_flow_that_is_suspended_in_the_ui_stops_at_its_next_task(runs: Runs) -
     run.ended("Completed")
 
 
-def test_a_flow_that_suspends_itself_has_no_process_and_has_not_crashed(runs: Runs) -> None:
-    """Resumed, it runs again in a new one."""
+def test_a_flow_that_suspends_itself_has_no_process_and_has_not_crashed(server: PrefectServer, runs: Runs) -> None:
+    """Resumed, it runs again in a new one, which does not say again what is on record."""
     run = runs.start("leave")
     pid = run.begun()
     wait_until(lambda: is_gone(pid), timeout=15, what=f"{pid} to end")
@@ -240,6 +249,10 @@ def test_a_flow_that_suspends_itself_has_no_process_and_has_not_crashed(runs: Ru
     run.resume()
     assert run.begun(times=2) != pid
     run.ended("Completed")
+    # Though neither process has asked for it: a resumed run is the same attempt.
+    assert [json.loads(each.read_text()) for each in run.folder.glob("begun-*")] == [["Running", 1, True]] * 2
+    changes = requests(server).count(f"PATCH /api/flow_runs/{run.id}")
+    assert changes == 3  # the pid of each process, and once the flow's version
     assert run.states() == [
         "Scheduled",
         "Pending",
@@ -302,16 +315,30 @@ def test_a_run_is_taken_at_once_when_the_ledger_tells_and_as_another_ends(
             run.ended("Completed")
 
 
-def test_a_worker_that_nobody_tells_anything_polls(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
-    """For runs that are ready, and for those of its own that were cancelled."""
+def test_a_worker_that_nobody_tells_anything_polls_and_when_it_is_killed_leaves_no_process(
+    server: PrefectServer, logs: Path, tmp_path: Path
+) -> None:
+    """For runs that are ready, and for those of its own that were cancelled.
+
+    Children and forkserver go with it, whatever they are in the middle of.
+    """
     with (
         without_events(server) as api,
         running_worker(server, logs, **NO_LEDGER, PREFECT_WORKER_QUERY_SECONDS="1", PREFECT_API_URL=api) as worker,
     ):
-        run = Runs(server, tmp_path, worker.queue).start(how="wait")
+        runs = Runs(server, tmp_path, worker.queue)
+        run = runs.start(how="wait")
         run.begun()
         run.cancel()
         run.ended("Cancelled")
+
+        runs.start(how="wait").begun()
+        for how in ("ignore SIGTERM", "sleep in C"):
+            runs.start(how=how).deaf()
+        below = worker.below()
+        assert len(below) >= 4
+        worker.signal(signal.SIGKILL)
+        assert psutil.wait_procs(below, timeout=SLOW * 2)[1] == []
 
 
 def announce(server: PrefectServer) -> None:
@@ -384,7 +411,7 @@ def requests(server: PrefectServer) -> list[str]:
 
 
 def test_nothing_is_read_twice_for_two_runs_of_one_deployment(server: PrefectServer, runs: Runs) -> None:
-    """Deployment, flow, pool, queue and default storage are known from the first, to the worker and to its child."""
+    """Deployment, flow, pool, queue and stores are known from the first, to the worker and to its child."""
     name, timed = "reconcile/every-minute", ("daily-report/weekdays", "sync-models/daily")
     others = [server.call("GET", f"/deployments/name/{each}")["id"] for each in timed]
     ledger = {"env": {"DARKROOM_LEDGER_URL": server.environment["DARKROOM_LEDGER_URL"]}}
@@ -398,8 +425,9 @@ def test_nothing_is_read_twice_for_two_runs_of_one_deployment(server: PrefectSer
         "GET /api/block_types/",
         *(f"GET /api/deployments/{other}" for other in others),
     )
-    asked = [call for call in requests(server)[known:] if call.startswith("GET") and not call.startswith(ours)]
-    assert asked == []
+    asked = [call for call in requests(server)[known:] if call.startswith("GET")]
+    assert [call for call in asked if not call.startswith(ours)] == []
+    assert [call for call in asked if "/local-file-system/" in call] == []  # the media store
 
 
 # -- new code ----------------------------------------------------------------------------------------------------------
@@ -420,8 +448,14 @@ def probe(folder: str) -> None:
 """
 
 
-def test_new_code_is_taken_up_on_sighup(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
-    """What runs finishes on the old, the next run has the new; what cannot be forked is refused with the reason."""
+def test_new_code_is_taken_up_on_sighup_and_sigterm_ends_all_there_is(
+    server: PrefectServer, logs: Path, tmp_path: Path
+) -> None:
+    """What runs finishes on the old, the next run has the new; what cannot be forked is refused with the reason.
+
+    A worker that is stopped ends its runs as Crashed, also the one that will not hear, and leaves no process. It waits
+    for the answer of a paid call under way: lost, that would be paid once more.
+    """
     project = copy_packages(tmp_path / "project")
     compile_all(project)
     probe = project / "darkroom" / "flows" / "probe.py"
@@ -440,13 +474,25 @@ def test_new_code_is_taken_up_on_sighup(server: PrefectServer, logs: Path, tmp_p
         assert generation_of(under_way) == "1"
         wait_until(lambda: not old.is_running(), what="the old forkserver to end")
 
-        starts_a_thread = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
-        for code, reason in ((starts_a_thread, "1 thread(s)"), ("no Python", "SyntaxError")):
-            probe.write_text(code)
-            worker.signal(signal.SIGHUP)
-            wait_until(lambda reason=reason: reason in worker.log, timeout=20)  # type: ignore[misc]
-            wait_until(lambda: len(worker.forkservers()) == 1, what="the refused forkserver to end")
-            assert generation_of(runs.start("probe", code=probe)) == "2"
+        probe.write_text("import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()")
+        worker.signal(signal.SIGHUP)
+        wait_until(lambda: "1 thread(s)" in worker.log, timeout=20)
+        wait_until(lambda: len(worker.forkservers()) == 1, what="the refused forkserver to end")
+        assert generation_of(runs.start("probe", code=probe)) == "2"
+
+        hears, deaf, pays = (runs.start(how=how) for how in ("wait", "ignore SIGTERM", "pay"))
+        hears.begun()
+        killed = deaf.deaf()
+        pays.deaf()
+        below = worker.below()
+        worker.signal(signal.SIGTERM)
+        wait_until(lambda: is_gone(killed), timeout=10, what="the grace to be over")
+        pays.go()
+        worker.process.wait(timeout=SLOW * 10)
+        assert psutil.wait_procs(below, timeout=SLOW * 2)[1] == []
+        assert (pays.folder / "answered").exists()
+        for run in (hears, deaf, pays):
+            run.ended("Crashed", timeout=1)
 
 
 def generation_of(run: FlowRunOnWorker) -> str:
@@ -456,35 +502,7 @@ def generation_of(run: FlowRunOnWorker) -> str:
     return (run.folder / "generation").read_text()
 
 
-# -- the worker's own end --------------------------------------------------------------------------------------------
-
-
-def test_a_worker_that_is_stopped_ends_its_runs_as_crashed(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
-    """Also the one that will not hear, and no process is left."""
-    with running_worker(server, logs) as worker:
-        runs = Runs(server, tmp_path, worker.queue)
-        hears, deaf = runs.start(how="wait"), runs.start(how="ignore SIGTERM")
-        hears.begun()
-        deaf.deaf()
-        below = worker.below()
-        worker.signal(signal.SIGTERM)
-        worker.process.wait(timeout=SLOW * 10)
-        assert psutil.wait_procs(below, timeout=SLOW * 2)[1] == []
-        for run in (hears, deaf):
-            run.ended("Crashed", timeout=1)
-
-
-def test_a_worker_that_is_killed_leaves_no_process(server: PrefectServer, logs: Path, tmp_path: Path) -> None:
-    """Children and forkserver go with it, whatever they are in the middle of."""
-    with running_worker(server, logs) as worker:
-        runs = Runs(server, tmp_path, worker.queue)
-        runs.start(how="wait").begun()
-        for how in ("ignore SIGTERM", "sleep in C"):
-            runs.start(how=how).deaf()
-        below = worker.below()
-        assert len(below) >= 4
-        worker.signal(signal.SIGKILL)
-        assert psutil.wait_procs(below, timeout=SLOW * 2)[1] == []
+# -- the forkserver's end --------------------------------------------------------------------------------------------
 
 
 def test_a_forkserver_that_is_killed_takes_its_runs_along_and_is_replaced(

@@ -13,11 +13,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow, flow, get_run_logger, suspend_flow_run, task
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
+
+from darkroom.engine.paid_calls import PAID_CALLS
 
 FOREVER = 600
 
@@ -67,10 +71,15 @@ def two_tasks(folder: str) -> None:
 
 @flow
 def leave(folder: str) -> None:
-    """Suspends, and notes each of its processes."""
+    """Suspends, and notes each of its processes, with what Prefect says of the run there."""
     here = Path(folder)
     here.mkdir(exist_ok=True, parents=True)
-    _write(here / f"begun-{os.getpid()}", "")
+    context = FlowRunContext.get()
+    assert context is not None
+    run = context.flow_run
+    assert run is not None
+    assert run.state is not None
+    _write(here / f"begun-{os.getpid()}", json.dumps([run.state.name, run.run_count, run.start_time is not None]))
     if not (here / "left").exists():
         _write(here / "left", "")
         suspend_flow_run(timeout=FOREVER)
@@ -134,6 +143,20 @@ def _ignore_sigterm(here: Path) -> None:
     _wait(here)
 
 
+def _pay(here: Path) -> None:
+    """As our runner does: the thread that hears of the end waits for the one that pays."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(_get_an_answer, here)
+        _wait(here)
+
+
+def _get_an_answer(here: Path) -> None:
+    with PAID_CALLS.one():
+        _write(here / "deaf", "")
+        _wait(here)
+        _write(here / "answered", "")
+
+
 def _sleep_in_c(here: Path) -> None:
     """No other thread of this process gets to run any more, and no Python signal handler."""
     _write(here / "deaf", "")
@@ -155,5 +178,6 @@ MANNERS: dict[str, Callable[[Path], None]] = {
     "exit": _exit,
     "fail": _fail,
     "ignore SIGTERM": _ignore_sigterm,
+    "pay": _pay,
     "sleep in C": _sleep_in_c,
 }

@@ -68,6 +68,18 @@ def test_jobs_that_came_together_go_to_one_run() -> None:
     assert joined(implied) == [AssignJobs(job_ids=("a", "b")), NotifyRun(job_id="c"), GRANT]
 
 
+def created(**given: Any) -> CreateRun:
+    named = {"run_id": "run_01a22df1c2008dac8f38a1c3f1ec", "deployment": "generate-image/on-demand", "user_id": "u"}
+    return CreateRun(**{**named, "user_name": "ann", "plan": "p", "in_flight": 1, "parameters": {}, **given})
+
+
+def test_a_run_has_a_name_that_a_person_understands() -> None:
+    """Whose it is, the pipeline and a short id; never the prompt, and no more of a user's name than there is room."""
+    assert created(parameters={"prompt": "fox"}).name == "ann · generate-image · a1c3f1ec"
+    assert created(user_name="زينب\n").name == "زينب · generate-image · a1c3f1ec"
+    assert len(created(user_name="x" * 500).name) < 100
+
+
 def test_a_run_is_created_once_though_its_parameters_are_no_key() -> None:
-    creation = CreateRun(run_id="r", deployment="d/o", user_id="u", plan="p", in_flight=1, parameters={"prompt": "fox"})
+    creation = created(parameters={"prompt": "fox"})
     assert joined((creation, creation)) == [creation]

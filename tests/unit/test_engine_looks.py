@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 
-from darkroom.engine.looks import ANY, job_ids_in, merged
-from darkroom.ledger import Work
+from darkroom.engine.looks import ANY, Looks, job_ids_in, merged
+from darkroom.ledger import Ledger, Work
+from darkroom.timing import Timing
 
 
-def work(open: str, ready: str = "", came: str = "") -> Work:
+def work(open: str, ready: str = "", came: str = "", sent: str = "") -> Work:
     """Each letter is a job."""
-    return Work(open=tuple(open), ready=tuple(ready), came=frozenset(came))
+    return Work(open=tuple(open), ready=tuple(ready), came=frozenset(came), sent=frozenset(sent))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,15 @@ CASES = {
     "one has ended": Case(before=work("abc", "b", "b"), part=work(""), looked_at="b", after=work("ac")),
     "one was called and waits": Case(before=work("abc", "ab"), part=work("a"), looked_at="a", after=work("abc", "b")),
     "one is new": Case(before=work("ab"), part=work("c", "c"), looked_at="c", after=work("abc", "c")),
+    "what a gateway has sent is last in line": Case(
+        before=work("abc", "a", sent="a"),
+        part=work("bc", "bc", "c"),
+        looked_at="bc",
+        after=work("abc", "cba", "c", "a"),
+    ),
+    "what a gateway has sent has come": Case(
+        before=work("ab", "ba", sent="a"), part=work("a", "a", "a"), looked_at="a", after=work("ab", "ab", "a")
+    ),
     "what has a result and was not looked at keeps its place": Case(
         before=work("abc", "ab", "a"), part=work("c", "c"), looked_at="c", after=work("abc", "abc", "a")
     ),
@@ -49,3 +60,23 @@ def test_a_notification_names_jobs_or_none() -> None:
     """One of an older gateway, or of too many jobs at once, says nothing: then all are looked at."""
     assert job_ids_in(["job_1 job_2", "job_2"]) == {"job_1", "job_2"}
     assert job_ids_in(["job_1", ""]) == {"job_1", ANY}
+
+
+class OneLook:
+    """A ledger that is asked but once: what it says is of its first answer."""
+
+    timing = Timing()
+
+    def __init__(self, found: Work) -> None:
+        self._found = [found]
+        self.runs = self
+
+    def poll_work(self, run_id: str, waits: object) -> Work:
+        return self._found.pop()
+
+
+def test_what_ended_here_is_not_asked_for() -> None:
+    """Nothing of a job that this process has ended is left to be called."""
+    looks = Looks(cast(Ledger, OneLook(work("abc", "ab", "a"))), "run_1")
+    looks.look({}, ())
+    assert looks.look({}, (), ended={"a"}) == work("bc", "b")

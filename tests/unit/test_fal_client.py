@@ -83,6 +83,14 @@ def test_the_start_timeout_is_scaled_down_to_what_fal_takes(factor: float, secon
     assert queue.asked[0].headers["x-fal-request-timeout"] == seconds
 
 
+@pytest.mark.parametrize("factor", [1, 0.2, 0.01])
+def test_a_post_has_ended_before_its_row_is_taken_for_lost(factor: float) -> None:
+    """At any scale, as its own time is fal's and is not scaled."""
+    queue = Queue(answer(200, {"request_id": ID}, OWN))
+    queue.submit()
+    assert max(queue.asked[0].extensions["timeout"].values()) < UNSCALED.scaled(factor).submit_limit.total_seconds()
+
+
 def test_what_comes_of_a_submit_is_public_only_as_long_as_is_said() -> None:
     """fal keeps files for ever unless it is told otherwise, and a LoRA may be somebody's face."""
     queue = Queue(answer(200, {"request_id": ID}))

@@ -56,16 +56,17 @@ def entry(endpoint: str, **metadata: Any) -> dict[str, Any]:
 
 
 class Api:
-    """Answers like the platform's API. `refuses`: how many calls it answers with 429 first."""
+    """Answers like the platform's API. `refuses`: how many calls it answers with 429 first, of those to `refused`."""
 
-    def __init__(self, *models: dict[str, Any], page: int = 2, refuses: int = 0) -> None:
+    def __init__(self, *models: dict[str, Any], page: int = 2, refuses: int = 0, refused: str = "/v1/models") -> None:
         self.models = list(models)
         self.page = page
         self.refuses = refuses
+        self.refused = refused
         self.paused: list[float] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        if self.refuses:
+        if self.refuses and request.url.path == self.refused:
             self.refuses -= 1
             return httpx.Response(429, headers={"x-ratelimit-reset": "7"}, json={"error": {"type": "rate_limited"}})
         match request.url.path:
@@ -150,13 +151,21 @@ def test_a_model_without_a_price_costs_the_others_none() -> None:
     assert found["fal-ai/a"].unit_price == found["fal-ai/b"].unit_price == Decimal("0.0036")
 
 
-def test_a_sync_has_the_patience_that_fal_asks_for() -> None:
-    """As long as its header says; a single model's first use does not wait for it."""
-    api = Api(entry("fal-ai/fox"), refuses=2)
+@pytest.mark.parametrize("refused", ["/v1/models", "/v1/models/pricing"])
+def test_a_sync_has_the_patience_that_fal_asks_for(refused: str) -> None:
+    """As long as its header says."""
+    api = Api(entry("fal-ai/fox"), refuses=2, refused=refused)
     assert [card.endpoint for card in cards(api)] == ["fal-ai/fox"]
     assert api.paused == [7, 7]
+
+
+@pytest.mark.parametrize("refused", ["/v1/models", "/v1/models/pricing"])
+def test_a_models_first_use_waits_for_no_patience(refused: str) -> None:
+    """Somebody's order waits for it, and every other first use; it is asked for again by the next one."""
+    api = Api(entry("fal-ai/fox"), refuses=1, refused=refused)
     with pytest.raises(RateLimited):
-        Api(refuses=1).open().card("fal-ai/fox")
+        api.open().card("fal-ai/fox")
+    assert api.paused == []
 
 
 def test_a_platform_that_cannot_be_reached_is_out() -> None:

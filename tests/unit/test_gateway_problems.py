@@ -172,6 +172,13 @@ HEADS: dict[str, tuple[str, str, dict[str, str], int | None]] = {
         {"content-type": "application/zip", "content-length": str(500 * 1024**2)},
         None,
     ),
+    "a film": ("POST", "/v1/uploads", {"content-type": "video/mp4", "content-length": str(500 * 1024**2)}, None),
+    "too large a film": (
+        "POST",
+        "/v1/uploads",
+        {"content-type": "video/mp4", "content-length": str(500 * 1024**2 + 1)},
+        413,
+    ),
     "an upload of JSON": ("POST", "/v1/uploads", {"content-type": "application/json", "content-length": "2"}, 415),
     "an upload of no type": ("POST", "/v1/uploads", {"content-length": "8"}, 415),
     "a picture where JSON is due": ("POST", "/v1/images", {"content-type": "image/png", "content-length": "8"}, 415),

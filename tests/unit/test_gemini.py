@@ -152,6 +152,24 @@ def test_an_answer_that_disobeys_its_schema_is_told_by_place_and_rule() -> None:
     assert "secret" not in outcome.error["message"]
 
 
+@pytest.mark.parametrize("schema", [{"$ref": "#/$defs/nowhere"}, {"$ref": "#"}])
+def test_a_schema_that_cannot_be_applied_fails_an_answer_that_was_paid(schema: dict[str, Any]) -> None:
+    """Not the run: then nothing were on record, and the call were made, and paid, again."""
+    outcome = submit(answer(), schema=schema)
+    assert outcome.error is not None
+    assert (outcome.error["code"], outcome.error["class"]) == ("bad_schema", "permanent")
+    assert outcome.cost_usd == submit(answer()).cost_usd
+
+
+def test_a_pattern_of_a_strangers_is_not_tried() -> None:
+    """Python may take longer for it than the sun lasts, and holds the other threads of the process meanwhile."""
+    pattern = "^(a+)+$"
+    schema = {"type": "object", "properties": {"title": {"pattern": pattern}}, "patternProperties": {pattern: False}}
+    find_model(FLASH).validate({"prompt": "a", "schema": schema})
+    outcome = submit(answer(json.dumps({"title": 60 * "a" + "!"})), schema=schema)
+    assert outcome.transition is Transition.SUCCEED
+
+
 def test_an_answer_nobody_can_read_costs_what_was_expected() -> None:
     """It says 200, so it was paid; how much, nobody says."""
     row = row_for(FLASH, prompt=PROMPT, schema=SCHEMA)
@@ -229,6 +247,9 @@ def test_a_lost_answer_is_told_from_a_call_that_never_left(broken: Exception, ki
     [
         ({"prompt": " "}, "prompt"),
         ({"prompt": "a", "schema": "object"}, "schema"),
+        ({"prompt": "a", "schema": {"properties": {"title": {"type": "words"}}}}, "schema"),
+        ({"prompt": "a", "schema": {"properties": {"title": {"pattern": "["}}}}, "schema"),
+        ({"prompt": "a", "schema": {"items": [{"$ref": "http://127.0.0.1/secret.json"}]}}, "schema"),
         ({"prompt": "a", "temperature": 3.0}, "temperature"),
         ({"prompt": "a", "max_tokens": 5}, "max_tokens"),
         ({}, "prompt"),

@@ -9,6 +9,7 @@ import pytest
 
 from darkroom.batches import ManifestError
 from darkroom.errors import BadInput
+from darkroom.flows.orders.bounds import require_within
 from darkroom.flows.orders.generation import Generation
 from darkroom.flows.parts.batch_order import BatchOptions, BatchPlan, plan_batch
 from darkroom.flows.parts.trained_style import Style
@@ -65,6 +66,13 @@ def test_what_is_wrong_is_named_as_it_was_ordered(fields: dict[str, Any], field:
 
 def plan(manifest: str) -> BatchPlan:
     return plan_batch(manifest, BatchOptions(), style=lambda name: STYLE)
+
+
+def test_an_order_that_no_amount_on_record_can_name_is_refused() -> None:
+    """Whatever it may cost: each of its calls can be kept, and their sum cannot."""
+    require_within(Decimal("999999.99"), None)
+    with pytest.raises(BadInput, match="Order less"):
+        require_within(Decimal(1_000_000), None)
 
 
 def test_a_batch_takes_any_model_that_makes_pictures() -> None:

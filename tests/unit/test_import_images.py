@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from darkroom.errors import DarkroomError, Permanent, Refused, Retry
-from darkroom.flows.import_images import calls_of, nothing_imported, summary
+from darkroom.flows.import_images import calls_of, nothing_imported, place, summary
 from darkroom.flows.orders.imports import Import
 from darkroom.ledger import Asset
 
@@ -43,6 +43,23 @@ def test_the_result_has_every_address_in_its_place() -> None:
         "images": [{"n": 1, "url": MUG, "asset_id": "ast_1"}, {"n": 3, "url": MUG, "asset_id": "ast_1"}],
         "refused": [{"n": 2, "url": CUP, "code": "not_found", "reason": "there is no such file"}],
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "listed"),
+    [
+        ("https://ann:hunter2@shop.example/mug.jpg", "https://…@shop.example/mug.jpg"),
+        (f"{MUG}?X-Amz-Signature=hunter2&v=2", f"{MUG}?X-Amz-Signature=…&v=2"),
+        (f"{MUG}#access_token=hunter2", f"{MUG}#access_token=…"),
+    ],
+)
+@pytest.mark.parametrize("outcome", [asset("ast_1"), Refused("no", code="bad_url")])
+def test_no_secret_of_an_address_is_listed(url: str, listed: str, outcome: Asset | DarkroomError) -> None:
+    """Neither in the result, as in the order that is shown beside it, nor in the artifact."""
+    order, came = Import(urls=[url]), {"image-0001": outcome}
+    found = summary(order.given(came), came)
+    assert [each["url"] for each in found["images"] + found["refused"]] == [listed]
+    assert place(url) == "`shop.example/mug.jpg`"
 
 
 def test_what_was_noticed_of_a_picture_is_told_with_it() -> None:

@@ -112,6 +112,13 @@ def test_a_rate_limit_refuses_those_beyond_it() -> None:
     assert "2 of its key have begun within 1 min, the most (rate limit)" in str(one(decisions, "a"))
 
 
+def test_a_long_period_is_told_in_full() -> None:
+    """Also where it is no whole number of minutes."""
+    terms = Terms.model_validate({"rate_limit": {"limit": 2, "period": "1234567s", "over": "refuse"}})
+    decisions = decide([start("a")], Standing(begun=BEGUN), terms, now=NOW)
+    assert "within 1234567 s, the most" in str(one(decisions, "a"))
+
+
 def test_a_rate_limit_counts_what_begins_in_the_same_turn() -> None:
     decisions = decide([start(name) for name in "abc"], Standing(), REFUSES, now=NOW)
     assert told(decisions) == {"a": "begin", "b": "begin", "c": "drop"}

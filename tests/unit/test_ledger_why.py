@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,8 @@ import pytest
 from darkroom.ledger import Batch, BatchPass, Budget, Counts, Job, JobStatus, Lane, Period, Request, RequestStatus
 from darkroom.ledger.why import Line, batch_waits_for, waiting_for
 
-NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+# As of a ledger whose Postgres tells times in a zone of its own: 12:00 in UTC.
+NOW = datetime(2026, 11, 20, 14, tzinfo=timezone(timedelta(hours=2)))
 AGO = NOW - timedelta(seconds=12)
 LINE = Line(
     before=36, in_use=10, slots=10, all_slots=10, own_in_use=1, plan_slots=3, endpoint_in_use=2, endpoint_cap=None
@@ -62,12 +63,12 @@ CASES = {
     "the provider is out": Case(
         rows=[QUEUED],
         line={"down_since": DOWN, "probe_at": NOW + timedelta(seconds=39.2)},
-        says="fal is down since 11:53, next probe in 40 s",
+        says="fal is down since 11:53 UTC, next probe in 40 s",
     ),
     "the provider is out, a retry of its own comes later": Case(
         rows=[row(RequestStatus.QUEUED, not_before=NOW + timedelta(seconds=190))],
         line={"down_since": DOWN, "probe_at": AGO},
-        says="fal is down since 11:53, a probe is due",
+        says="fal is down since 11:53 UTC, a probe is due",
     ),
     "the day's budget is spent": Case(
         rows=[row(RequestStatus.QUEUED, estimate_usd=Decimal("0.025"))],
@@ -146,7 +147,7 @@ CASES = {
     "the balance is exhausted": Case(
         rows=[QUEUED],
         line={"down_since": DOWN, "down_reason": "Exhausted balance (top up)", "probe_at": AGO},
-        says="fal is down since 11:53 (Exhausted balance (top up)), a probe is due",
+        says="fal is down since 11:53 UTC (Exhausted balance (top up)), a probe is due",
     ),
     "failed, to be decided": Case(rows=[row(RequestStatus.FAILED)], says="its run to take the next step"),
     "cancelled before it was submitted": Case(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from manifest_mistakes import MISTAKES
 from test_manifest import check
 
 from darkroom.batches import ManifestError, Pass, Passes, read_manifest
+from darkroom.batches.json_rows import _hint
 from darkroom.errors import BadInput
 
 READ = [case for case in [*CASES, *MISTAKES] if case.rows]
@@ -39,6 +42,29 @@ def test_what_can_be_meant_in_two_ways_is_refused_with_its_line(case: Case) -> N
     assert [(each.row, each.line, each.column) for each in problems] == list(case.problems)
     assert all(each.remedy for each in problems)
     assert case.says is None or case.says in f"{problems[0].problem}. {problems[0].remedy}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id,prompt\na,b\n" + "-" * 2000 + "x",
+        '"id,prompt"\n"a,b"' + "\t" * 80_000 + "x",
+        "id,prompt" + " " * 60_000 + "x\na,b",
+    ],
+    ids=["a rule", "a line in quotes", "a name"],
+)
+def test_a_long_line_costs_what_it_has_signs(content: str) -> None:
+    """Not the square of it, or its cube: nobody else is served meanwhile."""
+    began = time.process_time()
+    with suppress(ManifestError):
+        read_manifest(content.encode(), check=check)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("before", ['{"prompt": "a"', '{"prompt": "a", '])
+def test_a_comma_too_many_is_named_wherever_the_parser_points(before: str) -> None:
+    """At the comma as of Python 3.13, at the bracket before."""
+    assert "closing bracket" in _hint('{"prompt": "a", }', len(before))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

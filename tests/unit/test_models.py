@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from darkroom.errors import BadInput
 from darkroom.media.formats import Kind
 from darkroom.models import (
     Card,
@@ -94,6 +95,7 @@ def test_what_a_schema_says_is_accepted(given: dict[str, Any]) -> None:
         ({"seed": True}, "seed", "whole number"),
         ({"seed": "7"}, "seed", "whole number or null"),
         ({"quality": "best"}, "quality", "use low, high"),
+        ({"quality": 5}, "quality", "low, high"),
         ({"shots": [{"image_url": ASSET}] * 3}, "shots", "at most 2"),
         ({"shots": [{}]}, "shots.0.image_url", "add it"),
         ({"shots": [{"image_url": "fox.png"}]}, "shots.0.image_url", "asset:"),
@@ -132,6 +134,7 @@ def test_a_schema_that_is_its_own_alternative_comes_to_an_end() -> None:
     )
     assert schema is not None
     assert list(file_places(schema, {"a": {"b": {"url": ASSET}}})) == [(("a", "b", "url"), ASSET)]
+    check_input("a/model", schema, {"a": {"b": {}}})
 
 
 def test_a_schema_that_is_none_is_left_out() -> None:
@@ -228,6 +231,51 @@ def test_units_are_read_from_the_input(unit: str, given: dict[str, Any], units: 
     assert units_of(unit, given) == (None if units is None else Decimal(units))
 
 
+@pytest.mark.parametrize(
+    ("unit", "given", "units"),
+    [
+        ("megapixels", {"scale": 0.0001}, "1"),
+        ("megapixels", {"image_size": {"width": 512, "height": 4096}, "upscale_factor": 0.0001}, "1"),
+        ("seconds", {"duration": 1e-9}, "1"),
+        ("seconds", {"duration": 0}, None),
+        ("steps", {"steps": 0}, None),
+        ("images", {"num_images": 0}, "1"),
+    ],
+)
+def test_no_number_makes_a_call_free(unit: str, given: dict[str, Any], units: str | None) -> None:
+    """It would pass any budget, whatever the provider makes of it. None: as where it was left out."""
+    assert units_of(unit, given) == (None if units is None else Decimal(units))
+
+
+@pytest.mark.parametrize(
+    ("unit", "given", "field"),
+    [
+        ("seconds", {"duration": 1e30}, "duration"),
+        ("seconds", {"duration": "1e999999"}, "duration"),
+        ("seconds", {"duration": "40000000s", "num_images": 4}, "duration"),
+        ("images", {"num_images": 10**30}, "num_images"),
+        ("images", {"num_images": 25_000_000}, "num_images"),
+        ("megapixels", {"scale": "1e9999999"}, "scale"),
+        ("megapixels", {"upscale_factor": 1e6}, "upscale_factor"),
+        ("megapixels", {"image_size": {"width": 10**30, "height": 1}}, "image_size"),
+        ("megapixels", {"width": 10**9, "height": 10**8}, "width"),
+        ("steps", {"steps": 10**9}, "steps"),
+    ],
+)
+def test_what_no_call_can_cost_is_refused_by_field(unit: str, given: dict[str, Any], field: str) -> None:
+    """The ledger could not keep the amount, and some could not be reckoned with."""
+    with pytest.raises(BadInput) as caught:
+        model(unit=unit).estimate(given)
+    assert caught.value.field == field
+    assert f"{field}: " in caught.value.message
+
+
+def test_the_dearest_call_can_be_kept() -> None:
+    assert model(unit_price=Decimal("0.999999")).estimate({"num_images": 1_000_000}) == Decimal("999999")
+    with pytest.raises(BadInput):
+        model(unit_price=Decimal("0.999999999999")).estimate({"num_images": 1_000_000})
+
+
 def model(**facts: Any) -> CardModel:
     given = {"unit": "images", "unit_price": Decimal("0.04"), "input_schema": SCHEMA, **facts}
     own_calls, platform = given.pop("own_calls_usd", None), given.pop("platform_usd", None)
@@ -310,6 +358,24 @@ def test_every_object_with_an_address_at_the_provider_is_a_file() -> None:
     assert [file.url for file in files] == [URL, URL, "https://files.example/x.glb", "data:image/png;base64,AAAA"]
     assert {file.kind for file in files} == {Kind.FILE}
     assert (files[0].width, files[0].content_type) == (640, "image/png")
+
+
+def test_a_file_that_is_named_by_its_address_alone_is_one_too() -> None:
+    """As users' workflows answer: after all others, each once; not one that stands in a text, or elsewhere."""
+    output = {
+        "image": f"{URL}?alone",
+        "frames": [f"{URL}?alone", URL],
+        "video": {"url": URL, "thumbnail_url": f"{URL}?small"},
+        "text": f"It is at {URL}?text",
+        "page": "https://news.example/story",
+    }
+    files = files_of("workflows/ann/foxes", output, hosts=HOSTS)
+    assert [file.url for file in files] == [URL, f"{URL}?alone", f"{URL}?small"]
+    rest = rest_of(output, {file.url: f"ast_{n}" for n, file in enumerate(files)})
+    assert rest["image"] == {"asset_id": "ast_1"}
+    assert rest["frames"] == [{"asset_id": "ast_1"}, {"asset_id": "ast_0"}]
+    assert rest["video"] == {"asset_id": "ast_0", "thumbnail_url": {"asset_id": "ast_2"}}
+    assert (rest["text"], rest["page"]) == (output["text"], output["page"])
 
 
 def test_the_rest_of_an_output_names_the_files() -> None:

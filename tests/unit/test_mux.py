@@ -173,7 +173,11 @@ def test_a_proxy_that_wants_a_password_is_given_it(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("arguments", "field"),
-    [({"video": "https://elsewhere.example/film.mp4"}, "video"), ({"video": "asset:ast_1", "test": True}, "test")],
+    [
+        ({"video": "https://elsewhere.example/film.mp4"}, "video"),
+        ({"video": "asset:ast_1", "test": True}, "test"),
+        ({"video": "asset:ast_1", "seconds": 1e30}, "seconds"),
+    ],
 )
 def test_a_bad_input_names_its_field(arguments: dict[str, Any], field: str) -> None:
     """Only files of the media store are uploaded."""

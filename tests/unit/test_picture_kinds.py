@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -193,6 +194,8 @@ def test_what_is_of_no_kind_is_refused(content: bytes) -> None:
     ("content", "kind"),
     [
         (b'<?xml version="1.0"?>\n<svg/>', "an SVG drawing"),
+        (b"<?xml?><!----><!-- a - b\n-->\n<!DOCTYPE svg>\n<svg/>", "an SVG drawing"),
+        (b"<?xml?><!-- <svg/> --><note/>", "XML"),
         (b"%PDF-1.7", "a PDF"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
@@ -205,6 +208,13 @@ def test_what_is_of_no_kind_is_refused(content: bytes) -> None:
 def test_what_is_another_kind_is_called_that(content: bytes, kind: str) -> None:
     """Who sent it knows what to do then."""
     assert failure(content).message.endswith(f"or BMP, but {kind}")
+
+
+def test_comments_without_end_tell_no_more_than_one() -> None:
+    """Nor take more time than a moment: in all groupings of thirty, it would be minutes, and of a hundred for ever."""
+    began = time.process_time()
+    assert failure(b"<?xml?>" + b"<!---->" * 26 + b"<note/>").message.endswith("but XML")
+    assert time.process_time() - began < 2
 
 
 def test_what_is_written_anew_stays_within_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from darkroom.engine.reconcile_rules import (
 from darkroom.ledger import Request, RequestStatus, Run
 from darkroom.orchestrator.run_states import RunState
 from darkroom.orchestrator.state_names import REFUSED
-from darkroom.timing import UNSCALED
+from darkroom.timing import SUBMIT_PATIENCE, UNSCALED
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 FLOW_RUN = UUID(int=7)
@@ -53,12 +53,13 @@ def test_a_request_is_touched_only_when_its_time_is_over(
 ) -> None:
     """Expected 10 s, start time-out 600 s, deadline 1800 s: unknown is given up after 600 + 3 × 10 + 60 s.
 
-    At a tenth of the scale after a tenth of each.
+    At a tenth of the scale after a tenth of each, but for the 30 s that a POST has at any scale.
     """
+    post = SUBMIT_PATIENCE.total_seconds() if status in (RequestStatus.SUBMITTING, RequestStatus.UNKNOWN) else 0
     row = Request(
         ref="req",
         status=status,
-        submitted_at=ago(factor * seconds),
+        submitted_at=ago(post + factor * (seconds - post)),
         deadline_at=ago(factor * (seconds - 1800)),
         cancel_requested_at=ago(1) if cancelled else None,
     )

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from darkroom.deployments.gateway.schemas.labels import labelled
+from darkroom.deployments.gateway.schemas.orders import shown_order
 from darkroom.deployments.studio.form_controls import Filled, show_fields
-from darkroom.deployments.studio.schema_forms import FormField, Raw, fields_of, missing, raw_of, read_fields
+from darkroom.deployments.studio.hidden import is_hidden
+from darkroom.deployments.studio.schema_forms import FormField, Raw, fields_of, hidden_in, missing, raw_of, read_fields
 from darkroom.flows.orders import NAMED
 from darkroom.models.snapshot import packaged_cards
 
@@ -102,7 +104,32 @@ def test_required_fields_that_are_empty_are_missing() -> None:
 
 def test_hidden_parts_of_an_order_are_not_filled_in() -> None:
     """What the API hides is asked for anew."""
-    assert raw_of([FormField(name="token", kind="text", label="Token")], {"token": "…"}) == {}
+    fields = [FormField(name=each, kind="text", label=each) for each in ("token", "prompt")]
+    fields += [FormField(name="loras", kind="json", label="LoRAs"), FormField(name="urls", kind="files", label="URLs")]
+    signed = "https://b.example/a.png?X-Date=1&sig=…"
+    order = {
+        "token": "…",
+        "prompt": "a fox …",
+        "loras": [{"path": signed}],
+        "urls": ["https://…@h/b.png", "asset:ast_1"],
+    }
+    assert raw_of(fields, order) == {"prompt": ["a fox …"], "urls": ["asset:ast_1"]}
+    assert [each.label for each in hidden_in(fields, order)] == ["token", "LoRAs", "URLs"]
+    for text in (signed, f"as in {signed}&x=1 or so", f"{signed}#top"):
+        assert hidden_in(fields[:2], {"prompt": text}) == [fields[1]]
+
+
+def test_what_is_hidden_is_what_the_api_hides() -> None:
+    """Whichever part of an address it is, and nothing that people write."""
+    for address in (
+        "https://u:p@h/a.png",
+        "https://h/a.png?key=abc&page=2",
+        "https://h/?x=1&token=a#b",
+        "http://[broken",
+    ):
+        for text in (address, f"see {address}") if "[" not in address else (address,):
+            assert is_hidden(text) is False and is_hidden(shown_order({"text": text}, whole=True)["text"])
+    assert not is_hidden({"prompt": "wait … what=… of https://h/a.png …"})
 
 
 def test_every_packaged_model_and_every_pipeline_of_ours_has_a_form() -> None:

@@ -152,3 +152,19 @@ def test_the_catalogue_changes_while_it_runs() -> None:
     assert len(catalogue.cards()) == before
     assert catalogue.card("a/b") is None
     assert catalogue.endpoints["a/b"].card.unit_price == 2, "a request of it may be under way"
+
+
+def test_a_catalogue_may_shrink_to_nothing() -> None:
+    """One model less with each read, and then none: a list that is empty is still a list."""
+    catalogue = Catalogue()
+    models = len(catalogue.cards())
+    catalogue.grows = -models - 2
+    assert [len(catalogue.cards()) for _ in range(models + 2)] == [*range(models, 0, -1), 0, 0]
+    assert (catalogue.grows, catalogue.cards()) == (0, [])
+
+
+@pytest.mark.parametrize(("steps", "right"), [(99, False), (100, True), (20_000, True), (20_001, False)])
+def test_a_wan_training_has_its_own_bounds(steps: int, right: bool) -> None:
+    """By fal's page of it."""
+    given = {"training_data_url": "https://v3.fal.media/files/b/x/a.zip", "number_of_steps": steps}
+    assert (check(ENDPOINTS["fal-ai/wan-trainer"].card, given) == []) is right

@@ -264,6 +264,15 @@ def test_a_path_of_the_callers_means_the_same_to_the_parts(home: Home, cluster: 
     assert {part.folder for part in parts if part.name != "postgres"} == {Path("/")}
 
 
+def test_the_worker_takes_no_run_before_all_is_provisioned(home: Home, cluster: Cluster) -> None:
+    """In a home of an earlier version, deployments lead to that version's flows until then."""
+    parts = {part.name: part for part in all_parts(StackOptions(home=home.path), home=home, cluster=cluster, base={})}
+    awaited = Path(parts["worker"].command[-1])
+    assert parts["worker"].command[-2] == "--after" and not awaited.exists()
+    parts["provision"].when_ready()
+    assert awaited.exists()
+
+
 def test_certificates_that_are_not_there_are_named() -> None:
     """And the remedy: else every part ends with a traceback of its own."""
     with pytest.raises(NeedsHuman, match="SSL_CERT_FILE names /nowhere"):

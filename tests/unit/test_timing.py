@@ -14,7 +14,7 @@ from darkroom.models import packaged_cards
 from darkroom.providers.fal.client import LEAST_START_TIMEOUT
 from darkroom.providers.models import find_model
 from darkroom.settings import Settings, load_settings, timing_of
-from darkroom.timing import UNSCALED, Timing
+from darkroom.timing import SUBMIT_PATIENCE, UNSCALED, Timing
 
 TENTH = UNSCALED.scaled(0.1)
 
@@ -38,6 +38,7 @@ def test_the_order_of_limits_is_kept(factor: float) -> None:
     assert 2 * timing.renewal < timing.lease <= timing.grace, "two renewals may be missed"
     assert timing.wake_again < timing.started_by < timing.pending_limit
     assert timing.lost_submit < timing.submit_limit, "it is looked up before it is given up"
+    assert timing.submit_limit > SUBMIT_PATIENCE, "a call that may yet be taken has not lost its process"
     assert timing.first_probe < timing.longest_probe_pause < timing.probe_patience
     assert timing.one_burst < timing.halved_for
     assert timing.recovery_pause < timing.longest_recovery_pause < timing.recoveries_forgotten

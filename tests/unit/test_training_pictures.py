@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from typing import cast
 
@@ -12,9 +13,9 @@ from prefect.logging import disable_run_logger
 
 from darkroom import Job
 from darkroom.errors import BadInput, DarkroomError, Refused
-from darkroom.flows.orders.training import ZIPPED, Given
-from darkroom.flows.parts.training_pictures import check
-from darkroom.flows.train_lora import _notes
+from darkroom.flows.orders.training import CHECK, NOTES, ZIPPED, Given, Training
+from darkroom.flows.parts.training_pictures import Brought, check
+from darkroom.flows.train_lora import _archive, _notes
 from darkroom.ledger import Asset
 from darkroom.media.archives import told, write_archive
 from darkroom.media.formats import Kind, verify
@@ -143,27 +144,53 @@ def tiff(content: bytes) -> bytes:
 
 
 class Noted(Shelf):
-    """A job that makes files, and shows texts."""
+    """A job that makes files, and shows texts. `dies_at`: at which step its process does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dies_at: str | None = None) -> None:
         super().__init__()
         self.assets: list[Asset] = []
         self.shown: list[str] = []
+        self.dies_at = dies_at
 
-    def make(self, step: str, build: Callable[[], bytes], *, kind: Kind) -> None:
-        if not any(asset.step == step for asset in self.assets):
-            self.assets.append(self.asset(verify(build(), kind).content).model_copy(update={"step": step}))
+    def make(self, step: str, build: Callable[[], bytes], *, kind: Kind) -> Asset:
+        made = self.asset(verify(build(), kind).content).model_copy(update={"step": step})
+        if step == self.dies_at:
+            self.dies_at = None
+            raise Killed
+        self.assets.append(made)
+        return made
+
+    def require_going_on(self) -> None:
+        pass
+
+    def progress(self, percent: float, text: str) -> None:
+        pass
 
     def show(self, name: str, markdown: str, *, description: str) -> None:
         self.shown.append(markdown)
 
 
-def test_notes_are_in_the_result_whichever_call_of_the_job_ends_it() -> None:
-    """They are noticed in the call that checks the pictures; the training ends in another one, half an hour later."""
-    job = Noted()
+class Killed(BaseException):
+    """A process that ended."""
+
+
+@pytest.mark.parametrize("dies_at", [None, CHECK, NOTES])
+def test_notes_are_in_the_result_whichever_call_of_the_job_ends_it(dies_at: str | None) -> None:
+    """Those of the pictures come in the call that checks them, those of the web in each; they are told together, once.
+
+    The training ends in another call, half an hour later, and perhaps in another process.
+    """
+    job = Noted(dies_at=dies_at)
+    brought: Brought = {f"images.{n}": job.asset(drawn(n)) for n in range(3)}
+    brought["images.3"] = job.asset(drawn(2, lighter=2))
+    order = Training(trigger_word="mochi", images=[f"ast_{n}" for n in range(4)])
     with disable_run_logger():
-        assert _notes(job.as_job(), []) == {}
-        first = _notes(job.as_job(), ["5.png looks like 3.png.", "Füchsin.txt was passed over."])
-        later = _notes(job.as_job(), [])
-    assert first == later == {"notes": ["5.png looks like 3.png.", "Füchsin.txt was passed over."]}
-    assert job.shown == ["- 5.png looks like 3.png.\n- Füchsin.txt was passed over."]
+        assert _notes(job.as_job()) == {}
+        for _ in range(3):
+            with suppress(Killed):
+                _archive(job.as_job(), order, brought, ["images.0 was turned upright, Füchsin."])
+    notes = ["images.0 was turned upright, Füchsin.", "images.3 looks like images.2."]
+    assert _notes(job.as_job()) == {"notes": notes}
+    assert {*job.shown} == {f"- {notes[0]}\n- {notes[1]}"}
+    assert len(job.shown) == (2 if dies_at == NOTES else 1)
+    assert [asset.step for asset in job.assets] == [NOTES, CHECK]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import pytest
 
 from darkroom.batches.winners import as_ranges, parse_winners
@@ -45,6 +48,13 @@ def test_all_is_every_row_that_has_a_draft() -> None:
     assert parse("1-30") == tuple(range(30))
 
 
+def test_all_but_some_is_every_other_row_that_has_a_draft() -> None:
+    """One that failed need not be named, and may be."""
+    assert parse("all but 1, 3", rows=5, failed=(3,)) == (1, 4)
+    assert parse("All but 2 – 4", rows=5, failed=(3,)) == (0, 4)
+    assert parse("all but 1-3", rows=3) == ()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -59,6 +69,9 @@ def test_all_is_every_row_that_has_a_draft() -> None:
         ("3-7, 5-9", "named twice: 5-7"),
         ("3, fox, 5", "“fox” is no number"),
         ("3, all", "all and none stand alone"),
+        ("all but", "“all but” names no row"),
+        ("all but 31", "there is no row 31"),
+        ("all but 3, all", "all and none stand alone"),
         ("3.5", "“3.5” is no number"),
         ("-3", "“-3” is no number"),
         ("3--5", "“3--5” is no number"),
@@ -69,7 +82,10 @@ def test_all_is_every_row_that_has_a_draft() -> None:
 )
 def test_what_is_not_clear_is_refused_and_says_how_to_write_it(text: str, said: str) -> None:
     """Nothing is guessed: this answer is what will be paid for."""
-    assert refused(text) == f"winners: {said}. Write numbers from 1 to 30, e.g. “3, 7, 12-20”, or “all”, or “none”."
+    assert (
+        refused(text)
+        == f"winners: {said}. Write numbers from 1 to 30, e.g. “3, 7, 12-20”, or “all”, “all but 8”, or “none”."
+    )
 
 
 def test_a_row_that_failed_cannot_win() -> None:
@@ -85,6 +101,19 @@ def test_all_mistakes_are_told_at_once() -> None:
         " without a draft, as it failed: 3. Write"
     )
     assert "; and 40 more. Write" in refused(" ".join(f"x{n}" for n in range(50)))
+
+
+def test_a_text_costs_what_its_batch_has_rows() -> None:
+    """A short one can name all rows ten thousand times, or be blank for the most part."""
+    tracemalloc.start()
+    try:
+        assert "named twice: 1-10000." in refused("1-10000," * 500, rows=10_000)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
+    began = time.process_time()
+    assert parse("1" + " " * 99_998 + "2") == (0, 1)
+    assert time.process_time() - began < 2
 
 
 def test_rows_are_named_in_few_words() -> None:

@@ -155,6 +155,21 @@ def test_a_part_starts_without_importing_prefect(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
 
 
+def test_a_simulator_of_pictures_does_not_load_the_film_library() -> None:
+    """It takes 17 MB, and only films, speech and Mux need it."""
+    code = "import sys, darkroom.deployments.simulator.__main__; sys.exit('av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_the_parts_of_a_stack_share_is_none_of_prefects() -> None:
+    """It reads its settings as it is imported, and its server's are others than a worker's. And no thread is begun."""
+    program = (
+        "import sys, threading; from darkroom.deployments.stack.forks import import_shared; import_shared(); "
+        "print(threading.active_count(), [name for name in sys.modules if name.partition('.')[0] == 'prefect'])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "1 []\n"
+
+
 def test_the_commands_help_needs_nothing_of_what_they_do() -> None:
     """It is there in a fifth of a second."""
     heavy = ["pydantic", "sqlalchemy", "httpx", "psycopg", "fastapi", "yaml"]
@@ -194,4 +209,4 @@ def test_no_statement_takes_all_columns_that_a_table_may_come_to_have() -> None:
     """What is prepared breaks when a migration adds one, in every process of before that runs on."""
     of_tables = "|".join(SQLModel.metadata.tables)
     star = re.compile(rf'\b({of_tables})\.\*|\*\s+FROM "?({of_tables})\b|SELECT \*,')
-    assert [name for name in database._queries() if star.search(database._queries()[name])] == []
+    assert [name for name in database.queries() if star.search(database.queries()[name])] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +17,11 @@ from prefect.events import Event
 from prefect.events.schemas.events import RelatedResource, Resource
 from pydantic import ValidationError
 
-from darkroom.deployments.worker.children import explain
+from darkroom.deployments.worker import listeners
+from darkroom.deployments.worker.__main__ import is_there
+from darkroom.deployments.worker.children import explain, explain_error
 from darkroom.deployments.worker.configuration import PROJECT, SET_FOLDER, Recipe, WarmJobConfiguration
-from darkroom.deployments.worker.listeners import _told_by_the_ledger
+from darkroom.deployments.worker.listeners import _told_by_the_ledger, hear_prefect
 from darkroom.deployments.worker.warm import WarmWorker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,6 +40,36 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def test_an_end_is_explained(status: int, words: list[str]) -> None:
     """In words that an operator can look for."""
     assert all(word in explain(status) for word in words)
+
+
+def test_what_kept_a_run_from_its_process_is_told_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    """They may repeat an order's prompt, and states and logs are for others: its class and place are told."""
+    worker, told, prompt = WarmWorker(work_pool_name="darkroom"), list[str](), "a secret prompt"
+
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError(prompt)
+
+    async def crash(_: FlowRun, message: str) -> None:
+        told.append(message)
+
+    worker._ready_to_run, worker._propose_crashed_state = fail, crash  # type: ignore[method-assign,assignment]
+    worker._release_limit_slot = lambda _: None  # type: ignore[method-assign]
+    # Prefect's own would send its lines.
+    worker.get_flow_run_logger = lambda _: logging.getLogger("of the run")  # type: ignore[method-assign,assignment,return-value]
+    asyncio.run(worker._submit_run(FlowRun(id=uuid4(), flow_id=uuid4())))
+    assert "OSError in test_worker_decisions.py, line" in told[0]
+    assert "test_worker_decisions.py" in caplog.text
+    assert "secret" not in told[0] + caplog.text
+
+
+def test_a_variable_that_is_wrong_is_told_with_its_name_and_remedy() -> None:
+    """And without its value."""
+    with pytest.raises(ValidationError) as caught:
+        WarmJobConfiguration(command="a secret")
+    said = explain_error(caught.value)
+    assert "command" in said
+    assert "pool of type `process`" in said
+    assert "secret" not in said
 
 
 def recipe(entrypoint: str | None, *, pull_steps: list[dict[str, Any]] | None) -> Recipe:
@@ -92,6 +126,18 @@ def test_a_command_is_refused() -> None:
 # -- what the worker hears ---------------------------------------------------------------------------------------------
 
 
+def test_a_file_is_waited_for_until_somebody_makes_it(tmp_path: Path) -> None:
+    """A worker that began before would find the pool and the runs of the version before."""
+
+    async def wait() -> None:
+        waiting = asyncio.create_task(is_there(tmp_path / "provisioned"))
+        assert not (await asyncio.wait([waiting], timeout=0.05))[0]
+        (tmp_path / "provisioned").touch()
+        await waiting
+
+    asyncio.run(wait())
+
+
 class Told:
     """A child that writes down what it is told."""
 
@@ -133,7 +179,7 @@ def test_a_child_is_told_what_became_of_its_run_since_it_has_it(state: str, when
     worker._heard(state, run, when)
     worker._heard(state, uuid4(), when)  # somebody else's
     assert child.words == told
-    assert not worker._rung.is_set()
+    assert not worker._notified.is_set()
 
 
 @pytest.mark.parametrize("state", ["Scheduled", "Resuming", "Recovering", "AwaitingRetry", "Late"])
@@ -143,10 +189,55 @@ def test_a_run_that_is_ready_is_asked_for_unless_its_child_still_ends(state: str
     worker = worker_with(Told(), ending)
     worker._submitting_flow_run_ids.add(ending)
     worker._heard(state, ending, LATER)
-    assert not worker._rung.is_set()
+    assert not worker._notified.is_set()
     assert worker._ready_too_soon == {ending}
     worker._heard(state, uuid4(), LATER)
-    assert worker._rung.is_set()
+    assert worker._notified.is_set()
+
+
+def test_a_run_that_the_last_poll_has_brought_is_not_asked_for_again() -> None:
+    """The ledger tells of it before Prefect's stream does: that word is no reason to poll, and none at its end."""
+    taken, resumed_again, other = uuid4(), uuid4(), uuid4()
+    worker = WarmWorker(work_pool_name="darkroom")
+    for run in (taken, resumed_again):
+        worker._heard("Resuming", run, NOW)
+        worker._submitting_flow_run_ids.add(run)
+        worker._taken_up[run] = NOW
+        worker._heard("Resuming", run, NOW)
+    assert not worker._is_wanted()
+    assert not worker._ready_too_soon
+    worker._heard("Resuming", resumed_again, LATER)
+    assert worker._ready_too_soon == {resumed_again}
+    worker._heard("Resuming", taken, NOW)
+    worker._heard("Resuming", other, NOW)
+    assert worker._is_wanted()
+    assert not worker._is_wanted()
+    worker._ring()
+    assert worker._is_wanted()
+
+
+def test_whatever_is_answered_in_prefects_place_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a proxy's is no JSON: without the next poll no cancel would reach a run any more."""
+    polled = asyncio.Queue[None]()
+
+    def out(**_: object) -> None:
+        raise OSError
+
+    async def poll() -> None:
+        polled.put_nowait(None)
+        raise ValueError("no JSON")
+
+    async def listen() -> None:
+        hearing = asyncio.create_task(hear_prefect(uuid4(), lambda *_: None, poll=poll, again=timedelta(0)))
+        for _ in range(2):
+            next_poll = asyncio.create_task(polled.get())
+            await asyncio.wait([next_poll, hearing], return_when=asyncio.FIRST_COMPLETED)
+            assert next_poll.done()
+        hearing.cancel()
+        await asyncio.wait([hearing])
+
+    monkeypatch.setattr(listeners, "get_events_subscriber", out)
+    asyncio.run(listen())
 
 
 def event(name: str, *, tag: str) -> Event:

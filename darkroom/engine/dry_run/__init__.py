@@ -120,7 +120,7 @@ def dry_run(resources: Resources, job_id: str, *, code: Code = todays_code) -> D
     ledger = resources.ledger
     job = ledger.jobs.get(job_id)
     assert job is not None
-    with disable_run_logger(), using(resources), offline():
+    with disable_run_logger(), using(resources), offline():  # outside of a run Prefect has no logger for the function
         try:
             return judge(job, _played(resources, job, code))
         except WrongState as refusal:
@@ -152,6 +152,7 @@ def _played(resources: Resources, job: Job, code: Code) -> End:
         return End(waits=True, why=("it is a batch: each of its rows that failed is a job of its own",))
     record = _put_back(resources.ledger, job)
     found: list[JobFunction] = []
+    # What its order's check refuses is an end like any other.
     refused = _ended(lambda: found.append(_function(job, code)))
     if not found:
         return refused
@@ -180,6 +181,7 @@ def _put_back(ledger: Ledger, job: Job) -> Record:
         "error": None,
         "cancel_requested_at": None,
         "finished_at": None,
+        # As of now, so that attempts before it do not count.
         "replayed_at": ledger.clock(),
     }
     return Record(
@@ -205,16 +207,17 @@ def _ended(call: Callable[[], object]) -> End:
         call()
     except Waiting as waiting:
         return End(waits=True, why=tuple(stop_reasons(waiting)))
-    except RetryLater:
+    except RetryLater:  # of a child that was put back to work; files and steps have no more tries here
         return End(waits=True, why=("it would wait for another job, which is under way",))
     except Park as outage:
         return End(waits=True, why=(outage.message,))
     except DarkroomError as error:
         return End(error=error)
-    except OUTAGES:
+    except OUTAGES:  # says nothing of the job
         raise
     except Exception as error:
         if is_refused_write(error):
             return End(waits=True, why=("it would write to the ledger",))
+        # By its class alone: what it says may repeat the order.
         return End(error=DarkroomError(type(error).__name__, code="internal_error"))
     return End()

@@ -95,13 +95,11 @@ def changes(row: Request, spec: RequestSpec) -> tuple[str, ...]:
 
 
 def _refusal(row: Request) -> str | None:
-    """Return the code of a refusal of just this call, which would come again, or None.
-
-    What the account was refused for may not come again.
-    """
+    """Return the code of a refusal of just this call, which would come again, or None."""
     if row.status is not RequestStatus.FAILED:
         return None
     error = rebuilt(row)
+    # What the account was refused for may not come again.
     return error.code if isinstance(error, Permanent) and is_outcome(error) else None
 
 
@@ -258,15 +256,13 @@ class DryRunJob(Job):
         return wait
 
     def _looked_at(self, opened: Wait) -> Wait:
-        """Return a wait that is settled. Raise `DryRunStop` where the job would go on waiting, or start a child again.
-
-        A wait that ended with the job goes on with it, and is over if its time has passed. A child that failed or was
-        cancelled is started again.
-        """
+        """Return a settled wait. Raise `DryRunStop` where the job would go on waiting, or start a child again."""
+        # After a replay a wait that ended with the job goes on with it, and is over if its time has passed.
         if opened.status in (WaitStatus.OPEN, WaitStatus.CANCELLED):
             if opened.until is not None and opened.until <= self._resources.clock():
                 return Wait.model_construct(**dict(opened) | {"status": WaitStatus.TIMED_OUT})
             raise DryRunStop(f"it would go on to wait in the step '{opened.name}'")
+        # A replay starts one anew that failed or was cancelled.
         child = self._resources.ledger.jobs.get(opened.child_job_id) if opened.child_job_id else None
         if child is not None and child.status in ("failed", "cancelled"):
             raise DryRunStop(f"it would start {child.kind} again")

@@ -58,6 +58,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if _inside.get():
         raise DryRunStop("it would reach another machine")
+    # Of another thread nobody would see a stop.
     raise ConnectionRefusedError("Nothing is reached from here just now.")
 
 

@@ -72,6 +72,7 @@ class Reports:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
+        # One thread: of two an older text could overtake a newer one.
         with ThreadPoolExecutor(1, thread_name_prefix="report") as self._sender:
             try:
                 yield
@@ -141,10 +142,13 @@ class Reports:
         return _link(asset, self._resources)
 
     def add(self, job: Job, ended: JobStatus, error: DarkroomError | None) -> None:
+        cells: dict[str, str] = {}
+        with self._for_looking_only():
+            cells = _cells(job, ended, error, self._resources)
         with self._lock:
             if not self._lines:
                 self._oldest = time.monotonic()
-            self._lines.append(Line(ended=ended, cells=_cells(job, ended, error, self._resources)))
+            self._lines.append(Line(ended=ended, cells=cells or {"Job": job.id, "Ended": ended.value}))
             full = len(self._lines) >= HANDFUL
         if full:
             self._flush()
@@ -211,10 +215,8 @@ def _counted(lines: list[Line]) -> str:
 
 
 def _cells(job: Job, ended: JobStatus, error: DarkroomError | None, resources: Resources) -> dict[str, str]:
-    """Return the cells of a job's line.
-
-    They never hold the prompt, and of an error only its code: words of the provider may repeat it.
-    """
+    """Return the cells of a job's line."""
+    # Never the prompt, and of an error only its code: words of the provider may repeat it.
     at_provider = sum(
         (row.finished_at - row.submitted_at).total_seconds()
         for row in job.calls

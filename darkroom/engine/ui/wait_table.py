@@ -1,6 +1,6 @@
 """What a run waits for, as a person reads it in Prefect: a line in its log and a table among its artifacts.
 
-Pure functions of the waits on record. The log leaves out on what condition an event is waited for: that names data.
+Pure functions of the waits on record.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ def described(waits: Sequence[Wait], *, count: int) -> str:
     if not waiting:
         return "It waits for nothing any more."
     first = waiting[0]
+    # A sleep's time is what it waits for, and said already.
     until = f" until {_time(first.until)}" if first.until and first.kind != WaitKind.SLEEP else ""
     more = f", and {count - 1} more" if count > 1 else ""
+    # Without the condition on which an event is waited for: that names data, and this goes into the log.
     return f"Waits for {_what(first)}{until} (step '{first.name}'){more}."
 
 

@@ -1,7 +1,7 @@
 """Pending runs: those that events ask for, under a deployment's flow control.
 
 Events put them on record (`Holding`, in the transaction that takes the events). Who lets them begin locks the
-deployment's row, reads what stands, and carries out what `control.py` decides: of several at once each sees what the
+deployment's row, reads what stands, and carries out what `rules.py` decides: of several at once each sees what the
 one before it has let begin. What ends or falls due in between asks anew.
 """
 
@@ -61,6 +61,7 @@ class PendingRuns(Part):
             implied = NOTHING
             for decision in decisions:
                 implied += _carry_out(connection, decision, now=now)
+            # Of each line the first hundred were read: where some of them are gone, those behind may begin.
             settled = any(isinstance(each, Begin | Drop) for each in decisions)
             return (*implied, BeginPending(deployment=deployment)) if settled else implied
 
@@ -88,11 +89,9 @@ class PendingRuns(Part):
         return tuple(BeginPending(deployment=deployment) for deployment in sorted(set(deployments)))
 
     def drop(self, deployment: str, *, ids: Sequence[str] | None, user_id: str | None, reason: str) -> list[str]:
-        """Drop pending runs of the deployment: these, a user's, or all. Return which.
-
-        Whoever lets pending runs begin holds the deployment's row meanwhile, so each is either begun or dropped.
-        """
+        """Drop pending runs of the deployment: these, a user's, or all. Return which."""
         with self._engine.begin() as connection:
+            # Whoever lets pending runs begin holds it meanwhile, so each is either begun or dropped.
             run(connection, "control_lock", deployment=deployment)
             chosen = {"ids": None if ids is None else list(ids), "user_id": user_id}
             dropped = run(connection, "starts_drop", deployment=deployment, **chosen, reason=reason, now=self._now())
@@ -119,7 +118,7 @@ class PendingRuns(Part):
         wanted = {"deployment": deployment, "status": status, "limit": limit}
         with self._engine.begin() as connection:
             if status is not None or deployment is not None:
-                run(connection, "plan_anew")
+                run(connection, "plan_anew")  # which index serves hangs on what is asked for
             if user_id is None:
                 return [as_pending_run(row) for row in run_given(connection, "starts_page_of_all", **wanted)]
             of_user = {"user_id": user_id, "before_at": before_at, "before_id": before_id}
@@ -158,6 +157,7 @@ def _carry_out(connection: Connection, decision: Begin | Drop | Hold, *, now: da
     if isinstance(decision, Hold):
         run(connection, "start_hold", start_id=pending.id, reason=decision.reason, until=decision.until)
         return tuple(CancelJob(job_id=job_id) for job_id in decision.cancels)
+    # An event cancels those that wait when their turn comes, and not before.
     if (event_id := run(connection, "start_cancelled", start_id=pending.id).scalar()) is not None:
         run(connection, "start_drop", start_id=pending.id, reason=f"the event {event_id} cancels it", now=now)
         return NOTHING
@@ -230,6 +230,7 @@ class Holding:
         none.
         """
         pending = self._collecting.get(asked.place) if asked.collects else None
+        # One that is collecting takes more events all the same: it is no further run.
         if asked.user_id in self._full and (pending is None or pending.events == 0):
             return {"reason": FULL}
         size = len(dumps(asked.parameters))
@@ -279,6 +280,7 @@ class Holding:
         _take_keys(pending, asked.held, now=self._now)
         pending.events += 1
         pending.bytes = pending.bytes + size if pending.takes_all else size
+        # Where all are taken, each event's stand with its effect (`start_parts`).
         pending.parameters = {} if pending.takes_all else asked.parameters
         if not asked.collects:
             self.deployments.add(asked.deployment)
@@ -301,6 +303,7 @@ def _new_pending_run(asked: Asked, *, now: datetime) -> PendingRun:
         deployment=asked.deployment,
         user_id=asked.user_id,
         status=PendingStatus.COLLECTING if asked.collects else PendingStatus.WAITING,
+        # Not None, as the index that has one row for each key takes every NULL for another.
         gather_key=(asked.held.gather_key or "") if asked.collects else None,
         takes_all=asked.held.terms.takes_all,
         gate_key="",

@@ -1,7 +1,7 @@
 """Flow control as pure functions: what an event does to a pending run, and which of those that wait may begin.
 
-A pending run passes its limits in a fixed order: what drops it first, then what it waits for. Those that wait for the
-same limits under the same keys are a line (`gate_key`): one that may not begin holds up those behind it, and no others.
+A pending run passes its limits in a fixed order. Those that wait for the same limits under the same keys are a line
+(`gate_key`): one that may not begin holds up those behind it, and no others.
 """
 
 from __future__ import annotations
@@ -128,6 +128,7 @@ class _Counted:
 
     def decide(self, pending: PendingRun, terms: Terms) -> Decision:
         stopped = (
+            # What drops it first, then what it waits for: nothing waits that will be dropped.
             self._refused(pending, terms)
             or self._alone(pending, terms)
             or self._crowded(pending, terms)
@@ -170,6 +171,7 @@ class _Counted:
         if terms.rate_limit is None or self._within_rate(pending, terms):
             return None
         limit, period = terms.rate_limit.limit, terms.rate_limit.period
+        # Newest first: one more may begin when the last of so many is out of the period.
         until = self._begun[str(pending.rate_key)][limit - 1] + period
         reason = f"{limit} of its key have begun within {_said(period)}, the most (rate limit)"
         return Hold(pending=pending, reason=reason, until=until)
@@ -199,6 +201,7 @@ class _Counted:
             self._begun.setdefault(pending.rate_key, []).insert(0, self._now)
         self._running.append(
             Running(
+                # Its job is not made yet; the reasons of those behind it name it so.
                 job_id=f"the run of {pending.id}",
                 singleton_key=pending.singleton_key,
                 concurrency_key=pending.concurrency_key,
@@ -207,6 +210,7 @@ class _Counted:
         )
         if terms.throttle is None or pending.throttle_key is None:
             return Begin(pending=pending)
+        # From now at the earliest: a time in which none came is not made up for.
         place = max(self._paced.get(pending.throttle_key, self._now), self._now) + _share(terms)
         self._paced[pending.throttle_key] = place
         return Begin(pending=pending, paced_until=place)
@@ -223,4 +227,4 @@ def _said(period: timedelta) -> str:
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"
-    return f"{seconds:g} s"
+    return f"{seconds:.13g} s"  # to the microsecond, as far as periods go

@@ -1,8 +1,8 @@
 """A film, a sound and captions become one film (MP4, H.264 and AAC) that any browser plays.
 
 Nothing is cut: it lasts as long as the longer of the two, the film begins anew under a longer sound, and silence
-follows a shorter one. The film's own sound, if it has one, gives way. What came out is measured and looked at: FFmpeg
-is content with drawing no captions where it finds no font. To its end it is read by who stores it, as all files are.
+follows a shorter one. The film's own sound, if it has one, gives way. What came out is measured and looked at. To its
+end it is read by who stores it, as all files are.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def compose(film: bytes, sound: bytes, captions: Sequence[Caption], *, limit: ti
         run_ffmpeg(arguments, folder=folder, limit=limit)
         made = (folder / "out.mp4").read_bytes()
     _check(read_film(made, to_its_end=False), seconds)
+    # FFmpeg is content with drawing no captions where it finds no font.
     if not captions_show(made, film, captions, film_seconds=picture.seconds):
         raise Permanent("the captions are not to be seen in the film", code="captions_missing")
     return made
@@ -75,10 +76,8 @@ def _lay_out(folder: Path, captions: Sequence[Caption], *, width: int, height: i
 
 
 def _arguments(sound_format: str, *, seconds: float, width: int, height: int) -> list[str]:
-    """Return FFmpeg's arguments.
-
-    Every name in them is ours, and every format is given: what is in the files decides nothing.
-    """
+    """Return FFmpeg's arguments."""
+    # Every name in them is ours, and every format is given: what is in the files decides nothing.
     picture = f"[0:v:0]scale={width}:{height},setsar=1,ass=captions.ass:fontsdir=fonts,format=yuv420p[picture]"
     return [
         "-xerror",
@@ -89,6 +88,7 @@ def _arguments(sound_format: str, *, seconds: float, width: int, height: int) ->
         # Mux encodes it anew anyhow: half the CPU time of `veryfast` for twice the bytes.
         *("-c:v", "libx264", "-preset", "ultrafast", "-crf", "20"),
         *("-c:a", "aac", "-b:a", "128k", "-ar", "44100", "-ac", "2"),
+        # The index in front, so that a browser plays it while it comes.
         *("-movflags", "+faststart", "-f", "mp4", "out.mp4"),
     ]
 

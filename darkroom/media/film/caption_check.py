@@ -21,6 +21,7 @@ def captions_show(made: bytes, film: bytes, captions: Sequence[Caption], *, film
     """
     moments = [(caption.start + caption.end) / 2 for caption in captions]
     with_captions = frames_at(made, moments)
+    # A film shorter than its sound is shown again and again.
     without = frames_at(film, [moment % film_seconds for moment in moments])
     return all(_drawn_upon(one, other) for one, other in zip(with_captions, without, strict=True))
 

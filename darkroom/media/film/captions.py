@@ -1,7 +1,6 @@
 """Captions: who says what from when to when, and the file FFmpeg reads them from (ASS, drawn by libass).
 
-In their own file they never touch a command line. Within it a brace would begin a command to the renderer and a
-backslash a break, so both are written as what they are.
+In their own file they never touch a command line.
 """
 
 from __future__ import annotations
@@ -29,10 +28,8 @@ class Caption:
 
 
 def spread(lines: Sequence[tuple[str, str]], seconds: float) -> list[Caption]:
-    """Give (speaker, text) lines their time in a sound of so many seconds: as much as they have letters.
-
-    A voice that reads them evenly is then seldom a second away from its caption.
-    """
+    """Give (speaker, text) lines their time in a sound of so many seconds: as much as they have letters."""
+    # A voice that reads them evenly is then seldom a second away from its caption.
     letters = sum(len(text) for _, text in lines)
     captions, begun = [], 0
     for speaker, text in lines:
@@ -81,6 +78,7 @@ def _event(caption: Caption, colour: str) -> str:
 def _plain(text: str) -> str:
     """Put the text on one line, with nothing in it the renderer takes for a command."""
     shown = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    # A brace would begin a command to the renderer, and a backslash a break.
     return shown.replace("\\", "\\" + _WORD_JOINER).replace("{", r"\{").replace("}", r"\}")
 
 

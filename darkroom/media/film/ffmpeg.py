@@ -1,8 +1,4 @@
-"""One run of FFmpeg, the binary that comes in the wheel `imageio-ffmpeg`: it reads and writes in one folder.
-
-It gets no environment of ours (keys are in it), no network (only the protocol `file`), no standard input, and a limit
-on its CPU time that also ends it if this process is killed meanwhile.
-"""
+"""One run of FFmpeg, the binary that comes in the wheel `imageio-ffmpeg`: it reads and writes in one folder."""
 
 from __future__ import annotations
 
@@ -17,12 +13,13 @@ from darkroom.errors import Permanent, Retry
 
 _TAIL_LETTERS = 300
 
-LOCAL_ONLY = ("-protocol_whitelist", "file")  # before each input
+LOCAL_ONLY = ("-protocol_whitelist", "file")  # before each input: a playlist could name addresses
 
 
 def run_ffmpeg(arguments: Sequence[str], *, folder: Path, limit: timedelta) -> None:
     """Run FFmpeg. Raise Permanent with FFmpeg's last words, Retry where the machine was in its way."""
     seconds = limit.total_seconds()
+    # The limit on its CPU time ends it, too, if this process is killed meanwhile.
     command = [get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-v", "error", "-timelimit", str(int(seconds)), *arguments]
     try:
         done = subprocess.run(
@@ -35,6 +32,7 @@ def run_ffmpeg(arguments: Sequence[str], *, folder: Path, limit: timedelta) -> N
         )
     except subprocess.TimeoutExpired as error:
         raise Retry(f"FFmpeg was not done after {seconds:.0f} seconds", code="film_slow") from error
+    # By its limit of CPU time, or by whoever makes room in memory.
     if done.returncode < 0:
         raise Retry(f"FFmpeg was ended by signal {-done.returncode}", code="film_slow")
     if done.returncode:
@@ -42,6 +40,7 @@ def run_ffmpeg(arguments: Sequence[str], *, folder: Path, limit: timedelta) -> N
 
 
 def _environment(folder: Path) -> dict[str, str]:
+    # Nothing of ours: keys are in it.
     return {"PATH": "", "HOME": str(folder), "XDG_CACHE_HOME": str(folder), "LC_ALL": "C"}
 
 

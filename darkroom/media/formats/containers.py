@@ -117,6 +117,7 @@ def _length(chunk: bytes) -> int:
 
 
 def _is_ancillary(name: bytes) -> bool:
+    # By PNG's rule a small first letter is of what the picture can be seen without.
     return bool(name[0] & 0x20)
 
 
@@ -209,6 +210,7 @@ def is_all_there(content: bytes) -> bool:
     """Return whether a JPEG without an end marker has all its scans: a progressive one is coarse without its last."""
     missing: dict[int, set[int]] = {}
     for marker, segment in _jpeg_segments(content + JPEG_END):
+        # A progressive picture brings each component's 64 coefficients in ranges, and each range bit by bit.
         if marker == 0xC2:
             missing = {segment[10 + 3 * n]: set(range(64)) for n in range(segment[9])}
         elif marker == 0xDA and missing:
@@ -228,6 +230,7 @@ def webp(content: bytes) -> Bare:
     end_of_all = min(len(content), stated)
     while at + 8 <= end_of_all:
         name, length = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        # RIFF fills a chunk up to an even length.
         end = at + 8 + length + length % 2
         chunk = content[at:end]
         if name == b"VP8X":

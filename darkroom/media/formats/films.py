@@ -151,10 +151,7 @@ def _sniff_sound(content: bytes) -> str:
 
 
 def _is_mp4(file: IO[bytes]) -> bool:
-    """Return whether the file is an MP4.
-
-    Raise Unverified for one whose boxes are not all there: without their end FFmpeg guesses.
-    """
+    """Return whether the file is an MP4. Raise Unverified for one whose boxes are not all there."""
     size = file.seek(0, os.SEEK_END)
     file.seek(4)
     if file.read(4) != b"ftyp":
@@ -167,19 +164,17 @@ def _is_mp4(file: IO[bytes]) -> bool:
         at += _box_bytes(file.read(16), left=size - at)
     else:
         raise Refused(f"the file has more than {MAX_BOXES} parts", code="wrong_type")
-    if at > size:
+    if at > size:  # FFmpeg would guess what is not there
         raise Unverified(f"the file is cut short: {size} of {at} bytes")
     return True
 
 
 def _box_bytes(head: bytes, *, left: int) -> int:
-    """Return the size in bytes of the box that begins there, with its head.
-
-    It is written in 32 bits, or 64 behind a 1; 0 is all that is left.
-    """
+    """Return the size in bytes of the box that begins there, with its head."""
     size = int.from_bytes(head[:4], "big")
-    if size == 1:
+    if size == 1:  # 64 bits follow the four letters of its name
         size = int.from_bytes(head[8:16], "big")
+    # 0 is a box to the end of the file; one smaller than its own head would be read for ever.
     return max(8, size or left)
 
 

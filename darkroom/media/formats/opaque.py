@@ -41,11 +41,13 @@ def known_kind(content: bytes, *, size: int | None = None) -> Kind | None:
         return Kind.IMAGE
     if content[4:8] == b"ftyp":
         return _of_boxes(content)
+    # An MPEG frame begins with eleven bits that are set.
     is_frame = content[:1] == b"\xff" and content[1:2] != b"" and content[1] & 0xE0 == 0xE0
     if content.startswith(b"ID3") or is_frame or _is_riff(content, b"WAVE"):
         return Kind.AUDIO
     if content.startswith(b"PK\x03\x04"):
         return Kind.ARCHIVE
+    # Safetensors: the length of a header, and its brace (`trained.py`).
     if content[8:9] == b"{" and 2 <= int.from_bytes(content[:8], "little") < min(
         len(content) if size is None else size, 16 << 20
     ):
@@ -64,8 +66,16 @@ def opaque(content: bytes) -> Media:
 def type_of(head: bytes) -> tuple[str, str]:
     """Return the type that a file's first bytes tell, and how its name ends."""
     if head[4:8] == b"ftyp":
-        return ("image/avif", "avif") if head[8:12] == b"avif" else ("video/mp4", "mp4")
+        return ("image/avif", "avif") if head[8:12] == b"avif" else _boxes(head)
+    if _is_riff(head, b"WAVE"):
+        return "audio/wav", "wav"
+    if known_kind(head) is Kind.AUDIO:
+        return "audio/mpeg", "mp3"
     return next(((kind, ending) for beginning, kind, ending in BEGINNINGS if head.startswith(beginning)), UNKNOWN)
+
+
+def _boxes(head: bytes) -> tuple[str, str]:
+    return ("audio/mp4", "m4a") if _of_boxes(head) is Kind.AUDIO else ("video/mp4", "mp4")
 
 
 def _of_boxes(content: bytes) -> Kind | None:

@@ -189,17 +189,15 @@ def _is_in_runs(content: bytes, name: str) -> bool:
 
 
 def _with_end(content: bytes) -> bytes | None:
-    """Return a JPEG with the end marker that it lacks; None where it lacks more than that.
-
-    Where its data end before its pixels do, libjpeg makes up the rest: from what follows, or from nothing. So all are
-    there if it makes no difference what follows.
-    """
+    """Return a JPEG with the end marker that it lacks; None where it lacks more than that."""
     begun = content.rstrip(b"\xff")
     if begun.endswith(UNWRITTEN):
         begun = begun.rstrip(b"\0\xff")
     try:
         if not is_all_there(begun):
             return None
+        # Where its data end before its pixels do, libjpeg makes up the rest: from what follows, or from nothing. So
+        # all are there if it makes no difference what follows.
         # Between two intervals nothing but the marker of the next one goes on.
         markers = (b"", *(bytes((0xFF, 0xD0 + n)) for n in range(8))) if tells_intervals(begun) else (b"",)
         pixels = _pixels(begun + JPEG_END)
@@ -282,11 +280,9 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _written(image: Image.Image, came_as: str) -> tuple[bytes, str]:
-    """Write a picture in the format of its kind, and return it with the name of that.
-
-    What lost nothing loses nothing, unless it became too large so.
-    """
+    """Write a picture in the format of its kind, and return it with the name of that."""
     transparent = image.mode in ("RGBA", "LA")
+    # What lost nothing loses nothing, unless it became too large so.
     if came_as in LOSSLESS or (transparent and came_as != "WEBP"):
         content = _saved(image, "PNG", **FAITHFUL["PNG"])
         if len(content) <= LARGEST_WRITTEN:

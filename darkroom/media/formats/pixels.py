@@ -46,11 +46,8 @@ def is_deep_grey(image: Image.Image) -> bool:
 
 
 def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert the picture to sRGB.
-
-    A profile that does not fit its picture is passed over: browsers do the same. Grey needs none.
-    """
-    if profile and image.mode in ("RGB", "RGBA", "CMYK"):
+    """Convert the picture to sRGB."""
+    if profile and image.mode in ("RGB", "RGBA", "CMYK"):  # grey needs none
         try:
             given = ImageCms.getOpenProfile(BytesIO(profile))
             mode = "RGBA" if image.mode == "RGBA" else "RGB"
@@ -58,7 +55,7 @@ def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
             assert converted is not None  # only None where it works in place
             return converted
         except (ImageCms.PyCMSError, OSError):
-            pass
+            pass  # a profile that does not fit its picture: browsers pass over it as well
     return image.convert("RGB") if image.mode == "CMYK" else image
 
 

@@ -63,6 +63,7 @@ def _end(header: dict[str, Any]) -> int:
     Raise Refused unless each begins where the one before it ends.
     """
     end = 0
+    # The format has no gaps: what lies in one, or is read twice, is no tensor.
     for start, stop in sorted(_place(entry) for name, entry in header.items() if name != "__metadata__"):
         if start != end or stop < start:
             raise Refused("the weights overlap, or leave gaps", code="wrong_type")

@@ -1,8 +1,7 @@
 """Zip archives: that it is one, and whole. What is inside is for who unpacks it (`darkroom/media/archives.py`).
 
-The list of entries stands at an archive's end, so one that is cut short has none. How long the list is, is bounded
-before it is read: Python's reader keeps some 500 bytes for each entry of 46. What stands in front of an archive does
-not matter (a self-extracting one begins with a program), nor which of its two formats the list has.
+How long its list of entries is, is bounded before it is read. What stands in front of an archive does not matter, nor
+which of its two formats the list has.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from darkroom.errors import Refused, Unverified
 from darkroom.media.formats.files import Media, whole
 from darkroom.strange_bytes import TELLING_BYTES, other_file
 
-MAX_LIST_BYTES = 4 * 1024 * 1024
+MAX_LIST_BYTES = 4 * 1024 * 1024  # Python's reader keeps some 500 bytes for each entry of 46
 BROKEN = (BadZipFile, LargeZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
 _FIRST, _END, _END_BYTES, _MAX_COMMENT_BYTES = b"PK\x03\x04", b"PK\x05\x06", 22, 0xFFFF
 _ZIP64_LOCATOR, _ZIP64_LOCATOR_BYTES = b"PK\x06\x07", 20
@@ -39,6 +38,7 @@ def archive(content: bytes) -> Media:
 def require_archive(file: IO[bytes]) -> None:
     """Raise Refused for an archive that is none of ours, Unverified for what is not whole."""
     file.seek(0)
+    # A self-extracting archive begins with a program.
     if file.read(len(_FIRST)) != _FIRST and not _has_an_end(file):
         file.seek(0)
         other = other_file(file.read(TELLING_BYTES))
@@ -69,10 +69,7 @@ def open_zip(file: IO[bytes], *, most_list_bytes: int) -> Iterator[ZipFile]:
 
 
 class _Bounded:
-    """A file of which each read is bounded, while zipfile reads the directory: that it takes in one piece.
-
-    So however long a directory is said to be, it is never in memory.
-    """
+    """A file of which each read is bounded, while zipfile reads the directory: that it takes in one piece."""
 
     def __init__(self, file: IO[bytes], most_bytes: int) -> None:
         self._file = file
@@ -81,6 +78,7 @@ class _Bounded:
     def read(self, size: int = -1) -> bytes:
         if self.most_bytes is None:
             return self._file.read(size)
+        # However long a directory is said to be, it is never in memory.
         content = self._file.read(self.most_bytes + 1 if size < 0 else min(size, self.most_bytes + 1))
         if len(content) > self.most_bytes:
             raise LargeZipFile("its directory is too large")
@@ -110,6 +108,7 @@ def _has_an_end(file: IO[bytes]) -> bool:
 def _check_list(content: bytes) -> None:
     end = content.rfind(_END, max(0, len(content) - _END_BYTES - _MAX_COMMENT_BYTES))
     if end < 0 or len(content) < end + _END_BYTES:
+        # The list of entries stands at the end.
         raise Unverified("the archive is cut short")
     if content[max(0, end - _ZIP64_LOCATOR_BYTES) : end].startswith(_ZIP64_LOCATOR):
         # It stands where nothing else can be in between; else readers differ in which list they take.

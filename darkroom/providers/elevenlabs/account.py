@@ -21,8 +21,10 @@ class ElevenLabsAccount(KeyAccount):
     account_id: ClassVar[str] = "elevenlabs"
     title: ClassVar[str] = "ElevenLabs"
     keys_at: ClassVar[str] = "https://elevenlabs.io/app/settings/api-keys"
+    # ElevenLabs' plans allow 2 calls at once (Free), 3 (Starter), 5 (Creator) and more.
     slots: ClassVar[int] = 3
     immediate: ClassVar[bool] = True
+    client_modules: ClassVar[tuple[str, ...]] = ("elevenlabs.client",)
     said_by: ClassVar[Mapping[str, str]] = {"key": "ELEVENLABS_API_KEY"}
 
     key: SecretStr = Field(title="API key", description="From elevenlabs.io/app/settings/api-keys.", min_length=1)

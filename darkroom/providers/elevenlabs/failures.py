@@ -25,8 +25,10 @@ def classify_refusal(http_status: int, body: object, headers: Mapping[str, str])
     if not isinstance(detail, Mapping | list | str):
         return _not_theirs(http_status, headers)
     status, words = _status(detail), _say(detail, http_status)
+    # Too many at once for the plan, or their system is busy: both pass.
     if http_status == 429:
         return RateLimited(words, retry_after=retry_after(headers))
+    # Before the statuses: 401 is a bad key and an empty purse alike.
     if status in OUT_OF_CREDITS or http_status == 402:
         return OutOfMoney(f"{words} (buy credits at elevenlabs.io, or raise the key's limit)", code="account_locked")
     if http_status in (401, 403):
@@ -40,6 +42,7 @@ def _not_theirs(http_status: int, headers: Mapping[str, str]) -> DarkroomError:
     said = f"something between us and ElevenLabs answered HTTP {http_status}"
     if http_status == 429:
         return RateLimited(said, retry_after=retry_after(headers))
+    # A server's error of something in between may stand before a call that was taken.
     return SubmitUnknown(said) if http_status >= 500 else Retry(said, code="unexpected_answer")
 
 
@@ -49,13 +52,11 @@ def _status(detail: object) -> str | None:
 
 
 def _say(detail: object, http_status: int) -> str:
-    """Return the words of a refusal that may be repeated.
-
-    A malformed request's items echo what was sent (`input`): their place and message alone are repeated.
-    """
+    """Return the words of a refusal that may be repeated."""
     if isinstance(detail, Mapping):
         words = detail.get("message")
     elif isinstance(detail, list):
+        # A malformed request's items echo what was sent (`input`): their place and message alone are repeated.
         words = "; ".join(_item_words(item) for item in detail if isinstance(item, Mapping))
     else:
         words = detail

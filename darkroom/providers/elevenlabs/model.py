@@ -14,8 +14,6 @@ from darkroom.errors import Permanent
 from darkroom.media.formats import Kind, RemoteFile
 from darkroom.providers.inputs import Strict, Words, checked, money, recorded
 
-AUDIO = "data:audio/"
-
 
 class SpeechInput(Strict):
     """What both models understand."""

@@ -1,6 +1,6 @@
 """ElevenLabs behind the seam of all providers: one POST, whose answer is the sound.
 
-The SDK (`elevenlabs`) streams it and repeats nothing. Whoever breaks off in its middle has paid for it all the same.
+The SDK (`elevenlabs`) streams it and repeats nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from darkroom.providers.outcomes import failed
 from darkroom.tls import tls_context
 
 SILENCE_SECONDS = 60.0  # between two pieces of an answer
+# Less than the two minutes after which a row without an answer is given up, and its text paid once more.
 PATIENCE_SECONDS = 110.0  # from the call to the last piece
 MOST_BYTES = 32 << 20  # half an hour of sound
 PIECE_BYTES = 1 << 16
@@ -54,6 +55,7 @@ class Speech(Provider):
             raise classify_refusal(error.status_code or 0, error.body, error.headers or {}) from None
         except httpx.HTTPError as error:
             raise lost_submit("ElevenLabs", error) from error
+        # A 200 without a sound: its characters are billed all the same.
         if not sound:
             return failed(row, Retry("ElevenLabs answered with no sound", code="unexpected_output"), cost_usd=cost)
         output = {
@@ -84,7 +86,9 @@ class Speech(Provider):
         ) as response:
             for piece in response.data:
                 pieces += piece
+                # The time-out is of the silence between two pieces: a trickle without an end would hold its slot.
                 if time.monotonic() > until or len(pieces) > MOST_BYTES:
+                    # Whoever breaks off in its middle has paid for it all the same.
                     raise SubmitUnknown("ElevenLabs' answer did not come to its end")
             return bytes(pieces), response.headers.get("request-id")
 

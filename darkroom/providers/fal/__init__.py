@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from darkroom.providers.fal.account import FalAccount
 from darkroom.providers.fal.answers import ProviderResult, ProviderStatus, Submitted
-from darkroom.providers.fal.client import SUBMIT_PATIENCE, Fal
+from darkroom.providers.fal.client import Fal
 from darkroom.providers.fal.failures import classify_failure, classify_webhook_error, may_pass
 from darkroom.providers.fal.jwks import Jwks
 from darkroom.providers.fal.webhook import WebhookEnvelope, verify_webhook
 
 __all__ = [
-    "SUBMIT_PATIENCE",
     "Fal",
     "FalAccount",
     "Jwks",

@@ -20,6 +20,7 @@ from darkroom.providers.fal.failures import may_pass
 from darkroom.providers.webhooks import WebhookReceiver
 from darkroom.settings import Settings, load_settings
 
+# With any name in front: fal has moved its files from one to another before (v3, v3b).
 FILE_HOSTS = re.compile(rb"(?:[a-z0-9-]+\.)*fal\.media")
 
 
@@ -102,6 +103,7 @@ class FalAccount(KeyAccount):
         from darkroom.providers.fal.billing import FalBilling
         from darkroom.providers.fal.provider import FalProvider
 
+        # The key for bills is asked with first, that of calls where it may not.
         return FalProvider(self.client(), timing=load_settings().timing, billing=FalBilling(*reversed(self._keys())))
 
     def _keys(self) -> list[str]:

@@ -58,6 +58,7 @@ class Page:
 def read_submit(response: httpx.Response) -> Submitted:
     body = _json(response)
     request_id = _field(body, "request_id")
+    # A status alone proves nothing: a page of something in between may have a 200 as well.
     if response.is_success and request_id and REQUEST_ID.fullmatch(request_id):
         return Submitted(request_id=request_id, gateway_request_id=_field(body, "gateway_request_id"))
     if _surely_refused(response, body):
@@ -66,21 +67,18 @@ def read_submit(response: httpx.Response) -> Submitted:
 
 
 def _surely_refused(response: httpx.Response, body: object) -> bool:
-    """Return whether the job was surely refused.
-
-    A 502 or 504 page of the nginx is no refusal: the queue behind it may have taken the job.
-    """
+    """Return whether the job was surely refused."""
+    # A 4xx comes before anything is queued, and an error with fal's request id is the queue's own word.
     if response.is_client_error or (response.is_server_error and "x-fal-request-id" in response.headers):
         return True
+    # A 502 or 504 page of the nginx is no refusal: the queue behind it may have taken the job.
     return response.status_code == 503 and is_ingress_page(503, body, response.headers)
 
 
 def read_page(response: httpx.Response) -> Page | None:
-    """Read a page of the list of requests; return None for a key that may not read the list.
-
-    An item that lacks what it is known by is left out. A 404 of the platform's own says that there is nothing.
-    """
+    """Read a page of the list of requests; return None for a key that may not read the list."""
     body = _json(response)
+    # The platform's own 404 says that there is nothing; any other, that the key may not ask.
     if response.status_code == 404 and _platform_error(body) == "not_found":
         return Page(sent=(), next_cursor=None)
     if response.status_code in (401, 403, 404):
@@ -101,8 +99,10 @@ def _sent(item: object) -> Sent | None:
         sent_at = datetime.fromisoformat(_field(item, "sent_at") or "")
     except ValueError:
         return None
+    # An item is known by its id, time and input: without one of them it cannot be told whose it is.
     if not request_id or not REQUEST_ID.fullmatch(request_id) or not isinstance(given, dict):
         return None
+    # fal's times are UTC, said or not.
     at = sent_at if sent_at.tzinfo else sent_at.replace(tzinfo=UTC)
     return Sent(request_id=request_id, sent_at=at, input=as_recorded(given))
 
@@ -111,9 +111,10 @@ def read_status(response: httpx.Response) -> ProviderStatus:
     if _says_not_found(response):
         return ProviderStatus(state="NOT_FOUND")
     body = _json(response)
-    if response.status_code not in (200, 202) or not isinstance(body, dict):
+    if response.status_code not in (200, 202) or not isinstance(body, dict):  # 202 while it is under way
         raise answer_failure(response)
     state, logs, position = body.get("status"), body.get("logs"), body.get("queue_position")
+    # A new word of fal's is no reason to give up what may be paid.
     if state not in STATES:
         raise Retry("fal's queue speaks of a state that is not documented", code="unexpected_answer")
     return ProviderStatus(
@@ -127,10 +128,12 @@ def read_result(response: httpx.Response) -> ProviderResult:
     output = _json(response)
     if response.status_code != 200 or not isinstance(output, dict):
         raise answer_failure(response)
+    # The count is on this GET alone: a webhook does not bring it.
     return ProviderResult(output=output, billable_units=amount_in(response.headers.get("x-fal-billable-units")))
 
 
 def read_cancel(response: httpx.Response) -> Cancelled:
+    # 202 where a signal goes to its runner; for one that was still queued fal names an OK, so any 2xx counts.
     if response.is_success:
         return "requested"
     if _says_not_found(response):
@@ -145,7 +148,7 @@ def read_confirmation(response: httpx.Response) -> bool:
 
     Raise Retry or Park for whatever else is answered: the question is to be asked again.
     """
-    if response.status_code in (200, 202) and _field(_json(response), "status") in STATES:
+    if response.status_code in (200, 202) and _field(_json(response), "status") in STATES:  # 202 while it is under way
         return True
     if _says_not_found(response):
         return False
@@ -175,8 +178,6 @@ def _platform_error(body: object) -> str | None:
 
 
 def _says_not_found(response: httpx.Response) -> bool:
-    """Return whether the answer is the queue's own 404.
-
-    A page of something in between proves nothing about the request.
-    """
+    """Return whether the answer is the queue's own 404."""
+    # A page of something in between proves nothing about the request.
     return response.status_code == 404 and isinstance(_json(response), dict)

@@ -1,8 +1,6 @@
 """What fal has billed, and what is left: its billing events and the balance of the account.
 
-The price list can be wrong, the unit's name too; the sum of a request's events is what was charged. Events come within
-minutes, late, in several parts, with discounts, as corrections; none yet is not "free". They have a time of their own,
-and without a beginning fal would tell of the last day alone.
+The price list can be wrong, the unit's name too; the sum of a request's events is what was charged.
 """
 
 from __future__ import annotations
@@ -21,21 +19,18 @@ from darkroom.providers.http import number_in
 SOURCE = "fal billing-events"
 MOST_IDS = 50  # of one question: fal's own bound
 PAGE = 10_000  # events; as many as fal gives at once, as its pages shift while they are read
-LONGEST = timedelta(days=89)
+LONGEST = timedelta(days=89)  # fal answers for 90 at most
 MARGIN = timedelta(hours=1)  # between our clock and fal's
 NANO = Decimal(10) ** -9
 HUNDRED = Decimal(100)
 
 
 class FalBilling:
-    """`keys`: those that may be allowed to read bills, the likeliest first. `transport` is the seam for tests.
-
-    Opened by the first question: most who pay fal never ask.
-    """
+    """`keys`: those that may be allowed to read bills, the likeliest first. `transport` is the seam for tests."""
 
     def __init__(self, *keys: str, transport: httpx.BaseTransport | None = None) -> None:
         self._keys, self._transport = tuple(dict.fromkeys(keys)), transport
-        self._apis: dict[str, PlatformApi] = {}
+        self._apis: dict[str, PlatformApi] = {}  # opened by the first question: most who pay fal never ask
 
     def close(self) -> None:
         for api in self._apis.values():
@@ -55,7 +50,9 @@ class FalBilling:
             for event in events:
                 request_id, usd = event.get("request_id"), charge_of(event)
                 if isinstance(request_id, str) and usd is not None:
+                    # A bill comes in several parts, with discounts and as corrections.
                     found[request_id] = found.get(request_id, Decimal(0)) + usd
+        # None yet is not "free": events come within minutes, and some late.
         return {request_id: found[request_id] for request_id in request_ids if request_id in found}
 
     def balance(self) -> Decimal | None:
@@ -67,11 +64,13 @@ class FalBilling:
         return number_in(credits.get("current_balance"))
 
     def _events(self, request_ids: Sequence[str], start: datetime) -> list[Mapping[str, Any]] | None:
-        """Return all events of these requests. More than a page of them are asked for in halves."""
+        """Return all events of these requests."""
+        # Events have a time of their own, and without a beginning fal tells of the last day alone.
         query = {"request_id": list(request_ids), "start": start.isoformat(), "limit": str(PAGE)}
         answer = self._get(f"{API}/models/billing-events", query)
         if answer is None:
             return None
+        # Halves, not pages: these shift while they are read, and equal parts of a bill cannot be told apart.
         if answer.get("has_more") and len(request_ids) > 1:
             half = len(request_ids) // 2
             parts = [self._events(ids, start) for ids in (request_ids[:half], request_ids[half:])]
@@ -81,6 +80,7 @@ class FalBilling:
 
     def _get(self, url: str, query: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Ask with one key after the other until one is allowed to; None where none is."""
+        # Keys differ in their rights: one of the preset Billing reads bills and no balance.
         for key in self._keys:
             if (api := self._apis.get(key)) is None:
                 api = self._apis[key] = PlatformApi(key, transport=self._transport)
@@ -92,6 +92,7 @@ class FalBilling:
 
 def charge_of(event: Mapping[str, Any]) -> Decimal | None:
     """Return what an event charges, to the billionth; None where it does not say."""
+    # Whole nano-dollars: no float lies between.
     nano = event.get("cost_estimate_nano_usd")
     if isinstance(nano, int) and not isinstance(nano, bool):
         return nano * NANO

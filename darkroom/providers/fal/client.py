@@ -38,11 +38,12 @@ from darkroom.providers.fal.answers import (
 from darkroom.providers.fal.uploads import Uploads
 from darkroom.providers.http import lost_call, lost_submit
 from darkroom.providers.pairing import Sent
+from darkroom.timing import SUBMIT_PATIENCE
 from darkroom.tls import tls_context
 
 LEAST_START_TIMEOUT = timedelta(seconds=1.1)  # fal's own: its client wants more than a second
-SUBMIT_PATIENCE = timedelta(seconds=30)
 SUBMIT_TIMEOUT = httpx.Timeout(SUBMIT_PATIENCE.total_seconds(), connect=5.0)
+# Within the 15 s that fal waits for the answer to a webhook.
 CONFIRM_TIMEOUT = httpx.Timeout(5.0, connect=3.0)
 CALL_TIMEOUT = httpx.Timeout(4.0, connect=3.0)  # of one try; two come to about 15 s where nothing answers
 LIST_TIMEOUT = httpx.Timeout(7.0, connect=3.0)  # of one try of one page, as those of a call
@@ -90,13 +91,16 @@ class Fal:
 
         `outputs_last`: how long fal keeps the files that come of it. None: as its account says, mostly for ever.
         """
+        # For the beginning alone, waiting in the queue included: fal stops nothing that runs by it.
         headers = {"X-Fal-Request-Timeout": str(max(start_timeout, LEAST_START_TIMEOUT).total_seconds())}
         if outputs_last is not None:
             seconds = int(outputs_last.total_seconds())
             headers["X-Fal-Object-Lifecycle-Preference"] = json.dumps({"expiration_duration_seconds": seconds})
         try:
             response = self._http.post(
+                # fal_client's own, so that its variables for another host count here, too.
                 fal_client_module.QUEUE_URL_FORMAT + endpoint,
+                # Not in the input: fal ignores the fields that a model does not know.
                 params={"fal_webhook": webhook_url} if webhook_url else None,
                 json=arguments,
                 headers=headers,
@@ -106,6 +110,7 @@ class Fal:
         return read_submit(response)
 
     def status(self, endpoint: str, request_id: str) -> ProviderStatus:
+        # fal gives the log only to who asks for it, and by it is told how far a training has come.
         return read_status(self._call("GET", self._handle(endpoint, request_id).status_url, params={"logs": "1"}))
 
     def result(self, endpoint: str, request_id: str) -> ProviderResult:
@@ -121,10 +126,8 @@ class Fal:
         return read_cancel(self._call("PUT", self._handle(endpoint, request_id).cancel_url))
 
     def confirm(self, endpoint: str, request_id: str) -> bool:
-        """Return whether the request is this account's.
-
-        This is one GET, for a caller who has a webhook's sender waiting.
-        """
+        """Return whether the request is this account's."""
+        # One GET, in a short time: the sender of a webhook waits for the caller's answer.
         try:
             response = self._http.get(self._handle(endpoint, request_id).status_url, timeout=CONFIRM_TIMEOUT)
         except httpx.HTTPError as error:
@@ -134,12 +137,11 @@ class Fal:
     def sent(self, endpoint: str, *, since: datetime, until: datetime, now: datetime) -> list[Sent] | None:
         """List what this account has sent to the endpoint in that time; return None if the key may not read the list.
 
-        fal does not say which of a request's times it compares with `start` and `end`, and sorts by their ends: so all
-        is asked for up to `now`, which stays the same from page to page, and what was sent at another time is left out
-        here. Pages are numbered, so that what ends meanwhile moves others to the next page: each request counts once.
-
         Raise Retry for a list too long to be read: a part of it would tell half the truth.
         """
+        # fal does not say which of a request's times it compares with `start` and `end`, and sorts by their ends: so
+        # all is asked for up to `now`, which stays the same from page to page, and what was sent at another time is
+        # left out here.
         query = {"endpoint_id": endpoint, "start": since.isoformat(), "end": now.isoformat()}
         query |= {"expand": "payloads", "limit": str(LIST_PAGE)}
         found: dict[str, Sent] = {}
@@ -148,6 +150,7 @@ class Fal:
             page = read_page(self._call("GET", LIST_URL, params=query, timeout=LIST_TIMEOUT))
             if page is None:
                 return None
+            # By id: pages are numbered, so that what ends meanwhile moves others to the next page.
             found |= {each.request_id: each for each in page.sent if since <= each.sent_at <= until}
             if page.next_cursor is None:
                 return list(found.values())
@@ -167,6 +170,7 @@ class Fal:
             # Not `from error`: its text is the whole answer, and may quote what was sent.
             raise answer_failure(error.response) from None
         except httpx.HTTPStatusError as error:
+            # The refusal of a token: fal_client's request for that raises httpx's own error.
             raise answer_failure(error.response) from error
         except httpx.HTTPError as error:
             raise lost_call("fal", error) from error
@@ -187,10 +191,8 @@ class Fal:
         params: Mapping[str, str] | None = None,
         timeout: httpx.Timeout = CALL_TIMEOUT,
     ) -> httpx.Response:
-        """Send a request, and once more after an error on the way.
-
-        A connection the server had just closed is not worth a failure.
-        """
+        """Send a request, and once more after an error on the way."""
+        # A connection that the server had just closed is not worth a failure.
         with suppress(httpx.HTTPError):
             return self._http.request(method, url, params=params, timeout=timeout)
         try:

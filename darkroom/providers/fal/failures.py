@@ -64,12 +64,11 @@ def classify_failure(
 
 
 def classify_webhook_error(body: Mapping[str, object]) -> DarkroomError:
-    """Return the error for a webhook with `status: ERROR`.
-
-    Its HTTP status is what the model's runner answered, so 401 or 429 there says nothing about our key or our rate.
-    """
+    """Return the error for a webhook with `status: ERROR`."""
+    # Its HTTP status is what the model's runner answered, so 401 or 429 there says nothing about our key or our rate.
     payload = body.get("payload")
     error = body.get("error")
+    # It stands in words alone: "Invalid status code: 422".
     status = re.search(r"status code: (\d{3})", error) if isinstance(error, str) else None
     error_type = body.get("error_type")
     return _outcome(
@@ -85,12 +84,10 @@ def may_pass(code: str) -> bool:
 
 
 def is_ingress_page(http_status: int | None, body: object, headers: Mapping[str, str]) -> bool:
-    """Return whether this is the page of the nginx in front of fal's queue.
-
-    The queue's own answers carry `x-fal-request-id`.
-    """
+    """Return whether this is the page of the nginx in front of fal's queue."""
     return (
         http_status in INGRESS_STATUSES
+        # The queue's own answers carry it.
         and "x-fal-request-id" not in {name.lower() for name in headers}
         and isinstance(body, str)
         and "nginx" in body.lower()
@@ -107,6 +104,7 @@ def _refused_call(http_status: int | None, body: object) -> DarkroomError | None
         return Permanent(words, code="not_found") if known else Retry(words, code="unexpected_answer")
     if http_status not in (402, 403):
         return None
+    # At a submit it is a 403: "User is locked. Reason: Exhausted balance. …". Nothing was queued.
     if http_status == 402 or "exhausted balance" in words.lower():
         return OutOfMoney(f"{words} (top up at fal.ai/dashboard/billing)")
     return Permanent(words, code="account_locked" if "locked" in words.lower() else "forbidden")
@@ -115,6 +113,7 @@ def _refused_call(http_status: int | None, body: object) -> DarkroomError | None
 def _outcome(http_status: int | None, body: object, error_type: str | None) -> DarkroomError:
     words = _say(body, http_status)
     types = [kind for kind in ([error_type] if error_type else _types(body)) if CODE.fullmatch(kind)]
+    # One reason that lasts, among several, makes every further try useless.
     lasting = [kind for kind in types if kind not in RETRYABLE_TYPES]
     if not types:
         return _by_status(http_status, words)
@@ -127,6 +126,7 @@ def _outcome(http_status: int | None, body: object, error_type: str | None) -> D
 
 
 def _by_status(http_status: int | None, words: str) -> DarkroomError:
+    # A result that is asked for too early: a 400, by other reports a 500.
     if http_status in (202, 400, 500) and "still in progress" in words.lower():
         return Retry(words, code="in_progress")
     if http_status == 499:
@@ -163,5 +163,6 @@ def _say(body: object, http_status: int | None) -> str:
 def _item_words(item: Mapping[str, object]) -> str:
     location = item.get("loc")
     parts = [str(part) for part in location if part != "body"] if isinstance(location, list | tuple) else []
+    # Nothing else of it: the item's `input` and `ctx` echo the prompt.
     words = item.get("msg")
     return f"{'.'.join(parts)}: {words}" if parts else str(words)

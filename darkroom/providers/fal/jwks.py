@@ -1,8 +1,4 @@
-"""fal's public keys for webhooks: fetched once, kept for hours, fetched again when a signature does not hold.
-
-A rotation shows only as signatures that fail, and so does a forger at work, so refetching is rate-limited. Keys outlive
-a failing fetch, but never the 24 hours for which fal allows them to be kept.
-"""
+"""fal's public keys for webhooks: fetched once, kept for hours, fetched again when a signature does not hold."""
 
 from __future__ import annotations
 
@@ -21,9 +17,10 @@ from darkroom.providers.webhooks import Rejection, WebhookRejected
 from darkroom.tls import tls_context
 
 JWKS_URL = "https://rest.fal.ai/.well-known/jwks.json"
-FETCH_TIMEOUT = httpx.Timeout(3.0)
-REFRESH_AFTER = 12 * 3600.0
-FORGET_AFTER = 24 * 3600.0
+FETCH_TIMEOUT = httpx.Timeout(3.0)  # a webhook waits for it
+REFRESH_AFTER = 12 * 3600.0  # then the address may be out for as long again, and the keys serve on
+FORGET_AFTER = 24 * 3600.0  # fal allows them to be kept no longer
+# A rotation shows only as signatures that fail, and so does a forger at work.
 REFETCH_INTERVAL = 10.0
 FIRST_FETCH_INTERVAL = 1.0  # without any key every webhook is turned away, so the first is worth more tries
 
@@ -65,7 +62,7 @@ class Jwks:
             if rejected.reason is not Rejection.BAD_SIGNATURE:
                 raise
             fresh = self.keys(refetch=True)
-            if fresh is keys:
+            if fresh is keys:  # no newer ones were fetched
                 raise
         return verify_webhook(headers, body, keys=fresh, now=now)
 
@@ -76,6 +73,7 @@ class Jwks:
         now = self._clock()
         if now - self._tried_at < (REFETCH_INTERVAL if self._keys else FIRST_FETCH_INTERVAL):
             return
+        # Also for a fetch that fails: else each webhook of a burst would wait for the dead address.
         self._tried_at = now
         if keys := self._fetch():
             self._keys = keys
@@ -86,6 +84,7 @@ class Jwks:
             with httpx.Client(transport=self._transport, timeout=FETCH_TIMEOUT, verify=tls_context()) as http:
                 return read_jwks(http.get(self._url).raise_for_status().json())
         except (httpx.HTTPError, ValueError):
+            # The address is out, or something else answers there: the keys that are known serve on.
             return []
 
 

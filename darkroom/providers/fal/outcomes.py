@@ -7,28 +7,26 @@ from darkroom.ledger import Outcome, Request
 from darkroom.providers.fal.client import Fal
 from darkroom.providers.fal.failures import classify_webhook_error
 from darkroom.providers.fal.webhook import WebhookEnvelope
-from darkroom.providers.outcomes import cancelled, failed, is_outcome, succeeded
+from darkroom.providers.outcomes import announced, cancelled, failed, is_outcome, succeeded
 
 
 def webhook_outcome(request: Request, envelope: WebhookEnvelope) -> Outcome:
-    """Return how the request ended by its webhook.
-
-    A success whose payload could not be put into the webhook has no output: it is fetched when it is collected.
-    """
+    """Return how the request ended by its webhook."""
     if envelope.status == "ERROR":
         return _failure(request, classify_webhook_error({"error": envelope.error, "payload": envelope.payload}))
-    return succeeded(request, envelope.payload)
+    # A payload that could not be put into the webhook is None: it is fetched when it is collected.
+    return announced(request, envelope.payload)
 
 
 def poll(fal: Fal, request: Request) -> Outcome | None:
     """Poll once and return how the request ended; None while it is under way.
 
-    The result GET decides: a request can be COMPLETED and rejected. Raise what the call failed with: how the request
-    ended is then not known.
+    Raise what the call failed with: how the request ended is then not known.
     """
     assert request.request_id is not None
     if fal.status(request.endpoint, request.request_id).state != "COMPLETED":
         return None
+    # The result GET decides: a rejected request is COMPLETED, too.
     try:
         result = fal.result(request.endpoint, request.request_id)
     except DarkroomError as error:

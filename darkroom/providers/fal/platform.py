@@ -1,6 +1,5 @@
 """fal's platform API, as far as it tells of models: which there are, what they accept, what they cost.
 
-The list is paged by number and shifts while it is read, so models are told apart by their endpoint and each comes once.
 Anything may be missing in an entry (its metadata, its schema, its price): what is there is taken, and the ledger keeps
 what an earlier card had of the rest.
 """
@@ -8,7 +7,7 @@ what an earlier card had of the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +17,7 @@ from darkroom.providers.http import amount_in
 
 PUBLIC_SCHEMA = "https://fal.ai/api/openapi/queue/openapi.json"
 PAGE = 50  # models of a page, and endpoints of a question for prices: fal's own bound
-MOST_PAGES = 400
+MOST_PAGES = 400  # fal has some 1,300 models: this is a list without an end
 CALLS = 1000  # whose estimate is asked for at once: a single one's may be rounded to nothing
 WORKFLOWS = "workflows/"  # of fal's users: ordered like models, and not in the list of them
 WORKFLOW = re.compile(r"workflows/[A-Za-z0-9_-]{1,128}/[A-Za-z0-9_-]{1,128}")
@@ -38,9 +37,10 @@ class FalPlatform(PlatformApi):
         entry = next((each for each in _entries(answer) if each["endpoint_id"] == endpoint), None)
         if entry is None:
             return self._workflow(endpoint) if endpoint.startswith(WORKFLOWS) else None
+        # fal writes `expansion_failed` there at times; the page that its site links to has the same document.
         if not _is_document(entry.get("openapi")):
             entry = {**entry, "openapi": self.get(PUBLIC_SCHEMA, {"endpoint_id": endpoint}, missing=None)}
-        return card_of(entry, self._prices([endpoint]).get(endpoint))
+        return card_of(entry, self._prices([endpoint], ask=self.get).get(endpoint))
 
     def usual_cost(self, endpoint: str) -> Decimal | None:
         """Return what a call of the model came to on the average, for anybody; None where fal has no history of it."""
@@ -62,33 +62,33 @@ class FalPlatform(PlatformApi):
         cursors: set[str] = set()
         for _ in range(MOST_PAGES):
             answer = self.patiently(f"{API}/models", query)
+            # Pages are numbered, and the list shifts while it is read: what was last on one is first on the next, too.
             new = [each for each in _entries(answer) if each["endpoint_id"] not in seen]
             seen |= {each["endpoint_id"] for each in new}
             if new:
-                prices = self._prices([each["endpoint_id"] for each in new])
+                prices = self._prices([each["endpoint_id"] for each in new], ask=self.patiently)
                 yield [card_of(each, prices.get(each["endpoint_id"])) for each in new]
             cursor = answer.get("next_cursor")
+            # A cursor that comes again would lead round for ever.
             if not isinstance(cursor, str) or answer.get("has_more") is False or cursor in cursors:
                 return
             cursors.add(cursor)
             query = {**query, "cursor": cursor}
 
-    def _prices(self, endpoints: Sequence[str]) -> dict[str, Json]:
-        """Return the prices of these models, as far as fal has any.
-
-        One of them that it does not know may cost the answer for all: then they are asked for in halves.
-        """
+    def _prices(self, endpoints: Sequence[str], *, ask: Callable[..., Any]) -> dict[str, Json]:
+        """Return the prices of these models, as far as fal has any. `ask`: `get`, or `patiently`."""
         if not endpoints:
             return {}
-        answer = self.patiently(f"{API}/models/pricing", {"endpoint_id": list(endpoints)}, missing=None)
+        answer = ask(f"{API}/models/pricing", {"endpoint_id": list(endpoints)}, missing=None)
         if answer is not None:
             found = answer.get("prices")
             each = found if isinstance(found, list) else []
             return {str(price.get("endpoint_id")): price for price in each if isinstance(price, Mapping)}
         if len(endpoints) == 1:
             return {}
+        # One of them that it does not know has cost the answer for all.
         half = len(endpoints) // 2
-        return {**self._prices(endpoints[:half]), **self._prices(endpoints[half:])}
+        return {**self._prices(endpoints[:half], ask=ask), **self._prices(endpoints[half:], ask=ask)}
 
 
 def card_of(entry: Json, price: Json | None) -> Card:
@@ -108,9 +108,11 @@ def card_of(entry: Json, price: Json | None) -> Card:
         description=_text(about.get("description"))[:2000],
         input_schema=given,
         output_schema=answered,
+        # Some units have a blank behind them.
         unit=None if price is None else _text(price.get("unit")).strip() or None,
         unit_price=None if price is None or _currency(price) != USD else amount_in(price.get("unit_price")),
         currency=USD if price is None else _currency(price),
+        # `duration_estimate` is in minutes.
         usual_seconds=minutes * 60 if isinstance(minutes, int | float) and minutes > 0 else None,
     )
 
@@ -166,6 +168,7 @@ def _entries(answer: Json) -> list[dict[str, Any]]:
 
 
 def _text(value: object) -> str:
+    # Postgres takes no NUL in a text.
     return value.replace("\x00", "") if isinstance(value, str) else ""
 
 

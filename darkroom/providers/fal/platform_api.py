@@ -58,6 +58,7 @@ class PlatformApi:
     def post(self, url: str, body: Mapping[str, Any]) -> Any:
         """Return the answer's JSON object to a question that is asked in a body; None where fal knows nothing of it."""
         response = self._sent(lambda: self._http.post(url, json=body))
+        # By a refusal fal says that it has no history of the model.
         return None if response.status_code in (400, 403, 404) else _document(response)
 
     def _sent(self, send: Callable[[], httpx.Response]) -> httpx.Response:

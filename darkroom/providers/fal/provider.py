@@ -60,6 +60,7 @@ class FalProvider(Provider):
             start_timeout=self._timing.scale(model_of(row).start_timeout),
             outputs_last=OUTPUTS_LAST.get(row.endpoint),
         )
+        # fal gives each try that it makes by itself another gateway id; the request keeps its own.
         return Accepted(request_id=taken.request_id, first_try=taken.gateway_request_id)
 
     def poll(self, row: Request) -> Outcome | None:
@@ -70,10 +71,7 @@ class FalProvider(Provider):
         self.client.cancel(row.endpoint, row.request_id)
 
     def progress(self, row: Request) -> Progress | None:
-        """Return how far a call has come: its place in fal's queue, or by the log of a training.
-
-        Nothing else tells how far it has come.
-        """
+        """Return how far a call has come: its place in fal's queue, or by the log of a training."""
         assert row.request_id is not None
         status = self.client.status(row.endpoint, row.request_id)
         if status.state == "IN_QUEUE" and status.queue_position is not None:
@@ -85,6 +83,7 @@ class FalProvider(Provider):
         try:
             return self.client.confirm(row.endpoint, request_id)
         except Permanent:
+            # An id that could lead elsewhere in an address is nobody's.
             return False
 
     def find_lost(self, ledger: Ledger, rows: Sequence[Request]) -> list[str]:
@@ -123,10 +122,8 @@ class FalProvider(Provider):
         return self._upload(value, files.read(value), lifetime)
 
     def _share(self, reference: str, files: Files, lifetime: timedelta) -> str:
-        """Return the file's address at fal's CDN, and upload it where no copy is there.
-
-        This goes one after the other: the next of several at once finds the copy that the first has brought.
-        """
+        """Return the file's address at fal's CDN, and upload it where no copy is there."""
+        # One after the other: the next of several at once finds the copy that the first has brought.
         with self._sharing:
             now = utc_now()
             if (url := files.copy_at("fal", reference, until=now + LASTS_BEYOND)) is None:

@@ -16,7 +16,7 @@ from darkroom.providers.webhooks import Webhook
 
 
 class FalReceiver:
-    tells_of_others = False
+    tells_of_others = False  # each submit names the address that fal is to call
 
     def __init__(self, jwks: Jwks | None = None, *, clock: Clock = utc_now) -> None:
         self._jwks = jwks or Jwks()

@@ -18,6 +18,7 @@ from darkroom.models import CardModel, InputProblem, Refinement, picture_count
 REFINEMENTS: dict[str, Refinement] = {}
 
 WORDS = {"minLength": 1, "maxLength": 4000}
+# About what a picture comes to: the unit is a dollar, and its tokens are counted only once it is made.
 PICTURE_USD = {"low": Decimal("0.02"), "medium": Decimal("0.07")}  # `auto` may turn out high
 HIGH_USD = Decimal("0.19")
 
@@ -60,6 +61,7 @@ def gpt_image(model: CardModel) -> CardModel:
         if not isinstance(size, Mapping):
             return
         width, height = size["width"], size["height"]
+        # Rules between the two sides, which JSON Schema cannot say.
         if max(width, height) > 3 * min(width, height):
             yield _wrong("image_size", "takes sides that differ by 3:1 at most", "choose a less narrow size")
         elif not 655_360 <= width * height <= 8_294_400:
@@ -94,6 +96,7 @@ def birefnet(model: CardModel) -> CardModel:
 @refines("fal-ai/flux-lora-fast-training")
 def lora_training(model: CardModel) -> CardModel:
     """Return the model with its two files, weights first: without its config a LoRA is a half one."""
+    # We build a zip, whatever else the trainer unpacks.
     narrowed = model.narrowed(
         trigger_word={"minLength": 1, "maxLength": 100}, data_archive_format={"enum": ["zip", None]}
     )

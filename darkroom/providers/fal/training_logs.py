@@ -16,6 +16,7 @@ FEWEST_STEPS = 60
 LONGEST_MESSAGE = 20_000  # characters that are looked at
 
 # "Training:  40%|████      | 400/1000 [02:10<03:15,  3.07it/s, loss=0.31]"; before the first step "<?, ?it/s".
+# Every repetition is bounded, so that what is no bar is left in a time that grows with its length alone.
 BAR = re.compile(
     r"(?P<percent>\d{1,3})%\|[^|\r\n]{0,200}\|\s{0,8}(?P<done>\d{1,9})/(?P<total>\d{1,9})\s{0,8}"
     r"\[[\d:]{1,20}<(?P<left>[\d:]{1,20}|\?)"
@@ -45,11 +46,13 @@ def read_steps(messages: Iterable[str]) -> Steps | None:
     `messages`: oldest first.
     """
     bars = [steps for message in messages for steps in _bars(message)]
+    # Trainers draw sample pictures in between, with a shorter bar of their own.
     most = max((steps.total for steps in bars), default=0)
     return next((steps for steps in reversed(bars) if steps.total == most), None)
 
 
 def _bars(message: str) -> Iterable[Steps]:
+    # The newest drawings are at the end.
     for found in BAR.finditer(message[-LONGEST_MESSAGE:]):
         done, total = int(found["done"]), int(found["total"])
         if total >= FEWEST_STEPS and done <= total:

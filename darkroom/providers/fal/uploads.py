@@ -1,7 +1,6 @@
 """Files at fal's CDN: fal_client's upload, with one connection for all of them, and names that lead back to our files.
 
-fal_client asks for a token, sends one POST or parts of 10 MiB, knows an older way for when that fails, and repeats each
-by itself, for minutes on a bad line. Its own connections, one for each file, are never closed.
+fal_client asks for a token, sends one POST or parts of 10 MiB, and repeats each by itself, for minutes on a bad line.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import httpx
 
 from darkroom.tls import tls_context
 
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0  # of one try; fal_client's own is 120
 # What fal makes of a file name: `https://v3b.fal.media/files/b/0a1b2c3d/x7Yw_ast_019aa1f0d8b4.png`, or without `x7Yw_`.
 UPLOADED = re.compile(r"https://(?:[a-z0-9-]+\.)*fal\.media/\S*?(ast_[0-9a-z-]+)\.[0-9a-z]+")
 
@@ -30,7 +29,8 @@ class Uploads:
     def put(self, content: bytes, *, content_type: str, file_name: str, lifetime: timedelta) -> str:
         """Upload a file and return its address, which is public until its lifetime is over."""
         kept = fal_client.StorageSettings(expires_in=int(lifetime.total_seconds()))
-        return self._client.upload(content, content_type, file_name, lifecycle=kept)
+        # Its older way, which fal refuses by now, would turn what passes into that refusal, and so a lasting failure.
+        return self._client.upload(content, content_type, file_name, lifecycle=kept, fallback_repository=[])
 
     def close(self) -> None:
         self._client.close()
@@ -54,6 +54,7 @@ def as_recorded(value: Any) -> Any:
 
 
 class _Client(fal_client.SyncClient):
+    # fal_client opens a connection for each file and closes none: here is one for all.
     @cached_property
     def _cdn(self) -> httpx.Client:
         headers = {"User-Agent": fal_client_module.USER_AGENT}
@@ -61,6 +62,7 @@ class _Client(fal_client.SyncClient):
 
     def _get_cdn_client(self) -> httpx.Client:
         token = self._token_manager.get_token()
+        # Each time: a token ends, and fal_client brings the next one then.
         self._cdn.headers["Authorization"] = f"{token.token_type} {token.token}"
         return self._cdn
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from darkroom.providers.fal.answers import REQUEST_ID
 from darkroom.providers.webhooks import Rejection, WebhookRejected
 
-TOLERANCE = timedelta(seconds=300)
+TOLERANCE = timedelta(seconds=300)  # fal's own bound; what comes again within it the ledger knows
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
 PREFIX = "x-fal-webhook-"
 
@@ -45,6 +45,7 @@ def verify_webhook(
     """Verify a webhook and read it. Raise WebhookRejected. The body is parsed only once its signature holds."""
     signed = read_signature(headers, now)
     body_sha256 = hashlib.sha256(body).hexdigest()
+    # fal's rule: four lines, none ended by a line end, the last of them the hash of the raw body.
     message = "\n".join((signed["request-id"], signed["user-id"], signed["timestamp"], body_sha256)).encode()
     if not _signed_by_any(keys, signed["signature"], message):
         raise WebhookRejected(Rejection.BAD_SIGNATURE)
@@ -62,6 +63,7 @@ def read_signature(headers: Mapping[str, str], now: datetime) -> dict[str, str]:
 
 
 def _signed_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    # Servers hand names over in lower case, proxies as they like.
     found = {name.lower(): value for name, value in headers.items()}
     signed = {name: found.get(PREFIX + name, "") for name in ("request-id", "user-id", "timestamp", "signature")}
     if not all(signed.values()):
@@ -72,6 +74,7 @@ def _signed_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def _check_age(timestamp: str, now: datetime) -> None:
     if not TIMESTAMP.fullmatch(timestamp):
         raise WebhookRejected(Rejection.MALFORMED)
+    # Either way: a stamp from the future would hold for longer than that.
     if abs(now.timestamp() - int(timestamp)) > TOLERANCE.total_seconds():
         raise WebhookRejected(Rejection.STALE)
 
@@ -81,6 +84,7 @@ def _signed_by_any(keys: Sequence[Ed25519PublicKey], signature: str, message: by
         raw = bytes.fromhex(signature)
     except ValueError:
         return False
+    # While fal changes its keys, any one of those it publishes may have signed.
     return any(_holds(key, raw, message) for key in keys)
 
 
@@ -96,6 +100,7 @@ def _read_body(body: bytes, *, user_id: str, body_sha256: str) -> WebhookEnvelop
     try:
         fields = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
+        # RecursionError: signed, and nested deeper than Python reads.
         fields = None
     if not isinstance(fields, dict) or not _is_envelope(fields):
         raise WebhookRejected(Rejection.MALFORMED)

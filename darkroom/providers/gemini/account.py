@@ -23,6 +23,7 @@ class GeminiAccount(KeyAccount):
     keys_at: ClassVar[str] = "https://aistudio.google.com/apikey"
     slots: ClassVar[int] = 5
     immediate: ClassVar[bool] = True
+    client_modules: ClassVar[tuple[str, ...]] = ("google.genai.types",)
     said_by: ClassVar[Mapping[str, str]] = {"key": "GEMINI_API_KEY"}
 
     key: SecretStr = Field(title="API key", description="From aistudio.google.com/apikey.", min_length=1)

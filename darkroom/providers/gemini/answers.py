@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from darkroom.errors import DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
+from darkroom.errors import BadInput, DarkroomError, Park, Permanent, RateLimited, Retry, SubmitUnknown
 from darkroom.providers.http import bounded, retry_after
 
 if TYPE_CHECKING:
     from google.genai.types import Candidate, GenerateContentResponse
+    from jsonschema.protocols import Validator
 
 BLOCK = "gemini-account/default"
 MESSAGE_LIMIT = 300
@@ -27,7 +28,7 @@ DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 WITHHELD = frozenset(
     {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR", "JAILBREAK", "IMAGE_SAFETY"}
 )
-TRANSIENT_STATUSES = frozenset({408, 409, 425, 499})
+TRANSIENT_STATUSES = frozenset({408, 409, 425, 499})  # 499 is how Google writes gRPC's CANCELLED
 
 
 def read_answer(response: GenerateContentResponse, *, as_json: bool) -> dict[str, Any]:
@@ -45,10 +46,7 @@ def read_answer(response: GenerateContentResponse, *, as_json: bool) -> dict[str
 
 
 def flaw(output: Mapping[str, Any], *, schema: Mapping[str, Any] | None) -> DarkroomError | None:
-    """Return what is wrong with an answer that was paid, or None.
-
-    A schema binds Gemini's grammar, but not in all it says.
-    """
+    """Return what is wrong with an answer that was paid, or None."""
     reason = output["finish_reason"]
     if reason in WITHHELD:
         words = f"Gemini withheld its answer ({reason}): change the prompt"
@@ -61,6 +59,7 @@ def flaw(output: Mapping[str, Any], *, schema: Mapping[str, Any] | None) -> Dark
         return None
     if "json" not in output:
         return _unexpected("Gemini's answer is not the JSON it was asked for")
+    # A schema binds Gemini's grammar, but not in all it says.
     return _disobedience(output["json"], schema)
 
 
@@ -75,8 +74,10 @@ def classify_refusal(http_status: int, body: object, headers: Mapping[str, str])
     words = _say(error, http_status)
     if http_status == 429:
         return RateLimited(words, retry_after=_retry_delay(error) or retry_after(headers))
+    # A wrong key is an invalid argument to Google, a 400: only the reason tells.
     if http_status in (401, 403) or _reason(error) == "API_KEY_INVALID":
         return Permanent(f"{words} (check the key in the block {BLOCK})", code="unauthorized")
+    # "The model is overloaded": an outage, and nothing about this call.
     if http_status == 503:
         return Park(words)
     if http_status >= 500 or http_status in TRANSIENT_STATUSES:
@@ -85,6 +86,7 @@ def classify_refusal(http_status: int, body: object, headers: Mapping[str, str])
 
 
 def _not_googles(http_status: int) -> DarkroomError:
+    # It may stand before a call that was taken; with a lesser status it was turned away on its way there.
     if http_status >= 500:
         return SubmitUnknown(f"something between us and Gemini answered HTTP {http_status}")
     return Retry(f"something between us and Gemini answered HTTP {http_status}", code="unexpected_answer")
@@ -96,6 +98,7 @@ def _candidate(response: GenerateContentResponse) -> Candidate | None:
 
 def _text(candidate: Candidate | None) -> str:
     parts = candidate.content.parts if candidate and candidate.content else None
+    # The model's thoughts are parts of its answer as well.
     return "".join(part.text for part in parts or () if part.text and not part.thought)
 
 
@@ -126,13 +129,51 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _disobedience(answer: object, schema: Mapping[str, Any]) -> DarkroomError | None:
     """Return how the answer breaks its schema: by the place and the rule, not the words that stand there."""
-    # Imported by who needs it: a tenth of a second.
-    from jsonschema import Draft202012Validator
-
-    broken = next(Draft202012Validator(schema).iter_errors(answer), None)
+    try:
+        broken = next(_validator(schema).iter_errors(answer), None)
+    except Exception as error:  # whatever a schema makes the library raise: the answer is there, and paid
+        words = f"The schema cannot be applied to Gemini's answer ({type(error).__name__}): mend the schema"
+        return Permanent(words, code="bad_schema")
     if broken is None:
         return None
     return _unexpected(f"Gemini's answer does not obey its schema: {broken.validator} at {broken.json_path[:100]}")
+
+
+def require_schema(schema: Mapping[str, Any], *, field: str) -> None:
+    """Raise BadInput where that is no JSON schema, or one that refers to others."""
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        type(_validator(schema)).check_schema(schema)
+    except SchemaError as error:
+        path = error.json_path.removeprefix("$")[:100]
+        raise BadInput(f"{field}{path} is no JSON schema: look at {error.validator}", field=field) from None
+    for name in _references(schema):
+        if not name.startswith("#"):
+            raise BadInput(f"{field} refers to {name[:100]!r}: put that schema's own text in $defs", field=field)
+
+
+def _validator(schema: Mapping[str, Any]) -> Validator:
+    """Return what checks values by the schema alone: it fetches none, and no pattern of a stranger's is tried."""
+    # Imported by who needs them: a tenth of a second.
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+    from referencing import Registry
+
+    # Google's grammar knows no patterns. Python's may take for ever, and holds all other threads meanwhile.
+    kind = extend(Draft202012Validator, {"pattern": lambda *_: (), "patternProperties": lambda *_: ()})
+    return kind(schema, registry=Registry())
+
+
+def _references(node: object) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if name in ("$ref", "$dynamicRef") and isinstance(value, str):
+                yield value
+            yield from _references(value)
+    elif isinstance(node, list):
+        for each in node:
+            yield from _references(each)
 
 
 def _refuse_constant(name: str) -> NoReturn:

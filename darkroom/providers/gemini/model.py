@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from darkroom.media.formats import RemoteFile
+from darkroom.providers.gemini.answers import require_schema
 from darkroom.providers.inputs import Strict, Words, checked, money, recorded
 
 MILLION = Decimal(1_000_000)
@@ -53,14 +54,15 @@ class GeminiModel:
         return f"google/{self.name}"
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        return recorded(checked(GeminiInput, arguments, endpoint=self.endpoint))
+        asked = checked(GeminiInput, arguments, endpoint=self.endpoint)
+        if asked.json_schema is not None:
+            require_schema(asked.json_schema, field="schema")
+        return recorded(asked)
 
     def estimate(self, input: Mapping[str, Any]) -> Decimal:
-        """Return the most that the call should cost, in USD.
-
-        That is one token for each character, which is the most that written language comes to, and the whole answer.
-        """
+        """Return the most that the call should cost, in USD."""
         asked = GeminiInput.model_validate(dict(input))
+        # One token for each character is the most that written language comes to; and all of the answer is used.
         said = len(asked.prompt) + len(asked.system or "") + len(json.dumps(asked.json_schema or {}))
         return self.price(said + OVERHEAD_TOKENS, asked.max_output_tokens)
 
@@ -69,6 +71,7 @@ class GeminiModel:
         usage = output.get("usage")
         if not isinstance(usage, Mapping):
             return self.estimate(input)
+        # Thoughts are billed as answers are.
         answered = int(usage.get("output_tokens") or 0) + int(usage.get("thinking_tokens") or 0)
         return self.price(int(usage.get("prompt_tokens") or 0), answered)
 

@@ -1,7 +1,6 @@
 """Gemini behind the seam of all providers: one POST, whose answer is the outcome.
 
-The SDK (`google-genai`) sends it, with what it would do by itself switched off: it goes on with an answer that was cut,
-which is a second paid call, it calls functions, and it waits for ever. It repeats nothing unless it is told to.
+The SDK (`google-genai`) sends it, with what it would do by itself switched off. It repeats nothing by itself.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Gemini(Provider):
                 httpx_client=self._http,
                 # Never used, and never connected: without it the SDK makes one, with a TLS context of its own.
                 httpx_async_client=httpx.AsyncClient(verify=tls_context(), trust_env=False),
-                timeout=TIMEOUT_SECONDS * 1000,
+                timeout=TIMEOUT_SECONDS * 1000,  # without one it waits for ever
             ),
         )
 
@@ -89,6 +88,7 @@ def _config(asked: GeminiInput) -> GenerateContentConfig:
         response_mime_type="application/json" if asked.json_schema is not None else None,
         response_json_schema=asked.json_schema,
         thinking_config=None if thinking is None else types.ThinkingConfig(thinking_budget=thinking),
+        # Else it goes on with an answer that was cut, which is a second paid call, and calls functions.
         automatic_continuation=False,
         automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
     )

@@ -25,6 +25,7 @@ class MuxAccount(KeyAccount):
     title: ClassVar[str] = "Mux"
     keys_at: ClassVar[str] = "https://dashboard.mux.com/settings/access-tokens"
     slots: ClassVar[int] = 5
+    client_modules: ClassVar[tuple[str, ...]] = ("mux_python",)
     said_by: ClassVar[Mapping[str, str]] = {"token_id": "MUX_TOKEN_ID", "token_secret": "MUX_TOKEN_SECRET"}
 
     token_id: str = Field(

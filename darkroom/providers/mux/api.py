@@ -1,9 +1,4 @@
-"""Mux's API, by its SDK (`mux-python`): direct uploads and assets, as plain mappings.
-
-The SDK speaks urllib3, which knows nothing of `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE`, and repeats a call whose
-connection failed: it is given connections like those of every other client here. It also refuses answers with a word
-that is newer than itself; that is switched off, in the only way there is, for the whole process.
-"""
+"""Mux's API, by its SDK (`mux-python`): direct uploads and assets, as plain mappings."""
 
 from __future__ import annotations
 
@@ -36,10 +31,13 @@ class MuxApi:
         import mux_python
 
         configuration = mux_python.Configuration(host=host, username=token_id.strip(), password=token_secret.strip())
+        # The SDK refuses answers with a word that is newer than itself. That is switched off in the only way there
+        # is, for the whole process.
         lenient = mux_python.Configuration()
         lenient.client_side_validation = False
         mux_python.Configuration.set_default(lenient)
         client = mux_python.ApiClient(configuration)
+        # It speaks urllib3, which knows nothing of `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE`.
         client.rest_client.pool_manager = _connections(host)
         self._connections = client.rest_client.pool_manager
         self._uploads = mux_python.DirectUploadsApi(client)
@@ -55,7 +53,7 @@ class MuxApi:
         settings = CreateAssetRequest(
             playback_policies=[PlaybackPolicy.PUBLIC],
             passthrough=passthrough,
-            video_quality="basic",
+            video_quality="basic",  # encoding is free in it
             meta=AssetMetadata(title=title, external_id=passthrough),
             test=False,
         )
@@ -106,10 +104,8 @@ def _refusal(error: Any) -> DarkroomError:
 
 
 def _broken(error: urllib3.exceptions.HTTPError) -> DarkroomError:
-    """Return the error for a broken connection.
-
-    Behind a proxy urllib3 calls every break the proxy's, also one that came after the call was sent.
-    """
+    """Return the error for a broken connection."""
+    # Behind a proxy urllib3 calls every break the proxy's, also one that came after the call was sent.
     cause = error.original_error if isinstance(error, urllib3.exceptions.ProxyError) else error
     # A proxy that refuses the tunnel is a plain OSError there.
     if isinstance(cause, NewConnectionError | ConnectTimeoutError) or type(cause) is OSError:
@@ -122,10 +118,8 @@ def _unreadable() -> Retry:
 
 
 def _connections(host: str) -> urllib3.PoolManager:
-    """Open connections as httpx makes them of the environment.
-
-    Nothing is repeated: that is the ledger's business.
-    """
+    """Open connections as httpx makes them of the environment."""
+    # urllib3 repeats a call whose connection failed unless it is told otherwise: that is the ledger's business.
     options: dict[str, Any] = {"ssl_context": tls_context(), "retries": False, "maxsize": 4}
     proxy = _proxy_for(host)
     if proxy is None:
@@ -142,4 +136,5 @@ def _proxy_for(url: str) -> str | None:
     proxy = known.get(parts.scheme) or known.get("all")
     if not proxy or proxy_bypass(parts.hostname or ""):
         return None
+    # httpx reads an address without a scheme so, too.
     return proxy if "://" in proxy else f"http://{proxy}"

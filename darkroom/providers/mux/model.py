@@ -1,8 +1,4 @@
-"""What Mux accepts and costs.
-
-Films are uploaded in its quality `basic`: encoding is free, a month of storage is the least that is billed, and that is
-Mux's list price of about $0.003 for each minute (1080p). Watching is billed by the minute watched, and later.
-"""
+"""What Mux accepts and costs. Watching is billed by the minute watched, and later."""
 
 from __future__ import annotations
 
@@ -18,14 +14,18 @@ from darkroom.media.formats import RemoteFile
 from darkroom.providers.base import ASSET
 from darkroom.providers.inputs import Strict, Words, checked, money, recorded
 
+# Of its quality `basic`: encoding is free, and a month of storage is the least that is billed (list price, 1080p).
 USD_PER_MINUTE = Decimal("0.003")
+MOST_SECONDS = 1_000_000
 LONGEST = Decimal(600)  # seconds; taken for the length of a film whose own is not told
 
 
 class UploadInput(Strict):
     video: str = Field(pattern=rf"^{ASSET}", max_length=200, description="The film: a file of the media store.")
     title: Words | None = Field(None, max_length=512, description="How it is called in Mux's dashboard.")
-    seconds: float | None = Field(None, gt=0, description="How long it is, for the estimate. Mux is not told.")
+    seconds: float | None = Field(
+        None, gt=0, le=MOST_SECONDS, description="How long it is, for the estimate. Mux is not told."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,4 @@
-"""How an upload to Mux ended: pure functions from what Mux says of it to the ledger's words.
-
-What fails there has cost nothing, so all but a film that Mux cannot read may be tried again.
-"""
+"""How an upload to Mux ended: pure functions from what Mux says of it to the ledger's words."""
 
 from __future__ import annotations
 
@@ -51,6 +48,7 @@ def asset_outcome(row: Request, asset: Mapping[str, Any]) -> Outcome | None:
             return Outcome(transition=Transition.SUCCEED, output=output, cost_usd=cost)
         case "errored":
             return failed(row, _problem(_mapping(asset.get("errors"))))
+        # Neither good nor bad yet, and so is a word that Mux may have one day.
         case _:
             return None
 
@@ -79,6 +77,7 @@ def _problem(error: Mapping[str, Any]) -> Permanent | Retry:
     words = "; ".join(str(each) for each in said)[:MESSAGE_LIMIT]
     if kind in UNREADABLE_FILM:
         return Permanent(f"Mux cannot use the film: {words}", code=kind)
+    # What fails there has cost nothing, so all but a film that Mux cannot read may be tried again.
     return Retry(f"Mux failed with the film: {words}", code=kind)
 
 

@@ -1,8 +1,7 @@
 """Mux behind the seam of all providers: a call is a direct upload, taken when it has an address, paid with its film.
 
 So a lost answer to its creation is a sure refusal: an upload without a film is free, and Mux forgets it. The film is
-brought once the upload's id is on record (`Accepted.deliver`). Where that fails the upload is cancelled at Mux, which
-it allows only while it has no film: so either nothing can come of it any more, or the film did arrive.
+brought once the upload's id is on record (`Accepted.deliver`). Where that fails the upload is cancelled at Mux.
 """
 
 from __future__ import annotations
@@ -57,6 +56,7 @@ class Mux(Provider):
         except Permanent as error:
             if error.code != "not_found":
                 raise
+            # Mux forgets an upload to which no film has come.
             return failed(row, error)
 
     def _poll(self, row: Request, upload_id: str) -> Outcome | None:
@@ -70,6 +70,7 @@ class Mux(Provider):
     def cancel(self, row: Request) -> None:
         """Cancel the upload. One that has its film goes on, and is billed."""
         assert row.request_id is not None
+        # Its film has come, or Mux has forgotten it.
         with suppress(Permanent):
             self._api.cancel_upload(row.request_id)
 
@@ -81,6 +82,7 @@ class Mux(Provider):
         try:
             self._put(url, film)
         except DarkroomError as error:
+            # Else its film may be there all the same, and `poll` tells how it ends.
             if self._give_up(upload_id):
                 raise Retry(f"the film did not get to Mux: {error.message}", code="upload_failed") from error
 
@@ -89,6 +91,7 @@ class Mux(Provider):
 
         If not, it has its film, or Mux cannot be asked.
         """
+        # Mux allows it only while there is no film: either nothing can come of it any more, or the film did arrive.
         try:
             self._api.cancel_upload(upload_id)
         except DarkroomError:
@@ -106,10 +109,8 @@ class Mux(Provider):
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:
-    """Yield the content piece by piece. Raise Retry when the delivery takes too long.
-
-    httpx bounds only the time between two pieces.
-    """
+    """Yield the content piece by piece. Raise Retry when the delivery takes too long."""
+    # httpx bounds only the time between two pieces.
     until = time.monotonic() + DELIVERY_SECONDS
     for start in range(0, len(content), PIECE_BYTES):
         if time.monotonic() > until:

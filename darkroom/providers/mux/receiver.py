@@ -1,8 +1,7 @@
 """Mux' webhooks, verified by the secret of the one endpoint.
 
-Mux tells of everything that happens in its environment, and repeats what was not answered 2xx for a day. An upload's id
-is on record before its film leaves us, so news of one that nobody here knows is of somebody else's. News that are lost
-are asked for.
+Mux tells of everything that happens in its environment, and repeats what was not answered 2xx for a day. News that are
+lost are asked for.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from darkroom.providers.webhooks import Webhook
 
 
 class MuxReceiver:
+    # An upload's id is on record before its film leaves us: one that nobody here knows is somebody else's.
     tells_of_others = True
 
     def __init__(self, secret: SecretStr | None) -> None:

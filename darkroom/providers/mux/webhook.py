@@ -18,7 +18,7 @@ from typing import Any
 from darkroom.providers.mux.api import PLAIN_ID
 from darkroom.providers.webhooks import Rejection, WebhookRejected
 
-TOLERANCE = timedelta(minutes=5)
+TOLERANCE = timedelta(minutes=5)  # Mux leaves it to who receives; it is what most take
 HEADER = "mux-signature"
 TIMESTAMP = re.compile(r"[0-9]{1,12}")
 TYPES = frozenset({"video.asset.ready", "video.asset.errored"})
@@ -34,10 +34,7 @@ class AssetEvent:
 
 
 def verify_webhook(headers: Mapping[str, str], body: bytes, *, secret: str, now: datetime) -> AssetEvent | None:
-    """Verify a webhook and read it; return None for news of something else. Raise WebhookRejected.
-
-    The body is parsed only once its signature holds.
-    """
+    """Verify a webhook and read it; return None for news of something else. Raise WebhookRejected."""
     said = {name.lower(): value for name, value in headers.items()}.get(HEADER)
     if not said:
         raise WebhookRejected(Rejection.MISSING_HEADERS)
@@ -47,7 +44,7 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, *, secret: str, now:
         raise WebhookRejected(Rejection.BAD_SIGNATURE)
     if abs(now.timestamp() - int(timestamp)) > TOLERANCE.total_seconds():
         raise WebhookRejected(Rejection.STALE)
-    return _read_body(body)
+    return _read_body(body)  # parsed only now that its signature holds
 
 
 def _read_header(said: str) -> tuple[str, list[str]]:
@@ -71,6 +68,7 @@ def _read_body(body: bytes) -> AssetEvent | None:
     data = event.get("data")
     asset: Mapping[str, Any] = data if isinstance(data, dict) else {}
     upload_id = asset.get("upload_id")
+    # Assets that came from elsewhere have no upload.
     if event["type"] not in TYPES or not isinstance(upload_id, str) or not PLAIN_ID.fullmatch(upload_id):
         return None
     return AssetEvent(upload_id=upload_id, asset=asset, body_sha256=hashlib.sha256(body).hexdigest())

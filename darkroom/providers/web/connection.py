@@ -1,7 +1,5 @@
 """The one way to the open web: resolve a name once, check every address of it, connect to one of those.
 
-Nobody resolves it a second time, so a name that answers differently the next moment gains nothing by it.
-
 This is the network backend of `httpcore`, which asks it for each connection: also at every redirect, and whatever the
 layers above make of the URL, the check stands where the socket is opened. TLS is still verified for the name.
 
@@ -32,6 +30,7 @@ RESOLVE_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 10.0  # between two pieces of an answer
 MOST_ADDRESSES = 3  # tried, one after the other
+# A name that does not exist stays so; whatever else the resolver says may pass.
 UNKNOWN_NAMES = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
@@ -73,6 +72,7 @@ class CheckedNetwork(httpcore.NetworkBackend):
         failure: Exception | None = None
         for address in self._checked(host, port)[:MOST_ADDRESSES]:
             try:
+                # The address, not the name: nobody resolves it again, so one that answers otherwise now gains nothing.
                 stream = self._network.connect_tcp(
                     str(address),
                     port,
@@ -142,10 +142,8 @@ def resolve(host: str, port: int) -> list[Address]:
 
 
 def _in_time(look_up: Callable[[], list[Address]], seconds: float) -> list[Address]:
-    """Look a name up in a thread, because the resolver's time-out cannot be set: it may hang for half a minute.
-
-    Raise Retry where it takes longer than `seconds`.
-    """
+    """Look a name up in a thread. Raise Retry where it takes longer than `seconds`."""
+    # The resolver's own time-out cannot be set: it may hang for half a minute.
     answer: Future[list[Address]] = Future()
 
     def run() -> None:
@@ -154,6 +152,7 @@ def _in_time(look_up: Callable[[], list[Address]], seconds: float) -> list[Addre
         except Exception as error:
             answer.set_exception(error)
 
+    # A daemon: one that hangs must not keep the process from its end.
     threading.Thread(target=run, daemon=True, name="resolve").start()
     try:
         return answer.result(seconds)

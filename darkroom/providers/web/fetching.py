@@ -3,8 +3,8 @@
 It believes neither the address, nor the size, nor the type, nor that it comes to an end.
 
 Where it may connect is decided in `connection.py`, for each redirect anew. The bytes are counted while they stream and
-are never unpacked on the way; the file is what its bytes say once they were read to their end (`blocks/media.py`).
-Messages never quote the URL: it may carry a signature.
+are never unpacked on the way; the file is what its bytes say once they were read to their end
+(`darkroom/media/formats/`). Messages never quote the URL: it may carry a signature.
 """
 
 from __future__ import annotations
@@ -145,6 +145,7 @@ def _read(response: httpcore.Response, *, max_bytes: int) -> bytes:
 def _require_sound(status: int, headers: httpx.Headers, *, max_bytes: int) -> None:
     if status != 200:
         raise _status_failure(status, headers)
+    # Some hosts pack all the same, and what is packed may be a thousand times its size.
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise Refused("the file comes packed, though it was asked for as it is", code="packed")
     declared = headers.get("content-length", "")
@@ -153,11 +154,9 @@ def _require_sound(status: int, headers: httpx.Headers, *, max_bytes: int) -> No
 
 
 def _status_failure(status: int, headers: httpx.Headers) -> DarkroomError:
-    """Return the error for a status that is no success.
-
-    One host's 429 is no RateLimited: that would slow down the fetching from all others.
-    """
+    """Return the error for a status that is no success."""
     said = f"the host answered HTTP {status}"
+    # A 429 too: as RateLimited, one host's would slow down the fetching from all others.
     if status in PASSING or status >= 500:
         return Retry(said, code="host_failed", retry_after=_retry_after(headers))
     if status in (404, 410):

@@ -48,6 +48,7 @@ class WebModel:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             path = ".".join(map(str, first["loc"]))[:100]
+            # Not `from error`: pydantic's text quotes the address, which may carry a signature.
             raise BadInput(f"{path}: {first['msg']}", field=path) from None
 
     def estimate(self, input: Mapping[str, Any]) -> Decimal:

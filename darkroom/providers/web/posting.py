@@ -74,6 +74,7 @@ class WebPost:
                 found = httpx.Headers(response.headers)
                 return Answer(status=response.status, text=text, retry_after=retry_after(found.get("retry-after", "")))
         except (Retry, httpcore.ReadTimeout, httpcore.WriteTimeout) as error:
+            # The deadline speaks of files: here it is the answer that was too slow.
             if isinstance(error, Retry) and error.code != "file_slow":
                 raise
             raise Retry("the host did not answer in time", code="slow") from error
@@ -89,6 +90,7 @@ def retry_after(value: str, *, now: datetime | None = None) -> timedelta | None:
         until = parsedate_to_datetime(value)
     except ValueError:
         return None
+    # Of a date whose zone is written -0000 Python says none: it is in UTC.
     return max(timedelta(0), until.replace(tzinfo=until.tzinfo or UTC) - (now or datetime.now(UTC)))
 
 

@@ -1,9 +1,4 @@
-"""The open web as a provider: a call is a picture fetched, made smaller and handed over within the call itself.
-
-The answer carries the picture inside, as a `data:` URL: the host may have changed it or be gone when it is stored.
-Whatever goes wrong is how the call ended, and never word of the whole web: one host that is out, or asks for less, must
-not stop the fetching from all others.
-"""
+"""The open web as a provider: a call is a picture fetched, made smaller and handed over within the call itself."""
 
 from __future__ import annotations
 
@@ -36,6 +31,7 @@ class WebProvider(Provider):
             with self._resizing:
                 picture = resize(fetched, max_width=input["max_width"], quality=input["quality"])
         except DarkroomError as error:
+            # An outcome, never raised: one host that is out, or asks for less, must not stop the fetching from others.
             return Outcome(transition=Transition.FAIL, error=error.of(step=row.step, ref=row.ref).document())
         return Outcome(transition=Transition.SUCCEED, output={"image": _document(picture)}, cost_usd=Decimal(0))
 
@@ -48,6 +44,7 @@ class WebProvider(Provider):
 
 def _document(picture: Media) -> dict[str, Any]:
     document = {
+        # Within the answer: the host may have changed it or be gone when it is stored.
         "url": f"data:{picture.content_type};base64,{b64encode(picture.content).decode()}",
         "content_type": picture.content_type,
         "width": picture.width,

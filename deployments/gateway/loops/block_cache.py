@@ -66,10 +66,11 @@ class _Accounts:
         self._missing: set[str] = set()  # that were not there when they were looked at last
         self._providers: dict[str, tuple[ProviderAccount, Provider]] = {}
         self._opened = ExitStack()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # else two endpoints that ask at once would each make a client
 
     def read(self, kind: type[ProviderAccount]) -> None:
-        """Read the block. Raise NeedsHuman where there is none; what it said before is used on."""
+        """Read the block. Raise NeedsHuman where there is none."""
+        # What it said before is used on: webhooks of what was sent with it still count.
         try:
             self._blocks[kind.account_id] = kind.load_default()
             self._missing.discard(kind.account_id)
@@ -119,10 +120,10 @@ class _Secrets:
         return None in self._values.values()
 
     def read(self) -> None:
-        """Read all of them anew. One that is not there any more opens nothing."""
-        for name in list(self._values):
+        """Read all of them anew."""
+        for name in list(self._values):  # a copy: endpoints add names meanwhile
             said = (block_document(self._api, f"secret/{name}") or {}).get("value")
-            self._values[name] = said if isinstance(said, str) else None
+            self._values[name] = said if isinstance(said, str) else None  # one that is gone opens nothing any more
 
 
 class PrefectBlockCache:
@@ -139,6 +140,7 @@ class PrefectBlockCache:
         self._problems: dict[str, str | None] = dict.fromkeys(names, "not read yet")
         self._read_at = self._probed_at = float("-inf")
         self._stopping = threading.Event()
+        # A daemon, as a call to Prefect that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="block-cache", daemon=True)
 
     def __enter__(self) -> Self:
@@ -176,13 +178,15 @@ class PrefectBlockCache:
 
     def _refresh(self) -> None:
         self._check("prefect", self._api.is_up)
+        # Also while Prefect is out. Not before it was opened below: all would be well before what differs is known.
         store = self._store
         if store is not None and time.monotonic() - self._probed_at >= self._timing.store_probed.total_seconds():
             self._check("media_store", partial(self._probe, store))
         if self._problems["prefect"]:
             return  # it would give no block either, and each would be waited for; what they said before is used on
-        if self._secrets.unread:
+        if self._secrets.unread:  # a hook waits for it, and all is read once a minute only
             self._read_secrets()
+        # While something is missing all is read at every look, so that a stack which starts is ready sooner.
         if self.readiness().good and time.monotonic() - self._read_at < self._timing.blocks_read.total_seconds():
             return
         self._read_secrets()
@@ -202,7 +206,7 @@ class PrefectBlockCache:
         with suppress(Exception):
             for kind in accounts().values():
                 if not kind.required and (kind.sends_webhooks(self._settings) or kind.given(self._settings)):
-                    with suppress(NeedsHuman):
+                    with suppress(NeedsHuman):  # that it is not there, `account_differences` tells
                         self._accounts.read(kind)
             self._others = account_differences(self._settings, self._accounts.existing)
 
@@ -223,7 +227,7 @@ class PrefectBlockCache:
         except Exception as error:
             # Whatever Prefect's client raises: the thread goes on, and the reason shows by name.
             problem = f"cannot be read ({type(error).__name__})"
-        if problem and problem != self._problems[name]:
+        if problem and problem != self._problems[name]:  # once, and not at every look
             logger.warning("%s: %s", name, problem)
         self._problems[name] = problem
 
@@ -237,10 +241,8 @@ def differences(settings: Settings, *, store: MediaStore | None) -> list[str]:
 
 
 def account_differences(settings: Settings, block: Callable[[str], ProviderAccount | None]) -> list[str]:
-    """Return the same of the accounts that the environment names.
-
-    That one which must be there is not there, or could not be read yet, is among the problems.
-    """
+    """Return the same of the accounts that the environment names."""
+    # That one which must be there is not there, or could not be read yet, is among the problems.
     given = [account for kind in accounts().values() if (account := kind.given(settings))]
     pairs = [(account, block(account.account_id)) for account in given]
     return [

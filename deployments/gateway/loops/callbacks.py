@@ -60,6 +60,7 @@ class CallbackSender(Loop):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         super().__exit__(kind, error, at)
+        # Not waited for here: that has no bound. What is cut off is due again when its claim has run out.
         self._threads.shutdown(wait=False, cancel_futures=True)
         wait(set(self._under_way), SECONDS_TO_FINISH)
 
@@ -74,6 +75,7 @@ class CallbackSender(Loop):
         """Put on record what is new, and begin to send what is due."""
         while self._ledger.callbacks.put_on_record():
             pass
+        # Read before the next are begun: what ends meanwhile counts for the next turn.
         with self._lock:
             done_some, self._done_some = self._done_some, False
         self.collects_seconds = SENDS_SECONDS if self._begin() or done_some else COLLECTS_SECONDS
@@ -82,15 +84,17 @@ class CallbackSender(Loop):
     def _begin(self) -> int:
         """Begin to send what there is a slot for. Return how many."""
         with self._lock:
+            # The ledger gives each lane that is not named here all of its slots.
             free = {lane: self._free(lane) for lane in {*self._busy, *self._failing}}
             most = THREADS - self._busy.total()
         if most <= 0:  # nothing is claimed for a queue: the claim would run out there
             return 0
         claimed = self._ledger.callbacks.claim(most=most, slots=SLOTS, free=free)
         for callback in claimed:
-            with self._lock:
+            with self._lock:  # before it is begun: it may have ended when `submit` returns
                 self._busy[callback.lane] += 1
             future = self._threads.submit(self._send, callback)
+            # In this order: the callback of one that has ended is called at once.
             self._under_way.add(future)
             future.add_done_callback(self._under_way.discard)
         return len(claimed)
@@ -100,7 +104,7 @@ class CallbackSender(Loop):
         return max(0, slots - self._busy[lane])
 
     def _send(self, callback: Callback) -> None:
-        failed = True
+        failed = True  # whatever is raised below
         try:
             sent = self._attempt(callback)
             failed = sent.error is not None
@@ -111,6 +115,8 @@ class CallbackSender(Loop):
             self._done(callback.lane, failed=failed)
 
     def _attempt(self, callback: Callback) -> Sent:
+        # All of it anew for each attempt: secrets may have been rotated, and after hours the job is further on, and its
+        # links of before hold no longer.
         endpoint = self._ledger.callbacks.endpoint(callback.owner_id)
         body = callback_body(callback, self._ledger, self._settings)
         now = self._ledger.clock()
@@ -124,8 +130,9 @@ class CallbackSender(Loop):
                 patience=self._ledger.timing.callback_limit,
                 max_bytes=LONGEST_ANSWER,
             )
-        except (Refused, Retry) as error:
+        except (Refused, Retry) as error:  # an address that must not be called, or no answer in time
             answer = error
+        # By the time of its end: an attempt takes some seconds.
         return what_became(answer, attempts=callback.attempts, now=self._ledger.clock(), timing=self._ledger.timing)
 
     def _done(self, lane: str, *, failed: bool) -> None:
@@ -149,7 +156,7 @@ def what_became(answer: Answer | DarkroomError, *, attempts: int, now: datetime,
     if 200 <= answer.status < 300:
         return Sent(status=answer.status, answer=answer.text)
     said = f"it answered {answer.status}"
-    if answer.status == 410:
+    if answer.status == 410:  # by which, in Standard Webhooks, a receiver says that it wants no more
         return Sent(status=answer.status, answer=answer.text, error=f"{said}: gone", gone=True)
     if 300 <= answer.status < 400:
         said += ", and redirects are not followed"
@@ -161,4 +168,5 @@ def _again(attempts: int, asked: timedelta | None, *, now: datetime, timing: Tim
     if attempts >= len(timing.callback_again):
         return None
     pause = timing.callback_again[attempts] * random.uniform(1, 1.1)  # what failed together does not come back together
+    # `Retry-After` puts it off, and never brings it forward.
     return now + max(pause, min(asked or timedelta(0), LONGEST_RETRY_AFTER))

@@ -1,8 +1,4 @@
-"""What a committed change implies at Prefect, done after the answer and in the background.
-
-A few threads for it alone: with Prefect out, each call takes seconds, and neither orders nor webhooks may wait
-for that. Past its bound an effect is dropped: `reconcile` does again whatever was not done.
-"""
+"""What a committed change implies at Prefect, done after the answer and in the background, by a few threads."""
 
 from __future__ import annotations
 
@@ -18,8 +14,8 @@ from darkroom.orchestrator.dispatch import Dispatcher
 
 logger = logging.getLogger(__name__)
 
-THREADS = 4
-MOST_WAITING = 1000
+THREADS = 4  # of its own: with Prefect out each call takes seconds, for which no order and no webhook may wait
+MOST_WAITING = 1000  # beyond, an effect is dropped: `reconcile` does again whatever was not done
 
 
 class EffectExecutor:
@@ -35,7 +31,7 @@ class EffectExecutor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)  # what was not begun, `reconcile` does
 
     def run(self, implied: Implied) -> None:
         """Submit the effects and return at once."""
@@ -54,7 +50,7 @@ class EffectExecutor:
     def _go(self, effect: Effect) -> None:
         try:
             self.run(self._dispatcher.carry_out_one(effect))  # what follows is another effect
-        except Exception:
+        except Exception:  # the thread goes on, and `reconcile` repeats it
             logger.exception("An effect at Prefect failed")
         finally:
             self._places.release()

@@ -1,7 +1,7 @@
 """The one thread of a gateway that brings accepted events into Prefect's feed, a few at a time.
 
-At that pace (`darkroom/events/feed.py` says why) ten thousand take under a minute. It comes when an event was accepted
-here, and every few seconds for those that flows sent; with the gateway gone, `reconcile` tells what was not told.
+It comes when an event was accepted here, and every few seconds for those that flows sent; with the gateway gone,
+`reconcile` tells what was not told.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from darkroom.events.feed import CHUNK, publish_some
 from darkroom.ledger import Ledger
 from darkroom.orchestrator import Orchestrator
 
-BETWEEN_SECONDS = 0.25  # 200 events a second, which Prefect can take beside its own
+# 200 events a second, which Prefect can take beside its own (`darkroom/events/feed.py`): ten thousand in a minute.
+BETWEEN_SECONDS = 0.25
 
 
 class EventPublisher(Loop):

@@ -15,7 +15,7 @@ from darkroom.ledger import Implied, Ledger
 
 
 class JobEvents(Loop):
-    collects_seconds = 0.25
+    collects_seconds = 0.25  # a burst of ends is one turn
 
     def __init__(self, ledger: Ledger, ingest: EventIngest, act_on: Callable[[Implied], None]) -> None:
         """`act_on`: carries out what the events imply."""

@@ -4,7 +4,8 @@ It LISTENs, gives committed news its numbers, reads what is new once, and gives 
 each piece goes to the streams whose audience hears it, as the same bytes. Nobody is waited for.
 
 Streams are made, filled and ended in the event loop alone. While one is open, the thread looks once a second
-(`Timing.news_idle`) for news that nobody rang for, and whether the keys by which streams were opened still hold.
+(`Timing.news_idle`) for news of which nobody was notified, and whether the keys by which streams were opened still
+hold.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 MOST_READ = 200  # in one round
 MOST_WAITING = 1000  # lines that one stream keeps: some rounds, so that a burst ends nobody who reads
-MOST_STREAMS = 10_000  # of one gateway
+MOST_STREAMS = 10_000  # of one gateway, which each costs some 60 KB
 MOST_OF_ONE = 100  # … and of one user
 # Between the beginnings of two looks at least: what is told meanwhile is one look. Without an open stream nobody reads
 # it here, and what follows from it may wait a little longer.
@@ -55,6 +56,7 @@ class Line:
         return self._write(self.news)
 
 
+# Equal by identity alone, as streams are members of a set.
 @dataclass(eq=False, kw_only=True)
 class Stream:
     """One that is open. `since`: what has a larger number comes by itself, what has a smaller one is to be read."""
@@ -71,7 +73,7 @@ class Stream:
         """Wait for lines, and take them. Return none once the stream has ended."""
         await self._flag.wait()
         self._flag.clear()
-        taken = [] if self.ended else list(self._lines)
+        taken = [] if self.ended else list(self._lines)  # its reader reads the rest anew, from its last number
         self._lines.clear()
         return taken
 
@@ -118,6 +120,7 @@ class NewsFeed:
         self._loop = asyncio.get_running_loop()
         self._listener: Listener | None = None
         self._stopping = threading.Event()
+        # A daemon, as a statement that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="news feed", daemon=True)
 
     def __enter__(self) -> Self:
@@ -126,14 +129,12 @@ class NewsFeed:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stopping.set()
-        self._look()
+        self._look()  # else it may wait for seconds until it sees that it is to stop
         self._thread.join(SECONDS_TO_FINISH)
 
     async def open(self, audience: Audience, *, key: str, until: datetime | None) -> Stream:
-        """Open a stream. Raises `TooMany`, and 503 where too many others are open, or the ledger is out.
-
-        A gateway that has just started is waited for: a browser does not come again after an answer other than 200.
-        """
+        """Open a stream. Raises `TooMany`, and 503 where too many others are open, or the ledger is out."""
+        # A gateway that has just started is waited for: a browser does not come again after an answer other than 200.
         try:
             await asyncio.wait_for(self._ready.wait(), SECONDS_TO_BE_READY)
         except TimeoutError:
@@ -197,19 +198,21 @@ class NewsFeed:
     def _poll(self) -> None:
         """Give what is new its numbers, and hand out all of it."""
         if self._read is None:
-            self._hand_out([], self._ledger.news.newest())
+            self._hand_out([], self._ledger.news.newest())  # what is older each stream reads for itself
         while self._ledger.news.number():
             pass
-        again = self._read is not None
+        again, nothing_new = self._read is not None, True
         while again and self._read is not None:
             found = self._ledger.news.after(self._read, limit=MOST_READ)
             again = len(found) == MOST_READ
             if found:
+                nothing_new = False
                 self._hand_out([Line(news, self._write) for news in found], found[-1].number)
                 self._told()
             if any(news.event in ENDS for news in found):
                 self._ended()
-        if self._open and time.monotonic() - self._keys_at >= self._idle:
+        # Woken for no news: a key was revoked, or nobody has notified it.
+        if self._open and (nothing_new or time.monotonic() - self._keys_at >= self._idle):
             self._keys_at = time.monotonic()
             self._check_keys()
 
@@ -219,6 +222,7 @@ class NewsFeed:
         self._in_loop(self._end_expired, keys - self._ledger.users.holding(keys))
 
     def _hand_out(self, lines: Sequence[Line], up_to: int) -> None:
+        # Also without lines: whoever opens a stream waits until the loop has heard of a number.
         self._read = up_to
         self._in_loop(self._deliver, lines, up_to)
 
@@ -230,8 +234,10 @@ class NewsFeed:
 
     def _deliver(self, lines: Sequence[Line], up_to: int) -> None:
         for line in lines:
+            # A service hears of all its end users.
             for user_id in (line.news.user_id, line.news.parent_id):
                 for stream in self._streams.get(user_id, ()) if user_id else ():
+                    # Those up to `since` it reads for itself.
                     if line.news.number > stream.since and stream.audience.hears(line.news):
                         stream.put(line)
         self._handed = up_to

@@ -55,10 +55,12 @@ class Submitter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        # Those under way are waited for: a POST that is cut off leaves a row of which nobody knows whether it was paid.
         self._threads.shutdown(cancel_futures=True)
 
     def take(self, granted: Sequence[Granted]) -> None:
         """Have those sent that may be sent ahead. Returns at once."""
+        # What a run has already is that run's to send.
         refs = [each.ref for each in granted if each.run_id is None]
         if self._on and refs:
             self._later(self._choose, refs)
@@ -70,7 +72,7 @@ class Submitter:
     def _go(self, do: Callable[[Any], None], what: Any) -> None:
         try:
             do(what)
-        except (DarkroomError, SQLAlchemyError) as error:
+        except (DarkroomError, SQLAlchemyError) as error:  # what the provider has refused is on record by now
             logger.info("A call is left to its run: %s", type(error).__name__)
         except Exception:
             logger.exception("A call could not be sent")
@@ -80,6 +82,7 @@ class Submitter:
     def _choose(self, refs: list[str]) -> None:
         """Pick the rows that may be sent ahead, send the first and leave the others to the other threads."""
         rows = [row for row in self._ledger.requests.to_send_ahead(refs) if self._may_send(row)]
+        # A thread each: a provider may take seconds to answer one.
         for row in rows[1:]:
             self._later(self._send, row)
         if rows:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import Depends, Path, Query
 
 from darkroom.deployments.gateway.auth import acting_caller
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.admin import (
     AccountDocument,
     AccountList,
@@ -40,10 +41,10 @@ from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.ledger import Account, KnownKey, User
 
-router = APIRouter(
+router = whole_router(
     prefix="/v1/admin",
     tags=["Admin"],
-    dependencies=[Depends(acting_caller)],
+    dependencies=[Depends(acting_caller)],  # most of the endpoints need not know who calls: this alone asks for the key
     responses=problem_responses(401, 403, 422),
 )
 
@@ -93,7 +94,7 @@ def change_plan(user: UserPath, order: PlanChoice, services: ServicesOf) -> User
 @router.post("/users/{user}/budgets", summary="Give a user budgets of their own", responses=problem_responses(404))
 def change_budgets(user: UserPath, order: BudgetOrder, services: ServicesOf) -> UserDocument:
     """Change those that are given, with the next grant. They go before the plan's, whether larger or smaller."""
-    given = order.model_dump(exclude_unset=True)
+    given = order.model_dump(exclude_unset=True)  # null takes a budget away, what is left out stays
     return _user_document(services.ledger.users.set_budgets(_user(user, services).id, given), services)
 
 
@@ -184,7 +185,7 @@ def set_account(order: AccountOrder, services: ServicesOf) -> AccountDocument:
 def set_model(order: ModelOrder, services: ServicesOf) -> ModelChoiceDocument:
     """Allow, deny or price a model, whatever the setting and its card say. It takes effect within ten seconds."""
     models = services.ledger.models
-    if "allowed" in order.model_fields_set:
+    if "allowed" in order.model_fields_set:  # null takes the choice back, what is left out stays
         models.allow(order.endpoint, order.allowed)
     if "call_usd" in order.model_fields_set:
         models.price(order.endpoint, order.call_usd)
@@ -195,7 +196,7 @@ def set_model(order: ModelOrder, services: ServicesOf) -> ModelChoiceDocument:
 def _user(name_or_id: str, services: Services) -> User:
     try:
         return services.ledger.users.find(name_or_id)
-    except BadInput:
+    except BadInput:  # whose remedy is a command; and here the name is a part of the address
         raise _no("user", remedy="GET /v1/admin/users lists them.") from None
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import AwareDatetime
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.jobs import Tags, Text
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.assets import AssetPage, asset_entries
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, cut, read_cursor
 from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.deployments.gateway.thumbnails import remove_thumbnails
 from darkroom.ledger import AssetFilter, Search
 
-router = APIRouter(prefix="/v1/assets", tags=["Assets"])
+router = whole_router(prefix="/v1/assets", tags=["Assets"])
 
 
 class AssetKind(StrEnum):

@@ -1,8 +1,7 @@
 """`GET /v1/assets/{id}`: a file, to its owner by key or to anybody by a signed link, for as long as that holds.
 
 The bytes come through the gateway piece by piece, so the store needs no door of its own; or S3 sends them, where
-`DARKROOM_ASSET_LINKS` says so. A browser shows only what was read to its end when it was stored, and of that only
-types in which nothing can be run.
+`DARKROOM_ASSET_LINKS` says so.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -24,6 +23,7 @@ from darkroom.deployments.gateway.auth import Credentials, EndUser, acting_calle
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem, not_found
 from darkroom.deployments.gateway.ranges import asked_part, has_it
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.assets import AssetEntry, asset_entries
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.deployments.gateway.thumbnails import Width, form_for
@@ -32,7 +32,7 @@ from darkroom.ledger import Asset, AssetFilter
 from darkroom.media.links import LINK_LIFETIME, link_holds
 from darkroom.media.streams import Chunks
 
-router = APIRouter(prefix="/v1/assets", tags=["Assets"])
+router = whole_router(prefix="/v1/assets", tags=["Assets"])
 
 _BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -54,8 +54,11 @@ SHOWN = frozenset(
         *("audio/mpeg", "audio/mp4", "audio/wav", "audio/ogg", "audio/flac"),
     }
 )
+# A quote or the end of a line would be the end of the header's value.
 UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9._=-]")
+# Should a browser take a file for a page all the same, nothing in it runs or loads.
 SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+# By these the same address is answered otherwise, and whoever keeps an answer may keep several.
 VARY = "Accept, Authorization, Darkroom-User"
 
 Expires = Annotated[int | None, Query(ge=0, le=2**40, description="Of a link: Unix seconds.")]
@@ -127,6 +130,7 @@ async def get_asset(
 
     `Range` asks for a part of the file (one range of bytes), `If-None-Match` for what has changed.
     """
+    # A link opens the file alone, and not what is known of it.
     is_about_it = "application/json" in asked.accept and expires is None and w is None
     if asset.hidden and not is_about_it:
         raise Problem(
@@ -142,6 +146,7 @@ async def get_asset(
     return await run_sync(_whole, asset, asked, services, expires)
 
 
+# By itself FastAPI answers HEAD at no route.
 @router.head("/{id}", summary="Look at a file", **COMMON)
 async def head_asset(
     asset: Allowed, asked: AskedOf, services: ServicesOf, w: W = None, expires: Expires = None
@@ -162,6 +167,7 @@ def _whole(asset: Asset, asked: Asked, services: Services, expires: int | None) 
 
 
 def _check_link(asset_id: str, *, expires: int, signature: str, services: Services) -> None:
+    # First: when it ends counts only in a link that we have made.
     if not link_holds(asset_id, expires=expires, signature=signature, settings=services.settings):
         raise Problem(403, "The link was not made here.", field="signature", remedy="Use the link as it was given.")
     if expires < utc_now().timestamp():
@@ -179,6 +185,7 @@ def _asset(asset_id: str, services: Services) -> Asset:
 
 def disposition(asset: Asset) -> str:
     """Say whether a browser may show the file: only what was read to its end when it was stored, and cannot run."""
+    # Of what nobody has read to its end nobody knows what it is, whatever its type says.
     was_read = asset.width is not None or asset.seconds is not None
     name = UNSAFE_IN_NAMES.sub("_", asset.key.rpartition("/")[2])
     return f'{"inline" if was_read and asset.content_type in SHOWN else "attachment"}; filename="{name}"'
@@ -192,7 +199,8 @@ def _redirect(asset: Asset, asked: Asked, services: Services, *, expires: int | 
     address = services.blocks.store().link(
         asset.key,
         lifetime=min(left, LINK_LIFETIME),
-        method=asked.method,
+        method=asked.method,  # which S3 signs, and which a 307 keeps
+        # What S3 answers with: what could run is a download there, too.
         headers={"Content-Type": asset.content_type, "Content-Disposition": disposition(asset)},
     )
     # Not to be kept: the address runs out with the link that led to it.
@@ -229,11 +237,13 @@ def _file(asset: Asset, asked: Asked, services: Services) -> Response:
     }
     if has_it(asked.if_none_match, tag):
         return Response(status_code=304, headers=headers)
+    # RFC 9110, 14.2: `Range` is for GET alone.
     part = asked_part(asked.range, asked.if_range, tag=tag, size=asset.bytes) if asked.method == "GET" else None
     start, stop = part or (0, asset.bytes)
     headers |= {"Content-Type": asset.content_type, "Content-Length": str(stop - start)}
     if part:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{asset.bytes}"
+    # Opened for HEAD, too: a file that is gone is 404 there as well.
     with _told_if_gone():
         chunks = services.blocks.store().stream(asset.key, start=start, stop=stop)
     if asked.method == "HEAD":

@@ -12,32 +12,31 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Query, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
+from fastapi import BackgroundTasks, Body, Query, Request
+from pydantic import AwareDatetime, ConfigDict, Field
 
-from darkroom.batches.json_rows import DEEPEST, nested_deeper
 from darkroom.batches.winners import LONGEST, parse_winners
 from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.batch_orders import options_of, own_rows, read_batch
 from darkroom.deployments.gateway.limits import declared_charset
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.jobs import own_job
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
-from darkroom.deployments.gateway.schemas.base import either
-from darkroom.deployments.gateway.schemas.batches import SelectionQuote, selection_quote
+from darkroom.deployments.gateway.routing import whole_router
+from darkroom.deployments.gateway.schemas.batches import ManifestDocument, SelectionQuote, selection_quote
 from darkroom.deployments.gateway.schemas.jobs import Accepted, ChildPage, JobDocument, child_documents, job_document
-from darkroom.deployments.gateway.schemas.labels import FIELDS, Labelled
+from darkroom.deployments.gateway.schemas.orders import shown_order
 from darkroom.deployments.gateway.schemas.paging import no_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.flows.orders.generation import require_own_files
-from darkroom.flows.parts.batch_order import BatchOptions, IfNobody, plan_batch, price_of_finals
+from darkroom.flows.parts.batch_order import IfNobody, plan_batch, price_of_finals
 from darkroom.flows.parts.trained_style import find_style
-from darkroom.ledger import BATCH, Batch, BatchPass, JobStatus, Labels
+from darkroom.ledger import BATCH, Batch, BatchPass, JobStatus
 from darkroom.order import ExactNumbers
 
-router = APIRouter(tags=["Batches"])
+router = whole_router(tags=["Batches"])
 
 EXAMPLE = {
     "rows": [
@@ -50,6 +49,7 @@ EXAMPLE = {
 }
 CSV = 'id,prompt,seed\nsku-1,"a red mug, on oak",7\n'
 TEXT = {"type": "string", "minLength": 1}
+# By hand: FastAPI describes a body in one form, and this one comes in four.
 BODIES = {
     "requestBody": {
         "required": True,
@@ -64,22 +64,6 @@ BODIES = {
         },
     }
 }
-
-
-class BatchOrder(Labelled, BatchOptions):
-    """Rows or a manifest, and what is the same for all."""
-
-    model_config = ConfigDict(json_schema_extra=either("rows", "manifest"))
-
-    rows: list[dict[str, Any]] | None = Field(
-        None, description="Up to 10,000; each takes what a picture takes, or what its model does."
-    )
-    manifest: str | None = Field(None, description="The same as CSV with a header, or as JSON lines.")
-
-    def source(self) -> str | list[dict[str, Any]]:
-        if (self.rows is None) == (self.manifest is None):
-            raise BadInput("Give either rows or manifest.", field="rows")
-        return self.rows if self.rows is not None else str(self.manifest)
 
 
 class BatchAccepted(Accepted):
@@ -105,8 +89,9 @@ class Selection(ExactNumbers):
     numbers: str | None = Field(
         None,
         max_length=LONGEST,
-        description="As in Prefect's form: numbers on the contact sheet from 1 (a child's `number`), `all` or `none`.",
-        examples=["3, 7, 12-20"],
+        description="As in Prefect's form: numbers on the contact sheet from 1 (a child's `number`), `all`, "
+        "`all but 8` or `none`.",
+        examples=["3, 7, 12-20", "all but 8"],
     )
 
 
@@ -127,7 +112,7 @@ Deduplicate = Annotated[bool, Query(description="With CSV and JSON lines.")]
 )
 def order_batch(
     request: Request,
-    body: Annotated[Any, Body()],
+    body: Annotated[Any, Body()],  # JSON as it is parsed, and bytes of anything else
     context: OrderContextOf,
     deduplicate: Deduplicate = False,
     answer_within_hours: Hours = None,
@@ -144,8 +129,8 @@ def order_batch(
         "answer_within_hours": answer_within_hours,
         "if_nobody_answers": if_nobody_answers,
     }
-    options, source, labels = read_batch(body, asked)
     ledger = context.services.ledger
+    options, source, labels = read_batch(body, asked, ledger, user_id=context.user_id)
     plan = plan_batch(
         source,
         options,
@@ -201,11 +186,8 @@ def quote_winners(id: Id, selection: Selection, user_id: UserId, services: Servi
     if batch is None:
         raise not_found("batch")
     chosen = _asked_about(selection, batch, services)
-    options = BatchOptions.model_validate(
-        {name: value for name, value in (job.parameters or {}).items() if name in BatchOptions.model_fields}
-    )
     rows = services.ledger.batches.rows(id, of=sorted(chosen))
-    finals, usd = price_of_finals(rows, options, style=lambda name: find_style(services.ledger, user_id, name))
+    finals, usd = price_of_finals(rows, options_of(job), style=lambda name: find_style(services.ledger, user_id, name))
     return selection_quote(batch, winners=len(chosen), finals=finals, usd=usd)
 
 
@@ -262,6 +244,21 @@ def list_children(
     )
 
 
+@router.get(
+    "/v1/batches/{id}/manifest", summary="Look at a batch's manifest", responses=problem_responses(401, 403, 404)
+)
+def get_manifest(id: Id, user_id: UserId, services: ServicesOf) -> ManifestDocument:
+    """Show the rows as they were given, without what the order's `defaults` say, which are in the job's `order`.
+
+    To order them again with a change, send `rows_of` with the batch's id to `POST /v1/batches`, and what is to be
+    different.
+    """
+    rows = own_rows(services.ledger, id, user_id=user_id)
+    if rows is None:
+        raise not_found("batch")
+    return ManifestDocument(rows=[shown_order(row, whole=True) for row in rows])
+
+
 def _chosen(selection: Selection, id: str, services: Services) -> Sequence[int]:
     """Return the rows from 0. Raise BadInput for both fields or none, and for numbers that name no draft."""
     if (selection.winners is None) == (selection.numbers is None):
@@ -285,42 +282,16 @@ def _asked_about(selection: Selection, batch: Batch, services: Services) -> Sequ
     if not selection.numbers.strip():
         return ()
     drafts = services.ledger.batches.pictures(batch.job_id, BatchPass.DRAFT)
+    # Other than in `_chosen`: drafts that are on their way may yet come.
     failed = [each.n for each in drafts if each.status in (JobStatus.FAILED, JobStatus.CANCELLED)]
     return parse_winners(selection.numbers, rows=batch.rows, failed=failed, field="numbers")
-
-
-def read_batch(body: Any, asked: dict[str, Any]) -> tuple[BatchOptions, str | bytes | Sequence[Any], Labels]:
-    """Read the options, the rows and the labels: a JSON object has them all.
-
-    With rows alone the query has the options, and there are no labels.
-    """
-    if isinstance(body, bytes | list):
-        return BatchOptions(**asked), body, Labels()
-    _require_shallow(body)
-    try:
-        order = BatchOrder.model_validate(body)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        # As if FastAPI had read it, so that it is answered like any other order.
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
-    options = BatchOptions.model_validate(order.model_dump(exclude={"rows", "manifest", *FIELDS}))
-    return options, order.source(), order.labels()
-
-
-def _require_shallow(body: Any) -> None:
-    """Bound the options before anything that calls itself looks into them; rows are by whoever reads them."""
-    if not isinstance(body, dict):
-        return
-    for name in body.keys() - {"rows"}:
-        if nested_deeper(body[name], DEEPEST):
-            field = name if name in BatchOrder.model_fields else "body"
-            raise BadInput(f"{field}: it is nested more than {DEEPEST} levels deep. Write it flatter.", field=field)
 
 
 def _digest(rows: Sequence[Any]) -> str:
     """Digest the manifest, so that the same key with another one is told from the same one again."""
     digest = hashlib.sha256()
     for row in rows:
+        # Its columns in one order: the same manifest may come with them in another.
         digest.update(repr((row.n, row.name, sorted(row.picture.items()), row.same_as)).encode())
     return digest.hexdigest()
 

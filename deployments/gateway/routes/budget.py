@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Self
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.base import Document, Usd
 from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.ledger import Budget, Period
 
-router = APIRouter(tags=["Money"])
+router = whole_router(tags=["Money"])
 
 
 class BudgetDocument(Document):

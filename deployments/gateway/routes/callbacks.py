@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import Depends, Path, Query
 
 from darkroom.clock import utc_now
 from darkroom.deployments.gateway.auth import ActingCaller
 from darkroom.deployments.gateway.callback_signing import as_text, secret_of
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem, not_found
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.callbacks import (
     CallbackDocument,
     CallbackPage,
@@ -26,7 +27,7 @@ from darkroom.deployments.gateway.schemas.callbacks import (
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
 from darkroom.deployments.gateway.services import ServicesOf
 
-router = APIRouter(tags=["Callbacks"])
+router = whole_router(tags=["Callbacks"])
 
 Id = Annotated[str, Path(max_length=100, examples=["msg_5f0c"])]
 Status = Annotated[CallbackStatus | None, Query(description="Only those in this status.")]
@@ -65,7 +66,7 @@ def put_callback_endpoint(order: EndpointOrder, owner_id: Owner, services: Servi
 def get_callback_endpoint(owner_id: Owner, services: ServicesOf) -> EndpointDocument:
     """Show the endpoint, without its secret."""
     endpoint = services.ledger.callbacks.endpoint(owner_id)
-    if endpoint.url is None:
+    if endpoint.url is None:  # a row may be there for its secret alone, by which the addresses of orders are told
         raise Problem(404, "You have no callback endpoint.", remedy="Name one with `PUT /v1/callback-endpoint`.")
     return endpoint_document(endpoint)
 
@@ -87,7 +88,7 @@ def rotate_callback_secret(owner_id: Owner, services: ServicesOf) -> RotatedSecr
     endpoint = services.ledger.callbacks.rotate(owner_id)
     return RotatedSecret(
         secret=as_text(secret_of(endpoint.salt, services.settings)),
-        before_until=endpoint.before_until if endpoint.salt_before else None,
+        before_until=endpoint.before_until if endpoint.salt_before else None,  # the first has none before it
     )
 
 
@@ -101,7 +102,7 @@ def rotate_callback_secret(owner_id: Owner, services: ServicesOf) -> RotatedSecr
 def test_callback_endpoint(owner_id: Owner, services: ServicesOf) -> CallbackDocument:
     """Send a callback of type `callback.test`, signed and tried again like any other."""
     callback = services.ledger.callbacks.test(owner_id)
-    services.callbacks.wake()
+    services.callbacks.wake()  # else it is found with the next look, within seconds
     return callback_document(callback)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Depends, Query
+from fastapi import BackgroundTasks, Body, Depends, Query
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.routes.ordering import IdempotencyKey
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.dead_letters import (
     DeadLetterPage,
     DiscardedDocument,
@@ -32,7 +33,7 @@ from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.ledger import DeadLetterFilter
 
-router = APIRouter(prefix="/v1/dead-letters", tags=["Jobs"])
+router = whole_router(prefix="/v1/dead-letters", tags=["Jobs"])
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Most failed jobs on the page.")]
 
@@ -103,8 +104,9 @@ def replay_dead_letters(
     asked_for = chosen(order, user_id)
     if order.budget_usd is None:
         price = price_document(services.ledger.dead_letters.price(asked_for))
+        # Status and document are others than those that the route declares.
         return JSONResponse(price.model_dump(mode="json"))
-    key = None if idempotency_key is None else f"{user_id} {idempotency_key}"
+    key = None if idempotency_key is None else f"{user_id} {idempotency_key}"  # two users may choose the same key
     done = services.ledger.dead_letters.replay(asked_for, budget_usd=order.budget_usd, key=key)
     after.add_task(services.act_on, done.implied)
     return replayed_document(done)
@@ -128,4 +130,5 @@ def chosen(order: Selected, user_id: str | None) -> DeadLetterFilter:
         raise BadInput("Give either jobs or filter.", field="jobs")
     if order.filter is not None:
         return which(order.filter, user_id)
+    # Who names a job means it, discarded or not.
     return DeadLetterFilter(user_id=user_id, job_ids=tuple(order.jobs or ()), discarded=None)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
+from fastapi import BackgroundTasks, Body, Query, Response
 from pydantic import Field
 
 from darkroom.deployments.gateway.auth import Acting, ActingCaller
@@ -18,6 +18,7 @@ from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problem_hints import remedy_of
 from darkroom.deployments.gateway.problems import Problem, not_found
 from darkroom.deployments.gateway.routes.pending_runs import PendingRunDocument, pending_run_document
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.base import Document
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
@@ -26,7 +27,7 @@ from darkroom.events.ingest import Envelope
 from darkroom.events.ingest import Problem as Refusal
 from darkroom.ledger import EffectKind, Event, EventEffect, EventStatus, PendingRun
 
-router = APIRouter(tags=["Events"])
+router = whole_router(tags=["Events"])
 
 ONE = {
     "name": "user.signed_up",
@@ -144,6 +145,7 @@ def send_events(
     alone = not isinstance(body, list)
     taken, implied = services.ingest.take(_sender(caller, services), [body] if alone else body)
     after.add_task(services.act_on, implied)
+    # Not after the answer: both are other threads', and what they look for is committed.
     services.publisher.wake()
     services.admitter.poll_pending_runs()
     if not alone:
@@ -182,16 +184,13 @@ def list_events(
 
 
 def _sender(caller: Acting, services: Services) -> Sender:
-    """Return who sends an event, and which users it may be about.
-
-    A service's own events are about no user, unless they name one of its users.
-    """
+    """Return who sends an event, and which users it may be about."""
     users = services.ledger.users
     if caller.service:
         return Sender(
             source=caller.key_user_id,
             owner_id=caller.user_id,
-            user_id=None,
+            user_id=None,  # unless they name one of its users
             named=lambda names: users.end_users(caller.user_id, names),
         )
 
@@ -211,7 +210,7 @@ def _may_see(caller: Acting, event: Event, services: Services) -> bool:
     if event.user_id == caller.user_id:
         return True
     if event.source == caller.key_user_id:
-        return caller.user_id == caller.key_user_id
+        return caller.user_id == caller.key_user_id  # acting for an end user, it sees what is about that one alone
     if not caller.service or event.user_id is None:
         return False
     return services.ledger.users.find(event.user_id).parent_id == caller.user_id
@@ -251,6 +250,7 @@ def _effect(effect: EventEffect, pending: PendingRun | None) -> EventEffectDocum
         pending_run_n=effect.start_n,
         start=document,
         start_n=effect.start_n,
+        # Of events that become one run it is given all, or the last alone.
         passed_on=None if pending is None else pending.takes_all or effect.start_n == pending.events,
         reason=effect.reason,
     )
@@ -262,6 +262,7 @@ def _head(event: Event) -> dict[str, Any]:
         "id": event.id,
         "name": event.name,
         "v": event.version,
+        # A refused one leaves its id free, so that it can be sent again with it, put right.
         "sent_id": event.key or (problem or {}).get("id"),
         "user_id": event.user_id,
         "status": event.status,

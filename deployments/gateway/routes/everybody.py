@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Depends, Query
+from fastapi import BackgroundTasks, Body, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.deployments.gateway.auth import acting_caller
@@ -15,8 +15,9 @@ from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem
 from darkroom.deployments.gateway.routes.jobs import Kind, Since, Status, Tags, Text, job_page
 from darkroom.deployments.gateway.routes.operations import UserQuery, id_of
-from darkroom.deployments.gateway.routes.pending_runs import PendingRunDocument, pending_run_document
+from darkroom.deployments.gateway.routes.pending_runs import PendingRunDocument, State, pending_run_document
 from darkroom.deployments.gateway.routes.usage import IN_BOTH_FORMS, Form, From, GroupBy, To, UsageDocument, answer
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.base import Document, either
 from darkroom.deployments.gateway.schemas.jobs import JobPage
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit
@@ -24,10 +25,10 @@ from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.ledger import MOST_REASON, PendingRun, PendingStatus
 
-router = APIRouter(
+router = whole_router(
     prefix="/v1/admin",
     tags=["Admin"],
-    dependencies=[Depends(acting_caller)],
+    dependencies=[Depends(acting_caller)],  # the endpoints need not know who calls: this alone asks for the key
     responses=problem_responses(401, 403, 422),
 )
 
@@ -98,11 +99,12 @@ def get_usage_of_all(
 @router.get("/pending-runs", summary="List what flow control holds of everybody's")
 def list_pending_runs_of_all(
     services: ServicesOf,
-    status: Annotated[PendingStatus | None, Query(description="Only these.")] = None,
+    state: Annotated[State | None, Query(description="Only these.")] = None,
     deployment: Annotated[str | None, Query(max_length=200, description="Only of this one.")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Most of them.")] = 50,
 ) -> HeldRuns:
     """List them newest first: those that wait, and the outcome of the others."""
+    status = None if state is None else PendingStatus[state.upper()]
     found = services.ledger.pending_runs.page(deployment=deployment, status=status, limit=limit)
     return HeldRuns(items=[pending_run_document(each) for each in found])
 
@@ -116,7 +118,7 @@ def release_pending_runs(
     order: Annotated[ReleaseOrder, Body()], services: ServicesOf, after: BackgroundTasks
 ) -> HeldRuns:
     """Let those that gather events gather no more. What holds the others holds them still."""
-    _known(order.ids, services)
+    _known(order.ids, services)  # before any is let go on: one that is not there refuses all of them
     for each in services.ledger.pending_runs.release_now(order.ids):
         # Here, so that the answer tells what has begun.
         after.add_task(services.act_on, services.ledger.pending_runs.begin(each.deployment))
@@ -132,6 +134,7 @@ def drop_pending_runs(order: Annotated[DropOrder, Body()], services: ServicesOf)
     if order.deployment is not None:
         owner = id_of(order.user, services)
         return DroppedDocument(dropped=held.drop(order.deployment, ids=None, user_id=owner, reason=order.reason))
+    # By deployment, as the ledger locks its row against who lets pending runs begin meanwhile.
     deployments = sorted({each.deployment for each in _known(order.ids or [], services)})
     dropped = [held.drop(name, ids=order.ids, user_id=None, reason=order.reason) for name in deployments]
     return DroppedDocument(dropped=[id for each in dropped for id in each])

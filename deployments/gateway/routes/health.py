@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.ledger import Ledger
 
-router = APIRouter(tags=["Operations"])
+router = whole_router(tags=["Operations"])
 
 
 class Health(BaseModel):
@@ -41,6 +42,7 @@ class Readiness(BaseModel):
 
 @router.get("/healthz", summary="Does the process live")
 def healthz() -> Health:
+    # Asks for nothing that it needs: whoever starts a gateway anew for that mends no ledger.
     return Health()
 
 
@@ -60,7 +62,7 @@ def readyz(services: ServicesOf, response: Response) -> Readiness:
 def _model_cards(ledger: Ledger) -> ModelCards | None:
     try:
         age = ledger.models.age()
-    except SQLAlchemyError:
+    except SQLAlchemyError:  # the check of the ledger says so
         return None
     hours = None if age.newest is None else round((ledger.clock() - age.newest).total_seconds() / 3600, 1)
     return ModelCards(cards=age.cards, packaged=age.packaged, fetched_at=age.newest, age_hours=hours)
@@ -68,7 +70,8 @@ def _model_cards(ledger: Ledger) -> ModelCards | None:
 
 def _ledger_problem(ledger: Ledger) -> str | None:
     try:
-        ledger.users.account()
+        ledger.users.account()  # reads a table: what is up and was never migrated is not ready
+        # Asked for, as a full disk goes on answering what is read.
         return None if ledger.has_room() else "has no room on its disk: no order can be taken"
     except SQLAlchemyError as error:
         return f"does not answer as it should ({type(error).__name__}): is it up, and provisioned?"

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Path, Request
+from fastapi import BackgroundTasks, Depends, Path, Request
 from fastapi.responses import JSONResponse
 
 from darkroom.deployments.gateway.routes.webhooks import raw_body
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.services import ServicesOf
 
-router = APIRouter(prefix="/v1/hooks", include_in_schema=False)
+router = whole_router(prefix="/v1/hooks", include_in_schema=False)
 
 
 @router.post("/{name}")
 def receive_hook(
     name: Annotated[str, Path(max_length=100)],
     request: Request,
-    body: Annotated[bytes, Depends(raw_body)],
+    body: Annotated[bytes, Depends(raw_body)],  # the signature covers it byte for byte
     services: ServicesOf,
     after: BackgroundTasks,
 ) -> JSONResponse:

@@ -14,14 +14,15 @@ from darkroom.deployments.gateway.auth import Owner, UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.jobs import Accepted, JobDocument, JobPage, job_document, summaries
 from darkroom.deployments.gateway.schemas.labels import MOST_TAGS
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.ledger import Job, JobStatus, Search
 
-router = APIRouter(prefix="/v1/jobs", tags=["Jobs"])
-of_one = APIRouter()
+router = whole_router(prefix="/v1/jobs", tags=["Jobs"])
+of_one = APIRouter()  # no whole one: its prefix and its names are those of the address at which it stands (`app.py`)
 
 Status = Annotated[JobStatus | None, Query(description="Only jobs in this status.")]
 Kind = Annotated[str | None, Query(max_length=100, description="Only jobs of this kind.", examples=["generate-image"])]
@@ -103,6 +104,7 @@ def cancel_job(id: str, owner: Owner, services: ServicesOf, response: Response, 
     """
     own_job(id, owner, services)
     after.add_task(services.act_on, services.ledger.jobs.cancel(id))
+    # Read anew: what had nothing at the provider has ended by it.
     document = job_document(own_job(id, owner, services), services.ledger, services.settings)
     response.status_code = 200 if document.status.terminal else 202
     return document
@@ -138,6 +140,7 @@ def repeat_job(id: str, context: OrderContextOf) -> Accepted:
 def own_job(id: str, owner: str | None, services: Services) -> Job:
     """Return the job. Raise 404 where it is not the owner's; None owns all."""
     job = services.ledger.jobs.get(id)
+    # Somebody else's is as one that is not there: ids tell nobody anything.
     if job is None or owner not in (None, job.user_id):
         raise not_found("job")
     return job

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from darkroom.deployments.gateway.auth import ActingCaller
 from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.admin import KeyPage, key_document
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, cut, read_cursor
 from darkroom.deployments.gateway.services import ServicesOf
 
-router = APIRouter(prefix="/v1/keys", tags=["Sessions"])
+router = whole_router(prefix="/v1/keys", tags=["Sessions"])
 
 
 @router.get("", summary="List your keys", responses=problem_responses(401, 403, 422))

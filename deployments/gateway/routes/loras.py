@@ -5,19 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.paging import Cursor, Limit, created, cut, read_cursor
 from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.ledger import Lora, LoraStatus
 from darkroom.media.links import asset_url
 from darkroom.settings import Settings
 
-router = APIRouter(prefix="/v1/loras", tags=["LoRAs"])
+router = whole_router(prefix="/v1/loras", tags=["LoRAs"])
 
 
 Word = Annotated[str | None, Query(max_length=40, description="Only the versions of this trigger word.")]

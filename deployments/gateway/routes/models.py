@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.models import (
     CategoryDocument,
     CategoryList,
@@ -22,8 +23,9 @@ from darkroom.deployments.gateway.schemas.paging import Limit, no_cursor
 from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.providers.shelf import shelf
 
-router = APIRouter(prefix="/v1/models", tags=["Models"])
-categories = APIRouter(prefix="/v1/model-categories", tags=["Models"])
+router = whole_router(prefix="/v1/models", tags=["Models"])
+# Beside it: below /v1/models everything is the name of an endpoint, with its slashes.
+categories = whole_router(prefix="/v1/model-categories", tags=["Models"])
 
 Words = Annotated[str | None, Query(max_length=100, description="A part of its endpoint, title or description.")]
 Category = Annotated[str | None, Query(max_length=100, description="e.g. text-to-video")]
@@ -36,7 +38,7 @@ _CURSOR = re.compile(CURSOR)
 
 @router.get("", summary="List models", responses=problem_responses(401, 403, 422))
 def list_models(
-    _: UserId,
+    _: UserId,  # for the key alone: models are everybody's
     services: ServicesOf,
     q: Words = None,
     category: Category = None,

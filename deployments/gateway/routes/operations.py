@@ -8,13 +8,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Depends, Query
+from fastapi import BackgroundTasks, Body, Depends, Query
 from fastapi.responses import JSONResponse
 
 from darkroom.deployments.gateway.auth import ActingCaller, acting_caller
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.routes.dead_letters import Limit, asked, chosen, letter_page
 from darkroom.deployments.gateway.routes.ordering import IdempotencyKey
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.dead_letters import (
     DeadLetterPage,
     DiscardedDocument,
@@ -47,10 +48,10 @@ from darkroom.ledger import DeadLetterFilter
 
 LATELY = timedelta(hours=1)
 
-router = APIRouter(
+router = whole_router(
     prefix="/v1/admin",
     tags=["Admin"],
-    dependencies=[Depends(acting_caller)],
+    dependencies=[Depends(acting_caller)],  # most of the endpoints need not know who calls: this alone asks for the key
     responses=problem_responses(401, 403, 422),
 )
 
@@ -77,6 +78,7 @@ def list_runs(
     job: Annotated[str | None, Query(max_length=100, description="Only the run that has this job.")] = None,
 ) -> RunList:
     """Newest first, at most 200: those that are open, and those that were closed within the last hour."""
+    # A run that is asked for by its job is shown however long ago it was closed.
     since = None if job is not None else services.ledger.clock() - LATELY
     found = services.ledger.queue.runs(since=since, job_id=job)
     return RunList(items=[run_document(each, services.settings) for each in found])
@@ -129,7 +131,9 @@ def replay_causes(
     """
     asked_for = of_anybody(order, services)
     if order.budget_usd is None:
+        # Status and document are others than those that the route declares.
         return JSONResponse(price_document(services.ledger.dead_letters.price(asked_for)).model_dump(mode="json"))
+    # Apart from replays of the operator's own jobs.
     key = None if idempotency_key is None else f"all {caller.user_id} {idempotency_key}"
     done = services.ledger.dead_letters.replay(asked_for, budget_usd=order.budget_usd, key=key)
     after.add_task(services.act_on, done.implied)

@@ -58,7 +58,8 @@ class OrderContext:
         return labels
 
     def answer(self, posted: Posted, *, estimate_usd: Decimal | None = None) -> Accepted:
-        """Answer an order that is on record. What it implies is done after the answer."""
+        """Answer an order that is on record."""
+        # What it implies is done after the answer: nobody who orders waits for Prefect.
         self.after.add_task(self.services.act_on, posted.implied)
         document = accepted(posted.job, estimate_usd=estimate_usd)
         self.response.headers["Location"] = document.links.job
@@ -72,7 +73,7 @@ async def _order_context(
     after: BackgroundTasks,
     idempotency_key: IdempotencyKey = None,
 ) -> OrderContext:
-    """Not a plain function: that would be a round trip to another thread, for every request."""
+    # `async`: a plain function would be a round trip to another thread, for every request.
     return OrderContext(
         user_id=user_id, services=services, idempotency_key=idempotency_key, response=response, after=after
     )

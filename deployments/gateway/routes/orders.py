@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path
+from fastapi import Body, Path
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
 from darkroom.deployments.gateway.routes.ordering import OrderContextOf
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.jobs import Accepted
 from darkroom.deployments.gateway.schemas.labels import labelled
 from darkroom.errors import NeedsHuman
 from darkroom.flows.orders import NAMED
 from darkroom.order import Address, Order
 
-router = APIRouter()
+router = whole_router()
 
 ANSWERED: dict[str, Any] = {
     "status_code": 202,
@@ -49,7 +50,7 @@ def order_by_kind(
 
     try:
         order_model = labelled(find(kind).order)
-    except NeedsHuman as missing:
+    except NeedsHuman as missing:  # no pipeline has that name
         raise not_found("pipeline") from missing
     return context.submit(kind, read_order(order_model, body))
 
@@ -59,7 +60,9 @@ def read_order(order_model: type[Order], body: dict[str, Any], *, within: str = 
     try:
         return order_model.model_validate(body)
     except ValidationError as error:
+        # What came in is never repeated: it may be a prompt.
         found = error.errors(include_url=False, include_input=False)
+        # As if FastAPI had read it, so that it is answered like any other order.
         raise RequestValidationError(
             [{**each, "loc": ("body", *([within] if within else []), *each["loc"])} for each in found]
         ) from None
@@ -70,6 +73,7 @@ def _named(address: Address, order_model: type[Order]) -> Callable[..., Accepted
         return context.submit(address.kind, order)
 
     body = Body(openapi_examples=dict(address.examples))
+    # By hand: annotations are text here, and a text cannot name what is known inside this function alone.
     take_order.__annotations__["order"] = Annotated[labelled(order_model), body]
     return take_order
 

@@ -21,7 +21,7 @@ from darkroom.ledger import PendingRun, PendingStatus
 
 State = Literal["collecting", "waiting", "started", "dropped"]
 
-router = APIRouter(tags=["Events"])
+router = APIRouter(tags=["Events"])  # no whole one, as it stands at two addresses (`app.py`)
 
 
 class PendingRunDocument(Document):

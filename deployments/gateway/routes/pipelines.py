@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import Field
 
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.base import Document
 from darkroom.deployments.gateway.schemas.labels import labelled
 from darkroom.errors import NeedsHuman
@@ -18,8 +19,9 @@ from darkroom.flows.orders import NAMED
 from darkroom.ledger import BATCH
 from darkroom.order import Order
 
-router = APIRouter(prefix="/v1/pipelines", tags=["Orders"])
+router = whole_router(prefix="/v1/pipelines", tags=["Orders"])
 
+# These are described without the registry, which imports Prefect.
 BY_KIND = {each.over_http.kind: each for each in NAMED if each.over_http is not None}
 Kind = Annotated[str, Path(max_length=100, description="The pipeline's name.", examples=["edit-image"])]
 
@@ -60,6 +62,7 @@ def _find(kind: str) -> tuple[type[Order], object]:
     """Return the order of that kind and what is to be said of it. Raise Problem where there is none."""
     if kind in BY_KIND:
         return BY_KIND[kind], BY_KIND[kind]
+    # Here for the same reason.
     from darkroom.engine.registry import find
 
     try:

@@ -7,14 +7,14 @@ from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from darkroom.deployments.gateway.auth import UserId
+from darkroom.deployments.gateway.batch_orders import read_batch
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import not_found
-from darkroom.deployments.gateway.routes.batches import read_batch
 from darkroom.deployments.gateway.routes.orders import read_order
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.base import Document, Usd
 from darkroom.deployments.gateway.schemas.labels import labelled
 from darkroom.deployments.gateway.services import ServicesOf
@@ -28,7 +28,7 @@ from darkroom.ledger.pricing import price
 from darkroom.models import NoPrice
 from darkroom.order import EstimatePart, Order
 
-router = APIRouter(tags=["Orders"])
+router = whole_router(tags=["Orders"])
 
 Quoted = tuple[Decimal | None, Sequence[EstimatePart]]
 BY_KIND = {each.over_http.kind: each for each in NAMED if each.over_http is not None}
@@ -44,9 +44,9 @@ class QuoteOrder(Document):
 
 
 class QuotePart(Document):
-    """One paid call of it, or several of the same."""
+    """One paid call of it, or several of the same; of a batch all rows of a pass that are known alike."""
 
-    step: str = Field(examples=["run"])
+    step: str = Field(description="Of a batch its pass: `draft` or `final`.", examples=["run"])
     endpoint: str | None = Field(examples=["fal-ai/nano-banana"])
     units: float | None = Field(description="How much of it; null where nobody counts.", examples=[1])
     unit: str | None = Field(examples=["images"])
@@ -89,19 +89,20 @@ def quote_order(asked: QuoteOrder, user_id: UserId, services: ServicesOf) -> Quo
 def _of_order(asked: QuoteOrder, ledger: Ledger, *, user_id: str) -> Quoted:
     prepared = _prepared(_order(asked), ledger, user_id=user_id)
     parts = list(prepared.parts)
-    if not parts and prepared.estimate_usd:
+    if not parts and prepared.estimate_usd:  # a pipeline of a project's may say a sum alone
         step = prepared.first.step if prepared.first else asked.kind
         parts = [EstimatePart(step=step, usd=prepared.estimate_usd, source="pipeline")]
     return prepared.estimate_usd, parts
 
 
 def _prepared(order: Order, ledger: Ledger, *, user_id: str) -> Any:
-    """Prepare the order without the bound that it sets itself; with it where nothing else is known of its price."""
+    """Prepare the order as it is priced."""
+    # Without `max_usd`, which refuses what costs more: that it does is what somebody asks for.
     free = order.model_copy(update={"max_usd": None}) if "max_usd" in type(order).model_fields else order
     try:
         free.check()
         return free.prepare(ledger, user_id=user_id)
-    except NoPrice:
+    except NoPrice:  # nothing else is known of its price than the bound that it sets itself
         order.check()
         return order.prepare(ledger, user_id=user_id)
 
@@ -121,7 +122,7 @@ def _order(asked: QuoteOrder) -> Order:
 
 def _of_batch(body: dict[str, Any], ledger: Ledger, *, user_id: str) -> Quoted:
     """Quote both passes with every row chosen."""
-    options, source, _ = read_batch(body, {})
+    options, source, _ = read_batch(body, {}, ledger, user_id=user_id)
     free = options.model_copy(update={"max_usd": None})
     plan = plan_batch(
         source,
@@ -129,18 +130,7 @@ def _of_batch(body: dict[str, Any], ledger: Ledger, *, user_id: str) -> Quoted:
         style=lambda name: find_style(ledger, user_id, name),
         files=partial(require_own_files, ledger, user_id=user_id),
     )
-    drafted = {child.first.endpoint for child in plan.drafts}
-    second = plan.estimate_usd - plan.forecast.draft_usd
-    parts = [
-        EstimatePart(
-            step="draft",
-            endpoint=drafted.pop() if len(drafted) == 1 else None,
-            usd=plan.forecast.draft_usd,
-            source="list_price",
-        ),
-        EstimatePart(step="final", usd=second, source="list_price"),
-    ]
-    return plan.estimate_usd, [each for each in parts if each.usd]
+    return plan.estimate_usd, plan.parts()
 
 
 def _part(part: EstimatePart, markup: Decimal) -> QuotePart:

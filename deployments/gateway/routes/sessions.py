@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from darkroom.deployments.gateway.auth import ActingCaller, Credentials
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem, not_found
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.sessions import (
     NewSessionDocument,
     SessionDocument,
@@ -23,7 +24,7 @@ from darkroom.deployments.gateway.sign_on import NoOperator, Refused, SignOn
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
+router = whole_router(prefix="/v1/sessions", tags=["Sessions"])
 
 
 @router.post("", status_code=201, summary="Open a session", responses=problem_responses(401, 403))
@@ -32,7 +33,7 @@ def open_session(caller: ActingCaller, services: ServicesOf) -> NewSessionDocume
 
     It holds twelve hours, and ends sooner with its key. A session opens no other one.
     """
-    if caller.session:
+    if caller.session:  # else whoever got hold of one could go on for ever
         raise Problem(
             403,
             "A session opens no other one.",
@@ -46,7 +47,7 @@ def open_session(caller: ActingCaller, services: ServicesOf) -> NewSessionDocume
 @router.post(
     "/oidc/authorization",
     summary="Begin a sign-on by the identity provider",
-    responses=problem_responses(404, 429, 503),
+    responses=problem_responses(404, 503),
 )
 def begin_sign_on(services: ServicesOf) -> SignOnDocument:
     """For operators, where a provider is set. Lead a browser to `url`, and keep the rest for when it comes back."""
@@ -57,7 +58,7 @@ def begin_sign_on(services: ServicesOf) -> SignOnDocument:
     "/oidc",
     status_code=201,
     summary="Open a session by the identity provider",
-    responses=problem_responses(401, 403, 404, 413, 415, 422, 429, 503),
+    responses=problem_responses(401, 403, 404, 413, 415, 422, 503),
 )
 def finish_sign_on(proof: SignOnProof, services: ServicesOf) -> NewSessionDocument:
     """With the code that a browser came back with, in place of a key: for who is on the list of operators.
@@ -68,6 +69,7 @@ def finish_sign_on(proof: SignOnProof, services: ServicesOf) -> NewSessionDocume
     try:
         who = sign_on.finish(proof.code, nonce=proof.nonce, code_verifier=proof.code_verifier, issuer=proof.iss)
     except Refused as refused:
+        # Why is for the log alone: whoever came is shown nothing of the token.
         logger.warning("A sign-on was refused: %s", refused)
         remedy = "Begin again; if that does not help, the gateway's log says why."
         raise Problem(401, "The identity provider has not proved who that is.", field="code", remedy=remedy) from None
@@ -81,9 +83,9 @@ def finish_sign_on(proof: SignOnProof, services: ServicesOf) -> NewSessionDocume
 @router.get("/current", summary="Look at the session", responses=problem_responses(401, 403, 404))
 def get_session(caller: ActingCaller, credentials: Credentials, services: ServicesOf) -> SessionDocument:
     """Tell whose it is, what it is good for, and until when."""
-    assert credentials is not None
+    assert credentials is not None  # else there would be no caller
     found = services.ledger.sessions.get(credentials.credentials) if caller.session else None
-    if found is None:
+    if found is None:  # it is a key that was shown, or a session that has ended in this moment
         raise not_found("session")
     return SessionDocument(
         user_id=found.key.user_id,

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Body, Cookie, Depends, Header, Query, Request
+from fastapi import Body, Cookie, Depends, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
@@ -28,6 +28,7 @@ from darkroom.deployments.gateway.loops.news_feed import MOST_READ, NewsFeed, St
 from darkroom.deployments.gateway.openapi import problem_responses
 from darkroom.deployments.gateway.problems import Problem
 from darkroom.deployments.gateway.routes.jobs import own_job
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.news import NewsDocument, StreamToken
 from darkroom.deployments.gateway.services import ServicesOf
 from darkroom.deployments.gateway.stream_tokens import LIFETIME, LONGEST, ReadToken, read_token, write_token
@@ -37,12 +38,11 @@ from darkroom.ledger.keys import digest
 from darkroom.ledger.news import TOPICS, known_topics
 from darkroom.timing import Timing
 
-router = APIRouter(tags=["Stream"])
+router = whole_router(tags=["Stream"])
 
 COOKIE = "darkroom_stream"
-MOST_NUMBER = 2**63 - 1
+MOST_NUMBER = 2**63 - 1  # of a bigint of Postgres'
 SECONDS_TO_SAY_SO = 2.0  # at the gateway's end; it has ten to finish
-EXAMPLE = 'id: 1207\nevent: job.completed\ndata: {"number": 1207, "job_id": "job_019aa1f0c5d2"}\n\n'
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": NewsDocument,
@@ -169,6 +169,7 @@ async def follow(
     return StreamResponse(
         services.news,
         stream,
+        # A browser that comes again sends both: its address is the one by which it came first.
         after if number is None else number,
         by_link=reader.by_link,
         timing=services.ledger.timing,
@@ -187,6 +188,7 @@ class StreamResponse(EventSourceResponse):
             ping=timing.stream_heartbeat.total_seconds(),
             ping_message_factory=lambda: ServerSentEvent(comment="here"),
             send_timeout=timing.stream_stuck.total_seconds(),
+            # A task beside the lines, which wait for the stream and hear of the server's end by its end alone.
             data_sender_callable=self._end_with_the_gateway,
             shutdown_event=self._going,
             shutdown_grace_period=SECONDS_TO_SAY_SO,
@@ -208,6 +210,7 @@ async def _lines(feed: NewsFeed, stream: Stream, after: int | None, timing: Timi
     """Yield what was told after the reader's last number, then what comes, each once; and at the end why."""
     again = timing.stream_again.total_seconds()
     last = stream.since if after is None else after
+    # When to come back comes first: a gateway that is killed has no last word.
     yield ServerSentEvent(comment="open", retry=round(1000 * again)).encode()
     while last < stream.since and stream.ended is None:
         page = await run_in_threadpool(feed.written, stream.audience, after=last, until=stream.since)
@@ -238,6 +241,7 @@ def _topics(given: list[str]) -> frozenset[str]:
 def _number(last_event_id: str | None) -> int | None:
     if not last_event_id:
         return None
+    # `isdigit` alone is true of `²`, too.
     if last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id) <= MOST_NUMBER:
         return int(last_event_id)
     raise BadInput("It is no number. Send the `id` of the last event that you had.", field="Last-Event-ID")

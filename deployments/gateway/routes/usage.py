@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 
 from darkroom.clock import utc_now
 from darkroom.deployments.gateway.auth import UserId
 from darkroom.deployments.gateway.openapi import problem_responses
+from darkroom.deployments.gateway.routing import whole_router
 from darkroom.deployments.gateway.schemas.base import Document, Usd
 from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.ledger import Sums, Usage
 
-router = APIRouter(tags=["Money"])
+router = whole_router(tags=["Money"])
 
 LONGEST = timedelta(days=366)
 CSV = "text/csv"
@@ -38,7 +39,8 @@ From = Annotated[
     Query(
         alias="from",
         pattern=TIME,
-        description="Of what ended at or after that day or time; UTC without a zone. Default: the first of this month.",
+        description="Of what ended at or after that day or time; UTC without a zone. Default: the first of the month "
+        "that `to` is in or at whose end it is; without `to`, of this month.",
         examples=["2026-11-01"],
     ),
 ]
@@ -117,9 +119,14 @@ def answer(
 
 
 def span(begin: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
-    """Return the bounds of the time, in UTC. Raise BadInput for one that is no time, or too long."""
+    """Return the bounds of the time, in UTC: this month's, or by an end alone the month that it is the end of.
+
+    Raise BadInput for one that is no time, or too long.
+    """
     until = (end or utc_now()).astimezone(UTC)
     first = until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    if until == end == first and first.year > 1:  # whoever says `to=2026-12-01` means November; no year is before 1
+        first = (first - timedelta(days=1)).replace(day=1)
     since = first if begin is None else begin.astimezone(UTC)
     if since > until:
         raise BadInput("`from` is after `to`. Give the earlier time first.", field="from")
@@ -135,7 +142,7 @@ def _read(text: str | None, field: str) -> datetime | None:
         # An unescaped + of a zone comes as a blank.
         read = datetime.fromisoformat(f"{text[:11]}{text[11:].replace(' ', '+')}".upper())
         return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:  # overflow: the first or the last year, in a zone
         raise BadInput("There is no such day or time.", field=field) from error
 
 
@@ -152,6 +159,7 @@ def as_csv(items: Sequence[Sums]) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, str):
         return f"'{value}" if value.startswith(FORMULA) else value
+    # Without the exponent by which a Decimal writes what is small: `1E-7`.
     return "" if value is None else f"{value:f}" if not isinstance(value, int) else str(value)
 
 

@@ -20,7 +20,7 @@ from darkroom.deployments.gateway.services import Services, ServicesOf
 from darkroom.errors import BadInput
 from darkroom.ledger import Wait
 
-router = APIRouter()
+router = APIRouter()  # no whole one, as it stands at two addresses (`app.py`)
 
 LONGEST = timedelta(days=100 * 366)
 

@@ -24,6 +24,7 @@ Scopes = Annotated[list[Scope], Field(min_length=1, max_length=len(Scope), descr
 Money = Annotated[
     Decimal,
     Field(gt=0, le=MOST_USD, max_digits=12, decimal_places=6),
+    # A Decimal's own schema takes text, too.
     WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MOST_USD}),
 ]
 Weight = Annotated[
@@ -215,5 +216,5 @@ def account_document(account: Account, *, now: datetime, timing: Timing) -> Acco
         user_slots=account.user_slots,
         endpoint_caps=account.endpoint_caps or {},
         down_since=account.down_since,
-        slowed_at=account.slowed_at if slowed else None,
+        slowed_at=account.slowed_at if slowed else None,  # on record it stays when the slots are given back
     )

@@ -12,6 +12,7 @@ Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="js
 
 
 class Document(BaseModel):
+    # By name, too: `from` and `class` are words of Python's, so such fields have an alias.
     model_config = ConfigDict(populate_by_name=True, from_attributes=True)
 
 

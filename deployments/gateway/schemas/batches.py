@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from pydantic import Field
 
@@ -38,6 +39,15 @@ class BatchDocument(Document):
     winners: list[int] | None = Field(description="The chosen rows, from 0.")
     numbers: str | None = Field(
         description="The same as they stand on the contact sheet, from 1.", examples=["3, 7, 12-20"]
+    )
+
+
+class ManifestDocument(Document):
+    """The rows of a batch as they were given."""
+
+    rows: list[dict[str, Any]] = Field(
+        description="In their order, and without the batch's defaults; passwords and signatures in them are hidden.",
+        examples=[[{"id": "sku-1", "prompt": "a red mug on oak"}]],
     )
 
 

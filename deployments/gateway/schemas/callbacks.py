@@ -16,6 +16,7 @@ from darkroom.ledger import Callback, CallbackEndpoint, Ledger, News
 from darkroom.ledger.canonical_json import dumps
 from darkroom.ledger.news import ENDS, TOPICS, known_topics
 from darkroom.settings import Settings
+from darkroom.shown_addresses import without_secrets
 
 LONGEST_URL = 2000
 THIN = ("number", "event", "user_id", "user", "job_id", "kind")
@@ -70,7 +71,9 @@ class CallbackDocument(Document):
     number: int | None = Field(description="Its place in the stream; null for a test.")
     user_id: str
     job_id: str | None
-    url: str
+    url: str = Field(
+        description="Without passwords, signatures and the like in it.", examples=["https://shop.example.com/darkroom"]
+    )
     status: CallbackStatus
     attempts: int
     next_at: datetime | None = Field(description="When it is sent next; null once it has ended.")
@@ -102,6 +105,7 @@ def known_events(events: Sequence[str]) -> list[str]:
     try:
         found = known_topics(events)
     except ValueError:
+        # Not as it is: before the words of a ValueError pydantic puts its own.
         raise PydanticCustomError(
             "event", "There is no such event. Use some of these: {known}", {"known": ", ".join(TOPICS)}
         ) from None
@@ -114,12 +118,14 @@ def endpoint_document(endpoint: CallbackEndpoint, *, secret: str | None = None) 
 
 def callback_document(callback: Callback) -> CallbackDocument:
     next_at = callback.next_at if callback.status == "pending" else None
-    return CallbackDocument(**callback.model_dump(exclude={"next_at"}), next_at=next_at)
+    url = without_secrets(callback.url)  # of an order it may be, where it is shown without them, too
+    return CallbackDocument(**callback.model_dump(exclude={"next_at", "url"}), next_at=next_at, url=url)
 
 
 def callback_body(callback: Callback, ledger: Ledger, settings: Settings) -> bytes:
     """Return what is sent: the news as the stream has it, with the job as it is now and links that hold."""
     data = {} if callback.number is None else _data(callback, callback.number, ledger, settings)
+    # Standard Webhooks: the body has when it happened, the header when it was sent.
     return dumps({"type": callback.event, "timestamp": callback.published_at.isoformat(), "data": data}).encode()
 
 
@@ -140,5 +146,6 @@ def _data(callback: Callback, number: int, ledger: Ledger, settings: Settings) -
     document = news_document(news, settings).model_dump(mode="json", by_alias=True)
     if callback.thin:
         return {name: document[name] for name in THIN}
+    # As it is now: the news may be hours old when it is sent at last.
     whole = job_document(job, ledger, settings).model_dump(mode="json", by_alias=True) if job else None
     return document | {"job": whole}

@@ -7,17 +7,23 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from darkroom.deployments.gateway.schemas.base import Document, Usd, either
 from darkroom.ledger import MOST_LETTERS, MOST_REASON, DeadLetter, DeadLetterFilter, Done, Price
 
-MOST_USD = Decimal(100_000)
+MOST_USD = 100_000
 
 Word = Annotated[str | None, Field(min_length=1, max_length=200)]
 JobId = Annotated[str, Field(min_length=1, max_length=100)]
-# Floats of JSON are read by their digits: 0.1 is a tenth.
-Budget = Annotated[Decimal, BeforeValidator(lambda given: str(given) if isinstance(given, float) else given)]
+Budget = Annotated[
+    Decimal,
+    Field(ge=0, le=MOST_USD, decimal_places=6),
+    # Floats of JSON are read by their digits: 0.1 is a tenth.
+    BeforeValidator(lambda given: str(given) if isinstance(given, float) else given),
+    # A Decimal's own schema takes text, too.
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": MOST_USD}),
+]
 
 
 class ReusableDocument(Document):
@@ -122,9 +128,7 @@ class Selected(BaseModel):
 
 
 class ReplayOrder(Selected):
-    budget_usd: Budget | None = Field(
-        None, ge=0, le=MOST_USD, decimal_places=6, description="Without it you are told what it would cost."
-    )
+    budget_usd: Budget | None = Field(None, description="Without it you are told what it would cost.")
 
 
 class DiscardOrder(Selected):

@@ -105,6 +105,7 @@ class PreviewDocument(Document):
     asset_id: str = Field(examples=["ast_019aa1f0d8b4"])
     url: str = Field(description="A link that needs no key and holds for an hour.")
     content_type: str = Field(examples=["image/jpeg"])
+    width: int | None = Field(description="In pixels. What has none was not read to its end, and has no small picture.")
 
 
 class JobSummary(Document):
@@ -198,6 +199,7 @@ def summaries(jobs: Sequence[Job], ledger: Ledger, settings: Settings) -> list[J
 
 def job_document(job: Job, ledger: Ledger, settings: Settings) -> JobDocument:
     requests = ledger.requests.of_job(job.id)
+    # Counted once for both: three counts of 10,000 rows took a tenth of a second.
     passes = ledger.batches.counts(job.id) if job.kind == BATCH else ()
     (head,) = _heads([job], ledger, settings, whole=True)
     return JobDocument(
@@ -246,6 +248,7 @@ def asset_document(asset: Asset, settings: Settings) -> AssetDocument:
 
 def _heads(jobs: Sequence[Job], ledger: Ledger, settings: Settings, *, whole: bool = False) -> list[dict[str, Any]]:
     """Return what every document of a job begins with. `whole`: with the order as long as it is."""
+    # For all of them at once: a page has up to 200.
     ids = [job.id for job in jobs]
     figures, files = ledger.jobs.usage(ids), ledger.jobs.first_files(ids)
     return [
@@ -274,4 +277,4 @@ def _preview(asset: Asset | None, settings: Settings) -> PreviewDocument | None:
     if asset is None:
         return None
     url = asset_url(asset.id, settings)
-    return PreviewDocument(asset_id=asset.id, url=url, content_type=asset.content_type)
+    return PreviewDocument(asset_id=asset.id, url=url, content_type=asset.content_type, width=asset.width)

@@ -21,7 +21,7 @@ MOST_TAGS = 20
 LONGEST_TAG = 100
 LARGEST_METADATA = 4096  # bytes of JSON
 
-Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TAG)]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TAG, pattern=r"\S")]
 
 
 class Labelled(BaseModel):
@@ -61,6 +61,7 @@ class Labelled(BaseModel):
     @field_validator("callback_events")
     @classmethod
     def _known(cls, events: list[str], others: ValidationInfo) -> list[str]:
+        # An address that was refused is not among them, and is told of already.
         if others.data.get("callback_url", "") is None:
             raise PydanticCustomError("events", "It says what goes to a callback_url, and there is none; give one")
         return known_events(events)
@@ -86,6 +87,7 @@ def labelled(order: type[Order]) -> type[Order]:
     if FIELDS & set(order.model_fields):
         return order
     if order not in _MADE:
+        # In this order of bases: the parameters without labels go before the order's own.
         _MADE[order] = create_model(order.__name__, __base__=(_LabelledOrder, order), __doc__=order.__doc__)
     return _MADE[order]
 

@@ -67,5 +67,6 @@ _FACTS = tuple(ModelSummary.model_fields.keys() - {"unit_price_usd", "call_usd",
 
 
 def _facts(card: Card | ModelCard) -> dict[str, Any]:
+    # All sums are in USD: a price in another currency is as good as none.
     in_usd = card.unit_price if card.currency == "USD" else None
     return {name: getattr(card, name) for name in _FACTS} | {"unit_price_usd": in_usd}

@@ -40,6 +40,7 @@ class StreamToken(Document):
 def news_document(news: News, settings: Settings) -> NewsDocument:
     data = dict(news.data or {})
     if "asset_id" in data:
+        # Not on record: it holds an hour, from when it is sent.
         data["url"] = asset_url(data["asset_id"], settings)
     return NewsDocument(
         number=news.number,

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from darkroom.deployments.gateway.schemas.base import Document, Usd
-from darkroom.deployments.gateway.schemas.dead_letters import MOST_USD, Budget, FilterBody, Selected, Word
+from darkroom.deployments.gateway.schemas.dead_letters import Budget, FilterBody, Selected, Word
 from darkroom.ledger import MOST_REASON, AccountNow, Drift
 from darkroom.ledger.queue import LaneNow, RunNow, Waited
 from darkroom.settings import Settings
@@ -150,9 +150,7 @@ class OfAnybody(Selected):
 
 
 class CauseReplay(OfAnybody):
-    budget_usd: Budget | None = Field(
-        None, ge=0, le=MOST_USD, decimal_places=6, description="Without it you are told what it would cost."
-    )
+    budget_usd: Budget | None = Field(None, description="Without it you are told what it would cost.")
 
 
 class CauseDiscard(OfAnybody):

@@ -12,7 +12,8 @@ from fastapi import Query
 from darkroom.errors import BadInput
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items on the page.")]
-# In full, so that the documentation tells which are taken: the microseconds and the id of a row.
+# In full, so that the documentation tells which are taken: the microseconds and the id of a row. Sixteen digits reach
+# to the year 2286, which is a time that Python has.
 CURSOR = "^([0-9]{1,16}-[A-Za-z0-9_]{1,100})?$"
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", json_schema_extra={"pattern": CURSOR})]
 
@@ -51,6 +52,7 @@ def cut(found: Sequence[Row], limit: int, place: Callable[[Row], Place]) -> tupl
 
 
 def _write(at: datetime, id: str) -> str:
+    # To the microsecond, as the ledger has it: rows of one second are told apart.
     return f"{(at - _EPOCH) // timedelta(microseconds=1)}-{id}"
 
 

@@ -43,5 +43,5 @@ class SignOnProof(BaseModel):
 
     code: str = Field(min_length=1, max_length=4000)
     nonce: str = Field(min_length=1, max_length=200)
-    code_verifier: str = Field(min_length=43, max_length=128)
+    code_verifier: str = Field(min_length=43, max_length=128)  # RFC 7636, 4.1
     iss: str | None = Field(None, max_length=1000, description="As it came back, where it did.")

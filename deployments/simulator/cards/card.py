@@ -16,6 +16,7 @@ _DATE = datetime(2026, 6, 1, tzinfo=UTC)
 _REQUEST_ID = {"type": "string", "description": "The request id."}
 
 
+# Equal by identity alone: its schemas are dictionaries, which have no hash for a cache to go by.
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Card:
     """What is known of a model at fal.
@@ -63,6 +64,7 @@ class Card:
             "thumbnail_url": f"https://v3b.fal.media/files/thumbnails/{self.endpoint.replace('/', '-')}.webp",
             "model_url": f"https://fal.run/{self.endpoint}",
             "date": _moment(self.date),
+            # fal has deprecated both, and says false of every model.
             "highlighted": False,
             "pinned": False,
             "license_type": "commercial",
@@ -120,6 +122,7 @@ class Card:
         return self._schema("get", f"/{self.endpoint}/requests/{{request_id}}")
 
     def _schema(self, method: str, path: str) -> Schema:
+        # By the path, not by a component's name: a document that operators give has names of its own.
         call = self.openapi["paths"][path][method]
         holder = call["requestBody"] if method == "post" else call["responses"]["200"]
         return self.resolve(holder["content"]["application/json"]["schema"])
@@ -129,7 +132,7 @@ class Card:
         while "$ref" in schema:
             found: Any = self.openapi
             for part in str(schema["$ref"]).removeprefix("#/").split("/"):
-                found = found[part.replace("~1", "/").replace("~0", "~")]
+                found = found[part.replace("~1", "/").replace("~0", "~")]  # a JSON pointer's escapes
             schema = found
         return schema
 
@@ -139,6 +142,8 @@ def _input(schema: Schema) -> Schema:
 
 
 def _paths(endpoint: str, name: str) -> dict[str, Any]:
+    # As fal's documents have them, and not as its queue is: that has owner and alias only in its paths, 202 for what is
+    # not over, and another answer to a cancel.
     request = f"/{endpoint}/requests/{{request_id}}"
     parameter = {"name": "request_id", "in": "path", "required": True, "schema": _REQUEST_ID}
     logs = {"name": "logs", "in": "query", "required": False, "schema": {"type": "number"}}

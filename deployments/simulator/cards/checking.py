@@ -1,8 +1,4 @@
-"""An input held against its card's schema, with pydantic's words for what is wrong, which are fal's.
-
-The schema is OpenAPI 3.0: `nullable` is turned into what JSON Schema has for it. fal coerces a little more than this
-does (the number in `"2"`); whoever sends the right type notices nothing.
-"""
+"""An input held against its card's schema, with pydantic's words for what is wrong, which are fal's."""
 
 from __future__ import annotations
 
@@ -58,8 +54,10 @@ def with_defaults(card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
     return defaults | {name: value for name, value in given.items() if value is not None}
 
 
+# A card does not change: another schema is another card.
 @lru_cache(maxsize=256)
 def _validator(card: Card) -> Draft202012Validator:
+    # fal coerces a little more than this does (the number in `"2"`); whoever sends the right type notices nothing.
     components = _as_json_schema(card.openapi.get("components", {}))
     return Draft202012Validator({**_as_json_schema(card.schema_of_input), "components": components})
 
@@ -70,11 +68,13 @@ def _as_json_schema(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     turned = {name: _as_json_schema(value) for name, value in schema.items() if name != "nullable"}
+    # OpenAPI 3.0 says `nullable`, where JSON Schema has a type for null.
     return {"anyOf": [turned, {"type": "null"}]} if schema.get("nullable") is True else turned
 
 
 def _details(error: ValidationError) -> Iterator[dict[str, Any]]:
     place, word, value = tuple(error.absolute_path), str(error.validator), error.validator_value
+    # Of an either-or pydantic tells what each side does not like.
     if error.context:
         for each in error.context:
             yield from _details(each)

@@ -31,9 +31,11 @@ _INPUT = record(
 
 def odd_cards() -> Iterator[Card]:
     """Yield an entry without metadata, a withdrawn one, one whose schema cannot be had, one with a wrong price."""
+    # As fal's specification allows for: "endpoints without registry entries".
     yield _card("fal-ai/unlisted/draft", 0, has_metadata=False)
     yield _card("fal-ai/sketch/v1", 1, status="deprecated")
     yield _card("fal-ai/broken-schema", 2, expansion_fails=True)
+    # Others have found models at fal whose list price was far below what is charged.
     yield _card("fal-ai/imagine-video", 1, charged_price=Decimal("0.3"))
 
 

@@ -78,7 +78,7 @@ MEDIA = (
         output=_VIDEO,
         unit="units",
         unit_price=Decimal("0.01"),
-        units_per_file=Decimal(10),
+        units_per_file=Decimal(10),  # as charges of it have been seen
         pricing="Ten units for a film of up to eight seconds, twenty for a longer one.",
     ),
     Card(
@@ -185,7 +185,7 @@ MEDIA = (
         input=record(
             "training_data_url",
             training_data_url=file_url("A zip archive of pictures or films."),
-            number_of_steps=integer(1, 20_000, default=400),
+            number_of_steps=integer(100, 20_000, default=400),
             learning_rate=number(0.000001, 1, default=0.0002),
             trigger_phrase=text(default=""),
             auto_scale_input=flag(False),

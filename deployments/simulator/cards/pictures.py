@@ -38,6 +38,7 @@ _FLUX_OUTPUT = record(
     has_nsfw_concepts=listing({"type": "boolean"}),
     prompt=text(),
 )
+# What it wants of both edges together no schema says: see `check_gpt_size`.
 _GPT_EDGE = {"type": "integer", "minimum": 16, "maximum": 3840, "multipleOf": 16}
 _GPT_SIZE = {"GptImageSize": {"title": "GptImageSize", **record("width", "height", width=_GPT_EDGE, height=_GPT_EDGE)}}
 _GPT_PRICING = (
@@ -80,7 +81,7 @@ PICTURES = (
         category="text-to-image",
         input=record("prompt", **_flux()),
         output=_FLUX_OUTPUT,
-        unit="megapixels",
+        unit="megapixels",  # by the price list; the example in fal's specification says images
         unit_price=Decimal("0.025"),
     ),
     Card(
@@ -110,7 +111,7 @@ PICTURES = (
         output=_IMAGES,
         components=_GPT_SIZE,
         unit="units",
-        unit_price=Decimal(1),
+        unit_price=Decimal(1),  # charged by tokens: a unit is a dollar
         pricing=_GPT_PRICING,
     ),
     Card(
@@ -195,7 +196,7 @@ PICTURES = (
         ),
         output=_ONE_IMAGE,
         unit="compute seconds",
-        unit_price=Decimal("0.00111"),
+        unit_price=Decimal("0.00111"),  # assumed: what fal takes for a second of it is not confirmed
     ),
     Card(
         endpoint="fal-ai/birefnet/v2",
@@ -223,7 +224,7 @@ PICTURES = (
         ),
         output=record("image", image=IMAGE, mask_image=IMAGE),
         unit="compute seconds",
-        unit_price=Decimal("0.00111"),
+        unit_price=Decimal("0.00111"),  # assumed, as esrgan's
     ),
     Card(
         endpoint="fal-ai/bria/background/remove",

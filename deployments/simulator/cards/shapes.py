@@ -74,6 +74,7 @@ def image_size(*more: str, default: str = "landscape_4_3", component: str = "Ima
 
 def example(schema: Schema, url: str) -> dict[str, Any]:
     """Return the schema of a file with an example, whose name tells its kind."""
+    # OpenAPI 3.0 passes over what stands beside a `$ref`.
     return {"allOf": [schema], "examples": [{"url": url}]}
 
 
@@ -81,6 +82,7 @@ def _file(title: str, **more: Schema) -> dict[str, Any]:
     named = record(
         "url",
         url=text("The URL where the file can be downloaded from."),
+        # All but the address may be null.
         content_type=nullable(text("The mime type of the file.")),
         file_name=nullable(text("The name of the file.")),
         file_size=nullable({"type": "integer", "description": "The size of the file in bytes."}),

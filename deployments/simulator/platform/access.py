@@ -19,7 +19,7 @@ Row = TypeVar("Row")
 READERS = (Scope.API, Scope.ADMIN)
 ADMINS = (Scope.ADMIN,)
 AUDITORS = (Scope.ADMIN, Scope.BILLING)
-_MAX_VALUES = 50
+_MAX_VALUES = 50  # fal's own bound
 
 
 class PlatformError(FalError):
@@ -33,7 +33,7 @@ class RateLimit:
     """So many calls in a window of time for each key. Without a limit everybody may ask as often as they like."""
 
     def __init__(self) -> None:
-        self.calls: int | None = None
+        self.calls: int | None = None  # fal publishes no numbers, so there is none until a test sets one
         self.seconds = 60.0
         self._counts: Counter[str] = Counter()
         self._began = 0.0
@@ -50,10 +50,12 @@ class RateLimit:
         passed = time.monotonic() - self._began
         if passed >= self.seconds:
             self._counts.clear()
+            # Windows follow each other without gaps, whenever somebody asks.
             self._began += passed - passed % self.seconds
             passed %= self.seconds
         self._counts[key] += 1
         if self._counts[key] > self.calls:
+            # The seconds until the window is over. Of 0 a client would make a call that is too early.
             reset = {"x-ratelimit-reset": str(max(1, round(self.seconds - passed)))}
             raise PlatformError(429, "rate_limited", "Too many requests. Try again later.", reset)
 
@@ -78,12 +80,11 @@ def values(request: Request, name: str, *, required: bool = False) -> list[str]:
 
 
 def page(request: Request, rows: Sequence[Row], *, usual: int, most: int) -> tuple[list[Row], dict[str, Any]]:
-    """Return the rows of the page that the cursor numbers, and the words about the next one.
-
-    Rows that have come in front since the page before shift the rest.
-    """
+    """Return the rows of the page that the cursor numbers, and the words about the next one."""
+    # By number, as fal does: rows that have come in front since the page before shift the rest.
     limit, number = _limit(request, usual=usual, most=most), _number(request.query_params.get("cursor"))
     found, more = list(rows[(number - 1) * limit : number * limit]), len(rows) > number * limit
+    # fal's examples have `Mg==`, which is a 2.
     cursor = base64.b64encode(str(number + 1).encode()).decode() if more else None
     return found, {"next_cursor": cursor, "has_more": more}
 
@@ -118,6 +119,7 @@ def moment(text: str | None) -> datetime | None:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise invalid(f"not an ISO 8601 time: {text}") from None
+    # fal takes a plain date as well, which has no zone; its answers are in UTC.
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

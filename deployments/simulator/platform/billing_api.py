@@ -17,9 +17,9 @@ from ..charges import BillingEvent
 from ..provider import Provider
 from .access import ADMINS, AUDITORS, caller, invalid, page, span, values, written
 
-_PAGE, _MAX_PAGE = 1000, 10_000
-_MAX_DAYS = 90
-# The usual width of a bucket, for spans below so many hours.
+_PAGE, _MAX_PAGE = 1000, 10_000  # fal's bound is the second
+_MAX_DAYS = 90  # fal's own bound
+# The usual width of a bucket, for spans below so many hours, by fal's specification.
 _FRAMES = (("minute", 2), ("hour", 48), ("day", 64 * 24), ("week", 183 * 24))
 
 
@@ -35,7 +35,7 @@ class BillingApi:
         ]
 
     async def billing_events(self, request: Request) -> Response:
-        """List what is to be seen by now, newest first. One that is late comes with its own time, not that of now."""
+        """List what is to be seen by now, newest first."""
         rows = self._events(request)
         requests = values(request, "request_id")
         sought = [event for event in reversed(rows) if not requests or event.request_id in requests]
@@ -65,6 +65,7 @@ class BillingApi:
 
     def _events(self, request: Request) -> list[BillingEvent]:
         """Return the events of the time and the endpoints asked for, oldest first."""
+        # A key of fal's preset "Billing" has been seen to read these; the balance wants an ADMIN key.
         account = caller(request, *AUDITORS)
         start, end = span(request)
         if end - start > timedelta(days=_MAX_DAYS):
@@ -81,6 +82,7 @@ def _event(event: BillingEvent) -> dict[str, Any]:
     return {
         "request_id": event.request_id,
         "endpoint_id": event.endpoint,
+        # Not of now: who asks only for what is new since the last time misses the ones that come late.
         "timestamp": written(event.at),
         "output_units": float(event.units),
         "unit_price": float(event.unit_price),
@@ -88,7 +90,7 @@ def _event(event: BillingEvent) -> dict[str, Any]:
         "cost_subtotal": float(event.subtotal),
         "cost_discount": float(event.discount),
         "cost_total": float(event.total),
-        "cost_estimate_nano_usd": event.nano_usd,
+        "cost_estimate_nano_usd": event.nano_usd,  # the one sum that is no float
     }
 
 
@@ -118,7 +120,7 @@ def _sum(group: list[BillingEvent]) -> dict[str, Any]:
         "cost_subtotal": float(total + discount),
         "cost_discount": float(discount),
         "cost_total": float(total),
-        "cost": float(total),
+        "cost": float(total),  # deprecated, and the same as cost_total
         "currency": "USD",
     }
 

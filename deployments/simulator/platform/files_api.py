@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,12 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..answers import Json
+from ..book import Account
 from ..cdn import StoredFile
 from ..provider import Provider
 from .access import ADMINS, caller, invalid, json_object, not_found
 
 _ACCESS = ("allow", "forbid", "hide")
-_MAX_SIGNED_SECONDS = 7 * 24 * 3600
+_MAX_SIGNED_SECONDS = 7 * 24 * 3600  # fal's own bound
 
 
 class FilesApi:
@@ -37,7 +37,8 @@ class FilesApi:
         return Json(self._provider.storage_settings(account))
 
     async def set_settings(self, request: Request) -> Response:
-        """Replace them: what is left out is reset."""
+        """Replace the settings."""
+        # As at fal, what is left out is reset.
         account, body = caller(request, *ADMINS), await json_object(request)
         seconds, acl = body.get("expiration_duration_seconds"), body.get("initial_acl")
         if seconds is not None and (not isinstance(seconds, int) or seconds < 1):
@@ -48,35 +49,42 @@ class FilesApi:
         return Json(self._provider.storage_settings(account))
 
     async def acl(self, request: Request) -> Response:
-        caller(request, *ADMINS)
-        return Json({"default": self._file(request).access, "rules": []})
+        file = self._file(request, caller(request, *ADMINS))
+        return Json({"default": file.access, "rules": []})
 
     async def set_acl(self, request: Request) -> Response:
-        caller(request, *ADMINS)
-        file, asked = self._file(request), _acl(await json_object(request))
-        file.access = asked["default"]
+        self._file(request, caller(request, *ADMINS))
+        asked = _acl(await json_object(request))
+        self._provider.cdn.restrict(_path(request), asked["default"])
         return Json(asked)
 
     async def sign(self, request: Request) -> Response:
         """Give an address that may be read whatever the file's access."""
-        caller(request, *ADMINS)
-        file, body = self._file(request), await json_object(request)
+        self._file(request, caller(request, *ADMINS))
+        body = await json_object(request)
         seconds = body.get("expiration_seconds", 3600)
         if not isinstance(seconds, int) or not 1 <= seconds <= _MAX_SIGNED_SECONDS:
             raise invalid(f"expiration_seconds must be from 1 to {_MAX_SIGNED_SECONDS}")
-        ticket = secrets.token_urlsafe(16)
-        file.sign(ticket, seconds=seconds)
+        if (ticket := self._provider.cdn.sign(_path(request), seconds=seconds)) is None:
+            raise not_found("No such file")
         return Json({"signed_url": f"{request.query_params['url']}?identity={ticket}"})
 
-    def _file(self, request: Request) -> StoredFile:
-        file = self._provider.cdn.find(urlsplit(request.query_params.get("url", "")).path)
-        if file is None:
+    def _file(self, request: Request, account: Account) -> StoredFile:
+        """Return the account's own file. Raise PlatformError for any other."""
+        file = self._provider.cdn.find(_path(request))
+        # Assumed: another account's is answered like none, as its requests are.
+        if file is None or file.owner != account.user_id:
             raise not_found("No such file")
         return file
 
 
+def _path(request: Request) -> str:
+    return urlsplit(request.query_params.get("url", "")).path
+
+
 def _acl(asked: Any) -> dict[str, Any]:
-    """Return what is kept of an access list: rules for users that are not known, and here nobody is, are dropped."""
+    """Return what is kept of an access list."""
+    # fal drops rules for users that it does not know, and here nobody is known.
     if not isinstance(asked, dict) or asked.get("default") not in _ACCESS:
         raise invalid(f"default must be one of {', '.join(_ACCESS)}")
     return {"default": asked["default"], "rules": []}

@@ -15,7 +15,7 @@ from ..cards.card import Card
 from ..provider import Provider
 from .access import READERS, caller, invalid, json_object, not_found, page, values
 
-_PAGE, _MAX_PAGE = 50, 100
+_PAGE, _MAX_PAGE = 50, 100  # assumed: fal does not state the most
 _SCHEMA = "openapi-3.0"
 # By the kind of estimate: the name of the quantity, and the least of it.
 _QUANTITIES = {
@@ -54,13 +54,11 @@ class ModelsApi:
         return Json({"models": [_entry(card, expand) for card in shown], **words})
 
     async def pricing(self, request: Request) -> Response:
-        """Answer what the list says; an id that is not known is left out, and 404 if none is.
-
-        It is not known whether fal answers 404 as soon as one is not: operators switch to that.
-        """
+        """Answer what the list says; an id that is not known is left out, and 404 if none is."""
         caller(request, *READERS)
         names = values(request, "endpoint_id", required=True)
         cards = [card for card in self._catalogue.some(names) if card.is_priced]
+        # It is not known whether fal answers 404 as soon as one id is unknown: `pricing_is_strict` does so.
         if not cards or (self._provider.pricing_is_strict and len(cards) < len(set(names))):
             raise not_found(f"No pricing for {', '.join(names)}")
         return Json({"prices": [_price(card) for card in cards], "next_cursor": None, "has_more": False})
@@ -71,6 +69,7 @@ class ModelsApi:
         kind, endpoints = body.get("estimate_type"), body.get("endpoints")
         if kind not in _QUANTITIES or not isinstance(endpoints, dict) or not endpoints:
             raise invalid(f"estimate_type must be one of {', '.join(_QUANTITIES)}, with endpoints")
+        # fal answers with the sum alone: who wants to know the parts has to ask for each.
         total = sum((self._cost(str(kind), name, asked) for name, asked in endpoints.items()), Decimal(0))
         return Json({"estimate_type": kind, "total_cost": float(total), "currency": "USD"})
 

@@ -71,6 +71,7 @@ class ModelOrder(_Order):
         fields = self.model_dump(exclude={"endpoint_id", "title", "openapi", "pace"})
         card = Card(endpoint=self.endpoint_id, title=self.title or self.endpoint_id, document=self.openapi, **fields)
         try:
+            # Looked up now, so that a bad document is this order's 422, and not the failure of each request to come.
             _ = card.schema_of_input, card.schema_of_output
         except (KeyError, TypeError) as error:
             raise HTTPException(422, f"The document has no such part: {error}") from error
@@ -170,6 +171,7 @@ class PlatformOperatorApi:
             self._charges.lag_seconds = order.billing_lag
         if order.discount is not None:
             self._charges.discount = order.discount
+        # Null says something here: that there is no limit any more.
         if "rate_limit" in said:
             self._provider.rate_limit.set(order.rate_limit, seconds=order.rate_seconds)
         if order.request_list is not None:

@@ -1,14 +1,10 @@
-"""The account's own list of requests, where an orphan whose submit answer was lost can be found, and deletions from it.
-
-It is not known whether fal lists what still waits, and which of a request's times the list goes by. As it comes, the
-list goes by the time of the submit and has everything in it; operators switch it to `ended`, where only what is over
-is listed, by its end, and `start` and `end` are compared with that.
-"""
+"""The account's own list of requests, where one whose submit answer was lost can be found, and deletions from it."""
 
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -20,15 +16,16 @@ from ..book import Account, Entry, State
 from ..provider import Provider
 from .access import ADMINS, READERS, caller, invalid, not_found, page, span, values, written
 
-_PAGE, _MAX_PAGE = 50, 100
-_REMEMBERED_SECONDS = 600
+_PAGE, _MAX_PAGE = 50, 100  # both fal's own
+_REMEMBERED_SECONDS = 600  # fal keeps the answer to an idempotency key for ten minutes
 _GROUPS = {"success": range(200, 300), "user_error": range(400, 500), "error": range(500, 600)}
 
 
 class RequestsApi:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._deleted: dict[str, tuple[float, dict[str, Any]]] = {}  # by idempotency key
+        # By account and its idempotency key.
+        self._deleted: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
     def routes(self) -> list[Route]:
         return [
@@ -40,17 +37,18 @@ class RequestsApi:
     async def requests_by_endpoint(self, request: Request) -> Response:
         """List newest first."""
         account = caller(request, *READERS)
-        (endpoint,) = values(request, "endpoint_id", required=True)[:1]
-        found = [
-            entry for entry in self._listed(account) if entry.endpoint == endpoint and self._is_sought(entry, request)
-        ]
+        endpoints, is_sought = values(request, "endpoint_id", required=True), self._sought(request)
+        found = [entry for entry in self._listed(account) if entry.endpoint in endpoints and is_sought(entry)]
         shown, words = page(request, found, usual=_PAGE, most=_MAX_PAGE)
         with_payloads = "payloads" in values(request, "expand")
         return Json({"items": [_item(entry, with_payloads=with_payloads) for entry in shown], **words})
 
     def _listed(self, account: Account) -> list[Entry]:
+        # It is not known whether fal lists what still waits, and which of a request's times the list goes by. As it
+        # comes, the submit's, and everything is in it; operators switch it to `ended`: only what is over, by its end.
         entries = [entry for entry in self._provider.book.entries() if entry.account is account]
         if self._provider.request_list == "ended":
+            # fal's specification has no item without `started_at`.
             entries = [entry for entry in entries if entry.state is State.COMPLETED and entry.started_at]
         return sorted(entries, key=self._time, reverse=True)
 
@@ -59,29 +57,39 @@ class RequestsApi:
             return entry.finished_at
         return entry.submitted_at
 
-    def _is_sought(self, entry: Entry, request: Request) -> bool:
+    def _sought(self, request: Request) -> Callable[[Entry], bool]:
+        """Return what tells whether the query asks for a request. Raise PlatformError for one that cannot be read."""
         start, end = span(request)
         ids, status = values(request, "request_id"), request.query_params.get("status")
         if status is not None and status not in _GROUPS:
             raise invalid(f"status must be one of {', '.join(_GROUPS)}")
-        if ids and entry.request_id not in ids:
-            return False
-        if status and (entry.outcome is None or entry.outcome.http_status not in _GROUPS[status]):
-            return False
-        at = self._time(entry)
+        # Where ids are given fal looks 90 days back by itself, else 24 hours.
         since = start - timedelta(days=90) if ids and not request.query_params.get("start") else start
-        return since <= at < end and at <= end - timedelta(seconds=self._provider.request_list_lag)
+        # What came later is not in the list yet, whatever end is asked for.
+        known = datetime.now(UTC) - timedelta(seconds=self._provider.request_list_lag)
+
+        def is_sought(entry: Entry) -> bool:
+            if ids and entry.request_id not in ids:
+                return False
+            if status and (entry.outcome is None or entry.outcome.http_status not in _GROUPS[status]):
+                return False
+            # `start` and `end` are compared with the time that the list goes by.
+            at = self._time(entry)
+            return since <= at < end and at <= known
+
+        return is_sought
 
     async def delete_payloads(self, request: Request) -> Response:
         """Delete what went in and came out, and the files that came out; those that went in stay."""
-        account, key = caller(request, *ADMINS), request.headers.get("idempotency-key")
-        if key and (known := self._deleted.get(key)) and time.monotonic() - known[0] < _REMEMBERED_SECONDS:
+        account = caller(request, *ADMINS)
+        key = account.user_id, request.headers.get("idempotency-key", "")
+        if (known := self._deleted.get(key)) and time.monotonic() - known[0] < _REMEMBERED_SECONDS:
             return Json(known[1])
         entry = self._provider.book.get(request.path_params["request_id"])
         if entry is None or entry.account is not account:
             raise not_found("No such request")
         answer = {"cdn_delete_results": self._delete(entry)}
-        if key:
+        if key[1]:
             self._deleted[key] = time.monotonic(), answer
         return Json(answer)
 
@@ -95,6 +103,7 @@ class RequestsApi:
         return results
 
     async def meta(self, _: Request) -> Response:
+        # Where webhooks come from: fal has addresses of its own, the simulator this machine's.
         return Json({"webhook_ip_ranges": ["127.0.0.1/32"]})
 
 
@@ -109,6 +118,7 @@ def _item(entry: Entry, *, with_payloads: bool) -> dict[str, Any]:
         "status_code": outcome and outcome.http_status,
         "duration": entry.inference_seconds if outcome else None,
     }
+    # None of what was erased, nor of what came with `X-Fal-Store-IO: 0`.
     if with_payloads and entry.payloads_kept and not entry.payloads_deleted:
         item |= {"json_input": entry.input, "json_output": outcome and outcome.body}
     return item

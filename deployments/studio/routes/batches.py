@@ -20,7 +20,8 @@ from darkroom.deployments.studio import batch_parts as parts
 from darkroom.deployments.studio import manifest_form
 from darkroom.deployments.studio.api import ApiProblem
 from darkroom.deployments.studio.batch_parts import AT, ENDED, TILES_OF_A_PAGE
-from darkroom.deployments.studio.parts import banner, card, empty, link
+from darkroom.deployments.studio.hidden import as_ordered
+from darkroom.deployments.studio.parts import banner, card, empty, further, link
 from darkroom.deployments.studio.screens import Screen
 from darkroom.deployments.studio.static_files import PREFIX, address
 from darkroom.deployments.studio.visit import FormOf, Visit, VisitOf
@@ -29,15 +30,15 @@ router = APIRouter()
 SCREEN = Screen("Batches", "/batches", router)
 
 KIND = "render-batch"
-BATCHES_OF_A_PAGE = 12
+BATCHES_OF_A_PAGE = 12  # each is asked for by itself, once more
 OVERLAP = timedelta(seconds=5)  # rows end in transactions that commit in any order
 Stage = Annotated[str, Query(pattern="^(draft|final)$")]
 
 
 @router.get("")
-async def batches(visit: VisitOf) -> Response:
+async def batches(visit: VisitOf, cursor: str = "") -> Response:
     """Show the newest batches, and the way to the older ones."""
-    rows = await _rows(visit, "")
+    rows = await _rows(visit, cursor)
     new = h.p[link("New batch", f"{AT}/new")] if "orders" in visit.scopes else None
     hint = "Hundreds of pictures as cheap drafts first; you choose, and only the winners are rendered in full."
     if rows is None:
@@ -61,6 +62,14 @@ async def new(visit: VisitOf) -> Response:
     return await _new(visit, manifest_form.EMPTY)
 
 
+@router.get("/{id}/again")
+async def again(id: str, visit: VisitOf) -> Response:
+    """Show the form of a batch, filled in as it was ordered."""
+    job, found = await gather(_batch(visit, id), visit.api.get(f"/v1/batches/{id}/manifest"))
+    filled = manifest_form.again(job, found["rows"])
+    return await _new(visit, filled, said=as_ordered(filled.lacking))
+
+
 @router.post("/new")
 async def order(visit: VisitOf, form: FormOf) -> Response:
     """Order the batch, or show the form again with what is wrong."""
@@ -70,6 +79,7 @@ async def order(visit: VisitOf, form: FormOf) -> Response:
         key = {"Idempotency-Key": entered.given["key"]} if entered.given.get("key") else {}
         made = await visit.api.post("/v1/batches", entered.body(), headers=key)
     except ApiProblem as problem:
+        # Where the file could not be read, nothing of the form has been.
         return await _new(visit, entered if entered.given else _as_text(form), manifest_form.refusal(problem), 422)
     said = " ".join(["It is on record: drafts come first.", *entered.notes, *made["warnings"]])
     return visit.go(f"{AT}/{made['job_id']}", said=said)
@@ -82,7 +92,7 @@ async def quote(visit: VisitOf, form: FormOf) -> Response:
     try:
         entered = await manifest_form.filled(form)
         body = entered.body()
-        shown = manifest_form.price(await _quoted(visit, body), entered.notes) if body["manifest"] else None
+        shown = manifest_form.price(await _quoted(visit, body), entered.notes) if entered.has_rows else None
     except ApiProblem as problem:
         shown = manifest_form.refusal(problem)
     if visit.by_htmx:
@@ -101,13 +111,15 @@ async def head(id: str, visit: VisitOf, phase: str = "") -> Response:
     found = await _batch(visit, id)
     if parts.phase_of(found) != phase:
         return Response(status_code=204, headers={"HX-Refresh": "true"})
-    return visit.part(parts.head(found), phase == "choice" and parts.confirm(found, fresh=True))
+    confirm = phase == "choice" and parts.confirm(found, fresh=True)
+    return visit.part(parts.head(found), parts.state(found, fresh=True), confirm)
 
 
 @router.get("/{id}/wall")
 async def wall(id: str, visit: VisitOf, stage: Stage, cursor: str = "", choice: str = "") -> Response:
     """Show the next tiles of a wall."""
     found = await _children(visit, id, stage, cursor)
+    # What is chosen `wall.js` knows by the text, and ticks it.
     if choice:
         return visit.part(parts.tiles(id, found, stage, chosen=parts.NONE))
     marks = _marks(visit, await _batch(visit, id))
@@ -117,8 +129,10 @@ async def wall(id: str, visit: VisitOf, stage: Stage, cursor: str = "", choice: 
 @router.get("/{id}/fresh")
 async def fresh(id: str, visit: VisitOf, stage: Stage, since: str) -> Response:
     """Show the tiles of the rows that have ended since then, in the place of what the page has of them."""
+    # The time first: what ends while the rows are read is fetched with the next news.
     now, job = _a_little_ago(), await _batch(visit, id)
     ended, cursor = list[Any](), ""
+    # To the last page: the next news asks for what has ended from now on.
     while cursor is not None:
         found = await _children(visit, id, stage, cursor, finished_since=since)
         ended, cursor = [*ended, *found["items"]], found["next"]
@@ -186,29 +200,33 @@ async def _batch(visit: Visit, id: str) -> Any:
 async def _rows(visit: Visit, cursor: str) -> Node:
     """Return a page of the list; None where there is nothing."""
     found = await visit.api.get("/v1/jobs", limit=BATCHES_OF_A_PAGE, kind=KIND, cursor=cursor)
+    # Lists do not tell how far a pass is: each batch is asked for.
     jobs = await gather(*(visit.api.get(f"/v1/jobs/{each['id']}") for each in found["items"]))
     if not jobs:
         return None
     query = urlencode({"cursor": found["next"] or ""})
-    more = h.li(".more", hx_get=f"{AT}/rows?{query}", hx_trigger="revealed, click", hx_swap="outerHTML")[
-        h.button(".button.quiet", type="button")["Show older batches"]
-    ]
-    return [[parts.batch_row(each) for each in jobs if each["batch"]], found["next"] and more]
+    older = found["next"] and further("Show older batches", f"{AT}?{query}", f"{AT}/rows?{query}")
+    return [[parts.batch_row(each) for each in jobs if each["batch"]], older]
 
 
-async def _new(visit: Visit, entered: manifest_form.Filled, shown: Node = None, status: int = 200) -> Response:
+async def _new(
+    visit: Visit, entered: manifest_form.Filled, shown: Node = None, status: int = 200, said: str | None = None
+) -> Response:
+    # A page of them, for the fields to offer: any other can be typed.
     models = await visit.api.get("/v1/models", category="text-to-image", limit=200)
     asked = {"hx_post": f"{AT}/new/quote", "hx_encoding": "multipart/form-data", "hx_target": "#cost"}
     button = h.button(".button.quiet", type="submit", formaction=f"{AT}/new/quote", **asked)["Show the price"]
     live = {
         "hx_include": "closest form",
-        "hx_trigger": "change from:closest form delay:400ms",
-        "hx_sync": "this:replace",
+        # A form that came filled in has its price at once; an empty one has none.
+        "hx_trigger": f"{'load, ' if said else ''}change from:closest form delay:400ms",
+        "hx_sync": "this:replace",  # else the price of the rows before may come last
     }
     cost = h.div("#cost", aria_live="polite", **asked, **live)[shown]
     fields = [manifest_form.form_fields(entered, models), cost, button]
     form = visit.form(f"{AT}/new", fields, submit="Order the drafts", enctype="multipart/form-data", class_="stack")
-    return visit.page("New batch", h.p[h.a(href=AT)["← All batches"]], card(form), status=status)
+    back = h.p[h.a(href=AT)["← All batches"]]
+    return visit.page("New batch", back, said and h.p(".waiting")[said], card(form), status=status)
 
 
 def _as_text(form: FormData) -> manifest_form.Filled:
@@ -236,7 +254,7 @@ async def _page(
     return visit.page(
         parts.name_of(job),
         h.p[h.a(href=AT)["← All batches"]],
-        h.div(".lead")[parts.state_of(job), h.code[id], _actions(visit, job)],
+        h.div(".lead")[parts.state(job), h.code[id], _actions(visit, job)],
         banner(problem) if problem else None,
         parts.head(job),
         parts.trail(job),
@@ -248,11 +266,12 @@ async def _page(
 
 async def _choice(visit: Visit, job: Any, cursor: str, numbers: str) -> Node:
     """Return the wall of the drafts, to choose from for who may order."""
+    # The time first, as in `fresh`.
     since, found = _a_little_ago(), await _children(visit, job["id"], "draft", cursor)
     news = parts.wall_news(job, "draft", since=since)
     if "orders" not in visit.scopes:
         return [news, h.ul(".wall")[parts.tiles(job["id"], found, "draft", chosen=None)]]
-    kept, ticked = parts.apart(numbers, found)
+    kept, ticked = parts.apart(numbers, found, rows=job["batch"]["rows"])
     priced = await _priced(visit, job["id"], numbers)
     return [
         news,
@@ -269,7 +288,9 @@ async def _choice(visit: Visit, job: Any, cursor: str, numbers: str) -> Node:
 async def _walls(visit: Visit, job: Any, cursor: str, _: str) -> Node:
     """Return the walls of what was chosen already: finals first."""
     shown = []
+    # A cursor begins with the pass that it is of: the other wall stays at its beginning.
     for stage in ("final", "draft"):
+        # The time first, as in `fresh`.
         since, at = _a_little_ago(), cursor if cursor.startswith(stage) else ""
         found = await _children(visit, job["id"], stage, at)
         if found["items"]:
@@ -295,6 +316,7 @@ async def _priced(visit: Visit, id: str, numbers: str) -> Node:
 
 def _numbers(form: FormData) -> str:
     """Return the choice: what is written, and what is ticked."""
+    # With scripts the text has all of it, and boxes have no name.
     given = [form.get("numbers"), *form.getlist("row")]
     return ", ".join(each.strip() for each in given if isinstance(each, str) and each.strip())
 
@@ -307,6 +329,7 @@ def _actions(visit: Visit, job: Any) -> Node:
     """Return the forms of what can be done with the batch as it is, for who may do it."""
     at, ended, paused = f"{AT}/{job['id']}", job["status"] in ENDED, job["batch"]["paused_at"]
     passes = [each for each in (job["batch"]["draft"], job["batch"]["final"]) if each]
+    # A batch is completed, too, where some of its rows have failed.
     failed = ended and (job["status"] != "completed" or any(each["failed"] for each in passes))
     can = {
         "pause": ("Pause", "quiet", not ended and not paused),
@@ -317,5 +340,6 @@ def _actions(visit: Visit, job: Any) -> Node:
     shown = [(name, label, kind) for name, (label, kind, possible) in can.items() if possible]
     forms = [visit.form(f"{at}/{name}", submit=label, kind=kind) for name, label, kind in shown]
     return h.div(".actions")[
-        forms if "orders" in visit.scopes else None, link("On record", f"{PREFIX}/jobs/{job['id']}", kind="quiet")
+        (forms, link("Again, with a change", f"{at}/again", kind="quiet")) if "orders" in visit.scopes else None,
+        link("On record", f"{PREFIX}/jobs/{job['id']}", kind="quiet"),
     ]

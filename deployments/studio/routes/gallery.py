@@ -28,7 +28,7 @@ from darkroom.deployments.studio.gallery_parts import (
     tile,
     title_of,
 )
-from darkroom.deployments.studio.parts import button, card, choice, empty, field, link, said
+from darkroom.deployments.studio.parts import MOST_SHOWN, button, card, choice, empty, field, further, link, said
 from darkroom.deployments.studio.screens import Screen
 from darkroom.deployments.studio.static_files import PREFIX
 from darkroom.deployments.studio.visit import Visit, VisitOf
@@ -37,7 +37,7 @@ router = APIRouter()
 SCREEN = Screen("Gallery", "/gallery", router)
 
 FILES_OF_A_PAGE = 48
-MOST_FRESH = 200  # that are put on top at once; where more have come, the page is loaded anew
+MOST_FRESH = 200  # that are put on top at once, a page of the API; where more have come, the page is loaded anew
 OVERLAP = timedelta(seconds=5)  # files are stored in transactions that commit in any order
 KINDS = {"": "All", "image": "Pictures", "video": "Films", "audio": "Sound", "other": "3D and other files"}
 
@@ -47,6 +47,7 @@ async def gallery(
     visit: VisitOf, kind: str = "", tag: str = "", model: str = "", job: str = "", q: str = "", cursor: str = ""
 ) -> Response:
     """Show the newest files, and the way to the older ones."""
+    # The time first: what is stored while the files are read is fetched with the next news.
     asked, since = _asked(kind=kind, tag=tag, model=model, job=job, q=q), _a_little_ago()
     found = await _files(visit, asked, cursor)
     news = None if cursor else _news(asked, found["items"], since=since, empty=not found["items"])
@@ -56,7 +57,7 @@ async def gallery(
         h.div(".compare-bar")[
             h.span(".quiet-text")["Tick two to see them side by side."], button("Compare", kind="quiet")
         ],
-        h.ul("#files.files")[_tiles(found, asked)],
+        h.ul("#files.files", data_most=str(MOST_SHOWN))[_tiles(found, asked)],
     ]
     return visit.page("Gallery", _filter(asked), news, wall)
 
@@ -82,6 +83,7 @@ async def fresh(
     q: str = "",
 ) -> Response:
     """Show the files that were stored since then, on top of those that the page has. `seen`: it has these already."""
+    # The time first, as in `gallery`.
     asked, now = _asked(kind=kind, tag=tag, model=model, job=job, q=q), _a_little_ago()
     found = await visit.api.get("/v1/assets", limit=MOST_FRESH, since=since, **asked)
     new = [each for each in found["items"] if each["id"] not in (seen or ())]
@@ -133,6 +135,7 @@ async def delete(visit: VisitOf, id: str) -> Response:
 
 def _news(asked: Mapping[str, str], shown: Sequence[Any], *, since: datetime, empty: bool) -> Node:
     """Return what hears of files, and fetches those stored since. `shown`: what the page has of them."""
+    # Of the overlap the page has some already.
     seen = [each["id"] for each in shown if datetime.fromisoformat(each["created_at"]) >= since]
     given = {**asked, "since": since.isoformat(), "seen": seen, "empty": "1" if empty else ""}
     at = f"{AT}/fresh?{urlencode(given, doseq=True)}"
@@ -162,10 +165,8 @@ async def _order(visit: Visit, asset: Any) -> Any:
 
 def _tiles(found: Any, asked: Mapping[str, str]) -> Node:
     query = urlencode({**asked, "cursor": found["next"] or ""})
-    more = h.li(".more", hx_get=f"{AT}/rows?{query}", hx_trigger="revealed, click", hx_swap="outerHTML")[
-        h.a(".button.quiet", href=f"{AT}?{query}")["Show older files"]
-    ]
-    return [(tile(each) for each in found["items"]), found["next"] and more]
+    older = found["next"] and further("Show older files", f"{AT}?{query}", f"{AT}/rows?{query}")
+    return [(tile(each) for each in found["items"]), older]
 
 
 def _filter(asked: Mapping[str, str]) -> Node:
@@ -192,7 +193,7 @@ def _actions(visit: Visit, asset: Any) -> Node:
     """Return what can be done with the file, for who may do it."""
     kind, orders = asset["content_type"], "orders" in visit.scopes
     if asset["url"] is None:
-        kind = "hidden"
+        kind = "hidden"  # no order takes such a file
     return [
         download(asset),
         orders and kind.startswith("image/") and larger(asset),
@@ -207,6 +208,7 @@ def _link(asset: Any) -> Node:
     return [
         h.div(".copied")[
             h.input(type="text", id="link", value=asset["url"], readonly=True, aria_label="Link to the file"),
+            # Shown by the script that copies; without it the field is there to be copied from.
             h.button(".button.quiet", type="button", hidden=True, data_copies="link")["Copy link"],
         ],
         h.p(".hint")["It needs no key, and holds for an hour."],
@@ -216,6 +218,7 @@ def _link(asset: Any) -> Node:
 def _deletion(visit: Visit, asset: Any) -> Node:
     if "orders" not in visit.scopes:
         return None
+    # To open it is the question that goes before: nothing brings a file back.
     return h.details(".card.folded")[
         h.summary["Delete"],
         h.p["The file is removed for good. What was paid for it is not paid back."],
@@ -231,6 +234,7 @@ def _column(asset: Any, own: Mapping[str, Any], other: Mapping[str, Any]) -> Nod
 
 def _told(asset: Any) -> dict[str, Any]:
     """Return what is compared of the files themselves."""
+    # The rest are elements, which equal no other.
     return {name: value for name, value in described(asset).items() if isinstance(value, str)}
 
 

@@ -16,9 +16,9 @@ from htpy import Node
 from starlette.datastructures import FormData, UploadFile
 
 from darkroom.deployments.studio import lora_parts as parts
-from darkroom.deployments.studio.api import ApiProblem
+from darkroom.deployments.studio.api import ZIP, ApiProblem
 from darkroom.deployments.studio.job_parts import job_row
-from darkroom.deployments.studio.lora_parts import AT, Brought, Training
+from darkroom.deployments.studio.lora_parts import ARCHIVE, AT, Brought, Training
 from darkroom.deployments.studio.parts import banner, card, empty, link
 from darkroom.deployments.studio.screens import Screen
 from darkroom.deployments.studio.static_files import PREFIX
@@ -29,14 +29,18 @@ SCREEN = Screen("LoRAs", "/loras", router)
 
 KIND = "train-lora"
 LORAS_OF_A_PAGE, TRAININGS_SHOWN, VERSIONS_SHOWN = 24, 5, 50
-MOST_FILES = 50
-ANY_WORD, ANY_FILE = "any_word", "application/octet-stream"
+MOST_FILES = 50  # as the API takes them
+ANY_WORD = "any_word"  # of a quote before there is a word, so that what is wrong with the pictures is told already
+ONE_ZIP = "a training takes one zip. Leave out the one that is here, and bring this one again, or put all into one."
+PICTURE = "image/jpeg"  # of any kind: which it is, its bytes say
 
 
 @router.get("")
-async def loras(visit: VisitOf) -> Response:
-    """Show the newest versions, and the trainings that are no LoRA yet."""
-    found = await visit.api.get("/v1/loras", limit=LORAS_OF_A_PAGE)
+async def loras(visit: VisitOf, cursor: str = "") -> Response:
+    """Show the newest versions, and the trainings that are no LoRA yet; with a cursor older versions alone."""
+    found = await visit.api.get("/v1/loras", limit=LORAS_OF_A_PAGE, cursor=cursor)
+    if cursor:
+        return visit.page("LoRAs", h.ul(".loras")[_cards(found)])
     jobs = await visit.api.get("/v1/jobs", kind=KIND, limit=TRAININGS_SHOWN)
     open_ones = [each for each in jobs["items"] if each["status"] != "completed"]
     new = h.p[link("Train a new one", f"{AT}/new")] if "orders" in visit.scopes else None
@@ -69,6 +73,7 @@ async def files(visit: VisitOf, form: FormOf) -> Response:
 @router.post("/new/quote")
 async def quote(visit: VisitOf, form: FormOf) -> Response:
     """Show the price; without scripts the form with it."""
+    # Without scripts files that were chosen a moment ago come with the form.
     if not visit.by_htmx:
         return await _checked(visit, await _bring(visit, form))
     training = parts.read_training(form)
@@ -84,6 +89,7 @@ async def quote(visit: VisitOf, form: FormOf) -> Response:
 async def order(visit: VisitOf, form: FormOf) -> Response:
     """Order the training, or show the form again with what is wrong."""
     training = await _bring(visit, form)
+    # Whether a training is worth its price without those files, only its user can say.
     if training.refused:
         return _form(visit, training, status=422)
     key = training.given.get("key")
@@ -144,6 +150,7 @@ def _form(
     asked = {"hx_post": f"{AT}/new/quote", "hx_target": "#cost"}
     live = {"hx_include": "closest form", "hx_trigger": "change from:#training delay:400ms", "hx_sync": "this:replace"}
     shown = price or (parts.refusal(problem) if problem else None)
+    # Files are brought as they are chosen: they are not sent once more for each price.
     cost = h.div("#cost", aria_live="polite", hx_params="not files", **asked, **live)[shown]
     priced = h.button(".button.quiet", type="submit", formaction=f"{AT}/new/quote")["Show the price"]
     fields = [parts.training_fields(training, problem, cost), priced]
@@ -164,7 +171,7 @@ async def _checked(visit: Visit, training: Training) -> Response:
 
 
 async def _quoted(visit: Visit, training: Training) -> Any:
-    """Quote the training: also before it has a word, so that what is wrong with its pictures is told."""
+    """Quote the training, also before it has a word."""
     return await visit.api.post("/v1/quotes", {"kind": KIND, "order": {"trigger_word": ANY_WORD} | training.body()})
 
 
@@ -179,9 +186,14 @@ async def _bring(visit: Visit, form: FormData) -> Training:
             refused.append((name, f"a training takes at most {MOST_FILES} pictures"))
             continue
         try:
-            made = await visit.api.upload(await file.read(), content_type=ANY_FILE)
+            # Browsers declare zips in several ways, and some pictures not at all.
+            declared = ZIP if name.lower().endswith(".zip") else PICTURE
+            made = await visit.api.upload(await file.read(), declared=declared)
         except ApiProblem as problem:
-            refused.append((name, f"{problem.detail} {problem.remedy or ''}".strip()))
+            refused.append((name, parts.sentences(problem.detail, problem.remedy)))
         else:
             files.append(Brought.of_upload(name, made))
-    return replace(training, files=files, refused=refused)
+    # By what the API says that they are, and not by their names.
+    zips = [each for each in files if each.kind == ARCHIVE]
+    refused += [(each.name, ONE_ZIP) for each in zips[1:]]
+    return replace(training, files=[each for each in files if each not in zips or each is zips[0]], refused=refused)

@@ -17,9 +17,22 @@ from starlette.datastructures import FormData, UploadFile
 
 from darkroom.deployments.studio.api import ApiProblem
 from darkroom.deployments.studio.form_controls import FILE, Filled, error_of, show_field, show_fields
+from darkroom.deployments.studio.hidden import as_ordered
 from darkroom.deployments.studio.order_forms import ANY_MODEL, AT, OrderForm, in_words, load_form, price, usual
-from darkroom.deployments.studio.parts import banner, button, card, choice, empty, facts, field, link, money
-from darkroom.deployments.studio.schema_forms import FormField, Raw, raw_of
+from darkroom.deployments.studio.parts import (
+    banner,
+    button,
+    card,
+    choice,
+    empty,
+    facts,
+    field,
+    further,
+    link,
+    money,
+    plain,
+)
+from darkroom.deployments.studio.schema_forms import FormField, Raw, hidden_in, raw_of
 from darkroom.deployments.studio.screens import Screen
 from darkroom.deployments.studio.static_files import PREFIX
 from darkroom.deployments.studio.visit import FormOf, Visit, VisitOf
@@ -28,10 +41,12 @@ router = APIRouter()
 SCREEN = Screen("Order", "/order", router)
 
 MODELS_OF_A_PAGE = 30
+NO_FIELD = {"title": "Bad input", "field": "field", "remedy": "Load the form anew: its model may have changed."}
 ONCE = "once"  # the order's idempotency key: a form that is sent twice is one order
 SOURCES = {
     "list_price": "list price",
     "own_calls": "your own calls so far",
+    "platform": "what others' calls usually come to",
     "operator": "the operator's word",
     "max_usd": "your own bound",
     "guess": "a guess",
@@ -73,7 +88,7 @@ async def pipelines(visit: VisitOf) -> Response:
             ]
         ]
         for each in found
-        if each["kind"] != ANY_MODEL
+        if each["kind"] != ANY_MODEL  # whose forms are those of the models
     )
     return visit.page("Pipelines", h.p[h.a(href=AT)["← All models"]], h.ul(".rows")[rows])
 
@@ -90,9 +105,13 @@ async def form(visit: VisitOf, kind: str, model: str = "", file: str = "", post:
 async def again(visit: VisitOf, job_id: str) -> Response:
     """Show the form of a job, filled in as it was ordered."""
     job = await visit.api.get(f"/v1/jobs/{job_id}")
+    if job["batch"] is not None:
+        return visit.go(f"{PREFIX}/batches/{job_id}/again")  # the form that has its rows
     made = await load_form(visit, job["kind"], str(job["order"].get("model", "")))
-    raw = raw_of(made.fields, job["order"] | {"tags": job["tags"]})
-    return _page(visit, made, Filled(raw=raw), said="As it was ordered. Change what you like.")
+    # Tags are the job's, and not in its order.
+    order = job["order"] | {"tags": job["tags"]}
+    said = as_ordered([each.label for each in hidden_in(made.fields, order)])
+    return _page(visit, made, Filled(raw=raw_of(made.fields, order)), said=said)
 
 
 @router.post("/form")
@@ -101,6 +120,7 @@ async def order(visit: VisitOf, given: FormOf, kind: str, model: str = "") -> Re
     made = await load_form(visit, kind, model)
     raw, wrong = await _with_files(visit, made, given)
     order, unreadable, lacking = made.read(raw)
+    # The later ones go before: the field of a file that was refused is empty, and that is not what is wrong with it.
     wrong = {each.name: "Fill this in." for each in lacking} | unreadable | wrong
     if wrong:
         return _page(visit, made, Filled(raw=raw, wrong=wrong), status=422)
@@ -117,6 +137,7 @@ async def quote(visit: VisitOf, given: FormOf, kind: str, model: str = "") -> Re
     """Show what the form would cost as it is filled in, and put each error beside its field."""
     made = await load_form(visit, kind, model)
     shown, wrong = await _quoted(visit, made, _raw(given))
+    # All fields, not only those that are wrong: one that was mended loses its error by that.
     parts = (part for each in made.fields for part in (each, *each.inside))
     return visit.part(
         shown, (error_of(each, wrong.get(each.name), live=True) for each in parts if each.kind != "group")
@@ -127,10 +148,12 @@ async def quote(visit: VisitOf, given: FormOf, kind: str, model: str = "") -> Re
 async def upload(visit: VisitOf, given: FormOf, kind: str, field: str, model: str = "") -> Response:
     """Bring the files of one field, and show the field with them."""
     made = await load_form(visit, kind, model)
+    own = next((each for each in made.fields if each.name == field), None)
+    if own is None:  # before anything is brought for it
+        raise ApiProblem(422, NO_FIELD | {"detail": f"field: this form has none that is called “{field[:100]}”."})
     raw, wrong = await _with_files(visit, made, given)
-    own = next(each for each in made.fields if each.name == field)
     answer = visit.part(show_field(own, Filled(raw=raw, wrong=wrong, upload=made.address("upload"))))
-    answer.headers["HX-Trigger"] = "brought"
+    answer.headers["HX-Trigger"] = "brought"  # the price is asked anew (`_aside`)
     return answer
 
 
@@ -148,6 +171,7 @@ async def _place(visit: Visit, made: OrderForm, order: dict[str, Any], *, once: 
 
 def _raw(given: FormData) -> Raw:
     found: Raw = {}
+    # Boxes of one list send one name several times, and one that says yes or no sends two values.
     for name, value in given.multi_items():
         if isinstance(value, str):
             found.setdefault(name, []).append(value)
@@ -159,14 +183,16 @@ async def _with_files(visit: Visit, made: OrderForm, given: FormData) -> tuple[R
     raw, wrong = _raw(given), {}
     for each in (each for each in made.fields if each.takes_files):
         for file in given.getlist(f"{FILE}{each.name}"):
+            # Where nothing was chosen browsers send a file all the same: an empty one, without a name.
             if not isinstance(file, UploadFile) or not file.filename:
                 continue
             try:
-                kept = await visit.api.upload(await file.read(), content_type="application/octet-stream")
+                kept = await visit.api.upload(await file.read(), declared=file.content_type)
             except ApiProblem as problem:
                 wrong[each.name] = f"{file.filename}: {in_words(problem.detail, problem.remedy)}"
                 continue
             name = kept["id"] if each.bare else f"asset:{kept['id']}"
+            # A field of one file has the new one instead.
             before = [text for text in raw.get(each.name, []) if text.strip()] if each.kind == "files" else []
             raw[each.name] = ["\n".join([*before, name])]
     return raw, wrong
@@ -210,7 +236,8 @@ def _part(each: Any) -> Node:
 
 
 def _units(part: Any) -> str:
-    return "" if part["units"] is None else f"{part['units']:g} {part['unit'] or ''}".strip()
+    units, unit = part["units"], part["unit"] or ""
+    return "" if units is None else f"{plain(units)} {unit.removesuffix('s') if units == 1 else unit}".strip()
 
 
 def _page(
@@ -243,6 +270,7 @@ def _form(visit: Visit, made: OrderForm, filled: Filled) -> Node:
     rest = [each for each in made.own if not each.required]
     if not first:  # what asks for nothing shows what it has
         first, rest = rest, []
+    # Without scripts files come with it. What is wrong is said at each field, and not by the browser.
     return h.form(".order", method="post", action=made.address("form"), enctype="multipart/form-data", novalidate=True)[
         h.input(type="hidden", name="csrf", value=visit.csrf),
         h.input(type="hidden", name=ONCE, value=secrets.token_hex(16)),
@@ -268,12 +296,13 @@ def _folded(title: str, fields: list[FormField] | Any, filled: Filled) -> Node:
 def _aside(made: OrderForm, visit: Visit) -> Node:
     may = "orders" in visit.scopes
     files = ", ".join(f"{FILE}{each.name}" for each in made.fields if each.takes_files)
+    # Files are brought by their own fields: they are not sent once more for each price.
     live = {
         "hx_post": made.address("quote"),
         "hx_trigger": "load, input from:closest form delay:400ms, brought from:closest form delay:400ms",
         "hx_include": "closest form",
         "hx_params": f"not {files}" if files else None,
-        "hx_sync": "this:replace",
+        "hx_sync": "this:replace",  # else the price of what was typed before may come last
     }
     return h.aside(".card.order-price")[
         h.h2["Price"],
@@ -289,10 +318,8 @@ async def _models(visit: Visit, *, q: str, category: str, cursor: str) -> Any:
 def _rows(found: Any, *, q: str, category: str, file: str) -> Node:
     query = {"q": q, "category": category, "file": file, "cursor": found["next"]}
     following = urlencode({name: value for name, value in query.items() if value})
-    more = h.li(".more", hx_get=f"{AT}/models?{following}", hx_trigger="revealed, click", hx_swap="outerHTML")[
-        h.a(".button.quiet", href=f"{AT}?{following}")["Show more models"]
-    ]
-    return [(_row(each, file) for each in found["items"]), found["next"] and more]
+    rest = found["next"] and further("Show more models", f"{AT}?{following}", f"{AT}/models?{following}")
+    return [(_row(each, file) for each in found["items"]), rest]
 
 
 def _row(each: Any, file: str) -> Node:

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Response
 from htpy import Node
 
 from darkroom.deployments.studio.job_parts import job_row, job_view, ordered
-from darkroom.deployments.studio.parts import button, choice, empty, field, link
+from darkroom.deployments.studio.parts import MOST_SHOWN, button, choice, empty, field, further, link
 from darkroom.deployments.studio.screens import Screen
 from darkroom.deployments.studio.static_files import PREFIX
 from darkroom.deployments.studio.visit import Visit, VisitOf
@@ -35,13 +35,18 @@ STATUSES = {
 
 
 @router.get("")
-async def watch(visit: VisitOf, status: str = "", q: str = "") -> Response:
+async def watch(visit: VisitOf, status: str = "", q: str = "", cursor: str = "") -> Response:
     """Show the newest jobs, and the way to the older ones."""
-    found = await _jobs(visit, status=status, q=q)
-    newcomers = None if status or q else f"{AT}/rows/"
-    rows = h.ul("#jobs.rows", data_newcomers=newcomers)[_rows(found, status=status, q=q)]
+    found = await _jobs(visit, status=status, q=q, cursor=cursor)
+    # Whether a new job is one of those that are asked for, the page cannot tell, and on top of older ones it has no
+    # place. No news makes such a list longer.
+    newcomers = None if status or q or cursor else f"{AT}/rows/"
+    rows = h.ul("#jobs.rows", data_newcomers=newcomers, data_most=newcomers and str(MOST_SHOWN))[
+        _rows(found, status=status, q=q)
+    ]
+    # The list also where it is empty: newcomers are put into it.
     return visit.page(
-        "Watch", _filter(status, q), rows if found["items"] else [rows, _nothing(filtered=bool(status or q))]
+        "Watch", _filter(status, q), rows if found["items"] else [rows, _nothing(filtered=bool(status or q or cursor))]
     )
 
 
@@ -67,6 +72,7 @@ async def job(id: str, visit: VisitOf) -> Response:
 @router.get("/{id}/view")
 async def view(id: str, visit: VisitOf) -> Response:
     """Show what is on the job's page, as it is now."""
+    # With its actions: what has ended is cancelled no more, and may be replayed.
     found = await visit.api.get(f"/v1/jobs/{id}")
     return visit.part(job_view(found, await _actions(visit, found)))
 
@@ -96,13 +102,12 @@ async def _jobs(visit: Visit, *, status: str, q: str, cursor: str = "") -> Any:
 def _rows(found: Any, *, status: str, q: str) -> Node:
     following = found["next"]
     query = urlencode({name: value for name, value in (("status", status), ("q", q), ("cursor", following)) if value})
-    more = h.li(".more", hx_get=f"{AT}/rows?{query}", hx_trigger="revealed, click", hx_swap="outerHTML")[
-        h.button(".button.quiet", type="button")["Show older jobs"]
-    ]
-    return [(job_row(each, AT) for each in found["items"]), following and more]
+    older = following and further("Show older jobs", f"{AT}?{query}", f"{AT}/rows?{query}")
+    return [(job_row(each, AT) for each in found["items"]), older]
 
 
 def _filter(status: str, q: str) -> Node:
+    # The bounds of the API, which refuses a single letter.
     text = h.input(type="search", name="q", value=q, minlength="2", maxlength="200", dir="auto")
     return h.form(".filter", method="get", action=AT, role="search")[
         field("Status", choice("status", STATUSES, status)),
@@ -125,13 +130,15 @@ async def _actions(visit: Visit, found: Any) -> Node:
     in_prefect = [link("Its run in Prefect", each["url"], kind="quiet") for each in runs if each["url"]]
     if "orders" not in visit.scopes:
         return in_prefect and h.div(".actions")[in_prefect]
-    at, status = f"{AT}/{found['id']}", found["status"]
+    at, status, is_batch = f"{AT}/{found['id']}", found["status"], found["batch"] is not None
     can = {
         "cancel": ("Cancel", "danger", status in ("pending", "running")),
         "replay": ("Replay", "", status in ("failed", "cancelled")),
-        "repeat": ("Order again", "quiet", True),
+        # The API repeats no batch: that is ordered again by its form.
+        "repeat": ("Order again", "quiet", not is_batch),
     }
     return h.div(".actions")[
+        is_batch and link("Its drafts and finals", f"{PREFIX}/batches/{found['id']}"),
         link("Again, with a change", f"{PREFIX}/order/again/{found['id']}", kind="quiet"),
         (visit.form(f"{at}/{name}", submit=label, kind=kind) for name, (label, kind, shown) in can.items() if shown),
         in_prefect,

@@ -17,8 +17,21 @@
   const others = new Set();
   let source = null, last = null, timer = null;
 
+  // A page that is left open for days would come to have all that has come since: it is loaded anew, once it is long
+  // and nobody is in the middle of it.
+  function tidy() {
+    const isLong = (list) => list.childElementCount > Number(list.dataset.most);
+    const isInUse = scrollY > innerHeight || document.querySelector("main input:checked, main :focus")
+      || [...document.querySelectorAll("video, audio")].some((each) => !each.paused);
+    if (isInUse || ![...document.querySelectorAll("[data-most]")].some(isLong)) return false;
+    location.reload();
+    return true;
+  }
+
   function tell() {
     timer = null;
+    if (tidy()) return;
+    // What the page had when it was loaded, or what a stream tells again, is there already.
     for (const list of document.querySelectorAll("[data-newcomers]"))
       for (const id of created)
         if (!document.querySelector(`[data-news="${CSS.escape(id)}"]`))
@@ -41,9 +54,11 @@
 
   function open() {
     if (source || document.hidden) return;
+    // A new one sends no Last-Event-ID, as one does that opens itself again.
     source = new EventSource(last === null ? address : `${address}?after=${last}`);
     for (const topic of TOPICS) source.addEventListener(topic, hear);
     source.onopen = () => { document.body.dataset.live = "yes"; };
+    // A stream that breaks the browser opens again by itself; not one that was refused, or led to the sign-in page.
     source.onerror = () => {
       document.body.dataset.live = "no";
       if (source.readyState !== EventSource.CLOSED) return;
@@ -57,8 +72,10 @@
     source = null;
   }
 
+  // One for all times: each call of toLocaleString makes its own.
   const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
+  // With the root: what htmx has put in may be the element itself.
   function found(root, what) {
     return [...(root.matches?.(what) ? [root] : []), ...root.querySelectorAll(what)];
   }
@@ -79,7 +96,7 @@
       const text = document.getElementById(copies.dataset.copies), label = copies.textContent;
       copies.hidden = false;
       copies.onclick = async () => {
-        text.select();
+        text.select();  // over plain HTTP there is no clipboard but that of a selection
         try { await navigator.clipboard.writeText(text.value); } catch { document.execCommand("copy"); }
         copies.textContent = "Copied";
         setTimeout(() => { copies.textContent = label; }, 2000);
@@ -87,8 +104,14 @@
     }
   }
 
+  // On a narrow screen the navigation scrolls: to where one is.
+  for (const here of document.querySelectorAll("nav a[aria-current]")) {
+    const nav = here.closest("nav");
+    nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
+  }
   ownZone(document);
   slide(document);
+  // What has come alone: with each row that is fetched anew the times of the whole list would be written again.
   document.body.addEventListener("htmx:load", (event) => {
     ownZone(event.detail.elt);
     slide(event.detail.elt);

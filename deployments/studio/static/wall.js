@@ -6,51 +6,58 @@
   if (!form) return;
   const wall = form.querySelector(".wall"), text = form.querySelector("#numbers");
   const total = Number(form.dataset.rows);
-  let chosen = new Set(), anchor = null, current = null;
+  // The same as of `parse_winners` (`darkroom/batches/winners.py`).
+  const DASHES = /\s*[-‐‑‒–—]\s*/g, PART = /^(\d{1,9})(?:-(\d{1,9}))?$/;
+  // By every row but some, as "all" is about rows, too, that have failed or are not on the page yet, or that fail later.
+  let every = false, named = new Set(), anchor = null, current = null;
 
   const tiles = () => [...wall.querySelectorAll(".tile")];
   const boxOf = (tile) => tile?.querySelector("input[type=checkbox]");
   const boxes = () => [...wall.querySelectorAll("input[type=checkbox]")];
 
   function read() {
-    const words = text.value.trim().toLowerCase().split(/[,;\s]+/).filter(Boolean), found = new Set();
-    if (words.length === 1 && words[0] === "all") return new Set(Array.from({ length: total }, (_, n) => n + 1));
+    const words = text.value.toLowerCase().replace(DASHES, "-").split(/[,;\s]+/).filter(Boolean);
+    every = words[0] === "all" && (words.length === 1 || words[1] === "but");
+    named = new Set();
     for (const word of words) {
-      const [, from, to = from] = /^(\d{1,9})(?:[-–](\d{1,9}))?$/.exec(word) ?? [];
-      for (let n = Number(from); n <= Math.min(Number(to), total); n++) found.add(n);
+      const [, from, to = from] = PART.exec(word) ?? [];
+      // No further than there are rows, whatever is being typed.
+      for (let n = Number(from); n <= Math.min(Number(to), total); n++) named.add(n);
     }
-    return found;
   }
 
   function write() {
-    const numbers = [...chosen].sort((a, b) => a - b), ranges = [];
+    const numbers = [...named].sort((a, b) => a - b), ranges = [];
     for (const n of numbers) {
       const last = ranges.at(-1);
       if (last && last[1] === n - 1) last[1] = n;
       else ranges.push([n, n]);
     }
-    return ranges.map(([a, b]) => (a === b ? `${a}` : `${a}-${b}`)).join(", ");
+    const words = ranges.map(([a, b]) => (a === b ? `${a}` : `${a}-${b}`)).join(", ");
+    return every ? `all${words && ` but ${words}`}` : words;
   }
+
+  const isChosen = (box) => every !== named.has(Number(box.value));
 
   function show() {
     const all = boxes();
     if (!all.includes(current)) current = all.find((box) => box.checked) ?? all[0];
     for (const box of all) {
-      box.removeAttribute("name");
-      box.checked = chosen.has(Number(box.value));
+      box.removeAttribute("name");  // the text is sent: a row that is named twice is refused
+      box.checked = isChosen(box);
       box.tabIndex = box === current ? 0 : -1;
     }
     for (const link of wall.querySelectorAll("a.tile-number")) link.tabIndex = -1;
   }
 
-  function changed(words = write()) {
-    text.value = words;
+  function changed() {
+    text.value = write();
     show();
     text.dispatchEvent(new Event("chosen"));
   }
 
   function mark(box, on) {
-    if (on) chosen.add(Number(box.value)); else chosen.delete(Number(box.value));
+    if (on !== every) named.add(Number(box.value)); else named.delete(Number(box.value));
   }
 
   function markRange(to) {
@@ -58,11 +65,13 @@
     for (const box of all.slice(Math.max(a, 0), b + 1)) mark(box, true);
   }
 
-  function chooseAll() {
-    chosen = new Set(Array.from({ length: total }, (_, n) => n + 1));
-    changed("all");
+  function choose(all) {
+    every = all;
+    named.clear();
+    changed();
   }
 
+  // Two boxes are touched, and not all: a wall has thousands.
   function focus(box) {
     if (current) current.tabIndex = -1;
     current = box;
@@ -71,6 +80,7 @@
   }
 
   function step(box, key) {
+    // How many stand side by side is up to the stylesheet; its computed value names each column.
     const all = tiles(), columns = getComputedStyle(wall).gridTemplateColumns.split(" ").length;
     const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -all.length, End: all.length }[key];
     if (!by) return null;
@@ -86,8 +96,8 @@
     const label = event.target.closest("label");
     if (!label) return;
     const box = label.querySelector("input");
-    if (event.target !== box) event.preventDefault();
-    const on = event.target === box ? box.checked : !chosen.has(Number(box.value));
+    if (event.target !== box) event.preventDefault();  // else the label clicks its box, and this is heard twice
+    const on = event.target === box ? box.checked : !isChosen(box);
     if (event.shiftKey && anchor) markRange(box); else mark(box, on);
     anchor = current = box;
     box.focus();
@@ -101,14 +111,14 @@
     if (to) {
       if (event.shiftKey) { anchor ??= box; markRange(to); changed(); } else anchor = to;
       focus(to);
-    } else if (key === "a" || key === "A") chooseAll();
-    else if (key === "n" || key === "N") { chosen.clear(); changed(""); }
+    } else if (key === "a" || key === "A") choose(true);
+    else if (key === "n" || key === "N") choose(false);
     else if (key === "Enter") box.closest(".tile").querySelector("a").click();
-    else if (!key.startsWith("Arrow")) return;
+    else if (!key.startsWith("Arrow")) return;  // an arrow at the edge does not scroll the page either
     event.preventDefault();
   });
 
-  text.addEventListener("input", () => { chosen = read(); show(); text.dispatchEvent(new Event("chosen")); });
+  text.addEventListener("input", () => { read(); show(); text.dispatchEvent(new Event("chosen")); });
   document.body.addEventListener("htmx:load", (event) => { if (event.detail.elt.closest?.(".wall")) show(); });
   // What is on the page already is not put there again: the focus would be lost.
   document.body.addEventListener("htmx:oobBeforeSwap", (event) => {
@@ -116,9 +126,11 @@
     if (fresh && event.detail.target.dataset.status === fresh.dataset.status) event.detail.shouldSwap = false;
   });
 
+  // Here the price follows by itself.
   form.querySelector("#price").hidden = true;
-  for (const box of boxes()) if (box.checked) chosen.add(Number(box.value));
-  for (const n of read()) chosen.add(n);
-  if (chosen.size && text.value.trim().toLowerCase() !== "all") text.value = write();
+  const ticked = boxes().filter((box) => box.checked);
+  read();
+  for (const box of ticked) mark(box, true);
+  if (ticked.length) text.value = write();
   show();
 })();

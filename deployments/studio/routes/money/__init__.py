@@ -10,5 +10,5 @@ from darkroom.deployments.studio.screens import Screen
 
 router = spending.router
 for part in (callbacks, keys):
-    router.include_router(part.router)
+    router.routes.extend(part.router.routes)
 SCREEN = Screen("Money", "/money", router)

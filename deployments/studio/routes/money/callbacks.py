@@ -48,6 +48,7 @@ async def callbacks(visit: VisitOf, status: str = "", cursor: str = "") -> Respo
 async def put_endpoint(visit: VisitOf, form: FormOf) -> Response:
     """Set the address. The first time the secret is shown."""
     url, events = str(form.get("url", "")).strip(), str(form.get("events", "")).replace(",", " ").split()
+    # Left out, events are those that the API takes by itself: the ends of jobs.
     order = {"url": url, "thin": bool(form.get("thin"))} | ({"events": events} if events else {})
     try:
         made = await visit.api.put(ENDPOINT, order)
@@ -86,11 +87,13 @@ async def resend_dead(visit: VisitOf, form: FormOf) -> Response:
 @router.post("/{id}/resend")
 async def resend(id: str, visit: VisitOf, form: FormOf) -> Response:
     await visit.api.post(f"/v1/callbacks/{quote(id, safe='')}/resend")
+    # Back to the list as it was filtered. It is a form's word, and goes into an address.
     status = str(form.get("status", ""))
     return visit.go(f"{CALLBACKS}?status={status}" if status in STATUSES else CALLBACKS, said="It is sent again.")
 
 
 def _with_secret(visit: Visit, secret: str) -> Response:
+    # In this very answer: it is kept nowhere from where another page could show it.
     on = h.p[link("I have copied it", CALLBACKS)]
     return visit.page("Money", pages("/callbacks"), shown_once("The secret", secret, hint=SECRET, on=on))
 
@@ -119,7 +122,7 @@ async def _endpoint(visit: Visit) -> Any:
     try:
         return await visit.api.get(ENDPOINT)
     except ApiProblem as problem:
-        if problem.status == NOT_FOUND:
+        if problem.status == NOT_FOUND:  # none is set
             return None
         raise
 
@@ -181,6 +184,7 @@ def _table(visit: Visit, found: Any, status: str) -> Node:
                 _answer(each),
                 moment(each["created_at"]),
                 moment(each["next_at"]) or "–",
+                # What is pending is sent again by itself.
                 may_order(visit) and each["status"] != "pending" and _again(visit, each, status),
             ]
             for each in found

@@ -46,7 +46,7 @@ async def spending(visit: VisitOf, since: str = "", until: str = "") -> Response
     asked = _asked(since, until)
     try:
         by = {group: await _usage(visit, group, since, until) for group in ("model", "tag", "day")}
-    except ApiProblem as problem:
+    except ApiProblem as problem:  # of a time that is none: it stays in the form to be mended
         return visit.page("Money", pages(""), banner(problem), budgets, asked, status=problem.status)
     total = by["model"]["total"]
     return visit.page(
@@ -66,6 +66,7 @@ async def spending(visit: VisitOf, since: str = "", until: str = "") -> Response
 
 
 async def _usage(visit: Visit, group: str, since: str, until: str) -> Any:
+    # The last day is included, and the API's end is not: this is its last microsecond.
     end = f"{until}T23:59:59.999999Z" if until else ""
     return await visit.api.get("/v1/usage", **{"from": since, "to": end}, group_by=group)
 
@@ -76,6 +77,7 @@ async def _budgets(visit: Visit) -> Node:
 
 
 def _budget(budget: Any) -> Node:
+    # As the budget itself counts: what calls under way may come to is taken already.
     spent, whole = budget["spent_usd"] + budget["reserved_usd"], budget["budget_usd"]
     of = f"{money(spent)} of {money(whole)}" if whole is not None else f"{money(spent)}, without a limit"
     whose = {"plan": "by your plan", "user": "your own"}.get(budget["source"] or "")
@@ -93,6 +95,7 @@ def _budget(budget: Any) -> Node:
 
 
 def _asked(since: str, until: str) -> Node:
+    # What is shown where nothing is asked for: this month, of UTC as budgets are.
     today = datetime.now(UTC).date()
     return h.form(".filter.days", method="get", action=AT)[
         field("From", h.input(type="date", name="since", value=since or today.replace(day=1).isoformat())),
@@ -107,6 +110,7 @@ def _title(usage: Any) -> str:
 
 
 def _total(total: Any) -> Node:
+    # Without a mark-up the price is the cost.
     marked_up = total["price_usd"] != total["cost_usd"]
     return facts(
         {
@@ -134,7 +138,8 @@ def _lines(items: Any, what: str, total: Any) -> Node:
             [what, "Share", "Spent", "Calls", "Saved by reuse", "… by drafts, about"],
             [
                 [
-                    said(each["key"] or "without a tag", most=60),
+                    said(each["key"] or "without a tag", most=40),
+                    # A little over the most: a full bar would be red.
                     bar(each["spent_usd"], most * 1.0001, label=_share(each, total)),
                     money(each["spent_usd"]),
                     f"{each['calls']:,}",

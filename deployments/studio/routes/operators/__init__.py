@@ -11,5 +11,5 @@ from darkroom.deployments.studio.screens import Screen
 
 router = queue.router
 for part in (runs, users, plans, dead_letters, models):
-    router.include_router(part.router)
+    router.routes.extend(part.router.routes)
 SCREEN = Screen("Operators", "/operators", router, scope="admin")

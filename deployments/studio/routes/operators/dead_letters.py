@@ -85,7 +85,9 @@ def _causes(found: Any) -> Node:
 async def _cause(
     visit: Visit, which: dict[str, str], problem: ApiProblem | None = None, *, typed: str | None = None
 ) -> Response:
+    # Without a budget it is a question: nothing is put back.
     price = await visit.api.post(REPLAY, {"filter": which})
+    # In the six places that the API takes of a dollar.
     suggested = f"{price['replay_usd']:.6f}".rstrip("0").rstrip(".")
     return visit.page(
         "Operators",

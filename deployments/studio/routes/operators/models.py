@@ -11,6 +11,7 @@ from htpy import Node
 
 from darkroom.deployments.studio.api import ApiProblem
 from darkroom.deployments.studio.money_parts import older
+from darkroom.deployments.studio.order_forms import unit_price
 from darkroom.deployments.studio.parts import (
     badge,
     banner,
@@ -55,6 +56,7 @@ async def models(visit: VisitOf, q: str = "", cursor: str = "") -> Response:
     )
 
 
+# A path, as endpoints have slashes in them.
 @router.get("/{endpoint:path}")
 async def model(endpoint: str, visit: VisitOf) -> Response:
     return await _model(visit, endpoint)
@@ -64,7 +66,7 @@ async def model(endpoint: str, visit: VisitOf) -> Response:
 async def change(endpoint: str, visit: VisitOf, form: FormOf) -> Response:
     allowed, price = text(form, "allowed"), text(form, "call_usd")
     order: dict[str, Any] = {"endpoint": endpoint, "call_usd": price or None}
-    if allowed in ALLOWED:
+    if allowed in ALLOWED:  # left out, it stays as it is
         order["allowed"] = ALLOWED[allowed]
     try:
         await visit.api.post("/v1/admin/models", order)
@@ -80,7 +82,7 @@ def _table(found: Any) -> Node:
             [
                 h.a(href=f"{MODELS}/{quote(each['endpoint'])}")[each["endpoint"]],
                 each["category"],
-                _unit(each),
+                unit_price(each),
                 money(each["call_usd"]),
                 badge("allowed" if each["allowed"] else "denied"),
             ]
@@ -113,10 +115,6 @@ def _share(share: float | None) -> Node:
     return [f"{share:+.1%} ", abs(share) > DRIFTS and h.span(".badge.bad")["drifts"]]
 
 
-def _unit(model: Any) -> str:
-    return f"{money(model['unit_price_usd'])} for {model['unit']}" if model["unit"] else money(model["unit_price_usd"])
-
-
 async def _model(
     visit: Visit, endpoint: str, problem: ApiProblem | None = None, *, typed: str | None = None
 ) -> Response:
@@ -131,7 +129,7 @@ async def _model(
             facts(
                 {
                     "Now": badge("allowed" if found["allowed"] else "denied"),
-                    "A unit": _unit(found),
+                    "A unit": unit_price(found),
                     "Usually takes": f"{found['usual_seconds']:.0f} s" if found["usual_seconds"] else None,
                     "Card of": moment(found["fetched_at"]),
                 }

@@ -11,7 +11,7 @@ from htpy import Node
 from starlette.datastructures import FormData
 
 from darkroom.deployments.studio.api import ApiProblem
-from darkroom.deployments.studio.parts import banner, card, field
+from darkroom.deployments.studio.parts import banner, card, field, plain
 from darkroom.deployments.studio.routes.operators.tabs import AT, number, pages, text
 from darkroom.deployments.studio.visit import FormOf, Visit, VisitOf
 
@@ -52,6 +52,7 @@ async def _page(visit: Visit, problem: ApiProblem | None = None, *, typed: FormD
     found = (await visit.api.get("/v1/admin/plans"))["items"]
     name = text(typed, "name") if typed else None
     known = {each["name"] for each in found}
+    # Whatever was typed goes before what is on record: the API has refused it, so it is there to be mended.
     as_typed = {each: text(typed, each) for each in ("name", *FIELDS)} if typed else {}
     return visit.page(
         "Operators",
@@ -84,4 +85,4 @@ def _form(visit: Visit, plan: Mapping[str, Any], *, new: bool = False) -> Node:
 
 
 def _plain(value: object) -> object:
-    return f"{value:g}" if isinstance(value, float) else value
+    return plain(value) if isinstance(value, float) else value

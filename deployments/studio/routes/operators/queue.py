@@ -13,7 +13,7 @@ from htpy import Node
 
 from darkroom.deployments.studio.api import ApiProblem
 from darkroom.deployments.studio.money_parts import bar
-from darkroom.deployments.studio.parts import badge, banner, card, empty, facts, link, moment, said, table
+from darkroom.deployments.studio.parts import badge, banner, card, empty, facts, link, moment, plain, said, table
 from darkroom.deployments.studio.routes.operators.tabs import AT, number, pages, text
 from darkroom.deployments.studio.visit import FormOf, Visit, VisitOf
 
@@ -25,6 +25,7 @@ LANES = {
     "batch": "Batches",
     "training": "Trainings",
 }
+LONGEST_NAME = 40  # of a user, in a table of many columns
 
 
 @router.get("")
@@ -36,6 +37,7 @@ async def queue(visit: VisitOf) -> Response:
 async def set_slots(name: str, visit: VisitOf, form: FormOf) -> Response:
     slots = text(form, "slots")
     try:
+        # Null leaves the slots as they are.
         await visit.api.post("/v1/admin/accounts", {"name": name, "slots": slots or None})
     except ApiProblem as problem:
         return await _page(visit, problem, typed={name: slots})
@@ -45,15 +47,20 @@ async def set_slots(name: str, visit: VisitOf, form: FormOf) -> Response:
 async def _page(visit: Visit, problem: ApiProblem | None = None, *, typed: dict[str, str] | None = None) -> Response:
     found = await visit.api.get("/v1/admin/queue")
     lately = (await visit.api.get("/v1/admin/queue/lately"))["items"]
-    accounts = sorted(found["accounts"], key=lambda each: (not each["in_use"] and not each["lanes"], each["name"]))
+    accounts = sorted(found["accounts"], key=lambda each: str(each["name"]))
+    # A line each at the end: the last hour would stand a screen further down.
+    idle = [each for each in accounts if not (each["in_use"] or each["lanes"] or each["down_since"])]
     return visit.page(
         "Operators",
         pages(""),
         banner(problem) if problem else None,
         h.div(".lead")[h.span["As of ", moment(found["at"])], h.span(".actions")[link("Look again", AT, kind="quiet")]],
-        [_account(visit, each, (typed or {}).get(each["name"])) for each in accounts]
-        or empty("There are no accounts", "A provider has one once its block is there: darkroom up makes fal's."),
+        [_account(visit, each, (typed or {}).get(each["name"])) for each in accounts if each not in idle],
+        None
+        if accounts
+        else empty("There are no accounts", "A provider has one once its block is there: darkroom up makes fal's."),
         card(_lately(lately), title="The last hour"),
+        idle and card(_idle(visit, idle, typed or {}), title="Idle accounts"),
         status=problem.status if problem else 200,
     )
 
@@ -85,6 +92,19 @@ def _account(visit: Visit, account: Any, typed: str | None) -> Node:
     )
 
 
+def _idle(visit: Visit, accounts: Any, typed: dict[str, str]) -> Node:
+    """Return the accounts in which nothing is under way, a line each."""
+    rows: list[list[Node]] = []
+    for each in accounts:
+        name, slots = each["name"], typed.get(each["name"], str(each["slots"]))
+        # For who hears the page: the heading of a column is no label of the fields in it.
+        entered = h.input(name="slots", value=slots, inputmode="decimal", required=True, aria_label=f"Slots of {name}")
+        form = visit.form(f"{AT}/accounts/{name}", entered, submit="Change", kind="quiet.small")
+        throttled = f"{each['slots_now']} for now" if each["slots_now"] != each["slots"] else None
+        rows.append([name, form, throttled])
+    return table(["Account", "Slots", "Throttle"], rows, caption="Accounts in which nothing is under way")
+
+
 def _down(account: Any) -> Node:
     if not account["down_since"]:
         return None
@@ -96,6 +116,7 @@ def _down(account: Any) -> Node:
 
 
 def _lane(lane: Any) -> Node:
+    # Of many thousand users the API names those whose turns come first.
     rest = lane["users"] - len(lane["first"])
     return [
         h.h3[
@@ -107,9 +128,9 @@ def _lane(lane: Any) -> Node:
             [
                 [
                     str(place),
-                    h.a(href=f"{AT}/users/{each['user_id']}")[said(each["user"], most=60)],
+                    h.a(href=f"{AT}/users/{each['user_id']}")[said(each["user"], most=LONGEST_NAME)],
                     said(each["plan"], most=40),
-                    f"{each['weight']:g}",
+                    plain(each["weight"]),
                     f"{each['waiting']:,}",
                     moment(each["since"]),
                     [f"{each['held']} of {each['most']} ", each["held"] >= each["most"] and badge("all in use")],
@@ -129,7 +150,7 @@ def _lately(waited: Any) -> Node:
         ["User", "Account", "Lane", "Granted", "Still waiting", "Waited, mean", "Longest", "Served meanwhile"],
         [
             [
-                h.a(href=f"{AT}/users/{each['user_id']}")[said(each["user"], most=60)],
+                h.a(href=f"{AT}/users/{each['user_id']}")[said(each["user"], most=LONGEST_NAME)],
                 each["account"],
                 each["lane"],
                 f"{each['granted']:,}",
@@ -137,7 +158,7 @@ def _lately(waited: Any) -> Node:
                 _long(each["mean_seconds"]),
                 _long(each["longest_seconds"]),
                 [
-                    (h.div[said(other["name"], most=40), f": {other['slots']:,} slots"] for other in each["served"]),
+                    (h.div[said(other["name"], most=40), f": {_slots(other['slots'])}"] for other in each["served"]),
                     not each["served"] and "nobody else",
                 ],
             ]
@@ -145,6 +166,10 @@ def _lately(waited: Any) -> Node:
         ],
         caption="Who has waited within the last hour, the longest first, and who got slots meanwhile",
     )
+
+
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count:,} slots"
 
 
 def _long(seconds: float | None) -> str:
@@ -160,5 +185,5 @@ def _held(account: Any) -> Node:
     rows: list[list[Node]] = [
         [each["key"], str(each["slots"]), str(caps.get(each["key"], "–"))] for each in account["endpoints"]
     ]
-    rows += [[said(each["name"], most=60), str(each["slots"]), "–"] for each in account["users"]]
+    rows += [[said(each["name"], most=LONGEST_NAME), str(each["slots"]), "–"] for each in account["users"]]
     return table(["Model or user", "Slots", "Cap"], rows, caption=f"What the slots of {account['name']} are used for")

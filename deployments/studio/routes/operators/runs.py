@@ -33,16 +33,24 @@ def _table(found: Any) -> Node:
         [
             [
                 f"{each['kind']}/{each['deployment']}",
-                h.a(href=f"{AT}/users/{each['user_id']}")[said(each["user"], most=60)],
+                h.a(href=f"{AT}/users/{each['user_id']}")[said(each["user"], most=40)],
                 f"{each['open_jobs']:,}",
                 badge(_state(each)),
                 moment(each["created_at"]),
-                h.a(href=each["url"])[each["flow_run_id"]] if each["url"] else each["flow_run_id"] or "not made yet",
+                _in_prefect(each["flow_run_id"], each["url"]),
             ]
             for each in found
         ],
         caption="Runs, newest first",
     )
+
+
+def _in_prefect(id: str | None, url: str | None) -> Node:
+    if id is None:
+        return "not made yet"
+    # A whole id made the table wider than the screen.
+    short = h.span(title=id)[f"{id[:8]}…"]
+    return h.a(href=url)[short] if url else short
 
 
 def _state(run: Any) -> str:

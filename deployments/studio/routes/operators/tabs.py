@@ -32,7 +32,9 @@ def text(form: FormData, name: str) -> str:
 
 
 def number(label: str, name: str, value: object, *, hint: str | None = None, required: bool = False) -> Node:
-    """Ask for a number: as text, so that what was typed wrongly is still there when the API has refused it."""
+    """Ask for a number."""
+    # As text: a field for numbers is sent empty where what was typed is none, so it would not be there any more to be
+    # mended when the API has refused it.
     shown = "" if value is None else str(value)
     return field(label, h.input(name=name, value=shown, inputmode="decimal", required=required), hint=hint)
 

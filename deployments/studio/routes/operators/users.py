@@ -98,6 +98,7 @@ async def revoke(id: str, visit: VisitOf) -> Response:
 
 
 def _with_key(visit: Visit, key: str, *, user: str, id: str) -> Response:
+    # In this very answer: it is kept nowhere from where another page could show it.
     on = h.p[link("I have copied it", f"{USERS}/{id}")]
     return visit.page("Operators", pages("/users"), shown_once(f"The key: {user}", key, hint=NEW_KEY, on=on))
 
@@ -147,6 +148,7 @@ def _new_user(visit: Visit, plans: dict[str, str], typed: FormData) -> Node:
         USERS,
         field("Name", name),
         field("Plan", choice("plan", plans, text(typed, "plan") or "pro")),
+        # In a form that has come back no tick is what somebody chose.
         scopes_field([str(each) for each in typed.getlist("scopes")] if typed else USUAL),
         h.label[
             h.input(type="checkbox", name="service", value="yes", checked=bool(typed.get("service"))),
@@ -210,6 +212,7 @@ def _service(user: Any) -> Node:
 
 def _revoke(visit: Visit, at: str, key: Any) -> Node:
     name = key["name"] or "the first key"
+    # For who hears the table: the button is called the same in every row.
     return visit.form(f"{at}/keys/{key['id']}/revoke", h.span(".unseen")[said(name)], submit="End", kind="danger.small")
 
 

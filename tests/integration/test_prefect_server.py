@@ -1,0 +1,111 @@
+"""Prefect's server as the local stack runs it: what it leaves out is missed by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from prefect_server import PrefectServer
+from support import wait_until
+
+from darkroom.clock import utc_now
+from darkroom.deployments.stack import server_internals
+from darkroom.errors import Permanent
+from darkroom.orchestrator import WORK_POOL
+
+
+def test_events_of_task_runs_are_not_kept_and_all_others_are(prefect: PrefectServer) -> None:
+    name = f"order.{uuid4().hex}"
+    resource = {"prefect.resource.id": name}
+    for event in (f"prefect.task-run.{name}", f"prefect.flow-run.{name}", name):
+        told = {"event": event, "id": str(uuid4()), "occurred": str(utc_now()), "resource": resource}
+        prefect.call("POST", "/events", json=[told])
+
+    def kept() -> list[str]:
+        found = prefect.call("POST", "/events/filter", json={"filter": {"resource": {"id": [name]}}})
+        return sorted(each["event"] for each in found["events"])
+
+    wait_until(lambda: name in kept(), what="the last one")
+    assert kept() == sorted([name, f"prefect.flow-run.{name}"])
+
+
+def test_a_runs_job_variables_are_checked_though_others_were_right(prefect: PrefectServer) -> None:
+    deployment = prefect.call("GET", "/deployments/name/generate-image/on-demand")["id"]
+
+    def order(**variables: Any) -> dict[str, Any]:
+        late = {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}}
+        body = {"parameters": {"prompt": "a fox"}, "job_variables": variables, **late}
+        run: dict[str, Any] = prefect.call("POST", f"/deployments/{deployment}/create_flow_run", json=body)
+        return run
+
+    for _ in range(2):
+        right = order(stream_output=False)
+        prefect.call("DELETE", f"/flow_runs/{right['id']}")
+        with pytest.raises(Permanent, match="422"):
+            order(stream_output="perhaps")
+
+
+def test_a_queue_that_nobody_has_polled_is_ready_once_somebody_has(prefect: PrefectServer) -> None:
+    prefect.call("POST", f"/work_pools/{WORK_POOL}/get_scheduled_flow_runs", json={})
+    queue = f"new-{uuid4().hex}"
+    prefect.call("POST", f"/work_pools/{WORK_POOL}/queues", json={"name": queue})
+
+    def status() -> str:
+        prefect.call("POST", f"/work_pools/{WORK_POOL}/get_scheduled_flow_runs", json={})
+        return str(prefect.call("GET", f"/work_pools/{WORK_POOL}/queues/{queue}")["status"])
+
+    wait_until(lambda: status() == "READY", what="the queue to be ready")
+
+
+def test_connections_that_are_cut_while_they_lie_idle_are_noticed(prefect: PrefectServer) -> None:
+    url = prefect.environment["DARKROOM_LEDGER_URL"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        cut = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'prefect' AND state = 'idle'"
+        )
+        old = "AND state_change < now() - interval '1 second'"
+        wait_until(lambda: connection.execute(f"{cut} {old}").fetchone() != (0,), what="idle connections")
+    for _ in range(4):
+        assert prefect.call("POST", "/flow_runs/count", json={}, repeatable=False) >= 0
+
+
+@pytest.mark.parametrize(
+    ("every", "when"),
+    [(timedelta(hours=1), None), (timedelta(seconds=0.05), timedelta(seconds=0.1))],
+    ids=["at once", "planned"],
+)
+def test_what_its_services_are_to_do_wakes_them(
+    monkeypatch: pytest.MonkeyPatch, every: timedelta, when: timedelta | None
+) -> None:
+    """However seldom they look. What is planned is done when they look after its time."""
+    # Not above: Prefect's server takes two seconds to import, and every process of tests imports this module.
+    from docket import Docket
+    from prefect.server.api import background_workers
+
+    monkeypatch.setattr(server_internals, "LOOK_EVERY", every)
+    monkeypatch.setattr(background_workers, "Worker", server_internals.PatientWorker)
+    monkeypatch.setattr(background_workers, "register_and_schedule_perpetual_services", _nothing)
+
+    async def run() -> None:
+        done = asyncio.Event()
+
+        async def service() -> None:
+            done.set()
+
+        async with (
+            Docket(name=f"test-{every}", url="memory://") as docket,
+            background_workers.background_worker(docket),
+        ):
+            docket.register(service)
+            await docket.add(service, when=when and datetime.now(UTC) + when)()
+            await asyncio.wait_for(done.wait(), 30)
+
+    asyncio.run(run())
+
+
+async def _nothing(*_: object, **__: object) -> None:
+    pass
