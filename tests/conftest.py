@@ -15,6 +15,7 @@ import pytest
 from ledger_databases import Databases, Db, running_postgres
 from psycopg.rows import dict_row
 
+from darkroom.engine.registry import REGISTRY
 from darkroom.ledger import Ledger
 
 # At a tenth a process counts as lost after 4.5 s without a sign of life, which is little where stacks share two cores.
@@ -47,6 +48,14 @@ def db(ledger_url: str) -> Iterator[Db]:
     """What is committed in that ledger, past its own words; rows are dictionaries."""
     with psycopg.connect(ledger_url, autocommit=True, row_factory=dict_row) as connection:
         yield connection
+
+
+@pytest.fixture(autouse=True)
+def pipelines_kept() -> Iterator[None]:
+    """Keep the modules that others patch: a flow's file that a test loads again, as Prefect does, takes their place."""
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.update(before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
