@@ -2,14 +2,15 @@
 
 Its outcome is on record before `send` returns, whoever calls it: a Prefect task in a run of one job, the job's
 call itself in a run that carries many, or a gateway that has just granted a job's first call (`ahead`). It knows
-nothing of Prefect, and a row is sent by whoever is first to commit that it will.
+nothing of Prefect, and a row is sent by whoever is first to commit that it will: the gateway does so before any run is
+told of the job.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -61,44 +62,57 @@ def send(sender: Sender, row: Request) -> Request:
     A row that a gateway was sending meanwhile is returned as it is. A process that is ending sends none: that is Retry.
     """
     requests = sender.ledger.requests
+    # Before the row says that it is being sent: what fails here was surely not.
+    provider, input = _prepared(sender, row)
+    with PAID_CALLS.one():
+        deadline = sender.ledger.timing.scale(model_of(row).deadline)
+        if (begun := requests.begin_submit(row.ref, deadline=deadline, input_hash=row.input_hash)) is None:
+            return _of_another(sender, row)
+        now, answer = _posted(sender, provider, begun, input)
+    return now if answer is None else _delivered(sender, now, answer)
+
+
+def send_begun(sender: Sender, row: Request) -> Request:
+    """Do as `send` with a call that this process alone may send: its row says already that it is being sent."""
+    provider, input = _prepared(sender, row)
+    now, answer = _posted(sender, provider, row, input)
+    return now if answer is None else _delivered(sender, now, answer)
+
+
+def _prepared(sender: Sender, row: Request) -> tuple[Provider, Mapping[str, Any]]:
     try:
         provider = sender.provider_of(row.account_id)
-        # Before the row says that it is being sent: what fails here was surely not.
-        input = provider.prepare(row.input or {}, files=sender.files_of(row))
+        return provider, provider.prepare(row.input or {}, files=sender.files_of(row))
     except DarkroomError as error:
         sender.carry_out(_unprepared(sender, row, error))
         raise
-    with PAID_CALLS.one():
-        if (begun := _begin(sender, row)) is None:
-            return _of_another(sender, row)
-        try:
-            answer = provider.submit(begun, input, webhook_url=_webhook_url(sender, begun))
-        except SubmitUnknown:  # it may be there, and be paid: the row keeps its slot
-            sender.carry_out(_recorded(sender, lambda: requests.answer_lost(row.ref)))
-            return requests.get(row.ref)
-        except DarkroomError as error:
-            sender.carry_out(_recorded(sender, partial(_refused, sender, begun, error)))
-            raise
-        except Exception as error:  # our own mistake, perhaps made with the answer in hand
-            logger.error("%s: the call to %s failed in our own code:\n%s", row.ref, row.endpoint, way_to(error))
-            return _perhaps_sent(sender, begun, immediate=provider.immediate)
-        if isinstance(answer, Outcome):
-            _keep_answer(sender, begun, answer)
-            return requests.get(row.ref)
-        accepted = _accepted(sender, begun, answer)
-    return _delivered(sender, accepted, answer)
 
 
-def _begin(sender: Sender, row: Request) -> Request | None:
-    """Commit that the one POST is about to be sent. Return None where somebody else has the row, or nobody."""
+def _posted(
+    sender: Sender, provider: Provider, row: Request, input: Mapping[str, Any]
+) -> tuple[Request, Accepted | None]:
+    """Do the one POST. Return the row with what came of it, and the answer of a provider that has taken the call."""
     requests = sender.ledger.requests
-    begin = requests.begin_ahead if sender.ahead else requests.begin_submit
-    return begin(row.ref, deadline=sender.ledger.timing.scale(model_of(row).deadline), input_hash=row.input_hash)
+    try:
+        answer = provider.submit(row, input, webhook_url=_webhook_url(sender, row))
+    except SubmitUnknown:  # it may be there, and be paid: the row keeps its slot
+        sender.carry_out(_recorded(sender, lambda: requests.answer_lost(row.ref)))
+        return requests.get(row.ref), None
+    except DarkroomError as error:
+        sender.carry_out(_recorded(sender, partial(_refused, sender, row, error)))
+        raise
+    except Exception as error:  # our own mistake, perhaps made with the answer in hand
+        logger.error("%s: the call to %s failed in our own code:\n%s", row.ref, row.endpoint, way_to(error))
+        return _perhaps_sent(sender, row, immediate=provider.immediate), None
+    if isinstance(answer, Outcome):
+        _keep_answer(sender, row, answer)
+        return requests.get(row.ref), None
+    return _accepted(sender, row, answer), answer
 
 
 def _of_another(sender: Sender, row: Request) -> Request:
     now = sender.ledger.requests.get(row.ref)
-    if now.sent_ahead and not sender.ahead:  # a gateway has it, and the run adopts what comes
+    if now.sent_ahead:  # a gateway has it, and the run adopts what comes
         return now
     raise Retry("The request is not granted any more: it was cancelled or changed, or another process has it.")
 
@@ -159,14 +173,14 @@ def _recorded(sender: Sender, record: Callable[[], T]) -> T:
 def _unprepared(sender: Sender, row: Request, error: DarkroomError) -> Implied:
     """Requeue or fail a call that was not sent, as its files could not be brought to the provider.
 
-    Nothing is done to a row that somebody else sends meanwhile.
+    Nothing is done to a row that somebody else sends meanwhile: a gateway prepares only what nobody else may send.
     """
-    document = error.of(step=row.step, ref=row.ref).document()
+    document, unsent = error.of(step=row.step, ref=row.ref).document(), not sender.ahead
     if isinstance(error, Park):  # of whoever has the files: the provider's breaker is not told
-        return _back_to_the_queue(sender, row, error, document, counts=False, unsent=True)
+        return _back_to_the_queue(sender, row, error, document, counts=False, unsent=unsent)
     if isinstance(error, Retry):
-        return _back_to_the_queue(sender, row, error, document, counts=True, unsent=True)
-    return _failed(sender, row, document, unsent=True)
+        return _back_to_the_queue(sender, row, error, document, counts=True, unsent=unsent)
+    return _failed(sender, row, document, unsent=unsent)
 
 
 def _refused(sender: Sender, row: Request, error: DarkroomError) -> Implied:

@@ -35,9 +35,14 @@ LOWEST_LANE_EVERY = 10  # grants: a full interactive lane slows a batch down and
 
 @dataclass(frozen=True, kw_only=True)
 class Granted:
+    """`run_id`: of the run that has the job already. The others tell whose call it is, and of which model."""
+
     ref: str
     job_id: str
     run_id: str | None
+    account_id: str
+    endpoint: str
+    model_version: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ class Candidate:
     ref: str
     endpoint: str
     capacity: int
+    model_version: int | None = None
     budget: Decimal | None = None
     estimate_usd: Decimal = Decimal(0)
     user_id: str = ""
@@ -116,15 +122,23 @@ def _round(connection: Connection, account: Row[Any], *, now: datetime, timing: 
     line = list(_candidates(connection, account, held, free=free, now=now))
     picked = pick(line, held=held, slots=slots, caps=account.endpoint_caps)
     gone = _give(connection, account, picked, probe_until=now + timing.probe_patience if probe else None, now=now)
-    granted = [
-        Granted(ref=row.ref, job_id=row.job_id, run_id=row.run_id)
-        for row in gone
-        if row.status == RequestStatus.GRANTED
-    ]
+    by_ref = {each.ref: each for each in picked}
+    granted = [_granted(account.id, by_ref[row.ref], row) for row in gone if row.status == RequestStatus.GRANTED]
     # Whoever holds a row that was skipped asks for a grant of his own; for one that was not to be granted nobody does.
     others = len(picked) < len(line) or len(granted) < len(gone)
     again = len(granted) < free and others and not (probe and granted)
     return granted, bool(gone) and again
+
+
+def _granted(account_id: str, candidate: Candidate, row: Row[Any]) -> Granted:
+    return Granted(
+        ref=row.ref,
+        job_id=row.job_id,
+        run_id=row.run_id,
+        account_id=account_id,
+        endpoint=candidate.endpoint,
+        model_version=candidate.model_version,
+    )
 
 
 def _candidates(

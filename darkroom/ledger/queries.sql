@@ -968,22 +968,23 @@ UPDATE request SET status = 'submitting', submitted_at = :now, deadline_at = :de
 WHERE ref = :ref AND status = ANY(:before) AND input_hash = COALESCE(:input_hash, input_hash)
 RETURNING *
 
--- name: requests_to_send_ahead
--- Of these, the first calls of jobs that no process has yet, as they were ordered: what was refused or replayed is for
--- the run, which may ask otherwise, and a batch's rows go at the pace of theirs.
-SELECT request.* FROM request JOIN job ON job.id = request.job_id LEFT JOIN run ON run.id = job.run_id
-WHERE request.ref = ANY(:refs) AND request.status = 'granted' AND request.attempt = 1 AND request.error IS NULL
-  AND job.parent_id IS NULL AND job.replayed_at IS NULL AND job.finished_at IS NULL
-  AND job.cancel_requested_at IS NULL AND run.alive_until IS NULL
-ORDER BY request.granted_at, request.created_at
-
--- name: request_begin_ahead
--- As `request_begin_submit`, by a gateway: not of a job that was cancelled meanwhile.
-UPDATE request SET status = 'submitting', submitted_at = :now, deadline_at = :deadline_at, sent_ahead = true
-FROM job
-WHERE request.ref = :ref AND request.status = ANY(:before)
-  AND request.input_hash = COALESCE(:input_hash, request.input_hash)
-  AND job.id = request.job_id AND job.cancel_requested_at IS NULL
+-- name: requests_begin_ahead
+-- Of these, `most` first calls of jobs that no process has yet: what was refused or replayed is for the run, which may
+-- ask otherwise, and so is what names a file of the user's; a batch's rows go at the pace of theirs.
+UPDATE request SET status = 'submitting', submitted_at = CAST(:now AS timestamptz),
+    deadline_at = CAST(:now AS timestamptz) + chosen.deadline, sent_ahead = true
+FROM (
+    SELECT request.ref, given.deadline
+    FROM unnest(CAST(:refs AS text[]), CAST(:deadlines AS interval[])) WITH ORDINALITY AS given (ref, deadline, n)
+    JOIN request ON request.ref = given.ref JOIN job ON job.id = request.job_id LEFT JOIN run ON run.id = job.run_id
+    WHERE request.status = 'granted' AND request.attempt = 1 AND request.error IS NULL
+      AND CAST(request.input AS text) NOT LIKE '%"asset:%'
+      AND job.parent_id IS NULL AND job.replayed_at IS NULL AND job.finished_at IS NULL
+      AND job.cancel_requested_at IS NULL AND run.alive_until IS NULL
+    ORDER BY given.n LIMIT :most
+    FOR NO KEY UPDATE OF request SKIP LOCKED
+) AS chosen
+WHERE request.ref = chosen.ref
 RETURNING request.*
 
 -- name: request_adopted
@@ -1151,12 +1152,12 @@ WITH RECURSIVE waiting AS (
 ), first AS (
     SELECT * FROM open ORDER BY lane, start, load, created_at LIMIT :free
 )
-SELECT candidate.ref, candidate.job_id, candidate.endpoint, candidate.lane, first.user_id, first.step, own.start,
+SELECT candidate.ref, candidate.job_id, candidate.endpoint, candidate.model_version, candidate.lane, first.user_id, first.step, own.start,
     candidate.estimate_usd, first.capacity, first.budget, (SELECT max(last_lane) FROM open) AS lowest
 FROM first
 JOIN account ON account.id = :account_id
 CROSS JOIN LATERAL (
-    SELECT ref, job_id, endpoint, lane, created_at, estimate_usd,
+    SELECT ref, job_id, endpoint, model_version, lane, created_at, estimate_usd,
         row_number() OVER (PARTITION BY lane ORDER BY created_at, ref) AS rank,
         sum(estimate_usd) OVER (ORDER BY lane, created_at, ref ROWS UNBOUNDED PRECEDING) AS usd
     FROM request

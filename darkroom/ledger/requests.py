@@ -5,7 +5,7 @@ Each change locks the run, then the row, decides by `next_status`, writes, and r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -108,19 +108,14 @@ class Requests(Part):
         ).one_or_none()
         return None if row is None else as_request(row)
 
-    def to_send_ahead(self, refs: Sequence[str]) -> list[Request]:
-        """Return those of these granted rows that a gateway may send, as no process has their job yet."""
-        return self._many("requests_to_send_ahead", refs=list(refs))
+    def begin_ahead(self, calls: Mapping[str, timedelta], *, most: int) -> list[Request]:
+        """Commit that a gateway is about to send so many of these granted calls, and return those.
 
-    def begin_ahead(self, ref: str, *, deadline: timedelta, input_hash: str | None = None) -> Request | None:
-        """Do as `begin_submit`, for a gateway that sends the call while its run is being made.
-
-        Whoever of the two is first has it. A job whose cancel was asked for is left alone.
+        Of jobs that no process has yet, in the order given. `calls`: by ref, with the time that each may take. Whoever
+        is first has a call, its run or a gateway, and only what a run would send just the same is sent by a gateway.
         """
-        now, before = self._now(), statuses_before(Transition.SUBMIT)
-        deadline_at = now + deadline
-        return self._one(
-            "request_begin_ahead", ref=ref, before=before, input_hash=input_hash, now=now, deadline_at=deadline_at
+        return self._many(
+            "requests_begin_ahead", refs=list(calls), deadlines=list(calls.values()), most=most, now=self._now()
         )
 
     def adopted(self, ref: str) -> None:

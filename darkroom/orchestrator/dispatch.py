@@ -51,7 +51,7 @@ class Dispatcher:
     def hand_out(self, *, on_grant: Callable[[Sequence[Granted]], None] | None = None) -> Implied:
         """Hand out the slots that are free, in the ledger. Return what concerns Prefect.
 
-        `on_grant` is told of them before any run is; it returns at once.
+        `on_grant` is told of them before any run is: what it begins to send no run finds unsent. It returns soon.
         """
         granted = self.ledger.grants.grant()
         if granted and on_grant is not None:

@@ -180,10 +180,10 @@ def test_a_run_that_begins_knows_which_results_are_there(ledger: Ledger, ann: st
     came = post(ledger, ann)
     to_submit = post(ledger, ann)
     ledger.grants.grant()
+    (call,) = ledger.requests.of_job(came.id)
+    assert ledger.requests.begin_ahead({call.ref: timedelta(hours=1)}, most=1)
     for job in (came, to_submit):
         ledger.runs.assign(job.id)
-    (call,) = ledger.requests.of_job(came.id)
-    assert ledger.requests.begin_ahead(call.ref, deadline=timedelta(hours=1)) is not None
     ledger.requests.settle(call.ref, SUCCESS, via="webhook")
     for work in (
         ledger.runs.poll_work(sent.run_id, {}),

@@ -48,7 +48,7 @@ def test_a_cancel_waits_for_what_a_gateway_has_sent_before_there_was_a_run(ledge
     """No run has the job yet, but its call may be paid: the run that is made for it hears of the cancel."""
     job = post(ledger, ann)
     (granted,) = ledger.grants.grant()
-    assert ledger.requests.begin_ahead(granted.ref, deadline=timedelta(minutes=30)) is not None
+    assert ledger.requests.begin_ahead({granted.ref: timedelta(minutes=30)}, most=1)
     ledger.jobs.cancel(job.id)
     after = ledger.jobs.get(job.id)
     assert after is not None and (after.finished_at, after.run_id) == (None, None)

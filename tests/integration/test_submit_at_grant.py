@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from unittest.mock import MagicMock
 from uuid import uuid4
 
 import httpx
@@ -25,12 +26,15 @@ from reconciling import resources_of
 from running_gateway import GivenBlocks
 from support import wait_until
 
-from darkroom.deployments.gateway.loops.submitter import MOST_WAITING, THREADS, Submitter, names_a_file
+from darkroom.deployments.gateway.loops.submitter import MOST_WAITING, THREADS, Submitter
 from darkroom.engine import submit as sending
 from darkroom.engine import tasks
 from darkroom.engine.resources import Resources, using
-from darkroom.errors import DarkroomError
+from darkroom.errors import DarkroomError, Park, Permanent, Retry
 from darkroom.ledger import Granted, Implied, Ledger, Outcome, Request, RequestStatus, Transition
+from darkroom.orchestrator import Orchestrator
+from darkroom.orchestrator.dispatch import Dispatcher
+from darkroom.providers.base import Provider
 from darkroom.providers.fal import Fal
 from darkroom.providers.fal.provider import FalProvider
 from darkroom.providers.registry import Providers
@@ -103,8 +107,7 @@ class Scene:
 
 def until_idle(submitter: Submitter) -> None:
     """Until whatever it has taken is done, or left to the run."""
-    places = submitter._places
-    wait_until(lambda: places._value == THREADS + MOST_WAITING, what="the submitter's threads")
+    wait_until(lambda: submitter.idle, what="the submitter's threads")
 
 
 @pytest.fixture
@@ -131,6 +134,37 @@ def test_the_first_call_of_a_job_is_in_flight_before_any_run_is(scene: Scene) ->
     assert (row.status, row.sent_ahead, row.adopted_at) == (RequestStatus.IN_FLIGHT, True, None)
     assert row.request_id is not None
     assert scene.fal.submits == 1
+
+
+def test_a_call_is_on_record_as_being_sent_before_a_run_is_told_of_its_job(scene: Scene) -> None:
+    """Also where the user's run has a process: it would look at the row for nothing, or send it later."""
+    first = scene.grant()
+    (start,) = creations(scene.ledger.runs.assign(first.job_id))
+    assert scene.ledger.runs.enter(uuid4(), run_key=start.run_id)
+    job = post(scene.ledger, scene.ann)
+    dispatcher = Dispatcher(scene.ledger, MagicMock(spec=Orchestrator))
+    statuses: list[RequestStatus] = []
+
+    def assign(*job_ids: str) -> Implied:
+        statuses.extend(row.status for job_id in job_ids for row in scene.ledger.requests.of_job(job_id))
+        return assigned(*job_ids)
+
+    assigned, scene.ledger.runs.assign = scene.ledger.runs.assign, assign
+    go_on = threading.Event()
+
+    def held() -> httpx.Response:
+        go_on.wait(20)
+        return taken()
+
+    scene.fal.answer = held
+    with scene.submitter() as submitter:
+        dispatcher.hand_out(on_grant=submitter.take)
+        go_on.set()
+        until_idle(submitter)
+    assert statuses == [RequestStatus.SUBMITTING]
+    (row,) = scene.ledger.requests.of_job(job.id)
+    assert (row.status, row.sent_ahead, scene.fal.submits) == (RequestStatus.IN_FLIGHT, True, 1)
+    assert scene.ledger.jobs.get(job.id).run_id == start.run_id
 
 
 def test_a_run_and_gateways_that_are_after_the_same_row_send_it_once(scene: Scene) -> None:
@@ -226,13 +260,20 @@ def test_what_a_run_may_do_otherwise_is_left_to_it(
     assert scene.fal.submits == 0
 
 
-def test_a_call_with_the_users_files_is_left_to_its_run(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    "names", [{"image_url": "asset:ast_1"}, {"image_urls": ["asset:ast_1"]}, {"loras": [{"path": "asset:ast_2"}]}]
+)
+def test_a_call_with_the_users_files_is_left_to_its_run(scene: Scene, names: dict[str, object]) -> None:
     """Which brings them to the provider; wherever in the input they are named."""
-    granted = scene.grant(input={"prompt": "a fox", "image_urls": ["asset:ast_1"]})
+    granted = scene.grant(input={"prompt": "a fox", **names})
     scene.send_ahead(granted)
     assert scene.row(granted).status is RequestStatus.GRANTED
-    assert names_a_file({"loras": [{"path": "asset:ast_2"}]})
-    assert not names_a_file({"prompt": "my asset: a fox", "loras": [{"path": "https://fal.example/x"}]})
+
+
+def test_a_call_that_only_speaks_of_files_is_sent_ahead(scene: Scene) -> None:
+    granted = scene.grant(input={"prompt": "my asset: a fox", "loras": [{"path": "https://fal.example/x"}]})
+    scene.send_ahead(granted)
+    assert scene.row(granted).status is RequestStatus.IN_FLIGHT
 
 
 def test_nothing_is_sent_ahead_while_the_block_is_unread_or_it_is_switched_off(scene: Scene) -> None:
@@ -243,6 +284,19 @@ def test_nothing_is_sent_ahead_while_the_block_is_unread_or_it_is_switched_off(s
     assert scene.row(granted).status is RequestStatus.GRANTED
     assert scene.send_by_the_run(granted).status is RequestStatus.IN_FLIGHT
     assert not scene.row(granted).sent_ahead
+
+
+class Broken(GivenBlocks):
+    """Blocks that fail in our own code."""
+
+    def provider(self, account_id: str) -> Provider:
+        raise RuntimeError("nobody has foreseen this")
+
+
+def test_who_grants_goes_on_whatever_fails_here(scene: Scene) -> None:
+    granted = scene.grant()
+    scene.send_ahead(granted, blocks=Broken())
+    assert scene.row(granted).status is RequestStatus.GRANTED
 
 
 def test_of_a_burst_only_as_many_are_sent_ahead_as_there_is_room_for(scene: Scene) -> None:
@@ -313,6 +367,61 @@ def test_a_key_that_is_refused_is_tried_again_by_the_run(scene: Scene) -> None:
     scene.send_ahead(granted)
     assert scene.row(granted).status is RequestStatus.QUEUED
     assert not scene.row(granted).sent_ahead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unprepared(GivenBlocks):
+    """Blocks whose provider cannot prepare a call."""
+
+    error: DarkroomError
+
+    def provider(self, account_id: str) -> Provider:
+        provider = super().provider(account_id)
+        provider.prepare = MagicMock(side_effect=self.error)
+        return provider
+
+
+@pytest.mark.parametrize(
+    "error, status",
+    [
+        (Retry("not now"), RequestStatus.QUEUED),
+        (Park("out"), RequestStatus.QUEUED),
+        (Permanent("never"), RequestStatus.FAILED),
+    ],
+)
+def test_a_call_that_a_gateway_cannot_prepare_is_not_taken_for_one_that_was_sent(
+    scene: Scene, error: DarkroomError, status: RequestStatus
+) -> None:
+    """It is on record as being sent by then, and surely was not: it is tried again, or fails, as in a run."""
+    granted = scene.grant()
+    scene.send_ahead(granted, blocks=Unprepared(client=scene.blocks.client, error=error))
+    row = scene.row(granted)
+    assert (row.status, row.attempt, row.sent_ahead) == (status, 1, status is RequestStatus.FAILED)
+    assert scene.fal.submits == 0
+    assert scene.ledger.users.account("fal").down_since is None
+
+
+def test_what_waits_for_a_thread_is_left_to_a_run_that_has_a_process_by_then(scene: Scene) -> None:
+    """In a burst the run sends at its pace."""
+    granted = [scene.grant() for _ in range(THREADS + 3)]
+    on_its_way = threading.Barrier(THREADS + 1)
+    go_on = threading.Event()
+
+    def held() -> httpx.Response:
+        on_its_way.wait(20)
+        go_on.wait(20)
+        return taken()
+
+    scene.fal.answer = held
+    with scene.submitter() as submitter:
+        submitter.take(granted)
+        on_its_way.wait(20)
+        (start,) = creations(scene.ledger.runs.assign(*(each.job_id for each in granted)))
+        assert scene.ledger.runs.enter(uuid4(), run_key=start.run_id)
+        go_on.set()
+        until_idle(submitter)
+    statuses = [scene.row(each).status for each in granted]
+    assert statuses == [RequestStatus.IN_FLIGHT] * THREADS + [RequestStatus.GRANTED] * 3
 
 
 def test_a_lost_answer_keeps_its_slot_as_unknown(scene: Scene) -> None:
