@@ -969,7 +969,7 @@ WHERE ref = :ref AND status = ANY(:before) AND input_hash = COALESCE(:input_hash
 RETURNING *
 
 -- name: requests_begin_ahead
--- Of these, `most` first calls of jobs that no process has yet: what was refused or replayed is for the run, which may
+-- Of these, `most` first calls of jobs that no process had when they got their slots, as far as its lease tells: what was refused or replayed is for the run, which may
 -- ask otherwise, and so is what names a file of the user's; a batch's rows go at the pace of theirs.
 UPDATE request SET status = 'submitting', submitted_at = CAST(:now AS timestamptz),
     deadline_at = CAST(:now AS timestamptz) + chosen.deadline, sent_ahead = true
@@ -980,7 +980,8 @@ FROM (
     WHERE request.status = 'granted' AND request.attempt = 1 AND request.error IS NULL
       AND CAST(request.input AS text) NOT LIKE '%"asset:%'
       AND job.parent_id IS NULL AND job.replayed_at IS NULL AND job.finished_at IS NULL
-      AND job.cancel_requested_at IS NULL AND run.alive_until IS NULL
+      AND job.cancel_requested_at IS NULL
+      AND (run.alive_until IS NULL OR request.granted_at < run.alive_until - CAST(:lease AS interval))
     ORDER BY given.n LIMIT :most
     FOR NO KEY UPDATE OF request SKIP LOCKED
 ) AS chosen

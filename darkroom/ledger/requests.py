@@ -111,11 +111,17 @@ class Requests(Part):
     def begin_ahead(self, calls: Mapping[str, timedelta], *, most: int) -> list[Request]:
         """Commit that a gateway is about to send so many of these granted calls, and return those.
 
-        Of jobs that no process has yet, in the order given. `calls`: by ref, with the time that each may take. Whoever
-        is first has a call, its run or a gateway, and only what a run would send just the same is sent by a gateway.
+        Of jobs that no process had when they got their slots, in the order given. `calls`: by ref, with the time that
+        each may take. Whoever is first has a call, its run or a gateway, and only what a run would send just the same
+        is sent by a gateway.
         """
         return self._many(
-            "requests_begin_ahead", refs=list(calls), deadlines=list(calls.values()), most=most, now=self._now()
+            "requests_begin_ahead",
+            refs=list(calls),
+            deadlines=list(calls.values()),
+            most=most,
+            lease=self._timing.lease,
+            now=self._now(),
         )
 
     def adopted(self, ref: str) -> None:

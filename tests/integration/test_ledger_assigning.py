@@ -198,6 +198,10 @@ def test_a_run_that_begins_knows_which_results_are_there(ledger: Ledger, ann: st
 def with_nothing_yet(ledger: Ledger, call: Request) -> None: ...
 
 
+def taken_by_its_provider(ledger: Ledger, call: Request) -> None:
+    ledger.requests.accepted(call.ref, request_id="fal-ahead")
+
+
 def with_its_result(ledger: Ledger, call: Request) -> None:
     ledger.requests.settle(call.ref, SUCCESS, via="webhook")
 
@@ -212,7 +216,13 @@ def put_back_by_its_provider(ledger: Ledger, call: Request) -> None:
 
 @pytest.mark.parametrize(
     "comes, is_told",
-    [(with_nothing_yet, False), (with_its_result, True), (with_its_cancel, True), (put_back_by_its_provider, True)],
+    [
+        (with_nothing_yet, False),
+        (taken_by_its_provider, False),
+        (with_its_result, True),
+        (with_its_cancel, True),
+        (put_back_by_its_provider, True),
+    ],
 )
 def test_a_run_is_not_told_of_a_job_while_there_is_nothing_to_do_about_it(
     ledger: Ledger, ann: str, comes: Callable[[Ledger, Request], None], is_told: bool

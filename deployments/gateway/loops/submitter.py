@@ -3,7 +3,8 @@
 A run takes 0.3 s to its first line, most of what a lone picture takes beside the provider; it finds its row in flight,
 and adopts it. Also a run that has a process already would be later: it is told of the job, looks, and takes it up. So
 what there is a thread for is on record as being sent before any run is told of its job, and no run looks at it for
-nothing; what waits for a thread is sent by whoever is first, its run or a thread.
+nothing; what waits for a thread is sent by whoever is first, its run or a thread,
+and by the run alone where that had a process when the slot was given.
 
 Only what a run would send just the same is sent here, by the same code (`darkroom/engine/submit.py`): a gateway that
 dies between two of its steps leaves the row as a run that dies does. Everything else is left to the run: the user's own
