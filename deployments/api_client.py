@@ -138,7 +138,8 @@ class ApiClient:
         return self._call("GET", path, params={name: each for name, each in asked.items() if each is not None})
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Json:
-        return self._call("POST", path, timeout=SECONDS_TO_CHANGE, **({} if body is None else {"json": body}))
+        sent: Json = {} if body is None else {"json": body}
+        return self._call("POST", path, timeout=SECONDS_TO_CHANGE, **sent)
 
     def all(self, path: str, **asked: Any) -> Iterator[Json]:
         """Yield the items of a list, page by page as they are taken."""
