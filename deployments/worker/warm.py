@@ -22,7 +22,6 @@ from uuid import UUID
 import anyio
 import anyio.abc
 import httpx
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
@@ -42,6 +41,7 @@ from darkroom.deployments.worker.idle_turns import IdleTurns
 from darkroom.deployments.worker.internals import installed_integrations, keep_lines_to_the_worker
 from darkroom.deployments.worker.listeners import Changes, LedgerListener, hear_prefect
 from darkroom.deployments.worker.messages import Message, Order, Suspended
+from darkroom.deployments.worker.pool import pool_is_there
 from darkroom.errors import way_to
 from darkroom.ledger import Ledger
 from darkroom.orchestrator.missed_runs import COMPLETED
@@ -52,7 +52,6 @@ logger = logging.getLogger(__name__)
 # Not scaled: they are how long a process takes to end, and a call to Prefect.
 STOP_GRACE = timedelta(seconds=5)  # of a child when the worker is stopped
 LAST_WORDS = timedelta(seconds=2)
-LOOK_AGAIN = timedelta(seconds=0.2)
 LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
@@ -104,7 +103,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         # Before anything else: a flow that cannot be imported is told to who starts the worker, not to each run.
         self._forkserver = self._forkserver or await anyio.to_thread.run_sync(ForkServer)
         if not self._create_pool_if_not_found:
-            await self._wait_for_pool()
+            await pool_is_there(self._work_pool_name)
         await super().setup()
         keep_lines_to_the_worker()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
@@ -113,16 +112,6 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             ledger = Ledger(url, timing=self._timing)
             self._ledger_ear = LedgerListener(ledger, self._ring, timing=self._timing)
             self._turns = IdleTurns.of_stack(ledger, settings=self._settings, opened=self._opened)
-
-    async def _wait_for_pool(self) -> None:
-        """Return when the work pool is there."""
-        # Somebody else makes it, after us. Prefect's own worker would look for it every ten seconds.
-        async with get_client() as client:
-            while True:
-                with suppress(ObjectNotFound, httpx.HTTPError):
-                    await client.read_work_pool(self._work_pool_name)
-                    return
-                await asyncio.sleep(LOOK_AGAIN.total_seconds())
 
     async def teardown(self, *exc_info: Any) -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
