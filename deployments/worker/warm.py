@@ -77,7 +77,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         self._taken_up: dict[UUID, datetime] = {}  # runs that are carried out, and since when they were ready for it
         # Resumed while their child was still ending: one process at a time for a run.
         self._ready_too_soon: set[UUID] = set()
-        self._one_poll = asyncio.Lock()
+        self._one_poll, self._one_renewal = asyncio.Lock(), asyncio.Lock()
         self._said_pending: defaultdict[UUID, asyncio.Event] = defaultdict(asyncio.Event)
         self._notified = asyncio.Event()
         self._ready: dict[UUID, datetime] = {}  # the runs of which Prefect has notified
@@ -365,17 +365,18 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         self._tasks.append(asyncio.create_task(self._take_up_new_code()))
 
     async def _take_up_new_code(self) -> None:
-        try:
-            forkserver = await anyio.to_thread.run_sync(ForkServer)
-        except Exception as error:  # as CannotPreload does; any other is of this machine: no memory, no process left
-            reason = str(error) if isinstance(error, CannotPreload) else type(error).__name__
-            self._logger.error("The new code is not taken up, the old goes on: %s", reason)
-            return
-        old, self._forkserver = self._forkserver, forkserver
-        self._recipes.forget()
-        if old:
-            old.retire()
-        self._logger.info("New code is taken up; what runs finishes on the old")
+        async with self._one_renewal:  # in turn: of two at once the older code may take longer, and would stay
+            try:
+                forkserver = await anyio.to_thread.run_sync(ForkServer)
+            except Exception as error:  # CannotPreload, or of this machine: no memory, no process left
+                reason = str(error) if isinstance(error, CannotPreload) else type(error).__name__
+                self._logger.error("The new code is not taken up, the old goes on: %s", reason)
+                return
+            old, self._forkserver = self._forkserver, forkserver
+            self._recipes.forget()
+            if old:
+                old.retire()
+            self._logger.info("New code is taken up; what runs finishes on the old")
 
 
 def ready_since(flow_run: FlowRun) -> datetime:

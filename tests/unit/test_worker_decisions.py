@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +27,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from darkroom.deployments.worker import listeners, pool
+from darkroom.deployments.worker import listeners, pool, warm
 from darkroom.deployments.worker.__main__ import is_there
 from darkroom.deployments.worker.children import explain, explain_error
 from darkroom.deployments.worker.configuration import PROJECT, SET_FOLDER, Recipe, WarmJobConfiguration
@@ -132,6 +134,34 @@ def test_a_command_is_refused() -> None:
     """Nothing would start it."""
     with pytest.raises(ValidationError, match="process"):
         WarmJobConfiguration(command="python -m prefect.engine")
+
+
+def test_of_two_renewals_in_quick_succession_the_later_code_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the earlier takes longer to import; what it replaces is let go."""
+    retired, first_goes_on, made = list[int](), threading.Event(), count(1)
+
+    class Imported:
+        def __init__(self) -> None:
+            self.generation = next(made)
+            if self.generation == 1:
+                assert first_goes_on.wait(20)
+
+        def retire(self) -> None:
+            retired.append(self.generation)
+
+    async def renew_twice() -> object:
+        worker = WarmWorker(work_pool_name="darkroom")
+        worker._renew()
+        worker._renew()
+        await asyncio.wait(worker._tasks[1:], timeout=0.2)  # it would be done, were it not to wait for the first
+        first_goes_on.set()
+        await asyncio.gather(*worker._tasks)
+        return worker._forkserver
+
+    monkeypatch.setattr(warm, "ForkServer", Imported)
+    forkserver = asyncio.run(renew_twice())
+    assert isinstance(forkserver, Imported) and forkserver.generation == 2
+    assert retired == [1]
 
 
 # -- what the worker hears ---------------------------------------------------------------------------------------------
