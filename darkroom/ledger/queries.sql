@@ -458,6 +458,11 @@ SELECT batch.job_id FROM job JOIN batch ON batch.job_id = job.id
 WHERE job.run_id = :run_id AND job.parent_id IS NULL AND job.finished_at IS NULL
 FOR UPDATE OF job
 
+-- name: batch_paused_at
+-- Of one that has not ended: rows of others are held by no pause.
+SELECT batch.paused_at FROM batch JOIN job ON job.id = batch.job_id
+WHERE batch.job_id = :job_id AND job.finished_at IS NULL
+
 -- name: batches_answered
 -- Of these the ones of which the winners are known, or whose time for a choice is over.
 SELECT job_id FROM batch
