@@ -94,8 +94,17 @@ def waiting_for(job: Job, requests: Sequence[Request], *, line: Line | None, now
     pending = [row for row in requests if not row.status.terminal]
     if not pending:
         return _run_to_go_on(job, requests, now=now)
-    sentence = _row(pending[0], job, line=line, now=now)
+    sentence = _row(pending[0], job, line=line, now=now) + _given_up(pending[0], requests)
     return sentence if len(pending) == 1 else f"{sentence}; and {len(pending) - 1} more"
+
+
+def _given_up(row: Request, requests: Sequence[Request]) -> str:
+    """Say that the step was sent before, and may be paid twice."""
+    lost = any(
+        each.step == row.step and each.status is RequestStatus.EXPIRED and each.cost_usd is each.billed_usd is None
+        for each in requests
+    )
+    return " (a call before it was given up without an answer, and may be paid, too)" if lost else ""
 
 
 def _held(job: Job, now: datetime) -> str:

@@ -144,6 +144,19 @@ CASES = {
         rows=[row(RequestStatus.UNKNOWN)],
         says="a sign of fal-ai/flux/dev at fal: the submit's answer was lost 12 s ago",
     ),
+    "sent once more, as nobody knows": Case(
+        rows=[row(RequestStatus.EXPIRED), row(RequestStatus.IN_FLIGHT, attempt=2)],
+        says="fal-ai/flux/dev at fal: submitted 12 s ago (a call before it was given up without an answer, and may be "
+        "paid, too)",
+    ),
+    "sent once more, and it is known what the one before has cost": Case(
+        rows=[row(RequestStatus.EXPIRED, cost_usd=Decimal("0.025")), row(RequestStatus.IN_FLIGHT, attempt=2)],
+        says="fal-ai/flux/dev at fal: submitted 12 s ago",
+    ),
+    "another step was sent once more": Case(
+        rows=[row(RequestStatus.EXPIRED, step="paint"), row(RequestStatus.IN_FLIGHT)],
+        says="fal-ai/flux/dev at fal: submitted 12 s ago",
+    ),
     "nobody knows whether the provider has it, and it is to be cancelled": Case(
         rows=[row(RequestStatus.UNKNOWN, cancel_requested_at=NOW)],
         says="a sign of fal-ai/flux/dev at fal: the submit's answer was lost 12 s ago, cancel asked for",
