@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 
@@ -93,10 +94,10 @@ class ApiClient:
             write_private(self._kept, f"{key}\n")
 
     def order_image(self, body: Mapping[str, Any]) -> Json:
-        return self.post("/v1/images", body)
+        return self._order("/v1/images", body)
 
     def order_generation(self, body: Mapping[str, Any]) -> Json:
-        return self.post("/v1/generations", body)
+        return self._order("/v1/generations", body)
 
     def model(self, endpoint: str) -> Json:
         """Return a model's card."""
@@ -137,7 +138,8 @@ class ApiClient:
         return self._call("GET", path, params={name: each for name, each in asked.items() if each is not None})
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Json:
-        return self._call("POST", path, timeout=SECONDS_TO_CHANGE, **({} if body is None else {"json": body}))
+        sent: Json = {} if body is None else {"json": body}
+        return self._call("POST", path, timeout=SECONDS_TO_CHANGE, **sent)
 
     def all(self, path: str, **asked: Any) -> Iterator[Json]:
         """Yield the items of a list, page by page as they are taken."""
@@ -148,14 +150,27 @@ class ApiClient:
             if not (cursor := page["next"]):
                 return
 
-    def _call(self, method: str, path: str, **sent: Any) -> Json:
+    def _order(self, path: str, body: Mapping[str, Any]) -> Json:
+        """Order, and send it once more if no answer comes. By its key it is one job, whatever came of the first."""
+        key = {"Idempotency-Key": uuid4().hex}
+        return self._call("POST", path, again=True, json=body, headers=key, timeout=SECONDS_TO_CHANGE)
+
+    def _call(self, method: str, path: str, *, again: bool = False, **sent: Any) -> Json:
         try:
-            response = self._http.request(method, path, **sent)
+            response = self._send(method, path, again=again, **sent)
         except httpx.TransportError as error:
             raise NeedsHuman(_unanswered(error, without_secrets(self._url))) from error
         if response.is_error:
             raise _problem(response)
         return dict(response.json())
+
+    def _send(self, method: str, path: str, *, again: bool, **sent: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **sent)
+        except httpx.TransportError:
+            if not again:
+                raise
+        return self._http.request(method, path, **sent)
 
 
 def _operators(file: Path) -> str:

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from prefect.exceptions import TerminationSignal
 from prefect.input import RunInput
 from prefect.logging import get_run_logger
 
 from darkroom.engine.job import Job
+from darkroom.engine.paid_calls import PAID_CALLS
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import Cancelled, RetryLater, Waiting
 from darkroom.engine.token_bucket import TokenBucket
@@ -128,7 +130,7 @@ class Calls:
     def threads(self, listener: Listener) -> Iterator[None]:
         """Run the threads in which calls can be started, and notify `listener` at the end of each call.
 
-        Leaving the context waits for those under way.
+        Leaving the context waits for those under way. Where the process is told to end, they begin no paid calls.
         """
         with (
             ThreadPoolExecutor(MOST_BLOCKING, thread_name_prefix="blocking") as self._blocking_pool,
@@ -136,7 +138,12 @@ class Calls:
             closing(Turns(FILES_AT_ONCE, few=FEW_FILES, on_come=listener.notify)) as self._files,
         ):
             self._listener = listener
-            yield
+            try:
+                yield
+            except TerminationSignal:
+                # SIGTERM, whatever worker sends it: those that wait in the pools would begin now, and be killed.
+                PAID_CALLS.begin_no_more()
+                raise
 
     def take_in(self) -> tuple[set[str], set[str]]:
         """Keep what ended calls say, and return the jobs that go on, and those that have ended.

@@ -15,7 +15,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, TypeVar, cast
@@ -321,7 +321,13 @@ def only_one(engine: Engine, name: str) -> Iterator[bool]:
 
 @contextmanager
 def listen(url: str, channel: str) -> Iterator[Listener]:
-    with psycopg.connect(autocommit=True, **cast(Any, open_address(url).parameters)) as connection:
-        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        with closing(Listener(connection)) as listener:
-            yield listener
+    parameters = cast(Any, open_address(url).parameters)
+    with ExitStack() as opened:
+        try:
+            connection = opened.enter_context(psycopg.connect(autocommit=True, **parameters))
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            listener = opened.enter_context(closing(Listener(connection)))
+        except (psycopg.InternalError, OSError) as error:
+            # Of a standby that is not promoted yet, and of a process that has no file left: both pass.
+            raise psycopg.OperationalError(f"It cannot be listened for {channel}: {error}") from error
+        yield listener

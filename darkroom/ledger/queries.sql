@@ -458,6 +458,11 @@ SELECT batch.job_id FROM job JOIN batch ON batch.job_id = job.id
 WHERE job.run_id = :run_id AND job.parent_id IS NULL AND job.finished_at IS NULL
 FOR UPDATE OF job
 
+-- name: batch_paused_at
+-- Of one that has not ended: rows of others are held by no pause.
+SELECT batch.paused_at FROM batch JOIN job ON job.id = batch.job_id
+WHERE batch.job_id = :job_id AND job.finished_at IS NULL
+
 -- name: batches_answered
 -- Of these the ones of which the winners are known, or whose time for a choice is over.
 SELECT job_id FROM batch
@@ -1949,6 +1954,10 @@ GROUP BY 1, 2 ORDER BY cost_usd DESC, 1, 2
 SELECT count(*) AS n, COALESCE(sum(cost_usd), 0) AS cost_usd FROM delivery
 WHERE received_at >= :begin AND received_at < :end AND cost_usd > 0
 
+-- name: figures_perhaps_paid
+SELECT count(*) AS n, COALESCE(sum(estimate_usd), 0) AS estimate_usd FROM perhaps_paid
+WHERE finished_at >= :begin AND finished_at < :end
+
 -- name: figures_reused
 -- Calls that were answered by one that was paid before, and what that had cost.
 SELECT count(*) AS n, COALESCE(sum(COALESCE(paid.billed_usd, paid.cost_usd)), 0) AS cost_usd
@@ -2210,6 +2219,7 @@ WHERE id = :account_id
 -- was paid twice belongs to the time in which it came. `saved_usd`: what the answers had cost that served again. Of a
 -- job with several tags each tag has the whole; a batch's rows have the tags of their batch. `drafts_saved_usd`: as
 -- batches have told at their ends; its model is that of the finals, or of the drafts where there were none.
+-- What may have been paid is in no other sum: nobody knows.
 -- `OFFSET 0` keeps it user by user: the planner would make a join of it.
 WITH spender AS (
     SELECT id, name FROM "user"
@@ -2219,7 +2229,8 @@ WITH spender AS (
         call.cost_usd, call.price_usd, call.billed_usd, call.spent_usd, call.unbilled,
         COALESCE(CASE WHEN call.reused_from IS NOT NULL THEN
             (SELECT COALESCE(billed_usd, cost_usd) FROM request WHERE ref = call.reused_from)
-        END, 0) AS saved_usd, CAST(0 AS numeric) AS duplicates_usd, CAST(0 AS numeric) AS drafts_saved_usd
+        END, 0) AS saved_usd, CAST(0 AS numeric) AS duplicates_usd, CAST(0 AS numeric) AS drafts_saved_usd,
+        CAST(0 AS numeric) AS perhaps_paid_usd
     FROM spender CROSS JOIN LATERAL (
         SELECT job_id, endpoint, finished_at AS at, reused_from,
             CASE WHEN reused_from IS NULL THEN 1 ELSE 0 END AS calls,
@@ -2235,13 +2246,13 @@ WITH spender AS (
     ) AS call
     UNION ALL
     SELECT spender.id, spender.name, request.job_id, request.endpoint, delivery.received_at, 0, 0, 0, 0, 0,
-        delivery.cost_usd, 0, 0, delivery.cost_usd, 0
+        delivery.cost_usd, 0, 0, delivery.cost_usd, 0, 0
     FROM delivery CROSS JOIN LATERAL (SELECT * FROM request WHERE ref = delivery.ref LIMIT 1) AS request
     JOIN spender ON spender.id = request.user_id
     WHERE delivery.cost_usd > 0 AND delivery.received_at >= :begin AND delivery.received_at < :end
     UNION ALL
     SELECT spender.id, spender.name, batch.id, own.endpoint, batch.finished_at, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        CAST(batch.result ->> 'saved_usd' AS numeric)
+        CAST(batch.result ->> 'saved_usd' AS numeric), 0
     FROM spender JOIN job AS batch ON batch.user_id = spender.id
     LEFT JOIN LATERAL (
         SELECT request.endpoint FROM job AS child JOIN request ON request.job_id = child.id
@@ -2250,12 +2261,19 @@ WITH spender AS (
     ) AS own ON true
     WHERE batch.parent_id IS NULL AND batch.kind = 'render-batch'
       AND batch.finished_at >= :begin AND batch.finished_at < :end AND batch.result ->> 'saved_usd' IS NOT NULL
+    UNION ALL
+    SELECT spender.id, spender.name, request.job_id, request.endpoint, unseen.finished_at, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        unseen.estimate_usd
+    FROM perhaps_paid AS unseen CROSS JOIN LATERAL (SELECT * FROM request WHERE ref = unseen.ref LIMIT 1) AS request
+    JOIN spender ON spender.id = unseen.user_id
+    WHERE unseen.finished_at >= :begin AND unseen.finished_at < :end
 )
 SELECT grouped.key, CASE WHEN :group_by = 'user' THEN min(line.name) END AS name, CAST(sum(calls) AS bigint) AS calls,
     sum(estimate_usd) AS estimate_usd, sum(cost_usd) AS cost_usd, sum(price_usd) AS price_usd,
     sum(billed_usd) AS billed_usd,
     CAST(sum(unbilled) AS bigint) AS unbilled_calls, sum(saved_usd) AS saved_usd,
-    sum(drafts_saved_usd) AS drafts_saved_usd, sum(duplicates_usd) AS duplicates_usd, sum(spent_usd) AS spent_usd
+    sum(drafts_saved_usd) AS drafts_saved_usd, sum(duplicates_usd) AS duplicates_usd, sum(spent_usd) AS spent_usd,
+    sum(perhaps_paid_usd) AS perhaps_paid_usd
 FROM line CROSS JOIN LATERAL (
     SELECT CASE CAST(:group_by AS text) WHEN 'model' THEN line.endpoint WHEN 'user' THEN line.user_id
         WHEN 'day' THEN to_char(line.at AT TIME ZONE 'UTC', 'YYYY-MM-DD') END AS key

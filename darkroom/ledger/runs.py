@@ -299,9 +299,10 @@ def _goes_on(connection: Connection, run_id: str) -> Implied:
 
 
 def _put_back(connection: Connection, job_id: str, run_id: str, *, now: datetime) -> Implied | None:
-    """Requeue the job. Return None if it is not to be replayed, or not yet."""
+    """Requeue the job. Return None, with nothing written, if it is not to be replayed, or not yet."""
     try:
-        return put_back(connection, job_id, run_id=run_id, now=now)
+        with connection.begin_nested():  # of a batch, rows before the one that is not are requeued by then
+            return put_back(connection, job_id, run_id=run_id, now=now)
     except WrongState:
         return None
 

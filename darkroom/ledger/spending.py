@@ -38,6 +38,7 @@ class Sums:
     drafts_saved_usd: Decimal = Decimal(0)  # an estimate: what finals of all rows would have cost, less what was spent
     duplicates_usd: Decimal = Decimal(0)
     spent_usd: Decimal = Decimal(0)
+    perhaps_paid_usd: Decimal = Decimal(0)  # by estimates, nobody knows yet; not in spent
 
 
 @dataclass(frozen=True, kw_only=True)

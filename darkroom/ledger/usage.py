@@ -75,6 +75,8 @@ class PeriodUsage:
     spent: Sequence[Spent]
     duplicates: int
     duplicates_usd: Decimal
+    perhaps_paid: int  # calls of which nobody knows yet what they cost, or whether they cost anything
+    perhaps_paid_usd: Decimal  # … by their estimates, which are in no other sum
     reused: int
     saved_usd: Decimal
     latency: Sequence[Latency]
@@ -108,6 +110,7 @@ class UsageReports(Part):
             jobs = {(row["kind"], JobStatus(row["status"])): row["n"] for row in rows("figures_jobs")}
             (ordered,) = rows("figures_ordered")
             (again,) = rows("figures_duplicates")
+            (unseen,) = rows("figures_perhaps_paid")
             (reused,) = rows("figures_reused")
             seconds = (end - begin).total_seconds()
             return PeriodUsage(
@@ -120,6 +123,8 @@ class UsageReports(Part):
                 spent=[Spent(**row) for row in rows("figures_spent")],
                 duplicates=again["n"],
                 duplicates_usd=again["cost_usd"],
+                perhaps_paid=unseen["n"],
+                perhaps_paid_usd=unseen["estimate_usd"],
                 reused=reused["n"],
                 saved_usd=reused["cost_usd"],
                 latency=[Latency(**row) for row in rows("figures_latency")],

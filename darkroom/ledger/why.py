@@ -43,6 +43,7 @@ class Line:
     down_since: datetime | None = None
     down_reason: str | None = None
     probe_at: datetime | None = None
+    batch_paused_at: datetime | None = None  # of the batch that it is a row of
 
 
 def explain(engine: Engine, job: Job, requests: Sequence[Request], *, now: datetime, timing: Timing) -> str | None:
@@ -51,7 +52,7 @@ def explain(engine: Engine, job: Job, requests: Sequence[Request], *, now: datet
     queued = next((row for row in requests if row.status is RequestStatus.QUEUED), None)
     if all(row.status.terminal for row in requests) and (waits := _open_waits(engine, job)):
         return " and ".join(durably(wait, now=now) for wait in waits)
-    line = _line(engine, queued, now=now, timing=timing) if queued else None
+    line = _line(engine, queued, job.parent_id, now=now, timing=timing) if queued else None
     return waiting_for(job, requests, line=line, now=now)
 
 
@@ -79,7 +80,7 @@ def batch_waits_for(batch: Batch, passes: Sequence[Counts], *, now: datetime) ->
     last = passes[-1] if passes else None
     if last is not None and last.ended < last.total:
         rows = f"its {last.stage.value}s: {last.ended} of {last.total} have ended, {last.in_flight} are under way"
-        return f"{rows}; it is paused since {_utc(batch.paused_at, '%H:%M')}" if batch.paused_at else rows
+        return f"{rows}; it is {_paused(batch.job_id, batch.paused_at)}" if batch.paused_at else rows
     if batch.asked_at is not None and batch.winners is None:
         until = f", until {_utc(batch.answer_by, '%Y-%m-%d %H:%M')}" if batch.answer_by else ""
         return f"a person to choose the winners, since {_since(batch.asked_at, now)}{until}"
@@ -93,8 +94,17 @@ def waiting_for(job: Job, requests: Sequence[Request], *, line: Line | None, now
     pending = [row for row in requests if not row.status.terminal]
     if not pending:
         return _run_to_go_on(job, requests, now=now)
-    sentence = _row(pending[0], job, line=line, now=now)
+    sentence = _row(pending[0], job, line=line, now=now) + _given_up(pending[0], requests)
     return sentence if len(pending) == 1 else f"{sentence}; and {len(pending) - 1} more"
+
+
+def _given_up(row: Request, requests: Sequence[Request]) -> str:
+    """Say that the step was sent before, and may be paid twice."""
+    lost = any(
+        each.step == row.step and each.status is RequestStatus.EXPIRED and each.cost_usd is each.billed_usd is None
+        for each in requests
+    )
+    return " (a call before it was given up without an answer, and may be paid, too)" if lost else ""
 
 
 def _held(job: Job, now: datetime) -> str:
@@ -114,7 +124,7 @@ def _run_to_go_on(job: Job, requests: Sequence[Request], *, now: datetime) -> st
 def _row(row: Request, job: Job, *, line: Line | None, now: datetime) -> str:
     match row.status:
         case RequestStatus.QUEUED:
-            return _queued(row, line, now=now)
+            return _queued(row, job, line, now=now)
         case RequestStatus.GRANTED if job.run_id is None:
             return "a run: it has its slot"
         case RequestStatus.GRANTED:
@@ -131,14 +141,15 @@ def _cancel(row: Request) -> str:
     return ", cancel asked for" if row.cancel_requested_at is not None else ""
 
 
-def _queued(row: Request, line: Line | None, *, now: datetime) -> str:
+def _queued(row: Request, job: Job, line: Line | None, *, now: datetime) -> str:
     # The first that holds it: while that does, what comes after it does not matter.
+    paused_at = None if line is None else line.batch_paused_at
+    if job.parent_id is not None and (paused_at is not None or row.not_before == PAUSED_UNTIL):
+        return f"its batch, which is {_paused(job.parent_id, paused_at)}"
     if line is not None and line.down_since is not None:
         why = f" ({line.down_reason})" if line.down_reason else ""
         since, probe = _utc(line.down_since, "%H:%M"), _next_probe(line.probe_at, now=now)
         return f"{row.account_id} is down since {since}{why}, {probe}"
-    if row.not_before == PAUSED_UNTIL:
-        return "its batch, which is paused"
     if row.not_before is not None and row.not_before > now:
         return f"a retry at {_utc(row.not_before, '%H:%M:%S')}"
     if line is None:
@@ -146,6 +157,12 @@ def _queued(row: Request, line: Line | None, *, now: datetime) -> str:
     if spent := [each for each in line.budgets if not each.has_room(row.estimate_usd)]:
         return _over(spent[-1], row.estimate_usd)  # the one that lasts longest
     return f"slot: {_full(row, line)}, place {line.before + 1}"
+
+
+def _paused(batch_id: str, since: datetime | None) -> str:
+    """Say that a batch is paused, and what lets it go on."""
+    from_when = f" since {_utc(since, '%H:%M')}" if since else ""
+    return f"paused{from_when}, until POST /v1/batches/{batch_id}/resume, or Resume in the Studio"
 
 
 def _over(budget: Budget, usd: Decimal) -> str:
@@ -192,7 +209,7 @@ def _since(then: datetime | None, now: datetime) -> str:
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
-def _line(engine: Engine, row: Request, *, now: datetime, timing: Timing) -> Line:
+def _line(engine: Engine, row: Request, batch_id: str | None, *, now: datetime, timing: Timing) -> Line:
     place = {"account_id": row.account_id, "user_id": row.user_id}
     with engine.begin() as connection:
         before = run(
@@ -200,8 +217,9 @@ def _line(engine: Engine, row: Request, *, now: datetime, timing: Timing) -> Lin
         ).scalar()
         found = run(connection, "line", **place, endpoint=row.endpoint).one()
         budgets = budgets_of(connection, row.user_id, now=now)
+        paused_at = run(connection, "batch_paused_at", job_id=batch_id).scalar() if batch_id is not None else None
     values = dict(found._mapping)
     throttle = {name: values.pop(name) for name in ("halvings", "slowed_at")}
     # A row that was granted in between stands nowhere.
     slots = slots_now(found.all_slots, **throttle, now=now, timing=timing)
-    return Line(before=before or 0, slots=slots, budgets=budgets, **values)
+    return Line(before=before or 0, slots=slots, budgets=budgets, batch_paused_at=paused_at, **values)

@@ -25,6 +25,7 @@ COLUMNS = (
     "by drafts",
     "paid twice",
     "spent",
+    "perhaps paid",
 )
 
 
@@ -65,7 +66,8 @@ def costs(
 
 def _cells(sums: Mapping[str, Any], name: str) -> tuple[str, ...]:
     money = (sums["estimate_usd"], sums["cost_usd"], sums["price_usd"], sums["billed_usd"])
-    more = (sums["saved_usd"], sums["drafts_saved_usd"], sums["duplicates_usd"], sums["spent_usd"])
+    names = ("saved_usd", "drafts_saved_usd", "duplicates_usd", "spent_usd", "perhaps_paid_usd")
+    more = (sums[name] for name in names)
     return (name, str(sums["calls"]), *map(_usd, money), str(sums["unbilled_calls"]), *map(_usd, more))
 
 

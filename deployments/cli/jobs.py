@@ -89,7 +89,9 @@ def find_job(job_id: str) -> dict[str, Any]:
 
 def _ended(job: dict[str, Any]) -> str:
     error = job["error"]
-    return f"Nothing: it has {job['status']}, {error['message']}" if error else f"Nothing: it is {job['status']}."
+    said = f"Nothing: it has {job['status']}, {error['message']}" if error else f"Nothing: it is {job['status']}."
+    lost = sum(call["status"] == "expired" and call["cost_usd"] is None for call in job["requests"])
+    return f"{said} {lost} of its calls had no answer, and may have been paid, too." if lost else said
 
 
 def _size(text: str | None) -> str | dict[str, int] | None:

@@ -11,7 +11,7 @@ import re
 import secrets
 import struct
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from .answers import FalError, Json, account_of, break_off, json_object
+from .begun_uploads import BegunUploads, Expected
 from .book import Account
 from .cdn import UPLOAD_HOST, StoredFile, Terms
 from .faults import FileFault
@@ -31,6 +32,7 @@ _FOREIGN_URL = "https://evil.example/picture.jpg"
 _CHUNK_BYTES = 256 * 1024
 _STALL_SECONDS = 20
 _BOX_BYTES = 16
+_MOST_PARTS = 10_000  # assumed: S3's
 # What is forbidden is there, what is hidden is not. Assumed: the 404.
 _UNREADABLE: dict[str, tuple[int, dict[str, str]]] = {
     "forbid": (403, {"detail": "Forbidden"}),
@@ -41,23 +43,13 @@ _OPAQUE = "application/octet-stream"
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-@dataclass(kw_only=True)
-class _Expected:
-    """An upload that was announced and is still to come, in one piece or in parts."""
-
-    url: str
-    terms: Terms
-    content_type: str
-    parts: dict[int, bytes] = field(default_factory=dict)
-
-
 class StorageApi:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self._cdn = provider.cdn
         self._tokens = UploadTokens(provider.options.home)
-        self._tickets: dict[str, _Expected] = {}
-        self._in_parts: dict[str, _Expected] = {}
+        begun = provider.options.home / "begun-uploads"
+        self._tickets, self._in_parts = BegunUploads(begun / "whole"), BegunUploads(begun / "in-parts")
 
     def control_routes(self) -> list[Route]:
         return [
@@ -97,21 +89,21 @@ class StorageApi:
         # way fails. Assumed: the code and the words.
         if (kind := request.query_params.get("storage_type", _STORAGE)) != _STORAGE:
             raise FalError(400, {"detail": f"Unsupported storage type: {kind}"})
-        ticket = secrets.token_urlsafe(16)
-        self._tickets[ticket] = expected = _Expected(
+        expected = Expected(
             url=_address(str(wanted.get("file_name") or "")),
             terms=terms,
             content_type=str(wanted.get("content_type") or _OPAQUE),
         )
+        ticket = self._tickets.begin(expected)
         return Json({"upload_url": f"https://{UPLOAD_HOST}/upload/{ticket}", "file_url": expected.url})
 
     async def upload_by_ticket(self, request: Request) -> Response:
-        # Taken out: the address serves once.
-        expected = self._tickets.pop(request.path_params["ticket"], None)
-        if expected is None:
+        ticket, content = request.path_params["ticket"], await request.body()
+        if (expected := self._tickets.find(ticket)) is None:
             raise FalError(403, {"detail": "The upload URL is not valid"})
-        expected.content_type = request.headers.get("content-type") or expected.content_type
-        self._take(expected, await request.body())
+        kind = request.headers.get("content-type") or expected.content_type
+        self._take(replace(expected, content_type=kind), content)
+        self._tickets.end(ticket)  # the address serves once
         return Response()
 
     async def upload(self, request: Request) -> Response:
@@ -120,23 +112,25 @@ class StorageApi:
         return Json({"access_url": expected.url})
 
     async def begin_multipart(self, request: Request) -> Response:
-        upload_id = secrets.token_hex(8)
-        self._in_parts[upload_id] = expected = self._announced(request)
-        return Json({"access_url": expected.url, "uploadId": upload_id})
+        expected = self._announced(request)
+        return Json({"access_url": expected.url, "uploadId": self._in_parts.begin(expected)})
 
     async def upload_part(self, request: Request) -> Response:
-        content = await request.body()
-        self._upload_in_parts(request).parts[request.path_params["number"]] = content
+        content, number = await request.body(), request.path_params["number"]
+        self._upload_in_parts(request)
+        if not 1 <= number <= _MOST_PARTS:
+            raise FalError(400, {"detail": f"A part's number is from 1 to {_MOST_PARTS}"})
+        self._in_parts.keep_part(request.path_params["upload_id"], number, content)
         return Response(headers={"etag": _etag(content)})
 
     async def complete_multipart(self, request: Request) -> Response:
+        listed, upload_id = _listed(await json_object(request)), request.path_params["upload_id"]
         expected = self._upload_in_parts(request)
-        if _listed(await json_object(request)) != {n: _etag(p) for n, p in expected.parts.items()}:
+        parts = self._in_parts.parts(upload_id)
+        if listed != {number: _etag(part) for number, part in parts.items()}:
             raise FalError(400, {"detail": "The listed parts are not the uploaded ones"})
-        # By number: clients send several at once, in any order.
-        content = b"".join(expected.parts[number] for number in sorted(expected.parts))
-        del self._in_parts[request.path_params["upload_id"]]
-        self._take(expected, content)
+        self._take(expected, b"".join(parts.values()))
+        self._in_parts.end(upload_id)
         return Response()
 
     async def file(self, request: Request) -> Response:
@@ -149,8 +143,8 @@ class StorageApi:
             raise FalError(*_UNREADABLE[file.access])
         return _serve(request, file)
 
-    def _announced(self, request: Request) -> _Expected:
-        return _Expected(
+    def _announced(self, request: Request) -> Expected:
+        return Expected(
             url=_address(request.headers.get("x-fal-file-name") or ""),
             terms=self._terms(self._uploader(request), request, OF_UPLOADS),
             content_type=request.headers.get("content-type") or _OPAQUE,
@@ -160,11 +154,11 @@ class StorageApi:
         # By fal's page of media expiration uploads are under the same control as what models make.
         return self._provider.terms(account, lifecycle_asked_for(request, header))
 
-    def _take(self, expected: _Expected, content: bytes) -> None:
+    def _take(self, expected: Expected, content: bytes) -> None:
         self._cdn.take(expected.url, content, content_type=expected.content_type, terms=expected.terms)
 
-    def _upload_in_parts(self, request: Request) -> _Expected:
-        account, expected = self._uploader(request), self._in_parts.get(request.path_params["upload_id"])
+    def _upload_in_parts(self, request: Request) -> Expected:
+        account, expected = self._uploader(request), self._in_parts.find(request.path_params["upload_id"])
         if expected is None or expected.terms.owner != account.user_id:
             raise FalError(404, {"detail": "No such upload"})
         return expected

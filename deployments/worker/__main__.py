@@ -19,7 +19,8 @@ from prefect.logging.configuration import setup_logging
 from prefect.utilities.processutils import setup_signal_handlers_worker
 
 from darkroom.deployments.worker.forkserver import ForkServer
-from darkroom.deployments.worker.warm import LOOK_AGAIN, WarmWorker
+from darkroom.deployments.worker.pool import LOOK_AGAIN
+from darkroom.deployments.worker.warm import WarmWorker
 from darkroom.errors import DarkroomError
 from darkroom.orchestrator import WORK_POOL
 

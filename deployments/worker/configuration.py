@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import Settings, get_current_settings
 from prefect.workers.base import BaseJobConfiguration, BaseVariables
 from pydantic import Field, field_validator
 
@@ -51,6 +52,17 @@ class WarmJobConfiguration(BaseJobConfiguration):
         if command:
             raise ValueError("`command`: a warm worker starts none. Leave it empty, or use a pool of type `process`.")
         return command
+
+    # Of which settings, and what they are: by default each run has them named anew, half of what it costs the worker.
+    _named_settings: ClassVar[tuple[Settings, dict[str, str]] | None] = None
+
+    @classmethod
+    def _base_environment(cls) -> dict[str, str]:
+        """Return the worker's settings as variables, named once for as long as they are the same."""
+        settings = get_current_settings()
+        if cls._named_settings is None or cls._named_settings[0] is not settings:
+            cls._named_settings = settings, super()._base_environment()
+        return dict(cls._named_settings[1])
 
     def prepare_for_flow_run(self, flow_run: FlowRun, *arguments: Any, **named: Any) -> None:
         """Set the environment as a process of the worker would inherit it.

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import logging
 import ssl
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib.metadata import entry_points
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
-from prefect import flow_engine, results
+from prefect import flow_engine, flows, results
 from prefect._flow_run_suspension import mark_flow_run_suspension_requested
 from prefect._internal import control_listener
 from prefect.client import orchestration
 from prefect.client.schemas.objects import FlowRun, Integration, State, WorkerMetadata
 from prefect.context import SyncClientContext
 from prefect.engine import _drive_run_flow_result as drive
+from prefect.flows import Flow
+from pydantic import ConfigDict
 
 __all__ = [
     "drive",
@@ -37,6 +40,7 @@ __all__ = [
     "suspended_from_outside",
     "terminate_as_cancelled",
     "use_servers_result_storage",
+    "validate_by_one_model",
 ]
 
 
@@ -146,3 +150,26 @@ def share_tls_context() -> None:
 def use_servers_result_storage(block_id: UUID | None) -> None:
     """Use the storage that the worker has asked for. By default each run asks the server for it, twice."""
     results._read_server_default_result_storage_block_id = lambda: block_id
+
+
+def validate_by_one_model() -> None:
+    """Make the model by which a flow's parameters are checked once. By default each run makes it: 5 ms."""
+    prefect_flows: Any = flows
+    make = prefect_flows.ValidatedFunction
+    made: dict[tuple[Any, str], Any] = {}
+
+    def of(function: Any, config: Any = None) -> Any:
+        what = (function, repr(config))
+        if what not in made:
+            made[what] = make(function, config)
+        return made[what]
+
+    prefect_flows.ValidatedFunction = of
+    for flow in _imported_flows():
+        with suppress(Exception):  # what cannot be checked is for the run to find out
+            of(flow.fn, ConfigDict(arbitrary_types_allowed=True))  # as `Flow.validate_parameters` has it
+
+
+def _imported_flows() -> list[Flow[..., Any]]:
+    named = (each for module in list(sys.modules.values()) for each in list(getattr(module, "__dict__", {}).values()))
+    return [each for each in named if issubclass(type(each), Flow)]

@@ -20,6 +20,7 @@ from prefect.events import Event
 from prefect.events.clients import PrefectEventSubscriber, get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 
+from darkroom.errors import way_to
 from darkroom.ledger import OUTAGES, READY, Ledger
 from darkroom.timing import Timing
 
@@ -99,7 +100,10 @@ def _read(event: Event) -> tuple[str, UUID, datetime]:
 
 
 class LedgerListener:
-    """A thread that listens to the ledger and calls `notify` in the loop."""
+    """A thread that listens to the ledger and calls `notify` in the loop.
+
+    It outlives every outage of the ledger. What does not pass, a ledger that refuses us, ends it, and is logged.
+    """
 
     def __init__(self, ledger: Ledger, notify: Callable[[], None], *, timing: Timing) -> None:
         self._ledger = ledger
@@ -114,6 +118,13 @@ class LedgerListener:
         self._stopping.set()
 
     def _listen(self) -> None:
+        try:
+            self._listen_through_outages()
+        except Exception as error:
+            if not self._stopping.is_set():  # else the loop is closed, and nobody to be told any more
+                logger.error("The ledger is heard no more, until the worker is restarted: %s", way_to(error))
+
+    def _listen_through_outages(self) -> None:
         while not self._stopping.is_set():
             try:
                 with self._ledger.listen(READY) as listener:

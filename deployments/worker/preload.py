@@ -116,9 +116,12 @@ def _warm_up() -> SyncClientContext:
     from darkroom.events import compiled
     from darkroom.ledger.database import queries
     from darkroom.providers.registry import accounts
+    from darkroom.settings import load_settings
     from darkroom.tls import tls_context
 
     tls_context()
+    with suppress(NeedsHuman):  # each run finds out, and says so
+        load_settings()
     queries()
     PrefectConsoleHighlighter().highlight(Text("the first line"))  # compiles two dozen patterns
     with suppress(NeedsHuman):  # a package's provider that cannot be used: its runs fail and say so
@@ -134,6 +137,7 @@ def _warm_up() -> SyncClientContext:
     internals.let_heartbeats_begin_late()
     internals.let_heartbeats_end_by_themselves()
     internals.share_tls_context()
+    internals.validate_by_one_model()
     return SyncClientContext()
 
 

@@ -22,7 +22,6 @@ from uuid import UUID
 import anyio
 import anyio.abc
 import httpx
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
@@ -42,6 +41,7 @@ from darkroom.deployments.worker.idle_turns import IdleTurns
 from darkroom.deployments.worker.internals import installed_integrations, keep_lines_to_the_worker
 from darkroom.deployments.worker.listeners import Changes, LedgerListener, hear_prefect
 from darkroom.deployments.worker.messages import Message, Order, Suspended
+from darkroom.deployments.worker.pool import pool_is_there
 from darkroom.errors import way_to
 from darkroom.ledger import Ledger
 from darkroom.orchestrator.missed_runs import COMPLETED
@@ -52,7 +52,6 @@ logger = logging.getLogger(__name__)
 # Not scaled: they are how long a process takes to end, and a call to Prefect.
 STOP_GRACE = timedelta(seconds=5)  # of a child when the worker is stopped
 LAST_WORDS = timedelta(seconds=2)
-LOOK_AGAIN = timedelta(seconds=0.2)
 LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
@@ -78,7 +77,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         self._taken_up: dict[UUID, datetime] = {}  # runs that are carried out, and since when they were ready for it
         # Resumed while their child was still ending: one process at a time for a run.
         self._ready_too_soon: set[UUID] = set()
-        self._one_poll = asyncio.Lock()
+        self._one_poll, self._one_renewal = asyncio.Lock(), asyncio.Lock()
         self._said_pending: defaultdict[UUID, asyncio.Event] = defaultdict(asyncio.Event)
         self._notified = asyncio.Event()
         self._ready: dict[UUID, datetime] = {}  # the runs of which Prefect has notified
@@ -104,7 +103,7 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         # Before anything else: a flow that cannot be imported is told to who starts the worker, not to each run.
         self._forkserver = self._forkserver or await anyio.to_thread.run_sync(ForkServer)
         if not self._create_pool_if_not_found:
-            await self._wait_for_pool()
+            await pool_is_there(self._work_pool_name)
         await super().setup()
         keep_lines_to_the_worker()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._renew)
@@ -113,16 +112,6 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
             ledger = Ledger(url, timing=self._timing)
             self._ledger_ear = LedgerListener(ledger, self._ring, timing=self._timing)
             self._turns = IdleTurns.of_stack(ledger, settings=self._settings, opened=self._opened)
-
-    async def _wait_for_pool(self) -> None:
-        """Return when the work pool is there."""
-        # Somebody else makes it, after us. Prefect's own worker would look for it every ten seconds.
-        async with get_client() as client:
-            while True:
-                with suppress(ObjectNotFound, httpx.HTTPError):
-                    await client.read_work_pool(self._work_pool_name)
-                    return
-                await asyncio.sleep(LOOK_AGAIN.total_seconds())
 
     async def teardown(self, *exc_info: Any) -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
@@ -376,17 +365,18 @@ class WarmWorker(BaseWorker[WarmJobConfiguration, WarmVariables, WarmWorkerResul
         self._tasks.append(asyncio.create_task(self._take_up_new_code()))
 
     async def _take_up_new_code(self) -> None:
-        try:
-            forkserver = await anyio.to_thread.run_sync(ForkServer)
-        except Exception as error:  # as CannotPreload does; any other is of this machine: no memory, no process left
-            reason = str(error) if isinstance(error, CannotPreload) else type(error).__name__
-            self._logger.error("The new code is not taken up, the old goes on: %s", reason)
-            return
-        old, self._forkserver = self._forkserver, forkserver
-        self._recipes.forget()
-        if old:
-            old.retire()
-        self._logger.info("New code is taken up; what runs finishes on the old")
+        async with self._one_renewal:  # in turn: of two at once the older code may take longer, and would stay
+            try:
+                forkserver = await anyio.to_thread.run_sync(ForkServer)
+            except Exception as error:  # CannotPreload, or of this machine: no memory, no process left
+                reason = str(error) if isinstance(error, CannotPreload) else type(error).__name__
+                self._logger.error("The new code is not taken up, the old goes on: %s", reason)
+                return
+            old, self._forkserver = self._forkserver, forkserver
+            self._recipes.forget()
+            if old:
+                old.retire()
+            self._logger.info("New code is taken up; what runs finishes on the old")
 
 
 def ready_since(flow_run: FlowRun) -> datetime:

@@ -85,13 +85,22 @@ def _summary(figures: PeriodUsage) -> str:
         f"- **{_usd(figures.spent_usd)} USD** spent.{_price(figures)}",
         f"- {_count(again, 'result')} paid twice: {_usd(figures.duplicates_usd)} USD, in the sum above."
         if again
-        else "- No result was paid twice.",
+        else f"- No result {'is known to be' if figures.perhaps_paid else 'was'} paid twice.",
+        *_perhaps(figures),
         f"- {_count(figures.reused, 'call')} answered by results that were paid before: "
         f"{_usd(figures.saved_usd)} USD saved."
         if figures.reused
         else "- No call was answered by a result that was paid before.",
     ]
     return "\n".join(lines)
+
+
+def _perhaps(figures: PeriodUsage) -> list[str]:
+    """Tell of calls that were given up, say: each was sent again, so what it led to may be paid twice."""
+    if not figures.perhaps_paid:
+        return []
+    calls, usd = _count(figures.perhaps_paid, "call"), _usd(figures.perhaps_paid_usd)
+    return [f"- {calls} perhaps paid, which nobody knows yet: about {usd} USD, not in the sum above."]
 
 
 def _price(figures: PeriodUsage) -> str:

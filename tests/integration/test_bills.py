@@ -367,6 +367,23 @@ def test_spending_by_tag_user_model_and_day(ledger: Ledger, db: Db) -> None:
     assert ledger.spending.between(*span, group_by="user", user_id="bob").total.calls == 1
 
 
+def test_what_may_have_been_paid_is_told_by_its_estimate_beside_what_was(ledger: Ledger, db: Db) -> None:
+    """A call that was given up without an answer: in each line, in no other sum, until its bill comes."""
+    users_of(db, "ann", "bob")
+    ended(db, "p1", user_id="ann")
+    lost = ended(db, "p2", user_id="ann", tags=["spring"], endpoint="a/model")
+    db.execute("UPDATE request SET status = 'expired', cost_usd = NULL WHERE ref = %s", [lost])
+    span = NOON - timedelta(days=1), NOON + timedelta(days=1)
+    found = {by: ledger.spending.between(*span, group_by=by, user_id="ann") for by in ("tag", "user", "model", "day")}
+    assert {(usage.total.perhaps_paid_usd, usage.total.calls) for usage in found.values()} == {(Decimal("0.03"), 1)}
+    assert {usage.total.spent_usd for usage in found.values()} == {Decimal("0.025")}
+    perhaps = {each.key: each.perhaps_paid_usd for by in ("tag", "model") for each in found[by].items}
+    assert perhaps == {"spring": Decimal("0.03"), None: 0, "a/model": Decimal("0.03"), DEV: 0}
+    assert not ledger.spending.between(*span, group_by="user", user_id="bob").total.perhaps_paid_usd
+    db.execute("UPDATE request SET billed_usd = 0 WHERE ref = %s", [lost])
+    assert not ledger.spending.between(*span, group_by="model").total.perhaps_paid_usd
+
+
 def test_what_drafts_have_saved_is_as_batches_told_at_their_end(ledger: Ledger, db: Db) -> None:
     """By the model of the finals, by the batch's tags, on the day of its end; below zero where drafts were dearer."""
     users_of(db, "ann")

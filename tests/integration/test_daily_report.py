@@ -84,6 +84,16 @@ def test_money_is_told_by_user_and_model_with_what_was_paid_twice_and_saved(figu
     assert figures.spent_usd == Decimal("0.55")
 
 
+def test_a_call_that_may_have_been_paid_is_told_beside_the_sum(ledger: Ledger, db: Db, figures: PeriodUsage) -> None:
+    """It was given up and sent once more: nobody may read that nothing was paid twice."""
+    assert "perhaps paid" not in markdown(figures, UTC_ZONE)
+    db.execute("UPDATE request SET status = 'expired', cost_usd = NULL WHERE ref = 'r3'")
+    unseen = ledger.usage.between(*span(DAY, now=NOON, zone=UTC_ZONE))
+    assert (unseen.perhaps_paid, unseen.perhaps_paid_usd) == (1, Decimal("0.025"))
+    assert unseen.spent_usd == figures.spent_usd
+    assert "1 call was perhaps paid, which nobody knows yet: about 0.025 USD" in markdown(unseen, UTC_ZONE)
+
+
 def test_a_call_that_was_billed_at_nothing_keeps_its_price(ledger: Ledger, db: Db, figures: PeriodUsage) -> None:
     """The report says what the usage of the day does: a price is final with its call."""
     db.execute("UPDATE request SET billed_usd = 0, markup = 2 WHERE ref = 'r1'")
@@ -197,6 +207,7 @@ def test_a_mondays_report_begins_with_friday() -> None:
 
 def title_of(begin: datetime, end: datetime) -> str:
     nothing = dict.fromkeys(("hours", "failures", "spent", "latency", "slots"), ())
-    money = {name: Decimal(0) for name in ("duplicates_usd", "saved_usd")}
-    figures = PeriodUsage(begin=begin, end=end, ordered=0, jobs={}, duplicates=0, reused=0, **nothing, **money)
+    money = {name: Decimal(0) for name in ("duplicates_usd", "perhaps_paid_usd", "saved_usd")}
+    none = dict.fromkeys(("ordered", "duplicates", "perhaps_paid", "reused"), 0)
+    figures = PeriodUsage(begin=begin, end=end, jobs={}, **none, **nothing, **money)
     return title(figures, BERLIN)

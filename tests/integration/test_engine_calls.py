@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections import Counter
 from collections.abc import Collection
@@ -11,14 +12,17 @@ from job_calls import calling
 from job_calls import resources as resources
 from ledger_scenes import DEV, OUTPUT, SUCCESS, picture_in_flight, post, spec
 from picture_files import noise, saved
+from prefect.exceptions import TerminationSignal
 from prefect.logging import disable_run_logger
 from support import wait_until
 
 from darkroom import Job, Waiting
+from darkroom.engine import calls as calling_module
 from darkroom.engine.calls import SIDE_BY_SIDE
+from darkroom.engine.paid_calls import PaidCalls
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import RetryLater
-from darkroom.errors import Refused
+from darkroom.errors import Refused, Retry
 from darkroom.ledger import JobStatus, Ledger, Outcome, Transition, Work
 from darkroom.timing import UNSCALED
 
@@ -244,3 +248,29 @@ def test_a_success_that_came_late_is_used_though_another_attempt_followed_it(
     (record,) = ledger.jobs.take_up([picture.job_id])
     inference = Job(record, resources, as_tasks=False).infer(DEV, {"prompt": "a fox"}, step="generate")
     assert (inference.ref, inference.output) == (picture.ref, OUTPUT)
+
+
+def test_a_process_that_gets_sigterm_begins_no_more_paid_calls(
+    resources: Resources, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under any worker: what is under way is waited for; what it would still pay for is left to the next process."""
+    paid_calls, begun, refused = PaidCalls(), threading.Event(), threading.Event()
+    monkeypatch.setattr(calling_module, "PAID_CALLS", paid_calls)
+
+    def is_refused() -> bool:
+        try:
+            with paid_calls.one():
+                begun.set()
+                return False
+        except Retry:
+            return True
+
+    def function(job: Job) -> None:
+        wait_until(is_refused)
+        refused.set()
+
+    with pytest.raises(TerminationSignal), calling(resources, function) as (calls, _):
+        calls.start(work(jobs[:1]), as_tasks=False)
+        assert begun.wait(20), "until it is told to end, it pays"
+        raise TerminationSignal(signal.SIGTERM)  # as Prefect's engine does, in the thread of the runner
+    assert refused.is_set()

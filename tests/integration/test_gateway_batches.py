@@ -254,7 +254,7 @@ def test_a_batch_is_paused_and_goes_on(ann: Customer, ledger: Ledger) -> None:
     paused = ann.post(f"/v1/batches/{batch_id}/pause")
     assert paused.json()["batch"]["paused_at"] is not None
     child = ann.get(f"/v1/jobs/{batch_id}/children").json()["items"][0]
-    assert ann.get(f"/v1/jobs/{child['id']}").json()["waiting_for"] == "its batch, which is paused"
+    assert ann.get(f"/v1/jobs/{child['id']}").json()["waiting_for"].startswith("its batch, which is paused since ")
     assert ann.post(f"/v1/batches/{batch_id}/resume").json()["batch"]["paused_at"] is None
 
 

@@ -11,13 +11,13 @@ from batch_scenes import carried_by, children, drafted, hand_out, manifest, orde
 from implying import grants
 from interleaving import overlap
 from ledger_databases import Db
-from ledger_scenes import SUCCESS, post, spec
+from ledger_scenes import FAILURE, SUCCESS, post, spec
 from reconciling import resources_of
 
 from darkroom.engine.batch_rows import Rows
 from darkroom.engine.signals import Cancelled
 from darkroom.errors import WrongState
-from darkroom.ledger import BATCH, BatchPass, Job, JobStatus, Ledger, RequestStatus
+from darkroom.ledger import BATCH, BatchPass, Job, JobStatus, Ledger, Request, RequestStatus
 
 
 @pytest.fixture
@@ -178,3 +178,29 @@ def test_the_function_of_a_batch_that_was_cancelled_meanwhile_ends_as_cancelled(
     with pytest.raises(Cancelled):
         Rows(batch, resources_of(ledger)).add(BatchPass.FINAL, children(manifest(1)))
     assert ledger.grants.grant() == []
+
+
+def test_a_run_that_is_retried_before_the_provider_is_done_requeues_no_row(ledger: Ledger, ann: str) -> None:
+    """Not even those before the one that the provider still has: they would be paid for a batch that has ended."""
+    batch = order(ledger, ann, 3).job
+    run = carried_by(ledger, batch)
+    first, second, _ = hand_out_all(ledger)
+    ledger.requests.settle(first.ref, FAILURE, via="poll")
+    ledger.jobs.finish(first.job_id, JobStatus.FAILED)
+    ledger.requests.begin_submit(second.ref, deadline=timedelta(hours=1))
+    ledger.requests.accepted(second.ref, request_id="fal-1")
+    for job_id in ledger.runs.end(run.id):  # it has ended in Prefect
+        ledger.jobs.finish(job_id, JobStatus.FAILED)
+    assert ledger.runs.reopen(run.id) is None
+    assert all(row.status.terminal for row in rows_of(ledger, batch))
+    assert ledger.grants.grant() == []
+
+    ledger.requests.settle(second.ref, FAILURE, via="poll")
+    assert ledger.runs.reopen(run.id) is not None
+    assert len(ledger.grants.grant()) == 3
+
+
+def hand_out_all(ledger: Ledger) -> list[Request]:
+    granted = ledger.grants.grant()
+    ledger.runs.assign(*[each.job_id for each in granted])
+    return granted

@@ -52,6 +52,12 @@ def next_step(ledger: Ledger, sent: Sent) -> None:
     ledger.requests.reserve_all(sent.row.id, [spec(step="upscale", lane=Lane.CONTINUE)])
 
 
+def waits_for(ledger: Ledger, job_id: str) -> str:
+    job = ledger.jobs.get(job_id)
+    assert job is not None
+    return str(ledger.waiting_for(job, ledger.requests.of_job(job_id)))
+
+
 COMES: dict[str, Callable[[Ledger, Sent], object]] = {
     "refused": lambda ledger, sent: ledger.requests.refused(sent.ref, error={"code": "busy"}, not_before=None),
     "refused for a time": lambda ledger, sent: ledger.requests.refused(
@@ -71,10 +77,13 @@ def test_what_comes_back_to_the_queue_waits_for_the_batch_to_go_on(
     ledger.batches.pause(sent.batch.id)
     comes(ledger, sent)
     single = post(ledger, sent.batch.user_id)
+    assert "paused" in waits_for(ledger, sent.row.id), "it has no place in line"
     assert [each.job_id for each in ledger.grants.grant()] == [single.id]
+    assert "paused" in waits_for(ledger, sent.row.id)
     ledger.requests.settle(ledger.requests.of_job(single.id)[0].ref, SUCCESS, via="poll")
     assert ledger.grants.grant() == []
     ledger.batches.go_on(sent.batch.id)
+    assert "paused" not in waits_for(ledger, sent.row.id)
     assert [each.job_id for each in ledger.grants.grant()] == [sent.row.id]
 
 

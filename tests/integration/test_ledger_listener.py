@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import takewhile
 
+import psycopg
 import pytest
 from ledger_databases import Db
 
-from darkroom.ledger import OUTAGES, Ledger
+from darkroom.ledger import OUTAGES, Ledger, database
 
 
 def test_rings_from_both_sides_count_as_one(ledger: Ledger, db: Db) -> None:
@@ -44,6 +46,33 @@ def test_a_lost_connection_is_an_outage(ledger: Ledger, db: Db) -> None:
         with pytest.raises(OUTAGES):
             while listener.wait(5):
                 pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.errors.ReadOnlySqlTransaction("cannot execute LISTEN during recovery"),
+        OSError(errno.EMFILE, "Too many open files"),
+    ],
+    ids=["a standby", "no file left"],
+)
+def test_what_keeps_from_listening_and_passes_is_an_outage(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A standby becomes the primary, and files are closed: it is tried again, as after a lost connection."""
+
+    def refuse(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(database, "Listener", refuse)
+    with pytest.raises(OUTAGES), ledger.listen("fox"):
+        pass
+
+
+def test_what_befalls_the_one_who_listens_is_no_outage(ledger: Ledger) -> None:
+    """A file of its own that cannot be opened is not the ledger's."""
+    with pytest.raises(FileNotFoundError), ledger.listen("fox"):
+        raise FileNotFoundError
 
 
 def test_an_address_with_options_is_good_for_both_kinds_of_connection(ledger_url: str) -> None:

@@ -61,6 +61,96 @@ def test_a_queue_that_nobody_has_polled_is_ready_once_somebody_has(prefect: Pref
     wait_until(lambda: status() == "READY", what="the queue to be ready")
 
 
+def test_a_run_waits_for_a_place_of_its_deployment_and_says_its_queue_and_pool(prefect: PrefectServer) -> None:
+    """The rules read the deployment, with its limit, while the run is locked; what a run shows is read as before."""
+    entry = prefect.call("GET", "/deployments/name/generate-image/on-demand")
+    told = {"name": f"one-{uuid4().hex}", "flow_id": entry["flow_id"], "concurrency_limit": 1}
+    place = {"work_pool_name": WORK_POOL, "work_queue_name": f"new-{uuid4().hex}"}
+    deployment = prefect.call("POST", "/deployments/", json=told | place)
+    runs = [prefect.call("POST", f"/deployments/{deployment['id']}/create_flow_run", json={}) for _ in range(2)]
+
+    def propose(run: dict[str, Any], state: str) -> dict[str, Any]:
+        answer: dict[str, Any] = prefect.call(
+            "POST", f"/flow_runs/{run['id']}/set_state", json={"state": {"type": state}}
+        )
+        return answer
+
+    try:
+        assert propose(runs[0], "PENDING")["status"] == "ACCEPT"
+        assert propose(runs[1], "PENDING")["state"]["name"] == "AwaitingConcurrencySlot"
+        assert propose(runs[0], "RUNNING")["status"] == "ACCEPT"
+        shown = prefect.call("GET", f"/flow_runs/{runs[0]['id']}")
+        assert shown["state_type"] == "RUNNING"
+        assert place.items() <= shown.items()
+        assert propose(runs[0], "COMPLETED")["status"] == "ACCEPT"
+        assert place.items() <= prefect.call("GET", f"/deployments/{deployment['id']}").items()
+    finally:
+        prefect.call("DELETE", f"/deployments/{deployment['id']}")
+
+
+def test_a_deployment_tells_its_schedules_the_newest_first(prefect: PrefectServer) -> None:
+    entry = prefect.call("GET", "/deployments/name/generate-image/on-demand")
+    schedules = [{"schedule": {"interval": hours * 3600.0}, "active": False} for hours in (1, 2, 3)]
+    told = {"name": f"often-{uuid4().hex}", "flow_id": entry["flow_id"], "schedules": schedules}
+    made = prefect.call("POST", "/deployments/", json=told)
+    try:
+        first = made["schedules"][-1]["id"]
+        prefect.call("PATCH", f"/deployments/{made['id']}/schedules/{first}", json={"active": True})
+        shown = [each["id"] for each in prefect.call("GET", f"/deployments/{made['id']}")["schedules"]]
+        assert shown[0] == first
+        assert sorted(shown) == sorted(each["id"] for each in made["schedules"])
+    finally:
+        prefect.call("DELETE", f"/deployments/{made['id']}")
+
+
+class Asked(Exception):
+    """A session was asked for this."""
+
+
+class OnlyAsked:
+    """A session that answers nothing."""
+
+    async def scalar(self, statement: Any) -> Any:
+        raise Asked(statement)
+
+    async def get(self, *which: Any, options: Any) -> Any:
+        raise Asked(which[0].__name__, [str(option.path) for option in options])
+
+
+def test_a_run_that_gets_a_state_is_locked_by_a_statement_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect sets a state by way of what is put in the place of its own reading."""
+    from prefect.server.models import flow_runs
+    from prefect.server.schemas.states import Pending
+    from sqlalchemy.dialects import postgresql
+
+    monkeypatch.setattr(flow_runs, "read_flow_run", flow_runs.read_flow_run)
+    server_internals.lock_runs_alone()
+    with pytest.raises(Asked) as asked:
+        asyncio.run(flow_runs.set_flow_run_state(session=OnlyAsked(), flow_run_id=uuid4(), state=Pending()))  # type: ignore[arg-type]
+    (statement,) = asked.value.args
+    assert str(statement.compile(dialect=postgresql.dialect())).endswith("FOR UPDATE")
+    loaded = {str(option.path): option.context[0].strategy for option in statement._with_options}
+    assert [strategy for path, strategy in loaded.items() if "work_queue" in path] == [(("lazy", "select"),)]
+
+
+def test_the_rules_about_states_read_a_deployment_by_one_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what is put in the place of Prefect's own reading, with all that it would load after it."""
+    from prefect.server.database.orm_models import Deployment
+    from prefect.server.models import deployments
+    from prefect.server.orchestration import core_policy
+    from sqlalchemy import inspect
+
+    monkeypatch.setattr(deployments, "read_deployment", deployments.read_deployment)
+    server_internals.read_deployments_at_once()
+    with pytest.raises(Asked) as asked:
+        asyncio.run(core_policy.deployments.read_deployment(session=OnlyAsked(), deployment_id=uuid4()))  # type: ignore[arg-type]
+    kind, beside = asked.value.args
+    loaded = {each.key for each in inspect(Deployment).relationships if each.lazy == "selectin"}
+    assert kind == "Deployment"
+    # The limit is a statement more only where there is one.
+    assert {name for name in loaded if any(name in path for path in beside)} == loaded - {"global_concurrency_limit"}
+
+
 def test_connections_that_are_cut_while_they_lie_idle_are_noticed(prefect: PrefectServer) -> None:
     url = prefect.environment["DARKROOM_LEDGER_URL"]
     with psycopg.connect(url, autocommit=True) as connection:

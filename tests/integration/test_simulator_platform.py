@@ -409,6 +409,23 @@ def test_a_strangers_file_is_no_file(admin: httpx.Client, fal: fal_client.SyncCl
         assert admin.get("/storage/files/acl", params=query).json() == {"default": "allow", "rules": []}
 
 
+def test_what_is_no_address_of_a_file_is_no_file(admin: httpx.Client, fal: fal_client.SyncClient) -> None:
+    """Whatever is between the brackets, and though a file here has the same path: nobody signs for another host."""
+    url = fal.upload(b"mine", "text/plain", "mine.txt")
+    path = httpx.URL(url).path
+    for asked in ("", "https://[", "http://[x]/", f"https://evil.example{path}", path, "//v3.fal.media"):
+        query = {"url": asked}
+        answers = [
+            admin.get("/storage/files/acl", params=query),
+            admin.put("/storage/files/acl", params=query, json={"default": "hide"}),
+            admin.post("/storage/files/sign", params=query, json={}),
+        ]
+        assert [error_type(answer) for answer in answers] == [(404, "not_found")] * 3, asked
+    signed = admin.post("/storage/files/sign", params={"url": f"{url}?a=b#c"}, json={}).json()["signed_url"]
+    assert signed.startswith(f"{url}?identity=")
+    assert httpx.get(signed).content == b"mine"
+
+
 def test_an_idempotency_key_is_its_accounts_own(admin: httpx.Client, fal: fal_client.SyncClient) -> None:
     """Another account that chose the same one is not told what was deleted."""
     path, same = f"/models/requests/{made(fal)}/payloads", {"Idempotency-Key": uuid.uuid4().hex}

@@ -87,6 +87,38 @@ def test_an_upload_goes_on_with_the_token_of_before(tmp_path: Path, monkeypatch:
     simulator.stop()
 
 
+def test_a_begun_upload_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts, which come in any order, and by an address that serves once; what is no id finds none."""
+    options = ("--port", str(free_port()))
+    simulator = start_simulator(tmp_path, *options)
+    for name, value in simulator.environment().items():
+        monkeypatch.setenv(name, value)
+    rest, files = "https://rest.fal.ai/storage", "https://v3.fal.media"
+    with httpx.Client(headers={"Authorization": "Key sim:key"}) as fal:
+        token = {"Authorization": f"Bearer {fal.post(f'{rest}/auth/token', json={}).json()['token']}"}
+        whole = fal.post(f"{rest}/upload/initiate", json={"file_name": "a.txt", "content_type": "text/x-a"}).json()
+        head = token | {"Content-Type": "text/x-b", "X-Fal-File-Name": "b.txt"}
+        in_parts = fal.post(f"{files}/files/upload/multipart", headers=head).json()
+        parts = f"{in_parts['access_url']}/multipart/{in_parts['uploadId']}"
+        tags = {2: fal.put(f"{parts}/2", headers=token, content=b"rts").headers["etag"]}
+        simulator.process.kill()
+        simulator.stop()
+        simulator = start_simulator(tmp_path, *options)
+        tags[1] = fal.put(f"{parts}/1", headers=token, content=b"pa").headers["etag"]
+        listed = {"parts": [{"partNumber": number, "etag": tag} for number, tag in tags.items()]}
+        done = [fal.post(f"{parts}/complete", headers=token, json=listed).status_code for _ in range(2)]
+        put = [httpx.put(whole["upload_url"], content=b"whole").status_code for _ in range(2)]
+        assert (done, put) == ([200, 404], [200, 403])
+        read = [fal.get(url) for url in (in_parts["access_url"], whole["file_url"])]
+        assert [(each.content, each.headers["content-type"]) for each in read] == [
+            (b"parts", "text/x-b"),
+            (b"whole", "text/x-a"),
+        ]
+        assert fal.put(f"{files}/upload/%2e%2e", content=b"x").status_code in (403, 404)
+    assert not [file for file in (tmp_path / "begun-uploads").rglob("*") if file.is_file()]
+    simulator.stop()
+
+
 def test_what_was_hidden_or_erased_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One who was killed knows who may read what, what was signed, and what its accounts have set."""
     port = str(free_port())

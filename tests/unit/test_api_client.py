@@ -6,7 +6,7 @@ By the caller's proxies and certificates, and on this machine without any proxy.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +23,7 @@ from support import SLOW
 
 from darkroom.clock import utc_now
 from darkroom.deployments import api_client
+from darkroom.deployments.api_client import ApiClient
 from darkroom.deployments.cli.common import open_api
 from darkroom.deployments.home import Home
 from darkroom.errors import NeedsHuman
@@ -37,8 +38,10 @@ class Server:
     port: int
     silent: bool = False  # until its end it answers nothing
     broken: bool = False  # it closes the connection in place of an answer
+    breaks: int = 0  # so many times it does, then it answers
     over: threading.Event = field(default_factory=threading.Event)
     asked: list[str] = field(default_factory=list)  # the first lines
+    keys: list[str | None] = field(default_factory=list)  # by which it knows an order again
 
 
 @contextmanager
@@ -56,7 +59,8 @@ def serving(tls: SSLContext | None = None) -> Iterator[Server]:
 
         def _answer(self, status: int, body: bytes) -> None:
             server.asked.append(self.requestline)
-            self.close_connection = server.broken or server.silent
+            server.keys.append(self.headers["Idempotency-Key"])
+            self.close_connection = server.broken or server.silent or len(server.asked) <= server.breaks
             if server.silent:
                 server.over.wait()
             if self.close_connection:
@@ -198,6 +202,36 @@ def test_a_change_without_an_answer_may_have_been_made(
     assert gateway.asked
     assert all(part in told.value.message for part in (says, "may have done", look, "before it is sent again"))
     assert "darkroom up" not in told.value.message
+
+
+@pytest.mark.parametrize("order", [ApiClient.order_image, ApiClient.order_generation])
+def test_an_order_without_an_answer_is_sent_once_more_under_its_key(
+    gateway: Server, order: Callable[[ApiClient, dict[str, str]], dict[str, str]]
+) -> None:
+    """A connection that breaks off neither loses nor doubles it; the next order has a key of its own."""
+    gateway.breaks = 1
+    with open_api() as api:
+        assert order(api, {}) == order(api, {}) == {}
+    first, again, next_one = gateway.keys
+    assert first == again != next_one
+    assert None not in gateway.keys
+
+
+def test_an_order_is_sent_twice_at_most(gateway: Server) -> None:
+    """Then it is told that it may be there, and where to look."""
+    gateway.broken = True
+    with open_api() as api, pytest.raises(NeedsHuman, match=r"may have done .*`darkroom jobs`"):
+        api.order_image({})
+    assert len(gateway.asked) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/images", "/v1/admin/users"])
+def test_what_has_no_key_is_sent_once(gateway: Server, path: str) -> None:
+    """It could be done twice."""
+    gateway.broken = True
+    with open_api() as api, pytest.raises(NeedsHuman):
+        api.post(path, {})
+    assert len(gateway.asked) == 1
 
 
 def test_an_upload_without_an_answer_may_have_been_made(gateway: Server, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 from darkroom.deployments.cli import replays
 from darkroom.deployments.cli.admin import _cap
 from darkroom.deployments.cli.costs import _time
-from darkroom.deployments.cli.jobs import _size
+from darkroom.deployments.cli.jobs import _ended, _size
 from darkroom.deployments.gateway.schemas.dead_letters import ReplayedDocument
 
 
@@ -27,6 +27,15 @@ def test_a_cap_is_an_endpoint_and_a_number() -> None:
     for text in ("a/b=²", "a/b=", "=10", "a/b", f"a/b={'9' * 5000}", "a/b=-1"):
         with pytest.raises(typer.BadParameter, match="an endpoint and a number"):
             _cap(text)
+
+
+def test_why_says_of_a_job_that_has_ended_what_may_be_paid_twice() -> None:
+    """As of a call whose process was killed: it was made once more, and the job does not show it otherwise."""
+    calls = [{"status": "expired", "cost_usd": None}, {"status": "succeeded", "cost_usd": 0.025}]
+    job = {"status": "completed", "error": None, "requests": calls}
+    assert _ended(job) == "Nothing: it is completed. 1 of its calls had no answer, and may have been paid, too."
+    for call in ({"status": "expired", "cost_usd": 0.025}, {"status": "failed", "cost_usd": None}):
+        assert _ended(job | {"requests": [call]}) == "Nothing: it is completed."
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import botocore.session
 import pytest
 import typer
 import yaml
+from botocore.validate import validate_parameters
 from prefect.cli._utilities import load_json_key_values
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
@@ -196,6 +198,18 @@ def test_a_command_in_the_text_exists_with_its_options(place: str, command: str)
     found, rest = command_of([word.partition("/")[0] for word in words[1:]])
     options = {name for each in found.params for name in (*each.opts, *each.secondary_opts)}
     assert {word for word in rest if re.fullmatch(r"--[a-z-]+", word)} <= options, command
+
+
+def test_the_buckets_lifecycle_is_one_that_s3_takes() -> None:
+    """It ends the uploads in parts that nobody completes, and expires no file."""
+    (block,) = (block for block in BLOCKS if "AbortIncompleteMultipartUpload" in block.text)
+    lifecycle = json.loads(block.text)
+    put = botocore.session.get_session().get_service_model("s3").operation_model("PutBucketLifecycleConfiguration")
+    assert put.input_shape is not None
+    validate_parameters({"Bucket": "b", "LifecycleConfiguration": lifecycle}, put.input_shape)
+    (rule,) = lifecycle["Rules"]
+    assert rule.keys() == {"ID", "Status", "Filter", "AbortIncompleteMultipartUpload"}
+    assert (rule["Status"], rule["Filter"]) == ("Enabled", {"Prefix": ""})
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.place} {block.language}")

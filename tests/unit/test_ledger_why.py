@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from darkroom.ledger import Batch, BatchPass, Budget, Counts, Job, JobStatus, Lane, Period, Request, RequestStatus
+from darkroom.ledger.batches import PAUSED_UNTIL
 from darkroom.ledger.why import Line, batch_waits_for, waiting_for
 
 # As of a ledger whose Postgres tells times in a zone of its own: 12:00 in UTC.
@@ -41,6 +42,8 @@ def budget(usd: Decimal | None, **values: Any) -> Budget:
 
 
 QUEUED = row(RequestStatus.QUEUED)
+ROW = {"parent_id": "job_0"}
+RESUME = "until POST /v1/batches/job_0/resume, or Resume in the Studio"
 CASES = {
     "no step yet": Case(says="its run to begin"),
     "in line": Case(rows=[QUEUED], says="slot: 10 of 10 in use, place 37"),
@@ -98,6 +101,25 @@ CASES = {
     "a retry is due now": Case(
         rows=[row(RequestStatus.QUEUED, not_before=AGO)], says="slot: 10 of 10 in use, place 37"
     ),
+    "its batch is paused": Case(
+        rows=[row(RequestStatus.QUEUED, not_before=PAUSED_UNTIL)],
+        job=ROW,
+        line={"batch_paused_at": DOWN},
+        says=f"its batch, which is paused since 11:53 UTC, {RESUME}",
+    ),
+    "its batch is paused, and it came back to the queue in the pause": Case(
+        rows=[QUEUED],
+        job=ROW,
+        line={"batch_paused_at": DOWN, "down_since": DOWN},
+        says=f"its batch, which is paused since 11:53 UTC, {RESUME}",
+    ),
+    "its batch is paused, and a retry is due later": Case(
+        rows=[row(RequestStatus.QUEUED, not_before=NOW + timedelta(seconds=190))],
+        job=ROW,
+        line={"batch_paused_at": DOWN},
+        says=f"its batch, which is paused since 11:53 UTC, {RESUME}",
+    ),
+    "its batch goes on": Case(rows=[QUEUED], job=ROW, says="slot: 10 of 10 in use, place 37"),
     "granted, and no run has it": Case(rows=[row(RequestStatus.GRANTED)], says="a run: it has its slot"),
     "granted, and its run has yet to submit": Case(
         rows=[row(RequestStatus.GRANTED)], job={"run_id": "run_1"}, says="its run to submit: it has its slot"
@@ -121,6 +143,19 @@ CASES = {
     "nobody knows whether the provider has it": Case(
         rows=[row(RequestStatus.UNKNOWN)],
         says="a sign of fal-ai/flux/dev at fal: the submit's answer was lost 12 s ago",
+    ),
+    "sent once more, as nobody knows": Case(
+        rows=[row(RequestStatus.EXPIRED), row(RequestStatus.IN_FLIGHT, attempt=2)],
+        says="fal-ai/flux/dev at fal: submitted 12 s ago (a call before it was given up without an answer, and may be "
+        "paid, too)",
+    ),
+    "sent once more, and it is known what the one before has cost": Case(
+        rows=[row(RequestStatus.EXPIRED, cost_usd=Decimal("0.025")), row(RequestStatus.IN_FLIGHT, attempt=2)],
+        says="fal-ai/flux/dev at fal: submitted 12 s ago",
+    ),
+    "another step was sent once more": Case(
+        rows=[row(RequestStatus.EXPIRED, step="paint"), row(RequestStatus.IN_FLIGHT)],
+        says="fal-ai/flux/dev at fal: submitted 12 s ago",
     ),
     "nobody knows whether the provider has it, and it is to be cancelled": Case(
         rows=[row(RequestStatus.UNKNOWN, cancel_requested_at=NOW)],
@@ -184,7 +219,8 @@ def test_a_job_says_what_it_waits_for(case: Case) -> None:
         (
             {"paused_at": NOW},
             [(12, 40, 0)],
-            "its drafts: 12 of 40 have ended, 0 are under way; it is paused since 12:00 UTC",
+            "its drafts: 12 of 40 have ended, 0 are under way; it is paused since 12:00 UTC, "
+            "until POST /v1/batches/job_1/resume, or Resume in the Studio",
         ),
         ({"asked_at": AGO}, [(40, 40, 0)], "a person to choose the winners, since 12 s"),
         (

@@ -336,6 +336,27 @@ def test_a_setting_that_cannot_be_read_is_named(
     assert value not in refused.value.message
 
 
+def test_settings_are_made_once_and_anew_when_anything_changes_that_they_are_read_from(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable by its name in any case, as pydantic reads it, or the file of the stack."""
+    monkeypatch.setenv("DARKROOM_HOME", str(home.path))
+    for name, field in (
+        ("DARKROOM_MODELS", "models"),
+        ("darkroom_web_allow", "web_allow"),
+        ("MUX_TOKEN_ID", "mux_token_id"),
+    ):
+        for value in ("one", "two"):
+            monkeypatch.setenv(name, value)
+            assert getattr(load_settings(), field) == value
+            assert load_settings() is load_settings()
+        monkeypatch.delenv(name)
+        assert getattr(load_settings(), field) != "two"
+    for value in ("long", "longer"):
+        home.record_environment({"DARKROOM_MODELS": value})
+        assert load_settings().models == value
+
+
 def test_what_a_part_said_last_is_told_whole() -> None:
     """Pydantic names the setting, and what it has to be, in lines that are indented."""
     log = "Traceback\n1 error for Settings\nlogging.level\n  Input should be\n    For further information visit x\n\n"

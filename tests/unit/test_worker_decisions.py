@@ -5,24 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
+import psycopg
 import pytest
 from prefect.client.schemas.objects import Flow, FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events import Event
 from prefect.events.schemas.events import RelatedResource, Resource
+from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from darkroom.deployments.worker import listeners
+from darkroom.deployments.worker import listeners, pool, warm
 from darkroom.deployments.worker.__main__ import is_there
 from darkroom.deployments.worker.children import explain, explain_error
 from darkroom.deployments.worker.configuration import PROJECT, SET_FOLDER, Recipe, WarmJobConfiguration
-from darkroom.deployments.worker.listeners import _told_by_the_ledger, hear_prefect
+from darkroom.deployments.worker.listeners import LedgerListener, _told_by_the_ledger, hear_prefect
+from darkroom.deployments.worker.pool import pool_is_there
 from darkroom.deployments.worker.warm import WarmWorker
+from darkroom.ledger import Ledger
+from darkroom.timing import Timing
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -121,6 +134,34 @@ def test_a_command_is_refused() -> None:
     """Nothing would start it."""
     with pytest.raises(ValidationError, match="process"):
         WarmJobConfiguration(command="python -m prefect.engine")
+
+
+def test_of_two_renewals_in_quick_succession_the_later_code_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the earlier takes longer to import; what it replaces is let go."""
+    retired, first_goes_on, made = list[int](), threading.Event(), count(1)
+
+    class Imported:
+        def __init__(self) -> None:
+            self.generation = next(made)
+            if self.generation == 1:
+                assert first_goes_on.wait(20)
+
+        def retire(self) -> None:
+            retired.append(self.generation)
+
+    async def renew_twice() -> object:
+        worker = WarmWorker(work_pool_name="darkroom")
+        worker._renew()
+        worker._renew()
+        await asyncio.wait(worker._tasks[1:], timeout=0.2)  # it would be done, were it not to wait for the first
+        first_goes_on.set()
+        await asyncio.gather(*worker._tasks)
+        return worker._forkserver
+
+    monkeypatch.setattr(warm, "ForkServer", Imported)
+    forkserver = asyncio.run(renew_twice())
+    assert isinstance(forkserver, Imported) and forkserver.generation == 2
+    assert retired == [1]
 
 
 # -- what the worker hears ---------------------------------------------------------------------------------------------
@@ -238,6 +279,93 @@ def test_whatever_is_answered_in_prefects_place_it_is_asked_again(monkeypatch: p
 
     monkeypatch.setattr(listeners, "get_events_subscriber", out)
     asyncio.run(listen())
+
+
+class Heard(Ledger):
+    """A ledger that cannot be heard at first, for each of these reasons in turn; then it rings."""
+
+    def __init__(self, *reasons: Exception) -> None:
+        self.reasons = list(reasons)
+
+    @contextmanager
+    def listen(self, channel: str) -> Iterator[Any]:
+        if self.reasons:
+            raise self.reasons.pop(0)
+        yield SimpleNamespace(wait=lambda _: not time.sleep(0.01))
+
+
+def test_the_ledger_is_heard_again_after_any_outage() -> None:
+    """However many there were, one after the other."""
+    ledger = Heard(psycopg.errors.AdminShutdown(), PoolTimeout(), psycopg.errors.CannotConnectNow())
+
+    async def listen() -> None:
+        rung = asyncio.Event()
+        with closing(LedgerListener(ledger, rung.set, timing=Timing(listen_again=timedelta(0)))):
+            await asyncio.wait_for(rung.wait(), 20)
+
+    asyncio.run(listen())
+
+
+def test_a_ledger_that_refuses_the_worker_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Polling goes on; nobody need look for a traceback of a thread."""
+
+    async def listen() -> LedgerListener:
+        with closing(LedgerListener(Heard(psycopg.errors.InsufficientPrivilege("no")), print, timing=Timing())) as ear:
+            await asyncio.to_thread(ear._thread.join, 20)
+            return ear
+
+    assert not asyncio.run(listen())._thread.is_alive()
+    (line,) = [record.message for record in caplog.records if record.name == listeners.__name__]
+    assert "heard no more" in line and "InsufficientPrivilege" in line
+
+
+class Prefect:
+    """Answers a question for the pool with each of these in turn, then with the pool."""
+
+    def __init__(self, *answers: Exception) -> None:
+        self.answers = list(answers)
+
+    async def __aenter__(self) -> Prefect:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def read_work_pool(self, name: str) -> None:
+        if self.answers:
+            raise self.answers.pop(0)
+
+
+def answered(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("GET", "http://prefect/work_pools/darkroom")
+    return httpx.HTTPStatusError(str(status), request=request, response=httpx.Response(status, request=request))
+
+
+def test_the_pool_is_waited_for_whatever_answers_in_prefects_place(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page of a proxy's is no JSON. What it waits for is told once for each reason."""
+    caplog.set_level(logging.INFO)
+    out = httpx.ConnectError("no")
+    prefect = Prefect(out, out, answered(502), ValueError("no JSON"), ObjectNotFound(http_exc=answered(404)))
+    monkeypatch.setattr(pool, "get_client", lambda: prefect)
+    asyncio.run(pool_is_there("darkroom"))
+    assert not prefect.answers
+    told = [record.message for record in caplog.records if record.name == pool.__name__]
+    assert [line.partition("(")[2] for line in told] == [
+        "ConnectError)",
+        "Prefect answers 502)",
+        "ValueError)",
+        "nobody has made it yet)",
+    ]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_worker_that_prefect_refuses_does_not_wait(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """It would wait for ever, and say nothing."""
+    monkeypatch.setattr(pool, "get_client", lambda: Prefect(answered(status)))
+    with pytest.raises(httpx.HTTPStatusError):
+        asyncio.run(asyncio.wait_for(pool_is_there("darkroom"), 5))
 
 
 def event(name: str, *, tag: str) -> Event:

@@ -25,7 +25,7 @@ router = whole_router(tags=["Money"])
 LONGEST = timedelta(days=366)
 CSV = "text/csv"
 FIGURES = ("calls", "estimate_usd", "cost_usd", "price_usd", "billed_usd", "unbilled_calls")
-COLUMNS = ("key", "name", *FIGURES, "saved_usd", "duplicates_usd", "spent_usd", "drafts_saved_usd")
+COLUMNS = ("key", "name", *FIGURES, "saved_usd", "duplicates_usd", "spent_usd", "drafts_saved_usd", "perhaps_paid_usd")
 # A cell that begins so is a formula to a spreadsheet, and tags are users' own words.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -79,6 +79,11 @@ class SpendingDocument(Document):
     )
     duplicates_usd: Usd = Field(description="Results that came twice, and cost twice.", examples=[0.0])
     spent_usd: Usd = Field(description="By the bill, else the cost; with what came twice.", examples=[0.9])
+    perhaps_paid_usd: Usd = Field(
+        description="Estimates of calls that may have been paid, and of which nobody knows yet: most had no answer. "
+        "They are in no other sum, and count in budgets.",
+        examples=[0.0],
+    )
 
 
 class UsageDocument(Document):

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from ..answers import Json
 from ..book import Account
 from ..cdn import StoredFile
+from ..hosts import Role, role_of
 from ..provider import Provider
 from .access import ADMINS, caller, invalid, json_object, not_found
 
@@ -67,7 +68,8 @@ class FilesApi:
             raise invalid(f"expiration_seconds must be from 1 to {_MAX_SIGNED_SECONDS}")
         if (ticket := self._provider.cdn.sign(_path(request), seconds=seconds)) is None:
             raise not_found("No such file")
-        return Json({"signed_url": f"{request.query_params['url']}?identity={ticket}"})
+        address = urlsplit(request.query_params["url"])._replace(query=f"identity={ticket}", fragment="")
+        return Json({"signed_url": address.geturl()})
 
     def _file(self, request: Request, account: Account) -> StoredFile:
         """Return the account's own file. Raise PlatformError for any other."""
@@ -79,7 +81,12 @@ class FilesApi:
 
 
 def _path(request: Request) -> str:
-    return urlsplit(request.query_params.get("url", "")).path
+    """Return the path of the file that is asked for; an empty one, where no file is, for what is no address of ours."""
+    try:
+        asked = urlsplit(request.query_params.get("url", ""))
+    except ValueError:  # as of a bracket that nothing closes
+        return ""
+    return asked.path if role_of(asked.hostname or "") is Role.CDN else ""
 
 
 def _acl(asked: Any) -> dict[str, Any]:

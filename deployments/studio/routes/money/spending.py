@@ -121,6 +121,7 @@ def _total(total: Any) -> Node:
             "Saved by reuse": money(total["saved_usd"]),
             "Saved by drafts": _by_drafts(total["drafts_saved_usd"]),
             "Came twice": money(total["duplicates_usd"]) if total["duplicates_usd"] else None,
+            "Perhaps paid beside": money(total["perhaps_paid_usd"]) if total["perhaps_paid_usd"] else None,
         }
     )
 
