@@ -23,7 +23,7 @@ from ledger_scenes import (
 )
 from sqlalchemy import Connection
 
-from darkroom.ledger import READY, Job, JobStatus, Ledger, Request, RequestStatus, Run, Verdict, WakeRun
+from darkroom.ledger import READY, Job, JobStatus, Ledger, RequestStatus, Run, Verdict
 from darkroom.ledger.database import make_engine
 from darkroom.ledger.locks import lock_run_of_job, lock_run_of_request
 from darkroom.ledger.runs import MOST_JOBS
@@ -193,65 +193,6 @@ def test_a_run_that_begins_knows_which_results_are_there(ledger: Ledger, ann: st
         assert (work.came, work.sent) == ({came.id}, {sent.job_id})
     ledger.jobs.cancel(sent.job_id)
     assert ledger.runs.poll_work(sent.run_id, {}).sent == frozenset(), "whose cancel is asked for is called at once"
-
-
-def with_nothing_yet(ledger: Ledger, call: Request) -> None: ...
-
-
-def taken_by_its_provider(ledger: Ledger, call: Request) -> None:
-    ledger.requests.accepted(call.ref, request_id="fal-ahead")
-
-
-def with_its_result(ledger: Ledger, call: Request) -> None:
-    ledger.requests.settle(call.ref, SUCCESS, via="webhook")
-
-
-def with_its_cancel(ledger: Ledger, call: Request) -> None:
-    ledger.jobs.cancel(call.job_id)
-
-
-def put_back_by_its_provider(ledger: Ledger, call: Request) -> None:
-    ledger.requests.refused(call.ref, error={"code": "transient"}, not_before=None)
-
-
-@pytest.mark.parametrize(
-    "comes, is_told",
-    [
-        (with_nothing_yet, False),
-        (taken_by_its_provider, False),
-        (with_its_result, True),
-        (with_its_cancel, True),
-        (put_back_by_its_provider, True),
-    ],
-)
-def test_a_run_is_not_told_of_a_job_while_there_is_nothing_to_do_about_it(
-    ledger: Ledger, ann: str, comes: Callable[[Ledger, Request], None], is_told: bool
-) -> None:
-    """Its call was sent by a gateway. The run has the job all the same, and finds it by itself."""
-    picture, job, unsent = picture_in_flight(ledger, ann), post(ledger, ann), post(ledger, ann)
-    ledger.grants.grant()
-    (call,) = ledger.requests.of_job(job.id)
-    assert ledger.requests.begin_ahead({call.ref: timedelta(hours=1)}, most=1)
-    comes(ledger, call)
-    heard: set[str] = set()
-    with ledger.listen(picture.run_id) as listener:
-        ledger.runs.assign(job.id)
-        ledger.runs.assign(unsent.id)
-        while unsent.id not in heard:  # which is told of after the other
-            assert listener.wait(5)
-            heard |= listener.heard()
-    assert heard == {unsent.id, *([job.id] if is_told else [])}
-    assert job.id in ledger.runs.poll_work(picture.run_id, picture.waits).open
-
-
-def test_a_suspended_run_is_woken_for_a_job_that_a_gateway_has_sent(ledger: Ledger, ann: str) -> None:
-    """It is back by the time that the result comes."""
-    picture, job = picture_in_flight(ledger, ann), post(ledger, ann)
-    (granted,) = ledger.grants.grant()
-    assert ledger.requests.begin_ahead({granted.ref: timedelta(hours=1)}, most=1)
-    assert ledger.runs.on_suspended(picture.run_id, picture.waits)
-    (wake,) = ledger.runs.assign(job.id)
-    assert isinstance(wake, WakeRun) and wake.flow_run_id == picture.flow_run_id
 
 
 def test_jobs_of_several_users_and_kinds_are_kept_apart(ledger: Ledger, ann: str) -> None:
