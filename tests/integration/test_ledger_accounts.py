@@ -56,3 +56,14 @@ def test_a_days_budget_is_one_for_all_providers(ledger: Ledger, db: Db, ann: str
             post(ledger, ann, account_id=account_id, estimate_usd=Decimal("0.04"))
     one, two = overlap(db, ledger.grants.grant, ledger.grants.grant, at="UPDATE ON request")
     assert len(one + two) == 2
+
+
+def test_an_outage_beside_another_leaves_what_a_person_has_to_do(ledger: Ledger, db: Db) -> None:
+    """Of two calls that were refused at once the one without a reason says nothing new."""
+    overlap(
+        db,
+        lambda: ledger.accounts.out("fal", probe=False, reason="The balance is exhausted."),
+        lambda: ledger.accounts.out("fal", probe=False),
+        at="UPDATE ON account",
+    )
+    assert ledger.users.account("fal").down_reason == "The balance is exhausted."

@@ -119,6 +119,14 @@ def test_a_cancelled_row_is_not_submitted(ledger: Ledger, db: Db, ann: str) -> N
     assert picture.row.submitted_at is None
 
 
+def test_a_gateway_sends_nothing_for_a_job_whose_cancel_was_asked_for(ledger: Ledger, db: Db, ann: str) -> None:
+    """However its call still has a slot: a run is made for it, and finds out."""
+    picture = granted_picture(ledger, ann)
+    db.execute("UPDATE job SET cancel_requested_at = now() WHERE id = %s", [picture.job_id])
+    assert ledger.requests.begin_ahead(picture.ref, deadline=timedelta(hours=1)) is None
+    assert picture.row.submitted_at is None
+
+
 @pytest.mark.parametrize("picture_of", [submitting_picture, picture_in_flight])
 def test_a_cancel_keeps_the_slot_of_what_the_provider_may_have(
     ledger: Ledger, ann: str, picture_of: Callable[[Ledger, str], Picture]
