@@ -115,3 +115,21 @@ def test_of_two_who_set_an_endpoint_first_one_is_shown_the_secret(ledger: Ledger
     places = [f"https://shop.example/{n}" for n in range(2)]
     shown = overlap(db, lambda: put(places[0]), lambda: put(places[1]), at="UPDATE ON callback_endpoint")
     assert shown == (True, False)
+
+
+def test_an_endpoint_that_is_off_again_is_told_again(ledger: Ledger, two: list[str], ann: str) -> None:
+    """Whoever was told knows of the first time alone."""
+
+    def switch_off() -> None:
+        (callback,) = claim(ledger)
+        ledger.callbacks.sent(callback, Sent(status=410, error="it answered 410: gone", gone=True))
+
+    switch_off()
+    (first,) = ledger.callbacks.off()
+    ledger.callbacks.put_endpoint(ann, url="https://shop.example/news", events=["job.completed"], thin=True)
+    ledger.callbacks.resend_dead(ann, user_id=None, since=first.off_at - timedelta(days=1))
+    switch_off()
+    ledger.callbacks.off_notified(first)
+    (second,) = ledger.callbacks.off()
+    ledger.callbacks.off_notified(second)
+    assert ledger.callbacks.off() == []

@@ -110,6 +110,20 @@ def test_a_step_reserved_beside_the_end_of_its_job_is_not_queued(
     assert statuses(ledger, picture.job_id) == [RequestStatus.CANCELLED, RequestStatus.CANCELLED]
 
 
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+def test_a_call_that_is_refused_beside_the_end_of_its_job_is_not_queued(
+    ledger: Ledger, db: Db, ann: str, end: Callable[[Picture], object]
+) -> None:
+    """Looked at while the refusal is being written it is neither sent nor queued, and would be paid for nobody."""
+    picture = submitting_picture(ledger, ann)
+
+    def refuse() -> object:
+        return ledger.requests.refused(picture.ref, error={"code": "busy"}, not_before=None)
+
+    overlap(db, refuse, lambda: end(picture), at="UPDATE ON request")
+    assert picture.row.status is RequestStatus.CANCELLED
+
+
 def test_a_cancelled_row_is_not_submitted(ledger: Ledger, db: Db, ann: str) -> None:
     """The POST leaves only after the row says so, and a row that was cancelled cannot say so."""
     picture = granted_picture(ledger, ann)

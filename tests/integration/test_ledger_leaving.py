@@ -10,15 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
+from uuid import uuid4
 
 import pytest
-from implying import wakes
+from implying import creations, wakes
 from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, Picture, picture_in_flight, post, spec
 from psycopg import sql
 from support import SLOW
 
+from darkroom.clock import utc_now
 from darkroom.ledger import NOTHING, READY, Implied, Ledger
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.dispatch import Dispatcher
@@ -154,8 +156,18 @@ def test_a_run_that_comes_back_counts_as_present(picture: Picture, leave: Callab
     """What comes then is found by its look; an event would fail."""
     assert leave()
     picture.ledger.runs.enter(picture.flow_run_id, run_key=None)
+    assert picture.run.alive_until is not None and picture.run.alive_until > utc_now()
     assert wakes(picture.settle()[1]) == ()
     assert picture.look() == (picture.job_id,)
+
+
+def test_a_process_that_is_there_before_its_creation_was_noted_takes_up_its_run(picture: Picture) -> None:
+    """Prefect may be faster than the gateway that has asked it; the run's id is the key of the creation."""
+    bob = picture.ledger.users.add("bob").user_id
+    (start,) = creations(picture.ledger.runs.assign(post(picture.ledger, bob).id))
+    entered = picture.ledger.runs.enter(flow_run_id := uuid4(), run_key=start.run_id)
+    assert entered is not None
+    assert (entered[0].id, entered[0].flow_run_id) == (start.run_id, flow_run_id)
 
 
 def test_a_run_that_is_present_is_notified(picture: Picture) -> None:

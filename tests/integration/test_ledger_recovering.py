@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -43,17 +44,35 @@ def test_a_recovery_is_counted_until_the_run_has_left_again(picture: Picture) ->
 
 @pytest.mark.parametrize("what", ["entered", "recovered", "closed"])
 def test_a_run_of_which_something_was_heard_meanwhile_is_not_brought_back(picture: Picture, what: str) -> None:
-    """Between looking at it and putting it back it may have been taken up again, or have ended."""
+    """Between looking at it and putting it back it may have been taken up again, or have ended.
+
+    Also where no process has renewed its lease since it was brought back the last time.
+    """
+    picture.ledger.runs.recovering(run_of(picture), recoveries=1)
     seen = run_of(picture)
     if what == "entered":
         picture.ledger.runs.renew(picture.run_id)
     elif what == "recovered":
-        picture.ledger.runs.recovering(seen, recoveries=1)
+        assert picture.ledger.runs.recovering(seen, recoveries=2)
     else:
         picture.ledger.runs.end(picture.run_id)
     before = run_of(picture)
-    assert not picture.ledger.runs.recovering(seen, recoveries=1)
+    assert not picture.ledger.runs.recovering(seen, recoveries=2)
     assert run_of(picture) == before
+
+
+ENDS: dict[str, Callable[[Picture], object]] = {
+    "closed": lambda picture: picture.ledger.runs.end(picture.run_id),
+    "suspended": lambda picture: picture.leave(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_run_that_no_process_carries_does_not_look_alive(picture: Picture, end: Callable[[Picture], object]) -> None:
+    """The process that has left it, or was thought dead, may renew its lease once more."""
+    end(picture)
+    picture.ledger.runs.renew(picture.run_id)
+    assert run_of(picture).alive_until is None
 
 
 def test_a_run_deleted_at_prefect_is_made_anew_for_its_open_job(picture: Picture) -> None:

@@ -122,6 +122,15 @@ def test_the_use_of_a_key_is_written_once_a_minute(ledger_url: str, db: Db) -> N
     ledger.close()
 
 
+def test_a_key_that_two_end_at_once_has_ended_with_the_first(ledger: Ledger, db: Db) -> None:
+    """What is on record of it stays."""
+    key = ledger.users.add("ann").id
+    first, second = overlap(
+        db, lambda: ledger.keys.revoke(key), lambda: ledger.keys.revoke(key), at="UPDATE ON api_key"
+    )
+    assert first.revoked_at is not None and second.revoked_at == first.revoked_at
+
+
 def test_who_calls_waits_for_nobody_who_notes_the_use_of_the_key(ledger: Ledger, db: Db) -> None:
     """Of many calls with one key in the same moment: what the others would write is the same."""
     ann = ledger.users.add("ann")
@@ -264,6 +273,17 @@ def test_plans_and_accounts_are_changed_and_made(ledger: Ledger) -> None:
     assert [plan.name for plan in ledger.users.plans()] == ["free", "pro", "studio", "gold"]
     assert (account.slots, account.endpoint_caps) == (40, {"a": 1, "b": 3})
     assert ledger.users.set_account("other").slots == 10
+
+
+def test_caps_that_two_set_at_once_both_hold(ledger: Ledger, db: Db) -> None:
+    """Each names one endpoint, and keeps what there is of the others."""
+    overlap(
+        db,
+        lambda: ledger.users.set_account("fal", endpoint_caps={"a": 1}),
+        lambda: ledger.users.set_account("fal", endpoint_caps={"b": 2}),
+        at="UPDATE ON account",
+    )
+    assert ledger.users.account("fal").endpoint_caps == {"a": 1, "b": 2}
 
 
 def test_the_provider_is_believed_once(ledger: Ledger) -> None:

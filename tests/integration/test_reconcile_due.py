@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from reconciling import knows_of_nothing, resources_of, turn
 
 from darkroom.clock import utc_now
 from darkroom.engine.reconcile_due import DueDuties, Duty
+from darkroom.flows import reconcile as flow
 from darkroom.flows.reconcile import Reconciler
 from darkroom.ledger import Ledger
 from darkroom.media.store import LocalFolder, MediaStore
@@ -271,6 +273,20 @@ def test_a_turn_takes_its_steps_in_their_order(ledger: Ledger, monkeypatch: pyte
     monkeypatch.setattr(reconciler, "_steps", lambda: steps)
     reconciler.once()
     assert taken == list(Duty)
+
+
+def test_of_turns_at_the_same_time_one_works(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others leave at once: in the midst of it they would do the same once more."""
+    worked: list[Reconciler] = []
+    monkeypatch.setattr(flow, "open_resources", lambda: nullcontext(resources_of(ledger)))
+    monkeypatch.setattr(flow, "skipped", lambda *_, **__: None)  # what Prefect's timetable asks for
+    monkeypatch.setattr(flow, "make_missing", lambda *_, **__: None)
+    monkeypatch.setattr(Reconciler, "once", lambda turn: worked.append(turn))
+    with ledger.only_one("reconcile"):
+        flow.reconcile.fn(None)
+    assert worked == []
+    flow.reconcile.fn(None)
+    assert len(worked) == 1
 
 
 def test_a_turn_waits_as_long_as_ever_for_what_is_not_yet_lost(scene: Scene) -> None:
