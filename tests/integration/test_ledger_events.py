@@ -282,6 +282,15 @@ def test_what_came_while_its_run_left_keeps_it_here(ledger: Ledger, ann: str) ->
     assert not leave(ledger, job, wait)
 
 
+def test_a_child_that_ends_while_the_run_leaves_keeps_it_here(ledger: Ledger, ann: str) -> None:
+    """Its end is on record before the wait for it is settled, which the job does that waits."""
+    job = job_of(ledger, ann)
+    wait, _ = ledger.waits.for_child(job, "child", kind="generate-image", parameters={})
+    assert wait.child_job_id is not None
+    ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED)
+    assert not leave(ledger, job, wait)
+
+
 def test_a_person_wakes_a_wait_or_extends_it(ledger: Ledger, ann: str) -> None:
     """One that is settled is neither."""
     job = job_of(ledger, ann)
