@@ -56,8 +56,14 @@ def test_the_same_key_with_another_body_is_refused(ledger: Ledger, db: Db, ann: 
     assert db.execute("SELECT count(*) AS n FROM job").fetchall() == [{"n": 1}]
 
 
+def test_the_same_key_for_another_kind_is_refused(ledger: Ledger, ann: str) -> None:
+    """Two pipelines may take the same fields."""
+    post(ledger, ann, key="k")
+    with pytest.raises(BadInput, match="Use a new key"):
+        ledger.jobs.post(user_id=ann, kind="edit-image", parameters={"prompt": "a fox"}, idempotency_key="k")
+
+
 OTHERWISE: dict[str, dict[str, Any]] = {
-    "kind": {"kind": "edit-image"},
     "tags": {"labels": Labels(tags=("a",))},
     "metadata": {"labels": Labels(metadata={"a": 1})},
     "callback": {"labels": Labels(callback_url="https://shop.example/b", callback_events=("job.failed",))},

@@ -75,6 +75,14 @@ def test_a_run_that_no_process_carries_does_not_look_alive(picture: Picture, end
     assert run_of(picture).alive_until is None
 
 
+def test_a_run_whose_process_has_fallen_silent_takes_no_further_job(picture: Picture, db: Db) -> None:
+    """The job would wait until that is found lost and brought back; another of its user's need not."""
+    runs = picture.ledger.runs
+    assert creations(runs.assign(post(picture.ledger, picture.user_id).id)) == ()
+    db.execute("UPDATE run SET alive_until = now() - interval '1 second' WHERE id = %s", [picture.run_id])
+    assert len(creations(runs.assign(post(picture.ledger, picture.user_id).id))) == 1
+
+
 def test_a_run_deleted_at_prefect_is_made_anew_for_its_open_job(picture: Picture) -> None:
     """Under the same key, with the parameters of a job that is open; the new one is noted over the old."""
     (start,) = creations(picture.ledger.runs.start_again(picture.run_id))
