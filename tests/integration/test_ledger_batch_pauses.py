@@ -16,6 +16,7 @@ from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post, spec
 
 from darkroom.clock import utc_now
+from darkroom.errors import WrongState
 from darkroom.ledger import ROWS, Job, JobStatus, Lane, Ledger, Run
 
 SOON = timedelta(minutes=5)
@@ -176,3 +177,11 @@ def test_a_batch_that_ends_as_a_person_suspends_its_run_has_ended(ledger: Ledger
     )
     found = ledger.batches.get(sent.batch.id)
     assert found is not None and found.paused_at is None
+
+
+def test_a_batch_that_has_ended_is_not_paused_and_does_not_go_on(ledger: Ledger, sent: Sent) -> None:
+    """Who asks for it is told so."""
+    ledger.jobs.finish(sent.batch.id, JobStatus.COMPLETED)
+    for change in (ledger.batches.pause, ledger.batches.go_on):
+        with pytest.raises(WrongState, match="has ended"):
+            change(sent.batch.id)

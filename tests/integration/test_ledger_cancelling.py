@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -25,7 +26,8 @@ from ledger_scenes import (
     submitting_picture,
 )
 
-from darkroom.ledger import Granted, Job, JobStatus, Ledger, RequestStatus, Verdict
+from darkroom.ledger import Granted, Job, JobStatus, Ledger, RequestStatus, Verdict, admission
+from darkroom.ledger.admission import Candidate, pick
 
 JOBS = 12
 
@@ -67,6 +69,23 @@ def test_a_row_that_is_being_cancelled_is_not_granted(ledger: Ledger, db: Db, an
     assert granted == []
     assert seen == [RequestStatus.QUEUED], "the grant waited until the cancel had committed"
     assert statuses(ledger, job.id) == [RequestStatus.CANCELLED]
+
+
+def test_a_row_that_has_ended_since_it_was_picked_is_not_granted(
+    ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The grant holds no row while it decides: a refusal that was none is told by its webhook meanwhile."""
+    job = post(ledger, ann)
+
+    def pick_and_settle(*given: Any, **limits: Any) -> list[Candidate]:
+        picked = pick(*given, **limits)
+        for each in picked:
+            ledger.requests.settle(each.ref, SUCCESS, via="webhook")
+        return picked
+
+    monkeypatch.setattr(admission, "pick", pick_and_settle)
+    assert ledger.grants.grant() == []
+    assert statuses(ledger, job.id) == [RequestStatus.SUCCEEDED]
 
 
 def test_a_result_that_is_being_written_stands(ledger: Ledger, db: Db, ann: str) -> None:

@@ -104,6 +104,9 @@ def test_a_step_is_reserved_once(ledger: Ledger, db: Db, ann: str) -> None:
     job = post(ledger, ann)
     rows = all_at_once([lambda: ledger.requests.reserve_all(job.id, [spec(step="upscale")])[0]] * 6)
     assert len({row.ref for row in rows}) == 1
+    ledger.grants.grant()
+    (adopted,) = ledger.requests.reserve_all(job.id, [spec(step="upscale")])
+    assert (adopted.ref, adopted.status) == (rows[0].ref, RequestStatus.GRANTED)
 
 
 def test_attempts_stand_beside_each_other(ledger: Ledger, ann: str) -> None:

@@ -83,6 +83,18 @@ def test_a_run_whose_process_has_fallen_silent_takes_no_further_job(picture: Pic
     assert len(creations(runs.assign(post(picture.ledger, picture.user_id).id))) == 1
 
 
+def test_a_run_that_cannot_go_on_hands_over_what_is_open_of_it(picture: Picture) -> None:
+    """What has ended in it stays there: it was that run's."""
+    runs, jobs = picture.ledger.runs, picture.ledger.jobs
+    ended = post(picture.ledger, picture.user_id).id
+    runs.assign(ended)
+    jobs.finish(ended, JobStatus.COMPLETED)
+    (start,) = creations(runs.reassign(picture.run_id))
+    assert picture.job.run_id == start.run_id
+    assert [job.id for job in jobs.of_run(picture.run_id)] == [ended]
+    assert run_of(picture).closed_at is not None
+
+
 def test_a_run_deleted_at_prefect_is_made_anew_for_its_open_job(picture: Picture) -> None:
     """Under the same key, with the parameters of a job that is open; the new one is noted over the old."""
     (start,) = creations(picture.ledger.runs.start_again(picture.run_id))
