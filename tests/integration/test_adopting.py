@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from ledger_databases import Db
-from ledger_scenes import DEV, Picture, granted_picture, submitting_picture
+from ledger_scenes import DEV, SUCCESS, Picture, granted_picture, submitting_picture, webhook
 from simulated_fal import SimulatedFal
 from support import wait_until
 
@@ -99,6 +99,18 @@ def test_a_request_that_a_row_of_ours_has_is_nobody_elses(
     db.execute(f"UPDATE request SET (submitted_at, input) = ({given}) WHERE ref = %s", [there.ref, never_arrived.ref])
     assert adopt(ledger, client) == []
     assert never_arrived.row.status is RequestStatus.UNKNOWN
+
+
+def test_a_request_that_came_as_another_rows_duplicate_is_nobody_elses(
+    ledger: Ledger, client: Fal, simulator: SimulatedFal, lose: Callable[[str], Picture]
+) -> None:
+    """It is on record with its cost, though no row bears its id."""
+    lose("a fox told of")
+    (there,) = simulator.requests("a fox told of")
+    other = submitting_picture(ledger, a_user(ledger))
+    for request_id in ("fal-first", there["request_id"]):
+        other.settle(SUCCESS, webhook(request_id))
+    assert adopt(ledger, client) == []
 
 
 def test_while_the_same_is_being_submitted_nothing_is_adopted(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import psycopg
 import pytest
 from support import wait_until
 
+from darkroom.deployments.kernel import LINUX
 from darkroom.deployments.stack import template as making
 from darkroom.deployments.stack.postgres import Cluster, cluster_in
 from darkroom.deployments.stack.processes import MARK, marked
@@ -107,6 +110,24 @@ def test_who_comes_second_copies_and_what_a_killed_start_left_is_no_hindrance(ca
     make_databases(home / "postgres", cache=cache)
     assert template(cache).stat().st_ino == before
     assert not (home / "postgres" / "half").exists()
+
+
+@pytest.mark.skipif(not LINUX, reason="elsewhere nobody tells who waits for a lock")
+def test_who_comes_while_it_is_made_waits_for_it(cache: Path, home: Path) -> None:
+    """Else each of several stacks that start at once would make it, for a dozen CPU seconds."""
+    lock = template(cache).with_suffix(".lock")
+
+    def is_waited_for() -> bool:
+        waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+        return any(f":{lock.stat().st_ino} " in line for line in waiting)
+
+    with ThreadPoolExecutor(1) as pool, lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)  # as weak a lock as there is keeps out who wants it alone
+        second = pool.submit(make_databases, home / "postgres", cache=cache)
+        wait_until(lambda: is_waited_for() or second.done())
+        assert not second.done()
+        fcntl.flock(held, fcntl.LOCK_UN)
+        second.result(timeout=60)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(

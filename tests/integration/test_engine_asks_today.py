@@ -19,8 +19,18 @@ from ledger_databases import Db
 from darkroom import Call, Inference, build_request
 from darkroom import Job as JobCall
 from darkroom.engine.resources import Resources
-from darkroom.errors import Permanent
-from darkroom.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestSpec, RequestStatus, asks_the_same
+from darkroom.errors import BadInput, Permanent
+from darkroom.ledger import (
+    DeadLetterFilter,
+    Job,
+    JobStatus,
+    Ledger,
+    Outcome,
+    Request,
+    RequestSpec,
+    RequestStatus,
+    asks_the_same,
+)
 from darkroom.providers import models as catalogue
 
 ELSEWHERE = "test/echo-elsewhere"
@@ -151,6 +161,19 @@ def test_what_costs_more_or_lies_elsewhere_is_granted_anew(
     assert (changed.status, changed.granted_at, grants(implied)) == (RequestStatus.QUEUED, None, True)
     assert asks_the_same(changed, wanted) and changed.estimate_usd == wanted.estimate_usd
     assert resources.ledger.requests.holding_slots() == []
+
+
+def test_what_costs_more_is_within_the_budget_of_its_replay_or_not_asked_for(resources: Resources, failed: Job) -> None:
+    """What no longer fits leaves the row as it was; what costs no more is within the budget already."""
+    requests = resources.ledger.requests
+    (first,) = requests.of_job(failed.id)
+    letters = DeadLetterFilter(job_ids=(failed.id,))
+    assert resources.ledger.dead_letters.replay(letters, budget_usd=first.estimate_usd).job_ids == (failed.id,)
+    again = requests.of_job(failed.id)[-1]
+    with pytest.raises(BadInput, match="larger budget"):
+        requests.amend(again.ref, asked("a fox in the snow"))
+    assert requests.get(again.ref) == again
+    assert requests.amend(again.ref, asked("fox!!"))[0].input == {"prompt": "fox!!"}
 
 
 def test_what_is_being_sent_at_that_moment_is_not_changed(resources: Resources, failed: Job, db: Db) -> None:

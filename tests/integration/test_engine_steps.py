@@ -6,6 +6,7 @@ Its calls are answered at once (`immediate`), or taken and answered later, as th
 from __future__ import annotations
 
 import threading
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,9 +30,10 @@ from support import SLOW, wait_until
 from darkroom import Call, Inference, Waiting
 from darkroom import Job as JobCall
 from darkroom.engine.resources import Resources
+from darkroom.engine.store import inline
 from darkroom.errors import DarkroomError, Park, Permanent, Retry
 from darkroom.ledger import Job, JobStatus, Ledger, Outcome, Request, RequestStatus, Work
-from darkroom.media.formats import Kind
+from darkroom.media.formats import Kind, RemoteFile
 from darkroom.providers import models as catalogue
 from darkroom.providers.base import Accepted
 
@@ -94,6 +96,14 @@ def test_a_file_within_the_answer_is_stored_and_then_kept_once(resources: Resour
     assert row.output == {"image": {"url": f"asset:{asset.id}"}, "said": "echo"}
     assert call(resources, job.id).read(asset) == picture()
     assert call(resources, job.id).store(echo(call(resources, job.id)))[0].id == asset.id
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", picture()[:-20]], ids=["empty", "none", "half"])
+def test_a_file_within_the_answer_is_verified_like_any_other(content: bytes) -> None:
+    """What its provider says of it is not believed either."""
+    url = f"data:image/png;base64,{b64encode(content).decode()}"
+    with pytest.raises(DarkroomError):
+        inline(RemoteFile(url=url, content_type="image/png", width=8, height=8))
 
 
 def test_a_file_of_the_store_is_brought_along_and_recorded_by_its_id(

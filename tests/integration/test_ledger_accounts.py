@@ -56,3 +56,27 @@ def test_a_days_budget_is_one_for_all_providers(ledger: Ledger, db: Db, ann: str
             post(ledger, ann, account_id=account_id, estimate_usd=Decimal("0.04"))
     one, two = overlap(db, ledger.grants.grant, ledger.grants.grant, at="UPDATE ON request")
     assert len(one + two) == 2
+
+
+def test_an_outage_beside_another_leaves_what_a_person_has_to_do(ledger: Ledger, db: Db) -> None:
+    """Of two calls that were refused at once the one without a reason says nothing new."""
+    overlap(
+        db,
+        lambda: ledger.accounts.out("fal", probe=False, reason="The balance is exhausted."),
+        lambda: ledger.accounts.out("fal", probe=False),
+        at="UPDATE ON account",
+    )
+    assert ledger.users.account("fal").down_reason == "The balance is exhausted."
+
+
+def test_an_account_that_stands_still_again_is_told_again(ledger: Ledger) -> None:
+    """Whoever was told knows of the first time alone."""
+    ledger.accounts.out("fal", probe=False, reason="The balance is exhausted.")
+    (first,) = ledger.accounts.to_notify()
+    ledger.accounts.back("fal")
+    ledger.accounts.out("fal", probe=False, reason="The account is locked.")
+    ledger.accounts.notified(first)
+    (second,) = ledger.accounts.to_notify()
+    assert second.down_reason == "The account is locked."
+    ledger.accounts.notified(second)
+    assert ledger.accounts.to_notify() == []

@@ -10,12 +10,14 @@ from decimal import Decimal
 
 import pytest
 from batch_scenes import carried_by, hand_out, order, rows_of
+from implying import grants
 from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post, spec
 
 from darkroom.clock import utc_now
-from darkroom.ledger import Job, JobStatus, Lane, Ledger
+from darkroom.errors import WrongState
+from darkroom.ledger import ROWS, Job, JobStatus, Lane, Ledger, Run
 
 SOON = timedelta(minutes=5)
 
@@ -25,6 +27,7 @@ class Sent:
     """A batch of one row whose call is under way."""
 
     batch: Job
+    run: Run
     row: Job
     ref: str
 
@@ -34,12 +37,12 @@ def sent(ledger: Ledger) -> Sent:
     ledger.users.set_plan("studio", in_flight=10, weight=Decimal(1))
     ledger.users.set_account("fal", slots=1)
     batch = order(ledger, ledger.users.add("ann", plan="studio").user_id, 1).job
-    carried_by(ledger, batch)
+    run = carried_by(ledger, batch)
     hand_out(ledger)
     (row,) = rows_of(ledger, batch)
     (call,) = ledger.requests.of_job(row.id)
     assert ledger.requests.begin_submit(call.ref, deadline=timedelta(hours=1)) is not None
-    return Sent(batch=batch, row=row, ref=call.ref)
+    return Sent(batch=batch, run=run, row=row, ref=call.ref)
 
 
 def again(ledger: Ledger, sent: Sent, **changes: object) -> None:
@@ -152,3 +155,42 @@ def test_a_batch_that_is_put_back_is_paused_no_more(ledger: Ledger, sent: Sent) 
     found = ledger.batches.get(sent.batch.id)
     assert found is not None and found.paused_at is None
     assert [each.job_id for each in ledger.grants.grant()] == [sent.row.id]
+
+
+def test_who_resumes_a_run_that_is_just_leaving_lets_its_batch_go_on(ledger: Ledger, db: Db, sent: Sent) -> None:
+    """Prefect lets a person resume it before the process that leaves has its own word on record."""
+    ledger.runs.suspended_by_hand(sent.run.id)
+    ledger.requests.settle(sent.ref, FAILURE, via="poll")
+    ledger.requests.reserve_all(sent.row.id, [spec(attempt=2, lane=Lane.CONTINUE)])
+    waits = {sent.batch.id: {ROWS + sent.batch.id}, sent.row.id: {sent.row.id}}
+    flow_run_id = sent.run.flow_run_id
+    assert flow_run_id is not None
+
+    left, resumed = overlap(
+        db,
+        lambda: ledger.runs.on_suspended(sent.run.id, waits),
+        lambda: ledger.runs.enter(flow_run_id, run_key=sent.run.id),
+        at="UPDATE ON run",
+    )
+    assert left and resumed is not None and grants(resumed[1])
+    assert [each.job_id for each in ledger.grants.grant()] == [sent.row.id]
+
+
+def test_a_batch_that_ends_as_a_person_suspends_its_run_has_ended(ledger: Ledger, db: Db, sent: Sent) -> None:
+    """Who notes the suspension finds nothing to pause any more, and that is no mistake of the run's."""
+    overlap(
+        db,
+        lambda: ledger.jobs.finish(sent.batch.id, JobStatus.COMPLETED),
+        lambda: ledger.runs.suspended_by_hand(sent.run.id),
+        at="UPDATE ON job",
+    )
+    found = ledger.batches.get(sent.batch.id)
+    assert found is not None and found.paused_at is None
+
+
+def test_a_batch_that_has_ended_is_not_paused_and_does_not_go_on(ledger: Ledger, sent: Sent) -> None:
+    """Who asks for it is told so."""
+    ledger.jobs.finish(sent.batch.id, JobStatus.COMPLETED)
+    for change in (ledger.batches.pause, ledger.batches.go_on):
+        with pytest.raises(WrongState, match="has ended"):
+            change(sent.batch.id)

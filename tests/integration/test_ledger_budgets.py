@@ -52,6 +52,40 @@ def test_no_more_is_granted_than_the_day_allows(ledger: Ledger, ann: str) -> Non
     assert [each.job_id for each in ledger.grants.grant()] == [other.id]
 
 
+@pytest.mark.parametrize("status", ["granted", "submitting", "in_flight", "unknown"])
+def test_a_call_counts_with_its_estimate_however_far_it_has_come(ledger: Ledger, ann: str, status: str) -> None:
+    """From its slot to its end, and also while nobody knows whether the provider has it."""
+    post(ledger, ann, estimate_usd=4 * PRICE)
+    (call,) = ledger.grants.grant()
+    if status != "granted":
+        assert ledger.requests.begin_submit(call.ref, deadline=timedelta(hours=1)) is not None
+    if status == "in_flight":
+        ledger.requests.accepted(call.ref, request_id=call.ref)
+    if status == "unknown":
+        ledger.requests.answer_lost(call.ref)
+    assert ledger.requests.get(call.ref).status == status
+    post(ledger, ann, estimate_usd=PRICE)
+    assert ledger.grants.grant() == []
+
+
+def test_who_waits_for_a_budget_holds_up_nobody(ledger: Ledger, ann: str) -> None:
+    """Though there is one slot, and it is their turn."""
+    ledger.users.set_account("fal", slots=1)
+    post(ledger, ann, estimate_usd=4 * PRICE)
+    settle(ledger, ledger.grants.grant(), replace(SUCCESS, cost_usd=4 * PRICE))
+    post(ledger, ann, estimate_usd=PRICE)
+    bob = ledger.users.add("bob").user_id
+    settle(ledger, [posted_and_granted(ledger, bob)])
+    assert posted_and_granted(ledger, bob)
+
+
+def posted_and_granted(ledger: Ledger, user_id: str) -> Granted:
+    job = post(ledger, user_id, estimate_usd=PRICE)
+    (granted,) = ledger.grants.grant()
+    assert granted.job_id == job.id
+    return granted
+
+
 def test_what_was_paid_counts_for_the_rest_of_the_day(ledger: Ledger, db: Db, ann: str) -> None:
     """Until midnight UTC, whether the slots are free or not."""
     for _ in range(6):
@@ -189,6 +223,20 @@ def test_a_month_is_a_budget_beside_the_day(dated: Ledger, clock: Clock) -> None
     third = dated.grants.grant()
     assert [len(each) for each in (first, second, third)] == [4, 2, 4]
     assert dated.budgets.of(ann)[1].reserved_usd == Decimal("0.10")
+
+
+def test_a_call_that_was_given_up_counts_for_the_rest_of_the_month(dated: Ledger, clock: Clock) -> None:
+    """On days after that too, with its estimate, as nobody has said what it cost."""
+    dated.users.set_plan("thrifty", in_flight=10, weight=Decimal(1), monthly_budget_usd=Decimal("0.10"))
+    ann = dated.users.add("ann", plan="thrifty").user_id
+    clock.now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    for _ in range(6):
+        post(dated, ann, estimate_usd=PRICE)
+    settle(dated, send(dated), Outcome(transition=Transition.EXPIRE))
+    clock.now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    assert dated.grants.grant() == []
+    clock.now = datetime(2026, 12, 1, tzinfo=UTC)
+    assert len(dated.grants.grant()) == 2
 
 
 def test_a_users_own_budget_goes_before_the_plans(ledger: Ledger, ann: str) -> None:

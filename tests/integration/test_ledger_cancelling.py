@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -25,7 +26,8 @@ from ledger_scenes import (
     submitting_picture,
 )
 
-from darkroom.ledger import Granted, Job, JobStatus, Ledger, RequestStatus, Verdict
+from darkroom.ledger import Granted, Job, JobStatus, Ledger, RequestStatus, Verdict, admission
+from darkroom.ledger.admission import Candidate, pick
 
 JOBS = 12
 
@@ -69,6 +71,23 @@ def test_a_row_that_is_being_cancelled_is_not_granted(ledger: Ledger, db: Db, an
     assert statuses(ledger, job.id) == [RequestStatus.CANCELLED]
 
 
+def test_a_row_that_has_ended_since_it_was_picked_is_not_granted(
+    ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The grant holds no row while it decides: a refusal that was none is told by its webhook meanwhile."""
+    job = post(ledger, ann)
+
+    def pick_and_settle(*given: Any, **limits: Any) -> list[Candidate]:
+        picked = pick(*given, **limits)
+        for each in picked:
+            ledger.requests.settle(each.ref, SUCCESS, via="webhook")
+        return picked
+
+    monkeypatch.setattr(admission, "pick", pick_and_settle)
+    assert ledger.grants.grant() == []
+    assert statuses(ledger, job.id) == [RequestStatus.SUCCEEDED]
+
+
 def test_a_result_that_is_being_written_stands(ledger: Ledger, db: Db, ann: str) -> None:
     """What has ended is not asked to end."""
     picture = picture_in_flight(ledger, ann)
@@ -110,12 +129,34 @@ def test_a_step_reserved_beside_the_end_of_its_job_is_not_queued(
     assert statuses(ledger, picture.job_id) == [RequestStatus.CANCELLED, RequestStatus.CANCELLED]
 
 
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+def test_a_call_that_is_refused_beside_the_end_of_its_job_is_not_queued(
+    ledger: Ledger, db: Db, ann: str, end: Callable[[Picture], object]
+) -> None:
+    """Looked at while the refusal is being written it is neither sent nor queued, and would be paid for nobody."""
+    picture = submitting_picture(ledger, ann)
+
+    def refuse() -> object:
+        return ledger.requests.refused(picture.ref, error={"code": "busy"}, not_before=None)
+
+    overlap(db, refuse, lambda: end(picture), at="UPDATE ON request")
+    assert picture.row.status is RequestStatus.CANCELLED
+
+
 def test_a_cancelled_row_is_not_submitted(ledger: Ledger, db: Db, ann: str) -> None:
     """The POST leaves only after the row says so, and a row that was cancelled cannot say so."""
     picture = granted_picture(ledger, ann)
     ledger.jobs.cancel(picture.job_id)
     with pytest.raises(AssertionError):
         picture.submit()
+    assert picture.row.submitted_at is None
+
+
+def test_a_gateway_sends_nothing_for_a_job_whose_cancel_was_asked_for(ledger: Ledger, db: Db, ann: str) -> None:
+    """However its call still has a slot: a run is made for it, and finds out."""
+    picture = granted_picture(ledger, ann)
+    db.execute("UPDATE job SET cancel_requested_at = now() WHERE id = %s", [picture.job_id])
+    assert ledger.requests.begin_ahead(picture.ref, deadline=timedelta(hours=1)) is None
     assert picture.row.submitted_at is None
 
 

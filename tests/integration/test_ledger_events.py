@@ -203,6 +203,19 @@ def test_an_event_at_the_moment_of_the_wait_is_never_missed(ledger: Ledger, db: 
     assert (wait.status, wait.event_id) == (WaitStatus.RECEIVED, received.id)
 
 
+def test_senders_of_one_event_do_not_wait_for_each_other(ledger: Ledger, db: Db, ann: str) -> None:
+    """Only who begins to wait for it does: a burst of one name is not one after the other."""
+
+    def send_and_look() -> list[str]:
+        send(ledger, ann)
+        return [event.id for event in ledger.events.page()]
+
+    (first, _), seen = overlap(
+        db, lambda: send(ledger, ann, starts=[ONBOARDING]), send_and_look, at="INSERT ON event_effect"
+    )
+    assert len(seen) == 1 and first.id not in seen
+
+
 def test_a_wait_is_settled_once(ledger: Ledger, db: Db) -> None:
     """By an event, or by its time, at the same moment: the other one comes to nothing."""
     for n in range(10):
@@ -232,6 +245,18 @@ def test_a_wait_that_an_event_is_settling_is_not_extended(ledger: Ledger, db: Db
     assert (settled.status, settled.until) == (WaitStatus.RECEIVED, wait.until)
 
 
+def test_an_event_that_is_just_settling_one_of_several_is_the_one_for_ever(ledger: Ledger, db: Db, ann: str) -> None:
+    """It came before the time was over, though who chooses finds that over before the event is committed."""
+    job = job_of(ledger, ann)
+    event = await_it(ledger, job)
+    time = ledger.waits.sleep(job, "a while", until=utc_now())
+    _, chosen = overlap(
+        db, lambda: send(ledger, ann), lambda: ledger.waits.choose([event.id, time.id]), at="UPDATE ON wait"
+    )
+    assert chosen is not None and (chosen.id, chosen.status) == (event.id, WaitStatus.RECEIVED)
+    assert ledger.waits.take(time.id).status == WaitStatus.SUPERSEDED
+
+
 def test_a_job_that_sleeps_is_woken_when_its_time_has_come(ledger: Ledger, ann: str) -> None:
     """The first call says until when; reconcile and the gateway both find it."""
     job = job_of(ledger, ann)
@@ -254,6 +279,15 @@ def test_what_came_while_its_run_left_keeps_it_here(ledger: Ledger, ann: str) ->
     job = job_of(ledger, ann)
     wait = await_it(ledger, job)
     send(ledger, ann)
+    assert not leave(ledger, job, wait)
+
+
+def test_a_child_that_ends_while_the_run_leaves_keeps_it_here(ledger: Ledger, ann: str) -> None:
+    """Its end is on record before the wait for it is settled, which the job does that waits."""
+    job = job_of(ledger, ann)
+    wait, _ = ledger.waits.for_child(job, "child", kind="generate-image", parameters={})
+    assert wait.child_job_id is not None
+    ledger.jobs.finish(wait.child_job_id, JobStatus.COMPLETED)
     assert not leave(ledger, job, wait)
 
 

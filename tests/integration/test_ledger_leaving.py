@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import cast
+from uuid import uuid4
 
 import pytest
-from implying import wakes
+from implying import creations, wakes
 from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, Picture, picture_in_flight, post, spec
+from psycopg import sql
+from support import SLOW
 
+from darkroom.clock import utc_now
 from darkroom.ledger import NOTHING, READY, Implied, Ledger
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.dispatch import Dispatcher
@@ -91,6 +96,38 @@ def test_a_run_that_is_woken_is_not_woken_again(picture: Picture, leave: Callabl
     assert wakes(comer.comes(picture)) == ()
 
 
+@pytest.mark.parametrize("by", ["run", "job"])
+def test_a_run_that_is_notified_as_it_leaves_is_woken(
+    ledger: Ledger, db: Db, picture: Picture, leave: Callable[[], bool], by: str
+) -> None:
+    """By who knows the run, or the job alone: an event that ended its wait, or its child's end."""
+
+    def notify() -> Implied:
+        runs = ledger.runs
+        return runs.notify_job(picture.job_id) if by == "job" else runs.notify(picture.run_id, picture.ref)
+
+    left, implied = overlap(db, leave, notify, at="UPDATE ON run")
+    assert left
+    assert [wake.flow_run_id for wake in wakes(implied)] == [picture.flow_run_id]
+
+
+def test_a_result_that_comes_as_its_job_is_handed_to_a_run_is_told_to_that_run(db: Db, picture: Picture) -> None:
+    """Of a call that a gateway has sent; the run may have looked at the job before the result was committed."""
+    ledger = picture.ledger
+    job = post(ledger, picture.user_id)
+    (call,) = ledger.grants.grant()
+    assert ledger.requests.begin_ahead(call.ref, deadline=timedelta(hours=1)) is not None
+    db.execute(sql.SQL("LISTEN {}").format(sql.Identifier(picture.run_id)))
+    overlap(
+        db,
+        lambda: ledger.runs.assign(job.id),
+        lambda: ledger.requests.settle(call.ref, SUCCESS, via="webhook"),
+        at="UPDATE ON job",
+    )
+    told = [each.payload for each in db.notifies(timeout=SLOW, stop_after=2)]
+    assert told == [job.id, job.id]
+
+
 def test_the_wake_says_what_came(picture: Picture, leave: Callable[[], bool]) -> None:
     """The automation and the feed know completed from failed."""
     assert leave()
@@ -119,8 +156,18 @@ def test_a_run_that_comes_back_counts_as_present(picture: Picture, leave: Callab
     """What comes then is found by its look; an event would fail."""
     assert leave()
     picture.ledger.runs.enter(picture.flow_run_id, run_key=None)
+    assert picture.run.alive_until is not None and picture.run.alive_until > utc_now()
     assert wakes(picture.settle()[1]) == ()
     assert picture.look() == (picture.job_id,)
+
+
+def test_a_process_that_is_there_before_its_creation_was_noted_takes_up_its_run(picture: Picture) -> None:
+    """Prefect may be faster than the gateway that has asked it; the run's id is the key of the creation."""
+    bob = picture.ledger.users.add("bob").user_id
+    (start,) = creations(picture.ledger.runs.assign(post(picture.ledger, bob).id))
+    entered = picture.ledger.runs.enter(flow_run_id := uuid4(), run_key=start.run_id)
+    assert entered is not None
+    assert (entered[0].id, entered[0].flow_run_id) == (start.run_id, flow_run_id)
 
 
 def test_a_run_that_is_present_is_notified(picture: Picture) -> None:

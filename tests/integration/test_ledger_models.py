@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import submitting_picture
 
@@ -47,6 +48,11 @@ def test_the_same_card_again_is_no_new_version(ledger: Ledger) -> None:
     assert first is not None
     assert Card.of_row(newest.card).unit_price == Decimal("0.05")
     assert replace(Card.of_row(first.card), version=0, fetched_at=None) == FOX
+
+
+def test_a_card_that_two_bring_at_once_is_one_version(ledger: Ledger, db: Db) -> None:
+    """Two processes that meet a model for the first time, or a sync beside one."""
+    assert overlap(db, lambda: keep(ledger, FOX), lambda: keep(ledger, FOX), at="INSERT ON model") == (1, 0)
 
 
 def test_what_a_platform_fails_to_give_is_kept_from_before(ledger: Ledger) -> None:

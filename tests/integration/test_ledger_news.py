@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from interleaving import all_at_once, closed_gate
+from interleaving import all_at_once, closed_gate, overlap
 from ledger_databases import Db
 from ledger_scenes import granted_picture, post
 from reconciling import resources_of, turn
@@ -152,6 +152,14 @@ def test_numbers_are_given_by_one_at_a_time(ledger: Ledger, db: Db, ann: str) ->
     all_at_once([ledger.news.number] * 8)
     rows = db.execute("SELECT job_id FROM notification ORDER BY place").fetchall()
     assert [row["job_id"] for row in rows] == jobs
+
+
+def test_a_number_that_was_given_stays(ledger: Ledger, db: Db, ann: str) -> None:
+    """Also where another gateway was about to give the same rows theirs: readers go on from it."""
+    before = ledger.news.now()
+    jobs = [post(ledger, ann) for _ in range(3)]
+    overlap(db, ledger.news.number, ledger.news.number, at="UPDATE ON notification")
+    assert ledger.news.newest() == before + len(jobs)
 
 
 def test_the_version_before_goes_on_writing(ledger: Ledger, db: Db, ann: str) -> None:

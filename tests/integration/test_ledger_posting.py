@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from implying import grants
 from interleaving import all_at_once, overlap
@@ -9,7 +11,7 @@ from ledger_databases import Db
 from ledger_scenes import KIND, post, spec
 
 from darkroom.errors import BadInput
-from darkroom.ledger import JobStatus, Ledger, RequestStatus
+from darkroom.ledger import JobStatus, Labels, Ledger, RequestStatus
 
 
 def test_a_post_is_on_record_before_anything_is_paid(ledger: Ledger, ann: str) -> None:
@@ -54,9 +56,42 @@ def test_the_same_key_with_another_body_is_refused(ledger: Ledger, db: Db, ann: 
     assert db.execute("SELECT count(*) AS n FROM job").fetchall() == [{"n": 1}]
 
 
+def test_the_same_key_for_another_kind_is_refused(ledger: Ledger, ann: str) -> None:
+    """Two pipelines may take the same fields."""
+    post(ledger, ann, key="k")
+    with pytest.raises(BadInput, match="Use a new key"):
+        ledger.jobs.post(user_id=ann, kind="edit-image", parameters={"prompt": "a fox"}, idempotency_key="k")
+
+
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "tags": {"labels": Labels(tags=("a",))},
+    "metadata": {"labels": Labels(metadata={"a": 1})},
+    "callback": {"labels": Labels(callback_url="https://shop.example/b", callback_events=("job.failed",))},
+    "events of the callback": {"labels": Labels(callback_url="https://shop.example/a", callback_events=())},
+}
+
+
+@pytest.mark.parametrize("otherwise", OTHERWISE.values(), ids=OTHERWISE)
+def test_the_same_key_is_for_the_whole_of_an_order(ledger: Ledger, ann: str, otherwise: dict[str, Any]) -> None:
+    """Also for what is not its work's: where its news goes, and what it is found by."""
+    to_a = Labels(callback_url="https://shop.example/a", callback_events=("job.failed",))
+    order: dict[str, Any] = {
+        "user_id": ann,
+        "kind": KIND,
+        "parameters": {"prompt": "a fox"},
+        "labels": to_a,
+        "idempotency_key": "k",
+    }
+    assert ledger.jobs.post(**order).new and not ledger.jobs.post(**order).new
+    with pytest.raises(BadInput, match="Use a new key"):
+        ledger.jobs.post(**order | otherwise)
+
+
 def test_keys_belong_to_their_user(ledger: Ledger, ann: str) -> None:
-    """Nobody learns of another's job by guessing keys."""
-    assert post(ledger, ann, key="k").id != post(ledger, ledger.users.add("bob").user_id, key="k").id
+    """Nobody learns of another's job by guessing keys, and each finds their own again."""
+    users = [ann, ledger.users.add("bob").user_id]
+    first, again = [[post(ledger, user, key="k").id for user in users] for _ in range(2)]
+    assert again == first and first[0] != first[1]
 
 
 def test_posts_without_a_key_are_all_new(ledger: Ledger, ann: str) -> None:
@@ -69,6 +104,9 @@ def test_a_step_is_reserved_once(ledger: Ledger, db: Db, ann: str) -> None:
     job = post(ledger, ann)
     rows = all_at_once([lambda: ledger.requests.reserve_all(job.id, [spec(step="upscale")])[0]] * 6)
     assert len({row.ref for row in rows}) == 1
+    ledger.grants.grant()
+    (adopted,) = ledger.requests.reserve_all(job.id, [spec(step="upscale")])
+    assert (adopted.ref, adopted.status) == (rows[0].ref, RequestStatus.GRANTED)
 
 
 def test_attempts_stand_beside_each_other(ledger: Ledger, ann: str) -> None:

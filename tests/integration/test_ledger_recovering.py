@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -43,17 +44,55 @@ def test_a_recovery_is_counted_until_the_run_has_left_again(picture: Picture) ->
 
 @pytest.mark.parametrize("what", ["entered", "recovered", "closed"])
 def test_a_run_of_which_something_was_heard_meanwhile_is_not_brought_back(picture: Picture, what: str) -> None:
-    """Between looking at it and putting it back it may have been taken up again, or have ended."""
+    """Between looking at it and putting it back it may have been taken up again, or have ended.
+
+    Also where no process has renewed its lease since it was brought back the last time.
+    """
+    picture.ledger.runs.recovering(run_of(picture), recoveries=1)
     seen = run_of(picture)
     if what == "entered":
         picture.ledger.runs.renew(picture.run_id)
     elif what == "recovered":
-        picture.ledger.runs.recovering(seen, recoveries=1)
+        assert picture.ledger.runs.recovering(seen, recoveries=2)
     else:
         picture.ledger.runs.end(picture.run_id)
     before = run_of(picture)
-    assert not picture.ledger.runs.recovering(seen, recoveries=1)
+    assert not picture.ledger.runs.recovering(seen, recoveries=2)
     assert run_of(picture) == before
+
+
+ENDS: dict[str, Callable[[Picture], object]] = {
+    "closed": lambda picture: picture.ledger.runs.end(picture.run_id),
+    "suspended": lambda picture: picture.leave(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_run_that_no_process_carries_does_not_look_alive(picture: Picture, end: Callable[[Picture], object]) -> None:
+    """The process that has left it, or was thought dead, may renew its lease once more."""
+    end(picture)
+    picture.ledger.runs.renew(picture.run_id)
+    assert run_of(picture).alive_until is None
+
+
+def test_a_run_whose_process_has_fallen_silent_takes_no_further_job(picture: Picture, db: Db) -> None:
+    """The job would wait until that is found lost and brought back; another of its user's need not."""
+    runs = picture.ledger.runs
+    assert creations(runs.assign(post(picture.ledger, picture.user_id).id)) == ()
+    db.execute("UPDATE run SET alive_until = now() - interval '1 second' WHERE id = %s", [picture.run_id])
+    assert len(creations(runs.assign(post(picture.ledger, picture.user_id).id))) == 1
+
+
+def test_a_run_that_cannot_go_on_hands_over_what_is_open_of_it(picture: Picture) -> None:
+    """What has ended in it stays there: it was that run's."""
+    runs, jobs = picture.ledger.runs, picture.ledger.jobs
+    ended = post(picture.ledger, picture.user_id).id
+    runs.assign(ended)
+    jobs.finish(ended, JobStatus.COMPLETED)
+    (start,) = creations(runs.reassign(picture.run_id))
+    assert picture.job.run_id == start.run_id
+    assert [job.id for job in jobs.of_run(picture.run_id)] == [ended]
+    assert run_of(picture).closed_at is not None
 
 
 def test_a_run_deleted_at_prefect_is_made_anew_for_its_open_job(picture: Picture) -> None:

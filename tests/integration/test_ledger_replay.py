@@ -22,7 +22,18 @@ from ledger_scenes import (
 )
 
 from darkroom.errors import WrongState
-from darkroom.ledger import GRANT, NOTHING, AssignJobs, Implied, JobStatus, Ledger, RequestStatus, StoredFile, Verdict
+from darkroom.ledger import (
+    GRANT,
+    NOTHING,
+    AssignJobs,
+    DeadLetterFilter,
+    Implied,
+    JobStatus,
+    Ledger,
+    RequestStatus,
+    StoredFile,
+    Verdict,
+)
 
 
 @pytest.fixture
@@ -201,6 +212,19 @@ def test_a_replay_beside_anything_else_leaves_one_attempt_or_none(
         all_at_once([lambda: other(failed), lambda: replay_or_refusal(failed)])
     queued = [row.attempt for row in ledger.requests.of_job(failed.job_id) if row.status is RequestStatus.QUEUED]
     assert queued == ([] if failed.job.status.terminal else [2])
+
+
+def test_a_job_that_is_just_put_back_is_not_discarded(ledger: Ledger, db: Db, failed: Picture) -> None:
+    """It is no letter any more once who discards it has its turn."""
+    letters = DeadLetterFilter(job_ids=(failed.job_id,))
+    _, done = overlap(
+        db,
+        lambda: replay_or_refusal(failed),
+        lambda: ledger.dead_letters.discard(letters, reason="not wanted"),
+        at="UPDATE ON job",
+    )
+    assert (done.job_ids, set(done.refused)) == ((), {failed.job_id})
+    assert failed.job.discarded_at is None
 
 
 def test_a_cancel_after_a_replay_ends_it(ledger: Ledger, failed: Picture) -> None:

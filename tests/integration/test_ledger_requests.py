@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -49,6 +50,37 @@ def test_of_two_who_submit_one_may(ledger: Ledger, ann: str) -> None:
     picture = granted_picture(ledger, ann)
     begun = all_at_once([lambda: ledger.requests.begin_submit(picture.ref, deadline=timedelta(hours=1))] * 4)
     assert sum(row is not None for row in begun) == 1
+
+
+@pytest.mark.parametrize("run_first", [True, False], ids=["run first", "gateway first"])
+def test_of_a_run_and_a_gateway_that_submit_one_may(ledger: Ledger, db: Db, ann: str, run_first: bool) -> None:
+    """The later one waits for the other's commit, and sees that the call is being sent."""
+    picture = granted_picture(ledger, ann)
+    begins = [ledger.requests.begin_submit, ledger.requests.begin_ahead]
+    one, two = begins if run_first else reversed(begins)
+    first, second = overlap(
+        db,
+        lambda: one(picture.ref, deadline=timedelta(hours=1)),
+        lambda: two(picture.ref, deadline=timedelta(hours=1)),
+        at="UPDATE ON request",
+    )
+    assert first is not None and second is None
+
+
+UNPREPARED: dict[str, Callable[[Picture], object]] = {
+    "failed": lambda picture: picture.ledger.requests.fail_unsent(picture.ref, FAILURE),
+    "requeued": lambda picture: picture.ledger.requests.refused(picture.ref, error={}, not_before=None, unsent=True),
+}
+
+
+@pytest.mark.parametrize("gives_up", UNPREPARED.values(), ids=UNPREPARED)
+def test_who_cannot_prepare_a_call_leaves_it_to_who_is_just_sending_it(
+    ledger: Ledger, db: Db, ann: str, gives_up: Callable[[Picture], object]
+) -> None:
+    """Taken for unsent it would be paid for nothing, or once more."""
+    picture = granted_picture(ledger, ann)
+    overlap(db, picture.submit, lambda: gives_up(picture), at="UPDATE ON request")
+    assert picture.row.status is RequestStatus.SUBMITTING
 
 
 def test_a_submit_that_comes_after_a_cancel_is_not_sent(ledger: Ledger, db: Db, ann: str) -> None:
@@ -105,8 +137,9 @@ def test_a_webhook_before_the_answer_ends_the_row_and_the_answer_fills_in_ids(le
     assert picture.settle(SUCCESS, webhook("fal-1"))[0] is Verdict.SETTLED
     ended = picture.row
     assert (ended.status, ended.request_id) == (RequestStatus.SUCCEEDED, "fal-1")
-    picture.accept("fal-1")
-    assert picture.row == ended
+    for answered in ("fal-1", "fal-2"):  # the webhook's id is the one that the result is of
+        picture.accept(answered)
+        assert picture.row == ended
 
 
 def test_a_late_answer_fills_in_the_id_that_a_poll_could_not_know(ledger: Ledger, ann: str) -> None:
@@ -191,6 +224,31 @@ def test_an_unknown_row_that_is_found_at_the_provider_goes_on(ledger: Ledger, an
     ledger.requests.answer_lost(picture.ref)
     picture.accept("fal-1")
     assert (picture.row.status, picture.row.request_id) == (RequestStatus.IN_FLIGHT, "fal-1")
+
+
+def found_as_anothers(picture: Picture) -> None:
+    submitting_picture(picture.ledger, picture.ledger.users.add("bob").user_id).accept("fal-2")
+
+
+MEANWHILE: dict[str, Callable[[Picture], object]] = {
+    "given up": lambda picture: picture.settle(EXPIRY),
+    "told its id": lambda picture: picture.accept("fal-1"),
+    "ended by its webhook": lambda picture: picture.settle(SUCCESS, webhook("fal-1")),
+    "found as another's": found_as_anothers,
+}
+
+
+@pytest.mark.parametrize("comes", MEANWHILE.values(), ids=MEANWHILE)
+def test_an_unknown_row_that_was_heard_of_meanwhile_is_left_as_it_is(
+    ledger: Ledger, ann: str, comes: Callable[[Picture], object]
+) -> None:
+    """The provider's list was read before; and no call there is two rows'."""
+    picture = submitting_picture(ledger, ann)
+    ledger.requests.answer_lost(picture.ref)
+    comes(picture)
+    before = picture.row
+    assert not ledger.requests.adopt(picture.ref, request_id="fal-2")
+    assert picture.row == before
 
 
 def test_a_lost_answer_does_not_set_back_what_has_ended(ledger: Ledger, ann: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 from implying import assigned, begun, cancelled
 from interleaving import all_at_once
 from ledger_databases import Db
-from support import wait_until
+from support import SLOW, wait_until
 
+from darkroom.clock import utc_now
 from darkroom.ledger import (
     NOTHING,
     EffectKind,
@@ -191,6 +193,17 @@ def test_two_who_let_begin_at_once_pass_no_limit(ledger: Ledger, ann: str) -> No
     send(ledger, *[event(ann, by, n) for n in range(40)])
     turns = all_at_once([lambda: ledger.pending_runs.begin(SYNC) for _ in range(20)])
     assert sum(len(assigned(turn)) for turn in turns) == 3
+
+
+def test_what_an_event_is_just_joining_is_left_to_the_next_turn(ledger: Ledger, db: Db, ann: str) -> None:
+    """Who releases what is due waits for no sender; and the run is not begun without that event."""
+    send(ledger, event(ann, held(debounce={"period": "0.01s"})))
+    (start,) = starts(ledger)
+    wait_until(lambda: start.due_at is not None and start.due_at < utc_now())
+    with ThreadPoolExecutor(1) as pool, db.transaction():
+        db.execute("SELECT FROM start FOR UPDATE")
+        assert pool.submit(ledger.pending_runs.release).result(timeout=SLOW * 4) == NOTHING
+    assert len(begin_due(ledger)) == 1
 
 
 def test_many_senders_of_one_key_lose_nothing(ledger: Ledger, ann: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
+from support import SLOW
 
 from darkroom.clock import utc_now
 from darkroom.errors import BadInput
@@ -117,6 +120,35 @@ def test_the_use_of_a_key_is_written_once_a_minute(ledger_url: str, db: Db) -> N
         written.append((row["last_used_at"] - began).total_seconds())
     assert written == [0, 0, 0, 61, 61]
     ledger.close()
+
+
+def test_a_key_that_two_end_at_once_has_ended_with_the_first(ledger: Ledger, ledger_url: str, db: Db) -> None:
+    """What is on record of it stays."""
+    key = ledger.users.add("ann").id
+    with closing(Ledger(ledger_url, clock=lambda: utc_now() + timedelta(hours=1))) as later:
+        _, second = overlap(db, lambda: ledger.keys.revoke(key), lambda: later.keys.revoke(key), at="UPDATE ON api_key")
+    assert second.revoked_at is not None and second.revoked_at < utc_now()
+
+
+def test_who_calls_waits_for_nobody_who_notes_the_use_of_the_key(ledger: Ledger, db: Db) -> None:
+    """Of many calls with one key in the same moment: what the others would write is the same."""
+    ann = ledger.users.add("ann")
+    with ThreadPoolExecutor(1) as pool, db.transaction():
+        db.execute("SELECT FROM api_key FOR NO KEY UPDATE")
+        assert pool.submit(ledger.users.authenticate, ann.key).result(timeout=SLOW * 4) is not None
+
+
+def test_who_opens_a_session_waits_for_nobody_who_forgets_old_ones(ledger: Ledger, ledger_url: str, db: Db) -> None:
+    """They forget the same ones."""
+    ann = ledger.users.add("ann")
+    caller = ledger.users.authenticate(ann.key)
+    assert caller is not None
+    ledger.sessions.open(caller.key)
+    with closing(Ledger(ledger_url, clock=lambda: utc_now() + timedelta(days=1))) as later:
+        with ThreadPoolExecutor(1) as pool, db.transaction():
+            db.execute("SELECT FROM session FOR UPDATE")
+            token = pool.submit(later.sessions.open, caller.key).result(timeout=SLOW * 4).token
+        assert later.users.authenticate(token) is not None
 
 
 def test_a_revoked_user_has_no_key(ledger: Ledger) -> None:
@@ -240,6 +272,17 @@ def test_plans_and_accounts_are_changed_and_made(ledger: Ledger) -> None:
     assert [plan.name for plan in ledger.users.plans()] == ["free", "pro", "studio", "gold"]
     assert (account.slots, account.endpoint_caps) == (40, {"a": 1, "b": 3})
     assert ledger.users.set_account("other").slots == 10
+
+
+def test_caps_that_two_set_at_once_both_hold(ledger: Ledger, db: Db) -> None:
+    """Each names one endpoint, and keeps what there is of the others."""
+    overlap(
+        db,
+        lambda: ledger.users.set_account("fal", endpoint_caps={"a": 1}),
+        lambda: ledger.users.set_account("fal", endpoint_caps={"b": 2}),
+        at="UPDATE ON account",
+    )
+    assert ledger.users.account("fal").endpoint_caps == {"a": 1, "b": 2}
 
 
 def test_the_provider_is_believed_once(ledger: Ledger) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,12 +18,15 @@ from uuid import uuid4
 import pytest
 from ledger_databases import Db
 from ledger_scenes import Picture, picture_in_flight, post
+from prefect.logging import disable_run_logger
 from reconciling import knows_of_nothing, resources_of, turn
 
 from darkroom.clock import utc_now
 from darkroom.engine.reconcile_due import DueDuties, Duty
+from darkroom.engine.reconcile_rules import ForRun
+from darkroom.flows import reconcile as flow
 from darkroom.flows.reconcile import Reconciler
-from darkroom.ledger import Ledger
+from darkroom.ledger import Ledger, Run
 from darkroom.media.store import LocalFolder, MediaStore
 from darkroom.orchestrator import Orchestrator, queue_name
 from darkroom.orchestrator.run_states import RunState
@@ -271,6 +275,37 @@ def test_a_turn_takes_its_steps_in_their_order(ledger: Ledger, monkeypatch: pyte
     monkeypatch.setattr(reconciler, "_steps", lambda: steps)
     reconciler.once()
     assert taken == list(Duty)
+
+
+def test_of_turns_at_the_same_time_one_works(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others leave at once: in the midst of it they would do the same once more."""
+    worked: list[Reconciler] = []
+    monkeypatch.setattr(flow, "open_resources", lambda: nullcontext(resources_of(ledger)))
+    monkeypatch.setattr(flow, "skipped", lambda *_, **__: None)  # what Prefect's timetable asks for
+    monkeypatch.setattr(flow, "make_missing", lambda *_, **__: None)
+    monkeypatch.setattr(Reconciler, "once", lambda turn: worked.append(turn))
+    with ledger.only_one("reconcile"):
+        flow.reconcile.fn(None)
+    assert worked == []
+    flow.reconcile.fn(None)
+    assert len(worked) == 1
+
+
+def test_a_run_whose_process_came_back_meanwhile_is_left_to_it(scene: Scene) -> None:
+    """Put back at Prefect it would have two."""
+    state = RunState(type="RUNNING", name="Running", timestamp=utc_now())
+    reconciler = Reconciler(resources_of(scene.ledger, orchestrator=scene.prefect))
+
+    def recover(seen: Run | None) -> int:
+        assert seen is not None
+        with disable_run_logger():
+            reconciler._run(seen, state, ForRun.RECOVER)
+        return int(scene.prefect.recover.call_count)
+
+    seen = scene.ledger.runs.get(scene.picture.run_id)
+    scene.ledger.runs.renew(scene.picture.run_id)
+    assert recover(seen) == 0
+    assert recover(scene.ledger.runs.get(scene.picture.run_id)) == 1
 
 
 def test_a_turn_waits_as_long_as_ever_for_what_is_not_yet_lost(scene: Scene) -> None:
