@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -17,6 +18,9 @@ from psycopg.rows import dict_row
 
 from darkroom.engine.registry import REGISTRY
 from darkroom.ledger import Ledger
+
+if TYPE_CHECKING:
+    from distributing import BySharedFixture
 
 # At a tenth a process counts as lost after 4.5 s without a sign of life, which is little where stacks share two cores.
 TIME_SCALE = 0.2
@@ -85,6 +89,14 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what mostly waits: the others keep the machine busy meanwhile. Within a kind the order stays."""
     items.sort(key=lambda item: KINDS.index(_kind(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Callable[..., None]) -> BySharedFixture | None:
+    """Have few workers run what shares a stack, where whole files are distributed."""
+    from distributing import BySharedFixture
+
+    return BySharedFixture(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

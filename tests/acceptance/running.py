@@ -85,13 +85,12 @@ class Stack:
 
     def ended(self, job_id: str, *, user: str = "ann", timeout: float = 60) -> dict[str, Any]:
         """Ask the ledger until then, so that the gateway is not busy with answers."""
-
-        def has_ended() -> bool:
-            job = self.ledger.jobs.get(job_id)
-            return job is not None and job.status in ENDED
-
-        wait_until(has_ended, timeout=timeout, every=0.1, what=f"the end of {job_id}")
+        wait_until(lambda: self.has_ended(job_id), timeout=timeout, every=0.1, what=f"the end of {job_id}")
         return self.job(job_id, user=user)
+
+    def has_ended(self, job_id: str) -> bool:
+        job = self.ledger.jobs.get(job_id)
+        return job is not None and job.status.terminal
 
     def misbehave(self, prompt: str, **faults: Any) -> None:
         """From now on for every request with that prompt."""

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import psutil
 import pytest
-from running import ENDED, Stack, leaves_nothing
+from running import Stack, leaves_nothing
 from support import wait_until
 
 from darkroom.flows.make_debate import FILMS, PAINTS
@@ -180,7 +180,7 @@ def watch_each(debates: Debates, watchers: Sequence[Watcher]) -> None:
 
 def kill_twice(debates: Debates) -> None:
     for is_there in (debates.composes, debates.streams):
-        _until(partial(is_there, KILLED), is_there.__name__)
+        _until(partial(is_there, KILLED), is_there.__name__, every=0.05)
         debates.stack.kill_run(debates.flow_run(KILLED))
     debates.let_go(KILLED)
 
@@ -216,13 +216,13 @@ WAVES: tuple[tuple[Iterable[str], Sequence[Watcher]], ...] = (
 
 def bring_to_their_ends(debates: Debates) -> None:
     def ended() -> bool:
-        return all(debates.job(case)["status"] in ENDED for case in CASES)
+        return all(debates.stack.has_ended(debates.jobs[case]) for case in CASES)
 
     wait_until(ended, timeout=200, every=0.5, what="the end of every debate")
 
 
-def _until(predicate: Callable[[], bool], what: str) -> None:
-    wait_until(predicate, timeout=150, every=0.05, what=what)
+def _until(predicate: Callable[[], bool], what: str, *, every: float = 0.2) -> None:
+    wait_until(predicate, timeout=150, every=every, what=what)
 
 
 def test_a_debate_comes_to_a_film_with_voice_and_captions_and_its_stream(debates: Debates) -> None:

@@ -101,7 +101,7 @@ class Scene:
         def look() -> bool:
             if (row := self.open_at(case)) is not None:
                 self.let_go(row)
-            return self.job(case)["status"] in ("completed", "failed", "cancelled")
+            return self.stack.has_ended(self.jobs[case])
 
         wait_until(look, timeout=PATIENCE_SECONDS, every=0.1, what=f"the end of {case}")
 

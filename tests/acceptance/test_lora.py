@@ -23,7 +23,7 @@ import psutil
 import psycopg
 import pytest
 from PIL import Image, ImageDraw
-from running import ENDED, Stack, leaves_nothing
+from running import Stack, leaves_nothing
 from support import wait_until
 from web_shop import Answer, Shop, content, status
 
@@ -136,9 +136,6 @@ class Studio:
 
     def processes(self, case: str) -> list[psutil.Process]:
         return self.stack.flow_processes(self.stack.flow_run_id(self.jobs[case]))
-
-    def status(self, case: str) -> str:
-        return str(self.stack.job(self.jobs[case], user=self.user(case))["status"])
 
     def completed(self, case: str) -> dict[str, Any]:
         job = self.ended(case)
@@ -265,7 +262,7 @@ def bring_back(studio: Studio) -> None:
     """Until all have ended: what was lost is found by reconcile."""
 
     def ended() -> bool:
-        return all(studio.status(case) in ENDED for case in studio.jobs)
+        return all(map(studio.stack.has_ended, studio.jobs.values()))
 
     wait_until(ended, timeout=240, every=0.5, what="the end of every training")
     studio.failed = {case: Failed(studio.ended(case), studio.steps_stored(case), studio.paid(case)) for case in FAILED}

@@ -24,7 +24,7 @@ from darkroom.deployments.stack.processes import marked
 
 T = TypeVar("T")
 
-LOOK_EVERY_SECONDS = 0.05
+LOOK_EVERY_SECONDS = 0.2  # each look goes through every process of this machine
 SECONDS_TO_DIE = 10.0
 SECONDS_TO_FIND = 150.0  # a victim: it may just have been killed, and a run may wait for reconcile to bring it back
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 PLAN = "storm"
 REST_SECONDS = 200.0  # longer than anything promised: what is late shall be measured, not guessed
-LOOK_EVERY_SECONDS = 0.5
+LOOK_EVERY_SECONDS = 1.0
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 OPEN_JOBS = [status.value for status in JobStatus if not status.terminal]
 OPEN_REQUESTS = ["queued", "granted", "submitting", "in_flight", "unknown"]

@@ -92,7 +92,7 @@ def test_variables_that_work_at_the_start_of_a_process_work(runs: Runs, tmp_path
     assert seen_by(run)["time zone"] == "+0545"
     assert str(tmp_path) in seen_by(run)["path"]
     assert str(tmp_path) not in seen_by(loud)["path"]
-    wait_until(lambda: "a last line" in loud.log_lines())
+    wait_until(lambda: "a last line" in loud.log_lines(), every=0.1)
     assert "a last line" not in run.log_lines()
 
 
@@ -112,7 +112,7 @@ def test_every_line_a_flow_logs_is_in_prefect(runs: Runs) -> None:
     """Also the last, which was said just before its process ended."""
     run = runs.start()
     run.ended("Completed")
-    wait_until(lambda: {"a first line", "a last line"} <= set(run.log_lines()), what="the lines")
+    wait_until(lambda: {"a first line", "a last line"} <= set(run.log_lines()), every=0.1, what="the lines")
 
 
 def test_what_a_flow_prints_goes_to_the_workers_output_unless_that_is_unwanted(
@@ -159,7 +159,7 @@ def test_a_failure_is_told_once_in_the_log(runs: Runs) -> None:
     """Not again as a fault of Prefect's engine, with a second traceback."""
     run = runs.start(how="fail")
     run.ended("Failed")
-    wait_until(lambda: any("Finished in state" in line for line in run.log_lines()), what="the last line")
+    wait_until(lambda: any("Finished in state" in line for line in run.log_lines()), every=0.1, what="the last line")
     assert sum("Traceback" in line for line in run.log_lines()) == 1
     assert not any("Engine execution" in line for line in run.log_lines())
 
@@ -185,7 +185,7 @@ def test_a_cancelled_flow_has_the_answer_of_its_paid_call(runs: Runs) -> None:
     pays.deaf()
     killed = deaf.deaf()
     pays.cancel()
-    wait_until(lambda: pays.state["name"] == "Cancelling")
+    wait_until(lambda: pays.state["name"] == "Cancelling", every=0.05)
     deaf.cancel()
     wait_until(lambda: is_gone(killed), timeout=10, what="the grace to be over")
     pays.go()
@@ -215,7 +215,7 @@ def test_a_run_that_is_cancelled_before_it_has_a_process_never_begins(runs: Runs
         wait_until(lambda: run.state["name"] == "Pending", every=0.05)
         run.cancel()
         beside.cancel()
-        wait_until(lambda: beside.state["name"] == "Cancelled", what="what came after it to be heard")
+        wait_until(lambda: beside.state["name"] == "Cancelled", every=0.05, what="what came after it to be heard")
     finally:
         forkserver.resume()
     run.ended("Cancelled")
@@ -245,7 +245,7 @@ def test_a_flow_that_suspends_itself_has_no_process_and_has_not_crashed(server: 
     run = runs.start("leave")
     pid = run.begun()
     wait_until(lambda: is_gone(pid), timeout=15, what=f"{pid} to end")
-    wait_until(lambda: run.state["name"] == "Suspended")
+    wait_until(lambda: run.state["name"] == "Suspended", every=0.05)
     run.resume()
     assert run.begun(times=2) != pid
     run.ended("Completed")
@@ -287,54 +287,39 @@ def test_a_run_is_taken_at_once_when_it_is_made_in_the_ui_and_when_it_is_resumed
     """By a worker that would ask only in an hour."""
     run = runs.start("leave")
     first = run.begun()
-    wait_until(lambda: run.state["name"] == "Suspended")
+    wait_until(lambda: run.state["name"] == "Suspended", every=0.05)
     run.resume()
     assert run.begun(times=2) != first
     run.ended("Completed")
 
 
-def test_a_run_is_taken_at_once_when_the_ledger_tells_and_as_another_ends(
+def test_a_run_is_taken_at_once_when_the_ledger_tells_and_as_another_ends_and_a_killed_worker_leaves_no_process(
     server: PrefectServer, logs: Path, tmp_path: Path
 ) -> None:
-    """Also where Prefect's events do not reach the worker. And never more than `--limit` allows."""
+    """Also where Prefect's events do not reach the worker. And never more than `--limit` allows.
+
+    Children and forkserver go with a worker that is killed, whatever they are in the middle of.
+    """
     with (
         without_events(server) as api,
-        running_worker(server, logs, "--limit", "1", **POLLS_NEVER, PREFECT_API_URL=api) as worker,
+        running_worker(server, logs, "--limit", "3", **POLLS_NEVER, PREFECT_API_URL=api) as worker,
     ):
         runs = Runs(server, tmp_path, worker.queue)
-        several = [runs.start(how="wait") for _ in range(3)]
+        several = [runs.start(how=how) for how in ("wait", "wait", "wait", "ignore SIGTERM", "sleep in C")]
         announce(server)
-        for begun in (1, 2, 3):
+        for begun in (3, 4, 5):
             wait_until(
                 lambda begun=begun: len([run for run in several if run.pids()]) == begun,  # type: ignore[misc]
             )
             under_way = [run for run in several if run.state["type"] in {"PENDING", "RUNNING"}]
-            assert len(under_way) == 1
-            under_way[0].go()
-        for run in several:
-            run.ended("Completed")
+            assert len(under_way) == 3
+            if begun < 5:
+                ends = next(run for run in under_way if run in several[:3])
+                ends.go()
+                ends.ended("Completed")
 
-
-def test_a_worker_that_nobody_tells_anything_polls_and_when_it_is_killed_leaves_no_process(
-    server: PrefectServer, logs: Path, tmp_path: Path
-) -> None:
-    """For runs that are ready, and for those of its own that were cancelled.
-
-    Children and forkserver go with it, whatever they are in the middle of.
-    """
-    with (
-        without_events(server) as api,
-        running_worker(server, logs, **NO_LEDGER, PREFECT_WORKER_QUERY_SECONDS="1", PREFECT_API_URL=api) as worker,
-    ):
-        runs = Runs(server, tmp_path, worker.queue)
-        run = runs.start(how="wait")
-        run.begun()
-        run.cancel()
-        run.ended("Cancelled")
-
-        runs.start(how="wait").begun()
-        for how in ("ignore SIGTERM", "sleep in C"):
-            runs.start(how=how).deaf()
+        for run in several[3:]:
+            run.deaf()
         below = worker.below()
         assert len(below) >= 4
         worker.signal(signal.SIGKILL)
@@ -374,9 +359,10 @@ def test_a_process_that_is_killed_does_not_speak_for_a_run_that_is_no_longer_its
     run = runs.start(how="wait")
     pid = run.begun()
     become(run)
-    before, reads = run.states(), requests(server).count(f"GET /api/flow_runs/{run.id}")
+    asked = f"GET /api/flow_runs/{run.id}"
+    before, reads = run.states(), requests(server).count(asked)
     psutil.Process(pid).kill()
-    wait_until(lambda: requests(server).count(f"GET /api/flow_runs/{run.id}") > reads, what="the worker to look")
+    wait_until(lambda: requests(server).count(asked) > reads, every=0.1, what="the worker to look")
     runs.start().ended("Completed")
     assert run.states() == before
     assert run.hooks() == []
@@ -390,7 +376,7 @@ def test_a_run_that_is_ready_again_while_its_process_ends_is_taken_once_that_has
     usual = time.monotonic() - began
     wait_until((run.folder / "lingers").exists)
     run.put("SCHEDULED", name="Recovering", force=True)
-    wait_until(lambda: run.state["name"] == "Recovering")
+    wait_until(lambda: run.state["name"] == "Recovering", every=0.05)
     assert run.pids() == [first]
     assert not is_gone(first)
     ends = time.monotonic()
@@ -448,10 +434,12 @@ def probe(folder: str) -> None:
 """
 
 
-def test_new_code_is_taken_up_on_sighup_and_sigterm_ends_all_there_is(
+def test_a_worker_that_nobody_tells_anything_polls_and_takes_up_new_code_on_sighup_and_ends_all_on_sigterm(
     server: PrefectServer, logs: Path, tmp_path: Path
 ) -> None:
-    """What runs finishes on the old, the next run has the new; what cannot be forked is refused with the reason.
+    """It polls for runs that are ready, and for those of its own that were cancelled.
+
+    What runs finishes on the old, the next run has the new; what cannot be forked is refused with the reason.
 
     A worker that is stopped ends its runs as Crashed, also the one that will not hear, and leaves no process. It waits
     for the answer of a paid call under way: lost, that would be paid once more.
@@ -460,9 +448,18 @@ def test_new_code_is_taken_up_on_sighup_and_sigterm_ends_all_there_is(
     compile_all(project)
     probe = project / "darkroom" / "flows" / "probe.py"
     probe.write_text(PROBE.format(generation=1))
-    with running_worker(server, logs, **environment(project)) as worker:
+    told_nothing = {**NO_LEDGER, "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    with (
+        without_events(server) as api,
+        running_worker(server, logs, **told_nothing, PREFECT_API_URL=api, **environment(project)) as worker,
+    ):
         runs = Runs(server, tmp_path, worker.queue)
         [old] = worker.forkservers()
+        cancelled = runs.start(how="wait")
+        cancelled.begun()
+        cancelled.cancel()
+        cancelled.ended("Cancelled")
+
         under_way = runs.start("probe", code=probe)
         under_way.begun()
 
