@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from ledger_databases import Databases, Db, running_postgres
 from psycopg.rows import dict_row
+from spreading import Spreading, check_that_it_says_so, needs_prefect
 
 from darkroom.engine.registry import REGISTRY
 from darkroom.ledger import Ledger
@@ -87,8 +88,18 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what mostly waits: the others keep the machine busy meanwhile. Within a kind the order stays."""
-    items.sort(key=lambda item: KINDS.index(_kind(item.nodeid)))
+    """Put first what mostly waits: the others keep the machine busy meanwhile. Within a kind the order stays.
+
+    But what one process has to do alone, the tests with a Prefect server, comes before what can be spread.
+    """
+    for item in items:
+        check_that_it_says_so(item)
+    items.sort(key=lambda item: (KINDS.index(_kind(item.nodeid)), not needs_prefect(item.path)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> Spreading | None:
+    return Spreading(config) if config.option.dist == "loadfile" else None
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -20,7 +20,6 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 from running import Stack, free_ports, running_stack
 from support import SLOW, wait_until
 
@@ -56,6 +55,8 @@ def _answers(port: int) -> bool:
 @contextmanager
 def _bucket(name: str) -> Iterator[dict[str, str]]:
     """A bucket on a server that speaks S3, and the environment of an operator who has it."""
+    from moto.server import ThreadedMotoServer  # not above, where every process of tests would import it
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -1,4 +1,8 @@
-"""A new home's databases are copies of a template that is made once, holds nothing, and is never used half made."""
+"""A new home's databases are copies of a template that is made once, holds nothing, and is never used half made.
+
+To make one takes ten CPU seconds. The tests look into the one of this user's cache, which bears a digest of what makes
+it, and is made here where nobody has yet; how it is published and copied is tested with a cache of their own.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,13 @@ from darkroom.deployments.kernel import LINUX
 from darkroom.deployments.stack import template as making
 from darkroom.deployments.stack.postgres import Cluster, cluster_in
 from darkroom.deployments.stack.processes import MARK, marked
-from darkroom.deployments.stack.template import VERSIONS_FILE, copy_template, is_migrated, make_databases
+from darkroom.deployments.stack.template import (
+    VERSIONS_FILE,
+    cache_folder,
+    copy_template,
+    is_migrated,
+    make_databases,
+)
 from darkroom.ledger import OPERATOR, Ledger
 
 
@@ -35,11 +45,21 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def cache(folder: Path) -> Path:
+def made(folder: Path) -> Path:
+    """Databases as the sources of today make them."""
+    (folder / "made").mkdir()
+    make_databases(folder / "made" / "postgres", cache=cache_folder(os.environ))
+    return folder / "made" / "postgres"
+
+
+@pytest.fixture(scope="module")
+def cache(folder: Path, made: Path) -> Path:
     """With the template in it that the first home has made."""
     assert not copy_template(folder / "first" / "postgres", cache=folder / "cache")
     (folder / "first").mkdir()
-    make_databases(folder / "first" / "postgres", cache=folder / "cache")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(making, "_make", lambda draft: shutil.copytree(made, draft, symlinks=True))
+        make_databases(folder / "first" / "postgres", cache=folder / "cache")
     return folder / "cache"
 
 

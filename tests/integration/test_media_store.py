@@ -18,7 +18,6 @@ import boto3
 import httpx
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
-from moto.server import ThreadedMotoServer
 from prefect import flow, task
 from prefect.filesystems import LocalFileSystem, WritableFileSystem
 from prefect.settings import (
@@ -39,6 +38,8 @@ BUCKET = "darkroom-test"
 
 @pytest.fixture(scope="module")
 def s3_endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer  # not above, where every process of tests would import it
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

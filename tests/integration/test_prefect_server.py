@@ -13,7 +13,6 @@ from prefect_server import PrefectServer
 from support import wait_until
 
 from darkroom.clock import utc_now
-from darkroom.deployments.stack import server_internals
 from darkroom.errors import Permanent
 from darkroom.orchestrator import WORK_POOL
 
@@ -175,6 +174,8 @@ def test_what_its_services_are_to_do_wakes_them(
     # Not above: Prefect's server takes two seconds to import, and every process of tests imports this module.
     from docket import Docket
     from prefect.server.api import background_workers
+
+    from darkroom.deployments.stack import server_internals
 
     monkeypatch.setattr(server_internals, "LOOK_EVERY", every)
     monkeypatch.setattr(background_workers, "Worker", server_internals.PatientWorker)
