@@ -9,19 +9,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from distributing import BySharedFixture, shared_by
 from ledger_databases import Databases, Db, running_postgres
 from psycopg.rows import dict_row
-from spreading import Spreading, check_that_it_says_so, needs_prefect
 
 from darkroom.engine.registry import REGISTRY
 from darkroom.ledger import Ledger
-
-if TYPE_CHECKING:
-    from distributing import BySharedFixture
 
 # At a tenth a process counts as lost after 4.5 s without a sign of life, which is little where stacks share two cores.
 TIME_SCALE = 0.2
@@ -88,25 +84,16 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what mostly waits: the others keep the machine busy meanwhile. Within a kind the order stays.
+    """Put first what mostly waits: the others keep the machine busy meanwhile. Of a kind, what few workers may run.
 
-    But what one process has to do alone, the tests with a Prefect server, comes before what can be spread.
+    Otherwise the order stays.
     """
-    for item in items:
-        check_that_it_says_so(item)
-    items.sort(key=lambda item: (KINDS.index(_kind(item.nodeid)), not needs_prefect(item.path)))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> Spreading | None:
-    return Spreading(config) if config.option.dist == "loadfile" else None
+    items.sort(key=lambda item: (KINDS.index(_kind(item.nodeid)), shared_by(item.nodeid.partition("::")[0]) is None))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Callable[..., None]) -> BySharedFixture | None:
     """Have few workers run what shares a stack, where whole files are distributed."""
-    from distributing import BySharedFixture
-
     return BySharedFixture(config, log) if config.getoption("dist") == "loadfile" else None
 
 

@@ -122,6 +122,8 @@ def test_a_run_that_gets_a_state_is_locked_by_a_statement_of_its_own(monkeypatch
     from prefect.server.schemas.states import Pending
     from sqlalchemy.dialects import postgresql
 
+    from darkroom.deployments.stack import server_internals
+
     monkeypatch.setattr(flow_runs, "read_flow_run", flow_runs.read_flow_run)
     server_internals.lock_runs_alone()
     with pytest.raises(Asked) as asked:
@@ -138,6 +140,8 @@ def test_the_rules_about_states_read_a_deployment_by_one_statement(monkeypatch: 
     from prefect.server.models import deployments
     from prefect.server.orchestration import core_policy
     from sqlalchemy import inspect
+
+    from darkroom.deployments.stack import server_internals
 
     monkeypatch.setattr(deployments, "read_deployment", deployments.read_deployment)
     server_internals.read_deployments_at_once()
