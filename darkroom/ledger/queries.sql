@@ -974,8 +974,9 @@ WHERE ref = :ref AND status = ANY(:before) AND input_hash = COALESCE(:input_hash
 RETURNING *
 
 -- name: requests_begin_ahead
--- Of these, `most` first calls of jobs that no process had when they got their slots, as far as its lease tells: what was refused or replayed is for the run, which may
--- ask otherwise, and so is what names a file of the user's; a batch's rows go at the pace of theirs.
+-- Of these, `most` first calls of jobs that no process had when they got their slots, as far as its lease tells. What was
+-- refused or replayed is for the run, which may ask otherwise, and so is what names a file of the user's; a batch's rows
+-- go at the pace of theirs.
 UPDATE request SET status = 'submitting', submitted_at = CAST(:now AS timestamptz),
     deadline_at = CAST(:now AS timestamptz) + chosen.deadline, sent_ahead = true
 FROM (

@@ -25,6 +25,5 @@ def create_app() -> FastAPI:
     server_internals.keep_no_events_of_task_runs()
     server_internals.mark_ready_every_now_and_then()
     server_internals.read_deployments_at_once()
-    server_internals.lock_runs_alone()
     server_internals.do_background_work_patiently()
     return server.create_app()

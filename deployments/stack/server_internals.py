@@ -16,23 +16,22 @@ from weakref import WeakKeyDictionary
 
 from docket import Docket, Worker
 from prefect.server.api import background_workers, validation
-from prefect.server.database.orm_models import Deployment, FlowRun, WorkQueue
+from prefect.server.database.orm_models import Deployment, WorkQueue
 from prefect.server.events.services import event_persister
-from prefect.server.models import deployments, flow_runs
+from prefect.server.models import deployments
 from prefect.server.models.deployments import mark_deployments_ready
 from prefect.server.models.work_queues import mark_work_queues_ready
 from prefect.server.utilities.database import Timestamp
 from prefect.server.utilities.messaging import Message
-from sqlalchemy import Dialect, event, select
+from sqlalchemy import Dialect, event
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.orm import joinedload, lazyload
+from sqlalchemy.orm import joinedload
 from sqlalchemy.pool import Pool
 
 __all__ = [
     "bind_plain_timestamps",
     "do_background_work_patiently",
     "keep_no_events_of_task_runs",
-    "lock_runs_alone",
     "mark_ready_every_now_and_then",
     "ping_when_idle",
     "read_deployments_at_once",
@@ -141,20 +140,6 @@ def read_deployments_at_once() -> None:
         return found
 
     deployments.read_deployment = read_deployment
-
-
-def lock_runs_alone() -> None:
-    """Read a run that is to get a state without its queue and pool, which no rule looks at: two statements a state."""
-    read: Callable[..., Awaitable[FlowRun | None]] = flow_runs.read_flow_run
-
-    async def read_flow_run(session: Any, flow_run_id: Any, for_update: bool = False) -> FlowRun | None:
-        if not for_update:
-            return await read(session=session, flow_run_id=flow_run_id)
-        alone = select(FlowRun).where(FlowRun.id == flow_run_id).options(lazyload(FlowRun.work_queue))
-        found: FlowRun | None = await session.scalar(alone.with_for_update())
-        return found
-
-    flow_runs.read_flow_run = read_flow_run
 
 
 def mark_ready_every_now_and_then() -> None:

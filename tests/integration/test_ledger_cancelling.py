@@ -156,7 +156,7 @@ def test_a_gateway_sends_nothing_for_a_job_whose_cancel_was_asked_for(ledger: Le
     """However its call still has a slot: a run is made for it, and finds out."""
     picture = granted_picture(ledger, ann)
     db.execute("UPDATE job SET cancel_requested_at = now() WHERE id = %s", [picture.job_id])
-    assert ledger.requests.begin_ahead(picture.ref, deadline=timedelta(hours=1)) is None
+    assert not ledger.requests.begin_ahead({picture.ref: timedelta(hours=1)}, most=1)
     assert picture.row.submitted_at is None
 
 

@@ -116,7 +116,7 @@ def test_a_result_that_comes_as_its_job_is_handed_to_a_run_is_told_to_that_run(d
     ledger = picture.ledger
     job = post(ledger, picture.user_id)
     (call,) = ledger.grants.grant()
-    assert ledger.requests.begin_ahead(call.ref, deadline=timedelta(hours=1)) is not None
+    assert ledger.requests.begin_ahead({call.ref: timedelta(hours=1)}, most=1)
     db.execute(sql.SQL("LISTEN {}").format(sql.Identifier(picture.run_id)))
     overlap(
         db,

@@ -109,29 +109,8 @@ class Asked(Exception):
 class OnlyAsked:
     """A session that answers nothing."""
 
-    async def scalar(self, statement: Any) -> Any:
-        raise Asked(statement)
-
     async def get(self, *which: Any, options: Any) -> Any:
         raise Asked(which[0].__name__, [str(option.path) for option in options])
-
-
-def test_a_run_that_gets_a_state_is_locked_by_a_statement_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prefect sets a state by way of what is put in the place of its own reading."""
-    from prefect.server.models import flow_runs
-    from prefect.server.schemas.states import Pending
-    from sqlalchemy.dialects import postgresql
-
-    from darkroom.deployments.stack import server_internals
-
-    monkeypatch.setattr(flow_runs, "read_flow_run", flow_runs.read_flow_run)
-    server_internals.lock_runs_alone()
-    with pytest.raises(Asked) as asked:
-        asyncio.run(flow_runs.set_flow_run_state(session=OnlyAsked(), flow_run_id=uuid4(), state=Pending()))  # type: ignore[arg-type]
-    (statement,) = asked.value.args
-    assert str(statement.compile(dialect=postgresql.dialect())).endswith("FOR UPDATE")
-    loaded = {str(option.path): option.context[0].strategy for option in statement._with_options}
-    assert [strategy for path, strategy in loaded.items() if "work_queue" in path] == [(("lazy", "select"),)]
 
 
 def test_the_rules_about_states_read_a_deployment_by_one_statement(monkeypatch: pytest.MonkeyPatch) -> None:

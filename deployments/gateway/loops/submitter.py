@@ -120,6 +120,9 @@ class Submitter:
         except SQLAlchemyError as error:
             logger.info("%d calls are left to their runs: %s", len(calls), type(error).__name__)
             return []
+        except Exception:  # else the thread would be counted as sending for good
+            logger.exception("%d calls are left to their runs", len(calls))
+            return []
         if len(begun) == most:  # else none of the others may be sent here
             sent = {row.ref for row in begun}
             self._waiting = {ref: limit for ref, limit in calls.items() if ref not in sent}
