@@ -300,6 +300,31 @@ def test_who_grants_goes_on_whatever_fails_here(scene: Scene) -> None:
     assert scene.row(granted).status is RequestStatus.GRANTED
 
 
+def test_threads_whose_look_for_more_calls_fails_are_free_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the gateway would send fewer ahead from then on, and at last none."""
+    granted = [scene.grant() for _ in range(THREADS + 1)]
+    go_on = threading.Event()
+
+    def held() -> httpx.Response:
+        go_on.wait(20)
+        return taken()
+
+    def broken(*_: object, **__: object) -> list[Request]:
+        raise RuntimeError("nobody has foreseen this")
+
+    scene.fal.answer = held
+    with scene.submitter() as submitter:
+        submitter.take(granted)
+        wait_until(lambda: scene.fal.submits == THREADS, what="as many under way as there are threads")
+        monkeypatch.setattr(scene.ledger.requests, "begin_ahead", broken)
+        go_on.set()
+        until_idle(submitter)
+        monkeypatch.undo()
+        submitter.take(granted[THREADS:])
+        until_idle(submitter)
+    assert {scene.row(each).status for each in granted} == {RequestStatus.IN_FLIGHT}
+
+
 def test_of_a_burst_only_as_many_are_sent_ahead_as_there_is_room_for(scene: Scene) -> None:
     """The gateway's threads are few, and it has others to answer: their run sends the rest."""
     granted = [scene.grant() for _ in range(THREADS + MOST_WAITING + 15)]
