@@ -66,6 +66,17 @@ class FakeFal:
         self.asked.append(request.method)
         return self.answer() if request.method == "POST" else httpx.Response(202, json={})
 
+    def hold(self) -> threading.Event:
+        """Answer no submit before what is returned is set."""
+        go_on = threading.Event()
+
+        def held() -> httpx.Response:
+            go_on.wait(20)
+            return taken()
+
+        self.answer = held
+        return go_on
+
     @property
     def submits(self) -> int:
         return self.asked.count("POST")
@@ -150,13 +161,7 @@ def test_a_call_is_on_record_as_being_sent_before_a_run_is_told_of_its_job(scene
         return assigned(*job_ids)
 
     assigned, scene.ledger.runs.assign = scene.ledger.runs.assign, assign
-    go_on = threading.Event()
-
-    def held() -> httpx.Response:
-        go_on.wait(20)
-        return taken()
-
-    scene.fal.answer = held
+    go_on = scene.fal.hold()
     with scene.submitter() as submitter:
         dispatcher.hand_out(on_grant=submitter.take)
         go_on.set()
@@ -303,16 +308,11 @@ def test_who_grants_goes_on_whatever_fails_here(scene: Scene) -> None:
 def test_threads_whose_look_for_more_calls_fails_are_free_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the gateway would send fewer ahead from then on, and at last none."""
     granted = [scene.grant() for _ in range(THREADS + 1)]
-    go_on = threading.Event()
-
-    def held() -> httpx.Response:
-        go_on.wait(20)
-        return taken()
+    go_on = scene.fal.hold()
 
     def broken(*_: object, **__: object) -> list[Request]:
         raise RuntimeError("nobody has foreseen this")
 
-    scene.fal.answer = held
     with scene.submitter() as submitter:
         submitter.take(granted)
         wait_until(lambda: scene.fal.submits == THREADS, what="as many under way as there are threads")
@@ -328,13 +328,7 @@ def test_threads_whose_look_for_more_calls_fails_are_free_again(scene: Scene, mo
 def test_of_a_burst_only_as_many_are_sent_ahead_as_there_is_room_for(scene: Scene) -> None:
     """The gateway's threads are few, and it has others to answer: their run sends the rest."""
     granted = [scene.grant() for _ in range(THREADS + MOST_WAITING + 15)]
-    go_on = threading.Event()
-
-    def held() -> httpx.Response:
-        go_on.wait(20)
-        return taken()
-
-    scene.fal.answer = held
+    go_on = scene.fal.hold()
     with scene.submitter() as submitter:
         submitter.take(granted)
         wait_until(lambda: scene.fal.submits == THREADS, what="as many under way as there are threads")
@@ -430,13 +424,7 @@ def test_a_call_that_a_gateway_cannot_prepare_is_not_taken_for_one_that_was_sent
 def test_what_waits_for_a_thread_is_left_to_a_run_that_had_a_process_at_its_grant(scene: Scene, db: Db) -> None:
     """In a burst the run sends at its pace what comes from then on; what was there before keeps its turn here."""
     granted = [scene.grant() for _ in range(THREADS + 3)]
-    go_on = threading.Event()
-
-    def held() -> httpx.Response:
-        go_on.wait(20)
-        return taken()
-
-    scene.fal.answer = held
+    go_on = scene.fal.hold()
     with scene.submitter() as submitter:
         submitter.take(granted)
         wait_until(lambda: scene.fal.submits == THREADS, what="as many under way as there are threads")
