@@ -96,8 +96,8 @@ class Scenario:
 
     @property
     def longest_seconds(self) -> float:
-        """Until the last job has ended, however it went."""
-        return 1500.0 if self.thorough else 300.0
+        """Until the last job has ended, however it went: a call of which nothing is heard is given up by our limits."""
+        return (300.0 if self.thorough else 60.0) + 1200.0 * self.time_scale
 
     def victims(self) -> list[Victim]:
         whole = [Victim.ALL, Victim.MACHINE] if self.thorough else []
