@@ -23,6 +23,7 @@ def create_app() -> FastAPI:
     server_internals.ping_when_idle()
     server_internals.validate_job_variables_once()
     server_internals.keep_no_events_of_task_runs()
+    server_internals.load_automations_until_they_are_loaded()
     server_internals.mark_ready_every_now_and_then()
     server_internals.read_deployments_at_once()
     server_internals.do_background_work_patiently()

@@ -7,6 +7,7 @@ a moment ago.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 from docket import Docket, Worker
 from prefect.server.api import background_workers, validation
 from prefect.server.database.orm_models import Deployment, WorkQueue
+from prefect.server.events import triggers
 from prefect.server.events.services import event_persister
 from prefect.server.models import deployments
 from prefect.server.models.deployments import mark_deployments_ready
@@ -32,11 +34,14 @@ __all__ = [
     "bind_plain_timestamps",
     "do_background_work_patiently",
     "keep_no_events_of_task_runs",
+    "load_automations_until_they_are_loaded",
     "mark_ready_every_now_and_then",
     "ping_when_idle",
     "read_deployments_at_once",
     "validate_job_variables_once",
 ]
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY = timedelta(seconds=1)
 IDLE_SECONDS = 1.0  # a connection that was not used for so long is tried first
@@ -123,6 +128,26 @@ def keep_no_events_of_task_runs() -> None:
             yield handle_others
 
     event_persister.create_handler = create_handler  # type: ignore[assignment]
+
+
+def load_automations_until_they_are_loaded() -> None:
+    """Load the automations with a later turn where they cannot be at the start.
+
+    By default what evaluates events ends then, for as long as the server runs and without a word: a Postgres that is
+    five seconds late, and no automation acts.
+    """
+    load: Callable[..., Awaitable[bool]] = triggers.reconcile_automations
+
+    async def load_or_later(force: bool = False) -> bool:
+        try:
+            return await load(force)
+        except Exception as error:
+            if not force:  # a turn itself, which comes every few seconds and logs
+                raise
+            logger.warning("The automations cannot be loaded yet (%s); the next turn does", type(error).__name__)
+            return False
+
+    triggers.reconcile_automations = load_or_later
 
 
 def read_deployments_at_once() -> None:

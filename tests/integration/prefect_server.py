@@ -67,10 +67,15 @@ class PrefectServer:
     def with_another_key(self) -> Iterator[PrefectApi]:
         """A second server on the same database, as somebody starts it who has another key."""
         key = base64.urlsafe_b64encode(os.urandom(32)).decode()
+        with self.second(PREFECT_SERVER_ENCRYPTION_KEY=key) as api:
+            yield api
+
+    @contextmanager
+    def second(self, **environment: str) -> Iterator[PrefectApi]:
+        """A second server on the same database."""
         port = free_port()
         part = self.part("prefect", prefect_port=port)
-        environment = {**part.environment, "PREFECT_SERVER_ENCRYPTION_KEY": key}
-        with _running(replace(part, environment=environment), Home(self.home)):
+        with _running(replace(part, environment={**part.environment, **environment}), Home(self.home)):
             url = f"http://127.0.0.1:{port}/api"
             with contextlib.closing(PrefectApi(url, auth=self.environment["PREFECT_API_AUTH_STRING"])) as api:
                 yield api

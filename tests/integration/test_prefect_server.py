@@ -16,6 +16,8 @@ from darkroom.clock import utc_now
 from darkroom.errors import Permanent
 from darkroom.orchestrator import WORK_POOL
 
+TRIGGERED = "prefect.automation.triggered"
+
 
 def test_events_of_task_runs_are_not_kept_and_all_others_are(prefect: PrefectServer) -> None:
     name = f"order.{uuid4().hex}"
@@ -30,6 +32,37 @@ def test_events_of_task_runs_are_not_kept_and_all_others_are(prefect: PrefectSer
 
     wait_until(lambda: name in kept(), what="the last one")
     assert kept() == sorted([name, f"prefect.flow-run.{name}"])
+
+
+def test_automations_act_though_they_could_not_be_loaded_when_the_server_started(prefect: PrefectServer) -> None:
+    """By a second server, whose first look at them is made to fail."""
+    first_look = """
+        SELECT pid FROM pg_stat_activity
+        WHERE application_name = 'second' AND wait_event_type = 'Lock' AND query LIKE '%FROM automation%'
+    """
+    url = prefect.environment["DARKROOM_LEDGER_URL"].replace("/darkroom?", "/prefect?")
+    name = f"order.{uuid4().hex}"
+    with psycopg.connect(url) as holds, psycopg.connect(url, autocommit=True) as looks:
+        holds.execute("LOCK TABLE automation IN ACCESS EXCLUSIVE MODE")
+        with prefect.second(PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_APPLICATION_NAME="second") as api:
+            waiting = wait_until(lambda: looks.execute(first_look).fetchone(), timeout=30, what="its first look")
+            looks.execute("SELECT pg_cancel_backend(%s)", waiting)
+            holds.rollback()
+            trigger = {"type": "event", "posture": "Reactive", "expect": [name], "threshold": 1, "within": 0}
+            wanted = {"name": name, "trigger": trigger, "actions": [{"type": "do-nothing"}]}
+            made = api.call("POST", "/automations/", json=wanted, repeatable=False)
+            acted = {"resource": {"id": [f"prefect.automation.{made['id']}"]}, "event": {"name": [TRIGGERED]}}
+            resource = {"prefect.resource.id": name}
+
+            def has_acted() -> bool:
+                told = {"event": name, "id": str(uuid4()), "occurred": str(utc_now()), "resource": resource}
+                api.call("POST", "/events", json=[told])
+                return bool(api.call("POST", "/events/filter", json={"filter": acted})["events"])
+
+            try:
+                wait_until(has_acted, timeout=30, every=0.2, what="the automation to act")
+            finally:
+                api.call("DELETE", f"/automations/{made['id']}")
 
 
 def test_a_runs_job_variables_are_checked_though_others_were_right(prefect: PrefectServer) -> None:
