@@ -334,7 +334,7 @@ def _opened(
     user, _, password = exported["PREFECT_API_AUTH_STRING"].partition(":")
     ledger = Ledger(exported["DARKROOM_LEDGER_URL"])
     with (
-        httpx.Client(base_url=f"http://127.0.0.1:{ports['simulator-port']}") as simulator,
+        httpx.Client(base_url=f"http://127.0.0.1:{ports['simulator-port']}", timeout=SLOW * 20) as simulator,
         httpx.Client(base_url=f"http://127.0.0.1:{ports['port']}", timeout=SLOW * 20) as gateway,
         httpx.Client(base_url=exported["PREFECT_API_URL"], auth=(user, password), timeout=SLOW * 20) as prefect,
     ):

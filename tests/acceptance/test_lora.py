@@ -12,7 +12,6 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from functools import cache
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
@@ -27,11 +26,10 @@ from running import Stack, leaves_nothing
 from support import wait_until
 from web_shop import Answer, Shop, content, status
 
-from darkroom.clock import utc_now
 from darkroom.ledger import RequestStatus
 
 TRAINER, PAINTER = "fal-ai/flux-lora-fast-training", "fal-ai/flux-lora"
-SECONDS_OF_A_TRAINING = 12  # of the one that is looked at; asleep for most of them
+SECONDS_OF_A_TRAINING = 12  # of the one that is looked at
 SECONDS_TO_A_POINT = 240
 pytestmark = pytest.mark.timeout(1800)  # all the cases together are what the first test waits for
 IN_FLIGHT = RequestStatus.IN_FLIGHT
@@ -81,7 +79,7 @@ class Studio:
     jobs: dict[str, str] = field(default_factory=dict)
     gate: threading.Event = field(default_factory=threading.Event)
     progress: list[dict[str, Any] | None] = field(default_factory=list)
-    waiting_processes: list[int] = field(default_factory=list)
+    slept: bool = False  # the one that is held while it trains, without a process
     failed: dict[str, Failed] = field(default_factory=dict)
 
     def user(self, case: str) -> str:
@@ -156,15 +154,12 @@ class Studio:
         return answer.raise_for_status().content
 
     def look_at(self, case: str) -> None:
-        """What a user sees of it just now; and how many processes it has, where it has been asleep for a while."""
+        """What a user sees of it just now."""
         self.progress.append(self.stack.job(self.jobs[case], user=self.user(case))["progress"])
-        before = self.stack.flow_run(self.stack.flow_run_id(self.jobs[case]))
-        processes = len(self.processes(case))
-        after = self.stack.flow_run(self.stack.flow_run_id(self.jobs[case]))
-        asleep_since = datetime.fromisoformat(before["state"]["timestamp"])
-        still = before["state"]["name"] == "Suspended" and before["state_id"] == after["state_id"]
-        if still and utc_now() - asleep_since > timedelta(seconds=3):  # its process has come to its end by then
-            self.waiting_processes.append(processes)
+
+    def sleeps(self, case: str) -> bool:
+        run = self.stack.flow_run(self.stack.flow_run_id(self.jobs[case]))
+        return run["state_name"] == "Suspended" and not self.processes(case)
 
     def is_at(self, point: str) -> bool:
         """Whether the run that is killed has come to that point."""
@@ -248,8 +243,9 @@ def let_go(studio: Studio) -> None:
 
 
 def cancel(studio: Studio) -> None:
-    """While it trains. The provider hears of it, and trains on, as most models do."""
+    """While it trains, and sleeps. The provider hears of it, and trains on, as most models do."""
     wait_until(lambda: studio.statuses("cancelled", "train") == [IN_FLIGHT], timeout=60, every=0.1, what="the training")
+    studio.slept = wait_until(lambda: studio.sleeps("cancelled"), timeout=60, every=0.1, what="its run to sleep")
     studio.ask("cancelled", "POST", f"/v1/jobs/{studio.jobs['cancelled']}/cancel").raise_for_status()
 
     def heard() -> bool:
@@ -315,7 +311,7 @@ def test_while_it_trains_no_process_waits_and_its_progress_is_told(studio: Studi
     assert steps and all("of 500" in progress["text"] for progress in steps)
     assert [progress["percent"] for progress in steps] == sorted(progress["percent"] for progress in steps)
     assert any(0 < progress["percent"] < 100 for progress in steps)
-    assert studio.waiting_processes and not any(studio.waiting_processes)
+    assert studio.slept
     of_run = {"any_": [str(studio.stack.flow_run_id(studio.jobs["normal"]))]}
     wanted = {"artifacts": {"key": {"any_": ["progress"]}, "flow_run_id": of_run}}
     found = studio.stack.prefect.post("/artifacts/filter", json=wanted).raise_for_status().json()

@@ -112,7 +112,9 @@ def test_make_demo_runs_on_somebody_elses_machine(stranger: Stranger, tmp_path: 
     pips = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT_"))}
     stranger.run("make", "install", **pips)
     said = stranger.run("make", "demo", **hostile(stranger.home / "modules"))
-    for step in ("suspended", "webhook", "resumed", "stored", "completed"):
+    # A run that a slow machine begins when the answer is there already has nothing to sleep for.
+    sleeps = ("suspended", "resumed") if said.index("  running ") < said.index("  webhook ") else ()
+    for step in ("submitted", *sleeps, "webhook", "stored", "completed"):
         assert step in said, said
     (picture,) = [line.removeprefix("Picture ").strip() for line in said.splitlines() if line.startswith("Picture ")]
     assert picture.startswith(str(stranger.folder / ".darkroom" / "media"))

@@ -18,6 +18,7 @@ import httpx
 import psycopg
 from acceptance.running import Stack
 from psycopg.rows import dict_row
+from support import SLOW
 
 from benchmarks.provider import Provider
 from chaos.customers import Answered
@@ -155,7 +156,9 @@ def files_at_provider(provider: Provider, requests: Sequence[Row]) -> dict[str, 
     """The pictures as the provider serves them, by their address."""
     trusted = ssl.create_default_context(cafile=str(provider.home / "ca.pem"))
     addresses = [image["url"] for row in requests if row["output"] for image in row["output"]["images"]]
-    with httpx.Client(proxy=f"http://127.0.0.1:{provider.port}", verify=trusted, trust_env=False) as http:
+    with httpx.Client(
+        proxy=f"http://127.0.0.1:{provider.port}", verify=trusted, trust_env=False, timeout=SLOW * 20
+    ) as http:
         return {url: digest for url in addresses if (digest := _digest(http, url))}
 
 
