@@ -50,6 +50,12 @@ def ann(ledger_url: str) -> NewKey:
             tags = [tag] if tag else []
             connection.exec_driver_sql("UPDATE job SET tags = %s WHERE id = %s", (tags, job.id))
         ledger.requests.settle(ledger.requests.of_job(job.id)[0].ref, SUCCESS, via="webhook")
+    lost = post(ledger, key.user_id)
+    with ledger._engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE request SET status = 'expired', submitted_at = created_at, finished_at = now() WHERE job_id = %s",
+            (lost.id,),
+        )
     for name in NAMES:
         user_id = ledger.users.add(name).user_id
         for code in ("download_failed", "content_policy_violation")[: 1 + len(name) % 2]:
