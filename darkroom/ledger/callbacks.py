@@ -3,6 +3,7 @@
 Whoever comes first reads the news on from a cursor, under the lock of its row, and puts deliveries on record in the
 transaction that moves it: so each is there once, whichever gateway dies, and has the id that it keeps. Deliveries are
 claimed for a while (`Timing.callback_claim`); one whose sender has died is due again after that, under the same id.
+Whoever changes an endpoint and a delivery takes the endpoint's row first: who switches it off gives up all that is due.
 
 Endpoints and secrets are those of the owner of a key: a service is told what happens to all of its end users. What the
 ledger keeps of a secret is what it is derived from with the installation's signing key (`salt`), and that alone signs
@@ -75,8 +76,8 @@ class Callbacks(Part):
             if sent.error is None:
                 # Whoever may have claimed it since: it was taken.
                 given = {"status": sent.status, "answer": sent.answer}
-                run(connection, "callback_delivered", id=callback.id, now=self._now(), **given)
                 run(connection, "callback_endpoint_well", owner_id=callback.owner_id, url=callback.url)
+                run(connection, "callback_delivered", id=callback.id, now=self._now(), **given)
             else:
                 self._failed(connection, callback, sent)
 
@@ -178,6 +179,8 @@ class Callbacks(Part):
         return plain(CallbackEndpoint, row)
 
     def _failed(self, connection: Connection, callback: Callback, sent: Sent) -> None:
+        if not callback.of_order:
+            self._endpoint(connection, callback.owner_id, lock=True)
         given = {"status": sent.status, "answer": sent.answer, "error": sent.error, "again": sent.again}
         # As it was claimed: a claim that has run out is another sender's.
         row = run(connection, "callback_failed", id=callback.id, claimed=callback.next_at, **given).one_or_none()

@@ -111,8 +111,6 @@ class Waits(Part):
         now = self._now()
         with self._engine.begin() as connection:
             wait = plain(Wait, run(connection, "wait_lock", wait_id=wait_id).one())
-            if wait.status != WaitStatus.OPEN:
-                return wait
             wait = _if_due(connection, wait, now=now)
             if (
                 wait.status == WaitStatus.OPEN

@@ -65,17 +65,17 @@ def fetched_file(
     client: httpx.Client | None = None,
 ) -> Iterator[Media | MediaOnDisk]:
     """Fetch a file that may be large and verify it; it is there until the block ends. Raise as `fetch_file` does."""
-    with TemporaryFile(prefix="darkroom-") as file:
+    # Around the file: what it had no room for it tries to write once more as it is closed, and fails again.
+    with _told_where_full(), TemporaryFile(prefix="darkroom-") as file:
         digest = hashlib.sha256()
 
         def keep(chunk: bytes) -> None:
             digest.update(chunk)
             file.write(chunk)
 
-        with _told_where_full():
-            with _client_or_own(client) as http:
-                _download(http, url, keep, hosts=hosts, max_bytes=max_bytes)
-            file.flush()  # else the end of a file that had no room is missing from what is read
+        with _client_or_own(client) as http:
+            _download(http, url, keep, hosts=hosts, max_bytes=max_bytes)
+        file.flush()  # else the end of a file that had no room is missing from what is read
         yield verify_file(file, kind, sha256=digest.hexdigest(), max_pixels=max_pixels)
 
 

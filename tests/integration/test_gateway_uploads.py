@@ -7,7 +7,7 @@ import hashlib
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from io import BytesIO
+from io import BufferedRandom, BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from shared_gateway import ledger as ledger
 from shared_gateway import ledger_url as ledger_url
 from starlette.datastructures import UploadFile
 
+from darkroom.deployments.gateway.routes import uploads
 from darkroom.ledger import Ledger, new_id
 from darkroom.media.archives import LARGEST_IMAGE
 from darkroom.media.store import MediaStore
@@ -341,5 +342,16 @@ def test_a_gateway_without_room_for_what_comes_in_says_so(
 
     monkeypatch.setattr(UploadFile, "write", full)
     answer = gateway.http.post("/v1/uploads", content=picture(), headers=ann | {"Content-Type": "image/png"})
+
+    assert (answer.status_code, answer.json()["type"]) == (507, "urn:darkroom:problem:store-full")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
+def test_a_gateway_without_room_for_the_end_of_what_comes_in_says_so(
+    gateway: RunningGateway, ann: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in a buffer until the whole is there, and is tried once more as the file is closed."""
+    monkeypatch.setattr(uploads, "SpooledTemporaryFile", lambda _: BufferedRandom(FileIO("/dev/full", "r+")))
+    answer = brought(gateway, ann, zipped({"a.txt": b"a fox"}), "application/zip")
 
     assert (answer.status_code, answer.json()["type"]) == (507, "urn:darkroom:problem:store-full")

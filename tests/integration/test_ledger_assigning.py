@@ -23,7 +23,7 @@ from ledger_scenes import (
 )
 from sqlalchemy import Connection
 
-from darkroom.ledger import READY, Job, JobStatus, Ledger, RequestStatus, Run, Verdict
+from darkroom.ledger import READY, Job, JobStatus, Ledger, RequestStatus, Run, Verdict, runs
 from darkroom.ledger.database import make_engine
 from darkroom.ledger.locks import lock_run_of_job, lock_run_of_request
 from darkroom.ledger.runs import MOST_JOBS
@@ -291,6 +291,53 @@ def test_a_webhook_settles_a_job_that_is_being_handed_over(ledger: Ledger, db: D
     assert settled is not None and settled[0] is Verdict.SETTLED
     (start,) = creations(implied)
     assert ledger.runs.poll_work(start.run_id, picture.waits).ready == (picture.job_id,)
+
+
+NEXT_RUN = "run_next"  # known before the run is there, to be listened to
+NEWS: dict[str, Callable[[Picture], object]] = {
+    "a result": lambda picture: picture.settle(),
+    "news of the job": lambda picture: picture.ledger.runs.notify_job(picture.job_id),
+}
+
+
+@pytest.mark.parametrize("comes", NEWS.values(), ids=NEWS)
+def test_what_comes_while_a_job_is_handed_over_is_told_to_its_new_run(
+    ledger: Ledger, db: Db, ann: str, comes: Callable[[Picture], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have looked already, and be about to suspend itself. The old one is closed and hears nothing."""
+    picture = picture_in_flight(ledger, ann)
+    monkeypatch.setattr(runs, "new_id", lambda _: NEXT_RUN)
+    with ledger.listen(NEXT_RUN) as listener:
+        overlap(db, lambda: ledger.runs.reassign(picture.run_id), lambda: comes(picture), at="UPDATE ON job")
+        assert listener.wait(5)
+
+
+def test_a_result_that_comes_while_its_job_gets_its_first_run_is_told_to_that(
+    ledger: Ledger, db: Db, ann: str, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway has sent the call before there was a run, which has looked before the result was there."""
+    ledger.grants.grant()
+    (call,) = ledger.requests.of_job(job.id)
+    assert ledger.requests.begin_ahead({call.ref: timedelta(hours=1)}, most=1)
+    monkeypatch.setattr(runs, "new_id", lambda _: NEXT_RUN)
+    with ledger.listen(NEXT_RUN) as listener:
+        overlap(
+            db,
+            lambda: ledger.runs.assign(job.id),
+            lambda: ledger.requests.settle(call.ref, SUCCESS, via="webhook"),
+            at="UPDATE ON job",
+        )
+        assert listener.wait(5)
+        assert listener.heard() == {job.id}
+
+
+def test_a_run_finds_no_work_in_a_job_that_another_has(ledger: Ledger, ann: str) -> None:
+    """Though it was told of it by name: the word is of before the hand-over, and two would go on with the job."""
+    picture = picture_in_flight(ledger, ann)
+    (start,) = creations(ledger.runs.reassign(picture.run_id))
+    picture.settle()
+    assert ledger.runs.poll_work(picture.run_id, picture.waits, only=[picture.job_id]).open == ()
+    assert ledger.runs.poll_work(start.run_id, {}, only=[picture.job_id]).open == (picture.job_id,)
 
 
 def test_a_start_names_all_that_prefect_needs(ledger: Ledger, ann: str, job: Job) -> None:

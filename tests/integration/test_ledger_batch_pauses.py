@@ -14,10 +14,13 @@ from implying import grants
 from interleaving import overlap
 from ledger_databases import Db
 from ledger_scenes import FAILURE, SUCCESS, post, spec
+from sqlalchemy import text
 
 from darkroom.clock import utc_now
 from darkroom.errors import WrongState
 from darkroom.ledger import ROWS, Job, JobStatus, Lane, Ledger, Run
+from darkroom.ledger.batches import let_go
+from darkroom.ledger.database import make_engine
 
 SOON = timedelta(minutes=5)
 
@@ -126,6 +129,26 @@ def test_what_a_grant_holds_while_its_batch_goes_on_is_not_held_for_good(
         granted, _ = overlap(db, ledger.grants.grant, go_on, at="UPDATE ON request")
     else:
         _, granted = overlap(db, go_on, ledger.grants.grant, at="UPDATE ON batch")
+    assert granted == []
+    assert [each.job_id for each in ledger.grants.grant()] == [sent.row.id]
+
+
+def test_a_batch_that_goes_on_in_the_midst_of_a_grant_is_not_held_for_good(
+    ledger: Ledger, ledger_url: str, db: Db, sent: Sent
+) -> None:
+    """The grant has seen the pause when it comes to hold the call: who let the batch go on has found nothing held."""
+    ledger.batches.pause(sent.batch.id)
+    ledger.requests.refused(sent.ref, error={"code": "busy"}, not_before=None)
+    engine = make_engine(ledger_url)
+
+    def go_on() -> None:
+        with engine.begin() as connection:
+            # A grant that reads the batches passes by this lock; one that is to lock a batch waits for it.
+            connection.execute(text("LOCK TABLE batch IN EXCLUSIVE MODE"))
+            let_go(connection, sent.batch.id)
+
+    _, granted = overlap(db, go_on, ledger.grants.grant, at="UPDATE ON batch")
+    engine.dispose()
     assert granted == []
     assert [each.job_id for each in ledger.grants.grant()] == [sent.row.id]
 

@@ -133,3 +133,45 @@ def test_an_endpoint_that_is_off_again_is_told_again(ledger: Ledger, two: list[s
     (second,) = ledger.callbacks.off()
     ledger.callbacks.off_notified(second)
     assert ledger.callbacks.off() == []
+
+
+def test_what_an_endpoint_answered_where_it_was_before_does_not_switch_it_off(
+    ledger: Ledger, two: list[str], ann: str
+) -> None:
+    """It has moved while the delivery was under way: a 410 says nothing of the new address, nor a failure there."""
+    (callback,) = claim(ledger)
+    ledger.callbacks.put_endpoint(ann, url="https://shop.example/moved", events=["job.completed"], thin=True)
+    ledger.callbacks.sent(callback, Sent(status=410, error="it answered 410: gone", gone=True))
+    endpoint = ledger.callbacks.endpoint(ann)
+    assert (endpoint.off_at, endpoint.failing_since) == (None, None)
+
+
+def test_what_an_endpoint_took_where_it_was_before_says_nothing_of_the_new_address(
+    ledger: Ledger, two: list[str], ann: str
+) -> None:
+    """That has failed since it is the endpoint's."""
+    (callback,) = claim(ledger)
+    ledger.callbacks.put_endpoint(ann, url="https://shop.example/moved", events=["job.completed"], thin=True)
+    (moved,) = claim(ledger)
+    ledger.callbacks.sent(moved, Sent(status=500, error="it answered 500", again=utc_now()))
+    failing_since = ledger.callbacks.endpoint(ann).failing_since
+    assert failing_since is not None
+    ledger.callbacks.sent(callback, DELIVERED)
+    assert ledger.callbacks.endpoint(ann).failing_since == failing_since
+
+
+def test_two_deliveries_that_end_an_endpoint_at_once_do_not_wait_in_a_circle(
+    ledger: Ledger, db: Db, two: list[str], ann: str
+) -> None:
+    """The first gives up what is pending, the second's delivery with it. It is switched off, and told, once."""
+    gone = Sent(status=410, error="it answered 410: gone", gone=True)
+    first, second = ledger.callbacks.claim(most=2, slots=2, free={})
+    overlap(
+        db,
+        lambda: ledger.callbacks.sent(first, gone),
+        lambda: ledger.callbacks.sent(second, gone),
+        at="UPDATE ON callback_endpoint",
+    )
+    assert {on_record(ledger, each).status for each in (first, second)} == {"dead"}
+    told = db.execute("SELECT count(*) AS n FROM notification WHERE event = 'callback.disabled'").fetchone()
+    assert told == {"n": 1}

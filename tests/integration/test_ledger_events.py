@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,6 +11,7 @@ import pytest
 from implying import assigned, cancelled, creations, notified, wakes
 from interleaving import all_at_once, overlap
 from ledger_databases import Db
+from ledger_scenes import picture_in_flight
 
 from darkroom.clock import utc_now
 from darkroom.errors import WrongState
@@ -333,6 +334,30 @@ def test_who_is_cancelled_cancels_what_it_waits_for(ledger: Ledger, ann: str) ->
     assert {each.status for each in ledger.waits.of_job(job.id)} == {WaitStatus.CANCELLED}
 
 
+OPENS: dict[str, Callable[[Ledger, Job], object]] = {
+    "sleep": lambda ledger, job: ledger.waits.sleep(job, "new", until=utc_now()),
+    "event": await_it,
+    "child": lambda ledger, job: ledger.waits.for_child(job, "new", kind="generate-image", parameters={}),
+}
+
+
+@pytest.mark.parametrize("opens", OPENS.values(), ids=OPENS)
+@pytest.mark.parametrize("has_ended", [True, False], ids=["has ended", "was cancelled"])
+def test_a_job_that_is_over_begins_no_wait(
+    ledger: Ledger, ann: str, opens: Callable[[Ledger, Job], object], has_ended: bool
+) -> None:
+    """Its process may not know yet. A job that it starts would be paid for, and waited for by nobody."""
+    job = picture_in_flight(ledger, ann).job
+    if has_ended:
+        ledger.jobs.finish(job.id, JobStatus.FAILED)
+    else:
+        ledger.jobs.cancel(job.id)
+    with pytest.raises(WrongState):
+        opens(ledger, job)
+    assert ledger.waits.of_job(job.id) == []
+    assert [each.id for each in ledger.jobs.page(ann, limit=10)] == [job.id]
+
+
 def test_a_replay_waits_on_and_starts_what_had_failed_anew(ledger: Ledger, ann: str) -> None:
     job = job_of(ledger, ann)
     ledger.waits.sleep(job, "long", until=utc_now() + timedelta(days=1))
@@ -359,6 +384,18 @@ def test_a_step_is_done_once_and_its_attempts_are_counted(ledger: Ledger, ann: s
     done = ledger.steps.begin(job.id, "charge")
     assert (done.attempts, done.result) == (2, {"value": {"charge_id": "ch_1"}})
     assert done.done_at is not None
+
+
+def test_a_step_that_is_done_stays_as_it_was_done_first(ledger: Ledger, ann: str) -> None:
+    """A process that was taken for dead carries it out after all: what the job went on with is what is on record."""
+    job = job_of(ledger, ann)
+    ledger.steps.begin(job.id, "charge")
+    ledger.steps.done(job.id, "charge", {"charge_id": "ch_1"})
+    done = ledger.steps.get(job.id, "charge")
+    assert ledger.steps.begin(job.id, "charge") == done
+    ledger.steps.done(job.id, "charge", {"charge_id": "ch_2"})
+    ledger.steps.failed(job.id, "charge", {"message": "charged already"})
+    assert ledger.steps.get(job.id, "charge") == done
 
 
 def test_why_says_what_a_job_waits_for(ledger: Ledger, ann: str) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from implying import grants
@@ -105,6 +106,24 @@ def test_a_full_endpoint_holds_up_no_other(ledger: Ledger, ann: str) -> None:
     granted = jobs_of(ledger.grants.grant())
     assert behind <= granted
     assert len(granted) == 6
+
+
+AHEAD: dict[str, dict[str, Any]] = {
+    "of another provider": {"account_id": "gemini"},
+    "of an endpoint that is full": {"endpoint": GPT},
+    "that waits for its time": {"not_before": utc_now() + timedelta(hours=1)},
+}
+
+
+@pytest.mark.parametrize("first", AHEAD.values(), ids=AHEAD)
+def test_who_is_first_with_a_row_that_cannot_go_takes_nobodys_place(
+    ledger: Ledger, ann: str, first: dict[str, Any]
+) -> None:
+    """As many users are looked at as slots are free: the slot would stay empty for as long as that row waits."""
+    ledger.users.set_account("fal", slots=1, endpoint_caps={GPT: 0})
+    post(ledger, ann, **first)
+    job = post(ledger, ledger.users.add("bob").user_id)
+    assert job.id in jobs_of(ledger.grants.grant())
 
 
 def test_a_grant_does_not_hold_up_a_post(ledger: Ledger, db: Db, ann: str) -> None:

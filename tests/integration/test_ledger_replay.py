@@ -259,6 +259,15 @@ def test_a_run_that_is_opened_again_stores_what_was_paid(ledger: Ledger, unstore
     assert ledger.runs.poll_work(unstored.run_id, {}).ready == (unstored.job_id,)
 
 
+def test_a_run_that_is_open_puts_back_nothing_that_has_failed_in_it(ledger: Ledger, ann: str) -> None:
+    """One that was retried is taken up anew after each wait: what has failed since would be paid for once more."""
+    picture = picture_in_flight(ledger, ann)
+    picture.settle(FAILURE)
+    ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
+    assert ledger.runs.reopen(picture.run_id) is None
+    assert picture.job.status is JobStatus.FAILED
+
+
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.CANCELLED])
 def test_a_run_of_which_nothing_failed_stays_closed(ledger: Ledger, ann: str, status: JobStatus) -> None:
     """What its user had cancelled stays cancelled: the retry of a run is not about it."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
+from io import BufferedRandom, BytesIO, FileIO
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -156,14 +156,20 @@ def test_what_is_not_read_to_its_end_stays_on_disk(monkeypatch: pytest.MonkeyPat
     assert (kept.content_type, kept.size, kept.width) == ("application/octet-stream", 108, None)
 
 
-def test_a_disk_without_room_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+class Full(BytesIO):
+    def write(self, _: object) -> int:
+        raise OSError(28, "No space left on device")
+
+
+# What is buffered has no room only when it is written out.
+FULL_DISKS: list[Callable[[], object]] = [Full, lambda: BufferedRandom(FileIO("/dev/full", "r+"))]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
+@pytest.mark.parametrize("file", FULL_DISKS, ids=["in the midst", "at its end"])
+def test_a_disk_without_room_is_waited_for(monkeypatch: pytest.MonkeyPatch, file: Callable[[], object]) -> None:
     """What is paid is not lost to a full TMPDIR: it is fetched again when there is room."""
-
-    class Full(BytesIO):
-        def write(self, _: object) -> int:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(fetching, "TemporaryFile", lambda **_: Full())
+    monkeypatch.setattr(fetching, "TemporaryFile", lambda **_: file())
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=iter([b"a film"])))
     with httpx.Client(transport=transport) as client:
         fetched = fetching.fetched_file("https://files.example/a", Kind.FILE, hosts=HOSTS, max_bytes=10, client=client)
