@@ -48,9 +48,9 @@ def test_plans_and_accounts_are_listed(command: Command) -> None:
     """With what `set` sets of them."""
     gold = ["--in-flight", "20", "--weight", "2.5", "--daily-budget", "10", "--markup", "1.3"]
     assert command("plan", "set", "gold", *gold).exit_code == 0
-    assert command("account", "set", "fal", "--endpoint", "fal-ai/flux/dev=3").exit_code == 0
+    assert command("account", "set", "fal", "--slots", "12", "--endpoint", "fal-ai/flux/dev=3").exit_code == 0
     assert "gold\t20\t2.5\t10\t-\t1.3\t20000\t-" in command("plan", "list").stdout.splitlines()
-    assert "fal\t10\t-\tfal-ai/flux/dev=3\tup" in command("account", "list").stdout.splitlines()
+    assert "fal\t12\t-\tfal-ai/flux/dev=3\tup" in command("account", "list").stdout.splitlines()
     plans = {each["name"]: each for each in map(json.loads, command("plan", "list", "--json").stdout.splitlines())}
     assert plans["gold"] == {
         "name": "gold",
@@ -155,11 +155,13 @@ def test_the_operators_own_new_key_is_kept_in_the_home(command: Command, ledger:
 
 
 def test_a_user_is_put_on_another_plan(command: Command, ledger: Ledger) -> None:
-    """By name; a plan that nobody knows changes nothing."""
+    """By name; a plan that nobody knows changes nothing. Or from the beginning."""
     command("user", "add", "ann")
     assert command("user", "plan", "ann", "studio").exit_code == 0
     assert command("user", "plan", "ann", "gold").exit_code != 0
     assert ledger.users.find("ann").plan == "studio"
+    assert command("user", "add", "ben", "--plan", "studio").exit_code == 0
+    assert ledger.users.find("ben").plan == "studio"
 
 
 @pytest.mark.parametrize("options", [["--now", "--overlap", "1h"], ["--overlap", "soon"], ["--overlap", "1000d"]])

@@ -214,7 +214,7 @@ def test_winners_are_chosen_once_their_drafts_are_there(ann: Customer, ledger: L
 def test_a_wrong_choice_names_the_rows_and_can_be_made_again(ann: Customer, ledger: Ledger) -> None:
     """Nothing is chosen by it."""
     batch_id = drafted(ann, ledger, failed=(3,))
-    for winners in ([0, 3], [7], [0, 0], ["all"]):
+    for winners in ([0, 3], [7], [-1], [0, 0], ["all"], [True]):
         answer = ann.post(f"/v1/batches/{batch_id}/selection", json={"winners": winners})
         assert answer.status_code == 422, answer.text
         assert answer.json()["field"].startswith("winners")

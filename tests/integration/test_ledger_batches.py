@@ -69,16 +69,20 @@ def statements_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return sent
 
 
-def test_ten_thousand_rows_are_written_in_bulk(ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_thousand_rows_are_written_and_counted_in_bulk(
+    ledger: Ledger, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ten rows take as many statements as ten thousand."""
     sent = statements_of(monkeypatch)
 
-    def statements(rows: int) -> int:
+    def statements(rows: int) -> tuple[int, int]:
         sent.clear()
-        order(ledger, ann, rows)
-        return len(sent)
+        batch = order(ledger, ann, rows)
+        written = len(sent)
+        assert sum(each.total for each in ledger.batches.counts(batch.job.id)) == rows
+        return written, len(sent) - written
 
-    assert statements(10) == statements(10_000) > 0
+    assert statements(10) == statements(10_000) > (0, 0)
 
 
 def test_its_rows_go_to_the_batchs_own_run_as_slots_come_to_them(ledger: Ledger, ann: str) -> None:

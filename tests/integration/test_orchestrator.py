@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -169,17 +170,16 @@ def test_a_wake_resumes_a_suspended_run_and_the_automation_what_could_not_be_ask
         assert orchestrator.wake(run, event=event, request_ref="r_1", payload={"ref": "r_1"}) is True
         assert name_of(orchestrator, run) == "Resuming"
         assert orchestrator.wake(run, event=event, request_ref="r_1", payload={"ref": "r_1"}) is False
-    suspend(prefect, run)
-    with Orchestrator(NeverResumed(prefect.environment["PREFECT_API_URL"])) as without:
-        assert without.wake(run, event="fal.job.failed", request_ref="r_1", payload={}) is False
-    wait_until(lambda: name_of(orchestrator, run) == "Resuming", every=0.05, what="the automation")
+    for ref in ("r_2", "r_3"):
+        suspend(prefect, run)
+        with Orchestrator(NeverResumed(prefect.environment["PREFECT_API_URL"])) as without:
+            assert without.wake(run, event="fal.job.failed", request_ref=ref, payload={}) is False
+        wait_until(lambda: name_of(orchestrator, run) == "Resuming", every=0.05, what="the automation")
     executed = "prefect.automation.action.executed"
-    wait_until(lambda: executed in feed(prefect, run), timeout=20, every=0.5, what="the action in the feed")
+    wait_until(lambda: feed(prefect, run).count(executed) == 2, timeout=20, every=0.5, what="the actions in the feed")
     seen = feed(prefect, run)
-    assert [name for name in seen if name.startswith("prefect.automation.action.")] == [
-        "prefect.automation.action.triggered",
-        executed,
-    ]
+    actions = Counter(name for name in seen if name.startswith("prefect.automation.action."))
+    assert actions == {"prefect.automation.action.triggered": 2, executed: 2}
     assert seen.count("fal.job.completed") == 2
 
 

@@ -143,19 +143,22 @@ def capturing(caplog: pytest.LogCaptureFixture, logger: logging.LoggerAdapter[An
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"),
+    ("code", "reason", "printed"),
     [
-        ("PROBLEM = 'starts a thread'", "starts a thread"),
-        ("import no_such_module", "was not imported"),
-        ("this is no Python", "has died"),
-        ("raise ValueError('broken')", "has died"),
+        ("PROBLEM = 'starts a thread'", "starts a thread", ""),
+        ("import no_such_module", "was not imported", ""),
+        ("this is no Python", "has died", "SyntaxError"),
+        ("raise ValueError('broken')", "has died", "ValueError: broken"),
     ],
 )
-def test_code_that_cannot_be_preloaded_is_refused(write: Callable[[str], None], code: str, reason: str) -> None:
-    """With what went wrong, as far as it is known."""
+def test_code_that_cannot_be_preloaded_is_refused(
+    write: Callable[[str], None], capfd: pytest.CaptureFixture[str], code: str, reason: str, printed: str
+) -> None:
+    """With what went wrong, as far as it is known; the worker's output has the rest."""
     write(code)
     with pytest.raises(CannotPreload, match=reason):
         ForkServer("generation")
+    assert printed in capfd.readouterr().err
 
 
 def test_a_forkserver_that_has_died_is_replaced(write: Callable[[str], None]) -> None:

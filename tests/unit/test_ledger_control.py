@@ -224,6 +224,7 @@ def test_how_long_a_start_gathers(declared: dict[str, Any], seconds: float) -> N
 def test_a_start_gathers_no_more_than_a_run_can_be_given() -> None:
     assert has_capacity(start(takes_all=True, bytes=MOST_BYTES - 10), bytes=10)
     assert not has_capacity(start(takes_all=True, bytes=MOST_BYTES - 10), bytes=11)
+    assert has_capacity(start(takes_all=True, events=9_999), bytes=1)
     assert not has_capacity(start(takes_all=True, events=10_000), bytes=1)
     assert has_capacity(start(takes_all=True, events=0), bytes=MOST_BYTES + 1)  # alone it goes as it is
     assert has_capacity(start(takes_all=False, events=50_000), bytes=MOST_BYTES)
