@@ -49,6 +49,8 @@ def server_environment(options: StackOptions, *, home: Home, cluster: Cluster) -
         "PREFECT_HOME": str(home.prefect),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": cluster.url("prefect", scheme="postgresql+asyncpg"),
         "PREFECT_SERVER_DATABASE_TIMEOUT": "30",
+        # By default five: on a busy machine the services fail their first turn, each with its traceback.
+        "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "30",
         # Those of the pool are kept for good, each a process of Postgres' with 9 MB. Two or three are ever in use.
         "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE": "4",
         "PREFECT_SERVER_DATABASE_SQLALCHEMY_MAX_OVERFLOW": "26",
