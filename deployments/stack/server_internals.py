@@ -6,6 +6,7 @@ a moment ago.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -141,8 +142,11 @@ def load_automations_until_they_are_loaded() -> None:
     async def load_or_later(force: bool = False) -> bool:
         try:
             return await load(force)
-        except Exception as error:
-            if not force:  # a turn itself, which comes every few seconds and logs
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            # A turn itself, which comes every few seconds and logs; or the server's end. A connection that fails may
+            # look like a cancel, too.
+            if not force or (task is not None and task.cancelling()):
                 raise
             logger.warning("The automations cannot be loaded yet (%s); the next turn does", type(error).__name__)
             return False
