@@ -126,7 +126,7 @@ def _round(connection: Connection, account: Row[Any], *, now: datetime, timing: 
     granted = [_granted(account.id, by_ref[row.ref], row) for row in gone if row.status == RequestStatus.GRANTED]
     # Whoever holds a row that was skipped asks for a grant of his own; for one that was not to be granted nobody does.
     others = len(picked) < len(line) or len(granted) < len(gone)
-    again = len(granted) < free and others and not (probe and granted)
+    again = len(granted) < free and others
     return granted, bool(gone) and again
 
 

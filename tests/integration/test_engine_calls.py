@@ -8,21 +8,21 @@ from collections import Counter
 from collections.abc import Collection
 
 import pytest
-from job_calls import calling
+from job_calls import calling, one_call, waits
 from job_calls import resources as resources
-from ledger_scenes import DEV, OUTPUT, SUCCESS, picture_in_flight, post, spec
+from ledger_scenes import DEV, OUTPUT, SUCCESS, Picture, picture_in_flight, post, spec
 from picture_files import noise, saved
 from prefect.exceptions import TerminationSignal
 from prefect.logging import disable_run_logger
 from support import wait_until
 
-from darkroom import Job, Waiting
+from darkroom import Inference, Job, RetryPolicy, Waiting
 from darkroom.engine import calls as calling_module
 from darkroom.engine.calls import SIDE_BY_SIDE
 from darkroom.engine.paid_calls import PaidCalls
 from darkroom.engine.resources import Resources
 from darkroom.engine.signals import RetryLater
-from darkroom.errors import Refused, Retry
+from darkroom.errors import DarkroomError, NeedsHuman, Permanent, Refused, Retry
 from darkroom.ledger import JobStatus, Ledger, Outcome, Transition, Work
 from darkroom.timing import UNSCALED
 
@@ -248,6 +248,45 @@ def test_a_success_that_came_late_is_used_though_another_attempt_followed_it(
     (record,) = ledger.jobs.take_up([picture.job_id])
     inference = Job(record, resources, as_tasks=False).infer(DEV, {"prompt": "a fox"}, step="generate")
     assert (inference.ref, inference.output) == (picture.ref, OUTPUT)
+
+
+def failed(kind: str) -> Outcome:
+    return Outcome(transition=Transition.FAIL, error={"class": kind, "message": "No."})
+
+
+def infer(resources: Resources, picture: Picture, retry: RetryPolicy) -> Inference:
+    return one_call(picture.job_id, resources).infer(DEV, {"prompt": "a fox"}, step="generate", retry=retry)
+
+
+@pytest.mark.parametrize(
+    ("ending", "retry", "error"),
+    [
+        (failed("permanent"), RetryPolicy(), Permanent),
+        (failed("retry"), RetryPolicy(attempts=1), Retry),
+        (Outcome(transition=Transition.EXPIRE), RetryPolicy(resubmit_expired=False), NeedsHuman),
+    ],
+    ids=["for good", "the last attempt", "perhaps paid"],
+)
+def test_what_is_not_to_be_tried_again_gets_no_other_attempt(
+    resources: Resources, ledger: Ledger, ending: Outcome, retry: RetryPolicy, error: type[DarkroomError]
+) -> None:
+    """Each is a paid call of its own."""
+    picture = picture_in_flight(ledger, ledger.users.add("ann").user_id)
+    picture.settle(ending)
+    with pytest.raises(error):
+        infer(resources, picture, retry)
+    assert [row.attempt for row in ledger.requests.of_job(picture.job_id)] == [1]
+
+
+def test_a_replay_has_all_attempts_of_a_step_anew(resources: Resources, ledger: Ledger) -> None:
+    """Those before it have failed by what was mended since."""
+    picture = picture_in_flight(ledger, ledger.users.add("ann").user_id)
+    picture.settle(failed("retry"))
+    ledger.jobs.finish(picture.job_id, JobStatus.FAILED)
+    ledger.jobs.replay(picture.job_id)
+    ledger.requests.settle(ledger.requests.of_job(picture.job_id)[-1].ref, failed("retry"), via="webhook")
+    waits(lambda: infer(resources, picture, RetryPolicy(attempts=2)))
+    assert [row.attempt for row in ledger.requests.of_job(picture.job_id)] == [1, 2, 3]
 
 
 def test_a_process_that_gets_sigterm_begins_no_more_paid_calls(

@@ -66,6 +66,29 @@ def sent_row(ledger: Ledger, user_id: str) -> tuple[Job, str]:
     return batch, ref
 
 
+ANSWERS: dict[str, Callable[[Ledger, str], object]] = {
+    "being sent": lambda ledger, ref: None,
+    "lost": lambda ledger, ref: ledger.requests.answer_lost(ref),
+    "accepted": lambda ledger, ref: ledger.requests.accepted(ref, request_id="fal-1"),
+}
+
+
+@end_of_a_batch
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_a_row_whose_call_the_provider_may_have_waits_for_it_after_the_end_of_its_batch(
+    ledger: Ledger, ann: str, end: Callable[[Ledger, Job], object], answer: Callable[[Ledger, str], object]
+) -> None:
+    """It is asked to end, and may have been paid by then: its picture is the row's."""
+    batch, ref = sent_row(ledger, ann)
+    answer(ledger, ref)
+    end(ledger, batch)
+    call, row = ledger.requests.get(ref), rows_of(ledger, batch)[0]
+    assert call.cancel_requested_at is not None and not call.status.terminal
+    assert row.finished_at is None
+    ledger.requests.settle(ref, SUCCESS, via="poll")
+    assert ledger.requests.get(ref).status is RequestStatus.SUCCEEDED
+
+
 @end_of_a_batch
 @pytest.mark.parametrize("at", ["UPDATE ON job", "UPDATE ON request"])
 def test_a_call_that_is_refused_beside_the_end_of_its_batch_is_not_queued(

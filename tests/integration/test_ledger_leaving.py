@@ -21,7 +21,7 @@ from psycopg import sql
 from support import SLOW
 
 from darkroom.clock import utc_now
-from darkroom.ledger import NOTHING, READY, Implied, Ledger
+from darkroom.ledger import NOTHING, READY, Implied, JobStatus, Ledger
 from darkroom.orchestrator import Orchestrator
 from darkroom.orchestrator.dispatch import Dispatcher
 
@@ -126,6 +126,21 @@ def test_a_result_that_comes_as_its_job_is_handed_to_a_run_is_told_to_that_run(d
     )
     told = [each.payload for each in db.notifies(timeout=SLOW, stop_after=2)]
     assert told == [job.id, job.id]
+
+
+def test_what_is_left_of_a_job_that_is_over_wakes_no_run(picture: Picture) -> None:
+    """Its process would be started to find nothing. The call is on record with its cost."""
+    ledger = picture.ledger
+    over = post(ledger, picture.user_id)
+    (granted,) = ledger.grants.grant()
+    ledger.runs.assign(over.id)
+    assert ledger.requests.begin_submit(granted.ref, deadline=timedelta(hours=1)) is not None
+    ledger.jobs.finish(over.id, JobStatus.FAILED)
+    assert picture.leave()
+    _, implied = ledger.requests.settle(granted.ref, SUCCESS, via="webhook")
+    assert wakes(implied) == ()
+    assert picture.run.suspended_at is not None
+    assert ledger.requests.get(granted.ref).cost_usd == SUCCESS.cost_usd
 
 
 def test_the_wake_says_what_came(picture: Picture, leave: Callable[[], bool]) -> None:

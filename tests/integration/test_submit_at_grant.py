@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from batch_scenes import order
 from implying import creations, grants
 from interleaving import all_at_once
 from ledger_databases import Db
@@ -261,6 +262,15 @@ def test_what_a_run_may_do_otherwise_is_left_to_it(
     """A job with a process, a cancelled one, one put back after a failure, what the provider refused, a second try."""
     granted = scene.grant()
     left(scene, db, granted)
+    scene.send_ahead(granted)
+    assert scene.row(granted).status is RequestStatus.GRANTED
+    assert scene.fal.submits == 0
+
+
+def test_a_row_of_a_batch_is_left_to_its_run(scene: Scene) -> None:
+    """Which sends its rows at its own pace, and is there as the first of them is granted."""
+    order(scene.ledger, scene.ann, 1)
+    (granted,) = scene.ledger.grants.grant()
     scene.send_ahead(granted)
     assert scene.row(granted).status is RequestStatus.GRANTED
     assert scene.fal.submits == 0
