@@ -23,7 +23,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: 
 def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser.new_page(viewport={"width": 1400, "height": 1000})
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(SLOW * 30_000)
+        yield page
         browser.close()
 
 

@@ -13,6 +13,7 @@ from prefect_server import PrefectServer, running_prefect
 from running_gateway import RecordingPrefect, RunningGateway, gateway_alone, recording_prefect
 from simulated_fal import Receiver, SimulatedFal, fal_client_with, receiving, start_simulator
 from studio_browser import chromium_started
+from support import SLOW
 
 from darkroom.ledger import Ledger
 from darkroom.media.store import LocalFolder, MediaStore
@@ -94,4 +95,6 @@ def gateway(ledger_url: str, tmp_path: Path, store: MediaStore) -> Iterator[Runn
 def page() -> Iterator[Page]:
     """A page of Debian's chromium."""
     with chromium_started() as chromium:
-        yield chromium.new_page()
+        page = chromium.new_page()
+        page.set_default_timeout(SLOW * 30_000)
+        yield page

@@ -18,6 +18,7 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, sync_playwright
+from support import SLOW
 
 from darkroom.tls import tls_context
 
@@ -220,6 +221,7 @@ def browsing(
     with ExitStack() as opened:
         chromium = chromium or opened.enter_context(chromium_started())
         context = chromium.new_context(viewport={"width": 1280, "height": HEIGHT})
+        context.set_default_timeout(SLOW * 30_000)
         browser = Browser(page=context.new_page(), url=site.url)
         browser.page.on("request", lambda request: browser.asked.append(request.url))
         browser.page.on("console", lambda said: said.type == "error" and browser.complaints.append(said.text))
