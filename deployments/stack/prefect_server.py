@@ -2,7 +2,8 @@
 
 Prefect serves a second UI below `/v2` whatever its settings say, which choose only where `/` leads; and it leads a
 browser there that has been there once, on whatever server of the same host. Where the second one's files are not found
-it is left out, and its addresses lead to the first. What else it is spared is in `server_internals`.
+it is left out, and its addresses lead to the first. What else it is spared, and which fault of its is mended, is in
+`server_internals`.
 """
 
 from __future__ import annotations

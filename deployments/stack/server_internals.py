@@ -1,7 +1,7 @@
 """Every private name of Prefect's server that the local stack's leans on, and why. Prefect is pinned to 3.9 for them.
 
 A lone picture costs Prefect's server more than everybody else together. What is left out here nobody reads, or was done
-a moment ago.
+a moment ago. One fault is mended: `load_automations_until_they_are_loaded`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,9 @@ SETTINGS = {
     ".env": "PREFECT_SERVER_API_BASE_PATH=/theirs\nPREFECT_API_KEY=pnu_theirs\n",
     "prefect.toml": "[server.api]\ncsrf_protection_enabled = true\n\n[results]\npersist_by_default = false\n",
 }
+
+
+STEP = re.compile(r"([\d.]+) s  (\w+)")  # a line of the demo's table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +116,11 @@ def test_make_demo_runs_on_somebody_elses_machine(stranger: Stranger, tmp_path: 
     pips = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT_"))}
     stranger.run("make", "install", **pips)
     said = stranger.run("make", "demo", **hostile(stranger.home / "modules"))
-    # A run that a slow machine begins when the answer is there already has nothing to sleep for.
-    sleeps = ("suspended", "resumed") if said.index("  running ") < said.index("  webhook ") else ()
-    for step in ("submitted", *sleeps, "webhook", "stored", "completed"):
-        assert step in said, said
+    at = {step: float(seconds) for seconds, step in reversed(STEP.findall(said))}  # when it was there first
+    assert {"submitted", "running", "webhook", "stored", "completed"} <= at.keys(), said
+    # A run that a slow machine begins as the answer comes, or after it, has nothing to sleep for.
+    if at["running"] < at["webhook"] / 4:
+        assert at["running"] < at.get("suspended", 0) < at["webhook"] < at.get("resumed", 0), said
     (picture,) = [line.removeprefix("Picture ").strip() for line in said.splitlines() if line.startswith("Picture ")]
     assert picture.startswith(str(stranger.folder / ".darkroom" / "media"))
     assert Path(picture).read_bytes()[:2] in (b"\xff\xd8", b"\x89P")

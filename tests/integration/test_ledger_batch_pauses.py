@@ -147,8 +147,10 @@ def test_a_batch_that_goes_on_in_the_midst_of_a_grant_is_not_held_for_good(
             connection.execute(text("LOCK TABLE batch IN EXCLUSIVE MODE"))
             let_go(connection, sent.batch.id)
 
-    _, granted = overlap(db, go_on, ledger.grants.grant, at="UPDATE ON batch")
-    engine.dispose()
+    try:
+        _, granted = overlap(db, go_on, ledger.grants.grant, at="UPDATE ON batch")
+    finally:
+        engine.dispose()
     assert granted == []
     assert [each.job_id for each in ledger.grants.grant()] == [sent.row.id]
 
